@@ -1,0 +1,199 @@
+//! The one error of a request's way: what it is, whose it is, and whether trying again helps.
+//!
+//! Only `proxy::respond` turns a [`Code`] into an HTTP status, only `exchange` into a JSON-RPC
+//! error or a readable answer. `Display` prints this level; causes hang on `source()`.
+
+use std::{borrow::Cow, time::Duration};
+
+/// Every kind of failure a caller can meet. The string form is stable: metrics, logs and
+/// `pleiades explain` use it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The body is not JSON (JSON-RPC -32700).
+    Parse,
+    /// JSON, but not one JSON-RPC 2.0 message (-32600).
+    InvalidRequest,
+    /// No such method in this revision (-32601; HTTP 404 for 2026-07-28).
+    MethodNotFound,
+    /// Parameters missing or wrong (-32602).
+    InvalidParams,
+    /// A required `_meta` key is missing (-32602 with HTTP 400, 2026-07-28).
+    MissingMeta,
+    /// A mirrored header is missing, malformed or differs from the body (-32020, HTTP 400).
+    HeaderMismatch,
+    /// The request needs a client capability that was not declared (-32021, HTTP 400).
+    MissingCapability,
+    /// The revision is unknown here or to the upstream (-32022, HTTP 400).
+    UnsupportedRevision,
+    /// No such resource (-32002 for older revisions, -32602 for 2026-07-28).
+    ResourceNotFound,
+    /// The path names nothing (HTTP 404).
+    UnknownPath,
+    /// The path names a provider that is not loaded (HTTP 404).
+    UnknownProvider,
+    /// The session id is unknown, expired, foreign or tampered with (HTTP 404).
+    UnknownSession,
+    /// The HTTP method does not apply here (HTTP 405).
+    MethodNotAllowed,
+    /// Neither JSON nor an event stream is accepted (HTTP 406).
+    NotAcceptable,
+    /// The body is larger than `max_body` (HTTP 413).
+    TooLarge,
+    /// The request target is too long (HTTP 414).
+    TargetTooLong,
+    /// Not `application/json`, or an encoded body (HTTP 415).
+    UnsupportedMedia,
+    /// The header block is too large (HTTP 431).
+    HeadersTooLarge,
+    /// Ambiguous framing or target; the connection is closed (HTTP 400).
+    BadFraming,
+    /// `Host` is not one of ours (HTTP 403).
+    HostRefused,
+    /// `Origin` is not one of ours (HTTP 403).
+    OriginRefused,
+    /// A rate rule of ours (HTTP 429 on the relay).
+    RateLimited,
+    /// The provider's concurrency limit (HTTP 429 on the relay).
+    Busy,
+    /// The provider's breaker is open (HTTP 429 on the relay).
+    BreakerOpen,
+    /// The caller must bring a credential (never 401).
+    NeedsAuth,
+    /// Rules hide this from the relay or the caller (HTTP 403 on the relay).
+    PolicyDenied,
+    /// The upstream cannot be reached (HTTP 502 on the relay).
+    UpstreamUnreachable,
+    /// The upstream did not answer in time (HTTP 504 on the relay).
+    UpstreamTimeout,
+    /// The upstream answered something that is not MCP (HTTP 502 on the relay).
+    UpstreamProtocol,
+    /// The upstream answered with a JSON-RPC error, carried in `rpc`.
+    UpstreamError,
+    /// The upstream refused our credential.
+    UpstreamAuth,
+    /// The call was cancelled by its caller.
+    Cancelled,
+    /// The process is about to end (HTTP 503).
+    ShuttingDown,
+    /// A bug (HTTP 500).
+    Internal,
+}
+
+impl Code {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::InvalidRequest => "invalid_request",
+            Self::MethodNotFound => "method_not_found",
+            Self::InvalidParams => "invalid_params",
+            Self::MissingMeta => "missing_meta",
+            Self::HeaderMismatch => "header_mismatch",
+            Self::MissingCapability => "missing_capability",
+            Self::UnsupportedRevision => "unsupported_revision",
+            Self::ResourceNotFound => "resource_not_found",
+            Self::UnknownPath => "unknown_path",
+            Self::UnknownProvider => "unknown_provider",
+            Self::UnknownSession => "unknown_session",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::NotAcceptable => "not_acceptable",
+            Self::TooLarge => "too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::UnsupportedMedia => "unsupported_media",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::BadFraming => "bad_framing",
+            Self::HostRefused => "host_refused",
+            Self::OriginRefused => "origin_refused",
+            Self::RateLimited => "rate_limited",
+            Self::Busy => "busy",
+            Self::BreakerOpen => "breaker_open",
+            Self::NeedsAuth => "needs_auth",
+            Self::PolicyDenied => "policy_denied",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamAuth => "upstream_auth",
+            Self::Cancelled => "cancelled",
+            Self::ShuttingDown => "shutting_down",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A JSON-RPC error object as an upstream sent it; passed on unless it was about our own request.
+#[derive(Debug, Clone)]
+pub struct RpcFault {
+    /// JSON-RPC error code.
+    pub code: i64,
+    /// The upstream's text.
+    pub message: String,
+    /// The upstream's `data`, unparsed.
+    pub data: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// A failed step.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What kind.
+    pub code: Code,
+    /// One sentence for the caller: lowercase, no full stop, never an address or a secret.
+    pub message: Cow<'static, str>,
+    /// When trying again may help.
+    pub retry_after: Option<Duration>,
+    /// Structured details for the caller.
+    pub data: Option<serde_json::Value>,
+    /// The upstream's own error, when `code` is [`Code::UpstreamError`].
+    pub rpc: Option<Box<RpcFault>>,
+    /// Whether any byte of the request may have reached the upstream: decides on retries and on
+    /// what is said about writes.
+    pub sent: bool,
+    /// The cause, for the log alone.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of a kind with a sentence for the caller.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), retry_after: None, data: None, rpc: None, sent: false, source: None }
+    }
+
+    /// Adds the cause, which goes to the log only.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Adds when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Adds details for the caller.
+    #[must_use]
+    pub fn data(mut self, data: serde_json::Value) -> Self {
+        self.data = Some(data);
+        self
+    }
+
+    /// Marks that the request may have reached the upstream.
+    #[must_use]
+    pub fn sent(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+
+    /// The upstream's own JSON-RPC error.
+    pub fn rpc(fault: RpcFault) -> Self {
+        let mut error = Self::new(Code::UpstreamError, "the provider answered with an error");
+        error.sent = true;
+        error.rpc = Some(Box::new(fault));
+        error
+    }
+}

@@ -1,0 +1,131 @@
+//! JSON that is passed on as it came: values kept as text, objects opened one level.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+    ser::SerializeMap,
+};
+use serde_json::value::RawValue;
+
+/// A JSON value kept as the text it came in.
+pub type Raw = Box<RawValue>;
+
+/// A JSON object opened one level: members in their order, values untouched, so that unknown
+/// fields survive a change of one of them. A key that occurs twice keeps its last value.
+#[derive(Debug, Clone, Default)]
+pub struct RawObject(Vec<(Box<str>, Raw)>);
+
+impl RawObject {
+    /// An empty object.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Opens an object; anything else is an error.
+    ///
+    /// # Errors
+    /// When the text is not a JSON object.
+    pub fn open(raw: &RawValue) -> serde_json::Result<Self> {
+        serde_json::from_str(raw.get())
+    }
+
+    /// A member's value.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&RawValue> {
+        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value)
+    }
+
+    /// A member read as a type; absent or of another shape is `None`.
+    #[must_use]
+    pub fn read<'a, T: Deserialize<'a>>(&'a self, key: &str) -> Option<T> {
+        self.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// Sets a member in its place, or appends it.
+    pub fn set(&mut self, key: &str, value: Raw) {
+        match self.0.iter_mut().find(|(name, _)| &**name == key) {
+            Some((_, slot)) => *slot = value,
+            None => self.0.push((key.into(), value)),
+        }
+    }
+
+    /// Sets a member from anything that serialises; a value that cannot be written is left out.
+    pub fn put<T: Serialize + ?Sized>(&mut self, key: &str, value: &T) {
+        if let Ok(raw) = serde_json::value::to_raw_value(value) {
+            self.set(key, raw);
+        }
+    }
+
+    /// Removes a member and hands it out.
+    pub fn remove(&mut self, key: &str) -> Option<Raw> {
+        let at = self.0.iter().position(|(name, _)| &**name == key)?;
+        Some(self.0.remove(at).1)
+    }
+
+    /// Members in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Number of members.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no member.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The object as one raw value.
+    #[must_use]
+    pub fn close(&self) -> Raw {
+        serde_json::value::to_raw_value(self).unwrap_or_else(|_| null())
+    }
+}
+
+/// The JSON value `null`.
+#[must_use]
+pub fn null() -> Raw {
+    RawValue::NULL.to_owned()
+}
+
+/// A raw value from anything that serialises; what cannot be written becomes `null`.
+pub fn raw<T: Serialize + ?Sized>(value: &T) -> Raw {
+    serde_json::value::to_raw_value(value).unwrap_or_else(|_| null())
+}
+
+impl Serialize for RawObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for RawObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = RawObject;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
+                let mut object = RawObject(Vec::with_capacity(map.size_hint().unwrap_or(8)));
+                while let Some((key, value)) = map.next_entry::<String, Raw>()? {
+                    object.set(&key, value);
+                }
+                Ok(object)
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}

@@ -1,0 +1,74 @@
+//! What one HTTP request carries from phase to phase.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::access::Principal;
+use crate::catalog::Provider;
+use crate::credential::Signature;
+use crate::error::Error;
+use crate::limit::Pass;
+use crate::mcp::Revision;
+use crate::telemetry::InflightGuard;
+
+/// State of one request.
+#[derive(Debug)]
+pub struct Context {
+    /// Its id in logs and answers.
+    pub(super) request_id: String,
+    /// When its head had arrived.
+    pub(super) started: Instant,
+    /// The caller's origin, when it is one of ours.
+    pub(super) origin: Option<String>,
+    /// Set when the request goes on through Pingora to an upstream.
+    pub(super) passage: Option<Passage>,
+}
+
+/// A request on the relay.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) provider: Arc<Provider>,
+    pub(super) principal: Principal,
+    pub(super) signature: Arc<Signature>,
+    pub(super) revision: Revision,
+    /// The upstream's own session id, unsealed.
+    pub(super) session: Option<String>,
+    pub(super) method: String,
+    pub(super) pass: Option<Pass>,
+    pub(super) inflight: Option<InflightGuard>,
+    /// Bytes of the request body so far.
+    pub(super) received: usize,
+    /// Why it failed, when it did.
+    pub(super) failure: Option<Error>,
+    /// Connection attempts so far.
+    pub(super) attempts: usize,
+    pub(super) sent: Option<Instant>,
+    pub(super) answered: Option<std::time::Duration>,
+}
+
+impl Context {
+    pub(super) fn new(request_id: String) -> Self {
+        Self { request_id, started: Instant::now(), origin: None, passage: None }
+    }
+}
+
+/// Ids of requests: unique across processes by their random head, within one by their tail.
+#[derive(Debug)]
+pub(super) struct Names {
+    head: String,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        Self { head, next: std::sync::atomic::AtomicU64::new(1) }
+    }
+}
+
+impl Names {
+    pub(super) fn next(&self) -> String {
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{}-{number:x}", self.head)
+    }
+}

@@ -2,10 +2,14 @@
 //!
 //! The only module that touches `prometheus`; it knows none of ours.
 
+pub mod events;
+pub mod log;
 pub mod names;
 
+mod line;
 mod metrics;
 mod provider;
+mod sink;
 #[cfg(test)]
 mod tests;
 

@@ -163,3 +163,81 @@ fn tools_beyond_the_bound_share_one_label() {
         [r#"pleiades_tool_calls_total{outcome="ok",provider="github",tool="other"} 100"#]
     );
 }
+
+#[test]
+fn queries_never_reach_the_log() {
+    use super::events::without_queries;
+    assert_eq!(without_queries("nothing to hide"), "nothing to hide");
+    assert_eq!(
+        without_queries("what now? ask # nobody"),
+        "what now? ask # nobody"
+    );
+    assert_eq!(
+        without_queries("get (https://a.example/x?key=s3cret&b=c), then"),
+        "get (https://a.example/x…), then"
+    );
+    assert_eq!(
+        without_queries("GET /mcp?token=s3cret#top \"http://h/?q\""),
+        "GET /mcp… \"http://h/…\""
+    );
+}
+
+fn done() -> events::RequestDone {
+    events::RequestDone {
+        view: Some(View::Tool),
+        provider: Some("github".into()),
+        tool: Some("search_issues".into()),
+        status: 200,
+        duration: Duration::from_micros(4_321),
+        upstream: Some(Duration::from_micros(4_000)),
+        tenant: Some("acme".into()),
+        user: Some("ann".into()),
+        revision: Some("2025-11-25"),
+        trace: Some("0af7651916cd43dd8448eb211c80319c".into()),
+        ..events::RequestDone::new("01J9ZK3T7Q", "tools/call")
+    }
+}
+
+#[test]
+fn a_request_counts_even_when_nothing_listens_to_the_log() {
+    let metrics = Metrics::new();
+    done().emit(&metrics);
+    assert!(
+        metrics
+            .render()
+            .contains(r#"pleiades_calls_total{outcome="ok",provider="github",view="tool"} 1"#)
+    );
+}
+
+#[test]
+fn a_request_without_a_view_moves_no_metric() {
+    let metrics = Metrics::new();
+    events::RequestDone::new("1", "GET").emit(&metrics);
+    assert!(!metrics.render().contains("pleiades_calls_total{"));
+}
+
+/// Prints what one request costs: `cargo test --release --lib cost_of_one -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a claim"]
+fn cost_of_one_request_event() {
+    const N: u32 = 200_000;
+    let (metrics, done) = (Metrics::new(), done());
+    let measure = |what: &str, run: &dyn Fn()| {
+        run();
+        let start = std::time::Instant::now();
+        (0..N).for_each(|_| run());
+        println!("{what}: {:?} each", start.elapsed() / N);
+    };
+    measure("metrics alone", &|| done.emit(&metrics));
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_writer(std::io::sink)
+        .finish();
+    tracing::subscriber::with_default(subscriber, || {
+        measure("with tracing's JSON", &|| done.emit(&metrics));
+    });
+    log::init(log::Format::Json);
+    measure("with the line by hand", &|| done.emit(&metrics));
+    log::flush();
+}

@@ -15,12 +15,18 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::{self, App};
+use crate::descriptor::Fault;
+use crate::settings::{self, Overrides};
+use crate::telemetry;
+
 /// Exit codes of `sysexits.h`.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const SOFTWARE: u8 = 70;
+    pub(crate) const TEMPORARY: u8 = 75;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -149,4 +155,24 @@ pub fn run() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// Loads the settings and builds the parts; faults are told, and decide the exit code.
+pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
+    telemetry::log::init(telemetry::log::Format::Auto);
+    let loaded = settings::load(global.config.as_deref(), overrides);
+    for fault in &loaded.faults {
+        ui::err(fault);
+    }
+    if loaded.faults.iter().any(Fault::is_fatal) {
+        ui::fail("the settings are broken; `pleiades check` tells the same");
+        return Err(exit::CONFIG);
+    }
+    App::build(loaded.settings, only).map_err(|fault| {
+        ui::fail(&fault);
+        match fault {
+            app::Fault::Settings(_) => exit::CONFIG,
+            app::Fault::Machine(_) => exit::UNAVAILABLE,
+        }
+    })
 }

@@ -11,8 +11,9 @@ use tokio_util::task::TaskTracker;
 use super::{Global, exit};
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::exchange::{Claim, Keys, Outlet, Peer, Record, Reply, Scope, rpc_fault};
-use crate::mcp::{Message, Revision, message};
+use crate::exchange::{Claim, Keys, Outlet, Peer, Record, Reply, Scope, negotiated, rpc_fault};
+use crate::mcp::{Message, RawObject, Revision, message};
+use crate::settings::Overrides;
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 
@@ -23,7 +24,8 @@ const FAREWELL: Duration = Duration::from_millis(700);
 
 /// Runs until stdin ends.
 pub(super) fn run(global: &Global) -> u8 {
-    let app = match App::open(global, true) {
+    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let app = match super::open(global, &overrides, None) {
         Ok(app) => app,
         Err(code) => return code,
     };
@@ -117,7 +119,8 @@ impl Server {
             && method == "initialize"
             && !peer.revision.is_modern()
         {
-            *self.settled.lock() = Some(crate::exchange::negotiated(params.as_deref()));
+            let params = params.as_deref().and_then(|raw| RawObject::open(raw).ok()).unwrap_or_default();
+            *self.settled.lock() = Some(negotiated(&params));
         }
         self.tasks.spawn(Arc::clone(self).answer(peer, message, started));
     }
@@ -138,7 +141,7 @@ impl Server {
             lane: Some(Arc::from("stdio")),
             keys: Keys::Environment(Arc::clone(&self.keys)),
             trace: None,
-            request_id: self.app.names.next(),
+            request_id: self.app.ids.next(),
         })
     }
 
@@ -189,28 +192,21 @@ impl Server {
     }
 
     fn done(&self, peer: &Peer, record: &Record, started: Instant) {
-        RequestDone {
-            request_id: peer.request_id.clone(),
-            method: record.method.clone(),
-            view: self.scope.view,
-            provider: record.provider.clone(),
-            tool: record.tool.clone(),
-            outcome: record.outcome,
-            duration: started.elapsed(),
-            upstream: record.upstream,
-            principal: Some(peer.principal.binding()),
-            revision: Some(peer.revision.as_str()),
-            status: None,
-            trace: None,
-        }
-        .emit(&self.app.metrics);
+        let mut done = RequestDone::new(peer.request_id.clone(), record.method.clone());
+        record.describe(&mut done);
+        peer.describe(&mut done);
+        done.view = Some(self.scope.view);
+        done.duration = started.elapsed();
+        done.emit(&self.app.metrics);
     }
 }
 
-/// Writes one message a line; a message never holds a newline of its own.
+/// Writes one message a line.
 async fn write(mut lines: mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
     while let Some(mut line) = lines.recv().await {
+        // What a provider sent may be set over several lines; outside of strings that is space.
+        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
         line.push(b'\n');
         stdout.write_all(&line).await?;
         stdout.flush().await?;

@@ -24,14 +24,15 @@ use tokio_util::sync::CancellationToken;
 pub use fault::rpc_fault;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub(crate) use relay::{equal, relay_open};
-pub use peer::{Claim, Keys, Peer, unsupported};
-pub use session::Sessions;
+pub use peer::{Claim, Keys, Peer, RequestIds, unsupported};
+pub use session::{Sessions, negotiated};
 pub use stream::{Inlet, Outlet};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Message, Raw, RawObject, Revision, message};
 use crate::telemetry::View;
+use crate::telemetry::events::RequestDone;
 use crate::upstream::Upstreams;
 
 /// What a message is addressed to.
@@ -76,6 +77,16 @@ pub struct Record {
     pub outcome: &'static str,
     /// Time spent waiting for the provider.
     pub upstream: Option<std::time::Duration>,
+}
+
+impl Record {
+    /// What the event of a request says of the request.
+    pub fn describe(&self, done: &mut RequestDone) {
+        done.provider.clone_from(&self.provider);
+        done.tool = self.tool.as_deref().map(|tool| tool.to_owned().into());
+        done.outcome = self.outcome;
+        done.upstream = self.upstream;
+    }
 }
 
 /// Everything a message needs on its way; one per process.

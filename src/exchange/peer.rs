@@ -10,6 +10,7 @@ use crate::credential::{Brought, Need};
 use crate::error::{Code, Error};
 use crate::mcp::{Message, RawObject, Revision};
 use crate::secret::Secret;
+use crate::telemetry::events::RequestDone;
 
 /// `_meta` key that makes a request one of 2026-07-28.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -31,6 +32,22 @@ pub struct Peer {
     pub trace: Option<String>,
     /// Id of this request in logs and answers.
     pub request_id: String,
+}
+
+impl Peer {
+    /// What the event of a request says of its sender.
+    pub fn describe(&self, done: &mut RequestDone) {
+        done.tenant = Some(Arc::clone(&self.principal.tenant));
+        done.user = Some(Arc::clone(&self.principal.user));
+        done.revision = Some(self.revision.as_str());
+        done.trace = self.trace.as_deref().and_then(trace_id).map(Into::into);
+    }
+}
+
+/// The trace id within a `traceparent` (W3C Trace Context section 3.2).
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
 /// Where a caller's keys are found; looked at only when a provider wants one.
@@ -130,4 +147,27 @@ pub fn unsupported(requested: &str) -> Error {
     let requested: String = requested.chars().take(32).collect();
     Error::new(Code::UnsupportedRevision, "this protocol revision is not served here")
         .data(json!({ "supported": Revision::SERVED.map(Revision::as_str), "requested": requested }))
+}
+
+/// Ids of requests: unique across processes by their random head, within one by their tail.
+#[derive(Debug)]
+pub struct RequestIds {
+    head: String,
+    count: std::sync::atomic::AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        Self { head, count: std::sync::atomic::AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    /// The next id.
+    pub fn next(&self) -> String {
+        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{}-{number:x}", self.head)
+    }
 }

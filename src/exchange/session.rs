@@ -71,10 +71,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The revision to speak with a client that asked for `wanted` (lifecycle of 2025-11-25): its own
-/// when it is served, the nearest newer one for an older, our newest legacy one for the rest.
-fn negotiated(wanted: &str) -> Revision {
-    match Revision::parse(wanted) {
+/// The revision to speak with a client that sent these parameters of `initialize` (lifecycle of
+/// 2025-11-25): the one it asks for when that is served, the nearest newer one for an older, our
+/// newest legacy one for the rest.
+#[must_use]
+pub fn negotiated(params: &RawObject) -> Revision {
+    match params.read::<String>("protocolVersion").as_deref().and_then(Revision::parse) {
         Some(Revision::V2025_06_18 | Revision::V2025_03_26 | Revision::V2024_11_05) => Revision::V2025_06_18,
         _ => Revision::NEWEST_LEGACY,
     }
@@ -83,10 +85,10 @@ fn negotiated(wanted: &str) -> Revision {
 impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
     pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
-        let wanted: String = params
-            .read("protocolVersion")
-            .ok_or_else(|| Error::new(Code::InvalidParams, "`initialize` needs `protocolVersion`"))?;
-        let revision = negotiated(&wanted);
+        if params.read::<String>("protocolVersion").is_none() {
+            return Err(Error::new(Code::InvalidParams, "`initialize` needs `protocolVersion`"));
+        }
+        let revision = negotiated(params);
         let mut result = RawObject::new();
         result.put("protocolVersion", revision.as_str());
         result.put("capabilities", &self.capabilities());
@@ -148,11 +150,17 @@ mod tests {
         assert_eq!(one.resume(&alice, &id), None);
     }
 
+    fn asked(version: &str) -> Revision {
+        let mut params = RawObject::new();
+        params.put("protocolVersion", version);
+        negotiated(&params)
+    }
+
     #[test]
     fn older_clients_are_offered_the_nearest_revision_and_newer_ones_our_newest() {
-        assert_eq!(negotiated("2025-06-18"), Revision::V2025_06_18);
-        assert_eq!(negotiated("2025-11-25"), Revision::V2025_11_25);
-        assert_eq!(negotiated("2024-11-05"), Revision::V2025_06_18);
-        assert_eq!(negotiated("2099-01-01"), Revision::V2025_11_25);
+        assert_eq!(asked("2025-06-18"), Revision::V2025_06_18);
+        assert_eq!(asked("2025-11-25"), Revision::V2025_11_25);
+        assert_eq!(asked("2024-11-05"), Revision::V2025_06_18);
+        assert_eq!(asked("2099-01-01"), Revision::V2025_11_25);
     }
 }

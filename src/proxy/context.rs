@@ -50,25 +50,3 @@ impl Context {
         Self { request_id, started: Instant::now(), origin: None, passage: None }
     }
 }
-
-/// Ids of requests: unique across processes by their random head, within one by their tail.
-#[derive(Debug)]
-pub(super) struct Names {
-    head: String,
-    next: std::sync::atomic::AtomicU64,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
-        Self { head, next: std::sync::atomic::AtomicU64::new(1) }
-    }
-}
-
-impl Names {
-    pub(super) fn next(&self) -> String {
-        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        format!("{}-{number:x}", self.head)
-    }
-}

@@ -18,7 +18,7 @@ use super::route::{self, Route};
 use super::{bridge, relay};
 use crate::access::Principal;
 use crate::access::doors::Doors;
-use crate::exchange::{Exchange, Scope};
+use crate::exchange::{Exchange, RequestIds, Scope};
 use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
 use crate::telemetry::Metrics;
@@ -46,7 +46,7 @@ pub struct Gateway {
     pub(super) principal: Principal,
     pub(super) max_body: usize,
     pub(super) tls: relay::TlsCache,
-    names: super::context::Names,
+    ids: RequestIds,
 }
 
 impl Gateway {
@@ -61,7 +61,7 @@ impl Gateway {
             principal: config.principal,
             max_body: config.max_body,
             tls: relay::TlsCache::default(),
-            names: super::context::Names::default(),
+            ids: RequestIds::default(),
         }
     }
 
@@ -110,7 +110,7 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.names.next())
+        Context::new(self.ids.next())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {

@@ -28,6 +28,7 @@ use crate::catalog::Provider;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Keys, Scope};
 use crate::mcp::{Id, Message, Revision, message};
+use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 use crate::upstream::resolve::Permit;
 use crate::upstream::{Target, Tls};
@@ -284,21 +285,18 @@ impl Gateway {
             (None, Some(_)) => Code::UpstreamError.as_str(),
             (None, None) => Code::Cancelled.as_str(),
         };
-        RequestDone {
-            request_id: std::mem::take(&mut ctx.request_id),
-            method: if passage.method.is_empty() { session.req_header().method.to_string() } else { passage.method },
-            view: crate::telemetry::View::Relay,
-            provider: Some(Arc::clone(&passage.provider.id)),
-            tool: None,
-            outcome,
-            duration: ctx.started.elapsed(),
-            upstream: passage.answered,
-            principal: Some(passage.principal.binding()),
-            revision: Some(passage.revision.as_str()),
-            status,
-            trace: session.get_header("traceparent").and_then(|it| it.to_str().ok()).map(str::to_owned),
-        }
-        .emit(&self.metrics);
+        let method = if passage.method.is_empty() { session.req_header().method.to_string() } else { passage.method };
+        let mut done = RequestDone::new(std::mem::take(&mut ctx.request_id), method);
+        done.view = Some(View::Relay);
+        done.provider = Some(Arc::clone(&passage.provider.id));
+        done.outcome = outcome;
+        done.duration = ctx.started.elapsed();
+        done.upstream = passage.answered;
+        done.tenant = Some(Arc::clone(&passage.principal.tenant));
+        done.user = Some(Arc::clone(&passage.principal.user));
+        done.revision = Some(passage.revision.as_str());
+        done.status = status.unwrap_or(0);
+        done.emit(&self.metrics);
     }
 }
 

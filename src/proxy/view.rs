@@ -15,7 +15,7 @@ use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Inlet, Outlet, Peer, Record, Reply, Scope};
 use crate::mcp::{Id, Message, Revision, message};
-use crate::telemetry::View;
+use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
 
 /// A refusal on its way out: why, for which request, in which revision.
@@ -77,7 +77,7 @@ impl Gateway {
             Waited::Streamed => return Ok(Ok(None)),
         };
         if let Reply::Stream(mut messages) = reply {
-            let _open = self.metrics.stream();
+            let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
             bridge::pump(session, &mut messages).await?;
             return Ok(Ok(None));
@@ -148,7 +148,7 @@ impl Gateway {
             return Ok(Err(error.into()));
         }
         let mut messages = self.exchange.session_stream(scope);
-        let _open = self.metrics.stream();
+        let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
         bridge::pump(session, &mut messages).await?;
         Ok(Ok(None))
@@ -181,20 +181,17 @@ fn event(
     started: std::time::Instant,
     status: StatusCode,
 ) -> RequestDone {
-    RequestDone {
-        request_id: request_id.to_owned(),
-        method: record.method.clone(),
-        view: scope.view,
-        provider: record.provider.clone().or_else(|| scope.provider.clone()),
-        tool: record.tool.clone(),
-        outcome: record.outcome,
-        duration: started.elapsed(),
-        upstream: record.upstream,
-        principal: peer.map(|peer| peer.principal.binding()),
-        revision: peer.map(|peer| peer.revision.as_str()),
-        status: Some(status.as_u16()),
-        trace: peer.and_then(|peer| peer.trace.clone()),
+    let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
+    record.describe(&mut done);
+    if let Some(peer) = peer {
+        peer.describe(&mut done);
     }
+    done.provider = done.provider.or_else(|| scope.provider.clone());
+    // What carried no message is no call.
+    done.view = peer.map(|_| scope.view);
+    done.duration = started.elapsed();
+    done.status = status.as_u16();
+    done
 }
 
 enum Waited {
@@ -271,4 +268,20 @@ fn streamed(mut response: Response) -> Response {
         response.body = crate::mcp::sse::frame(&body);
     }
     response
+}
+
+/// Counted while it is open.
+struct OpenStream(Arc<Metrics>);
+
+impl OpenStream {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams(-1);
+    }
 }

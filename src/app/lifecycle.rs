@@ -1,5 +1,6 @@
 //! From listening to gone: health, readiness, and an end that waits for those on their way.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,9 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Parts;
+use crate::catalog::State;
 use crate::settings::Settings;
+use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
 /// How often listeners and running calls are looked at.
@@ -44,16 +47,38 @@ impl Lifecycle {
         }))
     }
 
-    /// Both listeners accept.
-    #[must_use]
-    pub fn is_listening(&self) -> bool {
-        self.0.listening.load(Ordering::Relaxed)
+    /// Whether both listeners accept, else why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn health(&self) -> Result<(), String> {
+        if self.0.listening.load(Ordering::Relaxed) { Ok(()) } else { Err("the listeners are not open yet".to_owned()) }
     }
 
-    /// Every descriptor was read and the process is not about to end.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.is_listening() && !self.0.draining.load(Ordering::Relaxed) && self.0.parts.catalog.is_loaded()
+    /// Whether every descriptor was read and the process is not about to end, else why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.health()?;
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Err("the process is about to end".to_owned());
+        }
+        if self.0.parts.catalog.is_loaded() { Ok(()) } else { Err("the descriptors are not read yet".to_owned()) }
+    }
+
+    /// Sets the gauges that are read rather than counted.
+    pub fn collect(&self, metrics: &Metrics) {
+        metrics.sessions(self.0.upstreams.sessions());
+        let snapshot = self.0.parts.catalog.snapshot();
+        let mut states: BTreeMap<&str, usize> = State::ALL.map(|state| (state.as_str(), 0)).into();
+        for provider in snapshot.providers.values() {
+            *states.entry(provider.state().0.as_str()).or_default() += 1;
+            metrics.breaker(&provider.id, i64::from(provider.gate.breaker() as u8));
+        }
+        let disabled = snapshot.entries.values().filter(|entry| entry.disabled).count();
+        *states.entry(State::Disabled.as_str()).or_default() += disabled;
+        metrics.providers(states);
     }
 
     pub(super) fn grace(&self) -> Duration {
@@ -93,7 +118,7 @@ impl Lifecycle {
         let idle = async {
             // Streams need a moment to say goodbye before their connections are cut.
             tokio::time::sleep(TICK).await;
-            while inner.parts.metrics.busy() {
+            while inner.parts.exchange.busy() > 0 {
                 tokio::time::sleep(TICK).await;
             }
         };

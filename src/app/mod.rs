@@ -17,7 +17,7 @@ use crate::access::Principal;
 use crate::access::doors::Doors;
 use crate::admin::Admin;
 use crate::catalog::Catalog;
-use crate::exchange::{Exchange, RequestIds, Sessions};
+use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::{Config, Gateway};
 use crate::settings::{Overrides, Settings};
@@ -91,9 +91,9 @@ impl App {
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
+            Arc::clone(&metrics),
             Sessions::new(Arc::clone(&sealer)),
-            settings.name.clone(),
-            settings.facade.single,
+            Shown { name: settings.name.clone(), single: settings.facade.single },
         );
         let parts = Parts {
             exchange: Arc::new(exchange),
@@ -110,6 +110,12 @@ impl App {
     #[must_use]
     pub fn parts(&self) -> Arc<Parts> {
         Arc::clone(&self.parts)
+    }
+
+    /// The way out.
+    #[must_use]
+    pub const fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
     }
 
     /// The settings in force.
@@ -197,14 +203,15 @@ impl App {
 
     fn admin(&self, lifecycle: &Lifecycle) -> impl pingora_core::services::ServiceWithDependents + 'static {
         let settings = &self.settings;
-        let (health, ready) = (lifecycle.clone(), lifecycle.clone());
+        let (health, ready, collected) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
         let catalog = Arc::clone(&self.parts.catalog);
         let doors = self.doors(settings.admin);
         let admin = Admin {
             metrics: Arc::clone(&self.parts.metrics),
+            collect: Arc::new(move |metrics| collected.collect(metrics)),
             report: Arc::new(move || catalog.report()),
-            health: Arc::new(move || health.is_listening()),
-            ready: Arc::new(move || ready.is_ready()),
+            health: Arc::new(move || health.health()),
+            ready: Arc::new(move || ready.readiness()),
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
             loopback: settings.admin.ip().is_loopback(),
         };

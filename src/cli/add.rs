@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use url::Url;
 
@@ -15,7 +15,7 @@ use crate::credential::Signature;
 use crate::error::{Code, Error};
 use crate::mcp::RawObject;
 use crate::settings::Overrides;
-use crate::upstream::{Behalf, Endpoint, Profile, Share, Target};
+use crate::upstream::{Behalf, Call, Endpoint, Profile, Share, Target};
 
 /// A command may have to be installed first.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -117,8 +117,31 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
     };
     let info = profile.server_info.as_deref().and_then(|raw| RawObject::open(raw).ok()).unwrap_or_default();
     let title = info.read::<String>("title").or_else(|| info.read("name")).unwrap_or_else(|| host(endpoint));
-    let about = app::tool_names(app.upstreams(), endpoint, &behalf, &profile).await.ok().map(|names| nouns(&names));
+    let about = tool_names(app, endpoint, &behalf, &profile).await.ok().map(|names| nouns(&names));
     Ok(Found { title, about: about.filter(|text| !text.is_empty()), profile: Some(profile) })
+}
+
+/// Names on the first page of its tools; enough to describe it.
+async fn tool_names(
+    app: &App,
+    endpoint: &Arc<Endpoint>,
+    behalf: &Behalf,
+    profile: &Profile,
+) -> Result<Vec<String>, Error> {
+    let Some(revision) = profile.revisions.newest() else { return Ok(Vec::new()) };
+    let call = Call {
+        method: "tools/list",
+        params: RawObject::new(),
+        revision,
+        mirrored: Vec::new(),
+        deadline: Instant::now() + PATIENCE,
+        idempotent: true,
+        progress: None,
+    };
+    let result = app.upstreams().request(endpoint, behalf, call).await?;
+    let tools: Vec<RawObject> =
+        RawObject::open(&result).ok().and_then(|result| result.read("tools")).unwrap_or_default();
+    Ok(tools.iter().filter_map(|tool| tool.read("name")).collect())
 }
 
 fn host(endpoint: &Endpoint) -> String {

@@ -17,6 +17,7 @@ mod session;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ pub use stream::{Inlet, Outlet};
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Message, Raw, RawObject, Revision, message};
-use crate::telemetry::View;
+use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
 use crate::upstream::Upstreams;
 
@@ -96,6 +97,8 @@ pub struct Exchange {
     pub catalog: Arc<Catalog>,
     /// The way out.
     pub upstreams: Arc<Upstreams>,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
     /// Legacy sessions.
     pub sessions: Sessions,
     /// `name` of the settings: `serverInfo`, and the single tool's name.
@@ -104,8 +107,28 @@ pub struct Exchange {
     pub single: bool,
     /// Calls that a peer may cancel.
     running: running::Running,
+    busy: Arc<AtomicUsize>,
     /// Open streams end when this is cancelled.
     pub closing: CancellationToken,
+}
+
+/// What the gateway is called, and whether it shows one tool for all.
+#[derive(Debug)]
+pub struct Shown {
+    /// `name` of the settings.
+    pub name: String,
+    /// `facade.single`.
+    pub single: bool,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One request on its way: what every step may look at.
@@ -125,19 +148,34 @@ impl Exchange {
     pub fn new(
         catalog: Arc<Catalog>,
         upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
         sessions: Sessions,
-        name: String,
-        single: bool,
+        Shown { name, single }: Shown,
     ) -> Self {
         Self {
             catalog,
             upstreams,
+            metrics,
             sessions,
             name,
             single,
             running: running::Running::default(),
+            busy: Arc::default(),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// Counts a request as under way for as long as the guard lives.
+    #[must_use]
+    pub fn begin(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.busy))
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
     }
 
     /// Whether the scope exists: every union, and every loaded provider.
@@ -159,6 +197,7 @@ impl Exchange {
     ) -> (Reply, Record) {
         match message {
             Message::Request { id, method, params } => {
+                let _busy = self.begin();
                 let mut step = Step {
                     exchange: self,
                     snapshot: self.catalog.snapshot(),

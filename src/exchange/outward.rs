@@ -54,7 +54,7 @@ impl Step<'_> {
             .enter(&principal.binding(), &principal.tenant, out.tool.map(|tool| &*tool.name))
             .map_err(|refusal| self.refused(provider, &refusal))?;
         let call = self.call(&out, revision);
-        let _inflight = self.exchange.catalog.metrics().inflight(&provider.id);
+        let _inflight = self.exchange.metrics.inflight(&provider.id);
         let started = Instant::now();
         let outcome = self.exchange.upstreams.request(&provider.endpoint, &behalf, call).await;
         self.record.upstream = Some(started.elapsed());
@@ -115,7 +115,7 @@ impl Step<'_> {
     }
 
     fn refused(&self, provider: &Provider, refusal: &Refusal) -> Error {
-        self.exchange.catalog.metrics().limited(&provider.id, refusal.rule.as_str());
+        self.exchange.metrics.limited(&provider.id, refusal.rule.as_str());
         limited(&provider.title, refusal)
     }
 }

@@ -6,6 +6,7 @@ use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::credential::Signature;
 use crate::error::Error;
+use crate::exchange::Busy;
 use crate::limit::Pass;
 use crate::mcp::Revision;
 use crate::telemetry::InflightGuard;
@@ -34,7 +35,8 @@ pub(super) struct Passage {
     pub(super) session: Option<String>,
     pub(super) method: String,
     pub(super) pass: Option<Pass>,
-    pub(super) inflight: Option<InflightGuard>,
+    /// Held while it lasts: the provider's gauge, and the process's count for its end.
+    pub(super) held: (InflightGuard, Busy),
     /// Bytes of the request body so far.
     pub(super) received: usize,
     /// Why it failed, when it did.

@@ -135,7 +135,7 @@ impl Gateway {
             exchange::limited(&provider.title, &refusal)
         })?;
         Ok(Passage {
-            inflight: Some(self.metrics.inflight(&provider.id)),
+            held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
             provider,
             principal: self.principal.clone(),
             signature,

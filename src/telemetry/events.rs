@@ -114,7 +114,17 @@ impl RequestDone {
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    fn method(&self) -> &str {
+        short(&self.method, 64)
+    }
+
+    fn cause(&self) -> Option<Cow<'_, str>> {
+        self.cause
+            .as_deref()
+            .map(|cause| without_queries(short(cause, 1000)))
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         let mut line = Line::begin(
             out,
             SystemTime::now(),
@@ -123,7 +133,7 @@ impl RequestDone {
             "request done",
         );
         line.text("request.id", &self.request_id);
-        line.text("method", &self.method);
+        line.text("method", self.method());
         line.some("view", self.view.map(View::as_str));
         line.some("provider.name", self.provider.as_deref());
         line.some("tool.name", self.tool.as_deref());
@@ -143,7 +153,7 @@ impl RequestDone {
             line.text("client.address", &peer.to_string());
         }
         line.some("trace.id", self.trace.as_deref());
-        line.some("error", self.cause.as_deref().map(without_queries).as_deref());
+        line.some("error", self.cause().as_deref());
         line.end();
     }
 
@@ -155,7 +165,7 @@ impl RequestDone {
                     target: "pleiades::request",
                     $level,
                     request.id = &*self.request_id,
-                    method = &*self.method,
+                    method = self.method(),
                     view = self.view.map(View::as_str),
                     provider.name = self.provider.as_deref(),
                     tool.name = self.tool.as_deref(),
@@ -169,7 +179,7 @@ impl RequestDone {
                     mcp.revision = self.revision,
                     client.address = self.peer.map(tracing::field::display),
                     trace.id = self.trace.as_deref(),
-                    error = self.cause.as_deref().map(without_queries).as_deref(),
+                    error = self.cause().as_deref(),
                     "request done"
                 )
             };
@@ -407,32 +417,46 @@ impl BreakerMoved<'_> {
     }
 }
 
-/// A text whose URLs have lost their queries and fragments, which may hold secrets.
+/// A text whose URLs have lost what may be secret: credentials, query and fragment.
 #[must_use]
 pub fn without_queries(text: &str) -> Cow<'_, str> {
-    if !text.contains(['?', '#']) {
+    if !text.contains(['?', '#', '@']) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    for piece in text.split_inclusive([' ', '"', '\'', '`', '(', ')', '<', '>', ',', '\n']) {
-        let in_url = piece.contains("://") || piece.starts_with('/');
-        if !in_url || !piece.contains(['?', '#']) {
-            out.push_str(piece);
-            continue;
-        }
-        let kept = piece
-            .find(['?', '#'])
-            .and_then(|at| piece.get(..at))
-            .unwrap_or_default();
-        out.push_str(kept);
-        out.push('…');
-        // The delimiter, when the piece ends with one.
-        out.extend(
-            piece
-                .chars()
-                .next_back()
-                .filter(|last| " \"'`()<>,\n".contains(*last)),
-        );
+    for piece in text.split_inclusive([' ', '\n', '\t', '"', '`', '<', '>']) {
+        // Brackets and commas may belong to a query, so they go with it.
+        let body = piece.trim_end_matches([' ', '\n', '\t', '"', '`', '<', '>']);
+        let end = piece.strip_prefix(body).unwrap_or_default();
+        let query = if body.contains('/') {
+            body.find(['?', '#'])
+        } else {
+            None
+        };
+        out.push_str(&without_userinfo(
+            query.and_then(|at| body.get(..at)).unwrap_or(body),
+        ));
+        out.push_str(if query.is_some() { "…" } else { "" });
+        out.push_str(end);
     }
     Cow::Owned(out)
+}
+
+fn without_userinfo(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Cow::Borrowed(url);
+    };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let Some(at) = authority.rfind('@') else {
+        return Cow::Borrowed(url);
+    };
+    Cow::Owned(format!("{scheme}://…{}", rest.get(at..).unwrap_or_default()))
+}
+
+/// The beginning of a text that others wrote, so that no line grows without bound.
+fn short(text: &str, most: usize) -> &str {
+    text.char_indices()
+        .nth(most)
+        .and_then(|(at, _)| text.get(..at))
+        .unwrap_or(text)
 }

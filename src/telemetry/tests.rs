@@ -166,7 +166,7 @@ fn tools_beyond_the_bound_share_one_label() {
 
 #[test]
 fn queries_and_credentials_never_reach_the_log() {
-    use super::events::without_queries;
+    use super::redact::without_queries;
     for (text, logged) in [
         ("nothing to hide", "nothing to hide"),
         ("what now? ask # nobody @home", "what now? ask # nobody @home"),

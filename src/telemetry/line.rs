@@ -1,7 +1,7 @@
 //! JSON log lines written by hand, in the form of tracing's own.
 //!
 //! One line a request is the log's whole load; written directly it costs a fifth of what an event
-//! through the subscriber costs (the ignored test of `events` measures both).
+//! through the subscriber costs (an ignored test beside this module measures both).
 
 use std::{
     io::Write as _,

@@ -120,8 +120,7 @@ impl Metrics {
     }
 
     /// The handles for an event: those of no provider when it is `None` or was forgotten.
-    #[must_use]
-    pub fn of(&self, id: Option<&str>) -> Arc<ProviderMetrics> {
+    fn of(&self, id: Option<&str>) -> Arc<ProviderMetrics> {
         let Some(id) = id else {
             return Arc::clone(&self.none);
         };

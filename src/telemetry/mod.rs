@@ -9,6 +9,8 @@ pub mod names;
 mod line;
 mod metrics;
 mod provider;
+mod redact;
+mod request;
 mod sink;
 #[cfg(test)]
 mod tests;

@@ -165,21 +165,52 @@ fn tools_beyond_the_bound_share_one_label() {
 }
 
 #[test]
-fn queries_never_reach_the_log() {
-    use super::events::without_queries;
-    assert_eq!(without_queries("nothing to hide"), "nothing to hide");
-    assert_eq!(
-        without_queries("what now? ask # nobody"),
-        "what now? ask # nobody"
-    );
-    assert_eq!(
-        without_queries("get (https://a.example/x?key=s3cret&b=c), then"),
-        "get (https://a.example/x…), then"
-    );
-    assert_eq!(
-        without_queries("GET /mcp?token=s3cret#top \"http://h/?q\""),
-        "GET /mcp… \"http://h/…\""
-    );
+fn queries_and_credentials_never_reach_the_log() {
+    use super::redact::without_queries;
+    for (text, logged) in [
+        ("nothing to hide", "nothing to hide"),
+        ("what now? ask # nobody @home", "what now? ask # nobody @home"),
+        (
+            "for url (https://a.example/x?key=s3cret,more&b=(c)) again",
+            "for url (https://a.example/x… again",
+        ),
+        (
+            "GET /mcp?token=s3cret#top \"http://h/?q\"",
+            "GET /mcp… \"http://h/…\"",
+        ),
+        ("at https://ann:s3cret@h.example/x", "at https://…@h.example/x"),
+        (
+            "at https://ann:s3cret@h.example?k=s3cret",
+            "at https://…@h.example…",
+        ),
+    ] {
+        assert_eq!(without_queries(text), logged);
+    }
+}
+
+#[test]
+fn every_field_of_a_request_line_is_documented_and_bounded() {
+    let done = events::RequestDone {
+        account: Some("ann@example.com".into()),
+        peer: Some([127, 0, 0, 1].into()),
+        cause: Some("é".repeat(100_000)),
+        method: "é".repeat(100_000).into(),
+        ..done()
+    };
+    let mut line = Vec::new();
+    done.write(&mut line);
+    assert!(line.len() < 4096, "{} bytes", line.len());
+    let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&line).unwrap();
+    let page = include_str!("../../docs/LOGGING.md");
+    for field in fields
+        .keys()
+        .filter(|key| !["timestamp", "level", "message", "target"].contains(&&***key))
+    {
+        assert!(
+            page.contains(&format!("`{field}`")),
+            "`{field}` is missing in docs/LOGGING.md"
+        );
+    }
 }
 
 fn done() -> events::RequestDone {

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -22,6 +23,8 @@ use crate::mcp::{Id, Message, message, sse};
 pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
 /// The largest body of a refusal that is looked into.
 const REFUSAL: usize = 64 * 1024;
+/// How long a stream may take to end after its answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -119,6 +122,7 @@ async fn stream(
                 after = HeaderValue::from_str(&id).ok();
             }
             if let Some(outcome) = event(&frame.data, reading, &asked) {
+                drain(response);
                 return Ok(outcome);
             }
         }
@@ -136,6 +140,20 @@ async fn stream(
         (None, Some(error)) => Err(failure(error).into()),
         (None, None) => Err(Failure::Broken(cut())),
     }
+}
+
+/// Reads a stream to the end that follows its answer, so that the connection can be used again;
+/// dropped before it, the connection would be closed after every call.
+fn drain(mut response: reqwest::Response) {
+    if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
+        return;
+    }
+    tokio::spawn(async move {
+        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+        if timeout(LINGER, rest).await.is_err() {
+            tracing::trace!("a stream stays open after its answer");
+        }
+    });
 }
 
 fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Id, String)) -> Option<Outcome> {
@@ -244,7 +262,8 @@ async fn whole(
     })
 }
 
-fn cut() -> Error {
+/// The stream ended without the answer.
+pub(crate) fn cut() -> Error {
     Error::new(
         Code::UpstreamUnreachable,
         "the provider's stream ended before its answer",

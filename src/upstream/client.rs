@@ -39,10 +39,12 @@ pub(crate) struct Route {
     pub(crate) headers: HeaderMap,
 }
 
+type Routes = HashMap<([u8; 32], Role), Arc<Route>>;
+
 pub(crate) struct Clients {
     resolver: Arc<Resolver>,
     control: tokio::runtime::Id,
-    routes: RwLock<HashMap<([u8; 32], Role), Arc<Route>>>,
+    routes: RwLock<Routes>,
     clients: Mutex<HashMap<Key, reqwest::Client>>,
 }
 
@@ -164,6 +166,7 @@ impl Clients {
             .dns_resolver(Arc::new(names))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
             .referer(false)
             .connect_timeout(key.connect)
             .pool_idle_timeout(IDLE_CONNECTION)

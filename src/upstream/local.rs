@@ -131,9 +131,13 @@ async fn start(
     let deadline = born + endpoint.patience();
     let started = match spawn(shared, endpoint, key) {
         Ok(process) => shake(shared, endpoint, key, process, deadline).await,
-        Err(error) => Err(error),
+        Err(error) => {
+            shared.restarts.died(key, Duration::ZERO, Instant::now());
+            Err(error)
+        }
     };
     started.map_err(|mut error| {
+        // A death is noted by who notices it; a handshake that failed is noted here.
         if error.code != Code::UpstreamUnreachable {
             shared.restarts.died(key, born.elapsed(), Instant::now());
         }

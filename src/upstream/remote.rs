@@ -179,7 +179,7 @@ impl Remote<'_> {
             };
             // An older provider may end a stream and expect to be asked for the rest of it.
             let Some(session) = lease else {
-                return Err(Failure::Paused(Pause { after, retry }));
+                return Err(Failure::Broken(answer::cut()));
             };
             let wait = retry
                 .unwrap_or(RESUME)

@@ -1,6 +1,8 @@
 //! A provider over HTTP that answers as it is told and remembers what it was asked.
 
-use axum::{Router, body::Body, response::Response};
+use std::net::SocketAddr;
+
+use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
 use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -19,6 +21,8 @@ pub(super) struct Seen {
     pub(super) verb: Method,
     pub(super) headers: HeaderMap,
     pub(super) body: Value,
+    /// The port at the other end of its connection.
+    pub(super) port: u16,
 }
 
 impl Seen {
@@ -46,11 +50,9 @@ impl Fake {
                 let (head, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                let seen = Seen {
-                    verb: head.method,
-                    headers: head.headers,
-                    body,
-                };
+                let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().unwrap().0;
+                let (verb, headers) = (head.method, head.headers);
+                let seen = Seen { verb, headers, body, port: peer.port() };
                 let mut before = 0;
                 noted.send_modify(|all: &mut Vec<Seen>| {
                     let alike =
@@ -65,7 +67,8 @@ impl Fake {
         let url = format!("http://{}/mcp", listener.local_addr().unwrap())
             .parse()
             .unwrap();
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        let task = tokio::spawn(async move { axum::serve(listener, service).await.unwrap() });
         Self { url, seen, task }
     }
 

@@ -632,3 +632,27 @@ async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
+    let fake = Fake::start(|seen, _| {
+        stream(
+            &[json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": tools()})],
+            false,
+        )
+    })
+    .await;
+    let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
+    for _ in 0..20 {
+        upstreams
+            .request(&endpoint, &behalf(), tool(M))
+            .await
+            .unwrap();
+        // Lets the end of the stream be read.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let ports: std::collections::BTreeSet<_> = fake.seen().iter().map(|seen| seen.port).collect();
+    assert!(ports.len() < 10, "{} connections for 20 calls", ports.len());
+}

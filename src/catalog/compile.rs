@@ -1,0 +1,305 @@
+//! From what a descriptor says to what runs: the only place that knows both.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue};
+use ring::digest::{Context, SHA256};
+use wildmatch::WildMatch;
+
+use super::{Relay, ToolRules};
+use crate::credential::{ClientKey, Need, Signature};
+use crate::descriptor::{self, Auth, Descriptor, Glob};
+use crate::limit::{BreakerRule, Per, Rate, Rules};
+use crate::mcp::Revision;
+use crate::secret::Secret;
+use crate::upstream::{Endpoint, Share, Target, Tls};
+
+/// A compiled descriptor, before it is joined with what is known of the provider already.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) id: Arc<str>,
+    pub(super) title: String,
+    pub(super) about: Option<String>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) need: Need,
+    pub(super) rules: ToolRules,
+    pub(super) relay: Relay,
+    pub(super) limits: Rules,
+    pub(super) file: PathBuf,
+}
+
+impl Draft {
+    /// Whether the provider's lists look the same to callers, as far as the descriptor decides it.
+    pub(super) fn looks_like(&self, other: &Self) -> bool {
+        self.title == other.title && self.about == other.about && self.rules == other.rules
+    }
+}
+
+/// Compiles a descriptor that has no faults. `loopback`: whether the gateway itself listens on
+/// loopback, where local providers need no permission.
+///
+/// # Errors
+/// What changed on disk since the descriptor was read, or escaped its reader.
+pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Draft, String> {
+    let id: Arc<str> = descriptor.id.as_str().into();
+    let need = need(&descriptor.auth)?;
+    let endpoint = endpoint(file, descriptor, &id, &need, loopback)?;
+    let unchecked = descriptor.relay == descriptor::Relay::Unchecked;
+    let is_open = unchecked || !descriptor.has_tool_rules();
+    Ok(Draft {
+        title: descriptor.title().to_owned(),
+        about: descriptor.about.clone(),
+        endpoint: Arc::new(endpoint),
+        need,
+        rules: ToolRules { allow: globs(&descriptor.tools.allow), deny: globs(&descriptor.tools.deny) },
+        relay: if is_open { Relay::Open } else { Relay::Closed },
+        limits: limits(&descriptor.limits),
+        file: file.to_path_buf(),
+        id,
+    })
+}
+
+/// Files beside the descriptor that it was compiled from; they are looked at again with each reading.
+pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
+    let tls = &descriptor.upstream.tls;
+    let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
+    named.into_iter().flatten().map(|path| beside(file, path)).collect()
+}
+
+fn globs(globs: &[Glob]) -> Vec<WildMatch> {
+    globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
+fn endpoint(file: &Path, descriptor: &Descriptor, id: &Arc<str>, need: &Need, loopback: bool) -> Result<Endpoint, String> {
+    let upstream = &descriptor.upstream;
+    let target = target(file, descriptor, loopback)?;
+    let mut endpoint = Endpoint {
+        provider: Arc::clone(id),
+        identity: [0; 32],
+        target,
+        revision: upstream.protocol.date().and_then(Revision::parse),
+        share: match upstream.share {
+            descriptor::Share::User => Share::User,
+            descriptor::Share::Tenant => Share::Tenant,
+            descriptor::Share::All => Share::All,
+        },
+        connect: upstream.timeouts.connect.get(),
+        call: upstream.timeouts.call.get(),
+        idle: upstream.timeouts.idle.get(),
+    };
+    endpoint.identity = identity(&endpoint, need);
+    Ok(endpoint)
+}
+
+fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target, String> {
+    let upstream = &descriptor.upstream;
+    match upstream.target() {
+        Some(descriptor::Target::Url(url)) => Ok(Target::Http {
+            url: url.clone(),
+            headers: headers(&upstream.headers)?,
+            tls: tls(file, &upstream.tls)?,
+            allow_private: upstream.allow_private,
+            allow_loopback: upstream.allow_private || loopback,
+        }),
+        Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
+            command: command.to_vec(),
+            env: upstream.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            folder: folder(file),
+        }),
+        None => Err("upstream: this kind of upstream is not built yet".to_owned()),
+    }
+}
+
+fn folder(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn headers<'a>(said: impl IntoIterator<Item = (&'a String, &'a Secret)>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    said.into_iter()
+        .map(|(name, value)| {
+            let at = || format!("upstream.headers.{name}: cannot stand in a header");
+            let header = name.parse::<HeaderName>().map_err(|_| at())?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| at())?;
+            value.set_sensitive(true);
+            Ok((header, value))
+        })
+        .collect()
+}
+
+fn tls(file: &Path, tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
+    let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = path else { return Ok(None) };
+        let read = fs::read(beside(file, path));
+        read.map(Some).map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
+    };
+    let ca = read("ca_file", &tls.ca_file)?;
+    let client = match (read("client_cert_file", &tls.client_cert_file)?, read("client_key_file", &tls.client_key_file)?) {
+        (Some(chain), Some(key)) => {
+            let key = String::from_utf8(key).map_err(|_| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
+            Some((chain, Secret::new(key)))
+        }
+        _ => None,
+    };
+    Ok((ca.is_some() || client.is_some()).then(|| Arc::new(Tls { ca, client })))
+}
+
+/// An I/O error without the number of the operating system.
+pub(super) fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn need(auth: &Auth) -> Result<Need, String> {
+    match auth {
+        Auth::None(_) => Ok(Need::None),
+        Auth::ApiKey(key) => {
+            let name = header("auth.api_key.header", &key.header)?;
+            let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
+            let signature = Signature::of_header(name, &value)
+                .map_err(|_| "auth.api_key.value: cannot stand in a header".to_owned())?;
+            Ok(Need::ApiKey(Arc::new(signature)))
+        }
+        Auth::ClientKey(key) => client_key(key),
+        Auth::Oauth(_) => Err("auth.oauth: not built yet; set `enabled: false`".to_owned()),
+        Auth::ClientCredentials(_) => Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned()),
+    }
+}
+
+fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
+    let headers = key.headers.iter().map(|name| header("auth.client_key.headers", name));
+    let companions = key.companions.iter().map(|(from, to)| {
+        Ok((header("auth.client_key.companions", from)?, header("auth.client_key.companions", to)?))
+    });
+    Ok(Need::ClientKey(Arc::new(ClientKey {
+        headers: headers.collect::<Result<_, String>>()?,
+        env: key.env.clone(),
+        forward_as: header("auth.client_key.forward_as", &key.forward_as)?,
+        prefix: key.prefix().to_owned(),
+        companions: companions.collect::<Result<_, String>>()?,
+        fallback: key.fallback.clone(),
+    })))
+}
+
+fn header(field: &str, name: &str) -> Result<HeaderName, String> {
+    name.parse().map_err(|_| format!("{field}: `{}` is not a header name", name.escape_debug()))
+}
+
+fn limits(said: &descriptor::Limits) -> Rules {
+    let rate = said.rate.iter().map(|rate| Rate {
+        per: match rate.per {
+            descriptor::Per::Caller => Per::Caller,
+            descriptor::Per::Tenant => Per::Tenant,
+            // Until accounts exist each caller has exactly one; the reader refuses the word anyway.
+            descriptor::Per::Account => Per::Caller,
+            descriptor::Per::Provider => Per::Provider,
+            descriptor::Per::Tool => Per::Tool,
+        },
+        requests: rate.requests,
+        every: rate.every.get(),
+        burst: rate.burst(),
+    });
+    Rules {
+        rate: rate.collect(),
+        concurrency: said.concurrency,
+        breaker: said.breaker.as_ref().map(|breaker| BreakerRule {
+            failures: breaker.failures,
+            within: breaker.within.get(),
+            open_for: breaker.open_for.get(),
+        }),
+    }
+}
+
+/// Digest of everything that sessions, processes and lists depend on: the endpoint and the
+/// gateway's own credential, in which references are resolved already.
+fn identity(endpoint: &Endpoint, need: &Need) -> [u8; 32] {
+    let mut digest = Digest(Context::new(&SHA256));
+    digest.add(endpoint.provider.as_bytes());
+    match &endpoint.target {
+        Target::Http { url, headers, tls, allow_private, allow_loopback } => {
+            digest.add(b"http");
+            digest.add(url.as_str().as_bytes());
+            digest.add(&[u8::from(*allow_private), u8::from(*allow_loopback)]);
+            digest.headers(headers);
+            let tls = tls.as_deref();
+            digest.maybe(tls.and_then(|tls| tls.ca.as_deref()));
+            let client = tls.and_then(|tls| tls.client.as_ref());
+            digest.maybe(client.map(|(chain, _)| chain.as_slice()));
+            digest.maybe(client.map(|(_, key)| key.expose().as_bytes()));
+        }
+        Target::Stdio { command, env, folder } => {
+            digest.add(b"stdio");
+            digest.list(command.iter().map(String::as_bytes));
+            digest.list(env.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]));
+            digest.add(folder.as_os_str().as_encoded_bytes());
+        }
+    }
+    digest.maybe(endpoint.revision.map(|revision| revision.as_str().as_bytes()));
+    digest.add(&[endpoint.share as u8]);
+    for time in [endpoint.connect, endpoint.call, endpoint.idle] {
+        digest.add(&time.as_nanos().to_le_bytes());
+    }
+    digest.need(need);
+    digest.finish()
+}
+
+/// A digest of parts, each led by its length, so that no two lists of parts read alike.
+struct Digest(Context);
+
+impl Digest {
+    fn add(&mut self, part: &[u8]) {
+        self.0.update(&part.len().to_le_bytes());
+        self.0.update(part);
+    }
+
+    fn maybe(&mut self, part: Option<&[u8]>) {
+        self.add(&[u8::from(part.is_some())]);
+        self.add(part.unwrap_or_default());
+    }
+
+    fn list<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) {
+        let parts: Vec<_> = parts.collect();
+        self.add(&parts.len().to_le_bytes());
+        parts.into_iter().for_each(|part| self.add(part));
+    }
+
+    fn headers(&mut self, headers: &[(HeaderName, HeaderValue)]) {
+        self.list(headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]));
+    }
+
+    fn need(&mut self, need: &Need) {
+        match need {
+            Need::None => self.add(b"none"),
+            Need::ApiKey(signature) => {
+                self.add(b"api_key");
+                self.headers(&signature.headers);
+            }
+            Need::ClientKey(key) => {
+                self.add(b"client_key");
+                self.list(key.headers.iter().map(|name| name.as_str().as_bytes()));
+                self.maybe(key.env.as_deref().map(str::as_bytes));
+                self.add(key.forward_as.as_str().as_bytes());
+                self.add(key.prefix.as_bytes());
+                self.list(key.companions.iter().flat_map(|(from, to)| [from.as_str().as_bytes(), to.as_str().as_bytes()]));
+                self.maybe(key.fallback.as_ref().map(|key| key.expose().as_bytes()));
+            }
+        }
+    }
+
+    fn finish(self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.0.finish().as_ref());
+        bytes
+    }
+}

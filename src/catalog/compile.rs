@@ -44,7 +44,11 @@ impl Draft {
 ///
 /// # Errors
 /// What changed on disk since the descriptor was read, or escaped its reader.
-pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Draft, String> {
+pub(super) fn compile(
+    file: &Path,
+    descriptor: &Descriptor,
+    loopback: bool,
+) -> Result<Draft, String> {
     let id: Arc<str> = descriptor.id.as_str().into();
     let need = need(&descriptor.auth)?;
     let endpoint = endpoint(file, descriptor, &id, &need, loopback)?;
@@ -55,7 +59,10 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> R
         about: descriptor.about.clone(),
         endpoint: Arc::new(endpoint),
         need,
-        rules: ToolRules { allow: globs(&descriptor.tools.allow), deny: globs(&descriptor.tools.deny) },
+        rules: ToolRules {
+            allow: globs(&descriptor.tools.allow),
+            deny: globs(&descriptor.tools.deny),
+        },
         relay: if is_open { Relay::Open } else { Relay::Closed },
         limits: limits(&descriptor.limits),
         file: file.to_path_buf(),
@@ -67,7 +74,11 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> R
 pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
     let tls = &descriptor.upstream.tls;
     let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
-    named.into_iter().flatten().map(|path| beside(file, path)).collect()
+    named
+        .into_iter()
+        .flatten()
+        .map(|path| beside(file, path))
+        .collect()
 }
 
 fn globs(globs: &[Glob]) -> Vec<WildMatch> {
@@ -78,7 +89,13 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 
-fn endpoint(file: &Path, descriptor: &Descriptor, id: &Arc<str>, need: &Need, loopback: bool) -> Result<Endpoint, String> {
+fn endpoint(
+    file: &Path,
+    descriptor: &Descriptor,
+    id: &Arc<str>,
+    need: &Need,
+    loopback: bool,
+) -> Result<Endpoint, String> {
     let upstream = &descriptor.upstream;
     let target = target(file, descriptor, loopback)?;
     let mut endpoint = Endpoint {
@@ -111,7 +128,11 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
         }),
         Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
             command: command.to_vec(),
-            env: upstream.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            env: upstream
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             folder: folder(file),
         }),
         None => Err("upstream: this kind of upstream is not built yet".to_owned()),
@@ -119,16 +140,20 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
 }
 
 fn folder(file: &Path) -> PathBuf {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-fn headers<'a>(said: impl IntoIterator<Item = (&'a String, &'a Secret)>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+fn headers<'a>(
+    said: impl IntoIterator<Item = (&'a String, &'a Secret)>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     said.into_iter()
         .map(|(name, value)| {
             let at = || format!("upstream.headers.{name}: cannot stand in a header");
-            let header = name.parse::<HeaderName>().map_err(|_| at())?;
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| at())?;
+            let header = name.parse::<HeaderName>().map_err(|_error| at())?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_error| at())?;
             value.set_sensitive(true);
             Ok((header, value))
         })
@@ -139,12 +164,22 @@ fn tls(file: &Path, tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
     let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
         let Some(path) = path else { return Ok(None) };
         let read = fs::read(beside(file, path));
-        read.map(Some).map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
+        read.map(Some).map_err(|error| {
+            format!(
+                "upstream.tls.{field}: `{}`: {}",
+                path.display(),
+                why(&error)
+            )
+        })
     };
     let ca = read("ca_file", &tls.ca_file)?;
-    let client = match (read("client_cert_file", &tls.client_cert_file)?, read("client_key_file", &tls.client_key_file)?) {
+    let client = match (
+        read("client_cert_file", &tls.client_cert_file)?,
+        read("client_key_file", &tls.client_key_file)?,
+    ) {
         (Some(chain), Some(key)) => {
-            let key = String::from_utf8(key).map_err(|_| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
+            let key = String::from_utf8(key)
+                .map_err(|_error| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
             Some((chain, Secret::new(key)))
         }
         _ => None,
@@ -168,19 +203,27 @@ fn need(auth: &Auth) -> Result<Need, String> {
             let name = header("auth.api_key.header", &key.header)?;
             let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
             let signature = Signature::of_header(name, &value)
-                .map_err(|_| "auth.api_key.value: cannot stand in a header".to_owned())?;
+                .map_err(|_error| "auth.api_key.value: cannot stand in a header".to_owned())?;
             Ok(Need::ApiKey(Arc::new(signature)))
         }
         Auth::ClientKey(key) => client_key(key),
         Auth::Oauth(_) => Err("auth.oauth: not built yet; set `enabled: false`".to_owned()),
-        Auth::ClientCredentials(_) => Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned()),
+        Auth::ClientCredentials(_) => {
+            Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned())
+        }
     }
 }
 
 fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
-    let headers = key.headers.iter().map(|name| header("auth.client_key.headers", name));
+    let headers = key
+        .headers
+        .iter()
+        .map(|name| header("auth.client_key.headers", name));
     let companions = key.companions.iter().map(|(from, to)| {
-        Ok((header("auth.client_key.companions", from)?, header("auth.client_key.companions", to)?))
+        Ok((
+            header("auth.client_key.companions", from)?,
+            header("auth.client_key.companions", to)?,
+        ))
     });
     Ok(Need::ClientKey(Arc::new(ClientKey {
         headers: headers.collect::<Result<_, String>>()?,
@@ -193,7 +236,8 @@ fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
 }
 
 fn header(field: &str, name: &str) -> Result<HeaderName, String> {
-    name.parse().map_err(|_| format!("{field}: `{}` is not a header name", name.escape_debug()))
+    name.parse()
+        .map_err(|_error| format!("{field}: `{}` is not a header name", name.escape_debug()))
 }
 
 fn limits(said: &descriptor::Limits) -> Rules {
@@ -227,7 +271,13 @@ fn identity(endpoint: &Endpoint, need: &Need) -> [u8; 32] {
     let mut digest = Digest(Context::new(&SHA256));
     digest.add(endpoint.provider.as_bytes());
     match &endpoint.target {
-        Target::Http { url, headers, tls, allow_private, allow_loopback } => {
+        Target::Http {
+            url,
+            headers,
+            tls,
+            allow_private,
+            allow_loopback,
+        } => {
             digest.add(b"http");
             digest.add(url.as_str().as_bytes());
             digest.add(&[u8::from(*allow_private), u8::from(*allow_loopback)]);
@@ -238,14 +288,25 @@ fn identity(endpoint: &Endpoint, need: &Need) -> [u8; 32] {
             digest.maybe(client.map(|(chain, _)| chain.as_slice()));
             digest.maybe(client.map(|(_, key)| key.expose().as_bytes()));
         }
-        Target::Stdio { command, env, folder } => {
+        Target::Stdio {
+            command,
+            env,
+            folder,
+        } => {
             digest.add(b"stdio");
             digest.list(command.iter().map(String::as_bytes));
-            digest.list(env.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]));
+            digest.list(
+                env.iter()
+                    .flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]),
+            );
             digest.add(folder.as_os_str().as_encoded_bytes());
         }
     }
-    digest.maybe(endpoint.revision.map(|revision| revision.as_str().as_bytes()));
+    digest.maybe(
+        endpoint
+            .revision
+            .map(|revision| revision.as_str().as_bytes()),
+    );
     digest.add(&[endpoint.share as u8]);
     for time in [endpoint.connect, endpoint.call, endpoint.idle] {
         digest.add(&time.as_nanos().to_le_bytes());
@@ -275,7 +336,11 @@ impl Digest {
     }
 
     fn headers(&mut self, headers: &[(HeaderName, HeaderValue)]) {
-        self.list(headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]));
+        self.list(
+            headers
+                .iter()
+                .flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]),
+        );
     }
 
     fn need(&mut self, need: &Need) {
@@ -291,7 +356,11 @@ impl Digest {
                 self.maybe(key.env.as_deref().map(str::as_bytes));
                 self.add(key.forward_as.as_str().as_bytes());
                 self.add(key.prefix.as_bytes());
-                self.list(key.companions.iter().flat_map(|(from, to)| [from.as_str().as_bytes(), to.as_str().as_bytes()]));
+                self.list(
+                    key.companions
+                        .iter()
+                        .flat_map(|(from, to)| [from.as_str().as_bytes(), to.as_str().as_bytes()]),
+                );
                 self.maybe(key.fallback.as_ref().map(|key| key.expose().as_bytes()));
             }
         }

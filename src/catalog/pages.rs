@@ -80,23 +80,38 @@ impl Asked<'_> {
     }
 
     async fn follow(&self, list: List, pages: &mut Pages) -> Result<(), Error> {
-        let deadline = Instant::now() + self.endpoint.call.saturating_mul(PATIENCE).max(Duration::from_secs(1));
+        let deadline = Instant::now()
+            + self
+                .endpoint
+                .call
+                .saturating_mul(PATIENCE)
+                .max(Duration::from_secs(1));
         let mut cursor: Option<String> = None;
         let mut seen = HashSet::new();
         for _ in 0..PAGES {
             let page = match self.page(list, cursor.as_deref()).await {
                 Ok(page) => page,
                 // Declared as a capability, yet not there: an empty list, not a broken provider.
-                Err(error) if list != List::Tools && seen.is_empty() && is_unknown_method(&error) => return Ok(()),
+                Err(error)
+                    if list != List::Tools && seen.is_empty() && is_unknown_method(&error) =>
+                {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
             take(list, &page, pages)?;
             // Some providers end with an empty cursor where they should leave it out.
-            let Some(next) = page.read::<String>("nextCursor").filter(|next| !next.is_empty()) else {
+            let Some(next) = page
+                .read::<String>("nextCursor")
+                .filter(|next| !next.is_empty())
+            else {
                 return Ok(());
             };
             if !seen.insert(next.clone()) {
-                return Err(wrong(format!("`{}` came back to a page it had given before", list.method())));
+                return Err(wrong(format!(
+                    "`{}` came back to a page it had given before",
+                    list.method()
+                )));
             }
             if Instant::now() >= deadline {
                 let message = format!("`{}` has pages without end in sight", list.method());
@@ -104,7 +119,10 @@ impl Asked<'_> {
             }
             cursor = Some(next);
         }
-        Err(wrong(format!("`{}` has more than {PAGES} pages", list.method())))
+        Err(wrong(format!(
+            "`{}` has more than {PAGES} pages",
+            list.method()
+        )))
     }
 
     async fn page(&self, list: List, cursor: Option<&str>) -> Result<RawObject, Error> {
@@ -121,22 +139,40 @@ impl Asked<'_> {
             idempotent: true,
             progress: None,
         };
-        let result = self.lister.request(self.endpoint, self.behalf, call).await?;
-        RawObject::open(&result)
-            .map_err(|error| wrong(format!("`{}` answered something else than an object", list.method())).because(error))
+        let result = self
+            .lister
+            .request(self.endpoint, self.behalf, call)
+            .await?;
+        RawObject::open(&result).map_err(|error| {
+            wrong(format!(
+                "`{}` answered something else than an object",
+                list.method()
+            ))
+            .because(error)
+        })
     }
 }
 
 fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
     let (member, _) = list.keys();
     let Some(entries) = page.read::<Vec<Raw>>(member) else {
-        return Err(wrong(format!("`{}` answered without a list `{member}`", list.method())));
+        return Err(wrong(format!(
+            "`{}` answered without a list `{member}`",
+            list.method()
+        )));
     };
     if pages.entries.len() + entries.len() > ENTRIES {
-        return Err(wrong(format!("`{}` has more than {ENTRIES} entries", list.method())));
+        return Err(wrong(format!(
+            "`{}` has more than {ENTRIES} entries",
+            list.method()
+        )));
     }
     // What is no object has no identity either: nobody could ask for it.
-    pages.entries.extend(entries.iter().filter_map(|entry| RawObject::open(entry).ok()));
+    pages.entries.extend(
+        entries
+            .iter()
+            .filter_map(|entry| RawObject::open(entry).ok()),
+    );
     // A page without it holds for no time that is known: 0, the smallest.
     let ttl = page.read::<u64>("ttlMs").unwrap_or(0);
     pages.ttl_ms = Some(pages.ttl_ms.map_or(ttl, |before| before.min(ttl)));
@@ -144,7 +180,10 @@ fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
 }
 
 fn is_unknown_method(error: &Error) -> bool {
-    error.rpc.as_ref().is_some_and(|fault| fault.code == METHOD_NOT_FOUND)
+    error
+        .rpc
+        .as_ref()
+        .is_some_and(|fault| fault.code == METHOD_NOT_FOUND)
 }
 
 fn wrong(message: String) -> Error {

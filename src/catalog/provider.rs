@@ -41,13 +41,23 @@ impl Provider {
         let health = self.live.health();
         if let Some(stale) = self.live.stale() {
             let beside = match &health.reason {
-                Some(reason) if health.state != State::Ready => format!("; what runs is {}: {reason}", health.state),
+                Some(reason) if health.state != State::Ready => {
+                    format!("; what runs is {}: {reason}", health.state)
+                }
                 _ => String::new(),
             };
-            return (State::Stale, Some(format!("{}{beside}", stale.reason)), stale.since);
+            return (
+                State::Stale,
+                Some(format!("{}{beside}", stale.reason)),
+                stale.since,
+            );
         }
         if health.state == State::Ready && self.gate.breaker() == BreakerState::Open {
-            return (State::Degraded, Some("the breaker is open: too many calls failed".to_owned()), health.since);
+            return (
+                State::Degraded,
+                Some("the breaker is open: too many calls failed".to_owned()),
+                health.since,
+            );
         }
         (health.state, health.reason, health.since)
     }
@@ -66,14 +76,18 @@ impl ToolRules {
     /// Whether a tool of this name exists for callers.
     #[must_use]
     pub fn admits(&self, name: &str) -> bool {
-        self.allow.iter().any(|glob| glob.matches(name)) && !self.deny.iter().any(|glob| glob.matches(name))
+        self.allow.iter().any(|glob| glob.matches(name))
+            && !self.deny.iter().any(|glob| glob.matches(name))
     }
 }
 
 impl Default for ToolRules {
     /// Every tool.
     fn default() -> Self {
-        Self { allow: vec![wildmatch::WildMatch::new("*")], deny: Vec::new() }
+        Self {
+            allow: vec![wildmatch::WildMatch::new("*")],
+            deny: Vec::new(),
+        }
     }
 }
 

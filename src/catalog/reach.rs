@@ -21,7 +21,11 @@ impl Catalog {
     ///
     /// # Errors
     /// Why there are none: the provider cannot be reached, is too slow, or wants a credential.
-    pub async fn lists(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
+    pub async fn lists(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+    ) -> Result<Arc<Catalogue>, Error> {
         let shelf = provider.live.shelf(behalf.signature.account.as_ref());
         match shelf.standing() {
             Standing::Fresh => Ok(shelf.load_full()),
@@ -30,7 +34,9 @@ impl Catalog {
                 Ok(shelf.load_full())
             }
             Standing::Failed(failure, ago) if ago < RETRY => Err(failure.error()),
-            Standing::Failed(..) | Standing::Never => self.attempt(provider, &shelf, behalf, None).await,
+            Standing::Failed(..) | Standing::Never => {
+                self.attempt(provider, &shelf, behalf, None).await
+            }
         }
     }
 
@@ -49,11 +55,20 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::lists`].
-    pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
+    pub async fn refresh(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+    ) -> Result<Arc<Catalogue>, Error> {
         let shelf = provider.live.shelf(behalf.signature.account.as_ref());
         match shelf.standing() {
-            Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => Ok(shelf.load_full()),
-            Standing::Fresh | Standing::Old => self.attempt(provider, &shelf, behalf, Some(Which::ALL)).await,
+            Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => {
+                Ok(shelf.load_full())
+            }
+            Standing::Fresh | Standing::Old => {
+                self.attempt(provider, &shelf, behalf, Some(Which::ALL))
+                    .await
+            }
             Standing::Failed(..) | Standing::Never => self.lists(provider, behalf).await,
         }
     }
@@ -67,7 +82,13 @@ impl Catalog {
     ) -> Result<Arc<Catalogue>, Error> {
         let unsigned = behalf.signature.account.is_none() && behalf.signature.headers.is_empty();
         if unsigned && matches!(provider.need, Need::ClientKey(_)) {
-            return Err(Error::new(Code::NeedsAuth, format!("provider `{}` needs a key that the caller brings", provider.id)));
+            return Err(Error::new(
+                Code::NeedsAuth,
+                format!(
+                    "provider `{}` needs a key that the caller brings",
+                    provider.id
+                ),
+            ));
         }
         let patience = provider.endpoint.connect + provider.endpoint.call;
         let deadline = Instant::now() + patience;
@@ -75,7 +96,10 @@ impl Catalog {
         loop {
             self.work.start(provider, shelf, behalf, which);
             if timeout_at(deadline, ended.changed()).await.is_err() {
-                let message = format!("provider `{}` did not say what it offers within {patience:?}", provider.id);
+                let message = format!(
+                    "provider `{}` did not say what it offers within {patience:?}",
+                    provider.id
+                );
                 return Err(Error::new(Code::UpstreamTimeout, message).retry_after(RETRY));
             }
             match shelf.standing() {
@@ -98,9 +122,16 @@ impl Catalog {
             Ok(()) => self.work.fares(provider, State::Ready, None),
             Err(error) => match error.code {
                 Code::UpstreamUnreachable if !has_task => {
-                    self.work.fares(provider, State::Unreachable, Some(error.message.to_string()));
+                    self.work.fares(
+                        provider,
+                        State::Unreachable,
+                        Some(error.message.to_string()),
+                    );
                 }
-                Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamAuth | Code::UpstreamProtocol => {
+                Code::UpstreamUnreachable
+                | Code::UpstreamTimeout
+                | Code::UpstreamAuth
+                | Code::UpstreamProtocol => {
                     provider.live.wake.notify_one();
                 }
                 _ => {}

@@ -111,14 +111,21 @@ pub(super) struct Refused {
 
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalog").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Catalog")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for Catalog {
     fn drop(&mut self) {
         self.end.cancel();
-        self.work.snapshot.load().providers.values().for_each(|provider| provider.live.end.cancel());
+        self.work
+            .snapshot
+            .load()
+            .providers
+            .values()
+            .for_each(|provider| provider.live.end.cancel());
     }
 }
 
@@ -126,7 +133,12 @@ impl Catalog {
     /// Reads the folder once (synchronously, no network), then watches it and discovers providers
     /// on `control`.
     #[must_use]
-    pub fn open(config: Config, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
+    pub fn open(
+        config: Config,
+        upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
+        control: Handle,
+    ) -> Arc<Self> {
         let world = config.world.clone();
         let reader: Reader = Arc::new(move |file, text| descriptor::read(file, text, &world));
         Self::open_with(config, reader, Box::new(upstreams), metrics, control)
@@ -148,13 +160,21 @@ impl Catalog {
             reader,
             loopback: config.world.loopback,
             memory: Mutex::default(),
-            reloads: watch::Sender::new(Reload { readings: 0, generation: 0, outcome: Outcome::Unchanged }),
+            reloads: watch::Sender::new(Reload {
+                readings: 0,
+                generation: 0,
+                outcome: Outcome::Unchanged,
+            }),
             end: CancellationToken::new(),
         });
         // Watching begins before reading: what is written between the two is an event.
         let ears = watcher::Ears::open(&catalog.folder);
         catalog.reload();
-        control.spawn(watcher::run(Arc::downgrade(&catalog), ears, catalog.end.clone()));
+        control.spawn(watcher::run(
+            Arc::downgrade(&catalog),
+            ears,
+            catalog.end.clone(),
+        ));
         catalog
     }
 
@@ -199,7 +219,11 @@ impl Catalog {
         self.work.metrics.reload(outcome.as_str(), generation);
         self.publish();
         self.reloads.send_modify(|reload| {
-            *reload = Reload { readings: reload.readings + 1, generation, outcome };
+            *reload = Reload {
+                readings: reload.readings + 1,
+                generation,
+                outcome,
+            };
         });
         outcome
     }
@@ -219,7 +243,11 @@ impl Catalog {
         if memory.refused.take().is_some() {
             tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
         }
-        let same = files.len() == memory.files.len() && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = files.len() == memory.files.len()
+            && files
+                .iter()
+                .zip(&memory.files)
+                .all(|(a, b)| Arc::ptr_eq(a, b));
         if same && memory.loaded {
             return Outcome::Unchanged;
         }
@@ -230,10 +258,17 @@ impl Catalog {
         let plan = diff::plan(&files, &memory.running);
         let old = self.work.snapshot.load_full();
         let new = self.build(memory, &plan, &old);
-        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) { Outcome::Applied } else { Outcome::Partial };
+        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
+            Outcome::Applied
+        } else {
+            Outcome::Partial
+        };
         tracing::info!(
-            generation = new.generation, providers = new.providers.len(), files = files.len(),
-            outcome = outcome.as_str(), "descriptors loaded"
+            generation = new.generation,
+            providers = new.providers.len(),
+            files = files.len(),
+            outcome = outcome.as_str(),
+            "descriptors loaded"
         );
         self.swap(memory, plan, &old, Arc::new(new));
         memory.files = files;
@@ -246,7 +281,10 @@ impl Catalog {
             let before = memory.running.get(id).zip(old.providers.get(id));
             (Arc::clone(id), provider(draft, before))
         });
-        let stale = plan.stale.keys().filter_map(|id| Some((Arc::clone(id), Arc::clone(old.providers.get(id)?))));
+        let stale = plan
+            .stale
+            .keys()
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(old.providers.get(id)?))));
         Snapshot {
             generation: old.generation + 1,
             providers: run.chain(stale).collect(),
@@ -256,28 +294,53 @@ impl Catalog {
 
     fn entries(&self, plan: &Plan, old: &Snapshot) -> BTreeMap<Arc<str>, Entry> {
         let doubles = self.doubles(plan);
-        let faults = |file: &PathBuf, own: &[String]| doubles.get(file).map_or_else(|| own.to_vec(), Clone::clone);
-        let mut entries = BTreeMap::new();
-        let mut add = |id: Arc<str>, title: &str, file: &PathBuf, disabled: bool, own: &[String]| {
-            let faults = faults(file, own);
-            let before = old.entries.get(&id).filter(|old| old.file == *file && old.disabled == disabled && old.faults == faults);
-            let since = before.map_or_else(SystemTime::now, |old| old.since);
-            let title = title.to_owned();
-            entries.insert(Arc::clone(&id), Entry { id, title, file: file.clone(), disabled, faults, since });
+        let faults = |file: &PathBuf, own: &[String]| {
+            doubles.get(file).map_or_else(|| own.to_vec(), Clone::clone)
         };
+        let mut entries = BTreeMap::new();
+        let mut add =
+            |id: Arc<str>, title: &str, file: &PathBuf, disabled: bool, own: &[String]| {
+                let faults = faults(file, own);
+                let before = old.entries.get(&id).filter(|old| {
+                    old.file == *file && old.disabled == disabled && old.faults == faults
+                });
+                let since = before.map_or_else(SystemTime::now, |old| old.since);
+                let title = title.to_owned();
+                entries.insert(
+                    Arc::clone(&id),
+                    Entry {
+                        id,
+                        title,
+                        file: file.clone(),
+                        disabled,
+                        faults,
+                        since,
+                    },
+                );
+            };
         for (id, draft) in &plan.run {
             add(Arc::clone(id), &draft.title, &draft.file, false, &[]);
         }
         for (id, parsed) in &plan.stale {
-            let title = old.providers.get(id).map_or(parsed.title.as_str(), |provider| &provider.title);
+            let title = old
+                .providers
+                .get(id)
+                .map_or(parsed.title.as_str(), |provider| &provider.title);
             add(Arc::clone(id), title, &parsed.path, false, &parsed.faults);
         }
         let losers = plan.doubles.values().flat_map(|files| files.iter().skip(1));
-        let mut taken: HashSet<Arc<str>> = plan.run.keys().chain(plan.stale.keys()).cloned().collect();
+        let mut taken: HashSet<Arc<str>> =
+            plan.run.keys().chain(plan.stale.keys()).cloned().collect();
         for parsed in plan.rest.iter().chain(losers) {
             let id = free_name(parsed, &taken);
             taken.insert(Arc::clone(&id));
-            add(id, &parsed.title, &parsed.path, !parsed.enabled, &parsed.faults);
+            add(
+                id,
+                &parsed.title,
+                &parsed.path,
+                !parsed.enabled,
+                &parsed.faults,
+            );
         }
         entries
     }
@@ -286,11 +349,16 @@ impl Catalog {
     fn doubles(&self, plan: &Plan) -> BTreeMap<PathBuf, Vec<String>> {
         let mut faults = BTreeMap::new();
         for files in plan.doubles.values() {
-            let read = |file: &Arc<Parsed>| (self.reader)(&file.path, &fs::read(&file.path).unwrap_or_default());
+            let read = |file: &Arc<Parsed>| {
+                (self.reader)(&file.path, &fs::read(&file.path).unwrap_or_default())
+            };
             let mut reads: Vec<_> = files.iter().map(read).collect();
             descriptor::mark_duplicates(&mut reads);
             faults.extend(reads.into_iter().map(|read| {
-                let fatal = read.faults.iter().filter(|fault| fault.severity == Severity::Fault);
+                let fatal = read
+                    .faults
+                    .iter()
+                    .filter(|fault| fault.severity == Severity::Fault);
                 (read.file, fatal.map(ToString::to_string).collect())
             }));
         }
@@ -299,7 +367,9 @@ impl Catalog {
 
     fn swap(&self, memory: &mut Memory, plan: Plan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
         for (id, provider) in &new.providers {
-            provider.live.set_stale(plan.stale.get(id).and_then(|parsed| parsed.reason()));
+            provider
+                .live
+                .set_stale(plan.stale.get(id).and_then(|parsed| parsed.reason()));
         }
         self.work.snapshot.store(Arc::clone(&new));
         let mut came_or_went = false;
@@ -329,18 +399,42 @@ impl Catalog {
         } else {
             self.tell_changed(memory, &plan, old, &new);
         }
-        let stale = plan.stale.keys().filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
-        memory.running = stale.chain(plan.run.iter().map(|(id, draft)| (Arc::clone(id), Arc::clone(draft)))).collect();
+        let stale = plan
+            .stale
+            .keys()
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
+        memory.running = stale
+            .chain(
+                plan.run
+                    .iter()
+                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
+            )
+            .collect();
     }
 
     fn tell_changed(&self, memory: &Memory, plan: &Plan, old: &Snapshot, new: &Snapshot) {
         for (id, draft) in &plan.run {
-            let Some(before) = memory.running.get(id) else { continue };
-            let moved = |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
-            if old.providers.get(id).zip(new.providers.get(id)).is_some_and(moved) {
+            let Some(before) = memory.running.get(id) else {
+                continue;
+            };
+            let moved = |(old, new): (&Arc<Provider>, &Arc<Provider>)| {
+                old.endpoint.identity != new.endpoint.identity
+            };
+            if old
+                .providers
+                .get(id)
+                .zip(new.providers.get(id))
+                .is_some_and(moved)
+            {
                 self.work.tell(Some(id), Which::ALL);
             } else if !draft.looks_like(before) {
-                self.work.tell(Some(id), Which { tools: true, ..Which::default() });
+                self.work.tell(
+                    Some(id),
+                    Which {
+                        tools: true,
+                        ..Which::default()
+                    },
+                );
             }
         }
     }
@@ -350,8 +444,12 @@ impl Catalog {
         if self.work.behalf(&provider.need).is_none() {
             let reason = match &provider.need {
                 Need::ClientKey(key) => {
-                    let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
-                    format!("each caller brings a key in the header {}", headers.join(" or "))
+                    let headers: Vec<_> =
+                        key.headers.iter().map(|name| format!("`{name}`")).collect();
+                    format!(
+                        "each caller brings a key in the header {}",
+                        headers.join(" or ")
+                    )
                 }
                 Need::None | Need::ApiKey(_) => "it has no credential".to_owned(),
             };
@@ -373,12 +471,17 @@ fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -
         None => Arc::new(Live::default()),
     };
     // Buckets are not refilled by an edit of something else.
-    let gate = same.filter(|(drafted, _)| drafted.limits == draft.limits).map(|(_, old)| Arc::clone(&old.gate));
+    let gate = same
+        .filter(|(drafted, _)| drafted.limits == draft.limits)
+        .map(|(_, old)| Arc::clone(&old.gate));
     Arc::new(Provider {
         id: Arc::clone(&draft.id),
         title: draft.title.clone(),
         about: draft.about.clone(),
-        endpoint: same.map_or_else(|| Arc::clone(&draft.endpoint), |(_, old)| Arc::clone(&old.endpoint)),
+        endpoint: same.map_or_else(
+            || Arc::clone(&draft.endpoint),
+            |(_, old)| Arc::clone(&old.endpoint),
+        ),
         need: draft.need.clone(),
         rules: draft.rules.clone(),
         relay: draft.relay,
@@ -397,10 +500,17 @@ fn refuse(memory: &mut Memory, reason: String) -> Outcome {
         }
         return Outcome::Unchanged;
     }
-    if memory.refused.as_ref().is_none_or(|refused| refused.reason != reason) {
+    if memory
+        .refused
+        .as_ref()
+        .is_none_or(|refused| refused.reason != reason)
+    {
         tracing::error!("descriptors were not reloaded: {reason}");
     }
-    let since = memory.refused.as_ref().map_or_else(SystemTime::now, |refused| refused.since);
+    let since = memory
+        .refused
+        .as_ref()
+        .map_or_else(SystemTime::now, |refused| refused.since);
     memory.refused = Some(Refused { since, reason });
     Outcome::Refused
 }
@@ -408,15 +518,24 @@ fn refuse(memory: &mut Memory, reason: String) -> Outcome {
 /// A name for a file that runs nothing: its id, else its stem, else its whole name.
 fn free_name(parsed: &Parsed, taken: &HashSet<Arc<str>>) -> Arc<str> {
     let path = &parsed.path;
-    let stem = path.file_stem().map(|stem| Arc::from(stem.to_string_lossy()));
-    let name = path.file_name().map(|name| Arc::from(name.to_string_lossy()));
+    let stem = path
+        .file_stem()
+        .map(|stem| Arc::from(stem.to_string_lossy()));
+    let name = path
+        .file_name()
+        .map(|name| Arc::from(name.to_string_lossy()));
     let mut names = [Some(parsed.name()), stem, name].into_iter().flatten();
-    names.find(|name| !taken.contains(name)).unwrap_or_else(|| path.to_string_lossy().into())
+    names
+        .find(|name| !taken.contains(name))
+        .unwrap_or_else(|| path.to_string_lossy().into())
 }
 
 fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
     let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
-    for parsed in files.iter().filter(|parsed| !known.contains(&Arc::as_ptr(parsed))) {
+    for parsed in files
+        .iter()
+        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
+    {
         for warning in &parsed.warnings {
             tracing::warn!("{warning}");
         }
@@ -443,7 +562,11 @@ fn retire(work: &Arc<Work>, provider: &Arc<Provider>) {
         }
         // The descriptor may have been changed back meanwhile.
         let snapshot = work.snapshot.load();
-        if snapshot.providers.values().all(|provider| provider.endpoint.identity != identity) {
+        if snapshot
+            .providers
+            .values()
+            .all(|provider| provider.endpoint.identity != identity)
+        {
             work.lister.retire(&identity);
         }
     });

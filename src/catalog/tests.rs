@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use self::fake::Fake;
 use super::*;
-use crate::credential::{Brought, Signature};
+use crate::credential::Signature;
 use crate::descriptor::{Descriptor, Fault, Read, References, Severity, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Behalf;
@@ -30,7 +30,9 @@ use crate::upstream::Behalf;
 const GUARD: Duration = Duration::from_secs(30);
 
 async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(GUARD, future).await.expect("it does not hang")
+    tokio::time::timeout(GUARD, future)
+        .await
+        .expect("it does not hang")
 }
 
 /// A folder, a catalogue over it, and what its reader was asked.
@@ -45,7 +47,13 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let root = TempDir::new().expect("a folder can be made");
-        let bench = Self { root, fake: Arc::default(), reads: Arc::default(), metrics: Metrics::new(), catalog: None };
+        let bench = Self {
+            root,
+            fake: Arc::default(),
+            reads: Arc::default(),
+            metrics: Metrics::new(),
+            catalog: None,
+        };
         fs::create_dir(bench.folder()).expect("a folder can be made");
         bench
     }
@@ -67,10 +75,21 @@ impl Bench {
             commands: true,
             loopback: true,
         };
-        let config = Config { folder: self.folder(), world, tenant: "t".into(), user: "u".into() };
+        let config = Config {
+            folder: self.folder(),
+            world,
+            tenant: "t".into(),
+            user: "u".into(),
+        };
         let lister = Box::new(Arc::clone(&self.fake));
         let control = tokio::runtime::Handle::current();
-        self.catalog = Some(Catalog::open_with(config, reader, lister, Arc::clone(&self.metrics), control));
+        self.catalog = Some(Catalog::open_with(
+            config,
+            reader,
+            lister,
+            Arc::clone(&self.metrics),
+            control,
+        ));
         self
     }
 
@@ -124,7 +143,11 @@ impl Bench {
     fn line(&self, id: &str) -> serde_json::Value {
         let report = self.catalog().report();
         let lines = report["providers"].as_array().expect("a list");
-        lines.iter().find(|line| line["id"] == id).expect("it is listed").clone()
+        lines
+            .iter()
+            .find(|line| line["id"] == id)
+            .expect("it is listed")
+            .clone()
     }
 
     /// Waits until readings of the folder have made something true.
@@ -142,8 +165,19 @@ impl Bench {
         .await
     }
 
+    /// Waits until something was retired.
+    async fn retired(&self) -> Vec<[u8; 32]> {
+        let mut retired = self.fake.retired.subscribe();
+        let some = soon(retired.wait_for(|retired| !retired.is_empty())).await;
+        some.expect("the fake is there").clone()
+    }
+
     /// Waits for a change of a provider's tools.
-    async fn told(&self, changes: &mut tokio::sync::broadcast::Receiver<Changed>, id: &str) -> Changed {
+    async fn told(
+        &self,
+        changes: &mut tokio::sync::broadcast::Receiver<Changed>,
+        id: &str,
+    ) -> Changed {
         soon(async {
             loop {
                 let changed = changes.recv().await.expect("the catalogue is there");
@@ -157,23 +191,44 @@ impl Bench {
 }
 
 fn names(catalogue: &Catalogue) -> Vec<String> {
-    catalogue.tools.iter().map(|tool| tool.name.to_string()).collect()
+    catalogue
+        .tools
+        .iter()
+        .map(|tool| tool.name.to_string())
+        .collect()
 }
 
 fn anybody() -> Behalf {
-    Behalf { tenant: "t".into(), user: "u".into(), signature: Arc::default() }
+    Behalf {
+        tenant: "t".into(),
+        user: "u".into(),
+        signature: Arc::default(),
+    }
 }
 
 fn bringing(key: &str) -> Behalf {
-    let headers = vec![(HeaderName::from_static("authorization"), HeaderValue::from_str(key).expect("a value"))];
+    let headers = vec![(
+        HeaderName::from_static("authorization"),
+        HeaderValue::from_str(key).expect("a value"),
+    )];
     let mut account = [0; 32];
     account[..key.len()].copy_from_slice(key.as_bytes());
-    Behalf { signature: Arc::new(Signature { headers, account: Some(account) }), ..anybody() }
+    Behalf {
+        signature: Arc::new(Signature {
+            headers,
+            account: Some(account),
+        }),
+        ..anybody()
+    }
 }
 
 /// A descriptor; JSON is YAML too.
 fn text(id: &str, more: &str) -> String {
-    let auth = if more.contains("\"auth\"") { "" } else { r#", "auth": {"none": {}}"# };
+    let auth = if more.contains("\"auth\"") {
+        ""
+    } else {
+        r#", "auth": {"none": {}}"#
+    };
     format!(r#"{{"id": "{id}", "upstream": {{"url": "https://{id}.example/mcp"}}{auth}{more}}}"#)
 }
 
@@ -194,21 +249,30 @@ fn read(file: &Path, text: &[u8]) -> Read {
         file: file.to_path_buf(),
         id: parsed.as_ref().ok().map(|descriptor| descriptor.id.clone()),
         id_at: (1, 1),
-        title: parsed.as_ref().map(|descriptor| descriptor.title().to_owned()).unwrap_or_default(),
-        enabled: parsed.as_ref().map_or(true, |descriptor| descriptor.enabled),
-        faults: parsed.as_ref().err().map(|error| fault(error.to_string())).into_iter().collect(),
+        title: parsed
+            .as_ref()
+            .map(|descriptor| descriptor.title().to_owned())
+            .unwrap_or_default(),
+        enabled: parsed
+            .as_ref()
+            .map_or(true, |descriptor| descriptor.enabled),
+        faults: parsed
+            .as_ref()
+            .err()
+            .map(|error| fault(error.to_string()))
+            .into_iter()
+            .collect(),
         descriptor: parsed.ok(),
     }
 }
 
 fn resolve(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("${file:") else { return text.to_owned() };
+    let Some((before, rest)) = text.split_once("${file:") else {
+        return text.to_owned();
+    };
     let (path, after) = rest.split_once('}').expect("it ends");
-    format!("{before}{}{after}", fs::read_to_string(path).unwrap_or_default())
-}
-
-#[test]
-fn nothing_is_signed_for_nobody() {
-    let signature = crate::credential::Need::None.sign(&Brought::default()).expect("nothing is needed");
-    assert!(signature.account.is_none());
+    format!(
+        "{before}{}{after}",
+        fs::read_to_string(path).unwrap_or_default()
+    )
 }

@@ -20,7 +20,7 @@ use crate::upstream::{Behalf, Call, Change, Endpoint, Profile};
 #[derive(Default)]
 pub(super) struct Fake {
     providers: Mutex<BTreeMap<String, Faked>>,
-    pub(super) retired: Mutex<Vec<[u8; 32]>>,
+    pub(super) retired: watch::Sender<Vec<[u8; 32]>>,
     /// Grows with each probe.
     pub(super) probes: Mutex<BTreeMap<String, usize>>,
 }
@@ -39,7 +39,8 @@ pub(super) struct Faked {
 
 impl Faked {
     fn new(id: &str) -> Self {
-        let tools = json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
+        let tools =
+            json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
         Self {
             pages: BTreeMap::from([("tools/list", vec![tools])]),
             failing: BTreeSet::new(),
@@ -50,19 +51,32 @@ impl Faked {
     }
 
     pub(super) fn tools(&mut self, names: &[&str]) {
-        let tools: Vec<Value> = names.iter().map(|name| json!({"name": name, "inputSchema": {}})).collect();
-        self.pages.insert("tools/list", vec![json!({"tools": tools})]);
+        let tools: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "inputSchema": {}}))
+            .collect();
+        self.pages
+            .insert("tools/list", vec![json!({"tools": tools})]);
     }
 }
 
 impl Fake {
     pub(super) fn set(&self, id: &str, change: impl FnOnce(&mut Faked)) {
-        change(self.providers.lock().entry(id.to_owned()).or_insert_with(|| Faked::new(id)));
+        change(
+            self.providers
+                .lock()
+                .entry(id.to_owned())
+                .or_insert_with(|| Faked::new(id)),
+        );
     }
 
     fn of(&self, endpoint: &Endpoint) -> Faked {
         let id = &*endpoint.provider;
-        self.providers.lock().entry(id.to_owned()).or_insert_with(|| Faked::new(id)).clone()
+        self.providers
+            .lock()
+            .entry(id.to_owned())
+            .or_insert_with(|| Faked::new(id))
+            .clone()
     }
 
     pub(super) fn probed(&self, id: &str) -> usize {
@@ -72,7 +86,12 @@ impl Fake {
     /// A word of the provider; waits until somebody listens.
     pub(super) async fn say(&self, id: &str, change: Change) {
         loop {
-            let ears = self.providers.lock().get(id).map(|faked| faked.ears.clone()).unwrap_or_default();
+            let ears = self
+                .providers
+                .lock()
+                .get(id)
+                .map(|faked| faked.ears.clone())
+                .unwrap_or_default();
             if let Some(last) = ears.last() {
                 last.send(change).await.expect("somebody listens");
                 return;
@@ -85,9 +104,18 @@ impl Fake {
 #[async_trait]
 impl Lister for Arc<Fake> {
     async fn probe(&self, endpoint: &Arc<Endpoint>, _: &Behalf) -> Result<Profile, Error> {
-        *self.probes.lock().entry(endpoint.provider.to_string()).or_default() += 1;
+        *self
+            .probes
+            .lock()
+            .entry(endpoint.provider.to_string())
+            .or_default() += 1;
         let faked = self.of(endpoint);
-        faked.held.subscribe().wait_for(|held| !held).await.expect("the fake is there");
+        faked
+            .held
+            .subscribe()
+            .wait_for(|held| !held)
+            .await
+            .expect("the fake is there");
         let faked = self.of(endpoint);
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
@@ -103,7 +131,12 @@ impl Lister for Arc<Fake> {
         })
     }
 
-    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
+    async fn request(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        behalf: &Behalf,
+        call: Call,
+    ) -> Result<Raw, Error> {
         let faked = self.of(endpoint);
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
@@ -112,12 +145,22 @@ impl Lister for Arc<Fake> {
             return Err(Error::new(Code::UpstreamTimeout, "the list hangs"));
         }
         let Some(pages) = faked.pages.get(call.method) else {
-            return Err(Error::rpc(RpcFault { code: -32601, message: "no such method".into(), data: None }));
+            return Err(Error::rpc(RpcFault {
+                code: -32601,
+                message: "no such method".into(),
+                data: None,
+            }));
         };
-        let at = call.params.read::<String>("cursor").map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
+        let at = call
+            .params
+            .read::<String>("cursor")
+            .map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
         let mut page = pages[at].clone();
         // Shows in a list on whose behalf it was read.
-        if let (Some((_, key)), Some(tools)) = (behalf.signature.headers.first(), page["tools"].as_array_mut()) {
+        if let (Some((_, key)), Some(tools)) = (
+            behalf.signature.headers.first(),
+            page["tools"].as_array_mut(),
+        ) {
             tools.push(json!({"name": format!("of_{}", key.to_str().expect("text"))}));
         }
         Ok(raw(&page))
@@ -130,6 +173,6 @@ impl Lister for Arc<Fake> {
     }
 
     fn retire(&self, identity: &[u8; 32]) {
-        self.retired.lock().push(*identity);
+        self.retired.send_modify(|retired| retired.push(*identity));
     }
 }

@@ -47,16 +47,30 @@ async fn a_broken_file_leaves_its_last_good_version_running_until_it_is_mended()
     let line = bench.line("one");
     assert_eq!(line["state"], "stale");
     assert_eq!(line["title"], "one");
-    assert!(line["reason"].as_str().expect("a reason").contains("one.yaml:1:1: syntax: "), "{line}");
+    assert!(
+        line["reason"]
+            .as_str()
+            .expect("a reason")
+            .contains("one.yaml:1:1: syntax: "),
+        "{line}"
+    );
     assert_eq!(line["faults"].as_array().map(Vec::len), Some(1));
     assert_eq!(bench.line("two")["faults"], serde_json::json!([]));
-    assert!(bench.metrics.render().contains(r#"pleiades_providers{state="stale"} 1"#));
+    assert!(
+        bench
+            .metrics
+            .render()
+            .contains(r#"pleiades_providers{state="stale"} 1"#)
+    );
 
     bench.write("one", r#", "title": "One""#);
     let snapshot = bench.reload();
     assert!(Arc::ptr_eq(&before.live, &snapshot.providers["one"].live));
     let line = bench.line("one");
-    assert_eq!((&line["state"], &line["title"]), (&"ready".into(), &"One".into()));
+    assert_eq!(
+        (&line["state"], &line["title"]),
+        (&"ready".into(), &"One".into())
+    );
 }
 
 #[tokio::test]
@@ -87,9 +101,20 @@ async fn an_emptied_folder_is_refused_until_files_are_back() {
     assert_eq!(bench.catalog().reload(), Outcome::Refused);
     assert_eq!(bench.tools("one").await, ["one_tool"]);
     let report = bench.catalog().report();
-    assert!(report["refused"]["reason"].as_str().expect("a reason").contains("suddenly empty"), "{report}");
+    assert!(
+        report["refused"]["reason"]
+            .as_str()
+            .expect("a reason")
+            .contains("suddenly empty"),
+        "{report}"
+    );
     assert!(report["refused"]["since"].is_string());
-    assert!(bench.metrics.render().contains(r#"pleiades_reload_total{outcome="refused"}"#));
+    assert!(
+        bench
+            .metrics
+            .render()
+            .contains(r#"pleiades_reload_total{outcome="refused"}"#)
+    );
 
     fs::remove_dir(bench.folder()).expect("it is empty");
     assert_eq!(bench.catalog().reload(), Outcome::Refused);
@@ -111,7 +136,9 @@ async fn a_folder_that_is_missing_at_start_is_taken_when_it_appears() {
     assert!(bench.catalog().report().get("refused").is_none());
     fs::create_dir(bench.folder()).expect("it was removed");
     bench.write("one", "");
-    bench.reloaded(|snapshot| snapshot.providers.contains_key("one")).await;
+    bench
+        .reloaded(|snapshot| snapshot.providers.contains_key("one"))
+        .await;
 }
 
 #[tokio::test]
@@ -127,15 +154,23 @@ async fn a_renamed_file_keeps_its_provider() {
 #[tokio::test]
 async fn of_two_files_with_one_id_the_one_loaded_first_runs() {
     let bench = Bench::new().with("one").open();
-    fs::write(bench.file("a.yaml"), text("one", r#", "title": "Usurper""#)).expect("it can be written");
+    fs::write(bench.file("a.yaml"), text("one", r#", "title": "Usurper""#))
+        .expect("it can be written");
     let snapshot = bench.reload();
     assert_eq!(snapshot.providers["one"].title, "one");
     assert_eq!(snapshot.providers.len(), 1);
     assert_eq!(bench.line("a")["faults"].as_array().map(Vec::len), Some(1));
-    assert_eq!(bench.line("one")["faults"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        bench.line("one")["faults"].as_array().map(Vec::len),
+        Some(1)
+    );
 
     // Another process has no memory: there the first by name runs.
-    let later = Bench { catalog: None, ..bench }.open();
+    let later = Bench {
+        catalog: None,
+        ..bench
+    }
+    .open();
     assert_eq!(later.provider("one").title, "Usurper");
 }
 
@@ -159,7 +194,10 @@ async fn what_is_known_outlives_a_change_of_limits() {
     assert!(Arc::ptr_eq(&before.live, &changed.live));
     assert!(!Arc::ptr_eq(&before.gate, &changed.gate));
     bench.write("one", r#", "title": "One", "limits": {"concurrency": 3}"#);
-    assert!(Arc::ptr_eq(&changed.gate, &bench.reload().providers["one"].gate));
+    assert!(Arc::ptr_eq(
+        &changed.gate,
+        &bench.reload().providers["one"].gate
+    ));
     assert_eq!(bench.fake.probed("one"), 1);
 }
 
@@ -168,7 +206,10 @@ async fn a_changed_secret_file_makes_another_endpoint_and_retires_the_old() {
     let bench = Bench::new();
     let secret = bench.root.path().join("key");
     fs::write(&secret, "first").expect("it can be written");
-    let auth = format!(r#", "auth": {{"api_key": {{"value": "${{file:{}}}"}}}}"#, secret.display());
+    let auth = format!(
+        r#", "auth": {{"api_key": {{"value": "${{file:{}}}"}}}}"#,
+        secret.display()
+    );
     bench.write("one", &auth);
     let bench = bench.open();
     let before = bench.provider("one").endpoint.identity;
@@ -177,13 +218,7 @@ async fn a_changed_secret_file_makes_another_endpoint_and_retires_the_old() {
     fs::write(&secret, "second").expect("it can be written");
     assert_eq!(bench.catalog().reload(), Outcome::Applied);
     assert_ne!(bench.provider("one").endpoint.identity, before);
-    soon(async {
-        while bench.fake.retired.lock().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    assert_eq!(*bench.fake.retired.lock(), [before]);
+    assert_eq!(bench.retired().await, [before]);
 }
 
 #[tokio::test]
@@ -198,16 +233,10 @@ async fn sessions_are_not_retired_while_a_request_holds_the_old_provider() {
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
-    assert!(bench.fake.retired.lock().is_empty());
+    assert!(bench.fake.retired.borrow().is_empty());
     let identity = held.endpoint.identity;
     drop(held);
-    soon(async {
-        while bench.fake.retired.lock().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    assert_eq!(*bench.fake.retired.lock(), [identity]);
+    assert_eq!(bench.retired().await, [identity]);
 }
 
 #[tokio::test]
@@ -218,11 +247,17 @@ async fn of_a_thousand_descriptors_only_the_changed_one_is_read_again() {
     }
     let bench = bench.open();
     let before = bench.catalog().snapshot();
-    assert_eq!((before.providers.len(), bench.reads.load(SeqCst)), (1000, 1000));
+    assert_eq!(
+        (before.providers.len(), bench.reads.load(SeqCst)),
+        (1000, 1000)
+    );
     bench.write("p500", r#", "title": "changed""#);
     let after = bench.reload();
     assert_eq!(bench.reads.load(SeqCst), 1001);
-    let same = after.providers.iter().filter(|(id, provider)| Arc::ptr_eq(provider, &before.providers[*id]));
+    let same = after
+        .providers
+        .iter()
+        .filter(|(id, provider)| Arc::ptr_eq(provider, &before.providers[*id]));
     assert_eq!(same.count(), 999);
     assert_eq!(after.providers["p500"].title, "changed");
     assert_eq!(bench.tools("p999").await, ["p999_tool"]);

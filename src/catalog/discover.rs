@@ -101,11 +101,7 @@ async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
 /// Which of the wanted lists the provider has at all.
 fn offers(profile: &Profile, which: Which) -> Which {
     let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
-    let has = |name: &str| {
-        capabilities
-            .get(name)
-            .is_some_and(|value| value.get() != "null")
-    };
+    let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
     Which {
         tools: which.tools && has("tools"),
         resources: which.resources && has("resources"),
@@ -228,7 +224,7 @@ impl Gathered {
         }
         if matches!(
             error.code,
-            Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable
+            Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable | Code::UnsupportedRevision
         ) {
             self.fatal = Some(error);
         }
@@ -268,10 +264,7 @@ fn items(list: List, raws: Vec<RawObject>, warnings: &mut Vec<String>) -> Vec<It
             ));
             continue;
         }
-        items.push(Item {
-            key: key.into(),
-            raw,
-        });
+        items.push(Item { key: key.into(), raw });
     }
     items
 }

@@ -33,9 +33,7 @@ pub(super) async fn keep(work: Arc<Work>, id: Arc<str>, live: Arc<Live>, behalf:
         ears: None,
         deaf: None,
     };
-    end.run_until_cancelled(keeper.run())
-        .await
-        .unwrap_or_default();
+    end.run_until_cancelled(keeper.run()).await.unwrap_or_default();
 }
 
 struct Keeper {
@@ -146,10 +144,7 @@ impl Keeper {
                 (Change::Prompts, Some(which)) => which.prompts = true,
                 (_, None) => {}
             }
-            word = self
-                .ears
-                .as_mut()
-                .and_then(|(_, ears)| ears.try_recv().ok());
+            word = self.ears.as_mut().and_then(|(_, ears)| ears.try_recv().ok());
         }
         which
     }
@@ -174,10 +169,7 @@ impl Keeper {
         let Some(provider) = self.work.current(&self.id, &self.live) else {
             return;
         };
-        let ears = self
-            .work
-            .lister
-            .listen(&provider.endpoint, &self.behalf, profile);
+        let ears = self.work.lister.listen(&provider.endpoint, &self.behalf, profile);
         self.ears = Some((profile.revisions, ears));
     }
 }

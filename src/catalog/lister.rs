@@ -16,21 +16,11 @@ pub trait Lister: Send + Sync {
     async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error>;
 
     /// One request, its result unparsed.
-    async fn request(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        call: Call,
-    ) -> Result<Raw, Error>;
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error>;
 
     /// Listens for changes of lists until the receiver is dropped; closed at once when there is
     /// nothing to listen to.
-    fn listen(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        profile: &Profile,
-    ) -> mpsc::Receiver<Change>;
+    fn listen(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> mpsc::Receiver<Change>;
 
     /// Ends sessions and processes of an endpoint once their calls are done.
     fn retire(&self, identity: &[u8; 32]);
@@ -42,21 +32,11 @@ impl Lister for Arc<Upstreams> {
         Upstreams::probe(self, endpoint, behalf).await
     }
 
-    async fn request(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        call: Call,
-    ) -> Result<Raw, Error> {
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         Upstreams::request(self, endpoint, behalf, call).await
     }
 
-    fn listen(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        profile: &Profile,
-    ) -> mpsc::Receiver<Change> {
+    fn listen(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> mpsc::Receiver<Change> {
         Upstreams::listen(self, endpoint, behalf, profile)
     }
 

@@ -140,6 +140,10 @@ impl Live {
         self.health.lock().clone()
     }
 
+    pub(super) fn state(&self) -> State {
+        self.health.lock().state
+    }
+
     /// Notes how the provider fares; says whether that is another state than before.
     pub(super) fn fares(&self, state: State, reason: Option<String>) -> bool {
         let mut health = self.health.lock();
@@ -156,13 +160,13 @@ impl Live {
         self.stale.lock().clone()
     }
 
-    /// Notes that the newest file cannot be used, or that it can again.
-    pub(super) fn set_stale(&self, reason: Option<String>) {
+    /// Notes that the newest file cannot be used, or that it can again; says whether that is new.
+    pub(super) fn set_stale(&self, reason: Option<String>) -> bool {
         let mut stale = self.stale.lock();
-        let since = stale
-            .as_ref()
-            .map_or_else(SystemTime::now, |stale| stale.since);
+        let is_new = stale.is_some() != reason.is_some();
+        let since = stale.as_ref().map_or_else(SystemTime::now, |stale| stale.since);
         *stale = reason.map(|reason| Stale { reason, since });
+        is_new
     }
 }
 

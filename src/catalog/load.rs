@@ -57,8 +57,7 @@ pub(super) fn folder(
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        let files =
-            files(folder).map_err(|error| format!("`{}`: {}", folder.display(), why(&error)))?;
+        let files = files(folder).map_err(|error| format!("`{}`: {}", folder.display(), why(&error)))?;
         let texts: Vec<_> = files.into_iter().map(|path| (text(&path), path)).collect();
         // A file may be renamed between listing and reading; the next listing is right.
         let vanished = |text: &io::Result<Vec<u8>>| matches!(text, Err(error) if error.kind() == io::ErrorKind::NotFound);
@@ -139,9 +138,7 @@ impl Parsed {
                 }
             }
         }
-        let refers = text
-            .windows(REFERENCE.len())
-            .any(|window| window == REFERENCE);
+        let refers = text.windows(REFERENCE.len()).any(|window| window == REFERENCE);
         Self {
             digest: digest(text, &sources),
             id: read.id.map(Into::into),
@@ -157,9 +154,7 @@ impl Parsed {
     }
 
     fn unreadable(path: PathBuf, error: &io::Error) -> Self {
-        let stem = path
-            .file_stem()
-            .map(|stem| stem.to_string_lossy().into_owned());
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         Self {
             id: None,
             title: stem.unwrap_or_default(),

@@ -92,19 +92,14 @@ impl Asked<'_> {
             let page = match self.page(list, cursor.as_deref()).await {
                 Ok(page) => page,
                 // Declared as a capability, yet not there: an empty list, not a broken provider.
-                Err(error)
-                    if list != List::Tools && seen.is_empty() && is_unknown_method(&error) =>
-                {
+                Err(error) if list != List::Tools && seen.is_empty() && is_unknown_method(&error) => {
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
             take(list, &page, pages)?;
             // Some providers end with an empty cursor where they should leave it out.
-            let Some(next) = page
-                .read::<String>("nextCursor")
-                .filter(|next| !next.is_empty())
-            else {
+            let Some(next) = page.read::<String>("nextCursor").filter(|next| !next.is_empty()) else {
                 return Ok(());
             };
             if !seen.insert(next.clone()) {
@@ -119,10 +114,7 @@ impl Asked<'_> {
             }
             cursor = Some(next);
         }
-        Err(wrong(format!(
-            "`{}` has more than {PAGES} pages",
-            list.method()
-        )))
+        Err(wrong(format!("`{}` has more than {PAGES} pages", list.method())))
     }
 
     async fn page(&self, list: List, cursor: Option<&str>) -> Result<RawObject, Error> {
@@ -139,10 +131,7 @@ impl Asked<'_> {
             idempotent: true,
             progress: None,
         };
-        let result = self
-            .lister
-            .request(self.endpoint, self.behalf, call)
-            .await?;
+        let result = self.lister.request(self.endpoint, self.behalf, call).await?;
         RawObject::open(&result).map_err(|error| {
             wrong(format!(
                 "`{}` answered something else than an object",
@@ -168,11 +157,9 @@ fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
         )));
     }
     // What is no object has no identity either: nobody could ask for it.
-    pages.entries.extend(
-        entries
-            .iter()
-            .filter_map(|entry| RawObject::open(entry).ok()),
-    );
+    pages
+        .entries
+        .extend(entries.iter().filter_map(|entry| RawObject::open(entry).ok()));
     // A page without it holds for no time that is known: 0, the smallest.
     let ttl = page.read::<u64>("ttlMs").unwrap_or(0);
     pages.ttl_ms = Some(pages.ttl_ms.map_or(ttl, |before| before.min(ttl)));

@@ -76,8 +76,7 @@ impl ToolRules {
     /// Whether a tool of this name exists for callers.
     #[must_use]
     pub fn admits(&self, name: &str) -> bool {
-        self.allow.iter().any(|glob| glob.matches(name))
-            && !self.deny.iter().any(|glob| glob.matches(name))
+        self.allow.iter().any(|glob| glob.matches(name)) && !self.deny.iter().any(|glob| glob.matches(name))
     }
 }
 

@@ -21,11 +21,7 @@ impl Catalog {
     ///
     /// # Errors
     /// Why there are none: the provider cannot be reached, is too slow, or wants a credential.
-    pub async fn lists(
-        &self,
-        provider: &Arc<Provider>,
-        behalf: &Behalf,
-    ) -> Result<Arc<Catalogue>, Error> {
+    pub async fn lists(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
         let shelf = provider.live.shelf(behalf.signature.account.as_ref());
         match shelf.standing() {
             Standing::Fresh => Ok(shelf.load_full()),
@@ -34,9 +30,7 @@ impl Catalog {
                 Ok(shelf.load_full())
             }
             Standing::Failed(failure, ago) if ago < RETRY => Err(failure.error()),
-            Standing::Failed(..) | Standing::Never => {
-                self.attempt(provider, &shelf, behalf, None).await
-            }
+            Standing::Failed(..) | Standing::Never => self.attempt(provider, &shelf, behalf, None).await,
         }
     }
 
@@ -55,20 +49,13 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::lists`].
-    pub async fn refresh(
-        &self,
-        provider: &Arc<Provider>,
-        behalf: &Behalf,
-    ) -> Result<Arc<Catalogue>, Error> {
+    pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
         let shelf = provider.live.shelf(behalf.signature.account.as_ref());
         match shelf.standing() {
             Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => {
                 Ok(shelf.load_full())
             }
-            Standing::Fresh | Standing::Old => {
-                self.attempt(provider, &shelf, behalf, Some(Which::ALL))
-                    .await
-            }
+            Standing::Fresh | Standing::Old => self.attempt(provider, &shelf, behalf, Some(Which::ALL)).await,
             Standing::Failed(..) | Standing::Never => self.lists(provider, behalf).await,
         }
     }
@@ -84,10 +71,7 @@ impl Catalog {
         if unsigned && matches!(provider.need, Need::ClientKey(_)) {
             return Err(Error::new(
                 Code::NeedsAuth,
-                format!(
-                    "provider `{}` needs a key that the caller brings",
-                    provider.id
-                ),
+                format!("provider `{}` needs a key that the caller brings", provider.id),
             ));
         }
         let patience = provider.endpoint.connect + provider.endpoint.call;
@@ -114,19 +98,16 @@ impl Catalog {
     /// Told by callers how a call went, so that a provider that went away or came back is looked
     /// at now and not when its lists are old.
     pub fn observed(&self, provider: &Provider, outcome: Result<(), &Error>) {
-        let state = provider.live.health().state;
-        let has_task = !matches!(provider.need, Need::ClientKey(_));
+        let state = provider.live.state();
+        let has_task = || self.work.behalf(&provider.need).is_some();
         match outcome {
             Ok(()) if !matches!(state, State::Unreachable | State::NeedsAuth) => {}
-            Ok(()) if has_task => provider.live.wake.notify_one(),
+            Ok(()) if has_task() => provider.live.wake.notify_one(),
             Ok(()) => self.work.fares(provider, State::Ready, None),
             Err(error) => match error.code {
-                Code::UpstreamUnreachable if !has_task => {
-                    self.work.fares(
-                        provider,
-                        State::Unreachable,
-                        Some(error.message.to_string()),
-                    );
+                Code::UpstreamUnreachable if !has_task() => {
+                    self.work
+                        .fares(provider, State::Unreachable, Some(error.message.to_string()));
                 }
                 Code::UpstreamUnreachable
                 | Code::UpstreamTimeout

@@ -213,10 +213,7 @@ impl Claim {
     /// warnings are new.
     pub(super) fn found(&self, found: Found) -> (bool, Vec<String>) {
         let mut desk = self.shelf.desk.lock();
-        let failed = desk
-            .last
-            .as_ref()
-            .is_some_and(|last| last.failure.is_some());
+        let failed = desk.last.as_ref().is_some_and(|last| last.failure.is_some());
         let new = found
             .warnings
             .iter()

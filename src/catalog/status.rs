@@ -65,9 +65,7 @@ impl Catalog {
         }
         self.work.metrics.providers(counts);
         for (id, provider) in &snapshot.providers {
-            self.work
-                .metrics
-                .breaker(id, provider.gate.breaker().gauge());
+            self.work.metrics.breaker(id, provider.gate.breaker().gauge());
         }
     }
 }
@@ -98,10 +96,7 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
     }
     line.insert("file".into(), json!(entry.file.to_string_lossy()));
     line.insert("faults".into(), json!(entry.faults));
-    line.insert(
-        "tools".into(),
-        json!(lists.map_or(0, |lists| lists.tools.len())),
-    );
+    line.insert("tools".into(), json!(lists.map_or(0, |lists| lists.tools.len())));
     line.insert("eras".into(), json!(eras));
     // No kind of credential that is built keeps accounts.
     line.insert("accounts".into(), json!({}));
@@ -111,9 +106,7 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
 
 /// A time as RFC 3339 says it, in UTC, to the second.
 fn rfc3339(time: SystemTime) -> String {
-    let seconds = time
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Days to a civil date, years beginning in March, so that leap days come last.
     let shifted = days + 719_468;

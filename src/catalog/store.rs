@@ -2,33 +2,32 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt, fs,
+    fmt,
     path::PathBuf,
-    sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{broadcast, watch},
-    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changed, Entry, Lister, Live, Provider, Reader, Snapshot, State,
+    Changed, Lister, Provider, Reader, Snapshot, State, build,
     compile::Draft,
     diff::{self, Plan},
     keep,
     lists::Which,
     load::{self, Parsed},
+    retire::retire,
     watch as watcher,
     work::Work,
 };
 use crate::credential::Need;
-use crate::descriptor::{self, Severity, World};
-use crate::limit::Gate;
+use crate::descriptor::{self, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -170,11 +169,7 @@ impl Catalog {
         // Watching begins before reading: what is written between the two is an event.
         let ears = watcher::Ears::open(&catalog.folder);
         catalog.reload();
-        control.spawn(watcher::run(
-            Arc::downgrade(&catalog),
-            ears,
-            catalog.end.clone(),
-        ));
+        control.spawn(watcher::run(Arc::downgrade(&catalog), ears, catalog.end.clone()));
         catalog
     }
 
@@ -244,10 +239,7 @@ impl Catalog {
             tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
         }
         let same = files.len() == memory.files.len()
-            && files
-                .iter()
-                .zip(&memory.files)
-                .all(|(a, b)| Arc::ptr_eq(a, b));
+            && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
         if same && memory.loaded {
             return Outcome::Unchanged;
         }
@@ -257,7 +249,7 @@ impl Catalog {
         log_news(&files, &memory.files);
         let plan = diff::plan(&files, &memory.running);
         let old = self.work.snapshot.load_full();
-        let new = self.build(memory, &plan, &old);
+        let new = build::snapshot(&plan, &memory.running, &old, &self.reader);
         let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
             Outcome::Applied
         } else {
@@ -275,101 +267,13 @@ impl Catalog {
         outcome
     }
 
-    /// Builds the next snapshot beside the running one; what did not change is the same object.
-    fn build(&self, memory: &Memory, plan: &Plan, old: &Snapshot) -> Snapshot {
-        let run = plan.run.iter().map(|(id, draft)| {
-            let before = memory.running.get(id).zip(old.providers.get(id));
-            (Arc::clone(id), provider(draft, before))
-        });
-        let stale = plan
-            .stale
-            .keys()
-            .filter_map(|id| Some((Arc::clone(id), Arc::clone(old.providers.get(id)?))));
-        Snapshot {
-            generation: old.generation + 1,
-            providers: run.chain(stale).collect(),
-            entries: self.entries(plan, old),
-        }
-    }
-
-    fn entries(&self, plan: &Plan, old: &Snapshot) -> BTreeMap<Arc<str>, Entry> {
-        let doubles = self.doubles(plan);
-        let faults = |file: &PathBuf, own: &[String]| {
-            doubles.get(file).map_or_else(|| own.to_vec(), Clone::clone)
-        };
-        let mut entries = BTreeMap::new();
-        let mut add =
-            |id: Arc<str>, title: &str, file: &PathBuf, disabled: bool, own: &[String]| {
-                let faults = faults(file, own);
-                let before = old.entries.get(&id).filter(|old| {
-                    old.file == *file && old.disabled == disabled && old.faults == faults
-                });
-                let since = before.map_or_else(SystemTime::now, |old| old.since);
-                let title = title.to_owned();
-                entries.insert(
-                    Arc::clone(&id),
-                    Entry {
-                        id,
-                        title,
-                        file: file.clone(),
-                        disabled,
-                        faults,
-                        since,
-                    },
-                );
-            };
-        for (id, draft) in &plan.run {
-            add(Arc::clone(id), &draft.title, &draft.file, false, &[]);
-        }
-        for (id, parsed) in &plan.stale {
-            let title = old
-                .providers
-                .get(id)
-                .map_or(parsed.title.as_str(), |provider| &provider.title);
-            add(Arc::clone(id), title, &parsed.path, false, &parsed.faults);
-        }
-        let losers = plan.doubles.values().flat_map(|files| files.iter().skip(1));
-        let mut taken: HashSet<Arc<str>> =
-            plan.run.keys().chain(plan.stale.keys()).cloned().collect();
-        for parsed in plan.rest.iter().chain(losers) {
-            let id = free_name(parsed, &taken);
-            taken.insert(Arc::clone(&id));
-            add(
-                id,
-                &parsed.title,
-                &parsed.path,
-                !parsed.enabled,
-                &parsed.faults,
-            );
-        }
-        entries
-    }
-
-    /// Faults of files that claim the same id, as `check` says them.
-    fn doubles(&self, plan: &Plan) -> BTreeMap<PathBuf, Vec<String>> {
-        let mut faults = BTreeMap::new();
-        for files in plan.doubles.values() {
-            let read = |file: &Arc<Parsed>| {
-                (self.reader)(&file.path, &fs::read(&file.path).unwrap_or_default())
-            };
-            let mut reads: Vec<_> = files.iter().map(read).collect();
-            descriptor::mark_duplicates(&mut reads);
-            faults.extend(reads.into_iter().map(|read| {
-                let fatal = read
-                    .faults
-                    .iter()
-                    .filter(|fault| fault.severity == Severity::Fault);
-                (read.file, fatal.map(ToString::to_string).collect())
-            }));
-        }
-        faults
-    }
-
     fn swap(&self, memory: &mut Memory, plan: Plan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
         for (id, provider) in &new.providers {
-            provider
-                .live
-                .set_stale(plan.stale.get(id).and_then(|parsed| parsed.reason()));
+            let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
+            let is_stale = reason.is_some();
+            if provider.live.set_stale(reason) && is_stale {
+                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
+            }
         }
         self.work.snapshot.store(Arc::clone(&new));
         let mut came_or_went = false;
@@ -417,9 +321,8 @@ impl Catalog {
             let Some(before) = memory.running.get(id) else {
                 continue;
             };
-            let moved = |(old, new): (&Arc<Provider>, &Arc<Provider>)| {
-                old.endpoint.identity != new.endpoint.identity
-            };
+            let moved =
+                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
             if old
                 .providers
                 .get(id)
@@ -441,15 +344,14 @@ impl Catalog {
 
     fn begin(&self, provider: &Arc<Provider>) {
         self.work.metrics.provider(&provider.id);
+        self.work
+            .metrics
+            .tools(&provider.id, provider.live.shared.load().tools.len());
         if self.work.behalf(&provider.need).is_none() {
             let reason = match &provider.need {
                 Need::ClientKey(key) => {
-                    let headers: Vec<_> =
-                        key.headers.iter().map(|name| format!("`{name}`")).collect();
-                    format!(
-                        "each caller brings a key in the header {}",
-                        headers.join(" or ")
-                    )
+                    let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
+                    format!("each caller brings a key in the header {}", headers.join(" or "))
                 }
                 Need::None | Need::ApiKey(_) => "it has no credential".to_owned(),
             };
@@ -457,38 +359,6 @@ impl Catalog {
         }
         keep::begin(&self.work, provider);
     }
-}
-
-/// Joins a draft with what is known of the provider under this id.
-fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -> Arc<Provider> {
-    if let Some((_, old)) = before.filter(|(drafted, _)| Arc::ptr_eq(drafted, draft)) {
-        return Arc::clone(old);
-    }
-    let same = before.filter(|(drafted, _)| drafted.endpoint.identity == draft.endpoint.identity);
-    let live = match same {
-        Some((drafted, old)) if drafted.rules == draft.rules => Arc::clone(&old.live),
-        Some((_, old)) => Arc::new(old.live.under(&draft.rules)),
-        None => Arc::new(Live::default()),
-    };
-    // Buckets are not refilled by an edit of something else.
-    let gate = same
-        .filter(|(drafted, _)| drafted.limits == draft.limits)
-        .map(|(_, old)| Arc::clone(&old.gate));
-    Arc::new(Provider {
-        id: Arc::clone(&draft.id),
-        title: draft.title.clone(),
-        about: draft.about.clone(),
-        endpoint: same.map_or_else(
-            || Arc::clone(&draft.endpoint),
-            |(_, old)| Arc::clone(&old.endpoint),
-        ),
-        need: draft.need.clone(),
-        rules: draft.rules.clone(),
-        relay: draft.relay,
-        gate: gate.unwrap_or_else(|| Arc::new(Gate::new(&draft.limits))),
-        file: draft.file.clone(),
-        live,
-    })
 }
 
 fn refuse(memory: &mut Memory, reason: String) -> Outcome {
@@ -515,21 +385,6 @@ fn refuse(memory: &mut Memory, reason: String) -> Outcome {
     Outcome::Refused
 }
 
-/// A name for a file that runs nothing: its id, else its stem, else its whole name.
-fn free_name(parsed: &Parsed, taken: &HashSet<Arc<str>>) -> Arc<str> {
-    let path = &parsed.path;
-    let stem = path
-        .file_stem()
-        .map(|stem| Arc::from(stem.to_string_lossy()));
-    let name = path
-        .file_name()
-        .map(|name| Arc::from(name.to_string_lossy()));
-    let mut names = [Some(parsed.name()), stem, name].into_iter().flatten();
-    names
-        .find(|name| !taken.contains(name))
-        .unwrap_or_else(|| path.to_string_lossy().into())
-}
-
 fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
     let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
     for parsed in files
@@ -543,31 +398,4 @@ fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
             tracing::error!("{fault}");
         }
     }
-}
-
-/// Ends sessions and processes of a replaced provider when no request holds it any more; at the
-/// latest when the longest call must have ended.
-fn retire(work: &Arc<Work>, provider: &Arc<Provider>) {
-    const LAST: Duration = Duration::from_secs(5);
-    let endpoint = &provider.endpoint;
-    let (work, identity) = (Arc::clone(work), endpoint.identity);
-    let until = Instant::now() + endpoint.connect + endpoint.call + LAST;
-    let held: Weak<Provider> = Arc::downgrade(provider);
-    let control = work.control.clone();
-    control.spawn(async move {
-        let mut pause = Duration::from_millis(20);
-        while held.strong_count() > 0 && Instant::now() < until {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
-        // The descriptor may have been changed back meanwhile.
-        let snapshot = work.snapshot.load();
-        if snapshot
-            .providers
-            .values()
-            .all(|provider| provider.endpoint.identity != identity)
-        {
-            work.lister.retire(&identity);
-        }
-    });
 }

@@ -173,11 +173,7 @@ impl Bench {
     }
 
     /// Waits for a change of a provider's tools.
-    async fn told(
-        &self,
-        changes: &mut tokio::sync::broadcast::Receiver<Changed>,
-        id: &str,
-    ) -> Changed {
+    async fn told(&self, changes: &mut tokio::sync::broadcast::Receiver<Changed>, id: &str) -> Changed {
         soon(async {
             loop {
                 let changed = changes.recv().await.expect("the catalogue is there");
@@ -191,11 +187,7 @@ impl Bench {
 }
 
 fn names(catalogue: &Catalogue) -> Vec<String> {
-    catalogue
-        .tools
-        .iter()
-        .map(|tool| tool.name.to_string())
-        .collect()
+    catalogue.tools.iter().map(|tool| tool.name.to_string()).collect()
 }
 
 fn anybody() -> Behalf {
@@ -253,9 +245,7 @@ fn read(file: &Path, text: &[u8]) -> Read {
             .as_ref()
             .map(|descriptor| descriptor.title().to_owned())
             .unwrap_or_default(),
-        enabled: parsed
-            .as_ref()
-            .map_or(true, |descriptor| descriptor.enabled),
+        enabled: parsed.as_ref().map_or(true, |descriptor| descriptor.enabled),
         faults: parsed
             .as_ref()
             .err()
@@ -271,8 +261,5 @@ fn resolve(text: &str) -> String {
         return text.to_owned();
     };
     let (path, after) = rest.split_once('}').expect("it ends");
-    format!(
-        "{before}{}{after}",
-        fs::read_to_string(path).unwrap_or_default()
-    )
+    format!("{before}{}{after}", fs::read_to_string(path).unwrap_or_default())
 }

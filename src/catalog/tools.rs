@@ -17,11 +17,7 @@ const NAME: usize = 128;
 
 /// Compiles the entries of `tools/list`. Each that callers could not use is left out with a warning.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
-pub(super) fn compile(
-    raws: Vec<RawObject>,
-    mirrors: bool,
-    warnings: &mut Vec<String>,
-) -> Vec<Arc<Tool>> {
+pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, warnings: &mut Vec<String>) -> Vec<Arc<Tool>> {
     let mut seen = HashSet::new();
     let mut tools = Vec::with_capacity(raws.len());
     for raw in raws {

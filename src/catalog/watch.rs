@@ -112,11 +112,8 @@ async fn watch(catalog: Weak<Catalog>, mut ears: Ears) {
         }
         let Some(due) = catalog.upgrade() else { return };
         let read = heard || Instant::now() >= poll;
-        let Ok((moved, back)) = tokio::task::spawn_blocking(move || look(&due, ears, read)).await
-        else {
-            tracing::error!(
-                "reading the folder of descriptors ended in a panic; it is not watched any more"
-            );
+        let Ok((moved, back)) = tokio::task::spawn_blocking(move || look(&due, ears, read)).await else {
+            tracing::error!("reading the folder of descriptors ended in a panic; it is not watched any more");
             return;
         };
         ears = back;

@@ -95,12 +95,7 @@ impl Work {
     }
 
     /// An attempt on the shared lists, when it is this provider's turn.
-    pub(super) async fn attempt_in_turn(
-        &self,
-        provider: &Provider,
-        behalf: &Behalf,
-        which: Option<Which>,
-    ) {
+    pub(super) async fn attempt_in_turn(&self, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
         let shelf = &provider.live.shared;
         let mut ended = shelf.watch();
         let Ok(turn) = self.turns.acquire().await else {
@@ -122,13 +117,7 @@ impl Work {
         }
     }
 
-    async fn attempt(
-        &self,
-        claim: Claim,
-        provider: &Provider,
-        behalf: &Behalf,
-        which: Option<Which>,
-    ) {
+    async fn attempt(&self, claim: Claim, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
         let shelf = claim.shelf();
         let listed = matches!(shelf.standing(), Standing::Fresh | Standing::Old);
         let known = Known {
@@ -138,7 +127,16 @@ impl Work {
         };
         // Only a list that was read just before says that what is known of the provider holds.
         let which = which.filter(|_| listed);
-        match discover(&*self.lister, provider, behalf, &known, which).await {
+        let mut result = discover(&*self.lister, provider, behalf, &known, which).await;
+        if which.is_some()
+            && result
+                .as_ref()
+                .is_err_and(|error| error.code == Code::UnsupportedRevision)
+        {
+            // It was replaced by a newer or an older server: what it is has to be learnt again.
+            result = discover(&*self.lister, provider, behalf, &known, None).await;
+        }
+        match result {
             Ok(found) => self.found(&claim, provider, &known, found),
             Err(error) => self.failed(&claim, provider, &error),
         }
@@ -185,9 +183,7 @@ impl Work {
         match error.code {
             // What one caller brought says nothing of the provider.
             Code::UpstreamAuth | Code::NeedsAuth if !shared => {}
-            Code::UpstreamAuth | Code::NeedsAuth => {
-                self.fares(provider, State::NeedsAuth, Some(said(error)))
-            }
+            Code::UpstreamAuth | Code::NeedsAuth => self.fares(provider, State::NeedsAuth, Some(said(error))),
             Code::UpstreamUnreachable | Code::UpstreamTimeout => {
                 self.fares(provider, State::Unreachable, Some(said(error)))
             }

@@ -39,8 +39,7 @@ pub(super) struct Faked {
 
 impl Faked {
     fn new(id: &str) -> Self {
-        let tools =
-            json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
+        let tools = json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
         Self {
             pages: BTreeMap::from([("tools/list", vec![tools])]),
             failing: BTreeSet::new(),
@@ -55,8 +54,7 @@ impl Faked {
             .iter()
             .map(|name| json!({"name": name, "inputSchema": {}}))
             .collect();
-        self.pages
-            .insert("tools/list", vec![json!({"tools": tools})]);
+        self.pages.insert("tools/list", vec![json!({"tools": tools})]);
     }
 }
 
@@ -131,12 +129,7 @@ impl Lister for Arc<Fake> {
         })
     }
 
-    async fn request(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        call: Call,
-    ) -> Result<Raw, Error> {
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         let faked = self.of(endpoint);
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
@@ -157,10 +150,9 @@ impl Lister for Arc<Fake> {
             .map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
         let mut page = pages[at].clone();
         // Shows in a list on whose behalf it was read.
-        if let (Some((_, key)), Some(tools)) = (
-            behalf.signature.headers.first(),
-            page["tools"].as_array_mut(),
-        ) {
+        if let (Some((_, key)), Some(tools)) =
+            (behalf.signature.headers.first(), page["tools"].as_array_mut())
+        {
             tools.push(json!({"name": format!("of_{}", key.to_str().expect("text"))}));
         }
         Ok(raw(&page))

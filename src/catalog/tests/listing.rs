@@ -20,10 +20,7 @@ async fn lists_are_followed_to_their_last_page() {
     assert_eq!(names(&lists), ["t0", "t1", "t2"]);
     assert_eq!(lists.tool("t1").map(|tool| &*tool.name), Some("t1"));
     assert_eq!(&*lists.resources[0].key, "a:1");
-    assert_eq!(
-        lists.resources[0].raw.close().get(),
-        r#"{"uri":"a:1","x":[1]}"#
-    );
+    assert_eq!(lists.resources[0].raw.close().get(), r#"{"uri":"a:1","x":[1]}"#);
     // A provider with resources but no method for templates has no templates.
     assert!(lists.templates.is_empty() && lists.complete);
     assert_eq!(lists.prompts.len(), 1);
@@ -44,10 +41,7 @@ async fn a_cursor_that_comes_back_ends_the_list_and_is_said() {
     let line = bench.line("one");
     assert_eq!(line["state"], "degraded");
     assert!(
-        line["reason"]
-            .as_str()
-            .expect("a reason")
-            .contains("tools/list"),
+        line["reason"].as_str().expect("a reason").contains("tools/list"),
         "{line}"
     );
 }
@@ -80,9 +74,7 @@ async fn a_list_that_fails_stays_as_it_was() {
 #[tokio::test]
 async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
     let bench = Bench::new().with("one");
-    bench
-        .fake
-        .set("one", |one| drop(one.held.send_replace(true)));
+    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
     let bench = bench.open();
     assert_eq!(bench.state("one"), State::Starting);
     let (provider, anybody) = (bench.provider("one"), anybody());
@@ -91,12 +83,9 @@ async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
         while bench.fake.probed("one") == 0 {
             tokio::task::yield_now().await;
         }
-        bench
-            .fake
-            .set("one", |one| drop(one.held.send_replace(false)));
+        bench.fake.set("one", |one| drop(one.held.send_replace(false)));
     };
-    let (a, b, ()) =
-        soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
+    let (a, b, ()) = soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
     assert_eq!((a.len(), b.len(), bench.fake.probed("one")), (1, 1, 1));
     assert!(bench.catalog().peek(&provider, &anybody).is_some());
 }
@@ -109,9 +98,7 @@ async fn a_starting_provider_is_waited_for_no_longer_than_it_may_take() {
         "/mcp\", \"timeouts\": {\"connect\": \"10ms\", \"call\": \"20ms\"}",
     );
     fs::write(bench.file("one.yaml"), slow).expect("it can be written");
-    bench
-        .fake
-        .set("one", |one| drop(one.held.send_replace(true)));
+    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
     let bench = bench.open();
     let error = bench.lists("one").await.expect_err("it says nothing");
     assert_eq!(error.code, Code::UpstreamTimeout);
@@ -162,9 +149,7 @@ async fn a_failing_call_has_the_provider_looked_at() {
 #[tokio::test]
 async fn a_refused_credential_is_said() {
     let bench = Bench::new().with("one");
-    bench
-        .fake
-        .set("one", |one| one.down = Some(Code::UpstreamAuth));
+    bench.fake.set("one", |one| one.down = Some(Code::UpstreamAuth));
     let bench = bench.open();
     bench.lists("one").await.expect_err("it is refused");
     assert_eq!(bench.state("one"), State::NeedsAuth);
@@ -189,10 +174,7 @@ async fn other_rules_need_no_new_lists() {
     bench
         .fake
         .set("one", |one| one.tools(&["read_a", "read_b", "write"]));
-    bench.write(
-        "one",
-        r#", "tools": {"allow": ["read_*"], "deny": ["*_b"]}"#,
-    );
+    bench.write("one", r#", "tools": {"allow": ["read_*"], "deny": ["*_b"]}"#);
     let bench = bench.open();
     assert_eq!(bench.tools("one").await, ["read_a"]);
     assert_eq!(bench.provider("one").relay, Relay::Closed);
@@ -228,18 +210,12 @@ async fn tools_that_nobody_could_use_are_left_out() {
 #[tokio::test]
 async fn callers_with_keys_of_their_own_have_lists_of_their_own() {
     let bench = Bench::new();
-    bench.write(
-        "one",
-        r#", "auth": {"client_key": {"headers": ["x-one-key"]}}"#,
-    );
+    bench.write("one", r#", "auth": {"client_key": {"headers": ["x-one-key"]}}"#);
     let bench = bench.open();
     let line = bench.line("one");
     assert_eq!(line["state"], "needs_auth");
     assert!(
-        line["reason"]
-            .as_str()
-            .expect("a reason")
-            .contains("`x-one-key`"),
+        line["reason"].as_str().expect("a reason").contains("`x-one-key`"),
         "{line}"
     );
     assert_eq!(

@@ -67,10 +67,7 @@ async fn a_broken_file_leaves_its_last_good_version_running_until_it_is_mended()
     let snapshot = bench.reload();
     assert!(Arc::ptr_eq(&before.live, &snapshot.providers["one"].live));
     let line = bench.line("one");
-    assert_eq!(
-        (&line["state"], &line["title"]),
-        (&"ready".into(), &"One".into())
-    );
+    assert_eq!((&line["state"], &line["title"]), (&"ready".into(), &"One".into()));
 }
 
 #[tokio::test]
@@ -154,16 +151,12 @@ async fn a_renamed_file_keeps_its_provider() {
 #[tokio::test]
 async fn of_two_files_with_one_id_the_one_loaded_first_runs() {
     let bench = Bench::new().with("one").open();
-    fs::write(bench.file("a.yaml"), text("one", r#", "title": "Usurper""#))
-        .expect("it can be written");
+    fs::write(bench.file("a.yaml"), text("one", r#", "title": "Usurper""#)).expect("it can be written");
     let snapshot = bench.reload();
     assert_eq!(snapshot.providers["one"].title, "one");
     assert_eq!(snapshot.providers.len(), 1);
     assert_eq!(bench.line("a")["faults"].as_array().map(Vec::len), Some(1));
-    assert_eq!(
-        bench.line("one")["faults"].as_array().map(Vec::len),
-        Some(1)
-    );
+    assert_eq!(bench.line("one")["faults"].as_array().map(Vec::len), Some(1));
 
     // Another process has no memory: there the first by name runs.
     let later = Bench {
@@ -194,10 +187,7 @@ async fn what_is_known_outlives_a_change_of_limits() {
     assert!(Arc::ptr_eq(&before.live, &changed.live));
     assert!(!Arc::ptr_eq(&before.gate, &changed.gate));
     bench.write("one", r#", "title": "One", "limits": {"concurrency": 3}"#);
-    assert!(Arc::ptr_eq(
-        &changed.gate,
-        &bench.reload().providers["one"].gate
-    ));
+    assert!(Arc::ptr_eq(&changed.gate, &bench.reload().providers["one"].gate));
     assert_eq!(bench.fake.probed("one"), 1);
 }
 
@@ -247,10 +237,7 @@ async fn of_a_thousand_descriptors_only_the_changed_one_is_read_again() {
     }
     let bench = bench.open();
     let before = bench.catalog().snapshot();
-    assert_eq!(
-        (before.providers.len(), bench.reads.load(SeqCst)),
-        (1000, 1000)
-    );
+    assert_eq!((before.providers.len(), bench.reads.load(SeqCst)), (1000, 1000));
     bench.write("p500", r#", "title": "changed""#);
     let after = bench.reload();
     assert_eq!(bench.reads.load(SeqCst), 1001);

@@ -5,10 +5,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 
 fn title<'a>(snapshot: &'a Snapshot, id: &str) -> &'a str {
-    snapshot
-        .providers
-        .get(id)
-        .map_or("", |provider| &provider.title)
+    snapshot.providers.get(id).map_or("", |provider| &provider.title)
 }
 
 #[tokio::test]
@@ -29,12 +26,9 @@ async fn a_file_renamed_over_another_is_noticed_each_time() {
     let bench = Bench::new().with("one").open();
     for round in ["first", "second", "third"] {
         let draft = bench.file(".one.yaml.swp");
-        fs::write(&draft, text("one", &format!(r#", "title": "{round}""#)))
-            .expect("it can be written");
+        fs::write(&draft, text("one", &format!(r#", "title": "{round}""#))).expect("it can be written");
         fs::rename(&draft, bench.file("one.yaml")).expect("it can be renamed");
-        bench
-            .reloaded(|snapshot| title(snapshot, "one") == round)
-            .await;
+        bench.reloaded(|snapshot| title(snapshot, "one") == round).await;
     }
 }
 
@@ -77,9 +71,7 @@ async fn the_link_swap_of_a_mounted_config_map_is_noticed_each_time() {
             &format!("..2026_11_21_{round}"),
             &[one, other.clone()],
         );
-        bench
-            .reloaded(|snapshot| title(snapshot, "one") == round)
-            .await;
+        bench.reloaded(|snapshot| title(snapshot, "one") == round).await;
     }
     assert!(Arc::ptr_eq(&two, &bench.provider("two")));
     assert!(bench.catalog().report().get("refused").is_none());
@@ -101,9 +93,7 @@ async fn a_folder_that_was_deleted_is_watched_again_when_it_is_back() {
         .reloaded(|snapshot| snapshot.providers.contains_key("two"))
         .await;
     bench.write("two", r#", "title": "again""#);
-    bench
-        .reloaded(|snapshot| title(snapshot, "two") == "again")
-        .await;
+    bench.reloaded(|snapshot| title(snapshot, "two") == "again").await;
 }
 
 #[tokio::test]

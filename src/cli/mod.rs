@@ -1,1 +1,4 @@
-//! stub
+//! The command line.
+
+pub mod check;
+pub mod schema;

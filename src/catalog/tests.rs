@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use self::fake::Fake;
 use super::*;
 use crate::credential::Signature;
-use crate::descriptor::{Descriptor, Fault, Read, References, Severity, World};
+use crate::descriptor::{References, World, read};
 use crate::telemetry::Metrics;
 use crate::upstream::Behalf;
 
@@ -65,16 +65,20 @@ impl Bench {
 
     fn open(mut self) -> Self {
         let reads = Arc::clone(&self.reads);
-        let reader: Reader = Arc::new(move |file, text| {
-            reads.fetch_add(1, SeqCst);
-            read(file, text)
-        });
         let world = World {
             env: Arc::new(|_| None),
-            references: References::default(),
+            references: References {
+                files: vec![format!("{}/*", real(self.root.path()).display())],
+                ..References::default()
+            },
             commands: true,
             loopback: true,
         };
+        let within = world.clone();
+        let reader: Reader = Arc::new(move |file, text| {
+            reads.fetch_add(1, SeqCst);
+            read(file, text, &within)
+        });
         let config = Config {
             folder: self.folder(),
             world,
@@ -214,6 +218,10 @@ fn bringing(key: &str) -> Behalf {
     }
 }
 
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().expect("it is there")
+}
+
 /// A descriptor; JSON is YAML too.
 fn text(id: &str, more: &str) -> String {
     let auth = if more.contains("\"auth\"") {
@@ -222,44 +230,4 @@ fn text(id: &str, more: &str) -> String {
         r#", "auth": {"none": {}}"#
     };
     format!(r#"{{"id": "{id}", "upstream": {{"url": "https://{id}.example/mcp"}}{auth}{more}}}"#)
-}
-
-/// Reads the JSON subset; what it says of faults is not what is tested here.
-fn read(file: &Path, text: &[u8]) -> Read {
-    let text = resolve(&String::from_utf8_lossy(text));
-    let fault = |message: String| Fault {
-        file: file.to_path_buf(),
-        line: 1,
-        column: 1,
-        field: "syntax".to_owned(),
-        message,
-        cure: None,
-        severity: Severity::Fault,
-    };
-    let parsed = serde_json::from_str::<Descriptor>(&text);
-    Read {
-        file: file.to_path_buf(),
-        id: parsed.as_ref().ok().map(|descriptor| descriptor.id.clone()),
-        id_at: (1, 1),
-        title: parsed
-            .as_ref()
-            .map(|descriptor| descriptor.title().to_owned())
-            .unwrap_or_default(),
-        enabled: parsed.as_ref().map_or(true, |descriptor| descriptor.enabled),
-        faults: parsed
-            .as_ref()
-            .err()
-            .map(|error| fault(error.to_string()))
-            .into_iter()
-            .collect(),
-        descriptor: parsed.ok(),
-    }
-}
-
-fn resolve(text: &str) -> String {
-    let Some((before, rest)) = text.split_once("${file:") else {
-        return text.to_owned();
-    };
-    let (path, after) = rest.split_once('}').expect("it ends");
-    format!("{before}{}{after}", fs::read_to_string(path).unwrap_or_default())
 }

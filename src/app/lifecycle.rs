@@ -1,6 +1,5 @@
 //! From listening to gone: health, readiness, and an end that waits for those on their way.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,6 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Parts;
-use crate::catalog::State;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
@@ -40,8 +38,8 @@ impl Lifecycle {
         Self(Arc::new(Inner {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
-            drain: settings.shutdown.drain.duration(),
-            grace: settings.shutdown.grace.duration(),
+            drain: settings.shutdown.drain.get(),
+            grace: settings.shutdown.grace.get(),
             parts,
             upstreams,
         }))
@@ -70,15 +68,7 @@ impl Lifecycle {
     /// Sets the gauges that are read rather than counted.
     pub fn collect(&self, metrics: &Metrics) {
         metrics.sessions(self.0.upstreams.sessions());
-        let snapshot = self.0.parts.catalog.snapshot();
-        let mut states: BTreeMap<&str, usize> = State::ALL.map(|state| (state.as_str(), 0)).into();
-        for provider in snapshot.providers.values() {
-            *states.entry(provider.state().0.as_str()).or_default() += 1;
-            metrics.breaker(&provider.id, i64::from(provider.gate.breaker() as u8));
-        }
-        let disabled = snapshot.entries.values().filter(|entry| entry.disabled).count();
-        *states.entry(State::Disabled.as_str()).or_default() += disabled;
-        metrics.providers(states);
+        self.0.parts.catalog.publish();
     }
 
     pub(super) fn grace(&self) -> Duration {

@@ -16,11 +16,11 @@ use pingora_core::services::listening::Service;
 use crate::access::Principal;
 use crate::access::doors::Doors;
 use crate::admin::Admin;
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::{Config, Gateway};
-use crate::settings::{Overrides, Settings};
+use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -84,10 +84,17 @@ impl App {
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
         let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
-        let environment = crate::settings::environment();
-        let upstreams = Upstreams::new(control.handle().clone(), minimal_environment(&environment));
+        let upstreams = Upstreams::with_environment(control.handle().clone(), crate::settings::child_environment());
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
-        let catalog = catalog(&settings, only, &principal, &upstreams, &metrics, control.handle());
+        let config = catalog::Config {
+            folder: settings.providers.clone(),
+            world: crate::settings::world(&settings),
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+            only: only.map(Arc::from),
+        };
+        let catalog =
+            Catalog::open(config, Arc::clone(&upstreams), Arc::clone(&metrics), control.handle().clone());
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),

@@ -7,10 +7,9 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue};
-use ring::digest::{Context, SHA256};
 use wildmatch::WildMatch;
 
-use super::{Relay, ToolRules};
+use super::{Relay, ToolRules, identity::identity};
 use crate::credential::{ClientKey, Need, Signature};
 use crate::descriptor::{self, Auth, Descriptor, Glob};
 use crate::limit::{BreakerRule, Per, Rate, Rules};
@@ -55,7 +54,10 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> R
         about: descriptor.about.clone(),
         endpoint: Arc::new(endpoint),
         need,
-        rules: ToolRules { allow: globs(&descriptor.tools.allow), deny: globs(&descriptor.tools.deny) },
+        rules: ToolRules {
+            allow: globs(&descriptor.tools.allow),
+            deny: globs(&descriptor.tools.deny),
+        },
         relay: if is_open { Relay::Open } else { Relay::Closed },
         limits: limits(&descriptor.limits),
         file: file.to_path_buf(),
@@ -67,7 +69,11 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> R
 pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
     let tls = &descriptor.upstream.tls;
     let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
-    named.into_iter().flatten().map(|path| beside(file, path)).collect()
+    named
+        .into_iter()
+        .flatten()
+        .map(|path| beside(file, path))
+        .collect()
 }
 
 fn globs(globs: &[Glob]) -> Vec<WildMatch> {
@@ -78,7 +84,13 @@ fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
 }
 
-fn endpoint(file: &Path, descriptor: &Descriptor, id: &Arc<str>, need: &Need, loopback: bool) -> Result<Endpoint, String> {
+fn endpoint(
+    file: &Path,
+    descriptor: &Descriptor,
+    id: &Arc<str>,
+    need: &Need,
+    loopback: bool,
+) -> Result<Endpoint, String> {
     let upstream = &descriptor.upstream;
     let target = target(file, descriptor, loopback)?;
     let mut endpoint = Endpoint {
@@ -111,7 +123,11 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
         }),
         Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
             command: command.to_vec(),
-            env: upstream.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            env: upstream
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
             folder: folder(file),
         }),
         None => Err("upstream: this kind of upstream is not built yet".to_owned()),
@@ -123,12 +139,14 @@ fn folder(file: &Path) -> PathBuf {
     folder.unwrap_or(Path::new(".")).to_path_buf()
 }
 
-fn headers<'a>(said: impl IntoIterator<Item = (&'a String, &'a Secret)>) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+fn headers<'a>(
+    said: impl IntoIterator<Item = (&'a String, &'a Secret)>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     said.into_iter()
         .map(|(name, value)| {
             let at = || format!("upstream.headers.{name}: cannot stand in a header");
-            let header = name.parse::<HeaderName>().map_err(|_| at())?;
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| at())?;
+            let header = name.parse::<HeaderName>().map_err(|_error| at())?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_error| at())?;
             value.set_sensitive(true);
             Ok((header, value))
         })
@@ -139,12 +157,17 @@ fn tls(file: &Path, tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
     let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
         let Some(path) = path else { return Ok(None) };
         let read = fs::read(beside(file, path));
-        read.map(Some).map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
+        read.map(Some)
+            .map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
     };
     let ca = read("ca_file", &tls.ca_file)?;
-    let client = match (read("client_cert_file", &tls.client_cert_file)?, read("client_key_file", &tls.client_key_file)?) {
+    let client = match (
+        read("client_cert_file", &tls.client_cert_file)?,
+        read("client_key_file", &tls.client_key_file)?,
+    ) {
         (Some(chain), Some(key)) => {
-            let key = String::from_utf8(key).map_err(|_| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
+            let key = String::from_utf8(key)
+                .map_err(|_error| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
             Some((chain, Secret::new(key)))
         }
         _ => None,
@@ -168,19 +191,27 @@ fn need(auth: &Auth) -> Result<Need, String> {
             let name = header("auth.api_key.header", &key.header)?;
             let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
             let signature = Signature::of_header(name, &value)
-                .map_err(|_| "auth.api_key.value: cannot stand in a header".to_owned())?;
+                .map_err(|_error| "auth.api_key.value: cannot stand in a header".to_owned())?;
             Ok(Need::ApiKey(Arc::new(signature)))
         }
         Auth::ClientKey(key) => client_key(key),
         Auth::Oauth(_) => Err("auth.oauth: not built yet; set `enabled: false`".to_owned()),
-        Auth::ClientCredentials(_) => Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned()),
+        Auth::ClientCredentials(_) => {
+            Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned())
+        }
     }
 }
 
 fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
-    let headers = key.headers.iter().map(|name| header("auth.client_key.headers", name));
+    let headers = key
+        .headers
+        .iter()
+        .map(|name| header("auth.client_key.headers", name));
     let companions = key.companions.iter().map(|(from, to)| {
-        Ok((header("auth.client_key.companions", from)?, header("auth.client_key.companions", to)?))
+        Ok((
+            header("auth.client_key.companions", from)?,
+            header("auth.client_key.companions", to)?,
+        ))
     });
     Ok(Need::ClientKey(Arc::new(ClientKey {
         headers: headers.collect::<Result<_, String>>()?,
@@ -193,7 +224,8 @@ fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
 }
 
 fn header(field: &str, name: &str) -> Result<HeaderName, String> {
-    name.parse().map_err(|_| format!("{field}: `{}` is not a header name", name.escape_debug()))
+    name.parse()
+        .map_err(|_error| format!("{field}: `{}` is not a header name", name.escape_debug()))
 }
 
 fn limits(said: &descriptor::Limits) -> Rules {
@@ -218,88 +250,5 @@ fn limits(said: &descriptor::Limits) -> Rules {
             within: breaker.within.get(),
             open_for: breaker.open_for.get(),
         }),
-    }
-}
-
-/// Digest of everything that sessions, processes and lists depend on: the endpoint and the
-/// gateway's own credential, in which references are resolved already.
-fn identity(endpoint: &Endpoint, need: &Need) -> [u8; 32] {
-    let mut digest = Digest(Context::new(&SHA256));
-    digest.add(endpoint.provider.as_bytes());
-    match &endpoint.target {
-        Target::Http { url, headers, tls, allow_private, allow_loopback } => {
-            digest.add(b"http");
-            digest.add(url.as_str().as_bytes());
-            digest.add(&[u8::from(*allow_private), u8::from(*allow_loopback)]);
-            digest.headers(headers);
-            let tls = tls.as_deref();
-            digest.maybe(tls.and_then(|tls| tls.ca.as_deref()));
-            let client = tls.and_then(|tls| tls.client.as_ref());
-            digest.maybe(client.map(|(chain, _)| chain.as_slice()));
-            digest.maybe(client.map(|(_, key)| key.expose().as_bytes()));
-        }
-        Target::Stdio { command, env, folder } => {
-            digest.add(b"stdio");
-            digest.list(command.iter().map(String::as_bytes));
-            digest.list(env.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]));
-            digest.add(folder.as_os_str().as_encoded_bytes());
-        }
-    }
-    digest.maybe(endpoint.revision.map(|revision| revision.as_str().as_bytes()));
-    digest.add(&[endpoint.share as u8]);
-    for time in [endpoint.connect, endpoint.call, endpoint.idle] {
-        digest.add(&time.as_nanos().to_le_bytes());
-    }
-    digest.need(need);
-    digest.finish()
-}
-
-/// A digest of parts, each led by its length, so that no two lists of parts read alike.
-struct Digest(Context);
-
-impl Digest {
-    fn add(&mut self, part: &[u8]) {
-        self.0.update(&part.len().to_le_bytes());
-        self.0.update(part);
-    }
-
-    fn maybe(&mut self, part: Option<&[u8]>) {
-        self.add(&[u8::from(part.is_some())]);
-        self.add(part.unwrap_or_default());
-    }
-
-    fn list<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) {
-        let parts: Vec<_> = parts.collect();
-        self.add(&parts.len().to_le_bytes());
-        parts.into_iter().for_each(|part| self.add(part));
-    }
-
-    fn headers(&mut self, headers: &[(HeaderName, HeaderValue)]) {
-        self.list(headers.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]));
-    }
-
-    fn need(&mut self, need: &Need) {
-        match need {
-            Need::None => self.add(b"none"),
-            Need::ApiKey(signature) => {
-                self.add(b"api_key");
-                self.headers(&signature.headers);
-            }
-            Need::ClientKey(key) => {
-                self.add(b"client_key");
-                self.list(key.headers.iter().map(|name| name.as_str().as_bytes()));
-                self.maybe(key.env.as_deref().map(str::as_bytes));
-                self.add(key.forward_as.as_str().as_bytes());
-                self.add(key.prefix.as_bytes());
-                self.list(key.companions.iter().flat_map(|(from, to)| [from.as_str().as_bytes(), to.as_str().as_bytes()]));
-                self.maybe(key.fallback.as_ref().map(|key| key.expose().as_bytes()));
-            }
-        }
-    }
-
-    fn finish(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(self.0.finish().as_ref());
-        bytes
     }
 }

@@ -36,10 +36,16 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
         // Stable: else by file name. What was broken all along does not take an id from what is not.
         files.sort_by_key(|file| (Some(file.path.as_path()) != at, !file.faults.is_empty()));
         if files.len() > 1 {
-            plan.doubles.insert(Arc::clone(&id), files.iter().map(|file| Arc::clone(file)).collect());
+            plan.doubles.insert(
+                Arc::clone(&id),
+                files.iter().map(|file| Arc::clone(file)).collect(),
+            );
         }
         if let Some(first) = files.first() {
-            match (&first.draft, running.contains_key(&id) && !first.faults.is_empty()) {
+            match (
+                &first.draft,
+                running.contains_key(&id) && !first.faults.is_empty(),
+            ) {
                 (Some(draft), _) => drop(plan.run.insert(id, Arc::clone(draft))),
                 (None, true) => drop(plan.stale.insert(id, Arc::clone(first))),
                 (None, false) => plan.rest.push(Arc::clone(first)),
@@ -52,12 +58,19 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
 
 /// A broken file may not even tell its id: then it is the one that ran from this path.
 fn keep_by_path(plan: &mut Plan, running: &BTreeMap<Arc<str>, Arc<Draft>>) {
-    let by_path: BTreeMap<&Path, &Arc<str>> =
-        running.iter().map(|(id, draft)| (draft.file.as_path(), id)).collect();
+    let by_path: BTreeMap<&Path, &Arc<str>> = running
+        .iter()
+        .map(|(id, draft)| (draft.file.as_path(), id))
+        .collect();
     let taken: BTreeSet<Arc<str>> = plan.run.keys().chain(plan.stale.keys()).cloned().collect();
     let mut rest = std::mem::take(&mut plan.rest);
     rest.retain(|file| {
-        let Some(id) = by_path.get(file.path.as_path()).filter(|_| !file.faults.is_empty()) else { return true };
+        let Some(id) = by_path
+            .get(file.path.as_path())
+            .filter(|_| !file.faults.is_empty())
+        else {
+            return true;
+        };
         if taken.contains(*id) {
             return true;
         }

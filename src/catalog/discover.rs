@@ -51,8 +51,16 @@ pub(super) async fn discover(
         (Some(profile), Some(which)) => (profile.clone(), which),
         _ => (lister.probe(endpoint, behalf).await?, Which::ALL),
     };
-    let revision = endpoint.revision.or_else(|| profile.revisions.newest()).unwrap_or(Revision::NEWEST_LEGACY);
-    let asked = Asked { lister, endpoint, behalf, revision };
+    let revision = endpoint
+        .revision
+        .or_else(|| profile.revisions.newest())
+        .unwrap_or(Revision::NEWEST_LEGACY);
+    let asked = Asked {
+        lister,
+        endpoint,
+        behalf,
+        revision,
+    };
     let offers = offers(&profile, which);
     let (tools, resources, templates, prompts) = tokio::join!(
         when(offers.tools, asked, List::Tools),
@@ -60,7 +68,18 @@ pub(super) async fn discover(
         when(offers.resources, asked, List::Templates),
         when(offers.prompts, asked, List::Prompts),
     );
-    assemble(provider, known, which, Read { profile, tools, resources, templates, prompts })
+    assemble(
+        provider,
+        known,
+        which,
+        Read {
+            profile,
+            tools,
+            resources,
+            templates,
+            prompts,
+        },
+    )
 }
 
 struct Read {
@@ -72,7 +91,11 @@ struct Read {
 }
 
 async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
-    if asked_for { Some(asked.all(list).await) } else { None }
+    if asked_for {
+        Some(asked.all(list).await)
+    } else {
+        None
+    }
 }
 
 /// Which of the wanted lists the provider has at all.
@@ -87,10 +110,24 @@ fn offers(profile: &Profile, which: Which) -> Which {
 }
 
 fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Result<Found, Error> {
-    let Read { profile, tools, resources, templates, prompts } = read;
+    let Read {
+        profile,
+        tools,
+        resources,
+        templates,
+        prompts,
+    } = read;
     let old = &known.catalogue;
-    let mut gathered = Gathered { listed: known.listed, ttl_ms: None, failing: None, fatal: None };
-    let mut catalogue = Catalogue { profile: Some(profile), ..Catalogue::default() };
+    let mut gathered = Gathered {
+        listed: known.listed,
+        ttl_ms: None,
+        failing: None,
+        fatal: None,
+    };
+    let mut catalogue = Catalogue {
+        profile: Some(profile),
+        ..Catalogue::default()
+    };
     let mut warnings = Vec::new();
     let offered = match gathered.entries(tools, which.tools) {
         Entries::Read(raws) => {
@@ -99,11 +136,35 @@ fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Res
         }
         Entries::Kept => Arc::clone(&known.offered),
     };
-    catalogue.set_tools(offered.iter().filter(|tool| provider.rules.admits(&tool.name)).cloned().collect());
+    catalogue.set_tools(
+        offered
+            .iter()
+            .filter(|tool| provider.rules.admits(&tool.name))
+            .cloned()
+            .collect(),
+    );
     let lists = [
-        (resources, which.resources, List::Resources, &mut catalogue.resources, &old.resources),
-        (templates, which.resources, List::Templates, &mut catalogue.templates, &old.templates),
-        (prompts, which.prompts, List::Prompts, &mut catalogue.prompts, &old.prompts),
+        (
+            resources,
+            which.resources,
+            List::Resources,
+            &mut catalogue.resources,
+            &old.resources,
+        ),
+        (
+            templates,
+            which.resources,
+            List::Templates,
+            &mut catalogue.templates,
+            &old.templates,
+        ),
+        (
+            prompts,
+            which.prompts,
+            List::Prompts,
+            &mut catalogue.prompts,
+            &old.prompts,
+        ),
     ];
     for (pages, wanted, list, slot, before) in lists {
         *slot = match gathered.entries(pages, wanted) {
@@ -120,7 +181,12 @@ fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Res
         (true, ttl) => ttl.unwrap_or(0),
         (false, ttl) => old.ttl_ms.min(ttl.unwrap_or(u64::MAX)),
     };
-    Ok(Found { catalogue, offered, warnings, failing: gathered.failing })
+    Ok(Found {
+        catalogue,
+        offered,
+        warnings,
+        failing: gathered.failing,
+    })
 }
 
 /// What to make of a list.
@@ -141,20 +207,33 @@ impl Gathered {
     fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
         let Some(pages) = pages else {
             // Not offered (any more), or not asked for.
-            return if wanted { Entries::Read(Vec::new()) } else { Entries::Kept };
+            return if wanted {
+                Entries::Read(Vec::new())
+            } else {
+                Entries::Kept
+            };
         };
         if let Some(ttl) = pages.ttl_ms {
             self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |before| before.min(ttl)));
         }
-        let Some(error) = pages.failure else { return Entries::Read(pages.entries) };
+        let Some(error) = pages.failure else {
+            return Entries::Read(pages.entries);
+        };
         if self.failing.is_none() {
             self.failing = Some(said(&error));
         }
-        if matches!(error.code, Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable) {
+        if matches!(
+            error.code,
+            Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable | Code::UnsupportedRevision
+        ) {
             self.fatal = Some(error);
         }
         // Half a list is better than none, but not better than a whole one of before.
-        if self.listed { Entries::Kept } else { Entries::Read(pages.entries) }
+        if self.listed {
+            Entries::Kept
+        } else {
+            Entries::Read(pages.entries)
+        }
     }
 }
 
@@ -172,11 +251,17 @@ fn items(list: List, raws: Vec<RawObject>, warnings: &mut Vec<String>) -> Vec<It
     let mut items = Vec::with_capacity(raws.len());
     for raw in raws {
         let Some(key) = raw.read::<String>(identity) else {
-            warnings.push(format!("an entry of `{}` was left out: it has no `{identity}`", list.method()));
+            warnings.push(format!(
+                "an entry of `{}` was left out: it has no `{identity}`",
+                list.method()
+            ));
             continue;
         };
         if !seen.insert(key.clone()) {
-            warnings.push(format!("`{key}` was left out: `{}` names it twice, the first is kept", list.method()));
+            warnings.push(format!(
+                "`{key}` was left out: `{}` names it twice, the first is kept",
+                list.method()
+            ));
             continue;
         }
         items.push(Item { key: key.into(), raw });

@@ -7,13 +7,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{
-    Live, Provider,
-    lists::Which,
-    live::jittered,
-    shelf::Standing,
-    work::Work,
-};
+use super::{Live, Provider, lists::Which, live::jittered, shelf::Standing, work::Work};
 use crate::mcp::Revisions;
 use crate::upstream::{Behalf, Change};
 
@@ -29,7 +23,16 @@ const CALM: Duration = Duration::from_secs(1);
 /// Runs until the provider is removed or replaced.
 pub(super) async fn keep(work: Arc<Work>, id: Arc<str>, live: Arc<Live>, behalf: Behalf) {
     let end = live.end.clone();
-    let keeper = Keeper { work, id, live, behalf, failures: 0, pause: FIRST, ears: None, deaf: None };
+    let keeper = Keeper {
+        work,
+        id,
+        live,
+        behalf,
+        failures: 0,
+        pause: FIRST,
+        ears: None,
+        deaf: None,
+    };
     end.run_until_cancelled(keeper.run()).await.unwrap_or_default();
 }
 
@@ -108,12 +111,18 @@ impl Keeper {
 
     /// Makes an attempt; false when the provider is not ours any more.
     async fn attempt(&mut self, which: Option<Which>) -> bool {
-        let Some(provider) = self.work.current(&self.id, &self.live) else { return false };
+        let Some(provider) = self.work.current(&self.id, &self.live) else {
+            return false;
+        };
         // Boxed: the attempt is large, and this task mostly sleeps.
         Box::pin(self.work.attempt_in_turn(&provider, &self.behalf, which)).await;
         if matches!(self.live.shared.standing(), Standing::Failed(..)) {
             let whole = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
-            self.pause = if self.failures == 0 { FIRST } else { jittered(whole) };
+            self.pause = if self.failures == 0 {
+                FIRST
+            } else {
+                jittered(whole)
+            };
             self.failures += 1;
         } else {
             self.failures = 0;
@@ -150,12 +159,16 @@ impl Keeper {
     /// Begins to listen, once per set of revisions.
     fn listen(&mut self) {
         let catalogue = self.live.shared.load();
-        let Some(profile) = &catalogue.profile else { return };
+        let Some(profile) = &catalogue.profile else {
+            return;
+        };
         let now = Some(profile.revisions);
         if self.ears.as_ref().map(|(revisions, _)| *revisions) == now || self.deaf == now {
             return;
         }
-        let Some(provider) = self.work.current(&self.id, &self.live) else { return };
+        let Some(provider) = self.work.current(&self.id, &self.live) else {
+            return;
+        };
         let ears = self.work.lister.listen(&provider.endpoint, &self.behalf, profile);
         self.ears = Some((profile.revisions, ears));
     }
@@ -174,6 +187,11 @@ pub(super) fn begin(work: &Arc<Work>, provider: &Provider) {
     let Some(behalf) = work.behalf(&provider.need) else {
         return;
     };
-    let task = keep(Arc::clone(work), Arc::clone(&provider.id), Arc::clone(&provider.live), behalf);
+    let task = keep(
+        Arc::clone(work),
+        Arc::clone(&provider.id),
+        Arc::clone(&provider.live),
+        behalf,
+    );
     work.control.spawn(task);
 }

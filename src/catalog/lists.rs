@@ -38,7 +38,11 @@ impl Catalogue {
 
     /// Puts these tools in place of those that are there.
     pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
-        self.by_name = tools.iter().enumerate().map(|(at, tool)| (tool.name.clone(), at)).collect();
+        self.by_name = tools
+            .iter()
+            .enumerate()
+            .map(|(at, tool)| (tool.name.clone(), at))
+            .collect();
         self.tools = tools;
     }
 }
@@ -67,6 +71,26 @@ pub struct Tool {
     pub validator: OnceLock<Option<jsonschema::Validator>>,
 }
 
+impl Tool {
+    /// What checks arguments; `None` when the schema cannot be compiled. References to other
+    /// documents are never fetched.
+    #[must_use]
+    pub fn validator(&self) -> Option<&jsonschema::Validator> {
+        let compile = || {
+            let schema = serde_json::from_str(self.schema.get()).ok()?;
+            jsonschema::validator_for(&schema).ok()
+        };
+        self.validator.get_or_init(compile).as_ref()
+    }
+
+    /// Whether the provider says that it changes nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let annotations: Option<RawObject> = self.raw.read("annotations");
+        annotations.and_then(|annotations| annotations.read("readOnlyHint")).unwrap_or(false)
+    }
+}
+
 /// Which lists of a provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Which {
@@ -76,7 +100,11 @@ pub(crate) struct Which {
 }
 
 impl Which {
-    pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
+    pub(crate) const ALL: Self = Self {
+        tools: true,
+        resources: true,
+        prompts: true,
+    };
 
     pub(crate) const fn any(self) -> bool {
         self.tools || self.resources || self.prompts
@@ -85,7 +113,10 @@ impl Which {
     /// Where two catalogues differ, byte by byte.
     pub(crate) fn between(old: &Catalogue, new: &Catalogue) -> Self {
         Self {
-            tools: !same(old.tools.iter().map(|tool| &tool.raw), new.tools.iter().map(|tool| &tool.raw)),
+            tools: !same(
+                old.tools.iter().map(|tool| &tool.raw),
+                new.tools.iter().map(|tool| &tool.raw),
+            ),
             resources: !same(raws(&old.resources), raws(&new.resources))
                 || !same(raws(&old.templates), raws(&new.templates)),
             prompts: !same(raws(&old.prompts), raws(&new.prompts)),
@@ -97,7 +128,10 @@ fn raws(items: &[Item]) -> impl Iterator<Item = &RawObject> {
     items.iter().map(|item| &item.raw)
 }
 
-fn same<'a>(mut old: impl Iterator<Item = &'a RawObject>, mut new: impl Iterator<Item = &'a RawObject>) -> bool {
+fn same<'a>(
+    mut old: impl Iterator<Item = &'a RawObject>,
+    mut new: impl Iterator<Item = &'a RawObject>,
+) -> bool {
     loop {
         match (old.next(), new.next()) {
             (None, None) => return true,

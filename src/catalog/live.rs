@@ -63,7 +63,14 @@ impl Live {
     /// A provider not reached yet; its shared lists are these until it is.
     #[must_use]
     pub fn new(shared: Catalogue) -> Self {
-        Self::with(Shelf::new(shared), Health { state: State::Starting, reason: None, since: SystemTime::now() })
+        Self::with(
+            Shelf::new(shared),
+            Health {
+                state: State::Starting,
+                reason: None,
+                since: SystemTime::now(),
+            },
+        )
     }
 
     fn with(shared: Shelf, health: Health) -> Self {
@@ -82,7 +89,13 @@ impl Live {
         let heir = Self::with(self.shared.under(rules), self.health());
         let accounts = self.accounts.lock();
         let kept = accounts.iter().map(|(account, kept)| {
-            (*account, Kept { shelf: Arc::new(kept.shelf.under(rules)), used: kept.used })
+            (
+                *account,
+                Kept {
+                    shelf: Arc::new(kept.shelf.under(rules)),
+                    used: kept.used,
+                },
+            )
         });
         *heir.accounts.lock() = kept.collect();
         drop(accounts);
@@ -91,16 +104,22 @@ impl Live {
 
     /// The lists of an account, made on its first use; those of everybody for `None`.
     pub(super) fn shelf(&self, account: Option<&[u8; 32]>) -> Arc<Shelf> {
-        let Some(account) = account else { return Arc::clone(&self.shared) };
+        let Some(account) = account else {
+            return Arc::clone(&self.shared);
+        };
         let mut accounts = self.accounts.lock();
         let now = accounts.values().map(|kept| kept.used).max().unwrap_or(0) + 1;
         if !accounts.contains_key(account) && accounts.len() >= ACCOUNTS {
-            let oldest = accounts.iter().min_by_key(|(_, kept)| kept.used).map(|(account, _)| *account);
+            let oldest = accounts
+                .iter()
+                .min_by_key(|(_, kept)| kept.used)
+                .map(|(account, _)| *account);
             oldest.map(|oldest| accounts.remove(&oldest));
         }
-        let kept = accounts
-            .entry(*account)
-            .or_insert_with(|| Kept { shelf: Arc::new(Shelf::default()), used: now });
+        let kept = accounts.entry(*account).or_insert_with(|| Kept {
+            shelf: Arc::new(Shelf::default()),
+            used: now,
+        });
         kept.used = now;
         Arc::clone(&kept.shelf)
     }
@@ -109,12 +128,20 @@ impl Live {
     pub(super) fn known(&self, account: Option<&[u8; 32]>) -> Option<Arc<Shelf>> {
         match account {
             None => Some(Arc::clone(&self.shared)),
-            Some(account) => self.accounts.lock().get(account).map(|kept| Arc::clone(&kept.shelf)),
+            Some(account) => self
+                .accounts
+                .lock()
+                .get(account)
+                .map(|kept| Arc::clone(&kept.shelf)),
         }
     }
 
     pub(super) fn health(&self) -> Health {
         self.health.lock().clone()
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.health.lock().state
     }
 
     /// Notes how the provider fares; says whether that is another state than before.
@@ -133,11 +160,13 @@ impl Live {
         self.stale.lock().clone()
     }
 
-    /// Notes that the newest file cannot be used, or that it can again.
-    pub(super) fn set_stale(&self, reason: Option<String>) {
+    /// Notes that the newest file cannot be used, or that it can again; says whether that is new.
+    pub(super) fn set_stale(&self, reason: Option<String>) -> bool {
         let mut stale = self.stale.lock();
+        let is_new = stale.is_some() != reason.is_some();
         let since = stale.as_ref().map_or_else(SystemTime::now, |stale| stale.since);
         *stale = reason.map(|reason| Stale { reason, since });
+        is_new
     }
 }
 

@@ -48,7 +48,12 @@ pub(super) struct Parsed {
 ///
 /// # Errors
 /// Why the folder cannot be read.
-pub(super) fn folder(folder: &Path, before: &[Arc<Parsed>], reader: &Reader, loopback: bool) -> Result<Vec<Arc<Parsed>>, String> {
+pub(super) fn folder(
+    folder: &Path,
+    before: &[Arc<Parsed>],
+    reader: &Reader,
+    loopback: bool,
+) -> Result<Vec<Arc<Parsed>>, String> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
@@ -83,7 +88,13 @@ fn text(path: &Path) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-fn file(path: PathBuf, text: io::Result<Vec<u8>>, old: Option<&Arc<Parsed>>, reader: &Reader, loopback: bool) -> Arc<Parsed> {
+fn file(
+    path: PathBuf,
+    text: io::Result<Vec<u8>>,
+    old: Option<&Arc<Parsed>>,
+    reader: &Reader,
+    loopback: bool,
+) -> Arc<Parsed> {
     let new = match text {
         Ok(text) => {
             if let Some(old) = old.filter(|old| old.holds(&text)) {
@@ -104,8 +115,18 @@ impl Parsed {
     fn of(path: PathBuf, text: &[u8], reader: &Reader, loopback: bool) -> Self {
         let read = reader(&path, text);
         let of = |severity| move |fault: &&crate::descriptor::Fault| fault.severity == severity;
-        let mut faults: Vec<_> = read.faults.iter().filter(of(Severity::Fault)).map(ToString::to_string).collect();
-        let warnings = read.faults.iter().filter(of(Severity::Warning)).map(ToString::to_string).collect();
+        let mut faults: Vec<_> = read
+            .faults
+            .iter()
+            .filter(of(Severity::Fault))
+            .map(ToString::to_string)
+            .collect();
+        let warnings = read
+            .faults
+            .iter()
+            .filter(of(Severity::Warning))
+            .map(ToString::to_string)
+            .collect();
         let mut sources = Vec::new();
         let mut draft = None;
         if let Some(descriptor) = &read.descriptor {
@@ -139,7 +160,11 @@ impl Parsed {
             title: stem.unwrap_or_default(),
             enabled: true,
             draft: None,
-            faults: vec![format!("{}:1:1: syntax: the file cannot be read: {}", path.display(), why(error))],
+            faults: vec![format!(
+                "{}:1:1: syntax: the file cannot be read: {}",
+                path.display(),
+                why(error)
+            )],
             warnings: Vec::new(),
             digest: [0; 32],
             sources: Vec::new(),
@@ -160,15 +185,24 @@ impl Parsed {
             _ => false,
         };
         // The digest of a broken file does not matter: it has no other effect than its faults.
-        compiled && self.faults == new.faults && self.id == new.id && (self.digest == new.digest || self.draft.is_none())
-            && self.enabled == new.enabled && self.title == new.title
+        compiled
+            && self.faults == new.faults
+            && self.id == new.id
+            && (self.digest == new.digest || self.draft.is_none())
+            && self.enabled == new.enabled
+            && self.title == new.title
     }
 
     /// The id, or the file's stem when it has none.
     pub(super) fn name(&self) -> Arc<str> {
         match &self.id {
             Some(id) => Arc::clone(id),
-            None => self.path.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default().into(),
+            None => self
+                .path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy())
+                .unwrap_or_default()
+                .into(),
         }
     }
 
@@ -176,7 +210,11 @@ impl Parsed {
     pub(super) fn reason(&self) -> Option<String> {
         let first = self.faults.first()?.lines().next()?.to_owned();
         let others = self.faults.len() - 1;
-        Some(if others == 0 { first } else { format!("{first} (and {others} more)") })
+        Some(if others == 0 {
+            first
+        } else {
+            format!("{first} (and {others} more)")
+        })
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
+mod build;
 mod compile;
 mod diff;
 mod discover;
+mod identity;
 mod keep;
 mod lister;
 mod lists;
@@ -13,6 +15,7 @@ mod load;
 mod pages;
 mod provider;
 mod reach;
+mod retire;
 mod shelf;
 mod status;
 mod store;

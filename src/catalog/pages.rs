@@ -80,14 +80,21 @@ impl Asked<'_> {
     }
 
     async fn follow(&self, list: List, pages: &mut Pages) -> Result<(), Error> {
-        let deadline = Instant::now() + self.endpoint.call.saturating_mul(PATIENCE).max(Duration::from_secs(1));
+        let deadline = Instant::now()
+            + self
+                .endpoint
+                .call
+                .saturating_mul(PATIENCE)
+                .max(Duration::from_secs(1));
         let mut cursor: Option<String> = None;
         let mut seen = HashSet::new();
         for _ in 0..PAGES {
             let page = match self.page(list, cursor.as_deref()).await {
                 Ok(page) => page,
                 // Declared as a capability, yet not there: an empty list, not a broken provider.
-                Err(error) if list != List::Tools && seen.is_empty() && is_unknown_method(&error) => return Ok(()),
+                Err(error) if list != List::Tools && seen.is_empty() && is_unknown_method(&error) => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             };
             take(list, &page, pages)?;
@@ -96,7 +103,10 @@ impl Asked<'_> {
                 return Ok(());
             };
             if !seen.insert(next.clone()) {
-                return Err(wrong(format!("`{}` came back to a page it had given before", list.method())));
+                return Err(wrong(format!(
+                    "`{}` came back to a page it had given before",
+                    list.method()
+                )));
             }
             if Instant::now() >= deadline {
                 let message = format!("`{}` has pages without end in sight", list.method());
@@ -122,21 +132,34 @@ impl Asked<'_> {
             progress: None,
         };
         let result = self.lister.request(self.endpoint, self.behalf, call).await?;
-        RawObject::open(&result)
-            .map_err(|error| wrong(format!("`{}` answered something else than an object", list.method())).because(error))
+        RawObject::open(&result).map_err(|error| {
+            wrong(format!(
+                "`{}` answered something else than an object",
+                list.method()
+            ))
+            .because(error)
+        })
     }
 }
 
 fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
     let (member, _) = list.keys();
     let Some(entries) = page.read::<Vec<Raw>>(member) else {
-        return Err(wrong(format!("`{}` answered without a list `{member}`", list.method())));
+        return Err(wrong(format!(
+            "`{}` answered without a list `{member}`",
+            list.method()
+        )));
     };
     if pages.entries.len() + entries.len() > ENTRIES {
-        return Err(wrong(format!("`{}` has more than {ENTRIES} entries", list.method())));
+        return Err(wrong(format!(
+            "`{}` has more than {ENTRIES} entries",
+            list.method()
+        )));
     }
     // What is no object has no identity either: nobody could ask for it.
-    pages.entries.extend(entries.iter().filter_map(|entry| RawObject::open(entry).ok()));
+    pages
+        .entries
+        .extend(entries.iter().filter_map(|entry| RawObject::open(entry).ok()));
     // A page without it holds for no time that is known: 0, the smallest.
     let ttl = page.read::<u64>("ttlMs").unwrap_or(0);
     pages.ttl_ms = Some(pages.ttl_ms.map_or(ttl, |before| before.min(ttl)));
@@ -144,7 +167,10 @@ fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
 }
 
 fn is_unknown_method(error: &Error) -> bool {
-    error.rpc.as_ref().is_some_and(|fault| fault.code == METHOD_NOT_FOUND)
+    error
+        .rpc
+        .as_ref()
+        .is_some_and(|fault| fault.code == METHOD_NOT_FOUND)
 }
 
 fn wrong(message: String) -> Error {

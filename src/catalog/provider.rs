@@ -41,13 +41,23 @@ impl Provider {
         let health = self.live.health();
         if let Some(stale) = self.live.stale() {
             let beside = match &health.reason {
-                Some(reason) if health.state != State::Ready => format!("; what runs is {}: {reason}", health.state),
+                Some(reason) if health.state != State::Ready => {
+                    format!("; what runs is {}: {reason}", health.state)
+                }
                 _ => String::new(),
             };
-            return (State::Stale, Some(format!("{}{beside}", stale.reason)), stale.since);
+            return (
+                State::Stale,
+                Some(format!("{}{beside}", stale.reason)),
+                stale.since,
+            );
         }
         if health.state == State::Ready && self.gate.breaker() == BreakerState::Open {
-            return (State::Degraded, Some("the breaker is open: too many calls failed".to_owned()), health.since);
+            return (
+                State::Degraded,
+                Some("the breaker is open: too many calls failed".to_owned()),
+                health.since,
+            );
         }
         (health.state, health.reason, health.since)
     }
@@ -73,7 +83,10 @@ impl ToolRules {
 impl Default for ToolRules {
     /// Every tool.
     fn default() -> Self {
-        Self { allow: vec![wildmatch::WildMatch::new("*")], deny: Vec::new() }
+        Self {
+            allow: vec![wildmatch::WildMatch::new("*")],
+            deny: Vec::new(),
+        }
     }
 }
 

@@ -52,7 +52,9 @@ impl Catalog {
     pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
         let shelf = provider.live.shelf(behalf.signature.account.as_ref());
         match shelf.standing() {
-            Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => Ok(shelf.load_full()),
+            Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => {
+                Ok(shelf.load_full())
+            }
             Standing::Fresh | Standing::Old => self.attempt(provider, &shelf, behalf, Some(Which::ALL)).await,
             Standing::Failed(..) | Standing::Never => self.lists(provider, behalf).await,
         }
@@ -67,7 +69,10 @@ impl Catalog {
     ) -> Result<Arc<Catalogue>, Error> {
         let unsigned = behalf.signature.account.is_none() && behalf.signature.headers.is_empty();
         if unsigned && matches!(provider.need, Need::ClientKey(_)) {
-            return Err(Error::new(Code::NeedsAuth, format!("provider `{}` needs a key that the caller brings", provider.id)));
+            return Err(Error::new(
+                Code::NeedsAuth,
+                format!("provider `{}` needs a key that the caller brings", provider.id),
+            ));
         }
         let patience = provider.endpoint.connect + provider.endpoint.call;
         let deadline = Instant::now() + patience;
@@ -75,7 +80,10 @@ impl Catalog {
         loop {
             self.work.start(provider, shelf, behalf, which);
             if timeout_at(deadline, ended.changed()).await.is_err() {
-                let message = format!("provider `{}` did not say what it offers within {patience:?}", provider.id);
+                let message = format!(
+                    "provider `{}` did not say what it offers within {patience:?}",
+                    provider.id
+                );
                 return Err(Error::new(Code::UpstreamTimeout, message).retry_after(RETRY));
             }
             match shelf.standing() {
@@ -90,17 +98,21 @@ impl Catalog {
     /// Told by callers how a call went, so that a provider that went away or came back is looked
     /// at now and not when its lists are old.
     pub fn observed(&self, provider: &Provider, outcome: Result<(), &Error>) {
-        let state = provider.live.health().state;
-        let has_task = !matches!(provider.need, Need::ClientKey(_));
+        let state = provider.live.state();
+        let has_task = || self.work.behalf(&provider.need).is_some();
         match outcome {
             Ok(()) if !matches!(state, State::Unreachable | State::NeedsAuth) => {}
-            Ok(()) if has_task => provider.live.wake.notify_one(),
+            Ok(()) if has_task() => provider.live.wake.notify_one(),
             Ok(()) => self.work.fares(provider, State::Ready, None),
             Err(error) => match error.code {
-                Code::UpstreamUnreachable if !has_task => {
-                    self.work.fares(provider, State::Unreachable, Some(error.message.to_string()));
+                Code::UpstreamUnreachable if !has_task() => {
+                    self.work
+                        .fares(provider, State::Unreachable, Some(error.message.to_string()));
                 }
-                Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamAuth | Code::UpstreamProtocol => {
+                Code::UpstreamUnreachable
+                | Code::UpstreamTimeout
+                | Code::UpstreamAuth
+                | Code::UpstreamProtocol => {
                     provider.live.wake.notify_one();
                 }
                 _ => {}

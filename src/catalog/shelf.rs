@@ -51,7 +51,11 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn of(error: &Error) -> Self {
-        Self { code: error.code, message: error.message.to_string(), data: error.data.clone() }
+        Self {
+            code: error.code,
+            message: error.message.to_string(),
+            data: error.data.clone(),
+        }
     }
 
     pub(super) fn error(&self) -> Error {
@@ -84,7 +88,11 @@ impl Shelf {
     /// A shelf with these lists; nothing has been read yet.
     #[must_use]
     pub fn new(catalogue: Catalogue) -> Self {
-        Self { catalogue: ArcSwap::from_pointee(catalogue), desk: Mutex::default(), ended: watch::Sender::new(0) }
+        Self {
+            catalogue: ArcSwap::from_pointee(catalogue),
+            desk: Mutex::default(),
+            ended: watch::Sender::new(0),
+        }
     }
 
     /// The lists as they are.
@@ -112,7 +120,13 @@ impl Shelf {
             ttl_ms: old.ttl_ms,
             ..Catalogue::default()
         };
-        catalogue.set_tools(desk.offered.iter().filter(|tool| rules.admits(&tool.name)).cloned().collect());
+        catalogue.set_tools(
+            desk.offered
+                .iter()
+                .filter(|tool| rules.admits(&tool.name))
+                .cloned()
+                .collect(),
+        );
         let heir = Self::new(catalogue);
         *heir.desk.lock() = Desk {
             running: false,
@@ -128,7 +142,11 @@ impl Shelf {
         let now = Instant::now();
         match &desk.last {
             None => Standing::Never,
-            Some(Last { at, failure: Some(failure), .. }) => Standing::Failed(failure.clone(), now - *at),
+            Some(Last {
+                at,
+                failure: Some(failure),
+                ..
+            }) => Standing::Failed(failure.clone(), now - *at),
             Some(last) if now < last.until => Standing::Fresh,
             Some(_) => Standing::Old,
         }
@@ -136,7 +154,11 @@ impl Shelf {
 
     /// How long ago the last attempt ended.
     pub(super) fn age(&self) -> Option<Duration> {
-        self.desk.lock().last.as_ref().map(|last| Instant::now() - last.at)
+        self.desk
+            .lock()
+            .last
+            .as_ref()
+            .map(|last| Instant::now() - last.at)
     }
 
     /// When the lists will be old.
@@ -160,13 +182,19 @@ impl Shelf {
             return None;
         }
         desk.running = true;
-        Some(Claim { shelf: Arc::clone(self) })
+        Some(Claim {
+            shelf: Arc::clone(self),
+        })
     }
 
     /// Notes from outside that the provider cannot be used.
     pub(super) fn failed(&self, failure: Failure) {
         let now = Instant::now();
-        self.desk.lock().last = Some(Last { at: now, until: now, failure: Some(failure) });
+        self.desk.lock().last = Some(Last {
+            at: now,
+            until: now,
+            failure: Some(failure),
+        });
     }
 }
 
@@ -186,10 +214,19 @@ impl Claim {
     pub(super) fn found(&self, found: Found) -> (bool, Vec<String>) {
         let mut desk = self.shelf.desk.lock();
         let failed = desk.last.as_ref().is_some_and(|last| last.failure.is_some());
-        let new = found.warnings.iter().filter(|warning| !desk.warnings.contains(warning)).cloned().collect();
+        let new = found
+            .warnings
+            .iter()
+            .filter(|warning| !desk.warnings.contains(warning))
+            .cloned()
+            .collect();
         let now = Instant::now();
         let until = now + holds(&found.catalogue);
-        desk.last = Some(Last { at: now, until, failure: None });
+        desk.last = Some(Last {
+            at: now,
+            until,
+            failure: None,
+        });
         desk.offered = found.offered;
         desk.warnings = found.warnings;
         self.shelf.catalogue.store(Arc::new(found.catalogue));

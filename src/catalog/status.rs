@@ -17,8 +17,16 @@ fn standing(entry: &Entry, provider: Option<&Provider>) -> (State, Option<String
         None if entry.disabled => (State::Disabled, None, entry.since),
         // There is no state for what never ran: to callers it cannot be reached.
         None => {
-            let first = entry.faults.first().and_then(|fault| fault.lines().next()).unwrap_or_default();
-            (State::Unreachable, Some(format!("it does not run, its file is broken: {first}")), entry.since)
+            let first = entry
+                .faults
+                .first()
+                .and_then(|fault| fault.lines().next())
+                .unwrap_or_default();
+            (
+                State::Unreachable,
+                Some(format!("it does not run, its file is broken: {first}")),
+                entry.since,
+            )
         }
     }
 }
@@ -29,12 +37,19 @@ impl Catalog {
     #[must_use]
     pub fn report(&self) -> Value {
         let snapshot = self.snapshot();
-        let providers: Vec<Value> = snapshot.entries.values().map(|entry| line(entry, &snapshot)).collect();
+        let providers: Vec<Value> = snapshot
+            .entries
+            .values()
+            .map(|entry| line(entry, &snapshot))
+            .collect();
         let mut report = Map::new();
         report.insert("generation".into(), json!(snapshot.generation));
         report.insert("providers".into(), Value::Array(providers));
         if let Some(refused) = self.refused() {
-            report.insert("refused".into(), json!({"since": rfc3339(refused.since), "reason": refused.reason}));
+            report.insert(
+                "refused".into(),
+                json!({"since": rfc3339(refused.since), "reason": refused.reason}),
+            );
         }
         Value::Object(report)
     }
@@ -62,7 +77,13 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
     let eras: Vec<&str> = lists
         .as_ref()
         .and_then(|lists| lists.profile.as_ref())
-        .map(|profile| profile.revisions.iter().map(crate::mcp::Revision::as_str).collect())
+        .map(|profile| {
+            profile
+                .revisions
+                .iter()
+                .map(crate::mcp::Revision::as_str)
+                .collect()
+        })
         .unwrap_or_default();
     let breaker = provider.map_or(BreakerState::Closed, |provider| provider.gate.breaker());
     let mut line = Map::new();
@@ -94,7 +115,11 @@ fn rfc3339(time: SystemTime) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

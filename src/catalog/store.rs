@@ -2,33 +2,32 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt, fs,
+    fmt,
     path::PathBuf,
-    sync::{Arc, Weak},
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::SystemTime,
 };
 
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{broadcast, watch},
-    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changed, Entry, Lister, Live, Provider, Reader, Snapshot, State,
+    Changed, Lister, Provider, Reader, Snapshot, State, build,
     compile::Draft,
     diff::{self, Plan},
     keep,
     lists::Which,
     load::{self, Parsed},
+    retire::retire,
     watch as watcher,
     work::Work,
 };
 use crate::credential::Need;
-use crate::descriptor::{self, Severity, World};
-use crate::limit::Gate;
+use crate::descriptor::{self, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -111,14 +110,21 @@ pub(super) struct Refused {
 
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Catalog").field("folder", &self.folder).finish_non_exhaustive()
+        f.debug_struct("Catalog")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for Catalog {
     fn drop(&mut self) {
         self.end.cancel();
-        self.work.snapshot.load().providers.values().for_each(|provider| provider.live.end.cancel());
+        self.work
+            .snapshot
+            .load()
+            .providers
+            .values()
+            .for_each(|provider| provider.live.end.cancel());
     }
 }
 
@@ -126,7 +132,12 @@ impl Catalog {
     /// Reads the folder once (synchronously, no network), then watches it and discovers providers
     /// on `control`.
     #[must_use]
-    pub fn open(config: Config, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>, control: Handle) -> Arc<Self> {
+    pub fn open(
+        config: Config,
+        upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
+        control: Handle,
+    ) -> Arc<Self> {
         let world = config.world.clone();
         let reader: Reader = Arc::new(move |file, text| descriptor::read(file, text, &world));
         Self::open_with(config, reader, Box::new(upstreams), metrics, control)
@@ -148,7 +159,11 @@ impl Catalog {
             reader,
             loopback: config.world.loopback,
             memory: Mutex::default(),
-            reloads: watch::Sender::new(Reload { readings: 0, generation: 0, outcome: Outcome::Unchanged }),
+            reloads: watch::Sender::new(Reload {
+                readings: 0,
+                generation: 0,
+                outcome: Outcome::Unchanged,
+            }),
             end: CancellationToken::new(),
         });
         // Watching begins before reading: what is written between the two is an event.
@@ -199,7 +214,11 @@ impl Catalog {
         self.work.metrics.reload(outcome.as_str(), generation);
         self.publish();
         self.reloads.send_modify(|reload| {
-            *reload = Reload { readings: reload.readings + 1, generation, outcome };
+            *reload = Reload {
+                readings: reload.readings + 1,
+                generation,
+                outcome,
+            };
         });
         outcome
     }
@@ -219,7 +238,8 @@ impl Catalog {
         if memory.refused.take().is_some() {
             tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
         }
-        let same = files.len() == memory.files.len() && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
+        let same = files.len() == memory.files.len()
+            && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
         if same && memory.loaded {
             return Outcome::Unchanged;
         }
@@ -229,77 +249,31 @@ impl Catalog {
         log_news(&files, &memory.files);
         let plan = diff::plan(&files, &memory.running);
         let old = self.work.snapshot.load_full();
-        let new = self.build(memory, &plan, &old);
-        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) { Outcome::Applied } else { Outcome::Partial };
+        let new = build::snapshot(&plan, &memory.running, &old, &self.reader);
+        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
+            Outcome::Applied
+        } else {
+            Outcome::Partial
+        };
         tracing::info!(
-            generation = new.generation, providers = new.providers.len(), files = files.len(),
-            outcome = outcome.as_str(), "descriptors loaded"
+            generation = new.generation,
+            providers = new.providers.len(),
+            files = files.len(),
+            outcome = outcome.as_str(),
+            "descriptors loaded"
         );
         self.swap(memory, plan, &old, Arc::new(new));
         memory.files = files;
         outcome
     }
 
-    /// Builds the next snapshot beside the running one; what did not change is the same object.
-    fn build(&self, memory: &Memory, plan: &Plan, old: &Snapshot) -> Snapshot {
-        let run = plan.run.iter().map(|(id, draft)| {
-            let before = memory.running.get(id).zip(old.providers.get(id));
-            (Arc::clone(id), provider(draft, before))
-        });
-        let stale = plan.stale.keys().filter_map(|id| Some((Arc::clone(id), Arc::clone(old.providers.get(id)?))));
-        Snapshot {
-            generation: old.generation + 1,
-            providers: run.chain(stale).collect(),
-            entries: self.entries(plan, old),
-        }
-    }
-
-    fn entries(&self, plan: &Plan, old: &Snapshot) -> BTreeMap<Arc<str>, Entry> {
-        let doubles = self.doubles(plan);
-        let faults = |file: &PathBuf, own: &[String]| doubles.get(file).map_or_else(|| own.to_vec(), Clone::clone);
-        let mut entries = BTreeMap::new();
-        let mut add = |id: Arc<str>, title: &str, file: &PathBuf, disabled: bool, own: &[String]| {
-            let faults = faults(file, own);
-            let before = old.entries.get(&id).filter(|old| old.file == *file && old.disabled == disabled && old.faults == faults);
-            let since = before.map_or_else(SystemTime::now, |old| old.since);
-            let title = title.to_owned();
-            entries.insert(Arc::clone(&id), Entry { id, title, file: file.clone(), disabled, faults, since });
-        };
-        for (id, draft) in &plan.run {
-            add(Arc::clone(id), &draft.title, &draft.file, false, &[]);
-        }
-        for (id, parsed) in &plan.stale {
-            let title = old.providers.get(id).map_or(parsed.title.as_str(), |provider| &provider.title);
-            add(Arc::clone(id), title, &parsed.path, false, &parsed.faults);
-        }
-        let losers = plan.doubles.values().flat_map(|files| files.iter().skip(1));
-        let mut taken: HashSet<Arc<str>> = plan.run.keys().chain(plan.stale.keys()).cloned().collect();
-        for parsed in plan.rest.iter().chain(losers) {
-            let id = free_name(parsed, &taken);
-            taken.insert(Arc::clone(&id));
-            add(id, &parsed.title, &parsed.path, !parsed.enabled, &parsed.faults);
-        }
-        entries
-    }
-
-    /// Faults of files that claim the same id, as `check` says them.
-    fn doubles(&self, plan: &Plan) -> BTreeMap<PathBuf, Vec<String>> {
-        let mut faults = BTreeMap::new();
-        for files in plan.doubles.values() {
-            let read = |file: &Arc<Parsed>| (self.reader)(&file.path, &fs::read(&file.path).unwrap_or_default());
-            let mut reads: Vec<_> = files.iter().map(read).collect();
-            descriptor::mark_duplicates(&mut reads);
-            faults.extend(reads.into_iter().map(|read| {
-                let fatal = read.faults.iter().filter(|fault| fault.severity == Severity::Fault);
-                (read.file, fatal.map(ToString::to_string).collect())
-            }));
-        }
-        faults
-    }
-
     fn swap(&self, memory: &mut Memory, plan: Plan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
         for (id, provider) in &new.providers {
-            provider.live.set_stale(plan.stale.get(id).and_then(|parsed| parsed.reason()));
+            let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
+            let is_stale = reason.is_some();
+            if provider.live.set_stale(reason) && is_stale {
+                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
+            }
         }
         self.work.snapshot.store(Arc::clone(&new));
         let mut came_or_went = false;
@@ -329,24 +303,50 @@ impl Catalog {
         } else {
             self.tell_changed(memory, &plan, old, &new);
         }
-        let stale = plan.stale.keys().filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
-        memory.running = stale.chain(plan.run.iter().map(|(id, draft)| (Arc::clone(id), Arc::clone(draft)))).collect();
+        let stale = plan
+            .stale
+            .keys()
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
+        memory.running = stale
+            .chain(
+                plan.run
+                    .iter()
+                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
+            )
+            .collect();
     }
 
     fn tell_changed(&self, memory: &Memory, plan: &Plan, old: &Snapshot, new: &Snapshot) {
         for (id, draft) in &plan.run {
-            let Some(before) = memory.running.get(id) else { continue };
-            let moved = |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
-            if old.providers.get(id).zip(new.providers.get(id)).is_some_and(moved) {
+            let Some(before) = memory.running.get(id) else {
+                continue;
+            };
+            let moved =
+                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
+            if old
+                .providers
+                .get(id)
+                .zip(new.providers.get(id))
+                .is_some_and(moved)
+            {
                 self.work.tell(Some(id), Which::ALL);
             } else if !draft.looks_like(before) {
-                self.work.tell(Some(id), Which { tools: true, ..Which::default() });
+                self.work.tell(
+                    Some(id),
+                    Which {
+                        tools: true,
+                        ..Which::default()
+                    },
+                );
             }
         }
     }
 
     fn begin(&self, provider: &Arc<Provider>) {
         self.work.metrics.provider(&provider.id);
+        self.work
+            .metrics
+            .tools(&provider.id, provider.live.shared.load().tools.len());
         if self.work.behalf(&provider.need).is_none() {
             let reason = match &provider.need {
                 Need::ClientKey(key) => {
@@ -361,33 +361,6 @@ impl Catalog {
     }
 }
 
-/// Joins a draft with what is known of the provider under this id.
-fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -> Arc<Provider> {
-    if let Some((_, old)) = before.filter(|(drafted, _)| Arc::ptr_eq(drafted, draft)) {
-        return Arc::clone(old);
-    }
-    let same = before.filter(|(drafted, _)| drafted.endpoint.identity == draft.endpoint.identity);
-    let live = match same {
-        Some((drafted, old)) if drafted.rules == draft.rules => Arc::clone(&old.live),
-        Some((_, old)) => Arc::new(old.live.under(&draft.rules)),
-        None => Arc::new(Live::default()),
-    };
-    // Buckets are not refilled by an edit of something else.
-    let gate = same.filter(|(drafted, _)| drafted.limits == draft.limits).map(|(_, old)| Arc::clone(&old.gate));
-    Arc::new(Provider {
-        id: Arc::clone(&draft.id),
-        title: draft.title.clone(),
-        about: draft.about.clone(),
-        endpoint: same.map_or_else(|| Arc::clone(&draft.endpoint), |(_, old)| Arc::clone(&old.endpoint)),
-        need: draft.need.clone(),
-        rules: draft.rules.clone(),
-        relay: draft.relay,
-        gate: gate.unwrap_or_else(|| Arc::new(Gate::new(&draft.limits))),
-        file: draft.file.clone(),
-        live,
-    })
-}
-
 fn refuse(memory: &mut Memory, reason: String) -> Outcome {
     if !memory.loaded || memory.files.is_empty() {
         // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
@@ -397,26 +370,27 @@ fn refuse(memory: &mut Memory, reason: String) -> Outcome {
         }
         return Outcome::Unchanged;
     }
-    if memory.refused.as_ref().is_none_or(|refused| refused.reason != reason) {
+    if memory
+        .refused
+        .as_ref()
+        .is_none_or(|refused| refused.reason != reason)
+    {
         tracing::error!("descriptors were not reloaded: {reason}");
     }
-    let since = memory.refused.as_ref().map_or_else(SystemTime::now, |refused| refused.since);
+    let since = memory
+        .refused
+        .as_ref()
+        .map_or_else(SystemTime::now, |refused| refused.since);
     memory.refused = Some(Refused { since, reason });
     Outcome::Refused
 }
 
-/// A name for a file that runs nothing: its id, else its stem, else its whole name.
-fn free_name(parsed: &Parsed, taken: &HashSet<Arc<str>>) -> Arc<str> {
-    let path = &parsed.path;
-    let stem = path.file_stem().map(|stem| Arc::from(stem.to_string_lossy()));
-    let name = path.file_name().map(|name| Arc::from(name.to_string_lossy()));
-    let mut names = [Some(parsed.name()), stem, name].into_iter().flatten();
-    names.find(|name| !taken.contains(name)).unwrap_or_else(|| path.to_string_lossy().into())
-}
-
 fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
     let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
-    for parsed in files.iter().filter(|parsed| !known.contains(&Arc::as_ptr(parsed))) {
+    for parsed in files
+        .iter()
+        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
+    {
         for warning in &parsed.warnings {
             tracing::warn!("{warning}");
         }
@@ -424,27 +398,4 @@ fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
             tracing::error!("{fault}");
         }
     }
-}
-
-/// Ends sessions and processes of a replaced provider when no request holds it any more; at the
-/// latest when the longest call must have ended.
-fn retire(work: &Arc<Work>, provider: &Arc<Provider>) {
-    const LAST: Duration = Duration::from_secs(5);
-    let endpoint = &provider.endpoint;
-    let (work, identity) = (Arc::clone(work), endpoint.identity);
-    let until = Instant::now() + endpoint.connect + endpoint.call + LAST;
-    let held: Weak<Provider> = Arc::downgrade(provider);
-    let control = work.control.clone();
-    control.spawn(async move {
-        let mut pause = Duration::from_millis(20);
-        while held.strong_count() > 0 && Instant::now() < until {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
-        // The descriptor may have been changed back meanwhile.
-        let snapshot = work.snapshot.load();
-        if snapshot.providers.values().all(|provider| provider.endpoint.identity != identity) {
-            work.lister.retire(&identity);
-        }
-    });
 }

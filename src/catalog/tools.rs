@@ -35,23 +35,38 @@ fn tool(raw: RawObject, mirrors: bool, seen: &mut HashSet<String>) -> Result<Too
     };
     if !is_name(&name) {
         let shown: String = name.chars().take(NAME).collect();
-        return Err(format!("tool `{}` was left out: its name is not 1 to 128 of `A-Z a-z 0-9 _ . - /`", shown.escape_debug()));
+        return Err(format!(
+            "tool `{}` was left out: its name is not 1 to 128 of `A-Z a-z 0-9 _ . - /`",
+            shown.escape_debug()
+        ));
     }
-    let schema: Raw = raw.get("inputSchema").map_or_else(no_arguments, RawValue::to_owned);
+    let schema: Raw = raw
+        .get("inputSchema")
+        .map_or_else(no_arguments, RawValue::to_owned);
     let mirrored = match headers::mirror_paths(&schema) {
         Ok(paths) if mirrors => paths,
         Err(why) if mirrors => return Err(format!("tool `{name}` was left out: {why}")),
         _ => Vec::new(),
     };
     if !seen.insert(name.clone()) {
-        return Err(format!("tool `{name}` was left out: the provider names it twice, the first is kept"));
+        return Err(format!(
+            "tool `{name}` was left out: the provider names it twice, the first is kept"
+        ));
     }
-    Ok(Tool { name: name.into(), raw, schema, mirrored, validator: OnceLock::new() })
+    Ok(Tool {
+        name: name.into(),
+        raw,
+        schema,
+        mirrored,
+        validator: OnceLock::new(),
+    })
 }
 
 fn is_name(name: &str) -> bool {
     (1..=NAME).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/'))
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/'))
 }
 
 fn no_arguments() -> Raw {

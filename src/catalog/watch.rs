@@ -42,14 +42,20 @@ pub(super) struct Ears {
 
 impl Ears {
     pub(super) fn open(folder: &Path) -> Self {
-        let mut ears = Self { heard: Arc::default(), watcher: None, on: None };
+        let mut ears = Self {
+            heard: Arc::default(),
+            watcher: None,
+            on: None,
+        };
         ears.point_at(folder);
         ears
     }
 
     /// Watches the folder that is there now; says whether it is another than before.
     fn point_at(&mut self, folder: &Path) -> bool {
-        let there = fs::metadata(folder).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let there = fs::metadata(folder)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()));
         if there == self.on {
             return false;
         }
@@ -90,13 +96,17 @@ fn is_reading(kind: EventKind) -> bool {
 
 /// Reads the folder whenever it is due, until the catalogue is gone.
 pub(super) async fn run(catalog: Weak<Catalog>, ears: Ears, end: CancellationToken) {
-    end.run_until_cancelled(watch(catalog, ears)).await.unwrap_or_default();
+    end.run_until_cancelled(watch(catalog, ears))
+        .await
+        .unwrap_or_default();
 }
 
 async fn watch(catalog: Weak<Catalog>, mut ears: Ears) {
     let mut poll = Instant::now() + POLL;
     loop {
-        let heard = timeout_at(Instant::now() + LOOK, ears.heard.notified()).await.is_ok();
+        let heard = timeout_at(Instant::now() + LOOK, ears.heard.notified())
+            .await
+            .is_ok();
         if heard {
             settle(&ears.heard).await;
         }
@@ -137,5 +147,33 @@ async fn settle(heard: &Notify) {
         }
         // A burst of thousands of events must not keep a core busy.
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn our_own_readings_lead_to_no_reading() {
+        let ours = [
+            AccessKind::Open(AccessMode::Any),
+            AccessKind::Read,
+            AccessKind::Close(AccessMode::Read),
+        ];
+        assert!(
+            ours.into_iter()
+                .all(|access| is_reading(EventKind::Access(access)))
+        );
+        let writing = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let others = [
+            writing,
+            EventKind::Create(CreateKind::File),
+            EventKind::Remove(RemoveKind::Folder),
+            EventKind::Other,
+        ];
+        assert!(!others.into_iter().any(is_reading));
     }
 }

@@ -1,10 +1,6 @@
 //! Attempts to learn what a provider offers, and who is told of the result.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -66,13 +62,21 @@ impl Work {
     /// The provider that runs under this id, when it is still the one that `live` belongs to.
     pub(super) fn current(&self, id: &str, live: &Arc<Live>) -> Option<Arc<Provider>> {
         let snapshot = self.snapshot.load();
-        snapshot.providers.get(id).filter(|provider| Arc::ptr_eq(&provider.live, live)).cloned()
+        snapshot
+            .providers
+            .get(id)
+            .filter(|provider| Arc::ptr_eq(&provider.live, live))
+            .cloned()
     }
 
     /// On whose behalf shared lists are read; `None` when only callers have a credential.
     pub(super) fn behalf(&self, need: &Need) -> Option<Behalf> {
         let signature = need.sign(&Brought::default()).ok()?;
-        Some(Behalf { tenant: Arc::clone(&self.tenant), user: Arc::clone(&self.user), signature })
+        Some(Behalf {
+            tenant: Arc::clone(&self.tenant),
+            user: Arc::clone(&self.user),
+            signature,
+        })
     }
 
     /// Begins an attempt unless one runs. Not ended by a reload: a request of the older snapshot
@@ -86,14 +90,17 @@ impl Work {
     ) {
         let Some(claim) = shelf.claim() else { return };
         let (work, provider, behalf) = (Arc::clone(self), Arc::clone(provider), behalf.clone());
-        self.control.spawn(async move { work.attempt(claim, &provider, &behalf, which).await });
+        self.control
+            .spawn(async move { work.attempt(claim, &provider, &behalf, which).await });
     }
 
     /// An attempt on the shared lists, when it is this provider's turn.
     pub(super) async fn attempt_in_turn(&self, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
         let shelf = &provider.live.shared;
         let mut ended = shelf.watch();
-        let Ok(turn) = self.turns.acquire().await else { return };
+        let Ok(turn) = self.turns.acquire().await else {
+            return;
+        };
         // Somebody who could not wait for our turn may have been here.
         if ended.has_changed().unwrap_or(false) && matches!(shelf.standing(), Standing::Fresh) {
             return;
@@ -113,10 +120,23 @@ impl Work {
     async fn attempt(&self, claim: Claim, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
         let shelf = claim.shelf();
         let listed = matches!(shelf.standing(), Standing::Fresh | Standing::Old);
-        let known = Known { catalogue: shelf.load_full(), offered: shelf.offered(), listed };
+        let known = Known {
+            catalogue: shelf.load_full(),
+            offered: shelf.offered(),
+            listed,
+        };
         // Only a list that was read just before says that what is known of the provider holds.
         let which = which.filter(|_| listed);
-        match discover(&*self.lister, provider, behalf, &known, which).await {
+        let mut result = discover(&*self.lister, provider, behalf, &known, which).await;
+        if which.is_some()
+            && result
+                .as_ref()
+                .is_err_and(|error| error.code == Code::UnsupportedRevision)
+        {
+            // It was replaced by a newer or an older server: what it is has to be learnt again.
+            result = discover(&*self.lister, provider, behalf, &known, None).await;
+        }
+        match result {
             Ok(found) => self.found(&claim, provider, &known, found),
             Err(error) => self.failed(&claim, provider, &error),
         }
@@ -164,7 +184,9 @@ impl Work {
             // What one caller brought says nothing of the provider.
             Code::UpstreamAuth | Code::NeedsAuth if !shared => {}
             Code::UpstreamAuth | Code::NeedsAuth => self.fares(provider, State::NeedsAuth, Some(said(error))),
-            Code::UpstreamUnreachable | Code::UpstreamTimeout => self.fares(provider, State::Unreachable, Some(said(error))),
+            Code::UpstreamUnreachable | Code::UpstreamTimeout => {
+                self.fares(provider, State::Unreachable, Some(said(error)))
+            }
             _ if shared => self.fares(provider, State::Unreachable, Some(said(error))),
             _ => {}
         }
@@ -178,16 +200,29 @@ impl Work {
         }
         let tools = provider.live.shared.load().tools.len();
         match state {
-            State::Ready => tracing::info!(provider.name = %provider.id, tools, "provider is ready"),
-            State::NeedsAuth => tracing::info!(provider.name = %provider.id, "provider needs a credential: {told}"),
+            State::Ready => {
+                tracing::info!(provider.name = %provider.id, tools, "provider is ready")
+            }
+            State::NeedsAuth => {
+                tracing::info!(provider.name = %provider.id, "provider needs a credential: {told}")
+            }
             _ => tracing::warn!(provider.name = %provider.id, tools, "provider is {state}: {told}"),
         }
     }
 
     /// Tells listeners what changed.
     pub(super) fn tell(&self, provider: Option<&Arc<str>>, which: Which) {
-        let Which { tools, resources, prompts } = which;
-        let changed = Changed { provider: provider.cloned(), tools, resources, prompts };
+        let Which {
+            tools,
+            resources,
+            prompts,
+        } = which;
+        let changed = Changed {
+            provider: provider.cloned(),
+            tools,
+            resources,
+            prompts,
+        };
         // Nobody listening is no fault.
         self.changes.send(changed).unwrap_or_default();
     }

@@ -100,7 +100,8 @@ fn prefix<'a>(given: Option<&'a str>, header: &str) -> &'a str {
 
 /// OAuth for each user. Not built yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct OAuth {
     /// What client we are and where tokens come from.
     #[serde(flatten)]
@@ -112,7 +113,8 @@ pub struct OAuth {
 
 /// OAuth without a person. Not built yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
+#[schemars(extend("additionalProperties" = false))]
 pub struct ClientCredentials {
     /// What client we are and where tokens come from.
     #[serde(flatten)]
@@ -135,16 +137,16 @@ pub struct Flow {
     /// Scopes to ask for; they win over what servers advertise. Default: what servers advertise.
     pub scopes: Option<Vec<String>>,
     /// Authorization endpoint, for providers that publish no metadata.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub authorization_endpoint: Option<String>,
     /// Token endpoint, for providers that publish no metadata.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub token_endpoint: Option<String>,
     /// Revocation endpoint, for providers that publish no metadata.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub revocation_endpoint: Option<String>,
     /// Issuer, for providers that publish no metadata.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub issuer: Option<String>,
     /// How we prove who we are at the token endpoint.
     pub token_auth: TokenAuth,
@@ -168,7 +170,7 @@ pub struct Connect {
     pub connection: Option<String>,
     /// Page of a flow that runs elsewhere and puts tokens in through the admin listener. Default:
     /// the flow runs here.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub connect_url: Option<String>,
     /// Ahead of expiry.
     pub refresh: Refresh,

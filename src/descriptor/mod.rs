@@ -1,13 +1,24 @@
 //! What a provider's YAML file says: its types, its schema, and the reader that finds every fault
 //! of it at once. Plain data: `catalog::compile` alone turns a [`Descriptor`] into what runs.
 
+mod address;
 mod auth;
 mod fault;
+mod header;
 mod limits;
+mod meaning;
+pub(crate) mod pem;
 mod policy;
 mod provider;
+mod read;
+mod reference;
+mod report;
 mod scalar;
+mod schema;
+mod shape;
+mod suggest;
 mod upstream;
+mod yaml;
 
 pub use auth::{
     ApiKey, Auth, ClientCredentials, ClientKey, Connect, Flow, OAuth, Pkce, Refresh, TokenAuth,
@@ -17,14 +28,26 @@ pub use fault::{Fault, Severity};
 pub use limits::{Breaker, Limits, Per, Rate};
 pub use policy::{Allow, Arguments, Ask, Consent, Pin, Price, Relay, Tools};
 pub use provider::{Cache, Descriptor, Exposure, Facade, Mode, Results};
+pub use read::{files, mark_duplicates, read, read_file, unreadable};
 pub use scalar::{Glob, Globs, References, Size, Span};
+pub use schema::published as schema;
+/// What the settings are read with too.
+pub(crate) mod reader {
+    pub(crate) use super::{
+        address::{Local, local, local_ip, wrong_url},
+        pem,
+        read::{bytes, parse, typed},
+        reference::{Resolver, join, reason},
+        report::{Report, say},
+        schema::{internal, publish},
+        shape::Shape,
+        yaml::{Kind, Node, Pos},
+    };
+}
+
 pub use upstream::{Protocol, Share, Target, Timeouts, Tls, Upstream};
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 /// Looks a variable of the environment up.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -61,6 +84,8 @@ pub struct Read {
     pub id: Option<String>,
     /// Where the id stands: line and column, 1-based, in characters.
     pub id_at: (usize, usize),
+    /// Where `upstream.url` stands, for faults of the network.
+    pub url_at: (usize, usize),
     /// The title, else the id, else the file's stem.
     pub title: String,
     /// `enabled`; true when it is absent or unreadable.
@@ -70,30 +95,3 @@ pub struct Read {
     /// Everything there is to say, by position.
     pub faults: Vec<Fault>,
 }
-
-/// Reads one descriptor: shape and meaning of the whole file, every fault once.
-#[must_use]
-pub fn read(file: &Path, _text: &[u8], _world: &World) -> Read {
-    Read {
-        file: file.to_path_buf(),
-        id: None,
-        id_at: (1, 1),
-        title: String::new(),
-        enabled: true,
-        descriptor: None,
-        faults: Vec::new(),
-    }
-}
-
-/// The descriptor files of a folder: `*.yaml` and `*.yml` directly in it, symlinks followed, dot
-/// names ignored, sorted by name.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn files(_folder: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(Vec::new())
-}
-
-/// Adds a fault to every file whose id another one claims too. The first in the slice keeps its
-/// `descriptor` (pass the one that runs already first); the others lose it.
-pub fn mark_duplicates(_reads: &mut [Read]) {}

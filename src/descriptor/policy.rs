@@ -123,7 +123,7 @@ pub enum Relay {
     Unchecked,
 }
 
-/// What a call costs in credits. Reserved: not built yet.
+/// What a call costs in credits. Reserved. Not built yet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {

@@ -23,7 +23,7 @@ use super::{
 pub struct Descriptor {
     /// The provider's name in paths, tool names and metrics: 1 to 63 of `a-z`, `0-9`, `_`, `-`,
     /// beginning with a letter or digit and not with `s_`. Unique among all files.
-    #[schemars(regex(pattern = r"^(?!s_)[a-z0-9][a-z0-9_-]{0,62}$"))]
+    #[schemars(extend("pattern" = "^(?!s_)[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "id"))]
     pub id: String,
     /// Whether the provider runs.
     #[serde(default = "yes")]
@@ -60,7 +60,7 @@ pub struct Descriptor {
     /// Whether the relay is offered beside rules on tools.
     #[serde(default)]
     pub relay: Relay,
-    /// What a call costs. Default: nothing. Reserved: not built yet.
+    /// What a call costs. Default: nothing. Reserved. Not built yet.
     #[serde(default)]
     pub price: Option<Price>,
 }

@@ -106,7 +106,8 @@ impl JsonSchema for Span {
         json_schema!({
             "type": "string",
             "description": "A duration: an integer and `ms`, `s`, `m` or `h`, such as `30s`.",
-            "pattern": "^([0-9]+(ms|s|m|h)|.*\\$\\{.+\\}.*)$"
+            "pattern": "^([0-9]+(ms|s|m|h)|.*\\$\\{.+\\}.*)$",
+            "x-check": "duration"
         })
     }
 }
@@ -173,7 +174,8 @@ impl JsonSchema for Size {
         json_schema!({
             "type": "string",
             "description": "A number of bytes: an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`.",
-            "pattern": "^([0-9]+(B|KiB|MiB|GiB)|.*\\$\\{.+\\}.*)$"
+            "pattern": "^([0-9]+(B|KiB|MiB|GiB)|.*\\$\\{.+\\}.*)$",
+            "x-check": "size"
         })
     }
 }
@@ -200,7 +202,8 @@ impl JsonSchema for Glob {
         json_schema!({
             "type": "string",
             "description": "A pattern: `*` stands for any characters, `?` for exactly one.",
-            "minLength": 1
+            "minLength": 1,
+            "x-check": "glob"
         })
     }
 }
@@ -247,7 +250,9 @@ impl JsonSchema for Secret {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A secret: a reference `${NAME}`, `${file:/path}` or `${vault:path#key}`, not the value itself."
+            "description": "A secret: a reference `${NAME}`, `${file:/path}` or `${vault:path#key}`, not the value itself.",
+            "minLength": 1,
+            "x-check": "secret"
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::secret::Secret;
 pub struct Upstream {
     /// Streamable HTTP endpoint: an `http` or `https` URL without credentials and fragment.
     #[serde(deserialize_with = "scalar::url")]
-    #[schemars(with = "Option<String>", extend("x-url" = true))]
+    #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub url: Option<Url>,
     /// A program and its arguments; spoken to over stdin and stdout. Needs `commands` in the
     /// settings. At least one word.
@@ -25,12 +25,14 @@ pub struct Upstream {
     /// An OpenAPI document to offer as tools: a URL or a path. Not built yet.
     pub openapi: Option<String>,
     /// Environment of a `command`: it gets these variables and a minimal environment, nothing else.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, Secret>,
     /// Revision of MCP to speak; `auto` detects what the provider speaks. `sse` is the transport of
     /// 2024-11-05 and not built yet.
     pub protocol: Protocol,
     /// Headers put on every request to a `url`. Not allowed: hop-by-hop headers, `host`,
     /// `content-length`, `mcp-*`.
+    #[schemars(with = "BTreeMap<String, String>")]
     pub headers: BTreeMap<String, Secret>,
     /// Who may share one upstream session or child process.
     pub share: Share,

@@ -43,7 +43,7 @@ impl Default for Local {
 }
 
 /// A key of a caller. Not built yet.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
     /// Name in logs.
@@ -53,23 +53,23 @@ pub struct ApiKey {
     /// User whom it stands for.
     pub user: String,
     /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits.
-    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "x-check" = "sha256"))]
     pub sha256: String,
 }
 
 /// An issuer of callers' tokens. Not built yet.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
     /// The issuer, as in the claim `iss`.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub issuer: String,
     /// Audiences, one of which must be in the claim `aud`.
     #[schemars(length(min = 1))]
     pub audiences: Vec<String>,
     /// The issuer's keys. Default: what its metadata names.
     #[serde(default)]
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub jwks_url: Option<String>,
     /// Claim that names the tenant. Default: every token is of the tenant `default`.
     #[serde(default)]
@@ -94,7 +94,7 @@ fn subject() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// The issuer.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub issuer: String,
     /// Our client id there.
     pub client_id: String,
@@ -104,12 +104,12 @@ pub struct Login {
 }
 
 /// A key of an operator. Not built yet.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKey {
     /// Name in logs.
     pub name: String,
     /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits.
-    #[schemars(regex(pattern = r"^[0-9a-f]{64}$"))]
+    #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "x-check" = "sha256"))]
     pub sha256: String,
 }

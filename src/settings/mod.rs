@@ -2,25 +2,28 @@
 //! which only this module reads.
 
 mod access;
+mod load;
+mod meaning;
 mod parts;
 mod vault;
 
 pub use access::{Access, AdminKey, ApiKey, Jwt, Local, Login};
+pub use load::{data_folder, load};
 pub use parts::{
     Audit, Connect, ConnectApi, Facade, OnFailure, Scheduler, Seal, SharedState, Shutdown, Signing,
     Structured, Telemetry, Tls,
 };
 pub use vault::{AppRole, FileVault, Hashicorp, JwtLogin, Kubernetes, Vault, VaultAuth};
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::descriptor::{Exposure, Fault, References, Size};
+use crate::descriptor::{
+    Environment, Exposure, Fault, References, Size, World,
+    reader::{internal, publish},
+};
 
 /// Settings of the process. Every text may hold `${NAME}` and `${file:/path}`; paths are relative
 /// to this file.
@@ -30,17 +33,17 @@ use crate::descriptor::{Exposure, Fault, References, Size};
 pub struct Settings {
     /// Name in `serverInfo`, and of the single tool `use_{name}`: 1 to 63 of `a-z`, `0-9`, `_`, `-`,
     /// beginning with a letter or digit.
-    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]{0,62}$"))]
+    #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "name"))]
     pub name: String,
     /// Address and port of the public listener. Off loopback, `access` is needed.
-    #[schemars(with = "String", extend("x-address" = true))]
+    #[schemars(with = "String", extend("x-check" = "address"))]
     pub listen: SocketAddr,
     /// Address and port of the admin listener.
-    #[schemars(with = "String", extend("x-address" = true))]
+    #[schemars(with = "String", extend("x-check" = "address"))]
     pub admin: SocketAddr,
     /// URL that callers reach the public listener at, when it is not its address. Default: none.
     #[serde(deserialize_with = "parts::url")]
-    #[schemars(with = "Option<String>", extend("x-url" = true))]
+    #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub public_url: Option<url::Url>,
     /// Certificate of the public listener. Default: plain HTTP.
     pub tls: Option<Tls>,
@@ -156,28 +159,10 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
 }
 
-/// Finds and reads the settings: `explicit`, else `./pleiades.yaml`, else `pleiades/pleiades.yaml`
-/// in the XDG configuration folder, else defaults. Paths in the result are absolute or relative to
-/// the working folder.
-#[must_use]
-pub fn load(_explicit: Option<&Path>, _overrides: &Overrides) -> Loaded {
-    Loaded {
-        settings: Settings::default(),
-        file: None,
-        faults: Vec::new(),
-    }
-}
-
-/// The XDG data folder's `pleiades`, for the key file; `None` when there is no home.
-#[must_use]
-pub fn data_folder() -> Option<PathBuf> {
-    None
-}
-
 /// What descriptors read under these settings may depend on.
 #[must_use]
-pub fn world(settings: &Settings) -> crate::descriptor::World {
-    crate::descriptor::World {
+pub fn world(settings: &Settings) -> World {
+    World {
         env: environment(),
         references: settings.references.clone(),
         commands: settings.commands(),
@@ -185,8 +170,14 @@ pub fn world(settings: &Settings) -> crate::descriptor::World {
     }
 }
 
-/// The process's environment as descriptors, the file search and `stdio` may look it up.
+/// The process's environment, as descriptors and `stdio` may look it up.
 #[must_use]
-pub fn environment() -> crate::descriptor::Environment {
-    std::sync::Arc::new(|name| std::env::var(name).ok())
+pub fn environment() -> Environment {
+    Arc::new(|name| std::env::var(name).ok())
+}
+
+/// The published schema of the settings.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    publish(&internal::<Settings>(), "settings.json")
 }

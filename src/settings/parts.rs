@@ -46,6 +46,10 @@ pub enum Structured {
     /// The whole answer.
     #[default]
     Full,
+    /// Everything but the text. Not built yet.
+    Meta,
+    /// Nothing: there is no `structuredContent`. Not built yet.
+    Off,
 }
 
 /// How connecting an account goes. Not built yet.
@@ -73,7 +77,7 @@ impl Default for Connect {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Seal {
-    /// The first seals, all open: at least 16 characters each, as references; processes with the same
+    /// The first seals, all open: as references; processes with the same
     /// keys serve each other's sessions. Default: derived from the key of `vault.file`.
     pub keys: Vec<Secret>,
 }
@@ -99,7 +103,7 @@ pub struct Signing {
 #[serde(deny_unknown_fields)]
 pub struct Scheduler {
     /// URL that `auth/schedule` is posted to.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub webhook: String,
     /// Key that the post is signed with, as a reference.
     pub key: Secret,
@@ -139,7 +143,7 @@ pub enum OnFailure {
 #[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// URL of an OpenTelemetry collector.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub otlp: String,
 }
 

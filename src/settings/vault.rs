@@ -39,7 +39,7 @@ pub struct FileVault {
 #[serde(deny_unknown_fields)]
 pub struct Hashicorp {
     /// Its address; `http` only on loopback.
-    #[schemars(extend("x-url" = true))]
+    #[schemars(extend("x-check" = "url"))]
     pub address: String,
     /// Mount of the KV version 2 engine.
     #[serde(default = "mount")]

@@ -43,15 +43,12 @@ impl Local<'_> {
             let process = self.process(deadline).await?;
             match self.attempt(&mut call, &process, deadline).await {
                 Ok(outcome) => return outcome.map_err(Error::rpc),
-                Err(error) => {
-                    let dead = error.code == Code::UpstreamUnreachable;
-                    let harmless = !error.sent || call.idempotent;
-                    if !(dead && harmless) || std::mem::replace(&mut repeated, true) {
-                        return Err(error);
-                    }
-                    self.shared.processes.discard(&self.key(), &process);
+                Err(error) if repeated || !may_repeat(&error, call.idempotent) => {
+                    return Err(error);
                 }
+                Err(_) => self.shared.processes.discard(&self.key(), &process),
             }
+            repeated = true;
         }
     }
 
@@ -110,6 +107,11 @@ impl Local<'_> {
     pub(crate) fn key(self) -> Key {
         Key::of(self.endpoint, self.behalf, None)
     }
+}
+
+/// Only a death is cured by another process.
+fn may_repeat(error: &Error, idempotent: bool) -> bool {
+    error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
 }
 
 /// Starts a process and shakes hands, not sooner than its earlier deaths allow.

@@ -65,8 +65,7 @@ impl Remote<'_> {
                     _ => return Err(Error::rpc(fault)),
                 },
                 Err(failure) => {
-                    self.recover(&call, lease, failure, &mut attempts, deadline)
-                        .await?;
+                    self.recover(&call, lease, failure, &mut attempts).await?;
                 }
             }
         }
@@ -85,8 +84,8 @@ impl Remote<'_> {
         lease: Option<Lease<Session>>,
         failure: Failure,
         attempts: &mut Attempts,
-        deadline: Instant,
     ) -> Result<(), Error> {
+        let deadline = Instant::from_std(call.deadline);
         match failure {
             // The provider refused the session before it looked at the request, so nothing ran.
             Failure::SessionGone(error) => {
@@ -119,7 +118,6 @@ impl Remote<'_> {
         lease: Option<&Lease<Session>>,
         deadline: Instant,
     ) -> Result<Outcome, Failure> {
-        let route = self.shared.clients.route(self.endpoint)?;
         let id = self.shared.next_id();
         let revision = lease.map_or(call.revision, |session| session.revision);
         let Outgoing { body, trace, name } = outgoing(
@@ -150,21 +148,19 @@ impl Remote<'_> {
             in_session: session.is_some_and(|session| session.id.is_some()),
             progress: call.progress.as_ref(),
         };
-        let outcome = self
-            .exchange(&route, lease, head, body.into(), &reading)
-            .await;
+        let outcome = self.exchange(lease, head, body.into(), &reading).await;
         pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
     }
 
     async fn exchange(
         self,
-        route: &Route,
         lease: Option<&Lease<Session>>,
         head: Head<'_>,
         body: Bytes,
         reading: &Reading<'_>,
     ) -> Result<Outcome, Failure> {
+        let route = &*self.shared.clients.route(self.endpoint)?;
         let signature = &self.behalf.signature;
         let asked = |id: Id, method: String| {
             if let Some(lease) = lease {

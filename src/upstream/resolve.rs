@@ -111,14 +111,13 @@ impl Resolver {
         permit: Permit,
         within: Duration,
     ) -> Result<Arc<[SocketAddr]>, Error> {
-        self.resolve_at(host, port, permit, within, Instant::now())
+        self.resolve_at((host, port), permit, within, Instant::now())
             .await
     }
 
     async fn resolve_at(
         &self,
-        host: &Host<&str>,
-        port: u16,
+        (host, port): (&Host<&str>, u16),
         permit: Permit,
         within: Duration,
         now: Instant,

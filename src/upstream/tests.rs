@@ -1,6 +1,7 @@
 //! Whole requests against providers made here.
 
 mod changes;
+mod detection;
 mod fake;
 mod over_http;
 mod over_tls;

@@ -20,6 +20,7 @@ mod boundary;
 mod cells;
 mod defects;
 mod docs;
+mod golden;
 mod layering;
 mod lists;
 mod process;

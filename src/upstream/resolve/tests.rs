@@ -23,7 +23,7 @@ fn resolver(answers: Vec<Option<Vec<&'static str>>>) -> (Resolver, Arc<AtomicUsi
 }
 
 async fn ask(resolver: &Resolver, permit: Permit, at: Instant) -> Result<String, Code> {
-    let found = resolver.resolve_at(&HOST, 443, permit, SOON, at).await;
+    let found = resolver.resolve_at((&HOST, 443), permit, SOON, at).await;
     found
         .map(|found| format!("{found:?}"))
         .map_err(|error| error.code)

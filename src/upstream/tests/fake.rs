@@ -52,7 +52,12 @@ impl Fake {
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().unwrap().0;
                 let (verb, headers) = (head.method, head.headers);
-                let seen = Seen { verb, headers, body, port: peer.port() };
+                let seen = Seen {
+                    verb,
+                    headers,
+                    body,
+                    port: peer.port(),
+                };
                 let mut before = 0;
                 noted.send_modify(|all: &mut Vec<Seen>| {
                     let alike =

@@ -159,8 +159,20 @@ fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut Found) {
         }
     }
     let mut once = std::collections::BTreeSet::new();
-    files.retain(|file| once.insert(file.clone()));
+    files.retain(|file| once.insert(identity(file)));
     read(&files, &loaded.settings, options, found);
+}
+
+/// The same for every spelling of a path; links stay apart.
+fn identity(file: &Path) -> PathBuf {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let folder = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    folder.join(file.file_name().unwrap_or_default())
 }
 
 fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut Found) {

@@ -61,7 +61,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 
 /// Whether a text is a header value: visible ASCII, spaces and tabs.
 pub(crate) fn is_value(text: &str) -> bool {
-    HeaderValue::from_str(text).is_ok()
+    text.is_ascii() && HeaderValue::from_str(text).is_ok()
 }
 
 /// Whether a header usually carries a secret.

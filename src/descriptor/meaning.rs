@@ -53,6 +53,7 @@ fn relay(root: &Node, report: &mut Report) {
         return;
     };
     let (at, field) = match root.entry("relay") {
+        Some(entry) if entry.value.is_bad => return,
         Some(entry) => (entry.value.at, "relay".to_owned()),
         None => (at, field),
     };

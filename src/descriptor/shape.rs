@@ -132,9 +132,19 @@ impl<'a> Shape<'a> {
             return self.refuse(node, place.path, said);
         };
         if is_pending(option) && !place.pending {
-            let (at, said) = (node.at, not_built(found));
+            let (at, said) = (node.at, self.not_built(found));
             self.report.lenient(at, place.path, said);
         }
+    }
+
+    fn not_built(&self, word: &str) -> Said {
+        let can_wait = self.root.pointer("/properties/enabled").is_some();
+        let cure = if can_wait {
+            "remove it, or set `enabled: false` until it is"
+        } else {
+            "remove it"
+        };
+        say(format!("`{word}` is not built yet")).cure(cure)
     }
 
     fn refuse(&mut self, node: &mut Node, path: &str, said: Said) {
@@ -190,10 +200,6 @@ fn is_pending(schema: &Value) -> bool {
         .is_some_and(|text| text.contains(PENDING))
 }
 
-fn not_built(word: &str) -> Said {
-    say(format!("`{word}` is not built yet")).cure("remove it, or set `enabled: false` until it is")
-}
-
 fn nothing(cure: &str) -> Said {
     say("has no value").cure(cure)
 }
@@ -208,6 +214,12 @@ fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Said {
             "a size",
             "write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`",
         ),
+        (_, Some("address")) => (
+            "an IP address and a port",
+            "write it like `127.0.0.1:8787` or `[::1]:8787`",
+        ),
+        (_, Some("url")) => ("a URL", "write it like `https://mcp.example.com/mcp`"),
+        (_, Some("secret")) => ("text", "write `${NAME}` or `${file:/run/secrets/name}`"),
         ("object", _) => ("a mapping", "write `key: value` pairs, or `{}`"),
         ("array", _) => ("a list", "write `[…]`"),
         ("boolean", _) => ("true or false", "write `true` or `false`, without quotes"),

@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// A tag that is not of the core schema.
     pub(crate) tag: Option<String>,
+    /// Nothing is written: there is no place of its own.
+    pub(crate) is_absent: bool,
     /// Set by the shape check: meaning leaves it alone.
     pub(crate) is_bad: bool,
 }
@@ -89,6 +91,7 @@ impl Node {
             at,
             kind,
             tag: None,
+            is_absent: false,
             is_bad: false,
         }
     }

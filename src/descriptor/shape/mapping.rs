@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{Place, Shape, field, is_pending, lacking, not_built, nothing, wrong_type};
+use super::{Place, Shape, field, is_pending, lacking, nothing, wrong_type};
 use crate::descriptor::{
     reference::join,
     report::say,
@@ -20,8 +20,12 @@ impl<'a> Shape<'a> {
             .filter(|schema| schema.is_object());
         let mut meant = BTreeSet::new();
         self.check_keys(node, place.path);
+        let extras = extras(node, &kinds_of(body));
         if let Kind::Map(entries) = &mut node.kind {
             for entry in entries.iter_mut().filter(|entry| entry.odd.is_none()) {
+                // What stands beside another kind is refused for that alone.
+                let pending = place.pending || extras.contains(&entry.key);
+                let place = Place { pending, ..place };
                 let known = properties.and_then(|known| known.get(&entry.key));
                 match (known, free) {
                     (Some(schema), _) => self.check_entry(entry, schema, place),
@@ -113,7 +117,8 @@ impl<'a> Shape<'a> {
         };
         self.check(&mut entry.value, schema, inner);
         if pending && !entry.value.is_bad {
-            self.report.lenient(entry.at, &path, not_built(&entry.key));
+            self.report
+                .lenient(entry.at, &path, self.not_built(&entry.key));
         }
     }
 
@@ -136,25 +141,14 @@ impl<'a> Shape<'a> {
         meant: &BTreeSet<&str>,
         path: &str,
     ) {
-        let options = body.get("oneOf").and_then(Value::as_array);
-        let kinds: Vec<&str> = options
-            .into_iter()
-            .flatten()
-            .filter_map(|option| option.pointer("/required/0").and_then(Value::as_str))
-            .collect();
+        let kinds = kinds_of(body);
         if !kinds.is_empty() {
             self.exactly_one(node, &kinds, meant, path);
         }
     }
 
     fn exactly_one(&mut self, node: &Node, kinds: &[&str], meant: &BTreeSet<&str>, path: &str) {
-        let mut given: Vec<&Entry> = Vec::new();
-        for entry in node.entries() {
-            let is_new = given.iter().all(|other| other.key != entry.key);
-            if is_new && kinds.contains(&entry.key.as_str()) {
-                given.push(entry);
-            }
-        }
+        let given = given(node, kinds);
         let list = kinds
             .iter()
             .map(|kind| format!("`{kind}`"))
@@ -210,9 +204,14 @@ impl<'a> Shape<'a> {
             return self.refuse(node, place.path, said);
         }
         self.check_keys(node, place.path);
+        let extras = extras(node, &names);
         let mut meant = BTreeSet::new();
         if let Kind::Map(entries) = &mut node.kind {
             for entry in entries.iter_mut().filter(|entry| entry.odd.is_none()) {
+                let place = Place {
+                    pending: place.pending || extras.contains(&entry.key),
+                    ..place
+                };
                 match kinds.iter().find(|(name, ..)| *name == entry.key) {
                     Some((_, schema, pending)) => self.check_one(entry, schema, *pending, place),
                     None => {
@@ -245,9 +244,43 @@ impl<'a> Shape<'a> {
             },
         );
         if refused && !entry.value.is_bad {
-            self.report.lenient(entry.at, &path, not_built(&entry.key));
+            self.report
+                .lenient(entry.at, &path, self.not_built(&entry.key));
         }
     }
+}
+
+/// The keys of which exactly one must be given.
+fn kinds_of(body: &Value) -> Vec<&str> {
+    let options = body
+        .get("oneOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    options
+        .filter_map(|option| option.pointer("/required/0").and_then(Value::as_str))
+        .collect()
+}
+
+/// The entries that name a kind, each kind once.
+fn given<'n>(node: &'n Node, kinds: &[&str]) -> Vec<&'n Entry> {
+    let mut given: Vec<&Entry> = Vec::new();
+    for entry in node.entries() {
+        let is_new = given.iter().all(|other| other.key != entry.key);
+        if is_new && kinds.contains(&entry.key.as_str()) {
+            given.push(entry);
+        }
+    }
+    given
+}
+
+/// The kinds given beside the first.
+fn extras(node: &Node, kinds: &[&str]) -> BTreeSet<String> {
+    given(node, kinds)
+        .iter()
+        .skip(1)
+        .map(|entry| entry.key.clone())
+        .collect()
 }
 
 fn unknown_kind<'n>(

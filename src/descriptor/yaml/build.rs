@@ -252,11 +252,15 @@ impl Builder {
 
 fn leaf(at: Pos, value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
     let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
-    let kind = match style {
-        ScalarStyle::Plain if !is_text => scalar::plain(value),
-        _ => scalar::text(value),
+    let is_plain = style == ScalarStyle::Plain && !is_text;
+    let kind = if is_plain {
+        scalar::plain(value)
+    } else {
+        scalar::text(value)
     };
-    tagged(Node::new(at, kind), tag)
+    let mut node = tagged(Node::new(at, kind), tag);
+    node.is_absent = is_plain && value.is_empty();
+    node
 }
 
 fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {
@@ -267,8 +271,7 @@ fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {
 }
 
 fn entry(key: Node, mut value: Node) -> Entry {
-    // An absent value has no place of its own.
-    if matches!(value.kind, Kind::Null) && value.at.line != key.at.line {
+    if value.is_absent {
         value.at = key.at;
     }
     let odd = (!matches!(key.kind, Kind::Text(_))).then(|| key.describe());

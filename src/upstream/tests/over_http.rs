@@ -156,22 +156,22 @@ async fn an_answer_on_a_stream_is_found_behind_progress_and_pings() {
     assert_eq!(refusal.body["error"]["code"], -32601);
 }
 
+/// Ends its stream early and answers on the one that continues it.
+fn pausing(seen: &Seen) -> axum::response::Response {
+    if seen.verb == Method::GET {
+        assert_eq!(seen.header("last-event-id"), "e1");
+        return stream(
+            &[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})],
+            false,
+        );
+    }
+    assert_eq!(seen.body["id"], 2);
+    pause()
+}
+
 #[tokio::test]
 async fn a_paused_stream_is_resumed_after_its_last_event() {
-    let fake = Fake::start(|seen, before| {
-        legacy(seen, before, |seen| {
-            if seen.verb == Method::GET {
-                assert_eq!(seen.header("last-event-id"), "e1");
-                return stream(
-                    &[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})],
-                    false,
-                );
-            }
-            assert_eq!(seen.body["id"], 2);
-            pause()
-        })
-    })
-    .await;
+    let fake = Fake::start(|seen, before| legacy(seen, before, pausing)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     // The handshake takes the first id of a fresh process, the call the second.
     let answer = upstreams()

@@ -2,6 +2,7 @@
 
 mod changes;
 mod detection;
+mod failures;
 mod fake;
 mod over_http;
 mod over_tls;
@@ -20,7 +21,10 @@ use crate::mcp::{RawObject, Revision};
 const LONG: Duration = Duration::from_secs(20);
 
 fn upstreams() -> Arc<Upstreams> {
-    Upstreams::with_environment(Handle::current(), minimal(std::env::vars_os()))
+    // Those of the build: reading the environment is for `settings` alone.
+    let base = [("PATH", env!("PATH")), ("HOME", env!("HOME"))];
+    let base = base.map(|(name, value)| (name.into(), value.into()));
+    Upstreams::with_environment(Handle::current(), base.to_vec())
 }
 
 fn behalf() -> Behalf {

@@ -58,13 +58,7 @@ impl Fake {
                     body,
                     port: peer.port(),
                 };
-                let mut before = 0;
-                noted.send_modify(|all: &mut Vec<Seen>| {
-                    let alike =
-                        |other: &&Seen| other.verb == seen.verb && other.method() == seen.method();
-                    before = all.iter().filter(alike).count();
-                    all.push(seen.clone());
-                });
+                let before = note(&noted, &seen);
                 answer(&seen, before)
             }
         });
@@ -103,6 +97,17 @@ impl Fake {
             .unwrap();
         all.iter().find(|seen| which(seen)).unwrap().clone()
     }
+}
+
+/// Remembers a request and says how many like it came before.
+fn note(noted: &watch::Sender<Vec<Seen>>, seen: &Seen) -> usize {
+    let mut before = 0;
+    noted.send_modify(|all| {
+        let alike = |other: &&Seen| other.verb == seen.verb && other.method() == seen.method();
+        before = all.iter().filter(alike).count();
+        all.push(seen.clone());
+    });
+    before
 }
 
 impl Drop for Fake {
@@ -201,4 +206,13 @@ pub(super) fn modern(seen: &Seen, other: impl Fn(&Seen) -> Response) -> Response
         "initialize" => fault(seen, 400, -32022, &json!({"supported": ["2026-07-28"]})),
         _ => other(seen),
     }
+}
+
+/// A stream of nothing but an event that says where to go on.
+pub(super) fn pause() -> Response {
+    let body = Body::from("id: e1\nretry: 10\ndata: \n\n");
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(body)
+        .unwrap()
 }

@@ -44,13 +44,19 @@ fn server(wants_client: bool) -> Url {
         "https://localhost:{}/mcp",
         listener.local_addr().unwrap().port()
     );
-    std::thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let config = Arc::clone(&config);
-            std::thread::spawn(move || serve(config, socket));
-        }
-    });
+    std::thread::Builder::new()
+        .spawn(move || accept(&config, &listener))
+        .unwrap();
     url.parse().unwrap()
+}
+
+fn accept(config: &Arc<ServerConfig>, listener: &std::net::TcpListener) {
+    for socket in listener.incoming().flatten() {
+        let config = Arc::clone(config);
+        std::thread::Builder::new()
+            .spawn(move || serve(config, socket))
+            .unwrap();
+    }
 }
 
 fn serve(config: Arc<ServerConfig>, mut socket: std::net::TcpStream) {

@@ -17,12 +17,13 @@ use crate::access::Principal;
 use crate::access::doors::Doors;
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
+use crate::descriptor;
 use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
-use crate::upstream::Upstreams;
+use crate::upstream::{Upstreams, minimal};
 
 pub use lifecycle::Lifecycle;
 
@@ -84,17 +85,17 @@ impl App {
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
         let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
-        let upstreams = Upstreams::with_environment(control.handle().clone(), crate::settings::child_environment());
+        let upstreams = Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
         let config = catalog::Config {
             folder: settings.providers.clone(),
             world: crate::settings::world(&settings),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
-            only: only.map(Arc::from),
         };
-        let catalog =
-            Catalog::open(config, Arc::clone(&upstreams), Arc::clone(&metrics), control.handle().clone());
+        let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
+        let lister = Box::new(Arc::clone(&upstreams));
+        let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), control.handle().clone());
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
@@ -153,8 +154,8 @@ impl App {
         free(listen, "listen")?;
         free(admin, "admin")?;
         let lifecycle = Lifecycle::new(&self.settings, Arc::clone(&self.parts), Arc::clone(&self.upstreams));
-        let conf = Arc::new(self.conf());
-        let mut server = Server::new_with_opt_and_conf(None, (*conf).clone());
+        let mut server = Server::new_with_opt_and_conf(None, self.conf());
+        let conf = Arc::clone(&server.configuration);
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
@@ -258,4 +259,17 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
         call: within,
         idle: within,
     }
+}
+
+/// Reads descriptors. A command that is about one provider leaves all others disabled, so that it
+/// reaches and starts nothing else.
+fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
+    Arc::new(move |file, text| {
+        let mut read = descriptor::read(file, text, &world);
+        if only.is_some() && read.id != only {
+            read.enabled = false;
+            read.faults.clear();
+        }
+        read
+    })
 }

@@ -15,7 +15,7 @@ use crate::credential::Signature;
 use crate::error::{Code, Error};
 use crate::mcp::RawObject;
 use crate::settings::Overrides;
-use crate::upstream::{Behalf, Call, Endpoint, Profile, Share, Target};
+use crate::upstream::{Behalf, Call, Endpoint, Profile, Target};
 
 /// A command may have to be installed first.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -143,8 +143,8 @@ pub fn run() -> ExitCode {
     let code = match command {
         None => serve::run(&global, &addresses),
         Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
-        Some(Command::Check { paths, online }) => check::run(&global, &paths, online),
-        Some(Command::Schema { out }) => schema::run(out.as_deref()),
+        Some(Command::Check { paths, online }) => checked(&global, paths, online),
+        Some(Command::Schema { out }) => written(schema::run(out.as_deref(), &mut anstream::stdout())),
         Some(Command::Stdio) => stdio::run(&global),
         Some(Command::Tools { provider }) => call::tools(&global, &provider),
         Some(Command::Call { provider, tool, arguments }) => {
@@ -175,4 +175,25 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
             app::Fault::Machine(_) => exit::UNAVAILABLE,
         }
     })
+}
+
+fn checked(global: &Global, paths: Vec<PathBuf>, online: bool) -> u8 {
+    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let options = check::Options { paths, online, json: global.json, config: global.config.clone(), overrides };
+    match check::run(&options, &mut anstream::stdout(), &mut anstream::stderr()) {
+        Ok(code) => code,
+        Err(cause) => written(Err(cause)),
+    }
+}
+
+/// A reader that went away is no fault of ours.
+fn written(outcome: std::io::Result<()>) -> u8 {
+    match outcome {
+        Ok(()) => exit::OK,
+        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
+        Err(cause) => {
+            ui::fail(cause);
+            exit::UNAVAILABLE
+        }
+    }
 }

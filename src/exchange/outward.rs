@@ -148,7 +148,7 @@ pub(crate) const fn is_breakage(error: &Error) -> bool {
 
 /// One sentence that names where the caller puts its key.
 #[must_use]
-pub fn need_auth(provider: &Provider, missing: &Missing) -> String {
+pub(super) fn need_auth(provider: &Provider, missing: &Missing) -> String {
     let headers: Vec<String> = missing.headers.iter().map(|name| format!("`{name}`")).collect();
     let variable = missing.env.as_ref().map_or_else(String::new, |name| {
         format!(", or set the environment variable `{name}` for `pleiades stdio`")

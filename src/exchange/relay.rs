@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::outward::{Outgoing, needs_auth};
+use super::outward::Outgoing;
 use super::{Done, Step, printable};
 use crate::catalog::{Provider, Relay};
 use crate::error::{Code, Error};

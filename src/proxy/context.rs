@@ -36,7 +36,7 @@ pub(super) struct Passage {
     pub(super) method: String,
     pub(super) pass: Option<Pass>,
     /// Held while it lasts: the provider's gauge, and the process's count for its end.
-    pub(super) held: (InflightGuard, Busy),
+    pub(super) _held: (InflightGuard, Busy),
     /// Bytes of the request body so far.
     pub(super) received: usize,
     /// Why it failed, when it did.

@@ -142,11 +142,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.incoming(session, response, ctx)
+        self.incoming(response, ctx)
     }
 
     fn fail_to_connect(

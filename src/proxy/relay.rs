@@ -135,7 +135,7 @@ impl Gateway {
             exchange::limited(&provider.title, &refusal)
         })?;
         Ok(Passage {
-            held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
+            _held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
             provider,
             principal: self.principal.clone(),
             signature,
@@ -215,7 +215,7 @@ impl Gateway {
     }
 
     /// What of the upstream's head comes down.
-    pub(super) fn incoming(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    pub(super) fn incoming(&self, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         let origin = ctx.origin.clone();
         let Some(passage) = ctx.passage.as_mut() else { return Ok(()) };
         passage.answered = passage.sent.map(|sent| sent.elapsed());

@@ -181,3 +181,9 @@ pub fn environment() -> Environment {
 pub fn schema() -> serde_json::Value {
     publish(&internal::<Settings>(), "settings.json")
 }
+
+/// The process's whole environment, for the minimal one that children get.
+#[must_use]
+pub fn variables() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}

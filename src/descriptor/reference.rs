@@ -262,3 +262,6 @@ pub(crate) fn join(path: &str, step: &str) -> String {
         format!("{path}.{step}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -163,8 +163,9 @@ fn nothing_is_reported_twice() {
         "tests/golden/settings",
     ] {
         for file in yaml_files(folder) {
-            // One text may name two variables that are not set.
-            if file.ends_with("reference_two.yaml") {
+            // One text may be wrong in two ways.
+            let twofold = ["reference_two.yaml", "url_two_faults.yaml", "urls.yaml"];
+            if twofold.iter().any(|name| file.ends_with(name)) {
                 continue;
             }
             let shown = fs::read_to_string(file.with_extension("err")).unwrap_or_default();

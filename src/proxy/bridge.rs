@@ -17,6 +17,17 @@ use crate::mcp::sse;
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
+/// 6.3), so only the bytes of the head still tell.
+pub(super) fn has_two_lengths(session: &Session) -> bool {
+    const NAME: &[u8] = b"\ncontent-length:";
+    let Some(plain) = session.as_http1().filter(|_| session.req_header().headers.contains_key(header::TRANSFER_ENCODING))
+    else {
+        return false;
+    };
+    plain.get_headers_raw_bytes().windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
 /// Reads a whole body.
 ///
 /// # Errors

@@ -67,8 +67,11 @@ impl Gateway {
 
     /// Route, guard, then the view or the relay. `true`: answered here.
     async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let two_lengths = bridge::has_two_lengths(session);
         let head = session.req_header();
-        let route = match guard::inspect(&head.method, &head.uri, &head.headers, &self.doors) {
+        let judged = guard::framing(two_lengths, &head.uri, &head.headers)
+            .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
+        let route = match judged {
             Ok(Passed::Preflight { origin }) => {
                 let asked = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
                 let response = bridge::preflight(asked.as_ref());
@@ -114,7 +117,14 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        self.arrive(session, ctx).await
+        match self.arrive(session, ctx).await {
+            // The client is gone: nobody is left to be answered, and nothing went wrong here.
+            Err(error) if *error.esource() == ErrorSource::Downstream => {
+                session.set_keepalive(None);
+                Ok(true)
+            }
+            arrived => arrived,
+        }
     }
 
     async fn request_body_filter(

@@ -27,10 +27,9 @@ pub(super) enum Passed {
 /// Judges a request by its head alone.
 ///
 /// # Errors
-/// [`Code::BadFraming`] (the connection is to be closed), [`Code::TargetTooLong`],
-/// [`Code::HeadersTooLarge`], [`Code::HostRefused`], [`Code::OriginRefused`].
+/// [`Code::TargetTooLong`], [`Code::HeadersTooLarge`], [`Code::HostRefused`],
+/// [`Code::OriginRefused`], [`Code::BadFraming`] without a host.
 pub(super) fn inspect(method: &Method, uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<Passed, Error> {
-    framing(uri, headers)?;
     sizes(uri, headers)?;
     path(uri.path())?;
     host(uri, headers, doors)?;
@@ -43,11 +42,15 @@ pub(super) fn inspect(method: &Method, uri: &Uri, headers: &HeaderMap, doors: &D
 }
 
 /// Two readings of where a message ends, or of whom it is for, are one too many (RFC 9112
-/// sections 3.2 and 6.3).
-fn framing(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+/// sections 3.2 and 6.3). `two_lengths`: Pingora has dropped a `Content-Length` beside
+/// `Transfer-Encoding`.
+///
+/// # Errors
+/// [`Code::BadFraming`]: the connection is to be closed.
+pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     let count = |name| headers.get_all(name).iter().count();
     let lengths = count(header::CONTENT_LENGTH);
-    if lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING) {
+    if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(bad("both `Content-Length` and `Transfer-Encoding`"));
     }
     if lengths > 1 || headers.get(header::CONTENT_LENGTH).is_some_and(|value| value.as_bytes().contains(&b',')) {
@@ -128,7 +131,10 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        inspect(&Method::POST, &target.parse().unwrap(), &map, &doors).map_err(|error| error.code)
+        let uri = target.parse().unwrap();
+        framing(false, &uri, &map)
+            .and_then(|()| inspect(&Method::POST, &uri, &map, &doors))
+            .map_err(|error| error.code)
     }
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:8787");

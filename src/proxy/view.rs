@@ -229,10 +229,16 @@ async fn wait(
                 None => notices = None,
             },
             reply = &mut running => {
-                if !streaming {
-                    return Ok(Waited::Done(reply));
-                }
-                return finish(session, reply, notices).await;
+                let first = if streaming { None } else { notices.as_deref_mut().and_then(Inlet::ready) };
+                return match first {
+                    None if !streaming => Ok(Waited::Done(reply)),
+                    None => finish(session, reply, notices).await,
+                    Some(notice) => {
+                        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                        bridge::event(session, &notice).await?;
+                        finish(session, reply, notices).await
+                    }
+                };
             }
             gone = session.read_body_or_idle(true) => {
                 gone?;

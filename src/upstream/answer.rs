@@ -196,10 +196,9 @@ async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<O
         .await
         .unwrap_or_default();
     let fault = incoming::fault(&body);
-    let for_us = fault
-        .as_ref()
-        .is_some_and(|(_, id)| *id == Some(reading.id));
-    if reading.in_session && !for_us && ends_session(status, &body) {
+    // An unknown method is the one thing a known session may be answered 404 for.
+    let unknown_method = fault.as_ref().is_some_and(|(fault, _)| fault.code == METHOD_NOT_FOUND);
+    if reading.in_session && !unknown_method && ends_session(status, &body) {
         let message = "the provider does not know our session any more";
         return Err(Failure::SessionGone(
             Error::new(Code::UpstreamProtocol, message).sent(),
@@ -216,6 +215,8 @@ async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<O
     error.retry_after = retry_after;
     Err(Failure::Final(error.because(format!("status {status}"))))
 }
+
+const METHOD_NOT_FOUND: i64 = -32601;
 
 /// 404 by the specification; some servers answer 400 and name the session in words.
 fn ends_session(status: StatusCode, body: &[u8]) -> bool {

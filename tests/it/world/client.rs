@@ -11,13 +11,13 @@ pub const GENERATIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2026-07-28"];
 
 /// A connected client.
 pub struct Client {
-    http: reqwest::Client,
+    pub http: reqwest::Client,
     pub url: String,
     pub revision: &'static str,
     pub session: Option<String>,
     pub headers: Vec<(String, String)>,
     pub initialized: Value,
-    next: AtomicU64,
+    pub next: AtomicU64,
 }
 
 impl Client {

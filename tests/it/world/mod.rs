@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use client::Client;
-pub use provider::{Fake, Knobs};
+pub use provider::Fake;
 
 /// Longest wait for anything; a guard against hanging, never a measure.
 pub const GUARD: Duration = Duration::from_secs(30);
@@ -141,10 +141,6 @@ impl World {
         self.http.get(format!("{}/metrics", self.admin)).send().await.unwrap().text().await.unwrap()
     }
 
-    /// The process id of the gateway.
-    pub fn pid(&self) -> u32 {
-        self.process.as_ref().unwrap().id()
-    }
 
     /// Asks it to end, as Kubernetes does.
     pub fn terminate(&self) {

@@ -112,19 +112,15 @@ impl Answer {
         let failed = result.read::<bool>("isError").unwrap_or(false);
         let status = if failed { Status::UpstreamError } else { Status::Ok };
         let blocks: Vec<Raw> = result.read("content").unwrap_or_default();
-        let mut text = String::new();
+        let mut texts = Vec::new();
         let mut content = Vec::new();
         for block in blocks {
             match RawObject::open(&block).ok().as_ref().and_then(text_of) {
-                Some(part) => {
-                    if !text.is_empty() {
-                        text.push('\n');
-                    }
-                    text.push_str(&part);
-                }
+                Some(part) => texts.push(part),
                 None => content.push(block),
             }
         }
+        let text = texts.join("\n");
         let data = result.get("structuredContent").map(ToOwned::to_owned);
         Self { status, text, data, notes, next: None, content }
     }

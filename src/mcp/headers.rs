@@ -140,12 +140,12 @@ pub fn encode(value: &str) -> HeaderValue {
 /// # Errors
 /// [`Code::HeaderMismatch`] when it is wrapped but not base64 of UTF-8, or not ASCII.
 pub fn decode(value: &HeaderValue) -> Result<Cow<'_, str>, Error> {
-    let text = value.to_str().map_err(|_| mismatch("a mirrored header is not ASCII"))?.trim();
+    let text = value.to_str().map_err(|cause| mismatch("a mirrored header is not ASCII").because(cause))?.trim();
     let Some(inner) = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(CLOSE)) else {
         return Ok(Cow::Borrowed(text));
     };
-    let bytes = STANDARD.decode(inner).map_err(|_| mismatch("a mirrored header is not valid base64"))?;
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| mismatch("a mirrored header is not UTF-8"))
+    let bytes = STANDARD.decode(inner).map_err(|cause| mismatch("a mirrored header is not valid base64").because(cause))?;
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|cause| mismatch("a mirrored header is not UTF-8").because(cause))
 }
 
 /// Compares `Mcp-Method` and `Mcp-Name` of a modern request with its body.

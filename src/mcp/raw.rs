@@ -1,6 +1,6 @@
 //! JSON that is passed on as it came: values kept as text, objects opened one level.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -35,13 +35,23 @@ impl RawObject {
     /// A member's value.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, value)| &**value)
     }
 
     /// A member read as a type; absent or of another shape is `None`.
     #[must_use]
     pub fn read<'a, T: Deserialize<'a>>(&'a self, key: &str) -> Option<T> {
-        self.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok())
+        self.get(key)
+            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+    }
+
+    /// A member that is a string; borrowed when it holds no escapes.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<Cow<'_, str>> {
+        self.get(key).and_then(text)
     }
 
     /// Sets a member in its place, or appends it.
@@ -98,6 +108,16 @@ pub fn null() -> Raw {
 /// A raw value from anything that serialises; what cannot be written becomes `null`.
 pub fn raw<T: Serialize + ?Sized>(value: &T) -> Raw {
     serde_json::value::to_raw_value(value).unwrap_or_else(|_| null())
+}
+
+/// The string that a raw value is; borrowed when it holds no escapes.
+#[must_use]
+pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        return serde_json::from_str(raw.get()).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
 }
 
 impl Serialize for RawObject {

@@ -1,5 +1,7 @@
 //! Who is calling.
 
+pub mod doors;
+
 use std::sync::Arc;
 
 /// A caller as the rest of the way knows it. Cheap to clone.

@@ -1,1 +1,170 @@
-//! stub
+//! The admin listener: health, readiness, metrics and the state of providers.
+//!
+//! Knows its answers only by the closures that `app` hands in; serves on Pingora's `ServeHttp`,
+//! because every answer is short and whole.
+
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use http::{
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+};
+use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
+use serde_json::{Value, json};
+
+use crate::error::Code;
+use crate::telemetry::Metrics;
+
+/// Media type of the Prometheus text format.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Whether something is so, else why not: a sentence for the operator.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The admin listener's application.
+#[derive(Clone)]
+pub struct Admin {
+    /// What `/metrics` renders.
+    pub metrics: Arc<Metrics>,
+    /// Sets gauges that are read rather than counted (providers by state, breakers, sessions);
+    /// called before each rendering, so it must neither block nor wait.
+    pub collect: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    /// The document of `/providers`.
+    pub report: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// Both listeners accept.
+    pub health: Check,
+    /// Every descriptor was read, and the process does not drain.
+    pub ready: Check,
+    /// Whether a `Host` header (name and port as sent) is one of ours.
+    pub host_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether the listener is bound to a loopback address. Elsewhere `/providers` is for admin
+    /// keys, which do not exist yet.
+    pub loopback: bool,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("loopback", &self.loopback)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// The answer to a request. `path` is without query; `host` is `None` when the request names
+    /// no host or several.
+    #[must_use]
+    pub fn answer(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
+        let mut response = self.whole(method, path, host);
+        if *method == Method::HEAD {
+            response.body_mut().clear();
+        }
+        response
+    }
+
+    fn whole(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
+        if !host.is_some_and(|host| (self.host_allowed)(host)) {
+            let message = "this `Host` is not served here: use the listener's address or `localhost`, or \
+                           add the name to `hosts` in the settings";
+            return refusal(StatusCode::FORBIDDEN, Code::HostRefused, message);
+        }
+        let known = matches!(path, "/metrics" | "/health" | "/ready" | "/providers");
+        if !known {
+            let message = "unknown path: the admin listener has /metrics, /health, /ready and /providers";
+            return refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message);
+        }
+        if *method != Method::GET && *method != Method::HEAD {
+            let message = "this path is read with GET or HEAD";
+            let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        match path {
+            "/metrics" => self.rendered(),
+            "/health" => checked(&self.health),
+            "/ready" => checked(&self.ready),
+            _ => self.providers(),
+        }
+    }
+
+    fn rendered(&self) -> Response<Vec<u8>> {
+        (self.collect)(&self.metrics);
+        response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
+    }
+
+    fn providers(&self) -> Response<Vec<u8>> {
+        if !self.loopback {
+            let message = "off loopback /providers needs an admin key, and admin keys are not built yet: \
+                           bind `admin` to a loopback address to read it";
+            return refusal(StatusCode::FORBIDDEN, Code::PolicyDenied, message);
+        }
+        document(StatusCode::OK, &(self.report)())
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let host = host(
+            &request.headers,
+            request.uri.authority().map(http::uri::Authority::as_str),
+        );
+        self.answer(&request.method, request.uri.path(), host)
+    }
+}
+
+/// The host a request names: `Host`, or the authority of HTTP/2; `None` when there are several.
+fn host<'a>(headers: &'a HeaderMap, authority: Option<&'a str>) -> Option<&'a str> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let named = match (hosts.next(), hosts.next()) {
+        (None, _) => return authority,
+        (Some(one), None) => one.to_str().ok()?,
+        (Some(_), Some(_)) => return None,
+    };
+    authority
+        .is_none_or(|authority| authority.eq_ignore_ascii_case(named))
+        .then_some(named)
+}
+
+fn checked(check: &Check) -> Response<Vec<u8>> {
+    match check() {
+        Ok(()) => document(StatusCode::OK, &json!({"status": "ok"})),
+        Err(reason) => {
+            let waiting = json!({"status": "unavailable", "reason": reason});
+            document(StatusCode::SERVICE_UNAVAILABLE, &waiting)
+        }
+    }
+}
+
+fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
+    document(
+        status,
+        &json!({"error": {"code": code.as_str(), "message": message}}),
+    )
+}
+
+fn document(status: StatusCode, value: &Value) -> Response<Vec<u8>> {
+    let mut body = value.to_string().into_bytes();
+    body.push(b'\n');
+    response(status, JSON, body)
+}
+
+fn response(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response<Vec<u8>> {
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

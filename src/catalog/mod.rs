@@ -2,108 +2,39 @@
 //!
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::{Arc, OnceLock}, time::SystemTime};
+mod build;
+mod compile;
+mod diff;
+mod discover;
+mod identity;
+mod keep;
+mod lister;
+mod lists;
+mod live;
+mod load;
+mod pages;
+mod provider;
+mod reach;
+mod retire;
+mod shelf;
+mod status;
+mod store;
+mod tools;
+mod watch;
+mod work;
 
-use arc_swap::ArcSwap;
+#[cfg(test)]
+mod tests;
 
-use crate::{credential::Need, mcp::{Raw, RawObject}, upstream::{Endpoint, Profile}};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
-/// A compiled provider: one version of one descriptor. Immutable but for its [`Live`] part.
-#[derive(Debug)]
-pub struct Provider {
-    /// Id.
-    pub id: Arc<str>,
-    /// Name for people.
-    pub title: String,
-    /// Nouns for the one tool's description.
-    pub about: Option<String>,
-    /// Where it is.
-    pub endpoint: Arc<Endpoint>,
-    /// How requests are signed.
-    pub need: Need,
-    /// Which tools exist for callers.
-    pub rules: ToolRules,
-    /// Whether the relay is open.
-    pub relay: Relay,
-    /// Rate, concurrency, breaker.
-    pub gate: Arc<crate::limit::Rules>, // SEAM: becomes Arc<limit::Gate>
-    /// Its file.
-    pub file: PathBuf,
-    /// What is known of it by now; kept across a reload that left the endpoint as it was.
-    pub live: Arc<Live>,
-}
-
-/// `tools.allow` and `tools.deny`: globs over tool names; deny wins.
-#[derive(Debug, Clone)]
-pub struct ToolRules {
-    /// At least one must match.
-    pub allow: Vec<wildmatch::WildMatch>,
-    /// None may match.
-    pub deny: Vec<wildmatch::WildMatch>,
-}
-
-/// Whether the relay may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relay {
-    /// Open: no rule on tools, or `relay: unchecked`.
-    Open,
-    /// Closed by a rule on tools, which could not hold on untouched bodies.
-    Closed,
-}
-
-/// The changing part of a provider.
-#[derive(Debug)]
-pub struct Live {
-    /// Lists for callers signed alike (`none`, `api_key`); empty before discovery.
-    pub shared: ArcSwap<Catalogue>,
-    // SEAM: private fields by the implementer: state, reason, since, per-account catalogues (bounded), a
-    // tokio::sync::watch that ticks on each change.
-}
-
-/// The lists of a provider as its caller sees them upstream, all pages.
-#[derive(Debug, Default)]
-pub struct Catalogue {
-    /// What the provider is; `None` before it was reached.
-    pub profile: Option<Profile>,
-    /// Tools by position; allow and deny already applied; names as the provider spells them.
-    pub tools: Vec<Arc<Tool>>,
-    /// Position in `tools` by name.
-    pub by_name: BTreeMap<Box<str>, usize>,
-    /// Whole resource objects.
-    pub resources: Vec<Item>,
-    /// Whole template objects.
-    pub templates: Vec<Item>,
-    /// Whole prompt objects.
-    pub prompts: Vec<Item>,
-    /// Whether every list the provider offers was read to its last page.
-    pub complete: bool,
-    /// Smallest `ttlMs` the provider gave, 0 when it gave none.
-    pub ttl_ms: u64,
-}
-
-/// A list entry and what identifies it: name of a prompt, URI of a resource, template of a template.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// Identity.
-    pub key: Box<str>,
-    /// The object as it came.
-    pub raw: RawObject,
-}
-
-/// A tool.
-#[derive(Debug)]
-pub struct Tool {
-    /// Name upstream.
-    pub name: Box<str>,
-    /// The object as it came.
-    pub raw: RawObject,
-    /// Its `inputSchema`.
-    pub schema: Raw,
-    /// Arguments mirrored into headers (`x-mcp-header`): path of property names, header suffix.
-    pub mirrored: Vec<(Vec<Box<str>>, Box<str>)>,
-    /// Compiled on first use; `None` when the schema cannot be compiled (then nothing is checked).
-    pub validator: OnceLock<Option<jsonschema::Validator>>,
-}
+pub use lister::Lister;
+pub use lists::{Catalogue, Item, Tool};
+pub use live::Live;
+pub use load::Reader;
+pub use provider::{Provider, Relay, ToolRules};
+pub use shelf::Shelf;
+pub use store::{Catalog, Config, Outcome, Reload};
 
 /// State of a provider as `/providers` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,8 +55,30 @@ pub enum State {
     Disabled,
 }
 
+impl State {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::NeedsAuth => "needs_auth",
+            Self::Degraded => "degraded",
+            Self::Unreachable => "unreachable",
+            Self::Stale => "stale",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// One generation of everything loaded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Grows with each applied reload.
     pub generation: u64,
@@ -136,7 +89,7 @@ pub struct Snapshot {
 }
 
 /// A file's provider as `/providers` lists it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Id, or the file's stem when it has none.
     pub id: Arc<str>,
@@ -152,7 +105,8 @@ pub struct Entry {
     pub since: SystemTime,
 }
 
-/// What became of a list, told to whoever listens.
+/// What became of a list, told to whoever listens. A listener that falls behind takes everything
+/// as changed.
 #[derive(Debug, Clone)]
 pub struct Changed {
     /// Whose list; `None` when providers came or went (all lists).
@@ -164,29 +118,3 @@ pub struct Changed {
     /// Prompts.
     pub prompts: bool,
 }
-
-// SEAM (to be implemented in this module; signatures fixed):
-//
-// /// The folder, what is loaded from it, and the tasks that keep both true. One per process.
-// pub struct Catalog
-// pub struct Config { pub folder: PathBuf, pub read: Arc<dyn Fn() -> LoadResult + ..>, … }   // your choice; built by `app`
-// impl Catalog {
-//     /// Reads the folder once (synchronously, no network), then watches it and discovers providers on `control`.
-//     pub fn open(config: Config, upstreams: Arc<Upstreams>, metrics: Arc<Metrics>, control: tokio::runtime::Handle) -> Arc<Catalog>;
-//     pub fn snapshot(&self) -> Arc<Snapshot>;
-//     /// The lists of a provider for a caller. Ready: at once, no lock held across await. Starting: waits for discovery, at
-//     /// most connect + call of the provider. Stale after ttl: served, refreshed in the background. Error: why there is none.
-//     pub async fn lists(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error>;
-//     /// The same without waiting.
-//     pub fn peek(&self, provider: &Provider, behalf: &Behalf) -> Option<Arc<Catalogue>>;
-//     /// Re-read the lists now (upstream said -32020, or a tool is unknown): single flight, rate limited (once per 5 s).
-//     pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error>;
-//     /// Told by callers: how a call went, so that /providers says unreachable, needs_auth, ready.
-//     pub fn observed(&self, provider: &Provider, outcome: Result<(), &Error>);
-//     pub fn changes(&self) -> tokio::sync::broadcast::Receiver<Changed>;
-//     /// `/providers` of contracts 2.
-//     pub fn report(&self) -> serde_json::Value;
-//     /// Every descriptor was read once.
-//     pub fn is_loaded(&self) -> bool;
-// }
-// impl Provider { pub fn state(&self) -> (State, Option<String>, SystemTime); }

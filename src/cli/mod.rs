@@ -1,1 +1,199 @@
-//! stub
+//! The command line (contracts section 1).
+
+pub mod check;
+pub mod schema;
+
+mod add;
+mod call;
+mod serve;
+mod stdio;
+mod ui;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::{self, App};
+use crate::descriptor::Fault;
+use crate::settings::{self, Overrides};
+use crate::telemetry;
+
+/// Exit codes of `sysexits.h`.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const UNAVAILABLE: u8 = 69;
+    pub(crate) const SOFTWARE: u8 = 70;
+    pub(crate) const TEMPORARY: u8 = 75;
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// One endpoint in front of many MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "pleiades", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    addresses: Addresses,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Valid for every subcommand.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Settings file; default `./pleiades.yaml`, else the XDG configuration folder, else defaults.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Folder of the descriptors; default `providers.d`.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) providers: Option<PathBuf>,
+    /// Stable machine-readable output.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+/// Addresses of `serve`.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Addresses {
+    /// Public listener, for example `127.0.0.1:8787`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Admin listener, for example `127.0.0.1:8788`.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Addresses {
+    /// These, and those given before the subcommand where these say nothing.
+    fn or(&self, outer: &Self) -> Self {
+        Self { listen: self.listen.or(outer.listen), admin: self.admin.or(outer.admin) }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the providers over HTTP (the default).
+    Serve(#[command(flatten)] Addresses),
+    /// Report every fault of settings and descriptors, each with its place and cure.
+    Check {
+        /// Installations, folders or files; default: the settings and their providers.
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// Ask the network too: names, connections.
+        #[arg(long)]
+        online: bool,
+    },
+    /// Print the JSON Schemas of descriptors and settings, or write them to a folder.
+    Schema {
+        /// Folder to write `provider.json` and `settings.json` to.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Serve over stdin and stdout, for desktop clients.
+    Stdio,
+    /// List a provider's tools.
+    Tools {
+        /// The provider's id.
+        provider: String,
+    },
+    /// Call a provider's tool.
+    Call {
+        /// The provider's id.
+        provider: String,
+        /// The tool's name.
+        tool: String,
+        /// Its arguments as a JSON object; `-` reads them from stdin.
+        #[arg(value_name = "JSON")]
+        arguments: Option<String>,
+    },
+    /// Ask a server what it is and write its descriptor.
+    Add {
+        /// URL of a remote server.
+        #[arg(value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
+        url: Option<String>,
+        /// Id of the provider; default: made from the server's name.
+        #[arg(long)]
+        id: Option<String>,
+        /// Overwrite an existing descriptor.
+        #[arg(long)]
+        force: bool,
+        /// Command of a local server, after `--`.
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+}
+
+/// Runs the program.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not faults.
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    let Cli { global, addresses, command } = cli;
+    let code = match command {
+        None => serve::run(&global, &addresses),
+        Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
+        Some(Command::Check { paths, online }) => checked(&global, paths, online),
+        Some(Command::Schema { out }) => written(schema::run(out.as_deref(), &mut anstream::stdout())),
+        Some(Command::Stdio) => stdio::run(&global),
+        Some(Command::Tools { provider }) => call::tools(&global, &provider),
+        Some(Command::Call { provider, tool, arguments }) => {
+            call::call(&global, &provider, &tool, arguments.as_deref())
+        }
+        Some(Command::Add { url, id, force, command }) => {
+            add::run(&global, &add::Request { url, id, force, command })
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Loads the settings and builds the parts; faults are told, and decide the exit code.
+pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
+    telemetry::log::init(telemetry::log::Format::Auto);
+    let loaded = settings::load(global.config.as_deref(), overrides);
+    for fault in &loaded.faults {
+        ui::err(fault);
+    }
+    if loaded.faults.iter().any(Fault::is_fatal) {
+        ui::fail("the settings are broken; `pleiades check` tells the same");
+        return Err(exit::CONFIG);
+    }
+    App::build(loaded.settings, only).map_err(|fault| {
+        ui::fail(&fault);
+        match fault {
+            app::Fault::Settings(_) => exit::CONFIG,
+            app::Fault::Machine(_) => exit::UNAVAILABLE,
+        }
+    })
+}
+
+fn checked(global: &Global, paths: Vec<PathBuf>, online: bool) -> u8 {
+    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let options = check::Options { paths, online, json: global.json, config: global.config.clone(), overrides };
+    match check::run(&options, &mut anstream::stdout(), &mut anstream::stderr()) {
+        Ok(code) => code,
+        Err(cause) => written(Err(cause)),
+    }
+}
+
+/// A reader that went away is no fault of ours.
+fn written(outcome: std::io::Result<()>) -> u8 {
+    match outcome {
+        Ok(()) => exit::OK,
+        Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => exit::OK,
+        Err(cause) => {
+            ui::fail(cause);
+            exit::UNAVAILABLE
+        }
+    }
+}

@@ -1,8 +1,13 @@
 //! What a provider needs from its caller, and the header that comes of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock},
+};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
+use ring::digest::{Context, SHA256};
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
@@ -39,7 +44,7 @@ pub struct ClientKey {
 #[derive(Clone, Default)]
 pub struct Brought {
     /// Header name to value.
-    pub headers: BTreeMap<HeaderName, Secret>,
+    pub headers: HashMap<HeaderName, Secret>,
     /// Whether the transport is stdio, where keys come in the environment.
     pub environment: BTreeMap<String, Secret>,
 }
@@ -69,14 +74,130 @@ pub struct Missing {
     pub env: Option<String>,
 }
 
-// SEAM (to be implemented in this module by the upstream helper):
-//
-// impl Need {
-//     /// The headers for one request; no allocation for `None` and `ApiKey` (a shared Arc is handed out).
-//     pub fn sign(&self, brought: &Brought) -> Result<Arc<Signature>, Missing>;
-//     /// Whether every caller is signed alike, so that lists are shared.
-//     pub fn is_shared(&self) -> bool;
-//     /// Header names (lower case) that callers may bring keys in, for the transport to collect.
-//     pub fn brings(&self) -> impl Iterator<Item = &HeaderName>;
-// }
-// impl Signature { pub fn of_header(name: HeaderName, value: &Secret) -> Result<Signature, InvalidHeaderValue>; }
+impl Signature {
+    /// One header that carries a key, marked sensitive, the same for every caller.
+    ///
+    /// # Errors
+    /// When the key holds bytes that a header cannot carry.
+    pub fn of_header(name: HeaderName, value: &Secret) -> Result<Self, InvalidHeaderValue> {
+        Ok(Self {
+            headers: vec![(name, sensitive(value.expose())?)],
+            account: None,
+        })
+    }
+}
+
+impl Need {
+    /// The headers for one request. `None` and `ApiKey` hand out a shared value.
+    ///
+    /// # Errors
+    /// [`Missing`] when the caller must bring a key and brought none that a header can carry.
+    pub fn sign(&self, brought: &Brought) -> Result<Arc<Signature>, Missing> {
+        static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
+        match self {
+            Self::None => Ok(Arc::clone(&UNSIGNED)),
+            Self::ApiKey(signature) => Ok(Arc::clone(signature)),
+            Self::ClientKey(key) => key.sign(brought).ok_or_else(|| key.missing()),
+        }
+    }
+
+    /// Whether every caller is signed alike, so that lists and sessions can be shared.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        !matches!(self, Self::ClientKey(_))
+    }
+
+    /// Names of the headers that callers may bring keys and companions in, for the transport to
+    /// collect.
+    pub fn brings(&self) -> impl Iterator<Item = &HeaderName> {
+        let key = match self {
+            Self::ClientKey(key) => Some(key),
+            Self::None | Self::ApiKey(_) => None,
+        };
+        key.into_iter().flat_map(|key| {
+            key.headers
+                .iter()
+                .chain(key.companions.iter().map(|(from, _)| from))
+        })
+    }
+}
+
+impl ClientKey {
+    fn sign(&self, brought: &Brought) -> Option<Arc<Signature>> {
+        let own = self
+            .headers
+            .iter()
+            .find_map(|name| brought.headers.get(name))
+            .or_else(|| {
+                self.env
+                    .as_ref()
+                    .and_then(|variable| brought.environment.get(variable))
+            });
+        let key = own.or(self.fallback.as_ref())?.expose().trim();
+        if key.is_empty() {
+            return None;
+        }
+        let mut account = own.map(|_| Context::new(&SHA256));
+        let mut headers = Vec::with_capacity(1 + self.companions.len());
+        headers.push((
+            self.forward_as.clone(),
+            sensitive(&self.prefixed(key)).ok()?,
+        ));
+        digest(account.as_mut(), key);
+        for (from, to) in &self.companions {
+            let Some(value) = brought.headers.get(from) else {
+                continue;
+            };
+            // A companion names whose quota a key is used on: with the fallback it stays behind,
+            // or a caller could choose it for a key that is not theirs.
+            if own.is_none() {
+                continue;
+            }
+            headers.push((to.clone(), sensitive(value.expose()).ok()?));
+            digest(account.as_mut(), to.as_str());
+            digest(account.as_mut(), value.expose());
+        }
+        let account = account.and_then(|context| context.finish().as_ref().try_into().ok());
+        Some(Arc::new(Signature { headers, account }))
+    }
+
+    /// Callers may bring the key with the prefix already on it.
+    fn prefixed(&self, key: &str) -> Zeroizing<String> {
+        let scheme = self.prefix.trim_end();
+        let bare = key
+            .get(..scheme.len())
+            .filter(|head| !scheme.is_empty() && head.eq_ignore_ascii_case(scheme))
+            .and_then(|_| key.get(scheme.len()..))
+            .filter(|rest| rest.starts_with(' '))
+            .map_or(key, str::trim_start);
+        Zeroizing::new(format!("{}{bare}", self.prefix))
+    }
+
+    fn missing(&self) -> Missing {
+        Missing {
+            headers: self
+                .headers
+                .iter()
+                .map(|name| name.as_str().to_owned())
+                .collect(),
+            env: self.env.clone(),
+        }
+    }
+}
+
+fn sensitive(value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    let mut value = HeaderValue::from_str(value)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Length first, so that two parts never read as one.
+fn digest(context: Option<&mut Context>, part: &str) {
+    if let Some(context) = context {
+        context.update(&part.len().to_le_bytes());
+        context.update(part.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,97 @@
-//! stub
+//! What a provider's YAML file says: its types, its schema, and the reader that finds every fault
+//! of it at once. Plain data: `catalog::compile` alone turns a [`Descriptor`] into what runs.
+
+mod address;
+mod auth;
+mod fault;
+mod header;
+mod limits;
+mod meaning;
+pub(crate) mod pem;
+mod policy;
+mod provider;
+mod read;
+mod reference;
+mod report;
+mod scalar;
+mod schema;
+mod shape;
+mod suggest;
+mod upstream;
+mod yaml;
+
+pub use auth::{
+    ApiKey, Auth, ClientCredentials, ClientKey, Connect, Flow, OAuth, Pkce, Refresh, TokenAuth,
+    Unsigned,
+};
+pub use fault::{Fault, Severity};
+pub use limits::{Breaker, Limits, Per, Rate};
+pub use policy::{Allow, Arguments, Ask, Consent, Pin, Price, Relay, Tools};
+pub use provider::{Cache, Descriptor, Exposure, Facade, Mode, Results};
+pub use read::{files, mark_duplicates, read, read_file, unreadable};
+pub use scalar::{Glob, Globs, References, Size, Span};
+pub use schema::published as schema;
+/// What the settings are read with too.
+pub(crate) mod reader {
+    pub(crate) use super::{
+        address::{Local, local, local_ip, wrong_url},
+        pem,
+        read::{bytes, parse, typed},
+        reference::{Resolver, join, reason},
+        report::{Report, say},
+        schema::{internal, publish},
+        shape::Shape,
+        yaml::{Kind, Node, Pos},
+    };
+}
+
+pub use upstream::{Protocol, Share, Target, Timeouts, Tls, Upstream};
+
+use std::{path::PathBuf, sync::Arc};
+
+/// Looks a variable of the environment up.
+pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// What meaning may depend on beside the file: nothing else is read.
+#[derive(Clone)]
+pub struct World {
+    /// The environment.
+    pub env: Environment,
+    /// Which variables and files references may name.
+    pub references: References,
+    /// Whether descriptors may start processes.
+    pub commands: bool,
+    /// Whether the gateway itself listens on a loopback address only.
+    pub loopback: bool,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World")
+            .field("references", &self.references)
+            .field("commands", &self.commands)
+            .field("loopback", &self.loopback)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One descriptor file as it was read.
+#[derive(Debug)]
+pub struct Read {
+    /// Path as given.
+    pub file: PathBuf,
+    /// The id, when the file has a legal one.
+    pub id: Option<String>,
+    /// Where the id stands: line and column, 1-based, in characters.
+    pub id_at: (usize, usize),
+    /// Where `upstream.url` stands, for faults of the network.
+    pub url_at: (usize, usize),
+    /// The title, else the id, else the file's stem.
+    pub title: String,
+    /// `enabled`; true when it is absent or unreadable.
+    pub enabled: bool,
+    /// Defaults applied, references resolved; `Some` only when no fault is of [`Severity::Fault`].
+    pub descriptor: Option<Descriptor>,
+    /// Everything there is to say, by position.
+    pub faults: Vec<Fault>,
+}

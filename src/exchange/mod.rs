@@ -1,1 +1,336 @@
-//! stub
+//! One message in, its answer out, whatever carried it: HTTP through `proxy`, lines through
+//! `pleiades stdio`.
+//!
+//! The way of a message: snapshot -> method -> view -> (facade) -> account -> limit -> sign ->
+//! upstream -> shape. Nothing here knows sockets or statuses.
+
+mod call;
+mod fault;
+mod forward;
+mod identity;
+mod list;
+mod outward;
+mod peer;
+mod relay;
+mod running;
+mod session;
+mod stream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use fault::rpc_fault;
+pub(crate) use outward::{is_breakage, limited, needs_auth};
+pub(crate) use relay::{equal, relay_open};
+pub use peer::{Claim, Keys, Peer, RequestIds, unsupported};
+pub use session::{Sessions, negotiated};
+pub use stream::{Inlet, Outlet};
+
+use crate::catalog::{Catalog, Provider, Snapshot};
+use crate::error::{Code, Error};
+use crate::mcp::{Id, Message, Raw, RawObject, Revision, message};
+use crate::telemetry::{Metrics, View};
+use crate::telemetry::events::RequestDone;
+use crate::upstream::Upstreams;
+
+/// What a message is addressed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// How tools are shown.
+    pub view: View,
+    /// One provider, or the union of all.
+    pub provider: Option<Arc<str>>,
+}
+
+/// What comes back for a message.
+#[derive(Debug)]
+pub enum Reply {
+    /// Nothing to say (a notification or a response of the peer).
+    Accepted,
+    /// A JSON-RPC response.
+    Answer {
+        /// The whole message.
+        body: Vec<u8>,
+        /// The kind of failure; `None` for a result.
+        code: Option<Code>,
+        /// When trying again may help.
+        retry_after: Option<std::time::Duration>,
+        /// The session that `initialize` opened.
+        session: Option<String>,
+    },
+    /// Messages until either side ends it (`subscriptions/listen`).
+    Stream(mpsc::Receiver<Vec<u8>>),
+}
+
+/// What a request turned out to be, for its one event.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Method, as the peer named it.
+    pub method: String,
+    /// The provider that was called.
+    pub provider: Option<Arc<str>>,
+    /// The tool, when the catalogue knows it.
+    pub tool: Option<Arc<str>>,
+    /// Closed set: `ok`, an error code's name, or an answer's status.
+    pub outcome: &'static str,
+    /// Time spent waiting for the provider.
+    pub upstream: Option<std::time::Duration>,
+}
+
+impl Record {
+    /// What the event of a request says of the request.
+    pub fn describe(&self, done: &mut RequestDone) {
+        done.provider.clone_from(&self.provider);
+        done.tool = self.tool.as_deref().map(|tool| tool.to_owned().into());
+        done.outcome = self.outcome;
+        done.upstream = self.upstream;
+    }
+}
+
+/// Everything a message needs on its way; one per process.
+#[derive(Debug)]
+pub struct Exchange {
+    /// What is loaded.
+    pub catalog: Arc<Catalog>,
+    /// The way out.
+    pub upstreams: Arc<Upstreams>,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// Legacy sessions.
+    pub sessions: Sessions,
+    /// `name` of the settings: `serverInfo`, and the single tool's name.
+    pub name: String,
+    /// One tool for all providers in the meta union.
+    pub single: bool,
+    /// Calls that a peer may cancel.
+    running: running::Running,
+    busy: Arc<AtomicUsize>,
+    /// Open streams end when this is cancelled.
+    pub closing: CancellationToken,
+}
+
+/// What the gateway is called, and whether it shows one tool for all.
+#[derive(Debug)]
+pub struct Shown {
+    /// `name` of the settings.
+    pub name: String,
+    /// `facade.single`.
+    pub single: bool,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request on its way: what every step may look at.
+#[derive(Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) exchange: &'a Exchange,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) scope: &'a Scope,
+    pub(crate) peer: &'a Peer,
+    pub(crate) outlet: Option<&'a Outlet>,
+    pub(crate) record: Record,
+}
+
+impl Exchange {
+    /// Composes the parts.
+    #[must_use]
+    pub fn new(
+        catalog: Arc<Catalog>,
+        upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
+        sessions: Sessions,
+        Shown { name, single }: Shown,
+    ) -> Self {
+        Self {
+            catalog,
+            upstreams,
+            metrics,
+            sessions,
+            name,
+            single,
+            running: running::Running::default(),
+            busy: Arc::default(),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// Counts a request as under way for as long as the guard lives.
+    #[must_use]
+    pub fn begin(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(&self.busy))
+    }
+
+    /// Requests under way.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether the scope exists: every union, and every loaded provider.
+    ///
+    /// # Errors
+    /// [`Code::UnknownProvider`].
+    pub fn exists(&self, scope: &Scope) -> Result<(), Error> {
+        let Some(id) = &scope.provider else { return Ok(()) };
+        if self.catalog.snapshot().providers.contains_key(id) { Ok(()) } else { Err(unknown_provider(id)) }
+    }
+
+    /// Answers one message. `outlet` takes the notifications of a running request.
+    pub async fn handle(
+        &self,
+        scope: &Scope,
+        peer: &Peer,
+        message: Message,
+        outlet: Option<&Outlet>,
+    ) -> (Reply, Record) {
+        match message {
+            Message::Request { id, method, params } => {
+                let _busy = self.begin();
+                let mut step = Step {
+                    exchange: self,
+                    snapshot: self.catalog.snapshot(),
+                    scope,
+                    peer,
+                    outlet,
+                    record: Record { method, outcome: "ok", ..Record::default() },
+                };
+                let reply = step.request(&id, params).await;
+                (reply, step.record)
+            }
+            Message::Notification { method, params } => {
+                self.noticed(peer, &method, params.as_deref());
+                (Reply::Accepted, Record { method, outcome: "ok", ..Record::default() })
+            }
+            // No request of ours is open towards a client yet, so a response answers nothing.
+            Message::Response { .. } => (
+                Reply::Accepted,
+                Record { method: "response".to_owned(), outcome: "ok", ..Record::default() },
+            ),
+        }
+    }
+
+    /// A client's notification: only cancellation means something here.
+    fn noticed(&self, peer: &Peer, method: &str, params: Option<&serde_json::value::RawValue>) {
+        if method != "notifications/cancelled" {
+            return;
+        }
+        let id = params.and_then(|raw| RawObject::open(raw).ok()).and_then(|mut params| params.remove("requestId"));
+        if let Some(id) = id {
+            self.running.cancel(peer.lane.as_ref(), &id);
+        }
+    }
+}
+
+impl Step<'_> {
+    async fn request(&mut self, id: &Id, params: Option<Raw>) -> Reply {
+        let opened = params.map_or_else(|| Ok(RawObject::new()), |raw| RawObject::open(&raw));
+        let outcome = match opened {
+            Ok(params) => self.cancellable(id, params).await,
+            Err(_) => Err(Error::new(Code::InvalidRequest, "`params` must be an object")),
+        };
+        match outcome {
+            Ok(Done::Result(result)) => answer(message::result(id, &result), None),
+            Ok(Done::Opened { result, session }) => Reply::Answer {
+                body: message::result(id, &result),
+                code: None,
+                retry_after: None,
+                session: Some(session),
+            },
+            Ok(Done::Stream(receiver)) => Reply::Stream(receiver),
+            Err(error) => self.failed(id, &error),
+        }
+    }
+
+    /// Runs the method, unless the peer cancels it by its id first.
+    async fn cancellable(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
+        let ticket = self.exchange.running.enter(self.peer.lane.as_ref(), &id.0);
+        tokio::select! {
+            biased;
+            done = self.dispatch(id, params) => done,
+            () = ticket.cancelled() => Err(Error::new(Code::Cancelled, "cancelled by the caller")),
+        }
+    }
+
+    async fn dispatch(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
+        let method = self.record.method.clone();
+        let modern = self.peer.revision.is_modern();
+        if self.scope.view == View::Relay {
+            return self.relayed(&method, params).await;
+        }
+        match method.as_str() {
+            "initialize" if !modern => self.initialize(&params),
+            "ping" if !modern => Ok(Done::Result(RawObject::new().close())),
+            "server/discover" if modern => self.discover(),
+            "subscriptions/listen" if modern => self.listen(id, &params),
+            "tools/list" => self.tools_list(&params).await.map(Done::Result),
+            "resources/list" => self.resources_list(&params).await.map(Done::Result),
+            "resources/templates/list" => self.templates_list(&params).await.map(Done::Result),
+            "prompts/list" => self.prompts_list(&params).await.map(Done::Result),
+            "tools/call" => self.tools_call(params).await.map(Done::Result),
+            "resources/read" => self.resources_read(params).await.map(Done::Result),
+            "prompts/get" => self.prompts_get(params).await.map(Done::Result),
+            "completion/complete" => self.complete(params).await.map(Done::Result),
+            _ => Err(Error::new(Code::MethodNotFound, format!("no method `{}` in {}", printable(&method), self.peer.revision))),
+        }
+    }
+
+    fn failed(&mut self, id: &Id, error: &Error) -> Reply {
+        self.record.outcome = error.code.as_str();
+        if let Some(source) = &error.source {
+            tracing::debug!(outcome = error.code.as_str(), cause = %source, "request failed");
+        }
+        Reply::Answer {
+            body: message::error(Some(id), &rpc_fault(error, self.peer.revision)),
+            code: Some(error.code),
+            retry_after: error.retry_after,
+            session: None,
+        }
+    }
+
+    /// The provider of the scope; a union has none.
+    pub(crate) fn only(&self) -> Result<Option<Arc<Provider>>, Error> {
+        self.scope.provider.as_ref().map(|id| self.provider(id)).transpose()
+    }
+
+    pub(crate) fn provider(&self, id: &str) -> Result<Arc<Provider>, Error> {
+        self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_provider(id))
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.peer.revision
+    }
+}
+
+/// What a method came to.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Result(Raw),
+    Opened { result: Raw, session: String },
+    Stream(mpsc::Receiver<Vec<u8>>),
+}
+
+fn answer(body: Vec<u8>, code: Option<Code>) -> Reply {
+    Reply::Answer { body, code, retry_after: None, session: None }
+}
+
+/// The refusal for an id that no loaded provider has.
+pub(crate) fn unknown_provider(id: &str) -> Error {
+    Error::new(Code::UnknownProvider, format!("no provider `{}` is loaded", printable(id)))
+}
+
+/// A peer's word as it may stand in an error: bounded, no control characters.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(128).collect()
+}

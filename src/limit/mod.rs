@@ -1,6 +1,27 @@
 //! Rate, concurrency and breaker of one provider. Knows a clock and nothing else.
+//!
+//! A call is let in by all three or by none: a refusal by one charges nothing to the others.
 
-use std::{num::NonZeroU32, time::Duration};
+mod breaker;
+mod clock;
+mod rate;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire},
+    },
+    time::Duration,
+};
+
+pub use self::{breaker::BreakerState, clock::Clock};
+use self::{
+    breaker::{Breaker, Ticket},
+    rate::Limiter,
+};
 
 /// Whose calls share a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,18 +71,204 @@ pub struct Rules {
     pub breaker: Option<BreakerRule>,
 }
 
-// SEAM (to be implemented in this module; signatures fixed):
-//
-// pub struct Gate                      // one per provider, lives as long as its descriptor version
-// impl Gate {
-//     pub fn new(rules: &Rules) -> Gate;
-//     /// In order: rate rules, breaker, concurrency. `caller` and `tenant` are bucket keys.
-//     pub fn enter(self: &Arc<Self>, caller: &str, tenant: &str, tool: Option<&str>) -> Result<Pass, Refusal>;
-//     pub fn breaker(&self) -> BreakerState;
-// }
-// pub struct Refusal { pub rule: Rule, pub retry_after: Duration }
-// pub enum Rule { RateCaller, RateTenant, RateProvider, RateTool, Concurrency, Breaker }  // as_str(): "rate_caller", ...
-// pub enum BreakerState { Closed, HalfOpen, Open }     // metric values 0, 1, 2
-// /// Held while the call runs; drop releases the concurrency slot.
-// pub struct Pass
-// impl Pass { pub fn succeeded(self); pub fn failed(self); /* plain drop: neither */ }
+/// What refused a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// A rate rule per caller.
+    RateCaller,
+    /// A rate rule per tenant.
+    RateTenant,
+    /// A rate rule of the provider.
+    RateProvider,
+    /// A rate rule per tool.
+    RateTool,
+    /// Too many calls at once.
+    Concurrency,
+    /// The breaker is open.
+    Breaker,
+}
+
+impl Rule {
+    /// Every rule, for tables of labels.
+    pub const ALL: [Self; 6] = [
+        Self::RateCaller,
+        Self::RateTenant,
+        Self::RateProvider,
+        Self::RateTool,
+        Self::Concurrency,
+        Self::Breaker,
+    ];
+
+    /// The stable name, as answers and metrics say it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RateCaller => "rate_caller",
+            Self::RateTenant => "rate_tenant",
+            Self::RateProvider => "rate_provider",
+            Self::RateTool => "rate_tool",
+            Self::Concurrency => "concurrency",
+            Self::Breaker => "breaker",
+        }
+    }
+}
+
+/// A call that was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// By which rule; of several rate rules the one that takes longest.
+    pub rule: Rule,
+    /// When a try can succeed: exact for rate rules and an open breaker, a guess of at most a
+    /// second where it depends on when a running call ends. Never zero.
+    pub retry_after: Duration,
+}
+
+/// Said when the wait depends on calls of others.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The limits of one provider; lives as long as its descriptor version.
+#[derive(Debug)]
+pub struct Gate {
+    rates: Vec<Limiter>,
+    breaker: Option<Breaker>,
+    concurrency: Option<u32>,
+    running: AtomicU32,
+    clock: Clock,
+}
+
+impl Gate {
+    /// The gate of these rules.
+    #[must_use]
+    pub fn new(rules: &Rules) -> Self {
+        Self::with_clock(rules, Clock::monotonic())
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(rules: &Rules, clock: Clock) -> Self {
+        Self {
+            rates: rules.rate.iter().map(|rate| Limiter::new(rate, &clock)).collect(),
+            breaker: rules.breaker.clone().map(Breaker::new),
+            concurrency: rules.concurrency,
+            running: AtomicU32::new(0),
+            clock,
+        }
+    }
+
+    /// Lets a call in, asking the rate rules, then the breaker, then the concurrency limit.
+    ///
+    /// `caller` and `tenant` are bucket keys: two callers that must not share a bucket need
+    /// different ones (name the tenant in both). Rules per tool ignore a call without `tool`.
+    /// Keys are hashed and forgotten when their bucket is full again.
+    ///
+    /// # Errors
+    /// The rule that refuses and when to try again. Nothing was charged then.
+    pub fn enter(self: &Arc<Self>, caller: &str, tenant: &str, tool: Option<&str>) -> Result<Pass, Refusal> {
+        self.ask_rates(caller, tenant, tool)?;
+        // From here on a refusal drops `pass`, which gives back what it holds.
+        let mut pass = Pass {
+            gate: Arc::clone(self),
+            slot: false,
+            ticket: None,
+        };
+        if let Some(breaker) = &self.breaker {
+            let ticket = breaker.enter(|| self.clock.now());
+            pass.ticket = Some(ticket.map_err(|left| Refusal {
+                rule: Rule::Breaker,
+                retry_after: left,
+            })?);
+        }
+        if let Some(most) = self.concurrency {
+            self.take_slot(most)?;
+            pass.slot = true;
+        }
+        self.take_rates(caller, tenant, tool)?;
+        Ok(pass)
+    }
+
+    /// Where the breaker stands; closed when there is none.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.breaker
+            .as_ref()
+            .map_or(BreakerState::Closed, |breaker| breaker.state(|| self.clock.now()))
+    }
+
+    fn ask_rates(&self, caller: &str, tenant: &str, tool: Option<&str>) -> Result<(), Refusal> {
+        let mut longest: Option<Refusal> = None;
+        for rate in &self.rates {
+            let Some(wait) = rate.key(caller, tenant, tool).and_then(|key| rate.wait(key)) else {
+                continue;
+            };
+            if longest.is_none_or(|refusal| refusal.retry_after < wait) {
+                longest = Some(Refusal {
+                    rule: rate.rule(),
+                    retry_after: wait,
+                });
+            }
+        }
+        longest.map_or(Ok(()), Err)
+    }
+
+    /// Takes what was just asked for. Refused only when another call came between; what other
+    /// rules were charged by then is lost, never gained.
+    fn take_rates(&self, caller: &str, tenant: &str, tool: Option<&str>) -> Result<(), Refusal> {
+        for rate in &self.rates {
+            if let Some(wait) = rate.key(caller, tenant, tool).and_then(|key| rate.take(key)) {
+                return Err(Refusal {
+                    rule: rate.rule(),
+                    retry_after: wait,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_slot(&self, most: u32) -> Result<(), Refusal> {
+        self.running
+            .fetch_update(AcqRel, Acquire, |running| (running < most).then_some(running + 1))
+            .map(|_| ())
+            .map_err(|_running| Refusal {
+                rule: Rule::Concurrency,
+                retry_after: SOON,
+            })
+    }
+}
+
+/// Held while the call runs; drop releases the concurrency slot.
+///
+/// A plain drop gives no verdict: right for calls that the caller cancelled.
+#[derive(Debug)]
+#[must_use = "dropping it ends the call"]
+pub struct Pass {
+    gate: Arc<Gate>,
+    slot: bool,
+    ticket: Option<Ticket>,
+}
+
+impl Pass {
+    /// The provider answered, with an error of its own or not.
+    pub fn succeeded(mut self) {
+        if let (Some(breaker), Some(ticket)) = (&self.gate.breaker, self.ticket.take()) {
+            breaker.succeeded(ticket);
+        }
+    }
+
+    /// The provider could not be reached, or did not answer in time, or not sensibly.
+    pub fn failed(mut self) {
+        if let (Some(breaker), Some(ticket)) = (&self.gate.breaker, self.ticket.take()) {
+            breaker.failed(ticket, self.gate.clock.now());
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let (Some(breaker), Some(ticket)) = (&self.gate.breaker, self.ticket.take()) {
+            breaker.abandoned(ticket);
+        }
+        if self.slot {
+            self.gate.running.fetch_sub(1, AcqRel);
+        }
+    }
+}

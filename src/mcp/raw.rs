@@ -35,17 +35,13 @@ impl RawObject {
     /// A member's value.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.0
-            .iter()
-            .find(|(name, _)| &**name == key)
-            .map(|(_, value)| &**value)
+        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value)
     }
 
     /// A member read as a type; absent or of another shape is `None`.
     #[must_use]
     pub fn read<'a, T: Deserialize<'a>>(&'a self, key: &str) -> Option<T> {
-        self.get(key)
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        self.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok())
     }
 
     /// A member that is a string; borrowed when it holds no escapes.

@@ -1,1 +1,162 @@
-//! stub
+//! Sealed ids: state that clients carry for us and can neither read nor change.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::RwLock;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
+use ring::rand::{SecureRandom, SystemRandom};
+
+use crate::secret::Secret;
+
+const SALT: &[u8] = b"pleiades seal 1";
+const EXPIRY_LEN: usize = 8;
+/// Purposes whose keys are kept derived; there are about as many as providers.
+const MAX_PURPOSES: usize = 4_096;
+/// A token is a session id in a header; anything longer is none of ours.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// Seals and opens tokens under one or more keys: the first seals, all open.
+pub struct Sealer {
+    roots: Vec<Prk>,
+    derived: RwLock<Vec<(Box<str>, std::sync::Arc<[LessSafeKey]>)>>,
+    random: SystemRandom,
+}
+
+impl Sealer {
+    /// A sealer under these keys, of any length.
+    #[must_use]
+    pub fn new(keys: &[Secret]) -> Self {
+        let salt = Salt::new(HKDF_SHA256, SALT);
+        let roots = keys.iter().map(|key| salt.extract(key.expose().as_bytes())).collect();
+        Self { roots, derived: RwLock::default(), random: SystemRandom::new() }
+    }
+
+    /// Seals a payload for a purpose, bound to whom it is for; it opens until `expires_unix`
+    /// (seconds). The token is visible ASCII.
+    #[must_use]
+    pub fn seal(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> String {
+        let keys = self.keys(purpose);
+        let mut nonce = [0_u8; NONCE_LEN];
+        // Without randomness or a key nothing is sealed; an empty token opens for nobody.
+        let (Some(key), Ok(())) = (keys.first(), self.random.fill(&mut nonce)) else { return String::new() };
+        let expires = expires_unix.to_be_bytes();
+        let mut token = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + payload.len() + MAX_TAG_LEN);
+        token.extend_from_slice(payload);
+        let aad = Aad::from(bound(purpose, binding, expires));
+        if key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut token).is_err() {
+            return String::new();
+        }
+        let mut whole = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + token.len());
+        whole.extend_from_slice(&nonce);
+        whole.extend_from_slice(&expires);
+        whole.extend_from_slice(&token);
+        URL_SAFE_NO_PAD.encode(whole)
+    }
+
+    /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,
+    /// another principal or under another key.
+    #[must_use]
+    pub fn open(&self, purpose: &str, binding: &str, now_unix: u64, token: &str) -> Option<Vec<u8>> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let whole = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
+        let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
+        if u64::from_be_bytes(*expires) <= now_unix {
+            return None;
+        }
+        let keys = self.keys(purpose);
+        keys.iter().find_map(|key| {
+            let mut sealed = sealed.to_vec();
+            let aad = Aad::from(bound(purpose, binding, *expires));
+            let opened = key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
+            Some(opened.to_vec())
+        })
+    }
+
+    /// One key per purpose and root, so that a token of one purpose is noise for another.
+    fn keys(&self, purpose: &str) -> std::sync::Arc<[LessSafeKey]> {
+        if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
+            return std::sync::Arc::clone(keys);
+        }
+        let keys: std::sync::Arc<[LessSafeKey]> = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
+        let mut derived = self.derived.write();
+        if derived.len() >= MAX_PURPOSES {
+            derived.clear();
+        }
+        derived.push((purpose.into(), std::sync::Arc::clone(&keys)));
+        keys
+    }
+}
+
+fn derive(root: &Prk, purpose: &str) -> Option<LessSafeKey> {
+    let info = [purpose.as_bytes()];
+    let mut bytes = [0_u8; 32];
+    root.expand(&info, HKDF_SHA256).ok()?.fill(&mut bytes).ok()?;
+    UnboundKey::new(&AES_256_GCM, &bytes).ok().map(LessSafeKey::new)
+}
+
+/// Associated data: unambiguous for every purpose, principal and expiry.
+fn bound(purpose: &str, binding: &str, expires: [u8; EXPIRY_LEN]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(16 + purpose.len() + binding.len());
+    data.extend_from_slice(&(purpose.len() as u64).to_be_bytes());
+    data.extend_from_slice(purpose.as_bytes());
+    data.extend_from_slice(&expires);
+    data.extend_from_slice(binding.as_bytes());
+    data
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealer").field("keys", &self.roots.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sealer(keys: &[&str]) -> Sealer {
+        Sealer::new(&keys.iter().map(|key| Secret::new(*key)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_was_sealed_opens_for_the_same_purpose_and_principal_until_it_expires() {
+        let sealer = sealer(&["one"]);
+        let token = sealer.seal("session", "alice", 100, b"payload");
+        assert_eq!(sealer.open("session", "alice", 99, &token).as_deref(), Some(&b"payload"[..]));
+        assert_eq!(sealer.open("session", "alice", 100, &token), None);
+        assert_eq!(sealer.open("session", "bob", 99, &token), None);
+        assert_eq!(sealer.open("relay", "alice", 99, &token), None);
+        assert!(token.len() < 128 && token.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+
+    #[test]
+    fn any_changed_byte_makes_a_token_unknown() {
+        let sealer = sealer(&["one"]);
+        let token = sealer.seal("session", "alice", 100, b"payload");
+        for at in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(changed == token || sealer.open("session", "alice", 0, &changed).is_none(), "byte {at}");
+        }
+        for junk in ["", "A", "made-up", "session-1", &"A".repeat(10_000)] {
+            assert_eq!(sealer.open("session", "alice", 0, junk), None);
+        }
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_open() {
+        let old = sealer(&["old"]).seal("session", "alice", 100, b"x");
+        let rotated = sealer(&["new", "old"]);
+        assert!(rotated.open("session", "alice", 0, &old).is_some());
+        let new = rotated.seal("session", "alice", 100, b"x");
+        assert!(sealer(&["old"]).open("session", "alice", 0, &new).is_none());
+        assert_ne!(new, rotated.seal("session", "alice", 100, b"x"));
+    }
+}

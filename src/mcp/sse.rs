@@ -93,10 +93,7 @@ impl Parser {
     }
 
     /// The oldest complete frame.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an iterator would promise an end"
-    )]
+    #[expect(clippy::should_implement_trait, reason = "an iterator would promise an end")]
     pub fn next(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }
@@ -126,11 +123,7 @@ impl Parser {
             return Ok(());
         }
         let line = std::str::from_utf8(line).map_err(|cause| {
-            Error::new(
-                Code::UpstreamProtocol,
-                "the provider's event stream is not UTF-8",
-            )
-            .because(cause)
+            Error::new(Code::UpstreamProtocol, "the provider's event stream is not UTF-8").because(cause)
         })?;
         self.size += line.len();
         let (name, value) = line.split_once(':').unwrap_or((line, ""));

@@ -1,1 +1,14 @@
-//! stub
+//! The public listener: HTTP in, HTTP out. `gateway` is the way itself; each other file is one
+//! step of it.
+
+mod bridge;
+mod context;
+mod gateway;
+mod guard;
+mod intake;
+mod relay;
+mod respond;
+mod route;
+mod view;
+
+pub use gateway::{Config, Gateway};

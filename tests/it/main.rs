@@ -1,1 +1,27 @@
+//! One integration binary; a module a theme. Everything runs in process or from our own binary:
+//! the real peers are driven by `scripts/test`.
+#![allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::too_many_lines,
+    clippy::let_underscore_must_use,
+    clippy::disallowed_methods,
+    reason = "a test may fail loudly"
+)]
 
+mod world;
+
+mod boundary;
+mod cells;
+mod defects;
+mod docs;
+mod golden;
+mod layering;
+mod lists;
+mod process;
+mod relay;

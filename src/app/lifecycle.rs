@@ -1,0 +1,156 @@
+//! From listening to gone: health, readiness, and an end that waits for those on their way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Parts;
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+
+/// How often listeners and running calls are looked at.
+const TICK: Duration = Duration::from_millis(25);
+/// A listener that does not accept by then never will.
+const LISTEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// The process's phases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Lifecycle(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    listening: AtomicBool,
+    draining: AtomicBool,
+    drain: Duration,
+    grace: Duration,
+    parts: Arc<Parts>,
+    upstreams: Arc<Upstreams>,
+}
+
+impl Lifecycle {
+    pub(super) fn new(settings: &Settings, parts: Arc<Parts>, upstreams: Arc<Upstreams>) -> Self {
+        Self(Arc::new(Inner {
+            listening: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            drain: settings.shutdown.drain.get(),
+            grace: settings.shutdown.grace.get(),
+            parts,
+            upstreams,
+        }))
+    }
+
+    /// Whether both listeners accept, else why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn health(&self) -> Result<(), String> {
+        if self.0.listening.load(Ordering::Relaxed) { Ok(()) } else { Err("the listeners are not open yet".to_owned()) }
+    }
+
+    /// Whether every descriptor was read and the process is not about to end, else why not.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub fn readiness(&self) -> Result<(), String> {
+        self.health()?;
+        if self.0.draining.load(Ordering::Relaxed) {
+            return Err("the process is about to end".to_owned());
+        }
+        if self.0.parts.catalog.is_loaded() { Ok(()) } else { Err("the descriptors are not read yet".to_owned()) }
+    }
+
+    /// Sets the gauges that are read rather than counted.
+    pub fn collect(&self, metrics: &Metrics) {
+        metrics.sessions(self.0.upstreams.sessions());
+        self.0.parts.catalog.publish();
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        self.0.grace.min(Duration::from_secs(5))
+    }
+
+    /// Finds out when both listeners accept; Pingora binds them in its own time.
+    pub(super) fn watch_listeners(&self, control: &tokio::runtime::Handle, addresses: [SocketAddr; 2]) {
+        let inner = Arc::clone(&self.0);
+        control.spawn(async move {
+            let accepting = async {
+                for address in addresses {
+                    while tokio::net::TcpStream::connect(reachable(address)).await.is_err() {
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+            };
+            let accepting = tokio::time::timeout(LISTEN_WITHIN, accepting).await;
+            inner.listening.store(accepting.is_ok(), Ordering::Relaxed);
+        });
+    }
+
+    pub(super) fn signals(&self) -> Signals {
+        Signals(self.clone())
+    }
+
+    /// Readiness falls at once; those who balance load get `drain` to notice; then streams end, and
+    /// running calls get `grace`.
+    async fn drain(&self, wait: bool) {
+        let inner = &self.0;
+        inner.draining.store(true, Ordering::Relaxed);
+        tracing::info!(drain = ?inner.drain, grace = ?inner.grace, "ending: readiness is down");
+        if wait {
+            tokio::time::sleep(inner.drain).await;
+        }
+        inner.parts.exchange.closing.cancel();
+        let idle = async {
+            // Streams need a moment to say goodbye before their connections are cut.
+            tokio::time::sleep(TICK).await;
+            while inner.parts.exchange.busy() > 0 {
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        if tokio::time::timeout(inner.grace, idle).await.is_err() {
+            tracing::warn!("calls were still running when the grace period ended");
+        }
+        inner.upstreams.shutdown(self.grace()).await;
+    }
+}
+
+/// An unspecified address is reached through loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// Signals as Pingora wants them: it is told to end at once, because the waiting was done here.
+#[derive(Debug)]
+pub(super) struct Signals(Lifecycle);
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("signals cannot be received: end this process with SIGKILL");
+            return std::future::pending().await;
+        };
+        // A person at a terminal waits for nobody's load balancer.
+        let wait = tokio::select! {
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => false,
+        };
+        tokio::select! {
+            () = self.0.drain(wait) => {}
+            _ = interrupt.recv() => tracing::warn!("interrupted again: ending at once"),
+        }
+        ShutdownSignal::FastShutdown
+    }
+}

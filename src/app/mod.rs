@@ -1,0 +1,275 @@
+//! The composition root: builds each part from its own settings, binds, drains.
+
+mod lifecycle;
+mod seal;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::server::{RunArgs, Server};
+use pingora_core::services::listening::Service;
+
+use crate::access::Principal;
+use crate::access::doors::Doors;
+use crate::admin::Admin;
+use crate::catalog::{self, Catalog};
+use crate::descriptor;
+use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
+use crate::mcp::seal::Sealer;
+use crate::proxy::{Config, Gateway};
+use crate::settings::Settings;
+use crate::telemetry::Metrics;
+use crate::upstream::{Upstreams, minimal};
+
+pub use lifecycle::Lifecycle;
+
+/// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
+const KEPT_PER_UPSTREAM: usize = 8;
+const MIN_POOL: usize = 512;
+
+/// What a front (HTTP, stdio, a command) works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The way of a message.
+    pub exchange: Arc<Exchange>,
+    /// What is loaded.
+    pub catalog: Arc<Catalog>,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// Who an unauthenticated local caller is.
+    pub principal: Principal,
+    /// Largest message, in bytes.
+    pub max_body: usize,
+    /// Ids of requests.
+    pub ids: RequestIds,
+}
+
+/// A process with everything built and nothing bound.
+#[derive(Debug)]
+pub struct App {
+    settings: Settings,
+    parts: Arc<Parts>,
+    upstreams: Arc<Upstreams>,
+    sealer: Arc<Sealer>,
+    control: tokio::runtime::Runtime,
+}
+
+/// Why a process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The settings ask for what cannot be.
+    #[error("{0}")]
+    Settings(String),
+    /// The machine does not let us.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl App {
+    /// Builds every part. Reads the descriptors, binds nothing, asks no network.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn build(settings: Settings, only: Option<&str>) -> Result<Self, Fault> {
+        // One TLS stack with one provider; a second installation would be an error we do not care for.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("control")
+            .enable_all()
+            .build()
+            .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
+        let metrics = Metrics::new();
+        let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
+        let upstreams = Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
+        let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
+        let config = catalog::Config {
+            folder: settings.providers.clone(),
+            world: crate::settings::world(&settings),
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+        };
+        let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
+        let lister = Box::new(Arc::clone(&upstreams));
+        let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), control.handle().clone());
+        let exchange = Exchange::new(
+            Arc::clone(&catalog),
+            Arc::clone(&upstreams),
+            Arc::clone(&metrics),
+            Sessions::new(Arc::clone(&sealer)),
+            Shown { name: settings.name.clone(), single: settings.facade.single },
+        );
+        let parts = Parts {
+            exchange: Arc::new(exchange),
+            catalog,
+            metrics,
+            principal,
+            max_body: settings.max_body.bytes(),
+            ids: RequestIds::default(),
+        };
+        Ok(Self { settings, parts: Arc::new(parts), upstreams, sealer, control })
+    }
+
+    /// What fronts work with.
+    #[must_use]
+    pub fn parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.parts)
+    }
+
+    /// The way out.
+    #[must_use]
+    pub const fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The runtime that owns background work.
+    #[must_use]
+    pub const fn control(&self) -> &tokio::runtime::Runtime {
+        &self.control
+    }
+
+    /// Ends sessions and child processes.
+    pub fn stop(self, within: Duration) {
+        self.parts.exchange.closing.cancel();
+        self.control.block_on(self.upstreams.shutdown(within));
+        self.control.shutdown_background();
+    }
+
+    /// Binds both listeners and serves until a signal.
+    ///
+    /// # Errors
+    /// [`Fault`] when an address cannot be bound or a certificate cannot be read.
+    pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
+        let (listen, admin) = (self.settings.listen, self.settings.admin);
+        free(listen, "listen")?;
+        free(admin, "admin")?;
+        let lifecycle = Lifecycle::new(&self.settings, Arc::clone(&self.parts), Arc::clone(&self.upstreams));
+        let mut server = Server::new_with_opt_and_conf(None, self.conf());
+        let conf = Arc::clone(&server.configuration);
+        server.add_service(self.gateway(&conf)?);
+        server.add_service(self.admin(&lifecycle));
+        lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
+        ready(&self);
+        server.run(RunArgs { shutdown_signal: Box::new(lifecycle.signals()) });
+        self.stop(lifecycle.grace());
+        Ok(())
+    }
+
+    fn conf(&self) -> ServerConf {
+        let providers = self.parts.catalog.snapshot().providers.len();
+        ServerConf {
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+            work_stealing: true,
+            upstream_keepalive_pool_size: MIN_POOL.max(providers * KEPT_PER_UPSTREAM),
+            max_retries: 2,
+            grace_period_seconds: Some(0),
+            graceful_shutdown_timeout_seconds: Some(1),
+            ..ServerConf::default()
+        }
+    }
+
+    fn gateway(&self, conf: &Arc<ServerConf>) -> Result<impl pingora_core::services::ServiceWithDependents + 'static, Fault> {
+        let settings = &self.settings;
+        let config = Config {
+            doors: self.doors(settings.listen),
+            principal: self.parts.principal.clone(),
+            max_body: self.parts.max_body,
+        };
+        let gateway = Gateway::new(
+            config,
+            Arc::clone(&self.parts.exchange),
+            Arc::clone(&self.parts.metrics),
+            Arc::clone(&self.sealer),
+        );
+        let mut proxy = pingora_proxy::http_proxy(conf, gateway);
+        let mut options = HttpServerOptions::default();
+        options.keepalive_request_limit = None;
+        proxy.server_options = Some(options);
+        let mut service = Service::new("gateway".to_owned(), proxy);
+        let address = settings.listen.to_string();
+        match &settings.tls {
+            None => service.add_tcp(&address),
+            Some(tls) => {
+                let (cert, key) = (path(&tls.cert_file)?, path(&tls.key_file)?);
+                service
+                    .add_tls(&address, cert, key)
+                    .map_err(|cause| Fault::Settings(format!("`tls`: {cause}")))?;
+            }
+        }
+        Ok(service)
+    }
+
+    fn admin(&self, lifecycle: &Lifecycle) -> impl pingora_core::services::ServiceWithDependents + 'static {
+        let settings = &self.settings;
+        let (health, ready, collected) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
+        let catalog = Arc::clone(&self.parts.catalog);
+        let doors = self.doors(settings.admin);
+        let admin = Admin {
+            metrics: Arc::clone(&self.parts.metrics),
+            collect: Arc::new(move |metrics| collected.collect(metrics)),
+            report: Arc::new(move || catalog.report()),
+            health: Arc::new(move || health.health()),
+            ready: Arc::new(move || ready.readiness()),
+            host_allowed: Arc::new(move |host| doors.host_allowed(host)),
+            loopback: settings.admin.ip().is_loopback(),
+        };
+        let mut service = Service::new("admin".to_owned(), admin);
+        service.threads = Some(1);
+        service.add_tcp(&settings.admin.to_string());
+        service
+    }
+
+    fn doors(&self, listen: std::net::SocketAddr) -> Doors {
+        let settings = &self.settings;
+        Doors::new(listen, settings.tls.is_some(), settings.public_url.as_ref(), &settings.hosts, &settings.origins)
+    }
+}
+
+/// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.
+fn free(address: std::net::SocketAddr, field: &str) -> Result<(), Fault> {
+    TcpListener::bind(address).map(drop).map_err(|cause| {
+        Fault::Machine(format!("`{field}`: {address} cannot be bound: {cause}; end what uses it, or choose another with `--{field}`"))
+    })
+}
+
+fn path(path: &Path) -> Result<&str, Fault> {
+    path.to_str().ok_or_else(|| Fault::Settings(format!("`{}` is not UTF-8", path.display())))
+}
+
+/// An endpoint that no descriptor names, to be asked once.
+#[must_use]
+pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> crate::upstream::Endpoint {
+    crate::upstream::Endpoint {
+        provider: Arc::from("add"),
+        identity: [0; 32],
+        target,
+        revision: None,
+        share: crate::upstream::Share::User,
+        connect: within,
+        call: within,
+        idle: within,
+    }
+}
+
+/// Reads descriptors. A command that is about one provider leaves all others disabled, so that it
+/// reaches and starts nothing else.
+fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
+    Arc::new(move |file, text| {
+        let mut read = descriptor::read(file, text, &world);
+        if only.is_some() && read.id != only {
+            read.enabled = false;
+            read.faults.clear();
+        }
+        read
+    })
+}

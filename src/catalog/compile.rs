@@ -1,0 +1,254 @@
+//! From what a descriptor says to what runs: the only place that knows both.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue};
+use wildmatch::WildMatch;
+
+use super::{Relay, ToolRules, identity::identity};
+use crate::credential::{ClientKey, Need, Signature};
+use crate::descriptor::{self, Auth, Descriptor, Glob};
+use crate::limit::{BreakerRule, Per, Rate, Rules};
+use crate::mcp::Revision;
+use crate::secret::Secret;
+use crate::upstream::{Endpoint, Share, Target, Tls};
+
+/// A compiled descriptor, before it is joined with what is known of the provider already.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) id: Arc<str>,
+    pub(super) title: String,
+    pub(super) about: Option<String>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) need: Need,
+    pub(super) rules: ToolRules,
+    pub(super) relay: Relay,
+    pub(super) limits: Rules,
+    pub(super) file: PathBuf,
+}
+
+impl Draft {
+    /// Whether the provider's lists look the same to callers, as far as the descriptor decides it.
+    pub(super) fn looks_like(&self, other: &Self) -> bool {
+        self.title == other.title && self.about == other.about && self.rules == other.rules
+    }
+}
+
+/// Compiles a descriptor that has no faults. `loopback`: whether the gateway itself listens on
+/// loopback, where local providers need no permission.
+///
+/// # Errors
+/// What changed on disk since the descriptor was read, or escaped its reader.
+pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Draft, String> {
+    let id: Arc<str> = descriptor.id.as_str().into();
+    let need = need(&descriptor.auth)?;
+    let endpoint = endpoint(file, descriptor, &id, &need, loopback)?;
+    let unchecked = descriptor.relay == descriptor::Relay::Unchecked;
+    let is_open = unchecked || !descriptor.has_tool_rules();
+    Ok(Draft {
+        title: descriptor.title().to_owned(),
+        about: descriptor.about.clone(),
+        endpoint: Arc::new(endpoint),
+        need,
+        rules: ToolRules {
+            allow: globs(&descriptor.tools.allow),
+            deny: globs(&descriptor.tools.deny),
+        },
+        relay: if is_open { Relay::Open } else { Relay::Closed },
+        limits: limits(&descriptor.limits),
+        file: file.to_path_buf(),
+        id,
+    })
+}
+
+/// Files beside the descriptor that it was compiled from; they are looked at again with each reading.
+pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
+    let tls = &descriptor.upstream.tls;
+    let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
+    named
+        .into_iter()
+        .flatten()
+        .map(|path| beside(file, path))
+        .collect()
+}
+
+fn globs(globs: &[Glob]) -> Vec<WildMatch> {
+    globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join(path)
+}
+
+fn endpoint(
+    file: &Path,
+    descriptor: &Descriptor,
+    id: &Arc<str>,
+    need: &Need,
+    loopback: bool,
+) -> Result<Endpoint, String> {
+    let upstream = &descriptor.upstream;
+    let target = target(file, descriptor, loopback)?;
+    let mut endpoint = Endpoint {
+        provider: Arc::clone(id),
+        identity: [0; 32],
+        target,
+        revision: upstream.protocol.date().and_then(Revision::parse),
+        share: match upstream.share {
+            descriptor::Share::User => Share::User,
+            descriptor::Share::Tenant => Share::Tenant,
+            descriptor::Share::All => Share::All,
+        },
+        connect: upstream.timeouts.connect.get(),
+        call: upstream.timeouts.call.get(),
+        idle: upstream.timeouts.idle.get(),
+    };
+    endpoint.identity = identity(&endpoint, need);
+    Ok(endpoint)
+}
+
+fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target, String> {
+    let upstream = &descriptor.upstream;
+    match upstream.target() {
+        Some(descriptor::Target::Url(url)) => Ok(Target::Http {
+            url: url.clone(),
+            headers: headers(&upstream.headers)?,
+            tls: tls(file, &upstream.tls)?,
+            allow_private: upstream.allow_private,
+            allow_loopback: upstream.allow_private || loopback,
+        }),
+        Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
+            command: command.to_vec(),
+            env: upstream
+                .env
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            folder: folder(file),
+        }),
+        None => Err("upstream: this kind of upstream is not built yet".to_owned()),
+    }
+}
+
+fn folder(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn headers<'a>(
+    said: impl IntoIterator<Item = (&'a String, &'a Secret)>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+    said.into_iter()
+        .map(|(name, value)| {
+            let at = || format!("upstream.headers.{name}: cannot stand in a header");
+            let header = name.parse::<HeaderName>().map_err(|_error| at())?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_error| at())?;
+            value.set_sensitive(true);
+            Ok((header, value))
+        })
+        .collect()
+}
+
+fn tls(file: &Path, tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
+    let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
+        let Some(path) = path else { return Ok(None) };
+        let read = fs::read(beside(file, path));
+        read.map(Some)
+            .map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
+    };
+    let ca = read("ca_file", &tls.ca_file)?;
+    let client = match (
+        read("client_cert_file", &tls.client_cert_file)?,
+        read("client_key_file", &tls.client_key_file)?,
+    ) {
+        (Some(chain), Some(key)) => {
+            let key = String::from_utf8(key)
+                .map_err(|_error| "upstream.tls.client_key_file: not a PEM file".to_owned())?;
+            Some((chain, Secret::new(key)))
+        }
+        _ => None,
+    };
+    Ok((ca.is_some() || client.is_some()).then(|| Arc::new(Tls { ca, client })))
+}
+
+/// An I/O error without the number of the operating system.
+pub(super) fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn need(auth: &Auth) -> Result<Need, String> {
+    match auth {
+        Auth::None(_) => Ok(Need::None),
+        Auth::ApiKey(key) => {
+            let name = header("auth.api_key.header", &key.header)?;
+            let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
+            let signature = Signature::of_header(name, &value)
+                .map_err(|_error| "auth.api_key.value: cannot stand in a header".to_owned())?;
+            Ok(Need::ApiKey(Arc::new(signature)))
+        }
+        Auth::ClientKey(key) => client_key(key),
+        Auth::Oauth(_) => Err("auth.oauth: not built yet; set `enabled: false`".to_owned()),
+        Auth::ClientCredentials(_) => {
+            Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned())
+        }
+    }
+}
+
+fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
+    let headers = key
+        .headers
+        .iter()
+        .map(|name| header("auth.client_key.headers", name));
+    let companions = key.companions.iter().map(|(from, to)| {
+        Ok((
+            header("auth.client_key.companions", from)?,
+            header("auth.client_key.companions", to)?,
+        ))
+    });
+    Ok(Need::ClientKey(Arc::new(ClientKey {
+        headers: headers.collect::<Result<_, String>>()?,
+        env: key.env.clone(),
+        forward_as: header("auth.client_key.forward_as", &key.forward_as)?,
+        prefix: key.prefix().to_owned(),
+        companions: companions.collect::<Result<_, String>>()?,
+        fallback: key.fallback.clone(),
+    })))
+}
+
+fn header(field: &str, name: &str) -> Result<HeaderName, String> {
+    name.parse()
+        .map_err(|_error| format!("{field}: `{}` is not a header name", name.escape_debug()))
+}
+
+fn limits(said: &descriptor::Limits) -> Rules {
+    let rate = said.rate.iter().map(|rate| Rate {
+        per: match rate.per {
+            descriptor::Per::Caller => Per::Caller,
+            descriptor::Per::Tenant => Per::Tenant,
+            // Until accounts exist each caller has exactly one; the reader refuses the word anyway.
+            descriptor::Per::Account => Per::Caller,
+            descriptor::Per::Provider => Per::Provider,
+            descriptor::Per::Tool => Per::Tool,
+        },
+        requests: rate.requests,
+        every: rate.every.get(),
+        burst: rate.burst(),
+    });
+    Rules {
+        rate: rate.collect(),
+        concurrency: said.concurrency,
+        breaker: said.breaker.as_ref().map(|breaker| BreakerRule {
+            failures: breaker.failures,
+            within: breaker.within.get(),
+            open_for: breaker.open_for.get(),
+        }),
+    }
+}

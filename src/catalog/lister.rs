@@ -1,0 +1,46 @@
+//! What the catalogue asks of the way upstream; a trait, so that discovery is tested without one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::error::Error;
+use crate::mcp::Raw;
+use crate::upstream::{Behalf, Call, Change, Endpoint, Profile, Upstreams};
+
+/// Reaches providers.
+#[async_trait]
+pub trait Lister: Send + Sync {
+    /// Detects revisions and capabilities.
+    async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error>;
+
+    /// One request, its result unparsed.
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error>;
+
+    /// Listens for changes of lists until the receiver is dropped; closed at once when there is
+    /// nothing to listen to.
+    fn listen(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> mpsc::Receiver<Change>;
+
+    /// Ends sessions and processes of an endpoint once their calls are done.
+    fn retire(&self, identity: &[u8; 32]);
+}
+
+#[async_trait]
+impl Lister for Arc<Upstreams> {
+    async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error> {
+        Upstreams::probe(self, endpoint, behalf).await
+    }
+
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
+        Upstreams::request(self, endpoint, behalf, call).await
+    }
+
+    fn listen(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> mpsc::Receiver<Change> {
+        Upstreams::listen(self, endpoint, behalf, profile)
+    }
+
+    fn retire(&self, identity: &[u8; 32]) {
+        Upstreams::retire(self, identity);
+    }
+}

@@ -1,0 +1,233 @@
+//! The folder as it is on disk: names, bytes, digests. Parses what changed and nothing else.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ring::digest::{Context, SHA256};
+
+use super::compile::{self, Draft, why};
+use crate::descriptor::{Read, Severity};
+
+/// One byte more than a descriptor may have, so that its reader sees that there are too many.
+const MOST: u64 = 1024 * 1024 + 1;
+/// Listings before a file that is named but not there is believed to be broken.
+const TRIES: usize = 3;
+/// Where a reference to another file begins in a descriptor's text.
+const REFERENCE: &[u8] = b"${file:";
+
+/// Reads a descriptor's text; what it may depend on besides is inside.
+pub type Reader = Arc<dyn Fn(&Path, &[u8]) -> Read + Send + Sync>;
+
+/// A descriptor file as it was read last.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    pub(super) path: PathBuf,
+    /// The id, when the file has a legal one.
+    pub(super) id: Option<Arc<str>>,
+    pub(super) title: String,
+    pub(super) enabled: bool,
+    /// What runs of it, when it is enabled and without faults.
+    pub(super) draft: Option<Arc<Draft>>,
+    /// As `check` prints them; empty when it runs, or could.
+    pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
+    /// SHA-256 of name, text, and the files it names.
+    digest: [u8; 32],
+    /// Files it was compiled from besides.
+    sources: Vec<PathBuf>,
+    /// Whether its text refers to files whose contents are in the compiled form.
+    refers: bool,
+}
+
+/// Reads the folder. Files that are as they were in `before` keep their place in memory, so that
+/// equality is equality of pointers.
+///
+/// # Errors
+/// Why the folder cannot be read.
+pub(super) fn folder(
+    folder: &Path,
+    before: &[Arc<Parsed>],
+    reader: &Reader,
+    loopback: bool,
+) -> Result<Vec<Arc<Parsed>>, String> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        let files = files(folder).map_err(|error| format!("`{}`: {}", folder.display(), why(&error)))?;
+        let texts: Vec<_> = files.into_iter().map(|path| (text(&path), path)).collect();
+        // A file may be renamed between listing and reading; the next listing is right.
+        let vanished = |text: &io::Result<Vec<u8>>| matches!(text, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        if tries > 0 && texts.iter().any(|(text, _)| vanished(text)) {
+            continue;
+        }
+        let mut known = before.iter().peekable();
+        return Ok(texts
+            .into_iter()
+            .map(|(text, path)| {
+                // Both are sorted by path: one walk finds each predecessor.
+                while known.next_if(|parsed| parsed.path < path).is_some() {}
+                let old = known.peek().filter(|parsed| parsed.path == path).copied();
+                file(path, text, old, reader, loopback)
+            })
+            .collect());
+    }
+}
+
+/// `*.yaml` and `*.yml`, dot names left out, by name.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    crate::descriptor::files(folder)
+}
+
+fn text(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(MOST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+fn file(
+    path: PathBuf,
+    text: io::Result<Vec<u8>>,
+    old: Option<&Arc<Parsed>>,
+    reader: &Reader,
+    loopback: bool,
+) -> Arc<Parsed> {
+    let new = match text {
+        Ok(text) => {
+            if let Some(old) = old.filter(|old| old.holds(&text)) {
+                return Arc::clone(old);
+            }
+            Parsed::of(path, &text, reader, loopback)
+        }
+        Err(error) => Parsed::unreadable(path, &error),
+    };
+    match old {
+        // A broken file is read each time, as its cure may lie elsewhere: a missing file appears.
+        Some(old) if old.says_the_same(&new) => Arc::clone(old),
+        _ => Arc::new(new),
+    }
+}
+
+impl Parsed {
+    fn of(path: PathBuf, text: &[u8], reader: &Reader, loopback: bool) -> Self {
+        let read = reader(&path, text);
+        let of = |severity| move |fault: &&crate::descriptor::Fault| fault.severity == severity;
+        let mut faults: Vec<_> = read
+            .faults
+            .iter()
+            .filter(of(Severity::Fault))
+            .map(ToString::to_string)
+            .collect();
+        let warnings = read
+            .faults
+            .iter()
+            .filter(of(Severity::Warning))
+            .map(ToString::to_string)
+            .collect();
+        let mut sources = Vec::new();
+        let mut draft = None;
+        if let Some(descriptor) = &read.descriptor {
+            sources = compile::sources(&path, descriptor);
+            if descriptor.enabled {
+                match compile::compile(&path, descriptor, loopback) {
+                    Ok(compiled) => draft = Some(Arc::new(compiled)),
+                    Err(fault) => faults.push(format!("{}:1:1: {fault}", path.display())),
+                }
+            }
+        }
+        let refers = text.windows(REFERENCE.len()).any(|window| window == REFERENCE);
+        Self {
+            digest: digest(text, &sources),
+            id: read.id.map(Into::into),
+            title: read.title,
+            enabled: read.enabled,
+            draft,
+            faults,
+            warnings,
+            sources,
+            refers,
+            path,
+        }
+    }
+
+    fn unreadable(path: PathBuf, error: &io::Error) -> Self {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Self {
+            id: None,
+            title: stem.unwrap_or_default(),
+            enabled: true,
+            draft: None,
+            faults: vec![format!(
+                "{}:1:1: syntax: the file cannot be read: {}",
+                path.display(),
+                why(error)
+            )],
+            warnings: Vec::new(),
+            digest: [0; 32],
+            sources: Vec::new(),
+            refers: false,
+            path,
+        }
+    }
+
+    /// Whether this is what the text says, without reading it again.
+    fn holds(&self, text: &[u8]) -> bool {
+        self.faults.is_empty() && !self.refers && self.digest == digest(text, &self.sources)
+    }
+
+    fn says_the_same(&self, new: &Self) -> bool {
+        let compiled = match (&self.draft, &new.draft) {
+            (Some(old), Some(new)) => old.endpoint.identity == new.endpoint.identity,
+            (None, None) => true,
+            _ => false,
+        };
+        // The digest of a broken file does not matter: it has no other effect than its faults.
+        compiled
+            && self.faults == new.faults
+            && self.id == new.id
+            && (self.digest == new.digest || self.draft.is_none())
+            && self.enabled == new.enabled
+            && self.title == new.title
+    }
+
+    /// The id, or the file's stem when it has none.
+    pub(super) fn name(&self) -> Arc<str> {
+        match &self.id {
+            Some(id) => Arc::clone(id),
+            None => self
+                .path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy())
+                .unwrap_or_default()
+                .into(),
+        }
+    }
+
+    /// Why it cannot run, in one line.
+    pub(super) fn reason(&self) -> Option<String> {
+        let first = self.faults.first()?.lines().next()?.to_owned();
+        let others = self.faults.len() - 1;
+        Some(if others == 0 {
+            first
+        } else {
+            format!("{first} (and {others} more)")
+        })
+    }
+}
+
+fn digest(text: &[u8], sources: &[PathBuf]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&text.len().to_le_bytes());
+    context.update(text);
+    for source in sources {
+        let bytes = fs::read(source).unwrap_or_default();
+        context.update(&bytes.len().to_le_bytes());
+        context.update(&bytes);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}

@@ -1,0 +1,122 @@
+//! Lists for callers: at once when they are known, after an attempt when they are not.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{Catalog, Catalogue, Provider, Shelf, State, lists::Which, shelf::Standing};
+use crate::credential::Need;
+use crate::error::{Code, Error};
+use crate::upstream::Behalf;
+
+/// The least between attempts that callers ask for after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// The least between readings that callers ask for although lists are known.
+const REFRESH: Duration = Duration::from_secs(5);
+
+impl Catalog {
+    /// The lists of a provider for a caller. Known: at once. Not yet, or not reached last time: an
+    /// attempt is made, by one for all who ask and at most once per second, and waited for; at
+    /// most `connect` + `call` of the provider. Old lists are served and read again beside.
+    ///
+    /// # Errors
+    /// Why there are none: the provider cannot be reached, is too slow, or wants a credential.
+    pub async fn lists(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
+        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        match shelf.standing() {
+            Standing::Fresh => Ok(shelf.load_full()),
+            Standing::Old => {
+                self.work.start(provider, &shelf, behalf, Some(Which::ALL));
+                Ok(shelf.load_full())
+            }
+            Standing::Failed(failure, ago) if ago < RETRY => Err(failure.error()),
+            Standing::Failed(..) | Standing::Never => self.attempt(provider, &shelf, behalf, None).await,
+        }
+    }
+
+    /// The same without waiting.
+    #[must_use]
+    pub fn peek(&self, provider: &Provider, behalf: &Behalf) -> Option<Arc<Catalogue>> {
+        let shelf = provider.live.known(behalf.signature.account.as_ref())?;
+        match shelf.standing() {
+            Standing::Fresh | Standing::Old => Some(shelf.load_full()),
+            Standing::Failed(..) | Standing::Never => None,
+        }
+    }
+
+    /// Reads the lists again now, because an answer said that they are old: by one for all who
+    /// ask, at most once in 5 s; what is known is given when the last reading is younger.
+    ///
+    /// # Errors
+    /// As [`Catalog::lists`].
+    pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
+        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        match shelf.standing() {
+            Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => {
+                Ok(shelf.load_full())
+            }
+            Standing::Fresh | Standing::Old => self.attempt(provider, &shelf, behalf, Some(Which::ALL)).await,
+            Standing::Failed(..) | Standing::Never => self.lists(provider, behalf).await,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        provider: &Arc<Provider>,
+        shelf: &Arc<Shelf>,
+        behalf: &Behalf,
+        which: Option<Which>,
+    ) -> Result<Arc<Catalogue>, Error> {
+        let unsigned = behalf.signature.account.is_none() && behalf.signature.headers.is_empty();
+        if unsigned && matches!(provider.need, Need::ClientKey(_)) {
+            return Err(Error::new(
+                Code::NeedsAuth,
+                format!("provider `{}` needs a key that the caller brings", provider.id),
+            ));
+        }
+        let patience = provider.endpoint.connect + provider.endpoint.call;
+        let deadline = Instant::now() + patience;
+        let mut ended = shelf.watch();
+        loop {
+            self.work.start(provider, shelf, behalf, which);
+            if timeout_at(deadline, ended.changed()).await.is_err() {
+                let message = format!(
+                    "provider `{}` did not say what it offers within {patience:?}",
+                    provider.id
+                );
+                return Err(Error::new(Code::UpstreamTimeout, message).retry_after(RETRY));
+            }
+            match shelf.standing() {
+                Standing::Fresh | Standing::Old => return Ok(shelf.load_full()),
+                Standing::Failed(failure, _) => return Err(failure.error()),
+                // The attempt of a task that a reload ended; ours is next.
+                Standing::Never => {}
+            }
+        }
+    }
+
+    /// Told by callers how a call went, so that a provider that went away or came back is looked
+    /// at now and not when its lists are old.
+    pub fn observed(&self, provider: &Provider, outcome: Result<(), &Error>) {
+        let state = provider.live.state();
+        let has_task = || self.work.behalf(&provider.need).is_some();
+        match outcome {
+            Ok(()) if !matches!(state, State::Unreachable | State::NeedsAuth) => {}
+            Ok(()) if has_task() => provider.live.wake.notify_one(),
+            Ok(()) => self.work.fares(provider, State::Ready, None),
+            Err(error) => match error.code {
+                Code::UpstreamUnreachable if !has_task() => {
+                    self.work
+                        .fares(provider, State::Unreachable, Some(error.message.to_string()));
+                }
+                Code::UpstreamUnreachable
+                | Code::UpstreamTimeout
+                | Code::UpstreamAuth
+                | Code::UpstreamProtocol => {
+                    provider.live.wake.notify_one();
+                }
+                _ => {}
+            },
+        }
+    }
+}

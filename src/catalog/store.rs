@@ -1,0 +1,401 @@
+//! What runs, and the reload that replaces it: read, compare, build beside, swap, retire.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{broadcast, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Changed, Lister, Provider, Reader, Snapshot, State, build,
+    compile::Draft,
+    diff::{self, Plan},
+    keep,
+    lists::Which,
+    load::{self, Parsed},
+    retire::retire,
+    watch as watcher,
+    work::Work,
+};
+use crate::credential::Need;
+use crate::descriptor::{self, World};
+use crate::telemetry::Metrics;
+use crate::upstream::Upstreams;
+
+/// Where descriptors are, and who the gateway is when nobody asks.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder of descriptors.
+    pub folder: PathBuf,
+    /// What descriptors may depend on.
+    pub world: World,
+    /// Tenant on whose behalf shared lists are read.
+    pub tenant: Arc<str>,
+    /// User on whose behalf shared lists are read.
+    pub user: Arc<str>,
+}
+
+/// What came of a reading of the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything in it runs.
+    Applied,
+    /// Swapped, though some files have faults.
+    Partial,
+    /// The folder cannot be believed; what ran runs.
+    Refused,
+    /// Nothing is different.
+    Unchanged,
+}
+
+impl Outcome {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Partial => "partial",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// A reading of the folder, told to whoever watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// Counts readings.
+    pub readings: u64,
+    /// Generation after it.
+    pub generation: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// The folder, what is loaded from it, and the tasks that keep both true. One per process.
+pub struct Catalog {
+    pub(super) work: Arc<Work>,
+    pub(super) folder: PathBuf,
+    reader: Reader,
+    loopback: bool,
+    memory: Mutex<Memory>,
+    reloads: watch::Sender<Reload>,
+    pub(super) end: CancellationToken,
+}
+
+/// What the next reading is compared with.
+#[derive(Default)]
+struct Memory {
+    files: Vec<Arc<Parsed>>,
+    running: BTreeMap<Arc<str>, Arc<Draft>>,
+    refused: Option<Refused>,
+    loaded: bool,
+}
+
+/// Why the folder is not believed.
+#[derive(Debug, Clone)]
+pub(super) struct Refused {
+    pub(super) since: SystemTime,
+    pub(super) reason: String,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Catalog")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Catalog {
+    fn drop(&mut self) {
+        self.end.cancel();
+        self.work
+            .snapshot
+            .load()
+            .providers
+            .values()
+            .for_each(|provider| provider.live.end.cancel());
+    }
+}
+
+impl Catalog {
+    /// Reads the folder once (synchronously, no network), then watches it and discovers providers
+    /// on `control`.
+    #[must_use]
+    pub fn open(
+        config: Config,
+        upstreams: Arc<Upstreams>,
+        metrics: Arc<Metrics>,
+        control: Handle,
+    ) -> Arc<Self> {
+        let world = config.world.clone();
+        let reader: Reader = Arc::new(move |file, text| descriptor::read(file, text, &world));
+        Self::open_with(config, reader, Box::new(upstreams), metrics, control)
+    }
+
+    /// The same with another reader and another way upstream.
+    #[must_use]
+    pub fn open_with(
+        config: Config,
+        reader: Reader,
+        lister: Box<dyn Lister>,
+        metrics: Arc<Metrics>,
+        control: Handle,
+    ) -> Arc<Self> {
+        let principal = (config.tenant, config.user);
+        let catalog = Arc::new(Self {
+            work: Arc::new(Work::new(lister, metrics, control.clone(), principal)),
+            folder: config.folder,
+            reader,
+            loopback: config.world.loopback,
+            memory: Mutex::default(),
+            reloads: watch::Sender::new(Reload {
+                readings: 0,
+                generation: 0,
+                outcome: Outcome::Unchanged,
+            }),
+            end: CancellationToken::new(),
+        });
+        // Watching begins before reading: what is written between the two is an event.
+        let ears = watcher::Ears::open(&catalog.folder);
+        catalog.reload();
+        control.spawn(watcher::run(Arc::downgrade(&catalog), ears, catalog.end.clone()));
+        catalog
+    }
+
+    /// Everything loaded, to keep for the whole of a request.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.work.snapshot.load_full()
+    }
+
+    /// Changes of lists from now on.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+        self.work.changes.subscribe()
+    }
+
+    /// Readings of the folder from now on.
+    #[must_use]
+    pub fn reloads(&self) -> watch::Receiver<Reload> {
+        self.reloads.subscribe()
+    }
+
+    /// Whether every descriptor was read once.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.memory.lock().loaded
+    }
+
+    pub(super) fn refused(&self) -> Option<Refused> {
+        self.memory.lock().refused.clone()
+    }
+
+    /// Reads the folder and swaps what is different. Blocks on the disk.
+    pub fn reload(&self) -> Outcome {
+        let mut memory = self.memory.lock();
+        let outcome = match self.read(&memory) {
+            Ok(files) => self.apply(&mut memory, files),
+            Err(reason) => refuse(&mut memory, reason),
+        };
+        memory.loaded = true;
+        drop(memory);
+        let generation = self.work.snapshot.load().generation;
+        self.work.metrics.reload(outcome.as_str(), generation);
+        self.publish();
+        self.reloads.send_modify(|reload| {
+            *reload = Reload {
+                readings: reload.readings + 1,
+                generation,
+                outcome,
+            };
+        });
+        outcome
+    }
+
+    fn read(&self, memory: &Memory) -> Result<Vec<Arc<Parsed>>, String> {
+        let files = load::folder(&self.folder, &memory.files, &self.reader, self.loopback)?;
+        if files.is_empty() && !memory.files.is_empty() {
+            return Err(format!(
+                "`{}` is suddenly empty; what ran keeps running: put the files back, or restart to run without them",
+                self.folder.display()
+            ));
+        }
+        Ok(files)
+    }
+
+    fn apply(&self, memory: &mut Memory, files: Vec<Arc<Parsed>>) -> Outcome {
+        if memory.refused.take().is_some() {
+            tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
+        }
+        let same = files.len() == memory.files.len()
+            && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same && memory.loaded {
+            return Outcome::Unchanged;
+        }
+        if files.is_empty() {
+            tracing::warn!(folder = %self.folder.display(), "the folder of descriptors is empty");
+        }
+        log_news(&files, &memory.files);
+        let plan = diff::plan(&files, &memory.running);
+        let old = self.work.snapshot.load_full();
+        let new = build::snapshot(&plan, &memory.running, &old, &self.reader);
+        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
+            Outcome::Applied
+        } else {
+            Outcome::Partial
+        };
+        tracing::info!(
+            generation = new.generation,
+            providers = new.providers.len(),
+            files = files.len(),
+            outcome = outcome.as_str(),
+            "descriptors loaded"
+        );
+        self.swap(memory, plan, &old, Arc::new(new));
+        memory.files = files;
+        outcome
+    }
+
+    fn swap(&self, memory: &mut Memory, plan: Plan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
+        for (id, provider) in &new.providers {
+            let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
+            let is_stale = reason.is_some();
+            if provider.live.set_stale(reason) && is_stale {
+                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
+            }
+        }
+        self.work.snapshot.store(Arc::clone(&new));
+        let mut came_or_went = false;
+        for (id, provider) in &new.providers {
+            let before = old.providers.get(id);
+            came_or_went |= before.is_none();
+            if before.is_none_or(|before| !Arc::ptr_eq(&before.live, &provider.live)) {
+                self.begin(provider);
+            }
+        }
+        for (id, provider) in &old.providers {
+            let after = new.providers.get(id);
+            if after.is_none() {
+                came_or_went = true;
+                self.work.metrics.forget(id);
+                tracing::info!(provider.name = %id, "provider removed");
+            }
+            if after.is_none_or(|after| !Arc::ptr_eq(&after.live, &provider.live)) {
+                provider.live.end.cancel();
+            }
+            if after.is_none_or(|after| after.endpoint.identity != provider.endpoint.identity) {
+                retire(&self.work, provider);
+            }
+        }
+        if came_or_went && old.generation > 0 {
+            self.work.tell(None, Which::ALL);
+        } else {
+            self.tell_changed(memory, &plan, old, &new);
+        }
+        let stale = plan
+            .stale
+            .keys()
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
+        memory.running = stale
+            .chain(
+                plan.run
+                    .iter()
+                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
+            )
+            .collect();
+    }
+
+    fn tell_changed(&self, memory: &Memory, plan: &Plan, old: &Snapshot, new: &Snapshot) {
+        for (id, draft) in &plan.run {
+            let Some(before) = memory.running.get(id) else {
+                continue;
+            };
+            let moved =
+                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
+            if old
+                .providers
+                .get(id)
+                .zip(new.providers.get(id))
+                .is_some_and(moved)
+            {
+                self.work.tell(Some(id), Which::ALL);
+            } else if !draft.looks_like(before) {
+                self.work.tell(
+                    Some(id),
+                    Which {
+                        tools: true,
+                        ..Which::default()
+                    },
+                );
+            }
+        }
+    }
+
+    fn begin(&self, provider: &Arc<Provider>) {
+        self.work.metrics.provider(&provider.id);
+        self.work
+            .metrics
+            .tools(&provider.id, provider.live.shared.load().tools.len());
+        if self.work.behalf(&provider.need).is_none() {
+            let reason = match &provider.need {
+                Need::ClientKey(key) => {
+                    let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
+                    format!("each caller brings a key in the header {}", headers.join(" or "))
+                }
+                Need::None | Need::ApiKey(_) => "it has no credential".to_owned(),
+            };
+            provider.live.fares(State::NeedsAuth, Some(reason));
+        }
+        keep::begin(&self.work, provider);
+    }
+}
+
+fn refuse(memory: &mut Memory, reason: String) -> Outcome {
+    if !memory.loaded || memory.files.is_empty() {
+        // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
+        if !memory.loaded {
+            tracing::warn!("no descriptors: {reason}");
+            return Outcome::Refused;
+        }
+        return Outcome::Unchanged;
+    }
+    if memory
+        .refused
+        .as_ref()
+        .is_none_or(|refused| refused.reason != reason)
+    {
+        tracing::error!("descriptors were not reloaded: {reason}");
+    }
+    let since = memory
+        .refused
+        .as_ref()
+        .map_or_else(SystemTime::now, |refused| refused.since);
+    memory.refused = Some(Refused { since, reason });
+    Outcome::Refused
+}
+
+fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
+    let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
+    for parsed in files
+        .iter()
+        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
+    {
+        for warning in &parsed.warnings {
+            tracing::warn!("{warning}");
+        }
+        for fault in &parsed.faults {
+            tracing::error!("{fault}");
+        }
+    }
+}

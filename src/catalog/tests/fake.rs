@@ -1,0 +1,170 @@
+//! Providers that say what a test tells them to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::super::Lister;
+use crate::error::{Code, Error, RpcFault};
+use crate::mcp::raw::raw;
+use crate::mcp::{Raw, Revision, Revisions};
+use crate::upstream::{Behalf, Call, Change, Endpoint, Profile};
+
+/// All providers of a test.
+#[derive(Default)]
+pub(super) struct Fake {
+    providers: Mutex<BTreeMap<String, Faked>>,
+    pub(super) retired: watch::Sender<Vec<[u8; 32]>>,
+    /// Grows with each probe.
+    pub(super) probes: Mutex<BTreeMap<String, usize>>,
+}
+
+/// One provider: one tool `{id}_tool` unless it is told otherwise.
+#[derive(Clone)]
+pub(super) struct Faked {
+    /// Pages by method.
+    pub(super) pages: BTreeMap<&'static str, Vec<Value>>,
+    pub(super) failing: BTreeSet<&'static str>,
+    pub(super) down: Option<Code>,
+    /// Answers nothing while this is true.
+    pub(super) held: watch::Sender<bool>,
+    ears: Vec<mpsc::Sender<Change>>,
+}
+
+impl Faked {
+    fn new(id: &str) -> Self {
+        let tools = json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
+        Self {
+            pages: BTreeMap::from([("tools/list", vec![tools])]),
+            failing: BTreeSet::new(),
+            down: None,
+            held: watch::Sender::new(false),
+            ears: Vec::new(),
+        }
+    }
+
+    pub(super) fn tools(&mut self, names: &[&str]) {
+        let tools: Vec<Value> = names
+            .iter()
+            .map(|name| json!({"name": name, "inputSchema": {}}))
+            .collect();
+        self.pages.insert("tools/list", vec![json!({"tools": tools})]);
+    }
+}
+
+impl Fake {
+    pub(super) fn set(&self, id: &str, change: impl FnOnce(&mut Faked)) {
+        change(
+            self.providers
+                .lock()
+                .entry(id.to_owned())
+                .or_insert_with(|| Faked::new(id)),
+        );
+    }
+
+    fn of(&self, endpoint: &Endpoint) -> Faked {
+        let id = &*endpoint.provider;
+        self.providers
+            .lock()
+            .entry(id.to_owned())
+            .or_insert_with(|| Faked::new(id))
+            .clone()
+    }
+
+    pub(super) fn probed(&self, id: &str) -> usize {
+        self.probes.lock().get(id).copied().unwrap_or(0)
+    }
+
+    /// A word of the provider; waits until somebody listens.
+    pub(super) async fn say(&self, id: &str, change: Change) {
+        loop {
+            let ears = self
+                .providers
+                .lock()
+                .get(id)
+                .map(|faked| faked.ears.clone())
+                .unwrap_or_default();
+            if let Some(last) = ears.last() {
+                last.send(change).await.expect("somebody listens");
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Lister for Arc<Fake> {
+    async fn probe(&self, endpoint: &Arc<Endpoint>, _: &Behalf) -> Result<Profile, Error> {
+        *self
+            .probes
+            .lock()
+            .entry(endpoint.provider.to_string())
+            .or_default() += 1;
+        let faked = self.of(endpoint);
+        faked
+            .held
+            .subscribe()
+            .wait_for(|held| !held)
+            .await
+            .expect("the fake is there");
+        let faked = self.of(endpoint);
+        if let Some(code) = faked.down {
+            return Err(Error::new(code, "the fake is down"));
+        }
+        let has = |method: &str| faked.pages.contains_key(method).then(|| json!({}));
+        Ok(Profile {
+            revisions: Revisions::default().with(Revision::V2025_11_25),
+            capabilities: raw(&json!({
+                "tools": has("tools/list"), "resources": has("resources/list"), "prompts": has("prompts/list"),
+            })),
+            server_info: None,
+            instructions: None,
+        })
+    }
+
+    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
+        let faked = self.of(endpoint);
+        if let Some(code) = faked.down {
+            return Err(Error::new(code, "the fake is down"));
+        }
+        if faked.failing.contains(call.method) {
+            return Err(Error::new(Code::UpstreamTimeout, "the list hangs"));
+        }
+        let Some(pages) = faked.pages.get(call.method) else {
+            return Err(Error::rpc(RpcFault {
+                code: -32601,
+                message: "no such method".into(),
+                data: None,
+            }));
+        };
+        let at = call
+            .params
+            .read::<String>("cursor")
+            .map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
+        let mut page = pages[at].clone();
+        // Shows in a list on whose behalf it was read.
+        if let (Some((_, key)), Some(tools)) =
+            (behalf.signature.headers.first(), page["tools"].as_array_mut())
+        {
+            tools.push(json!({"name": format!("of_{}", key.to_str().expect("text"))}));
+        }
+        Ok(raw(&page))
+    }
+
+    fn listen(&self, endpoint: &Arc<Endpoint>, _: &Behalf, _: &Profile) -> mpsc::Receiver<Change> {
+        let (sender, receiver) = mpsc::channel(8);
+        self.set(&endpoint.provider, |faked| faked.ears.push(sender));
+        receiver
+    }
+
+    fn retire(&self, identity: &[u8; 32]) {
+        self.retired.send_modify(|retired| retired.push(*identity));
+    }
+}

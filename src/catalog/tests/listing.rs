@@ -1,0 +1,248 @@
+//! What is learnt from providers, and who waits for it.
+
+use serde_json::json;
+
+use super::*;
+use crate::error::Code;
+use crate::upstream::Change;
+
+#[tokio::test]
+async fn lists_are_followed_to_their_last_page() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| {
+        let page = |at: usize, next: Option<&str>| json!({"tools": [{"name": format!("t{at}")}], "nextCursor": next});
+        one.pages.insert("tools/list", vec![page(0, Some("1")), page(1, Some("2")), page(2, Some(""))]);
+        one.pages.insert("resources/list", vec![json!({"resources": [{"uri": "a:1", "x": [1]}]})]);
+        one.pages.insert("prompts/list", vec![json!({"prompts": [{"name": "p"}, {"name": "p"}]})]);
+    });
+    let bench = bench.open();
+    let lists = bench.lists("one").await.expect("it is listed");
+    assert_eq!(names(&lists), ["t0", "t1", "t2"]);
+    assert_eq!(lists.tool("t1").map(|tool| &*tool.name), Some("t1"));
+    assert_eq!(&*lists.resources[0].key, "a:1");
+    assert_eq!(lists.resources[0].raw.close().get(), r#"{"uri":"a:1","x":[1]}"#);
+    // A provider with resources but no method for templates has no templates.
+    assert!(lists.templates.is_empty() && lists.complete);
+    assert_eq!(lists.prompts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cursor_that_comes_back_ends_the_list_and_is_said() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| {
+        one.pages.insert(
+            "tools/list",
+            vec![json!({"tools": [{"name": "t"}], "nextCursor": "0"})],
+        );
+    });
+    let bench = bench.open();
+    let lists = bench.lists("one").await.expect("it is listed");
+    assert!(!lists.complete && !lists.tools.is_empty());
+    let line = bench.line("one");
+    assert_eq!(line["state"], "degraded");
+    assert!(
+        line["reason"].as_str().expect("a reason").contains("tools/list"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_list_that_fails_stays_as_it_was() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| {
+        one.pages
+            .insert("prompts/list", vec![json!({"prompts": [{"name": "p"}]})]);
+    });
+    let bench = bench.open();
+    bench.tools("one").await;
+    bench.fake.set("one", |one| {
+        one.failing.insert("tools/list");
+        one.pages
+            .insert("prompts/list", vec![json!({"prompts": [{"name": "q"}]})]);
+    });
+    let mut changes = bench.catalog().changes();
+    bench.fake.say("one", Change::Lost).await;
+    let changed = bench.told(&mut changes, "one").await;
+    assert!(changed.prompts && !changed.tools);
+    let lists = bench.lists("one").await.expect("it is listed");
+    assert_eq!(names(&lists), ["one_tool"]);
+    assert_eq!(&*lists.prompts[0].key, "q");
+    assert!(!lists.complete);
+    assert_eq!(bench.state("one"), State::Degraded);
+}
+
+#[tokio::test]
+async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
+    let bench = bench.open();
+    assert_eq!(bench.state("one"), State::Starting);
+    let (provider, anybody) = (bench.provider("one"), anybody());
+    assert!(bench.catalog().peek(&provider, &anybody).is_none());
+    let release = async {
+        while bench.fake.probed("one") == 0 {
+            tokio::task::yield_now().await;
+        }
+        bench.fake.set("one", |one| drop(one.held.send_replace(false)));
+    };
+    let (a, b, ()) = soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
+    assert_eq!((a.len(), b.len(), bench.fake.probed("one")), (1, 1, 1));
+    assert!(bench.catalog().peek(&provider, &anybody).is_some());
+}
+
+#[tokio::test]
+async fn a_starting_provider_is_waited_for_no_longer_than_it_may_take() {
+    let bench = Bench::new();
+    let slow = text("one", "").replace(
+        "/mcp\"",
+        "/mcp\", \"timeouts\": {\"connect\": \"10ms\", \"call\": \"20ms\"}",
+    );
+    fs::write(bench.file("one.yaml"), slow).expect("it can be written");
+    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
+    let bench = bench.open();
+    let error = bench.lists("one").await.expect_err("it says nothing");
+    assert_eq!(error.code, Code::UpstreamTimeout);
+}
+
+#[tokio::test]
+async fn an_unreachable_provider_says_why_and_comes_back_by_itself() {
+    let bench = Bench::new().with("one").with("two");
+    bench
+        .fake
+        .set("one", |one| one.down = Some(Code::UpstreamUnreachable));
+    let bench = bench.open();
+    assert_eq!(
+        bench.lists("one").await.expect_err("it is down").code,
+        Code::UpstreamUnreachable
+    );
+    assert_eq!(bench.line("one")["reason"], "the fake is down");
+    assert_eq!(bench.state("one"), State::Unreachable);
+    assert_eq!(bench.tools("two").await, ["two_tool"]);
+    // Asked again at once, it answers from memory.
+    let probes = bench.fake.probed("one");
+    bench.lists("one").await.expect_err("it is down");
+    assert_eq!(bench.fake.probed("one"), probes);
+
+    let mut changes = bench.catalog().changes();
+    bench.fake.set("one", |one| one.down = None);
+    assert!(bench.told(&mut changes, "one").await.tools);
+    assert_eq!(bench.tools("one").await, ["one_tool"]);
+    assert_eq!(bench.state("one"), State::Ready);
+}
+
+#[tokio::test]
+async fn a_failing_call_has_the_provider_looked_at() {
+    let bench = Bench::new().with("one").open();
+    bench.tools("one").await;
+    bench
+        .fake
+        .set("one", |one| one.down = Some(Code::UpstreamUnreachable));
+    let error = crate::error::Error::new(Code::UpstreamUnreachable, "refused");
+    let provider = bench.provider("one");
+    let mut ended = provider.live.shared.watch();
+    bench.catalog().observed(&provider, Err(&error));
+    soon(ended.changed()).await.expect("an attempt ends");
+    assert_eq!(bench.state("one"), State::Unreachable);
+    bench.lists("one").await.expect_err("it is down");
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_said() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| one.down = Some(Code::UpstreamAuth));
+    let bench = bench.open();
+    bench.lists("one").await.expect_err("it is refused");
+    assert_eq!(bench.state("one"), State::NeedsAuth);
+}
+
+#[tokio::test]
+async fn a_word_of_the_provider_is_passed_on_when_lists_differ() {
+    let bench = Bench::new().with("one").open();
+    bench.tools("one").await;
+    let mut changes = bench.catalog().changes();
+    bench.fake.set("one", |one| one.tools(&["new"]));
+    bench.fake.say("one", Change::Tools).await;
+    let changed = bench.told(&mut changes, "one").await;
+    assert!(changed.tools && !changed.resources && !changed.prompts);
+    assert_eq!(bench.tools("one").await, ["new"]);
+    assert_eq!(bench.fake.probed("one"), 1);
+}
+
+#[tokio::test]
+async fn other_rules_need_no_new_lists() {
+    let bench = Bench::new();
+    bench
+        .fake
+        .set("one", |one| one.tools(&["read_a", "read_b", "write"]));
+    bench.write("one", r#", "tools": {"allow": ["read_*"], "deny": ["*_b"]}"#);
+    let bench = bench.open();
+    assert_eq!(bench.tools("one").await, ["read_a"]);
+    assert_eq!(bench.provider("one").relay, Relay::Closed);
+    bench.write("one", "");
+    bench.reload();
+    assert_eq!(bench.tools("one").await, ["read_a", "read_b", "write"]);
+    assert_eq!(bench.fake.probed("one"), 1);
+}
+
+#[tokio::test]
+async fn tools_that_nobody_could_use_are_left_out() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| {
+        let tools = json!({"tools": [
+            {"name": "twice", "title": "first"}, {"name": "twice", "title": "second"},
+            {"name": "with space"}, {"name": ""}, {"nameless": true}, 7,
+            {"name": "mirrored", "inputSchema": {"type": "object", "properties": {
+                "a": {"type": "object", "x-mcp-header": "bad header"}}}},
+        ]});
+        one.pages.insert("tools/list", vec![tools]);
+    });
+    let bench = bench.open();
+    let lists = bench.lists("one").await.expect("it is listed");
+    assert_eq!(names(&lists), ["twice"]);
+    assert_eq!(
+        lists.tools[0].raw.read::<String>("title").as_deref(),
+        Some("first")
+    );
+    assert_eq!(lists.tools[0].schema.get(), r#"{"type":"object"}"#);
+    assert!(lists.complete);
+}
+
+#[tokio::test]
+async fn callers_with_keys_of_their_own_have_lists_of_their_own() {
+    let bench = Bench::new();
+    bench.write("one", r#", "auth": {"client_key": {"headers": ["x-one-key"]}}"#);
+    let bench = bench.open();
+    let line = bench.line("one");
+    assert_eq!(line["state"], "needs_auth");
+    assert!(
+        line["reason"].as_str().expect("a reason").contains("`x-one-key`"),
+        "{line}"
+    );
+    assert_eq!(
+        bench.lists("one").await.expect_err("no key").code,
+        Code::NeedsAuth
+    );
+    let provider = bench.provider("one");
+    for key in ["alice", "bob"] {
+        let lists = soon(bench.catalog().lists(&provider, &bringing(key)))
+            .await
+            .expect("it is listed");
+        assert_eq!(names(&lists), ["one_tool".to_owned(), format!("of_{key}")]);
+    }
+    soon(bench.catalog().lists(&provider, &bringing("alice")))
+        .await
+        .expect("it is listed");
+    assert_eq!(bench.fake.probed("one"), 2);
+    assert_eq!(bench.state("one"), State::Ready);
+}
+
+#[tokio::test]
+async fn lists_are_read_again_on_demand_but_not_at_once() {
+    let bench = Bench::new().with("one").open();
+    bench.tools("one").await;
+    bench.fake.set("one", |one| one.tools(&["new"]));
+    let lists = soon(bench.catalog().refresh(&bench.provider("one"), &anybody()))
+        .await
+        .expect("it is listed");
+    assert_eq!(names(&lists), ["one_tool"]);
+}

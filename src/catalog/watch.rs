@@ -1,0 +1,179 @@
+//! When to read the folder: soon after something happened in it, and now and then besides.
+//!
+//! Kinds of events are not trusted: symlink swaps, rename-writes and network mounts each look
+//! different. Any event leads to a reading, and readings that find nothing new change nothing.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Catalog;
+
+/// Quiet after an event before the folder is read.
+const QUIET: Duration = Duration::from_millis(200);
+/// The folder is read that long after the first event at the latest.
+const PATIENCE: Duration = Duration::from_millis(600);
+/// The folder is read that often without an event: some file systems send none.
+const POLL: Duration = Duration::from_secs(30);
+/// The folder itself is looked at that often: a watch does not follow when it is replaced.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A watch on the folder.
+pub(super) struct Ears {
+    heard: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    /// Device and inode of the folder that is watched.
+    on: Option<(u64, u64)>,
+}
+
+impl Ears {
+    pub(super) fn open(folder: &Path) -> Self {
+        let mut ears = Self {
+            heard: Arc::default(),
+            watcher: None,
+            on: None,
+        };
+        ears.point_at(folder);
+        ears
+    }
+
+    /// Watches the folder that is there now; says whether it is another than before.
+    fn point_at(&mut self, folder: &Path) -> bool {
+        let there = fs::metadata(folder)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()));
+        if there == self.on {
+            return false;
+        }
+        self.on = there;
+        self.watcher = None;
+        if there.is_some() {
+            match listen(folder, &self.heard) {
+                Ok(watcher) => self.watcher = Some(watcher),
+                Err(error) => tracing::warn!(
+                    folder = %folder.display(), %error,
+                    "the folder of descriptors cannot be watched; it is read every {} s instead", POLL.as_secs()
+                ),
+            }
+        }
+        true
+    }
+}
+
+/// Watches the folder, never the files in it: a watch on a file follows its link and stays with
+/// what was there.
+fn listen(folder: &Path, heard: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let heard = Arc::clone(heard);
+    // Runs on a thread of the watcher's own: it only says that something happened.
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| is_reading(event.kind)) {
+            return;
+        }
+        heard.notify_one();
+    })?;
+    watcher.watch(folder, RecursiveMode::NonRecursive)?;
+    Ok(watcher)
+}
+
+/// Our own readings are events too; answering them would never end.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
+}
+
+/// Reads the folder whenever it is due, until the catalogue is gone.
+pub(super) async fn run(catalog: Weak<Catalog>, ears: Ears, end: CancellationToken) {
+    end.run_until_cancelled(watch(catalog, ears))
+        .await
+        .unwrap_or_default();
+}
+
+async fn watch(catalog: Weak<Catalog>, mut ears: Ears) {
+    let mut poll = Instant::now() + POLL;
+    loop {
+        let heard = timeout_at(Instant::now() + LOOK, ears.heard.notified())
+            .await
+            .is_ok();
+        if heard {
+            settle(&ears.heard).await;
+        }
+        let Some(due) = catalog.upgrade() else { return };
+        let read = heard || Instant::now() >= poll;
+        let Ok((moved, back)) = tokio::task::spawn_blocking(move || look(&due, ears, read)).await else {
+            tracing::error!("reading the folder of descriptors ended in a panic; it is not watched any more");
+            return;
+        };
+        ears = back;
+        if read || moved {
+            poll = Instant::now() + POLL;
+        }
+    }
+}
+
+/// Reads the folder if that is due, or if it is another one than before.
+fn look(catalog: &Catalog, mut ears: Ears, read: bool) -> (bool, Ears) {
+    let moved = ears.point_at(&catalog.folder);
+    if read || moved {
+        catalog.reload();
+    } else {
+        catalog.publish();
+    }
+    (moved, ears)
+}
+
+/// Waits until nothing has happened for a moment, but not for ever.
+async fn settle(heard: &Notify) {
+    let latest = Instant::now() + PATIENCE;
+    loop {
+        let quiet = (Instant::now() + QUIET).min(latest);
+        if timeout_at(quiet, heard.notified()).await.is_err() {
+            return;
+        }
+        if Instant::now() >= latest {
+            return;
+        }
+        // A burst of thousands of events must not keep a core busy.
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn our_own_readings_lead_to_no_reading() {
+        let ours = [
+            AccessKind::Open(AccessMode::Any),
+            AccessKind::Read,
+            AccessKind::Close(AccessMode::Read),
+        ];
+        assert!(
+            ours.into_iter()
+                .all(|access| is_reading(EventKind::Access(access)))
+        );
+        let writing = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let others = [
+            writing,
+            EventKind::Create(CreateKind::File),
+            EventKind::Remove(RemoveKind::Folder),
+            EventKind::Other,
+        ];
+        assert!(!others.into_iter().any(is_reading));
+    }
+}

@@ -1,0 +1,285 @@
+//! `pleiades add`: asks a server what it is and writes its descriptor.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use url::Url;
+
+use super::ui::{self, DIM, GREEN};
+use super::{Global, exit};
+use crate::access::Principal;
+use crate::app::{self, App};
+use crate::credential::Signature;
+use crate::error::{Code, Error};
+use crate::mcp::RawObject;
+use crate::settings::Overrides;
+use crate::upstream::{Behalf, Call, Endpoint, Profile, Target};
+
+/// A command may have to be installed first.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Tool names that describe a provider which does not describe itself.
+const NOUNS: usize = 6;
+
+/// What to add.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) url: Option<String>,
+    pub(super) id: Option<String>,
+    pub(super) force: bool,
+    pub(super) command: Vec<String>,
+}
+
+/// What a server turned out to be.
+struct Found {
+    title: String,
+    about: Option<String>,
+    /// `None`: it wants a credential.
+    profile: Option<Profile>,
+}
+
+pub(super) fn run(global: &Global, request: &Request) -> u8 {
+    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    // No descriptor has an empty id: nothing is started but what is asked for.
+    let app = match super::open(global, &overrides, Some("")) {
+        Ok(app) => app,
+        Err(code) => return code,
+    };
+    let code = match add(&app, request) {
+        Ok(file) => {
+            ui::out(file.display());
+            exit::OK
+        }
+        Err((code, message)) => {
+            ui::fail(message);
+            code
+        }
+    };
+    app.stop(Duration::from_secs(2));
+    code
+}
+
+fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
+    let target = target(app, request)?;
+    let endpoint = Arc::new(app::endpoint_for_probe(target, PATIENCE));
+    ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
+    let found = app.control().block_on(ask(app, &endpoint)).map_err(|error| {
+        let cause = error.source.as_ref().map_or_else(String::new, |cause| format!(" ({cause})"));
+        (exit::UNAVAILABLE, format!("it does not answer as an MCP server: {error}{cause}"))
+    })?;
+    let id = match &request.id {
+        Some(id) => id.clone(),
+        None => id_of(&found.title, request),
+    };
+    let folder = &app.settings().providers;
+    let file = folder.join(format!("{id}.yaml"));
+    if file.exists() && !request.force {
+        return Err((exit::USAGE, format!("{} exists: choose another `--id`, or overwrite it with `--force`", file.display())));
+    }
+    let text = descriptor(&id, &found, request);
+    write(folder, &file, &text).map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", file.display())))?;
+    tell(&found);
+    Ok(file)
+}
+
+fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
+    let Some(text) = &request.url else {
+        if !app.settings().commands() {
+            return Err((exit::USAGE, "commands are off: set `commands: true` in the settings".to_owned()));
+        }
+        return Ok(Target::Stdio {
+            command: request.command.clone(),
+            env: Vec::new(),
+            folder: PathBuf::from("."),
+        });
+    };
+    let url = Url::parse(text).map_err(|cause| (exit::USAGE, format!("`{text}` is no URL: {cause}")))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+        return Err((exit::USAGE, "give an http or https URL without credentials".to_owned()));
+    }
+    Ok(Target::Http { url, headers: Vec::new(), tls: None, allow_private: true, allow_loopback: true })
+}
+
+async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
+    let principal: &Principal = &app.parts().principal;
+    let behalf = Behalf {
+        tenant: Arc::clone(&principal.tenant),
+        user: Arc::clone(&principal.user),
+        signature: Arc::new(Signature::default()),
+    };
+    let profile = match app.upstreams().probe(endpoint, &behalf).await {
+        Ok(profile) => profile,
+        Err(error) if error.code == Code::UpstreamAuth => {
+            return Ok(Found { title: host(endpoint), about: None, profile: None });
+        }
+        Err(error) => return Err(error),
+    };
+    let info = profile.server_info.as_deref().and_then(|raw| RawObject::open(raw).ok()).unwrap_or_default();
+    let title = info.read::<String>("title").or_else(|| info.read("name")).unwrap_or_else(|| host(endpoint));
+    let about = tool_names(app, endpoint, &behalf, &profile).await.ok().map(|names| nouns(&names));
+    Ok(Found { title, about: about.filter(|text| !text.is_empty()), profile: Some(profile) })
+}
+
+/// Names on the first page of its tools; enough to describe it.
+async fn tool_names(
+    app: &App,
+    endpoint: &Arc<Endpoint>,
+    behalf: &Behalf,
+    profile: &Profile,
+) -> Result<Vec<String>, Error> {
+    let Some(revision) = profile.revisions.newest() else { return Ok(Vec::new()) };
+    let call = Call {
+        method: "tools/list",
+        params: RawObject::new(),
+        revision,
+        mirrored: Vec::new(),
+        deadline: Instant::now() + PATIENCE,
+        idempotent: true,
+        progress: None,
+    };
+    let result = app.upstreams().request(endpoint, behalf, call).await?;
+    let tools: Vec<RawObject> =
+        RawObject::open(&result).ok().and_then(|result| result.read("tools")).unwrap_or_default();
+    Ok(tools.iter().filter_map(|tool| tool.read("name")).collect())
+}
+
+fn host(endpoint: &Endpoint) -> String {
+    match &endpoint.target {
+        Target::Http { url, .. } => {
+            let host = url.host_str().unwrap_or("server");
+            let parts: Vec<&str> = host.split('.').filter(|part| !matches!(*part, "mcp" | "www" | "api")).collect();
+            (*parts.first().unwrap_or(&"server")).to_owned()
+        }
+        Target::Stdio { .. } => "server".to_owned(),
+    }
+}
+
+/// The first few operations in words.
+fn nouns(names: &[String]) -> String {
+    let words: Vec<String> = names.iter().take(NOUNS).map(|name| name.replace(['_', '-', '.'], " ")).collect();
+    words.join(", ")
+}
+
+/// From `--id`, the server's name, or what was typed.
+fn id_of(title: &str, request: &Request) -> String {
+    let typed = request.command.last().map_or(title, String::as_str);
+    let source = if request.url.is_some() || title != "server" { title } else { typed };
+    let mut id = String::new();
+    for char in source.chars().map(|char| char.to_ascii_lowercase()) {
+        match char {
+            'a'..='z' | '0'..='9' => id.push(char),
+            _ if !id.is_empty() && !id.ends_with('_') => id.push('_'),
+            _ => {}
+        }
+    }
+    let mut id = id.trim_end_matches('_').chars().take(63).collect::<String>();
+    for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
+        if let Some(rest) = id.strip_suffix(noise).or_else(|| id.strip_prefix(noise)).filter(|rest| !rest.is_empty()) {
+            id = rest.to_owned();
+        }
+    }
+    if id.is_empty() || id.starts_with("s_") { format!("p_{id}").trim_end_matches('_').to_owned() } else { id }
+}
+
+fn descriptor(id: &str, found: &Found, request: &Request) -> String {
+    let mut text = String::from("# yaml-language-server: $schema=../schemas/provider.json\n");
+    writeln!(text, "id: {id}").ok();
+    writeln!(text, "title: {}", quoted(&found.title)).ok();
+    if let Some(about) = &found.about {
+        writeln!(text, "about: {}", quoted(about)).ok();
+    }
+    text.push_str("upstream:\n");
+    match &request.url {
+        Some(url) => {
+            writeln!(text, "  url: {}", quoted(url)).ok();
+            if is_private(url) {
+                text.push_str("  allow_private: true\n");
+            }
+        }
+        None => {
+            let parts: Vec<String> = request.command.iter().map(|part| quoted(part)).collect();
+            writeln!(text, "  command: [{}]", parts.join(", ")).ok();
+        }
+    }
+    match found.profile {
+        Some(_) => text.push_str("auth:\n  none: {}\n"),
+        None => text.push_str(WANTS_AUTH),
+    }
+    text
+}
+
+/// A server that answers 401 publishes how to log in, or takes a key: the descriptor says the
+/// one, names the other, and waits to be enabled.
+const WANTS_AUTH: &str = "\
+# The server wants a credential. `oauth: {}` discovers how to log in; for a key instead write
+#   api_key: { header: Authorization, prefix: \"Bearer \", value: ${A_VARIABLE} }
+# and set `enabled: true`.
+enabled: false
+auth:
+  oauth: {}
+";
+
+fn is_private(url: &str) -> bool {
+    use std::net::IpAddr;
+    let Ok(url) = Url::parse(url) else { return false };
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_private() || ip.is_link_local(),
+        Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).is_loopback() && (ip.segments()[0] & 0xfe00) == 0xfc00,
+        _ => false,
+    }
+}
+
+/// A double-quoted YAML scalar; JSON strings are some.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Written beside and renamed, so that a running gateway never reads half of it.
+fn write(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let draft = file.with_extension(format!("yaml.{}", std::process::id()));
+    std::fs::write(&draft, text)?;
+    std::fs::rename(&draft, file)
+}
+
+fn tell(found: &Found) {
+    match &found.profile {
+        Some(profile) => {
+            let revisions: Vec<&str> = profile.revisions.iter().map(crate::mcp::Revision::as_str).collect();
+            ui::err(format_args!("{GREEN}{}{GREEN:#} speaks {}", found.title, revisions.join(", ")));
+        }
+        None => ui::err(format_args!("{} wants a credential: see the comment in the file", found.title)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(url: Option<&str>, command: &[&str]) -> Request {
+        Request {
+            url: url.map(str::to_owned),
+            id: None,
+            force: false,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_id_is_made_of_the_servers_name() {
+        let request = asked(Some("https://x"), &[]);
+        assert_eq!(id_of("mcp-servers/everything", &request), "servers_everything");
+        assert_eq!(id_of("GitHub MCP Server", &request), "github");
+        assert_eq!(id_of("s_ecret", &request), "p_s_ecret");
+        assert_eq!(id_of("日本", &request), "p");
+    }
+
+    #[test]
+    fn a_server_that_wants_a_credential_is_written_disabled() {
+        let found = Found { title: "A \"b\": c".to_owned(), about: None, profile: None };
+        let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
+        assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
+        assert!(text.contains(r#"title: "A \"b\": c""#));
+    }
+}

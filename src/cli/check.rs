@@ -1,0 +1,211 @@
+//! `pleiades check`: every fault of settings and descriptors, each at its place with its cure.
+
+mod online;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use anstyle::{AnsiColor, Style};
+
+use crate::descriptor::{self, Fault, Read, Severity};
+use crate::settings::{self, Overrides, Settings};
+
+/// What to check and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Files and folders; empty: the settings and their providers.
+    pub paths: Vec<PathBuf>,
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--providers`, `--listen`, `--admin`.
+    pub overrides: Overrides,
+    /// Ask DNS and connect too.
+    pub online: bool,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// Faults were found (`EX_USAGE`).
+const EXIT_FAULTS: u8 = 64;
+
+/// What was found.
+#[derive(Debug, Default)]
+struct Found {
+    faults: Vec<Fault>,
+    files: usize,
+}
+
+/// Checks and prints faults to `output`, a summary to `summary`; answers the exit code, 0 or 64.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn run(options: &Options, output: &mut dyn Write, summary: &mut dyn Write) -> io::Result<u8> {
+    let found = look(options);
+    for fault in &found.faults {
+        if options.json {
+            writeln!(output, "{}", json(fault))?;
+        } else {
+            print(fault, output)?;
+        }
+    }
+    let count = |severity| {
+        found
+            .faults
+            .iter()
+            .filter(|fault| fault.severity == severity)
+            .count()
+    };
+    let (faults, warnings) = (count(Severity::Fault), count(Severity::Warning));
+    writeln!(
+        summary,
+        "{} checked: {}, {}",
+        plural(found.files, "file"),
+        plural(faults, "fault"),
+        plural(warnings, "warning")
+    )?;
+    Ok(if faults > 0 { EXIT_FAULTS } else { 0 })
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// One line with its cures, the place dimmed and the severity coloured; the output strips colours
+/// where none are wanted.
+fn print(fault: &Fault, output: &mut dyn Write) -> io::Result<()> {
+    let colour = match fault.severity {
+        Severity::Fault => AnsiColor::Red,
+        Severity::Warning => AnsiColor::Yellow,
+        Severity::Note => AnsiColor::Cyan,
+    };
+    let (field, cure) = (colour.on_default(), Style::new().dimmed());
+    let text = fault.to_string();
+    let (head, cures) = text.split_once('\n').unwrap_or((&text, ""));
+    let place = format!("{}:{}:{}: ", fault.file.display(), fault.line, fault.column);
+    let rest = head
+        .strip_prefix(&place)
+        .and_then(|rest| rest.strip_prefix(&fault.field))
+        .unwrap_or_default();
+    writeln!(output, "{place}{field}{}{field:#}{rest}", fault.field)?;
+    for line in cures.lines() {
+        writeln!(output, "{cure}{line}{cure:#}")?;
+    }
+    Ok(())
+}
+
+/// Stable: fields are added, never changed.
+fn json(fault: &Fault) -> serde_json::Value {
+    let severity = match fault.severity {
+        Severity::Fault => "fault",
+        Severity::Warning => "warning",
+        Severity::Note => "note",
+    };
+    serde_json::json!({
+        "file": fault.file.to_string_lossy(),
+        "line": fault.line,
+        "column": fault.column,
+        "field": fault.field,
+        "severity": severity,
+        "message": fault.message,
+        "cure": fault.cure,
+    })
+}
+
+fn look(options: &Options) -> Found {
+    let mut found = Found::default();
+    if options.paths.is_empty() {
+        installation(options.config.as_deref(), options, &mut found);
+        return found;
+    }
+    let (installations, rest): (Vec<&PathBuf>, Vec<&PathBuf>) = options
+        .paths
+        .iter()
+        .partition(|path| path.join("pleiades.yaml").is_file());
+    for folder in installations {
+        installation(Some(&folder.join("pleiades.yaml")), options, &mut found);
+    }
+    if !rest.is_empty() {
+        descriptors(&rest, options, &mut found);
+    }
+    found
+}
+
+/// Settings and their providers.
+fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
+    let loaded = settings::load(config, &options.overrides);
+    found.files += usize::from(loaded.file.is_some());
+    found.faults.extend(loaded.faults);
+    let folder = loaded.settings.providers.clone();
+    match descriptor::files(&folder) {
+        Ok(files) => read(&files, &loaded.settings, options, found),
+        Err(error) => found.faults.push(no_folder(&folder, &error)),
+    }
+}
+
+/// Files and folders of descriptors, under the settings as `serve` would find them.
+fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut Found) {
+    let loaded = settings::load(options.config.as_deref(), &options.overrides);
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push((*path).clone());
+            continue;
+        }
+        match descriptor::files(path) {
+            Ok(inside) => files.extend(inside),
+            Err(error) => found.faults.push(no_folder(path, &error)),
+        }
+    }
+    let mut once = std::collections::BTreeSet::new();
+    files.retain(|file| once.insert(identity(file)));
+    read(&files, &loaded.settings, options, found);
+}
+
+/// The same for every spelling of a path; links stay apart.
+fn identity(file: &Path) -> PathBuf {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."));
+    let folder = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    folder.join(file.file_name().unwrap_or_default())
+}
+
+fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut Found) {
+    let world = settings::world(settings);
+    let mut reads: Vec<Read> = files
+        .iter()
+        .map(|file| descriptor::read_file(file, &world))
+        .collect();
+    descriptor::mark_duplicates(&mut reads);
+    if options.online {
+        online::check(&mut reads, &world);
+    }
+    found.files += reads.len();
+    found
+        .faults
+        .extend(reads.into_iter().flat_map(|read| read.faults));
+}
+
+fn no_folder(folder: &Path, error: &io::Error) -> Fault {
+    let why = match error.kind() {
+        io::ErrorKind::NotFound => "does not exist",
+        io::ErrorKind::NotADirectory => "is not a folder",
+        _ => "cannot be read",
+    };
+    Fault {
+        file: folder.to_path_buf(),
+        line: 1,
+        column: 1,
+        field: "providers".to_owned(),
+        message: format!("the folder {why}"),
+        cure: Some(
+            "name the folder of the descriptors with `providers:` or `--providers`".to_owned(),
+        ),
+        severity: Severity::Fault,
+    }
+}

@@ -1,0 +1,153 @@
+//! Whether what a well-shaped descriptor says can be: pure, but for local files that it names.
+
+mod auth;
+mod upstream;
+
+use std::path::Path;
+
+use super::{
+    World, header,
+    report::{Report, say},
+    yaml::{Entry, Node},
+};
+
+/// Checks the meaning of all that is sound in a tree.
+pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Report) {
+    if let Some(node) = root.at_path(&["upstream"]) {
+        upstream::check(node, folder, world, report);
+    }
+    if let Some(node) = root.at_path(&["auth"]) {
+        auth::check(node, report);
+    }
+    conflict(root, report);
+    relay(root, report);
+}
+
+/// The credential wins over a header of the same name.
+fn conflict(root: &Node, report: &mut Report) {
+    let carriers = [
+        (["auth", "api_key"], "header"),
+        (["auth", "client_key"], "forward_as"),
+    ];
+    let carrier = carriers.iter().find_map(|(path, key)| {
+        let node = root.at_path(path)?;
+        Some(node.text_at(&[key]).unwrap_or("authorization"))
+    });
+    let headers = root
+        .at_path(&["upstream", "headers"])
+        .map(Node::entries)
+        .unwrap_or_default();
+    for entry in headers {
+        if carrier.is_some_and(|carrier| carrier.eq_ignore_ascii_case(&entry.key)) {
+            let said =
+                say(format!("`auth` sets `{}`, which wins", entry.key)).cure("remove it here");
+            report.warning(entry.at, &format!("upstream.headers.{}", entry.key), said);
+        }
+    }
+}
+
+/// Rules on tools cannot hold on the relay's untouched bodies.
+fn relay(root: &Node, report: &mut Report) {
+    let is_unchecked = root.text_at(&["relay"]) == Some("unchecked");
+    let Some((at, field)) = first_tool_rule(root).filter(|_| !is_unchecked) else {
+        return;
+    };
+    let (at, field) = match root.entry("relay") {
+        Some(entry) if entry.value.is_bad => return,
+        Some(entry) => (entry.value.at, "relay".to_owned()),
+        None => (at, field),
+    };
+    let said =
+        say("rules on tools leave this provider without its relay, where they could not hold");
+    report.note(
+        at,
+        &field,
+        said.cure("write `relay: unchecked` to have the relay without these rules"),
+    );
+}
+
+fn first_tool_rule(root: &Node) -> Option<(super::yaml::Pos, String)> {
+    let tools = root.at_path(&["tools"]);
+    let entry = |key: &str| {
+        tools
+            .and_then(|tools| tools.entry(key))
+            .filter(|entry| !entry.value.is_bad)
+    };
+    let allow = entry("allow").filter(|entry| {
+        !entry
+            .value
+            .items()
+            .iter()
+            .any(|glob| glob.text() == Some("*"))
+    });
+    let deny = entry("deny").filter(|entry| !entry.value.items().is_empty());
+    if let Some(entry) = allow.or(deny) {
+        return Some((entry.at, format!("tools.{}", entry.key)));
+    }
+    let rules = root
+        .at_path(&["limits", "rate"])
+        .map(Node::items)
+        .unwrap_or_default();
+    let position = rules
+        .iter()
+        .position(|rule| rule.text_at(&["per"]) == Some("tool"))?;
+    let at = rules
+        .get(position)
+        .and_then(|rule| rule.at_path(&["per"]))
+        .map(|node| node.at)?;
+    Some((at, format!("limits.rate.{position}.per")))
+}
+
+/// Reports names of a mapping that are the same but for their case.
+fn same_name(
+    entries: &[Entry],
+    index: usize,
+    entry: &Entry,
+    path: &str,
+    report: &mut Report,
+) -> bool {
+    let earlier = entries.iter().take(index);
+    let first = earlier
+        .clone()
+        .find(|other| other.key.eq_ignore_ascii_case(&entry.key) && other.key != entry.key);
+    if let Some(first) = first {
+        let said = say(format!(
+            "`{}` is `{}` again: header names have no case",
+            entry.key, first.key
+        ));
+        report.fault(entry.at, path, said.cure("keep one of them"));
+    }
+    first.is_some()
+}
+
+/// Reports a header name that cannot be one, or may not stand here.
+fn name(
+    at: super::yaml::Pos,
+    name: &str,
+    path: &str,
+    forbidden: Forbidden,
+    report: &mut Report,
+) -> bool {
+    if !header::is_name(name) {
+        let said = say("not a header name").cure("use letters, digits and `-`");
+        report.fault(at, path, said);
+        return false;
+    }
+    if let Some(why) = forbidden(name) {
+        let said = say(format!("the header `{name}` may not be used: it {why}"))
+            .cure("use another header");
+        report.fault(at, path, said);
+        return false;
+    }
+    true
+}
+
+type Forbidden = fn(&str) -> Option<&'static str>;
+
+/// Reports a text that cannot be a header value; never quotes it.
+fn value(node: &Node, path: &str, report: &mut Report) {
+    if node.text().is_some_and(|text| !header::is_value(text)) {
+        let said = say("not a header value").cure("use printable ASCII without line breaks");
+        report.fault(node.at, path, said);
+    }
+}

@@ -1,0 +1,196 @@
+//! `upstream:`: addresses, commands, headers, certificates.
+
+use std::path::Path;
+
+use url::Url;
+
+use super::{name, same_name, value};
+use crate::descriptor::{
+    World,
+    address::{self, Local},
+    header, pem,
+    reference::{is_variable, join},
+    report::{Report, say},
+    yaml::Node,
+};
+
+pub(super) fn check(node: &Node, folder: &Path, world: &World, report: &mut Report) {
+    url(node, world, report);
+    command(node, world, report);
+    env(node, report);
+    headers(node, report);
+    certificates(node, folder, report);
+    idle_fields(node, report);
+}
+
+/// Private addresses need permission.
+fn url(node: &Node, world: &World, report: &mut Report) {
+    let Some(found) = node.at_path(&["url"]) else {
+        return;
+    };
+    let Some(url) = found.text().and_then(|text| Url::parse(text).ok()) else {
+        return;
+    };
+    let is_allowed = node
+        .at_path(&["allow_private"])
+        .and_then(Node::boolean)
+        .unwrap_or(false);
+    let what = match address::local(&url) {
+        _ if is_allowed => return,
+        None => return,
+        Some(Local::Loopback) if world.loopback => return,
+        Some(Local::Loopback) => "a loopback address",
+        Some(Local::Private(what)) => what,
+    };
+    let said = say(format!("the URL names {what}, which needs permission"));
+    report.fault(
+        found.at,
+        "upstream.url",
+        said.cure("write `allow_private: true` beside it if that is meant"),
+    );
+}
+
+fn command(node: &Node, world: &World, report: &mut Report) {
+    let Some(entry) = node.entry("command").filter(|entry| !entry.value.is_bad) else {
+        return;
+    };
+    if !world.commands {
+        let said = say("descriptors may not start processes here");
+        let cure = "write `commands: true` in `pleiades.yaml` if that is meant";
+        report.lenient(entry.at, "upstream.command", said.cure(cure));
+    }
+    for (index, word) in entry.value.items().iter().enumerate() {
+        let Some(text) = word.text() else { continue };
+        let path = format!("upstream.command.{index}");
+        if index == 0 && text.trim().is_empty() {
+            report.fault(word.at, &path, say("the program has no name"));
+        } else if text.contains('\0') {
+            report.fault(word.at, &path, say("a word of a command holds no NUL"));
+        }
+    }
+}
+
+fn env(node: &Node, report: &mut Report) {
+    for entry in node
+        .at_path(&["env"])
+        .map(Node::entries)
+        .unwrap_or_default()
+    {
+        let path = join("upstream.env", &entry.key);
+        if entry.odd.is_none() && !is_variable(&entry.key) {
+            let said =
+                say("not a name of an environment variable").cure("use letters, digits and `_`");
+            report.fault(entry.at, &path, said);
+        }
+        if entry.value.text().is_some_and(|text| text.contains('\0')) {
+            report.fault(entry.value.at, &path, say("a variable holds no NUL"));
+        }
+    }
+}
+
+fn headers(node: &Node, report: &mut Report) {
+    let entries = node
+        .at_path(&["headers"])
+        .map(Node::entries)
+        .unwrap_or_default();
+    for (index, entry) in entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.odd.is_none() && entry.key != "<<")
+    {
+        let path = join("upstream.headers", &entry.key);
+        if !same_name(entries, index, entry, &path, report) {
+            name(
+                entry.at,
+                &entry.key,
+                &path,
+                header::forbidden_outward,
+                report,
+            );
+        }
+        value(&entry.value, &path, report);
+        if entry.value.text().is_some()
+            && header::is_secret(&entry.key)
+            && !entry.value.has_references()
+        {
+            let said = say("a secret in plain text; whoever reads the file has it");
+            let cure = "keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`";
+            report.warning(entry.value.at, &path, said.cure(cure));
+        }
+    }
+}
+
+fn certificates(node: &Node, folder: &Path, report: &mut Report) {
+    let Some(tls) = node.at_path(&["tls"]) else {
+        return;
+    };
+    if let Some(file) = tls.at_path(&["ca_file"]) {
+        pem::certificates(file, "upstream.tls.ca_file", folder, report);
+    }
+    let certificate = tls.at_path(&["client_cert_file"]).map(|file| {
+        (
+            file,
+            pem::certificates(file, "upstream.tls.client_cert_file", folder, report),
+        )
+    });
+    let key = tls.at_path(&["client_key_file"]).map(|file| {
+        (
+            file,
+            pem::private_key(file, "upstream.tls.client_key_file", folder, report),
+        )
+    });
+    let alone =
+        |missing: &str| say(format!("`{missing}` is missing")).cure(format!("add `{missing}:`"));
+    match (certificate, key) {
+        (Some((_, Some(certificates))), Some((file, Some(key)))) => {
+            pem::pair(
+                certificates,
+                key,
+                (file, "upstream.tls.client_key_file"),
+                report,
+            );
+        }
+        (Some(_), None) if tls.entry("client_key_file").is_none() => {
+            report.fault(
+                tls.first_key(),
+                "upstream.tls.client_key_file",
+                alone("client_key_file"),
+            );
+        }
+        (None, Some(_)) if tls.entry("client_cert_file").is_none() => {
+            report.fault(
+                tls.first_key(),
+                "upstream.tls.client_cert_file",
+                alone("client_cert_file"),
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Fields that have no effect beside the kind that is given.
+fn idle_fields(node: &Node, report: &mut Report) {
+    let (kind, idle): (&str, &[&str]) = match (node.entry("url"), node.entry("command")) {
+        (Some(_), None) => ("url", &["env"]),
+        (None, Some(_)) => ("command", &["headers", "tls", "allow_private"]),
+        _ => return,
+    };
+    for key in idle {
+        let given = node.entry(key).filter(|entry| !entry.value.is_bad);
+        let is_said = |value: &Node| !value.entries().is_empty() || value.boolean() == Some(true);
+        if let Some(entry) = given.filter(|entry| is_said(&entry.value)) {
+            let said = say(format!("`{key}` has no effect beside `{kind}`")).cure("remove it");
+            report.warning(entry.at, &join("upstream", key), said);
+        }
+    }
+    let plain = node
+        .text_at(&["url"])
+        .is_some_and(|url| url.starts_with("http:"));
+    if let Some(entry) = node
+        .entry("tls")
+        .filter(|entry| plain && !entry.value.entries().is_empty())
+    {
+        let said = say("`tls` has no effect on an `http` URL").cure("write `https`");
+        report.warning(entry.at, "upstream.tls", said);
+    }
+}

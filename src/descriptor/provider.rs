@@ -1,0 +1,147 @@
+//! The whole of a descriptor, and its `facade:`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    auth::Auth,
+    limits::{Limits, Per},
+    policy::{Allow, Arguments, Consent, Price, Relay, Tools},
+    scalar::{Globs, Span},
+    upstream::Upstream,
+};
+
+/// A provider: an upstream MCP server, how requests to it are signed, and what callers may do.
+///
+/// One YAML file in the providers' folder. Every text may hold `${NAME}`, `${file:/path}` and
+/// `${vault:path#key}`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Pleiades provider")]
+pub struct Descriptor {
+    /// The provider's name in paths, tool names and metrics: 1 to 63 of `a-z`, `0-9`, `_`, `-`,
+    /// beginning with a letter or digit and not with `s_`. Unique among all files.
+    #[schemars(extend("pattern" = "^(?!s_)[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "id"))]
+    pub id: String,
+    /// Whether the provider runs.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Name for people. Default: the id.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Nouns that say what the provider is for; they stand verbatim in the description of its one
+    /// tool. Default: none.
+    #[serde(default)]
+    pub about: Option<String>,
+    /// Where the provider is.
+    pub upstream: Upstream,
+    /// How requests to it are signed: exactly one kind.
+    pub auth: Auth,
+    /// How its tools are shown.
+    #[serde(default)]
+    pub facade: Facade,
+    /// Which of its tools exist for callers.
+    #[serde(default)]
+    pub tools: Tools,
+    /// Arguments that are filled in or left out. Not built yet.
+    #[serde(default)]
+    pub arguments: Arguments,
+    /// Rate, concurrency and breaker.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Who may use it. Default: every principal of every tenant. Not built yet.
+    #[serde(default)]
+    pub allow: Option<Vec<Allow>>,
+    /// Tools that run only after a person agreed. Default: none. Not built yet.
+    #[serde(default)]
+    pub consent: Option<Consent>,
+    /// Whether the relay is offered beside rules on tools.
+    #[serde(default)]
+    pub relay: Relay,
+    /// What a call costs. Default: nothing. Reserved. Not built yet.
+    #[serde(default)]
+    pub price: Option<Price>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Descriptor {
+    /// The title, else the id.
+    #[must_use]
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.id)
+    }
+
+    /// Whether a rule on tools exists, which the relay could not hold.
+    #[must_use]
+    pub fn has_tool_rules(&self) -> bool {
+        self.tools.is_restrictive()
+            || self.consent.is_some()
+            || self.arguments != Arguments::default()
+            || self.limits.rate.iter().any(|rate| rate.per == Per::Tool)
+    }
+}
+
+/// How a provider's tools are shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Facade {
+    /// One tool for the provider, or its own. Only `meta` is built yet.
+    pub mode: Mode,
+    /// What is shown before an account is connected. Only `strict` is built yet.
+    pub exposure: Exposure,
+    /// Other words for operations, by tool name, that a prompt may use. Default: none. Not built yet.
+    pub aliases: BTreeMap<String, Vec<String>>,
+    /// How long results are shaped. Default: unshaped. Not built yet.
+    pub results: Option<Results>,
+    /// Which answers are kept. Default: none. Not built yet.
+    pub cache: Option<Cache>,
+}
+
+/// One tool for the provider, or its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// One tool.
+    #[default]
+    Meta,
+    /// The provider's own tools. Not built yet.
+    Direct,
+    /// `direct` when the provider is small, else `meta`. Not built yet.
+    Auto,
+}
+
+/// What is shown before an account is connected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Exposure {
+    /// Tools appear when an account is connected.
+    #[default]
+    Strict,
+    /// Tools are visible and answer `needs_auth`. Not built yet.
+    Soft,
+}
+
+/// How long results are shaped. Not built yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Results {
+    /// Tokens a result may have before it is cut, at least 1.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
+    pub max_tokens: u32,
+}
+
+/// Which answers are kept. Not built yet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// How long an answer is kept, 1s to 24h.
+    #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
+    pub ttl: Span,
+    /// Globs over names of tools whose answers are kept.
+    pub tools: Globs,
+}

@@ -1,0 +1,238 @@
+//! Reads descriptor files: every fault of a file at once, and ids that several files claim.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use serde::de::DeserializeOwned;
+
+use super::{
+    Descriptor, Fault, Read, Severity, World, meaning,
+    reference::Resolver,
+    report::{Report, say},
+    schema,
+    shape::Shape,
+    yaml::{self, Kind, Node, Pos},
+};
+
+/// Reads one descriptor: shape and meaning of the whole file, every fault once.
+#[must_use]
+pub fn read(file: &Path, text: &[u8], world: &World) -> Read {
+    let mut report = Report::new(file);
+    let mut root = match parse(text, &mut report) {
+        Some(root) if !matches!(root.kind, Kind::Null) => root,
+        Some(_) => {
+            let said =
+                say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
+            report.fault(Pos::START, "syntax", said);
+            return broken(file, None, report);
+        }
+        None => return broken(file, None, report),
+    };
+    let enabled = root
+        .at_path(&["enabled"])
+        .and_then(Node::boolean)
+        .unwrap_or(true);
+    if !enabled {
+        report.relax();
+    }
+    let resolver = Resolver {
+        env: &world.env,
+        allowed: Some(&world.references),
+    };
+    resolver.resolve(&mut root, "", &mut report);
+    Shape::new(schema::descriptor(), &mut report).run(&mut root);
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
+    meaning::check(&root, folder, world, &mut report);
+    let descriptor: Option<Descriptor> =
+        typed(&root, &mut report).map(|descriptor| placed(descriptor, folder));
+    let mut read = broken(file, Some(&root), report);
+    read.enabled = enabled;
+    read.descriptor = descriptor;
+    read
+}
+
+/// The tree of a file; a null one when it is empty, `None` when it does not parse.
+pub(crate) fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
+    match yaml::parse(text) {
+        Ok(root) => Some(root.unwrap_or_else(|| Node::new(Pos::START, Kind::Null))),
+        Err(syntax) => {
+            let said = say(syntax.message);
+            report.fault(
+                syntax.at,
+                "syntax",
+                match syntax.cure {
+                    Some(cure) => said.cure(cure),
+                    None => said,
+                },
+            );
+            None
+        }
+    }
+}
+
+/// The typed form of a tree without faults.
+pub(crate) fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Option<T> {
+    if report.has_fatal() {
+        return None;
+    }
+    match serde_json::from_value(root.to_json()) {
+        Ok(value) => Some(value),
+        // Only when types and schema disagree. serde's sentence could quote a secret.
+        Err(_) => {
+            report.fault(
+                root.at,
+                "syntax",
+                say("the file cannot be read").cure("this is a bug: report it"),
+            );
+            None
+        }
+    }
+}
+
+/// Paths relative to the descriptor are made relative to the working folder.
+fn placed(mut descriptor: Descriptor, folder: &Path) -> Descriptor {
+    let tls = &mut descriptor.upstream.tls;
+    for path in [
+        &mut tls.ca_file,
+        &mut tls.client_cert_file,
+        &mut tls.client_key_file,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        *path = folder.join(&path);
+    }
+    descriptor
+}
+
+fn broken(file: &Path, root: Option<&Node>, report: Report) -> Read {
+    let id_node = root.and_then(|root| root.at_path(&["id"]));
+    let id = id_node.and_then(Node::text).map(str::to_owned);
+    let stem = file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let title = root
+        .and_then(|root| root.text_at(&["title"]))
+        .map(str::to_owned);
+    Read {
+        file: file.to_path_buf(),
+        id_at: id_node.map_or((1, 1), |node| (node.at.line, node.at.column)),
+        url_at: root
+            .and_then(|root| root.at_path(&["upstream", "url"]))
+            .map_or((1, 1), |node| (node.at.line, node.at.column)),
+        title: title.or_else(|| id.clone()).unwrap_or(stem),
+        id,
+        enabled: true,
+        descriptor: None,
+        faults: report.finish(),
+    }
+}
+
+/// The descriptor files of a folder: `*.yaml` and `*.yml` directly in it, symlinks followed, dot
+/// names ignored, sorted by name.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let path = entry.path();
+        let is_yaml = path
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml");
+        // A link to nothing is listed: reading it says so.
+        if is_yaml && !name.starts_with('.') && !path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Adds a fault to every file whose id another one claims too. The first in the slice keeps its
+/// `descriptor` (pass the one that runs already first); the others lose it.
+pub fn mark_duplicates(reads: &mut [Read]) {
+    let mut claims: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (index, read) in reads.iter().enumerate() {
+        if let Some(id) = &read.id {
+            claims.entry(id.clone()).or_default().push(index);
+        }
+    }
+    for (id, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
+        let files: Vec<PathBuf> = claims
+            .iter()
+            .filter_map(|index| reads.get(*index))
+            .map(|read| read.file.clone())
+            .collect();
+        for (turn, index) in claims.iter().enumerate() {
+            let Some(read) = reads.get_mut(*index) else {
+                continue;
+            };
+            let others: Vec<String> = files
+                .iter()
+                .filter(|file| **file != read.file)
+                .map(|file| format!("`{}`", file.display()))
+                .collect();
+            let message = format!("the id `{id}` is claimed by {} too", others.join(", "));
+            let cure = if turn == 0 {
+                "this file runs; give the other an id of its own"
+            } else {
+                "give this provider an id of its own"
+            };
+            read.faults.push(Fault {
+                file: read.file.clone(),
+                line: read.id_at.0,
+                column: read.id_at.1,
+                field: "id".to_owned(),
+                message,
+                cure: Some(cure.to_owned()),
+                severity: Severity::Fault,
+            });
+            read.faults.sort_by_key(|fault| (fault.line, fault.column));
+            if turn > 0 {
+                read.descriptor = None;
+            }
+        }
+    }
+}
+
+/// A file that cannot even be read.
+#[must_use]
+pub fn unreadable(file: &Path, error: &io::Error) -> Read {
+    let mut report = Report::new(file);
+    report.fault(
+        Pos::START,
+        "syntax",
+        say(format!("the file {}", super::reference::reason(error))),
+    );
+    broken(file, None, report)
+}
+
+/// Reads a descriptor file from the disk: never more than the limit, never anything but a file.
+#[must_use]
+pub fn read_file(file: &Path, world: &World) -> Read {
+    match bytes(file) {
+        Ok(text) => read(file, &text, world),
+        Err(error) => unreadable(file, &error),
+    }
+}
+
+/// At most one byte more than may be read, so that the limit is noticed.
+pub(crate) fn bytes(file: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    if std::fs::metadata(file)?.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    let mut text = Vec::new();
+    std::fs::File::open(file)?
+        .take(yaml::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut text)?;
+    Ok(text)
+}

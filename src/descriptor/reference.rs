@@ -1,0 +1,263 @@
+//! `${NAME}`, `${file:/path}` and `${vault:path#key}` in texts: read within what is allowed.
+//!
+//! Nothing of a malformed reference is ever printed: it may be a secret with a typing error.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::{
+    Environment, References,
+    report::{Report, Said, say},
+    yaml::{Kind, Node},
+};
+
+/// Largest file that a reference reads.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What references may read.
+pub(crate) struct Resolver<'a> {
+    pub(crate) env: &'a Environment,
+    /// `None`: everything, as in the settings.
+    pub(crate) allowed: Option<&'a References>,
+}
+
+/// Why a reference has no value.
+enum Refusal {
+    /// Wrong wherever it stands.
+    Fault(Said),
+    /// Wrong here and now: no harm while the provider is disabled.
+    Absent(Said),
+}
+
+impl Resolver<'_> {
+    /// Resolves every text below a node, reporting at the text.
+    pub(crate) fn resolve(&self, node: &mut Node, path: &str, report: &mut Report) {
+        let at = node.at;
+        match &mut node.kind {
+            Kind::Text(text) if text.raw.contains("${") => {
+                text.has_references = true;
+                let mut faults = Vec::new();
+                let value = self.replace(&text.raw, &mut faults);
+                text.resolved = faults.is_empty().then_some(value);
+                for fault in faults {
+                    match fault {
+                        Refusal::Fault(said) => report.fault(at, path, said),
+                        Refusal::Absent(said) => report.lenient(at, path, said),
+                    }
+                }
+            }
+            Kind::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.resolve(item, &join(path, &index.to_string()), report);
+                }
+            }
+            Kind::Map(entries) => {
+                for entry in entries {
+                    self.resolve(&mut entry.value, &join(path, &entry.key), report);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn replace(&self, raw: &str, faults: &mut Vec<Refusal>) -> String {
+        let mut value = String::with_capacity(raw.len());
+        let mut rest = raw;
+        while let Some((before, reference)) = rest.split_once("${") {
+            value.push_str(before);
+            let Some((inner, after)) = reference.split_once('}') else {
+                faults.push(Refusal::Fault(malformed(
+                    "a reference `${` without its `}`",
+                )));
+                return value;
+            };
+            match self.read(inner) {
+                Ok(text) => value.push_str(&text),
+                Err(refusal) => faults.push(refusal),
+            }
+            rest = after;
+        }
+        value.push_str(rest);
+        value
+    }
+
+    fn read(&self, inner: &str) -> Result<String, Refusal> {
+        if let Some(path) = inner.strip_prefix("file:") {
+            return self.file(path);
+        }
+        if let Some(path) = inner.strip_prefix("vault:") {
+            let is_sound = path
+                .split_once('#')
+                .is_some_and(|(path, key)| !path.is_empty() && !key.is_empty());
+            if !is_sound {
+                return Err(Refusal::Fault(malformed(
+                    "a reference to Vault without path or key",
+                )));
+            }
+            let said = say("references to Vault are not built yet");
+            return Err(Refusal::Absent(
+                said.cure("use `${NAME}` or `${file:/path}`"),
+            ));
+        }
+        if !is_variable(inner) {
+            return Err(Refusal::Fault(malformed("a malformed reference")));
+        }
+        self.variable(inner)
+    }
+
+    fn variable(&self, name: &str) -> Result<String, Refusal> {
+        if let Some(allowed) = self.allowed {
+            if name.starts_with("PLEIADES_") {
+                let said = say(format!(
+                    "`${{{name}}}` is the gateway's own and never read by a descriptor"
+                ));
+                return Err(Refusal::Fault(said.cure("use another name")));
+            }
+            if !allowed.env.iter().any(|glob| matches(glob, name)) {
+                let said = say(format!(
+                    "`${{{name}}}` is outside `references.env` of the settings"
+                ));
+                return Err(Refusal::Fault(
+                    said.cure(format!("add `{name}` to `references.env`")),
+                ));
+            }
+        }
+        (self.env)(name).ok_or_else(|| {
+            let said = say(format!("the environment variable `{name}` is not set"));
+            Refusal::Absent(said.cure(format!("set `{name}` where the gateway starts")))
+        })
+    }
+
+    fn file(&self, given: &str) -> Result<String, Refusal> {
+        let path = Path::new(given);
+        if !path.is_absolute() || given.contains("${") {
+            return Err(Refusal::Fault(malformed(
+                "a reference to a file without an absolute path",
+            )));
+        }
+        if path
+            .components()
+            .any(|part| matches!(part, Component::ParentDir))
+        {
+            let said = say("a reference to a file may not contain `..`");
+            return Err(Refusal::Fault(said.cure("write the path out")));
+        }
+        // `/a//b` and `/a/./b` are `/a/b` for the globs too.
+        let path: PathBuf = path.components().collect();
+        let shown = path.display();
+        let outside = || {
+            let said = say(format!(
+                "`{shown}` is outside `references.files` of the settings"
+            ));
+            Refusal::Fault(said.cure(format!("add `{shown}` to `references.files`")))
+        };
+        let globs = self.allowed.map(|allowed| allowed.files.as_slice());
+        let globs: Option<Vec<&String>> = globs.map(|globs| {
+            globs
+                .iter()
+                .filter(|glob| path_matches(glob, &path))
+                .collect()
+        });
+        if globs.as_ref().is_some_and(Vec::is_empty) {
+            return Err(outside());
+        }
+        let absent = |why: &str| {
+            let said = say(format!("the file `{shown}` {why}"));
+            Refusal::Absent(said.cure("make the file readable for the gateway"))
+        };
+        let real = path
+            .canonicalize()
+            .map_err(|error| absent(reason(&error)))?;
+        // A link may lead elsewhere below the folder that a glob names (as Kubernetes mounts do), not
+        // out of it.
+        if globs.is_some_and(|globs| !globs.iter().any(|glob| real.starts_with(folder_of(glob)))) {
+            return Err(outside());
+        }
+        read_bounded(&real).map_err(absent)
+    }
+}
+
+/// The text of a file, without the line break at its end.
+fn read_bounded(path: &Path) -> Result<String, &'static str> {
+    let facts = std::fs::metadata(path).map_err(|error| reason(&error))?;
+    if !facts.is_file() {
+        return Err("is not a regular file");
+    }
+    if facts.len() > MAX_FILE {
+        return Err("is larger than 1 MiB");
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| reason(&error))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
+}
+
+/// Why a file cannot be read, in our words.
+pub(crate) fn reason(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => "does not exist",
+        std::io::ErrorKind::PermissionDenied => "may not be read",
+        std::io::ErrorKind::InvalidData => "is not UTF-8",
+        std::io::ErrorKind::IsADirectory => "is a folder",
+        _ => "cannot be read",
+    }
+}
+
+fn malformed(message: &str) -> Said {
+    say(message).cure("write `${NAME}`, `${file:/path}` or `${vault:path#key}`")
+}
+
+/// Whether a text is a name that the environment can have.
+pub(crate) fn is_variable(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes
+        .next()
+        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// The folder above a glob's first wildcard, links followed.
+fn folder_of(glob: &str) -> PathBuf {
+    let fixed = glob.split(['*', '?']).next().unwrap_or_default();
+    let folder = fixed.rsplit_once('/').map_or(
+        "/",
+        |(folder, _)| if folder.is_empty() { "/" } else { folder },
+    );
+    Path::new(folder)
+        .canonicalize()
+        .unwrap_or_else(|_| PathBuf::from(folder))
+}
+
+fn path_matches(glob: &str, path: &Path) -> bool {
+    path.to_str().is_some_and(|path| matches(glob, path))
+}
+
+/// Whether a glob matches a whole text: `*` and `?` do not cross a `/`, `**` does.
+fn matches(glob: &str, text: &str) -> bool {
+    fn inner(glob: &[u8], text: &[u8]) -> bool {
+        match (glob, text) {
+            ([b'*', b'*', rest @ ..], _) => {
+                (0..=text.len()).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
+            }
+            ([b'*', rest @ ..], _) => {
+                let end = text
+                    .iter()
+                    .position(|byte| *byte == b'/')
+                    .unwrap_or(text.len());
+                (0..=end).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
+            }
+            ([b'?', rest @ ..], [byte, text @ ..]) if *byte != b'/' => inner(rest, text),
+            ([literal, rest @ ..], [byte, text @ ..]) => literal == byte && inner(rest, text),
+            ([], []) => true,
+            _ => false,
+        }
+    }
+    inner(glob.as_bytes(), text.as_bytes())
+}
+
+/// A dotted path and one more step.
+pub(crate) fn join(path: &str, step: &str) -> String {
+    if path.is_empty() {
+        step.to_owned()
+    } else {
+        format!("{path}.{step}")
+    }
+}

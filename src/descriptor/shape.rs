@@ -1,0 +1,243 @@
+//! Whether a tree has the shape that the schema says, every fault of it; what is faulty is marked, so
+//! that meaning leaves it alone. Also refuses what is not built yet: the schema's descriptions say so.
+
+mod mapping;
+mod scalar;
+
+use serde_json::Value;
+
+use super::{
+    reference::join,
+    report::{Report, Said, say},
+    suggest::nearest,
+    yaml::{Kind, Node, Pos},
+};
+
+/// The words by which a description says that something is refused.
+const PENDING: &str = "Not built yet";
+
+/// Checks a tree against a schema of ours.
+pub(crate) struct Shape<'a> {
+    root: &'a Value,
+    report: &'a mut Report,
+}
+
+/// Where in the tree, and what stands around it.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    /// An ancestor was refused as not built yet.
+    pending: bool,
+}
+
+impl<'a> Shape<'a> {
+    pub(crate) fn new(root: &'a Value, report: &'a mut Report) -> Self {
+        Self { root, report }
+    }
+
+    /// Checks the whole tree.
+    pub(crate) fn run(mut self, node: &mut Node) {
+        let root = self.root;
+        self.check(
+            node,
+            root,
+            Place {
+                path: "",
+                pending: false,
+            },
+        );
+    }
+
+    fn check(&mut self, node: &mut Node, schema: &'a Value, place: Place<'_>) {
+        if let Some(tag) = &node.tag {
+            let said = say(format!("the tag `{tag}` is not known")).cure("remove it");
+            return self.refuse(node, place.path, said);
+        }
+        let body = self.body(schema);
+        if let Some(options) = body.get("oneOf").and_then(Value::as_array) {
+            if options.iter().all(|option| option.get("const").is_some()) {
+                return self.check_choice(node, options, place);
+            }
+            if body.get("type").is_none() {
+                return self.check_kind(node, options, place);
+            }
+        }
+        let kind = body.get("type").and_then(Value::as_str);
+        match (kind, &mut node.kind) {
+            (None, _) | (Some("boolean"), Kind::Bool(_)) => {}
+            (Some("object"), Kind::Map(_)) => self.check_mapping(node, body, place),
+            (Some("array"), Kind::List(items)) => {
+                if let Some(schema) = body.get("items") {
+                    for (index, item) in items.iter_mut().enumerate() {
+                        let path = join(place.path, &index.to_string());
+                        self.check(
+                            item,
+                            schema,
+                            Place {
+                                path: &path,
+                                ..place
+                            },
+                        );
+                    }
+                }
+                if items.is_empty() && keyword(schema, body, "minItems").is_some() {
+                    self.refuse(node, place.path, say("must name at least one"));
+                }
+            }
+            (Some("string"), Kind::Text(_)) => self.check_text(node, schema, body, place.path),
+            (Some("integer" | "number"), Kind::Number { .. }) => {
+                self.check_number(node, schema, body, place.path)
+            }
+            (Some(kind), _) => {
+                let said = wrong_type(
+                    node,
+                    kind,
+                    keyword(schema, body, "x-check").and_then(Value::as_str),
+                );
+                self.refuse(node, place.path, said);
+            }
+        }
+    }
+
+    /// One of several words.
+    fn check_choice(&mut self, node: &mut Node, options: &'a [Value], place: Place<'_>) {
+        let words = || {
+            options
+                .iter()
+                .filter_map(|option| option.get("const").and_then(Value::as_str))
+        };
+        let list = words()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let Kind::Text(text) = &node.kind else {
+            let said = match node.kind {
+                Kind::Null => nothing(&format!("write one of {list}")),
+                _ => say(format!("must be one of {list}, found {}", node.describe())),
+            };
+            return self.refuse(node, place.path, said);
+        };
+        let Some(found) = text.resolved.as_deref() else {
+            return node.is_bad = true;
+        };
+        let Some(option) = options
+            .iter()
+            .find(|option| option.get("const").is_some_and(|word| word == found))
+        else {
+            let said = say(format!("must be one of {list}"));
+            let said = match nearest(found, words()) {
+                Some(word) => said.cure(format!("did you mean `{word}`?")),
+                None => said,
+            };
+            return self.refuse(node, place.path, said);
+        };
+        if is_pending(option) && !place.pending {
+            let (at, said) = (node.at, self.not_built(found));
+            self.report.lenient(at, place.path, said);
+        }
+    }
+
+    fn not_built(&self, word: &str) -> Said {
+        let can_wait = self.root.pointer("/properties/enabled").is_some();
+        let cure = if can_wait {
+            "remove it, or set `enabled: false` until it is"
+        } else {
+            "remove it"
+        };
+        say(format!("`{word}` is not built yet")).cure(cure)
+    }
+
+    fn refuse(&mut self, node: &mut Node, path: &str, said: Said) {
+        self.report.fault(node.at, field(path), said);
+        node.is_bad = true;
+    }
+
+    /// What a schema refers to, else itself.
+    fn body(&self, schema: &'a Value) -> &'a Value {
+        let inner = schema
+            .get("allOf")
+            .and_then(|all| all.get(0))
+            .unwrap_or(schema);
+        let name = inner
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|name| name.strip_prefix('#'));
+        name.and_then(|pointer| self.root.pointer(pointer))
+            .unwrap_or(inner)
+    }
+
+    /// Whether a value says what the defaults say.
+    fn is_default(&self, node: &Node, schema: &'a Value) -> bool {
+        let body = self.body(schema);
+        if let (Kind::Map(entries), Some(properties)) = (&node.kind, body.get("properties")) {
+            return body.get("oneOf").is_none()
+                && entries.iter().all(|entry| {
+                    properties
+                        .get(&entry.key)
+                        .is_some_and(|schema| self.is_default(&entry.value, schema))
+                });
+        }
+        schema
+            .get("default")
+            .is_some_and(|default| *default == node.to_json())
+    }
+}
+
+/// The field of the whole file is `syntax`.
+fn field(path: &str) -> &str {
+    if path.is_empty() { "syntax" } else { path }
+}
+
+/// A keyword of a property, else of what it refers to.
+fn keyword<'a>(schema: &'a Value, body: &'a Value, key: &str) -> Option<&'a Value> {
+    schema.get(key).or_else(|| body.get(key))
+}
+
+fn is_pending(schema: &Value) -> bool {
+    schema
+        .get("description")
+        .and_then(Value::as_str)
+        .is_some_and(|text| text.contains(PENDING))
+}
+
+fn nothing(cure: &str) -> Said {
+    say("has no value").cure(cure)
+}
+
+fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Said {
+    let (wanted, cure) = match (kind, check) {
+        (_, Some("duration")) => (
+            "a duration",
+            "write an integer and `ms`, `s`, `m` or `h`, such as `30s`",
+        ),
+        (_, Some("size")) => (
+            "a size",
+            "write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`",
+        ),
+        (_, Some("address")) => (
+            "an IP address and a port",
+            "write it like `127.0.0.1:8787` or `[::1]:8787`",
+        ),
+        (_, Some("url")) => ("a URL", "write it like `https://mcp.example.com/mcp`"),
+        (_, Some("secret")) => ("text", "write `${NAME}` or `${file:/run/secrets/name}`"),
+        ("object", _) => ("a mapping", "write `key: value` pairs, or `{}`"),
+        ("array", _) => ("a list", "write `[…]`"),
+        ("boolean", _) => ("true or false", "write `true` or `false`, without quotes"),
+        ("integer", _) => ("an integer", "write digits, without quotes"),
+        ("number", _) => ("a number", "write digits, without quotes"),
+        _ => ("text", "put it in quotes"),
+    };
+    if matches!(node.kind, Kind::Null) {
+        return nothing(&format!("write {wanted}, or remove the key"));
+    }
+    let said = say(format!("must be {wanted}, found {}", node.describe()));
+    if wanted == "text" && matches!(node.kind, Kind::List(_) | Kind::Map(_)) {
+        return said;
+    }
+    said.cure(cure)
+}
+
+/// Where something that a mapping lacks is reported.
+fn lacking(node: &Node) -> Pos {
+    node.first_key()
+}

@@ -1,0 +1,169 @@
+//! Texts and numbers: their spelling and bounds.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::{Shape, keyword};
+use crate::descriptor::{
+    address,
+    report::{Said, say},
+    scalar::{Size, Span},
+    yaml::{Kind, Node},
+};
+
+impl<'a> Shape<'a> {
+    pub(super) fn check_text(
+        &mut self,
+        node: &mut Node,
+        schema: &'a Value,
+        body: &'a Value,
+        path: &str,
+    ) {
+        let Kind::Text(text) = &node.kind else { return };
+        // Its reference was refused.
+        let Some(found) = text.resolved.as_deref() else {
+            return node.is_bad = true;
+        };
+        let check = keyword(schema, body, "x-check").and_then(Value::as_str);
+        if found.is_empty() && keyword(schema, body, "minLength").is_some() {
+            return self.refuse(node, path, say("is empty"));
+        }
+        let bound = |key| {
+            keyword(schema, body, key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let wrong = match check {
+            Some("id") => wrong_id(found, text.has_references),
+            Some("name") => wrong_name(found, text.has_references),
+            Some("duration") => wrong_duration(found, bound("x-min"), bound("x-max")),
+            Some("size") => wrong_size(found, bound("x-min"), bound("x-max")),
+            Some("url") => address::wrong_url(found),
+            Some("address") => wrong_address(found),
+            Some("sha256") => wrong_digest(found),
+            Some("glob") => wrong_glob(found),
+            _ => None,
+        };
+        if let Some(said) = wrong {
+            return self.refuse(node, path, said);
+        }
+        if check == Some("secret") && !text.has_references {
+            let said = say("a secret in plain text; whoever reads the file has it");
+            let said =
+                said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
+            self.report.warning(node.at, path, said);
+        }
+    }
+
+    pub(super) fn check_number(
+        &mut self,
+        node: &mut Node,
+        schema: &'a Value,
+        body: &'a Value,
+        path: &str,
+    ) {
+        let Kind::Number { float, integer } = node.kind else {
+            return;
+        };
+        let is_integer = body.get("type").is_some_and(|kind| kind == "integer");
+        if (is_integer && integer.is_none()) || !float.is_finite() {
+            let said = say(if is_integer {
+                "must be an integer"
+            } else {
+                "must be a number"
+            });
+            return self.refuse(node, path, said.cure("write digits only"));
+        }
+        let bound = |key| keyword(schema, body, key).and_then(Value::as_f64);
+        let (least, most) = (bound("minimum"), bound("maximum"));
+        if least.is_some_and(|least| float < least) || most.is_some_and(|most| float > most) {
+            let range = match (least, most) {
+                (Some(least), Some(most)) => format!("{least} to {most}"),
+                (Some(least), None) => format!("at least {least}"),
+                (None, most) => format!("at most {}", most.unwrap_or_default()),
+            };
+            let found = integer.map_or_else(|| float.to_string(), |integer| integer.to_string());
+            self.refuse(node, path, say(format!("must be {range}, found {found}")));
+        }
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 63
+        && text.bytes().next().is_some_and(legal)
+        && text
+            .bytes()
+            .all(|byte| legal(byte) || matches!(byte, b'_' | b'-'))
+}
+
+fn wrong_id(found: &str, hidden: bool) -> Option<Said> {
+    if found.starts_with("s_") {
+        return Some(
+            say("an id may not begin with `s_`: those paths are reserved")
+                .cure("choose another id"),
+        );
+    }
+    wrong_name(found, hidden)
+}
+
+fn wrong_name(found: &str, hidden: bool) -> Option<Said> {
+    if is_word(found) {
+        return None;
+    }
+    let shown = if hidden || found.chars().count() > 80 {
+        String::new()
+    } else {
+        format!("`{found}` ")
+    };
+    let said = say(format!("{shown}cannot be part of a tool name"));
+    Some(said.cure("use 1 to 63 of `a-z`, `0-9`, `_`, `-`, beginning with a letter or digit"))
+}
+
+fn wrong_duration(found: &str, least: &str, most: &str) -> Option<Said> {
+    let Some(span) = Span::parse(found) else {
+        let said = say("must be a duration");
+        return Some(said.cure("write an integer and `ms`, `s`, `m` or `h`, such as `30s`"));
+    };
+    let too_short = Span::parse(least).is_some_and(|least| span < least);
+    let too_long = Span::parse(most).is_some_and(|most| span > most);
+    (too_short || too_long).then(|| say(format!("must be {least} to {most}, found {span}")))
+}
+
+fn wrong_size(found: &str, least: &str, most: &str) -> Option<Said> {
+    let Some(size) = Size::parse(found) else {
+        let said = say("must be a size");
+        return Some(said.cure("write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`"));
+    };
+    let too_small = Size::parse(least).is_some_and(|least| size < least);
+    let too_large = Size::parse(most).is_some_and(|most| size > most);
+    (too_small || too_large).then(|| say(format!("must be {least} to {most}, found {size}")))
+}
+
+fn wrong_address(found: &str) -> Option<Said> {
+    let said = || {
+        say("must be an IP address and a port")
+            .cure("write it like `127.0.0.1:8787` or `[::1]:8787`")
+    };
+    found.parse::<SocketAddr>().err().map(|_| said())
+}
+
+fn wrong_digest(found: &str) -> Option<Said> {
+    let is_sound = found.len() == 64
+        && found
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (!is_sound).then(|| {
+        say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes")
+    })
+}
+
+fn wrong_glob(found: &str) -> Option<Said> {
+    let illegal = found.chars().find(|character| {
+        !(character.is_ascii_alphanumeric()
+            || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
+    })?;
+    let said = say(format!("`{illegal}` cannot stand in a tool name"));
+    Some(said.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))
+}

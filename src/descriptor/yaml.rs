@@ -1,0 +1,204 @@
+//! A YAML 1.2 file as a tree that knows where every key and value stands.
+//!
+//! Typed reading would stop at the first fault; the tree lets shape and meaning of the whole file be
+//! reported together.
+
+mod build;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use build::parse;
+
+use serde_json::Value;
+
+/// Largest file.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
+/// Deepest nesting, aliases expanded.
+const MAX_DEPTH: usize = 64;
+/// Most nodes that aliases may add.
+const MAX_ALIASED: usize = 10_000;
+
+/// Line and column, 1-based, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pos {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+impl Pos {
+    pub(crate) const START: Self = Self { line: 1, column: 1 };
+}
+
+/// A file that does not parse: where and why.
+#[derive(Debug)]
+pub(crate) struct Syntax {
+    pub(crate) at: Pos,
+    pub(crate) message: String,
+    pub(crate) cure: Option<&'static str>,
+}
+
+/// A value.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) at: Pos,
+    pub(crate) kind: Kind,
+    /// A tag that is not of the core schema.
+    pub(crate) tag: Option<String>,
+    /// Nothing is written: there is no place of its own.
+    pub(crate) is_absent: bool,
+    /// Set by the shape check: meaning leaves it alone.
+    pub(crate) is_bad: bool,
+}
+
+/// What a value is under the core schema of YAML 1.2, but that only `true` and `false` are booleans.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    Null,
+    Bool(bool),
+    /// A number; the integer when it is one.
+    Number {
+        float: f64,
+        integer: Option<i128>,
+    },
+    Text(Text),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A text, before and after its references were resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    pub(crate) raw: String,
+    /// With every reference replaced; `None` when one could not be.
+    pub(crate) resolved: Option<String>,
+    pub(crate) has_references: bool,
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) at: Pos,
+    pub(crate) key: String,
+    /// What the key is when it is not text.
+    pub(crate) odd: Option<&'static str>,
+    pub(crate) value: Node,
+}
+
+impl Node {
+    pub(crate) fn new(at: Pos, kind: Kind) -> Self {
+        Self {
+            at,
+            kind,
+            tag: None,
+            is_absent: false,
+            is_bad: false,
+        }
+    }
+
+    /// What the value is, for a sentence.
+    pub(crate) fn describe(&self) -> &'static str {
+        match &self.kind {
+            Kind::Null => "nothing",
+            Kind::Bool(_) => "a boolean",
+            Kind::Number {
+                integer: Some(_), ..
+            } => "an integer",
+            Kind::Number { .. } => "a number",
+            Kind::Text(_) => "text",
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a mapping",
+        }
+    }
+
+    /// Entries, when it is a sound mapping.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            Kind::Map(entries) if !self.is_bad => entries,
+            _ => &[],
+        }
+    }
+
+    /// Items, when it is a sound list.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.kind {
+            Kind::List(items) if !self.is_bad => items,
+            _ => &[],
+        }
+    }
+
+    /// The first entry of that key, sound or not.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    /// The sound value at a path of keys.
+    pub(crate) fn at_path(&self, path: &[&str]) -> Option<&Self> {
+        let found = path
+            .iter()
+            .try_fold(self, |node, key| node.entry(key).map(|entry| &entry.value));
+        found.filter(|node| !node.is_bad)
+    }
+
+    /// The resolved text, when it is a sound one.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Text(text) if !self.is_bad => text.resolved.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The resolved text at a path of keys.
+    pub(crate) fn text_at(&self, path: &[&str]) -> Option<&str> {
+        self.at_path(path).and_then(Self::text)
+    }
+
+    /// Whether it is text with a reference in it.
+    pub(crate) fn has_references(&self) -> bool {
+        matches!(&self.kind, Kind::Text(text) if text.has_references)
+    }
+
+    /// The boolean, when it is a sound one.
+    pub(crate) fn boolean(&self) -> Option<bool> {
+        match self.kind {
+            Kind::Bool(value) if !self.is_bad => Some(value),
+            _ => None,
+        }
+    }
+
+    /// Where a fault about something missing in it is reported: its first key, else itself.
+    pub(crate) fn first_key(&self) -> Pos {
+        self.entries().first().map_or(self.at, |entry| entry.at)
+    }
+
+    /// As JSON, references resolved; the first of duplicate keys.
+    pub(crate) fn to_json(&self) -> Value {
+        match &self.kind {
+            Kind::Null => Value::Null,
+            Kind::Bool(value) => Value::Bool(*value),
+            Kind::Number { float, integer } => number(*float, *integer),
+            Kind::Text(text) => Value::String(text.resolved.as_ref().unwrap_or(&text.raw).clone()),
+            Kind::List(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Map(entries) => {
+                let pairs = entries.iter().rev();
+                Value::Object(
+                    pairs
+                        .map(|entry| (entry.key.clone(), entry.value.to_json()))
+                        .collect(),
+                )
+            }
+        }
+    }
+}
+
+fn number(float: f64, integer: Option<i128>) -> Value {
+    let small = integer
+        .and_then(|value| i64::try_from(value).ok())
+        .map(Value::from);
+    let large = || {
+        integer
+            .and_then(|value| u64::try_from(value).ok())
+            .map(Value::from)
+    };
+    small.or_else(large).unwrap_or_else(|| Value::from(float))
+}

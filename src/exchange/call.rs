@@ -1,0 +1,167 @@
+//! `tools/call` in the meta and the tool view.
+
+use std::sync::Arc;
+
+use super::outward::{Outgoing, needs_auth};
+use super::{Step, printable};
+use crate::catalog::{Catalogue, Provider, Tool};
+use crate::error::{Code, Error};
+use crate::facade::answer::{Answer, Status};
+use crate::facade::plan::{self, Plan};
+use crate::mcp::{Raw, RawObject, headers, translate};
+use crate::telemetry::View;
+
+/// The tool that an unconnected provider shows in the tool view.
+const CONNECT: &str = "connect";
+
+impl Step<'_> {
+    pub(super) async fn tools_call(&mut self, params: RawObject) -> Result<Raw, Error> {
+        let name: String = params
+            .read("name")
+            .ok_or_else(|| Error::new(Code::InvalidParams, "`tools/call` needs the tool's `name`"))?;
+        match self.scope.view {
+            View::Meta => self.meta_call(&name, &params).await,
+            View::Tool | View::Relay => self.tool_call(&name, params).await,
+        }
+    }
+
+    /// `use_{provider}`: the facade decides what the call means.
+    async fn meta_call(&mut self, name: &str, params: &RawObject) -> Result<Raw, Error> {
+        let mut arguments = params.read::<RawObject>("arguments").unwrap_or_default();
+        let provider = self.meta_provider(name, &mut arguments)?;
+        self.record.provider = Some(Arc::clone(&provider.id));
+        let catalogue = match self.connected(&provider).await {
+            Ok(catalogue) => catalogue,
+            Err(error) => return Ok(self.readable(&provider, &error, None)),
+        };
+        match plan::plan(&provider, &catalogue, &arguments) {
+            Plan::Answer(answer) => Ok(self.answered(answer)),
+            Plan::Run { tool, arguments, notes } => {
+                let outcome = self.run(&provider, &catalogue, &tool, params, arguments).await;
+                Ok(match outcome {
+                    Ok((result, _)) => self.answered(Answer::of_result(&result, notes)),
+                    Err(error) => self.readable(&provider, &error, Some(&tool)),
+                })
+            }
+        }
+    }
+
+    /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
+    fn meta_provider(&self, name: &str, arguments: &mut RawObject) -> Result<Arc<Provider>, Error> {
+        if self.exchange.single && self.scope.provider.is_none() {
+            let id = plan::provider_of(arguments)
+                .ok_or_else(|| Error::new(Code::InvalidParams, "say which `provider` the operation belongs to"))?;
+            arguments.remove("provider");
+            return self.provider(&id);
+        }
+        let id = name.strip_prefix("use_").ok_or_else(|| unknown_tool(name))?;
+        if self.scope.provider.as_deref().is_some_and(|only| only != id) {
+            return Err(unknown_tool(name));
+        }
+        self.provider(id).map_err(|_| unknown_tool(name))
+    }
+
+    async fn run(
+        &mut self,
+        provider: &Arc<Provider>,
+        catalogue: &Catalogue,
+        tool: &Tool,
+        outer: &RawObject,
+        arguments: Raw,
+    ) -> Result<(RawObject, crate::mcp::Revision), Error> {
+        let mut params = RawObject::new();
+        params.put("name", &*tool.name);
+        params.set("arguments", arguments);
+        if let Some(meta) = outer.get("_meta") {
+            params.set("_meta", meta.to_owned());
+        }
+        self.outward(Outgoing { provider, catalogue, tool: Some(tool), method: "tools/call", params }).await
+    }
+
+    /// A real tool by its own name.
+    async fn tool_call(&mut self, name: &str, mut params: RawObject) -> Result<Raw, Error> {
+        let (provider, inner) = self.split(name)?;
+        self.record.provider = Some(Arc::clone(&provider.id));
+        let catalogue = match self.connected(&provider).await {
+            Ok(catalogue) => catalogue,
+            Err(error) => return Ok(self.readable(&provider, &error, None)),
+        };
+        let (catalogue, tool) = self.find(&provider, catalogue, &inner, name).await?;
+        self.check_mirrored(&tool, &params)?;
+        if self.scope.provider.is_none() {
+            params.put("name", &*tool.name);
+        }
+        let out = Outgoing { provider: &provider, catalogue: &catalogue, tool: Some(&tool), method: "tools/call", params };
+        match self.outward(out).await {
+            Ok((result, from)) => Ok(translate::result("tools/call", result, from, self.revision()).close()),
+            Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
+            Err(error) => Ok(self.readable(&provider, &error, Some(&tool))),
+        }
+    }
+
+    /// `{provider}.{tool}` in the union, the bare name for one provider.
+    pub(super) fn split(&self, name: &str) -> Result<(Arc<Provider>, String), Error> {
+        if let Some(provider) = self.only()? {
+            return Ok((provider, name.to_owned()));
+        }
+        let (id, inner) = name.split_once('.').ok_or_else(|| unknown_tool(name))?;
+        Ok((self.provider(id).map_err(|_| unknown_tool(name))?, inner.to_owned()))
+    }
+
+    /// The provider's lists for this caller, or why it has none.
+    pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
+        let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
+        self.exchange.catalog.lists(provider, &behalf).await
+    }
+
+    /// A tool by name; one that is not there is looked for once more upstream.
+    async fn find(
+        &self,
+        provider: &Arc<Provider>,
+        catalogue: Arc<Catalogue>,
+        inner: &str,
+        outer: &str,
+    ) -> Result<(Arc<Catalogue>, Arc<Tool>), Error> {
+        if let Some(tool) = catalogue.tool(inner) {
+            return Ok((Arc::clone(&catalogue), Arc::clone(tool)));
+        }
+        if inner == CONNECT {
+            return Err(Error::new(Code::InvalidParams, "already connected: list the tools again"));
+        }
+        let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
+        let fresh = self.exchange.catalog.refresh(provider, &behalf).await.unwrap_or(catalogue);
+        let tool = fresh.tool(inner).cloned().ok_or_else(|| unknown_tool(outer))?;
+        Ok((fresh, tool))
+    }
+
+    /// A modern client must mirror the annotated arguments into headers, and truthfully.
+    fn check_mirrored(&self, tool: &Tool, params: &RawObject) -> Result<(), Error> {
+        match self.peer.keys.headers() {
+            Some(http) if self.revision().is_modern() && !tool.mirrored.is_empty() => {
+                let arguments = params.read::<RawObject>("arguments").unwrap_or_default();
+                headers::check_mirrored(&tool.mirrored, http, &arguments)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) -> Raw {
+        self.record.outcome = answer.status.as_str();
+        answer.into_result(self.revision(), &self.peer.request_id)
+    }
+
+    /// A failure that the model can read and act on.
+    fn readable(&mut self, provider: &Provider, error: &Error, tool: Option<&Tool>) -> Raw {
+        if let Some(source) = &error.source {
+            tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), cause = %source, "call failed");
+        }
+        let writes = tool.is_none_or(|tool| !tool.is_read_only());
+        let answer = Answer::of_error(error, &provider.title, writes);
+        debug_assert_ne!(answer.status, Status::Ok);
+        self.answered(answer)
+    }
+}
+
+fn unknown_tool(name: &str) -> Error {
+    Error::new(Code::InvalidParams, format!("unknown tool `{}`", printable(name)))
+}

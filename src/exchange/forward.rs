@@ -1,0 +1,129 @@
+//! Resources, prompts and completion: found by URI or name, asked of their provider.
+
+use std::sync::Arc;
+
+use super::outward::{Outgoing, denamespaced};
+use super::{Step, printable};
+use crate::catalog::{Catalogue, Provider};
+use crate::error::{Code, Error};
+use crate::mcp::{Raw, RawObject, translate};
+
+impl Step<'_> {
+    pub(super) async fn resources_read(&mut self, mut params: RawObject) -> Result<Raw, Error> {
+        let uri: String = required(&params, "uri")?;
+        let (provider, catalogue, inner) = self.locate(&uri).await?;
+        params.put("uri", &inner);
+        self.forwarded(&provider, &catalogue, "resources/read", params).await
+    }
+
+    pub(super) async fn prompts_get(&mut self, mut params: RawObject) -> Result<Raw, Error> {
+        let name: String = required(&params, "name")?;
+        let (provider, inner) = self.split(&name).map_err(|_| unknown_prompt(&name))?;
+        let catalogue = self.connected(&provider).await?;
+        params.put("name", &inner);
+        self.forwarded(&provider, &catalogue, "prompts/get", params).await
+    }
+
+    /// `completion/complete` for a prompt's or a template's argument.
+    pub(super) async fn complete(&mut self, mut params: RawObject) -> Result<Raw, Error> {
+        let mut reference: RawObject = required(&params, "ref")?;
+        let (provider, catalogue) = if let Some(uri) = reference.read::<String>("uri") {
+            let (provider, catalogue, inner) = self.locate(&uri).await?;
+            reference.put("uri", &inner);
+            (provider, catalogue)
+        } else {
+            let name: String = required(&reference, "name")?;
+            let (provider, inner) = self.split(&name).map_err(|_| unknown_prompt(&name))?;
+            reference.put("name", &inner);
+            let catalogue = self.connected(&provider).await?;
+            (provider, catalogue)
+        };
+        params.set("ref", reference.close());
+        self.forwarded(&provider, &catalogue, "completion/complete", params).await
+    }
+
+    async fn forwarded(
+        &mut self,
+        provider: &Arc<Provider>,
+        catalogue: &Catalogue,
+        method: &'static str,
+        params: RawObject,
+    ) -> Result<Raw, Error> {
+        let out = Outgoing { provider, catalogue, tool: None, method, params };
+        let (result, from) = self.outward(out).await?;
+        Ok(translate::result(method, result, from, self.revision()).close())
+    }
+
+    /// Whose resource a URI is: named by its namespace, listed, or matched by a template; a
+    /// provider alone in its scope is asked in any case.
+    async fn locate(&self, uri: &str) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
+        if let Some(provider) = self.only()? {
+            let catalogue = self.connected(&provider).await?;
+            return Ok((provider, catalogue, uri.to_owned()));
+        }
+        if let Some((id, inner)) = denamespaced(uri)
+            && let Ok(provider) = self.provider(id)
+        {
+            let catalogue = self.connected(&provider).await?;
+            return Ok((provider, catalogue, inner.to_owned()));
+        }
+        let parts = self.parts().await?;
+        let found = |owns: fn(&Catalogue, &str) -> bool| {
+            let mut owners = parts.parts.iter().filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
+            owners.find(|(_, catalogue)| owns(catalogue, uri))
+        };
+        found(lists)
+            .or_else(|| found(has_template))
+            .map(|(provider, catalogue)| (Arc::clone(provider), Arc::clone(catalogue), uri.to_owned()))
+            .ok_or_else(|| Error::new(Code::ResourceNotFound, format!("no resource `{}`", printable(uri))))
+    }
+}
+
+fn required<T: serde::de::DeserializeOwned>(params: &RawObject, key: &str) -> Result<T, Error> {
+    params.read(key).ok_or_else(|| Error::new(Code::InvalidParams, format!("`{key}` is missing or of the wrong type")))
+}
+
+fn unknown_prompt(name: &str) -> Error {
+    Error::new(Code::InvalidParams, format!("unknown prompt `{}`", printable(name)))
+}
+
+fn lists(catalogue: &Catalogue, uri: &str) -> bool {
+    catalogue.resources.iter().chain(&catalogue.templates).any(|item| *item.key == *uri)
+}
+
+fn has_template(catalogue: &Catalogue, uri: &str) -> bool {
+    catalogue.templates.iter().any(|item| matches(&item.key, uri))
+}
+
+/// Whether a URI can come from a template (RFC 6570): its literal parts occur in order. Wide on
+/// purpose: the provider decides, this only chooses whom to ask.
+fn matches(template: &str, uri: &str) -> bool {
+    let mut rest = uri;
+    for (at, part) in template.split('{').enumerate() {
+        let literal = if at == 0 { part } else { part.split_once('}').map_or(part, |(_, after)| after) };
+        let found = if at == 0 { rest.strip_prefix(literal) } else { after(rest, literal) };
+        match found {
+            Some(tail) => rest = tail,
+            None => return false,
+        }
+    }
+    rest.is_empty() || template.ends_with('}')
+}
+
+fn after<'a>(text: &'a str, literal: &str) -> Option<&'a str> {
+    text.find(literal).and_then(|at| text.get(at + literal.len()..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_uri_matches_the_template_that_can_have_made_it() {
+        assert!(matches("test://template/{id}/data", "test://template/123/data"));
+        assert!(matches("demo://resource/dynamic/text/{id}", "demo://resource/dynamic/text/7"));
+        assert!(!matches("test://template/{id}/data", "test://template/123"));
+        assert!(!matches("test://template/{id}/data", "test://other/123/data"));
+        assert!(!matches("test://fixed", "test://fixed/more"));
+    }
+}

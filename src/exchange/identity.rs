@@ -1,0 +1,71 @@
+//! What the gateway says of itself: name, capabilities, instructions.
+
+use serde_json::{Map, Value, json};
+
+use super::Step;
+use crate::catalog::Provider;
+use crate::telemetry::View;
+
+/// What clients show of instructions is cut near 2 KiB.
+const MAX_INSTRUCTIONS: usize = 2_000;
+
+impl Step<'_> {
+    pub(super) fn server_info(&self) -> Value {
+        let title = match &self.scope.provider {
+            Some(id) => self.snapshot.providers.get(id).map_or_else(|| id.to_string(), |it| it.title.clone()),
+            None => self.exchange.name.clone(),
+        };
+        json!({ "name": self.exchange.name, "title": title, "version": env!("CARGO_PKG_VERSION") })
+    }
+
+    /// What is offered here. Of a provider that was not reached yet everything is promised: its
+    /// lists may turn out to be empty, which is harmless, while a missing capability is final.
+    pub(super) fn capabilities(&self) -> Value {
+        let mut all = Map::new();
+        all.insert("tools".to_owned(), json!({ "listChanged": true }));
+        for provider in self.in_scope() {
+            for name in ["resources", "prompts", "completions"] {
+                if offers(provider, name) {
+                    let says = if name == "completions" { json!({}) } else { json!({ "listChanged": true }) };
+                    all.insert(name.to_owned(), says);
+                }
+            }
+        }
+        Value::Object(all)
+    }
+
+    /// One provider's own instructions; of a union what each provider is about.
+    pub(super) fn instructions(&self) -> Option<String> {
+        let text = if self.scope.provider.is_some() {
+            let provider = self.in_scope().next()?;
+            let shared = provider.live.shared.load();
+            shared.profile.as_ref()?.instructions.clone()?
+        } else {
+            let lines = self.in_scope().map(|provider| match &provider.about {
+                Some(about) => format!("{}{}: {about}", prefix(self.scope.view), provider.id),
+                None => format!("{}{}: {}", prefix(self.scope.view), provider.id, provider.title),
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        (!text.is_empty()).then(|| text.chars().take(MAX_INSTRUCTIONS).collect())
+    }
+
+    pub(super) fn in_scope(&self) -> impl Iterator<Item = &std::sync::Arc<Provider>> {
+        let only = self.scope.provider.as_ref();
+        self.snapshot.providers.values().filter(move |it| only.is_none_or(|id| *id == it.id))
+    }
+}
+
+const fn prefix(view: View) -> &'static str {
+    match view {
+        View::Meta => "use_",
+        View::Tool | View::Relay => "",
+    }
+}
+
+fn offers(provider: &Provider, capability: &str) -> bool {
+    let shared = provider.live.shared.load();
+    let Some(profile) = &shared.profile else { return true };
+    serde_json::from_str::<Map<String, Value>>(profile.capabilities.get())
+        .is_ok_and(|capabilities| capabilities.contains_key(capability))
+}

@@ -1,0 +1,197 @@
+//! Lists: every provider's part from memory, in one order, whatever became of the others.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::future::join_all;
+
+use super::outward::need_auth;
+use super::{Step, outward};
+use crate::catalog::{Catalogue, Item, Provider, State};
+use crate::error::{Code, Error};
+use crate::facade::definition;
+use crate::mcp::translate::{self, Kind, Scope as CacheScope};
+use crate::mcp::{Raw, RawObject};
+use crate::telemetry::View;
+
+/// One provider's share of a list.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) provider: Arc<Provider>,
+    /// `None`: the caller is not connected to it.
+    pub(super) catalogue: Option<Arc<Catalogue>>,
+}
+
+/// The parts that could be had, and whether they are all.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) parts: Vec<Part>,
+    pub(super) complete: bool,
+}
+
+impl Parts {
+    /// How long a modern client may keep the merged list: as long as its shortest-lived part, and
+    /// not at all when a part is missing.
+    fn ttl_ms(&self) -> u64 {
+        let shortest = self.parts.iter().map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_ms)).min();
+        if self.complete { shortest.unwrap_or(0) } else { 0 }
+    }
+
+    fn catalogues(&self) -> impl Iterator<Item = (&Arc<Provider>, &Arc<Catalogue>)> {
+        self.parts.iter().filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)))
+    }
+}
+
+impl Step<'_> {
+    pub(super) async fn tools_list(&self, params: &RawObject) -> Result<Raw, Error> {
+        one_page(params)?;
+        let parts = self.parts().await?;
+        let tools: Vec<RawObject> = match self.scope.view {
+            View::Meta if self.exchange.single && self.scope.provider.is_none() => vec![self.single_tool(&parts)],
+            View::Meta => parts.parts.iter().map(|it| definition::tool(&it.provider, it.catalogue.as_deref())).collect(),
+            View::Tool | View::Relay => parts.parts.iter().flat_map(|part| self.real_tools(part)).collect(),
+        };
+        Ok(self.page("tools", &tools, &parts))
+    }
+
+    fn single_tool(&self, parts: &Parts) -> RawObject {
+        let providers: Vec<_> = parts.parts.iter().map(|it| (&*it.provider, it.catalogue.as_deref())).collect();
+        definition::single(&self.exchange.name, &providers)
+    }
+
+    /// A provider's own tools; of an unconnected one the tool that connects it.
+    fn real_tools(&self, part: &Part) -> Vec<RawObject> {
+        let Some(catalogue) = &part.catalogue else {
+            return vec![definition::connect(&self.outer_name(&part.provider, "connect"), &part.provider)];
+        };
+        let named = |tool: &Arc<crate::catalog::Tool>| {
+            let mut entry = translate::entry(Kind::Tool, tool.raw.clone(), self.revision());
+            if self.scope.provider.is_none() {
+                entry.put("name", &self.outer_name(&part.provider, &tool.name));
+            }
+            entry
+        };
+        catalogue.tools.iter().map(named).collect()
+    }
+
+    pub(super) async fn resources_list(&self, params: &RawObject) -> Result<Raw, Error> {
+        one_page(params)?;
+        let parts = self.parts().await?;
+        let entries = self.located(&parts, Kind::Resource, "uri", |catalogue| &catalogue.resources);
+        Ok(self.page("resources", &entries, &parts))
+    }
+
+    pub(super) async fn templates_list(&self, params: &RawObject) -> Result<Raw, Error> {
+        one_page(params)?;
+        let parts = self.parts().await?;
+        let entries = self.located(&parts, Kind::Template, "uriTemplate", |catalogue| &catalogue.templates);
+        Ok(self.page("resourceTemplates", &entries, &parts))
+    }
+
+    pub(super) async fn prompts_list(&self, params: &RawObject) -> Result<Raw, Error> {
+        one_page(params)?;
+        let parts = self.parts().await?;
+        let mut entries = Vec::new();
+        for (provider, catalogue) in parts.catalogues() {
+            for item in &catalogue.prompts {
+                let mut entry = translate::entry(Kind::Prompt, item.raw.clone(), self.revision());
+                if self.scope.provider.is_none() {
+                    entry.put("name", &self.outer_name(provider, &item.key));
+                }
+                entries.push(entry);
+            }
+        }
+        Ok(self.page("prompts", &entries, &parts))
+    }
+
+    /// Entries that are found by URI; in a union one that two providers share is namespaced.
+    fn located(&self, parts: &Parts, kind: Kind, key: &str, items: impl Fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+        let mut owners: HashMap<&str, usize> = HashMap::new();
+        for (_, catalogue) in parts.catalogues() {
+            for item in items(catalogue) {
+                *owners.entry(&item.key).or_default() += 1;
+            }
+        }
+        let mut entries = Vec::new();
+        for (provider, catalogue) in parts.catalogues() {
+            for item in items(catalogue) {
+                let mut entry = translate::entry(kind, item.raw.clone(), self.revision());
+                let shared = owners.get(&*item.key).is_some_and(|owners| *owners > 1);
+                if shared && self.scope.provider.is_none() {
+                    entry.put(key, &outward::namespaced(&provider.id, &item.key));
+                }
+                entries.push(entry);
+            }
+        }
+        entries
+    }
+
+    /// The name a client knows a provider's tool or prompt by.
+    pub(super) fn outer_name(&self, provider: &Provider, name: &str) -> String {
+        match self.scope.provider {
+            Some(_) => name.to_owned(),
+            None => format!("{}.{name}", provider.id),
+        }
+    }
+
+    fn page(&self, key: &str, entries: &[RawObject], parts: &Parts) -> Raw {
+        let mut result = RawObject::new();
+        result.put(key, entries);
+        translate::envelope(&mut result, self.revision(), Some((parts.ttl_ms(), CacheScope::Private)));
+        result.close()
+    }
+
+    /// The lists of every provider in scope. In a union a provider that fails is left out; alone
+    /// its failure is the answer, because an empty list is not success.
+    pub(super) async fn parts(&self) -> Result<Parts, Error> {
+        if let Some(provider) = self.only()? {
+            let catalogue = self.part(&provider).await?;
+            let complete = catalogue.as_ref().is_none_or(|it| it.complete);
+            return Ok(Parts { parts: vec![Part { provider, catalogue }], complete });
+        }
+        let asked: Vec<Arc<Provider>> = self.in_scope().cloned().collect();
+        let answers = join_all(asked.iter().map(|provider| self.union_part(provider))).await;
+        let mut complete = true;
+        let mut parts = Vec::with_capacity(asked.len());
+        for (provider, answer) in asked.into_iter().zip(answers) {
+            match answer {
+                Ok(catalogue) => {
+                    complete &= catalogue.as_ref().is_none_or(|it| it.complete);
+                    parts.push(Part { provider, catalogue });
+                }
+                Err(_) => complete = false,
+            }
+        }
+        Ok(Parts { parts, complete })
+    }
+
+    /// As [`Self::part`], but nobody waits for a provider that is known to be out of reach.
+    async fn union_part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
+        if provider.state().0 == State::Unreachable
+            && let Ok(behalf) = self.behalf(provider)
+            && self.exchange.catalog.peek(provider, &behalf).is_none()
+        {
+            return Err(Error::new(Code::UpstreamUnreachable, "the provider cannot be reached"));
+        }
+        self.part(provider).await
+    }
+
+    /// A provider's lists for this caller; `None` when the caller is not connected.
+    pub(super) async fn part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
+        match self.behalf(provider) {
+            Ok(behalf) => self.exchange.catalog.lists(provider, &behalf).await.map(Some),
+            Err(missing) => {
+                tracing::debug!(provider.name = %provider.id, reason = %need_auth(provider, &missing), "not connected");
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Lists are whole: a cursor can only be one we never gave.
+fn one_page(params: &RawObject) -> Result<(), Error> {
+    match params.get("cursor") {
+        None => Ok(()),
+        Some(cursor) if cursor.get() == "null" => Ok(()),
+        Some(_) => Err(Error::new(Code::InvalidParams, "unknown `cursor`: the list comes in one page")),
+    }
+}

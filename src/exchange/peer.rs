@@ -1,0 +1,173 @@
+//! Who sent a message, and what came with it.
+
+use std::{fmt, sync::Arc};
+
+use http::HeaderMap;
+use serde_json::json;
+
+use crate::access::Principal;
+use crate::credential::{Brought, Need};
+use crate::error::{Code, Error};
+use crate::mcp::{Message, RawObject, Revision};
+use crate::secret::Secret;
+use crate::telemetry::events::RequestDone;
+
+/// `_meta` key that makes a request one of 2026-07-28.
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// The sender of a message.
+#[derive(Debug)]
+pub struct Peer {
+    /// Who it is.
+    pub principal: Principal,
+    /// The revision it speaks.
+    pub revision: Revision,
+    /// Within it request ids are unique: a session, or a stdio connection. Requests without one
+    /// cannot be cancelled by id.
+    pub lane: Option<Arc<str>>,
+    /// Where its own keys are found.
+    pub keys: Keys,
+    /// `traceparent` of the HTTP request, for when the message carries none.
+    pub trace: Option<String>,
+    /// Id of this request in logs and answers.
+    pub request_id: String,
+}
+
+impl Peer {
+    /// What the event of a request says of its sender.
+    pub fn describe(&self, done: &mut RequestDone) {
+        done.tenant = Some(Arc::clone(&self.principal.tenant));
+        done.user = Some(Arc::clone(&self.principal.user));
+        done.revision = Some(self.revision.as_str());
+        done.trace = self.trace.as_deref().and_then(trace_id).map(Into::into);
+    }
+}
+
+/// The trace id within a `traceparent` (W3C Trace Context section 3.2).
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// Where a caller's keys are found; looked at only when a provider wants one.
+pub enum Keys {
+    /// Headers of the HTTP request.
+    Headers(HeaderMap),
+    /// The environment of `pleiades stdio`.
+    Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>),
+}
+
+impl Keys {
+    /// What the caller brought for one provider, and nothing of what it brought for others.
+    #[must_use]
+    pub fn brought(&self, need: &Need) -> Brought {
+        let mut brought = Brought::default();
+        match (self, need) {
+            (Self::Headers(headers), Need::ClientKey(_)) => {
+                for name in need.brings() {
+                    if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
+                        brought.headers.insert(name.clone(), Secret::new(value));
+                    }
+                }
+            }
+            (Self::Environment(variable), Need::ClientKey(key)) => {
+                if let Some((name, value)) = key.env.as_ref().and_then(|name| Some((name, variable(name)?))) {
+                    brought.environment.insert(name.clone(), Secret::new(value));
+                }
+            }
+            _ => {}
+        }
+        brought
+    }
+
+    /// The request's headers; a stdio peer has none.
+    #[must_use]
+    pub const fn headers(&self) -> Option<&HeaderMap> {
+        match self {
+            Self::Headers(headers) => Some(headers),
+            Self::Environment(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Headers(_) => "Headers(…)",
+            Self::Environment(_) => "Environment(…)",
+        })
+    }
+}
+
+/// What a message says of its own revision (2026-07-28, "_meta").
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// The version in `_meta`; only requests of 2026-07-28 and later have one.
+    pub version: Option<String>,
+    /// The message's parameters, opened on the way.
+    pub params: Option<RawObject>,
+    capabilities: bool,
+}
+
+impl Claim {
+    /// Reads a message's claim.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        let (Message::Request { params, .. } | Message::Notification { params, .. }) = message else {
+            return Self::default();
+        };
+        let params = params.as_ref().and_then(|raw| RawObject::open(raw).ok());
+        let meta = params.as_ref().and_then(|params| params.read::<RawObject>("_meta"));
+        let version = meta.as_ref().and_then(|meta| meta.read::<String>(VERSION));
+        let capabilities = meta.is_some_and(|meta| meta.read::<RawObject>(CAPABILITIES).is_some());
+        Self { version, params, capabilities }
+    }
+
+    /// What 2026-07-28 demands of each request's metadata.
+    ///
+    /// # Errors
+    /// [`Code::MissingMeta`], [`Code::UnsupportedRevision`].
+    pub fn check(&self) -> Result<(), Error> {
+        let version = self.version.as_deref().ok_or_else(|| missing(VERSION))?;
+        if !Revision::parse(version).is_some_and(Revision::is_modern) {
+            return Err(unsupported(version));
+        }
+        if self.capabilities { Ok(()) } else { Err(missing(CAPABILITIES)) }
+    }
+}
+
+fn missing(key: &'static str) -> Error {
+    Error::new(Code::MissingMeta, format!("`_meta` needs `{key}` on each request of 2026-07-28"))
+}
+
+/// The refusal of a revision that is not served, with those that are.
+#[must_use]
+pub fn unsupported(requested: &str) -> Error {
+    let requested: String = requested.chars().take(32).collect();
+    Error::new(Code::UnsupportedRevision, "this protocol revision is not served here")
+        .data(json!({ "supported": Revision::SERVED.map(Revision::as_str), "requested": requested }))
+}
+
+/// Ids of requests: unique across processes by their random head, within one by their tail.
+#[derive(Debug)]
+pub struct RequestIds {
+    head: String,
+    count: std::sync::atomic::AtomicU64,
+}
+
+impl Default for RequestIds {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        Self { head, count: std::sync::atomic::AtomicU64::new(1) }
+    }
+}
+
+impl RequestIds {
+    /// The next id.
+    pub fn next(&self) -> String {
+        let number = self.count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{}-{number:x}", self.head)
+    }
+}

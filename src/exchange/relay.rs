@@ -1,0 +1,115 @@
+//! The relay of a provider that is a child process: its own answers, untouched, between equal
+//! revisions. (HTTP providers are relayed by `proxy::relay` without opening bodies.)
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::outward::Outgoing;
+use super::{Done, Step, printable};
+use crate::catalog::{Provider, Relay};
+use crate::error::{Code, Error};
+use crate::mcp::{RawObject, Revision, Revisions};
+
+/// Requests a client may make of a server, over all revisions.
+const METHODS: [&str; 13] = [
+    "ping",
+    "server/discover",
+    "tools/list",
+    "tools/call",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "prompts/list",
+    "prompts/get",
+    "completion/complete",
+    "logging/setLevel",
+];
+
+impl Step<'_> {
+    pub(super) async fn relayed(&mut self, method: &str, params: RawObject) -> Result<Done, Error> {
+        let provider =
+            self.only()?.ok_or_else(|| Error::new(Code::UnknownPath, "the relay is one provider's: `/relay/{provider}`"))?;
+        self.record.provider = Some(Arc::clone(&provider.id));
+        relay_open(&provider)?;
+        let catalogue = self.connected(&provider).await?;
+        let profile = catalogue
+            .profile
+            .as_ref()
+            .ok_or_else(|| Error::new(Code::UpstreamUnreachable, "the provider was not reached yet"))?;
+        if method == "initialize" {
+            return self.opened(&provider, profile, &params);
+        }
+        equal(profile.revisions, self.revision())?;
+        let method = METHODS
+            .into_iter()
+            .find(|known| *known == method)
+            .ok_or_else(|| Error::new(Code::MethodNotFound, format!("no method `{}` on a process", printable(method))))?;
+        let tool = params.read::<String>("name").and_then(|name| catalogue.tool(&name).cloned());
+        let tool = tool.as_deref().filter(|_| method == "tools/call");
+        let out = Outgoing { provider: &provider, catalogue: &catalogue, tool, method, params };
+        let (result, _) = self.outward(out).await?;
+        Ok(Done::Result(result.close()))
+    }
+
+    /// The process was initialised by us; its client learns what it said then.
+    fn opened(
+        &self,
+        provider: &Provider,
+        profile: &crate::upstream::Profile,
+        params: &RawObject,
+    ) -> Result<Done, Error> {
+        let wanted = params.read::<String>("protocolVersion").and_then(|text| Revision::parse(&text));
+        let revision = wanted
+            .filter(|revision| profile.revisions.contains(*revision))
+            .or_else(|| profile.revisions.iter().filter(|revision| !revision.is_modern()).last())
+            .ok_or_else(|| unsupported(profile.revisions))?;
+        let mut result = RawObject::new();
+        result.put("protocolVersion", revision.as_str());
+        result.put("capabilities", &profile.capabilities);
+        match &profile.server_info {
+            Some(info) => result.put("serverInfo", info),
+            None => result.put("serverInfo", &json!({ "name": &*provider.id, "version": "" })),
+        }
+        if let Some(instructions) = &profile.instructions {
+            result.put("instructions", instructions);
+        }
+        let session = self.exchange.sessions.open(&self.peer.principal, revision);
+        Ok(Done::Opened { result: result.close(), session })
+    }
+}
+
+/// Whether the relay of a provider may be used at all.
+///
+/// # Errors
+/// [`Code::PolicyDenied`] when a rule on tools could not hold on untouched bodies.
+pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
+    match provider.relay {
+        Relay::Open => Ok(()),
+        Relay::Closed => Err(Error::new(
+            Code::PolicyDenied,
+            format!("`{}` has rules on tools, which the relay cannot hold: use `/tools/{}`", provider.id, provider.id),
+        )),
+    }
+}
+
+/// The relay joins equal revisions only.
+///
+/// # Errors
+/// [`Code::UnsupportedRevision`] with the upstream's revisions.
+pub(crate) fn equal(upstream: Revisions, client: Revision) -> Result<(), Error> {
+    let joins = if client.is_modern() {
+        upstream.contains(client)
+    } else {
+        upstream.iter().any(|revision| !revision.is_modern())
+    };
+    if joins { Ok(()) } else { Err(unsupported(upstream)) }
+}
+
+pub(crate) fn unsupported(upstream: Revisions) -> Error {
+    let supported: Vec<&str> = upstream.iter().map(Revision::as_str).collect();
+    Error::new(Code::UnsupportedRevision, "the provider does not speak this revision; the relay joins equal ones only")
+        .data(json!({ "supported": supported }))
+}

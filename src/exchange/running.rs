@@ -1,0 +1,82 @@
+//! Requests that are under way and may be cancelled by their id.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use serde_json::value::RawValue;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+type Key = (Arc<str>, Box<str>);
+
+/// Running requests by lane (session or connection) and JSON-RPC id. As many entries as requests
+/// under way: each removes its own.
+#[derive(Debug, Default)]
+pub(super) struct Running(Arc<Mutex<HashMap<Key, CancellationToken>>>);
+
+/// A running request's entry; dropped with it.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    running: Arc<Mutex<HashMap<Key, CancellationToken>>>,
+    key: Option<Key>,
+    token: CancellationToken,
+}
+
+impl Running {
+    /// Enters a request. Without a lane (a legacy request without a session) nobody can name it.
+    pub(super) fn enter(&self, lane: Option<&Arc<str>>, id: &RawValue) -> Ticket {
+        let token = CancellationToken::new();
+        let key = lane.map(|lane| (Arc::clone(lane), id.get().into()));
+        if let Some(key) = &key {
+            self.0.lock().insert(key.clone(), token.clone());
+        }
+        Ticket { running: Arc::clone(&self.0), key, token }
+    }
+
+    /// Cancels a request of the same lane; an unknown one is ignored, as the specification wants.
+    pub(super) fn cancel(&self, lane: Option<&Arc<str>>, id: &RawValue) {
+        let Some(lane) = lane else { return };
+        if let Some(token) = self.0.lock().get(&(Arc::clone(lane), id.get().into())) {
+            token.cancel();
+        }
+    }
+}
+
+impl Ticket {
+    pub(super) fn cancelled(&self) -> WaitForCancellationFuture<'_> {
+        self.token.cancelled()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(key) = &self.key {
+            self.running.lock().remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::raw;
+
+    #[tokio::test]
+    async fn a_request_is_cancelled_by_its_id_in_its_own_lane_only() {
+        let running = Running::default();
+        let (mine, other): (Arc<str>, Arc<str>) = ("mine".into(), "other".into());
+        let ticket = running.enter(Some(&mine), &raw::raw(&7));
+        running.cancel(Some(&other), &raw::raw(&7));
+        running.cancel(Some(&mine), &raw::raw("7"));
+        assert!(!ticket.token.is_cancelled());
+        running.cancel(Some(&mine), &raw::raw(&7));
+        ticket.cancelled().await;
+    }
+
+    #[test]
+    fn a_finished_request_leaves_no_entry() {
+        let running = Running::default();
+        let lane: Arc<str> = "lane".into();
+        drop(running.enter(Some(&lane), &raw::raw(&1)));
+        assert!(running.0.lock().is_empty());
+    }
+}

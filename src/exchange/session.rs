@@ -1,0 +1,166 @@
+//! Legacy sessions as sealed tokens: any process with the same key can serve them.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::{Done, Step};
+use crate::access::Principal;
+use crate::error::{Code, Error};
+use crate::mcp::seal::Sealer;
+use crate::mcp::translate::{self, Scope as CacheScope};
+use crate::mcp::{RawObject, Revision};
+
+/// A day: clients re-initialise on 404, so an expiry costs them one round trip.
+const LIFETIME_SECS: u64 = 24 * 60 * 60;
+/// Ended sessions that are remembered; beyond it the ones that would expire first are forgotten.
+const MAX_ENDED: usize = 65_536;
+const PURPOSE: &str = "session";
+
+/// Opens, recognises and ends legacy sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    sealer: Arc<Sealer>,
+    ended: Mutex<HashMap<Box<str>, u64>>,
+}
+
+impl Sessions {
+    /// Sessions under a seal.
+    #[must_use]
+    pub fn new(sealer: Arc<Sealer>) -> Self {
+        Self { sealer, ended: Mutex::default() }
+    }
+
+    pub(super) fn open(&self, principal: &Principal, revision: Revision) -> String {
+        let expires = now() + LIFETIME_SECS;
+        self.sealer.seal(PURPOSE, &principal.binding(), expires, revision.as_str().as_bytes())
+    }
+
+    /// The revision a session speaks; `None` when the id is unknown, foreign, expired or ended.
+    #[must_use]
+    pub fn resume(&self, principal: &Principal, id: &str) -> Option<Revision> {
+        let claims = self.sealer.open(PURPOSE, &principal.binding(), now(), id)?;
+        if self.ended.lock().contains_key(id) {
+            return None;
+        }
+        Revision::parse(std::str::from_utf8(&claims).ok()?).filter(|revision| !revision.is_modern())
+    }
+
+    /// Ends a session: its id is refused until it would have expired. Best effort across replicas.
+    pub fn end(&self, id: &str) {
+        let now = now();
+        let mut ended = self.ended.lock();
+        if ended.len() >= MAX_ENDED {
+            ended.retain(|_, expires| *expires > now);
+        }
+        if ended.len() >= MAX_ENDED
+            && let Some(first) = ended.iter().min_by_key(|(_, expires)| **expires).map(|(id, _)| id.clone())
+        {
+            ended.remove(&first);
+        }
+        ended.insert(id.into(), now + LIFETIME_SECS);
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// The revision to speak with a client that sent these parameters of `initialize` (lifecycle of
+/// 2025-11-25): the one it asks for when that is served, the nearest newer one for an older, our
+/// newest legacy one for the rest.
+#[must_use]
+pub fn negotiated(params: &RawObject) -> Revision {
+    match params.read::<String>("protocolVersion").as_deref().and_then(Revision::parse) {
+        Some(Revision::V2025_06_18 | Revision::V2025_03_26 | Revision::V2024_11_05) => Revision::V2025_06_18,
+        _ => Revision::NEWEST_LEGACY,
+    }
+}
+
+impl Step<'_> {
+    /// `initialize`: negotiates with us alone, whatever the upstreams speak.
+    pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
+        if params.read::<String>("protocolVersion").is_none() {
+            return Err(Error::new(Code::InvalidParams, "`initialize` needs `protocolVersion`"));
+        }
+        let revision = negotiated(params);
+        let mut result = RawObject::new();
+        result.put("protocolVersion", revision.as_str());
+        result.put("capabilities", &self.capabilities());
+        result.put("serverInfo", &self.server_info());
+        if let Some(instructions) = self.instructions() {
+            result.put("instructions", &instructions);
+        }
+        let session = self.exchange.sessions.open(&self.peer.principal, revision);
+        Ok(Done::Opened { result: result.close(), session })
+    }
+
+    /// `server/discover` of 2026-07-28.
+    pub(super) fn discover(&self) -> Result<Done, Error> {
+        let mut result = RawObject::new();
+        result.put("supportedVersions", &Revision::SERVED.map(Revision::as_str));
+        result.put("capabilities", &self.capabilities());
+        if let Some(instructions) = self.instructions() {
+            result.put("instructions", &instructions);
+        }
+        translate::envelope(&mut result, self.revision(), Some((0, CacheScope::Private)));
+        result.put("_meta", &json!({ "io.modelcontextprotocol/serverInfo": self.server_info() }));
+        Ok(Done::Result(result.close()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn sessions(key: &str) -> Sessions {
+        Sessions::new(Arc::new(Sealer::new(&[Secret::new(key)])))
+    }
+
+    #[test]
+    fn two_processes_with_one_key_serve_one_session() {
+        let (one, two) = (sessions("a key of enough bytes"), sessions("a key of enough bytes"));
+        let alice = Principal::new("acme", "alice");
+        let id = one.open(&alice, Revision::V2025_06_18);
+        assert_eq!(two.resume(&alice, &id), Some(Revision::V2025_06_18));
+        assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
+    }
+
+    #[test]
+    fn a_session_of_another_principal_or_key_is_unknown() {
+        let one = sessions("a key of enough bytes");
+        let id = one.open(&Principal::new("acme", "alice"), Revision::V2025_11_25);
+        assert_eq!(one.resume(&Principal::new("acme", "bob"), &id), None);
+        assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &id), None);
+        assert_eq!(sessions("another key, as long").resume(&Principal::new("acme", "alice"), &id), None);
+    }
+
+    #[test]
+    fn an_ended_session_is_unknown_at_once() {
+        let one = sessions("a key of enough bytes");
+        let alice = Principal::new("acme", "alice");
+        let id = one.open(&alice, Revision::V2025_11_25);
+        one.end(&id);
+        assert_eq!(one.resume(&alice, &id), None);
+    }
+
+    fn asked(version: &str) -> Revision {
+        let mut params = RawObject::new();
+        params.put("protocolVersion", version);
+        negotiated(&params)
+    }
+
+    #[test]
+    fn older_clients_are_offered_the_nearest_revision_and_newer_ones_our_newest() {
+        assert_eq!(asked("2025-06-18"), Revision::V2025_06_18);
+        assert_eq!(asked("2025-11-25"), Revision::V2025_11_25);
+        assert_eq!(asked("2024-11-05"), Revision::V2025_06_18);
+        assert_eq!(asked("2099-01-01"), Revision::V2025_11_25);
+    }
+}

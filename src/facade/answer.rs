@@ -1,0 +1,276 @@
+//! What the meta tool answers (contracts section 7): one object for every outcome, its text
+//! enough on its own.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::error::{Code, Error};
+use crate::mcp::{Raw, RawObject, Revision, raw, translate};
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// It ran.
+    Ok,
+    /// A list of operations; nothing ran.
+    Menu,
+    /// One operation's schema; nothing ran.
+    Schema,
+    /// The arguments do not fit; nothing ran.
+    InvalidArguments,
+    /// There is no such operation; nothing ran.
+    UnknownTool,
+    /// Nothing fits the prompt.
+    NoMatch,
+    /// The caller is not connected.
+    NeedsAuth,
+    /// The caller was connected once.
+    TokenExpired,
+    /// The account may not do this.
+    CapabilityMiss,
+    /// Several accounts and no default.
+    AccountAmbiguous,
+    /// The credential store cannot be reached.
+    Unavailable,
+    /// A rule of ours forbids it.
+    PolicyDenied,
+    /// A person must agree first.
+    ConfirmRequired,
+    /// A limit of ours.
+    RateLimited,
+    /// A budget of ours.
+    BudgetExceeded,
+    /// The provider failed.
+    UpstreamError,
+    /// The provider did not answer in time.
+    Timeout,
+    /// Some of it ran.
+    Partial,
+}
+
+impl Status {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Menu => "menu",
+            Self::Schema => "schema",
+            Self::InvalidArguments => "invalid_arguments",
+            Self::UnknownTool => "unknown_tool",
+            Self::NoMatch => "no_match",
+            Self::NeedsAuth => "needs_auth",
+            Self::TokenExpired => "token_expired",
+            Self::CapabilityMiss => "capability_miss",
+            Self::AccountAmbiguous => "account_ambiguous",
+            Self::Unavailable => "unavailable",
+            Self::PolicyDenied => "policy_denied",
+            Self::ConfirmRequired => "confirm_required",
+            Self::RateLimited => "rate_limited",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::UpstreamError => "upstream_error",
+            Self::Timeout => "timeout",
+            Self::Partial => "partial",
+        }
+    }
+
+    /// Whether a client is told that the call failed.
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        !matches!(self, Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded)
+    }
+}
+
+/// An answer before it is written for a peer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What became of the call.
+    pub status: Status,
+    /// All of it in words.
+    pub text: String,
+    /// Details by status; for `ok` the provider's `structuredContent`.
+    pub data: Option<Raw>,
+    /// What was repaired or should be known.
+    pub notes: Vec<String>,
+    /// The call to make next.
+    pub next: Option<Raw>,
+    /// Further content blocks of the provider.
+    pub content: Vec<Raw>,
+}
+
+impl Answer {
+    /// An answer of nothing but words.
+    pub fn new(status: Status, text: impl Into<String>) -> Self {
+        Self { status, text: text.into(), data: None, notes: Vec::new(), next: None, content: Vec::new() }
+    }
+
+    /// A provider's `CallToolResult`: its text blocks joined, its structured content as `data`,
+    /// its other blocks behind them.
+    #[must_use]
+    pub fn of_result(result: &RawObject, notes: Vec<String>) -> Self {
+        let failed = result.read::<bool>("isError").unwrap_or(false);
+        let status = if failed { Status::UpstreamError } else { Status::Ok };
+        let blocks: Vec<Raw> = result.read("content").unwrap_or_default();
+        let mut text = String::new();
+        let mut content = Vec::new();
+        for block in blocks {
+            match RawObject::open(&block).ok().as_ref().and_then(text_of) {
+                Some(part) => {
+                    if !text.is_empty() {
+                        text.push('\n');
+                    }
+                    text.push_str(&part);
+                }
+                None => content.push(block),
+            }
+        }
+        let data = result.get("structuredContent").map(ToOwned::to_owned);
+        Self { status, text, data, notes, next: None, content }
+    }
+
+    /// A failure in words. `writes`: whether the operation may change something.
+    #[must_use]
+    pub fn of_error(error: &Error, title: &str, writes: bool) -> Self {
+        let status = status_of(error.code);
+        let text = match (&error.rpc, error.code) {
+            (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
+            (None, Code::UpstreamAuth) => format!(
+                "{title} refused the credential of this call; the operator has to check the provider's `auth`"
+            ),
+            (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
+                format!("{title}: {}. {}", error.message, happened(error.sent, writes))
+            }
+            (None, _) => error.message.to_string(),
+        };
+        let mut answer = Self::new(status, text);
+        answer.data = data_of(error);
+        answer
+    }
+
+    /// The `CallToolResult` for a peer. The object stands in `structuredContent` and its text in
+    /// the first block, because hosts show their models the one or the other.
+    #[must_use]
+    pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
+        let text_block = raw::raw(&json!({ "type": "text", "text": self.text }));
+        let mut envelope = RawObject::new();
+        envelope.put("status", self.status.as_str());
+        envelope.put("text", &self.text);
+        if let Some(data) = self.data {
+            envelope.set("data", data);
+        }
+        if let Some(next) = self.next {
+            envelope.set("next", next);
+        }
+        if !self.notes.is_empty() {
+            envelope.put("notes", &self.notes);
+        }
+        envelope.put("telemetryId", telemetry_id);
+        let mut content = vec![text_block];
+        content.extend(self.content);
+        let mut result = RawObject::new();
+        result.put("content", &content);
+        result.set("structuredContent", envelope.close());
+        result.put("isError", &self.status.is_error());
+        translate::envelope(&mut result, revision, None);
+        result.close()
+    }
+}
+
+fn text_of(block: &RawObject) -> Option<String> {
+    if block.text("type").as_deref() != Some("text") {
+        return None;
+    }
+    block.text("text").map(std::borrow::Cow::into_owned)
+}
+
+const fn status_of(code: Code) -> Status {
+    match code {
+        Code::RateLimited | Code::Busy | Code::BreakerOpen => Status::RateLimited,
+        Code::NeedsAuth => Status::NeedsAuth,
+        Code::PolicyDenied => Status::PolicyDenied,
+        Code::UpstreamTimeout => Status::Timeout,
+        Code::InvalidParams => Status::InvalidArguments,
+        _ => Status::UpstreamError,
+    }
+}
+
+/// What is known of the call's effect.
+const fn happened(sent: bool, writes: bool) -> &'static str {
+    match (sent, writes) {
+        (false, _) => "Nothing was run; the same call may be made again.",
+        (true, false) => "It only reads, so the same call may be made again.",
+        (true, true) => "It may have been carried out: look before you make the same call again.",
+    }
+}
+
+fn data_of(error: &Error) -> Option<Raw> {
+    let mut data = error.data.clone().unwrap_or_else(|| json!({}));
+    let object = data.as_object_mut()?;
+    if let Some(fault) = &error.rpc {
+        object.insert("code".to_owned(), json!(fault.code));
+        if let Some(details) = &fault.data {
+            object.insert("data".to_owned(), serde_json::from_str(details.get()).unwrap_or_default());
+        }
+    }
+    if let Some(after) = error.retry_after {
+        object.entry("retry_after").or_insert_with(|| json!(seconds(after)));
+    }
+    (!object.is_empty()).then(|| raw::raw(&data))
+}
+
+fn seconds(after: Duration) -> u64 {
+    after.as_secs().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::error::RpcFault;
+
+    fn written(answer: Answer) -> Value {
+        serde_json::from_str(answer.into_result(Revision::V2025_11_25, "t-1").get()).unwrap()
+    }
+
+    #[test]
+    fn text_blocks_are_joined_and_others_follow() {
+        let result = json!({ "content": [
+            { "type": "text", "text": "one" }, { "type": "image", "data": "x" }, { "type": "text", "text": "two" } ],
+            "structuredContent": { "kept": [1, null] } });
+        let answer = Answer::of_result(&RawObject::open(&raw::raw(&result)).unwrap(), Vec::new());
+        let written = written(answer);
+        assert_eq!(written["content"][0]["text"], "one\ntwo");
+        assert_eq!(written["content"][1]["type"], "image");
+        assert_eq!(written["structuredContent"]["data"], json!({ "kept": [1, null] }));
+        assert_eq!(written["structuredContent"]["status"], "ok");
+        assert_eq!(written["isError"], false);
+    }
+
+    #[test]
+    fn only_modern_peers_get_a_result_type() {
+        let answer = || Answer::new(Status::Menu, "");
+        assert!(written(answer()).get("resultType").is_none());
+        let modern: Value = serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
+        assert_eq!(modern["resultType"], "complete");
+    }
+
+    #[test]
+    fn a_failure_says_whether_a_write_may_have_happened() {
+        let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
+        assert!(Answer::of_error(&lost(), "X", true).text.contains("may have been carried out"));
+        assert!(Answer::of_error(&lost(), "X", false).text.contains("only reads"));
+        let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
+        assert!(Answer::of_error(&unsent, "X", true).text.contains("Nothing was run"));
+    }
+
+    #[test]
+    fn a_providers_own_error_is_told_with_its_code_and_data() {
+        let data = Some(raw::raw(&json!({ "a": 1 })));
+        let error = Error::rpc(RpcFault { code: -32000, message: "no".to_owned(), data });
+        let answer = written(Answer::of_error(&error, "X", true));
+        assert_eq!(answer["structuredContent"]["data"], json!({ "code": -32000, "data": { "a": 1 } }));
+        assert_eq!(answer["isError"], true);
+    }
+}

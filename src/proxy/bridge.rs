@@ -1,0 +1,156 @@
+//! Between a Pingora session and our answers: bodies in, responses and event streams out, and the
+//! word that the client is gone.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{StatusCode, header};
+use pingora_core::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use tokio::sync::mpsc;
+
+use super::respond::Response;
+use crate::error::{Code, Error};
+use crate::mcp::sse;
+
+/// Between two signs of life on a quiet stream; below the idle limits of common proxies.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
+/// 6.3), so only the bytes of the head still tell.
+pub(super) fn has_two_lengths(session: &Session) -> bool {
+    const NAME: &[u8] = b"\ncontent-length:";
+    let Some(plain) = session.as_http1().filter(|_| session.req_header().headers.contains_key(header::TRANSFER_ENCODING))
+    else {
+        return false;
+    };
+    plain.get_headers_raw_bytes().windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// [`Code::TooLarge`]; [`Code::Cancelled`] when the client went away within it.
+pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
+    let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large(limit));
+    }
+    let mut first: Option<Bytes> = None;
+    let mut rest = BytesMut::new();
+    loop {
+        let chunk = session.read_request_body().await.map_err(gone)?;
+        let Some(chunk) = chunk else { break };
+        let seen = first.as_ref().map_or(0, Bytes::len).max(rest.len());
+        if seen + chunk.len() > limit {
+            return Err(too_large(limit));
+        }
+        match (&first, rest.is_empty()) {
+            (None, true) => first = Some(chunk),
+            (Some(one), true) => {
+                rest.extend_from_slice(one);
+                rest.extend_from_slice(&chunk);
+            }
+            _ => rest.extend_from_slice(&chunk),
+        }
+    }
+    Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::new(Code::TooLarge, format!("the body is larger than {limit} bytes (`max_body`)"))
+}
+
+fn gone(cause: Box<pingora_core::Error>) -> Error {
+    Error::new(Code::Cancelled, "the client went away").because(cause)
+}
+
+/// Writes a whole response.
+pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
+    let mut head = ResponseHeader::build(response.status, Some(8))?;
+    for (name, value) in response.headers {
+        head.insert_header(name, value)?;
+    }
+    cors(&mut head, origin)?;
+    if response.status != StatusCode::NO_CONTENT {
+        head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
+    }
+    if response.close {
+        session.set_keepalive(None);
+    } else {
+        // An unread body would turn the connection into one that cannot be kept.
+        session.drain_request_body().await.ok();
+    }
+    let empty = response.body.is_empty();
+    session.write_response_header(Box::new(head), empty).await?;
+    session.write_response_body((!empty).then_some(response.body), true).await
+}
+
+/// Begins an event stream.
+pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) -> Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
+    head.insert_header(header::CACHE_CONTROL, "no-cache, no-transform")?;
+    head.insert_header("x-accel-buffering", "no")?;
+    if !session.is_http2() {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    cors(&mut head, origin)?;
+    session.write_response_header(Box::new(head), false).await
+}
+
+/// One message as an event.
+pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
+    session.write_response_body(Some(sse::frame(message)), false).await
+}
+
+/// Ends a stream.
+pub(super) async fn end_stream(session: &mut Session) -> Result<()> {
+    session.write_response_body(None, true).await
+}
+
+/// Writes messages as events until the source ends or the client is gone.
+pub(super) async fn pump(session: &mut Session, messages: &mut mpsc::Receiver<Vec<u8>>) -> Result<()> {
+    // Proxies and clients learn at once that the stream stands.
+    session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            () = tokio::time::sleep(KEEP_ALIVE) => Some(Vec::new()),
+            gone = session.read_body_or_idle(true) => return gone.map(|_| ()),
+        };
+        match message {
+            None => return end_stream(session).await,
+            Some(message) if message.is_empty() => {
+                session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+            }
+            Some(message) => event(session, &message).await?,
+        }
+    }
+}
+
+/// What a page of an allowed origin may read.
+fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
+    if let Some(origin) = origin {
+        head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
+        head.insert_header(header::VARY, "Origin")?;
+        head.insert_header(
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            "Mcp-Session-Id, Mcp-Protocol-Version, WWW-Authenticate",
+        )?;
+    }
+    Ok(())
+}
+
+/// The answer to a preflight of an origin of ours.
+pub(super) fn preflight(asked: Option<&http::HeaderValue>) -> Response {
+    let response = Response::empty(StatusCode::NO_CONTENT)
+        .header(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS")
+        .header(header::ACCESS_CONTROL_MAX_AGE, "600");
+    match asked.and_then(|value| value.to_str().ok()) {
+        Some(headers) => response.header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers),
+        None => response,
+    }
+}

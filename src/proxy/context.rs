@@ -1,0 +1,54 @@
+//! What one HTTP request carries from phase to phase.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::access::Principal;
+use crate::catalog::Provider;
+use crate::credential::Signature;
+use crate::error::Error;
+use crate::exchange::Busy;
+use crate::limit::Pass;
+use crate::mcp::Revision;
+use crate::telemetry::InflightGuard;
+
+/// State of one request.
+#[derive(Debug)]
+pub struct Context {
+    /// Its id in logs and answers.
+    pub(super) request_id: String,
+    /// When its head had arrived.
+    pub(super) started: Instant,
+    /// The caller's origin, when it is one of ours.
+    pub(super) origin: Option<String>,
+    /// Set when the request goes on through Pingora to an upstream.
+    pub(super) passage: Option<Passage>,
+}
+
+/// A request on the relay.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) provider: Arc<Provider>,
+    pub(super) principal: Principal,
+    pub(super) signature: Arc<Signature>,
+    pub(super) revision: Revision,
+    /// The upstream's own session id, unsealed.
+    pub(super) session: Option<String>,
+    pub(super) method: String,
+    pub(super) pass: Option<Pass>,
+    /// Held while it lasts: the provider's gauge, and the process's count for its end.
+    pub(super) _held: (InflightGuard, Busy),
+    /// Bytes of the request body so far.
+    pub(super) received: usize,
+    /// Why it failed, when it did.
+    pub(super) failure: Option<Error>,
+    /// Connection attempts so far.
+    pub(super) attempts: usize,
+    pub(super) sent: Option<Instant>,
+    pub(super) answered: Option<std::time::Duration>,
+}
+
+impl Context {
+    pub(super) fn new(request_id: String) -> Self {
+        Self { request_id, started: Instant::now(), origin: None, passage: None }
+    }
+}

@@ -1,0 +1,201 @@
+//! The way of a request, phase by phase in Pingora's order. Views are answered in
+//! `request_filter`; only the relay of an HTTP provider goes on to an upstream.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::StatusCode;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use super::context::Context;
+use super::guard::{self, Passed};
+use super::respond::{self, Response};
+use super::route::{self, Route};
+use super::{bridge, relay};
+use crate::access::Principal;
+use crate::access::doors::Doors;
+use crate::exchange::{Exchange, RequestIds, Scope};
+use crate::mcp::Revision;
+use crate::mcp::seal::Sealer;
+use crate::telemetry::Metrics;
+use crate::telemetry::View;
+use crate::upstream::Target;
+
+/// What the gateway is built from.
+#[derive(Debug)]
+pub struct Config {
+    /// Hosts and origins of the public listener.
+    pub doors: Doors,
+    /// Who an unauthenticated loopback caller is.
+    pub principal: Principal,
+    /// Largest request body, in bytes.
+    pub max_body: usize,
+}
+
+/// The public listener's application.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) doors: Doors,
+    pub(super) principal: Principal,
+    pub(super) max_body: usize,
+    pub(super) tls: relay::TlsCache,
+    ids: RequestIds,
+}
+
+impl Gateway {
+    /// Builds it from its parts.
+    #[must_use]
+    pub fn new(config: Config, exchange: Arc<Exchange>, metrics: Arc<Metrics>, sealer: Arc<Sealer>) -> Self {
+        Self {
+            exchange,
+            metrics,
+            sealer,
+            doors: config.doors,
+            principal: config.principal,
+            max_body: config.max_body,
+            tls: relay::TlsCache::default(),
+            ids: RequestIds::default(),
+        }
+    }
+
+    /// Route, guard, then the view or the relay. `true`: answered here.
+    async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let two_lengths = bridge::has_two_lengths(session);
+        let head = session.req_header();
+        let judged = guard::framing(two_lengths, &head.uri, &head.headers)
+            .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
+        let route = match judged {
+            Ok(Passed::Preflight { origin }) => {
+                let asked = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+                let response = bridge::preflight(asked.as_ref());
+                return bridge::respond(session, response, Some(&origin)).await.map(|()| true);
+            }
+            Ok(Passed::Request { origin }) => {
+                ctx.origin = origin;
+                route::route(head.uri.path())
+            }
+            Err(error) => Err(error),
+        };
+        match route {
+            Ok(Route::Health) => {
+                let response = Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+                bridge::respond(session, response, ctx.origin.as_deref()).await?;
+                Ok(true)
+            }
+            Ok(Route::Mcp(scope)) if self.passes_through(&scope) => self.relay(session, ctx, &scope).await,
+            Ok(Route::Mcp(scope)) => self.serve(session, ctx, scope).await.map(|()| true),
+            Err(error) => {
+                let status = respond::status(error.code, Revision::NEWEST_LEGACY);
+                let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);
+                bridge::respond(session, response, ctx.origin.as_deref()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Whether a request is the relay of a provider that Pingora can reach itself.
+    fn passes_through(&self, scope: &Scope) -> bool {
+        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else { return false };
+        let snapshot = self.exchange.catalog.snapshot();
+        snapshot.providers.get(id).is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.ids.next())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        match self.arrive(session, ctx).await {
+            // The client is gone: nobody is left to be answered, and nothing went wrong here.
+            Err(error) if *error.esource() == ErrorSource::Downstream => {
+                session.set_keepalive(None);
+                Ok(true)
+            }
+            arrived => arrived,
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        relay::count(ctx, body.as_ref().map_or(0, Bytes::len), self.max_body)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        self.peer(ctx).await
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        relay::outgoing(request, ctx)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.incoming(response, ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        relay::not_connected(ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        relay::broken(peer, session, error, ctx, client_reused)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        self.relay_failed(session, error, ctx).await
+    }
+
+    fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
+        // The request's own event tells of both: a client that went away, an upstream that failed.
+        *error.esource() == ErrorSource::Downstream || ctx.passage.is_some()
+    }
+
+    fn request_summary(&self, session: &Session, _ctx: &Context) -> String {
+        // Without the query, which could carry a secret.
+        let head = session.req_header();
+        format!("{} {}", head.method, head.uri.path())
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        self.relayed(session, ctx);
+    }
+}

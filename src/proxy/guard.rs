@@ -1,0 +1,179 @@
+//! What is refused before anything is read: foreign hosts and origins, ambiguous framing, sizes.
+
+use http::{HeaderMap, Method, Uri, header};
+
+use crate::access::doors::Doors;
+use crate::error::{Code, Error};
+
+const MAX_TARGET: usize = 8 * 1024;
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+const MAX_HEADERS: usize = 256;
+
+/// What the guard lets through.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// On to the route.
+    Request {
+        /// The caller's origin, one of ours, to be named in the answer.
+        origin: Option<String>,
+    },
+    /// A CORS preflight of an origin of ours.
+    Preflight {
+        /// That origin.
+        origin: String,
+    },
+}
+
+/// Judges a request by its head alone.
+///
+/// # Errors
+/// [`Code::TargetTooLong`], [`Code::HeadersTooLarge`], [`Code::HostRefused`],
+/// [`Code::OriginRefused`], [`Code::BadFraming`] without a host.
+pub(super) fn inspect(method: &Method, uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<Passed, Error> {
+    sizes(uri, headers)?;
+    path(uri.path())?;
+    host(uri, headers, doors)?;
+    let origin = origin(headers, doors)?;
+    let preflight = *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    Ok(match origin {
+        Some(origin) if preflight => Passed::Preflight { origin },
+        origin => Passed::Request { origin },
+    })
+}
+
+/// Two readings of where a message ends, or of whom it is for, are one too many (RFC 9112
+/// sections 3.2 and 6.3). `two_lengths`: Pingora has dropped a `Content-Length` beside
+/// `Transfer-Encoding`.
+///
+/// # Errors
+/// [`Code::BadFraming`]: the connection is to be closed.
+pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+    let count = |name| headers.get_all(name).iter().count();
+    let lengths = count(header::CONTENT_LENGTH);
+    if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
+        return Err(bad("both `Content-Length` and `Transfer-Encoding`"));
+    }
+    if lengths > 1 || headers.get(header::CONTENT_LENGTH).is_some_and(|value| value.as_bytes().contains(&b',')) {
+        return Err(bad("more than one `Content-Length`"));
+    }
+    if count(header::TRANSFER_ENCODING) > 1 {
+        return Err(bad("more than one `Transfer-Encoding`"));
+    }
+    if count(header::HOST) > 1 {
+        return Err(bad("more than one `Host`"));
+    }
+    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    match (uri.authority(), named) {
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
+            Err(bad("the request target names another authority than `Host`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+    let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
+    if target > MAX_TARGET {
+        return Err(Error::new(Code::TargetTooLong, "the request target is longer than 8 KiB"));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
+        return Err(Error::new(Code::HeadersTooLarge, "the header block is larger than 64 KiB or 256 fields"));
+    }
+    Ok(())
+}
+
+/// Paths are compared as they are written, so a second spelling of one is refused.
+fn path(path: &str) -> Result<(), Error> {
+    let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
+    let encoded = path.as_bytes().windows(3).any(|window| {
+        matches!(window.to_ascii_lowercase().as_slice(), b"%2f" | b"%5c" | b"%2e")
+    });
+    if dotted || encoded || path.contains('\\') || path.contains("//") {
+        return Err(Error::new(Code::InvalidRequest, "the path has dot segments, empty segments or encoded slashes"));
+    }
+    Ok(())
+}
+
+fn host(uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<(), Error> {
+    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let Some(host) = named.or_else(|| uri.authority().map(http::uri::Authority::as_str)) else {
+        return Err(bad("no `Host`"));
+    };
+    if doors.host_allowed(host) {
+        return Ok(());
+    }
+    Err(Error::new(Code::HostRefused, "this `Host` is not served here; the operator adds names with `hosts`"))
+}
+
+fn origin(headers: &HeaderMap, doors: &Doors) -> Result<Option<String>, Error> {
+    let mut given = headers.get_all(header::ORIGIN).iter();
+    let Some(first) = given.next() else { return Ok(None) };
+    match first.to_str() {
+        Ok(origin) if given.next().is_none() && doors.origin_allowed(origin) => Ok(Some(origin.to_owned())),
+        _ => Err(Error::new(Code::OriginRefused, "this `Origin` is not allowed; the operator adds some with `origins`")),
+    }
+}
+
+fn bad(what: &'static str) -> Error {
+    Error::new(Code::BadFraming, format!("ambiguous request: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn judged(target: &str, headers: &[(&'static str, &str)]) -> Result<Passed, Code> {
+        let doors = Doors::new("127.0.0.1:8787".parse().unwrap(), false, None, &[], &[]);
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let uri = target.parse().unwrap();
+        framing(false, &uri, &map)
+            .and_then(|()| inspect(&Method::POST, &uri, &map, &doors))
+            .map_err(|error| error.code)
+    }
+
+    const HOST: (&str, &str) = ("host", "127.0.0.1:8787");
+
+    #[test]
+    fn a_plain_request_passes() {
+        assert_eq!(judged("/mcp", &[HOST]), Ok(Passed::Request { origin: None }));
+    }
+
+    #[test]
+    fn ambiguous_framing_is_refused() {
+        let framed = |name, value| judged("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
+        assert_eq!(framed("transfer-encoding", "chunked"), Err(Code::BadFraming));
+        assert_eq!(framed("content-length", "6"), Err(Code::BadFraming));
+        assert_eq!(judged("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
+        assert_eq!(judged("/mcp", &[]), Err(Code::BadFraming));
+        assert_eq!(judged("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));
+    }
+
+    #[test]
+    fn a_path_has_one_spelling() {
+        for target in ["/mcp/../tools", "/mcp/./a", "/mcp%2fa", "/mcp/%2E%2e/a", "/mcp%5Ca", "//mcp"] {
+            assert_eq!(judged(target, &[HOST]), Err(Code::InvalidRequest), "{target}");
+        }
+    }
+
+    #[test]
+    fn foreign_hosts_and_origins_are_refused() {
+        assert_eq!(judged("/mcp", &[("host", "evil.example")]), Err(Code::HostRefused));
+        assert_eq!(judged("/mcp", &[HOST, ("origin", "http://evil.example")]), Err(Code::OriginRefused));
+        let ours = ("origin", "http://127.0.0.1:8787");
+        assert_eq!(judged("/mcp", &[HOST, ours, ours]), Err(Code::OriginRefused));
+    }
+
+    #[test]
+    fn oversized_heads_are_refused() {
+        let long = format!("/mcp?{}", "x".repeat(9_000));
+        assert_eq!(judged(&long, &[HOST]), Err(Code::TargetTooLong));
+        let big = "x".repeat(70_000);
+        assert_eq!(judged("/mcp", &[HOST, ("x-big", &big)]), Err(Code::HeadersTooLarge));
+    }
+}

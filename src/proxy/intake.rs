@@ -1,0 +1,159 @@
+//! From a request's head and body to a message and the peer that sent it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::respond::SESSION;
+use crate::access::Principal;
+use crate::error::{Code, Error};
+use crate::exchange::{Claim, Exchange, Keys, Peer, unsupported};
+use crate::mcp::{Message, Revision, headers};
+
+const REVISION: &str = "mcp-protocol-version";
+
+/// Judges the media types of a POST.
+///
+/// # Errors
+/// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
+pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
+    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    });
+    if !json {
+        return Err(Error::new(Code::UnsupportedMedia, "send `Content-Type: application/json`"));
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Error::new(Code::UnsupportedMedia, "send the body without `Content-Encoding`"));
+    }
+    accepts(headers, &["application/json", "text/event-stream"])
+}
+
+/// Whether one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
+/// section 12.5.1).
+///
+/// # Errors
+/// [`Code::NotAcceptable`].
+pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
+    let mut given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let takes = |range: &str| {
+        let range = range.split(';').next().unwrap_or(range).trim();
+        range == "*/*"
+            || kinds.iter().any(|kind| {
+                let family = kind.split('/').next().unwrap_or(kind);
+                range.eq_ignore_ascii_case(kind) || range.eq_ignore_ascii_case(&format!("{family}/*"))
+            })
+    };
+    if given.flat_map(|value| value.split(',')).any(takes) {
+        return Ok(());
+    }
+    Err(Error::new(Code::NotAcceptable, "accept `application/json` and `text/event-stream`"))
+}
+
+/// Whether the body alone can be answered, or only a stream is accepted.
+pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
+    accepts(headers, &["application/json"]).is_err()
+}
+
+/// The revision that a head speaks of; an unknown one is refused with those that are served.
+///
+/// # Errors
+/// [`Code::UnsupportedRevision`].
+pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
+    let Some(value) = headers.get(REVISION) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    match Revision::parse(text) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(unsupported(text)),
+    }
+}
+
+/// The session a head names, in the revision it was opened with.
+///
+/// # Errors
+/// [`Code::UnknownSession`].
+pub(super) fn session(
+    exchange: &Exchange,
+    principal: &Principal,
+    headers: &HeaderMap,
+) -> Result<Option<(Arc<str>, Revision)>, Error> {
+    let Some(value) = headers.get(SESSION) else { return Ok(None) };
+    let id = value.to_str().unwrap_or_default();
+    match exchange.sessions.resume(principal, id) {
+        Some(revision) => Ok(Some((Arc::from(id), revision))),
+        None => Err(Error::new(Code::UnknownSession, "unknown or expired session: initialize again")),
+    }
+}
+
+/// Finds out who sent a message and in which revision (reference: streamable HTTP of 2025-06-18,
+/// 2025-11-25 and 2026-07-28). A request with the metadata of 2026-07-28 is of that revision
+/// whatever session it drags along; all else is legacy.
+///
+/// # Errors
+/// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
+pub(super) fn peer(
+    exchange: &Exchange,
+    principal: &Principal,
+    head: &HeaderMap,
+    message: &Message,
+    request_id: &str,
+) -> Result<Peer, Error> {
+    let claim = Claim::of(message);
+    let method = match message {
+        Message::Request { method, .. } => Some(method.as_str()),
+        Message::Notification { .. } | Message::Response { .. } => None,
+    };
+    let initialize = method == Some("initialize");
+    let stated = stated(head);
+    let modern = claim.version.is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
+    let (revision, lane) = if modern {
+        if let Some(method) = method {
+            modern_request(head, method, &claim)?;
+        }
+        (Revision::V2026_07_28, None)
+    } else {
+        legacy(exchange, principal, head, initialize, stated)?
+    };
+    Ok(Peer {
+        principal: principal.clone(),
+        revision,
+        lane,
+        keys: Keys::Headers(head.clone()),
+        trace: head.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        request_id: request_id.to_owned(),
+    })
+}
+
+/// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
+fn modern_request(head: &HeaderMap, method: &str, claim: &Claim) -> Result<(), Error> {
+    let named = head.get(REVISION).and_then(|value| value.to_str().ok()).map(str::trim);
+    if claim.version.is_some() && named != claim.version.as_deref() {
+        return Err(Error::new(
+            Code::HeaderMismatch,
+            "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
+        ));
+    }
+    claim.check()?;
+    headers::check(head, method, claim.params.as_ref())
+}
+
+/// A legacy peer: by its session, else as 2025-06-18 without capabilities.
+fn legacy(
+    exchange: &Exchange,
+    principal: &Principal,
+    head: &HeaderMap,
+    initialize: bool,
+    stated: Result<Option<Revision>, Error>,
+) -> Result<(Revision, Option<Arc<str>>), Error> {
+    if initialize {
+        return Ok((Revision::NEWEST_LEGACY, None));
+    }
+    let stated = stated?;
+    if let Some((lane, revision)) = session(exchange, principal, head)? {
+        return Ok((revision, Some(lane)));
+    }
+    Ok((stated.filter(|revision| *revision == Revision::V2025_11_25).unwrap_or(Revision::V2025_06_18), None))
+}

@@ -1,0 +1,459 @@
+//! The relay of an HTTP provider: bodies untouched, streamed by Pingora; only headers are ours.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use parking_lot::Mutex;
+use pingora_core::protocols::ALPN;
+use pingora_core::protocols::tls::CaType;
+use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora_core::{Error as ProxyError, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, Session};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use url::Url;
+
+use super::context::{Context, Passage};
+use super::gateway::Gateway;
+use super::respond::{self, SESSION};
+use super::{bridge, intake};
+use crate::catalog::Provider;
+use crate::error::{Code, Error};
+use crate::exchange::{self, Keys, Scope};
+use crate::mcp::{Id, Message, Revision, message};
+use crate::telemetry::View;
+use crate::telemetry::events::RequestDone;
+use crate::upstream::resolve::Permit;
+use crate::upstream::{Target, Tls};
+
+/// A day, as for sessions of ours; the upstream decides earlier.
+const SESSION_SECS: u64 = 24 * 60 * 60;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_ATTEMPTS: usize = 2;
+/// Providers with TLS material of their own whose parsed form is kept.
+const MAX_TLS: usize = 1_024;
+
+/// Request headers that go upstream beside `mcp-*` (design section 2).
+const FORWARDED: [&str; 10] = [
+    "accept",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "host",
+    "connection",
+];
+/// Response headers of the upstream that stay with it.
+const KEPT_BACK: [HeaderName; 5] =
+    [header::WWW_AUTHENTICATE, header::SET_COOKIE, header::LOCATION, header::SERVER, header::ALT_SVC];
+
+/// Parsed TLS material by endpoint identity.
+#[derive(Debug, Default)]
+pub(super) struct TlsCache(Mutex<HashMap<[u8; 32], Material>>);
+
+#[derive(Debug, Clone)]
+struct Material {
+    ca: Option<Arc<CaType>>,
+    client: Option<Arc<CertKey>>,
+}
+
+impl Gateway {
+    /// Admits a request to the relay, or answers it. `false`: Pingora carries it on.
+    pub(super) async fn relay(&self, session: &mut Session, ctx: &mut Context, scope: &Scope) -> Result<bool> {
+        match self.admit(session, scope) {
+            Ok(passage) => {
+                ctx.passage = Some(passage);
+                Ok(false)
+            }
+            Err(error) => {
+                // The id is in the body, which is only worth reading to refuse it by name.
+                let id = self.refused_id(session).await;
+                let revision = stated(&session.req_header().headers);
+                let status = respond::relay_status(error.code);
+                let response = respond::refusal(status, &error, id.as_ref(), revision);
+                let record = exchange::Record {
+                    method: "http".to_owned(),
+                    provider: scope.provider.clone(),
+                    outcome: error.code.as_str(),
+                    ..exchange::Record::default()
+                };
+                self.done(ctx, scope, &record, None, status);
+                bridge::respond(session, response, ctx.origin.as_deref()).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    fn admit(&self, session: &Session, scope: &Scope) -> Result<Passage, Error> {
+        self.exchange.exists(scope)?;
+        let snapshot = self.exchange.catalog.snapshot();
+        let provider = scope.provider.as_ref().and_then(|id| snapshot.providers.get(id)).cloned();
+        let provider = provider.ok_or_else(|| Error::new(Code::UnknownProvider, "no such provider is loaded"))?;
+        exchange::relay_open(&provider)?;
+        let head = session.req_header();
+        let revision = stated(&head.headers);
+        match head.method {
+            http::Method::POST => intake::media(&head.headers)?,
+            http::Method::GET | http::Method::DELETE => {}
+            _ => return Err(Error::new(Code::MethodNotAllowed, "POST, GET or DELETE")),
+        }
+        too_long(&head.headers, self.max_body)?;
+        let upstream = self.upstream_session(&provider, &head.headers)?;
+        if head.method == http::Method::GET && upstream.is_none() {
+            return Err(Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"));
+        }
+        if let Some(profile) = &provider.live.shared.load().profile {
+            exchange::equal(profile.revisions, revision)?;
+        }
+        self.passage(provider, head, revision, upstream)
+    }
+
+    fn passage(
+        &self,
+        provider: Arc<Provider>,
+        head: &RequestHeader,
+        revision: Revision,
+        session: Option<String>,
+    ) -> Result<Passage, Error> {
+        let keys = Keys::Headers(head.headers.clone());
+        let signature = provider
+            .need
+            .sign(&keys.brought(&provider.need))
+            .map_err(|missing| exchange::needs_auth(&provider, &missing))?;
+        let pass = provider.gate.enter(&self.principal.binding(), &self.principal.tenant, None).map_err(|refusal| {
+            self.metrics.limited(&provider.id, refusal.rule.as_str());
+            exchange::limited(&provider.title, &refusal)
+        })?;
+        Ok(Passage {
+            _held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
+            provider,
+            principal: self.principal.clone(),
+            signature,
+            revision,
+            session,
+            method: head.headers.get("mcp-method").and_then(|it| it.to_str().ok()).unwrap_or("").to_owned(),
+            pass: Some(pass),
+            received: 0,
+            failure: None,
+            attempts: 0,
+            sent: None,
+            answered: None,
+        })
+    }
+
+    /// The upstream's own session behind the sealed one.
+    fn upstream_session(&self, provider: &Provider, headers: &HeaderMap) -> Result<Option<String>, Error> {
+        let Some(value) = headers.get(SESSION) else { return Ok(None) };
+        let opened = value
+            .to_str()
+            .ok()
+            .and_then(|token| self.sealer.open(&purpose(provider), &self.principal.binding(), now(), token));
+        match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            Some(session) => Ok(Some(session)),
+            None => Err(Error::new(Code::UnknownSession, "unknown or expired session: initialize again")),
+        }
+    }
+
+    async fn refused_id(&self, session: &mut Session) -> Option<Id> {
+        if session.req_header().method != http::Method::POST {
+            return None;
+        }
+        let body = bridge::body(session, self.max_body).await.ok()?;
+        match message::decode(&body).ok()? {
+            Message::Request { id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Where the request goes: an address that may be connected to, verified as the descriptor says.
+    pub(super) async fn peer(&self, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let passage = passage_of(ctx)?;
+        let endpoint = &passage.provider.endpoint;
+        let Target::Http { url, tls, allow_private, allow_loopback, .. } = &endpoint.target else {
+            return Err(internal("the relay needs an HTTP provider"));
+        };
+        let permit = Permit { private: *allow_private, loopback: *allow_loopback };
+        let host = url.host().ok_or_else(|| internal("the URL has no host"))?;
+        let port = url.port_or_known_default().unwrap_or(443);
+        let found = self.exchange.upstreams.resolver().resolve(&host, port, permit, endpoint.connect).await;
+        let addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                passage.failure = Some(error);
+                return Err(ProxyError::new_up(ErrorType::ConnectError));
+            }
+        };
+        let address = addresses.get(passage.attempts % addresses.len().max(1)).copied();
+        let address = address.ok_or_else(|| internal("no address"))?;
+        passage.attempts += 1;
+        let mut peer = HttpPeer::new(address, url.scheme() == "https", server_name(url));
+        peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
+        peer.options.connection_timeout = Some(endpoint.connect);
+        peer.options.total_connection_timeout = Some(endpoint.connect);
+        peer.options.read_timeout = Some(endpoint.idle.max(endpoint.call));
+        peer.options.write_timeout = Some(WRITE_TIMEOUT);
+        peer.options.idle_timeout = Some(Duration::from_secs(30));
+        peer.options.alpn = ALPN::H1;
+        peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        if let Some(tls) = tls {
+            let material = self.tls.material(&endpoint.identity, tls);
+            peer.options.ca = material.ca;
+            peer.client_cert_key = material.client;
+        }
+        passage.sent = Some(Instant::now());
+        Ok(Box::new(peer))
+    }
+
+    /// What of the upstream's head comes down.
+    pub(super) fn incoming(&self, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        let origin = ctx.origin.clone();
+        let Some(passage) = ctx.passage.as_mut() else { return Ok(()) };
+        passage.answered = passage.sent.map(|sent| sent.elapsed());
+        for name in KEPT_BACK {
+            response.remove_header(&name);
+        }
+        if let Some(id) = response.headers.get(SESSION).and_then(|value| value.to_str().ok()) {
+            let binding = self.principal.binding();
+            let sealed = self.sealer.seal(&purpose(&passage.provider), &binding, now() + SESSION_SECS, id.as_bytes());
+            response.insert_header(SESSION, sealed)?;
+        }
+        let failure = match response.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Some(Error::new(Code::UpstreamAuth, "the provider refused the credential of this call"))
+            }
+            status if status.is_redirection() => {
+                Some(Error::new(Code::UpstreamProtocol, "the provider answered with a redirect, which is not followed"))
+            }
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            passage.failure = Some(failure);
+            return Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader));
+        }
+        if let Some(origin) = origin {
+            response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
+            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Mcp-Session-Id, Mcp-Protocol-Version")?;
+        }
+        Ok(())
+    }
+
+    /// Tells the client what went wrong, when it can still be told.
+    pub(super) async fn relay_failed(&self, session: &mut Session, error: &ProxyError, ctx: &mut Context) -> FailToProxy {
+        let gone = *error.esource() == ErrorSource::Downstream && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
+        let failure = ctx.passage.as_mut().map(|passage| passage.failure.take().unwrap_or_else(|| failure(error)));
+        let Some(failure) = failure.filter(|_| !gone) else {
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        };
+        let status = respond::relay_status(failure.code);
+        let revision = ctx.passage.as_ref().map_or(Revision::NEWEST_LEGACY, |passage| passage.revision);
+        if session.response_written().is_none() {
+            let mut response = respond::refusal(status, &failure, None, revision);
+            response.close = true;
+            bridge::respond(session, response, ctx.origin.as_deref()).await.ok();
+        }
+        if let Some(passage) = ctx.passage.as_mut() {
+            passage.failure = Some(failure);
+        }
+        FailToProxy { error_code: status.as_u16(), can_reuse_downstream: false }
+    }
+
+    /// The one event of a relayed request, and its verdict for the breaker.
+    pub(super) fn relayed(&self, session: &Session, ctx: &mut Context) {
+        let Some(passage) = ctx.passage.take() else { return };
+        let status = session.response_written().map(|head| head.status.as_u16());
+        let broken = passage.failure.as_ref().is_some_and(exchange::is_breakage) || status.is_some_and(|it| it >= 500);
+        if let Some(pass) = passage.pass {
+            if broken { pass.failed() } else { pass.succeeded() }
+        }
+        if passage.sent.is_some() {
+            let seen = passage.failure.as_ref().map_or(Ok(()), Err);
+            self.exchange.catalog.observed(&passage.provider, seen);
+        }
+        let outcome = match (&passage.failure, status) {
+            (Some(failure), _) => failure.code.as_str(),
+            (None, Some(status)) if status < 400 => "ok",
+            (None, Some(_)) => Code::UpstreamError.as_str(),
+            (None, None) => Code::Cancelled.as_str(),
+        };
+        let method = if passage.method.is_empty() { session.req_header().method.to_string() } else { passage.method };
+        let mut done = RequestDone::new(std::mem::take(&mut ctx.request_id), method);
+        done.view = Some(View::Relay);
+        done.provider = Some(Arc::clone(&passage.provider.id));
+        done.outcome = outcome;
+        done.duration = ctx.started.elapsed();
+        done.upstream = passage.answered;
+        done.tenant = Some(Arc::clone(&passage.principal.tenant));
+        done.user = Some(Arc::clone(&passage.principal.user));
+        done.revision = Some(passage.revision.as_str());
+        done.status = status.unwrap_or(0);
+        done.emit(&self.metrics);
+    }
+}
+
+/// Bounds a body whose length was not announced.
+pub(super) fn count(ctx: &mut Context, bytes: usize, limit: usize) -> Result<()> {
+    let Some(passage) = ctx.passage.as_mut() else { return Ok(()) };
+    passage.received += bytes;
+    if passage.received > limit {
+        passage.failure = Some(Error::new(Code::TooLarge, "the body is larger than `max_body`"));
+        return Err(ProxyError::new_down(ErrorType::HTTPStatus(413)));
+    }
+    Ok(())
+}
+
+/// The head that goes upstream: the allow-list, then the descriptor's, then the credential.
+pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let passage = passage_of(ctx)?;
+    let Target::Http { url, headers, .. } = &passage.provider.endpoint.target else {
+        return Err(internal("the relay needs an HTTP provider"));
+    };
+    let dropped: Vec<HeaderName> = request.headers.keys().filter(|name| !is_forwarded(name)).cloned().collect();
+    for name in dropped {
+        request.remove_header(&name);
+    }
+    request.remove_header(&SESSION);
+    if let Some(session) = &passage.session {
+        request.insert_header(SESSION, session.as_str())?;
+    }
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    request.set_uri(target.parse().map_err(|_| internal("the URL has no path"))?);
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    request.insert_header(header::HOST, authority)?;
+    for (name, value) in headers.iter().chain(&passage.signature.headers) {
+        request.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
+}
+
+/// Another address may do better; no byte of the request was written.
+pub(super) fn not_connected(ctx: &mut Context, mut error: Box<ProxyError>) -> Box<ProxyError> {
+    if let Some(passage) = ctx.passage.as_ref() {
+        error.set_retry(passage.attempts < MAX_ATTEMPTS);
+    }
+    error
+}
+
+/// A kept connection that the upstream had closed: the request is sent again only when it was
+/// replayable and never began to be answered.
+pub(super) fn broken(
+    _peer: &HttpPeer,
+    session: &mut Session,
+    mut error: Box<ProxyError>,
+    ctx: &mut Context,
+    client_reused: bool,
+) -> Box<ProxyError> {
+    let attempts = ctx.passage.as_ref().map_or(MAX_ATTEMPTS, |passage| passage.attempts);
+    let call = ctx.passage.as_ref().is_some_and(|passage| passage.method == "tools/call" || passage.method.is_empty());
+    let replayable = !session.as_ref().retry_buffer_truncated() && attempts < MAX_ATTEMPTS && !call;
+    error.retry.decide_reuse(client_reused && replayable);
+    error
+}
+
+fn failure(error: &ProxyError) -> Error {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
+            Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
+        }
+        ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
+        _ => Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(error.to_string()),
+    }
+}
+
+fn passage_of(ctx: &mut Context) -> Result<&mut Passage> {
+    ctx.passage.as_mut().ok_or_else(|| internal("no passage"))
+}
+
+fn internal(what: &'static str) -> Box<ProxyError> {
+    ProxyError::explain(ErrorType::InternalError, what)
+}
+
+fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match announced.and_then(|text| text.parse::<usize>().ok()) {
+        Some(length) if length > limit => Err(Error::new(Code::TooLarge, "the body is larger than `max_body`")),
+        _ => Ok(()),
+    }
+}
+
+/// The revision a head speaks of; legacy unless it says 2026-07-28.
+fn stated(headers: &HeaderMap) -> Revision {
+    intake::stated(headers).ok().flatten().unwrap_or(Revision::NEWEST_LEGACY)
+}
+
+fn purpose(provider: &Provider) -> String {
+    format!("relay/{}", provider.id)
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What certificates are verified against: never empty, IP literals included.
+fn server_name(url: &Url) -> String {
+    url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
+impl TlsCache {
+    fn material(&self, identity: &[u8; 32], tls: &Tls) -> Material {
+        let mut cache = self.0.lock();
+        if let Some(material) = cache.get(identity) {
+            return material.clone();
+        }
+        if cache.len() >= MAX_TLS {
+            cache.clear();
+        }
+        let material = Material::parse(tls);
+        cache.insert(*identity, material.clone());
+        material
+    }
+}
+
+impl Material {
+    /// PEM was checked at load, so what does not parse here is only left out of the trust.
+    fn parse(tls: &Tls) -> Self {
+        let ders = |pem: &[u8]| -> Vec<Vec<u8>> {
+            CertificateDer::pem_slice_iter(pem).filter_map(|der| der.ok().map(|der| der.to_vec())).collect()
+        };
+        let ca = tls.ca.as_deref().map(|pem| {
+            let certificates: Vec<WrappedX509> =
+                ders(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect();
+            Arc::from(certificates.into_boxed_slice())
+        });
+        let client = tls.client.as_ref().and_then(|(pem, key)| {
+            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).ok()?;
+            let chain = ders(pem);
+            (!chain.is_empty()).then(|| Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
+        });
+        Self { ca, client }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_headers_go_upstream() {
+        for name in ["accept", "mcp-method", "mcp-param-region", "traceparent", "last-event-id"] {
+            assert!(is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["authorization", "x-api-key", "cookie", "x-openai-key", "forwarded", "x-forwarded-for", "origin"] {
+            assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}
+

@@ -1,0 +1,123 @@
+//! The only place that chooses a status code.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use crate::error::{Code, Error};
+use crate::exchange::{Reply, rpc_fault};
+use crate::mcp::{Id, Revision, message};
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Response {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) body: Bytes,
+    /// Whether the connection must not be used again.
+    pub(super) close: bool,
+}
+
+impl Response {
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
+    }
+
+    pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        Self { status, headers, body: body.into(), close: false }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+}
+
+/// The status of a failure. In-protocol errors are 200 but where 2026-07-28 or HTTP itself says
+/// otherwise (streamable HTTP, "Error Codes"; contracts section 2).
+pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
+    match code {
+        Code::Parse
+        | Code::InvalidRequest
+        | Code::MissingMeta
+        | Code::HeaderMismatch
+        | Code::MissingCapability
+        | Code::UnsupportedRevision
+        | Code::BadFraming => StatusCode::BAD_REQUEST,
+        Code::MethodNotFound if revision.is_modern() => StatusCode::NOT_FOUND,
+        Code::HostRefused | Code::OriginRefused | Code::PolicyDenied => StatusCode::FORBIDDEN,
+        Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => StatusCode::NOT_FOUND,
+        Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::MethodNotFound
+        | Code::InvalidParams
+        | Code::ResourceNotFound
+        | Code::RateLimited
+        | Code::Busy
+        | Code::BreakerOpen
+        | Code::NeedsAuth
+        | Code::UpstreamUnreachable
+        | Code::UpstreamTimeout
+        | Code::UpstreamProtocol
+        | Code::UpstreamError
+        | Code::UpstreamAuth
+        | Code::Cancelled => StatusCode::OK,
+    }
+}
+
+/// The status of a failure on the relay, where HTTP is all a client sees of us.
+pub(super) const fn relay_status(code: Code) -> StatusCode {
+    match code {
+        Code::RateLimited | Code::Busy | Code::BreakerOpen => StatusCode::TOO_MANY_REQUESTS,
+        Code::NeedsAuth | Code::UpstreamAuth => StatusCode::FORBIDDEN,
+        Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => StatusCode::BAD_GATEWAY,
+        Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        other => status(other, Revision::V2026_07_28),
+    }
+}
+
+/// A refusal before or beside the protocol, with a JSON-RPC error body.
+pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
+    let body = message::error(id, &rpc_fault(error, revision));
+    let mut response = Response::json(status, body);
+    response.close = error.code == Code::BadFraming || error.code == Code::HeadersTooLarge;
+    retry_after(response, error.retry_after)
+}
+
+/// The answer of the exchange as HTTP.
+pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Response> {
+    match reply {
+        Reply::Accepted => Some(Response::empty(StatusCode::ACCEPTED)),
+        Reply::Answer { body, code, retry_after: after, session } => {
+            let status = match code {
+                None => StatusCode::OK,
+                Some(code) if relay => relay_status(code),
+                Some(code) => status(code, revision),
+            };
+            let mut response = Response::json(status, body);
+            if let Some(session) = session {
+                response = response.header(SESSION, &session);
+            }
+            Some(retry_after(response, after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS)))
+        }
+        Reply::Stream(_) => None,
+    }
+}
+
+fn retry_after(response: Response, after: Option<std::time::Duration>) -> Response {
+    match after {
+        Some(after) => response.header(header::RETRY_AFTER, &after.as_secs().max(1).to_string()),
+        None => response,
+    }
+}
+
+/// `Mcp-Session-Id`.
+pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");

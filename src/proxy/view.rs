@@ -1,0 +1,293 @@
+//! The meta and tool views, and the relay of a process: POST carries a message, GET a session's
+//! stream, DELETE ends it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora_core::Result;
+use pingora_proxy::Session;
+
+use super::context::Context;
+use super::gateway::Gateway;
+use super::respond::{self, Response};
+use super::{bridge, intake};
+use crate::error::{Code, Error};
+use crate::exchange::{Inlet, Outlet, Peer, Record, Reply, Scope};
+use crate::mcp::{Id, Message, Revision, message};
+use crate::telemetry::{Metrics, View};
+use crate::telemetry::events::RequestDone;
+
+/// A refusal on its way out: why, for which request, in which revision.
+struct Refused(Error, Option<Id>, Revision);
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error, None, Revision::NEWEST_LEGACY)
+    }
+}
+
+impl Gateway {
+    /// Answers one request of a view.
+    pub(super) async fn serve(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<()> {
+        let method = session.req_header().method.clone();
+        let served = match method {
+            Method::POST => self.post(session, ctx, &scope).await,
+            Method::GET => self.get(session, ctx, &scope).await,
+            Method::DELETE => Ok(self.delete(session).map(Some)),
+            _ => Ok(Err(method_not_allowed())),
+        };
+        let response = match served? {
+            Ok(Some(response)) => response,
+            Ok(None) => return Ok(()),
+            Err(Refused(error, id, revision)) => self.refused(ctx, &scope, &error, id.as_ref(), revision),
+        };
+        bridge::respond(session, response, ctx.origin.as_deref()).await
+    }
+
+    fn refused(&self, ctx: &Context, scope: &Scope, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
+        let status = match scope.view {
+            View::Relay => respond::relay_status(error.code),
+            View::Meta | View::Tool => respond::status(error.code, revision),
+        };
+        let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
+        self.done(ctx, scope, &record, None, status);
+        let response = respond::refusal(status, error, id, revision);
+        match error.code {
+            Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
+            _ => response,
+        }
+    }
+
+    async fn post(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+        let read = self.read(session, ctx, scope).await;
+        let (peer, message, only_stream) = match read {
+            Ok(read) => read,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let revision = peer.revision;
+        let outlet = match &message {
+            Message::Request { params, .. } => Outlet::open(params.as_deref()),
+            _ => None,
+        };
+        let (outlet, mut notices) = outlet.unzip();
+        let running = self.run(ctx, scope.clone(), peer, message, outlet);
+        let reply = match wait(session, ctx, running, notices.as_mut()).await? {
+            Waited::Done(reply) => reply,
+            Waited::Streamed => return Ok(Ok(None)),
+        };
+        if let Reply::Stream(mut messages) = reply {
+            let _open = OpenStream::begin(&self.metrics);
+            bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+            bridge::pump(session, &mut messages).await?;
+            return Ok(Ok(None));
+        }
+        let response = respond::reply(reply, revision, scope.view == View::Relay);
+        Ok(Ok(response.map(|response| if only_stream { streamed(response) } else { response })))
+    }
+
+    /// Head and body of a POST as a message and its sender.
+    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Message, bool), Refused> {
+        self.exchange.exists(scope)?;
+        intake::media(&session.req_header().headers)?;
+        let body = bridge::body(session, self.max_body).await?;
+        let message = message::decode(&body).map_err(|error| {
+            let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
+            Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
+        })?;
+        let head = &session.req_header().headers;
+        let id = match &message {
+            Message::Request { id, .. } => Some(id.clone()),
+            _ => None,
+        };
+        let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
+            .map_err(|error| Refused(error, id, Revision::V2026_07_28))?;
+        Ok((peer, message, intake::wants_stream(head)))
+    }
+
+    /// Starts the work on a message. A legacy request outlives its connection, because a
+    /// disconnect is not a cancellation there; a modern one ends with it.
+    fn run(
+        &self,
+        ctx: &Context,
+        scope: Scope,
+        peer: Peer,
+        message: Message,
+        outlet: Option<Outlet>,
+    ) -> impl Future<Output = Reply> + Send + use<> {
+        let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
+        let started = ctx.started;
+        let modern = peer.revision.is_modern();
+        let work = async move {
+            let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
+            let status = match &reply {
+                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => respond::relay_status(*code),
+                Reply::Answer { code: Some(code), .. } => respond::status(*code, peer.revision),
+                Reply::Accepted => StatusCode::ACCEPTED,
+                Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
+            };
+            event(&scope, &record, Some(&peer), &peer.request_id, started, status).emit(&metrics);
+            reply
+        };
+        async move {
+            if modern {
+                return work.await;
+            }
+            tokio::spawn(work).await.unwrap_or(Reply::Accepted)
+        }
+    }
+
+    async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+        let head = &session.req_header().headers;
+        let opened = self.exchange.exists(scope).and_then(|()| {
+            let known = intake::session(&self.exchange, &self.principal, head)?;
+            known.ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
+            intake::accepts(head, &["text/event-stream"])
+        });
+        if let Err(error) = opened {
+            return Ok(Err(error.into()));
+        }
+        let mut messages = self.exchange.session_stream(scope);
+        let _open = OpenStream::begin(&self.metrics);
+        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+        bridge::pump(session, &mut messages).await?;
+        Ok(Ok(None))
+    }
+
+    fn delete(&self, session: &Session) -> Result<Response, Refused> {
+        match intake::session(&self.exchange, &self.principal, &session.req_header().headers)? {
+            Some((id, _)) => {
+                self.exchange.sessions.end(&id);
+                Ok(Response::empty(StatusCode::NO_CONTENT))
+            }
+            None => Err(Refused::from(method_not_allowed().0)),
+        }
+    }
+
+    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, peer: Option<&Peer>, status: StatusCode) {
+        event(scope, record, peer, &ctx.request_id, ctx.started, status).emit(&self.metrics);
+    }
+}
+
+fn method_not_allowed() -> Refused {
+    Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
+}
+
+fn event(
+    scope: &Scope,
+    record: &Record,
+    peer: Option<&Peer>,
+    request_id: &str,
+    started: std::time::Instant,
+    status: StatusCode,
+) -> RequestDone {
+    let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
+    record.describe(&mut done);
+    if let Some(peer) = peer {
+        peer.describe(&mut done);
+    }
+    done.provider = done.provider.or_else(|| scope.provider.clone());
+    // What carried no message is no call.
+    done.view = peer.map(|_| scope.view);
+    done.duration = started.elapsed();
+    done.status = status.as_u16();
+    done
+}
+
+enum Waited {
+    Done(Reply),
+    Streamed,
+}
+
+/// Waits for the reply. The first notification turns the answer into a stream; without one it
+/// stays plain JSON.
+async fn wait(
+    session: &mut Session,
+    ctx: &Context,
+    running: impl Future<Output = Reply>,
+    mut notices: Option<&mut Inlet>,
+) -> Result<Waited> {
+    tokio::pin!(running);
+    let mut streaming = false;
+    loop {
+        let next = async {
+            match notices.as_mut() {
+                Some(inlet) => inlet.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            notice = next => match notice {
+                Some(notice) => {
+                    if !streaming {
+                        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                        streaming = true;
+                    }
+                    bridge::event(session, &notice).await?;
+                }
+                None => notices = None,
+            },
+            reply = &mut running => {
+                let first = if streaming { None } else { notices.as_deref_mut().and_then(Inlet::ready) };
+                return match first {
+                    None if !streaming => Ok(Waited::Done(reply)),
+                    None => finish(session, reply, notices).await,
+                    Some(notice) => {
+                        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                        bridge::event(session, &notice).await?;
+                        finish(session, reply, notices).await
+                    }
+                };
+            }
+            gone = session.read_body_or_idle(true) => {
+                gone?;
+            }
+        }
+    }
+}
+
+/// The last notifications, then the answer, on a stream that has begun.
+async fn finish(
+    session: &mut Session,
+    reply: Reply,
+    notices: Option<&mut Inlet>,
+) -> Result<Waited> {
+    if let Some(inlet) = notices {
+        while let Some(notice) = inlet.ready() {
+            bridge::event(session, &notice).await?;
+        }
+    }
+    if let Reply::Answer { body, .. } = reply {
+        bridge::event(session, &body).await?;
+    }
+    bridge::end_stream(session).await?;
+    Ok(Waited::Streamed)
+}
+
+/// A JSON answer for a client that accepts only streams.
+fn streamed(mut response: Response) -> Response {
+    let json = response.headers.iter_mut().find(|(name, _)| *name == header::CONTENT_TYPE);
+    if let Some((_, kind)) = json {
+        *kind = http::HeaderValue::from_static("text/event-stream");
+        let body: Bytes = std::mem::take(&mut response.body);
+        response.body = crate::mcp::sse::frame(&body);
+    }
+    response
+}
+
+/// Counted while it is open.
+struct OpenStream(Arc<Metrics>);
+
+impl OpenStream {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams(-1);
+    }
+}

@@ -1,0 +1,189 @@
+//! Settings of the process: `pleiades.yaml`, the command line's overrides, and the environment,
+//! which only this module reads.
+
+mod access;
+mod load;
+mod meaning;
+mod parts;
+mod vault;
+
+pub use access::{Access, AdminKey, ApiKey, Jwt, Local, Login};
+pub use load::{data_folder, load};
+pub use parts::{
+    Audit, Connect, ConnectApi, Facade, OnFailure, Scheduler, Seal, SharedState, Shutdown, Signing,
+    Structured, Telemetry, Tls,
+};
+pub use vault::{AppRole, FileVault, Hashicorp, JwtLogin, Kubernetes, Vault, VaultAuth};
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::descriptor::{
+    Environment, Exposure, Fault, References, Size, World,
+    reader::{internal, publish},
+};
+
+/// Settings of the process. Every text may hold `${NAME}` and `${file:/path}`; paths are relative
+/// to this file.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(title = "Pleiades settings")]
+pub struct Settings {
+    /// Name in `serverInfo`, and of the single tool `use_{name}`: 1 to 63 of `a-z`, `0-9`, `_`, `-`,
+    /// beginning with a letter or digit.
+    #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "name"))]
+    pub name: String,
+    /// Address and port of the public listener. Off loopback, `access` is needed.
+    #[schemars(with = "String", extend("x-check" = "address"))]
+    pub listen: SocketAddr,
+    /// Address and port of the admin listener.
+    #[schemars(with = "String", extend("x-check" = "address"))]
+    pub admin: SocketAddr,
+    /// URL that callers reach the public listener at, when it is not its address. Default: none.
+    #[serde(deserialize_with = "parts::url")]
+    #[schemars(with = "Option<String>", extend("x-check" = "url"))]
+    pub public_url: Option<url::Url>,
+    /// Certificate of the public listener. Default: plain HTTP.
+    pub tls: Option<Tls>,
+    /// Networks of proxies whose `Forwarded` headers are believed. Default: none. Not built yet.
+    pub trusted_proxies: Vec<String>,
+    /// Host names accepted beside loopback names, IP literals and the host of `public_url`. Default:
+    /// none.
+    pub hosts: Vec<String>,
+    /// Origins accepted beside the listener's own and `public_url`'s: scheme, host and port. Default:
+    /// none.
+    pub origins: Vec<String>,
+    /// Folder of the descriptors.
+    pub providers: PathBuf,
+    /// What `${…}` in descriptors may name.
+    pub references: References,
+    /// Largest body of a request, 1KiB to 1GiB.
+    #[schemars(extend("x-min" = "1KiB", "x-max" = "1GiB"))]
+    pub max_body: Size,
+    /// Whether descriptors may start processes. Default: true on loopback with the file vault, else
+    /// false.
+    pub commands: Option<bool>,
+    /// How tools are shown.
+    pub facade: Facade,
+    /// Where credentials are kept: exactly one kind. Default: an encrypted file.
+    pub vault: Vault,
+    /// How connecting an account goes. Not built yet.
+    pub connect: Connect,
+    /// Keys that seal session ids.
+    pub seal: Seal,
+    /// Who may call.
+    pub access: Access,
+    /// Who may connect servers that no descriptor names. Default: nobody. Not built yet.
+    pub connect_api: Option<ConnectApi>,
+    /// Keys of signed requests. Default: none. Not built yet.
+    pub signing: Option<Signing>,
+    /// A scheduler that is told when to refresh. Default: none. Not built yet.
+    pub scheduler: Option<Scheduler>,
+    /// State shared between replicas. Default: none. Not built yet.
+    pub shared_state: Option<SharedState>,
+    /// Where the audit trail goes. Not built yet.
+    pub audit: Audit,
+    /// Where traces go. Default: nowhere. Not built yet.
+    pub telemetry: Option<Telemetry>,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "pleiades".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8788)),
+            public_url: None,
+            tls: None,
+            trusted_proxies: Vec::new(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            providers: PathBuf::from("providers.d"),
+            references: References::default(),
+            max_body: Size(8 << 20),
+            commands: None,
+            facade: Facade::default(),
+            vault: Vault::default(),
+            connect: Connect::default(),
+            seal: Seal::default(),
+            access: Access::default(),
+            connect_api: None,
+            signing: None,
+            scheduler: None,
+            shared_state: None,
+            audit: Audit::default(),
+            telemetry: None,
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Whether the public listener is on a loopback address.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+
+    /// Whether descriptors may start processes.
+    #[must_use]
+    pub fn commands(&self) -> bool {
+        let usual = self.is_loopback() && matches!(self.vault, Vault::File(_));
+        self.commands.unwrap_or(usual)
+    }
+}
+
+/// What the command line says, which wins over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--providers`, relative to the working folder.
+    pub providers: Option<PathBuf>,
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--admin`.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Settings as they were found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Defaults stand in for what is faulty; use only when no fault is fatal.
+    pub settings: Settings,
+    /// The file, when there is one.
+    pub file: Option<PathBuf>,
+    /// Everything there is to say.
+    pub faults: Vec<Fault>,
+}
+
+/// What descriptors read under these settings may depend on.
+#[must_use]
+pub fn world(settings: &Settings) -> World {
+    World {
+        env: environment(),
+        references: settings.references.clone(),
+        commands: settings.commands(),
+        loopback: settings.is_loopback(),
+    }
+}
+
+/// The process's environment, as descriptors and `stdio` may look it up.
+#[must_use]
+pub fn environment() -> Environment {
+    Arc::new(|name| std::env::var(name).ok())
+}
+
+/// The published schema of the settings.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    publish(&internal::<Settings>(), "settings.json")
+}
+
+/// The process's whole environment, for the minimal one that children get.
+#[must_use]
+pub fn variables() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    std::env::vars_os().collect()
+}

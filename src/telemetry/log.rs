@@ -1,0 +1,99 @@
+//! The log: always on stderr, because stdout belongs to protocols and to `--json`.
+//!
+//! Lines of a person on a terminal, JSON lines for everything else. `RUST_LOG` decides what is
+//! written; libraries that use the `log` crate (Pingora) come through as well.
+
+use std::{
+    error::Error as _,
+    io::{self, IsTerminal as _},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+use super::sink;
+
+/// What is logged without `RUST_LOG`. Pingora's reports on single requests are off: they print
+/// request targets with their queries, call a client that went away an error, and say nothing
+/// that the line of the request does not.
+const DEFAULT: &str = "info,pingora_core=warn,pingora_core::apps=off,pingora_core::protocols=off,\
+     pingora_proxy=off,pingora_pool=warn,pingora_runtime=warn";
+
+/// Longest wait for a slow stderr at the end of the process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether request lines are written by hand.
+static DIRECT: AtomicBool = AtomicBool::new(false);
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For a person when stderr is a terminal, else JSON.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For a person; colour on a terminal unless `NO_COLOR` is set.
+    Human,
+}
+
+/// Starts the log; later calls change nothing. Call [`flush`] before the process ends.
+pub fn init(format: Format) {
+    let (filter, fault) = filter();
+    let sink = sink::start();
+    let terminal = io::stderr().is_terminal();
+    let json = format == Format::Json || (format == Format::Auto && !terminal);
+    let layer = fmt::layer().with_writer(move || sink);
+    let layer = if json {
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed()
+    } else if terminal {
+        // The layer itself honours NO_COLOR.
+        layer.compact().boxed()
+    } else {
+        layer.compact().with_ansi(false).boxed()
+    };
+    if tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()
+        .is_err()
+    {
+        return;
+    }
+    DIRECT.store(json, Relaxed);
+    if let Some(fault) = fault {
+        tracing::warn!(fault, "`RUST_LOG` is not understood and was ignored");
+    }
+}
+
+/// Waits until what was logged is written, at most a second.
+pub fn flush() {
+    if let Some(sink) = sink::get() {
+        sink.flush(PATIENCE);
+    }
+}
+
+/// Where JSON lines may be written without the subscriber.
+pub(super) fn direct() -> Option<&'static sink::Sink> {
+    if DIRECT.load(Relaxed) { sink::get() } else { None }
+}
+
+/// `RUST_LOG`, or the default and what is wrong with `RUST_LOG`.
+fn filter() -> (EnvFilter, Option<String>) {
+    match EnvFilter::try_from_default_env() {
+        Ok(filter) => (filter, None),
+        Err(error) => {
+            let unset = error
+                .source()
+                .is_some_and(|cause| cause.is::<std::env::VarError>());
+            (EnvFilter::new(DEFAULT), (!unset).then(|| error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Every metric once: name, kind, labels, help. `docs/METRICS.md` is compared with this table.
+
+/// What kind of series a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows only.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Seconds in buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// Its name in the Prometheus text.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// A metric's definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Full name.
+    pub name: &'static str,
+    /// Kind.
+    pub kind: Kind,
+    /// Label names in order.
+    pub labels: &'static [&'static str],
+    /// Help text.
+    pub help: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        labels,
+        help,
+    }
+}
+
+/// JSON-RPC requests.
+pub const CALLS: Metric = metric(
+    "pleiades_calls_total",
+    Kind::Counter,
+    &["provider", "view", "outcome"],
+    "JSON-RPC requests answered.",
+);
+/// Their duration.
+pub const CALL_DURATION: Metric = metric(
+    "pleiades_call_duration_seconds",
+    Kind::Histogram,
+    &["provider", "view"],
+    "Time from the arrival of a JSON-RPC request to its last byte.",
+);
+/// Tool calls.
+pub const TOOL_CALLS: Metric = metric(
+    "pleiades_tool_calls_total",
+    Kind::Counter,
+    &["provider", "tool", "outcome"],
+    "Tool calls answered; a tool that the catalogue does not know is `other`.",
+);
+/// Time spent upstream.
+pub const UPSTREAM_DURATION: Metric = metric(
+    "pleiades_upstream_duration_seconds",
+    Kind::Histogram,
+    &["provider"],
+    "Time that requests waited for their provider.",
+);
+/// Running requests.
+pub const INFLIGHT: Metric = metric(
+    "pleiades_inflight",
+    Kind::Gauge,
+    &["provider"],
+    "Requests running against a provider.",
+);
+/// Refusals by limits.
+pub const LIMITED: Metric = metric(
+    "pleiades_limited_total",
+    Kind::Counter,
+    &["provider", "rule"],
+    "Calls refused by a rate rule, the concurrency limit or the breaker.",
+);
+/// Breakers.
+pub const BREAKER_STATE: Metric = metric(
+    "pleiades_breaker_state",
+    Kind::Gauge,
+    &["provider"],
+    "State of a provider's breaker: 0 closed, 1 half open, 2 open.",
+);
+/// Reloads.
+pub const RELOAD: Metric = metric(
+    "pleiades_reload_total",
+    Kind::Counter,
+    &["outcome"],
+    "Readings of the providers folder, by what came of them.",
+);
+/// Generation.
+pub const RELOAD_GENERATION: Metric = metric(
+    "pleiades_reload_generation",
+    Kind::Gauge,
+    &[],
+    "Number of the loaded generation of descriptors; grows with each applied reload.",
+);
+/// Providers by state.
+pub const PROVIDERS: Metric = metric(
+    "pleiades_providers",
+    Kind::Gauge,
+    &["state"],
+    "Providers that descriptors name, by state.",
+);
+/// Tools.
+pub const TOOLS: Metric = metric(
+    "pleiades_tools",
+    Kind::Gauge,
+    &["provider"],
+    "Tools that a provider offers through this process.",
+);
+/// Sessions.
+pub const SESSIONS: Metric = metric(
+    "pleiades_sessions",
+    Kind::Gauge,
+    &[],
+    "Upstream sessions and child processes that are open.",
+);
+/// Streams.
+pub const STREAMS: Metric = metric(
+    "pleiades_streams",
+    Kind::Gauge,
+    &[],
+    "Event streams that are open to clients.",
+);
+/// Repairs.
+pub const FACADE_REPAIRS: Metric = metric(
+    "pleiades_facade_repairs_total",
+    Kind::Counter,
+    &["client", "kind"],
+    "Malformed calls of a meta tool that were repaired before they ran.",
+);
+/// Build.
+pub const BUILD_INFO: Metric = metric(
+    "pleiades_build_info",
+    Kind::Gauge,
+    &["version"],
+    "Always 1; its label names the build.",
+);
+
+/// Every metric of ours that is alive.
+pub const ALL: [Metric; 15] = [
+    CALLS,
+    CALL_DURATION,
+    TOOL_CALLS,
+    UPSTREAM_DURATION,
+    INFLIGHT,
+    LIMITED,
+    BREAKER_STATE,
+    RELOAD,
+    RELOAD_GENERATION,
+    PROVIDERS,
+    TOOLS,
+    SESSIONS,
+    STREAMS,
+    FACADE_REPAIRS,
+    BUILD_INFO,
+];
+
+/// The provider label of what belongs to no single provider: unions and unknown paths. No id can
+/// begin like this.
+pub const NO_PROVIDER: &str = "-";
+/// The value that stands for everything outside a closed set.
+pub const OTHER: &str = "other";
+
+/// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers, and every
+/// `error::Code`. Anything else counts as [`OTHER`].
+pub const OUTCOMES: [&str; 52] = [
+    "ok",
+    "tool_error",
+    // statuses of meta answers that are no error code
+    "menu",
+    "schema",
+    "invalid_arguments",
+    "unknown_tool",
+    "no_match",
+    "token_expired",
+    "capability_miss",
+    "account_ambiguous",
+    "unavailable",
+    "confirm_required",
+    "budget_exceeded",
+    "timeout",
+    "partial",
+    // error::Code
+    "parse",
+    "invalid_request",
+    "method_not_found",
+    "invalid_params",
+    "missing_meta",
+    "header_mismatch",
+    "missing_capability",
+    "unsupported_revision",
+    "resource_not_found",
+    "unknown_path",
+    "unknown_provider",
+    "unknown_session",
+    "method_not_allowed",
+    "not_acceptable",
+    "too_large",
+    "target_too_long",
+    "unsupported_media",
+    "headers_too_large",
+    "bad_framing",
+    "host_refused",
+    "origin_refused",
+    "rate_limited",
+    "busy",
+    "breaker_open",
+    "needs_auth",
+    "policy_denied",
+    "upstream_unreachable",
+    "upstream_timeout",
+    "upstream_protocol",
+    "upstream_error",
+    "upstream_auth",
+    "cancelled",
+    "shutting_down",
+    "internal",
+    // the relay: what the upstream answered, by class
+    "http_4xx",
+    "http_5xx",
+    OTHER,
+];
+
+/// Names of `limit::Rule`, in its order.
+pub const RULES: [&str; 7] = [
+    "rate_caller",
+    "rate_tenant",
+    "rate_provider",
+    "rate_tool",
+    "concurrency",
+    "breaker",
+    OTHER,
+];
+
+/// What can come of a reload.
+pub const RELOADS: [&str; 5] = ["applied", "partial", "refused", "unchanged", OTHER];
+
+/// Provider states.
+pub const STATES: [&str; 7] = [
+    "starting",
+    "ready",
+    "needs_auth",
+    "degraded",
+    "unreachable",
+    "stale",
+    "disabled",
+];
+
+/// Well-known clients, as the beginning of the name in their `clientInfo`, lower case. What
+/// matches none is [`OTHER`]. A longer name stands before its own beginning.
+pub const CLIENTS: [&str; 19] = [
+    "chatgpt",
+    "claude-ai",
+    "claude-code",
+    "claude",
+    "cline",
+    "codex",
+    "continue",
+    "cursor",
+    "fastmcp",
+    "gemini-cli",
+    "goose",
+    "librechat",
+    "mcp-inspector",
+    "openai",
+    "roo",
+    "visual studio code",
+    "windsurf",
+    "zed",
+    OTHER,
+];
+
+/// How a meta call was malformed.
+pub const REPAIRS: [&str; 9] = [
+    "arguments_as_text",
+    "arguments_hoisted",
+    "envelope",
+    "key_alias",
+    "nested",
+    "number_as_text",
+    "tool_prefix",
+    "unwrapped",
+    OTHER,
+];
+
+/// The position of a value in its closed set; the last position when it is outside.
+#[must_use]
+pub fn position(set: &[&str], value: &str) -> usize {
+    set.iter()
+        .position(|one| *one == value)
+        .unwrap_or(set.len().saturating_sub(1))
+}
+
+/// The value itself when the closed set has it, else the set's last.
+#[must_use]
+pub fn closed(set: &[&'static str], value: &str) -> &'static str {
+    set.get(position(set, value)).copied().unwrap_or(OTHER)
+}
+
+/// The label of a client by the name it gave.
+#[must_use]
+pub fn client(name: &str) -> &'static str {
+    let name = name.to_ascii_lowercase();
+    CLIENTS
+        .into_iter()
+        .find(|known| name.starts_with(known))
+        .unwrap_or(OTHER)
+}

@@ -1,0 +1,257 @@
+//! The metric handles of one provider, resolved once.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::{
+    View,
+    metrics::{Families, seconds},
+    names,
+};
+
+/// Tools of a provider that get a label of their own; further ones are `other`.
+const TOOLS: usize = 2000;
+
+type Counters<const N: usize> = [OnceLock<IntCounter>; N];
+
+fn empty<const N: usize>() -> Counters<N> {
+    std::array::from_fn(|_| OnceLock::new())
+}
+
+/// One counter for each outcome.
+#[derive(Debug)]
+struct Outcomes(Counters<{ names::OUTCOMES.len() }>);
+
+/// What one request adds.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) view: View,
+    pub(super) tool: Option<&'a str>,
+    pub(super) outcome: &'static str,
+    pub(super) duration: Duration,
+    pub(super) upstream: Option<Duration>,
+}
+
+#[derive(Debug)]
+struct PerView {
+    outcomes: Outcomes,
+    duration: OnceLock<Histogram>,
+}
+
+/// The series of one provider. Cheap to move: no label is hashed, no lock is taken but the shared
+/// one that finds a tool.
+#[derive(Debug)]
+pub struct ProviderMetrics {
+    id: Arc<str>,
+    families: Arc<Families>,
+    views: [PerView; View::ALL.len()],
+    upstream: OnceLock<Histogram>,
+    inflight: OnceLock<IntGauge>,
+    breaker: OnceLock<IntGauge>,
+    tools: OnceLock<IntGauge>,
+    limited: Counters<{ names::RULES.len() }>,
+    by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
+    other_tool: Outcomes,
+    /// Set once, when the provider was removed.
+    gone: AtomicBool,
+    /// Held while a series is made and while all are dropped, so that none is made after.
+    making: Mutex<()>,
+}
+
+impl ProviderMetrics {
+    pub(super) fn new(id: Arc<str>, families: Arc<Families>) -> Arc<Self> {
+        let per_view = |_| PerView {
+            outcomes: Outcomes(empty()),
+            duration: OnceLock::new(),
+        };
+        Arc::new(Self {
+            id,
+            families,
+            views: std::array::from_fn(per_view),
+            upstream: OnceLock::new(),
+            inflight: OnceLock::new(),
+            breaker: OnceLock::new(),
+            tools: OnceLock::new(),
+            limited: empty(),
+            by_tool: RwLock::default(),
+            other_tool: Outcomes(empty()),
+            gone: AtomicBool::new(false),
+            making: Mutex::new(()),
+        })
+    }
+
+    /// Counts a request as running until the guard is dropped.
+    pub fn inflight(self: &Arc<Self>) -> InflightGuard {
+        let gauge = self.series(&self.inflight, || {
+            self.families.inflight.with_label_values(&[&*self.id])
+        });
+        InflightGuard(gauge.inspect(|gauge| gauge.inc()).cloned())
+    }
+
+    /// A call that a rule refused.
+    pub fn limited(&self, rule: &str) {
+        let at = names::position(&names::RULES, rule);
+        let (Some(cell), Some(rule)) = (self.limited.get(at), names::RULES.get(at)) else {
+            return;
+        };
+        let made = || self.families.limited.with_label_values(&[&*self.id, *rule]);
+        self.series(cell, made).inspect(|counter| counter.inc());
+    }
+
+    /// State of the breaker: 0 closed, 1 half open, 2 open.
+    pub fn breaker(&self, state: i64) {
+        let made = || self.families.breaker.with_label_values(&[&*self.id]);
+        self.series(&self.breaker, made).inspect(|gauge| gauge.set(state));
+    }
+
+    /// How many tools it offers.
+    pub fn tools(&self, count: usize) {
+        let made = || self.families.tools.with_label_values(&[&*self.id]);
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.series(&self.tools, made).inspect(|gauge| gauge.set(count));
+    }
+
+    pub(super) fn call(&self, call: &Call<'_>) {
+        let outcome = names::position(&names::OUTCOMES, call.outcome);
+        self.view(call, outcome);
+        if let Some(upstream) = call.upstream {
+            let made = || self.families.upstream_duration.with_label_values(&[&*self.id]);
+            self.series(&self.upstream, made)
+                .inspect(|histogram| histogram.observe(seconds(upstream)));
+        }
+        if let Some(tool) = call.tool {
+            self.tool(tool, outcome);
+        }
+    }
+
+    fn view(&self, call: &Call<'_>, at: usize) {
+        let Some(view) = self.views.get(call.view as usize) else {
+            return;
+        };
+        let labels = [&*self.id, call.view.as_str()];
+        let made = || self.families.call_duration.with_label_values(&labels);
+        self.series(&view.duration, made)
+            .inspect(|histogram| histogram.observe(seconds(call.duration)));
+        let (Some(cell), Some(outcome)) = (view.outcomes.0.get(at), names::OUTCOMES.get(at)) else {
+            return;
+        };
+        let made = || {
+            self.families
+                .calls
+                .with_label_values(&[&*self.id, call.view.as_str(), *outcome])
+        };
+        self.series(cell, made).inspect(|counter| counter.inc());
+    }
+
+    fn tool(&self, tool: &str, at: usize) {
+        if tool == names::OTHER {
+            return self.count_tool(&self.other_tool, tool, at);
+        }
+        if let Some(outcomes) = self.by_tool.read().get(tool) {
+            return self.count_tool(outcomes, tool, at);
+        }
+        match self.new_tool(tool) {
+            Some(outcomes) => self.count_tool(&outcomes, tool, at),
+            None => self.count_tool(&self.other_tool, names::OTHER, at),
+        }
+    }
+
+    fn new_tool(&self, tool: &str) -> Option<Arc<Outcomes>> {
+        let mut tools = self.by_tool.write();
+        if tools.len() >= TOOLS && !tools.contains_key(tool) {
+            return None;
+        }
+        Some(Arc::clone(
+            tools
+                .entry(tool.into())
+                .or_insert_with(|| Arc::new(Outcomes(empty()))),
+        ))
+    }
+
+    fn count_tool(&self, outcomes: &Outcomes, tool: &str, at: usize) {
+        let (Some(cell), Some(outcome)) = (outcomes.0.get(at), names::OUTCOMES.get(at)) else {
+            return;
+        };
+        let made = || {
+            self.families
+                .tool_calls
+                .with_label_values(&[&*self.id, tool, *outcome])
+        };
+        self.series(cell, made).inspect(|counter| counter.inc());
+    }
+
+    /// The series of a cell, made on first use; `None` once the provider is gone.
+    fn series<'a, T>(&self, cell: &'a OnceLock<T>, make: impl FnOnce() -> T) -> Option<&'a T> {
+        if let Some(made) = cell.get() {
+            return Some(made);
+        }
+        let _making = self.making.lock();
+        if self.gone.load(Relaxed) {
+            return None;
+        }
+        Some(cell.get_or_init(make))
+    }
+
+    /// Drops every series that was made.
+    pub(super) fn forget(&self) {
+        let _making = self.making.lock();
+        self.gone.store(true, Relaxed);
+        let id = &*self.id;
+        // A series that was never made cannot be removed; that is no fault.
+        let gone = |_: prometheus::Result<()>| ();
+        gone(self.families.inflight.remove_label_values(&[id]));
+        gone(self.families.breaker.remove_label_values(&[id]));
+        gone(self.families.tools.remove_label_values(&[id]));
+        gone(self.families.upstream_duration.remove_label_values(&[id]));
+        for rule in made(&self.limited, &names::RULES) {
+            gone(self.families.limited.remove_label_values(&[id, rule]));
+        }
+        for (view, name) in self.views.iter().zip(View::ALL.map(View::as_str)) {
+            gone(self.families.call_duration.remove_label_values(&[id, name]));
+            for outcome in made(&view.outcomes.0, &names::OUTCOMES) {
+                gone(self.families.calls.remove_label_values(&[id, name, outcome]));
+            }
+        }
+        let tools = self.by_tool.read();
+        let named = tools.iter().map(|(tool, outcomes)| (&**tool, &**outcomes));
+        for (tool, outcomes) in named.chain([(names::OTHER, &self.other_tool)]) {
+            for outcome in made(&outcomes.0, &names::OUTCOMES) {
+                gone(self.families.tool_calls.remove_label_values(&[id, tool, outcome]));
+            }
+        }
+    }
+}
+
+/// The label values whose series exist.
+fn made<'a>(
+    cells: &'a [OnceLock<IntCounter>],
+    values: &'a [&'static str],
+) -> impl Iterator<Item = &'static str> {
+    cells
+        .iter()
+        .zip(values)
+        .filter(|(cell, _)| cell.get().is_some())
+        .map(|(_, value)| *value)
+}
+
+/// A running request; drop ends it.
+#[derive(Debug)]
+#[must_use = "dropping it ends the request"]
+pub struct InflightGuard(Option<IntGauge>);
+
+impl Drop for InflightGuard {
+    fn drop(&mut self) {
+        if let Some(gauge) = &self.0 {
+            gauge.dec();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The one event of a request: its metrics and its line of the log.
+
+use std::{
+    borrow::Cow,
+    cell::RefCell,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tracing::{Level, enabled, event};
+
+#[cfg(doc)]
+use super::names;
+use super::{
+    Metrics, View,
+    events::millis,
+    line::Line,
+    log,
+    provider::Call,
+    redact::{short, without_queries},
+};
+
+/// A request was answered.
+#[derive(Debug, Clone)]
+pub struct RequestDone {
+    /// Our id of the request, as the caller was told it.
+    pub request_id: Cow<'static, str>,
+    /// JSON-RPC method, or the HTTP method of a request that carried no message.
+    pub method: Cow<'static, str>,
+    /// By which door; `None` for what is no JSON-RPC request: it counts in no metric.
+    pub view: Option<View>,
+    /// Whose, when it was one loaded provider's.
+    pub provider: Option<Arc<str>>,
+    /// Which tool, when one was called: a name of the catalogue, else `other`. It is a label.
+    pub tool: Option<Cow<'static, str>>,
+    /// What came of it: one of [`names::OUTCOMES`].
+    pub outcome: &'static str,
+    /// HTTP status; 0 over stdio.
+    pub status: u16,
+    /// From arrival to the last byte of the answer.
+    pub duration: Duration,
+    /// Waiting for the provider.
+    pub upstream: Option<Duration>,
+    /// The caller's tenant.
+    pub tenant: Option<Arc<str>>,
+    /// The caller.
+    pub user: Option<Arc<str>>,
+    /// The account whose credential was used.
+    pub account: Option<Arc<str>>,
+    /// The client's revision of the protocol.
+    pub revision: Option<&'static str>,
+    /// The client's address.
+    pub peer: Option<IpAddr>,
+    /// W3C trace id: 32 hex digits.
+    pub trace: Option<Cow<'static, str>>,
+    /// Why it failed, causes included; URLs lose their queries before they are written.
+    pub cause: Option<String>,
+}
+
+impl RequestDone {
+    /// A request of which nothing else is known yet.
+    pub fn new(request_id: impl Into<Cow<'static, str>>, method: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            request_id: request_id.into(),
+            method: method.into(),
+            view: None,
+            provider: None,
+            tool: None,
+            outcome: "ok",
+            status: 0,
+            duration: Duration::ZERO,
+            upstream: None,
+            tenant: None,
+            user: None,
+            account: None,
+            revision: None,
+            peer: None,
+            trace: None,
+            cause: None,
+        }
+    }
+
+    /// Counts the request and writes its line.
+    pub fn emit(&self, metrics: &Metrics) {
+        if let Some(view) = self.view {
+            metrics.call(self.provider.as_deref(), &self.call(view));
+        }
+        if !enabled!(target: "pleiades::request", Level::INFO) {
+            return;
+        }
+        match log::direct() {
+            Some(sink) => BUFFER.with_borrow_mut(|buffer| {
+                buffer.clear();
+                self.write(buffer);
+                sink.append(buffer);
+            }),
+            None => self.trace(),
+        }
+    }
+
+    fn call(&self, view: View) -> Call<'_> {
+        let (tool, outcome) = (self.tool.as_deref(), self.outcome);
+        Call {
+            view,
+            tool,
+            outcome,
+            duration: self.duration,
+            upstream: self.upstream,
+        }
+    }
+
+    /// A bug is somebody's work; everything else that fails is the life of a request.
+    fn level(&self) -> Level {
+        if self.outcome == "internal" {
+            Level::ERROR
+        } else {
+            Level::INFO
+        }
+    }
+
+    fn method(&self) -> &str {
+        short(&self.method, 64)
+    }
+
+    fn cause(&self) -> Option<Cow<'_, str>> {
+        self.cause
+            .as_deref()
+            .map(|cause| without_queries(short(cause, 1000)))
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let mut line = Line::begin(
+            out,
+            SystemTime::now(),
+            self.level().as_str(),
+            "pleiades::request",
+            "request done",
+        );
+        line.text("request.id", &self.request_id);
+        line.text("method", self.method());
+        line.some("view", self.view.map(View::as_str));
+        line.some("provider.name", self.provider.as_deref());
+        line.some("tool.name", self.tool.as_deref());
+        line.text("outcome", self.outcome);
+        if self.status != 0 {
+            line.number("http.status", self.status.into());
+        }
+        line.millis("duration_ms", self.duration);
+        if let Some(upstream) = self.upstream {
+            line.millis("upstream_ms", upstream);
+        }
+        line.some("principal.tenant", self.tenant.as_deref());
+        line.some("principal.user", self.user.as_deref());
+        line.some("account.id", self.account.as_deref());
+        line.some("mcp.revision", self.revision);
+        if let Some(peer) = self.peer {
+            line.text("client.address", &peer.to_string());
+        }
+        line.some("trace.id", self.trace.as_deref());
+        line.some("error", self.cause().as_deref());
+        line.end();
+    }
+
+    /// The same through the subscriber: for terminals and tests.
+    fn trace(&self) {
+        macro_rules! at {
+            ($level:expr) => {
+                event!(
+                    target: "pleiades::request",
+                    $level,
+                    request.id = &*self.request_id,
+                    method = self.method(),
+                    view = self.view.map(View::as_str),
+                    provider.name = self.provider.as_deref(),
+                    tool.name = self.tool.as_deref(),
+                    outcome = self.outcome,
+                    http.status = (self.status != 0).then_some(self.status),
+                    duration_ms = millis(self.duration),
+                    upstream_ms = self.upstream.map(millis),
+                    principal.tenant = self.tenant.as_deref(),
+                    principal.user = self.user.as_deref(),
+                    account.id = self.account.as_deref(),
+                    mcp.revision = self.revision,
+                    client.address = self.peer.map(tracing::field::display),
+                    trace.id = self.trace.as_deref(),
+                    error = self.cause().as_deref(),
+                    "request done"
+                )
+            };
+        }
+        if self.level() == Level::ERROR {
+            at!(Level::ERROR)
+        } else {
+            at!(Level::INFO)
+        }
+    }
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}

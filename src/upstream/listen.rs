@@ -1,0 +1,225 @@
+//! Hears of changed lists: the GET stream of a session, `subscriptions/listen`, a process's own
+//! notifications.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+use tokio::{
+    sync::{broadcast::error::RecvError, mpsc},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    answer::LARGEST,
+    call::{Change, Profile},
+    endpoint::{Behalf, Endpoint, Target},
+    incoming::{self, is_type},
+    outgoing::outgoing,
+    pool::{Key, Lease},
+    post::{self, Head},
+    remote::Remote,
+    session::Session,
+    shared::Shared,
+};
+use crate::error::{Code, Error};
+use crate::mcp::{Message, Revision, message, sse};
+
+/// Changes waiting for the listener; one that does not listen loses nothing it could not ask for.
+const WAITING: usize = 32;
+/// The first pause before a stream is opened again, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(60);
+/// A stream that is silent for so long is opened anew: the connection may be dead without a word.
+const SILENT: Duration = Duration::from_secs(3600);
+
+pub(crate) fn listen(
+    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
+    behalf: &Behalf,
+    profile: &Profile,
+) -> mpsc::Receiver<Change> {
+    let (tell, changes) = mpsc::channel(WAITING);
+    if incoming::changing(&profile.capabilities) == [false; 3] {
+        return changes;
+    }
+    let listener = Listener {
+        shared: Arc::clone(shared),
+        endpoint: Arc::clone(endpoint),
+        behalf: behalf.clone(),
+        profile: profile.clone(),
+        tell: tell.clone(),
+        replied: false,
+    };
+    let closing = shared.closing.clone();
+    shared.control.spawn(async move {
+        tokio::select! {
+            () = closing.cancelled() => {}
+            () = tell.closed() => {}
+            () = listener.run() => {}
+        }
+    });
+    changes
+}
+
+struct Listener {
+    shared: Arc<Shared>,
+    endpoint: Arc<Endpoint>,
+    behalf: Behalf,
+    profile: Profile,
+    tell: mpsc::Sender<Change>,
+    /// Whether the stream under way has brought anything.
+    replied: bool,
+}
+
+/// How a stream came to its end.
+enum End {
+    /// It will never bring anything: the provider offers none.
+    Never,
+    Closed,
+}
+
+impl Listener {
+    async fn run(mut self) {
+        if let Target::Stdio { .. } = self.endpoint.target {
+            return self.process().await;
+        }
+        let modern = self.profile.revisions.contains(Revision::V2026_07_28);
+        let mut pause = FIRST;
+        loop {
+            self.replied = false;
+            let ended = if modern {
+                self.subscribed().await
+            } else {
+                self.session().await
+            };
+            match ended {
+                Ok(End::Never) => return,
+                Ok(End::Closed) => {}
+                Err(error) => {
+                    let provider = &*self.endpoint.provider;
+                    tracing::debug!(provider.name = provider, %error, "no stream of changes");
+                }
+            }
+            if self.replied {
+                self.say(Change::Lost).await;
+                pause = FIRST;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST);
+        }
+    }
+
+    async fn process(self) {
+        let key = Key::of(&self.endpoint, &self.behalf, None);
+        let mut changes = self.shared.hubs.subscribe(&key);
+        loop {
+            match changes.recv().await {
+                Ok(change) => self.say(change).await,
+                Err(RecvError::Lagged(_)) => self.say(Change::Lost).await,
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    async fn subscribed(&mut self) -> Result<End, Error> {
+        let Some(mut params) = incoming::subscription(&self.profile.capabilities) else {
+            return Ok(End::Never);
+        };
+        let (id, revision) = (self.shared.next_id(), Revision::V2026_07_28);
+        let method = "subscriptions/listen";
+        let body = outgoing(id, method, &mut params, revision, false).body;
+        let head = Head {
+            revision: Some(revision),
+            method: Some(method),
+            ..Head::default()
+        };
+        let route = self.shared.clients.route(&self.endpoint)?;
+        let signature = &self.behalf.signature;
+        let response = post::post(&route, signature, head, body.into(), self.opening()).await?;
+        self.stream(response, None).await
+    }
+
+    async fn session(&mut self) -> Result<End, Error> {
+        let newest = self
+            .profile
+            .revisions
+            .newest()
+            .unwrap_or(Revision::NEWEST_LEGACY);
+        let (shared, endpoint, behalf) = (
+            Arc::clone(&self.shared),
+            Arc::clone(&self.endpoint),
+            self.behalf.clone(),
+        );
+        let remote = Remote {
+            shared: &shared,
+            endpoint: &endpoint,
+            behalf: &behalf,
+        };
+        let session = remote.session(newest, self.opening()).await?;
+        let route = shared.clients.route(&endpoint)?;
+        let opened = post::bare(
+            &route,
+            &behalf.signature,
+            Method::GET,
+            session.head(),
+            self.opening(),
+        );
+        let response = opened.await?;
+        if response.status() == StatusCode::NOT_FOUND && session.id.is_some() {
+            shared.sessions.discard(&remote.key(newest), &session);
+            self.replied = true;
+            return Ok(End::Closed);
+        }
+        self.stream(response, Some((remote, &session))).await
+    }
+
+    fn opening(&self) -> Instant {
+        Instant::now() + self.endpoint.patience()
+    }
+
+    async fn stream(
+        &mut self,
+        mut response: reqwest::Response,
+        session: Option<(Remote<'_>, &Lease<Session>)>,
+    ) -> Result<End, Error> {
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            let message = "the provider is failing; try again later";
+            return Err(Error::new(Code::UpstreamUnreachable, message));
+        }
+        if !status.is_success() || !is_type(response.headers(), "text/event-stream") {
+            return Ok(End::Never);
+        }
+        self.replied = true;
+        let mut parser = sse::Parser::new(LARGEST);
+        while let Ok(Ok(Some(bytes))) = timeout(SILENT, response.chunk()).await {
+            parser.push(&bytes)?;
+            while let Some(frame) = parser.next() {
+                self.event(&frame.data, session).await;
+            }
+        }
+        Ok(End::Closed)
+    }
+
+    async fn event(&self, data: &str, session: Option<(Remote<'_>, &Lease<Session>)>) {
+        match message::decode(data.as_bytes()) {
+            Ok(Message::Notification { method, .. }) => {
+                if let Some(change) = Change::of(&method) {
+                    self.say(change).await;
+                }
+            }
+            Ok(Message::Request { id, method, .. }) => {
+                if let Some((remote, lease)) = session {
+                    remote.tell(lease, incoming::reply(&id, &method));
+                }
+            }
+            Ok(Message::Response { .. }) | Err(_) => {}
+        }
+    }
+
+    async fn say(&self, change: Change) {
+        if self.tell.send(change).await.is_err() {
+            tracing::trace!("nobody listens for changes any more");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Requests to a child process, and the handshake that makes one ready.
+//!
+//! A process speaks one generation: the modern one when `server/discover` says so, else whatever
+//! `initialize` settles on. So one process serves callers of every generation.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{Either, select};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{
+    call::{Call, Profile},
+    endpoint::{Behalf, Endpoint, Target},
+    incoming::{self, Outcome},
+    outgoing::{self, outgoing},
+    pool::{Key, Lease},
+    probe,
+    process::{Manner, Process, Program},
+    session::settled,
+    shared::Shared,
+};
+use crate::error::{Code, Error};
+use crate::mcp::raw::raw;
+use crate::mcp::{Raw, RawObject, Revision, Revisions, message};
+
+/// A restart that is due within this time is waited for, a later one refused.
+const SOON: Duration = Duration::from_secs(1);
+
+/// One process provider as one caller sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Local<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) behalf: &'a Behalf,
+}
+
+impl Local<'_> {
+    /// One request. It is repeated once when the process died and it may run twice, or never ran.
+    pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
+        let deadline = Instant::from_std(call.deadline);
+        let mut repeated = false;
+        loop {
+            let process = self.process(deadline).await?;
+            match self.attempt(&mut call, &process, deadline).await {
+                Ok(outcome) => return outcome.map_err(Error::rpc),
+                Err(error) if repeated || !may_repeat(&error, call.idempotent) => {
+                    return Err(error);
+                }
+                Err(_) => self.shared.processes.discard(&self.key(), &process),
+            }
+            repeated = true;
+        }
+    }
+
+    async fn attempt(
+        self,
+        call: &mut Call,
+        process: &Process,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
+        let revision = process
+            .manner
+            .get()
+            .map_or(call.revision, |manner| manner.revision);
+        if revision.is_modern() != call.revision.is_modern() {
+            let message = "the provider's process speaks another revision than it did";
+            return Err(Error::new(Code::UnsupportedRevision, message));
+        }
+        let id = self.shared.next_id();
+        let progress = call.progress.clone();
+        let sent = outgoing(
+            id,
+            call.method,
+            &mut call.params,
+            revision,
+            progress.is_some(),
+        );
+        process.request(id, sent.body, deadline, progress).await
+    }
+
+    /// The running process of this caller, started when there is none.
+    pub(crate) async fn process(self, deadline: Instant) -> Result<Lease<Process>, Error> {
+        let key = self.key();
+        if let Some(lease) = self.shared.processes.ready(&key) {
+            return Ok(lease);
+        }
+        // Starting goes on when the caller goes away: the next one would start from nothing.
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let starting = self.shared.control.spawn(async move {
+            let start = Box::pin(start(&shared, &endpoint, &key));
+            shared.processes.lease(&key, endpoint.idle, start).await
+        });
+        match timeout_at(deadline, starting).await {
+            Ok(Ok(leased)) => leased,
+            Ok(Err(error)) => Err(Error::new(
+                Code::Internal,
+                "starting the provider's process broke off",
+            )
+            .because(error)),
+            Err(elapsed) => {
+                let message = "the provider's process was not ready in time";
+                Err(Error::new(Code::UpstreamTimeout, message).because(elapsed))
+            }
+        }
+    }
+
+    pub(crate) fn key(self) -> Key {
+        Key::of(self.endpoint, self.behalf, None)
+    }
+}
+
+/// Only a death is cured by another process.
+fn may_repeat(error: &Error, idempotent: bool) -> bool {
+    error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
+}
+
+/// Starts a process and shakes hands, not sooner than its earlier deaths allow.
+async fn start(
+    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
+    key: &Key,
+) -> Result<Arc<Process>, Error> {
+    if shared.closing.is_cancelled() {
+        return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
+    }
+    let delay = shared.restarts.delay(key, Instant::now());
+    if delay > SOON {
+        let message = "the provider's process keeps ending and is started again later";
+        return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
+    }
+    sleep(delay).await;
+    let born = Instant::now();
+    let deadline = born + endpoint.patience();
+    let started = match spawn(shared, endpoint, key) {
+        Ok(process) => shake(shared, endpoint, key, process, deadline).await,
+        Err(error) => {
+            shared.restarts.died(key, Duration::ZERO, Instant::now());
+            Err(error)
+        }
+    };
+    started.map_err(|mut error| {
+        // A death is noted by who notices it; a handshake that failed is noted here.
+        if error.code != Code::UpstreamUnreachable {
+            shared.restarts.died(key, born.elapsed(), Instant::now());
+        }
+        error.sent = false;
+        error
+    })
+}
+
+fn spawn(shared: &Arc<Shared>, endpoint: &Endpoint, key: &Key) -> Result<Arc<Process>, Error> {
+    let Target::Stdio {
+        command,
+        env,
+        folder,
+    } = &endpoint.target
+    else {
+        return Err(Error::new(Code::Internal, "this provider is not a command"));
+    };
+    Process::spawn(
+        shared,
+        &endpoint.provider,
+        key,
+        &Program {
+            command,
+            env,
+            folder,
+        },
+    )
+}
+
+async fn shake(
+    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
+    key: &Key,
+    process: Arc<Process>,
+    deadline: Instant,
+) -> Result<Arc<Process>, Error> {
+    let asked = match endpoint.revision {
+        Some(revision) if revision.is_modern() => {
+            let outcome = discover(shared, &process, deadline).await?;
+            let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
+                let message =
+                    "the provider does not speak the revision pinned by `upstream.protocol`";
+                Error::new(Code::UpstreamProtocol, message)
+            })?;
+            return settle(shared, process, Revision::V2026_07_28, profile, deadline).await;
+        }
+        Some(revision) => revision,
+        None => match probe(shared, endpoint, &process, deadline).await {
+            Probed::Modern(profile) => {
+                return settle(shared, process, Revision::V2026_07_28, profile, deadline).await;
+            }
+            Probed::Legacy(outcome) => {
+                return initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await;
+            }
+            Probed::Unknown => Revision::NEWEST_LEGACY,
+            Probed::Dead => {
+                // Some older servers end at the first word they do not know.
+                let process = spawn(shared, endpoint, key)?;
+                let outcome =
+                    initialize(shared, &process, Revision::NEWEST_LEGACY, deadline).await?;
+                return initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await;
+            }
+        },
+    };
+    let outcome = initialize(shared, &process, asked, deadline).await?;
+    initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await
+}
+
+/// What the question for the generation brought.
+enum Probed {
+    Modern(Profile),
+    Legacy(Outcome),
+    Unknown,
+    Dead,
+}
+
+/// Asks for the modern generation; a process that says nothing in `connect` may be slow to start
+/// or deaf to what it does not know, so then both questions stand and the first answer counts.
+async fn probe(
+    shared: &Arc<Shared>,
+    endpoint: &Endpoint,
+    process: &Process,
+    deadline: Instant,
+) -> Probed {
+    let mut discovering = Box::pin(discover(shared, process, deadline));
+    match timeout(endpoint.connect, &mut discovering).await {
+        Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
+        Ok(Err(_)) => return Probed::Dead,
+        Err(_) => {}
+    }
+    let initializing = Box::pin(initialize(
+        shared,
+        process,
+        Revision::NEWEST_LEGACY,
+        deadline,
+    ));
+    match select(discovering, initializing).await {
+        Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
+            Some(profile) => Probed::Modern(profile),
+            None => initializing.await.map_or(Probed::Dead, Probed::Legacy),
+        },
+        Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => Probed::Dead,
+        Either::Right((Ok(outcome), discovering)) => {
+            if outcome.is_ok() {
+                return Probed::Legacy(outcome);
+            }
+            let discovered = discovering
+                .await
+                .ok()
+                .and_then(|outcome| understood(&outcome));
+            discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
+        }
+    }
+}
+
+fn understood(outcome: &Outcome) -> Option<Profile> {
+    match outcome {
+        Ok(result) => modern(result),
+        Err(_) => None,
+    }
+}
+
+fn modern(result: &Raw) -> Option<Profile> {
+    let mut profile = probe::discovered(result)?;
+    profile.revisions.contains(Revision::V2026_07_28).then(|| {
+        profile.revisions = Revisions::default().with(Revision::V2026_07_28);
+        profile
+    })
+}
+
+async fn discover(shared: &Shared, process: &Process, deadline: Instant) -> Result<Outcome, Error> {
+    let (id, mut params) = (shared.next_id(), RawObject::new());
+    let sent = outgoing(
+        id,
+        "server/discover",
+        &mut params,
+        Revision::V2026_07_28,
+        false,
+    );
+    process.request(id, sent.body, deadline, None).await
+}
+
+async fn initialize(
+    shared: &Shared,
+    process: &Process,
+    revision: Revision,
+    deadline: Instant,
+) -> Result<Outcome, Error> {
+    let id = shared.next_id();
+    let body = message::request(id, "initialize", &outgoing::greeting(revision));
+    process.request(id, body, deadline, None).await
+}
+
+async fn initialized(
+    shared: &Arc<Shared>,
+    process: Arc<Process>,
+    result: &Raw,
+    deadline: Instant,
+) -> Result<Arc<Process>, Error> {
+    let (revision, greeting) = settled(result)?;
+    let profile = probe::greeted(revision, &greeting);
+    settle(shared, process, revision, profile, deadline).await
+}
+
+async fn settle(
+    shared: &Arc<Shared>,
+    process: Arc<Process>,
+    revision: Revision,
+    profile: Profile,
+    deadline: Instant,
+) -> Result<Arc<Process>, Error> {
+    if !revision.is_modern() {
+        let body = message::notification("notifications/initialized", None);
+        process.notify(body, deadline).await?;
+    } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
+        // Its answer ends the subscription and means nothing more: nobody waits for it.
+        let id = shared.next_id();
+        let sent = outgoing(id, "subscriptions/listen", &mut params, revision, false);
+        process.notify(sent.body, deadline).await?;
+    }
+    if process.manner.set(Manner { revision, profile }).is_err() {
+        tracing::debug!("a process shook hands twice");
+    }
+    Ok(process)
+}
+
+/// The empty capabilities of a provider that names none.
+pub(crate) fn no_capabilities() -> Raw {
+    raw(&serde_json::json!({}))
+}

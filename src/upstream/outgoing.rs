@@ -1,0 +1,178 @@
+//! What one request says on the wire: parameters with the metadata of its revision, as bytes.
+
+use std::sync::LazyLock;
+
+use http::HeaderValue;
+
+use crate::mcp::raw::raw;
+use crate::mcp::{Raw, RawObject, Revision, headers, message};
+
+/// The key under which a modern request says its revision.
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// Who we are, to every provider.
+pub(crate) static CLIENT: LazyLock<Raw> = LazyLock::new(|| {
+    raw(&serde_json::json!({"name": "pleiades", "version": env!("CARGO_PKG_VERSION")}))
+});
+
+/// What we can do for a provider while it works: nothing yet.
+static NO_CAPABILITIES: LazyLock<Raw> = LazyLock::new(|| raw(&serde_json::json!({})));
+static MODERN: LazyLock<Raw> = LazyLock::new(|| raw(Revision::V2026_07_28.as_str()));
+
+/// A request ready to be written.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) body: Vec<u8>,
+    /// W3C trace context of `_meta`, for the HTTP headers of the same names.
+    pub(crate) trace: Trace,
+    /// `Mcp-Name`, modern requests only.
+    pub(crate) name: Option<HeaderValue>,
+}
+
+/// `traceparent` and `tracestate`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trace {
+    pub(crate) parent: Option<HeaderValue>,
+    pub(crate) state: Option<HeaderValue>,
+}
+
+/// Writes a request. With `progress`, its id is its progress token too: both need only be unique
+/// among what is under way.
+pub(crate) fn outgoing(
+    id: u64,
+    method: &str,
+    params: &mut RawObject,
+    revision: Revision,
+    progress: bool,
+) -> Outgoing {
+    let trace = describe(params, revision, progress.then_some(id));
+    let name = revision
+        .is_modern()
+        .then(|| headers::name_of(method, params).map(|name| headers::encode(&name)))
+        .flatten();
+    Outgoing {
+        body: message::request(id, method, params),
+        trace,
+        name,
+    }
+}
+
+/// Completes `_meta`; leaves parameters that need nothing alone.
+fn describe(params: &mut RawObject, revision: Revision, token: Option<u64>) -> Trace {
+    let given = params.get("_meta");
+    if given.is_none() && token.is_none() && !revision.is_modern() {
+        return Trace::default();
+    }
+    let mut meta = given
+        .and_then(|meta| RawObject::open(meta).ok())
+        .unwrap_or_default();
+    let trace = Trace {
+        parent: header(&meta, "traceparent"),
+        state: header(&meta, "tracestate"),
+    };
+    meta.remove("progressToken");
+    if let Some(token) = token {
+        meta.put("progressToken", &token);
+    }
+    if revision.is_modern() {
+        meta.set(VERSION, MODERN.clone());
+        meta.set(CLIENT_INFO, CLIENT.clone());
+        meta.set(CAPABILITIES, NO_CAPABILITIES.clone());
+    }
+    if meta.is_empty() {
+        params.remove("_meta");
+    } else {
+        params.set("_meta", meta.close());
+    }
+    trace
+}
+
+fn header(meta: &RawObject, key: &str) -> Option<HeaderValue> {
+    let text: String = meta.read(key)?;
+    HeaderValue::from_str(&text).ok()
+}
+
+/// The parameters of `initialize`.
+pub(crate) fn greeting(revision: Revision) -> RawObject {
+    let mut params = RawObject::new();
+    params.put("protocolVersion", revision.as_str());
+    params.set("capabilities", NO_CAPABILITIES.clone());
+    params.set("clientInfo", CLIENT.clone());
+    params
+}
+
+/// Tells a provider that the answer to `id` is not waited for any more.
+pub(crate) fn cancelled(id: u64) -> Vec<u8> {
+    let params = raw(&serde_json::json!({"requestId": id, "reason": "no longer needed"}));
+    message::notification("notifications/cancelled", Some(&params))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(value: serde_json::Value) -> RawObject {
+        RawObject::open(&raw(&value)).unwrap()
+    }
+
+    fn params_of(outgoing: &Outgoing) -> serde_json::Value {
+        let body: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
+        body["params"].clone()
+    }
+
+    #[test]
+    fn legacy_parameters_without_metadata_pass_untouched() {
+        let mut params = object(serde_json::json!({"name": "a", "arguments": {"x": 1.50}}));
+        let sent = outgoing(7, "tools/call", &mut params, Revision::V2025_06_18, false);
+        let body: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
+        let expected = serde_json::json!({
+            "jsonrpc": "2.0", "id": 7, "method": "tools/call",
+            "params": {"name": "a", "arguments": {"x": 1.5}},
+        });
+        assert_eq!(body, expected);
+        assert!(sent.name.is_none());
+    }
+
+    #[test]
+    fn the_callers_progress_token_never_goes_upstream() {
+        let mut params =
+            object(serde_json::json!({"_meta": {"progressToken": "theirs", "own": 1}}));
+        let sent = outgoing(
+            7,
+            "tools/list",
+            &mut params.clone(),
+            Revision::V2025_11_25,
+            true,
+        );
+        assert_eq!(
+            params_of(&sent),
+            serde_json::json!({"_meta": {"own": 1, "progressToken": 7}})
+        );
+        let sent = outgoing(8, "tools/list", &mut params, Revision::V2025_11_25, false);
+        assert_eq!(params_of(&sent), serde_json::json!({"_meta": {"own": 1}}));
+    }
+
+    #[test]
+    fn a_modern_request_says_revision_client_and_capabilities_and_mirrors_its_name() {
+        let mut params = object(serde_json::json!({"name": "a"}));
+        let sent = outgoing(7, "tools/call", &mut params, Revision::V2026_07_28, false);
+        let meta = &params_of(&sent)["_meta"];
+        assert_eq!(meta[VERSION], "2026-07-28");
+        assert_eq!(meta[CLIENT_INFO]["name"], "pleiades");
+        assert_eq!(meta[CAPABILITIES], serde_json::json!({}));
+        assert_eq!(sent.name.unwrap(), "a");
+    }
+
+    #[test]
+    fn trace_context_stays_in_the_metadata_and_is_handed_out_for_the_headers() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let mut params =
+            object(serde_json::json!({"_meta": {"traceparent": parent, "tracestate": "a=b"}}));
+        let sent = outgoing(7, "tools/list", &mut params, Revision::V2025_06_18, false);
+        assert_eq!(sent.trace.parent.as_ref().unwrap(), parent);
+        assert_eq!(sent.trace.state.as_ref().unwrap(), "a=b");
+        assert_eq!(params_of(&sent)["_meta"]["traceparent"], parent);
+    }
+}

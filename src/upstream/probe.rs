@@ -1,0 +1,157 @@
+//! Finds out which revisions a provider speaks, without running anything on it.
+
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{
+    call::{Call, Profile},
+    endpoint::Target,
+    local::{Local, no_capabilities},
+    remote::Remote,
+};
+use crate::error::{Code, Error};
+use crate::mcp::{Raw, RawObject, Revision, Revisions};
+
+/// Detects a provider's revisions, or asks in the pinned one.
+pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
+    let Remote {
+        shared,
+        endpoint,
+        behalf,
+    } = remote;
+    let deadline = Instant::now() + endpoint.patience();
+    if let Target::Stdio { .. } = endpoint.target {
+        let process = Local {
+            shared,
+            endpoint,
+            behalf,
+        }
+        .process(deadline)
+        .await?;
+        let profile = process.manner.get().map(|manner| manner.profile.clone());
+        return profile.ok_or_else(|| Error::new(Code::Internal, "a process without a manner"));
+    }
+    match endpoint.revision {
+        Some(revision) if revision.is_modern() => discover(remote, deadline).await,
+        Some(revision) => {
+            let session = remote.session(revision, deadline).await?;
+            Ok(greeted(session.revision, &session.greeting))
+        }
+        None => detect(remote, deadline).await,
+    }
+}
+
+/// Modern first, then `initialize`: every provider answers one of them or is none.
+async fn detect(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    // A deaf provider must leave time for the older question.
+    let half = Instant::now() + remote.endpoint.patience() / 2;
+    let modern = match discover(remote, half).await {
+        Ok(profile) if profile.revisions.contains(Revision::V2026_07_28) => Some(profile),
+        Ok(_) => None,
+        Err(error) if hopeless(&error) => return Err(error),
+        Err(_) => None,
+    };
+    if let Some(profile) = &modern
+        && profile
+            .revisions
+            .iter()
+            .any(|revision| !revision.is_modern())
+    {
+        return Ok(profile.clone());
+    }
+    match (modern, legacy(remote, deadline).await) {
+        (Some(mut profile), Ok(older)) => {
+            profile.revisions = profile
+                .revisions
+                .iter()
+                .chain(older.revisions.iter())
+                .collect();
+            Ok(profile)
+        }
+        (Some(profile), Err(_)) => Ok(profile),
+        (None, older) => older,
+    }
+}
+
+/// Errors that no other generation of the protocol would cure.
+fn hopeless(error: &Error) -> bool {
+    match error.code {
+        Code::UpstreamAuth => true,
+        Code::UpstreamUnreachable | Code::UpstreamTimeout => !error.sent,
+        _ => false,
+    }
+}
+
+async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let call = Call {
+        method: "server/discover",
+        params: RawObject::new(),
+        revision: Revision::V2026_07_28,
+        mirrored: Vec::new(),
+        deadline: deadline.into_std(),
+        idempotent: true,
+        progress: None,
+    };
+    match remote.alone(call).await {
+        Ok(Ok(result)) => discovered(&result).ok_or_else(|| {
+            let message = "the provider's answer to `server/discover` names no revision we speak";
+            Error::new(Code::UpstreamProtocol, message).sent()
+        }),
+        Ok(Err(fault)) => Err(Error::rpc(fault)),
+        Err(error) => Err(error),
+    }
+}
+
+async fn legacy(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let newest = remote.session(Revision::NEWEST_LEGACY, deadline).await?;
+    let mut profile = greeted(newest.revision, &newest.greeting);
+    if newest.revision == Revision::V2025_11_25 {
+        let older = remote.session(Revision::V2025_06_18, deadline).await;
+        if older.is_ok_and(|session| session.revision == Revision::V2025_06_18) {
+            profile.revisions = profile.revisions.with(Revision::V2025_06_18);
+        }
+    }
+    Ok(profile)
+}
+
+/// What the result of `server/discover` says; `None` when it names no revision we know.
+pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Discovered {
+        supported_versions: Vec<String>,
+        capabilities: Option<Raw>,
+        instructions: Option<String>,
+        #[serde(rename = "_meta")]
+        meta: Option<RawObject>,
+    }
+    let found: Discovered = serde_json::from_str(result.get()).ok()?;
+    let revisions = revisions(&found.supported_versions);
+    (!revisions.is_empty()).then(|| Profile {
+        revisions,
+        capabilities: found.capabilities.unwrap_or_else(no_capabilities),
+        server_info: found
+            .meta
+            .and_then(|mut meta| meta.remove("io.modelcontextprotocol/serverInfo")),
+        instructions: found.instructions,
+    })
+}
+
+fn revisions(texts: &[String]) -> Revisions {
+    texts
+        .iter()
+        .filter_map(|text| Revision::parse(text))
+        .collect()
+}
+
+/// What the result of `initialize` says.
+pub(crate) fn greeted(revision: Revision, greeting: &RawObject) -> Profile {
+    Profile {
+        revisions: Revisions::default().with(revision),
+        capabilities: greeting
+            .get("capabilities")
+            .map_or_else(no_capabilities, ToOwned::to_owned),
+        server_info: greeting.get("serverInfo").map(ToOwned::to_owned),
+        instructions: greeting.read("instructions"),
+    }
+}

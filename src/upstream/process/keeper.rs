@@ -1,0 +1,106 @@
+//! The life of a child process: its death is noticed, its whole group ended.
+
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::{
+    process::Child,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Waiting;
+use crate::upstream::call::Change;
+use crate::upstream::pool::Key;
+use crate::upstream::shared::Shared;
+
+/// Between SIGTERM and SIGKILL, and for SIGKILL to work.
+const GRACE: Duration = Duration::from_millis(800);
+/// How often a process group is looked at while it ends.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Owns the child: notices its death, and ends its group.
+pub(super) struct Keeper {
+    pub(super) provider: Arc<str>,
+    pub(super) waiting: Arc<Waiting>,
+    pub(super) stop: CancellationToken,
+    pub(super) kill: CancellationToken,
+    pub(super) shared: Weak<Shared>,
+    pub(super) key: Key,
+}
+
+impl Keeper {
+    pub(super) async fn run(self, mut child: Child) {
+        let born = Instant::now();
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        let wanted = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => !self.waiting.dead.load(Ordering::Acquire),
+            status = child.wait() => {
+                tracing::warn!(provider.name = &*self.provider, status = status.ok().map(|status| status.to_string()), "the provider's process ended");
+                false
+            }
+        };
+        self.waiting.bury();
+        self.stop.cancel();
+        if let (false, Some(shared)) = (wanted, self.shared.upgrade())
+            && !shared.closing.is_cancelled()
+        {
+            shared
+                .restarts
+                .died(&self.key, born.elapsed(), Instant::now());
+            shared.hubs.tell(&self.key, Change::Lost);
+        }
+        if let Some(group) = group {
+            self.end(group, &mut child).await;
+        }
+        let reaped = child.wait().await;
+        tracing::debug!(
+            provider.name = &*self.provider,
+            ?reaped,
+            "the provider's process is gone"
+        );
+    }
+
+    /// SIGTERM to the group, SIGKILL to what is left of it.
+    async fn end(&self, group: Pid, child: &mut Child) {
+        let asked = kill_process_group(group, Signal::TERM);
+        tracing::trace!(
+            provider.name = &*self.provider,
+            ?asked,
+            "the process group was asked to end"
+        );
+        tokio::select! {
+            () = emptied(group, child) => return,
+            () = sleep(GRACE) => {}
+            () = self.kill.cancelled() => {}
+        }
+        let killed = kill_process_group(group, Signal::KILL);
+        tracing::trace!(
+            provider.name = &*self.provider,
+            ?killed,
+            "the process group was killed"
+        );
+        // Bounded: orphans that nobody reaps stay in their group as zombies.
+        if timeout(GRACE, emptied(group, child)).await.is_err() {
+            tracing::debug!(
+                provider.name = &*self.provider,
+                "a process group outlives its end"
+            );
+        }
+    }
+}
+
+/// Waits until no process of a group is left.
+async fn emptied(group: Pid, child: &mut Child) {
+    // Reaps the leader: as a zombie it would keep its group in being.
+    while !matches!(child.try_wait(), Ok(Some(_))) || test_kill_process_group(group).is_ok() {
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,291 @@
+//! Requests over streamable HTTP: modern ones stand alone, legacy ones run in a pooled session.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    answer::{self, Failure, Pause, Reading},
+    call::Call,
+    client::Route,
+    endpoint::{Behalf, Endpoint},
+    incoming::{self, Outcome},
+    outgoing::{self, Outgoing, outgoing},
+    pool::{Key, Lease},
+    post::{self, Head, late},
+    session::{self, Session},
+    shared::Shared,
+};
+use crate::error::{Code, Error, RpcFault};
+use crate::mcp::{Id, Raw, Revision};
+
+/// Pause before a connection that was refused is tried once more.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long a stream that ended early is left alone when it does not say.
+const RESUME: Duration = Duration::from_secs(1);
+/// A message that nobody waits for.
+const ERRAND: Duration = Duration::from_secs(5);
+
+/// One provider as one caller sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Remote<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) behalf: &'a Behalf,
+}
+
+/// Why an attempt failed, and what the next one may still do.
+#[derive(Default)]
+struct Attempts {
+    reconnected: bool,
+    renewed: bool,
+    downgraded: bool,
+}
+
+impl Remote<'_> {
+    /// One request, sent again only where it cannot run twice or may.
+    pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
+        let deadline = Instant::from_std(call.deadline);
+        let mut attempts = Attempts::default();
+        loop {
+            let lease = if call.revision.is_modern() {
+                None
+            } else {
+                Some(self.session(call.revision, deadline).await?)
+            };
+            match self.attempt(&mut call, lease.as_ref(), deadline).await {
+                Ok(Ok(result)) => return Ok(result),
+                Ok(Err(fault)) => match older(&fault, call.revision) {
+                    Some(revision) if !attempts.downgraded => {
+                        attempts.downgraded = true;
+                        call.revision = revision;
+                    }
+                    _ => return Err(Error::rpc(fault)),
+                },
+                Err(failure) => {
+                    self.recover(&call, lease, failure, &mut attempts).await?;
+                }
+            }
+        }
+    }
+
+    /// One modern request, sent once and never answered in another revision: for detection.
+    pub(crate) async fn alone(self, mut call: Call) -> Result<Outcome, Error> {
+        let deadline = Instant::from_std(call.deadline);
+        Ok(self.attempt(&mut call, None, deadline).await?)
+    }
+
+    /// Decides whether a failed attempt is repeated; if so, returns when it is time.
+    async fn recover(
+        self,
+        call: &Call,
+        lease: Option<Lease<Session>>,
+        failure: Failure,
+        attempts: &mut Attempts,
+    ) -> Result<(), Error> {
+        let deadline = Instant::from_std(call.deadline);
+        match failure {
+            // The provider refused the session before it looked at the request, so nothing ran.
+            Failure::SessionGone(error) => {
+                if let Some(lease) = lease {
+                    self.shared
+                        .sessions
+                        .discard(&self.key(call.revision), &lease);
+                }
+                if std::mem::replace(&mut attempts.renewed, true) {
+                    return Err(error);
+                }
+            }
+            Failure::Broken(error) => {
+                let harmless = !error.sent || call.idempotent;
+                if !harmless || std::mem::replace(&mut attempts.reconnected, true) {
+                    return Err(error);
+                }
+                if !error.sent && timeout_at(deadline, sleep(AGAIN)).await.is_err() {
+                    return Err(error);
+                }
+            }
+            failure @ (Failure::Final(_) | Failure::Paused(_)) => return Err(failure.into()),
+        }
+        Ok(())
+    }
+
+    async fn attempt(
+        self,
+        call: &mut Call,
+        lease: Option<&Lease<Session>>,
+        deadline: Instant,
+    ) -> Result<Outcome, Failure> {
+        let id = self.shared.next_id();
+        let revision = lease.map_or(call.revision, |session| session.revision);
+        let Outgoing { body, trace, name } = outgoing(
+            id,
+            call.method,
+            &mut call.params,
+            revision,
+            call.progress.is_some(),
+        );
+        let session = lease.map(|lease| &***lease);
+        let mut head = session.map_or_else(Head::default, Session::head);
+        head.trace = trace;
+        if session.is_none() {
+            head.revision = Some(revision);
+            head.method = Some(call.method);
+            head.name = name;
+            head.mirrored = &call.mirrored;
+        }
+        let mut pending = Cancel {
+            remote: self,
+            session: lease,
+            id,
+            armed: true,
+        };
+        let reading = Reading {
+            id,
+            deadline,
+            in_session: session.is_some_and(|session| session.id.is_some()),
+            progress: call.progress.as_ref(),
+        };
+        let outcome = self.exchange(lease, head, body.into(), &reading).await;
+        pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
+        outcome
+    }
+
+    async fn exchange(
+        self,
+        lease: Option<&Lease<Session>>,
+        head: Head<'_>,
+        body: Bytes,
+        reading: &Reading<'_>,
+    ) -> Result<Outcome, Failure> {
+        let route = &*self.shared.clients.route(self.endpoint)?;
+        let signature = &self.behalf.signature;
+        let asked = |id: Id, method: String| {
+            if let Some(lease) = lease {
+                self.tell(lease, incoming::reply(&id, &method));
+            }
+        };
+        let mut response = post::post(route, signature, head, body, reading.deadline).await?;
+        loop {
+            let Pause { after, retry } = match answer::read(response, reading, asked).await {
+                Err(Failure::Paused(pause)) => pause,
+                read => return read,
+            };
+            // An older provider may end a stream and expect to be asked for the rest of it.
+            let Some(session) = lease else {
+                return Err(Failure::Broken(answer::cut()));
+            };
+            let wait = retry
+                .unwrap_or(RESUME)
+                .clamp(Duration::from_millis(10), ERRAND);
+            if timeout_at(reading.deadline, sleep(wait)).await.is_err() {
+                return Err(Failure::Final(late()));
+            }
+            response = self.resume(route, session, after, reading.deadline).await?;
+        }
+    }
+
+    async fn resume(
+        self,
+        route: &Route,
+        session: &Session,
+        after: HeaderValue,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, Error> {
+        let head = Head {
+            last_event: Some(after),
+            ..session.head()
+        };
+        let signature = &self.behalf.signature;
+        // What was asked is running already: a failure here is never one of connecting.
+        let resumed = post::bare(route, signature, Method::GET, head, deadline).await;
+        let response = resumed.map_err(|error| error.sent())?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let message = "the provider's stream ended before its answer and could not be resumed";
+        Err(Error::new(Code::UpstreamUnreachable, message).sent())
+    }
+
+    /// The session of this caller, opened when there is none.
+    pub(crate) async fn session(
+        self,
+        revision: Revision,
+        deadline: Instant,
+    ) -> Result<Lease<Session>, Error> {
+        let key = self.key(revision);
+        if let Some(lease) = self.shared.sessions.ready(&key) {
+            return Ok(lease);
+        }
+        let opening = async {
+            let (shared, endpoint, behalf) = (self.shared, self.endpoint, self.behalf);
+            // Nothing of the call itself has been sent, whatever went wrong here.
+            session::open(shared, endpoint, behalf, revision, deadline)
+                .await
+                .map_err(|refusal| {
+                    let mut error = Error::from(refusal);
+                    error.sent = false;
+                    error
+                })
+        };
+        let leased = self
+            .shared
+            .sessions
+            .lease(&key, self.endpoint.idle, Box::pin(opening));
+        timeout_at(deadline, leased).await.map_err(|elapsed| {
+            Error::new(
+                Code::UpstreamTimeout,
+                "the provider did not open a session in time",
+            )
+            .because(elapsed)
+        })?
+    }
+
+    pub(crate) fn key(self, revision: Revision) -> Key {
+        Key::of(self.endpoint, self.behalf, Some(revision))
+    }
+
+    /// Sends a message of a session that nobody waits for.
+    pub(crate) fn tell(self, lease: &Lease<Session>, body: Vec<u8>) {
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let session = Arc::clone(lease);
+        self.shared.detach(async move {
+            let Ok(route) = shared.clients.route(&endpoint) else { return };
+            if let Err(error) = session.post(&route, body, Instant::now() + ERRAND).await {
+                tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
+            }
+        });
+    }
+}
+
+/// The newest older revision that a provider names when it refuses a modern request.
+fn older(fault: &RpcFault, asked: Revision) -> Option<Revision> {
+    if !asked.is_modern() {
+        return None;
+    }
+    let supported = incoming::supported(fault)?;
+    supported
+        .iter()
+        .filter_map(|text| Revision::parse(text))
+        .filter(|revision| !revision.is_modern())
+        .max()
+}
+
+/// Tells an older provider that an answer is not waited for any more. For a modern one closing
+/// the stream says it, which dropping the response does.
+struct Cancel<'a> {
+    remote: Remote<'a>,
+    session: Option<&'a Lease<Session>>,
+    id: u64,
+    armed: bool,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        if let (true, Some(lease)) = (self.armed, self.session) {
+            self.remote.tell(lease, outgoing::cancelled(self.id));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! How soon a process that died may be started again.
+
+use std::{collections::HashMap, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::pool::Key;
+
+const FIRST: Duration = Duration::from_millis(100);
+const LAST: Duration = Duration::from_secs(30);
+/// A process that lived this long died of something new.
+const SOUND: Duration = Duration::from_secs(60);
+/// Keys remembered.
+const REMEMBERED: usize = 4096;
+
+/// Deaths and failed starts, by whose process it was.
+#[derive(Debug, Default)]
+pub(crate) struct Restarts(Mutex<HashMap<Key, Grief>>);
+
+#[derive(Debug)]
+struct Grief {
+    deaths: u32,
+    until: Instant,
+}
+
+impl Restarts {
+    /// How long to wait before the next start.
+    pub(crate) fn delay(&self, key: &Key, now: Instant) -> Duration {
+        let griefs = self.0.lock();
+        let until = griefs.get(key).map(|grief| grief.until);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// Records a death, or a start that failed.
+    pub(crate) fn died(&self, key: &Key, lived: Duration, now: Instant) {
+        let mut griefs = self.0.lock();
+        if griefs.len() >= REMEMBERED {
+            griefs.retain(|_, grief| grief.until > now);
+        }
+        if griefs.len() >= REMEMBERED {
+            griefs.clear();
+        }
+        let grief = griefs.entry(key.clone()).or_insert(Grief {
+            deaths: 0,
+            until: now,
+        });
+        grief.deaths = if lived >= SOUND {
+            1
+        } else {
+            grief.deaths.saturating_add(1)
+        };
+        let delay = FIRST.saturating_mul(1_u32 << u32::min(grief.deaths - 1, 16));
+        grief.until = now + delay.min(LAST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::pool::tests::key;
+
+    #[test]
+    fn each_early_death_doubles_the_wait_up_to_its_bound() {
+        let (restarts, now) = (Restarts::default(), Instant::now());
+        assert_eq!(restarts.delay(&key(1), now), Duration::ZERO);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            restarts.died(&key(1), Duration::ZERO, now);
+            waits.push(restarts.delay(&key(1), now).as_millis());
+        }
+        assert_eq!(waits[..4], [100, 200, 400, 800]);
+        assert_eq!(waits[11], LAST.as_millis());
+        assert_eq!(restarts.delay(&key(1), now + LAST), Duration::ZERO);
+        assert_eq!(restarts.delay(&key(2), now), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_long_life_forgives_earlier_deaths() {
+        let (restarts, now) = (Restarts::default(), Instant::now());
+        for _ in 0..5 {
+            restarts.died(&key(1), Duration::ZERO, now);
+        }
+        restarts.died(&key(1), SOUND, now);
+        assert_eq!(restarts.delay(&key(1), now), FIRST);
+    }
+}

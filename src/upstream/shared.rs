@@ -1,0 +1,140 @@
+//! What all requests of the process share: clients, pools, the runtime that outlives them.
+
+use std::{
+    ffi::OsString,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    client::Clients,
+    hub::Hubs,
+    pool::{Bounds, Member, Pool},
+    process::Process,
+    resolve::Resolver,
+    restart::Restarts,
+    session::Session,
+};
+
+/// Sessions kept; one costs about a kibibyte.
+const SESSIONS: Bounds = Bounds {
+    total: 20_000,
+    holder: 64,
+};
+/// Processes kept; one costs whatever its program does.
+const PROCESSES: Bounds = Bounds {
+    total: 256,
+    holder: 8,
+};
+/// How often idle members are looked for.
+const REAP: Duration = Duration::from_secs(5);
+
+pub(crate) struct Shared {
+    pub(crate) control: Handle,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) clients: Clients,
+    pub(crate) sessions: Pool<Session>,
+    pub(crate) processes: Pool<Process>,
+    pub(crate) hubs: Arc<Hubs>,
+    pub(crate) restarts: Arc<Restarts>,
+    /// The minimal environment of every child.
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Everything is to end.
+    pub(crate) closing: CancellationToken,
+    /// What still lives is to be killed.
+    pub(crate) killing: CancellationToken,
+    /// Keepers of child processes: when it is empty, no process group is left.
+    pub(crate) children: TaskTracker,
+    /// Detached farewells and cancellations.
+    errands: TaskTracker,
+    ids: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(control: Handle, environment: Vec<(OsString, OsString)>) -> Arc<Self> {
+        let resolver = Arc::new(Resolver::new(control.clone()));
+        let shared = Arc::new(Self {
+            clients: Clients::new(Arc::clone(&resolver), &control),
+            resolver,
+            sessions: Pool::new(SESSIONS),
+            processes: Pool::new(PROCESSES),
+            hubs: Arc::default(),
+            restarts: Arc::default(),
+            environment,
+            closing: CancellationToken::new(),
+            killing: CancellationToken::new(),
+            children: TaskTracker::new(),
+            errands: TaskTracker::new(),
+            ids: AtomicU64::new(1),
+            control,
+        });
+        shared
+            .control
+            .spawn(reap(Arc::downgrade(&shared), shared.closing.clone()));
+        shared
+    }
+
+    /// Unique in this process, which is more than any peer asks of ids and progress tokens.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs something that nobody waits for and that bounds itself.
+    pub(crate) fn detach(&self, errand: impl Future<Output = ()> + Send + 'static) {
+        self.errands.spawn_on(errand, &self.control);
+    }
+
+    /// Ends everything within a time; process groups that do not end by themselves are killed.
+    pub(crate) async fn shutdown(&self, within: Duration) {
+        let start = Instant::now();
+        self.closing.cancel();
+        for session in self.sessions.drain() {
+            session.end();
+        }
+        drop(self.processes.drain());
+        self.children.close();
+        self.errands.close();
+        if tokio::time::timeout_at(start + within.mul_f32(0.7), self.children.wait())
+            .await
+            .is_err()
+        {
+            self.killing.cancel();
+        }
+        let rest = async {
+            self.children.wait().await;
+            self.errands.wait().await;
+        };
+        if tokio::time::timeout_at(start + within, rest).await.is_err() {
+            tracing::debug!("some sessions were not closed in time");
+        }
+    }
+}
+
+async fn reap(shared: Weak<Shared>, closing: CancellationToken) {
+    let mut ticks = tokio::time::interval(REAP);
+    while closing.run_until_cancelled(ticks.tick()).await.is_some() {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let now = Instant::now();
+        shared.sessions.reap(now);
+        shared.processes.reap(now);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("sessions", &self.sessions)
+            .field("processes", &self.processes)
+            .finish_non_exhaustive()
+    }
+}

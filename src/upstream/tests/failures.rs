@@ -1,0 +1,291 @@
+use axum::{body::Body, response::Response};
+use http::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::fake::{Fake, fault, json_body, legacy, result, status};
+use super::*;
+use crate::error::Code;
+
+const L: Revision = Revision::V2025_11_25;
+const M: Revision = Revision::V2026_07_28;
+
+fn tools() -> Value {
+    json!({"tools": [{"name": "act"}], "unknown": [1.50, "ä"]})
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
+    for gone in [404, 400] {
+        let fake = Fake::start(move |seen, before| {
+            legacy(seen, before, |seen| match seen.header("mcp-session-id") {
+                "s0" => json_body(gone, &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "No valid session ID"}})),
+                _ => result(seen, &tools()),
+            })
+        })
+        .await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let answer = upstreams()
+            .request(&endpoint, &behalf(), tool(L))
+            .await
+            .unwrap();
+        assert_eq!(value(&answer), tools());
+        assert_eq!((fake.count("initialize"), fake.count("tools/call")), (2, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_forgets_every_session_is_not_asked_for_ever() {
+    let fake =
+        Fake::start(|seen, before| legacy(seen, before, |_| status(StatusCode::NOT_FOUND))).await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), list(L))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::UpstreamProtocol);
+    assert_eq!((fake.count("initialize"), fake.count("tools/list")), (2, 2));
+}
+
+/// Reads one request on each connection and closes it without an answer.
+async fn dropper() -> (Url, tokio::sync::watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (count, counted) = tokio::sync::watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let read = stream.read(&mut [0; 64 * 1024]).await;
+            count.send_modify(|count| *count += usize::from(read.is_ok_and(|length| length > 0)));
+        }
+    });
+    (url, counted)
+}
+
+#[tokio::test]
+async fn a_tool_call_is_not_repeated_after_bytes_were_written() {
+    let (url, counted) = dropper().await;
+    let endpoint = Arc::new(endpoint(1, at(&url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), tool(M))
+        .await
+        .unwrap_err();
+    assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
+    assert_eq!(*counted.borrow(), 1);
+}
+
+#[tokio::test]
+async fn a_list_is_repeated_once_when_its_connection_broke() {
+    let (url, counted) = dropper().await;
+    let endpoint = Arc::new(endpoint(1, at(&url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), list(M))
+        .await
+        .unwrap_err();
+    assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
+    assert_eq!(*counted.borrow(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_known_not_to_have_sent_anything() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}/mcp", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    drop(listener);
+    let endpoint = Arc::new(endpoint(1, at(&url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), tool(M))
+        .await
+        .unwrap_err();
+    assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, false));
+    assert!(!error.message.contains("127"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = Fake::start(|seen, _| result(seen, &tools())).await;
+    let to = elsewhere.url.clone();
+    let fake = Fake::start(move |_, _| {
+        Response::builder()
+            .status(307)
+            .header("location", to.as_str())
+            .body(Body::empty())
+            .unwrap()
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), tool(M))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::UpstreamProtocol);
+    assert!(elsewhere.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_address_without_permission_is_never_connected_to() {
+    let fake = Fake::start(|seen, _| result(seen, &tools())).await;
+    let port = fake.url.port().unwrap();
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "[::ffff:127.0.0.1]",
+        "2130706433",
+        "0.0.0.0",
+    ] {
+        let url: Url = format!("http://{host}:{port}/mcp").parse().unwrap();
+        let target = Target::Http {
+            url,
+            headers: Vec::new(),
+            tls: None,
+            allow_private: false,
+            allow_loopback: false,
+        };
+        let endpoint = Arc::new(endpoint(1, target));
+        let error = upstreams()
+            .request(&endpoint, &behalf(), tool(M))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.code, error.sent),
+            (Code::UpstreamUnreachable, false),
+            "{host}"
+        );
+        assert!(
+            error.message.contains("allow_private"),
+            "{host}: {}",
+            error.message
+        );
+    }
+    assert!(fake.seen().is_empty());
+}
+
+#[tokio::test]
+async fn statuses_are_told_apart() {
+    let cases = [
+        (401, Code::UpstreamAuth, None),
+        (403, Code::UpstreamAuth, None),
+        (429, Code::UpstreamUnreachable, Some(7)),
+        (503, Code::UpstreamUnreachable, Some(7)),
+        (405, Code::UpstreamProtocol, Some(7)),
+        (202, Code::UpstreamProtocol, Some(7)),
+    ];
+    for (status, code, after) in cases {
+        let fake = Fake::start(move |_, _| {
+            Response::builder()
+                .status(status)
+                .header("retry-after", "7")
+                .body(Body::empty())
+                .unwrap()
+        })
+        .await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let error = upstreams()
+            .request(&endpoint, &behalf(), list(M))
+            .await
+            .unwrap_err();
+        let found = (
+            error.code,
+            error.sent,
+            error.retry_after.map(|after| after.as_secs()),
+        );
+        assert_eq!(found, (code, true, after), "{status}");
+        assert_eq!(fake.count("tools/list"), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_object_is_read_whatever_the_status() {
+    for status in [200, 400, 404, 500] {
+        let fake = Fake::start(move |seen, _| fault(seen, status, -32602, &json!({"a": 1}))).await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let error = upstreams()
+            .request(&endpoint, &behalf(), tool(M))
+            .await
+            .unwrap_err();
+        let rpc = error.rpc.unwrap();
+        assert_eq!(
+            (error.code, rpc.code),
+            (Code::UpstreamError, -32602),
+            "{status}"
+        );
+        assert_eq!(value(&rpc.data.unwrap()), json!({"a": 1}));
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_mcp_is_said_to_be_so() {
+    let fake = Fake::start(|_, _| Response::new(Body::from("<html>hello"))).await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), tool(M))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::UpstreamProtocol);
+    assert!(!error.message.contains("hello"));
+}
+
+#[tokio::test]
+async fn a_provider_that_lost_the_modern_revision_is_called_in_one_that_it_names() {
+    let fake = Fake::start(|seen, before| {
+        if seen.header("mcp-protocol-version") == "2026-07-28" {
+            return fault(
+                seen,
+                400,
+                -32022,
+                &json!({"supported": ["2025-06-18", "2025-11-25"]}),
+            );
+        }
+        legacy(seen, before, |seen| result(seen, &tools()))
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let answer = upstreams()
+        .request(&endpoint, &behalf(), tool(M))
+        .await
+        .unwrap();
+    assert_eq!(value(&answer), tools());
+    assert_eq!(fake.count("tools/call"), 2);
+}
+
+/// Answers one request on each connection and closes it.
+async fn closer(listener: TcpListener, closed: mpsc::Sender<()>) {
+    for id in 1.. {
+        let Ok((mut stream, _)) = listener.accept().await else {
+            return;
+        };
+        assert!(stream.read(&mut [0; 64 * 1024]).await.unwrap() > 0);
+        let body = json!({"jsonrpc": "2.0", "id": id, "result": {}}).to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+        let answer = format!("{head}: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        drop(stream);
+        closed.send(()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}/mcp", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (closed, mut closing) = tokio::sync::mpsc::channel(4);
+    tokio::spawn(closer(listener, closed));
+    let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&url))));
+    for _ in 0..3 {
+        upstreams
+            .request(&endpoint, &behalf(), tool(M))
+            .await
+            .unwrap();
+        closing.recv().await.unwrap();
+        // Lets the client's own task see the end of the connection.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The process: its fronts, its end, its commands.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::world::client::until_method;
+use super::world::{Client, Fake, GUARD, World};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_streams_politely_and_the_process_with_them() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let mut world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let legacy = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let modern = Client::connect(&world, "/mcp", "2026-07-28").await;
+    let stream = legacy.stream().await;
+    let wanted = json!({ "notifications": { "toolsListChanged": true } });
+    let mut listen = modern.send_as(json!("sub"), "subscriptions/listen", wanted).await;
+    until_method(&mut listen, "notifications/subscriptions/acknowledged").await;
+    world.terminate();
+    let rest = listen.text().await.unwrap();
+    assert!(rest.contains("\"id\":\"sub\"") && rest.contains("result"), "{rest}");
+    stream.text().await.unwrap();
+    let mut process = world.process.take().unwrap();
+    let ended = tokio::task::spawn_blocking(move || process.wait());
+    let status = tokio::time::timeout(GUARD, ended).await.unwrap().unwrap().unwrap();
+    assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_readiness_and_metrics_tell_of_the_process() {
+    let world = World::builder().start().await;
+    for url in [format!("{}/health", world.base), format!("{}/health", world.admin), format!("{}/ready", world.admin)] {
+        assert_eq!(world.http.get(&url).send().await.unwrap().status(), 200, "{url}");
+    }
+    let metrics = world.metrics().await;
+    for name in ["pleiades_build_info", "pleiades_reload_generation", "process_resident_memory_bytes"] {
+        assert!(metrics.contains(name), "{name}");
+    }
+    let foreign = world.http.get(format!("{}/providers", world.admin)).header("host", "evil.example");
+    assert_eq!(foreign.send().await.unwrap().status(), 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn off_loopback_without_access_the_process_refuses_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .args(["serve", "--listen", "0.0.0.0:0"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(78), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stdio_serves_lines_and_ends_with_its_input() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    let providers = world.providers();
+    let answers = tokio::task::spawn_blocking(move || {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+            .args(["stdio", "--providers"])
+            .arg(&providers)
+            .current_dir(providers.parent().unwrap())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut ask = |message: Value| -> Value {
+            writeln!(stdin, "{message}").unwrap();
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a message: {line}"))
+        };
+        let initialize = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "t", "version": "0" } });
+        let opened = ask(json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": initialize }));
+        let call = json!({ "name": "use_one", "arguments": { "tool": "echo", "arguments": { "text": "hi" } } });
+        let called = ask(json!({ "jsonrpc": "2.0", "id": "two", "method": "tools/call", "params": call }));
+        drop(stdin);
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        (opened, called, rest, child.wait().unwrap())
+    })
+    .await
+    .unwrap();
+    let (opened, called, rest, status) = answers;
+    assert_eq!(opened["result"]["protocolVersion"], "2025-06-18");
+    assert_eq!(called["result"]["structuredContent"]["text"], "echo: hi", "{called}");
+    assert_eq!((called["id"].as_str(), rest.as_str(), status.code()), (Some("two"), "", Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_and_calls_work_from_a_terminal() {
+    let fake = Fake::start(&["2026-07-28"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+        command.args(args).current_dir(world.folder.path()).env("XDG_DATA_HOME", world.folder.path()).stdin(Stdio::null());
+        async move { tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap() }
+    };
+    let listed = run(&["tools", "one", "--json"]).await;
+    let tools: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(tools[0]["name"], "echo");
+    let called = run(&["call", "one", "echo", r#"{"text":"hi"}"#]).await;
+    assert_eq!((called.status.code(), String::from_utf8_lossy(&called.stdout).trim()), (Some(0), "echo: hi"));
+    assert_eq!(run(&["call", "one", "echo", "[]"]).await.status.code(), Some(64));
+    assert_eq!(run(&["tools", "none"]).await.status.code(), Some(69));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn add_writes_a_descriptor_that_runs_as_it_is() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().start().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+    command.args(["add", &fake.url]).current_dir(world.folder.path()).env("XDG_DATA_HOME", world.folder.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    world.until_state("fake", "ready").await;
+    let text = std::fs::read_to_string(world.providers().join("fake.yaml")).unwrap();
+    assert!(text.contains("title: \"Fake\"") && text.contains("about:") && text.contains("none: {}"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_behind_the_gateway_is_shared_and_ends_with_it() {
+    let script = r#"
+import json, os, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if "id" not in message: continue
+    method, result = message["method"], None
+    if method == "initialize":
+        result = {"protocolVersion": message["params"]["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": {"name": "py", "version": "0"}}
+    elif method == "tools/list":
+        result = {"tools": [{"name": "pid", "inputSchema": {"type": "object"}}]}
+    elif method == "tools/call":
+        result = {"content": [{"type": "text", "text": str(os.getpid())}, {"type": "text", "text": " ".join(sorted(os.environ))}]}
+    answer = {"jsonrpc": "2.0", "id": message["id"]}
+    if result is None: answer["error"] = {"code": -32601, "message": "no"}
+    else: answer["result"] = result
+    print(json.dumps(answer), flush=True)
+"#;
+    let descriptor = "upstream: { command: [python3, server.py], env: { OWN: value } }\nauth: { none: {} }\n";
+    let builder = World::builder().descriptor("py", descriptor).env("SECRET_OF_THE_GATEWAY", "x");
+    let world = builder.start().await;
+    std::fs::write(world.providers().join("server.py"), script).unwrap();
+    world.until_state("py", "ready").await;
+    let mut pids = Vec::new();
+    for path in ["/tools/py", "/relay/py"] {
+        let peer = Client::connect(&world, path, "2025-11-25").await;
+        for _ in 0..3 {
+            let result = peer.call("pid", json!({})).await;
+            pids.push(result["content"][0]["text"].as_str().unwrap().to_owned());
+            let names = result["content"][1]["text"].as_str().unwrap();
+            assert!(names.contains("OWN") && !names.contains("SECRET_OF_THE_GATEWAY"), "{names}");
+        }
+    }
+    pids.dedup();
+    assert_eq!(pids.len(), 1, "one process serves all calls of a user");
+    drop(world);
+    assert!(!std::path::Path::new(&format!("/proc/{}", pids[0])).exists(), "it is gone with the gateway");
+}

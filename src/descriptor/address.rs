@@ -34,28 +34,35 @@ pub(crate) fn wrong_url(found: &str) -> Option<Said> {
             say("the URL has no host").cure("write it like `https://mcp.example.com/mcp`"),
         );
     }
-    let url = match Url::parse(found) {
-        Ok(url) => url,
-        Err(error) => {
-            return Some(say(format!(
-                "not a URL: {}",
-                error.to_string().to_lowercase()
-            )));
-        }
+    let error = Url::parse(found).err()?;
+    Some(say(format!(
+        "not a URL: {}",
+        error.to_string().to_lowercase()
+    )))
+}
+
+/// What else is wrong with a URL that can be parsed, all of it.
+pub(crate) fn misused_url(found: &str) -> Vec<Said> {
+    let Ok(url) = Url::parse(found) else {
+        return Vec::new();
     };
+    let mut said = Vec::new();
+    let rest = found.split_once("://").map_or("", |(_, rest)| rest);
     if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
-        let said = say("the URL holds credentials; they would end in logs");
-        return Some(said.cure("take them out and use `auth`"));
+        said.push(
+            say("the URL holds credentials; they would end in logs")
+                .cure("take them out and use `auth`"),
+        );
     }
     if url.fragment().is_some() {
-        return Some(
+        said.push(
             say("the URL has a fragment, which is never sent").cure("remove `#` and what follows"),
         );
     }
     if url.port() == Some(0) {
-        return Some(say("port 0 cannot be connected to").cure("use a port from 1 to 65535"));
+        said.push(say("port 0 cannot be connected to").cure("use a port from 1 to 65535"));
     }
-    None
+    said
 }
 
 fn authority(rest: &str) -> &str {

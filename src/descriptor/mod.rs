@@ -34,7 +34,7 @@ pub use schema::published as schema;
 /// What the settings are read with too.
 pub(crate) mod reader {
     pub(crate) use super::{
-        address::{Local, local, local_ip, wrong_url},
+        address::{Local, local, local_ip},
         pem,
         read::{bytes, parse, typed},
         reference::{Resolver, join, reason},

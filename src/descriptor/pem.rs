@@ -1,6 +1,6 @@
 //! Certificates and keys in PEM files, as far as a file alone can be wrong.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustls::{
     RootCertStore,
@@ -84,11 +84,6 @@ pub(crate) fn pair(
             say("the private key is not the certificate's"),
         );
     }
-}
-
-/// The path that a node names, relative to a folder.
-pub(crate) fn resolve(node: &Node, folder: &Path) -> Option<PathBuf> {
-    node.text().map(|text| folder.join(text))
 }
 
 fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Option<Vec<u8>> {

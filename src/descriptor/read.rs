@@ -227,8 +227,13 @@ pub fn read_file(file: &Path, world: &World) -> Read {
 /// At most one byte more than may be read, so that the limit is noticed.
 pub(crate) fn bytes(file: &Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
-    if std::fs::metadata(file)?.is_dir() {
+    let facts = std::fs::metadata(file)?;
+    if facts.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
+    }
+    // Opening a pipe would wait for its writer.
+    if !facts.is_file() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
     }
     let mut text = Vec::new();
     std::fs::File::open(file)?

@@ -197,6 +197,7 @@ pub(crate) fn reason(error: &std::io::Error) -> &'static str {
         std::io::ErrorKind::PermissionDenied => "may not be read",
         std::io::ErrorKind::InvalidData => "is not UTF-8",
         std::io::ErrorKind::IsADirectory => "is a folder",
+        std::io::ErrorKind::InvalidInput => "is not a regular file",
         _ => "cannot be read",
     }
 }
@@ -261,3 +262,6 @@ pub(crate) fn join(path: &str, step: &str) -> String {
         format!("{path}.{step}")
     }
 }
+
+#[cfg(test)]
+mod tests;

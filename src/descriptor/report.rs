@@ -1,6 +1,9 @@
 //! Collects the faults of one file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{
     fault::{Fault, Severity},
@@ -15,6 +18,7 @@ pub(crate) struct Report {
     /// warning.
     strict: bool,
     faults: Vec<Fault>,
+    known: BTreeSet<(Pos, String, String)>,
 }
 
 /// What to say about a place.
@@ -46,6 +50,7 @@ impl Report {
             file: file.to_path_buf(),
             strict: true,
             faults: Vec::new(),
+            known: BTreeSet::new(),
         }
     }
 
@@ -77,24 +82,19 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, at: Pos, field: &str, said: Said) {
-        let Said { message, cure } = said;
-        let known = self.faults.iter().any(|fault| {
-            (fault.line, fault.column, fault.field.as_str()) == (at.line, at.column, field)
-                && fault.message == message
-        });
-        if known {
-            return;
+        let (field, message) = (printable(field), printable(&said.message));
+        if self.known.insert((at, field.clone(), message.clone())) {
+            let (file, cure) = (self.file.clone(), said.cure.as_deref().map(printable));
+            self.faults.push(Fault {
+                file,
+                line: at.line,
+                column: at.column,
+                field,
+                message,
+                cure,
+                severity,
+            });
         }
-        let (file, field) = (self.file.clone(), field.to_owned());
-        self.faults.push(Fault {
-            file,
-            line: at.line,
-            column: at.column,
-            field,
-            message,
-            cure,
-            severity,
-        });
     }
 
     pub(crate) fn has_fatal(&self) -> bool {
@@ -106,4 +106,26 @@ impl Report {
         self.faults.sort_by_key(|fault| (fault.line, fault.column));
         self.faults
     }
+}
+
+/// Longest field or sentence.
+const MAX_CHARS: usize = 400;
+
+/// One line without control characters: keys are the file's own and may hold anything.
+fn printable(text: &str) -> String {
+    let escaped = text.chars().take(MAX_CHARS).flat_map(|character| {
+        let plain = !character.is_control()
+            && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
+        let escape = (!plain).then(|| character.escape_unicode());
+        plain
+            .then_some(character)
+            .into_iter()
+            .chain(escape.into_iter().flatten())
+    });
+    let cut = if text.chars().nth(MAX_CHARS).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    escaped.chain(cut.chars()).collect()
 }

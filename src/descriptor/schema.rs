@@ -98,15 +98,3 @@ fn strip(schema: &mut Value) {
         _ => {}
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn dump() {
-        std::fs::write(
-            "/tmp/provider.json",
-            serde_json::to_string_pretty(super::descriptor()).expect("x"),
-        )
-        .expect("y");
-    }
-}

@@ -22,7 +22,7 @@ pub struct Upstream {
     /// settings. At least one word.
     #[schemars(length(min = 1))]
     pub command: Option<Vec<String>>,
-    /// An OpenAPI document to offer as tools: a URL or a path. Not built yet.
+    /// An `OpenAPI` document to offer as tools: a URL or a path. Not built yet.
     pub openapi: Option<String>,
     /// Environment of a `command`: it gets these variables and a minimal environment, nothing else.
     #[schemars(with = "BTreeMap<String, String>")]

@@ -16,7 +16,9 @@ use serde_json::Value;
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting, aliases expanded.
 const MAX_DEPTH: usize = 64;
-/// Most nodes that aliases may add.
+/// Most values of a file, before aliases.
+const MAX_NODES: usize = 50_000;
+/// Most values that aliases may add.
 const MAX_ALIASED: usize = 10_000;
 
 /// Line and column, 1-based, in characters.

@@ -63,7 +63,7 @@ impl Step<'_> {
             Err(error) if is_breakage(error) => pass.failed(),
             _ => pass.succeeded(),
         }
-        let result = outcome.map_err(|error| translated(error, revision, self.revision()))?;
+        let result = outcome.map_err(|error| translated(out.method, error, revision, self.revision()))?;
         let result = RawObject::open(&result)
             .map_err(|cause| Error::new(Code::UpstreamProtocol, "the provider's result is not an object").because(cause).sent())?;
         Ok((result, revision))
@@ -121,9 +121,9 @@ impl Step<'_> {
 }
 
 /// An upstream's own error as a peer of another revision may be told it.
-fn translated(mut error: Error, from: Revision, to: Revision) -> Error {
+fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> Error {
     if let Some(fault) = error.rpc.take() {
-        error.rpc = Some(Box::new(translate::fault(*fault, from, to)));
+        error.rpc = Some(Box::new(translate::fault(method, *fault, from, to)));
     }
     error
 }

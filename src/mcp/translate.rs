@@ -90,16 +90,19 @@ pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
     entry
 }
 
-/// An error made by a peer of `from`, for a peer of `to`. The codes of 2026-07-28 speak of our
-/// own request and never reach an older peer; its "not found" is the newer one's bad parameter.
+/// An error made by a peer of `from` in answer to `method`, for a peer of `to`. The codes of
+/// 2026-07-28 speak of our own request and never reach an older peer; what older ones call not
+/// found, newer ones call a bad parameter.
 #[must_use]
-pub fn fault(mut fault: RpcFault, from: Revision, to: Revision) -> RpcFault {
+pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) -> RpcFault {
     if from == to {
         return fault;
     }
     fault.code = match fault.code {
         -32099..=-32020 if from.is_modern() => -32603,
         -32002 if to.is_modern() => -32602,
+        // Reading has no parameter but the URI, so it is the URI that was not found.
+        -32602 if method == "resources/read" && from.is_modern() && !to.is_modern() => -32002,
         -32042 if to.is_modern() => -32603,
         code => code,
     };
@@ -203,11 +206,13 @@ mod tests {
 
     #[test]
     fn codes_of_one_generation_are_said_in_the_words_of_the_other() {
-        let coded = |code: i64, from, to| fault(RpcFault { code, message: String::new(), data: None }, from, to).code;
+        let coded = |code: i64, from, to| fault("tools/call", RpcFault { code, message: String::new(), data: None }, from, to).code;
         assert_eq!(coded(-32002, L, M), -32602);
         assert_eq!(coded(-32602, M, L), -32602);
         assert_eq!(coded(-32021, M, L), -32603);
         assert_eq!(coded(-32042, L, M), -32603);
         assert_eq!(coded(-32001, L, L), -32001);
+        let missing = RpcFault { code: -32602, message: String::new(), data: None };
+        assert_eq!(fault("resources/read", missing, M, J).code, -32002);
     }
 }

@@ -15,7 +15,7 @@ pub struct Access {
     pub api_keys: Vec<ApiKey>,
     /// Issuers of callers' tokens. Default: none. Not built yet.
     pub jwt: Vec<Jwt>,
-    /// OpenID login of a person who opens a connect link. Default: none. Not built yet.
+    /// `OpenID` login of a person who opens a connect link. Default: none. Not built yet.
     pub login: Option<Login>,
     /// Keys of operators. Default: none. Not built yet.
     pub admin_keys: Vec<AdminKey>,
@@ -89,7 +89,7 @@ fn subject() -> String {
     "sub".to_owned()
 }
 
-/// OpenID login of a person. Not built yet.
+/// `OpenID` login of a person. Not built yet.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {

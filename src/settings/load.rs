@@ -20,8 +20,9 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(internal::<Settings>);
 pub(super) const FILE: &str = "pleiades.yaml";
 
 /// Finds and reads the settings: `explicit`, else `./pleiades.yaml`, else `pleiades/pleiades.yaml`
-/// in the XDG configuration folder, else defaults. Paths in the result are absolute or relative to
-/// the working folder.
+/// in the XDG configuration folder, else defaults.
+///
+/// Paths in the result are absolute or relative to the working folder.
 #[must_use]
 pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
     let Some(file) = explicit.map(Path::to_path_buf).or_else(find) else {

@@ -123,7 +123,7 @@ def edges(gateway):
 
     def too_large():
         port = int(gateway.url.rsplit(":", 1)[1])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
         connection.putrequest("POST", "/relay/both")
         for name, value in {**headers, "content-length": str(9 << 20)}.items():

@@ -57,7 +57,7 @@ fn reach(
     let host = url.host_str().unwrap_or_default().to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let target = (host.trim_matches(['[', ']']).to_owned(), port);
-    let addresses = resolve(target).map_err(|_| {
+    let addresses = resolve(target).map_err(|_error| {
         (
             format!("the host `{host}` cannot be resolved"),
             "check the name and this machine's DNS",
@@ -103,5 +103,5 @@ fn resolve(target: (String, u16)) -> io::Result<Vec<SocketAddr>> {
         })?;
     receiver
         .recv_timeout(RESOLVE)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+        .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
 }

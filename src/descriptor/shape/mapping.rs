@@ -1,6 +1,6 @@
 //! Keys: unknown, given twice, missing, one of several kinds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -82,28 +82,27 @@ impl<'a> Shape<'a> {
         let Kind::Map(entries) = &node.kind else {
             return;
         };
-        for (index, entry) in entries.iter().enumerate() {
+        let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in entries {
             if let Some(found) = entry.odd {
                 let said =
                     say(format!("keys must be text, found {found}")).cure("put it in quotes");
                 self.report.fault(entry.at, &join(path, &entry.key), said);
                 continue;
             }
-            let first = entries
-                .iter()
-                .take(index)
-                .find(|other| other.key == entry.key);
-            if let Some(first) = first {
+            if let Some(line) = lines.get(entry.key.as_str()) {
                 let said = say(format!(
-                    "`{}` is given twice; first in line {}",
-                    entry.key, first.at.line
+                    "`{}` is given twice; first in line {line}",
+                    entry.key
                 ));
                 self.report.fault(
                     entry.at,
                     &join(path, &entry.key),
                     said.cure("keep one of them"),
                 );
+                continue;
             }
+            lines.insert(&entry.key, entry.at.line);
         }
     }
 

@@ -48,6 +48,12 @@ impl<'a> Shape<'a> {
         if let Some(said) = wrong {
             return self.refuse(node, path, said);
         }
+        if check == Some("url") {
+            // Its address can be judged all the same.
+            for said in address::misused_url(found) {
+                self.report.fault(node.at, path, said);
+            }
+        }
         if check == Some("secret") && !text.has_references {
             let said = say("a secret in plain text; whoever reads the file has it");
             let said =

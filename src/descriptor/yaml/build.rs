@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag, options};
 
-use super::{Entry, Kind, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, Node, Pos, Syntax, scalar};
+use super::{Entry, Kind, MAX_ALIASED, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, Pos, Syntax, scalar};
 
 /// Parses one document; `None` when there is none.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Node>, Syntax> {
@@ -148,6 +148,7 @@ struct Builder {
     /// Closed nodes by anchor, with how many nodes and how deep they are.
     anchors: HashMap<usize, (Node, usize, usize)>,
     aliased: usize,
+    nodes: usize,
 }
 
 impl Builder {
@@ -174,7 +175,8 @@ impl Builder {
                 }
             }
             Event::Scalar(value, style, anchor, tag) => {
-                let node = leaf(at, &value, style, tag.as_deref());
+                let mut node = leaf(at, &value, style, tag.as_deref());
+                node.is_absent = span.is_empty();
                 self.close(node, anchor)?;
             }
             Event::SequenceStart(_, anchor, tag) => {
@@ -203,6 +205,15 @@ impl Builder {
 
     /// Puts a finished node where it belongs.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Syntax> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            let message = format!("the file has more than {MAX_NODES} values");
+            return Err(Syntax {
+                at: node.at,
+                message,
+                cure: None,
+            });
+        }
         if anchor != 0 {
             let (nodes, depth) = measure(&node);
             self.anchors.insert(anchor, (node.clone(), nodes, depth));
@@ -258,9 +269,7 @@ fn leaf(at: Pos, value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
     } else {
         scalar::text(value)
     };
-    let mut node = tagged(Node::new(at, kind), tag);
-    node.is_absent = is_plain && value.is_empty();
-    node
+    tagged(Node::new(at, kind), tag)
 }
 
 fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {

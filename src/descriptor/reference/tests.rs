@@ -1,0 +1,76 @@
+use std::{os::unix::fs::symlink, sync::Arc};
+
+use super::*;
+use crate::descriptor::yaml;
+
+/// What a text resolves to under a glob over files, and what is said about it.
+fn resolve(text: &str, glob: &str) -> (Option<String>, Vec<String>) {
+    let env: Environment = Arc::new(|name| (name == "NAME").then(|| "value".to_owned()));
+    let allowed = References {
+        env: vec!["*".to_owned()],
+        files: vec![glob.to_owned()],
+        vault: Vec::new(),
+    };
+    let mut report = Report::new(Path::new("a.yaml"));
+    let mut node = yaml::parse(text.as_bytes())
+        .expect("parses")
+        .expect("a document");
+    Resolver {
+        env: &env,
+        allowed: Some(&allowed),
+    }
+    .resolve(&mut node, "a", &mut report);
+    let said = report
+        .finish()
+        .into_iter()
+        .map(|fault| fault.message)
+        .collect();
+    (node.text().map(str::to_owned), said)
+}
+
+#[test]
+fn references_are_replaced_wherever_they_stand() {
+    assert_eq!(
+        resolve("a ${NAME}-${NAME} $NAME {x}", "/x").0.as_deref(),
+        Some("a value-value $NAME {x}")
+    );
+}
+
+#[test]
+fn a_file_is_read_through_the_links_of_a_mount_but_not_out_of_it() {
+    let mount = tempfile::tempdir().expect("a folder");
+    let root = mount.path().canonicalize().expect("a path");
+    std::fs::create_dir(root.join("..data_1")).expect("made");
+    std::fs::write(root.join("..data_1/token"), "secret\n").expect("written");
+    symlink("..data_1", root.join("..data")).expect("linked");
+    symlink("..data/token", root.join("token")).expect("linked");
+    symlink("/etc/hostname", root.join("outside")).expect("linked");
+    let glob = format!("{}/*", root.display());
+
+    let inside = resolve(&format!("${{file:{}/token}}", root.display()), &glob);
+    let outside = resolve(&format!("${{file:{}/outside}}", root.display()), &glob);
+    let deeper = resolve(
+        &format!("${{file:{}/..data_1/token}}", root.display()),
+        &glob,
+    );
+
+    assert_eq!(inside, (Some("secret".to_owned()), Vec::new()));
+    assert_eq!(outside.0, None);
+    assert!(
+        outside
+            .1
+            .iter()
+            .all(|said| said.contains("outside `references.files`")),
+        "{outside:?}"
+    );
+    assert_eq!(deeper.0, None);
+}
+
+#[test]
+fn stars_stop_at_folders_unless_doubled() {
+    assert!(matches("/run/secrets/*", "/run/secrets/a"));
+    assert!(!matches("/run/secrets/*", "/run/secrets/a/b"));
+    assert!(matches("/run/**", "/run/secrets/a/b"));
+    assert!(matches("A?C_*", "ABC_X"));
+    assert!(!matches("ABC", "ABCD"));
+}

@@ -215,8 +215,9 @@ fn data_of(error: &Error) -> Option<Raw> {
     (!object.is_empty()).then(|| raw::raw(&data))
 }
 
+/// Whole seconds, never too few.
 fn seconds(after: Duration) -> u64 {
-    after.as_secs().max(1)
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::mcp::RawObject;
 
 /// Longest description: some hosts cut tool descriptions, and every turn pays for them.
 const MAX_DESCRIPTION: usize = 500;
-/// Operation names beyond this many bytes are left to the menu.
+/// Operation names of more bytes than this (some 300 names) are left to the menu.
 const MAX_NAMES: usize = 8 * 1024;
 
 /// The meta tool of a provider. Without a catalogue the caller is not connected: no operations
@@ -111,13 +111,11 @@ fn operation(names: Option<Vec<&str>>) -> Value {
     property
 }
 
+/// The names for the enum; none when they are too many. A part of them would make the others
+/// impossible to call for hosts that hold models to the schema.
 fn names(catalogue: &Catalogue) -> Vec<&str> {
-    let mut bytes = 0;
-    let within = |name: &&str| {
-        bytes += name.len() + 3;
-        bytes <= MAX_NAMES
-    };
-    catalogue.tools.iter().map(|tool| &*tool.name).take_while(within).collect()
+    let names: Vec<&str> = catalogue.tools.iter().map(|tool| &*tool.name).collect();
+    if names.iter().map(|name| name.len() + 3).sum::<usize>() > MAX_NAMES { Vec::new() } else { names }
 }
 
 fn common(properties: &mut serde_json::Map<String, Value>) {

@@ -5,5 +5,8 @@ pub mod answer;
 pub mod definition;
 pub mod plan;
 
+mod coerce;
 mod envelope;
+mod faults;
+mod name;
 mod signature;

@@ -35,7 +35,8 @@ fn parameters(schema: &Value) -> String {
     all.join(", ")
 }
 
-fn kind(property: &Value) -> String {
+/// What may stand for a parameter: its values when they are few, else its type.
+pub(super) fn kind(property: &Value) -> String {
     if let Some(values) = property.get("enum").and_then(Value::as_array) {
         let shown: Vec<String> = values.iter().take(MAX_ENUM).map(Value::to_string).collect();
         let more = if values.len() > MAX_ENUM { "|…" } else { "" };

@@ -188,9 +188,13 @@ fn same(value: &str, header: &str) -> bool {
     if value == header {
         return true;
     }
-    match (value.parse::<f64>(), header.parse::<f64>()) {
-        (Ok(one), Ok(other)) => (one - other).abs() < f64::EPSILON && one.fract() == 0.0,
-        _ => false,
+    // Where both are written as integers their digits decide: a double would blur large ones.
+    match (value.parse::<i128>(), header.parse::<i128>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => match (value.parse::<f64>(), header.parse::<f64>()) {
+            (Ok(one), Ok(other)) => one == other && one.fract() == 0.0,
+            _ => false,
+        },
     }
 }
 

@@ -5,6 +5,10 @@
 //! streamable HTTP at `http://ADDR/mcp` and prints that URL; `modern_server --stdio …` speaks on
 //! stdin and stdout. Results carry fields that no specification names, so that a test can see
 //! whether they survive the way through the gateway.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON values answer null for what they do not have"
+)]
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -26,7 +30,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, ServiceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -115,76 +119,27 @@ impl Server {
     }
 
     fn tools(&self) -> Vec<Value> {
-        let text = json!({"type": "string"});
-        let number = json!({"type": "number"});
-        let mut tools = vec![
-            tool(
-                "echo",
-                "Returns the message.",
-                json!({"message": text}),
-                &["message"],
-            ),
-            tool(
-                "add",
-                "Adds two numbers.",
-                json!({"a": number, "b": number}),
-                &["a", "b"],
-            ),
-            tool(
-                "slow",
-                "Reports progress in steps.",
-                json!({"steps": {"type": "integer"}}),
-                &[],
-            ),
-            tool(
-                "cancelled",
-                "Counts the calls of `slow` that were cancelled.",
-                json!({}),
-                &[],
-            ),
-            tool("fail", "Always fails.", json!({}), &[]),
-            tool(
-                "list_value",
-                "Returns an array as its structured content.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "vendor",
-                "Returns fields that no specification names.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "headers",
-                "Returns the HTTP headers of this request.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "grow",
-                "Adds a tool and says that the list changed.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "region",
-                "Has an argument that is mirrored into a header.",
-                json!({"region": {"type": "string", "x-mcp-header": "Region"}}),
-                &["region"],
-            ),
-        ];
-        let named = |prefix: &str, n: usize| {
-            tool(
-                &format!("{prefix}_{n}"),
-                "One of many.",
-                json!({"message": text}),
-                &[],
-            )
-        };
-        tools.extend((0..*self.grown.borrow()).map(|n| named("grown", n)));
-        tools.extend((0..self.many).map(|n| named("many", n)));
-        tools
+        let declared = json!([
+            ["echo", "Returns the message.", {"message": {"type": "string"}}, ["message"]],
+            ["add", "Adds two numbers.", {"a": {"type": "number"}, "b": {"type": "number"}}, ["a", "b"]],
+            ["slow", "Reports progress in steps.", {"steps": {"type": "integer"}}, []],
+            ["cancelled", "Counts the calls of `slow` that were cancelled.", {}, []],
+            ["fail", "Always fails.", {}, []],
+            ["list_value", "Returns an array as its structured content.", {}, []],
+            ["vendor", "Returns fields that no specification names.", {}, []],
+            ["headers", "Returns the HTTP headers of this request.", {}, []],
+            ["grow", "Adds a tool and says that the list changed.", {}, []],
+            ["region", "Has an argument that is mirrored into a header.",
+                {"region": {"type": "string", "x-mcp-header": "Region"}}, ["region"]],
+        ]);
+        let named = declared.as_array().into_iter().flatten().map(tool);
+        let message = json!({"message": {"type": "string"}});
+        let numbered =
+            |prefix: &str, n: usize| tool(&json!([format!("{prefix}_{n}"), "One of many.", message, []]));
+        named
+            .chain((0..*self.grown.borrow()).map(|n| numbered("grown", n)))
+            .chain((0..self.many).map(|n| numbered("many", n)))
+            .collect()
     }
 
     async fn call(
@@ -385,14 +340,7 @@ impl ServerHandler for Server {
 
     /// A session of an older revision hears of changes on its own stream.
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let mut grown = self.grown.subscribe();
-        tokio::spawn(async move {
-            while grown.changed().await.is_ok() {
-                if context.peer.notify_tool_list_changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(tell(context.peer, self.grown.subscribe()));
     }
 
     fn accepted_subscription_filter(&self, asked: &SubscriptionFilter) -> Option<SubscriptionFilter> {
@@ -414,11 +362,16 @@ impl ServerHandler for Server {
     }
 }
 
-fn tool(name: &str, description: &str, properties: Value, required: &[&str]) -> Value {
+/// Tells a session of each change until it is gone.
+async fn tell(peer: Peer<RoleServer>, mut grown: watch::Receiver<usize>) {
+    while grown.changed().await.is_ok() && peer.notify_tool_list_changed().await.is_ok() {}
+}
+
+fn tool(declared: &Value) -> Value {
     json!({
-        "name": name, "description": description,
-        "inputSchema": {"type": "object", "properties": properties, "required": required},
-        "_meta": {"vendor.example/tool": name},
+        "name": declared[0], "description": declared[1],
+        "inputSchema": {"type": "object", "properties": declared[2], "required": declared[3]},
+        "_meta": {"vendor.example/tool": declared[0]},
     })
 }
 

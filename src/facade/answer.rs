@@ -1,12 +1,16 @@
 //! What the meta tool answers (contracts section 7): one object for every outcome, its text
 //! enough on its own.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::error::{Code, Error};
-use crate::mcp::{Raw, RawObject, Revision, raw, translate};
+use crate::mcp::{Raw, RawObject, Revision, raw};
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,13 +115,13 @@ impl Answer {
     pub fn of_result(result: &RawObject, notes: Vec<String>) -> Self {
         let failed = result.read::<bool>("isError").unwrap_or(false);
         let status = if failed { Status::UpstreamError } else { Status::Ok };
-        let blocks: Vec<Raw> = result.read("content").unwrap_or_default();
+        let blocks: Vec<&RawValue> = result.read("content").unwrap_or_default();
         let mut texts = Vec::new();
         let mut content = Vec::new();
         for block in blocks {
-            match RawObject::open(&block).ok().as_ref().and_then(text_of) {
+            match text_of(block) {
                 Some(part) => texts.push(part),
-                None => content.push(block),
+                None => content.push(block.to_owned()),
             }
         }
         let text = texts.join("\n");
@@ -148,36 +152,83 @@ impl Answer {
     /// the first block, because hosts show their models the one or the other.
     #[must_use]
     pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
-        let text_block = raw::raw(&json!({ "type": "text", "text": self.text }));
-        let mut envelope = RawObject::new();
-        envelope.put("status", self.status.as_str());
-        envelope.put("text", &self.text);
-        if let Some(data) = self.data {
-            envelope.set("data", data);
-        }
-        if let Some(next) = self.next {
-            envelope.set("next", next);
-        }
-        if !self.notes.is_empty() {
-            envelope.put("notes", &self.notes);
-        }
-        envelope.put("telemetryId", telemetry_id);
-        let mut content = vec![text_block];
-        content.extend(self.content);
-        let mut result = RawObject::new();
-        result.put("content", &content);
-        result.set("structuredContent", envelope.close());
-        result.put("isError", &self.status.is_error());
-        translate::envelope(&mut result, revision, None);
-        result.close()
+        let text = &*self.text;
+        raw::raw(&Written {
+            result_type: revision.is_modern().then_some("complete"),
+            content: Blocks { first: TextBlock { kind: "text", text }, others: &self.content },
+            structured_content: Envelope {
+                status: self.status.as_str(),
+                text,
+                data: self.data.as_deref(),
+                next: self.next.as_deref(),
+                notes: &self.notes,
+                telemetry_id,
+            },
+            is_error: self.status.is_error(),
+        })
     }
 }
 
-fn text_of(block: &RawObject) -> Option<String> {
-    if block.text("type").as_deref() != Some("text") {
-        return None;
+/// A `CallToolResult` as it is written, without a copy of what it passes on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_type: Option<&'static str>,
+    content: Blocks<'a>,
+    structured_content: Envelope<'a>,
+    is_error: bool,
+}
+
+struct Blocks<'a> {
+    first: TextBlock<'a>,
+    others: &'a [Raw],
+}
+
+impl Serialize for Blocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut blocks = serializer.serialize_seq(Some(1 + self.others.len()))?;
+        blocks.serialize_element(&self.first)?;
+        for block in self.others {
+            blocks.serialize_element(block)?;
+        }
+        blocks.end()
     }
-    block.text("text").map(std::borrow::Cow::into_owned)
+}
+
+#[derive(Serialize)]
+struct TextBlock<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    status: &'static str,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
+    telemetry_id: &'a str,
+}
+
+/// What decides how a content block is passed on.
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+fn text_of(block: &RawValue) -> Option<Cow<'_, str>> {
+    let block: Block<'_> = serde_json::from_str(block.get()).ok()?;
+    block.text.filter(|_| block.kind == "text")
 }
 
 const fn status_of(code: Code) -> Status {

@@ -18,10 +18,13 @@ const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id in a header; anything longer is none of ours.
 const MAX_TOKEN: usize = 8 * 1024;
 
+/// The keys of one purpose, one per root.
+type Keys = std::sync::Arc<[LessSafeKey]>;
+
 /// Seals and opens tokens under one or more keys: the first seals, all open.
 pub struct Sealer {
     roots: Vec<Prk>,
-    derived: RwLock<Vec<(Box<str>, std::sync::Arc<[LessSafeKey]>)>>,
+    derived: RwLock<Vec<(Box<str>, Keys)>>,
     random: SystemRandom,
 }
 
@@ -79,11 +82,11 @@ impl Sealer {
     }
 
     /// One key per purpose and root, so that a token of one purpose is noise for another.
-    fn keys(&self, purpose: &str) -> std::sync::Arc<[LessSafeKey]> {
+    fn keys(&self, purpose: &str) -> Keys {
         if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
             return std::sync::Arc::clone(keys);
         }
-        let keys: std::sync::Arc<[LessSafeKey]> = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
+        let keys: Keys = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();

@@ -79,15 +79,9 @@ impl Lifecycle {
     pub(super) fn watch_listeners(&self, control: &tokio::runtime::Handle, addresses: [SocketAddr; 2]) {
         let inner = Arc::clone(&self.0);
         control.spawn(async move {
-            let accepting = async {
-                for address in addresses {
-                    while tokio::net::TcpStream::connect(reachable(address)).await.is_err() {
-                        tokio::time::sleep(TICK).await;
-                    }
-                }
-            };
-            let accepting = tokio::time::timeout(LISTEN_WITHIN, accepting).await;
-            inner.listening.store(accepting.is_ok(), Ordering::Relaxed);
+            let both = async { tokio::join!(accepting(addresses[0]), accepting(addresses[1])) };
+            let accepted = tokio::time::timeout(LISTEN_WITHIN, both).await;
+            inner.listening.store(accepted.is_ok(), Ordering::Relaxed);
         });
     }
 
@@ -116,6 +110,13 @@ impl Lifecycle {
             tracing::warn!("calls were still running when the grace period ended");
         }
         inner.upstreams.shutdown(self.grace()).await;
+    }
+}
+
+/// Returns when something accepts there.
+async fn accepting(address: SocketAddr) {
+    while tokio::net::TcpStream::connect(reachable(address)).await.is_err() {
+        tokio::time::sleep(TICK).await;
     }
 }
 

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use fault::rpc_fault;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub(crate) use relay::{equal, relay_open};
-pub use peer::{Claim, Keys, Peer, RequestIds, unsupported};
+pub use peer::{Claim, Keys, Peer, RequestIds, Variables, unsupported};
 pub use session::{Sessions, negotiated};
 pub use stream::{Inlet, Outlet};
 

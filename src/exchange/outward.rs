@@ -130,15 +130,15 @@ fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> E
 
 /// The error for a refusal of the provider's gate.
 pub(crate) fn limited(title: &str, refusal: &Refusal) -> Error {
-    let seconds = refusal.retry_after.as_secs_f64().ceil().max(1.0);
+    let seconds = (refusal.retry_after + Duration::from_millis(999)).as_secs().max(1);
     let (code, what) = match refusal.rule {
         Rule::Concurrency => (Code::Busy, "as many calls as allowed are already running"),
         Rule::Breaker => (Code::BreakerOpen, "it failed repeatedly and is left alone for a while"),
         _ => (Code::RateLimited, "the rate limit is reached"),
     };
     Error::new(code, format!("{title}: {what}; nothing was run, try again in {seconds} s"))
-        .retry_after(Duration::from_secs_f64(seconds))
-        .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds as u64 }))
+        .retry_after(Duration::from_secs(seconds))
+        .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
 }
 
 /// Whether an outcome speaks against the provider's health.

@@ -50,12 +50,15 @@ fn trace_id(traceparent: &str) -> Option<String> {
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
+/// Looks up a variable of the environment.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Where a caller's keys are found; looked at only when a provider wants one.
 pub enum Keys {
     /// Headers of the HTTP request.
     Headers(HeaderMap),
     /// The environment of `pleiades stdio`.
-    Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>),
+    Environment(Variables),
 }
 
 impl Keys {
@@ -65,11 +68,8 @@ impl Keys {
         let mut brought = Brought::default();
         match (self, need) {
             (Self::Headers(headers), Need::ClientKey(_)) => {
-                for name in need.brings() {
-                    if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
-                        brought.headers.insert(name.clone(), Secret::new(value));
-                    }
-                }
+                let own = need.brings().filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
+                brought.headers.extend(own.map(|(name, value)| (name.clone(), Secret::new(value))));
             }
             (Self::Environment(variable), Need::ClientKey(key)) => {
                 if let Some((name, value)) = key.env.as_ref().and_then(|name| Some((name, variable(name)?))) {
@@ -159,7 +159,7 @@ pub struct RequestIds {
 impl Default for RequestIds {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
-        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) >> 32);
         Self { head, count: std::sync::atomic::AtomicU64::new(1) }
     }
 }

@@ -130,6 +130,7 @@ impl Answer {
                 None => content.push(block),
             }
         }
+        let text = texts.join("\n");
         let data = result.get("structuredContent").map(ToOwned::to_owned);
         Self {
             status,

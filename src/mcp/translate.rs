@@ -90,9 +90,10 @@ pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
     entry
 }
 
-/// An error made by a peer of `from` in answer to `method`, for a peer of `to`. The codes of
-/// 2026-07-28 speak of our own request and never reach an older peer; what older ones call not
-/// found, newer ones call a bad parameter.
+/// An error made by a peer of `from` in answer to `method`, for a peer of `to`.
+///
+/// The codes of 2026-07-28 speak of our own request and never reach an older peer; what older ones
+/// call not found, newer ones call a bad parameter.
 #[must_use]
 pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) -> RpcFault {
     if from == to {

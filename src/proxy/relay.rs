@@ -87,7 +87,7 @@ impl Gateway {
                     outcome: error.code.as_str(),
                     ..exchange::Record::default()
                 };
-                self.done(ctx, scope, &record, None, status);
+                self.done(ctx, scope, &record, status);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
@@ -196,6 +196,7 @@ impl Gateway {
         let address = addresses.get(passage.attempts % addresses.len().max(1)).copied();
         let address = address.ok_or_else(|| internal("no address"))?;
         passage.attempts += 1;
+        #[expect(clippy::disallowed_methods, reason = "a SocketAddr needs no name to be resolved")]
         let mut peer = HttpPeer::new(address, url.scheme() == "https", server_name(url));
         peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
         peer.options.connection_timeout = Some(endpoint.connect);
@@ -326,7 +327,8 @@ pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result
         request.insert_header(SESSION, session.as_str())?;
     }
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    request.set_uri(target.parse().map_err(|_| internal("the URL has no path"))?);
+    let Ok(target) = target.parse() else { return Err(internal("the URL has no path")) };
+    request.set_uri(target);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     request.insert_header(header::HOST, authority)?;
     for (name, value) in headers.iter().chain(&passage.signature.headers) {

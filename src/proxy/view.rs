@@ -2,6 +2,7 @@
 //! stream, DELETE ends it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -27,6 +28,15 @@ impl From<Error> for Refused {
     }
 }
 
+/// A message on its way into the exchange.
+struct Work {
+    scope: Scope,
+    peer: Peer,
+    message: Message,
+    outlet: Option<Outlet>,
+    started: Instant,
+}
+
 impl Gateway {
     /// Answers one request of a view.
     pub(super) async fn serve(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<()> {
@@ -40,19 +50,19 @@ impl Gateway {
         let response = match served? {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(()),
-            Err(Refused(error, id, revision)) => self.refused(ctx, &scope, &error, id.as_ref(), revision),
+            Err(refused) => self.refused(ctx, &scope, &refused),
         };
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
-    fn refused(&self, ctx: &Context, scope: &Scope, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
+    fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
         let status = match scope.view {
             View::Relay => respond::relay_status(error.code),
-            View::Meta | View::Tool => respond::status(error.code, revision),
+            View::Meta | View::Tool => respond::status(error.code, *revision),
         };
         let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
-        self.done(ctx, scope, &record, None, status);
-        let response = respond::refusal(status, error, id, revision);
+        self.done(ctx, scope, &record, status);
+        let response = respond::refusal(status, error, id.as_ref(), *revision);
         match error.code {
             Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
             _ => response,
@@ -71,7 +81,7 @@ impl Gateway {
             _ => None,
         };
         let (outlet, mut notices) = outlet.unzip();
-        let running = self.run(ctx, scope.clone(), peer, message, outlet);
+        let running = self.run(Work { scope: scope.clone(), peer, message, outlet, started: ctx.started });
         let reply = match wait(session, ctx, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
@@ -107,16 +117,9 @@ impl Gateway {
 
     /// Starts the work on a message. A legacy request outlives its connection, because a
     /// disconnect is not a cancellation there; a modern one ends with it.
-    fn run(
-        &self,
-        ctx: &Context,
-        scope: Scope,
-        peer: Peer,
-        message: Message,
-        outlet: Option<Outlet>,
-    ) -> impl Future<Output = Reply> + Send + use<> {
+    fn run(&self, work: Work) -> impl Future<Output = Reply> + Send + use<> {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let started = ctx.started;
+        let Work { scope, peer, message, outlet, started } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
@@ -126,7 +129,10 @@ impl Gateway {
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
             };
-            event(&scope, &record, Some(&peer), &peer.request_id, started, status).emit(&metrics);
+            let mut done = event(&scope, &record, &peer.request_id, started, status);
+            peer.describe(&mut done);
+            done.view = Some(scope.view);
+            done.emit(&metrics);
             reply
         };
         async move {
@@ -164,8 +170,9 @@ impl Gateway {
         }
     }
 
-    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, peer: Option<&Peer>, status: StatusCode) {
-        event(scope, record, peer, &ctx.request_id, ctx.started, status).emit(&self.metrics);
+    /// The event of a request that carried no message; it counts as no call.
+    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
+        event(scope, record, &ctx.request_id, ctx.started, status).emit(&self.metrics);
     }
 }
 
@@ -173,22 +180,10 @@ fn method_not_allowed() -> Refused {
     Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
 }
 
-fn event(
-    scope: &Scope,
-    record: &Record,
-    peer: Option<&Peer>,
-    request_id: &str,
-    started: std::time::Instant,
-    status: StatusCode,
-) -> RequestDone {
+fn event(scope: &Scope, record: &Record, request_id: &str, started: Instant, status: StatusCode) -> RequestDone {
     let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
     record.describe(&mut done);
-    if let Some(peer) = peer {
-        peer.describe(&mut done);
-    }
     done.provider = done.provider.or_else(|| scope.provider.clone());
-    // What carried no message is no call.
-    done.view = peer.map(|_| scope.view);
     done.duration = started.elapsed();
     done.status = status.as_u16();
     done

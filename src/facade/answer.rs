@@ -134,7 +134,7 @@ impl Answer {
         let data = result.get("structuredContent").map(ToOwned::to_owned);
         Self {
             status,
-            text: texts.join("\n"),
+            text,
             data,
             notes,
             next: None,

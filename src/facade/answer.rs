@@ -82,7 +82,10 @@ impl Status {
     /// Whether a client is told that the call failed.
     #[must_use]
     pub const fn is_error(self) -> bool {
-        !matches!(self, Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded)
+        !matches!(
+            self,
+            Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded
+        )
     }
 }
 
@@ -106,7 +109,14 @@ pub struct Answer {
 impl Answer {
     /// An answer of nothing but words.
     pub fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), data: None, notes: Vec::new(), next: None, content: Vec::new() }
+        Self {
+            status,
+            text: text.into(),
+            data: None,
+            notes: Vec::new(),
+            next: None,
+            content: Vec::new(),
+        }
     }
 
     /// A provider's `CallToolResult`: its text blocks joined, its structured content as `data`,
@@ -126,7 +136,14 @@ impl Answer {
         }
         let text = texts.join("\n");
         let data = result.get("structuredContent").map(ToOwned::to_owned);
-        Self { status, text, data, notes, next: None, content }
+        Self {
+            status,
+            text,
+            data,
+            notes,
+            next: None,
+            content,
+        }
     }
 
     /// A failure in words. `writes`: whether the operation may change something.
@@ -257,11 +274,16 @@ fn data_of(error: &Error) -> Option<Raw> {
     if let Some(fault) = &error.rpc {
         object.insert("code".to_owned(), json!(fault.code));
         if let Some(details) = &fault.data {
-            object.insert("data".to_owned(), serde_json::from_str(details.get()).unwrap_or_default());
+            object.insert(
+                "data".to_owned(),
+                serde_json::from_str(details.get()).unwrap_or_default(),
+            );
         }
     }
     if let Some(after) = error.retry_after {
-        object.entry("retry_after").or_insert_with(|| json!(seconds(after)));
+        object
+            .entry("retry_after")
+            .or_insert_with(|| json!(seconds(after)));
     }
     (!object.is_empty()).then(|| raw::raw(&data))
 }
@@ -300,25 +322,62 @@ mod tests {
     fn only_modern_peers_get_a_result_type() {
         let answer = || Answer::new(Status::Menu, "");
         assert!(written(answer()).get("resultType").is_none());
-        let modern: Value = serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
+        let modern: Value =
+            serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
         assert_eq!(modern["resultType"], "complete");
     }
 
     #[test]
     fn a_failure_says_whether_a_write_may_have_happened() {
         let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
-        assert!(Answer::of_error(&lost(), "X", true).text.contains("may have been carried out"));
+        assert!(
+            Answer::of_error(&lost(), "X", true)
+                .text
+                .contains("may have been carried out")
+        );
         assert!(Answer::of_error(&lost(), "X", false).text.contains("only reads"));
         let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
-        assert!(Answer::of_error(&unsent, "X", true).text.contains("Nothing was run"));
+        assert!(
+            Answer::of_error(&unsent, "X", true)
+                .text
+                .contains("Nothing was run")
+        );
+    }
+
+    #[test]
+    fn a_refusal_by_a_limit_never_asks_to_come_back_too_early() {
+        let error = Error::new(Code::RateLimited, "too many calls").retry_after(Duration::from_millis(1200));
+        let answer = written(Answer::of_error(&error, "X", true));
+        assert_eq!(answer["structuredContent"]["status"], "rate_limited");
+        assert_eq!(answer["structuredContent"]["data"]["retry_after"], 2);
+    }
+
+    #[test]
+    fn a_failed_result_of_the_provider_is_its_error() {
+        let result = json!({ "content": [{ "type": "text", "text": "no" }], "isError": true });
+        let answer = written(Answer::of_result(
+            &RawObject::open(&raw::raw(&result)).unwrap(),
+            Vec::new(),
+        ));
+        assert_eq!(
+            (&answer["structuredContent"]["status"], &answer["isError"]),
+            (&json!("upstream_error"), &json!(true))
+        );
     }
 
     #[test]
     fn a_providers_own_error_is_told_with_its_code_and_data() {
         let data = Some(raw::raw(&json!({ "a": 1 })));
-        let error = Error::rpc(RpcFault { code: -32000, message: "no".to_owned(), data });
+        let error = Error::rpc(RpcFault {
+            code: -32000,
+            message: "no".to_owned(),
+            data,
+        });
         let answer = written(Answer::of_error(&error, "X", true));
-        assert_eq!(answer["structuredContent"]["data"], json!({ "code": -32000, "data": { "a": 1 } }));
+        assert_eq!(
+            answer["structuredContent"]["data"],
+            json!({ "code": -32000, "data": { "a": 1 } })
+        );
         assert_eq!(answer["isError"], true);
     }
 }

@@ -91,7 +91,9 @@ impl Tool {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         let annotations: Option<RawObject> = self.raw.read("annotations");
-        annotations.and_then(|annotations| annotations.read("readOnlyHint")).unwrap_or(false)
+        annotations
+            .and_then(|annotations| annotations.read("readOnlyHint"))
+            .unwrap_or(false)
     }
 }
 
@@ -108,8 +110,13 @@ fn close(schema: &mut serde_json::Value) {
         "patternProperties",
         "unevaluatedProperties",
     ];
-    let Some(schema) = schema.as_object_mut() else { return };
-    let lists = schema.get("properties").and_then(serde_json::Value::as_object).is_some_and(|all| !all.is_empty());
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    let lists = schema
+        .get("properties")
+        .and_then(serde_json::Value::as_object)
+        .is_some_and(|all| !all.is_empty());
     if lists && !OTHERS.iter().any(|keyword| schema.contains_key(*keyword)) {
         schema.insert("additionalProperties".to_owned(), false.into());
     }

@@ -8,13 +8,9 @@ use serde_json::json;
 use crate::access::Principal;
 use crate::credential::{Brought, Need};
 use crate::error::{Code, Error};
-use crate::mcp::{Message, RawObject, Revision};
+use crate::mcp::Revision;
 use crate::secret::Secret;
 use crate::telemetry::events::RequestDone;
-
-/// `_meta` key that makes a request one of 2026-07-28.
-const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The sender of a message.
 #[derive(Debug)]
@@ -98,47 +94,6 @@ impl fmt::Debug for Keys {
             Self::Environment(_) => "Environment(…)",
         })
     }
-}
-
-/// What a message says of its own revision (2026-07-28, "_meta").
-#[derive(Debug, Default)]
-pub struct Claim {
-    /// The version in `_meta`; only requests of 2026-07-28 and later have one.
-    pub version: Option<String>,
-    /// The message's parameters, opened on the way.
-    pub params: Option<RawObject>,
-    capabilities: bool,
-}
-
-impl Claim {
-    /// Reads a message's claim.
-    #[must_use]
-    pub fn of(message: &Message) -> Self {
-        let (Message::Request { params, .. } | Message::Notification { params, .. }) = message else {
-            return Self::default();
-        };
-        let params = params.as_ref().and_then(|raw| RawObject::open(raw).ok());
-        let meta = params.as_ref().and_then(|params| params.read::<RawObject>("_meta"));
-        let version = meta.as_ref().and_then(|meta| meta.read::<String>(VERSION));
-        let capabilities = meta.is_some_and(|meta| meta.read::<RawObject>(CAPABILITIES).is_some());
-        Self { version, params, capabilities }
-    }
-
-    /// What 2026-07-28 demands of each request's metadata.
-    ///
-    /// # Errors
-    /// [`Code::MissingMeta`], [`Code::UnsupportedRevision`].
-    pub fn check(&self) -> Result<(), Error> {
-        let version = self.version.as_deref().ok_or_else(|| missing(VERSION))?;
-        if !Revision::parse(version).is_some_and(Revision::is_modern) {
-            return Err(unsupported(version));
-        }
-        if self.capabilities { Ok(()) } else { Err(missing(CAPABILITIES)) }
-    }
-}
-
-fn missing(key: &'static str) -> Error {
-    Error::new(Code::MissingMeta, format!("`_meta` needs `{key}` on each request of 2026-07-28"))
 }
 
 /// The refusal of a revision that is not served, with those that are.

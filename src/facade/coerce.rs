@@ -9,8 +9,17 @@ const MAX_DEPTH: usize = 32;
 /// Makes values of the type that the schema demands where that loses nothing; each change is
 /// noted. `reads`: the operation changes nothing, so that null for an optional parameter can only
 /// mean its absence.
-pub(super) fn coerce(schema: &Value, arguments: &mut Map<String, Value>, reads: bool, notes: &mut Vec<String>) {
-    let mut walk = Walk { root: schema, reads, notes };
+pub(super) fn coerce(
+    schema: &Value,
+    arguments: &mut Map<String, Value>,
+    reads: bool,
+    notes: &mut Vec<String>,
+) {
+    let mut walk = Walk {
+        root: schema,
+        reads,
+        notes,
+    };
     walk.object(schema, arguments, "", 0);
 }
 
@@ -22,24 +31,43 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn object(&mut self, schema: &'a Value, object: &mut Map<String, Value>, place: &str, depth: usize) {
-        let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+        let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+            return;
+        };
         if self.reads {
-            let required: Vec<&str> =
-                schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-            object.retain(|name, value| {
-                let absent = value.is_null()
-                    && !required.contains(&name.as_str())
-                    && properties.get(name).is_some_and(|property| !admits(&kinds(self.resolved(property)), value));
-                if absent {
-                    self.notes.push(format!("`{place}{name}` was null and was read as absent"));
-                }
-                !absent
-            });
+            self.absent(schema, properties, object, place);
         }
         for (name, value) in object.iter_mut() {
             if let Some(property) = properties.get(name) {
                 self.value(property, value, &format!("{place}{name}"), depth + 1);
             }
+        }
+    }
+
+    /// Drops null for optional parameters that do not admit it.
+    fn absent(
+        &mut self,
+        schema: &'a Value,
+        properties: &'a Map<String, Value>,
+        object: &mut Map<String, Value>,
+        place: &str,
+    ) {
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
+        let absent: Vec<String> = object
+            .iter()
+            .filter(|(name, value)| value.is_null() && !is_required(name))
+            .filter(|(name, value)| {
+                properties
+                    .get(*name)
+                    .is_some_and(|one| !admits(&kinds(self.resolved(one)), value))
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in absent {
+            object.shift_remove(&name);
+            self.notes
+                .push(format!("`{place}{name}` was null and was read as absent"));
         }
     }
 
@@ -52,7 +80,8 @@ impl<'a> Walk<'a> {
         if !admits(&kinds, value)
             && let Some(read) = only_reading(schema, &kinds, value)
         {
-            self.notes.push(format!("`{place}` was read as {}", kind_of(&read)));
+            self.notes
+                .push(format!("`{place}` was read as {}", kind_of(&read)));
             *value = read;
         }
         match value {
@@ -69,8 +98,13 @@ impl<'a> Walk<'a> {
 
     /// A schema, or the one in the same document that it refers to.
     fn resolved(&self, schema: &'a Value) -> &'a Value {
-        let target = schema.get("$ref").and_then(Value::as_str).and_then(|target| target.strip_prefix('#'));
-        target.and_then(|pointer| self.root.pointer(pointer)).unwrap_or(schema)
+        let target = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|target| target.strip_prefix('#'));
+        target
+            .and_then(|pointer| self.root.pointer(pointer))
+            .unwrap_or(schema)
     }
 }
 
@@ -80,9 +114,18 @@ fn kinds(schema: &Value) -> Vec<&str> {
         Some(Value::String(kind)) => vec![kind],
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
         _ => {
-            let branches = schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array);
-            let named: Option<Vec<&str>> =
-                branches.map(|branches| branches.iter().map(|branch| branch.get("type")?.as_str()).collect()).unwrap_or_default();
+            let branches = schema
+                .get("anyOf")
+                .or_else(|| schema.get("oneOf"))
+                .and_then(Value::as_array);
+            let named: Option<Vec<&str>> = branches
+                .map(|branches| {
+                    branches
+                        .iter()
+                        .map(|branch| branch.get("type")?.as_str())
+                        .collect()
+                })
+                .unwrap_or_default();
             named.unwrap_or_default()
         }
     }
@@ -120,7 +163,9 @@ fn only_reading(schema: &Value, kinds: &[&str], value: &Value) -> Option<Value> 
             readings.pop().filter(|_| readings.is_empty())
         }
         // An integer has one text; a decimal has several, a boolean is no text at all.
-        Value::Number(number) if kinds.contains(&"string") && !number.is_f64() => Some(number.to_string().into()),
+        Value::Number(number) if kinds.contains(&"string") && !number.is_f64() => {
+            Some(number.to_string().into())
+        }
         _ => None,
     }
 }
@@ -132,10 +177,17 @@ fn read(schema: &Value, kind: &str, text: &str) -> Option<Value> {
             "false" | "False" | "FALSE" => Some(false.into()),
             _ => None,
         },
-        "integer" => text.parse::<i64>().ok().filter(|number| number.to_string() == text).map(Value::from),
+        "integer" => text
+            .parse::<i64>()
+            .ok()
+            .filter(|number| number.to_string() == text)
+            .map(Value::from),
         "number" => number(text),
         "object" => serde_json::from_str(text).ok().filter(Value::is_object),
-        "array" => serde_json::from_str(text).ok().filter(Value::is_array).or_else(|| single(schema, text)),
+        "array" => serde_json::from_str(text)
+            .ok()
+            .filter(Value::is_array)
+            .or_else(|| single(schema, text)),
         _ => None,
     }
 }
@@ -152,7 +204,10 @@ fn number(text: &str) -> Option<Value> {
 /// A bare word where a list of texts is wanted can only be its single element.
 fn single(schema: &Value, word: &str) -> Option<Value> {
     let texts = schema.get("items").is_none_or(|items| kinds(items) == ["string"]);
-    let bare = !word.is_empty() && word.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-' | '.' | '@' | '/' | ':' | '#'));
+    let bare = !word.is_empty()
+        && word
+            .chars()
+            .all(|char| char.is_alphanumeric() || matches!(char, '_' | '-' | '.' | '@' | '/' | ':' | '#'));
     (texts && bare).then(|| Value::Array(vec![word.into()]))
 }
 
@@ -181,7 +236,11 @@ mod tests {
             ("array", "word", json!(["word"])),
             ("object", "{\"a\":1}", json!({ "a": 1 })),
         ] {
-            assert_eq!(coerced(&json!({ "type": kind }), text.into(), false), (read, 1), "{kind} {text}");
+            assert_eq!(
+                coerced(&json!({ "type": kind }), text.into(), false),
+                (read, 1),
+                "{kind} {text}"
+            );
         }
     }
 
@@ -201,22 +260,35 @@ mod tests {
             ("string", json!(true)),
             ("array", json!("a, b")),
         ] {
-            assert_eq!(coerced(&json!({ "type": kind }), value.clone(), false), (value, 0), "{kind}");
+            assert_eq!(
+                coerced(&json!({ "type": kind }), value.clone(), false),
+                (value, 0),
+                "{kind}"
+            );
         }
     }
 
     #[test]
     fn what_is_valid_in_one_branch_of_a_union_stays() {
-        for union in [json!({ "type": ["string", "integer"] }), json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }] })] {
+        for union in [
+            json!({ "type": ["string", "integer"] }),
+            json!({ "anyOf": [{ "type": "string" }, { "type": "integer" }] }),
+        ] {
             assert_eq!(coerced(&union, "5".into(), false), (json!("5"), 0));
         }
-        assert_eq!(coerced(&json!({ "type": ["integer", "null"] }), "5".into(), false), (json!(5), 1));
+        assert_eq!(
+            coerced(&json!({ "type": ["integer", "null"] }), "5".into(), false),
+            (json!(5), 1)
+        );
     }
 
     #[test]
     fn schemas_are_followed_into_lists_objects_and_references() {
         let items = json!({ "type": "array", "items": { "type": "object", "properties": { "n": { "type": "integer" } } } });
-        assert_eq!(coerced(&items, json!([{ "n": "1", "m": "2" }]), false), (json!([{ "n": 1, "m": "2" }]), 1));
+        assert_eq!(
+            coerced(&items, json!([{ "n": "1", "m": "2" }]), false),
+            (json!([{ "n": 1, "m": "2" }]), 1)
+        );
         let schema = json!({ "$defs": { "n": { "type": "integer" } }, "properties": { "v": { "$ref": "#/$defs/n" } } });
         let mut arguments = Map::from_iter([("v".to_owned(), json!("7"))]);
         coerce(&schema, &mut arguments, false, &mut Vec::new());
@@ -228,6 +300,9 @@ mod tests {
         let text = json!({ "type": "string" });
         assert_eq!(coerced(&text, Value::Null, true), (Value::Null, 1));
         assert_eq!(coerced(&text, Value::Null, false), (Value::Null, 0));
-        assert_eq!(coerced(&json!({ "type": ["string", "null"] }), Value::Null, true).1, 0);
+        assert_eq!(
+            coerced(&json!({ "type": ["string", "null"] }), Value::Null, true).1,
+            0
+        );
     }
 }

@@ -67,25 +67,49 @@ pub(super) struct Unreadable {
 pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unreadable> {
     let mut notes = Vec::new();
     let outer = unwrapped(book, object_of(given), &mut notes);
-    let prompted = outer.get("prompt").and_then(Value::as_str).is_some_and(|prompt| !prompt.trim().is_empty());
+    let prompted = outer
+        .get("prompt")
+        .and_then(Value::as_str)
+        .is_some_and(|prompt| !prompt.trim().is_empty());
     let (named, word) = book.named(&outer);
     let Named::Operation(tool) = &named else {
-        return Ok(Envelope { named, arguments: None, prompted, notes });
+        return Ok(Envelope {
+            named,
+            arguments: None,
+            prompted,
+            notes,
+        });
     };
     let tool = Arc::clone(tool);
-    let unreadable = |why| Unreadable { why, tool: Some(Arc::clone(&tool)) };
-    if let Some(spelling) = word.and_then(|word| text(&outer, word)).filter(|name| **name != *tool.name) {
+    let unreadable = |why| Unreadable {
+        why,
+        tool: Some(Arc::clone(&tool)),
+    };
+    if let Some(spelling) = word
+        .and_then(|word| text(&outer, word))
+        .filter(|name| **name != *tool.name)
+    {
         notes.push(format!("`{}` was read as `{}`", printable(spelling), tool.name));
     }
     let arguments = arguments(book, &tool, outer, word, &mut notes).map_err(unreadable)?;
-    Ok(Envelope { named, arguments, prompted, notes })
+    Ok(Envelope {
+        named,
+        arguments,
+        prompted,
+        notes,
+    })
 }
 
 fn object_of(given: &RawObject) -> Object {
     given
         .iter()
         .filter(|(key, value)| !(OWN.contains(key) && value.get() == "null"))
-        .map(|(key, value)| (key.to_owned(), serde_json::from_str(value.get()).unwrap_or_default()))
+        .map(|(key, value)| {
+            (
+                key.to_owned(),
+                serde_json::from_str(value.get()).unwrap_or_default(),
+            )
+        })
         .collect()
 }
 
@@ -116,9 +140,14 @@ impl Book<'_> {
             Named::Operation(tool) => self.repeated(&tool, outer),
             Named::Unknown(_) => None,
             Named::Nothing => {
-                let around = ["arguments", "params", "input"].into_iter().find_map(|word| outer.get(word));
+                let around = ["arguments", "params", "input"]
+                    .into_iter()
+                    .find_map(|word| outer.get(word));
                 let single = outer.values().next().filter(|_| outer.len() == 1);
-                around.or(single).and_then(as_object).filter(|inner| self.is_call(inner))
+                around
+                    .or(single)
+                    .and_then(as_object)
+                    .filter(|inner| self.is_call(inner))
             }
         }
     }
@@ -137,7 +166,9 @@ impl Book<'_> {
         }
         inner.retain(|key, _| key == "arguments");
         inner.insert("tool".to_owned(), tool.name.as_ref().into());
-        let beside = outer.iter().filter(|(key, _)| !matches!(key.as_str(), "tool" | "arguments"));
+        let beside = outer
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "tool" | "arguments"));
         inner.extend(beside.map(|(key, value)| (key.clone(), value.clone())));
         Some(inner)
     }
@@ -149,7 +180,9 @@ impl Book<'_> {
 
 fn unwrapped(book: Book<'_>, mut outer: Object, notes: &mut Vec<String>) -> Object {
     for _ in 0..MAX_NESTED {
-        let Some(mut inner) = book.inner(&outer) else { break };
+        let Some(mut inner) = book.inner(&outer) else {
+            break;
+        };
         for word in ["prompt", "accountId", "options"] {
             if let (false, Some(value)) = (inner.contains_key(word), outer.remove(word)) {
                 inner.insert(word.to_owned(), value);
@@ -188,7 +221,9 @@ fn arguments(
     notes: &mut Vec<String>,
 ) -> Result<Option<Object>, String> {
     let given = outer.remove("arguments").or_else(|| {
-        let alias = ARGUMENT_WORDS.into_iter().find(|alias| !declares(tool, alias) && outer.get(*alias).is_some_and(|value| as_object(value).is_some()))?;
+        let alias = ARGUMENT_WORDS.into_iter().find(|alias| {
+            !declares(tool, alias) && outer.get(*alias).is_some_and(|value| as_object(value).is_some())
+        })?;
         outer.remove(alias)
     });
     let arguments = given.map_or(Ok(None), |given| plain(given, notes))?;
@@ -244,13 +279,17 @@ fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Ob
 /// Drops the operation's own name from its arguments.
 fn unnamed(book: Book<'_>, tool: &Tool, all: &mut Object, notes: &mut Vec<String>) -> Result<(), String> {
     for word in TOOL_WORDS {
-        let Some(name) = text(all, word).filter(|_| !declares(tool, word)) else { continue };
+        let Some(name) = text(all, word).filter(|_| !declares(tool, word)) else {
+            continue;
+        };
         if book.is(name, tool) {
             notes.push(format!("the operation's name stood in `arguments.{word}`"));
             all.remove(word);
         } else if word != "name" {
             let (outer, inner) = (&tool.name, printable(name));
-            return Err(format!("`tool` is `{outer}` outside of `arguments` and `{inner}` in it; which one is meant"));
+            return Err(format!(
+                "`tool` is `{outer}` outside of `arguments` and `{inner}` in it; which one is meant"
+            ));
         }
     }
     Ok(())
@@ -259,11 +298,17 @@ fn unnamed(book: Book<'_>, tool: &Tool, all: &mut Object, notes: &mut Vec<String
 /// Whether an operation has a parameter of this name.
 pub(super) fn declares(tool: &Tool, parameter: &str) -> bool {
     let properties = |schema: RawObject| schema.read::<RawObject>("properties");
-    RawObject::open(&tool.schema).ok().and_then(properties).is_some_and(|all| all.get(parameter).is_some())
+    RawObject::open(&tool.schema)
+        .ok()
+        .and_then(properties)
+        .is_some_and(|all| all.get(parameter).is_some())
 }
 
 fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty())
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .filter(|text| !text.trim().is_empty())
 }
 
 /// A caller's text as it may be repeated.

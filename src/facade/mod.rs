@@ -10,3 +10,5 @@ mod envelope;
 mod faults;
 mod name;
 mod signature;
+#[cfg(test)]
+mod tests;

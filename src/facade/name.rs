@@ -34,7 +34,9 @@ pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Found<
 
 /// A name without what hosts put before it: `mcp__gateway__use_x` is `use_x`.
 fn without_host(name: &str) -> &str {
-    name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")).map_or(name, |(_, own)| own)
+    name.strip_prefix("mcp__")
+        .and_then(|rest| rest.split_once("__"))
+        .map_or(name, |(_, own)| own)
 }
 
 /// The one operation with the same letters, the provider's id before it or the prefix that most
@@ -42,24 +44,36 @@ fn without_host(name: &str) -> &str {
 fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc<Tool>> {
     let wanted = words(name);
     let own = words(id);
-    let shorter = wanted.strip_prefix(own.as_slice()).filter(|rest| !rest.is_empty());
+    let shorter = wanted
+        .strip_prefix(own.as_slice())
+        .filter(|rest| !rest.is_empty());
     let prefix = common_prefix(catalogue).unwrap_or_default();
-    [Some(wanted.concat()), shorter.map(<[String]>::concat), Some(format!("{prefix}{}", wanted.concat()))]
-        .into_iter()
-        .flatten()
-        .filter(|letters| !letters.is_empty())
-        .find_map(|letters| only(catalogue, &letters))
+    [
+        Some(wanted.concat()),
+        shorter.map(<[String]>::concat),
+        Some(format!("{prefix}{}", wanted.concat())),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|letters| !letters.is_empty())
+    .find_map(|letters| only(catalogue, &letters))
 }
 
 fn only<'a>(catalogue: &'a Catalogue, letters: &str) -> Option<&'a Arc<Tool>> {
-    let mut same = catalogue.tools.iter().filter(|tool| words(&tool.name).concat() == letters);
+    let mut same = catalogue
+        .tools
+        .iter()
+        .filter(|tool| words(&tool.name).concat() == letters);
     same.next().filter(|_| same.next().is_none())
 }
 
 /// The first word of more than half of the names (`slack_…`, `browser_…`).
 fn common_prefix(catalogue: &Catalogue) -> Option<String> {
-    let firsts: Vec<String> =
-        catalogue.tools.iter().filter_map(|tool| words(&tool.name).into_iter().next()).collect();
+    let firsts: Vec<String> = catalogue
+        .tools
+        .iter()
+        .filter_map(|tool| words(&tool.name).into_iter().next())
+        .collect();
     let most = firsts.len() / 2 + 1;
     let shared = |word: &&String| firsts.iter().filter(|other| other == word).count() >= most.max(2);
     firsts.iter().take(most).find(shared).cloned()
@@ -93,7 +107,10 @@ pub(super) fn nearest<'a>(catalogue: &'a Catalogue, name: &str, most: usize) -> 
         .tools
         .iter()
         .map(|tool| {
-            let shared = words(&tool.name).iter().filter(|word| wanted.contains(word)).count();
+            let shared = words(&tool.name)
+                .iter()
+                .filter(|word| wanted.contains(word))
+                .count();
             (usize::MAX - shared, distance(&name, &tool.name), tool)
         })
         .collect();
@@ -119,7 +136,11 @@ fn distance(one: &str, other: &str) -> usize {
     for (at, letter) in one.chars().enumerate() {
         let mut diagonal = at;
         let mut left = at + 1;
-        for (above, same) in row.iter_mut().skip(1).zip(other.iter().map(|other| *other == letter)) {
+        for (above, same) in row
+            .iter_mut()
+            .skip(1)
+            .zip(other.iter().map(|other| *other == letter))
+        {
             let best = (diagonal + usize::from(!same)).min(left + 1).min(*above + 1);
             diagonal = *above;
             *above = best;
@@ -138,7 +159,13 @@ mod tests {
 
     #[test]
     fn spellings_of_a_name_have_the_same_words() {
-        for name in ["list_issues", "list-issues", "listIssues", "List Issues", "LIST_ISSUES"] {
+        for name in [
+            "list_issues",
+            "list-issues",
+            "listIssues",
+            "List Issues",
+            "LIST_ISSUES",
+        ] {
             assert_eq!(words(name), ["list", "issues"], "{name}");
         }
     }

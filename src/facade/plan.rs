@@ -64,7 +64,8 @@ pub fn provider_of(arguments: &RawObject) -> Option<String> {
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that
 /// it fits.
 fn straight(catalogue: &Catalogue, given: &RawObject) -> Option<Plan> {
-    let known = |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
+    let known =
+        |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
     if !given.iter().all(known) {
         return None;
     }
@@ -78,7 +79,11 @@ fn straight(catalogue: &Catalogue, given: &RawObject) -> Option<Plan> {
             return None;
         }
     }
-    Some(Plan::Run { tool: Arc::clone(tool), arguments: arguments.to_owned(), notes: Vec::new() })
+    Some(Plan::Run {
+        tool: Arc::clone(tool),
+        arguments: arguments.to_owned(),
+        notes: Vec::new(),
+    })
 }
 
 /// Any other call: taken out of its wrapping, its values read as the schema wants them.
@@ -88,8 +93,16 @@ fn considered(
     given: &RawObject,
     elsewhere: &dyn Fn(&str) -> Option<String>,
 ) -> Plan {
-    let book = Book { id: &provider.id, catalogue };
-    let Envelope { named, arguments, prompted, mut notes } = match envelope::read(book, given) {
+    let book = Book {
+        id: &provider.id,
+        catalogue,
+    };
+    let Envelope {
+        named,
+        arguments,
+        prompted,
+        mut notes,
+    } = match envelope::read(book, given) {
         Ok(envelope) => envelope,
         Err(unreadable) => return Plan::Answer(unread(&unreadable)),
     };
@@ -110,7 +123,11 @@ fn considered(
             return Plan::Answer(invalid(&tool, &declared, &faults, notes));
         }
     }
-    Plan::Run { tool, arguments: raw::raw(&arguments), notes }
+    Plan::Run {
+        tool,
+        arguments: raw::raw(&arguments),
+        notes,
+    }
 }
 
 /// A call whose parts contradict each other, or whose arguments are none.
@@ -120,7 +137,10 @@ fn unread(unreadable: &Unreadable) -> Answer {
             let schema: Value = serde_json::from_str(tool.schema.get()).unwrap_or_default();
             invalid(tool, &schema, std::slice::from_ref(&unreadable.why), Vec::new())
         }
-        None => Answer::new(Status::InvalidArguments, format!("Nothing was run: {}.", unreadable.why)),
+        None => Answer::new(
+            Status::InvalidArguments,
+            format!("Nothing was run: {}.", unreadable.why),
+        ),
     }
 }
 
@@ -175,7 +195,12 @@ fn menu(catalogue: &Catalogue, prompted: bool) -> Answer {
         text.push('\n');
         text.push_str(&line);
     }
-    let rest: Vec<&str> = catalogue.tools.iter().skip(shown).map(|tool| &*tool.name).collect();
+    let rest: Vec<&str> = catalogue
+        .tools
+        .iter()
+        .skip(shown)
+        .map(|tool| &*tool.name)
+        .collect();
     if !rest.is_empty() {
         text.push_str("\nOther operations: ");
         text.push_str(&clipped(&rest.join(", "), MAX_NAMES_BYTES));
@@ -188,7 +213,11 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
     let near = name::nearest(catalogue, name, NEAREST);
     let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
     let names: Vec<&str> = near.iter().map(|tool| &*tool.name).collect();
-    let mut text = format!("Nothing was run: {} has no operation `{}`.", provider.title, printable(name));
+    let mut text = format!(
+        "Nothing was run: {} has no operation `{}`.",
+        provider.title,
+        printable(name)
+    );
     if let Some(other) = elsewhere {
         text.push_str(&format!(" `use_{other}` has it."));
     } else if !lines.is_empty() {
@@ -201,7 +230,11 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
 }
 
 fn clipped(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars { text.to_owned() } else { text.chars().take(chars - 1).chain(['…']).collect() }
+    if text.chars().count() <= chars {
+        text.to_owned()
+    } else {
+        text.chars().take(chars - 1).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The meta and tool views, and the relay of a process: POST carries a message, GET a session's
 //! stream, DELETE ends it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,8 +15,8 @@ use super::gateway::Gateway;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
-use crate::exchange::{Inlet, Outlet, Peer, Record, Reply, Scope};
-use crate::mcp::{Id, Message, Revision, message};
+use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
+use crate::mcp::{Id, Revision, message};
 use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
 
@@ -32,7 +33,7 @@ impl From<Error> for Refused {
 struct Work {
     scope: Scope,
     peer: Peer,
-    message: Message,
+    message: Arrived,
     outlet: Option<Outlet>,
     started: Instant,
 }
@@ -76,11 +77,7 @@ impl Gateway {
             Err(refused) => return Ok(Err(refused)),
         };
         let revision = peer.revision;
-        let outlet = match &message {
-            Message::Request { params, .. } => Outlet::open(params.as_deref()),
-            _ => None,
-        };
-        let (outlet, mut notices) = outlet.unzip();
+        let (outlet, mut notices) = Outlet::open(&message).unzip();
         let running = self.run(Work { scope: scope.clone(), peer, message, outlet, started: ctx.started });
         let reply = match wait(session, ctx, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
@@ -97,7 +94,7 @@ impl Gateway {
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Message, bool), Refused> {
+    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Arrived, bool), Refused> {
         self.exchange.exists(scope)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
@@ -105,19 +102,18 @@ impl Gateway {
             let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
             Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
         })?;
+        let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let id = match &message {
-            Message::Request { id, .. } => Some(id.clone()),
-            _ => None,
-        };
         let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
-            .map_err(|error| Refused(error, id, Revision::V2026_07_28))?;
+            .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
 
     /// Starts the work on a message. A legacy request outlives its connection, because a
     /// disconnect is not a cancellation there; a modern one ends with it.
-    fn run(&self, work: Work) -> impl Future<Output = Reply> + Send + use<> {
+    ///
+    /// The work is boxed, because a future of its size is moved more often than it is allocated.
+    fn run(&self, work: Work) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
         let Work { scope, peer, message, outlet, started } = work;
         let modern = peer.revision.is_modern();
@@ -135,12 +131,11 @@ impl Gateway {
             done.emit(&metrics);
             reply
         };
-        async move {
-            if modern {
-                return work.await;
-            }
-            tokio::spawn(work).await.unwrap_or(Reply::Accepted)
+        if modern {
+            return Box::pin(work);
         }
+        let task = tokio::spawn(work);
+        Box::pin(async move { task.await.unwrap_or(Reply::Accepted) })
     }
 
     async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
@@ -199,10 +194,9 @@ enum Waited {
 async fn wait(
     session: &mut Session,
     ctx: &Context,
-    running: impl Future<Output = Reply>,
+    mut running: Pin<Box<dyn Future<Output = Reply> + Send>>,
     mut notices: Option<&mut Inlet>,
 ) -> Result<Waited> {
-    tokio::pin!(running);
     let mut streaming = false;
     loop {
         let next = async {

@@ -27,3 +27,4 @@ mod layering;
 mod lists;
 mod process;
 mod relay;
+mod reload;

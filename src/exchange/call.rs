@@ -103,7 +103,7 @@ impl Step<'_> {
     /// The provider's lists for this caller, or why it has none.
     pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
         let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
-        self.exchange.catalog.lists(provider, &behalf).await
+        self.exchange.catalog.for_call(provider, &behalf).await
     }
 
     /// A tool by name; one that is not there is looked for once more upstream.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::select_all;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -174,4 +175,21 @@ impl ShutdownSignalWatch for Signals {
         }
         ShutdownSignal::FastShutdown
     }
+}
+
+/// Waits for a signal that asks a process at a terminal or of a desktop client to end.
+pub async fn told_to_end() {
+    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let signals = kinds.map(|kind| {
+        Box::pin(async move {
+            match signal(kind) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(error) => {
+                    tracing::error!(%error, "a signal cannot be received");
+                    std::future::pending().await
+                }
+            }
+        })
+    });
+    select_all(signals).await;
 }

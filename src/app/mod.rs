@@ -25,7 +25,7 @@ use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
-pub use lifecycle::Lifecycle;
+pub use lifecycle::{Lifecycle, told_to_end};
 
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Global, exit};
-use crate::app::App;
+use crate::app::{App, told_to_end};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, negotiated, rpc_fault};
 use crate::mcp::{Revision, message};
@@ -21,8 +22,10 @@ use crate::telemetry::events::RequestDone;
 const BACKLOG: usize = 256;
 /// What running requests get when stdin has ended.
 const FAREWELL: Duration = Duration::from_millis(700);
+/// What answers on their way out get after that.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// Runs until stdin ends.
+/// Runs until stdin ends, or a signal comes.
 pub(super) fn run(global: &Global) -> u8 {
     let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
     let app = match super::open(global, &overrides, None) {
@@ -69,12 +72,19 @@ impl Server {
     async fn serve(self: Arc<Self>) -> std::io::Result<()> {
         let Some(receiver) = self.writer.lock().take() else { return Ok(()) };
         let writer = tokio::spawn(write(receiver));
-        let read = self.read().await;
-        self.app.exchange.closing.cancel();
+        let read = tokio::select! {
+            read = self.read() => read,
+            () = told_to_end() => Ok(()),
+        };
+        let exchange = &self.app.exchange;
+        exchange.closing.cancel();
         self.tasks.close();
-        tokio::time::timeout(FAREWELL, self.tasks.wait()).await.ok();
+        if timeout(FAREWELL, self.tasks.wait()).await.is_err() {
+            exchange.ending.cancel();
+            timeout(LAST_WORDS, self.tasks.wait()).await.ok();
+        }
         drop(self);
-        tokio::time::timeout(FAREWELL, writer).await.ok();
+        timeout(LAST_WORDS, writer).await.ok();
         read
     }
 

@@ -1,8 +1,9 @@
 //! Lists: every provider's part from memory, in one order, whatever became of the others.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::outward::need_auth;
 use super::{Step, outward};
@@ -12,6 +13,10 @@ use crate::facade::definition;
 use crate::mcp::translate::{self, Kind, Scope as CacheScope};
 use crate::mcp::{Raw, RawObject};
 use crate::telemetry::View;
+
+/// The longest that a union waits for one provider: below the minute that common clients wait for
+/// an answer.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// One provider's share of a list.
 #[derive(Debug)]
@@ -165,7 +170,8 @@ impl Step<'_> {
         Ok(Parts { parts, complete })
     }
 
-    /// As [`Self::part`], but nobody waits for a provider that is known to be out of reach.
+    /// As [`Self::part`], but nobody waits for a provider that is known to be out of reach, nor for
+    /// one that hangs so long that the client gives the whole list up.
     async fn union_part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
         if provider.state().0 == State::Unreachable
             && let Ok(behalf) = self.behalf(provider)
@@ -173,7 +179,9 @@ impl Step<'_> {
         {
             return Err(Error::new(Code::UpstreamUnreachable, "the provider cannot be reached"));
         }
-        self.part(provider).await
+        timeout(PATIENCE, self.part(provider)).await.unwrap_or_else(|_| {
+            Err(Error::new(Code::UpstreamTimeout, "the provider did not say in time what it offers"))
+        })
     }
 
     /// A provider's lists for this caller; `None` when the caller is not connected.

@@ -135,6 +135,39 @@ async fn stdio_serves_lines_and_ends_with_its_input() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn stdio_that_is_told_to_end_takes_its_children_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let providers = folder.path().join("providers.d");
+    std::fs::create_dir(&providers).unwrap();
+    let descriptor = "id: deaf\nupstream: { command: [sh, deaf.sh] }\nauth: { none: {} }\n";
+    std::fs::write(providers.join("deaf.yaml"), descriptor).unwrap();
+    std::fs::write(providers.join("deaf.sh"), "echo $$ > draft; mv draft pid; exec sleep 1000\n").unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .arg("stdio")
+        .current_dir(folder.path())
+        .env("XDG_DATA_HOME", folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let written = providers.join("pid");
+    let started = async {
+        while !written.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, started).await.unwrap();
+    let child: i32 = std::fs::read_to_string(&written).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = tokio::task::spawn_blocking(move || process.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let child = rustix::process::Pid::from_raw(child).unwrap();
+    assert!(rustix::process::test_kill_process(child).is_err(), "the child is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tools_and_calls_work_from_a_terminal() {
     let fake = Fake::start(&["2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;

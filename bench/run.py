@@ -6,6 +6,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,11 +51,15 @@ MODES = ("legacy", "modern")
 class Nginx(Process):
     def __init__(self, upstream):
         self.port = free_port()
-        home = pathlib.Path(tempfile.mkdtemp(prefix="pleiades-nginx-"))
-        home.chmod(0o755)
+        self.home = home = pathlib.Path(tempfile.mkdtemp(prefix="pleiades-nginx-"))
+        home.chmod(0o755)  # its workers run as another user
         (home / "nginx.conf").write_text(NGINX.format(folder=home, upstream=upstream, port=self.port))
         super().__init__("nginx", ["nginx", "-p", home, "-c", home / "nginx.conf"])
         until("nginx to listen", lambda: self.check_alive() or listens(self.port))
+
+    def stop(self):
+        super().stop()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 class Fast(Process):

@@ -89,7 +89,7 @@ fn read(file: &Path) -> std::io::Result<Secret> {
 
 fn fresh() -> Result<Secret, Fault> {
     let mut bytes = [0_u8; KEY_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Fault::Machine("no randomness to be had".to_owned()))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|cause| Fault::Machine(format!("no randomness to be had: {cause}")))?;
     Ok(Secret::new(STANDARD_NO_PAD.encode(bytes)))
 }
 

@@ -110,14 +110,7 @@ fn offers(profile: &Profile, which: Which) -> Which {
 }
 
 fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Result<Found, Error> {
-    let Read {
-        profile,
-        tools,
-        resources,
-        templates,
-        prompts,
-    } = read;
-    let old = &known.catalogue;
+    let Read { profile, tools, resources, templates, prompts } = read;
     let mut gathered = Gathered {
         listed: known.listed,
         ttl_ms: None,
@@ -136,35 +129,14 @@ fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Res
         }
         Entries::Kept => Arc::clone(&known.offered),
     };
-    catalogue.set_tools(
-        offered
-            .iter()
-            .filter(|tool| provider.rules.admits(&tool.name))
-            .cloned()
-            .collect(),
-    );
+    let admitted = offered.iter().filter(|tool| provider.rules.admits(&tool.name));
+    catalogue.set_tools(admitted.cloned().collect());
+    let old = &known.catalogue;
+    let (with_resources, with_prompts) = (which.resources, which.prompts);
     let lists = [
-        (
-            resources,
-            which.resources,
-            List::Resources,
-            &mut catalogue.resources,
-            &old.resources,
-        ),
-        (
-            templates,
-            which.resources,
-            List::Templates,
-            &mut catalogue.templates,
-            &old.templates,
-        ),
-        (
-            prompts,
-            which.prompts,
-            List::Prompts,
-            &mut catalogue.prompts,
-            &old.prompts,
-        ),
+        (resources, with_resources, List::Resources, &mut catalogue.resources, &old.resources),
+        (templates, with_resources, List::Templates, &mut catalogue.templates, &old.templates),
+        (prompts, with_prompts, List::Prompts, &mut catalogue.prompts, &old.prompts),
     ];
     for (pages, wanted, list, slot, before) in lists {
         *slot = match gathered.entries(pages, wanted) {

@@ -74,10 +74,14 @@ pub struct Tool {
 impl Tool {
     /// What checks arguments; `None` when the schema cannot be compiled. References to other
     /// documents are never fetched.
+    ///
+    /// A schema that lists parameters and says nothing of others is read as if it refused them:
+    /// providers drop unknown ones in silence, and a write would not be the one asked for.
     #[must_use]
     pub fn validator(&self) -> Option<&jsonschema::Validator> {
         let compile = || {
-            let schema = serde_json::from_str(self.schema.get()).ok()?;
+            let mut schema = serde_json::from_str(self.schema.get()).ok()?;
+            close(&mut schema);
             jsonschema::validator_for(&schema).ok()
         };
         self.validator.get_or_init(compile).as_ref()
@@ -87,7 +91,34 @@ impl Tool {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         let annotations: Option<RawObject> = self.raw.read("annotations");
-        annotations.and_then(|annotations| annotations.read("readOnlyHint")).unwrap_or(false)
+        annotations
+            .and_then(|annotations| annotations.read("readOnlyHint"))
+            .unwrap_or(false)
+    }
+}
+
+/// Refuses parameters that a schema does not list, unless it says where others may come from.
+fn close(schema: &mut serde_json::Value) {
+    const OTHERS: [&str; 9] = [
+        "$ref",
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "dependentSchemas",
+        "if",
+        "oneOf",
+        "patternProperties",
+        "unevaluatedProperties",
+    ];
+    let Some(schema) = schema.as_object_mut() else {
+        return;
+    };
+    let lists = schema
+        .get("properties")
+        .and_then(serde_json::Value::as_object)
+        .is_some_and(|all| !all.is_empty());
+    if lists && !OTHERS.iter().any(|keyword| schema.contains_key(*keyword)) {
+        schema.insert("additionalProperties".to_owned(), false.into());
     }
 }
 

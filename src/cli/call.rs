@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
-use crate::exchange::{Keys, Peer, Reply, Scope};
+use crate::exchange::{Arrived, Keys, Peer, Reply, Scope};
 use crate::mcp::{Id, Message, Revision, raw};
 use crate::settings::Overrides;
 use crate::telemetry::View;
@@ -81,7 +81,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
     };
     let message =
         Message::Request { id: Id(raw::raw(&1)), method: method.to_owned(), params: Some(raw::raw(&params)) };
-    let (reply, _) = app.control().block_on(parts.exchange.handle(&scope, &peer, message, None));
+    let (reply, _) = app.control().block_on(parts.exchange.handle(&scope, &peer, Arrived::open(message), None));
     let Reply::Answer { body, .. } = reply else { return Err(json!({ "message": "no answer" })) };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     match answer.get("result") {

@@ -25,7 +25,6 @@ pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const UNAVAILABLE: u8 = 69;
-    pub(crate) const SOFTWARE: u8 = 70;
     pub(crate) const TEMPORARY: u8 = 75;
     pub(crate) const CONFIG: u8 = 78;
 }

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use super::{Global, exit};
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::exchange::{Claim, Keys, Outlet, Peer, Record, Reply, Scope, negotiated, rpc_fault};
-use crate::mcp::{Message, RawObject, Revision, message};
+use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, negotiated, rpc_fault};
+use crate::mcp::{Revision, message};
 use crate::settings::Overrides;
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
@@ -103,33 +103,25 @@ impl Server {
             Ok(message) => message,
             Err(error) => return self.refuse(None, &error, Revision::NEWEST_LEGACY).await,
         };
-        let id = match &message {
-            Message::Request { id, .. } => Some(id.clone()),
-            _ => None,
-        };
+        let message = Arrived::open(message);
         let peer = match self.peer(&message) {
             Ok(peer) => peer,
-            Err(error) => return self.refuse(id.as_ref(), &error, Revision::V2026_07_28).await,
+            Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
-        if matches!(&message, Message::Notification { method, .. } if method == "notifications/initialized") {
+        if message.method == "notifications/initialized" {
             let changes = self.app.exchange.session_stream(&self.scope);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
-        if let Message::Request { method, params, .. } = &message
-            && method == "initialize"
-            && !peer.revision.is_modern()
-        {
-            let params = params.as_deref().and_then(|raw| RawObject::open(raw).ok()).unwrap_or_default();
-            *self.settled.lock() = Some(negotiated(&params));
+        if message.id().is_some() && message.method == "initialize" && !peer.revision.is_modern() {
+            *self.settled.lock() = Some(negotiated(&message.params));
         }
         self.tasks.spawn(Arc::clone(self).answer(peer, message, started));
     }
 
-    fn peer(&self, message: &Message) -> Result<Peer, Error> {
-        let claim = Claim::of(message);
-        let revision = if claim.version.is_some() {
-            if matches!(message, Message::Request { .. }) {
-                claim.check()?;
+    fn peer(&self, message: &Arrived) -> Result<Peer, Error> {
+        let revision = if message.version().is_some() {
+            if message.id().is_some() {
+                message.check_meta()?;
             }
             Revision::V2026_07_28
         } else {
@@ -145,12 +137,8 @@ impl Server {
         })
     }
 
-    async fn answer(self: Arc<Self>, peer: Peer, message: Message, started: Instant) {
-        let (outlet, mut inlet) = match &message {
-            Message::Request { params, .. } => Outlet::open(params.as_deref()),
-            _ => None,
-        }
-        .unzip();
+    async fn answer(self: Arc<Self>, peer: Peer, message: Arrived, started: Instant) {
+        let (outlet, mut inlet) = Outlet::open(&message).unzip();
         let exchange = Arc::clone(&self.app.exchange);
         let handled = async {
             let handled = exchange.handle(&self.scope, &peer, message, outlet.as_ref()).await;

@@ -34,16 +34,37 @@ impl Step<'_> {
             Ok(catalogue) => catalogue,
             Err(error) => return Ok(self.readable(&provider, &error, None)),
         };
-        match plan::plan(&provider, &catalogue, &arguments) {
+        let elsewhere = |name: &str| self.elsewhere(&provider, name);
+        match plan::plan_among(&provider, &catalogue, &arguments, &elsewhere) {
             Plan::Answer(answer) => Ok(self.answered(answer)),
             Plan::Run { tool, arguments, notes } => {
-                let outcome = self.run(&provider, &catalogue, &tool, params, arguments).await;
+                let params = inner_params(&tool, params, arguments);
+                let out = Outgoing {
+                    provider: &provider,
+                    catalogue: &catalogue,
+                    tool: Some(&tool),
+                    method: "tools/call",
+                    params,
+                };
+                let outcome = self.outward(out).await;
                 Ok(match outcome {
                     Ok((result, _)) => self.answered(Answer::of_result(&result, notes)),
                     Err(error) => self.readable(&provider, &error, Some(&tool)),
                 })
             }
         }
+    }
+
+    /// Another provider of this union that this caller may use and that has the operation.
+    fn elsewhere(&self, not: &Provider, name: &str) -> Option<String> {
+        if self.scope.provider.is_some() {
+            return None;
+        }
+        let has = |it: &&Arc<Provider>| {
+            let known = self.behalf(it).ok().and_then(|behalf| self.exchange.catalog.peek(it, &behalf));
+            it.id != not.id && known.is_some_and(|catalogue| catalogue.tool(name).is_some())
+        };
+        self.in_scope().find(has).map(|it| it.id.to_string())
     }
 
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
@@ -58,24 +79,7 @@ impl Step<'_> {
         if self.scope.provider.as_deref().is_some_and(|only| only != id) {
             return Err(unknown_tool(name));
         }
-        self.provider(id).map_err(|_| unknown_tool(name))
-    }
-
-    async fn run(
-        &mut self,
-        provider: &Arc<Provider>,
-        catalogue: &Catalogue,
-        tool: &Tool,
-        outer: &RawObject,
-        arguments: Raw,
-    ) -> Result<(RawObject, crate::mcp::Revision), Error> {
-        let mut params = RawObject::new();
-        params.put("name", &*tool.name);
-        params.set("arguments", arguments);
-        if let Some(meta) = outer.get("_meta") {
-            params.set("_meta", meta.to_owned());
-        }
-        self.outward(Outgoing { provider, catalogue, tool: Some(tool), method: "tools/call", params }).await
+        self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_tool(name))
     }
 
     /// A real tool by its own name.
@@ -105,13 +109,14 @@ impl Step<'_> {
             return Ok((provider, name.to_owned()));
         }
         let (id, inner) = name.split_once('.').ok_or_else(|| unknown_tool(name))?;
-        Ok((self.provider(id).map_err(|_| unknown_tool(name))?, inner.to_owned()))
+        let provider = self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_tool(name))?;
+        Ok((provider, inner.to_owned()))
     }
 
     /// The provider's lists for this caller, or why it has none.
     pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
         let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
-        self.exchange.catalog.lists(provider, &behalf).await
+        self.exchange.catalog.for_call(provider, &behalf).await
     }
 
     /// A tool by name; one that is not there is looked for once more upstream.
@@ -160,6 +165,17 @@ impl Step<'_> {
         debug_assert_ne!(answer.status, Status::Ok);
         self.answered(answer)
     }
+}
+
+/// The parameters of an operation's own call; what the outer call says beside it goes along.
+fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
+    let mut params = RawObject::new();
+    params.put("name", &*tool.name);
+    params.set("arguments", arguments);
+    if let Some(meta) = outer.get("_meta") {
+        params.set("_meta", meta.to_owned());
+    }
+    params
 }
 
 fn unknown_tool(name: &str) -> Error {

@@ -18,7 +18,7 @@ impl Step<'_> {
 
     pub(super) async fn prompts_get(&mut self, mut params: RawObject) -> Result<Raw, Error> {
         let name: String = required(&params, "name")?;
-        let (provider, inner) = self.split(&name).map_err(|_| unknown_prompt(&name))?;
+        let Ok((provider, inner)) = self.split(&name) else { return Err(unknown_prompt(&name)) };
         let catalogue = self.connected(&provider).await?;
         params.put("name", &inner);
         self.forwarded(&provider, &catalogue, "prompts/get", params).await
@@ -33,7 +33,7 @@ impl Step<'_> {
             (provider, catalogue)
         } else {
             let name: String = required(&reference, "name")?;
-            let (provider, inner) = self.split(&name).map_err(|_| unknown_prompt(&name))?;
+            let Ok((provider, inner)) = self.split(&name) else { return Err(unknown_prompt(&name)) };
             reference.put("name", &inner);
             let catalogue = self.connected(&provider).await?;
             (provider, catalogue)

@@ -23,12 +23,10 @@ impl Step<'_> {
     pub(super) fn capabilities(&self) -> Value {
         let mut all = Map::new();
         all.insert("tools".to_owned(), json!({ "listChanged": true }));
-        for provider in self.in_scope() {
-            for name in ["resources", "prompts", "completions"] {
-                if offers(provider, name) {
-                    let says = if name == "completions" { json!({}) } else { json!({ "listChanged": true }) };
-                    all.insert(name.to_owned(), says);
-                }
+        for name in ["resources", "prompts", "completions"] {
+            if self.in_scope().any(|provider| offers(provider, name)) {
+                let says = if name == "completions" { json!({}) } else { json!({ "listChanged": true }) };
+                all.insert(name.to_owned(), says);
             }
         }
         Value::Object(all)

@@ -92,37 +92,38 @@ impl Step<'_> {
         let parts = self.parts().await?;
         let mut entries = Vec::new();
         for (provider, catalogue) in parts.catalogues() {
-            for item in &catalogue.prompts {
-                let mut entry = translate::entry(Kind::Prompt, item.raw.clone(), self.revision());
-                if self.scope.provider.is_none() {
-                    entry.put("name", &self.outer_name(provider, &item.key));
-                }
-                entries.push(entry);
-            }
+            entries.extend(catalogue.prompts.iter().map(|item| self.prompt(provider, item)));
         }
         Ok(self.page("prompts", &entries, &parts))
     }
 
+    fn prompt(&self, provider: &Provider, item: &Item) -> RawObject {
+        let mut entry = translate::entry(Kind::Prompt, item.raw.clone(), self.revision());
+        if self.scope.provider.is_none() {
+            entry.put("name", &self.outer_name(provider, &item.key));
+        }
+        entry
+    }
+
     /// Entries that are found by URI; in a union one that two providers share is namespaced.
-    fn located(&self, parts: &Parts, kind: Kind, key: &str, items: impl Fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+    fn located(&self, parts: &Parts, kind: Kind, key: &str, items: fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+        let all: Vec<(&Arc<Provider>, &Item)> = parts
+            .catalogues()
+            .flat_map(|(provider, catalogue)| items(catalogue).iter().map(move |item| (provider, item)))
+            .collect();
         let mut owners: HashMap<&str, usize> = HashMap::new();
-        for (_, catalogue) in parts.catalogues() {
-            for item in items(catalogue) {
-                *owners.entry(&item.key).or_default() += 1;
-            }
+        for (_, item) in &all {
+            *owners.entry(&item.key).or_default() += 1;
         }
-        let mut entries = Vec::new();
-        for (provider, catalogue) in parts.catalogues() {
-            for item in items(catalogue) {
-                let mut entry = translate::entry(kind, item.raw.clone(), self.revision());
-                let shared = owners.get(&*item.key).is_some_and(|owners| *owners > 1);
-                if shared && self.scope.provider.is_none() {
-                    entry.put(key, &outward::namespaced(&provider.id, &item.key));
-                }
-                entries.push(entry);
+        let shown = |(provider, item): &(&Arc<Provider>, &Item)| {
+            let mut entry = translate::entry(kind, item.raw.clone(), self.revision());
+            let shared = owners.get(&*item.key).is_some_and(|owners| *owners > 1);
+            if shared && self.scope.provider.is_none() {
+                entry.put(key, &outward::namespaced(&provider.id, &item.key));
             }
-        }
-        entries
+            entry
+        };
+        all.iter().map(shown).collect()
     }
 
     /// The name a client knows a provider's tool or prompt by.

@@ -4,6 +4,7 @@
 //! The way of a message: snapshot -> method -> view -> (facade) -> account -> limit -> sign ->
 //! upstream -> shape. Nothing here knows sockets or statuses.
 
+mod arrival;
 mod call;
 mod fault;
 mod forward;
@@ -25,13 +26,14 @@ use tokio_util::sync::CancellationToken;
 pub use fault::rpc_fault;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub(crate) use relay::{equal, relay_open};
-pub use peer::{Claim, Keys, Peer, RequestIds, unsupported};
+pub use arrival::{Arrived, Kind};
+pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub use session::{Sessions, negotiated};
 pub use stream::{Inlet, Outlet};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
-use crate::mcp::{Id, Message, Raw, RawObject, Revision, message};
+use crate::mcp::{Id, Raw, RawObject, Revision, message};
 use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
 use crate::upstream::Upstreams;
@@ -110,6 +112,8 @@ pub struct Exchange {
     busy: Arc<AtomicUsize>,
     /// Open streams end when this is cancelled.
     pub closing: CancellationToken,
+    /// Running requests are answered when this is cancelled, whatever they wait for.
+    pub ending: CancellationToken,
 }
 
 /// What the gateway is called, and whether it shows one tool for all.
@@ -120,6 +124,10 @@ pub struct Shown {
     /// `facade.single`.
     pub single: bool,
 }
+
+/// To those whose requests were running when the process had to end.
+const ENDING: &str =
+    "the gateway ended before the answer; the call may have been carried out: look before you make it again";
 
 /// A request under way.
 #[derive(Debug)]
@@ -162,6 +170,7 @@ impl Exchange {
             running: running::Running::default(),
             busy: Arc::default(),
             closing: CancellationToken::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -192,11 +201,12 @@ impl Exchange {
         &self,
         scope: &Scope,
         peer: &Peer,
-        message: Message,
+        message: Arrived,
         outlet: Option<&Outlet>,
     ) -> (Reply, Record) {
-        match message {
-            Message::Request { id, method, params } => {
+        let Arrived { kind, method, params, .. } = message;
+        match kind {
+            Kind::Request(id) => {
                 let _busy = self.begin();
                 let mut step = Step {
                     exchange: self,
@@ -209,12 +219,12 @@ impl Exchange {
                 let reply = step.request(&id, params).await;
                 (reply, step.record)
             }
-            Message::Notification { method, params } => {
-                self.noticed(peer, &method, params.as_deref());
+            Kind::Notification => {
+                self.noticed(peer, &method, &params);
                 (Reply::Accepted, Record { method, outcome: "ok", ..Record::default() })
             }
             // No request of ours is open towards a client yet, so a response answers nothing.
-            Message::Response { .. } => (
+            Kind::Response => (
                 Reply::Accepted,
                 Record { method: "response".to_owned(), outcome: "ok", ..Record::default() },
             ),
@@ -222,25 +232,18 @@ impl Exchange {
     }
 
     /// A client's notification: only cancellation means something here.
-    fn noticed(&self, peer: &Peer, method: &str, params: Option<&serde_json::value::RawValue>) {
-        if method != "notifications/cancelled" {
-            return;
-        }
-        let id = params.and_then(|raw| RawObject::open(raw).ok()).and_then(|mut params| params.remove("requestId"));
-        if let Some(id) = id {
-            self.running.cancel(peer.lane.as_ref(), &id);
+    fn noticed(&self, peer: &Peer, method: &str, params: &RawObject) {
+        if method == "notifications/cancelled"
+            && let Some(id) = params.get("requestId")
+        {
+            self.running.cancel(peer.lane.as_ref(), id);
         }
     }
 }
 
 impl Step<'_> {
-    async fn request(&mut self, id: &Id, params: Option<Raw>) -> Reply {
-        let opened = params.map_or_else(|| Ok(RawObject::new()), |raw| RawObject::open(&raw));
-        let outcome = match opened {
-            Ok(params) => self.cancellable(id, params).await,
-            Err(_) => Err(Error::new(Code::InvalidRequest, "`params` must be an object")),
-        };
-        match outcome {
+    async fn request(&mut self, id: &Id, params: RawObject) -> Reply {
+        match self.cancellable(id, params).await {
             Ok(Done::Result(result)) => answer(message::result(id, &result), None),
             Ok(Done::Opened { result, session }) => Reply::Answer {
                 body: message::result(id, &result),
@@ -256,10 +259,12 @@ impl Step<'_> {
     /// Runs the method, unless the peer cancels it by its id first.
     async fn cancellable(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
         let ticket = self.exchange.running.enter(self.peer.lane.as_ref(), &id.0);
+        let exchange = self.exchange;
         tokio::select! {
             biased;
             done = self.dispatch(id, params) => done,
             () = ticket.cancelled() => Err(Error::new(Code::Cancelled, "cancelled by the caller")),
+            () = exchange.ending.cancelled() => Err(Error::new(Code::ShuttingDown, ENDING)),
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::Step;
+use super::{Outlet, Step};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};
@@ -53,7 +53,8 @@ impl Step<'_> {
             .gate
             .enter(&principal.binding(), &principal.tenant, out.tool.map(|tool| &*tool.name))
             .map_err(|refusal| self.refused(provider, &refusal))?;
-        let call = self.call(&out, revision);
+        let method = out.method;
+        let call = self.call(out, revision);
         let _inflight = self.exchange.metrics.inflight(&provider.id);
         let started = Instant::now();
         let outcome = self.exchange.upstreams.request(&provider.endpoint, &behalf, call).await;
@@ -63,13 +64,13 @@ impl Step<'_> {
             Err(error) if is_breakage(error) => pass.failed(),
             _ => pass.succeeded(),
         }
-        let result = outcome.map_err(|error| translated(out.method, error, revision, self.revision()))?;
+        let result = outcome.map_err(|error| translated(method, error, revision, self.revision()))?;
         let result = RawObject::open(&result)
             .map_err(|cause| Error::new(Code::UpstreamProtocol, "the provider's result is not an object").because(cause).sent())?;
         Ok((result, revision))
     }
 
-    fn call(&self, out: &Outgoing<'_>, revision: Revision) -> Call {
+    fn call(&self, out: Outgoing<'_>, revision: Revision) -> Call {
         let endpoint = &out.provider.endpoint;
         let http = matches!(endpoint.target, Target::Http { .. });
         let mirrored = match out.tool {
@@ -79,10 +80,7 @@ impl Step<'_> {
             }
             _ => Vec::new(),
         };
-        let mut params = out.params.clone();
-        let progress = params
-            .read::<RawObject>("_meta")
-            .is_some_and(|meta| meta.get("progressToken").is_some());
+        let mut params = out.params;
         self.hop_meta(&mut params);
         Call {
             method: out.method,
@@ -91,7 +89,7 @@ impl Step<'_> {
             mirrored,
             deadline: Instant::now() + endpoint.call,
             idempotent: out.method != "tools/call",
-            progress: self.outlet.filter(|_| progress).map(|outlet| outlet.events()),
+            progress: self.outlet.map(Outlet::events),
         }
     }
 
@@ -130,15 +128,15 @@ fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> E
 
 /// The error for a refusal of the provider's gate.
 pub(crate) fn limited(title: &str, refusal: &Refusal) -> Error {
-    let seconds = refusal.retry_after.as_secs_f64().ceil().max(1.0);
+    let seconds = (refusal.retry_after + Duration::from_millis(999)).as_secs().max(1);
     let (code, what) = match refusal.rule {
         Rule::Concurrency => (Code::Busy, "as many calls as allowed are already running"),
         Rule::Breaker => (Code::BreakerOpen, "it failed repeatedly and is left alone for a while"),
         _ => (Code::RateLimited, "the rate limit is reached"),
     };
     Error::new(code, format!("{title}: {what}; nothing was run, try again in {seconds} s"))
-        .retry_after(Duration::from_secs_f64(seconds))
-        .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds as u64 }))
+        .retry_after(Duration::from_secs(seconds))
+        .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
 }
 
 /// Whether an outcome speaks against the provider's health.

@@ -8,13 +8,9 @@ use serde_json::json;
 use crate::access::Principal;
 use crate::credential::{Brought, Need};
 use crate::error::{Code, Error};
-use crate::mcp::{Message, RawObject, Revision};
+use crate::mcp::Revision;
 use crate::secret::Secret;
 use crate::telemetry::events::RequestDone;
-
-/// `_meta` key that makes a request one of 2026-07-28.
-const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The sender of a message.
 #[derive(Debug)]
@@ -50,12 +46,15 @@ fn trace_id(traceparent: &str) -> Option<String> {
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
 
+/// Looks up a variable of the environment.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// Where a caller's keys are found; looked at only when a provider wants one.
 pub enum Keys {
     /// Headers of the HTTP request.
     Headers(HeaderMap),
     /// The environment of `pleiades stdio`.
-    Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>),
+    Environment(Variables),
 }
 
 impl Keys {
@@ -65,11 +64,8 @@ impl Keys {
         let mut brought = Brought::default();
         match (self, need) {
             (Self::Headers(headers), Need::ClientKey(_)) => {
-                for name in need.brings() {
-                    if let Some(value) = headers.get(name).and_then(|value| value.to_str().ok()) {
-                        brought.headers.insert(name.clone(), Secret::new(value));
-                    }
-                }
+                let own = need.brings().filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
+                brought.headers.extend(own.map(|(name, value)| (name.clone(), Secret::new(value))));
             }
             (Self::Environment(variable), Need::ClientKey(key)) => {
                 if let Some((name, value)) = key.env.as_ref().and_then(|name| Some((name, variable(name)?))) {
@@ -100,47 +96,6 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// What a message says of its own revision (2026-07-28, "_meta").
-#[derive(Debug, Default)]
-pub struct Claim {
-    /// The version in `_meta`; only requests of 2026-07-28 and later have one.
-    pub version: Option<String>,
-    /// The message's parameters, opened on the way.
-    pub params: Option<RawObject>,
-    capabilities: bool,
-}
-
-impl Claim {
-    /// Reads a message's claim.
-    #[must_use]
-    pub fn of(message: &Message) -> Self {
-        let (Message::Request { params, .. } | Message::Notification { params, .. }) = message else {
-            return Self::default();
-        };
-        let params = params.as_ref().and_then(|raw| RawObject::open(raw).ok());
-        let meta = params.as_ref().and_then(|params| params.read::<RawObject>("_meta"));
-        let version = meta.as_ref().and_then(|meta| meta.read::<String>(VERSION));
-        let capabilities = meta.is_some_and(|meta| meta.read::<RawObject>(CAPABILITIES).is_some());
-        Self { version, params, capabilities }
-    }
-
-    /// What 2026-07-28 demands of each request's metadata.
-    ///
-    /// # Errors
-    /// [`Code::MissingMeta`], [`Code::UnsupportedRevision`].
-    pub fn check(&self) -> Result<(), Error> {
-        let version = self.version.as_deref().ok_or_else(|| missing(VERSION))?;
-        if !Revision::parse(version).is_some_and(Revision::is_modern) {
-            return Err(unsupported(version));
-        }
-        if self.capabilities { Ok(()) } else { Err(missing(CAPABILITIES)) }
-    }
-}
-
-fn missing(key: &'static str) -> Error {
-    Error::new(Code::MissingMeta, format!("`_meta` needs `{key}` on each request of 2026-07-28"))
-}
-
 /// The refusal of a revision that is not served, with those that are.
 #[must_use]
 pub fn unsupported(requested: &str) -> Error {
@@ -159,7 +114,7 @@ pub struct RequestIds {
 impl Default for RequestIds {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
-        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) as u32);
+        let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) >> 32);
         Self { head, count: std::sync::atomic::AtomicU64::new(1) }
     }
 }

@@ -71,9 +71,10 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The revision to speak with a client that sent these parameters of `initialize` (lifecycle of
-/// 2025-11-25): the one it asks for when that is served, the nearest newer one for an older, our
-/// newest legacy one for the rest.
+/// The revision to speak with a client that sent these parameters of `initialize`.
+///
+/// The one it asks for when that is served, the nearest newer one for an older, our newest legacy
+/// one for the rest (2025-11-25, "Lifecycle").
 #[must_use]
 pub fn negotiated(params: &RawObject) -> Revision {
     match params.read::<String>("protocolVersion").as_deref().and_then(Revision::parse) {

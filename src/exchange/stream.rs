@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Exchange, Scope, Step};
+use super::{Arrived, Done, Exchange, Scope, Step};
 use crate::catalog::Changed;
 use crate::error::Error;
 use crate::mcp::{Id, Raw, RawObject, message, raw};
@@ -31,9 +31,8 @@ pub struct Inlet {
 impl Outlet {
     /// An outlet for a request that asked for progress; `None` when it did not.
     #[must_use]
-    pub fn open(params: Option<&RawValue>) -> Option<(Self, Inlet)> {
-        let meta: RawObject = RawObject::open(params?).ok()?.read("_meta")?;
-        let token = meta.get("progressToken").filter(|token| token.get() != "null")?.to_owned();
+    pub fn open(message: &Arrived) -> Option<(Self, Inlet)> {
+        let token = message.progress_token().filter(|_| message.id().is_some())?.to_owned();
         let (sender, events) = mpsc::channel(BACKLOG);
         Some((Self(sender), Inlet { token, events }))
     }

@@ -1,12 +1,16 @@
 //! What the meta tool answers (contracts section 7): one object for every outcome, its text
 //! enough on its own.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::error::{Code, Error};
-use crate::mcp::{Raw, RawObject, Revision, raw, translate};
+use crate::mcp::{Raw, RawObject, Revision, raw};
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,7 +82,10 @@ impl Status {
     /// Whether a client is told that the call failed.
     #[must_use]
     pub const fn is_error(self) -> bool {
-        !matches!(self, Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded)
+        !matches!(
+            self,
+            Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded
+        )
     }
 }
 
@@ -102,7 +109,14 @@ pub struct Answer {
 impl Answer {
     /// An answer of nothing but words.
     pub fn new(status: Status, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), data: None, notes: Vec::new(), next: None, content: Vec::new() }
+        Self {
+            status,
+            text: text.into(),
+            data: None,
+            notes: Vec::new(),
+            next: None,
+            content: Vec::new(),
+        }
     }
 
     /// A provider's `CallToolResult`: its text blocks joined, its structured content as `data`,
@@ -111,22 +125,25 @@ impl Answer {
     pub fn of_result(result: &RawObject, notes: Vec<String>) -> Self {
         let failed = result.read::<bool>("isError").unwrap_or(false);
         let status = if failed { Status::UpstreamError } else { Status::Ok };
-        let blocks: Vec<Raw> = result.read("content").unwrap_or_default();
-        let mut text = String::new();
+        let blocks: Vec<&RawValue> = result.read("content").unwrap_or_default();
+        let mut texts = Vec::new();
         let mut content = Vec::new();
         for block in blocks {
-            match RawObject::open(&block).ok().as_ref().and_then(text_of) {
-                Some(part) => {
-                    if !text.is_empty() {
-                        text.push('\n');
-                    }
-                    text.push_str(&part);
-                }
-                None => content.push(block),
+            match text_of(block) {
+                Some(part) => texts.push(part),
+                None => content.push(block.to_owned()),
             }
         }
+        let text = texts.join("\n");
         let data = result.get("structuredContent").map(ToOwned::to_owned);
-        Self { status, text, data, notes, next: None, content }
+        Self {
+            status,
+            text,
+            data,
+            notes,
+            next: None,
+            content,
+        }
     }
 
     /// A failure in words. `writes`: whether the operation may change something.
@@ -152,36 +169,83 @@ impl Answer {
     /// the first block, because hosts show their models the one or the other.
     #[must_use]
     pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
-        let text_block = raw::raw(&json!({ "type": "text", "text": self.text }));
-        let mut envelope = RawObject::new();
-        envelope.put("status", self.status.as_str());
-        envelope.put("text", &self.text);
-        if let Some(data) = self.data {
-            envelope.set("data", data);
-        }
-        if let Some(next) = self.next {
-            envelope.set("next", next);
-        }
-        if !self.notes.is_empty() {
-            envelope.put("notes", &self.notes);
-        }
-        envelope.put("telemetryId", telemetry_id);
-        let mut content = vec![text_block];
-        content.extend(self.content);
-        let mut result = RawObject::new();
-        result.put("content", &content);
-        result.set("structuredContent", envelope.close());
-        result.put("isError", &self.status.is_error());
-        translate::envelope(&mut result, revision, None);
-        result.close()
+        let text = &*self.text;
+        raw::raw(&Written {
+            result_type: revision.is_modern().then_some("complete"),
+            content: Blocks { first: TextBlock { kind: "text", text }, others: &self.content },
+            structured_content: Envelope {
+                status: self.status.as_str(),
+                text,
+                data: self.data.as_deref(),
+                next: self.next.as_deref(),
+                notes: &self.notes,
+                telemetry_id,
+            },
+            is_error: self.status.is_error(),
+        })
     }
 }
 
-fn text_of(block: &RawObject) -> Option<String> {
-    if block.text("type").as_deref() != Some("text") {
-        return None;
+/// A `CallToolResult` as it is written, without a copy of what it passes on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_type: Option<&'static str>,
+    content: Blocks<'a>,
+    structured_content: Envelope<'a>,
+    is_error: bool,
+}
+
+struct Blocks<'a> {
+    first: TextBlock<'a>,
+    others: &'a [Raw],
+}
+
+impl Serialize for Blocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut blocks = serializer.serialize_seq(Some(1 + self.others.len()))?;
+        blocks.serialize_element(&self.first)?;
+        for block in self.others {
+            blocks.serialize_element(block)?;
+        }
+        blocks.end()
     }
-    block.text("text").map(std::borrow::Cow::into_owned)
+}
+
+#[derive(Serialize)]
+struct TextBlock<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    status: &'static str,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
+    telemetry_id: &'a str,
+}
+
+/// What decides how a content block is passed on.
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+fn text_of(block: &RawValue) -> Option<Cow<'_, str>> {
+    let block: Block<'_> = serde_json::from_str(block.get()).ok()?;
+    block.text.filter(|_| block.kind == "text")
 }
 
 const fn status_of(code: Code) -> Status {
@@ -210,17 +274,23 @@ fn data_of(error: &Error) -> Option<Raw> {
     if let Some(fault) = &error.rpc {
         object.insert("code".to_owned(), json!(fault.code));
         if let Some(details) = &fault.data {
-            object.insert("data".to_owned(), serde_json::from_str(details.get()).unwrap_or_default());
+            object.insert(
+                "data".to_owned(),
+                serde_json::from_str(details.get()).unwrap_or_default(),
+            );
         }
     }
     if let Some(after) = error.retry_after {
-        object.entry("retry_after").or_insert_with(|| json!(seconds(after)));
+        object
+            .entry("retry_after")
+            .or_insert_with(|| json!(seconds(after)));
     }
     (!object.is_empty()).then(|| raw::raw(&data))
 }
 
+/// Whole seconds, never too few.
 fn seconds(after: Duration) -> u64 {
-    after.as_secs().max(1)
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 #[cfg(test)]
@@ -252,25 +322,62 @@ mod tests {
     fn only_modern_peers_get_a_result_type() {
         let answer = || Answer::new(Status::Menu, "");
         assert!(written(answer()).get("resultType").is_none());
-        let modern: Value = serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
+        let modern: Value =
+            serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
         assert_eq!(modern["resultType"], "complete");
     }
 
     #[test]
     fn a_failure_says_whether_a_write_may_have_happened() {
         let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
-        assert!(Answer::of_error(&lost(), "X", true).text.contains("may have been carried out"));
+        assert!(
+            Answer::of_error(&lost(), "X", true)
+                .text
+                .contains("may have been carried out")
+        );
         assert!(Answer::of_error(&lost(), "X", false).text.contains("only reads"));
         let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
-        assert!(Answer::of_error(&unsent, "X", true).text.contains("Nothing was run"));
+        assert!(
+            Answer::of_error(&unsent, "X", true)
+                .text
+                .contains("Nothing was run")
+        );
+    }
+
+    #[test]
+    fn a_refusal_by_a_limit_never_asks_to_come_back_too_early() {
+        let error = Error::new(Code::RateLimited, "too many calls").retry_after(Duration::from_millis(1200));
+        let answer = written(Answer::of_error(&error, "X", true));
+        assert_eq!(answer["structuredContent"]["status"], "rate_limited");
+        assert_eq!(answer["structuredContent"]["data"]["retry_after"], 2);
+    }
+
+    #[test]
+    fn a_failed_result_of_the_provider_is_its_error() {
+        let result = json!({ "content": [{ "type": "text", "text": "no" }], "isError": true });
+        let answer = written(Answer::of_result(
+            &RawObject::open(&raw::raw(&result)).unwrap(),
+            Vec::new(),
+        ));
+        assert_eq!(
+            (&answer["structuredContent"]["status"], &answer["isError"]),
+            (&json!("upstream_error"), &json!(true))
+        );
     }
 
     #[test]
     fn a_providers_own_error_is_told_with_its_code_and_data() {
         let data = Some(raw::raw(&json!({ "a": 1 })));
-        let error = Error::rpc(RpcFault { code: -32000, message: "no".to_owned(), data });
+        let error = Error::rpc(RpcFault {
+            code: -32000,
+            message: "no".to_owned(),
+            data,
+        });
         let answer = written(Answer::of_error(&error, "X", true));
-        assert_eq!(answer["structuredContent"]["data"], json!({ "code": -32000, "data": { "a": 1 } }));
+        assert_eq!(
+            answer["structuredContent"]["data"],
+            json!({ "code": -32000, "data": { "a": 1 } })
+        );
         assert_eq!(answer["isError"], true);
     }
 }

@@ -8,7 +8,7 @@ use crate::mcp::RawObject;
 
 /// Longest description: some hosts cut tool descriptions, and every turn pays for them.
 const MAX_DESCRIPTION: usize = 500;
-/// Operation names beyond this many bytes are left to the menu.
+/// Operation names of more bytes than this (some 300 names) are left to the menu.
 const MAX_NAMES: usize = 8 * 1024;
 
 /// The meta tool of a provider. Without a catalogue the caller is not connected: no operations
@@ -26,7 +26,13 @@ pub fn tool(provider: &Provider, catalogue: Option<&Catalogue>) -> RawObject {
         )),
     };
     let title = &provider.title;
-    definition(&format!("use_{}", provider.id), title, &description, properties, &hints(title, provider, catalogue))
+    definition(
+        &format!("use_{}", provider.id),
+        title,
+        &description,
+        properties,
+        &hints(title, provider, catalogue),
+    )
 }
 
 /// The one meta tool for all providers of `facade.single`.
@@ -46,8 +52,13 @@ pub fn single(name: &str, providers: &[(&Provider, Option<&Catalogue>)]) -> RawO
         "Work with several services. {{\"provider\":\"…\"}} alone lists one's operations; with \"tool\" and \"arguments\" it runs one. They are: {}.",
         subjects.join("; ")
     ));
-    let read_only = providers.iter().all(|(_, catalogue)| catalogue.is_some_and(reads_only));
-    let hints = Hints { read_only, search: subjects.join("; ") };
+    let read_only = providers
+        .iter()
+        .all(|(_, catalogue)| catalogue.is_some_and(reads_only));
+    let hints = Hints {
+        read_only,
+        search: subjects.join("; "),
+    };
     definition(&format!("use_{name}"), name, &description, properties, &hints)
 }
 
@@ -57,9 +68,18 @@ pub fn connect(name: &str, provider: &Provider) -> RawObject {
     let mut tool = RawObject::new();
     tool.put("name", name);
     tool.put("title", &format!("Connect {}", provider.title));
-    tool.put("description", &cut(format!("{} is not connected. Call this to learn how to connect it.", provider.title)));
+    tool.put(
+        "description",
+        &cut(format!(
+            "{} is not connected. Call this to learn how to connect it.",
+            provider.title
+        )),
+    );
     tool.put("inputSchema", &json!({ "type": "object", "properties": {} }));
-    tool.put("annotations", &json!({ "readOnlyHint": true, "destructiveHint": false, "openWorldHint": false }));
+    tool.put(
+        "annotations",
+        &json!({ "readOnlyHint": true, "destructiveHint": false, "openWorldHint": false }),
+    );
     tool
 }
 
@@ -69,8 +89,14 @@ struct Hints {
 }
 
 fn hints(title: &str, provider: &Provider, catalogue: Option<&Catalogue>) -> Hints {
-    let search = provider.about.as_ref().map_or_else(|| title.to_owned(), |about| format!("{title}: {about}"));
-    Hints { read_only: catalogue.is_some_and(reads_only), search }
+    let search = provider
+        .about
+        .as_ref()
+        .map_or_else(|| title.to_owned(), |about| format!("{title}: {about}"));
+    Hints {
+        read_only: catalogue.is_some_and(reads_only),
+        search,
+    }
 }
 
 fn reads_only(catalogue: &Catalogue) -> bool {
@@ -88,14 +114,20 @@ fn definition(
     tool.put("name", name);
     tool.put("title", title);
     tool.put("description", description);
-    tool.put("inputSchema", &json!({ "type": "object", "properties": properties }));
+    tool.put(
+        "inputSchema",
+        &json!({ "type": "object", "properties": properties }),
+    );
     // The worst that any operation may do; hosts ask for consent by these.
     let annotations = json!({
         "readOnlyHint": hints.read_only, "destructiveHint": !hints.read_only, "openWorldHint": true
     });
     tool.put("annotations", &annotations);
     // A host that defers tools would hide the one tool that finds the others.
-    tool.put("_meta", &json!({ "anthropic/alwaysLoad": true, "anthropic/searchHint": hints.search }));
+    tool.put(
+        "_meta",
+        &json!({ "anthropic/alwaysLoad": true, "anthropic/searchHint": hints.search }),
+    );
     tool
 }
 
@@ -111,13 +143,15 @@ fn operation(names: Option<Vec<&str>>) -> Value {
     property
 }
 
+/// The names for the enum; none when they are too many. A part of them would make the others
+/// impossible to call for hosts that hold models to the schema.
 fn names(catalogue: &Catalogue) -> Vec<&str> {
-    let mut bytes = 0;
-    let within = |name: &&str| {
-        bytes += name.len() + 3;
-        bytes <= MAX_NAMES
-    };
-    catalogue.tools.iter().map(|tool| &*tool.name).take_while(within).collect()
+    let names: Vec<&str> = catalogue.tools.iter().map(|tool| &*tool.name).collect();
+    if names.iter().map(|name| name.len() + 3).sum::<usize>() > MAX_NAMES {
+        Vec::new()
+    } else {
+        names
+    }
 }
 
 fn common(properties: &mut serde_json::Map<String, Value>) {
@@ -152,7 +186,11 @@ fn describe(provider: &Provider) -> String {
 }
 
 fn cut(text: String) -> String {
-    if text.len() <= MAX_DESCRIPTION { text } else { clip(&text, MAX_DESCRIPTION) }
+    if text.len() <= MAX_DESCRIPTION {
+        text
+    } else {
+        clip(&text, MAX_DESCRIPTION)
+    }
 }
 
 /// The first bytes of a text, whole characters only, marked as cut.
@@ -163,3 +201,6 @@ fn clip(text: &str, bytes: usize) -> String {
     }
     format!("{}…", text.get(..end).unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests;

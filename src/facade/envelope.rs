@@ -1,238 +1,317 @@
-//! Calls of the meta tool as they arrive in practice (reference: `facade.md` section 2.3). A
-//! repair may move or unwrap the envelope and read a scalar in its only possible way; it never
-//! changes a value.
+//! Calls of the meta tool as they arrive in practice (reference: `facade.md` section 2.3): taken
+//! out of whatever they were wrapped in. Only the envelope is changed here, never a value.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::catalog::{Catalogue, Provider, Tool};
+use super::name::{Found, find};
+use crate::catalog::{Catalogue, Tool};
 use crate::mcp::RawObject;
 
-/// Envelopes within envelopes that are unwrapped.
+type Object = Map<String, Value>;
+
+/// Envelopes within envelopes, and texts within texts, that are unwrapped.
 const MAX_NESTED: usize = 2;
 /// The meta tool's own parameters; every other key beside them belongs to the operation.
 const OWN: [&str; 5] = ["tool", "arguments", "prompt", "accountId", "options"];
-/// Other words for `tool` that models use.
+/// Words for `tool`.
 const TOOL_WORDS: [&str; 3] = ["tool", "tool_name", "name"];
+/// Words for `arguments`.
+const ARGUMENT_WORDS: [&str; 4] = ["params", "parameters", "args", "input"];
+
+/// Whose call it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Book<'a> {
+    /// The provider's id.
+    pub(super) id: &'a str,
+    /// What it offers to this caller.
+    pub(super) catalogue: &'a Catalogue,
+}
+
+/// Which operation is meant.
+#[derive(Debug)]
+pub(super) enum Named {
+    /// None, or the meta tool itself.
+    Nothing,
+    /// This one.
+    Operation(Arc<Tool>),
+    /// One that does not exist.
+    Unknown(String),
+}
 
 /// A call in its plain form.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Envelope {
-    /// The operation, as named.
-    pub(super) tool: Option<String>,
+    /// The operation.
+    pub(super) named: Named,
     /// Its arguments; `None` when there was nothing that could be meant as some.
-    pub(super) arguments: Option<Map<String, Value>>,
+    pub(super) arguments: Option<Object>,
     /// Whether there is a goal in words.
-    pub(super) prompt: Option<String>,
+    pub(super) prompted: bool,
     /// What was repaired.
     pub(super) notes: Vec<String>,
 }
 
-/// Reads a call. The error says what could not be read.
+/// What cannot be read, in a sentence for the caller, and the operation when it is known.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) why: String,
+    pub(super) tool: Option<Arc<Tool>>,
+}
+
+/// Reads a call.
 ///
 /// # Errors
-/// A sentence for the caller.
-pub(super) fn read(provider: &Provider, catalogue: &Catalogue, given: &RawObject) -> Result<Envelope, String> {
-    let mut outer = Map::new();
-    for (key, value) in given.iter() {
-        outer.insert(key.to_owned(), serde_json::from_str(value.get()).unwrap_or_default());
+/// When its parts contradict each other or `arguments` is no object in any reading.
+pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unreadable> {
+    let mut notes = Vec::new();
+    let outer = unwrapped(book, object_of(given), &mut notes);
+    let prompted = outer
+        .get("prompt")
+        .and_then(Value::as_str)
+        .is_some_and(|prompt| !prompt.trim().is_empty());
+    let (named, word) = book.named(&outer);
+    let Named::Operation(tool) = &named else {
+        return Ok(Envelope {
+            named,
+            arguments: None,
+            prompted,
+            notes,
+        });
+    };
+    let tool = Arc::clone(tool);
+    let unreadable = |why| Unreadable {
+        why,
+        tool: Some(Arc::clone(&tool)),
+    };
+    if let Some(spelling) = word
+        .and_then(|word| text(&outer, word))
+        .filter(|name| **name != *tool.name)
+    {
+        notes.push(format!("`{}` was read as `{}`", printable(spelling), tool.name));
     }
-    let mut envelope = Envelope::default();
-    for _ in 0..MAX_NESTED {
-        match nested(provider, &outer) {
-            Some(inner) => {
-                envelope.notes.push("the call was wrapped in another one and was unwrapped".to_owned());
-                outer = inner;
-            }
-            None => break,
-        }
-    }
-    envelope.prompt = text(&outer, "prompt");
-    envelope.tool = text(&outer, "tool");
-    let mut arguments = object(outer.get("arguments"), &mut envelope.notes)?;
-    lift(&mut envelope, arguments.as_mut(), catalogue);
-    let beside: Map<String, Value> =
-        outer.into_iter().filter(|(key, _)| !OWN.contains(&key.as_str())).collect();
-    gather(&mut envelope, arguments, beside)?;
-    Ok(envelope)
+    let arguments = arguments(book, &tool, outer, word, &mut notes).map_err(unreadable)?;
+    Ok(Envelope {
+        named,
+        arguments,
+        prompted,
+        notes,
+    })
 }
 
-/// The call inside a call: in `arguments` under its own words, or as text.
-fn nested(provider: &Provider, outer: &Map<String, Value>) -> Option<Map<String, Value>> {
-    let own = format!("use_{}", provider.id);
-    let named_self = text(outer, "tool").is_none_or(|name| plain(&name) == own);
-    if !named_self || outer.contains_key("prompt") {
-        return None;
+fn object_of(given: &RawObject) -> Object {
+    given
+        .iter()
+        .filter(|(key, value)| !(OWN.contains(key) && value.get() == "null"))
+        .map(|(key, value)| {
+            (
+                key.to_owned(),
+                serde_json::from_str(value.get()).unwrap_or_default(),
+            )
+        })
+        .collect()
+}
+
+impl Book<'_> {
+    /// What a call names, and under which word.
+    fn named(self, call: &Object) -> (Named, Option<&'static str>) {
+        for word in TOOL_WORDS {
+            let Some(name) = text(call, word) else { continue };
+            match find(name, self.id, self.catalogue) {
+                Found::Operation(tool) => return (Named::Operation(Arc::clone(tool)), Some(word)),
+                Found::Own => return (Named::Nothing, Some(word)),
+                // `name` is a common parameter: unknown values of it name nothing.
+                Found::Unknown if word == "name" => {}
+                Found::Unknown => return (Named::Unknown(name.to_owned()), Some(word)),
+            }
+        }
+        (Named::Nothing, None)
     }
-    let inner = match outer.get("arguments").or_else(|| outer.get("input"))? {
-        Value::Object(inner) => inner.clone(),
-        Value::String(text) => serde_json::from_str(text).ok()?,
+
+    fn is_call(self, inner: &Object) -> bool {
+        let goal = inner.contains_key("prompt") && inner.keys().all(|key| OWN.contains(&key.as_str()));
+        goal || inner.contains_key("tool") || self.named(inner).1.is_some()
+    }
+
+    /// The call inside a call, if there is one.
+    fn inner(self, outer: &Object) -> Option<Object> {
+        match self.named(outer).0 {
+            Named::Operation(tool) => self.repeated(&tool, outer),
+            Named::Unknown(_) => None,
+            Named::Nothing => {
+                let around = ["arguments", "params", "input"]
+                    .into_iter()
+                    .find_map(|word| outer.get(word));
+                let single = outer.values().next().filter(|_| outer.len() == 1);
+                around
+                    .or(single)
+                    .and_then(as_object)
+                    .filter(|inner| self.is_call(inner))
+            }
+        }
+    }
+
+    /// `arguments` that hold nothing but the envelope of the same operation once more.
+    fn repeated(self, tool: &Tool, outer: &Object) -> Option<Object> {
+        let mut inner = outer.get("arguments").and_then(as_object)?;
+        let alike = |(key, value): (&String, &Value)| match key.as_str() {
+            "arguments" => as_object(value).is_some(),
+            word if TOOL_WORDS.contains(&word) => value.as_str().is_some_and(|name| self.is(name, tool)),
+            _ => false,
+        };
+        let declared = inner.keys().any(|key| declares(tool, key));
+        if declared || !inner.contains_key("arguments") || !inner.iter().all(alike) {
+            return None;
+        }
+        inner.retain(|key, _| key == "arguments");
+        inner.insert("tool".to_owned(), tool.name.as_ref().into());
+        let beside = outer
+            .iter()
+            .filter(|(key, _)| !matches!(key.as_str(), "tool" | "arguments"));
+        inner.extend(beside.map(|(key, value)| (key.clone(), value.clone())));
+        Some(inner)
+    }
+
+    fn is(self, name: &str, tool: &Tool) -> bool {
+        matches!(find(name, self.id, self.catalogue), Found::Operation(other) if other.name == tool.name)
+    }
+}
+
+fn unwrapped(book: Book<'_>, mut outer: Object, notes: &mut Vec<String>) -> Object {
+    for _ in 0..MAX_NESTED {
+        let Some(mut inner) = book.inner(&outer) else {
+            break;
+        };
+        for word in ["prompt", "accountId", "options"] {
+            if let (false, Some(value)) = (inner.contains_key(word), outer.remove(word)) {
+                inner.insert(word.to_owned(), value);
+            }
+        }
+        inner.retain(|key, value| !(OWN.contains(&key.as_str()) && value.is_null()));
+        notes.push("the call was wrapped in another one and was unwrapped".to_owned());
+        outer = inner;
+    }
+    outer
+}
+
+/// An object in the only way a value can be one: itself or the JSON text of it.
+fn as_object(value: &Value) -> Option<Object> {
+    let mut text = match value {
+        Value::Object(object) => return Some(object.clone()),
+        Value::String(text) => text.clone(),
         _ => return None,
     };
-    let is_call = inner.contains_key("tool") || (inner.contains_key("prompt") && inner.len() == 1);
-    is_call.then_some(inner)
+    for _ in 0..MAX_NESTED {
+        match serde_json::from_str(text.trim()).ok()? {
+            Value::Object(object) => return Some(object),
+            Value::String(inner) => text = inner,
+            _ => return None,
+        }
+    }
+    None
 }
 
-fn text(map: &Map<String, Value>, key: &str) -> Option<String> {
-    map.get(key).and_then(Value::as_str).map(str::to_owned).filter(|text| !text.is_empty())
+/// The operation's arguments, gathered from where they stand.
+fn arguments(
+    book: Book<'_>,
+    tool: &Tool,
+    mut outer: Object,
+    word: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Object>, String> {
+    let given = outer.remove("arguments").or_else(|| {
+        let alias = ARGUMENT_WORDS.into_iter().find(|alias| {
+            !declares(tool, alias) && outer.get(*alias).is_some_and(|value| as_object(value).is_some())
+        })?;
+        outer.remove(alias)
+    });
+    let arguments = given.map_or(Ok(None), |given| plain(given, notes))?;
+    if let Some(word) = word {
+        outer.remove(word);
+    }
+    outer.retain(|key, _| !OWN.contains(&key.as_str()));
+    let mut all = match (arguments, outer.is_empty()) {
+        (None, true) => return Ok(None),
+        (arguments, true) => arguments.unwrap_or_default(),
+        (arguments, false) => merged(arguments.unwrap_or_default(), outer, notes)?,
+    };
+    unnamed(book, tool, &mut all, notes)?;
+    Ok(Some(all))
 }
 
-fn object(given: Option<&Value>, notes: &mut Vec<String>) -> Result<Option<Map<String, Value>>, String> {
+fn plain(given: Value, notes: &mut Vec<String>) -> Result<Option<Object>, String> {
     match given {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(arguments)) => Ok(Some(arguments.clone())),
-        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
-        Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Object(arguments)) => {
-                notes.push("`arguments` was a string and was read as the JSON object in it".to_owned());
+        Value::Null => Ok(None),
+        Value::Object(arguments) => Ok(Some(arguments)),
+        Value::String(text) if text.trim().is_empty() => Ok(None),
+        Value::String(_) => {
+            let object = as_object(&given).ok_or("`arguments` is text that is not the JSON of an object")?;
+            notes.push("`arguments` was text and was read as the JSON object in it".to_owned());
+            Ok(Some(object))
+        }
+        Value::Array(mut items) => match (items.pop(), items.is_empty()) {
+            (Some(Value::Object(arguments)), true) => {
+                notes.push("`arguments` was a list of one object and was read as that object".to_owned());
                 Ok(Some(arguments))
             }
-            _ => Err("`arguments` is a string that is not a JSON object".to_owned()),
+            _ => Err("`arguments` is a list: values without names are not assigned to parameters".to_owned()),
         },
-        Some(_) => Err("`arguments` must be a JSON object".to_owned()),
+        _ => Err("`arguments` must be a JSON object".to_owned()),
     }
 }
 
-/// The operation's name inside `arguments`, when it is missing outside or the same.
-fn lift(envelope: &mut Envelope, arguments: Option<&mut Map<String, Value>>, catalogue: &Catalogue) {
-    let Some(arguments) = arguments else { return };
-    for word in TOOL_WORDS {
-        let Some(name) = text(arguments, word) else { continue };
-        let known = resolve(&name, catalogue).is_ok();
-        let same = envelope.tool.as_deref() == Some(name.as_str());
-        let takes = envelope.tool.as_deref().and_then(|tool| catalogue.tool(tool)).is_some_and(|tool| has(tool, word));
-        if known && !takes && (envelope.tool.is_none() || same) {
-            arguments.remove(word);
-            envelope.tool = Some(name);
-            envelope.notes.push(format!("the operation's name stood in `arguments.{word}`"));
-            return;
-        }
-    }
-}
-
-/// Keys beside `tool` are arguments that were not put into `arguments`.
-fn gather(
-    envelope: &mut Envelope,
-    arguments: Option<Map<String, Value>>,
-    mut beside: Map<String, Value>,
-) -> Result<(), String> {
-    if envelope.tool.is_none() {
-        for word in ["tool_name", "name"] {
-            if let Some(name) = text(&beside, word) {
-                beside.remove(word);
-                envelope.tool = Some(name);
-                break;
-            }
-        }
-    }
-    if beside.is_empty() {
-        envelope.arguments = arguments;
-        return Ok(());
-    }
-    let mut all = arguments.unwrap_or_default();
+/// Arguments that stood beside `tool`, moved to the others.
+fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Object, String> {
     for (key, value) in beside {
-        match all.get(&key) {
-            Some(other) if *other != value => {
-                return Err(format!("`{key}` is given twice with different values, beside `arguments` and in it"));
-            }
-            _ => all.insert(key, value),
-        };
+        if all.get(&key).is_some_and(|other| *other != value) {
+            return Err(format!(
+                "`{}` is given twice with different values, beside `arguments` and in it",
+                printable(&key)
+            ));
+        }
+        all.insert(key, value);
     }
-    envelope.notes.push("arguments stood beside `tool` and were moved into `arguments`".to_owned());
-    envelope.arguments = Some(all);
+    notes.push("arguments stood beside `tool` and were moved into `arguments`".to_owned());
+    Ok(all)
+}
+
+/// Drops the operation's own name from its arguments.
+fn unnamed(book: Book<'_>, tool: &Tool, all: &mut Object, notes: &mut Vec<String>) -> Result<(), String> {
+    for word in TOOL_WORDS {
+        let Some(name) = text(all, word).filter(|_| !declares(tool, word)) else {
+            continue;
+        };
+        if book.is(name, tool) {
+            notes.push(format!("the operation's name stood in `arguments.{word}`"));
+            all.remove(word);
+        } else if word != "name" {
+            let (outer, inner) = (&tool.name, printable(name));
+            return Err(format!(
+                "`tool` is `{outer}` outside of `arguments` and `{inner}` in it; which one is meant"
+            ));
+        }
+    }
     Ok(())
 }
 
-fn has(tool: &Tool, property: &str) -> bool {
-    properties(tool).is_some_and(|properties| properties.contains_key(property))
+/// Whether an operation has a parameter of this name.
+pub(super) fn declares(tool: &Tool, parameter: &str) -> bool {
+    let properties = |schema: RawObject| schema.read::<RawObject>("properties");
+    RawObject::open(&tool.schema)
+        .ok()
+        .and_then(properties)
+        .is_some_and(|all| all.get(parameter).is_some())
 }
 
-fn properties(tool: &Tool) -> Option<Map<String, Value>> {
-    let schema: Map<String, Value> = serde_json::from_str(tool.schema.get()).ok()?;
-    schema.get("properties").and_then(Value::as_object).cloned()
+fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    object
+        .get(key)
+        .and_then(Value::as_str)
+        .filter(|text| !text.trim().is_empty())
 }
 
-/// A name without what hosts put before it: `mcp__gateway__use_x` is `use_x`.
-fn plain(name: &str) -> &str {
-    name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")).map_or(name, |(_, own)| own)
-}
-
-/// The operation that a name means: exactly, else the only one that it can be a spelling of.
-///
-/// # Errors
-/// The nearest names.
-pub(super) fn resolve<'a>(name: &str, catalogue: &'a Catalogue) -> Result<&'a std::sync::Arc<Tool>, ()> {
-    if let Some(tool) = catalogue.tool(name) {
-        return Ok(tool);
-    }
-    let name = plain(name);
-    if let Some(tool) = catalogue.tool(name) {
-        return Ok(tool);
-    }
-    let wanted = words(name);
-    let mut same = catalogue.tools.iter().filter(|tool| words(&tool.name) == wanted);
-    if let (Some(tool), None) = (same.next(), same.next()) {
-        return Ok(tool);
-    }
-    // A prefix that all names share may be missing, or that of the provider be too many.
-    let ends = |long: &[String], short: &[String]| !short.is_empty() && long.len() > short.len() && long.ends_with(short);
-    let mut near = catalogue.tools.iter().filter(|tool| {
-        let own = words(&tool.name);
-        (ends(&own, &wanted) && own.len() - wanted.len() == 1) || (ends(&wanted, &own) && wanted.len() - own.len() == 1)
-    });
-    match (near.next(), near.next()) {
-        (Some(tool), None) => Ok(tool),
-        _ => Err(()),
-    }
-}
-
-/// A name in words: `list_issues`, `list-issues` and `listIssues` are the same ones.
-pub(super) fn words(name: &str) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    let mut last_lower = false;
-    for char in name.chars() {
-        if !char.is_alphanumeric() {
-            words.push(String::new());
-            last_lower = false;
-            continue;
-        }
-        if char.is_uppercase() && last_lower {
-            words.push(String::new());
-        }
-        last_lower = char.is_lowercase() || char.is_numeric();
-        if words.is_empty() {
-            words.push(String::new());
-        }
-        if let Some(word) = words.last_mut() {
-            word.extend(char.to_lowercase());
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
-}
-
-/// Reads scalars in the only way the schema allows: `"5"` where an integer is wanted is 5.
-pub(super) fn coerce(tool: &Tool, arguments: &mut Map<String, Value>, notes: &mut Vec<String>) {
-    let Some(properties) = properties(tool) else { return };
-    for (name, value) in arguments.iter_mut() {
-        let Some(kind) = properties.get(name).and_then(|property| property.get("type")).and_then(Value::as_str) else {
-            continue;
-        };
-        if let Some(read) = only_reading(value, kind) {
-            notes.push(format!("`{name}` was read as {kind}"));
-            *value = read;
-        }
-    }
-}
-
-fn only_reading(value: &Value, kind: &str) -> Option<Value> {
-    let text = value.as_str()?;
-    let fits = |value: &Value| match kind {
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => false,
-    };
-    serde_json::from_str(text.trim()).ok().filter(fits)
+/// A caller's text as it may be repeated.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|char| !char.is_control()).take(128).collect()
 }

@@ -5,5 +5,10 @@ pub mod answer;
 pub mod definition;
 pub mod plan;
 
+mod coerce;
 mod envelope;
+mod faults;
+mod name;
 mod signature;
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,11 @@ const MAX_LINE: usize = 600;
 /// `name(required: type, optional?: type) — first sentence`.
 pub(super) fn line(tool: &Tool) -> String {
     let schema: Value = serde_json::from_str(tool.schema.get()).unwrap_or_default();
-    let about = tool.raw.text("description").map(|text| first_sentence(&text)).unwrap_or_default();
+    let about = tool
+        .raw
+        .text("description")
+        .map(|text| first_sentence(&text))
+        .unwrap_or_default();
     let mut line = format!("{}({})", tool.name, parameters(&schema));
     if !about.is_empty() {
         line.push_str(" — ");
@@ -22,20 +26,26 @@ pub(super) fn line(tool: &Tool) -> String {
 
 fn parameters(schema: &Value) -> String {
     let empty = Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
     let required: Vec<&str> = schema
         .get("required")
         .and_then(Value::as_array)
         .map(|names| names.iter().filter_map(Value::as_str).collect())
         .unwrap_or_default();
-    let (first, rest): (Vec<_>, Vec<_>) = properties.iter().partition(|(name, _)| required.contains(&name.as_str()));
+    let (first, rest): (Vec<_>, Vec<_>) = properties
+        .iter()
+        .partition(|(name, _)| required.contains(&name.as_str()));
     let one = |(name, property): &(&String, &Value), mark: &str| format!("{name}{mark}: {}", kind(property));
     let mut all: Vec<String> = first.iter().map(|it| one(it, "")).collect();
     all.extend(rest.iter().map(|it| one(it, "?")));
     all.join(", ")
 }
 
-fn kind(property: &Value) -> String {
+/// What may stand for a parameter: its values when they are few, else its type.
+pub(super) fn kind(property: &Value) -> String {
     if let Some(values) = property.get("enum").and_then(Value::as_array) {
         let shown: Vec<String> = values.iter().take(MAX_ENUM).map(Value::to_string).collect();
         let more = if values.len() > MAX_ENUM { "|…" } else { "" };
@@ -43,7 +53,10 @@ fn kind(property: &Value) -> String {
     }
     match property.get("type") {
         Some(Value::String(kind)) if kind == "array" => {
-            format!("{}[]", property.get("items").map_or_else(|| "any".to_owned(), kind_name))
+            format!(
+                "{}[]",
+                property.get("items").map_or_else(|| "any".to_owned(), kind_name)
+            )
         }
         Some(Value::String(kind)) if kind == "object" => "{…}".to_owned(),
         _ => kind_name(property),
@@ -53,7 +66,11 @@ fn kind(property: &Value) -> String {
 fn kind_name(property: &Value) -> String {
     match property.get("type") {
         Some(Value::String(kind)) => kind.clone(),
-        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("|"),
+        Some(Value::Array(kinds)) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join("|"),
         _ => "…".to_owned(),
     }
 }
@@ -61,7 +78,12 @@ fn kind_name(property: &Value) -> String {
 fn first_sentence(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
     let end = line.find(". ").map_or(line.len(), |at| at + 1);
-    let sentence: String = line.get(..end).unwrap_or(line).chars().filter(|char| !char.is_control()).collect();
+    let sentence: String = line
+        .get(..end)
+        .unwrap_or(line)
+        .chars()
+        .filter(|char| !char.is_control())
+        .collect();
     clipped(&sentence, MAX_ABOUT)
 }
 
@@ -77,9 +99,14 @@ fn clipped(text: &str, chars: usize) -> String {
 /// Arguments that fit a schema: required properties with a value of their type.
 pub(super) fn example(schema: &Value) -> Value {
     let empty = Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .unwrap_or(&empty);
     let required = schema.get("required").and_then(Value::as_array);
-    let names = required.map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>()).unwrap_or_default();
+    let names = required
+        .map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>())
+        .unwrap_or_default();
     let mut arguments = Map::new();
     for name in names {
         let property = properties.get(name).cloned().unwrap_or_default();
@@ -89,7 +116,9 @@ pub(super) fn example(schema: &Value) -> Value {
 }
 
 fn sample(property: &Value) -> Value {
-    let given = property.get("default").or_else(|| property.get("enum").and_then(|values| values.get(0)));
+    let given = property
+        .get("default")
+        .or_else(|| property.get("enum").and_then(|values| values.get(0)));
     if let Some(value) = given {
         return value.clone();
     }
@@ -125,7 +154,10 @@ mod tests {
 
     #[test]
     fn a_description_is_cut_to_its_first_sentence() {
-        assert_eq!(first_sentence("Lists things. And more.\nAnd more."), "Lists things.");
+        assert_eq!(
+            first_sentence("Lists things. And more.\nAnd more."),
+            "Lists things."
+        );
         assert_eq!(first_sentence(&"x".repeat(300)).chars().count(), MAX_ABOUT);
     }
 }

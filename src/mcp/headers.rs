@@ -33,13 +33,20 @@ pub fn mirror_paths(schema: &RawValue) -> Result<Vec<Mirror>, String> {
         return Ok(Vec::new());
     }
     let schema: serde_json::Value = serde_json::from_str(schema.get()).map_err(|cause| cause.to_string())?;
-    let mut walk = Walk { found: Vec::new(), path: Vec::new() };
+    let mut walk = Walk {
+        found: Vec::new(),
+        path: Vec::new(),
+    };
     walk.object(&schema)?;
     // An annotation that the walk along `properties` did not meet is somewhere it must not be.
     if annotations(&schema) != walk.found.len() {
         return Err("`x-mcp-header` stands where no chain of `properties` leads".to_owned());
     }
-    let mut names: Vec<String> = walk.found.iter().map(|(_, name)| name.to_ascii_lowercase()).collect();
+    let mut names: Vec<String> = walk
+        .found
+        .iter()
+        .map(|(_, name)| name.to_ascii_lowercase())
+        .collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair.first() == pair.get(1)) {
         return Err("two arguments share one `x-mcp-header`".to_owned());
@@ -57,7 +64,9 @@ impl Walk {
         if self.path.len() > MAX_DEPTH {
             return Err("`properties` are nested too deeply".to_owned());
         }
-        let Some(properties) = schema.get("properties").and_then(serde_json::Value::as_object) else { return Ok(()) };
+        let Some(properties) = schema.get("properties").and_then(serde_json::Value::as_object) else {
+            return Ok(());
+        };
         for (name, property) in properties {
             self.path.push(name.as_str().into());
             if let Some(header) = property.get("x-mcp-header") {
@@ -140,12 +149,19 @@ pub fn encode(value: &str) -> HeaderValue {
 /// # Errors
 /// [`Code::HeaderMismatch`] when it is wrapped but not base64 of UTF-8, or not ASCII.
 pub fn decode(value: &HeaderValue) -> Result<Cow<'_, str>, Error> {
-    let text = value.to_str().map_err(|_| mismatch("a mirrored header is not ASCII"))?.trim();
+    let text = value
+        .to_str()
+        .map_err(|cause| mismatch("a mirrored header is not ASCII").because(cause))?
+        .trim();
     let Some(inner) = text.strip_prefix(OPEN).and_then(|rest| rest.strip_suffix(CLOSE)) else {
         return Ok(Cow::Borrowed(text));
     };
-    let bytes = STANDARD.decode(inner).map_err(|_| mismatch("a mirrored header is not valid base64"))?;
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| mismatch("a mirrored header is not UTF-8"))
+    let bytes = STANDARD
+        .decode(inner)
+        .map_err(|cause| mismatch("a mirrored header is not valid base64").because(cause))?;
+    String::from_utf8(bytes)
+        .map(Cow::Owned)
+        .map_err(|cause| mismatch("a mirrored header is not UTF-8").because(cause))
 }
 
 /// Compares `Mcp-Method` and `Mcp-Name` of a modern request with its body.
@@ -158,7 +174,9 @@ pub fn check(headers: &HeaderMap, method: &str, params: Option<&RawObject>) -> R
         Some(_) => return Err(mismatch("`Mcp-Method` differs from the body's method")),
         None => return Err(mismatch("`Mcp-Method` is missing")),
     }
-    let Some(name) = params.and_then(|params| name_of(method, params)) else { return Ok(()) };
+    let Some(name) = params.and_then(|params| name_of(method, params)) else {
+        return Ok(());
+    };
     match only(headers, NAME)? {
         Some(value) if decode(value)? == name => Ok(()),
         Some(_) => Err(mismatch("`Mcp-Name` differs from what the body names")),
@@ -172,11 +190,17 @@ pub fn check(headers: &HeaderMap, method: &str, params: Option<&RawObject>) -> R
 /// [`Code::HeaderMismatch`].
 pub fn check_mirrored(paths: &[Mirror], headers: &HeaderMap, arguments: &RawObject) -> Result<(), Error> {
     for (path, name) in paths {
-        let header = only(headers, &format!("{PREFIX}{}", name.to_ascii_lowercase()))?.map(decode).transpose()?;
+        let header = only(headers, &format!("{PREFIX}{}", name.to_ascii_lowercase()))?
+            .map(decode)
+            .transpose()?;
         match (argument(path, arguments), header) {
             (None, None) => {}
             (Some(value), Some(header)) if same(&value, &header) => {}
-            (Some(_), None) => return Err(mismatch("a header `Mcp-Param-*` that the tool demands is missing")),
+            (Some(_), None) => {
+                return Err(mismatch(
+                    "a header `Mcp-Param-*` that the tool demands is missing",
+                ));
+            }
             _ => return Err(mismatch("a header `Mcp-Param-*` differs from its argument")),
         }
     }
@@ -188,9 +212,13 @@ fn same(value: &str, header: &str) -> bool {
     if value == header {
         return true;
     }
-    match (value.parse::<f64>(), header.parse::<f64>()) {
-        (Ok(one), Ok(other)) => (one - other).abs() < f64::EPSILON && one.fract() == 0.0,
-        _ => false,
+    // Where both are written as integers their digits decide: a double would blur large ones.
+    match (value.parse::<i128>(), header.parse::<i128>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => match (value.parse::<f64>(), header.parse::<f64>()) {
+            (Ok(one), Ok(other)) => one == other && one.fract() == 0.0,
+            _ => false,
+        },
     }
 }
 
@@ -230,13 +258,19 @@ mod tests {
     }
 
     fn annotated(property: &Value) -> Result<Vec<Mirror>, String> {
-        mirror_paths(&raw::raw(&json!({ "type": "object", "properties": { "a": property } })))
+        mirror_paths(&raw::raw(
+            &json!({ "type": "object", "properties": { "a": property } }),
+        ))
     }
 
     #[test]
     fn annotations_are_found_along_properties() {
-        let nested = json!({ "type": "object", "properties": { "b": { "type": "integer", "x-mcp-header": "B" } } });
-        assert_eq!(annotated(&nested).unwrap(), [(vec!["a".into(), "b".into()], "B".into())]);
+        let nested =
+            json!({ "type": "object", "properties": { "b": { "type": "integer", "x-mcp-header": "B" } } });
+        assert_eq!(
+            annotated(&nested).unwrap(),
+            [(vec!["a".into(), "b".into()], "B".into())]
+        );
         assert!(annotated(&json!({ "type": "string" })).unwrap().is_empty());
     }
 
@@ -263,21 +297,38 @@ mod tests {
     #[test]
     fn values_are_plain_or_wrapped_and_come_back() {
         assert_eq!(encode("us-west1"), "us-west1");
-        for value in ["Zürich", " edge", "edge ", "line\nbreak", "=?base64?eA==?=", "日本"] {
+        for value in [
+            "Zürich",
+            " edge",
+            "edge ",
+            "line\nbreak",
+            "=?base64?eA==?=",
+            "日本",
+        ] {
             let header = encode(value);
             assert!(header.to_str().unwrap().starts_with(OPEN), "{value}");
             assert_eq!(decode(&header).unwrap(), value);
         }
-        assert_eq!(decode(&HeaderValue::from_static("=?base64?half")).unwrap(), "=?base64?half");
+        assert_eq!(
+            decode(&HeaderValue::from_static("=?base64?half")).unwrap(),
+            "=?base64?half"
+        );
         assert!(decode(&HeaderValue::from_static("=?base64?!!!?=")).is_err());
         assert!(decode(&HeaderValue::from_static("=?base64?eA=?=")).is_err());
     }
 
     #[test]
     fn booleans_and_numbers_are_mirrored_and_null_is_not() {
-        let paths = [(vec!["a".into()], "A".into()), (vec!["b".into()], "B".into()), (vec!["c".into()], "C".into())];
+        let paths = [
+            (vec!["a".into()], "A".into()),
+            (vec!["b".into()], "B".into()),
+            (vec!["c".into()], "C".into()),
+        ];
         let headers = mirrored(&paths, &object(&json!({ "a": true, "b": 42, "c": null })));
-        let pairs: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let pairs: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
         assert_eq!(pairs, [("mcp-param-a", "true"), ("mcp-param-b", "42")]);
     }
 
@@ -299,11 +350,21 @@ mod tests {
     #[test]
     fn mirrored_arguments_must_be_there_and_equal() {
         let paths = [(vec!["n".into()], "N".into())];
-        let with = |value: &'static str| HeaderMap::from_iter([(HeaderName::from_static("mcp-param-n"), HeaderValue::from_static(value))]);
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(
+                HeaderName::from_static("mcp-param-n"),
+                HeaderValue::from_static(value),
+            )])
+        };
         let forty_two = object(&json!({ "n": 42 }));
         assert!(check_mirrored(&paths, &with("42"), &forty_two).is_ok());
         assert!(check_mirrored(&paths, &with("42.0"), &forty_two).is_ok());
         assert!(check_mirrored(&paths, &with("43"), &forty_two).is_err());
+        let large = object(&json!({ "n": 9_007_199_254_740_993_u64 }));
+        assert!(
+            check_mirrored(&paths, &with("9007199254740992"), &large).is_err(),
+            "equal only as doubles"
+        );
         assert!(check_mirrored(&paths, &HeaderMap::new(), &forty_two).is_err());
         assert!(check_mirrored(&paths, &with("42"), &object(&json!({}))).is_err());
         assert!(check_mirrored(&paths, &HeaderMap::new(), &object(&json!({ "n": null }))).is_ok());

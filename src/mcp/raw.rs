@@ -1,6 +1,6 @@
 //! JSON that is passed on as it came: values kept as text, objects opened one level.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -35,7 +35,10 @@ impl RawObject {
     /// A member's value.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&RawValue> {
-        self.0.iter().find(|(name, _)| &**name == key).map(|(_, value)| &**value)
+        self.0
+            .iter()
+            .find(|(name, _)| &**name == key)
+            .map(|(_, value)| &**value)
     }
 
     /// A member read as a type; absent or of another shape is `None`.
@@ -69,6 +72,11 @@ impl RawObject {
     pub fn remove(&mut self, key: &str) -> Option<Raw> {
         let at = self.0.iter().position(|(name, _)| &**name == key)?;
         Some(self.0.remove(at).1)
+    }
+
+    /// Keeps the members whose names are wanted.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
     }
 
     /// Members in order.
@@ -128,20 +136,74 @@ impl Serialize for RawObject {
 
 impl<'de> Deserialize<'de> for RawObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = RawObject;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
-                let mut object = RawObject(Vec::with_capacity(map.size_hint().unwrap_or(8)));
-                while let Some((key, value)) = map.next_entry::<String, Raw>()? {
-                    object.set(&key, value);
-                }
-                Ok(object)
-            }
-        }
         deserializer.deserialize_map(Members)
+    }
+}
+
+/// Members among which a double is searched one by one; beyond them an index is kept, so that an
+/// object of a million members costs no more than its length.
+const SEARCHED: usize = 32;
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = RawObject;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
+        let mut object = RawObject(Vec::with_capacity(map.size_hint().unwrap_or(8)));
+        let mut index: HashMap<Box<str>, usize> = HashMap::new();
+        while let Some((key, value)) = map.next_entry::<Box<str>, Raw>()? {
+            if object.len() == SEARCHED && index.is_empty() {
+                index = object
+                    .0
+                    .iter()
+                    .enumerate()
+                    .map(|(at, (key, _))| (key.clone(), at))
+                    .collect();
+            }
+            let at = match object.len() < SEARCHED {
+                true => object.0.iter().position(|(name, _)| *name == key),
+                false => index.get(&key).copied(),
+            };
+            if let Some((_, slot)) = at.and_then(|at| object.0.get_mut(at)) {
+                *slot = value;
+                continue;
+            }
+            if object.len() >= SEARCHED {
+                index.insert(key.clone(), object.len());
+            }
+            object.0.push((key, value));
+        }
+        Ok(object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> RawObject {
+        serde_json::from_str(text).expect("an object")
+    }
+
+    #[test]
+    fn members_stay_in_order_and_as_they_came() {
+        let mut object = open(r#"{"b": 1.0,"a":[ 1 ],"c":"x\u0041"}"#);
+        object.put("a", &2);
+        assert_eq!(object.close().get(), r#"{"b":1.0,"a":2,"c":"x\u0041"}"#);
+        assert_eq!(object.text("c").as_deref(), Some("xA"));
+    }
+
+    #[test]
+    fn the_last_of_two_equal_keys_counts_in_small_and_in_large_objects() {
+        assert_eq!(open(r#"{"a":1,"b":2,"a":3}"#).close().get(), r#"{"a":3,"b":2}"#);
+        let many: Vec<String> = (0..200_000).map(|n| format!("\"k{n}\":{n}")).collect();
+        let object = open(&format!("{{{},\"k5\":0,\"k199999\":0}}", many.join(",")));
+        assert_eq!(object.len(), 200_000);
+        assert_eq!((object.read("k5"), object.read("k199999")), (Some(0), Some(0)));
     }
 }

@@ -1,6 +1,7 @@
 //! Sealed ids: state that clients carry for us and can neither read nor change.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,10 +19,13 @@ const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id in a header; anything longer is none of ours.
 const MAX_TOKEN: usize = 8 * 1024;
 
+/// The keys of one purpose.
+type Derived = (Box<str>, Arc<[LessSafeKey]>);
+
 /// Seals and opens tokens under one or more keys: the first seals, all open.
 pub struct Sealer {
     roots: Vec<Prk>,
-    derived: RwLock<Vec<(Box<str>, std::sync::Arc<[LessSafeKey]>)>>,
+    derived: RwLock<Vec<Derived>>,
     random: SystemRandom,
 }
 
@@ -79,16 +83,16 @@ impl Sealer {
     }
 
     /// One key per purpose and root, so that a token of one purpose is noise for another.
-    fn keys(&self, purpose: &str) -> std::sync::Arc<[LessSafeKey]> {
+    fn keys(&self, purpose: &str) -> Arc<[LessSafeKey]> {
         if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
-            return std::sync::Arc::clone(keys);
+            return Arc::clone(keys);
         }
-        let keys: std::sync::Arc<[LessSafeKey]> = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
+        let keys: Arc<[LessSafeKey]> = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();
         }
-        derived.push((purpose.into(), std::sync::Arc::clone(&keys)));
+        derived.push((purpose.into(), Arc::clone(&keys)));
         keys
     }
 }

@@ -90,9 +90,10 @@ pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
     entry
 }
 
-/// An error made by a peer of `from` in answer to `method`, for a peer of `to`. The codes of
-/// 2026-07-28 speak of our own request and never reach an older peer; what older ones call not
-/// found, newer ones call a bad parameter.
+/// An error made by a peer of `from` in answer to `method`, for a peer of `to`.
+///
+/// The codes of 2026-07-28 speak of our own request and never reach an older peer; what older ones
+/// call not found, newer ones call a bad parameter.
 #[must_use]
 pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) -> RpcFault {
     if from == to {
@@ -125,18 +126,16 @@ pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, Scope)
 }
 
 fn strip_meta(result: &mut RawObject) {
-    let Some(meta) = result.get("_meta").and_then(|meta| RawObject::open(meta).ok()) else { return };
-    if !meta.iter().any(|(key, _)| key.starts_with(PROTOCOL)) {
+    let Some(mut meta) = result.get("_meta").and_then(|meta| RawObject::open(meta).ok()) else { return };
+    let members = meta.len();
+    meta.retain(|key| !key.starts_with(PROTOCOL));
+    if meta.len() == members {
         return;
     }
-    let mut kept = RawObject::new();
-    for (key, value) in meta.iter().filter(|(key, _)| !key.starts_with(PROTOCOL)) {
-        kept.set(key, value.to_owned());
-    }
-    if kept.is_empty() {
+    if meta.is_empty() {
         result.remove("_meta");
     } else {
-        result.set("_meta", raw::raw(&kept));
+        result.set("_meta", raw::raw(&meta));
     }
 }
 

@@ -14,6 +14,10 @@ use super::respond::Response;
 use crate::error::{Code, Error};
 use crate::mcp::sse;
 
+/// How long the rest of a body is waited for before an answer that does not need it.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a client that still writes may take to notice its answer.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -77,15 +81,23 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     if response.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
-    if response.close {
+    // A connection can be kept only when nothing of its request is left on it.
+    let read = !response.close && within(PATIENCE, session.drain_request_body()).await;
+    if !read {
         session.set_keepalive(None);
-    } else {
-        // An unread body would turn the connection into one that cannot be kept.
-        session.drain_request_body().await.ok();
     }
     let empty = response.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
-    session.write_response_body((!empty).then_some(response.body), true).await
+    session.write_response_body((!empty).then_some(response.body), true).await?;
+    if !read {
+        // Closed on a client that still writes, the answer would be lost with the connection.
+        within(LINGER, session.drain_request_body()).await;
+    }
+    Ok(())
+}
+
+async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(limit, work).await, Ok(Ok(_)))
 }
 
 /// Begins an event stream.

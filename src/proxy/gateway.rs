@@ -119,7 +119,8 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         match self.arrive(session, ctx).await {
             // The client is gone: nobody is left to be answered, and nothing went wrong here.
-            Err(error) if *error.esource() == ErrorSource::Downstream => {
+            // Pingora names no source for a stream that the client left.
+            Err(error) if matches!(error.esource(), ErrorSource::Downstream | ErrorSource::Unset) => {
                 session.set_keepalive(None);
                 Ok(true)
             }

@@ -7,8 +7,8 @@ use http::{HeaderMap, header};
 use super::respond::SESSION;
 use crate::access::Principal;
 use crate::error::{Code, Error};
-use crate::exchange::{Claim, Exchange, Keys, Peer, unsupported};
-use crate::mcp::{Message, Revision, headers};
+use crate::exchange::{Arrived, Exchange, Keys, Peer, unsupported};
+use crate::mcp::{Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
 
@@ -98,20 +98,16 @@ pub(super) fn peer(
     exchange: &Exchange,
     principal: &Principal,
     head: &HeaderMap,
-    message: &Message,
+    message: &Arrived,
     request_id: &str,
 ) -> Result<Peer, Error> {
-    let claim = Claim::of(message);
-    let method = match message {
-        Message::Request { method, .. } => Some(method.as_str()),
-        Message::Notification { .. } | Message::Response { .. } => None,
-    };
-    let initialize = method == Some("initialize");
+    let request = message.id().is_some();
+    let initialize = request && message.method == "initialize";
     let stated = stated(head);
-    let modern = claim.version.is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
+    let modern = message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
     let (revision, lane) = if modern {
-        if let Some(method) = method {
-            modern_request(head, method, &claim)?;
+        if request {
+            modern_request(head, message)?;
         }
         (Revision::V2026_07_28, None)
     } else {
@@ -128,16 +124,16 @@ pub(super) fn peer(
 }
 
 /// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
-fn modern_request(head: &HeaderMap, method: &str, claim: &Claim) -> Result<(), Error> {
+fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
     let named = head.get(REVISION).and_then(|value| value.to_str().ok()).map(str::trim);
-    if claim.version.is_some() && named != claim.version.as_deref() {
+    if message.version().is_some() && named != message.version() {
         return Err(Error::new(
             Code::HeaderMismatch,
             "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
         ));
     }
-    claim.check()?;
-    headers::check(head, method, claim.params.as_ref())
+    message.check_meta()?;
+    headers::check(head, &message.method, Some(&message.params))
 }
 
 /// A legacy peer: by its session, else as 2025-06-18 without capabilities.

@@ -87,7 +87,7 @@ impl Gateway {
                     outcome: error.code.as_str(),
                     ..exchange::Record::default()
                 };
-                self.done(ctx, scope, &record, None, status);
+                self.done(ctx, scope, &record, status);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
@@ -134,14 +134,18 @@ impl Gateway {
             self.metrics.limited(&provider.id, refusal.rule.as_str());
             exchange::limited(&provider.title, &refusal)
         })?;
+        let method = head.headers.get("mcp-method").and_then(|it| it.to_str().ok()).unwrap_or("").to_owned();
+        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
         Ok(Passage {
-            _held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
+            // The end of the process waits for calls, not for streams that never end.
+            _held: (self.metrics.inflight(&provider.id), (!is_stream).then(|| self.exchange.begin())),
+            is_stream,
             provider,
             principal: self.principal.clone(),
             signature,
             revision,
             session,
-            method: head.headers.get("mcp-method").and_then(|it| it.to_str().ok()).unwrap_or("").to_owned(),
+            method,
             pass: Some(pass),
             received: 0,
             failure: None,
@@ -196,11 +200,13 @@ impl Gateway {
         let address = addresses.get(passage.attempts % addresses.len().max(1)).copied();
         let address = address.ok_or_else(|| internal("no address"))?;
         passage.attempts += 1;
+        #[expect(clippy::disallowed_methods, reason = "a SocketAddr needs no name to be resolved")]
         let mut peer = HttpPeer::new(address, url.scheme() == "https", server_name(url));
         peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
         peer.options.connection_timeout = Some(endpoint.connect);
         peer.options.total_connection_timeout = Some(endpoint.connect);
-        peer.options.read_timeout = Some(endpoint.idle.max(endpoint.call));
+        let silence = if passage.is_stream { endpoint.idle.max(endpoint.call) } else { endpoint.call };
+        peer.options.read_timeout = Some(silence);
         peer.options.write_timeout = Some(WRITE_TIMEOUT);
         peer.options.idle_timeout = Some(Duration::from_secs(30));
         peer.options.alpn = ALPN::H1;
@@ -326,7 +332,8 @@ pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result
         request.insert_header(SESSION, session.as_str())?;
     }
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    request.set_uri(target.parse().map_err(|_| internal("the URL has no path"))?);
+    let Ok(target) = target.parse() else { return Err(internal("the URL has no path")) };
+    request.set_uri(target);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     request.insert_header(header::HOST, authority)?;
     for (name, value) in headers.iter().chain(&passage.signature.headers) {

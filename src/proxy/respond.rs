@@ -88,7 +88,8 @@ pub(super) const fn relay_status(code: Code) -> StatusCode {
 pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
     let body = message::error(id, &rpc_fault(error, revision));
     let mut response = Response::json(status, body);
-    response.close = error.code == Code::BadFraming || error.code == Code::HeadersTooLarge;
+    // What is left of such a request is not worth reading, or cannot be trusted.
+    response.close = matches!(error.code, Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge);
     retry_after(response, error.retry_after)
 }
 

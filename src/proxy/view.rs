@@ -1,20 +1,24 @@
 //! The meta and tool views, and the relay of a process: POST carries a message, GET a session's
 //! stream, DELETE ends it.
 
+use std::pin::Pin;
+use std::task::{self, Poll};
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora_core::Result;
 use pingora_proxy::Session;
+use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::gateway::Gateway;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
-use crate::exchange::{Inlet, Outlet, Peer, Record, Reply, Scope};
-use crate::mcp::{Id, Message, Revision, message};
+use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
+use crate::mcp::{Id, Revision, message};
 use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
 
@@ -25,6 +29,15 @@ impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Self(error, None, Revision::NEWEST_LEGACY)
     }
+}
+
+/// A message on its way into the exchange.
+struct Work {
+    scope: Scope,
+    peer: Peer,
+    message: Arrived,
+    outlet: Option<Outlet>,
+    started: Instant,
 }
 
 impl Gateway {
@@ -40,19 +53,19 @@ impl Gateway {
         let response = match served? {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(()),
-            Err(Refused(error, id, revision)) => self.refused(ctx, &scope, &error, id.as_ref(), revision),
+            Err(refused) => self.refused(ctx, &scope, &refused),
         };
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
-    fn refused(&self, ctx: &Context, scope: &Scope, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
+    fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
         let status = match scope.view {
             View::Relay => respond::relay_status(error.code),
-            View::Meta | View::Tool => respond::status(error.code, revision),
+            View::Meta | View::Tool => respond::status(error.code, *revision),
         };
         let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
-        self.done(ctx, scope, &record, None, status);
-        let response = respond::refusal(status, error, id, revision);
+        self.done(ctx, scope, &record, status);
+        let response = respond::refusal(status, error, id.as_ref(), *revision);
         match error.code {
             Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
             _ => response,
@@ -66,12 +79,8 @@ impl Gateway {
             Err(refused) => return Ok(Err(refused)),
         };
         let revision = peer.revision;
-        let outlet = match &message {
-            Message::Request { params, .. } => Outlet::open(params.as_deref()),
-            _ => None,
-        };
-        let (outlet, mut notices) = outlet.unzip();
-        let running = self.run(ctx, scope.clone(), peer, message, outlet);
+        let (outlet, mut notices) = Outlet::open(&message).unzip();
+        let running = self.run(Work { scope: scope.clone(), peer, message, outlet, started: ctx.started });
         let reply = match wait(session, ctx, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
@@ -87,7 +96,7 @@ impl Gateway {
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Message, bool), Refused> {
+    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Arrived, bool), Refused> {
         self.exchange.exists(scope)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
@@ -95,28 +104,17 @@ impl Gateway {
             let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
             Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
         })?;
+        let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let id = match &message {
-            Message::Request { id, .. } => Some(id.clone()),
-            _ => None,
-        };
         let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
-            .map_err(|error| Refused(error, id, Revision::V2026_07_28))?;
+            .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
 
-    /// Starts the work on a message. A legacy request outlives its connection, because a
-    /// disconnect is not a cancellation there; a modern one ends with it.
-    fn run(
-        &self,
-        ctx: &Context,
-        scope: Scope,
-        peer: Peer,
-        message: Message,
-        outlet: Option<Outlet>,
-    ) -> impl Future<Output = Reply> + Send + use<> {
+    /// The work on a message, its event included.
+    fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let started = ctx.started;
+        let Work { scope, peer, message, outlet, started } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
@@ -126,15 +124,13 @@ impl Gateway {
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
             };
-            event(&scope, &record, Some(&peer), &peer.request_id, started, status).emit(&metrics);
+            let mut done = event(&scope, &record, &peer.request_id, started, status);
+            peer.describe(&mut done);
+            done.view = Some(scope.view);
+            done.emit(&metrics);
             reply
         };
-        async move {
-            if modern {
-                return work.await;
-            }
-            tokio::spawn(work).await.unwrap_or(Reply::Accepted)
-        }
+        Running { work: Some(Box::pin(work)), outlives: !modern }
     }
 
     async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
@@ -164,8 +160,9 @@ impl Gateway {
         }
     }
 
-    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, peer: Option<&Peer>, status: StatusCode) {
-        event(scope, record, peer, &ctx.request_id, ctx.started, status).emit(&self.metrics);
+    /// The event of a request that carried no message; it counts as no call.
+    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
+        event(scope, record, &ctx.request_id, ctx.started, status).emit(&self.metrics);
     }
 }
 
@@ -173,25 +170,42 @@ fn method_not_allowed() -> Refused {
     Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
 }
 
-fn event(
-    scope: &Scope,
-    record: &Record,
-    peer: Option<&Peer>,
-    request_id: &str,
-    started: std::time::Instant,
-    status: StatusCode,
-) -> RequestDone {
+fn event(scope: &Scope, record: &Record, request_id: &str, started: Instant, status: StatusCode) -> RequestDone {
     let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
     record.describe(&mut done);
-    if let Some(peer) = peer {
-        peer.describe(&mut done);
-    }
     done.provider = done.provider.or_else(|| scope.provider.clone());
-    // What carried no message is no call.
-    done.view = peer.map(|_| scope.view);
     done.duration = started.elapsed();
     done.status = status.as_u16();
     done
+}
+
+/// The work on a message while its connection lasts. A legacy request outlives the connection,
+/// because a disconnect is no cancellation there; a modern one ends with it.
+///
+/// Boxed, because a future of its size is moved more often than it is allocated.
+struct Running {
+    work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    outlives: bool,
+}
+
+impl Future for Running {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
+        let Some(work) = self.work.as_mut() else { return Poll::Ready(Reply::Accepted) };
+        let reply = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(reply)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and nothing outlives that.
+        if let (Some(work), true, Ok(runtime)) = (self.work.take(), self.outlives, Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
 }
 
 enum Waited {
@@ -204,10 +218,9 @@ enum Waited {
 async fn wait(
     session: &mut Session,
     ctx: &Context,
-    running: impl Future<Output = Reply>,
+    mut running: Running,
     mut notices: Option<&mut Inlet>,
 ) -> Result<Waited> {
-    tokio::pin!(running);
     let mut streaming = false;
     loop {
         let next = async {

@@ -46,7 +46,7 @@ async fn the_meta_tool_runs_operations_in_all_nine_cells() {
         for upstream in GENERATIONS {
             let peer = Client::connect(&world, &format!("/mcp/{}", id(upstream)), client).await;
             let name = format!("use_{}", id(upstream));
-            assert_eq!(peer.tools().await, [name.clone()], "{client} -> {upstream}");
+            assert_eq!(peer.tools().await, std::slice::from_ref(&name), "{client} -> {upstream}");
             let result = peer.call(&name, json!({ "tool": "echo", "arguments": { "text": "hi" } })).await;
             assert_eq!(result["structuredContent"]["status"], "ok", "{client} -> {upstream}: {result}");
             assert_eq!(result["content"][0]["text"], "echo: hi", "{client} -> {upstream}");

@@ -9,6 +9,8 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::too_many_lines,
+    clippy::too_many_arguments,
+    clippy::excessive_nesting,
     clippy::let_underscore_must_use,
     clippy::disallowed_methods,
     reason = "a test may fail loudly"
@@ -25,3 +27,4 @@ mod layering;
 mod lists;
 mod process;
 mod relay;
+mod reload;

@@ -5,11 +5,16 @@
 //! streamable HTTP at `http://ADDR/mcp` and prints that URL; `modern_server --stdio …` speaks on
 //! stdin and stdout. Results carry fields that no specification names, so that a test can see
 //! whether they survive the way through the gateway.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "JSON values answer null for what they do not have"
+)]
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -25,7 +30,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
-use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
+use rmcp::{ErrorData, Peer, RoleServer, ServerHandler, ServiceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
@@ -46,9 +51,7 @@ struct Options {
 
 fn main() -> Fallible<()> {
     let options = options(std::env::args().skip(1))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = Server::new(&options);
         if options.stdio {
@@ -98,6 +101,8 @@ struct Server {
     many: usize,
     page: usize,
     revisions: Option<Vec<ProtocolVersion>>,
+    /// How many calls of `slow` were cancelled.
+    cancelled: Arc<AtomicUsize>,
     /// How many tools `grow` has added; those who listen are told of each change.
     grown: Arc<watch::Sender<usize>>,
 }
@@ -108,75 +113,33 @@ impl Server {
             many: options.many,
             page: options.page,
             revisions: options.revisions.clone(),
+            cancelled: Arc::default(),
             grown: Arc::new(watch::Sender::new(0)),
         }
     }
 
     fn tools(&self) -> Vec<Value> {
-        let text = json!({"type": "string"});
-        let number = json!({"type": "number"});
-        let mut tools = vec![
-            tool(
-                "echo",
-                "Returns the message.",
-                json!({"message": text}),
-                &["message"],
-            ),
-            tool(
-                "add",
-                "Adds two numbers.",
-                json!({"a": number, "b": number}),
-                &["a", "b"],
-            ),
-            tool(
-                "slow",
-                "Reports progress in steps.",
-                json!({"steps": {"type": "integer"}}),
-                &[],
-            ),
-            tool("fail", "Always fails.", json!({}), &[]),
-            tool(
-                "list_value",
-                "Returns an array as its structured content.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "vendor",
-                "Returns fields that no specification names.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "headers",
-                "Returns the HTTP headers of this request.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "grow",
-                "Adds a tool and says that the list changed.",
-                json!({}),
-                &[],
-            ),
-            tool(
-                "region",
-                "Has an argument that is mirrored into a header.",
-                json!({"region": {"type": "string", "x-mcp-header": "Region"}}),
-                &["region"],
-            ),
-        ];
-        let named = |prefix: &str, n: usize| {
-            tool(
-                &format!("{prefix}_{n}"),
-                "One of many.",
-                json!({"message": text}),
-                &[],
-            )
-        };
-        tools.extend((0..*self.grown.borrow()).map(|n| named("grown", n)));
-        tools.extend((0..self.many).map(|n| named("many", n)));
-        tools
+        let declared = json!([
+            ["echo", "Returns the message.", {"message": {"type": "string"}}, ["message"]],
+            ["add", "Adds two numbers.", {"a": {"type": "number"}, "b": {"type": "number"}}, ["a", "b"]],
+            ["slow", "Reports progress in steps.", {"steps": {"type": "integer"}}, []],
+            ["cancelled", "Counts the calls of `slow` that were cancelled.", {}, []],
+            ["fail", "Always fails.", {}, []],
+            ["list_value", "Returns an array as its structured content.", {}, []],
+            ["vendor", "Returns fields that no specification names.", {}, []],
+            ["headers", "Returns the HTTP headers of this request.", {}, []],
+            ["grow", "Adds a tool and says that the list changed.", {}, []],
+            ["region", "Has an argument that is mirrored into a header.",
+                {"region": {"type": "string", "x-mcp-header": "Region"}}, ["region"]],
+        ]);
+        let named = declared.as_array().into_iter().flatten().map(tool);
+        let message = json!({"message": {"type": "string"}});
+        let numbered =
+            |prefix: &str, n: usize| tool(&json!([format!("{prefix}_{n}"), "One of many.", message, []]));
+        named
+            .chain((0..*self.grown.borrow()).map(|n| numbered("grown", n)))
+            .chain((0..self.many).map(|n| numbered("many", n)))
+            .collect()
     }
 
     async fn call(
@@ -185,18 +148,16 @@ impl Server {
         context: &RequestContext<RoleServer>,
     ) -> Result<Value, ErrorData> {
         let arguments = request.arguments.unwrap_or_default();
-        let message = arguments
-            .get("message")
-            .and_then(Value::as_str)
-            .unwrap_or("");
+        let message = arguments.get("message").and_then(Value::as_str).unwrap_or("");
         let name = request.name.as_ref();
         match name {
             "echo" => Ok(said(message)),
             "add" => add(&arguments),
-            "slow" => slow(&arguments, context).await,
-            "fail" => {
-                Ok(json!({"content": [{"type": "text", "text": "it failed"}], "isError": true}))
-            }
+            "slow" => self.slow(&arguments, context).await,
+            "cancelled" => Ok(structured(
+                json!({"count": self.cancelled.load(Ordering::SeqCst)}),
+            )),
+            "fail" => Ok(json!({"content": [{"type": "text", "text": "it failed"}], "isError": true})),
             "list_value" => Ok(structured(json!([1, 2, 3]))),
             "vendor" => Ok(said("vendor")),
             "headers" => Ok(structured(headers(context))),
@@ -206,11 +167,33 @@ impl Server {
                 Ok(said("grown"))
             }
             _ if self.tools().iter().any(|tool| tool["name"] == name) => Ok(said(name)),
-            _ => Err(ErrorData::invalid_params(
-                format!("unknown tool `{name}`"),
-                None,
-            )),
+            _ => Err(ErrorData::invalid_params(format!("unknown tool `{name}`"), None)),
         }
+    }
+
+    async fn slow(
+        &self,
+        arguments: &Map<String, Value>,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Value, ErrorData> {
+        let steps = arguments.get("steps").and_then(Value::as_u64).unwrap_or(3);
+        let token = context.meta.get_progress_token();
+        for step in 1..=steps {
+            tokio::select! {
+                () = context.ct.cancelled() => {
+                    self.cancelled.fetch_add(1, Ordering::SeqCst);
+                    return Ok(said("cancelled"));
+                }
+                () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
+            }
+            let Some(token) = &token else { continue };
+            let progress: ProgressNotificationParam =
+                typed(json!({"progressToken": token, "progress": step, "total": steps}))?;
+            if context.peer.notify_progress(progress).await.is_err() {
+                break;
+            }
+        }
+        Ok(said("done"))
     }
 }
 
@@ -308,10 +291,8 @@ impl ServerHandler for Server {
                 None,
             ));
         }
-        let contents =
-            json!([{"uri": uri, "mimeType": "text/plain", "text": format!("memo of {uri}")}]);
-        let result: ReadResourceResult =
-            typed(json!({"resultType": "complete", "contents": contents}))?;
+        let contents = json!([{"uri": uri, "mimeType": "text/plain", "text": format!("memo of {uri}")}]);
+        let result: ReadResourceResult = typed(json!({"resultType": "complete", "contents": contents}))?;
         Ok(result.into())
     }
 
@@ -336,10 +317,7 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(text, None));
         }
         let arguments = request.arguments.unwrap_or_default();
-        let who = arguments
-            .get("who")
-            .and_then(Value::as_str)
-            .unwrap_or("you");
+        let who = arguments.get("who").and_then(Value::as_str).unwrap_or("you");
         let text = json!({"type": "text", "text": format!("Say hello to {who}.")});
         let result: GetPromptResult = typed(json!({
             "resultType": "complete", "messages": [{"role": "user", "content": text}],
@@ -362,20 +340,10 @@ impl ServerHandler for Server {
 
     /// A session of an older revision hears of changes on its own stream.
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let mut grown = self.grown.subscribe();
-        tokio::spawn(async move {
-            while grown.changed().await.is_ok() {
-                if context.peer.notify_tool_list_changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(tell(context.peer, self.grown.subscribe()));
     }
 
-    fn accepted_subscription_filter(
-        &self,
-        asked: &SubscriptionFilter,
-    ) -> Option<SubscriptionFilter> {
+    fn accepted_subscription_filter(&self, asked: &SubscriptionFilter) -> Option<SubscriptionFilter> {
         Some(asked.clone())
     }
 
@@ -394,11 +362,16 @@ impl ServerHandler for Server {
     }
 }
 
-fn tool(name: &str, description: &str, properties: Value, required: &[&str]) -> Value {
+/// Tells a session of each change until it is gone.
+async fn tell(peer: Peer<RoleServer>, mut grown: watch::Receiver<usize>) {
+    while grown.changed().await.is_ok() && peer.notify_tool_list_changed().await.is_ok() {}
+}
+
+fn tool(declared: &Value) -> Value {
     json!({
-        "name": name, "description": description,
-        "inputSchema": {"type": "object", "properties": properties, "required": required},
-        "_meta": {"vendor.example/tool": name},
+        "name": declared[0], "description": declared[1],
+        "inputSchema": {"type": "object", "properties": declared[2], "required": declared[3]},
+        "_meta": {"vendor.example/tool": declared[0]},
     })
 }
 
@@ -420,27 +393,6 @@ fn add(arguments: &Map<String, Value>) -> Result<Value, ErrorData> {
     Ok(structured(json!({"sum": term("a")? + term("b")?})))
 }
 
-async fn slow(
-    arguments: &Map<String, Value>,
-    context: &RequestContext<RoleServer>,
-) -> Result<Value, ErrorData> {
-    let steps = arguments.get("steps").and_then(Value::as_u64).unwrap_or(3);
-    let token = context.meta.get_progress_token();
-    for step in 1..=steps {
-        tokio::select! {
-            () = context.ct.cancelled() => return Ok(said("cancelled")),
-            () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
-        }
-        let Some(token) = &token else { continue };
-        let progress: ProgressNotificationParam =
-            typed(json!({"progressToken": token, "progress": step, "total": steps}))?;
-        if context.peer.notify_progress(progress).await.is_err() {
-            break;
-        }
-    }
-    Ok(said("done"))
-}
-
 fn headers(context: &RequestContext<RoleServer>) -> Value {
     let Some(parts) = context.extensions.get::<http::request::Parts>() else {
         return json!({});
@@ -455,23 +407,17 @@ fn headers(context: &RequestContext<RoleServer>) -> Value {
 
 /// Builds a type of the SDK from the JSON that the specification shows.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, ErrorData> {
-    serde_json::from_value(value)
-        .map_err(|fault| ErrorData::internal_error(fault.to_string(), None))
+    serde_json::from_value(value).map_err(|fault| ErrorData::internal_error(fault.to_string(), None))
 }
 
 /// Adds unknown fields to lists of tools and to the answer of `vendor`, which the SDK's types
 /// cannot hold.
 async fn add_vendor_fields(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, 4 << 20)
-        .await
-        .unwrap_or_default();
+    let body = axum::body::to_bytes(body, 4 << 20).await.unwrap_or_default();
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     let edits: &[(&str, &str)] = match message["method"].as_str() {
-        Some("tools/list") => &[(
-            r#""name":"echo""#,
-            r#""name":"echo","vendorField":{"kept":true}"#,
-        )],
+        Some("tools/list") => &[(r#""name":"echo""#, r#""name":"echo","vendorField":{"kept":true}"#)],
         Some("tools/call") if message["params"]["name"] == "vendor" => &[
             (
                 r#""content":["#,
@@ -486,9 +432,7 @@ async fn add_vendor_fields(request: Request, next: Next) -> Response {
         return response;
     }
     let (mut parts, body) = response.into_parts();
-    let answer = axum::body::to_bytes(body, 4 << 20)
-        .await
-        .unwrap_or_default();
+    let answer = axum::body::to_bytes(body, 4 << 20).await.unwrap_or_default();
     let mut text = String::from_utf8_lossy(&answer).into_owned();
     for (old, new) in edits {
         text = text.replace(old, new);

@@ -3,9 +3,21 @@
 import json
 import os
 import subprocess
+import tempfile
 
-from mcp import GUARD
-from world import PLEIADES, ROOT, Everything, Gateway, everything_stdio, provider
+from mcp import GUARD, fetch
+from world import (
+    PLEIADES,
+    ROOT,
+    Everything,
+    Gateway,
+    Process,
+    everything_stdio,
+    free_port,
+    listens,
+    provider,
+    until,
+)
 
 CLIENTS = {
     "ts1": ["node", "ts1.cjs"],
@@ -103,7 +115,26 @@ def over_stdio(client, folder):
     yield f"{client} starts `pleiades stdio` as a desktop client does and calls", starts_us
 
 
+def as_cloned():
+    """The README's first command, with ports of its own and a home of its own."""
+    port, admin = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as home:
+        command = [PLEIADES, "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+        env = {"XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
+        with Process("cloned", command, env, cwd=ROOT) as gateway:
+            until("the gateway to listen", lambda: gateway.check_alive() or listens(port))
+            # npx may fetch the server first.
+            until("everything to answer", lambda: is_ready(admin), guard=5 * GUARD)
+            meta_view("ts1", f"http://127.0.0.1:{port}/mcp/everything", "everything")
+
+
+def is_ready(admin):
+    rows = json.loads(fetch(f"http://127.0.0.1:{admin}/providers").text)["providers"]
+    return next(row for row in rows if row["id"] == "everything")["state"] == "ready"
+
+
 def checks():
+    yield "the README's first command serves the shipped folder", as_cloned
     with Gateway(everything_stdio()) as gateway:
         gateway.settled("everything")
         for client in CLIENTS:

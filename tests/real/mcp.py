@@ -151,6 +151,16 @@ class Client:
                 return answer["result"]
         raise RpcError(reply.status, {"message": f"no answer: {reply.text[:300]!r}"})
 
+    def begin(self, method, params):
+        """Sends a request and waits for nothing."""
+        number = next(self.ids)
+        params, headers = self.envelope(method, params)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        connection = http.client.HTTPConnection(self.host, timeout=GUARD)
+        connection.request("POST", self.path, json.dumps(message).encode(), headers)
+        connection.number = number
+        return connection
+
     def notify(self, method, params=None):
         params, headers = self.envelope(method, params)
         reply = self.post({"jsonrpc": "2.0", "method": method, "params": params}, headers)

@@ -123,12 +123,7 @@ def ending():
                     target=lambda: answers.append(client.call("slow", {"steps": 20}))
                 )
                 call.start()
-                until(
-                    "the call to run",
-                    lambda: metric(
-                        fetch(f"{gateway.admin}/metrics").text, "pleiades_inflight", provider="modern"
-                    ),
-                )
+                until("the call to run", lambda: gateway.inflight("modern"))
                 assert gateway.terminate() == 0
                 call.join()
                 assert answers and answers[0]["content"][0]["text"] == "done", answers

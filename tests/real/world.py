@@ -205,6 +205,10 @@ class Gateway(Process):
         listed = json.loads(fetch(f"{self.admin}/providers").text)["providers"]
         return next((row for row in listed if row["id"] == name), None)
 
+    def inflight(self, name):
+        """How many requests run against the provider."""
+        return metric(fetch(f"{self.admin}/metrics").text, "pleiades_inflight", provider=name)
+
     def settled(self, name, *states):
         """Waits until the provider is in one of these states."""
         wanted = states or ("ready",)

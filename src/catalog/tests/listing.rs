@@ -74,7 +74,9 @@ async fn a_list_that_fails_stays_as_it_was() {
 #[tokio::test]
 async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
     let bench = Bench::new().with("one");
-    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
+    bench.fake.set("one", |one| {
+        one.held.send_replace(true);
+    });
     let bench = bench.open();
     assert_eq!(bench.state("one"), State::Starting);
     let (provider, anybody) = (bench.provider("one"), anybody());
@@ -83,7 +85,9 @@ async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
         while bench.fake.probed("one") == 0 {
             tokio::task::yield_now().await;
         }
-        bench.fake.set("one", |one| drop(one.held.send_replace(false)));
+        bench.fake.set("one", |one| {
+        one.held.send_replace(false);
+    });
     };
     let (a, b, ()) = soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
     assert_eq!((a.len(), b.len(), bench.fake.probed("one")), (1, 1, 1));
@@ -98,7 +102,9 @@ async fn a_starting_provider_is_waited_for_no_longer_than_it_may_take() {
         "/mcp\", \"timeouts\": {\"connect\": \"10ms\", \"call\": \"20ms\"}",
     );
     fs::write(bench.file("one.yaml"), slow).expect("it can be written");
-    bench.fake.set("one", |one| drop(one.held.send_replace(true)));
+    bench.fake.set("one", |one| {
+        one.held.send_replace(true);
+    });
     let bench = bench.open();
     let error = bench.lists("one").await.expect_err("it says nothing");
     assert_eq!(error.code, Code::UpstreamTimeout);

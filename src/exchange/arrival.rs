@@ -1,0 +1,88 @@
+//! A message opened once, for every step that looks into it.
+
+use serde_json::value::RawValue;
+
+use super::peer::unsupported;
+use crate::error::{Code, Error};
+use crate::mcp::{Id, Message, RawObject, Revision};
+
+/// `_meta` key that makes a request one of 2026-07-28.
+const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// A message with its parameters and their metadata opened.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What it wants.
+    pub kind: Kind,
+    /// Its method; empty for a response.
+    pub method: String,
+    /// Its parameters, `_meta` included.
+    pub params: RawObject,
+    meta: RawObject,
+    version: Option<String>,
+}
+
+/// What a message wants.
+#[derive(Debug)]
+pub enum Kind {
+    /// An answer under this id.
+    Request(Id),
+    /// Nothing.
+    Notification,
+    /// To answer a request of ours.
+    Response,
+}
+
+impl Arrived {
+    /// Opens a message. Its parameters are an object, or it would not have been read.
+    #[must_use]
+    pub fn open(message: Message) -> Self {
+        let (kind, method, params) = match message {
+            Message::Request { id, method, params } => (Kind::Request(id), method, params),
+            Message::Notification { method, params } => (Kind::Notification, method, params),
+            Message::Response { .. } => (Kind::Response, String::new(), None),
+        };
+        let params = params.and_then(|raw| RawObject::open(&raw).ok()).unwrap_or_default();
+        let meta: RawObject = params.read("_meta").unwrap_or_default();
+        let version = meta.read::<String>(VERSION);
+        Self { kind, method, params, meta, version }
+    }
+
+    /// The id of a request.
+    #[must_use]
+    pub const fn id(&self) -> Option<&Id> {
+        match &self.kind {
+            Kind::Request(id) => Some(id),
+            Kind::Notification | Kind::Response => None,
+        }
+    }
+
+    /// The version in `_meta`; only messages of 2026-07-28 and later have one.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// What the sender wants progress to be called.
+    pub(super) fn progress_token(&self) -> Option<&RawValue> {
+        self.meta.get("progressToken").filter(|token| token.get() != "null")
+    }
+
+    /// What 2026-07-28 demands of each request's metadata ("_meta").
+    ///
+    /// # Errors
+    /// [`Code::MissingMeta`], [`Code::UnsupportedRevision`].
+    pub fn check_meta(&self) -> Result<(), Error> {
+        let version = self.version().ok_or_else(|| missing(VERSION))?;
+        if !Revision::parse(version).is_some_and(Revision::is_modern) {
+            return Err(unsupported(version));
+        }
+        let object = |raw: &RawValue| raw.get().starts_with('{');
+        if self.meta.get(CAPABILITIES).is_some_and(object) { Ok(()) } else { Err(missing(CAPABILITIES)) }
+    }
+}
+
+fn missing(key: &'static str) -> Error {
+    Error::new(Code::MissingMeta, format!("`_meta` needs `{key}` on each request of 2026-07-28"))
+}

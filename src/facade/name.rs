@@ -1,0 +1,186 @@
+//! Names of operations as they are spelled in practice: the exact one, a spelling that can mean
+//! only one, or the nearest ones to suggest. A typo is suggested, never run.
+
+use std::sync::Arc;
+
+use crate::catalog::{Catalogue, Tool};
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// An operation.
+    Operation(&'a Arc<Tool>),
+    /// The meta tool itself.
+    Own,
+    /// Nothing here.
+    Unknown,
+}
+
+/// The operation that a name means: exactly, else the only one that it can be a spelling of.
+/// `id` is the provider's.
+pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Found<'a> {
+    if let Some(tool) = catalogue.tool(name) {
+        return Found::Operation(tool);
+    }
+    let bare = without_host(name);
+    if bare.strip_prefix("use_") == Some(id) {
+        return Found::Own;
+    }
+    match catalogue.tool(bare).or_else(|| spelled(bare, id, catalogue)) {
+        Some(tool) => Found::Operation(tool),
+        None => Found::Unknown,
+    }
+}
+
+/// A name without what hosts put before it: `mcp__gateway__use_x` is `use_x`.
+fn without_host(name: &str) -> &str {
+    name.strip_prefix("mcp__")
+        .and_then(|rest| rest.split_once("__"))
+        .map_or(name, |(_, own)| own)
+}
+
+/// The one operation with the same letters, the provider's id before it or the prefix that most
+/// operations share missing.
+fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc<Tool>> {
+    let wanted = words(name);
+    let own = words(id);
+    let shorter = wanted
+        .strip_prefix(own.as_slice())
+        .filter(|rest| !rest.is_empty());
+    let prefix = common_prefix(catalogue).unwrap_or_default();
+    [
+        Some(wanted.concat()),
+        shorter.map(<[String]>::concat),
+        Some(format!("{prefix}{}", wanted.concat())),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|letters| !letters.is_empty())
+    .find_map(|letters| only(catalogue, &letters))
+}
+
+fn only<'a>(catalogue: &'a Catalogue, letters: &str) -> Option<&'a Arc<Tool>> {
+    let mut same = catalogue
+        .tools
+        .iter()
+        .filter(|tool| words(&tool.name).concat() == letters);
+    same.next().filter(|_| same.next().is_none())
+}
+
+/// The first word of more than half of the names (`slack_…`, `browser_…`).
+fn common_prefix(catalogue: &Catalogue) -> Option<String> {
+    let firsts: Vec<String> = catalogue
+        .tools
+        .iter()
+        .filter_map(|tool| words(&tool.name).into_iter().next())
+        .collect();
+    let most = firsts.len() / 2 + 1;
+    let shared = |word: &&String| firsts.iter().filter(|other| other == word).count() >= most.max(2);
+    firsts.iter().take(most).find(shared).cloned()
+}
+
+/// A name in words: `list_issues`, `list-issues` and `listIssues` are the same ones.
+pub(super) fn words(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut after_lower = false;
+    for char in name.chars() {
+        if !char.is_alphanumeric() || (char.is_uppercase() && after_lower) {
+            words.push(String::new());
+        }
+        after_lower = char.is_lowercase() || char.is_numeric();
+        if char.is_alphanumeric()
+            && let Some(word) = words.last_mut()
+        {
+            word.extend(char.to_lowercase());
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The operations whose names share most words with one that does not exist, then those with
+/// fewest letters changed; at most `most`.
+pub(super) fn nearest<'a>(catalogue: &'a Catalogue, name: &str, most: usize) -> Vec<&'a Arc<Tool>> {
+    let name: String = name.chars().take(128).collect();
+    let wanted = words(&name);
+    let mut scored: Vec<(usize, usize, &Arc<Tool>)> = catalogue
+        .tools
+        .iter()
+        .map(|tool| {
+            let shared = words(&tool.name)
+                .iter()
+                .filter(|word| wanted.contains(word))
+                .count();
+            (usize::MAX - shared, distance(&name, &tool.name), tool)
+        })
+        .collect();
+    scored.sort_by(|one, other| (one.0, one.1, &one.2.name).cmp(&(other.0, other.1, &other.2.name)));
+    scored.into_iter().take(most).map(|(_, _, tool)| tool).collect()
+}
+
+/// The candidate that differs from `name` by the fewest letters, if by less than half of them.
+pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let far = name.chars().count().div_ceil(2).max(2);
+    let plain = |text: &str| words(text).concat();
+    candidates
+        .map(|candidate| (distance(&plain(name), &plain(candidate)), candidate))
+        .filter(|(changes, _)| *changes < far)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Letters to add, drop or change to make one text of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut diagonal = at;
+        let mut left = at + 1;
+        for (above, same) in row
+            .iter_mut()
+            .skip(1)
+            .zip(other.iter().map(|other| *other == letter))
+        {
+            let best = (diagonal + usize::from(!same)).min(left + 1).min(*above + 1);
+            diagonal = *above;
+            *above = best;
+            left = best;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = at + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_a_name_have_the_same_words() {
+        for name in [
+            "list_issues",
+            "list-issues",
+            "listIssues",
+            "List Issues",
+            "LIST_ISSUES",
+        ] {
+            assert_eq!(words(name), ["list", "issues"], "{name}");
+        }
+    }
+
+    #[test]
+    fn distance_counts_changed_letters() {
+        assert_eq!(distance("isue_read", "issue_read"), 1);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", "abc"), 0);
+    }
+
+    #[test]
+    fn only_a_near_name_is_suggested() {
+        let known = ["owner", "issue_number"];
+        assert_eq!(closest("issueNumber", known.into_iter()), Some("issue_number"));
+        assert_eq!(closest("labels", known.into_iter()), None);
+    }
+}

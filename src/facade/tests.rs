@@ -1,0 +1,62 @@
+//! Providers and catalogues for the tests of this module.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
+use crate::credential::Need;
+use crate::limit::{Gate, Rules};
+use crate::mcp::{RawObject, raw};
+use crate::upstream::{Endpoint, Share, Target};
+
+/// A provider without rules that is reached nowhere.
+pub(super) fn provider(id: &str) -> Provider {
+    let endpoint = Endpoint {
+        provider: id.into(),
+        identity: [0; 32],
+        target: Target::Stdio {
+            command: Vec::new(),
+            env: Vec::new(),
+            folder: PathBuf::new(),
+        },
+        revision: None,
+        share: Share::User,
+        connect: Duration::from_secs(1),
+        call: Duration::from_secs(1),
+        idle: Duration::from_secs(1),
+    };
+    Provider {
+        id: id.into(),
+        title: id.to_owned(),
+        about: None,
+        endpoint: Arc::new(endpoint),
+        need: Need::None,
+        rules: ToolRules::default(),
+        relay: Relay::Open,
+        gate: Arc::new(Gate::new(&Rules::default())),
+        file: PathBuf::new(),
+        live: Arc::new(Live::default()),
+    }
+}
+
+/// A catalogue of these entries of `tools/list`.
+pub(super) fn catalogue(tools: impl IntoIterator<Item = Value>) -> Catalogue {
+    let tools = tools.into_iter().map(|tool| {
+        let raw = RawObject::open(&raw::raw(&tool)).expect("an object");
+        let schema = raw.get("inputSchema").expect("a schema").to_owned();
+        let name = raw.text("name").expect("a name").into_owned().into();
+        Arc::new(Tool {
+            name,
+            raw,
+            schema,
+            mirrored: Vec::new(),
+            validator: OnceLock::new(),
+        })
+    });
+    let mut catalogue = Catalogue::default();
+    catalogue.set_tools(tools.collect());
+    catalogue
+}

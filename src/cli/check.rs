@@ -169,9 +169,7 @@ fn identity(file: &Path) -> PathBuf {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."));
-    let folder = folder
-        .canonicalize()
-        .unwrap_or_else(|_| folder.to_path_buf());
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     folder.join(file.file_name().unwrap_or_default())
 }
 
@@ -203,9 +201,7 @@ fn no_folder(folder: &Path, error: &io::Error) -> Fault {
         column: 1,
         field: "providers".to_owned(),
         message: format!("the folder {why}"),
-        cure: Some(
-            "name the folder of the descriptors with `providers:` or `--providers`".to_owned(),
-        ),
+        cure: Some("name the folder of the descriptors with `providers:` or `--providers`".to_owned()),
         severity: Severity::Fault,
     }
 }

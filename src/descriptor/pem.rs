@@ -25,10 +25,8 @@ pub(crate) fn certificates(
 ) -> Option<Vec<CertificateDer<'static>>> {
     let bytes = contents(node, path, folder, report)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let wrong = || {
-        say("the file holds no PEM certificate")
-            .cure("name a file with `-----BEGIN CERTIFICATE-----`")
-    };
+    let wrong =
+        || say("the file holds no PEM certificate").cure("name a file with `-----BEGIN CERTIFICATE-----`");
     let certificates = match found {
         Ok(certificates) if !certificates.is_empty() => certificates,
         _ => return refuse(report, node, path, wrong()),
@@ -57,13 +55,13 @@ pub(crate) fn private_key(
 ) -> Option<PrivateKeyDer<'static>> {
     let bytes = contents(node, path, folder, report)?;
     let Ok(key) = PrivateKeyDer::from_pem_slice(&bytes) else {
-        let said = say("the file holds no PEM private key")
-            .cure("name a file with `-----BEGIN PRIVATE KEY-----`");
+        let said =
+            say("the file holds no PEM private key").cure("name a file with `-----BEGIN PRIVATE KEY-----`");
         return refuse(report, node, path, said);
     };
     if rustls::crypto::ring::sign::any_supported_type(&key).is_err() {
-        let said = say("the file holds a private key that cannot be used")
-            .cure("use an RSA, ECDSA or Ed25519 key");
+        let said =
+            say("the file holds a private key that cannot be used").cure("use an RSA, ECDSA or Ed25519 key");
         return refuse(report, node, path, said);
     }
     Some(key)
@@ -78,11 +76,7 @@ pub(crate) fn pair(
 ) {
     let provider = rustls::crypto::ring::default_provider();
     if rustls::sign::CertifiedKey::from_der(certificates, key, &provider).is_err() {
-        report.lenient(
-            node.at,
-            path,
-            say("the private key is not the certificate's"),
-        );
+        report.lenient(node.at, path, say("the private key is not the certificate's"));
     }
 }
 
@@ -95,9 +89,8 @@ fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Opti
         format!("the file `{text}`")
     };
     let file = folder.join(text);
-    let absent = |why: &str| {
-        say(format!("{shown} {why}")).cure("paths are relative to the file they stand in")
-    };
+    let absent =
+        |why: &str| say(format!("{shown} {why}")).cure("paths are relative to the file they stand in");
     let facts = match std::fs::metadata(&file) {
         Ok(facts) => facts,
         Err(error) => return refuse(report, node, path, absent(reason(&error))),

@@ -24,17 +24,13 @@ pub fn read(file: &Path, text: &[u8], world: &World) -> Read {
     let mut root = match parse(text, &mut report) {
         Some(root) if !matches!(root.kind, Kind::Null) => root,
         Some(_) => {
-            let said =
-                say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
+            let said = say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
             report.fault(Pos::START, "syntax", said);
             return broken(file, None, report);
         }
         None => return broken(file, None, report),
     };
-    let enabled = root
-        .at_path(&["enabled"])
-        .and_then(Node::boolean)
-        .unwrap_or(true);
+    let enabled = root.at_path(&["enabled"]).and_then(Node::boolean).unwrap_or(true);
     if !enabled {
         report.relax();
     }
@@ -115,9 +111,7 @@ fn broken(file: &Path, root: Option<&Node>, report: Report) -> Read {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let title = root
-        .and_then(|root| root.text_at(&["title"]))
-        .map(str::to_owned);
+    let title = root.and_then(|root| root.text_at(&["title"])).map(str::to_owned);
     Read {
         file: file.to_path_buf(),
         id_at: id_node.map_or((1, 1), |node| (node.at.line, node.at.column)),
@@ -144,9 +138,7 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let path = entry.path();
-        let is_yaml = path
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml");
+        let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
         // A link to nothing is listed: reading it says so.
         if is_yaml && !name.starts_with('.') && !path.is_dir() {
             found.push(path);

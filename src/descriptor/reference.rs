@@ -65,9 +65,7 @@ impl Resolver<'_> {
         while let Some((before, reference)) = rest.split_once("${") {
             value.push_str(before);
             let Some((inner, after)) = reference.split_once('}') else {
-                faults.push(Refusal::Fault(malformed(
-                    "a reference `${` without its `}`",
-                )));
+                faults.push(Refusal::Fault(malformed("a reference `${` without its `}`")));
                 return value;
             };
             match self.read(inner) {
@@ -94,9 +92,7 @@ impl Resolver<'_> {
                 )));
             }
             let said = say("references to Vault are not built yet");
-            return Err(Refusal::Absent(
-                said.cure("use `${NAME}` or `${file:/path}`"),
-            ));
+            return Err(Refusal::Absent(said.cure("use `${NAME}` or `${file:/path}`")));
         }
         if !is_variable(inner) {
             return Err(Refusal::Fault(malformed("a malformed reference")));
@@ -134,10 +130,7 @@ impl Resolver<'_> {
                 "a reference to a file without an absolute path",
             )));
         }
-        if path
-            .components()
-            .any(|part| matches!(part, Component::ParentDir))
-        {
+        if path.components().any(|part| matches!(part, Component::ParentDir)) {
             let said = say("a reference to a file may not contain `..`");
             return Err(Refusal::Fault(said.cure("write the path out")));
         }
@@ -145,18 +138,12 @@ impl Resolver<'_> {
         let path: PathBuf = path.components().collect();
         let shown = path.display();
         let outside = || {
-            let said = say(format!(
-                "`{shown}` is outside `references.files` of the settings"
-            ));
+            let said = say(format!("`{shown}` is outside `references.files` of the settings"));
             Refusal::Fault(said.cure(format!("add `{shown}` to `references.files`")))
         };
         let globs = self.allowed.map(|allowed| allowed.files.as_slice());
-        let globs: Option<Vec<&String>> = globs.map(|globs| {
-            globs
-                .iter()
-                .filter(|glob| path_matches(glob, &path))
-                .collect()
-        });
+        let globs: Option<Vec<&String>> =
+            globs.map(|globs| globs.iter().filter(|glob| path_matches(glob, &path)).collect());
         if globs.as_ref().is_some_and(Vec::is_empty) {
             return Err(outside());
         }
@@ -164,9 +151,7 @@ impl Resolver<'_> {
             let said = say(format!("the file `{shown}` {why}"));
             Refusal::Absent(said.cure("make the file readable for the gateway"))
         };
-        let real = path
-            .canonicalize()
-            .map_err(|error| absent(reason(&error)))?;
+        let real = path.canonicalize().map_err(|error| absent(reason(&error)))?;
         // A link may lead elsewhere below the folder that a glob names (as Kubernetes mounts do), not
         // out of it.
         if globs.is_some_and(|globs| !globs.iter().any(|glob| real.starts_with(folder_of(glob)))) {
@@ -218,10 +203,9 @@ pub(crate) fn is_variable(name: &str) -> bool {
 /// The folder above a glob's first wildcard, links followed.
 fn folder_of(glob: &str) -> PathBuf {
     let fixed = glob.split(['*', '?']).next().unwrap_or_default();
-    let folder = fixed.rsplit_once('/').map_or(
-        "/",
-        |(folder, _)| if folder.is_empty() { "/" } else { folder },
-    );
+    let folder = fixed
+        .rsplit_once('/')
+        .map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     Path::new(folder)
         .canonicalize()
         .unwrap_or_else(|_| PathBuf::from(folder))
@@ -239,10 +223,7 @@ fn matches(glob: &str, text: &str) -> bool {
                 (0..=text.len()).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
             }
             ([b'*', rest @ ..], _) => {
-                let end = text
-                    .iter()
-                    .position(|byte| *byte == b'/')
-                    .unwrap_or(text.len());
+                let end = text.iter().position(|byte| *byte == b'/').unwrap_or(text.len());
                 (0..=end).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
             }
             ([b'?', rest @ ..], [byte, text @ ..]) if *byte != b'/' => inner(rest, text),

@@ -70,14 +70,7 @@ impl<'a> Shape<'a> {
                 if let Some(schema) = body.get("items") {
                     for (index, item) in items.iter_mut().enumerate() {
                         let path = join(place.path, &index.to_string());
-                        self.check(
-                            item,
-                            schema,
-                            Place {
-                                path: &path,
-                                ..place
-                            },
-                        );
+                        self.check(item, schema, Place { path: &path, ..place });
                     }
                 }
                 if items.is_empty() && keyword(schema, body, "minItems").is_some() {
@@ -154,10 +147,7 @@ impl<'a> Shape<'a> {
 
     /// What a schema refers to, else itself.
     fn body(&self, schema: &'a Value) -> &'a Value {
-        let inner = schema
-            .get("allOf")
-            .and_then(|all| all.get(0))
-            .unwrap_or(schema);
+        let inner = schema.get("allOf").and_then(|all| all.get(0)).unwrap_or(schema);
         let name = inner
             .get("$ref")
             .and_then(Value::as_str)

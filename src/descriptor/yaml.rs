@@ -103,9 +103,7 @@ impl Node {
         match &self.kind {
             Kind::Null => "nothing",
             Kind::Bool(_) => "a boolean",
-            Kind::Number {
-                integer: Some(_), ..
-            } => "an integer",
+            Kind::Number { integer: Some(_), .. } => "an integer",
             Kind::Number { .. } => "a number",
             Kind::Text(_) => "text",
             Kind::List(_) => "a list",

@@ -99,11 +99,7 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> Settings {
 }
 
 fn unreadable(error: &io::Error, report: &mut Report) {
-    report.fault(
-        Pos::START,
-        "syntax",
-        say(format!("the file {}", reason(error))),
-    );
+    report.fault(Pos::START, "syntax", say(format!("the file {}", reason(error))));
 }
 
 /// Of faulty settings, what decides how descriptors are checked.

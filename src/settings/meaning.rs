@@ -26,9 +26,7 @@ pub(super) fn check_listeners(
     report: &mut Report,
 ) {
     let place = |key: &str, overridden: bool| {
-        let node = root
-            .filter(|_| !overridden)
-            .and_then(|root| root.entry(key));
+        let node = root.filter(|_| !overridden).and_then(|root| root.entry(key));
         node.map(|entry| (entry.value.at, entry.value.is_bad))
             .unwrap_or((Pos::START, false))
     };
@@ -36,8 +34,7 @@ pub(super) fn check_listeners(
     let (admin_at, admin_bad) = place("admin", overrides.admin.is_some());
     let guards = ["api_keys", "jwt"];
     let access = root.and_then(|root| root.at_path(&["access"]));
-    let is_guarded =
-        access.is_some_and(|access| guards.iter().any(|key| access.entry(key).is_some()));
+    let is_guarded = access.is_some_and(|access| guards.iter().any(|key| access.entry(key).is_some()));
     if !listen_bad && !settings.is_loopback() && !is_guarded {
         let said = say(format!(
             "`{}` is not a loopback address, and `access` names nobody who may call",
@@ -49,17 +46,9 @@ pub(super) fn check_listeners(
             said.cure("listen on `127.0.0.1`, or say in `access` who may call"),
         );
     }
-    if !listen_bad && !admin_bad && settings.listen == settings.admin && settings.listen.port() != 0
-    {
-        let said = say(format!(
-            "`{}` is the public listener's address",
-            settings.admin
-        ));
-        report.fault(
-            admin_at.max(listen_at),
-            "admin",
-            said.cure("use another port"),
-        );
+    if !listen_bad && !admin_bad && settings.listen == settings.admin && settings.listen.port() != 0 {
+        let said = say(format!("`{}` is the public listener's address", settings.admin));
+        report.fault(admin_at.max(listen_at), "admin", said.cure("use another port"));
     }
 }
 
@@ -143,8 +132,7 @@ fn wrong_origin(text: &str) -> Option<(&'static str, &'static str)> {
         return Some(("not an origin", cure));
     };
     let rest = text.split_once("://").map(|(_, rest)| rest);
-    let is_bare =
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']));
+    let is_bare = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']));
     (!is_bare || !url.has_host()).then_some(("not an origin", cure))
 }
 

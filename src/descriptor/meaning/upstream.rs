@@ -71,15 +71,10 @@ fn command(node: &Node, world: &World, report: &mut Report) {
 }
 
 fn env(node: &Node, report: &mut Report) {
-    for entry in node
-        .at_path(&["env"])
-        .map(Node::entries)
-        .unwrap_or_default()
-    {
+    for entry in node.at_path(&["env"]).map(Node::entries).unwrap_or_default() {
         let path = join("upstream.env", &entry.key);
         if entry.odd.is_none() && !is_variable(&entry.key) {
-            let said =
-                say("not a name of an environment variable").cure("use letters, digits and `_`");
+            let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
             report.fault(entry.at, &path, said);
         }
         if entry.value.text().is_some_and(|text| text.contains('\0')) {
@@ -89,10 +84,7 @@ fn env(node: &Node, report: &mut Report) {
 }
 
 fn headers(node: &Node, report: &mut Report) {
-    let entries = node
-        .at_path(&["headers"])
-        .map(Node::entries)
-        .unwrap_or_default();
+    let entries = node.at_path(&["headers"]).map(Node::entries).unwrap_or_default();
     for (index, entry) in entries
         .iter()
         .enumerate()
@@ -100,19 +92,10 @@ fn headers(node: &Node, report: &mut Report) {
     {
         let path = join("upstream.headers", &entry.key);
         if !same_name(entries, index, entry, &path, report) {
-            name(
-                entry.at,
-                &entry.key,
-                &path,
-                header::forbidden_outward,
-                report,
-            );
+            name(entry.at, &entry.key, &path, header::forbidden_outward, report);
         }
         value(&entry.value, &path, report);
-        if entry.value.text().is_some()
-            && header::is_secret(&entry.key)
-            && !entry.value.has_references()
-        {
+        if entry.value.text().is_some() && header::is_secret(&entry.key) && !entry.value.has_references() {
             let said = say("a secret in plain text; whoever reads the file has it");
             let cure = "keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`";
             report.warning(entry.value.at, &path, said.cure(cure));
@@ -139,16 +122,10 @@ fn certificates(node: &Node, folder: &Path, report: &mut Report) {
             pem::private_key(file, "upstream.tls.client_key_file", folder, report),
         )
     });
-    let alone =
-        |missing: &str| say(format!("`{missing}` is missing")).cure(format!("add `{missing}:`"));
+    let alone = |missing: &str| say(format!("`{missing}` is missing")).cure(format!("add `{missing}:`"));
     match (certificate, key) {
         (Some((_, Some(certificates))), Some((file, Some(key)))) => {
-            pem::pair(
-                certificates,
-                key,
-                (file, "upstream.tls.client_key_file"),
-                report,
-            );
+            pem::pair(certificates, key, (file, "upstream.tls.client_key_file"), report);
         }
         (Some(_), None) if tls.entry("client_key_file").is_none() => {
             report.fault(
@@ -183,9 +160,7 @@ fn idle_fields(node: &Node, report: &mut Report) {
             report.warning(entry.at, &join("upstream", key), said);
         }
     }
-    let plain = node
-        .text_at(&["url"])
-        .is_some_and(|url| url.starts_with("http:"));
+    let plain = node.text_at(&["url"]).is_some_and(|url| url.starts_with("http:"));
     if let Some(entry) = node
         .entry("tls")
         .filter(|entry| plain && !entry.value.entries().is_empty())

@@ -13,13 +13,7 @@ use crate::descriptor::{
 };
 
 impl<'a> Shape<'a> {
-    pub(super) fn check_text(
-        &mut self,
-        node: &mut Node,
-        schema: &'a Value,
-        body: &'a Value,
-        path: &str,
-    ) {
+    pub(super) fn check_text(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Text(text) = &node.kind else { return };
         // Its reference was refused.
         let Some(found) = text.resolved.as_deref() else {
@@ -56,19 +50,12 @@ impl<'a> Shape<'a> {
         }
         if check == Some("secret") && !text.has_references {
             let said = say("a secret in plain text; whoever reads the file has it");
-            let said =
-                said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
+            let said = said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
             self.report.warning(node.at, path, said);
         }
     }
 
-    pub(super) fn check_number(
-        &mut self,
-        node: &mut Node,
-        schema: &'a Value,
-        body: &'a Value,
-        path: &str,
-    ) {
+    pub(super) fn check_number(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Number { float, integer } = node.kind else {
             return;
         };
@@ -107,8 +94,7 @@ fn is_word(text: &str) -> bool {
 fn wrong_id(found: &str, hidden: bool) -> Option<Said> {
     if found.starts_with("s_") {
         return Some(
-            say("an id may not begin with `s_`: those paths are reserved")
-                .cure("choose another id"),
+            say("an id may not begin with `s_`: those paths are reserved").cure("choose another id"),
         );
     }
     wrong_name(found, hidden)
@@ -148,10 +134,8 @@ fn wrong_size(found: &str, least: &str, most: &str) -> Option<Said> {
 }
 
 fn wrong_address(found: &str) -> Option<Said> {
-    let said = || {
-        say("must be an IP address and a port")
-            .cure("write it like `127.0.0.1:8787` or `[::1]:8787`")
-    };
+    let said =
+        || say("must be an IP address and a port").cure("write it like `127.0.0.1:8787` or `[::1]:8787`");
     found.parse::<SocketAddr>().err().map(|_| said())
 }
 
@@ -160,15 +144,13 @@ fn wrong_digest(found: &str) -> Option<Said> {
         && found
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (!is_sound).then(|| {
-        say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes")
-    })
+    (!is_sound)
+        .then(|| say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes"))
 }
 
 fn wrong_glob(found: &str) -> Option<Said> {
     let illegal = found.chars().find(|character| {
-        !(character.is_ascii_alphanumeric()
-            || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
+        !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
     })?;
     let said = say(format!("`{illegal}` cannot stand in a tool name"));
     Some(said.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))

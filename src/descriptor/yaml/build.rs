@@ -21,10 +21,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Node>, Syntax> {
 /// UTF-8 within the size limit, without its byte order mark.
 fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
     if bytes.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {MAX_BYTES} are read",
-            bytes.len()
-        );
+        let message = format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len());
         return Err(Syntax {
             at: Pos::START,
             message,
@@ -115,11 +112,7 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
 }
 
 fn lower(text: &str) -> String {
-    let first = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.');
+    let first = text.lines().next().unwrap_or_default().trim_end_matches('.');
     let mut characters = first.chars();
     characters
         .next()
@@ -273,9 +266,7 @@ fn leaf(at: Pos, value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
 }
 
 fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {
-    node.tag = tag
-        .filter(|tag| !tag.is_yaml_core_schema())
-        .map(Tag::original);
+    node.tag = tag.filter(|tag| !tag.is_yaml_core_schema()).map(Tag::original);
     node
 }
 
@@ -288,8 +279,7 @@ fn entry(key: Node, mut value: Node) -> Entry {
         Kind::Text(text) => text.raw,
         Kind::Bool(value) => value.to_string(),
         Kind::Number {
-            integer: Some(value),
-            ..
+            integer: Some(value), ..
         } => value.to_string(),
         Kind::Number { float, .. } => float.to_string(),
         Kind::Null => "null".to_owned(),

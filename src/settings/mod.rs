@@ -155,6 +155,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// The file, when there is one.
     pub file: Option<PathBuf>,
+    /// Where the file names the folder of the descriptors: line and column, 1-based, in characters.
+    pub providers_at: Option<(usize, usize)>,
     /// Everything there is to say.
     pub faults: Vec<Fault>,
 }

@@ -32,7 +32,18 @@ pub(crate) fn wrong_url(found: &str) -> Option<Said> {
         return Some(say("the URL has no host").cure("write it like `https://mcp.example.com/mcp`"));
     }
     let error = Url::parse(found).err()?;
-    Some(say(format!("not a URL: {}", error.to_string().to_lowercase())))
+    let said = say(format!("not a URL: {}", error.to_string().to_lowercase()));
+    Some(said.cure("write it like `https://mcp.example.com/mcp`"))
+}
+
+/// Whether a text is the URL of a Redis without a password: no secret, where one could stand.
+pub(crate) fn is_open_redis(found: &str) -> bool {
+    Url::parse(found).is_ok_and(|url| {
+        ["redis", "rediss"].contains(&url.scheme())
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+    })
 }
 
 /// What else is wrong with a URL that can be parsed, all of it.

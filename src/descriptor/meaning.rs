@@ -1,12 +1,14 @@
 //! Whether what a well-shaped descriptor says can be: pure, but for local files that it names.
 
 mod auth;
+mod oauth;
 mod upstream;
 
 use std::path::Path;
 
 use super::{
     World, header,
+    reference::join,
     report::{Report, say},
     yaml::{Entry, Node},
 };
@@ -18,6 +20,11 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Repo
     }
     if let Some(node) = root.at_path(&["auth"]) {
         auth::check(node, report);
+        for kind in ["oauth", "client_credentials"] {
+            if let Some(node) = node.at_path(&[kind]) {
+                oauth::check(node, &join("auth", kind), report);
+            }
+        }
     }
     conflict(root, report);
     relay(root, report);

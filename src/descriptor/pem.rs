@@ -40,7 +40,8 @@ pub(crate) fn certificates(
             report,
             node,
             path,
-            say("the file holds a certificate that cannot be read"),
+            say("the file holds a certificate that cannot be read")
+                .cure("name a file with X.509 certificates"),
         );
     }
     Some(certificates)
@@ -76,12 +77,22 @@ pub(crate) fn pair(
 ) {
     let provider = rustls::crypto::ring::default_provider();
     if rustls::sign::CertifiedKey::from_der(certificates, key, &provider).is_err() {
-        report.lenient(node.at, path, say("the private key is not the certificate's"));
+        report.lenient(
+            node.at,
+            path,
+            say("the private key is not the certificate's")
+                .cure("name the key that the certificate was made for"),
+        );
     }
 }
 
 fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Option<Vec<u8>> {
     let text = node.text()?;
+    if text.contains("-----BEGIN") {
+        let said =
+            say("must be a path, found the PEM text itself").cure("write the text to a file and name that");
+        return refuse(report, node, path, said);
+    }
     // A resolved reference is never printed.
     let shown = if node.has_references() {
         "the file".to_owned()

@@ -69,13 +69,16 @@ pub(crate) fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
     }
 }
 
-/// The typed form of a tree without faults.
+/// The typed form of a tree without faults; `None` too when a reference that is absent keeps it from
+/// having one, which is no fault as long as the provider is disabled.
 pub(crate) fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Option<T> {
     if report.has_fatal() {
         return None;
     }
     match serde_json::from_value(root.to_json()) {
         Ok(value) => Some(value),
+        // A reference that is absent stands where a URL or a duration should.
+        Err(_) if root.is_unresolved() => None,
         // Only when types and schema disagree. serde's sentence could quote a secret.
         Err(_) => {
             report.fault(
@@ -173,7 +176,8 @@ pub fn mark_duplicates(reads: &mut [Read]) {
                 .map(|file| format!("`{}`", file.display()))
                 .collect();
             let message = format!("the id `{id}` is claimed by {} too", others.join(", "));
-            let cure = if turn == 0 {
+            let runs = turn == 0 && read.enabled && read.descriptor.is_some();
+            let cure = if runs {
                 "this file runs; give the other an id of its own"
             } else {
                 "give this provider an id of its own"
@@ -202,7 +206,8 @@ pub fn unreadable(file: &Path, error: &io::Error) -> Read {
     report.fault(
         Pos::START,
         "syntax",
-        say(format!("the file {}", super::reference::reason(error))),
+        say(format!("the file {}", super::reference::reason(error)))
+            .cure("name a file that exists and may be read"),
     );
     broken(file, None, report)
 }

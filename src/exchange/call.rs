@@ -34,8 +34,7 @@ impl Step<'_> {
             Ok(catalogue) => catalogue,
             Err(error) => return Ok(self.readable(&provider, &error, None)),
         };
-        let elsewhere = |name: &str| self.elsewhere(&provider, name);
-        match plan::plan_among(&provider, &catalogue, &arguments, &elsewhere) {
+        match plan::plan(&provider, &catalogue, &arguments) {
             Plan::Answer(answer) => Ok(self.answered(answer)),
             Plan::Run { tool, arguments, notes } => {
                 let params = inner_params(&tool, params, arguments);
@@ -53,18 +52,6 @@ impl Step<'_> {
                 })
             }
         }
-    }
-
-    /// Another provider of this union that this caller may use and that has the operation.
-    fn elsewhere(&self, not: &Provider, name: &str) -> Option<String> {
-        if self.scope.provider.is_some() {
-            return None;
-        }
-        let has = |it: &&Arc<Provider>| {
-            let known = self.behalf(it).ok().and_then(|behalf| self.exchange.catalog.peek(it, &behalf));
-            it.id != not.id && known.is_some_and(|catalogue| catalogue.tool(name).is_some())
-        };
-        self.in_scope().find(has).map(|it| it.id.to_string())
     }
 
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.

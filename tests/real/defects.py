@@ -4,7 +4,7 @@ import json
 import socket
 
 from mcp import J, L, M, NAMES, Client, fetch
-from world import Everything, Gateway, Modern, free_port, metric, provider
+from world import Everything, Gateway, Modern, free_port, metric, provider, until
 
 CREDENTIALS = {
     "authorization": "Bearer callers-own-token",

@@ -85,7 +85,7 @@ fn companions(node: &Node, report: &mut Report) {
         .map(Node::entries)
         .unwrap_or_default();
     let carrier = node.text_at(&["forward_as"]).unwrap_or("Authorization");
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_named()) {
         let path = format!("auth.client_key.companions.{}", entry.key);
         if !same_name(entries, index, entry, &path, report) {
             name(entry.at, &entry.key, &path, header::forbidden_inward, report);

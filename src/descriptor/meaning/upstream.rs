@@ -63,9 +63,13 @@ fn command(node: &Node, world: &World, report: &mut Report) {
         let Some(text) = word.text() else { continue };
         let path = format!("upstream.command.{index}");
         if index == 0 && text.trim().is_empty() {
-            report.fault(word.at, &path, say("the program has no name"));
+            report.fault(word.at, &path, say("the program has no name").cure("name it"));
         } else if text.contains('\0') {
-            report.fault(word.at, &path, say("a word of a command holds no NUL"));
+            report.fault(
+                word.at,
+                &path,
+                say("a word of a command holds no NUL").cure("remove it"),
+            );
         }
     }
 }
@@ -73,23 +77,23 @@ fn command(node: &Node, world: &World, report: &mut Report) {
 fn env(node: &Node, report: &mut Report) {
     for entry in node.at_path(&["env"]).map(Node::entries).unwrap_or_default() {
         let path = join("upstream.env", &entry.key);
-        if entry.odd.is_none() && !is_variable(&entry.key) {
+        if entry.is_named() && !is_variable(&entry.key) {
             let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
             report.fault(entry.at, &path, said);
         }
         if entry.value.text().is_some_and(|text| text.contains('\0')) {
-            report.fault(entry.value.at, &path, say("a variable holds no NUL"));
+            report.fault(
+                entry.value.at,
+                &path,
+                say("a variable holds no NUL").cure("remove it"),
+            );
         }
     }
 }
 
 fn headers(node: &Node, report: &mut Report) {
     let entries = node.at_path(&["headers"]).map(Node::entries).unwrap_or_default();
-    for (index, entry) in entries
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| entry.odd.is_none() && entry.key != "<<")
-    {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_named()) {
         let path = join("upstream.headers", &entry.key);
         if !same_name(entries, index, entry, &path, report) {
             name(entry.at, &entry.key, &path, header::forbidden_outward, report);

@@ -65,3 +65,21 @@ fn stars_stop_at_folders_unless_doubled() {
     assert!(matches("A?C_*", "ABC_X"));
     assert!(!matches("ABC", "ABCD"));
 }
+
+#[test]
+fn a_glob_of_many_stars_is_matched_in_time_that_does_not_explode() {
+    let glob = format!("{}B", "*A".repeat(40));
+    assert!(!matches(&glob, &"A".repeat(4000)));
+    assert!(matches(&glob, &format!("{}B", "A".repeat(4000))));
+    for (glob, text, is_match) in [
+        ("/run/*", "/run/a", true),
+        ("/run/*", "/run/a/b", false),
+        ("/run/**", "/run/a/b", true),
+        ("/run/?", "/run/", false),
+        ("/run/?", "/run//", false),
+        ("A*", "A", true),
+        ("", "A", false),
+    ] {
+        assert_eq!(matches(glob, text), is_match, "{glob} {text}");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{Place, Shape, field, is_pending, lacking, nothing, wrong_type};
+use super::{Place, Shape, field, is_pending, keyword, lacking, nothing, wrong_type};
 use crate::descriptor::{
     reference::join,
     report::say,
@@ -55,6 +55,14 @@ impl<'a> Shape<'a> {
                 .flat_map(|known| known.keys().map(String::as_str))
         };
         let near = nearest(&entry.key, names());
+        let may_be_secret = entry.value.is_absent && near.is_none() && self.takes_secret(known);
+        if may_be_secret {
+            let said = say("a key without a value that is not known here")
+                .cure("write `key: value`; a secret stands where it is asked for");
+            self.report.fault(entry.at, field(path), said);
+            entry.value.is_bad = true;
+            return None;
+        }
         let said = say(format!("`{}` is not a known key", entry.key));
         let said = match near {
             _ if entry.key == "<<" => say("merge keys are not part of YAML 1.2").cure("write the keys out"),
@@ -71,6 +79,14 @@ impl<'a> Shape<'a> {
         self.report.fault(entry.at, &join(path, &entry.key), said);
         entry.value.is_bad = true;
         near
+    }
+
+    /// Whether one of the known keys asks for a secret, which may stand in a key's place.
+    fn takes_secret(&self, known: Option<&'a Map<String, Value>>) -> bool {
+        known.into_iter().flat_map(Map::values).any(|schema| {
+            let check = keyword(schema, self.body(schema), "x-check");
+            check.is_some_and(|check| check == "secret")
+        })
     }
 
     /// Keys that are not text, and keys given twice.
@@ -147,7 +163,7 @@ impl<'a> Shape<'a> {
             }
             [] if kinds.iter().any(|kind| meant.contains(kind)) => {}
             [] => {
-                let said = say(format!("needs exactly one of {list}"));
+                let said = say(format!("needs exactly one of {list}")).cure("add one of them");
                 self.report.fault(lacking(node), field(path), said);
             }
         }

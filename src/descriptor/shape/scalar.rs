@@ -12,6 +12,9 @@ use crate::descriptor::{
     yaml::{Kind, Node},
 };
 
+/// The cure of a value out of bounds.
+const WITHIN: &str = "write a value within these bounds";
+
 impl<'a> Shape<'a> {
     pub(super) fn check_text(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Text(text) = &node.kind else { return };
@@ -21,7 +24,7 @@ impl<'a> Shape<'a> {
         };
         let check = keyword(schema, body, "x-check").and_then(Value::as_str);
         if found.is_empty() && keyword(schema, body, "minLength").is_some() {
-            return self.refuse(node, path, say("is empty"));
+            return self.refuse(node, path, say("is empty").cure("write something, or remove it"));
         }
         let bound = |key| {
             keyword(schema, body, key)
@@ -31,24 +34,25 @@ impl<'a> Shape<'a> {
         let wrong = match check {
             Some("id") => wrong_id(found, text.has_references),
             Some("name") => wrong_name(found, text.has_references),
-            Some("duration") => wrong_duration(found, bound("x-min"), bound("x-max")),
-            Some("size") => wrong_size(found, bound("x-min"), bound("x-max")),
+            Some("duration") => wrong_duration(found, text.has_references, (bound("x-min"), bound("x-max"))),
+            Some("size") => wrong_size(found, text.has_references, (bound("x-min"), bound("x-max"))),
             Some("url") => address::wrong_url(found),
             Some("address") => wrong_address(found),
             Some("sha256") => wrong_digest(found),
             Some("glob") => wrong_glob(found),
+            Some("resource") => wrong_resource(found),
             _ => None,
         };
         if let Some(said) = wrong {
             return self.refuse(node, path, said);
         }
-        if check == Some("url") {
+        if matches!(check, Some("url" | "resource")) {
             // Its address can be judged all the same.
             for said in address::misused_url(found) {
                 self.report.fault(node.at, path, said);
             }
         }
-        if check == Some("secret") && !text.has_references {
+        if check == Some("secret") && !text.has_references && !address::is_open_redis(found) {
             let said = say("a secret in plain text; whoever reads the file has it");
             let said = said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
             self.report.warning(node.at, path, said);
@@ -77,7 +81,8 @@ impl<'a> Shape<'a> {
                 (None, most) => format!("at most {}", most.unwrap_or_default()),
             };
             let found = integer.map_or_else(|| float.to_string(), |integer| integer.to_string());
-            self.refuse(node, path, say(format!("must be {range}, found {found}")));
+            let said = say(format!("must be {range}, found {found}"));
+            self.refuse(node, path, said.cure(WITHIN));
         }
     }
 }
@@ -113,24 +118,37 @@ fn wrong_name(found: &str, hidden: bool) -> Option<Said> {
     Some(said.cure("use 1 to 63 of `a-z`, `0-9`, `_`, `-`, beginning with a letter or digit"))
 }
 
-fn wrong_duration(found: &str, least: &str, most: &str) -> Option<Said> {
+fn wrong_duration(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
     let Some(span) = Span::parse(found) else {
         let said = say("must be a duration");
         return Some(said.cure("write an integer and `ms`, `s`, `m` or `h`, such as `30s`"));
     };
     let too_short = Span::parse(least).is_some_and(|least| span < least);
     let too_long = Span::parse(most).is_some_and(|most| span > most);
-    (too_short || too_long).then(|| say(format!("must be {least} to {most}, found {span}")))
+    (too_short || too_long).then(|| out_of_bounds(least, most, (!hidden).then(|| span.to_string())))
 }
 
-fn wrong_size(found: &str, least: &str, most: &str) -> Option<Said> {
+fn wrong_size(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
     let Some(size) = Size::parse(found) else {
         let said = say("must be a size");
         return Some(said.cure("write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`"));
     };
     let too_small = Size::parse(least).is_some_and(|least| size < least);
     let too_large = Size::parse(most).is_some_and(|most| size > most);
-    (too_small || too_large).then(|| say(format!("must be {least} to {most}, found {size}")))
+    (too_small || too_large).then(|| out_of_bounds(least, most, (!hidden).then(|| size.to_string())))
+}
+
+fn out_of_bounds(least: &str, most: &str, found: Option<String>) -> Said {
+    let found = found.map_or_else(String::new, |found| format!(", found {found}"));
+    say(format!("must be {least} to {most}{found}")).cure(WITHIN)
+}
+
+/// `auto`, `off` or a URL (RFC 8707).
+fn wrong_resource(found: &str) -> Option<Said> {
+    if ["auto", "off"].contains(&found) {
+        return None;
+    }
+    address::wrong_url(found).map(|_| say("must be `auto`, `off` or a URL").cure("write one of them"))
 }
 
 fn wrong_address(found: &str) -> Option<Said> {

@@ -25,7 +25,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
         return Err(Syntax {
             at: Pos::START,
             message,
-            cure: None,
+            cure: Some("shorten it"),
         });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -50,7 +50,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
         return Err(Syntax {
             at,
             message,
-            cure: None,
+            cure: Some("remove it, or write its escape in double quotes"),
         });
     }
     Ok(text)
@@ -104,10 +104,31 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
     } else {
         lower(&info)
     };
-    Syntax {
-        at,
-        message,
-        cure: None,
+    let cure = Some(cure(&message, at, text));
+    Syntax { at, message, cure }
+}
+
+/// What usually mends what the parser says.
+fn cure(message: &str, at: Pos, text: &str) -> &'static str {
+    let line = text.lines().nth(at.line.saturating_sub(1));
+    let before: String = line.unwrap_or_default().chars().take(at.column).collect();
+    let says = |word: &str| message.contains(word);
+    if says("flow") && before.contains("${") {
+        "put `${…}` in quotes: between brackets a brace ends a text"
+    } else if says("unclosed") {
+        "close it, or put a text that begins so in quotes"
+    } else if says("mapping values") {
+        "indent with equal spaces, and put a text with `: ` in it in quotes"
+    } else if says("anchor") {
+        "put a text that begins with `*` in quotes"
+    } else if says("unexpected character") {
+        "put a text that begins so in quotes"
+    } else if says("escape") {
+        "use single quotes, or write `\\\\` for a backslash"
+    } else if says("recursion") {
+        "nest less"
+    } else {
+        "look at indentation, brackets and quotes here and just before"
     }
 }
 
@@ -204,7 +225,7 @@ impl Builder {
             return Err(Syntax {
                 at: node.at,
                 message,
-                cure: None,
+                cure: Some("shorten it"),
             });
         }
         if anchor != 0 {

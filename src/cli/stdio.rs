@@ -1,10 +1,12 @@
 //! `pleiades stdio`: the same server over stdin and stdout, one JSON-RPC message a line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -19,8 +21,11 @@ use crate::telemetry::events::RequestDone;
 
 /// Lines wait here for a slow reader.
 const BACKLOG: usize = 256;
-/// What running requests get when stdin has ended.
+/// What running requests get when stdin has ended, and what their answers get to be written.
 const FAREWELL: Duration = Duration::from_millis(700);
+/// What child processes get to end by themselves: with the farewell before less than the 2 s
+/// after which clients kill.
+const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends.
 pub(super) fn run(global: &Global) -> u8 {
@@ -31,7 +36,7 @@ pub(super) fn run(global: &Global) -> u8 {
     };
     let control = app.control();
     let served = control.block_on(Server::new(&app).serve());
-    app.stop(Duration::from_secs(1));
+    app.stop(STOP);
     match served {
         Ok(()) => exit::OK,
         Err(cause) => {
@@ -47,6 +52,8 @@ struct Server {
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
     settled: Mutex<Option<Revision>>,
     keys: crate::descriptor::Environment,
+    /// Whether list changes are told; once is enough however often a client says it is ready.
+    told: AtomicBool,
     lines: mpsc::Sender<Vec<u8>>,
     writer: Mutex<Option<mpsc::Receiver<Vec<u8>>>>,
     tasks: TaskTracker,
@@ -60,6 +67,7 @@ impl Server {
             scope: Scope { view: View::Meta, provider: None },
             settled: Mutex::new(None),
             keys: crate::settings::environment(),
+            told: AtomicBool::new(false),
             lines,
             writer: Mutex::new(Some(writer)),
             tasks: TaskTracker::new(),
@@ -69,30 +77,33 @@ impl Server {
     async fn serve(self: Arc<Self>) -> std::io::Result<()> {
         let Some(receiver) = self.writer.lock().take() else { return Ok(()) };
         let writer = tokio::spawn(write(receiver));
-        let read = self.read().await;
+        let read = tokio::select! {
+            read = self.read() => read,
+            () = told_to_end() => Ok(()),
+        };
         self.app.exchange.closing.cancel();
         self.tasks.close();
-        tokio::time::timeout(FAREWELL, self.tasks.wait()).await.ok();
+        let farewell = tokio::time::Instant::now() + FAREWELL;
+        tokio::time::timeout_at(farewell, self.tasks.wait()).await.ok();
         drop(self);
-        tokio::time::timeout(FAREWELL, writer).await.ok();
+        tokio::time::timeout_at(farewell, writer).await.ok();
         read
     }
 
     async fn read(self: &Arc<Self>) -> std::io::Result<()> {
-        let limit = self.app.max_body as u64;
+        let limit = self.app.max_body;
         let mut stdin = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = (&mut stdin).take(limit + 1).read_until(b'\n', &mut line).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            if line.len() as u64 > limit {
-                return Err(std::io::Error::other("a line is longer than `max_body`"));
-            }
-            if !line.trim_ascii().is_empty() {
-                self.arrived(&line).await;
+            match next_line(&mut stdin, &mut line, limit).await? {
+                Line::End => return Ok(()),
+                Line::TooLong => {
+                    let error = Error::new(Code::TooLarge, format!("a line is longer than {limit} bytes (`max_body`)"));
+                    self.refuse(None, &error, Revision::NEWEST_LEGACY).await;
+                }
+                Line::Whole if line.trim_ascii().is_empty() => {}
+                Line::Whole => self.arrived(&line).await,
             }
         }
     }
@@ -101,14 +112,17 @@ impl Server {
         let started = Instant::now();
         let message = match message::decode(line) {
             Ok(message) => message,
-            Err(error) => return self.refuse(None, &error, Revision::NEWEST_LEGACY).await,
+            Err(error) => {
+                let (error, id) = message::told_apart(error);
+                return self.refuse(id.as_ref(), &error, Revision::NEWEST_LEGACY).await;
+            }
         };
         let message = Arrived::open(message);
         let peer = match self.peer(&message) {
             Ok(peer) => peer,
             Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
-        if message.method == "notifications/initialized" {
+        if message.method == "notifications/initialized" && !self.told.swap(true, Ordering::Relaxed) {
             let changes = self.app.exchange.session_stream(&self.scope);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
@@ -186,6 +200,46 @@ impl Server {
         done.view = Some(self.scope.view);
         done.duration = started.elapsed();
         done.emit(&self.app.metrics);
+    }
+}
+
+/// Waits for a signal to end: children would outlive a process that is killed by one.
+async fn told_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+enum Line {
+    Whole,
+    TooLong,
+    End,
+}
+
+/// Reads one line; of one that is too long the rest is read away.
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>, limit: usize) -> std::io::Result<Line> {
+    let mut long = false;
+    loop {
+        let chunk = from.fill_buf().await?;
+        if chunk.is_empty() && line.is_empty() && !long {
+            return Ok(Line::End);
+        }
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
+        let used = end.map_or(part.len(), |end| end + 1);
+        long |= line.len() + part.len() > limit;
+        if !long {
+            line.extend_from_slice(part);
+        }
+        let done = end.is_some() || used == 0;
+        from.consume(used);
+        if done {
+            return Ok(if long { Line::TooLong } else { Line::Whole });
+        }
     }
 }
 

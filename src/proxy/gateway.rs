@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::context::Context;
 use super::guard::{self, Passed};
-use super::respond::{self, Response};
+use super::respond;
 use super::route::{self, Route};
 use super::{bridge, relay};
 use crate::access::Principal;
@@ -85,7 +84,7 @@ impl Gateway {
         };
         match route {
             Ok(Route::Health) => {
-                let response = Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+                let response = respond::health(&head.method);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
@@ -108,6 +107,14 @@ impl Gateway {
     }
 }
 
+/// Whether reading from a peer or writing to it failed.
+const fn is_broken_pipe(error: &Error) -> bool {
+    matches!(
+        error.etype,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    )
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -118,8 +125,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         match self.arrive(session, ctx).await {
-            // The client is gone: nobody is left to be answered, and nothing went wrong here.
-            Err(error) if *error.esource() == ErrorSource::Downstream => {
+            // The client is gone: nobody is left to be answered, and nothing went wrong here. No
+            // upstream is spoken to in this phase.
+            Err(error) if *error.esource() == ErrorSource::Downstream || is_broken_pipe(&error) => {
                 session.set_keepalive(None);
                 Ok(true)
             }

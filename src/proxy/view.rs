@@ -12,10 +12,11 @@ use pingora_proxy::Session;
 
 use super::context::Context;
 use super::gateway::Gateway;
+use super::intake::Addressed;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
+use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope, rpc_fault};
 use crate::mcp::{Id, Revision, message};
 use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
@@ -45,7 +46,7 @@ impl Gateway {
         let served = match method {
             Method::POST => self.post(session, ctx, &scope).await,
             Method::GET => self.get(session, ctx, &scope).await,
-            Method::DELETE => Ok(self.delete(session).map(Some)),
+            Method::DELETE => Ok(self.delete(session, &scope).map(Some)),
             _ => Ok(Err(method_not_allowed())),
         };
         let response = match served? {
@@ -58,16 +59,12 @@ impl Gateway {
 
     fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
         let status = match scope.view {
-            View::Relay => respond::relay_status(error.code),
+            View::Relay => respond::relay_status(error.code, *revision),
             View::Meta | View::Tool => respond::status(error.code, *revision),
         };
         let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
         self.done(ctx, scope, &record, status);
-        let response = respond::refusal(status, error, id.as_ref(), *revision);
-        match error.code {
-            Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
-            _ => response,
-        }
+        respond::refusal(status, error, id.as_ref(), *revision)
     }
 
     async fn post(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
@@ -86,7 +83,7 @@ impl Gateway {
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-            bridge::pump(session, &mut messages).await?;
+            bridge::pump(session, &mut messages, std::future::pending()).await?;
             return Ok(Ok(None));
         }
         let response = respond::reply(reply, revision, scope.view == View::Relay);
@@ -99,12 +96,12 @@ impl Gateway {
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
         let message = message::decode(&body).map_err(|error| {
-            let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
-            Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
+            let (error, id) = message::told_apart(error);
+            Refused(error, id, Revision::NEWEST_LEGACY)
         })?;
         let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
+        let peer = intake::peer(self.addressed(scope), head, &message, &ctx.request_id)
             .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
@@ -116,11 +113,13 @@ impl Gateway {
     fn run(&self, work: Work) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
         let Work { scope, peer, message, outlet, started } = work;
-        let modern = peer.revision.is_modern();
+        let (modern, id) = (peer.revision.is_modern(), message.id().cloned());
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
             let status = match &reply {
-                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => respond::relay_status(*code),
+                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => {
+                    respond::relay_status(*code, peer.revision)
+                }
                 Reply::Answer { code: Some(code), .. } => respond::status(*code, peer.revision),
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
@@ -135,28 +134,35 @@ impl Gateway {
             return Box::pin(work);
         }
         let task = tokio::spawn(work);
-        Box::pin(async move { task.await.unwrap_or(Reply::Accepted) })
+        Box::pin(async move { task.await.unwrap_or_else(|_| broken(id.as_ref())) })
     }
 
     async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
-            let known = intake::session(&self.exchange, &self.principal, head)?;
-            known.ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
-            intake::accepts(head, &["text/event-stream"])
+            let known = intake::session(self.addressed(scope), head)?;
+            let (id, _) = known
+                .ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
+            intake::accepts(head, &["text/event-stream"])?;
+            Ok(id)
         });
-        if let Err(error) = opened {
-            return Ok(Err(error.into()));
-        }
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error.into())),
+        };
         let mut messages = self.exchange.session_stream(scope);
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        bridge::pump(session, &mut messages).await?;
+        bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
         Ok(Ok(None))
     }
 
-    fn delete(&self, session: &Session) -> Result<Response, Refused> {
-        match intake::session(&self.exchange, &self.principal, &session.req_header().headers)? {
+    fn addressed<'a>(&'a self, scope: &'a Scope) -> Addressed<'a> {
+        Addressed { exchange: &self.exchange, principal: &self.principal, scope }
+    }
+
+    fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
+        match intake::session(self.addressed(scope), &session.req_header().headers)? {
             Some((id, _)) => {
                 self.exchange.sessions.end(&id);
                 Ok(Response::empty(StatusCode::NO_CONTENT))
@@ -169,6 +175,13 @@ impl Gateway {
     pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
         event(scope, record, &ctx.request_id, ctx.started, status).emit(&self.metrics);
     }
+}
+
+/// The answer for work that ended without one: a bug, and the caller must not wait for it.
+fn broken(id: Option<&Id>) -> Reply {
+    let error = Error::new(Code::Internal, "the gateway failed at this request");
+    let body = message::error(id, &rpc_fault(&error, Revision::NEWEST_LEGACY));
+    Reply::Answer { body, code: Some(error.code), retry_after: None, session: None }
 }
 
 fn method_not_allowed() -> Refused {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Parts;
 use crate::settings::Settings;
@@ -16,6 +17,12 @@ use crate::upstream::Upstreams;
 
 /// How often listeners and running calls are looked at.
 const TICK: Duration = Duration::from_millis(25);
+/// The most of the grace period that is kept for children and sessions to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// For answers on their way to be written before connections are cut.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Children of a process that is told twice to end get this long.
+const AT_ONCE: Duration = Duration::from_millis(500);
 /// A listener that does not accept by then never will.
 const LISTEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -27,6 +34,8 @@ pub struct Lifecycle(Arc<Inner>);
 struct Inner {
     listening: AtomicBool,
     draining: AtomicBool,
+    /// Children and sessions were ended.
+    drained: AtomicBool,
     drain: Duration,
     grace: Duration,
     parts: Arc<Parts>,
@@ -38,6 +47,7 @@ impl Lifecycle {
         Self(Arc::new(Inner {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             drain: settings.shutdown.drain.get(),
             grace: settings.shutdown.grace.get(),
             parts,
@@ -71,8 +81,9 @@ impl Lifecycle {
         self.0.parts.catalog.publish();
     }
 
-    pub(super) fn grace(&self) -> Duration {
-        self.0.grace.min(Duration::from_secs(5))
+    /// How long children and sessions may still take once nothing is served any more.
+    pub(super) fn left(&self) -> Duration {
+        if self.0.drained.load(Ordering::Relaxed) { Duration::ZERO } else { AT_ONCE }
     }
 
     /// Finds out when both listeners accept; Pingora binds them in its own time.
@@ -90,7 +101,7 @@ impl Lifecycle {
     }
 
     /// Readiness falls at once; those who balance load get `drain` to notice; then streams end, and
-    /// running calls get `grace`.
+    /// running calls get `grace`, but for what children and sessions need of it to end.
     async fn drain(&self, wait: bool) {
         let inner = &self.0;
         inner.draining.store(true, Ordering::Relaxed);
@@ -98,18 +109,26 @@ impl Lifecycle {
         if wait {
             tokio::time::sleep(inner.drain).await;
         }
+        // The last ticks are for the runtimes.
+        let end = Instant::now() + inner.grace.saturating_sub(2 * TICK);
+        let farewell = FAREWELL.min(inner.grace / 4);
         inner.parts.exchange.closing.cancel();
-        let idle = async {
-            // Streams need a moment to say goodbye before their connections are cut.
+        // Streams need a moment to say goodbye before their connections are cut.
+        tokio::time::sleep(TICK).await;
+        if timeout_at(end - farewell, self.idle()).await.is_err() {
+            tracing::warn!(calls = inner.parts.exchange.busy(), "calls were still running when the grace period ended");
+            inner.parts.exchange.ending.cancel();
+            timeout(LAST_WORDS.min(farewell / 2), self.idle()).await.unwrap_or_default();
             tokio::time::sleep(TICK).await;
-            while inner.parts.exchange.busy() > 0 {
-                tokio::time::sleep(TICK).await;
-            }
-        };
-        if tokio::time::timeout(inner.grace, idle).await.is_err() {
-            tracing::warn!("calls were still running when the grace period ended");
         }
-        inner.upstreams.shutdown(self.grace()).await;
+        inner.upstreams.shutdown(end.saturating_duration_since(Instant::now())).await;
+        inner.drained.store(true, Ordering::Relaxed);
+    }
+
+    async fn idle(&self) {
+        while self.0.parts.exchange.busy() > 0 {
+            tokio::time::sleep(TICK).await;
+        }
     }
 }
 
@@ -151,6 +170,7 @@ impl ShutdownSignalWatch for Signals {
         tokio::select! {
             () = self.0.drain(wait) => {}
             _ = interrupt.recv() => tracing::warn!("interrupted again: ending at once"),
+            _ = terminate.recv() => tracing::warn!("told again to end: ending at once"),
         }
         ShutdownSignal::FastShutdown
     }

@@ -161,7 +161,7 @@ impl App {
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
         ready(&self);
         server.run(RunArgs { shutdown_signal: Box::new(lifecycle.signals()) });
-        self.stop(lifecycle.grace());
+        self.stop(lifecycle.left());
         Ok(())
     }
 

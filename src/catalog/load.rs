@@ -83,6 +83,10 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn text(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe waits for its writer, and reading would wait with it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut text = Vec::new();
     File::open(path)?.take(MOST).read_to_end(&mut text)?;
     Ok(text)

@@ -87,7 +87,9 @@ pub struct Catalog {
     pub(super) folder: PathBuf,
     reader: Reader,
     loopback: bool,
+    /// Held while the disk is read, which may take long: nobody else waits for it.
     memory: Mutex<Memory>,
+    standing: Mutex<Standing>,
     reloads: watch::Sender<Reload>,
     pub(super) end: CancellationToken,
 }
@@ -97,6 +99,13 @@ pub struct Catalog {
 struct Memory {
     files: Vec<Arc<Parsed>>,
     running: BTreeMap<Arc<str>, Arc<Draft>>,
+    refused: Option<Refused>,
+    loaded: bool,
+}
+
+/// What others may ask between two readings.
+#[derive(Default)]
+struct Standing {
     refused: Option<Refused>,
     loaded: bool,
 }
@@ -159,6 +168,7 @@ impl Catalog {
             reader,
             loopback: config.world.loopback,
             memory: Mutex::default(),
+            standing: Mutex::default(),
             reloads: watch::Sender::new(Reload {
                 readings: 0,
                 generation: 0,
@@ -194,11 +204,11 @@ impl Catalog {
     /// Whether every descriptor was read once.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.memory.lock().loaded
+        self.standing.lock().loaded
     }
 
     pub(super) fn refused(&self) -> Option<Refused> {
-        self.memory.lock().refused.clone()
+        self.standing.lock().refused.clone()
     }
 
     /// Reads the folder and swaps what is different. Blocks on the disk.
@@ -209,6 +219,10 @@ impl Catalog {
             Err(reason) => refuse(&mut memory, reason),
         };
         memory.loaded = true;
+        *self.standing.lock() = Standing {
+            refused: memory.refused.clone(),
+            loaded: true,
+        };
         drop(memory);
         let generation = self.work.snapshot.load().generation;
         self.work.metrics.reload(outcome.as_str(), generation);

@@ -4,7 +4,7 @@
 //! different. Any event leads to a reading, and readings that find nothing new change nothing.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::Path,
     sync::{Arc, Weak},
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(600);
 /// The folder is read that often without an event: some file systems send none.
 const POLL: Duration = Duration::from_secs(30);
 /// The folder itself is looked at that often: a watch does not follow when it is replaced.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A watch on the folder.
 pub(super) struct Ears {
@@ -38,6 +38,8 @@ pub(super) struct Ears {
     watcher: Option<RecommendedWatcher>,
     /// Device and inode of the folder that is watched.
     on: Option<(u64, u64)>,
+    /// Keeps the inode's number from being given to a folder made in place of a deleted one.
+    held: Option<File>,
 }
 
 impl Ears {
@@ -46,6 +48,7 @@ impl Ears {
             heard: Arc::default(),
             watcher: None,
             on: None,
+            held: None,
         };
         ears.point_at(folder);
         ears
@@ -61,6 +64,8 @@ impl Ears {
         }
         self.on = there;
         self.watcher = None;
+        // A folder that may not be read has no handle; nothing can be watched in it either.
+        self.held = File::open(folder).ok();
         if there.is_some() {
             match listen(folder, &self.heard) {
                 Ok(watcher) => self.watcher = Some(watcher),

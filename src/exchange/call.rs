@@ -34,7 +34,8 @@ impl Step<'_> {
             Ok(catalogue) => catalogue,
             Err(error) => return Ok(self.readable(&provider, &error, None)),
         };
-        match plan::plan(&provider, &catalogue, &arguments) {
+        let elsewhere = |name: &str| self.elsewhere(&provider, name);
+        match plan::plan_among(&provider, &catalogue, &arguments, &elsewhere) {
             Plan::Answer(answer) => Ok(self.answered(answer)),
             Plan::Run { tool, arguments, notes } => {
                 let params = inner_params(&tool, params, arguments);
@@ -52,6 +53,18 @@ impl Step<'_> {
                 })
             }
         }
+    }
+
+    /// Another provider of this union that this caller may use and that has the operation.
+    fn elsewhere(&self, not: &Provider, name: &str) -> Option<String> {
+        if self.scope.provider.is_some() {
+            return None;
+        }
+        let has = |it: &&Arc<Provider>| {
+            let known = self.behalf(it).ok().and_then(|behalf| self.exchange.catalog.peek(it, &behalf));
+            it.id != not.id && known.is_some_and(|catalogue| catalogue.tool(name).is_some())
+        };
+        self.in_scope().find(has).map(|it| it.id.to_string())
     }
 
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
@@ -103,7 +116,7 @@ impl Step<'_> {
     /// The provider's lists for this caller, or why it has none.
     pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
         let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
-        self.exchange.catalog.lists(provider, &behalf).await
+        self.exchange.catalog.for_call(provider, &behalf).await
     }
 
     /// A tool by name; one that is not there is looked for once more upstream.

@@ -112,6 +112,8 @@ pub struct Exchange {
     busy: Arc<AtomicUsize>,
     /// Open streams end when this is cancelled.
     pub closing: CancellationToken,
+    /// Running requests are answered when this is cancelled, whatever they wait for.
+    pub ending: CancellationToken,
 }
 
 /// What the gateway is called, and whether it shows one tool for all.
@@ -122,6 +124,10 @@ pub struct Shown {
     /// `facade.single`.
     pub single: bool,
 }
+
+/// To those whose requests were running when the process had to end.
+const ENDING: &str =
+    "the gateway ended before the answer; the call may have been carried out: look before you make it again";
 
 /// A request under way.
 #[derive(Debug)]
@@ -164,6 +170,7 @@ impl Exchange {
             running: running::Running::default(),
             busy: Arc::default(),
             closing: CancellationToken::new(),
+            ending: CancellationToken::new(),
         }
     }
 
@@ -252,10 +259,12 @@ impl Step<'_> {
     /// Runs the method, unless the peer cancels it by its id first.
     async fn cancellable(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
         let ticket = self.exchange.running.enter(self.peer.lane.as_ref(), &id.0);
+        let exchange = self.exchange;
         let done = tokio::select! {
             biased;
             done = self.dispatch(id, params) => done?,
             () = ticket.cancelled() => return Err(Error::new(Code::Cancelled, "cancelled by the caller")),
+            () = exchange.ending.cancelled() => return Err(Error::new(Code::ShuttingDown, ENDING)),
         };
         Ok(match done {
             Done::Stream(messages) if self.peer.lane.is_some() => Done::Stream(ticket.bound(messages)),

@@ -14,15 +14,12 @@ use super::respond::Response;
 use crate::error::{Code, Error};
 use crate::mcp::sse;
 
+/// How long the rest of a body is waited for before an answer that does not need it.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a client that still writes may take to notice its answer.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Of a refused body so much is read before the answer, to keep the connection.
-const DRAINED: usize = 1 << 20;
-/// So much is read after the answer, so that it arrives before the connection is closed.
-const LINGERED: usize = 64 << 20;
-/// How long either may take.
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
 /// 6.3), so only the bytes of the head still tell.
@@ -94,22 +91,6 @@ fn is_waiting(session: &Session) -> bool {
     expects && head.version == http::Version::HTTP_11
 }
 
-/// Reads the rest of a body away, within bounds; whether that was all of it.
-async fn drain(session: &mut Session, most: usize, within: Duration) -> bool {
-    let read = async {
-        let mut seen = 0;
-        while seen <= most {
-            match session.read_request_body().await {
-                Ok(Some(chunk)) => seen += chunk.len(),
-                Ok(None) => return true,
-                Err(_) => return false,
-            }
-        }
-        false
-    };
-    tokio::time::timeout(within, read).await.unwrap_or(false)
-}
-
 /// Writes a whole response.
 pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
@@ -120,20 +101,24 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     if response.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
-    // An unread body would turn the connection into one that cannot be kept.
-    let unread = !session.as_downstream_mut().is_body_done();
-    let kept = !response.close && (!unread || (!is_waiting(session) && drain(session, DRAINED, DRAIN_TIME).await));
-    if !kept {
+    // A connection can be kept only when nothing of its request is left on it.
+    let read = session.as_downstream_mut().is_body_done()
+        || !response.close && !is_waiting(session) && within(PATIENCE, session.drain_request_body()).await;
+    if response.close || !read {
         session.set_keepalive(None);
     }
     let empty = response.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
     session.write_response_body((!empty).then_some(response.body), true).await?;
-    if unread && !kept {
-        // Closing over unread bytes resets the connection, and the answer may be lost with it.
-        drain(session, LINGERED, DRAIN_TIME).await;
+    if !read {
+        // Closed on a client that still writes, the answer would be lost with the connection.
+        within(LINGER, session.drain_request_body()).await;
     }
     Ok(())
+}
+
+async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(limit, work).await, Ok(Ok(_)))
 }
 
 /// Begins an event stream.

@@ -36,7 +36,9 @@ pub(super) struct Passage {
     pub(super) method: String,
     pub(super) pass: Option<Pass>,
     /// Held while it lasts: the provider's gauge, and the process's count for its end.
-    pub(super) _held: (InflightGuard, Busy),
+    pub(super) _held: (InflightGuard, Option<Busy>),
+    /// Whether it may be silent for long: it tells of changes and answers nothing.
+    pub(super) is_stream: bool,
     /// Bytes of the request body so far.
     pub(super) received: usize,
     /// Why it failed, when it did.

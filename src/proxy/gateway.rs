@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
@@ -107,14 +107,6 @@ impl Gateway {
     }
 }
 
-/// Whether reading from a peer or writing to it failed.
-const fn is_broken_pipe(error: &Error) -> bool {
-    matches!(
-        error.etype,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::ReadTimedout | ErrorType::WriteTimedout
-    )
-}
-
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
@@ -125,9 +117,9 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         match self.arrive(session, ctx).await {
-            // The client is gone: nobody is left to be answered, and nothing went wrong here. No
-            // upstream is spoken to in this phase.
-            Err(error) if *error.esource() == ErrorSource::Downstream || is_broken_pipe(&error) => {
+            // The client is gone: nobody is left to be answered, and nothing went wrong here.
+            // Pingora names no source for a stream that the client left.
+            Err(error) if matches!(error.esource(), ErrorSource::Downstream | ErrorSource::Unset) => {
                 session.set_keepalive(None);
                 Ok(true)
             }

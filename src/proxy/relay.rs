@@ -154,14 +154,18 @@ impl Gateway {
             self.metrics.limited(&provider.id, refusal.rule.as_str());
             exchange::limited(&provider.title, &refusal)
         })?;
+        let method = head.headers.get("mcp-method").and_then(|it| it.to_str().ok()).unwrap_or("").to_owned();
+        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
         Ok(Passage {
-            _held: (self.metrics.inflight(&provider.id), self.exchange.begin()),
+            // The end of the process waits for calls, not for streams that never end.
+            _held: (self.metrics.inflight(&provider.id), (!is_stream).then(|| self.exchange.begin())),
+            is_stream,
             provider,
             principal: self.principal.clone(),
             signature,
             revision,
             session,
-            method: head.headers.get("mcp-method").and_then(|it| it.to_str().ok()).unwrap_or("").to_owned(),
+            method,
             pass: Some(pass),
             received: 0,
             failure: None,
@@ -227,7 +231,8 @@ impl Gateway {
         peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
         peer.options.connection_timeout = Some(endpoint.connect);
         peer.options.total_connection_timeout = Some(endpoint.connect);
-        peer.options.read_timeout = Some(endpoint.idle.max(endpoint.call));
+        let silence = if passage.is_stream { endpoint.idle.max(endpoint.call) } else { endpoint.call };
+        peer.options.read_timeout = Some(silence);
         peer.options.write_timeout = Some(WRITE_TIMEOUT);
         peer.options.idle_timeout = Some(Duration::from_secs(30));
         peer.options.alpn = ALPN::H1;

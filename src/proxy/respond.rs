@@ -88,6 +88,7 @@ pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
 pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
     let body = message::error(id, &rpc_fault(error, revision));
     let mut response = Response::json(status, body);
+    // What is left of such a request is not worth reading, or cannot be trusted.
     response.close = matches!(error.code, Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge);
     if error.code == Code::MethodNotAllowed {
         response = response.header(header::ALLOW, "POST, GET, DELETE");

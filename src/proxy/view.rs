@@ -2,6 +2,7 @@
 //! stream, DELETE ends it.
 
 use std::pin::Pin;
+use std::task::{self, Poll};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora_core::Result;
 use pingora_proxy::Session;
+use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::gateway::Gateway;
@@ -16,7 +18,7 @@ use super::intake::Addressed;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope, rpc_fault};
+use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
 use crate::mcp::{Id, Revision, message};
 use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
@@ -106,14 +108,11 @@ impl Gateway {
         Ok((peer, message, intake::wants_stream(head)))
     }
 
-    /// Starts the work on a message. A legacy request outlives its connection, because a
-    /// disconnect is not a cancellation there; a modern one ends with it.
-    ///
-    /// The work is boxed, because a future of its size is moved more often than it is allocated.
-    fn run(&self, work: Work) -> Pin<Box<dyn Future<Output = Reply> + Send>> {
+    /// The work on a message, its event included.
+    fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
         let Work { scope, peer, message, outlet, started } = work;
-        let (modern, id) = (peer.revision.is_modern(), message.id().cloned());
+        let modern = peer.revision.is_modern();
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
             let status = match &reply {
@@ -130,11 +129,7 @@ impl Gateway {
             done.emit(&metrics);
             reply
         };
-        if modern {
-            return Box::pin(work);
-        }
-        let task = tokio::spawn(work);
-        Box::pin(async move { task.await.unwrap_or_else(|_| broken(id.as_ref())) })
+        Running { work: Some(Box::pin(work)), outlives: !modern }
     }
 
     async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
@@ -177,13 +172,6 @@ impl Gateway {
     }
 }
 
-/// The answer for work that ended without one: a bug, and the caller must not wait for it.
-fn broken(id: Option<&Id>) -> Reply {
-    let error = Error::new(Code::Internal, "the gateway failed at this request");
-    let body = message::error(id, &rpc_fault(&error, Revision::NEWEST_LEGACY));
-    Reply::Answer { body, code: Some(error.code), retry_after: None, session: None }
-}
-
 fn method_not_allowed() -> Refused {
     Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
 }
@@ -197,6 +185,35 @@ fn event(scope: &Scope, record: &Record, request_id: &str, started: Instant, sta
     done
 }
 
+/// The work on a message while its connection lasts. A legacy request outlives the connection,
+/// because a disconnect is no cancellation there; a modern one ends with it.
+///
+/// Boxed, because a future of its size is moved more often than it is allocated.
+struct Running {
+    work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    outlives: bool,
+}
+
+impl Future for Running {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
+        let Some(work) = self.work.as_mut() else { return Poll::Ready(Reply::Accepted) };
+        let reply = std::task::ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(reply)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Without a runtime the process is ending, and nothing outlives that.
+        if let (Some(work), true, Ok(runtime)) = (self.work.take(), self.outlives, Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
+}
+
 enum Waited {
     Done(Reply),
     Streamed,
@@ -207,7 +224,7 @@ enum Waited {
 async fn wait(
     session: &mut Session,
     ctx: &Context,
-    mut running: Pin<Box<dyn Future<Output = Reply> + Send>>,
+    mut running: Running,
     mut notices: Option<&mut Inlet>,
 ) -> Result<Waited> {
     let mut streaming = false;

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join;
 use parking_lot::Mutex;
 use tokio::{
     process::Command,
@@ -117,14 +118,21 @@ impl Process {
             key: key.clone(),
             shared: Arc::downgrade(shared),
         };
+        // A descendant in a group of its own keeps the pipes open, for as long as it likes.
+        let gone = CancellationToken::new();
+        let until_gone = gone.clone();
+        let reading = reader.run(stdout, stop.clone());
+        let logging = log(stderr, Arc::clone(provider));
         shared.control.spawn(write(stdin, queue, stop.clone()));
-        shared.control.spawn(log(stderr, Arc::clone(provider)));
-        shared.control.spawn(reader.run(stdout, stop.clone()));
+        shared
+            .control
+            .spawn(async move { until_gone.run_until_cancelled(join(reading, logging)).await });
         let keeper = Keeper {
             provider: Arc::clone(provider),
             waiting: Arc::clone(&process.waiting),
             stop,
             kill: shared.killing.clone(),
+            gone: gone.drop_guard(),
             shared: Arc::downgrade(shared),
             key: key.clone(),
         };

@@ -150,3 +150,18 @@ async fn a_refused_credential_is_told_and_no_challenge_or_cookie_comes_down() {
     let result = tools.call("echo", json!({ "text": "x" })).await;
     assert_eq!(result["isError"], true);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_made_as_soon_as_a_known_provider_is_back() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    fake.knobs.fails.store(true, Ordering::Relaxed);
+    assert_eq!(peer.call("echo", json!({ "text": "x" })).await["isError"], true);
+    world.until_state("one", "unreachable").await;
+    fake.expire_sessions();
+    fake.knobs.fails.store(false, Ordering::Relaxed);
+    let result = peer.call("echo", json!({ "text": "back" })).await;
+    assert_eq!(result["content"][0]["text"], "echo: back", "{result}");
+}

@@ -28,3 +28,4 @@ mod layering;
 mod lists;
 mod process;
 mod relay;
+mod reload;

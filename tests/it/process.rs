@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
@@ -27,6 +28,44 @@ async fn sigterm_ends_streams_politely_and_the_process_with_them() {
     let ended = tokio::task::spawn_blocking(move || process.wait());
     let status = tokio::time::timeout(GUARD, ended).await.unwrap().unwrap().unwrap();
     assert!(status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_hangs_is_answered_before_the_grace_period_ends() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let mut world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let call = tokio::spawn(async move { client.send("tools/call", json!({ "name": "wait", "arguments": {} })).await.status() });
+    world.until("the call to wait", || async { fake.knobs.waiting.load(Ordering::SeqCst) == 1 }).await;
+    world.terminate();
+    assert_eq!(call.await.unwrap(), 503);
+    assert!(ended(&mut world).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_sigterm_waits_for_no_call() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let mut world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let client = Client::connect(&world, "/relay/one", "2025-11-25").await;
+    let request = client.post().body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}"#);
+    let call = tokio::spawn(request.send());
+    world.until("the call to wait", || async { fake.knobs.waiting.load(Ordering::SeqCst) == 1 }).await;
+    world.terminate();
+    world.until("readiness to fall", || async {
+        world.http.get(format!("{}/ready", world.admin)).send().await.is_ok_and(|answer| answer.status() == 503)
+    })
+    .await;
+    world.terminate();
+    assert!(ended(&mut world).await.success());
+    assert!(call.await.unwrap().is_err());
+}
+
+async fn ended(world: &mut World) -> std::process::ExitStatus {
+    let mut process = world.process.take().unwrap();
+    let ended = tokio::task::spawn_blocking(move || process.wait());
+    tokio::time::timeout(GUARD, ended).await.unwrap().unwrap().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -263,3 +263,14 @@ async fn coming_and_going_is_told() {
     bench.reload();
     assert!(bench.told(&mut changes, "one").await.tools);
 }
+
+#[tokio::test]
+async fn a_pipe_among_the_files_is_a_fault_that_nobody_waits_for() {
+    let bench = Bench::new().with("one").open();
+    let made = std::process::Command::new("mkfifo").arg(bench.file("pipe.yaml")).status();
+    assert!(made.expect("mkfifo runs").success());
+    let snapshot = bench.reload();
+    assert!(snapshot.providers.contains_key("one"));
+    let fault = bench.line("pipe")["reason"].to_string();
+    assert!(fault.contains("it is not a regular file"), "{fault}");
+}

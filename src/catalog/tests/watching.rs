@@ -112,3 +112,17 @@ async fn a_folder_that_is_replaced_by_another_is_followed() {
         .reloaded(|snapshot| snapshot.providers.contains_key("three"))
         .await;
 }
+
+#[tokio::test]
+async fn a_folder_that_is_deleted_and_made_anew_at_once_is_watched_though_it_may_look_the_same() {
+    let bench = Bench::new().with("one").open();
+    for round in ["1", "2", "3", "4"] {
+        fs::remove_dir_all(bench.folder()).expect("it can be removed");
+        fs::create_dir(bench.folder()).expect("it was removed");
+        bench.write("one", &format!(r#", "title": "{round}""#));
+        bench.reloaded(|snapshot| title(snapshot, "one") == round).await;
+        let again = format!("{round} again");
+        bench.write("one", &format!(r#", "title": "{again}""#));
+        bench.reloaded(|snapshot| title(snapshot, "one") == again).await;
+    }
+}

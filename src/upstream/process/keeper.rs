@@ -10,15 +10,17 @@ use tokio::{
     process::Child,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::Waiting;
 use crate::upstream::call::Change;
 use crate::upstream::pool::Key;
 use crate::upstream::shared::Shared;
 
-/// Between SIGTERM and SIGKILL, and for SIGKILL to work.
+/// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(800);
+/// For SIGKILL to work, and for what a dead process wrote to be read.
+const REST: Duration = Duration::from_millis(200);
 /// How often a process group is looked at while it ends.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -28,6 +30,8 @@ pub(super) struct Keeper {
     pub(super) waiting: Arc<Waiting>,
     pub(super) stop: CancellationToken,
     pub(super) kill: CancellationToken,
+    /// Says that nothing is read from the pipes any more.
+    pub(super) gone: DropGuard,
     pub(super) shared: Weak<Shared>,
     pub(super) key: Key,
 }
@@ -44,6 +48,8 @@ impl Keeper {
             () = self.stop.cancelled() => !self.waiting.dead.load(Ordering::Acquire),
             status = child.wait() => {
                 tracing::warn!(provider.name = &*self.provider, status = status.ok().map(|status| status.to_string()), "the provider's process ended");
+                // What it answered last is read to its end, if that comes.
+                timeout(REST, self.stop.cancelled()).await.unwrap_or_default();
                 false
             }
         };
@@ -61,6 +67,7 @@ impl Keeper {
             self.end(group, &mut child).await;
         }
         let reaped = child.wait().await;
+        drop(self.gone);
         tracing::debug!(
             provider.name = &*self.provider,
             ?reaped,
@@ -88,7 +95,7 @@ impl Keeper {
             "the process group was killed"
         );
         // Bounded: orphans that nobody reaps stay in their group as zombies.
-        if timeout(GRACE, emptied(group, child)).await.is_err() {
+        if timeout(REST, emptied(group, child)).await.is_err() {
             tracing::debug!(
                 provider.name = &*self.provider,
                 "a process group outlives its end"

@@ -38,6 +38,9 @@ def act(request):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         child = subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         result["grandchild"] = child.pid
+    if "escape" in arguments:
+        loop = "trap '' PIPE; for i in $(seq 600); do echo x || { touch closed; exit; }; sleep 0.05; done"
+        subprocess.Popen(["sh", "-c", loop], stdin=subprocess.DEVNULL, start_new_session=True)
     if "progress" in arguments:
         send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
     if "changed" in arguments:
@@ -47,6 +50,8 @@ def act(request):
         parked[after] = (request, result)
         return
     answer(request, result)
+    if "last" in arguments:
+        os._exit(0)
     name = arguments.get("name")
     if name:
         done.add(name)

@@ -172,6 +172,29 @@ async fn a_crash_fails_the_call_in_flight_once_and_the_next_one_finds_a_new_proc
 }
 
 #[tokio::test]
+async fn an_answer_written_just_before_the_end_is_delivered() {
+    let world = world(&["legacy"]);
+    let answer = world.act(&json!({"last": true, "echo": 1}), L).await.unwrap();
+    assert_eq!(answer["echo"], 1);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_escapes_its_group_does_not_keep_the_pipes_of_an_ended_process_open() {
+    let world = world(&["legacy"]);
+    world.act(&json!({"escape": true}), L).await.unwrap();
+    world.upstreams.retire(&[1; 32]);
+    let closed = world.folder.path().join("closed");
+    soon(async {
+        while !closed.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_command_that_cannot_start_backs_off_and_says_when_to_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let command = vec!["false".to_owned()];

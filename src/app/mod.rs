@@ -214,6 +214,7 @@ impl App {
         let (health, ready, collected) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
         let catalog = Arc::clone(&self.parts.catalog);
         let doors = self.doors(settings.admin);
+        let origins = doors.clone();
         let admin = Admin {
             metrics: Arc::clone(&self.parts.metrics),
             collect: Arc::new(move |metrics| collected.collect(metrics)),
@@ -221,6 +222,7 @@ impl App {
             health: Arc::new(move || health.health()),
             ready: Arc::new(move || ready.readiness()),
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
+            origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
             loopback: settings.admin.ip().is_loopback(),
         };
         let mut service = Service::new("admin".to_owned(), admin);

@@ -27,7 +27,7 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::ResourceNotFound if revision.is_modern() => -32602,
         Code::ResourceNotFound => -32002,
         Code::Internal => -32603,
-        Code::HostRefused | Code::OriginRefused | Code::PolicyDenied | Code::NeedsAuth => 403,
+        Code::HostRefused | Code::OriginRefused | Code::PolicyDenied | Code::NeedsAuth | Code::UpstreamAuth => 403,
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => 404,
         Code::MethodNotAllowed => 405,
         Code::NotAcceptable => 406,
@@ -37,7 +37,7 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => 429,
         Code::HeadersTooLarge => 431,
         Code::Cancelled => 499,
-        Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError | Code::UpstreamAuth => 502,
+        Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => 502,
         Code::ShuttingDown => 503,
         Code::UpstreamTimeout => 504,
     }

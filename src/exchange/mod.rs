@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use fault::rpc_fault;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
-pub(crate) use relay::{equal, relay_open};
+pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub use arrival::{Arrived, Kind};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub use session::{Sessions, negotiated};
@@ -260,12 +260,16 @@ impl Step<'_> {
     async fn cancellable(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
         let ticket = self.exchange.running.enter(self.peer.lane.as_ref(), &id.0);
         let exchange = self.exchange;
-        tokio::select! {
+        let done = tokio::select! {
             biased;
-            done = self.dispatch(id, params) => done,
-            () = ticket.cancelled() => Err(Error::new(Code::Cancelled, "cancelled by the caller")),
-            () = exchange.ending.cancelled() => Err(Error::new(Code::ShuttingDown, ENDING)),
-        }
+            done = self.dispatch(id, params) => done?,
+            () = ticket.cancelled() => return Err(Error::new(Code::Cancelled, "cancelled by the caller")),
+            () = exchange.ending.cancelled() => return Err(Error::new(Code::ShuttingDown, ENDING)),
+        };
+        Ok(match done {
+            Done::Stream(messages) if self.peer.lane.is_some() => Done::Stream(ticket.bound(messages)),
+            done => done,
+        })
     }
 
     async fn dispatch(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {

@@ -76,7 +76,7 @@ impl Step<'_> {
         if let Some(instructions) = &profile.instructions {
             result.put("instructions", instructions);
         }
-        let session = self.exchange.sessions.open(&self.peer.principal, revision);
+        let session = self.exchange.sessions.open(&self.peer.principal, self.scope, revision);
         Ok(Done::Opened { result: result.close(), session })
     }
 }

@@ -35,17 +35,18 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
 /// Reads a whole body.
 ///
 /// # Errors
-/// [`Code::TooLarge`]; [`Code::Cancelled`] when the client went away within it.
+/// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early.
 pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
     let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
+    invite(session).await?;
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     loop {
-        let chunk = session.read_request_body().await.map_err(gone)?;
+        let chunk = session.read_request_body().await.map_err(unreadable)?;
         let Some(chunk) = chunk else { break };
         let seen = first.as_ref().map_or(0, Bytes::len).max(rest.len());
         if seen + chunk.len() > limit {
@@ -67,8 +68,27 @@ fn too_large(limit: usize) -> Error {
     Error::new(Code::TooLarge, format!("the body is larger than {limit} bytes (`max_body`)"))
 }
 
-fn gone(cause: Box<pingora_core::Error>) -> Error {
-    Error::new(Code::Cancelled, "the client went away").because(cause)
+/// Where a body that cannot be read ends is unknown, so nothing after it on the connection is read.
+fn unreadable(cause: Box<pingora_core::Error>) -> Error {
+    Error::new(Code::BadFraming, "the body is malformed or ended early").because(cause)
+}
+
+/// Asks for the body of a client that waits to be asked (RFC 9110 section 10.1.1).
+///
+/// # Errors
+/// [`Code::BadFraming`] when the client cannot be reached.
+pub(super) async fn invite(session: &mut Session) -> Result<(), Error> {
+    if is_waiting(session) {
+        session.as_downstream_mut().write_continue_response().await.map_err(unreadable)?;
+    }
+    Ok(())
+}
+
+/// Whether the client sends its body only when asked.
+fn is_waiting(session: &Session) -> bool {
+    let head = session.req_header();
+    let expects = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    expects && head.version == http::Version::HTTP_11
 }
 
 /// Writes a whole response.
@@ -82,8 +102,9 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
         head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
     // A connection can be kept only when nothing of its request is left on it.
-    let read = !response.close && within(PATIENCE, session.drain_request_body()).await;
-    if !read {
+    let read = session.as_downstream_mut().is_body_done()
+        || !response.close && !is_waiting(session) && within(PATIENCE, session.drain_request_body()).await;
+    if response.close || !read {
         session.set_keepalive(None);
     }
     let empty = response.body.is_empty();
@@ -123,13 +144,19 @@ pub(super) async fn end_stream(session: &mut Session) -> Result<()> {
     session.write_response_body(None, true).await
 }
 
-/// Writes messages as events until the source ends or the client is gone.
-pub(super) async fn pump(session: &mut Session, messages: &mut mpsc::Receiver<Vec<u8>>) -> Result<()> {
+/// Writes messages as events until the source ends, the client is gone or `ended` says so.
+pub(super) async fn pump(
+    session: &mut Session,
+    messages: &mut mpsc::Receiver<Vec<u8>>,
+    ended: impl Future<Output = ()>,
+) -> Result<()> {
     // Proxies and clients learn at once that the stream stands.
     session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+    tokio::pin!(ended);
     loop {
         let message = tokio::select! {
             message = messages.recv() => message,
+            () = &mut ended => None,
             () = tokio::time::sleep(KEEP_ALIVE) => Some(Vec::new()),
             gone = session.read_body_or_idle(true) => return gone.map(|_| ()),
         };
@@ -144,7 +171,7 @@ pub(super) async fn pump(session: &mut Session, messages: &mut mpsc::Receiver<Ve
 }
 
 /// What a page of an allowed origin may read.
-fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
+pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
     if let Some(origin) = origin {
         head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
         head.insert_header(header::VARY, "Origin")?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -13,7 +12,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::context::Context;
 use super::guard::{self, Passed};
-use super::respond::{self, Response};
+use super::respond;
 use super::route::{self, Route};
 use super::{bridge, relay};
 use crate::access::Principal;
@@ -85,7 +84,7 @@ impl Gateway {
         };
         match route {
             Ok(Route::Health) => {
-                let response = Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+                let response = respond::health(&head.method);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }

@@ -1,6 +1,6 @@
 //! What is refused before anything is read: foreign hosts and origins, ambiguous framing, sizes.
 
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Uri, header};
 
 use crate::access::doors::Doors;
 use crate::error::{Code, Error};
@@ -8,6 +8,13 @@ use crate::error::{Code, Error};
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
+
+/// Headers that say one thing; two of them would be read differently by different readers.
+const SINGLE: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    HeaderName::from_static("mcp-session-id"),
+    HeaderName::from_static("mcp-protocol-version"),
+];
 
 /// What the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,6 +65,12 @@ pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Resu
     }
     if count(header::TRANSFER_ENCODING) > 1 {
         return Err(bad("more than one `Transfer-Encoding`"));
+    }
+    if headers.get(header::TRANSFER_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(bad("a `Transfer-Encoding` other than `chunked`"));
+    }
+    if SINGLE.iter().any(|name| count(name.clone()) > 1) {
+        return Err(bad("two of a header of which there is one"));
     }
     if count(header::HOST) > 1 {
         return Err(bad("more than one `Host`"));
@@ -149,6 +162,9 @@ mod tests {
         let framed = |name, value| judged("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
         assert_eq!(framed("transfer-encoding", "chunked"), Err(Code::BadFraming));
         assert_eq!(framed("content-length", "6"), Err(Code::BadFraming));
+        assert_eq!(judged("/mcp", &[HOST, ("transfer-encoding", "gzip, chunked")]), Err(Code::BadFraming));
+        let session = ("mcp-session-id", "x");
+        assert_eq!(judged("/mcp", &[HOST, session, session]), Err(Code::BadFraming));
         assert_eq!(judged("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
         assert_eq!(judged("/mcp", &[]), Err(Code::BadFraming));
         assert_eq!(judged("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));

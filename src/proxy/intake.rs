@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use super::respond::SESSION;
 use crate::access::Principal;
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Exchange, Keys, Peer, unsupported};
+use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
 use crate::mcp::{Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
@@ -71,18 +71,25 @@ pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
     }
 }
 
+/// To whom a request is addressed, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addressed<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) principal: &'a Principal,
+    pub(super) scope: &'a Scope,
+}
+
 /// The session a head names, in the revision it was opened with.
 ///
 /// # Errors
 /// [`Code::UnknownSession`].
 pub(super) fn session(
-    exchange: &Exchange,
-    principal: &Principal,
+    to: Addressed<'_>,
     headers: &HeaderMap,
 ) -> Result<Option<(Arc<str>, Revision)>, Error> {
     let Some(value) = headers.get(SESSION) else { return Ok(None) };
     let id = value.to_str().unwrap_or_default();
-    match exchange.sessions.resume(principal, id) {
+    match to.exchange.sessions.resume(to.principal, to.scope, id) {
         Some(revision) => Ok(Some((Arc::from(id), revision))),
         None => Err(Error::new(Code::UnknownSession, "unknown or expired session: initialize again")),
     }
@@ -95,8 +102,7 @@ pub(super) fn session(
 /// # Errors
 /// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
 pub(super) fn peer(
-    exchange: &Exchange,
-    principal: &Principal,
+    to: Addressed<'_>,
     head: &HeaderMap,
     message: &Arrived,
     request_id: &str,
@@ -111,10 +117,10 @@ pub(super) fn peer(
         }
         (Revision::V2026_07_28, None)
     } else {
-        legacy(exchange, principal, head, initialize, stated)?
+        legacy(to, head, initialize, stated)?
     };
     Ok(Peer {
-        principal: principal.clone(),
+        principal: to.principal.clone(),
         revision,
         lane,
         keys: Keys::Headers(head.clone()),
@@ -138,8 +144,7 @@ fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
 
 /// A legacy peer: by its session, else as 2025-06-18 without capabilities.
 fn legacy(
-    exchange: &Exchange,
-    principal: &Principal,
+    to: Addressed<'_>,
     head: &HeaderMap,
     initialize: bool,
     stated: Result<Option<Revision>, Error>,
@@ -148,7 +153,7 @@ fn legacy(
         return Ok((Revision::NEWEST_LEGACY, None));
     }
     let stated = stated?;
-    if let Some((lane, revision)) = session(exchange, principal, head)? {
+    if let Some((lane, revision)) = session(to, head)? {
         return Ok((revision, Some(lane)));
     }
     Ok((stated.filter(|revision| *revision == Revision::V2025_11_25).unwrap_or(Revision::V2025_06_18), None))

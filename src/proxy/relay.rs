@@ -53,9 +53,23 @@ const FORWARDED: [&str; 10] = [
     "host",
     "connection",
 ];
-/// Response headers of the upstream that stay with it.
-const KEPT_BACK: [HeaderName; 5] =
-    [header::WWW_AUTHENTICATE, header::SET_COOKIE, header::LOCATION, header::SERVER, header::ALT_SVC];
+/// Response headers that come down beside `mcp-*`: what describes the message, nothing of the server.
+const RETURNED: [&str; 14] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "content-language",
+    "transfer-encoding",
+    "connection",
+    "cache-control",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "retry-after",
+    "trailer",
+    "x-accel-buffering",
+];
 
 /// Parsed TLS material by endpoint identity.
 #[derive(Debug, Default)]
@@ -70,7 +84,11 @@ struct Material {
 impl Gateway {
     /// Admits a request to the relay, or answers it. `false`: Pingora carries it on.
     pub(super) async fn relay(&self, session: &mut Session, ctx: &mut Context, scope: &Scope) -> Result<bool> {
-        match self.admit(session, scope) {
+        let admitted = match self.admit(session, scope) {
+            Ok(passage) => bridge::invite(session).await.map(|()| passage),
+            refused => refused,
+        };
+        match admitted {
             Ok(passage) => {
                 ctx.passage = Some(passage);
                 Ok(false)
@@ -79,7 +97,7 @@ impl Gateway {
                 // The id is in the body, which is only worth reading to refuse it by name.
                 let id = self.refused_id(session).await;
                 let revision = stated(&session.req_header().headers);
-                let status = respond::relay_status(error.code);
+                let status = respond::relay_status(error.code, revision);
                 let response = respond::refusal(status, &error, id.as_ref(), revision);
                 let record = exchange::Record {
                     method: "http".to_owned(),
@@ -108,11 +126,13 @@ impl Gateway {
             _ => return Err(Error::new(Code::MethodNotAllowed, "POST, GET or DELETE")),
         }
         too_long(&head.headers, self.max_body)?;
-        let upstream = self.upstream_session(&provider, &head.headers)?;
+        // 2026-07-28 has no sessions: one that is dragged along means nothing.
+        let upstream = if revision.is_modern() { None } else { self.upstream_session(&provider, &head.headers)? };
         if head.method == http::Method::GET && upstream.is_none() {
             return Err(Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"));
         }
         if let Some(profile) = &provider.live.shared.load().profile {
+            intake::stated(&head.headers).map_err(|_| exchange::unequal(profile.revisions))?;
             exchange::equal(profile.revisions, revision)?;
         }
         self.passage(provider, head, revision, upstream)
@@ -172,11 +192,17 @@ impl Gateway {
         if session.req_header().method != http::Method::POST {
             return None;
         }
-        let body = bridge::body(session, self.max_body).await.ok()?;
-        match message::decode(&body).ok()? {
-            Message::Request { id, .. } => Some(id),
-            _ => None,
+        id_of(&bridge::body(session, self.max_body).await.ok()?)
+    }
+
+    /// The id of a request that failed on its way: its body was not read yet, or is still at hand.
+    async fn failed_id(&self, session: &mut Session, ctx: &Context) -> Option<Id> {
+        if ctx.passage.as_ref().is_some_and(|passage| passage.received == 0) {
+            return self.refused_id(session).await;
         }
+        let downstream = session.as_downstream_mut();
+        let whole = downstream.is_body_done() && !downstream.retry_buffer_truncated();
+        downstream.get_retry_buffer().filter(|_| whole).and_then(|body| id_of(&body))
     }
 
     /// Where the request goes: an address that may be connected to, verified as the descriptor says.
@@ -225,7 +251,8 @@ impl Gateway {
         let origin = ctx.origin.clone();
         let Some(passage) = ctx.passage.as_mut() else { return Ok(()) };
         passage.answered = passage.sent.map(|sent| sent.elapsed());
-        for name in KEPT_BACK {
+        let kept_back: Vec<HeaderName> = response.headers.keys().filter(|name| !is_returned(name)).cloned().collect();
+        for name in kept_back {
             response.remove_header(&name);
         }
         if let Some(id) = response.headers.get(SESSION).and_then(|value| value.to_str().ok()) {
@@ -247,23 +274,24 @@ impl Gateway {
             return Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader));
         }
         if let Some(origin) = origin {
-            response.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
-            response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, "Mcp-Session-Id, Mcp-Protocol-Version")?;
+            bridge::cors(response, Some(&origin))?;
         }
         Ok(())
     }
 
     /// Tells the client what went wrong, when it can still be told.
     pub(super) async fn relay_failed(&self, session: &mut Session, error: &ProxyError, ctx: &mut Context) -> FailToProxy {
-        let gone = *error.esource() == ErrorSource::Downstream && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
+        let downstream = *error.esource() == ErrorSource::Downstream;
+        let gone = downstream && !is_malformed(error) && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
         let failure = ctx.passage.as_mut().map(|passage| passage.failure.take().unwrap_or_else(|| failure(error)));
         let Some(failure) = failure.filter(|_| !gone) else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
-        let status = respond::relay_status(failure.code);
         let revision = ctx.passage.as_ref().map_or(Revision::NEWEST_LEGACY, |passage| passage.revision);
-        if session.response_written().is_none() {
-            let mut response = respond::refusal(status, &failure, None, revision);
+        let status = respond::relay_status(failure.code, revision);
+        if session.response_written().is_none_or(|head| head.status.is_informational()) {
+            let id = self.failed_id(session, ctx).await;
+            let mut response = respond::refusal(status, &failure, id.as_ref(), revision);
             response.close = true;
             bridge::respond(session, response, ctx.origin.as_deref()).await.ok();
         }
@@ -342,6 +370,23 @@ pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result
     Ok(())
 }
 
+fn id_of(body: &[u8]) -> Option<Id> {
+    match message::decode(body).ok()? {
+        Message::Request { id, .. } => Some(id),
+        _ => None,
+    }
+}
+
+fn is_returned(name: &HeaderName) -> bool {
+    RETURNED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
+}
+
+/// Whether the client's body is malformed, as opposed to the client being gone.
+fn is_malformed(error: &ProxyError) -> bool {
+    // Pingora's own name for it, which it does not export.
+    *error.esource() == ErrorSource::Downstream && error.etype.as_str() == "InvalidChunk"
+}
+
 fn is_forwarded(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
 }
@@ -375,6 +420,7 @@ fn failure(error: &ProxyError) -> Error {
         ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout | ErrorType::TLSHandshakeTimedout => {
             Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
         }
+        _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed"),
         ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
         _ => Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(error.to_string()),
     }
@@ -452,6 +498,16 @@ impl Material {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_listed_headers_come_down() {
+        for name in ["content-type", "mcp-session-id", "retry-after", "transfer-encoding"] {
+            assert!(is_returned(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in ["set-cookie", "www-authenticate", "location", "server", "via", "x-powered-by", "access-control-allow-origin", "x-upstream"] {
+            assert!(!is_returned(&HeaderName::from_static(name)), "{name}");
+        }
+    }
 
     #[test]
     fn only_listed_headers_go_upstream() {

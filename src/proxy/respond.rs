@@ -1,7 +1,7 @@
 //! The only place that chooses a status code.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::error::{Code, Error};
 use crate::exchange::{Reply, rpc_fault};
@@ -74,13 +74,13 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
 }
 
 /// The status of a failure on the relay, where HTTP is all a client sees of us.
-pub(super) const fn relay_status(code: Code) -> StatusCode {
+pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
     match code {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => StatusCode::TOO_MANY_REQUESTS,
         Code::NeedsAuth | Code::UpstreamAuth => StatusCode::FORBIDDEN,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => StatusCode::BAD_GATEWAY,
         Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        other => status(other, Revision::V2026_07_28),
+        other => status(other, revision),
     }
 }
 
@@ -90,7 +90,20 @@ pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revisi
     let mut response = Response::json(status, body);
     // What is left of such a request is not worth reading, or cannot be trusted.
     response.close = matches!(error.code, Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge);
+    if error.code == Code::MethodNotAllowed {
+        response = response.header(header::ALLOW, "POST, GET, DELETE");
+    }
     retry_after(response, error.retry_after)
+}
+
+/// Liveness, which is read.
+pub(super) fn health(method: &Method) -> Response {
+    if *method == Method::GET || *method == Method::HEAD {
+        return Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+    }
+    let error = Error::new(Code::MethodNotAllowed, "GET or HEAD");
+    let body = message::error(None, &rpc_fault(&error, Revision::NEWEST_LEGACY));
+    Response::json(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, "GET, HEAD")
 }
 
 /// The answer of the exchange as HTTP.
@@ -100,7 +113,7 @@ pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Res
         Reply::Answer { body, code, retry_after: after, session } => {
             let status = match code {
                 None => StatusCode::OK,
-                Some(code) if relay => relay_status(code),
+                Some(code) if relay => relay_status(code, revision),
                 Some(code) => status(code, revision),
             };
             let mut response = Response::json(status, body);

@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::gateway::Gateway;
+use super::intake::Addressed;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
@@ -47,7 +48,7 @@ impl Gateway {
         let served = match method {
             Method::POST => self.post(session, ctx, &scope).await,
             Method::GET => self.get(session, ctx, &scope).await,
-            Method::DELETE => Ok(self.delete(session).map(Some)),
+            Method::DELETE => Ok(self.delete(session, &scope).map(Some)),
             _ => Ok(Err(method_not_allowed())),
         };
         let response = match served? {
@@ -60,16 +61,12 @@ impl Gateway {
 
     fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
         let status = match scope.view {
-            View::Relay => respond::relay_status(error.code),
+            View::Relay => respond::relay_status(error.code, *revision),
             View::Meta | View::Tool => respond::status(error.code, *revision),
         };
         let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
         self.done(ctx, scope, &record, status);
-        let response = respond::refusal(status, error, id.as_ref(), *revision);
-        match error.code {
-            Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
-            _ => response,
-        }
+        respond::refusal(status, error, id.as_ref(), *revision)
     }
 
     async fn post(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
@@ -88,7 +85,7 @@ impl Gateway {
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-            bridge::pump(session, &mut messages).await?;
+            bridge::pump(session, &mut messages, std::future::pending()).await?;
             return Ok(Ok(None));
         }
         let response = respond::reply(reply, revision, scope.view == View::Relay);
@@ -101,12 +98,12 @@ impl Gateway {
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
         let message = message::decode(&body).map_err(|error| {
-            let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
-            Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
+            let (error, id) = message::told_apart(error);
+            Refused(error, id, Revision::NEWEST_LEGACY)
         })?;
         let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
+        let peer = intake::peer(self.addressed(scope), head, &message, &ctx.request_id)
             .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
@@ -119,7 +116,9 @@ impl Gateway {
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
             let status = match &reply {
-                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => respond::relay_status(*code),
+                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => {
+                    respond::relay_status(*code, peer.revision)
+                }
                 Reply::Answer { code: Some(code), .. } => respond::status(*code, peer.revision),
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
@@ -136,22 +135,29 @@ impl Gateway {
     async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
-            let known = intake::session(&self.exchange, &self.principal, head)?;
-            known.ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
-            intake::accepts(head, &["text/event-stream"])
+            let known = intake::session(self.addressed(scope), head)?;
+            let (id, _) = known
+                .ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
+            intake::accepts(head, &["text/event-stream"])?;
+            Ok(id)
         });
-        if let Err(error) = opened {
-            return Ok(Err(error.into()));
-        }
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error.into())),
+        };
         let mut messages = self.exchange.session_stream(scope);
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        bridge::pump(session, &mut messages).await?;
+        bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
         Ok(Ok(None))
     }
 
-    fn delete(&self, session: &Session) -> Result<Response, Refused> {
-        match intake::session(&self.exchange, &self.principal, &session.req_header().headers)? {
+    fn addressed<'a>(&'a self, scope: &'a Scope) -> Addressed<'a> {
+        Addressed { exchange: &self.exchange, principal: &self.principal, scope }
+    }
+
+    fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
+        match intake::session(self.addressed(scope), &session.req_header().headers)? {
             Some((id, _)) => {
                 self.exchange.sessions.end(&id);
                 Ok(Response::empty(StatusCode::NO_CONTENT))

@@ -237,3 +237,104 @@ for line in sys.stdin:
     drop(world);
     assert!(!std::path::Path::new(&format!("/proc/{}", pids[0])).exists(), "it is gone with the gateway");
 }
+
+/// A `pleiades stdio` before a folder of descriptors, and its output.
+fn stdio(world: &World) -> (std::process::Child, BufReader<std::process::ChildStdout>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .args(["stdio", "--providers"])
+        .arg(world.providers())
+        .current_dir(world.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    (child, stdout)
+}
+
+fn line(from: &mut impl BufRead) -> Value {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a message: {line}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stdio_refuses_what_is_no_message_by_its_id_and_goes_on() {
+    let world = World::builder().settings("max_body: 1MiB\n").start().await;
+    let answers = tokio::task::spawn_blocking(move || {
+        let (mut child, mut stdout) = stdio(&world);
+        let mut stdin = child.stdin.take().unwrap();
+        let long = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"{}\"}}", "x".repeat(2 << 20));
+        let mut answers = Vec::new();
+        for text in ["junk", r#"{"jsonrpc":"2.0","id":"mine"}"#, &long, r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#] {
+            writeln!(stdin, "{text}").unwrap();
+            let answer = line(&mut stdout);
+            answers.push((answer["id"].clone(), answer["error"]["code"].clone()));
+        }
+        drop(stdin);
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        answers
+    });
+    let expected = [
+        (Value::Null, json!(-32700)),
+        (json!("mine"), json!(-32600)),
+        (Value::Null, json!(413)),
+        (json!(2), Value::Null),
+    ];
+    assert_eq!(answers.await.unwrap(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_over_stdio_ends_when_it_is_cancelled() {
+    let world = World::builder().start().await;
+    let (rest, status) = tokio::task::spawn_blocking(move || {
+        let (mut child, mut stdout) = stdio(&world);
+        let mut stdin = child.stdin.take().unwrap();
+        let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} });
+        let listen = json!({ "jsonrpc": "2.0", "id": "sub", "method": "subscriptions/listen", "params": { "notifications": {}, "_meta": meta } });
+        writeln!(stdin, "{listen}").unwrap();
+        assert_eq!(line(&mut stdout)["method"], "notifications/subscriptions/acknowledged");
+        let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": "sub" } });
+        writeln!(stdin, "{cancel}").unwrap();
+        // The cancellation is on its way beside this; its answer says that lines are still read.
+        writeln!(stdin, r#"{{"jsonrpc":"2.0","id":2,"method":"ping"}}"#).unwrap();
+        assert_eq!(line(&mut stdout)["id"], 2);
+        drop(stdin);
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        (rest, child.wait().unwrap())
+    })
+    .await
+    .unwrap();
+    assert_eq!((rest.as_str(), status.code()), ("", Some(0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stdio_ends_when_told_to_and_its_children_with_it() {
+    // A child that ignores the end of its input.
+    let script = "import os, sys, time\nopen('pid', 'w').write(str(os.getpid()))\nwhile True: time.sleep(1)\n";
+    let descriptor = "upstream: { command: [python3, server.py] }\nauth: { none: {} }\n";
+    let world = World::builder().start().await;
+    let own = world.folder.path().join("own.d");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("server.py"), script).unwrap();
+    std::fs::write(own.join("py.yaml"), format!("id: py\n{descriptor}")).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .args(["stdio", "--providers"])
+        .arg(&own)
+        .current_dir(world.folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = own.join("pid");
+    world.until("the child to run", || async { std::fs::read_to_string(&pid).is_ok_and(|text| !text.is_empty()) }).await;
+    let grandchild = std::fs::read_to_string(&pid).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM).unwrap();
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    let proc = format!("/proc/{grandchild}");
+    world.until("the child to be gone", || async { !std::path::Path::new(&proc).exists() }).await;
+}

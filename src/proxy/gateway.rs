@@ -12,6 +12,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::context::Context;
 use super::guard::{self, Passed};
+use super::material::TlsCache;
 use super::respond;
 use super::route::{self, Route};
 use super::{bridge, relay};
@@ -44,7 +45,7 @@ pub struct Gateway {
     pub(super) doors: Doors,
     pub(super) principal: Principal,
     pub(super) max_body: usize,
-    pub(super) tls: relay::TlsCache,
+    pub(super) tls: TlsCache,
     ids: RequestIds,
 }
 
@@ -59,7 +60,7 @@ impl Gateway {
             doors: config.doors,
             principal: config.principal,
             max_body: config.max_body,
-            tls: relay::TlsCache::default(),
+            tls: TlsCache::default(),
             ids: RequestIds::default(),
         }
     }

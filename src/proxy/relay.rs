@@ -1,23 +1,17 @@
 //! The relay of an HTTP provider: bodies untouched, streamed by Pingora; only headers are ours.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use parking_lot::Mutex;
 use pingora_core::protocols::ALPN;
-use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, Session};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
 use super::context::{Context, Passage};
@@ -31,14 +25,12 @@ use crate::mcp::{Id, Message, Revision, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 use crate::upstream::resolve::Permit;
-use crate::upstream::{Target, Tls};
+use crate::upstream::Target;
 
 /// A day, as for sessions of ours; the upstream decides earlier.
 const SESSION_SECS: u64 = 24 * 60 * 60;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ATTEMPTS: usize = 2;
-/// Providers with TLS material of their own whose parsed form is kept.
-const MAX_TLS: usize = 1_024;
 
 /// Request headers that go upstream beside `mcp-*` (design section 2).
 const FORWARDED: [&str; 10] = [
@@ -70,16 +62,6 @@ const RETURNED: [&str; 14] = [
     "trailer",
     "x-accel-buffering",
 ];
-
-/// Parsed TLS material by endpoint identity.
-#[derive(Debug, Default)]
-pub(super) struct TlsCache(Mutex<HashMap<[u8; 32], Material>>);
-
-#[derive(Debug, Clone)]
-struct Material {
-    ca: Option<Arc<CaType>>,
-    client: Option<Arc<CertKey>>,
-}
 
 impl Gateway {
     /// Admits a request to the relay, or answers it. `false`: Pingora carries it on.
@@ -132,7 +114,7 @@ impl Gateway {
             return Err(Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"));
         }
         if let Some(profile) = &provider.live.shared.load().profile {
-            intake::stated(&head.headers).map_err(|_| exchange::unequal(profile.revisions))?;
+            intake::stated(&head.headers).map_err(|unknown| exchange::unequal(profile.revisions).because(unknown))?;
             exchange::equal(profile.revisions, revision)?;
         }
         self.passage(provider, head, revision, upstream)
@@ -458,41 +440,6 @@ fn now() -> u64 {
 /// What certificates are verified against: never empty, IP literals included.
 fn server_name(url: &Url) -> String {
     url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned()
-}
-
-impl TlsCache {
-    fn material(&self, identity: &[u8; 32], tls: &Tls) -> Material {
-        let mut cache = self.0.lock();
-        if let Some(material) = cache.get(identity) {
-            return material.clone();
-        }
-        if cache.len() >= MAX_TLS {
-            cache.clear();
-        }
-        let material = Material::parse(tls);
-        cache.insert(*identity, material.clone());
-        material
-    }
-}
-
-impl Material {
-    /// PEM was checked at load, so what does not parse here is only left out of the trust.
-    fn parse(tls: &Tls) -> Self {
-        let ders = |pem: &[u8]| -> Vec<Vec<u8>> {
-            CertificateDer::pem_slice_iter(pem).filter_map(|der| der.ok().map(|der| der.to_vec())).collect()
-        };
-        let ca = tls.ca.as_deref().map(|pem| {
-            let certificates: Vec<WrappedX509> =
-                ders(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect();
-            Arc::from(certificates.into_boxed_slice())
-        });
-        let client = tls.client.as_ref().and_then(|(pem, key)| {
-            let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).ok()?;
-            let chain = ders(pem);
-            (!chain.is_empty()).then(|| Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
-        });
-        Self { ca, client }
-    }
 }
 
 #[cfg(test)]

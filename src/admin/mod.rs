@@ -98,7 +98,10 @@ impl Admin {
 
     /// Whether a request comes from no page, or from one of ours.
     fn own_page(&self, headers: &HeaderMap) -> bool {
-        headers.get_all(ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(|origin| (self.origin_allowed)(origin)))
+        headers
+            .get_all(ORIGIN)
+            .iter()
+            .all(|origin| origin.to_str().is_ok_and(|origin| (self.origin_allowed)(origin)))
     }
 
     fn rendered(&self) -> Response<Vec<u8>> {
@@ -121,7 +124,11 @@ impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         if !self.own_page(&request.headers) {
-            return refusal(StatusCode::FORBIDDEN, Code::OriginRefused, "this `Origin` is not served here");
+            return refusal(
+                StatusCode::FORBIDDEN,
+                Code::OriginRefused,
+                "this `Origin` is not served here",
+            );
         }
         let host = host(
             &request.headers,

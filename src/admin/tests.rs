@@ -166,5 +166,9 @@ fn pages_of_other_sites_are_refused() {
         admin().own_page(&headers)
     };
     assert!(from(&[]) && from(&["http://localhost:8788"]));
-    assert!(!from(&["http://evil.example"]) && !from(&["null"]) && !from(&["http://localhost:8788", "http://evil.example"]));
+    assert!(
+        !from(&["http://evil.example"])
+            && !from(&["null"])
+            && !from(&["http://localhost:8788", "http://evil.example"])
+    );
 }

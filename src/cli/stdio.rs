@@ -31,7 +31,10 @@ const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends, or a signal comes.
 pub(super) fn run(global: &Global) -> u8 {
-    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
     let app = match super::open(global, &overrides, None) {
         Ok(app) => app,
         Err(code) => return code,
@@ -66,7 +69,10 @@ impl Server {
         let (lines, writer) = mpsc::channel(BACKLOG);
         Arc::new(Self {
             app: app.parts(),
-            scope: Scope { view: View::Meta, provider: None },
+            scope: Scope {
+                view: View::Meta,
+                provider: None,
+            },
             settled: Mutex::new(None),
             keys: crate::settings::environment(),
             told: AtomicBool::new(false),
@@ -77,7 +83,9 @@ impl Server {
     }
 
     async fn serve(self: Arc<Self>) -> std::io::Result<()> {
-        let Some(receiver) = self.writer.lock().take() else { return Ok(()) };
+        let Some(receiver) = self.writer.lock().take() else {
+            return Ok(());
+        };
         let writer = tokio::spawn(write(receiver));
         let read = tokio::select! {
             read = self.read() => read,
@@ -104,7 +112,10 @@ impl Server {
             match next_line(&mut stdin, &mut line, limit).await? {
                 Line::End => return Ok(()),
                 Line::TooLong => {
-                    let error = Error::new(Code::TooLarge, format!("a line is longer than {limit} bytes (`max_body`)"));
+                    let error = Error::new(
+                        Code::TooLarge,
+                        format!("a line is longer than {limit} bytes (`max_body`)"),
+                    );
                     self.refuse(None, &error, Revision::NEWEST_LEGACY).await;
                 }
                 Line::Whole if line.trim_ascii().is_empty() => {}
@@ -160,7 +171,9 @@ impl Server {
         let (outlet, mut inlet) = Outlet::open(&message).unzip();
         let exchange = Arc::clone(&self.app.exchange);
         let handled = async {
-            let handled = exchange.handle(&self.scope, &peer, message, outlet.as_ref()).await;
+            let handled = exchange
+                .handle(&self.scope, &peer, message, outlet.as_ref())
+                .await;
             drop(outlet);
             handled
         };
@@ -177,7 +190,10 @@ impl Server {
         match reply {
             Reply::Accepted => {}
             // A cancelled request gets no answer (2025-11-25, "Cancellation").
-            Reply::Answer { code: Some(Code::Cancelled), .. } => {}
+            Reply::Answer {
+                code: Some(Code::Cancelled),
+                ..
+            } => {}
             Reply::Answer { body, .. } => self.say(body).await,
             Reply::Stream(messages) => self.pump(messages).await,
         }
@@ -215,7 +231,11 @@ enum Line {
 }
 
 /// Reads one line; of one that is too long the rest is read away.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin), line: &mut Vec<u8>, limit: usize) -> std::io::Result<Line> {
+async fn next_line(
+    from: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    limit: usize,
+) -> std::io::Result<Line> {
     let mut long = false;
     loop {
         let chunk = from.fill_buf().await?;
@@ -242,7 +262,9 @@ async fn write(mut lines: mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
     while let Some(mut line) = lines.recv().await {
         // What a provider sent may be set over several lines; outside of strings that is space.
-        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        line.iter_mut()
+            .filter(|byte| matches!(byte, b'\n' | b'\r'))
+            .for_each(|byte| *byte = b' ');
         line.push(b'\n');
         stdout.write_all(&line).await?;
         stdout.flush().await?;

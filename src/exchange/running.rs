@@ -38,7 +38,11 @@ impl Running {
             // An id that is in use goes on naming the request that had it first.
             Entry::Occupied(_) => false,
         });
-        Ticket { running: Arc::clone(&self.0), key, token }
+        Ticket {
+            running: Arc::clone(&self.0),
+            key,
+            token,
+        }
     }
 
     /// Cancels a request of the same lane; an unknown one is ignored, as the specification wants.

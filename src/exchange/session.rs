@@ -35,12 +35,21 @@ impl Sessions {
     /// Sessions under a seal.
     #[must_use]
     pub fn new(sealer: Arc<Sealer>) -> Self {
-        Self { sealer, ended: Mutex::default(), ends: Notify::new() }
+        Self {
+            sealer,
+            ended: Mutex::default(),
+            ends: Notify::new(),
+        }
     }
 
     pub(super) fn open(&self, principal: &Principal, scope: &Scope, revision: Revision) -> String {
         let expires = now() + LIFETIME_SECS;
-        self.sealer.seal(PURPOSE, &binding(principal, scope), expires, revision.as_str().as_bytes())
+        self.sealer.seal(
+            PURPOSE,
+            &binding(principal, scope),
+            expires,
+            revision.as_str().as_bytes(),
+        )
     }
 
     /// The revision a session speaks; `None` when the id is unknown, foreign, of another scope,
@@ -62,7 +71,10 @@ impl Sessions {
             ended.retain(|_, expires| *expires > now);
         }
         if ended.len() >= MAX_ENDED
-            && let Some(first) = ended.iter().min_by_key(|(_, expires)| **expires).map(|(id, _)| id.clone())
+            && let Some(first) = ended
+                .iter()
+                .min_by_key(|(_, expires)| **expires)
+                .map(|(id, _)| id.clone())
         {
             ended.remove(&first);
         }
@@ -96,7 +108,9 @@ fn binding(principal: &Principal, scope: &Scope) -> String {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The revision to speak with a client that sent these parameters of `initialize`.
@@ -105,7 +119,11 @@ fn now() -> u64 {
 /// one for the rest (2025-11-25, "Lifecycle").
 #[must_use]
 pub fn negotiated(params: &RawObject) -> Revision {
-    match params.read::<String>("protocolVersion").as_deref().and_then(Revision::parse) {
+    match params
+        .read::<String>("protocolVersion")
+        .as_deref()
+        .and_then(Revision::parse)
+    {
         Some(Revision::V2025_06_18 | Revision::V2025_03_26 | Revision::V2024_11_05) => Revision::V2025_06_18,
         _ => Revision::NEWEST_LEGACY,
     }
@@ -115,7 +133,10 @@ impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
     pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
         if params.read::<String>("protocolVersion").is_none() {
-            return Err(Error::new(Code::InvalidParams, "`initialize` needs `protocolVersion`"));
+            return Err(Error::new(
+                Code::InvalidParams,
+                "`initialize` needs `protocolVersion`",
+            ));
         }
         let revision = negotiated(params);
         let mut result = RawObject::new();
@@ -125,8 +146,14 @@ impl Step<'_> {
         if let Some(instructions) = self.instructions() {
             result.put("instructions", &instructions);
         }
-        let session = self.exchange.sessions.open(&self.peer.principal, self.scope, revision);
-        Ok(Done::Opened { result: result.close(), session })
+        let session = self
+            .exchange
+            .sessions
+            .open(&self.peer.principal, self.scope, revision);
+        Ok(Done::Opened {
+            result: result.close(),
+            session,
+        })
     }
 
     /// `server/discover` of 2026-07-28.
@@ -138,7 +165,10 @@ impl Step<'_> {
             result.put("instructions", &instructions);
         }
         translate::envelope(&mut result, self.revision(), Some((0, CacheScope::Private)));
-        result.put("_meta", &json!({ "io.modelcontextprotocol/serverInfo": self.server_info() }));
+        result.put(
+            "_meta",
+            &json!({ "io.modelcontextprotocol/serverInfo": self.server_info() }),
+        );
         Ok(Done::Result(result.close()))
     }
 }
@@ -150,7 +180,10 @@ mod tests {
     use crate::telemetry::View;
 
     fn union() -> Scope {
-        Scope { view: View::Meta, provider: None }
+        Scope {
+            view: View::Meta,
+            provider: None,
+        }
     }
 
     fn sessions(key: &str) -> Sessions {
@@ -159,7 +192,10 @@ mod tests {
 
     #[test]
     fn two_processes_with_one_key_serve_one_session() {
-        let (one, two) = (sessions("a key of enough bytes"), sessions("a key of enough bytes"));
+        let (one, two) = (
+            sessions("a key of enough bytes"),
+            sessions("a key of enough bytes"),
+        );
         let alice = Principal::new("acme", "alice");
         let id = one.open(&alice, &union(), Revision::V2025_06_18);
         assert_eq!(two.resume(&alice, &union(), &id), Some(Revision::V2025_06_18));
@@ -172,7 +208,10 @@ mod tests {
         let id = one.open(&Principal::new("acme", "alice"), &union(), Revision::V2025_11_25);
         assert_eq!(one.resume(&Principal::new("acme", "bob"), &union(), &id), None);
         assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &union(), &id), None);
-        assert_eq!(sessions("another key, as long").resume(&Principal::new("acme", "alice"), &union(), &id), None);
+        assert_eq!(
+            sessions("another key, as long").resume(&Principal::new("acme", "alice"), &union(), &id),
+            None
+        );
     }
 
     #[test]
@@ -180,8 +219,15 @@ mod tests {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
         let id = one.open(&alice, &union(), Revision::V2025_11_25);
-        let at = |view, provider: Option<&str>| Scope { view, provider: provider.map(Arc::from) };
-        for scope in [at(View::Tool, None), at(View::Meta, Some("one")), at(View::Relay, Some("one"))] {
+        let at = |view, provider: Option<&str>| Scope {
+            view,
+            provider: provider.map(Arc::from),
+        };
+        for scope in [
+            at(View::Tool, None),
+            at(View::Meta, Some("one")),
+            at(View::Relay, Some("one")),
+        ] {
             assert_eq!(one.resume(&alice, &scope, &id), None, "{scope:?}");
         }
     }

@@ -25,11 +25,18 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// 6.3), so only the bytes of the head still tell.
 pub(super) fn has_two_lengths(session: &Session) -> bool {
     const NAME: &[u8] = b"\ncontent-length:";
-    let Some(plain) = session.as_http1().filter(|_| session.req_header().headers.contains_key(header::TRANSFER_ENCODING))
-    else {
+    let Some(plain) = session.as_http1().filter(|_| {
+        session
+            .req_header()
+            .headers
+            .contains_key(header::TRANSFER_ENCODING)
+    }) else {
         return false;
     };
-    plain.get_headers_raw_bytes().windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+    plain
+        .get_headers_raw_bytes()
+        .windows(NAME.len())
+        .any(|window| window.eq_ignore_ascii_case(NAME))
 }
 
 /// Reads a whole body.
@@ -38,7 +45,9 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
 /// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early.
 pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
     let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let announced = announced
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
@@ -61,11 +70,18 @@ pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, E
             _ => rest.extend_from_slice(&chunk),
         }
     }
-    Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
+    Ok(if rest.is_empty() {
+        first.unwrap_or_default()
+    } else {
+        rest.freeze()
+    })
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Code::TooLarge, format!("the body is larger than {limit} bytes (`max_body`)"))
+    Error::new(
+        Code::TooLarge,
+        format!("the body is larger than {limit} bytes (`max_body`)"),
+    )
 }
 
 /// Where a body that cannot be read ends is unknown, so nothing after it on the connection is read.
@@ -79,7 +95,11 @@ fn unreadable(cause: Box<pingora_core::Error>) -> Error {
 /// [`Code::BadFraming`] when the client cannot be reached.
 pub(super) async fn invite(session: &mut Session) -> Result<(), Error> {
     if is_waiting(session) {
-        session.as_downstream_mut().write_continue_response().await.map_err(unreadable)?;
+        session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .map_err(unreadable)?;
     }
     Ok(())
 }
@@ -87,7 +107,10 @@ pub(super) async fn invite(session: &mut Session) -> Result<(), Error> {
 /// Whether the client sends its body only when asked.
 fn is_waiting(session: &Session) -> bool {
     let head = session.req_header();
-    let expects = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let expects = head
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     expects && head.version == http::Version::HTTP_11
 }
 
@@ -109,7 +132,9 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     }
     let empty = response.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
-    session.write_response_body((!empty).then_some(response.body), true).await?;
+    session
+        .write_response_body((!empty).then_some(response.body), true)
+        .await?;
     if !read {
         // Closed on a client that still writes, the answer would be lost with the connection.
         within(LINGER, session.drain_request_body()).await;
@@ -136,7 +161,9 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
 
 /// One message as an event.
 pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
-    session.write_response_body(Some(sse::frame(message)), false).await
+    session
+        .write_response_body(Some(sse::frame(message)), false)
+        .await
 }
 
 /// Ends a stream.
@@ -151,7 +178,9 @@ pub(super) async fn pump(
     ended: impl Future<Output = ()>,
 ) -> Result<()> {
     // Proxies and clients learn at once that the stream stands.
-    session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+    session
+        .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
+        .await?;
     tokio::pin!(ended);
     loop {
         let message = tokio::select! {
@@ -163,7 +192,9 @@ pub(super) async fn pump(
         match message {
             None => return end_stream(session).await,
             Some(message) if message.is_empty() => {
-                session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+                session
+                    .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
+                    .await?;
             }
             Some(message) => event(session, &message).await?,
         }

@@ -73,9 +73,14 @@ impl Gateway {
             .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
         let route = match judged {
             Ok(Passed::Preflight { origin }) => {
-                let asked = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+                let asked = head
+                    .headers
+                    .get(http::header::ACCESS_CONTROL_REQUEST_HEADERS)
+                    .cloned();
                 let response = bridge::preflight(asked.as_ref());
-                return bridge::respond(session, response, Some(&origin)).await.map(|()| true);
+                return bridge::respond(session, response, Some(&origin))
+                    .await
+                    .map(|()| true);
             }
             Ok(Passed::Request { origin }) => {
                 ctx.origin = origin;
@@ -102,9 +107,14 @@ impl Gateway {
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.
     fn passes_through(&self, scope: &Scope) -> bool {
-        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else { return false };
+        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else {
+            return false;
+        };
         let snapshot = self.exchange.catalog.snapshot();
-        snapshot.providers.get(id).is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
+        snapshot
+            .providers
+            .get(id)
+            .is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
     }
 }
 

@@ -43,11 +43,15 @@ impl Material {
     /// PEM was checked at load, so what does not parse here is only left out of the trust.
     fn parse(tls: &Tls) -> Self {
         let ders = |pem: &[u8]| -> Vec<Vec<u8>> {
-            CertificateDer::pem_slice_iter(pem).filter_map(|der| der.ok().map(|der| der.to_vec())).collect()
+            CertificateDer::pem_slice_iter(pem)
+                .filter_map(|der| der.ok().map(|der| der.to_vec()))
+                .collect()
         };
         let ca = tls.ca.as_deref().map(|pem| {
-            let certificates: Vec<WrappedX509> =
-                ders(pem).into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect();
+            let certificates: Vec<WrappedX509> = ders(pem)
+                .into_iter()
+                .map(|der| WrappedX509::new(der, parse_x509))
+                .collect();
             Arc::from(certificates.into_boxed_slice())
         });
         let client = tls.client.as_ref().and_then(|(pem, key)| {

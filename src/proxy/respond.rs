@@ -19,12 +19,22 @@ pub(super) struct Response {
 
 impl Response {
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            close: false,
+        }
     }
 
     pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status, headers, body: body.into(), close: false }
+        Self {
+            status,
+            headers,
+            body: body.into(),
+            close: false,
+        }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
@@ -89,7 +99,10 @@ pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revisi
     let body = message::error(id, &rpc_fault(error, revision));
     let mut response = Response::json(status, body);
     // What is left of such a request is not worth reading, or cannot be trusted.
-    response.close = matches!(error.code, Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge);
+    response.close = matches!(
+        error.code,
+        Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge
+    );
     if error.code == Code::MethodNotAllowed {
         response = response.header(header::ALLOW, "POST, GET, DELETE");
     }
@@ -110,7 +123,12 @@ pub(super) fn health(method: &Method) -> Response {
 pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Response> {
     match reply {
         Reply::Accepted => Some(Response::empty(StatusCode::ACCEPTED)),
-        Reply::Answer { body, code, retry_after: after, session } => {
+        Reply::Answer {
+            body,
+            code,
+            retry_after: after,
+            session,
+        } => {
             let status = match code {
                 None => StatusCode::OK,
                 Some(code) if relay => relay_status(code, revision),
@@ -120,7 +138,10 @@ pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Res
             if let Some(session) = session {
                 response = response.header(SESSION, &session);
             }
-            Some(retry_after(response, after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS)))
+            Some(retry_after(
+                response,
+                after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS),
+            ))
         }
         Reply::Stream(_) => None,
     }

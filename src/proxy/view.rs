@@ -2,8 +2,8 @@
 //! stream, DELETE ends it.
 
 use std::pin::Pin;
-use std::task::{self, Poll};
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -20,8 +20,8 @@ use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
 use crate::mcp::{Id, Revision, message};
-use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
+use crate::telemetry::{Metrics, View};
 
 /// A refusal on its way out: why, for which request, in which revision.
 struct Refused(Error, Option<Id>, Revision);
@@ -64,12 +64,21 @@ impl Gateway {
             View::Relay => respond::relay_status(error.code, *revision),
             View::Meta | View::Tool => respond::status(error.code, *revision),
         };
-        let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
+        let record = Record {
+            method: "http".to_owned(),
+            outcome: error.code.as_str(),
+            ..Record::default()
+        };
         self.done(ctx, scope, &record, status);
         respond::refusal(status, error, id.as_ref(), *revision)
     }
 
-    async fn post(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+    async fn post(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<Result<Option<Response>, Refused>> {
         let read = self.read(session, ctx, scope).await;
         let (peer, message, only_stream) = match read {
             Ok(read) => read,
@@ -77,7 +86,13 @@ impl Gateway {
         };
         let revision = peer.revision;
         let (outlet, mut notices) = Outlet::open(&message).unzip();
-        let running = self.run(Work { scope: scope.clone(), peer, message, outlet, started: ctx.started });
+        let running = self.run(Work {
+            scope: scope.clone(),
+            peer,
+            message,
+            outlet,
+            started: ctx.started,
+        });
         let reply = match wait(session, ctx, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
@@ -89,11 +104,18 @@ impl Gateway {
             return Ok(Ok(None));
         }
         let response = respond::reply(reply, revision, scope.view == View::Relay);
-        Ok(Ok(response.map(|response| if only_stream { streamed(response) } else { response })))
+        Ok(Ok(response.map(|response| {
+            if only_stream { streamed(response) } else { response }
+        })))
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Arrived, bool), Refused> {
+    async fn read(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<(Peer, Arrived, bool), Refused> {
         self.exchange.exists(scope)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
@@ -111,7 +133,13 @@ impl Gateway {
     /// The work on a message, its event included.
     fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let Work { scope, peer, message, outlet, started } = work;
+        let Work {
+            scope,
+            peer,
+            message,
+            outlet,
+            started,
+        } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
@@ -129,15 +157,27 @@ impl Gateway {
             done.emit(&metrics);
             reply
         };
-        Running { work: Some(Box::pin(work)), outlives: !modern }
+        Running {
+            work: Some(Box::pin(work)),
+            outlives: !modern,
+        }
     }
 
-    async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+    async fn get(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<Result<Option<Response>, Refused>> {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
             let known = intake::session(self.addressed(scope), head)?;
-            let (id, _) = known
-                .ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
+            let (id, _) = known.ok_or_else(|| {
+                Error::new(
+                    Code::MethodNotAllowed,
+                    "a stream belongs to a session: initialize first",
+                )
+            })?;
             intake::accepts(head, &["text/event-stream"])?;
             Ok(id)
         });
@@ -153,7 +193,11 @@ impl Gateway {
     }
 
     fn addressed<'a>(&'a self, scope: &'a Scope) -> Addressed<'a> {
-        Addressed { exchange: &self.exchange, principal: &self.principal, scope }
+        Addressed {
+            exchange: &self.exchange,
+            principal: &self.principal,
+            scope,
+        }
     }
 
     fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
@@ -173,10 +217,20 @@ impl Gateway {
 }
 
 fn method_not_allowed() -> Refused {
-    Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
+    Error::new(
+        Code::MethodNotAllowed,
+        "POST a message, GET a session's stream, DELETE the session",
+    )
+    .into()
 }
 
-fn event(scope: &Scope, record: &Record, request_id: &str, started: Instant, status: StatusCode) -> RequestDone {
+fn event(
+    scope: &Scope,
+    record: &Record,
+    request_id: &str,
+    started: Instant,
+    status: StatusCode,
+) -> RequestDone {
     let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
     record.describe(&mut done);
     done.provider = done.provider.or_else(|| scope.provider.clone());
@@ -198,7 +252,9 @@ impl Future for Running {
     type Output = Reply;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
-        let Some(work) = self.work.as_mut() else { return Poll::Ready(Reply::Accepted) };
+        let Some(work) = self.work.as_mut() else {
+            return Poll::Ready(Reply::Accepted);
+        };
         let reply = std::task::ready!(work.as_mut().poll(context));
         self.work = None;
         Poll::Ready(reply)
@@ -267,11 +323,7 @@ async fn wait(
 }
 
 /// The last notifications, then the answer, on a stream that has begun.
-async fn finish(
-    session: &mut Session,
-    reply: Reply,
-    notices: Option<&mut Inlet>,
-) -> Result<Waited> {
+async fn finish(session: &mut Session, reply: Reply, notices: Option<&mut Inlet>) -> Result<Waited> {
     if let Some(inlet) = notices {
         while let Some(notice) = inlet.ready() {
             bridge::event(session, &notice).await?;
@@ -286,7 +338,10 @@ async fn finish(
 
 /// A JSON answer for a client that accepts only streams.
 fn streamed(mut response: Response) -> Response {
-    let json = response.headers.iter_mut().find(|(name, _)| *name == header::CONTENT_TYPE);
+    let json = response
+        .headers
+        .iter_mut()
+        .find(|(name, _)| *name == header::CONTENT_TYPE);
     if let Some((_, kind)) = json {
         *kind = http::HeaderValue::from_static("text/event-stream");
         let body: Bytes = std::mem::take(&mut response.body);

@@ -32,7 +32,11 @@ fn head(world: &World, path: &str, rest: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_refused_before_it_ends() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).settings("max_body: 1MiB\n").start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .settings("max_body: 1MiB\n")
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     for path in ["/mcp", "/relay/one"] {
         let announced = head(&world, path, "Content-Length: 100000000000") + "x";
@@ -41,7 +45,10 @@ async fn a_body_over_the_limit_is_refused_before_it_ends() {
         chunked.extend(chunk.repeat(17));
         for request in [announced.into_bytes(), chunked] {
             let answer = until_closed(&world, &request, None);
-            assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":413"), "{path}: {answer}");
+            assert!(
+                answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":413"),
+                "{path}: {answer}"
+            );
         }
     }
 }
@@ -54,14 +61,21 @@ async fn a_malformed_body_is_400_and_ends_the_connection() {
     for path in ["/mcp", "/relay/one"] {
         let bad = head(&world, path, "Transfer-Encoding: chunked") + "zz\r\n{";
         let answer = until_closed(&world, bad.as_bytes(), None);
-        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("-32600"), "{path}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("-32600"),
+            "{path}: {answer}"
+        );
     }
     let short = head(&world, "/mcp", "Content-Length: 100") + "{";
     let answer = until_closed(&world, short.as_bytes(), Some(Shutdown::Write));
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
     let coded = head(&world, "/mcp", "Transfer-Encoding: gzip, chunked") + "0\r\n\r\n";
     assert!(until_closed(&world, coded.as_bytes(), None).starts_with("HTTP/1.1 400"));
-    let twice = head(&world, "/mcp", "Mcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 0");
+    let twice = head(
+        &world,
+        "/mcp",
+        "Mcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 0",
+    );
     assert!(until_closed(&world, twice.as_bytes(), None).starts_with("HTTP/1.1 400"));
 }
 
@@ -73,7 +87,10 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
     for path in ["/mcp", "/relay/one"] {
         let mut stream = TcpStream::connect(world.base.trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(world::GUARD)).unwrap();
-        let rest = format!("Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}", PING.len());
+        let rest = format!(
+            "Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}",
+            PING.len()
+        );
         stream.write_all(head(&world, path, &rest).as_bytes()).unwrap();
         let mut asked = [0; 25];
         stream.read_exact(&mut asked).unwrap();
@@ -81,17 +98,32 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
         stream.write_all(PING.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 ") && answer.contains("\"jsonrpc\""), "{path}: {answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 ") && answer.contains("\"jsonrpc\""),
+            "{path}: {answer}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_unknown_at_every_path_but_its_own() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
-    let paths = ["/mcp", "/mcp/one", "/mcp/two", "/tools", "/tools/one", "/relay/one", "/relay/two"];
+    let paths = [
+        "/mcp",
+        "/mcp/one",
+        "/mcp/two",
+        "/tools",
+        "/tools/one",
+        "/relay/one",
+        "/relay/two",
+    ];
     for own in paths {
         let mut peer = Client::connect(&world, own, "2025-11-25").await;
         for path in paths {
@@ -116,32 +148,76 @@ async fn a_sessions_stream_ends_with_it() {
 async fn a_method_that_does_not_apply_is_405_and_those_that_do_are_named() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
-    for (path, allowed) in [("/mcp", "POST, GET, DELETE"), ("/relay/one", "POST, GET, DELETE"), ("/health", "GET, HEAD")] {
-        let answer = world.http.patch(format!("{}{path}", world.base)).send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &allowed.parse().unwrap()), "{path}");
+    for (path, allowed) in [
+        ("/mcp", "POST, GET, DELETE"),
+        ("/relay/one", "POST, GET, DELETE"),
+        ("/health", "GET, HEAD"),
+    ] {
+        let answer = world
+            .http
+            .patch(format!("{}{path}", world.base))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["allow"]),
+            (405, &allowed.parse().unwrap()),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head() {
-    let (modern, legacy) = (Fake::start(&["2026-07-28"]).await, Fake::start(&["2025-11-25"]).await);
+    let (modern, legacy) = (
+        Fake::start(&["2026-07-28"]).await,
+        Fake::start(&["2025-11-25"]).await,
+    );
     let dead = "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n";
-    let world =
-        World::builder().provider("one", &modern).provider("old", &legacy).descriptor("dead", dead).start().await;
+    let world = World::builder()
+        .provider("one", &modern)
+        .provider("old", &legacy)
+        .descriptor("dead", dead)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     world.until_state("old", "ready").await;
     let mut peer = Client::connect(&world, "/relay/one", "2026-07-28").await;
     peer.session = Some("dragged along".to_owned());
-    assert_eq!(peer.send("tools/list", json!({})).await.status(), 200, "2026-07-28 has no sessions");
-    assert!(modern.seen("tools/list").last().unwrap().headers.get("mcp-session-id").is_none());
+    assert_eq!(
+        peer.send("tools/list", json!({})).await.status(),
+        200,
+        "2026-07-28 has no sessions"
+    );
+    assert!(
+        modern
+            .seen("tools/list")
+            .last()
+            .unwrap()
+            .headers
+            .get("mcp-session-id")
+            .is_none()
+    );
     let refused = Client::connect(&world, "/relay/old", "2025-11-25").await;
-    legacy.knobs.refuses.store(true, std::sync::atomic::Ordering::Relaxed);
+    legacy
+        .knobs
+        .refuses
+        .store(true, std::sync::atomic::Ordering::Relaxed);
     let answer = refused.send_as(json!("mine"), "tools/list", json!({})).await;
     assert_eq!(answer.status(), 403);
-    assert!(answer.headers().get("www-authenticate").is_none() && answer.headers().get("set-cookie").is_none());
+    assert!(
+        answer.headers().get("www-authenticate").is_none() && answer.headers().get("set-cookie").is_none()
+    );
     let error: Value = world::json(answer).await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!("mine"), &json!(403)));
-    let gone = Client { url: format!("{}/relay/dead", world.base), session: None, ..refused };
+    assert_eq!(
+        (&error["id"], &error["error"]["code"]),
+        (&json!("mine"), &json!(403))
+    );
+    let gone = Client {
+        url: format!("{}/relay/dead", world.base),
+        session: None,
+        ..refused
+    };
     let answer = gone.send_as(json!(7), "tools/list", json!({})).await;
     assert_eq!(answer.status(), 502);
     assert_eq!(world::json(answer).await["id"], 7);
@@ -152,10 +228,24 @@ async fn the_relay_refuses_a_revision_that_nobody_speaks() {
     let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let request = world.http.post(format!("{}/relay/one", world.base)).header("content-type", "application/json");
-    let answer = request.header("mcp-protocol-version", "2099-01-01").body(PING).send().await.unwrap();
+    let request = world
+        .http
+        .post(format!("{}/relay/one", world.base))
+        .header("content-type", "application/json");
+    let answer = request
+        .header("mcp-protocol-version", "2099-01-01")
+        .body(PING)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 400);
     let error = world::json(answer).await;
-    assert_eq!((&error["id"], &error["error"]["code"]), (&json!(1), &json!(-32022)));
-    assert_eq!(error["error"]["data"]["supported"], json!(["2025-11-25", "2026-07-28"]));
+    assert_eq!(
+        (&error["id"], &error["error"]["code"]),
+        (&json!(1), &json!(-32022))
+    );
+    assert_eq!(
+        error["error"]["data"]["supported"],
+        json!(["2025-11-25", "2026-07-28"])
+    );
 }

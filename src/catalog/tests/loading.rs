@@ -295,3 +295,26 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
     );
     compile::compile(file, &descriptor, true).expect("the certificate is found");
 }
+
+#[tokio::test]
+async fn a_reading_that_takes_long_keeps_nobody_else_waiting() {
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let door = Arc::clone(&gate);
+    let bench = Bench::new().with("one").open_after(move |file| {
+        if file.ends_with("slow.yaml") {
+            door.wait();
+            door.wait();
+        }
+    });
+    bench.write("slow", "");
+    let catalog = Arc::clone(bench.catalog());
+    let reading = tokio::task::spawn_blocking(move || catalog.reload());
+    gate.wait();
+    let catalog = Arc::clone(bench.catalog());
+    let asked = tokio::task::spawn_blocking(move || (catalog.is_loaded(), catalog.report()));
+    let (is_loaded, report) = soon(asked).await.expect("it does not panic");
+    assert!(is_loaded && report.get("refused").is_none());
+    gate.wait();
+    soon(reading).await.expect("it does not panic");
+    assert!(bench.catalog().snapshot().providers.contains_key("slow"));
+}

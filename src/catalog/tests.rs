@@ -63,7 +63,12 @@ impl Bench {
         self
     }
 
-    fn open(mut self) -> Self {
+    fn open(self) -> Self {
+        self.open_after(|_| ())
+    }
+
+    /// The same; something happens before a file's text is read.
+    fn open_after(mut self, before: impl Fn(&Path) + Send + Sync + 'static) -> Self {
         let reads = Arc::clone(&self.reads);
         let world = World {
             env: Arc::new(|_| None),
@@ -77,6 +82,7 @@ impl Bench {
         let within = world.clone();
         let reader: Reader = Arc::new(move |file, text| {
             reads.fetch_add(1, SeqCst);
+            before(file);
             read(file, text, &within)
         });
         let config = Config {

@@ -14,7 +14,10 @@ const CHANGED: &str = "notifications/tools/list_changed";
 
 /// A descriptor of a fake, whole.
 fn text(id: &str, fake: &Fake, rest: &str) -> String {
-    format!("id: {id}\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n{rest}", fake.url)
+    format!(
+        "id: {id}\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n{rest}",
+        fake.url
+    )
 }
 
 fn write(world: &World, id: &str, text: &str) {
@@ -22,28 +25,49 @@ fn write(world: &World, id: &str, text: &str) {
 }
 
 async fn until_title(world: &World, id: &str, title: &str) {
-    world.until(&format!("{id} to be {title}"), || async { world.status(id).await["title"] == title }).await;
+    world
+        .until(&format!("{id} to be {title}"), || async {
+            world.status(id).await["title"] == title
+        })
+        .await;
 }
 
 async fn until_refused(world: &World, refused: bool) {
     let ask = || async {
-        let report = world.http.get(format!("{}/providers", world.admin)).send().await.unwrap();
+        let report = world
+            .http
+            .get(format!("{}/providers", world.admin))
+            .send()
+            .await
+            .unwrap();
         report.text().await.unwrap().contains("\"refused\"") == refused
     };
     world.until("the folder to be refused, or not", ask).await;
 }
 
 async fn echo(client: &Client) -> bool {
-    let answer = client.request("tools/call", json!({ "name": "echo", "arguments": { "text": "hi" } })).await;
+    let answer = client
+        .request(
+            "tools/call",
+            json!({ "name": "echo", "arguments": { "text": "hi" } }),
+        )
+        .await;
     answer["result"]["content"][0]["text"] == "echo: hi"
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("calm", &fake).provider("other", &fake).start().await;
+    let world = World::builder()
+        .provider("calm", &fake)
+        .provider("other", &fake)
+        .start()
+        .await;
     world.until_state("calm", "ready").await;
-    let clients = [Client::connect(&world, "/tools/calm", "2025-11-25").await, Client::connect(&world, "/tools/calm", "2026-07-28").await];
+    let clients = [
+        Client::connect(&world, "/tools/calm", "2025-11-25").await,
+        Client::connect(&world, "/tools/calm", "2026-07-28").await,
+    ];
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     let calls = tokio::spawn(async move {
@@ -61,7 +85,9 @@ async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
     write(&world, "other", &good);
     world.until_state("other", "ready").await;
     fs::remove_file(world.providers().join("other.yaml")).unwrap();
-    world.until("other to go", || async { world.status("other").await.is_null() }).await;
+    world
+        .until("other to go", || async { world.status("other").await.is_null() })
+        .await;
     let (here, aside) = (world.providers(), world.folder.path().join("aside"));
     fs::rename(&here, &aside).unwrap();
     until_refused(&world, true).await;
@@ -85,7 +111,12 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
     until_refused(&world, true).await;
     assert_eq!(world.status("one").await["state"], "ready");
     assert!(echo(&Client::connect(&world, "/tools/one", "2025-06-18").await).await);
-    assert!(world.metrics().await.contains("pleiades_reload_total{outcome=\"refused\"}"));
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("pleiades_reload_total{outcome=\"refused\"}")
+    );
     fs::rename(&aside, &file).unwrap();
     until_refused(&world, false).await;
 }
@@ -98,8 +129,16 @@ async fn a_broken_file_leaves_its_last_good_version_and_says_so_until_it_is_mend
     write(&world, "one", &text("one", &fake, "bogus: 1\n"));
     world.until_state("one", "stale").await;
     let status = world.status("one").await;
-    assert!(status["faults"][0].as_str().unwrap().contains("bogus") && status["since"].is_string(), "{status}");
-    assert!(world.metrics().await.contains("pleiades_providers{state=\"stale\"} 1"));
+    assert!(
+        status["faults"][0].as_str().unwrap().contains("bogus") && status["since"].is_string(),
+        "{status}"
+    );
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("pleiades_providers{state=\"stale\"} 1")
+    );
     assert!(echo(&Client::connect(&world, "/tools/one", "2026-07-28").await).await);
     write(&world, "one", &text("one", &fake, ""));
     world.until_state("one", "ready").await;
@@ -109,26 +148,44 @@ async fn a_broken_file_leaves_its_last_good_version_and_says_so_until_it_is_mend
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_under_way_outlives_the_removal_of_its_provider_which_is_404_at_once() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     let client = Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = Arc::clone(&client);
     let running = tokio::spawn(async move { caller.call("wait", json!({})).await });
-    world.until("the call to wait", || async { fake.knobs.waiting.load(Ordering::SeqCst) == 1 }).await;
+    world
+        .until("the call to wait", || async {
+            fake.knobs.waiting.load(Ordering::SeqCst) == 1
+        })
+        .await;
     world.until_state("two", "ready").await;
     let sessions = fake.knobs.sessions.lock().len();
     fs::remove_file(world.providers().join("one.yaml")).unwrap();
-    world.until("one to go", || async { world.status("one").await.is_null() }).await;
+    world
+        .until("one to go", || async { world.status("one").await.is_null() })
+        .await;
     assert_eq!(client.send("tools/list", json!({})).await.status(), 404);
     fake.knobs.release.notify_waiters();
     assert_eq!(running.await.unwrap()["content"][0]["text"], "wait: ");
-    world.until("its sessions to be closed", || async { fake.knobs.sessions.lock().len() * 2 <= sessions }).await;
+    world
+        .until("its sessions to be closed", || async {
+            fake.knobs.sessions.lock().len() * 2 <= sessions
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     let client = Client::connect(&world, "/tools", "2026-07-28").await;
     let lists_one = || async { client.tools().await.iter().any(|name| name == "one.echo") };
@@ -136,7 +193,16 @@ async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
     write(&world, "one", &text("one", &fake, "enabled: false\n"));
     world.until_state("one", "disabled").await;
     assert!(!lists_one().await);
-    assert_eq!(world.http.get(format!("{}/tools/one", world.base)).send().await.unwrap().status(), 404);
+    assert_eq!(
+        world
+            .http
+            .get(format!("{}/tools/one", world.base))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        404
+    );
     write(&world, "one", &text("one", &fake, ""));
     world.until_state("one", "ready").await;
     assert!(lists_one().await);
@@ -146,13 +212,20 @@ async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
 async fn an_edit_of_the_title_keeps_session_lists_and_buckets() {
     const RATE: &str = "limits: { rate: [{ per: provider, requests: 1, every: 1h }] }\n";
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider_with("one", &fake, &format!("auth: {{ none: {{}} }}\n{RATE}")).start().await;
+    let world = World::builder()
+        .provider_with("one", &fake, &format!("auth: {{ none: {{}} }}\n{RATE}"))
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(echo(&client).await && !echo(&client).await, "one call an hour");
     let asked = |method| fake.seen(method).len();
     let before = [asked("initialize"), asked("tools/list")];
-    write(&world, "one", &text("one", &fake, &format!("title: Another\n{RATE}")));
+    write(
+        &world,
+        "one",
+        &text("one", &fake, &format!("title: Another\n{RATE}")),
+    );
     until_title(&world, "one", "Another").await;
     assert!(!echo(&client).await, "the bucket was not refilled");
     assert_eq!([asked("initialize"), asked("tools/list")], before);
@@ -164,7 +237,10 @@ async fn an_edit_of_the_title_keeps_session_lists_and_buckets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_endpoint_is_served_and_the_sessions_of_the_old_one_are_closed() {
-    let (old, new) = (Fake::start(&["2025-11-25"]).await, Fake::start_paged(&["2026-07-28"], 10, vec![super::world::provider::tool("fresh")]).await);
+    let (old, new) = (
+        Fake::start(&["2025-11-25"]).await,
+        Fake::start_paged(&["2026-07-28"], 10, vec![super::world::provider::tool("fresh")]).await,
+    );
     let world = World::builder().provider("one", &old).start().await;
     world.until_state("one", "ready").await;
     let client = Client::connect(&world, "/tools/one", "2025-06-18").await;
@@ -172,7 +248,11 @@ async fn another_endpoint_is_served_and_the_sessions_of_the_old_one_are_closed()
     write(&world, "one", &text("one", &new, "title: moved\n"));
     until_title(&world, "one", "moved").await;
     assert_eq!(client.tools().await, ["fresh"]);
-    world.until("the old session to be closed", || async { old.knobs.sessions.lock().is_empty() }).await;
+    world
+        .until("the old session to be closed", || async {
+            old.knobs.sessions.lock().is_empty()
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -181,12 +261,26 @@ async fn a_rotated_secret_is_sent_upstream_after_the_next_reading() {
     let secrets = tempfile::tempdir().unwrap();
     let secret = secrets.path().canonicalize().unwrap().join("key");
     fs::write(&secret, "first").unwrap();
-    let auth = format!("auth: {{ api_key: {{ header: x-key, value: \"${{file:{}}}\" }} }}\n", secret.display());
-    let references = format!("references: {{ files: [\"{}/*\"] }}\n", secrets.path().canonicalize().unwrap().display());
-    let world = World::builder().settings(&references).provider_with("one", &fake, &auth).start().await;
+    let auth = format!(
+        "auth: {{ api_key: {{ header: x-key, value: \"${{file:{}}}\" }} }}\n",
+        secret.display()
+    );
+    let references = format!(
+        "references: {{ files: [\"{}/*\"] }}\n",
+        secrets.path().canonicalize().unwrap().display()
+    );
+    let world = World::builder()
+        .settings(&references)
+        .provider_with("one", &fake, &auth)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
-    let last = || fake.seen("tools/call").last().map(|seen| seen.headers["x-key"].to_str().unwrap().to_owned());
+    let last = || {
+        fake.seen("tools/call")
+            .last()
+            .map(|seen| seen.headers["x-key"].to_str().unwrap().to_owned())
+    };
     assert!(echo(&client).await);
     assert_eq!(last().as_deref(), Some("first"));
     fs::write(&secret, "second").unwrap();
@@ -202,7 +296,9 @@ async fn every_listening_client_hears_of_providers_that_come_and_of_lists_that_c
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    world.until("the gateway to listen", || async { !fake.seen("GET").is_empty() }).await;
+    world
+        .until("the gateway to listen", || async { !fake.seen("GET").is_empty() })
+        .await;
     let mut streams = Vec::new();
     for path in ["/mcp", "/tools", "/tools/one", "/mcp/one"] {
         for revision in GENERATIONS {
@@ -232,14 +328,29 @@ async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let lists = fake.seen("tools/list").len();
-    let (old, new) = (world.providers().join("one.yaml"), world.providers().join("renamed.yml"));
+    let (old, new) = (
+        world.providers().join("one.yaml"),
+        world.providers().join("renamed.yml"),
+    );
     fs::rename(&old, &new).unwrap();
-    let file = || async { world.status("one").await["file"].as_str().is_some_and(|file| file.ends_with("renamed.yml")) };
+    let file = || async {
+        world.status("one").await["file"]
+            .as_str()
+            .is_some_and(|file| file.ends_with("renamed.yml"))
+    };
     world.until("the new name", file).await;
     assert_eq!(fake.seen("tools/list").len(), lists);
     fs::write(&old, text("one", &fake, "title: Intruder\n")).unwrap();
     let both = || async {
-        let report: String = world.http.get(format!("{}/providers", world.admin)).send().await.unwrap().text().await.unwrap();
+        let report: String = world
+            .http
+            .get(format!("{}/providers", world.admin))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
         report.contains("renamed.yml:1:") && report.contains("one.yaml:1:")
     };
     world.until("both files to be named", both).await;

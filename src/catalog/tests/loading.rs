@@ -274,3 +274,26 @@ async fn a_pipe_among_the_files_is_a_fault_that_nobody_waits_for() {
     let fault = bench.line("pipe")["reason"].to_string();
     assert!(fault.contains("it is not a regular file"), "{fault}");
 }
+
+#[tokio::test]
+async fn a_reading_that_takes_long_keeps_nobody_else_waiting() {
+    let gate = Arc::new(std::sync::Barrier::new(2));
+    let door = Arc::clone(&gate);
+    let bench = Bench::new().with("one").open_after(move |file| {
+        if file.ends_with("slow.yaml") {
+            door.wait();
+            door.wait();
+        }
+    });
+    bench.write("slow", "");
+    let catalog = Arc::clone(bench.catalog());
+    let reading = tokio::task::spawn_blocking(move || catalog.reload());
+    gate.wait();
+    let catalog = Arc::clone(bench.catalog());
+    let asked = tokio::task::spawn_blocking(move || (catalog.is_loaded(), catalog.report()));
+    let (is_loaded, report) = soon(asked).await.expect("it does not panic");
+    assert!(is_loaded && report.get("refused").is_none());
+    gate.wait();
+    soon(reading).await.expect("it does not panic");
+    assert!(bench.catalog().snapshot().providers.contains_key("slow"));
+}

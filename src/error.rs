@@ -158,7 +158,15 @@ pub struct Error {
 impl Error {
     /// An error of a kind with a sentence for the caller.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after: None, data: None, rpc: None, sent: false, source: None }
+        Self {
+            code,
+            message: message.into(),
+            retry_after: None,
+            data: None,
+            rpc: None,
+            sent: false,
+            source: None,
+        }
     }
 
     /// Adds the cause, which goes to the log only.

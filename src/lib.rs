@@ -6,13 +6,13 @@
 pub mod app;
 pub mod cli;
 
-pub mod proxy;
 pub mod access;
+pub mod credential;
 pub mod exchange;
-pub mod mcp;
 pub mod facade;
 pub mod limit;
-pub mod credential;
+pub mod mcp;
+pub mod proxy;
 pub mod upstream;
 
 pub mod catalog;

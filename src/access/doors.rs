@@ -36,7 +36,10 @@ impl Doors {
             allowed.push(url.origin().ascii_serialization());
         }
         allowed.extend(origins.iter().map(|origin| normal_origin(origin)));
-        Self { hosts: names, origins: allowed }
+        Self {
+            hosts: names,
+            origins: allowed,
+        }
     }
 
     /// Whether a `Host` value (with or without a port) names us: an IP literal or a known name.
@@ -66,7 +69,10 @@ fn host_name(host: &str) -> Option<&str> {
             None => (host, ""),
         },
     };
-    let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(|digits| digits.parse::<u16>().is_ok());
+    let port_ok = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|digits| digits.parse::<u16>().is_ok());
     (port_ok && !name.is_empty()).then_some(name)
 }
 
@@ -82,29 +88,65 @@ mod tests {
     fn doors() -> Doors {
         let listen = "127.0.0.1:8787".parse().unwrap();
         let public = Url::parse("https://mcp.example.com").unwrap();
-        Doors::new(listen, false, Some(&public), &["inside.example".to_owned()], &["https://app.example/".to_owned()])
+        Doors::new(
+            listen,
+            false,
+            Some(&public),
+            &["inside.example".to_owned()],
+            &["https://app.example/".to_owned()],
+        )
     }
 
     #[test]
     fn literals_loopback_public_and_listed_hosts_are_ours() {
-        for host in ["127.0.0.1:8787", "10.1.2.3", "[::1]:8787", "localhost", "LOCALHOST:1", "mcp.example.com", "inside.example:443"] {
+        for host in [
+            "127.0.0.1:8787",
+            "10.1.2.3",
+            "[::1]:8787",
+            "localhost",
+            "LOCALHOST:1",
+            "mcp.example.com",
+            "inside.example:443",
+        ] {
             assert!(doors().host_allowed(host), "{host}");
         }
     }
 
     #[test]
     fn other_and_malformed_hosts_are_not_ours() {
-        for host in ["evil.example.com", "", "localhost.evil.example", "127.0.0.1.evil.example", "localhost:x", "[::1", "a:1:2", "localhost:99999"] {
+        for host in [
+            "evil.example.com",
+            "",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:x",
+            "[::1",
+            "a:1:2",
+            "localhost:99999",
+        ] {
             assert!(!doors().host_allowed(host), "{host}");
         }
     }
 
     #[test]
     fn origins_are_compared_with_scheme_and_port() {
-        for origin in ["http://127.0.0.1:8787", "http://localhost:8787", "http://[::1]:8787", "https://mcp.example.com", "https://app.example"] {
+        for origin in [
+            "http://127.0.0.1:8787",
+            "http://localhost:8787",
+            "http://[::1]:8787",
+            "https://mcp.example.com",
+            "https://app.example",
+        ] {
             assert!(doors().origin_allowed(origin), "{origin}");
         }
-        for origin in ["http://127.0.0.1:9", "https://127.0.0.1:8787", "http://localhost", "null", "http://evil.example", "https://app.example:444"] {
+        for origin in [
+            "http://127.0.0.1:9",
+            "https://127.0.0.1:8787",
+            "http://localhost",
+            "null",
+            "http://evil.example",
+            "https://app.example:444",
+        ] {
             assert!(!doors().origin_allowed(origin), "{origin}");
         }
     }

@@ -16,7 +16,10 @@ pub struct Principal {
 impl Principal {
     /// A principal of a tenant.
     pub fn new(tenant: impl Into<Arc<str>>, user: impl Into<Arc<str>>) -> Self {
-        Self { tenant: tenant.into(), user: user.into() }
+        Self {
+            tenant: tenant.into(),
+            user: user.into(),
+        }
     }
 
     /// The bytes that sealed ids are bound to; unambiguous for every pair of names.

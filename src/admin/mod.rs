@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS},
+    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS},
 };
 use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 use serde_json::{Value, json};
@@ -42,6 +42,8 @@ pub struct Admin {
     pub ready: Check,
     /// Whether a `Host` header (name and port as sent) is one of ours.
     pub host_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether an `Origin` header is one of ours: a page of another site reads nothing here.
+    pub origin_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether the listener is bound to a loopback address. Elsewhere `/providers` is for admin
     /// keys, which do not exist yet.
     pub loopback: bool,
@@ -94,6 +96,14 @@ impl Admin {
         }
     }
 
+    /// Whether a request comes from no page, or from one of ours.
+    fn own_page(&self, headers: &HeaderMap) -> bool {
+        headers
+            .get_all(ORIGIN)
+            .iter()
+            .all(|origin| origin.to_str().is_ok_and(|origin| (self.origin_allowed)(origin)))
+    }
+
     fn rendered(&self) -> Response<Vec<u8>> {
         (self.collect)(&self.metrics);
         response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
@@ -113,6 +123,13 @@ impl Admin {
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
+        if !self.own_page(&request.headers) {
+            return refusal(
+                StatusCode::FORBIDDEN,
+                Code::OriginRefused,
+                "this `Origin` is not served here",
+            );
+        }
         let host = host(
             &request.headers,
             request.uri.authority().map(http::uri::Authority::as_str),

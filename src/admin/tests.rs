@@ -10,6 +10,7 @@ fn admin() -> Admin {
         health: Arc::new(|| Ok(())),
         ready: Arc::new(|| Err("2 descriptors are not read yet".to_owned())),
         host_allowed: Arc::new(|host| host == "localhost:8788"),
+        origin_allowed: Arc::new(|origin| origin == "http://localhost:8788"),
         loopback: true,
     }
 }
@@ -153,4 +154,21 @@ async fn a_connection_serves_head_and_then_get() {
     assert!(head.starts_with(b"HTTP/1.1 200"), "{head:?}");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.ends_with("\r\n\r\n{\"status\":\"ok\"}\n"), "{answer}");
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    let from = |origins: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for origin in origins {
+            headers.append(ORIGIN, HeaderValue::from_static(origin));
+        }
+        admin().own_page(&headers)
+    };
+    assert!(from(&[]) && from(&["http://localhost:8788"]));
+    assert!(
+        !from(&["http://evil.example"])
+            && !from(&["null"])
+            && !from(&["http://localhost:8788", "http://evil.example"])
+    );
 }

@@ -61,7 +61,11 @@ impl Lifecycle {
     /// # Errors
     /// A sentence for the operator.
     pub fn health(&self) -> Result<(), String> {
-        if self.0.listening.load(Ordering::Relaxed) { Ok(()) } else { Err("the listeners are not open yet".to_owned()) }
+        if self.0.listening.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("the listeners are not open yet".to_owned())
+        }
     }
 
     /// Whether every descriptor was read and the process is not about to end, else why not.
@@ -73,7 +77,11 @@ impl Lifecycle {
         if self.0.draining.load(Ordering::Relaxed) {
             return Err("the process is about to end".to_owned());
         }
-        if self.0.parts.catalog.is_loaded() { Ok(()) } else { Err("the descriptors are not read yet".to_owned()) }
+        if self.0.parts.catalog.is_loaded() {
+            Ok(())
+        } else {
+            Err("the descriptors are not read yet".to_owned())
+        }
     }
 
     /// Sets the gauges that are read rather than counted.
@@ -84,7 +92,11 @@ impl Lifecycle {
 
     /// How long children and sessions may still take once nothing is served any more.
     pub(super) fn left(&self) -> Duration {
-        if self.0.drained.load(Ordering::Relaxed) { Duration::ZERO } else { AT_ONCE }
+        if self.0.drained.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            AT_ONCE
+        }
     }
 
     /// Finds out when both listeners accept; Pingora binds them in its own time.
@@ -117,12 +129,20 @@ impl Lifecycle {
         // Streams need a moment to say goodbye before their connections are cut.
         tokio::time::sleep(TICK).await;
         if timeout_at(end - farewell, self.idle()).await.is_err() {
-            tracing::warn!(calls = inner.parts.exchange.busy(), "calls were still running when the grace period ended");
+            tracing::warn!(
+                calls = inner.parts.exchange.busy(),
+                "calls were still running when the grace period ended"
+            );
             inner.parts.exchange.ending.cancel();
-            timeout(LAST_WORDS.min(farewell / 2), self.idle()).await.unwrap_or_default();
+            timeout(LAST_WORDS.min(farewell / 2), self.idle())
+                .await
+                .unwrap_or_default();
             tokio::time::sleep(TICK).await;
         }
-        inner.upstreams.shutdown(end.saturating_duration_since(Instant::now())).await;
+        inner
+            .upstreams
+            .shutdown(end.saturating_duration_since(Instant::now()))
+            .await;
         inner.drained.store(true, Ordering::Relaxed);
     }
 
@@ -158,7 +178,8 @@ pub(super) struct Signals(Lifecycle);
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
             tracing::error!("signals cannot be received: end this process with SIGKILL");
             return std::future::pending().await;
@@ -179,7 +200,11 @@ impl ShutdownSignalWatch for Signals {
 
 /// Waits for a signal that asks a process at a terminal or of a desktop client to end.
 pub async fn told_to_end() {
-    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+    let kinds = [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ];
     let signals = kinds.map(|kind| {
         Box::pin(async move {
             match signal(kind) {

@@ -85,7 +85,8 @@ impl App {
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
         let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
-        let upstreams = Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
+        let upstreams =
+            Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
         let config = catalog::Config {
             folder: settings.providers.clone(),
@@ -95,13 +96,22 @@ impl App {
         };
         let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
-        let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), control.handle().clone());
+        let catalog = Catalog::open_with(
+            config,
+            reader,
+            lister,
+            Arc::clone(&metrics),
+            control.handle().clone(),
+        );
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
             Sessions::new(Arc::clone(&sealer)),
-            Shown { name: settings.name.clone(), single: settings.facade.single },
+            Shown {
+                name: settings.name.clone(),
+                single: settings.facade.single,
+            },
         );
         let parts = Parts {
             exchange: Arc::new(exchange),
@@ -111,7 +121,13 @@ impl App {
             max_body: settings.max_body.bytes(),
             ids: RequestIds::default(),
         };
-        Ok(Self { settings, parts: Arc::new(parts), upstreams, sealer, control })
+        Ok(Self {
+            settings,
+            parts: Arc::new(parts),
+            upstreams,
+            sealer,
+            control,
+        })
     }
 
     /// What fronts work with.
@@ -153,14 +169,20 @@ impl App {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         free(listen, "listen")?;
         free(admin, "admin")?;
-        let lifecycle = Lifecycle::new(&self.settings, Arc::clone(&self.parts), Arc::clone(&self.upstreams));
+        let lifecycle = Lifecycle::new(
+            &self.settings,
+            Arc::clone(&self.parts),
+            Arc::clone(&self.upstreams),
+        );
         let mut server = Server::new_with_opt_and_conf(None, self.conf());
         let conf = Arc::clone(&server.configuration);
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
         ready(&self);
-        server.run(RunArgs { shutdown_signal: Box::new(lifecycle.signals()) });
+        server.run(RunArgs {
+            shutdown_signal: Box::new(lifecycle.signals()),
+        });
         self.stop(lifecycle.left());
         Ok(())
     }
@@ -178,7 +200,10 @@ impl App {
         }
     }
 
-    fn gateway(&self, conf: &Arc<ServerConf>) -> Result<impl pingora_core::services::ServiceWithDependents + 'static, Fault> {
+    fn gateway(
+        &self,
+        conf: &Arc<ServerConf>,
+    ) -> Result<impl pingora_core::services::ServiceWithDependents + 'static, Fault> {
         let settings = &self.settings;
         let config = Config {
             doors: self.doors(settings.listen),
@@ -214,6 +239,7 @@ impl App {
         let (health, ready, collected) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
         let catalog = Arc::clone(&self.parts.catalog);
         let doors = self.doors(settings.admin);
+        let origins = doors.clone();
         let admin = Admin {
             metrics: Arc::clone(&self.parts.metrics),
             collect: Arc::new(move |metrics| collected.collect(metrics)),
@@ -221,6 +247,7 @@ impl App {
             health: Arc::new(move || health.health()),
             ready: Arc::new(move || ready.readiness()),
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
+            origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
             loopback: settings.admin.ip().is_loopback(),
         };
         let mut service = Service::new("admin".to_owned(), admin);
@@ -231,7 +258,13 @@ impl App {
 
     fn doors(&self, listen: std::net::SocketAddr) -> Doors {
         let settings = &self.settings;
-        Doors::new(listen, settings.tls.is_some(), settings.public_url.as_ref(), &settings.hosts, &settings.origins)
+        Doors::new(
+            listen,
+            settings.tls.is_some(),
+            settings.public_url.as_ref(),
+            &settings.hosts,
+            &settings.origins,
+        )
     }
 }
 
@@ -243,7 +276,8 @@ fn free(address: std::net::SocketAddr, field: &str) -> Result<(), Fault> {
 }
 
 fn path(path: &Path) -> Result<&str, Fault> {
-    path.to_str().ok_or_else(|| Fault::Settings(format!("`{}` is not UTF-8", path.display())))
+    path.to_str()
+        .ok_or_else(|| Fault::Settings(format!("`{}` is not UTF-8", path.display())))
 }
 
 /// An endpoint that no descriptor names, to be asked once.

@@ -64,7 +64,12 @@ fn read_or_make(file: &Path) -> std::io::Result<Secret> {
     }
     let key = fresh().map_err(std::io::Error::other)?;
     let draft = file.with_extension(format!("key.{}", std::process::id()));
-    let mut handle = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut handle = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
     handle.write_all(key.expose().as_bytes())?;
     handle.sync_all()?;
     let linked = fs::hard_link(&draft, file);
@@ -82,14 +87,18 @@ fn read(file: &Path) -> std::io::Result<Secret> {
     }
     let key = text.trim();
     if key.len() < KEY_BYTES {
-        return Err(std::io::Error::other("it is shorter than a key: remove it to have a new one made"));
+        return Err(std::io::Error::other(
+            "it is shorter than a key: remove it to have a new one made",
+        ));
     }
     Ok(Secret::new(key))
 }
 
 fn fresh() -> Result<Secret, Fault> {
     let mut bytes = [0_u8; KEY_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|cause| Fault::Machine(format!("no randomness to be had: {cause}")))?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|cause| Fault::Machine(format!("no randomness to be had: {cause}")))?;
     Ok(Secret::new(STANDARD_NO_PAD.encode(bytes)))
 }
 

@@ -66,22 +66,14 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> R
 }
 
 /// Files beside the descriptor that it was compiled from; they are looked at again with each reading.
-pub(super) fn sources(file: &Path, descriptor: &Descriptor) -> Vec<PathBuf> {
+pub(super) fn sources(descriptor: &Descriptor) -> Vec<PathBuf> {
     let tls = &descriptor.upstream.tls;
     let named = [&tls.ca_file, &tls.client_cert_file, &tls.client_key_file];
-    named
-        .into_iter()
-        .flatten()
-        .map(|path| beside(file, path))
-        .collect()
+    named.into_iter().flatten().cloned().collect()
 }
 
 fn globs(globs: &[Glob]) -> Vec<WildMatch> {
     globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
-}
-
-fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().unwrap_or(Path::new("")).join(path)
 }
 
 fn endpoint(
@@ -117,7 +109,7 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
         Some(descriptor::Target::Url(url)) => Ok(Target::Http {
             url: url.clone(),
             headers: headers(&upstream.headers)?,
-            tls: tls(file, &upstream.tls)?,
+            tls: tls(&upstream.tls)?,
             allow_private: upstream.allow_private,
             allow_loopback: upstream.allow_private || loopback,
         }),
@@ -153,10 +145,10 @@ fn headers<'a>(
         .collect()
 }
 
-fn tls(file: &Path, tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
+fn tls(tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
     let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
         let Some(path) = path else { return Ok(None) };
-        let read = fs::read(beside(file, path));
+        let read = fs::read(path);
         read.map(Some)
             .map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
     };

@@ -110,23 +110,15 @@ fn offers(profile: &Profile, which: Which) -> Which {
 }
 
 fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Result<Found, Error> {
-    let Read { profile, tools, resources, templates, prompts } = read;
-    let mut gathered = Gathered {
-        listed: known.listed,
-        ttl_ms: None,
-        failing: None,
-        fatal: None,
-    };
+    let mut gathered = Gathered::since(known.listed);
     let mut catalogue = Catalogue {
-        profile: Some(profile),
+        profile: Some(read.profile),
         ..Catalogue::default()
     };
     let mut warnings = Vec::new();
-    let offered = match gathered.entries(tools, which.tools) {
-        Entries::Read(raws) => {
-            let mirrors = matches!(provider.endpoint.target, Target::Http { .. });
-            tools::compile(raws, mirrors, &mut warnings).into()
-        }
+    let mirrors = matches!(provider.endpoint.target, Target::Http { .. });
+    let offered = match gathered.entries(read.tools, which.tools) {
+        Entries::Read(raws) => tools::compile(raws, mirrors, &mut warnings).into(),
         Entries::Kept => Arc::clone(&known.offered),
     };
     let admitted = offered.iter().filter(|tool| provider.rules.admits(&tool.name));
@@ -134,9 +126,27 @@ fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Res
     let old = &known.catalogue;
     let (with_resources, with_prompts) = (which.resources, which.prompts);
     let lists = [
-        (resources, with_resources, List::Resources, &mut catalogue.resources, &old.resources),
-        (templates, with_resources, List::Templates, &mut catalogue.templates, &old.templates),
-        (prompts, with_prompts, List::Prompts, &mut catalogue.prompts, &old.prompts),
+        (
+            read.resources,
+            with_resources,
+            List::Resources,
+            &mut catalogue.resources,
+            &old.resources,
+        ),
+        (
+            read.templates,
+            with_resources,
+            List::Templates,
+            &mut catalogue.templates,
+            &old.templates,
+        ),
+        (
+            read.prompts,
+            with_prompts,
+            List::Prompts,
+            &mut catalogue.prompts,
+            &old.prompts,
+        ),
     ];
     for (pages, wanted, list, slot, before) in lists {
         *slot = match gathered.entries(pages, wanted) {
@@ -176,6 +186,15 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn since(listed: bool) -> Self {
+        Self {
+            listed,
+            ttl_ms: None,
+            failing: None,
+            fatal: None,
+        }
+    }
+
     fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
         let Some(pages) = pages else {
             // Not offered (any more), or not asked for.

@@ -1,8 +1,7 @@
 //! The folder as it is on disk: names, bytes, digests. Parses what changed and nothing else.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -10,10 +9,8 @@ use std::{
 use ring::digest::{Context, SHA256};
 
 use super::compile::{self, Draft, why};
-use crate::descriptor::{Read, Severity};
+use crate::descriptor::{self, Read, Severity, reader::bytes};
 
-/// One byte more than a descriptor may have, so that its reader sees that there are too many.
-const MOST: u64 = 1024 * 1024 + 1;
 /// Listings before a file that is named but not there is believed to be broken.
 const TRIES: usize = 3;
 /// Where a reference to another file begins in a descriptor's text.
@@ -58,7 +55,7 @@ pub(super) fn folder(
     loop {
         tries -= 1;
         let files = files(folder).map_err(|error| format!("`{}`: {}", folder.display(), why(&error)))?;
-        let texts: Vec<_> = files.into_iter().map(|path| (text(&path), path)).collect();
+        let texts: Vec<_> = files.into_iter().map(|path| (bytes(&path), path)).collect();
         // A file may be renamed between listing and reading; the next listing is right.
         let vanished = |text: &io::Result<Vec<u8>>| matches!(text, Err(error) if error.kind() == io::ErrorKind::NotFound);
         if tries > 0 && texts.iter().any(|(text, _)| vanished(text)) {
@@ -79,17 +76,7 @@ pub(super) fn folder(
 
 /// `*.yaml` and `*.yml`, dot names left out, by name.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    crate::descriptor::files(folder)
-}
-
-fn text(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a pipe waits for its writer, and reading would wait with it.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = Vec::new();
-    File::open(path)?.take(MOST).read_to_end(&mut text)?;
-    Ok(text)
+    descriptor::files(folder)
 }
 
 fn file(
@@ -118,7 +105,7 @@ fn file(
 impl Parsed {
     fn of(path: PathBuf, text: &[u8], reader: &Reader, loopback: bool) -> Self {
         let read = reader(&path, text);
-        let of = |severity| move |fault: &&crate::descriptor::Fault| fault.severity == severity;
+        let of = |severity| move |fault: &&descriptor::Fault| fault.severity == severity;
         let mut faults: Vec<_> = read
             .faults
             .iter()
@@ -134,7 +121,7 @@ impl Parsed {
         let mut sources = Vec::new();
         let mut draft = None;
         if let Some(descriptor) = &read.descriptor {
-            sources = compile::sources(&path, descriptor);
+            sources = compile::sources(descriptor);
             if descriptor.enabled {
                 match compile::compile(&path, descriptor, loopback) {
                     Ok(compiled) => draft = Some(Arc::new(compiled)),
@@ -164,11 +151,11 @@ impl Parsed {
             title: stem.unwrap_or_default(),
             enabled: true,
             draft: None,
-            faults: vec![format!(
-                "{}:1:1: syntax: the file cannot be read: {}",
-                path.display(),
-                why(error)
-            )],
+            faults: descriptor::unreadable(&path, error)
+                .faults
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             warnings: Vec::new(),
             digest: [0; 32],
             sources: Vec::new(),
@@ -227,7 +214,7 @@ fn digest(text: &[u8], sources: &[PathBuf]) -> [u8; 32] {
     context.update(&text.len().to_le_bytes());
     context.update(text);
     for source in sources {
-        let bytes = fs::read(source).unwrap_or_default();
+        let bytes = bytes(source).unwrap_or_default();
         context.update(&bytes.len().to_le_bytes());
         context.update(&bytes);
     }

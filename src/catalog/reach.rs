@@ -34,6 +34,25 @@ impl Catalog {
         }
     }
 
+    /// What a call goes by: the last lists that are known, even of a provider that could not be
+    /// reached just now, because the call itself is the best attempt. Else as [`Catalog::lists`].
+    ///
+    /// # Errors
+    /// As [`Catalog::lists`], when nothing is known.
+    pub async fn for_call(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
+        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        let known = shelf.load_full();
+        match shelf.standing() {
+            Standing::Failed(_, ago) if known.profile.is_some() => {
+                if ago >= RETRY {
+                    self.work.start(provider, &shelf, behalf, None);
+                }
+                Ok(known)
+            }
+            _ => self.lists(provider, behalf).await,
+        }
+    }
+
     /// The same without waiting.
     #[must_use]
     pub fn peek(&self, provider: &Provider, behalf: &Behalf) -> Option<Arc<Catalogue>> {

@@ -40,7 +40,10 @@ struct Found {
 }
 
 pub(super) fn run(global: &Global, request: &Request) -> u8 {
-    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
     // No descriptor has an empty id: nothing is started but what is asked for.
     let app = match super::open(global, &overrides, Some("")) {
         Ok(app) => app,
@@ -65,8 +68,14 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     let endpoint = Arc::new(app::endpoint_for_probe(target, PATIENCE));
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
     let found = app.control().block_on(ask(app, &endpoint)).map_err(|error| {
-        let cause = error.source.as_ref().map_or_else(String::new, |cause| format!(" ({cause})"));
-        (exit::UNAVAILABLE, format!("it does not answer as an MCP server: {error}{cause}"))
+        let cause = error
+            .source
+            .as_ref()
+            .map_or_else(String::new, |cause| format!(" ({cause})"));
+        (
+            exit::UNAVAILABLE,
+            format!("it does not answer as an MCP server: {error}{cause}"),
+        )
     })?;
     let id = match &request.id {
         Some(id) => id.clone(),
@@ -75,10 +84,17 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     let folder = &app.settings().providers;
     let file = folder.join(format!("{id}.yaml"));
     if file.exists() && !request.force {
-        return Err((exit::USAGE, format!("{} exists: choose another `--id`, or overwrite it with `--force`", file.display())));
+        return Err((
+            exit::USAGE,
+            format!(
+                "{} exists: choose another `--id`, or overwrite it with `--force`",
+                file.display()
+            ),
+        ));
     }
     let text = descriptor(&id, &found, request);
-    write(folder, &file, &text).map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", file.display())))?;
+    write(folder, &file, &text)
+        .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", file.display())))?;
     tell(&found);
     Ok(file)
 }
@@ -86,7 +102,10 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
 fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
     let Some(text) = &request.url else {
         if !app.settings().commands() {
-            return Err((exit::USAGE, "commands are off: set `commands: true` in the settings".to_owned()));
+            return Err((
+                exit::USAGE,
+                "commands are off: set `commands: true` in the settings".to_owned(),
+            ));
         }
         return Ok(Target::Stdio {
             command: request.command.clone(),
@@ -96,9 +115,18 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
     };
     let url = Url::parse(text).map_err(|cause| (exit::USAGE, format!("`{text}` is no URL: {cause}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-        return Err((exit::USAGE, "give an http or https URL without credentials".to_owned()));
+        return Err((
+            exit::USAGE,
+            "give an http or https URL without credentials".to_owned(),
+        ));
     }
-    Ok(Target::Http { url, headers: Vec::new(), tls: None, allow_private: true, allow_loopback: true })
+    Ok(Target::Http {
+        url,
+        headers: Vec::new(),
+        tls: None,
+        allow_private: true,
+        allow_loopback: true,
+    })
 }
 
 async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
@@ -111,14 +139,32 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
     let profile = match app.upstreams().probe(endpoint, &behalf).await {
         Ok(profile) => profile,
         Err(error) if error.code == Code::UpstreamAuth => {
-            return Ok(Found { title: host(endpoint), about: None, profile: None });
+            return Ok(Found {
+                title: host(endpoint),
+                about: None,
+                profile: None,
+            });
         }
         Err(error) => return Err(error),
     };
-    let info = profile.server_info.as_deref().and_then(|raw| RawObject::open(raw).ok()).unwrap_or_default();
-    let title = info.read::<String>("title").or_else(|| info.read("name")).unwrap_or_else(|| host(endpoint));
-    let about = tool_names(app, endpoint, &behalf, &profile).await.ok().map(|names| nouns(&names));
-    Ok(Found { title, about: about.filter(|text| !text.is_empty()), profile: Some(profile) })
+    let info = profile
+        .server_info
+        .as_deref()
+        .and_then(|raw| RawObject::open(raw).ok())
+        .unwrap_or_default();
+    let title = info
+        .read::<String>("title")
+        .or_else(|| info.read("name"))
+        .unwrap_or_else(|| host(endpoint));
+    let about = tool_names(app, endpoint, &behalf, &profile)
+        .await
+        .ok()
+        .map(|names| nouns(&names));
+    Ok(Found {
+        title,
+        about: about.filter(|text| !text.is_empty()),
+        profile: Some(profile),
+    })
 }
 
 /// Names on the first page of its tools; enough to describe it.
@@ -128,7 +174,9 @@ async fn tool_names(
     behalf: &Behalf,
     profile: &Profile,
 ) -> Result<Vec<String>, Error> {
-    let Some(revision) = profile.revisions.newest() else { return Ok(Vec::new()) };
+    let Some(revision) = profile.revisions.newest() else {
+        return Ok(Vec::new());
+    };
     let call = Call {
         method: "tools/list",
         params: RawObject::new(),
@@ -139,8 +187,10 @@ async fn tool_names(
         progress: None,
     };
     let result = app.upstreams().request(endpoint, behalf, call).await?;
-    let tools: Vec<RawObject> =
-        RawObject::open(&result).ok().and_then(|result| result.read("tools")).unwrap_or_default();
+    let tools: Vec<RawObject> = RawObject::open(&result)
+        .ok()
+        .and_then(|result| result.read("tools"))
+        .unwrap_or_default();
     Ok(tools.iter().filter_map(|tool| tool.read("name")).collect())
 }
 
@@ -148,7 +198,10 @@ fn host(endpoint: &Endpoint) -> String {
     match &endpoint.target {
         Target::Http { url, .. } => {
             let host = url.host_str().unwrap_or("server");
-            let parts: Vec<&str> = host.split('.').filter(|part| !matches!(*part, "mcp" | "www" | "api")).collect();
+            let parts: Vec<&str> = host
+                .split('.')
+                .filter(|part| !matches!(*part, "mcp" | "www" | "api"))
+                .collect();
             (*parts.first().unwrap_or(&"server")).to_owned()
         }
         Target::Stdio { .. } => "server".to_owned(),
@@ -157,14 +210,22 @@ fn host(endpoint: &Endpoint) -> String {
 
 /// The first few operations in words.
 fn nouns(names: &[String]) -> String {
-    let words: Vec<String> = names.iter().take(NOUNS).map(|name| name.replace(['_', '-', '.'], " ")).collect();
+    let words: Vec<String> = names
+        .iter()
+        .take(NOUNS)
+        .map(|name| name.replace(['_', '-', '.'], " "))
+        .collect();
     words.join(", ")
 }
 
 /// From `--id`, the server's name, or what was typed.
 fn id_of(title: &str, request: &Request) -> String {
     let typed = request.command.last().map_or(title, String::as_str);
-    let source = if request.url.is_some() || title != "server" { title } else { typed };
+    let source = if request.url.is_some() || title != "server" {
+        title
+    } else {
+        typed
+    };
     let mut id = String::new();
     for char in source.chars().map(|char| char.to_ascii_lowercase()) {
         match char {
@@ -175,11 +236,19 @@ fn id_of(title: &str, request: &Request) -> String {
     }
     let mut id = id.trim_end_matches('_').chars().take(63).collect::<String>();
     for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
-        if let Some(rest) = id.strip_suffix(noise).or_else(|| id.strip_prefix(noise)).filter(|rest| !rest.is_empty()) {
+        if let Some(rest) = id
+            .strip_suffix(noise)
+            .or_else(|| id.strip_prefix(noise))
+            .filter(|rest| !rest.is_empty())
+        {
             id = rest.to_owned();
         }
     }
-    if id.is_empty() || id.starts_with("s_") { format!("p_{id}").trim_end_matches('_').to_owned() } else { id }
+    if id.is_empty() || id.starts_with("s_") {
+        format!("p_{id}").trim_end_matches('_').to_owned()
+    } else {
+        id
+    }
 }
 
 fn descriptor(id: &str, found: &Found, request: &Request) -> String {
@@ -246,10 +315,21 @@ fn write(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
 fn tell(found: &Found) {
     match &found.profile {
         Some(profile) => {
-            let revisions: Vec<&str> = profile.revisions.iter().map(crate::mcp::Revision::as_str).collect();
-            ui::err(format_args!("{GREEN}{}{GREEN:#} speaks {}", found.title, revisions.join(", ")));
+            let revisions: Vec<&str> = profile
+                .revisions
+                .iter()
+                .map(crate::mcp::Revision::as_str)
+                .collect();
+            ui::err(format_args!(
+                "{GREEN}{}{GREEN:#} speaks {}",
+                found.title,
+                revisions.join(", ")
+            ));
         }
-        None => ui::err(format_args!("{} wants a credential: see the comment in the file", found.title)),
+        None => ui::err(format_args!(
+            "{} wants a credential: see the comment in the file",
+            found.title
+        )),
     }
 }
 
@@ -277,7 +357,11 @@ mod tests {
 
     #[test]
     fn a_server_that_wants_a_credential_is_written_disabled() {
-        let found = Found { title: "A \"b\": c".to_owned(), about: None, profile: None };
+        let found = Found {
+            title: "A \"b\": c".to_owned(),
+            about: None,
+            profile: None,
+        };
         let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
         assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
         assert!(text.contains(r#"title: "A \"b\": c""#));

@@ -17,17 +17,19 @@ use crate::telemetry::View;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn tools(global: &Global, provider: &str) -> u8 {
-    with_app(global, provider, |app| match ask(app, provider, "tools/list", json!({})) {
-        Ok(result) => {
-            let tools = result.get("tools").cloned().unwrap_or_else(|| json!([]));
-            if global.json {
-                ui::out(&tools);
-            } else {
-                print_tools(&tools);
+    with_app(global, provider, |app| {
+        match ask(app, provider, "tools/list", json!({})) {
+            Ok(result) => {
+                let tools = result.get("tools").cloned().unwrap_or_else(|| json!([]));
+                if global.json {
+                    ui::out(&tools);
+                } else {
+                    print_tools(&tools);
+                }
+                exit::OK
             }
-            exit::OK
+            Err(error) => told(&error),
         }
-        Err(error) => told(&error),
     })
 }
 
@@ -40,21 +42,26 @@ pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Optio
         }
     };
     let params = json!({ "name": tool, "arguments": arguments });
-    with_app(global, provider, |app| match ask(app, provider, "tools/call", params) {
-        Ok(result) => {
-            if global.json {
-                ui::out(&result);
-            } else {
-                print_result(&result);
+    with_app(global, provider, |app| {
+        match ask(app, provider, "tools/call", params) {
+            Ok(result) => {
+                if global.json {
+                    ui::out(&result);
+                } else {
+                    print_result(&result);
+                }
+                code_of(&result)
             }
-            code_of(&result)
+            Err(error) => told(&error),
         }
-        Err(error) => told(&error),
     })
 }
 
 fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8 {
-    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
     let app = match super::open(global, &overrides, Some(provider)) {
         Ok(app) => app,
         Err(code) => return code,
@@ -67,7 +74,10 @@ fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8
 /// One request in the tool view of a provider.
 fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, Value> {
     let parts = app.parts();
-    let scope = Scope { view: View::Tool, provider: Some(Arc::from(provider)) };
+    let scope = Scope {
+        view: View::Tool,
+        provider: Some(Arc::from(provider)),
+    };
     if parts.exchange.exists(&scope).is_err() {
         return Err(missing(app, provider));
     }
@@ -79,10 +89,17 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         trace: None,
         request_id: parts.ids.next(),
     };
-    let message =
-        Message::Request { id: Id(raw::raw(&1)), method: method.to_owned(), params: Some(raw::raw(&params)) };
-    let (reply, _) = app.control().block_on(parts.exchange.handle(&scope, &peer, Arrived::open(message), None));
-    let Reply::Answer { body, .. } = reply else { return Err(json!({ "message": "no answer" })) };
+    let message = Message::Request {
+        id: Id(raw::raw(&1)),
+        method: method.to_owned(),
+        params: Some(raw::raw(&params)),
+    };
+    let (reply, _) =
+        app.control()
+            .block_on(parts.exchange.handle(&scope, &peer, Arrived::open(message), None));
+    let Reply::Answer { body, .. } = reply else {
+        return Err(json!({ "message": "no answer" }));
+    };
     let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
     match answer.get("result") {
         Some(result) => Ok(result.clone()),
@@ -94,15 +111,24 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
 fn missing(app: &App, id: &str) -> Value {
     let snapshot = app.parts().catalog.snapshot();
     let message = match snapshot.entries.get(id) {
-        Some(entry) if entry.disabled => format!("`{id}` is disabled: set `enabled: true` in {}", entry.file.display()),
+        Some(entry) if entry.disabled => format!(
+            "`{id}` is disabled: set `enabled: true` in {}",
+            entry.file.display()
+        ),
         Some(entry) => format!("`{id}` is broken: run `pleiades check {}`", entry.file.display()),
-        None => format!("no descriptor in {} has the id `{id}`", app.settings().providers.display()),
+        None => format!(
+            "no descriptor in {} has the id `{id}`",
+            app.settings().providers.display()
+        ),
     };
     json!({ "message": message })
 }
 
 fn told(error: &Value) -> u8 {
-    let message = error.get("message").and_then(Value::as_str).unwrap_or("no answer");
+    let message = error
+        .get("message")
+        .and_then(Value::as_str)
+        .unwrap_or("no answer");
     ui::fail(message);
     exit::UNAVAILABLE
 }
@@ -112,7 +138,9 @@ fn read_arguments(given: Option<&str>) -> Result<Value, String> {
         None => return Ok(json!({})),
         Some("-") => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|cause| format!("stdin: {cause}"))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|cause| format!("stdin: {cause}"))?;
             text
         }
         Some(text) => text.to_owned(),
@@ -120,7 +148,9 @@ fn read_arguments(given: Option<&str>) -> Result<Value, String> {
     match serde_json::from_str::<Value>(&text) {
         Ok(arguments) if arguments.is_object() => Ok(arguments),
         Ok(_) => Err("the arguments must be one JSON object, for example '{\"message\":\"hi\"}'".to_owned()),
-        Err(cause) => Err(format!("the arguments are not JSON ({cause}), for example '{{\"message\":\"hi\"}}'")),
+        Err(cause) => Err(format!(
+            "the arguments are not JSON ({cause}), for example '{{\"message\":\"hi\"}}'"
+        )),
     }
 }
 
@@ -128,14 +158,22 @@ fn print_tools(tools: &Value) {
     let Some(tools) = tools.as_array() else { return };
     for tool in tools {
         let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
-        let about = tool.get("description").and_then(Value::as_str).unwrap_or_default();
+        let about = tool
+            .get("description")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let first = about.lines().next().unwrap_or_default();
         ui::out(format_args!("{BOLD}{name}{BOLD:#}  {DIM}{first}{DIM:#}"));
     }
 }
 
 fn print_result(result: &Value) {
-    for block in result.get("content").and_then(Value::as_array).into_iter().flatten() {
+    for block in result
+        .get("content")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         match block.get("text").and_then(Value::as_str) {
             Some(text) => ui::out(text),
             None => ui::out(format_args!("{block:#}")),
@@ -148,7 +186,10 @@ fn code_of(result: &Value) -> u8 {
     if result.get("isError").and_then(Value::as_bool) != Some(true) {
         return exit::OK;
     }
-    match result.pointer("/structuredContent/status").and_then(Value::as_str) {
+    match result
+        .pointer("/structuredContent/status")
+        .and_then(Value::as_str)
+    {
         Some("rate_limited" | "timeout") => exit::TEMPORARY,
         Some("invalid_arguments" | "unknown_tool") => exit::USAGE,
         _ => exit::UNAVAILABLE,

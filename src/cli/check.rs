@@ -136,17 +136,31 @@ fn look(options: &Options) -> Found {
 fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
     let loaded = settings::load(config, &options.overrides);
     found.files += usize::from(loaded.file.is_some());
-    found.faults.extend(loaded.faults);
     let folder = loaded.settings.providers.clone();
+    // What does not parse may have named another folder.
+    let is_known = options.overrides.providers.is_some() || !loaded.faults.iter().any(is_unparsed);
+    found.faults.extend(loaded.faults);
     match descriptor::files(&folder) {
         Ok(files) => read(&files, &loaded.settings, options, found),
-        Err(error) => found.faults.push(no_folder(&folder, &error)),
+        Err(_) if !is_known => {}
+        Err(error) => {
+            let mut fault = no_folder(&folder, &error);
+            if let (Some(file), Some((line, column))) = (loaded.file, loaded.providers_at) {
+                (fault.file, fault.line, fault.column) = (file, line, column);
+            }
+            place(found, fault);
+        }
     }
 }
 
 /// Files and folders of descriptors, under the settings as `serve` would find them.
 fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut Found) {
     let loaded = settings::load(options.config.as_deref(), &options.overrides);
+    // Its faults are not what was asked about, but that it could not be read at all is.
+    if options.config.is_some() {
+        let unparsed = loaded.faults.into_iter().filter(is_unparsed);
+        found.faults.extend(unparsed);
+    }
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -169,9 +183,7 @@ fn identity(file: &Path) -> PathBuf {
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
         .unwrap_or_else(|| Path::new("."));
-    let folder = folder
-        .canonicalize()
-        .unwrap_or_else(|_| folder.to_path_buf());
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     folder.join(file.file_name().unwrap_or_default())
 }
 
@@ -191,6 +203,18 @@ fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut F
         .extend(reads.into_iter().flat_map(|read| read.faults));
 }
 
+/// Adds a fault of the settings before those that follow it in their file.
+fn place(found: &mut Found, fault: Fault) {
+    let is_later =
+        |other: &Fault| other.file == fault.file && (other.line, other.column) > (fault.line, fault.column);
+    let index = found.faults.iter().position(is_later);
+    found.faults.insert(index.unwrap_or(found.faults.len()), fault);
+}
+
+fn is_unparsed(fault: &Fault) -> bool {
+    fault.is_fatal() && fault.field == "syntax"
+}
+
 fn no_folder(folder: &Path, error: &io::Error) -> Fault {
     let why = match error.kind() {
         io::ErrorKind::NotFound => "does not exist",
@@ -203,9 +227,7 @@ fn no_folder(folder: &Path, error: &io::Error) -> Fault {
         column: 1,
         field: "providers".to_owned(),
         message: format!("the folder {why}"),
-        cure: Some(
-            "name the folder of the descriptors with `providers:` or `--providers`".to_owned(),
-        ),
+        cure: Some("name the folder of the descriptors with `providers:` or `--providers`".to_owned()),
         severity: Severity::Fault,
     }
 }

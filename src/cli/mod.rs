@@ -69,7 +69,10 @@ pub(crate) struct Addresses {
 impl Addresses {
     /// These, and those given before the subcommand where these say nothing.
     fn or(&self, outer: &Self) -> Self {
-        Self { listen: self.listen.or(outer.listen), admin: self.admin.or(outer.admin) }
+        Self {
+            listen: self.listen.or(outer.listen),
+            admin: self.admin.or(outer.admin),
+        }
     }
 }
 
@@ -112,7 +115,11 @@ enum Command {
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
-        #[arg(value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
+        #[arg(
+            value_name = "URL",
+            required_unless_present = "command",
+            conflicts_with = "command"
+        )]
         url: Option<String>,
         /// Id of the provider; default: made from the server's name.
         #[arg(long)]
@@ -138,7 +145,11 @@ pub fn run() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let Cli { global, addresses, command } = cli;
+    let Cli {
+        global,
+        addresses,
+        command,
+    } = cli;
     let code = match command {
         None => serve::run(&global, &addresses),
         Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
@@ -146,12 +157,25 @@ pub fn run() -> ExitCode {
         Some(Command::Schema { out }) => written(schema::run(out.as_deref(), &mut anstream::stdout())),
         Some(Command::Stdio) => stdio::run(&global),
         Some(Command::Tools { provider }) => call::tools(&global, &provider),
-        Some(Command::Call { provider, tool, arguments }) => {
-            call::call(&global, &provider, &tool, arguments.as_deref())
-        }
-        Some(Command::Add { url, id, force, command }) => {
-            add::run(&global, &add::Request { url, id, force, command })
-        }
+        Some(Command::Call {
+            provider,
+            tool,
+            arguments,
+        }) => call::call(&global, &provider, &tool, arguments.as_deref()),
+        Some(Command::Add {
+            url,
+            id,
+            force,
+            command,
+        }) => add::run(
+            &global,
+            &add::Request {
+                url,
+                id,
+                force,
+                command,
+            },
+        ),
     };
     ExitCode::from(code)
 }
@@ -177,8 +201,17 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
 }
 
 fn checked(global: &Global, paths: Vec<PathBuf>, online: bool) -> u8 {
-    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
-    let options = check::Options { paths, online, json: global.json, config: global.config.clone(), overrides };
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
+    let options = check::Options {
+        paths,
+        online,
+        json: global.json,
+        config: global.config.clone(),
+        overrides,
+    };
     match check::run(&options, &mut anstream::stdout(), &mut anstream::stderr()) {
         Ok(code) => code,
         Err(cause) => written(Err(cause)),

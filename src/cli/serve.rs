@@ -40,23 +40,31 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
 fn banner(app: &App) -> String {
     let settings = app.settings();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
-    let base = settings
-        .public_url
-        .as_ref()
-        .map_or_else(|| format!("{scheme}://{}", settings.listen), |url| url.as_str().trim_end_matches('/').to_owned());
+    let base = settings.public_url.as_ref().map_or_else(
+        || format!("{scheme}://{}", settings.listen),
+        |url| url.as_str().trim_end_matches('/').to_owned(),
+    );
     let mut text = String::new();
     let version = env!("CARGO_PKG_VERSION");
     writeln!(text, "\n{BOLD}Pleiades {version}{BOLD:#}").ok();
     let endpoints = [
         ("one tool per provider", format!("{base}/mcp")),
         ("the real tools", format!("{base}/tools")),
-        ("one provider's own endpoint", format!("{base}/relay/{{provider}}")),
+        (
+            "one provider's own endpoint",
+            format!("{base}/relay/{{provider}}"),
+        ),
         ("metrics, health, providers", format!("http://{}", settings.admin)),
     ];
     for (what, url) in endpoints {
         writeln!(text, "  {url:<42}{DIM}{what}{DIM:#}").ok();
     }
-    writeln!(text, "\n{BOLD}Providers{BOLD:#} {DIM}({}){DIM:#}", settings.providers.display()).ok();
+    writeln!(
+        text,
+        "\n{BOLD}Providers{BOLD:#} {DIM}({}){DIM:#}",
+        settings.providers.display()
+    )
+    .ok();
     text.push_str(&providers(app));
     let config = serde_json::json!({ "mcpServers": { settings.name.clone(): { "type": "http", "url": format!("{base}/mcp") } } });
     writeln!(text, "\n{BOLD}Client configuration{BOLD:#}\n{config:#}\n").ok();
@@ -66,7 +74,9 @@ fn banner(app: &App) -> String {
 fn providers(app: &App) -> String {
     let snapshot = app.parts().catalog.snapshot();
     if snapshot.entries.is_empty() {
-        return format!("  {YELLOW}none yet: drop a descriptor into the folder, or run `pleiades add URL`{YELLOW:#}\n");
+        return format!(
+            "  {YELLOW}none yet: drop a descriptor into the folder, or run `pleiades add URL`{YELLOW:#}\n"
+        );
     }
     let rows: Vec<Vec<String>> = snapshot
         .entries

@@ -1,10 +1,11 @@
 //! `pleiades stdio`: the same server over stdin and stdout, one JSON-RPC message a line.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -20,21 +21,27 @@ use crate::telemetry::events::RequestDone;
 
 /// Lines wait here for a slow reader.
 const BACKLOG: usize = 256;
-/// What running requests get when stdin has ended.
+/// What running requests get when stdin has ended, and what their answers get to be written.
 const FAREWELL: Duration = Duration::from_millis(700);
 /// What answers on their way out get after that.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+/// What child processes get to end by themselves: with the farewell before less than the 2 s
+/// after which clients kill.
+const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends, or a signal comes.
 pub(super) fn run(global: &Global) -> u8 {
-    let overrides = Overrides { providers: global.providers.clone(), ..Overrides::default() };
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
     let app = match super::open(global, &overrides, None) {
         Ok(app) => app,
         Err(code) => return code,
     };
     let control = app.control();
     let served = control.block_on(Server::new(&app).serve());
-    app.stop(Duration::from_secs(1));
+    app.stop(STOP);
     match served {
         Ok(()) => exit::OK,
         Err(cause) => {
@@ -50,6 +57,8 @@ struct Server {
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
     settled: Mutex<Option<Revision>>,
     keys: crate::descriptor::Environment,
+    /// Whether list changes are told; once is enough however often a client says it is ready.
+    told: AtomicBool,
     lines: mpsc::Sender<Vec<u8>>,
     writer: Mutex<Option<mpsc::Receiver<Vec<u8>>>>,
     tasks: TaskTracker,
@@ -60,9 +69,13 @@ impl Server {
         let (lines, writer) = mpsc::channel(BACKLOG);
         Arc::new(Self {
             app: app.parts(),
-            scope: Scope { view: View::Meta, provider: None },
+            scope: Scope {
+                view: View::Meta,
+                provider: None,
+            },
             settled: Mutex::new(None),
             keys: crate::settings::environment(),
+            told: AtomicBool::new(false),
             lines,
             writer: Mutex::new(Some(writer)),
             tasks: TaskTracker::new(),
@@ -70,7 +83,9 @@ impl Server {
     }
 
     async fn serve(self: Arc<Self>) -> std::io::Result<()> {
-        let Some(receiver) = self.writer.lock().take() else { return Ok(()) };
+        let Some(receiver) = self.writer.lock().take() else {
+            return Ok(());
+        };
         let writer = tokio::spawn(write(receiver));
         let read = tokio::select! {
             read = self.read() => read,
@@ -89,20 +104,22 @@ impl Server {
     }
 
     async fn read(self: &Arc<Self>) -> std::io::Result<()> {
-        let limit = self.app.max_body as u64;
+        let limit = self.app.max_body;
         let mut stdin = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();
         loop {
             line.clear();
-            let read = (&mut stdin).take(limit + 1).read_until(b'\n', &mut line).await?;
-            if read == 0 {
-                return Ok(());
-            }
-            if line.len() as u64 > limit {
-                return Err(std::io::Error::other("a line is longer than `max_body`"));
-            }
-            if !line.trim_ascii().is_empty() {
-                self.arrived(&line).await;
+            match next_line(&mut stdin, &mut line, limit).await? {
+                Line::End => return Ok(()),
+                Line::TooLong => {
+                    let error = Error::new(
+                        Code::TooLarge,
+                        format!("a line is longer than {limit} bytes (`max_body`)"),
+                    );
+                    self.refuse(None, &error, Revision::NEWEST_LEGACY).await;
+                }
+                Line::Whole if line.trim_ascii().is_empty() => {}
+                Line::Whole => self.arrived(&line).await,
             }
         }
     }
@@ -111,14 +128,17 @@ impl Server {
         let started = Instant::now();
         let message = match message::decode(line) {
             Ok(message) => message,
-            Err(error) => return self.refuse(None, &error, Revision::NEWEST_LEGACY).await,
+            Err(error) => {
+                let (error, id) = message::told_apart(error);
+                return self.refuse(id.as_ref(), &error, Revision::NEWEST_LEGACY).await;
+            }
         };
         let message = Arrived::open(message);
         let peer = match self.peer(&message) {
             Ok(peer) => peer,
             Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
-        if message.method == "notifications/initialized" {
+        if message.method == "notifications/initialized" && !self.told.swap(true, Ordering::Relaxed) {
             let changes = self.app.exchange.session_stream(&self.scope);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
@@ -151,7 +171,9 @@ impl Server {
         let (outlet, mut inlet) = Outlet::open(&message).unzip();
         let exchange = Arc::clone(&self.app.exchange);
         let handled = async {
-            let handled = exchange.handle(&self.scope, &peer, message, outlet.as_ref()).await;
+            let handled = exchange
+                .handle(&self.scope, &peer, message, outlet.as_ref())
+                .await;
             drop(outlet);
             handled
         };
@@ -168,7 +190,10 @@ impl Server {
         match reply {
             Reply::Accepted => {}
             // A cancelled request gets no answer (2025-11-25, "Cancellation").
-            Reply::Answer { code: Some(Code::Cancelled), .. } => {}
+            Reply::Answer {
+                code: Some(Code::Cancelled),
+                ..
+            } => {}
             Reply::Answer { body, .. } => self.say(body).await,
             Reply::Stream(messages) => self.pump(messages).await,
         }
@@ -199,12 +224,47 @@ impl Server {
     }
 }
 
+enum Line {
+    Whole,
+    TooLong,
+    End,
+}
+
+/// Reads one line; of one that is too long the rest is read away.
+async fn next_line(
+    from: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    limit: usize,
+) -> std::io::Result<Line> {
+    let mut long = false;
+    loop {
+        let chunk = from.fill_buf().await?;
+        if chunk.is_empty() && line.is_empty() && !long {
+            return Ok(Line::End);
+        }
+        let end = chunk.iter().position(|byte| *byte == b'\n');
+        let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
+        let used = end.map_or(part.len(), |end| end + 1);
+        long |= line.len() + part.len() > limit;
+        if !long {
+            line.extend_from_slice(part);
+        }
+        let done = end.is_some() || used == 0;
+        from.consume(used);
+        if done {
+            return Ok(if long { Line::TooLong } else { Line::Whole });
+        }
+    }
+}
+
 /// Writes one message a line.
 async fn write(mut lines: mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
     let mut stdout = tokio::io::stdout();
     while let Some(mut line) = lines.recv().await {
         // What a provider sent may be set over several lines; outside of strings that is space.
-        line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        line.iter_mut()
+            .filter(|byte| matches!(byte, b'\n' | b'\r'))
+            .for_each(|byte| *byte = b' ');
         line.push(b'\n');
         stdout.write_all(&line).await?;
         stdout.flush().await?;

@@ -34,13 +34,22 @@ pub(crate) fn is_person() -> bool {
 /// Rows as columns; the last column keeps its length.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let width = |at: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(at))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
     let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
     rows.iter()
         .map(|row| {
             let last = row.len().saturating_sub(1);
             let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, width))| {
-                if at == last { cell.clone() } else { format!("{cell:<width$}  ") }
+                if at == last {
+                    cell.clone()
+                } else {
+                    format!("{cell:<width$}  ")
+                }
             });
             cells.collect::<String>()
         })

@@ -139,10 +139,7 @@ impl ClientKey {
         }
         let mut account = own.map(|_| Context::new(&SHA256));
         let mut headers = Vec::with_capacity(1 + self.companions.len());
-        headers.push((
-            self.forward_as.clone(),
-            sensitive(&self.prefixed(key)).ok()?,
-        ));
+        headers.push((self.forward_as.clone(), sensitive(&self.prefixed(key)).ok()?));
         digest(account.as_mut(), key);
         for (from, to) in &self.companions {
             let Some(value) = brought.headers.get(from) else {
@@ -175,11 +172,7 @@ impl ClientKey {
 
     fn missing(&self) -> Missing {
         Missing {
-            headers: self
-                .headers
-                .iter()
-                .map(|name| name.as_str().to_owned())
-                .collect(),
+            headers: self.headers.iter().map(|name| name.as_str().to_owned()).collect(),
             env: self.env.clone(),
         }
     }

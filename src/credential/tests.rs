@@ -61,22 +61,13 @@ fn a_missing_key_names_headers_and_variable() {
 
 #[test]
 fn a_key_that_no_header_can_carry_counts_as_missing() {
-    assert!(
-        need(key())
-            .sign(&brought(&[("x-first-key", "a\nb")]))
-            .is_err()
-    );
+    assert!(need(key()).sign(&brought(&[("x-first-key", "a\nb")])).is_err());
 }
 
 #[test]
 fn different_keys_and_companions_are_different_accounts() {
-    let account = |headers: &[(&'static str, &str)]| {
-        need(key())
-            .sign(&brought(headers))
-            .unwrap()
-            .account
-            .unwrap()
-    };
+    let account =
+        |headers: &[(&'static str, &str)]| need(key()).sign(&brought(headers)).unwrap().account.unwrap();
     let one = account(&[("x-first-key", "one")]);
     assert_eq!(one, account(&[("x-first-key", "one")]));
     assert_ne!(one, account(&[("x-first-key", "two")]));
@@ -108,18 +99,12 @@ fn over_stdio_the_variable_brings_the_key() {
 fn unsigned_and_api_key_hand_out_one_shared_value() {
     let unsigned = Need::None;
     let first = unsigned.sign(&Brought::default()).unwrap();
-    assert!(Arc::ptr_eq(
-        &first,
-        &unsigned.sign(&Brought::default()).unwrap()
-    ));
+    assert!(Arc::ptr_eq(&first, &unsigned.sign(&Brought::default()).unwrap()));
     let name = HeaderName::from_static("x-key");
     let keyed = Signature::of_header(name, &Secret::new("k")).unwrap();
     let keyed = Need::ApiKey(Arc::new(keyed));
     let first = keyed.sign(&Brought::default()).unwrap();
-    assert!(Arc::ptr_eq(
-        &first,
-        &keyed.sign(&Brought::default()).unwrap()
-    ));
+    assert!(Arc::ptr_eq(&first, &keyed.sign(&Brought::default()).unwrap()));
     assert!(keyed.is_shared() && unsigned.is_shared() && !need(key()).is_shared());
 }
 

@@ -25,20 +25,25 @@ pub(crate) fn wrong_url(found: &str) -> Option<Said> {
         .any(|known| scheme.eq_ignore_ascii_case(known))
     {
         return Some(
-            say("must be a URL of `http` or `https`")
-                .cure("write it like `https://mcp.example.com/mcp`"),
+            say("must be a URL of `http` or `https`").cure("write it like `https://mcp.example.com/mcp`"),
         );
     }
     if rest.is_empty() || rest.starts_with(['/', '?', '#', ':']) {
-        return Some(
-            say("the URL has no host").cure("write it like `https://mcp.example.com/mcp`"),
-        );
+        return Some(say("the URL has no host").cure("write it like `https://mcp.example.com/mcp`"));
     }
     let error = Url::parse(found).err()?;
-    Some(say(format!(
-        "not a URL: {}",
-        error.to_string().to_lowercase()
-    )))
+    let said = say(format!("not a URL: {}", error.to_string().to_lowercase()));
+    Some(said.cure("write it like `https://mcp.example.com/mcp`"))
+}
+
+/// Whether a text is the URL of a Redis without a password: no secret, where one could stand.
+pub(crate) fn is_open_redis(found: &str) -> bool {
+    Url::parse(found).is_ok_and(|url| {
+        ["redis", "rediss"].contains(&url.scheme())
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+    })
 }
 
 /// What else is wrong with a URL that can be parsed, all of it.
@@ -50,14 +55,11 @@ pub(crate) fn misused_url(found: &str) -> Vec<Said> {
     let rest = found.split_once("://").map_or("", |(_, rest)| rest);
     if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
         said.push(
-            say("the URL holds credentials; they would end in logs")
-                .cure("take them out and use `auth`"),
+            say("the URL holds credentials; they would end in logs").cure("take them out and use `auth`"),
         );
     }
     if url.fragment().is_some() {
-        said.push(
-            say("the URL has a fragment, which is never sent").cure("remove `#` and what follows"),
-        );
+        said.push(say("the URL has a fragment, which is never sent").cure("remove `#` and what follows"));
     }
     if url.port() == Some(0) {
         said.push(say("port 0 cannot be connected to").cure("use a port from 1 to 65535"));

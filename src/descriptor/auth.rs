@@ -154,6 +154,7 @@ pub struct Flow {
     pub audience: Option<String>,
     /// Resource to ask for (RFC 8707): `auto` is the upstream's, `off` none, else a URL. Default:
     /// `auto`.
+    #[schemars(extend("x-check" = "resource"))]
     pub resource: Option<String>,
     /// Further parameters of the authorization request. Default: none.
     pub parameters: BTreeMap<String, String>,

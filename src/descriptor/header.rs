@@ -33,8 +33,7 @@ pub(crate) fn forbidden_outward(name: &str) -> Option<&'static str> {
 pub(crate) fn forbidden_carrier(name: &str) -> Option<&'static str> {
     let lower = name.to_ascii_lowercase();
     let body = (lower.starts_with("content-") || lower == "accept").then_some("describes the body");
-    let trail =
-        (lower == "forwarded" || lower.starts_with("x-forwarded-")).then_some("belongs to proxies");
+    let trail = (lower == "forwarded" || lower.starts_with("x-forwarded-")).then_some("belongs to proxies");
     forbidden_outward(name).or(body).or(trail)
 }
 

@@ -1,12 +1,14 @@
 //! Whether what a well-shaped descriptor says can be: pure, but for local files that it names.
 
 mod auth;
+mod oauth;
 mod upstream;
 
 use std::path::Path;
 
 use super::{
     World, header,
+    reference::join,
     report::{Report, say},
     yaml::{Entry, Node},
 };
@@ -18,6 +20,11 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Repo
     }
     if let Some(node) = root.at_path(&["auth"]) {
         auth::check(node, report);
+        for kind in ["oauth", "client_credentials"] {
+            if let Some(node) = node.at_path(&[kind]) {
+                oauth::check(node, &join("auth", kind), report);
+            }
+        }
     }
     conflict(root, report);
     relay(root, report);
@@ -39,8 +46,7 @@ fn conflict(root: &Node, report: &mut Report) {
         .unwrap_or_default();
     for entry in headers {
         if carrier.is_some_and(|carrier| carrier.eq_ignore_ascii_case(&entry.key)) {
-            let said =
-                say(format!("`auth` sets `{}`, which wins", entry.key)).cure("remove it here");
+            let said = say(format!("`auth` sets `{}`, which wins", entry.key)).cure("remove it here");
             report.warning(entry.at, &format!("upstream.headers.{}", entry.key), said);
         }
     }
@@ -57,8 +63,7 @@ fn relay(root: &Node, report: &mut Report) {
         Some(entry) => (entry.value.at, "relay".to_owned()),
         None => (at, field),
     };
-    let said =
-        say("rules on tools leave this provider without its relay, where they could not hold");
+    let said = say("rules on tools leave this provider without its relay, where they could not hold");
     report.note(
         at,
         &field,
@@ -73,13 +78,8 @@ fn first_tool_rule(root: &Node) -> Option<(super::yaml::Pos, String)> {
             .and_then(|tools| tools.entry(key))
             .filter(|entry| !entry.value.is_bad)
     };
-    let allow = entry("allow").filter(|entry| {
-        !entry
-            .value
-            .items()
-            .iter()
-            .any(|glob| glob.text() == Some("*"))
-    });
+    let allow =
+        entry("allow").filter(|entry| !entry.value.items().iter().any(|glob| glob.text() == Some("*")));
     let deny = entry("deny").filter(|entry| !entry.value.items().is_empty());
     if let Some(entry) = allow.or(deny) {
         return Some((entry.at, format!("tools.{}", entry.key)));
@@ -99,13 +99,7 @@ fn first_tool_rule(root: &Node) -> Option<(super::yaml::Pos, String)> {
 }
 
 /// Reports names of a mapping that are the same but for their case.
-fn same_name(
-    entries: &[Entry],
-    index: usize,
-    entry: &Entry,
-    path: &str,
-    report: &mut Report,
-) -> bool {
+fn same_name(entries: &[Entry], index: usize, entry: &Entry, path: &str, report: &mut Report) -> bool {
     let earlier = entries.iter().take(index);
     let first = earlier
         .clone()
@@ -121,21 +115,14 @@ fn same_name(
 }
 
 /// Reports a header name that cannot be one, or may not stand here.
-fn name(
-    at: super::yaml::Pos,
-    name: &str,
-    path: &str,
-    forbidden: Forbidden,
-    report: &mut Report,
-) -> bool {
+fn name(at: super::yaml::Pos, name: &str, path: &str, forbidden: Forbidden, report: &mut Report) -> bool {
     if !header::is_name(name) {
         let said = say("not a header name").cure("use letters, digits and `-`");
         report.fault(at, path, said);
         return false;
     }
     if let Some(why) = forbidden(name) {
-        let said = say(format!("the header `{name}` may not be used: it {why}"))
-            .cure("use another header");
+        let said = say(format!("the header `{name}` may not be used: it {why}")).cure("use another header");
         report.fault(at, path, said);
         return false;
     }

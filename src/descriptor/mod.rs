@@ -21,8 +21,7 @@ mod upstream;
 mod yaml;
 
 pub use auth::{
-    ApiKey, Auth, ClientCredentials, ClientKey, Connect, Flow, OAuth, Pkce, Refresh, TokenAuth,
-    Unsigned,
+    ApiKey, Auth, ClientCredentials, ClientKey, Connect, Flow, OAuth, Pkce, Refresh, TokenAuth, Unsigned,
 };
 pub use fault::{Fault, Severity};
 pub use limits::{Breaker, Limits, Per, Rate};

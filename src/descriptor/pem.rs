@@ -25,10 +25,8 @@ pub(crate) fn certificates(
 ) -> Option<Vec<CertificateDer<'static>>> {
     let bytes = contents(node, path, folder, report)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let wrong = || {
-        say("the file holds no PEM certificate")
-            .cure("name a file with `-----BEGIN CERTIFICATE-----`")
-    };
+    let wrong =
+        || say("the file holds no PEM certificate").cure("name a file with `-----BEGIN CERTIFICATE-----`");
     let certificates = match found {
         Ok(certificates) if !certificates.is_empty() => certificates,
         _ => return refuse(report, node, path, wrong()),
@@ -42,7 +40,8 @@ pub(crate) fn certificates(
             report,
             node,
             path,
-            say("the file holds a certificate that cannot be read"),
+            say("the file holds a certificate that cannot be read")
+                .cure("name a file with X.509 certificates"),
         );
     }
     Some(certificates)
@@ -57,13 +56,13 @@ pub(crate) fn private_key(
 ) -> Option<PrivateKeyDer<'static>> {
     let bytes = contents(node, path, folder, report)?;
     let Ok(key) = PrivateKeyDer::from_pem_slice(&bytes) else {
-        let said = say("the file holds no PEM private key")
-            .cure("name a file with `-----BEGIN PRIVATE KEY-----`");
+        let said =
+            say("the file holds no PEM private key").cure("name a file with `-----BEGIN PRIVATE KEY-----`");
         return refuse(report, node, path, said);
     };
     if rustls::crypto::ring::sign::any_supported_type(&key).is_err() {
-        let said = say("the file holds a private key that cannot be used")
-            .cure("use an RSA, ECDSA or Ed25519 key");
+        let said =
+            say("the file holds a private key that cannot be used").cure("use an RSA, ECDSA or Ed25519 key");
         return refuse(report, node, path, said);
     }
     Some(key)
@@ -81,13 +80,19 @@ pub(crate) fn pair(
         report.lenient(
             node.at,
             path,
-            say("the private key is not the certificate's"),
+            say("the private key is not the certificate's")
+                .cure("name the key that the certificate was made for"),
         );
     }
 }
 
 fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Option<Vec<u8>> {
     let text = node.text()?;
+    if text.contains("-----BEGIN") {
+        let said =
+            say("must be a path, found the PEM text itself").cure("write the text to a file and name that");
+        return refuse(report, node, path, said);
+    }
     // A resolved reference is never printed.
     let shown = if node.has_references() {
         "the file".to_owned()
@@ -95,9 +100,8 @@ fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Opti
         format!("the file `{text}`")
     };
     let file = folder.join(text);
-    let absent = |why: &str| {
-        say(format!("{shown} {why}")).cure("paths are relative to the file they stand in")
-    };
+    let absent =
+        |why: &str| say(format!("{shown} {why}")).cure("paths are relative to the file they stand in");
     let facts = match std::fs::metadata(&file) {
         Ok(facts) => facts,
         Err(error) => return refuse(report, node, path, absent(reason(&error))),

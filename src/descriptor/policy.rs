@@ -23,16 +23,13 @@ impl Tools {
     /// Whether a tool exists for callers.
     #[must_use]
     pub fn admits(&self, name: &str) -> bool {
-        self.allow.iter().any(|glob| glob.matches(name))
-            && !self.deny.iter().any(|glob| glob.matches(name))
+        self.allow.iter().any(|glob| glob.matches(name)) && !self.deny.iter().any(|glob| glob.matches(name))
     }
 
     /// Whether any tool could be hidden.
     #[must_use]
     pub fn is_restrictive(&self) -> bool {
-        !self.deny.is_empty()
-            || self.pin != Pin::Off
-            || !self.allow.iter().any(|glob| glob.0 == "*")
+        !self.deny.is_empty() || self.pin != Pin::Off || !self.allow.iter().any(|glob| glob.0 == "*")
     }
 }
 

@@ -24,17 +24,13 @@ pub fn read(file: &Path, text: &[u8], world: &World) -> Read {
     let mut root = match parse(text, &mut report) {
         Some(root) if !matches!(root.kind, Kind::Null) => root,
         Some(_) => {
-            let said =
-                say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
+            let said = say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
             report.fault(Pos::START, "syntax", said);
             return broken(file, None, report);
         }
         None => return broken(file, None, report),
     };
-    let enabled = root
-        .at_path(&["enabled"])
-        .and_then(Node::boolean)
-        .unwrap_or(true);
+    let enabled = root.at_path(&["enabled"]).and_then(Node::boolean).unwrap_or(true);
     if !enabled {
         report.relax();
     }
@@ -73,13 +69,16 @@ pub(crate) fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
     }
 }
 
-/// The typed form of a tree without faults.
+/// The typed form of a tree without faults; `None` too when a reference that is absent keeps it from
+/// having one, which is no fault as long as the provider is disabled.
 pub(crate) fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Option<T> {
     if report.has_fatal() {
         return None;
     }
     match serde_json::from_value(root.to_json()) {
         Ok(value) => Some(value),
+        // A reference that is absent stands where a URL or a duration should.
+        Err(_) if root.is_unresolved() => None,
         // Only when types and schema disagree. serde's sentence could quote a secret.
         Err(_) => {
             report.fault(
@@ -115,9 +114,7 @@ fn broken(file: &Path, root: Option<&Node>, report: Report) -> Read {
         .file_stem()
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
-    let title = root
-        .and_then(|root| root.text_at(&["title"]))
-        .map(str::to_owned);
+    let title = root.and_then(|root| root.text_at(&["title"])).map(str::to_owned);
     Read {
         file: file.to_path_buf(),
         id_at: id_node.map_or((1, 1), |node| (node.at.line, node.at.column)),
@@ -144,9 +141,7 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let path = entry.path();
-        let is_yaml = path
-            .extension()
-            .is_some_and(|end| end == "yaml" || end == "yml");
+        let is_yaml = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
         // A link to nothing is listed: reading it says so.
         if is_yaml && !name.starts_with('.') && !path.is_dir() {
             found.push(path);
@@ -181,7 +176,8 @@ pub fn mark_duplicates(reads: &mut [Read]) {
                 .map(|file| format!("`{}`", file.display()))
                 .collect();
             let message = format!("the id `{id}` is claimed by {} too", others.join(", "));
-            let cure = if turn == 0 {
+            let runs = turn == 0 && read.enabled && read.descriptor.is_some();
+            let cure = if runs {
                 "this file runs; give the other an id of its own"
             } else {
                 "give this provider an id of its own"
@@ -210,7 +206,8 @@ pub fn unreadable(file: &Path, error: &io::Error) -> Read {
     report.fault(
         Pos::START,
         "syntax",
-        say(format!("the file {}", super::reference::reason(error))),
+        say(format!("the file {}", super::reference::reason(error)))
+            .cure("name a file that exists and may be read"),
     );
     broken(file, None, report)
 }

@@ -36,7 +36,7 @@ impl Resolver<'_> {
             Kind::Text(text) if text.raw.contains("${") => {
                 text.has_references = true;
                 let mut faults = Vec::new();
-                let value = self.replace(&text.raw, &mut faults);
+                let value = self.replace(&text.raw, &mut faults, report);
                 text.resolved = faults.is_empty().then_some(value);
                 for fault in faults {
                     match fault {
@@ -59,19 +59,20 @@ impl Resolver<'_> {
         }
     }
 
-    fn replace(&self, raw: &str, faults: &mut Vec<Refusal>) -> String {
+    fn replace(&self, raw: &str, faults: &mut Vec<Refusal>, report: &mut Report) -> String {
         let mut value = String::with_capacity(raw.len());
         let mut rest = raw;
         while let Some((before, reference)) = rest.split_once("${") {
             value.push_str(before);
             let Some((inner, after)) = reference.split_once('}') else {
-                faults.push(Refusal::Fault(malformed(
-                    "a reference `${` without its `}`",
-                )));
+                faults.push(Refusal::Fault(malformed("a reference `${` without its `}`")));
                 return value;
             };
             match self.read(inner) {
-                Ok(text) => value.push_str(&text),
+                Ok(text) => {
+                    report.hide(&text);
+                    value.push_str(&text);
+                }
                 Err(refusal) => faults.push(refusal),
             }
             rest = after;
@@ -94,9 +95,7 @@ impl Resolver<'_> {
                 )));
             }
             let said = say("references to Vault are not built yet");
-            return Err(Refusal::Absent(
-                said.cure("use `${NAME}` or `${file:/path}`"),
-            ));
+            return Err(Refusal::Absent(said.cure("use `${NAME}` or `${file:/path}`")));
         }
         if !is_variable(inner) {
             return Err(Refusal::Fault(malformed("a malformed reference")));
@@ -134,10 +133,7 @@ impl Resolver<'_> {
                 "a reference to a file without an absolute path",
             )));
         }
-        if path
-            .components()
-            .any(|part| matches!(part, Component::ParentDir))
-        {
+        if path.components().any(|part| matches!(part, Component::ParentDir)) {
             let said = say("a reference to a file may not contain `..`");
             return Err(Refusal::Fault(said.cure("write the path out")));
         }
@@ -145,18 +141,12 @@ impl Resolver<'_> {
         let path: PathBuf = path.components().collect();
         let shown = path.display();
         let outside = || {
-            let said = say(format!(
-                "`{shown}` is outside `references.files` of the settings"
-            ));
+            let said = say(format!("`{shown}` is outside `references.files` of the settings"));
             Refusal::Fault(said.cure(format!("add `{shown}` to `references.files`")))
         };
         let globs = self.allowed.map(|allowed| allowed.files.as_slice());
-        let globs: Option<Vec<&String>> = globs.map(|globs| {
-            globs
-                .iter()
-                .filter(|glob| path_matches(glob, &path))
-                .collect()
-        });
+        let globs: Option<Vec<&String>> =
+            globs.map(|globs| globs.iter().filter(|glob| path_matches(glob, &path)).collect());
         if globs.as_ref().is_some_and(Vec::is_empty) {
             return Err(outside());
         }
@@ -164,9 +154,7 @@ impl Resolver<'_> {
             let said = say(format!("the file `{shown}` {why}"));
             Refusal::Absent(said.cure("make the file readable for the gateway"))
         };
-        let real = path
-            .canonicalize()
-            .map_err(|error| absent(reason(&error)))?;
+        let real = path.canonicalize().map_err(|error| absent(reason(&error)))?;
         // A link may lead elsewhere below the folder that a glob names (as Kubernetes mounts do), not
         // out of it.
         if globs.is_some_and(|globs| !globs.iter().any(|glob| real.starts_with(folder_of(glob)))) {
@@ -218,10 +206,9 @@ pub(crate) fn is_variable(name: &str) -> bool {
 /// The folder above a glob's first wildcard, links followed.
 fn folder_of(glob: &str) -> PathBuf {
     let fixed = glob.split(['*', '?']).next().unwrap_or_default();
-    let folder = fixed.rsplit_once('/').map_or(
-        "/",
-        |(folder, _)| if folder.is_empty() { "/" } else { folder },
-    );
+    let folder = fixed
+        .rsplit_once('/')
+        .map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder });
     Path::new(folder)
         .canonicalize()
         .unwrap_or_else(|_| PathBuf::from(folder))
@@ -231,27 +218,77 @@ fn path_matches(glob: &str, path: &Path) -> bool {
     path.to_str().is_some_and(|path| matches(glob, path))
 }
 
-/// Whether a glob matches a whole text: `*` and `?` do not cross a `/`, `**` does.
+/// Whether a glob matches a whole text: `*` and `?` do not cross a `/`, `**` does. In time that grows
+/// with their product, whatever stands in them.
 fn matches(glob: &str, text: &str) -> bool {
-    fn inner(glob: &[u8], text: &[u8]) -> bool {
-        match (glob, text) {
-            ([b'*', b'*', rest @ ..], _) => {
-                (0..=text.len()).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
+    let steps = steps(glob);
+    // The number of steps that can have matched what was read so far.
+    let mut here = vec![false; steps.len() + 1];
+    if let Some(start) = here.first_mut() {
+        *start = true;
+    }
+    skip_stars(&steps, &mut here);
+    for byte in text.bytes() {
+        let mut next = vec![false; here.len()];
+        for (index, step) in steps.iter().enumerate() {
+            if !here.get(index).copied().unwrap_or_default() {
+                continue;
             }
-            ([b'*', rest @ ..], _) => {
-                let end = text
-                    .iter()
-                    .position(|byte| *byte == b'/')
-                    .unwrap_or(text.len());
-                (0..=end).any(|end| inner(rest, text.get(end..).unwrap_or_default()))
+            let (stays, passes) = match step {
+                Step::All => (true, false),
+                Step::Part => (byte != b'/', false),
+                Step::Any => (false, byte != b'/'),
+                Step::Byte(literal) => (false, *literal == byte),
+            };
+            let target = if stays { index } else { index + 1 };
+            if let Some(reached) = next.get_mut(target).filter(|_| stays || passes) {
+                *reached = true;
             }
-            ([b'?', rest @ ..], [byte, text @ ..]) if *byte != b'/' => inner(rest, text),
-            ([literal, rest @ ..], [byte, text @ ..]) => literal == byte && inner(rest, text),
-            ([], []) => true,
-            _ => false,
+        }
+        skip_stars(&steps, &mut next);
+        here = next;
+    }
+    here.last().copied().unwrap_or_default()
+}
+
+/// What one part of a glob stands for.
+enum Step {
+    /// `**`
+    All,
+    /// `*`
+    Part,
+    /// `?`
+    Any,
+    Byte(u8),
+}
+
+fn steps(glob: &str) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut rest = glob.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (step, after) = match (first, after) {
+            (b'*', [b'*', after @ ..]) => (Step::All, after),
+            (b'*', _) => (Step::Part, after),
+            (b'?', _) => (Step::Any, after),
+            (literal, _) => (Step::Byte(*literal), after),
+        };
+        steps.push(step);
+        rest = after;
+    }
+    steps
+}
+
+/// Stars may match nothing.
+fn skip_stars(steps: &[Step], here: &mut [bool]) {
+    for (index, step) in steps.iter().enumerate() {
+        let is_star = matches!(step, Step::All | Step::Part);
+        if is_star
+            && here.get(index).copied().unwrap_or_default()
+            && let Some(after) = here.get_mut(index + 1)
+        {
+            *after = true;
         }
     }
-    inner(glob.as_bytes(), text.as_bytes())
 }
 
 /// A dotted path and one more step.

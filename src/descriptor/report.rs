@@ -19,6 +19,8 @@ pub(crate) struct Report {
     strict: bool,
     faults: Vec<Fault>,
     known: BTreeSet<(Pos, String, String)>,
+    /// What references were resolved to: never printed, whatever a sentence quotes.
+    hidden: BTreeSet<String>,
 }
 
 /// What to say about a place.
@@ -51,6 +53,7 @@ impl Report {
             strict: true,
             faults: Vec::new(),
             known: BTreeSet::new(),
+            hidden: BTreeSet::new(),
         }
     }
 
@@ -82,7 +85,7 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, at: Pos, field: &str, said: Said) {
-        let (field, message) = (printable(field), printable(&said.message));
+        let (field, message) = (printable(field), printable(&self.veiled(&said.message)));
         if self.known.insert((at, field.clone(), message.clone())) {
             let (file, cure) = (self.file.clone(), said.cure.as_deref().map(printable));
             self.faults.push(Fault {
@@ -97,6 +100,19 @@ impl Report {
         }
     }
 
+    /// Keeps a text out of all sentences to come. Short ones are left: they are no secrets, and words
+    /// of ours.
+    pub(crate) fn hide(&mut self, text: &str) {
+        if text.len() >= MIN_HIDDEN {
+            self.hidden.insert(text.to_owned());
+        }
+    }
+
+    fn veiled(&self, message: &str) -> String {
+        let veil = |message: String, text: &String| message.replace(text.as_str(), "…");
+        self.hidden.iter().fold(message.to_owned(), veil)
+    }
+
     pub(crate) fn has_fatal(&self) -> bool {
         self.faults.iter().any(Fault::is_fatal)
     }
@@ -108,11 +124,15 @@ impl Report {
     }
 }
 
+/// Shortest text that is kept out of sentences, in bytes.
+const MIN_HIDDEN: usize = 8;
 /// Longest field or sentence.
 const MAX_CHARS: usize = 400;
 
-/// One line without control characters: keys are the file's own and may hold anything.
+/// One line without control characters and credentials in URLs: keys are the file's own and may
+/// hold anything.
 fn printable(text: &str) -> String {
+    let text = &without_userinfo(text);
     let escaped = text.chars().take(MAX_CHARS).flat_map(|character| {
         let plain = !character.is_control()
             && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
@@ -128,4 +148,20 @@ fn printable(text: &str) -> String {
         ""
     };
     escaped.chain(cut.chars()).collect()
+}
+
+/// A text without what stands before the `@` of its URLs.
+fn without_userinfo(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['/', '?', '#', ' ', '`']).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        let host = authority.rsplit_once('@').map(|(_, host)| host);
+        clean.push_str("://");
+        clean.push_str(if host.is_some() { "…@" } else { "" });
+        clean.push_str(host.unwrap_or(authority));
+        clean.push_str(rest);
+    }
+    clean
 }

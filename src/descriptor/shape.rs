@@ -49,8 +49,10 @@ impl<'a> Shape<'a> {
     }
 
     fn check(&mut self, node: &mut Node, schema: &'a Value, place: Place<'_>) {
-        if let Some(tag) = &node.tag {
-            let said = say(format!("the tag `{tag}` is not known")).cure("remove it");
+        // Never quoted: a secret that begins with `!` looks like a tag.
+        if node.tag.is_some() {
+            let said = say("tags are not known here")
+                .cure("remove the tag; put a text that begins with `!` in quotes");
             return self.refuse(node, place.path, said);
         }
         let body = self.body(schema);
@@ -70,18 +72,11 @@ impl<'a> Shape<'a> {
                 if let Some(schema) = body.get("items") {
                     for (index, item) in items.iter_mut().enumerate() {
                         let path = join(place.path, &index.to_string());
-                        self.check(
-                            item,
-                            schema,
-                            Place {
-                                path: &path,
-                                ..place
-                            },
-                        );
+                        self.check(item, schema, Place { path: &path, ..place });
                     }
                 }
                 if items.is_empty() && keyword(schema, body, "minItems").is_some() {
-                    self.refuse(node, place.path, say("must name at least one"));
+                    self.refuse(node, place.path, say("must name at least one").cure("name one"));
                 }
             }
             (Some("string"), Kind::Text(_)) => self.check_text(node, schema, body, place.path),
@@ -113,7 +108,8 @@ impl<'a> Shape<'a> {
         let Kind::Text(text) = &node.kind else {
             let said = match node.kind {
                 Kind::Null => nothing(&format!("write one of {list}")),
-                _ => say(format!("must be one of {list}, found {}", node.describe())),
+                _ => say(format!("must be one of {list}, found {}", node.describe()))
+                    .cure("write one of them, in quotes if need be"),
             };
             return self.refuse(node, place.path, said);
         };
@@ -125,10 +121,10 @@ impl<'a> Shape<'a> {
             .find(|option| option.get("const").is_some_and(|word| word == found))
         else {
             let said = say(format!("must be one of {list}"));
-            let said = match nearest(found, words()) {
-                Some(word) => said.cure(format!("did you mean `{word}`?")),
-                None => said,
-            };
+            let said = said.cure(match nearest(found, words()) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => "write one of them".to_owned(),
+            });
             return self.refuse(node, place.path, said);
         };
         if is_pending(option) && !place.pending {
@@ -154,10 +150,7 @@ impl<'a> Shape<'a> {
 
     /// What a schema refers to, else itself.
     fn body(&self, schema: &'a Value) -> &'a Value {
-        let inner = schema
-            .get("allOf")
-            .and_then(|all| all.get(0))
-            .unwrap_or(schema);
+        let inner = schema.get("allOf").and_then(|all| all.get(0)).unwrap_or(schema);
         let name = inner
             .get("$ref")
             .and_then(Value::as_str)
@@ -230,11 +223,13 @@ fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Said {
     if matches!(node.kind, Kind::Null) {
         return nothing(&format!("write {wanted}, or remove the key"));
     }
-    let said = say(format!("must be {wanted}, found {}", node.describe()));
-    if wanted == "text" && matches!(node.kind, Kind::List(_) | Kind::Map(_)) {
-        return said;
-    }
-    said.cure(cure)
+    let is_nested = matches!(node.kind, Kind::List(_) | Kind::Map(_));
+    let cure = if wanted == "text" && is_nested {
+        "write one text"
+    } else {
+        cure
+    };
+    say(format!("must be {wanted}, found {}", node.describe())).cure(cure)
 }
 
 /// Where something that a mapping lacks is reported.

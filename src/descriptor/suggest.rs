@@ -1,10 +1,7 @@
 //! The known word nearest to an unknown one.
 
 /// The word that `found` was probably meant to be.
-pub(crate) fn nearest<'a>(
-    found: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = simplify(found);
     let scored = known
         .into_iter()

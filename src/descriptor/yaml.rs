@@ -87,6 +87,13 @@ pub(crate) struct Entry {
     pub(crate) value: Node,
 }
 
+impl Entry {
+    /// Whether its key is text that means itself; the shape check refuses all others.
+    pub(crate) fn is_named(&self) -> bool {
+        self.odd.is_none() && self.key != "<<"
+    }
+}
+
 impl Node {
     pub(crate) fn new(at: Pos, kind: Kind) -> Self {
         Self {
@@ -103,9 +110,7 @@ impl Node {
         match &self.kind {
             Kind::Null => "nothing",
             Kind::Bool(_) => "a boolean",
-            Kind::Number {
-                integer: Some(_), ..
-            } => "an integer",
+            Kind::Number { integer: Some(_), .. } => "an integer",
             Kind::Number { .. } => "a number",
             Kind::Text(_) => "text",
             Kind::List(_) => "a list",
@@ -158,6 +163,16 @@ impl Node {
     /// Whether it is text with a reference in it.
     pub(crate) fn has_references(&self) -> bool {
         matches!(&self.kind, Kind::Text(text) if text.has_references)
+    }
+
+    /// Whether a text in it has a reference that could not be resolved.
+    pub(crate) fn is_unresolved(&self) -> bool {
+        match &self.kind {
+            Kind::Text(text) => text.resolved.is_none(),
+            Kind::List(items) => items.iter().any(Self::is_unresolved),
+            Kind::Map(entries) => entries.iter().any(|entry| entry.value.is_unresolved()),
+            _ => false,
+        }
     }
 
     /// The boolean, when it is a sound one.

@@ -43,10 +43,18 @@ impl Arrived {
             Message::Notification { method, params } => (Kind::Notification, method, params),
             Message::Response { .. } => (Kind::Response, String::new(), None),
         };
-        let params = params.and_then(|raw| RawObject::open(&raw).ok()).unwrap_or_default();
+        let params = params
+            .and_then(|raw| RawObject::open(&raw).ok())
+            .unwrap_or_default();
         let meta: RawObject = params.read("_meta").unwrap_or_default();
         let version = meta.read::<String>(VERSION);
-        Self { kind, method, params, meta, version }
+        Self {
+            kind,
+            method,
+            params,
+            meta,
+            version,
+        }
     }
 
     /// The id of a request.
@@ -66,7 +74,9 @@ impl Arrived {
 
     /// What the sender wants progress to be called.
     pub(super) fn progress_token(&self) -> Option<&RawValue> {
-        self.meta.get("progressToken").filter(|token| token.get() != "null")
+        self.meta
+            .get("progressToken")
+            .filter(|token| token.get() != "null")
     }
 
     /// What 2026-07-28 demands of each request's metadata ("_meta").
@@ -79,10 +89,17 @@ impl Arrived {
             return Err(unsupported(version));
         }
         let object = |raw: &RawValue| raw.get().starts_with('{');
-        if self.meta.get(CAPABILITIES).is_some_and(object) { Ok(()) } else { Err(missing(CAPABILITIES)) }
+        if self.meta.get(CAPABILITIES).is_some_and(object) {
+            Ok(())
+        } else {
+            Err(missing(CAPABILITIES))
+        }
     }
 }
 
 fn missing(key: &'static str) -> Error {
-    Error::new(Code::MissingMeta, format!("`_meta` needs `{key}` on each request of 2026-07-28"))
+    Error::new(
+        Code::MissingMeta,
+        format!("`_meta` needs `{key}` on each request of 2026-07-28"),
+    )
 }

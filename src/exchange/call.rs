@@ -36,7 +36,11 @@ impl Step<'_> {
         };
         match plan::plan(&provider, &catalogue, &arguments) {
             Plan::Answer(answer) => Ok(self.answered(answer)),
-            Plan::Run { tool, arguments, notes } => {
+            Plan::Run {
+                tool,
+                arguments,
+                notes,
+            } => {
                 let params = inner_params(&tool, params, arguments);
                 let out = Outgoing {
                     provider: &provider,
@@ -57,8 +61,12 @@ impl Step<'_> {
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
     fn meta_provider(&self, name: &str, arguments: &mut RawObject) -> Result<Arc<Provider>, Error> {
         if self.exchange.single && self.scope.provider.is_none() {
-            let id = plan::provider_of(arguments)
-                .ok_or_else(|| Error::new(Code::InvalidParams, "say which `provider` the operation belongs to"))?;
+            let id = plan::provider_of(arguments).ok_or_else(|| {
+                Error::new(
+                    Code::InvalidParams,
+                    "say which `provider` the operation belongs to",
+                )
+            })?;
             arguments.remove("provider");
             return self.provider(&id);
         }
@@ -66,7 +74,11 @@ impl Step<'_> {
         if self.scope.provider.as_deref().is_some_and(|only| only != id) {
             return Err(unknown_tool(name));
         }
-        self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_tool(name))
+        self.snapshot
+            .providers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| unknown_tool(name))
     }
 
     /// A real tool by its own name.
@@ -82,7 +94,13 @@ impl Step<'_> {
         if self.scope.provider.is_none() {
             params.put("name", &*tool.name);
         }
-        let out = Outgoing { provider: &provider, catalogue: &catalogue, tool: Some(&tool), method: "tools/call", params };
+        let out = Outgoing {
+            provider: &provider,
+            catalogue: &catalogue,
+            tool: Some(&tool),
+            method: "tools/call",
+            params,
+        };
         match self.outward(out).await {
             Ok((result, from)) => Ok(translate::result("tools/call", result, from, self.revision()).close()),
             Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
@@ -96,14 +114,21 @@ impl Step<'_> {
             return Ok((provider, name.to_owned()));
         }
         let (id, inner) = name.split_once('.').ok_or_else(|| unknown_tool(name))?;
-        let provider = self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_tool(name))?;
+        let provider = self
+            .snapshot
+            .providers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| unknown_tool(name))?;
         Ok((provider, inner.to_owned()))
     }
 
     /// The provider's lists for this caller, or why it has none.
     pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
-        let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
-        self.exchange.catalog.lists(provider, &behalf).await
+        let behalf = self
+            .behalf(provider)
+            .map_err(|missing| needs_auth(provider, &missing))?;
+        self.exchange.catalog.for_call(provider, &behalf).await
     }
 
     /// A tool by name; one that is not there is looked for once more upstream.
@@ -118,10 +143,20 @@ impl Step<'_> {
             return Ok((Arc::clone(&catalogue), Arc::clone(tool)));
         }
         if inner == CONNECT {
-            return Err(Error::new(Code::InvalidParams, "already connected: list the tools again"));
+            return Err(Error::new(
+                Code::InvalidParams,
+                "already connected: list the tools again",
+            ));
         }
-        let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
-        let fresh = self.exchange.catalog.refresh(provider, &behalf).await.unwrap_or(catalogue);
+        let behalf = self
+            .behalf(provider)
+            .map_err(|missing| needs_auth(provider, &missing))?;
+        let fresh = self
+            .exchange
+            .catalog
+            .refresh(provider, &behalf)
+            .await
+            .unwrap_or(catalogue);
         let tool = fresh.tool(inner).cloned().ok_or_else(|| unknown_tool(outer))?;
         Ok((fresh, tool))
     }

@@ -12,7 +12,11 @@ pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
     if let Some(fault) = &error.rpc {
         return (**fault).clone();
     }
-    RpcFault { code: rpc_code(error.code, revision), message: error.message.to_string(), data: data(error) }
+    RpcFault {
+        code: rpc_code(error.code, revision),
+        message: error.message.to_string(),
+        data: data(error),
+    }
 }
 
 const fn rpc_code(code: Code, revision: Revision) -> i64 {
@@ -27,7 +31,11 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::ResourceNotFound if revision.is_modern() => -32602,
         Code::ResourceNotFound => -32002,
         Code::Internal => -32603,
-        Code::HostRefused | Code::OriginRefused | Code::PolicyDenied | Code::NeedsAuth => 403,
+        Code::HostRefused
+        | Code::OriginRefused
+        | Code::PolicyDenied
+        | Code::NeedsAuth
+        | Code::UpstreamAuth => 403,
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => 404,
         Code::MethodNotAllowed => 405,
         Code::NotAcceptable => 406,
@@ -37,7 +45,7 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => 429,
         Code::HeadersTooLarge => 431,
         Code::Cancelled => 499,
-        Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError | Code::UpstreamAuth => 502,
+        Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => 502,
         Code::ShuttingDown => 503,
         Code::UpstreamTimeout => 504,
     }
@@ -47,7 +55,9 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
 fn data(error: &Error) -> Option<raw::Raw> {
     let mut data = error.data.clone().unwrap_or_else(|| json!({}));
     if let (Some(after), Some(object)) = (error.retry_after, data.as_object_mut()) {
-        object.entry("retry_after").or_insert_with(|| json!(after.as_secs().max(1)));
+        object
+            .entry("retry_after")
+            .or_insert_with(|| json!(after.as_secs().max(1)));
     }
     let empty = data.as_object().is_some_and(serde_json::Map::is_empty);
     (!empty).then(|| raw::raw(&data))

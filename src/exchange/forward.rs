@@ -13,12 +13,15 @@ impl Step<'_> {
         let uri: String = required(&params, "uri")?;
         let (provider, catalogue, inner) = self.locate(&uri).await?;
         params.put("uri", &inner);
-        self.forwarded(&provider, &catalogue, "resources/read", params).await
+        self.forwarded(&provider, &catalogue, "resources/read", params)
+            .await
     }
 
     pub(super) async fn prompts_get(&mut self, mut params: RawObject) -> Result<Raw, Error> {
         let name: String = required(&params, "name")?;
-        let Ok((provider, inner)) = self.split(&name) else { return Err(unknown_prompt(&name)) };
+        let Ok((provider, inner)) = self.split(&name) else {
+            return Err(unknown_prompt(&name));
+        };
         let catalogue = self.connected(&provider).await?;
         params.put("name", &inner);
         self.forwarded(&provider, &catalogue, "prompts/get", params).await
@@ -33,13 +36,16 @@ impl Step<'_> {
             (provider, catalogue)
         } else {
             let name: String = required(&reference, "name")?;
-            let Ok((provider, inner)) = self.split(&name) else { return Err(unknown_prompt(&name)) };
+            let Ok((provider, inner)) = self.split(&name) else {
+                return Err(unknown_prompt(&name));
+            };
             reference.put("name", &inner);
             let catalogue = self.connected(&provider).await?;
             (provider, catalogue)
         };
         params.set("ref", reference.close());
-        self.forwarded(&provider, &catalogue, "completion/complete", params).await
+        self.forwarded(&provider, &catalogue, "completion/complete", params)
+            .await
     }
 
     async fn forwarded(
@@ -49,7 +55,13 @@ impl Step<'_> {
         method: &'static str,
         params: RawObject,
     ) -> Result<Raw, Error> {
-        let out = Outgoing { provider, catalogue, tool: None, method, params };
+        let out = Outgoing {
+            provider,
+            catalogue,
+            tool: None,
+            method,
+            params,
+        };
         let (result, from) = self.outward(out).await?;
         Ok(translate::result(method, result, from, self.revision()).close())
     }
@@ -69,26 +81,46 @@ impl Step<'_> {
         }
         let parts = self.parts().await?;
         let found = |owns: fn(&Catalogue, &str) -> bool| {
-            let mut owners = parts.parts.iter().filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
+            let mut owners = parts
+                .parts
+                .iter()
+                .filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
             owners.find(|(_, catalogue)| owns(catalogue, uri))
         };
         found(lists)
             .or_else(|| found(has_template))
             .map(|(provider, catalogue)| (Arc::clone(provider), Arc::clone(catalogue), uri.to_owned()))
-            .ok_or_else(|| Error::new(Code::ResourceNotFound, format!("no resource `{}`", printable(uri))))
+            .ok_or_else(|| {
+                Error::new(
+                    Code::ResourceNotFound,
+                    format!("no resource `{}`", printable(uri)),
+                )
+            })
     }
 }
 
 fn required<T: serde::de::DeserializeOwned>(params: &RawObject, key: &str) -> Result<T, Error> {
-    params.read(key).ok_or_else(|| Error::new(Code::InvalidParams, format!("`{key}` is missing or of the wrong type")))
+    params.read(key).ok_or_else(|| {
+        Error::new(
+            Code::InvalidParams,
+            format!("`{key}` is missing or of the wrong type"),
+        )
+    })
 }
 
 fn unknown_prompt(name: &str) -> Error {
-    Error::new(Code::InvalidParams, format!("unknown prompt `{}`", printable(name)))
+    Error::new(
+        Code::InvalidParams,
+        format!("unknown prompt `{}`", printable(name)),
+    )
 }
 
 fn lists(catalogue: &Catalogue, uri: &str) -> bool {
-    catalogue.resources.iter().chain(&catalogue.templates).any(|item| *item.key == *uri)
+    catalogue
+        .resources
+        .iter()
+        .chain(&catalogue.templates)
+        .any(|item| *item.key == *uri)
 }
 
 fn has_template(catalogue: &Catalogue, uri: &str) -> bool {
@@ -100,8 +132,16 @@ fn has_template(catalogue: &Catalogue, uri: &str) -> bool {
 fn matches(template: &str, uri: &str) -> bool {
     let mut rest = uri;
     for (at, part) in template.split('{').enumerate() {
-        let literal = if at == 0 { part } else { part.split_once('}').map_or(part, |(_, after)| after) };
-        let found = if at == 0 { rest.strip_prefix(literal) } else { after(rest, literal) };
+        let literal = if at == 0 {
+            part
+        } else {
+            part.split_once('}').map_or(part, |(_, after)| after)
+        };
+        let found = if at == 0 {
+            rest.strip_prefix(literal)
+        } else {
+            after(rest, literal)
+        };
         match found {
             Some(tail) => rest = tail,
             None => return false,
@@ -121,7 +161,10 @@ mod tests {
     #[test]
     fn a_uri_matches_the_template_that_can_have_made_it() {
         assert!(matches("test://template/{id}/data", "test://template/123/data"));
-        assert!(matches("demo://resource/dynamic/text/{id}", "demo://resource/dynamic/text/7"));
+        assert!(matches(
+            "demo://resource/dynamic/text/{id}",
+            "demo://resource/dynamic/text/7"
+        ));
         assert!(!matches("test://template/{id}/data", "test://template/123"));
         assert!(!matches("test://template/{id}/data", "test://other/123/data"));
         assert!(!matches("test://fixed", "test://fixed/more"));

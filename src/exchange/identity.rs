@@ -12,7 +12,11 @@ const MAX_INSTRUCTIONS: usize = 2_000;
 impl Step<'_> {
     pub(super) fn server_info(&self) -> Value {
         let title = match &self.scope.provider {
-            Some(id) => self.snapshot.providers.get(id).map_or_else(|| id.to_string(), |it| it.title.clone()),
+            Some(id) => self
+                .snapshot
+                .providers
+                .get(id)
+                .map_or_else(|| id.to_string(), |it| it.title.clone()),
             None => self.exchange.name.clone(),
         };
         json!({ "name": self.exchange.name, "title": title, "version": env!("CARGO_PKG_VERSION") })
@@ -25,7 +29,11 @@ impl Step<'_> {
         all.insert("tools".to_owned(), json!({ "listChanged": true }));
         for name in ["resources", "prompts", "completions"] {
             if self.in_scope().any(|provider| offers(provider, name)) {
-                let says = if name == "completions" { json!({}) } else { json!({ "listChanged": true }) };
+                let says = if name == "completions" {
+                    json!({})
+                } else {
+                    json!({ "listChanged": true })
+                };
                 all.insert(name.to_owned(), says);
             }
         }
@@ -50,7 +58,10 @@ impl Step<'_> {
 
     pub(super) fn in_scope(&self) -> impl Iterator<Item = &std::sync::Arc<Provider>> {
         let only = self.scope.provider.as_ref();
-        self.snapshot.providers.values().filter(move |it| only.is_none_or(|id| *id == it.id))
+        self.snapshot
+            .providers
+            .values()
+            .filter(move |it| only.is_none_or(|id| *id == it.id))
     }
 }
 
@@ -63,7 +74,9 @@ const fn prefix(view: View) -> &'static str {
 
 fn offers(provider: &Provider, capability: &str) -> bool {
     let shared = provider.live.shared.load();
-    let Some(profile) = &shared.profile else { return true };
+    let Some(profile) = &shared.profile else {
+        return true;
+    };
     serde_json::from_str::<Map<String, Value>>(profile.capabilities.get())
         .is_ok_and(|capabilities| capabilities.contains_key(capability))
 }

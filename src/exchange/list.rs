@@ -37,12 +37,18 @@ impl Parts {
     /// How long a modern client may keep the merged list: as long as its shortest-lived part, and
     /// not at all when a part is missing.
     fn ttl_ms(&self) -> u64 {
-        let shortest = self.parts.iter().map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_ms)).min();
+        let shortest = self
+            .parts
+            .iter()
+            .map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_ms))
+            .min();
         if self.complete { shortest.unwrap_or(0) } else { 0 }
     }
 
     fn catalogues(&self) -> impl Iterator<Item = (&Arc<Provider>, &Arc<Catalogue>)> {
-        self.parts.iter().filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)))
+        self.parts
+            .iter()
+            .filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)))
     }
 }
 
@@ -51,22 +57,39 @@ impl Step<'_> {
         one_page(params)?;
         let parts = self.parts().await?;
         let tools: Vec<RawObject> = match self.scope.view {
-            View::Meta if self.exchange.single && self.scope.provider.is_none() => vec![self.single_tool(&parts)],
-            View::Meta => parts.parts.iter().map(|it| definition::tool(&it.provider, it.catalogue.as_deref())).collect(),
-            View::Tool | View::Relay => parts.parts.iter().flat_map(|part| self.real_tools(part)).collect(),
+            View::Meta if self.exchange.single && self.scope.provider.is_none() => {
+                vec![self.single_tool(&parts)]
+            }
+            View::Meta => parts
+                .parts
+                .iter()
+                .map(|it| definition::tool(&it.provider, it.catalogue.as_deref()))
+                .collect(),
+            View::Tool | View::Relay => parts
+                .parts
+                .iter()
+                .flat_map(|part| self.real_tools(part))
+                .collect(),
         };
         Ok(self.page("tools", &tools, &parts))
     }
 
     fn single_tool(&self, parts: &Parts) -> RawObject {
-        let providers: Vec<_> = parts.parts.iter().map(|it| (&*it.provider, it.catalogue.as_deref())).collect();
+        let providers: Vec<_> = parts
+            .parts
+            .iter()
+            .map(|it| (&*it.provider, it.catalogue.as_deref()))
+            .collect();
         definition::single(&self.exchange.name, &providers)
     }
 
     /// A provider's own tools; of an unconnected one the tool that connects it.
     fn real_tools(&self, part: &Part) -> Vec<RawObject> {
         let Some(catalogue) = &part.catalogue else {
-            return vec![definition::connect(&self.outer_name(&part.provider, "connect"), &part.provider)];
+            return vec![definition::connect(
+                &self.outer_name(&part.provider, "connect"),
+                &part.provider,
+            )];
         };
         let named = |tool: &Arc<crate::catalog::Tool>| {
             let mut entry = translate::entry(Kind::Tool, tool.raw.clone(), self.revision());
@@ -88,7 +111,9 @@ impl Step<'_> {
     pub(super) async fn templates_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let entries = self.located(&parts, Kind::Template, "uriTemplate", |catalogue| &catalogue.templates);
+        let entries = self.located(&parts, Kind::Template, "uriTemplate", |catalogue| {
+            &catalogue.templates
+        });
         Ok(self.page("resourceTemplates", &entries, &parts))
     }
 
@@ -111,7 +136,13 @@ impl Step<'_> {
     }
 
     /// Entries that are found by URI; in a union one that two providers share is namespaced.
-    fn located(&self, parts: &Parts, kind: Kind, key: &str, items: fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+    fn located(
+        &self,
+        parts: &Parts,
+        kind: Kind,
+        key: &str,
+        items: fn(&Catalogue) -> &Vec<Item>,
+    ) -> Vec<RawObject> {
         let all: Vec<(&Arc<Provider>, &Item)> = parts
             .catalogues()
             .flat_map(|(provider, catalogue)| items(catalogue).iter().map(move |item| (provider, item)))
@@ -142,7 +173,11 @@ impl Step<'_> {
     fn page(&self, key: &str, entries: &[RawObject], parts: &Parts) -> Raw {
         let mut result = RawObject::new();
         result.put(key, entries);
-        translate::envelope(&mut result, self.revision(), Some((parts.ttl_ms(), CacheScope::Private)));
+        translate::envelope(
+            &mut result,
+            self.revision(),
+            Some((parts.ttl_ms(), CacheScope::Private)),
+        );
         result.close()
     }
 
@@ -152,7 +187,10 @@ impl Step<'_> {
         if let Some(provider) = self.only()? {
             let catalogue = self.part(&provider).await?;
             let complete = catalogue.as_ref().is_none_or(|it| it.complete);
-            return Ok(Parts { parts: vec![Part { provider, catalogue }], complete });
+            return Ok(Parts {
+                parts: vec![Part { provider, catalogue }],
+                complete,
+            });
         }
         let asked: Vec<Arc<Provider>> = self.in_scope().cloned().collect();
         let answers = join_all(asked.iter().map(|provider| self.union_part(provider))).await;
@@ -177,10 +215,16 @@ impl Step<'_> {
             && let Ok(behalf) = self.behalf(provider)
             && self.exchange.catalog.peek(provider, &behalf).is_none()
         {
-            return Err(Error::new(Code::UpstreamUnreachable, "the provider cannot be reached"));
+            return Err(Error::new(
+                Code::UpstreamUnreachable,
+                "the provider cannot be reached",
+            ));
         }
         timeout(PATIENCE, self.part(provider)).await.unwrap_or_else(|_| {
-            Err(Error::new(Code::UpstreamTimeout, "the provider did not say in time what it offers"))
+            Err(Error::new(
+                Code::UpstreamTimeout,
+                "the provider did not say in time what it offers",
+            ))
         })
     }
 
@@ -201,6 +245,9 @@ fn one_page(params: &RawObject) -> Result<(), Error> {
     match params.get("cursor") {
         None => Ok(()),
         Some(cursor) if cursor.get() == "null" => Ok(()),
-        Some(_) => Err(Error::new(Code::InvalidParams, "unknown `cursor`: the list comes in one page")),
+        Some(_) => Err(Error::new(
+            Code::InvalidParams,
+            "unknown `cursor`: the list comes in one page",
+        )),
     }
 }

@@ -23,19 +23,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
-pub(crate) use relay::{equal, relay_open};
-pub use arrival::{Arrived, Kind};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
+pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub use session::{Sessions, negotiated};
 pub use stream::{Inlet, Outlet};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Raw, RawObject, Revision, message};
-use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
+use crate::telemetry::{Metrics, View};
 use crate::upstream::Upstreams;
 
 /// What a message is addressed to.
@@ -193,7 +193,11 @@ impl Exchange {
     /// [`Code::UnknownProvider`].
     pub fn exists(&self, scope: &Scope) -> Result<(), Error> {
         let Some(id) = &scope.provider else { return Ok(()) };
-        if self.catalog.snapshot().providers.contains_key(id) { Ok(()) } else { Err(unknown_provider(id)) }
+        if self.catalog.snapshot().providers.contains_key(id) {
+            Ok(())
+        } else {
+            Err(unknown_provider(id))
+        }
     }
 
     /// Answers one message. `outlet` takes the notifications of a running request.
@@ -204,7 +208,9 @@ impl Exchange {
         message: Arrived,
         outlet: Option<&Outlet>,
     ) -> (Reply, Record) {
-        let Arrived { kind, method, params, .. } = message;
+        let Arrived {
+            kind, method, params, ..
+        } = message;
         match kind {
             Kind::Request(id) => {
                 let _busy = self.begin();
@@ -214,19 +220,34 @@ impl Exchange {
                     scope,
                     peer,
                     outlet,
-                    record: Record { method, outcome: "ok", ..Record::default() },
+                    record: Record {
+                        method,
+                        outcome: "ok",
+                        ..Record::default()
+                    },
                 };
                 let reply = step.request(&id, params).await;
                 (reply, step.record)
             }
             Kind::Notification => {
                 self.noticed(peer, &method, &params);
-                (Reply::Accepted, Record { method, outcome: "ok", ..Record::default() })
+                (
+                    Reply::Accepted,
+                    Record {
+                        method,
+                        outcome: "ok",
+                        ..Record::default()
+                    },
+                )
             }
             // No request of ours is open towards a client yet, so a response answers nothing.
             Kind::Response => (
                 Reply::Accepted,
-                Record { method: "response".to_owned(), outcome: "ok", ..Record::default() },
+                Record {
+                    method: "response".to_owned(),
+                    outcome: "ok",
+                    ..Record::default()
+                },
             ),
         }
     }
@@ -260,12 +281,16 @@ impl Step<'_> {
     async fn cancellable(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
         let ticket = self.exchange.running.enter(self.peer.lane.as_ref(), &id.0);
         let exchange = self.exchange;
-        tokio::select! {
+        let done = tokio::select! {
             biased;
-            done = self.dispatch(id, params) => done,
-            () = ticket.cancelled() => Err(Error::new(Code::Cancelled, "cancelled by the caller")),
-            () = exchange.ending.cancelled() => Err(Error::new(Code::ShuttingDown, ENDING)),
-        }
+            done = self.dispatch(id, params) => done?,
+            () = ticket.cancelled() => return Err(Error::new(Code::Cancelled, "cancelled by the caller")),
+            () = exchange.ending.cancelled() => return Err(Error::new(Code::ShuttingDown, ENDING)),
+        };
+        Ok(match done {
+            Done::Stream(messages) if self.peer.lane.is_some() => Done::Stream(ticket.bound(messages)),
+            done => done,
+        })
     }
 
     async fn dispatch(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {
@@ -287,7 +312,10 @@ impl Step<'_> {
             "resources/read" => self.resources_read(params).await.map(Done::Result),
             "prompts/get" => self.prompts_get(params).await.map(Done::Result),
             "completion/complete" => self.complete(params).await.map(Done::Result),
-            _ => Err(Error::new(Code::MethodNotFound, format!("no method `{}` in {}", printable(&method), self.peer.revision))),
+            _ => Err(Error::new(
+                Code::MethodNotFound,
+                format!("no method `{}` in {}", printable(&method), self.peer.revision),
+            )),
         }
     }
 
@@ -306,11 +334,19 @@ impl Step<'_> {
 
     /// The provider of the scope; a union has none.
     pub(crate) fn only(&self) -> Result<Option<Arc<Provider>>, Error> {
-        self.scope.provider.as_ref().map(|id| self.provider(id)).transpose()
+        self.scope
+            .provider
+            .as_ref()
+            .map(|id| self.provider(id))
+            .transpose()
     }
 
     pub(crate) fn provider(&self, id: &str) -> Result<Arc<Provider>, Error> {
-        self.snapshot.providers.get(id).cloned().ok_or_else(|| unknown_provider(id))
+        self.snapshot
+            .providers
+            .get(id)
+            .cloned()
+            .ok_or_else(|| unknown_provider(id))
     }
 
     pub(crate) fn revision(&self) -> Revision {
@@ -327,12 +363,20 @@ pub(crate) enum Done {
 }
 
 fn answer(body: Vec<u8>, code: Option<Code>) -> Reply {
-    Reply::Answer { body, code, retry_after: None, session: None }
+    Reply::Answer {
+        body,
+        code,
+        retry_after: None,
+        session: None,
+    }
 }
 
 /// The refusal for an id that no loaded provider has.
 pub(crate) fn unknown_provider(id: &str) -> Error {
-    Error::new(Code::UnknownProvider, format!("no provider `{}` is loaded", printable(id)))
+    Error::new(
+        Code::UnknownProvider,
+        format!("no provider `{}` is loaded", printable(id)),
+    )
 }
 
 /// A peer's word as it may stand in an error: bounded, no control characters.

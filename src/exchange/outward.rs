@@ -33,7 +33,11 @@ impl Step<'_> {
     pub(super) fn behalf(&self, provider: &Provider) -> Result<Behalf, Missing> {
         let signature = provider.need.sign(&self.peer.keys.brought(&provider.need))?;
         let principal = &self.peer.principal;
-        Ok(Behalf { tenant: Arc::clone(&principal.tenant), user: Arc::clone(&principal.user), signature })
+        Ok(Behalf {
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+            signature,
+        })
     }
 
     /// Limits, signs and makes one call; its result and the revision it was made in.
@@ -41,7 +45,9 @@ impl Step<'_> {
         let provider = out.provider;
         self.record.provider = Some(Arc::clone(&provider.id));
         self.record.tool = out.tool.map(|tool| Arc::from(&*tool.name));
-        let behalf = self.behalf(provider).map_err(|missing| needs_auth(provider, &missing))?;
+        let behalf = self
+            .behalf(provider)
+            .map_err(|missing| needs_auth(provider, &missing))?;
         let revision = out
             .catalogue
             .profile
@@ -51,22 +57,35 @@ impl Step<'_> {
         let principal = &self.peer.principal;
         let pass = provider
             .gate
-            .enter(&principal.binding(), &principal.tenant, out.tool.map(|tool| &*tool.name))
+            .enter(
+                &principal.binding(),
+                &principal.tenant,
+                out.tool.map(|tool| &*tool.name),
+            )
             .map_err(|refusal| self.refused(provider, &refusal))?;
         let method = out.method;
         let call = self.call(out, revision);
         let _inflight = self.exchange.metrics.inflight(&provider.id);
         let started = Instant::now();
-        let outcome = self.exchange.upstreams.request(&provider.endpoint, &behalf, call).await;
+        let outcome = self
+            .exchange
+            .upstreams
+            .request(&provider.endpoint, &behalf, call)
+            .await;
         self.record.upstream = Some(started.elapsed());
-        self.exchange.catalog.observed(provider, outcome.as_ref().map(|_| ()));
+        self.exchange
+            .catalog
+            .observed(provider, outcome.as_ref().map(|_| ()));
         match &outcome {
             Err(error) if is_breakage(error) => pass.failed(),
             _ => pass.succeeded(),
         }
         let result = outcome.map_err(|error| translated(method, error, revision, self.revision()))?;
-        let result = RawObject::open(&result)
-            .map_err(|cause| Error::new(Code::UpstreamProtocol, "the provider's result is not an object").because(cause).sent())?;
+        let result = RawObject::open(&result).map_err(|cause| {
+            Error::new(Code::UpstreamProtocol, "the provider's result is not an object")
+                .because(cause)
+                .sent()
+        })?;
         Ok((result, revision))
     }
 
@@ -75,7 +94,10 @@ impl Step<'_> {
         let http = matches!(endpoint.target, Target::Http { .. });
         let mirrored = match out.tool {
             Some(tool) if http && revision.is_modern() && !tool.mirrored.is_empty() => {
-                let arguments = out.params.get("arguments").and_then(|raw| RawObject::open(raw).ok());
+                let arguments = out
+                    .params
+                    .get("arguments")
+                    .and_then(|raw| RawObject::open(raw).ok());
                 headers::mirrored(&tool.mirrored, &arguments.unwrap_or_default())
             }
             _ => Vec::new(),
@@ -128,20 +150,31 @@ fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> E
 
 /// The error for a refusal of the provider's gate.
 pub(crate) fn limited(title: &str, refusal: &Refusal) -> Error {
-    let seconds = (refusal.retry_after + Duration::from_millis(999)).as_secs().max(1);
+    let seconds = (refusal.retry_after + Duration::from_millis(999))
+        .as_secs()
+        .max(1);
     let (code, what) = match refusal.rule {
         Rule::Concurrency => (Code::Busy, "as many calls as allowed are already running"),
-        Rule::Breaker => (Code::BreakerOpen, "it failed repeatedly and is left alone for a while"),
+        Rule::Breaker => (
+            Code::BreakerOpen,
+            "it failed repeatedly and is left alone for a while",
+        ),
         _ => (Code::RateLimited, "the rate limit is reached"),
     };
-    Error::new(code, format!("{title}: {what}; nothing was run, try again in {seconds} s"))
-        .retry_after(Duration::from_secs(seconds))
-        .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
+    Error::new(
+        code,
+        format!("{title}: {what}; nothing was run, try again in {seconds} s"),
+    )
+    .retry_after(Duration::from_secs(seconds))
+    .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
 }
 
 /// Whether an outcome speaks against the provider's health.
 pub(crate) const fn is_breakage(error: &Error) -> bool {
-    matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol)
+    matches!(
+        error.code,
+        Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol
+    )
 }
 
 /// One sentence that names where the caller puts its key.

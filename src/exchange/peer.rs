@@ -64,8 +64,12 @@ impl Keys {
         let mut brought = Brought::default();
         match (self, need) {
             (Self::Headers(headers), Need::ClientKey(_)) => {
-                let own = need.brings().filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
-                brought.headers.extend(own.map(|(name, value)| (name.clone(), Secret::new(value))));
+                let own = need
+                    .brings()
+                    .filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
+                brought
+                    .headers
+                    .extend(own.map(|(name, value)| (name.clone(), Secret::new(value))));
             }
             (Self::Environment(variable), Need::ClientKey(key)) => {
                 if let Some((name, value)) = key.env.as_ref().and_then(|name| Some((name, variable(name)?))) {
@@ -100,8 +104,11 @@ impl fmt::Debug for Keys {
 #[must_use]
 pub fn unsupported(requested: &str) -> Error {
     let requested: String = requested.chars().take(32).collect();
-    Error::new(Code::UnsupportedRevision, "this protocol revision is not served here")
-        .data(json!({ "supported": Revision::SERVED.map(Revision::as_str), "requested": requested }))
+    Error::new(
+        Code::UnsupportedRevision,
+        "this protocol revision is not served here",
+    )
+    .data(json!({ "supported": Revision::SERVED.map(Revision::as_str), "requested": requested }))
 }
 
 /// Ids of requests: unique across processes by their random head, within one by their tail.
@@ -115,7 +122,10 @@ impl Default for RequestIds {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
         let head = format!("{:08x}", RandomState::new().hash_one(std::process::id()) >> 32);
-        Self { head, count: std::sync::atomic::AtomicU64::new(1) }
+        Self {
+            head,
+            count: std::sync::atomic::AtomicU64::new(1),
+        }
     }
 }
 

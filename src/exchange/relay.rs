@@ -30,8 +30,12 @@ const METHODS: [&str; 13] = [
 
 impl Step<'_> {
     pub(super) async fn relayed(&mut self, method: &str, params: RawObject) -> Result<Done, Error> {
-        let provider =
-            self.only()?.ok_or_else(|| Error::new(Code::UnknownPath, "the relay is one provider's: `/relay/{provider}`"))?;
+        let provider = self.only()?.ok_or_else(|| {
+            Error::new(
+                Code::UnknownPath,
+                "the relay is one provider's: `/relay/{provider}`",
+            )
+        })?;
         self.record.provider = Some(Arc::clone(&provider.id));
         relay_open(&provider)?;
         let catalogue = self.connected(&provider).await?;
@@ -46,10 +50,23 @@ impl Step<'_> {
         let method = METHODS
             .into_iter()
             .find(|known| *known == method)
-            .ok_or_else(|| Error::new(Code::MethodNotFound, format!("no method `{}` on a process", printable(method))))?;
-        let tool = params.read::<String>("name").and_then(|name| catalogue.tool(&name).cloned());
+            .ok_or_else(|| {
+                Error::new(
+                    Code::MethodNotFound,
+                    format!("no method `{}` on a process", printable(method)),
+                )
+            })?;
+        let tool = params
+            .read::<String>("name")
+            .and_then(|name| catalogue.tool(&name).cloned());
         let tool = tool.as_deref().filter(|_| method == "tools/call");
-        let out = Outgoing { provider: &provider, catalogue: &catalogue, tool, method, params };
+        let out = Outgoing {
+            provider: &provider,
+            catalogue: &catalogue,
+            tool,
+            method,
+            params,
+        };
         let (result, _) = self.outward(out).await?;
         Ok(Done::Result(result.close()))
     }
@@ -61,10 +78,18 @@ impl Step<'_> {
         profile: &crate::upstream::Profile,
         params: &RawObject,
     ) -> Result<Done, Error> {
-        let wanted = params.read::<String>("protocolVersion").and_then(|text| Revision::parse(&text));
+        let wanted = params
+            .read::<String>("protocolVersion")
+            .and_then(|text| Revision::parse(&text));
         let revision = wanted
             .filter(|revision| profile.revisions.contains(*revision))
-            .or_else(|| profile.revisions.iter().filter(|revision| !revision.is_modern()).last())
+            .or_else(|| {
+                profile
+                    .revisions
+                    .iter()
+                    .filter(|revision| !revision.is_modern())
+                    .last()
+            })
             .ok_or_else(|| unsupported(profile.revisions))?;
         let mut result = RawObject::new();
         result.put("protocolVersion", revision.as_str());
@@ -76,8 +101,14 @@ impl Step<'_> {
         if let Some(instructions) = &profile.instructions {
             result.put("instructions", instructions);
         }
-        let session = self.exchange.sessions.open(&self.peer.principal, revision);
-        Ok(Done::Opened { result: result.close(), session })
+        let session = self
+            .exchange
+            .sessions
+            .open(&self.peer.principal, self.scope, revision);
+        Ok(Done::Opened {
+            result: result.close(),
+            session,
+        })
     }
 }
 
@@ -90,7 +121,10 @@ pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
         Relay::Open => Ok(()),
         Relay::Closed => Err(Error::new(
             Code::PolicyDenied,
-            format!("`{}` has rules on tools, which the relay cannot hold: use `/tools/{}`", provider.id, provider.id),
+            format!(
+                "`{}` has rules on tools, which the relay cannot hold: use `/tools/{}`",
+                provider.id, provider.id
+            ),
         )),
     }
 }
@@ -110,6 +144,9 @@ pub(crate) fn equal(upstream: Revisions, client: Revision) -> Result<(), Error> 
 
 pub(crate) fn unsupported(upstream: Revisions) -> Error {
     let supported: Vec<&str> = upstream.iter().map(Revision::as_str).collect();
-    Error::new(Code::UnsupportedRevision, "the provider does not speak this revision; the relay joins equal ones only")
-        .data(json!({ "supported": supported }))
+    Error::new(
+        Code::UnsupportedRevision,
+        "the provider does not speak this revision; the relay joins equal ones only",
+    )
+    .data(json!({ "supported": supported }))
 }

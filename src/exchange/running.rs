@@ -1,9 +1,13 @@
 //! Requests that are under way and may be cancelled by their id.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 type Key = (Arc<str>, Box<str>);
@@ -25,11 +29,20 @@ impl Running {
     /// Enters a request. Without a lane (a legacy request without a session) nobody can name it.
     pub(super) fn enter(&self, lane: Option<&Arc<str>>, id: &RawValue) -> Ticket {
         let token = CancellationToken::new();
-        let key = lane.map(|lane| (Arc::clone(lane), id.get().into()));
-        if let Some(key) = &key {
-            self.0.lock().insert(key.clone(), token.clone());
+        let key: Option<Key> = lane.map(|lane| (Arc::clone(lane), id.get().into()));
+        let key = key.filter(|key| match self.0.lock().entry(key.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(token.clone());
+                true
+            }
+            // An id that is in use goes on naming the request that had it first.
+            Entry::Occupied(_) => false,
+        });
+        Ticket {
+            running: Arc::clone(&self.0),
+            key,
+            token,
         }
-        Ticket { running: Arc::clone(&self.0), key, token }
     }
 
     /// Cancels a request of the same lane; an unknown one is ignored, as the specification wants.
@@ -42,6 +55,25 @@ impl Running {
 }
 
 impl Ticket {
+    /// A stream of this request: it ends when the request is cancelled, and may be until then.
+    pub(super) fn bound(self, mut messages: mpsc::Receiver<Vec<u8>>) -> mpsc::Receiver<Vec<u8>> {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            loop {
+                let message = tokio::select! {
+                    () = self.cancelled() => return,
+                    () = sender.closed() => return,
+                    message = messages.recv() => message,
+                };
+                let Some(message) = message else { return };
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
     pub(super) fn cancelled(&self) -> WaitForCancellationFuture<'_> {
         self.token.cancelled()
     }
@@ -70,6 +102,28 @@ mod tests {
         assert!(!ticket.token.is_cancelled());
         running.cancel(Some(&mine), &raw::raw(&7));
         ticket.cancelled().await;
+    }
+
+    #[test]
+    fn an_id_used_twice_at_once_names_the_first_request() {
+        let running = Running::default();
+        let lane: Arc<str> = "lane".into();
+        let first = running.enter(Some(&lane), &raw::raw(&1));
+        drop(running.enter(Some(&lane), &raw::raw(&1)));
+        running.cancel(Some(&lane), &raw::raw(&1));
+        assert!(first.token.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_request_is_cancelled() {
+        let running = Running::default();
+        let lane: Arc<str> = "lane".into();
+        let (sender, messages) = mpsc::channel(1);
+        let mut bound = running.enter(Some(&lane), &raw::raw(&1)).bound(messages);
+        sender.send(b"one".to_vec()).await.unwrap();
+        assert_eq!(bound.recv().await.as_deref(), Some(&b"one"[..]));
+        running.cancel(Some(&lane), &raw::raw(&1));
+        assert_eq!(bound.recv().await, None);
     }
 
     #[test]

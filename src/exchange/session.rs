@@ -8,8 +8,9 @@ use std::{
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::Notify;
 
-use super::{Done, Step};
+use super::{Done, Scope, Step};
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
@@ -27,25 +28,36 @@ const PURPOSE: &str = "session";
 pub struct Sessions {
     sealer: Arc<Sealer>,
     ended: Mutex<HashMap<Box<str>, u64>>,
+    ends: Notify,
 }
 
 impl Sessions {
     /// Sessions under a seal.
     #[must_use]
     pub fn new(sealer: Arc<Sealer>) -> Self {
-        Self { sealer, ended: Mutex::default() }
+        Self {
+            sealer,
+            ended: Mutex::default(),
+            ends: Notify::new(),
+        }
     }
 
-    pub(super) fn open(&self, principal: &Principal, revision: Revision) -> String {
+    pub(super) fn open(&self, principal: &Principal, scope: &Scope, revision: Revision) -> String {
         let expires = now() + LIFETIME_SECS;
-        self.sealer.seal(PURPOSE, &principal.binding(), expires, revision.as_str().as_bytes())
+        self.sealer.seal(
+            PURPOSE,
+            &binding(principal, scope),
+            expires,
+            revision.as_str().as_bytes(),
+        )
     }
 
-    /// The revision a session speaks; `None` when the id is unknown, foreign, expired or ended.
+    /// The revision a session speaks; `None` when the id is unknown, foreign, of another scope,
+    /// expired or ended.
     #[must_use]
-    pub fn resume(&self, principal: &Principal, id: &str) -> Option<Revision> {
-        let claims = self.sealer.open(PURPOSE, &principal.binding(), now(), id)?;
-        if self.ended.lock().contains_key(id) {
+    pub fn resume(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<Revision> {
+        let claims = self.sealer.open(PURPOSE, &binding(principal, scope), now(), id)?;
+        if self.has_ended(id) {
             return None;
         }
         Revision::parse(std::str::from_utf8(&claims).ok()?).filter(|revision| !revision.is_modern())
@@ -59,16 +71,46 @@ impl Sessions {
             ended.retain(|_, expires| *expires > now);
         }
         if ended.len() >= MAX_ENDED
-            && let Some(first) = ended.iter().min_by_key(|(_, expires)| **expires).map(|(id, _)| id.clone())
+            && let Some(first) = ended
+                .iter()
+                .min_by_key(|(_, expires)| **expires)
+                .map(|(id, _)| id.clone())
         {
             ended.remove(&first);
         }
         ended.insert(id.into(), now + LIFETIME_SECS);
+        drop(ended);
+        self.ends.notify_waiters();
+    }
+
+    /// Waits until a session is ended: its streams end with it.
+    pub async fn ended(&self, id: &str) {
+        loop {
+            let next = self.ends.notified();
+            tokio::pin!(next);
+            next.as_mut().enable();
+            if self.has_ended(id) {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    fn has_ended(&self, id: &str) -> bool {
+        self.ended.lock().contains_key(id)
     }
 }
 
+/// A session is its principal's, at the path it was opened at.
+fn binding(principal: &Principal, scope: &Scope) -> String {
+    let provider = scope.provider.as_deref().unwrap_or_default();
+    format!("{} {provider} {}", scope.view.as_str(), principal.binding())
+}
+
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// The revision to speak with a client that sent these parameters of `initialize`.
@@ -77,7 +119,11 @@ fn now() -> u64 {
 /// one for the rest (2025-11-25, "Lifecycle").
 #[must_use]
 pub fn negotiated(params: &RawObject) -> Revision {
-    match params.read::<String>("protocolVersion").as_deref().and_then(Revision::parse) {
+    match params
+        .read::<String>("protocolVersion")
+        .as_deref()
+        .and_then(Revision::parse)
+    {
         Some(Revision::V2025_06_18 | Revision::V2025_03_26 | Revision::V2024_11_05) => Revision::V2025_06_18,
         _ => Revision::NEWEST_LEGACY,
     }
@@ -87,7 +133,10 @@ impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
     pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
         if params.read::<String>("protocolVersion").is_none() {
-            return Err(Error::new(Code::InvalidParams, "`initialize` needs `protocolVersion`"));
+            return Err(Error::new(
+                Code::InvalidParams,
+                "`initialize` needs `protocolVersion`",
+            ));
         }
         let revision = negotiated(params);
         let mut result = RawObject::new();
@@ -97,8 +146,14 @@ impl Step<'_> {
         if let Some(instructions) = self.instructions() {
             result.put("instructions", &instructions);
         }
-        let session = self.exchange.sessions.open(&self.peer.principal, revision);
-        Ok(Done::Opened { result: result.close(), session })
+        let session = self
+            .exchange
+            .sessions
+            .open(&self.peer.principal, self.scope, revision);
+        Ok(Done::Opened {
+            result: result.close(),
+            session,
+        })
     }
 
     /// `server/discover` of 2026-07-28.
@@ -110,7 +165,10 @@ impl Step<'_> {
             result.put("instructions", &instructions);
         }
         translate::envelope(&mut result, self.revision(), Some((0, CacheScope::Private)));
-        result.put("_meta", &json!({ "io.modelcontextprotocol/serverInfo": self.server_info() }));
+        result.put(
+            "_meta",
+            &json!({ "io.modelcontextprotocol/serverInfo": self.server_info() }),
+        );
         Ok(Done::Result(result.close()))
     }
 }
@@ -119,6 +177,14 @@ impl Step<'_> {
 mod tests {
     use super::*;
     use crate::secret::Secret;
+    use crate::telemetry::View;
+
+    fn union() -> Scope {
+        Scope {
+            view: View::Meta,
+            provider: None,
+        }
+    }
 
     fn sessions(key: &str) -> Sessions {
         Sessions::new(Arc::new(Sealer::new(&[Secret::new(key)])))
@@ -126,29 +192,60 @@ mod tests {
 
     #[test]
     fn two_processes_with_one_key_serve_one_session() {
-        let (one, two) = (sessions("a key of enough bytes"), sessions("a key of enough bytes"));
+        let (one, two) = (
+            sessions("a key of enough bytes"),
+            sessions("a key of enough bytes"),
+        );
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, Revision::V2025_06_18);
-        assert_eq!(two.resume(&alice, &id), Some(Revision::V2025_06_18));
+        let id = one.open(&alice, &union(), Revision::V2025_06_18);
+        assert_eq!(two.resume(&alice, &union(), &id), Some(Revision::V2025_06_18));
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
     }
 
     #[test]
     fn a_session_of_another_principal_or_key_is_unknown() {
         let one = sessions("a key of enough bytes");
-        let id = one.open(&Principal::new("acme", "alice"), Revision::V2025_11_25);
-        assert_eq!(one.resume(&Principal::new("acme", "bob"), &id), None);
-        assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &id), None);
-        assert_eq!(sessions("another key, as long").resume(&Principal::new("acme", "alice"), &id), None);
+        let id = one.open(&Principal::new("acme", "alice"), &union(), Revision::V2025_11_25);
+        assert_eq!(one.resume(&Principal::new("acme", "bob"), &union(), &id), None);
+        assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &union(), &id), None);
+        assert_eq!(
+            sessions("another key, as long").resume(&Principal::new("acme", "alice"), &union(), &id),
+            None
+        );
+    }
+
+    #[test]
+    fn a_session_is_unknown_at_another_path() {
+        let one = sessions("a key of enough bytes");
+        let alice = Principal::new("acme", "alice");
+        let id = one.open(&alice, &union(), Revision::V2025_11_25);
+        let at = |view, provider: Option<&str>| Scope {
+            view,
+            provider: provider.map(Arc::from),
+        };
+        for scope in [
+            at(View::Tool, None),
+            at(View::Meta, Some("one")),
+            at(View::Relay, Some("one")),
+        ] {
+            assert_eq!(one.resume(&alice, &scope, &id), None, "{scope:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_session_learns_of_its_end() {
+        let one = sessions("a key of enough bytes");
+        tokio::join!(one.ended("id"), async { one.end("id") });
+        one.ended("id").await;
     }
 
     #[test]
     fn an_ended_session_is_unknown_at_once() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, Revision::V2025_11_25);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25);
         one.end(&id);
-        assert_eq!(one.resume(&alice, &id), None);
+        assert_eq!(one.resume(&alice, &union(), &id), None);
     }
 
     fn asked(version: &str) -> Revision {

@@ -32,7 +32,10 @@ impl Outlet {
     /// An outlet for a request that asked for progress; `None` when it did not.
     #[must_use]
     pub fn open(message: &Arrived) -> Option<(Self, Inlet)> {
-        let token = message.progress_token().filter(|_| message.id().is_some())?.to_owned();
+        let token = message
+            .progress_token()
+            .filter(|_| message.id().is_some())?
+            .to_owned();
         let (sender, events) = mpsc::channel(BACKLOG);
         Some((Self(sender), Inlet { token, events }))
     }
@@ -67,9 +70,14 @@ impl Inlet {
 
 /// Progress under the peer's own token. Other notifications of a call (logging) are not bridged.
 fn for_peer(event: Event, token: &RawValue) -> Option<Vec<u8>> {
-    let Event::Progress(mut params) = event else { return None };
+    let Event::Progress(mut params) = event else {
+        return None;
+    };
     params.set("progressToken", token.to_owned());
-    Some(message::notification("notifications/progress", Some(&params.close())))
+    Some(message::notification(
+        "notifications/progress",
+        Some(&params.close()),
+    ))
 }
 
 /// Which lists a stream tells about.
@@ -80,7 +88,11 @@ struct Kinds {
     prompts: bool,
 }
 
-const ALL: Kinds = Kinds { tools: true, resources: true, prompts: true };
+const ALL: Kinds = Kinds {
+    tools: true,
+    resources: true,
+    prompts: true,
+};
 
 impl Exchange {
     /// The GET stream of a legacy session: list changes in its scope, until the process ends.
@@ -89,7 +101,13 @@ impl Exchange {
         self.watch(scope, ALL, None, Vec::new())
     }
 
-    fn watch(&self, scope: &Scope, kinds: Kinds, tag: Option<Id>, first: Vec<Vec<u8>>) -> mpsc::Receiver<Vec<u8>> {
+    fn watch(
+        &self,
+        scope: &Scope,
+        kinds: Kinds,
+        tag: Option<Id>,
+        first: Vec<Vec<u8>>,
+    ) -> mpsc::Receiver<Vec<u8>> {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watch = Watch {
             changes: self.catalog.changes(),
@@ -157,8 +175,16 @@ impl Watch {
             (kinds.prompts, "notifications/prompts/list_changed"),
         ];
         for (_, method) in methods.iter().filter(|(wanted, _)| *wanted) {
-            let params = self.tag.as_ref().map(|id| raw::raw(&json!({ "_meta": subscription(id) })));
-            if self.sender.send(message::notification(method, params.as_deref())).await.is_err() {
+            let params = self
+                .tag
+                .as_ref()
+                .map(|id| raw::raw(&json!({ "_meta": subscription(id) })));
+            if self
+                .sender
+                .send(message::notification(method, params.as_deref()))
+                .await
+                .is_err()
+            {
                 return false;
             }
         }
@@ -200,7 +226,15 @@ impl Step<'_> {
             }
         }
         let params = json!({ "notifications": honoured, "_meta": subscription(id) });
-        let ack = message::notification("notifications/subscriptions/acknowledged", Some(&raw::raw(&params)));
-        Ok(Done::Stream(self.exchange.watch(self.scope, kinds, Some(id.clone()), vec![ack])))
+        let ack = message::notification(
+            "notifications/subscriptions/acknowledged",
+            Some(&raw::raw(&params)),
+        );
+        Ok(Done::Stream(self.exchange.watch(
+            self.scope,
+            kinds,
+            Some(id.clone()),
+            vec![ack],
+        )))
     }
 }

@@ -172,7 +172,10 @@ impl Answer {
         let text = &*self.text;
         raw::raw(&Written {
             result_type: revision.is_modern().then_some("complete"),
-            content: Blocks { first: TextBlock { kind: "text", text }, others: &self.content },
+            content: Blocks {
+                first: TextBlock { kind: "text", text },
+                others: &self.content,
+            },
             structured_content: Envelope {
                 status: self.status.as_str(),
                 text,

@@ -124,6 +124,17 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
     })
 }
 
+/// Splits the error of [`decode`] from the id of the message it is about.
+#[must_use]
+pub fn told_apart(error: Error) -> (Error, Option<Id>) {
+    let id = error
+        .data
+        .as_ref()
+        .and_then(|data| data.get("id"))
+        .map(|id| Id(super::raw::raw(id)));
+    (Error { data: None, ..error }, id)
+}
+
 /// The error object of a response whose id is null or missing, as servers send it for requests
 /// they could not read (header checks, unknown sessions); `None` for anything else.
 #[must_use]

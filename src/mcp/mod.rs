@@ -12,4 +12,3 @@ pub mod translate;
 pub use message::{Id, Message};
 pub use raw::{Raw, RawObject};
 pub use revision::{Revision, Revisions};
-

@@ -19,8 +19,13 @@ pub enum Revision {
 
 impl Revision {
     /// All revisions, oldest first.
-    pub const ALL: [Self; 5] =
-        [Self::V2024_11_05, Self::V2025_03_26, Self::V2025_06_18, Self::V2025_11_25, Self::V2026_07_28];
+    pub const ALL: [Self; 5] = [
+        Self::V2024_11_05,
+        Self::V2025_03_26,
+        Self::V2025_06_18,
+        Self::V2025_11_25,
+        Self::V2026_07_28,
+    ];
     /// What this gateway serves to its clients, newest first.
     pub const SERVED: [Self; 3] = [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18];
     /// The newest revision with `initialize`.
@@ -82,7 +87,9 @@ impl Revisions {
 
     /// Members, oldest first.
     pub fn iter(self) -> impl Iterator<Item = Revision> {
-        Revision::ALL.into_iter().filter(move |revision| self.contains(*revision))
+        Revision::ALL
+            .into_iter()
+            .filter(move |revision| self.contains(*revision))
     }
 
     /// The newest member.
@@ -95,7 +102,11 @@ impl Revisions {
     /// else the newest (design section 3).
     #[must_use]
     pub fn choose(self, client: Revision) -> Option<Revision> {
-        if self.contains(client) { Some(client) } else { self.newest() }
+        if self.contains(client) {
+            Some(client)
+        } else {
+            self.newest()
+        }
     }
 }
 

@@ -34,8 +34,15 @@ impl Sealer {
     #[must_use]
     pub fn new(keys: &[Secret]) -> Self {
         let salt = Salt::new(HKDF_SHA256, SALT);
-        let roots = keys.iter().map(|key| salt.extract(key.expose().as_bytes())).collect();
-        Self { roots, derived: RwLock::default(), random: SystemRandom::new() }
+        let roots = keys
+            .iter()
+            .map(|key| salt.extract(key.expose().as_bytes()))
+            .collect();
+        Self {
+            roots,
+            derived: RwLock::default(),
+            random: SystemRandom::new(),
+        }
     }
 
     /// Seals a payload for a purpose, bound to whom it is for; it opens until `expires_unix`
@@ -45,12 +52,17 @@ impl Sealer {
         let keys = self.keys(purpose);
         let mut nonce = [0_u8; NONCE_LEN];
         // Without randomness or a key nothing is sealed; an empty token opens for nobody.
-        let (Some(key), Ok(())) = (keys.first(), self.random.fill(&mut nonce)) else { return String::new() };
+        let (Some(key), Ok(())) = (keys.first(), self.random.fill(&mut nonce)) else {
+            return String::new();
+        };
         let expires = expires_unix.to_be_bytes();
         let mut token = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + payload.len() + MAX_TAG_LEN);
         token.extend_from_slice(payload);
         let aad = Aad::from(bound(purpose, binding, expires));
-        if key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut token).is_err() {
+        if key
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut token)
+            .is_err()
+        {
             return String::new();
         }
         let mut whole = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + token.len());
@@ -77,7 +89,9 @@ impl Sealer {
         keys.iter().find_map(|key| {
             let mut sealed = sealed.to_vec();
             let aad = Aad::from(bound(purpose, binding, *expires));
-            let opened = key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
+            let opened = key
+                .open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed)
+                .ok()?;
             Some(opened.to_vec())
         })
     }
@@ -87,7 +101,11 @@ impl Sealer {
         if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
             return Arc::clone(keys);
         }
-        let keys: Arc<[LessSafeKey]> = self.roots.iter().filter_map(|root| derive(root, purpose)).collect();
+        let keys: Arc<[LessSafeKey]> = self
+            .roots
+            .iter()
+            .filter_map(|root| derive(root, purpose))
+            .collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();
@@ -116,7 +134,9 @@ fn bound(purpose: &str, binding: &str, expires: [u8; EXPIRY_LEN]) -> Vec<u8> {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealer").field("keys", &self.roots.len()).finish_non_exhaustive()
+        f.debug_struct("Sealer")
+            .field("keys", &self.roots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,7 +152,10 @@ mod tests {
     fn what_was_sealed_opens_for_the_same_purpose_and_principal_until_it_expires() {
         let sealer = sealer(&["one"]);
         let token = sealer.seal("session", "alice", 100, b"payload");
-        assert_eq!(sealer.open("session", "alice", 99, &token).as_deref(), Some(&b"payload"[..]));
+        assert_eq!(
+            sealer.open("session", "alice", 99, &token).as_deref(),
+            Some(&b"payload"[..])
+        );
         assert_eq!(sealer.open("session", "alice", 100, &token), None);
         assert_eq!(sealer.open("session", "bob", 99, &token), None);
         assert_eq!(sealer.open("relay", "alice", 99, &token), None);
@@ -147,7 +170,10 @@ mod tests {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(changed == token || sealer.open("session", "alice", 0, &changed).is_none(), "byte {at}");
+            assert!(
+                changed == token || sealer.open("session", "alice", 0, &changed).is_none(),
+                "byte {at}"
+            );
         }
         for junk in ["", "A", "made-up", "session-1", &"A".repeat(10_000)] {
             assert_eq!(sealer.open("session", "alice", 0, junk), None);

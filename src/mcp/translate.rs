@@ -121,12 +121,21 @@ pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, Scope)
     }
     if let Some((ttl_ms, scope)) = cache {
         result.put("ttlMs", &ttl_ms);
-        result.put("cacheScope", if scope == Scope::Public { "public" } else { "private" });
+        result.put(
+            "cacheScope",
+            if scope == Scope::Public {
+                "public"
+            } else {
+                "private"
+            },
+        );
     }
 }
 
 fn strip_meta(result: &mut RawObject) {
-    let Some(mut meta) = result.get("_meta").and_then(|meta| RawObject::open(meta).ok()) else { return };
+    let Some(mut meta) = result.get("_meta").and_then(|meta| RawObject::open(meta).ok()) else {
+        return;
+    };
     let members = meta.len();
     meta.retain(|key| !key.starts_with(PROTOCOL));
     if meta.len() == members {
@@ -172,22 +181,38 @@ mod tests {
         let modern = json!({ "resultType": "complete", "ttlMs": 1, "cacheScope": "public", "tools": [], "x": 1,
             "_meta": { "io.modelcontextprotocol/serverInfo": {}, "own": 2 } });
         let legacy = result("tools/list", object(&modern), M, L);
-        assert_eq!(value(&legacy), json!({ "tools": [], "x": 1, "_meta": { "own": 2 } }));
+        assert_eq!(
+            value(&legacy),
+            json!({ "tools": [], "x": 1, "_meta": { "own": 2 } })
+        );
     }
 
     #[test]
     fn an_older_result_is_complete_and_not_to_be_kept() {
         let modern = result("resources/read", object(&json!({ "contents": [] })), L, M);
-        assert_eq!(value(&modern), json!({ "contents": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private" }));
+        assert_eq!(
+            value(&modern),
+            json!({ "contents": [], "resultType": "complete", "ttlMs": 0, "cacheScope": "private" })
+        );
         let call = result("tools/call", object(&json!({ "content": [] })), J, M);
         assert_eq!(value(&call), json!({ "content": [], "resultType": "complete" }));
     }
 
     #[test]
     fn older_peers_get_structured_content_only_when_it_is_an_object() {
-        let call = |content: Value| value(&result("tools/call", object(&json!({ "structuredContent": content })), M, J));
+        let call = |content: Value| {
+            value(&result(
+                "tools/call",
+                object(&json!({ "structuredContent": content })),
+                M,
+                J,
+            ))
+        };
         assert_eq!(call(json!([1])), json!({}));
-        assert_eq!(call(json!({ "a": 1 })), json!({ "structuredContent": { "a": 1 } }));
+        assert_eq!(
+            call(json!({ "a": 1 })),
+            json!({ "structuredContent": { "a": 1 } })
+        );
     }
 
     #[test]
@@ -198,20 +223,40 @@ mod tests {
 
     #[test]
     fn tools_lose_what_a_revision_does_not_know() {
-        let tool = json!({ "name": "t", "icons": [], "execution": {}, "outputSchema": { "type": "array" }, "x": 1 });
-        assert_eq!(value(&entry(Kind::Tool, object(&tool), J)), json!({ "name": "t", "x": 1 }));
+        let tool =
+            json!({ "name": "t", "icons": [], "execution": {}, "outputSchema": { "type": "array" }, "x": 1 });
+        assert_eq!(
+            value(&entry(Kind::Tool, object(&tool), J)),
+            json!({ "name": "t", "x": 1 })
+        );
         assert_eq!(value(&entry(Kind::Tool, object(&tool), M)), tool);
     }
 
     #[test]
     fn codes_of_one_generation_are_said_in_the_words_of_the_other() {
-        let coded = |code: i64, from, to| fault("tools/call", RpcFault { code, message: String::new(), data: None }, from, to).code;
+        let coded = |code: i64, from, to| {
+            fault(
+                "tools/call",
+                RpcFault {
+                    code,
+                    message: String::new(),
+                    data: None,
+                },
+                from,
+                to,
+            )
+            .code
+        };
         assert_eq!(coded(-32002, L, M), -32602);
         assert_eq!(coded(-32602, M, L), -32602);
         assert_eq!(coded(-32021, M, L), -32603);
         assert_eq!(coded(-32042, L, M), -32603);
         assert_eq!(coded(-32001, L, L), -32001);
-        let missing = RpcFault { code: -32602, message: String::new(), data: None };
+        let missing = RpcFault {
+            code: -32602,
+            message: String::new(),
+            data: None,
+        };
         assert_eq!(fault("resources/read", missing, M, J).code, -32002);
     }
 }

@@ -14,6 +14,10 @@ use super::respond::Response;
 use crate::error::{Code, Error};
 use crate::mcp::sse;
 
+/// How long the rest of a body is waited for before an answer that does not need it.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a client that still writes may take to notice its answer.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -21,27 +25,37 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// 6.3), so only the bytes of the head still tell.
 pub(super) fn has_two_lengths(session: &Session) -> bool {
     const NAME: &[u8] = b"\ncontent-length:";
-    let Some(plain) = session.as_http1().filter(|_| session.req_header().headers.contains_key(header::TRANSFER_ENCODING))
-    else {
+    let Some(plain) = session.as_http1().filter(|_| {
+        session
+            .req_header()
+            .headers
+            .contains_key(header::TRANSFER_ENCODING)
+    }) else {
         return false;
     };
-    plain.get_headers_raw_bytes().windows(NAME.len()).any(|window| window.eq_ignore_ascii_case(NAME))
+    plain
+        .get_headers_raw_bytes()
+        .windows(NAME.len())
+        .any(|window| window.eq_ignore_ascii_case(NAME))
 }
 
 /// Reads a whole body.
 ///
 /// # Errors
-/// [`Code::TooLarge`]; [`Code::Cancelled`] when the client went away within it.
+/// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early.
 pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
     let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
-    let announced = announced.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let announced = announced
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
+    invite(session).await?;
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     loop {
-        let chunk = session.read_request_body().await.map_err(gone)?;
+        let chunk = session.read_request_body().await.map_err(unreadable)?;
         let Some(chunk) = chunk else { break };
         let seen = first.as_ref().map_or(0, Bytes::len).max(rest.len());
         if seen + chunk.len() > limit {
@@ -56,15 +70,48 @@ pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, E
             _ => rest.extend_from_slice(&chunk),
         }
     }
-    Ok(if rest.is_empty() { first.unwrap_or_default() } else { rest.freeze() })
+    Ok(if rest.is_empty() {
+        first.unwrap_or_default()
+    } else {
+        rest.freeze()
+    })
 }
 
 fn too_large(limit: usize) -> Error {
-    Error::new(Code::TooLarge, format!("the body is larger than {limit} bytes (`max_body`)"))
+    Error::new(
+        Code::TooLarge,
+        format!("the body is larger than {limit} bytes (`max_body`)"),
+    )
 }
 
-fn gone(cause: Box<pingora_core::Error>) -> Error {
-    Error::new(Code::Cancelled, "the client went away").because(cause)
+/// Where a body that cannot be read ends is unknown, so nothing after it on the connection is read.
+fn unreadable(cause: Box<pingora_core::Error>) -> Error {
+    Error::new(Code::BadFraming, "the body is malformed or ended early").because(cause)
+}
+
+/// Asks for the body of a client that waits to be asked (RFC 9110 section 10.1.1).
+///
+/// # Errors
+/// [`Code::BadFraming`] when the client cannot be reached.
+pub(super) async fn invite(session: &mut Session) -> Result<(), Error> {
+    if is_waiting(session) {
+        session
+            .as_downstream_mut()
+            .write_continue_response()
+            .await
+            .map_err(unreadable)?;
+    }
+    Ok(())
+}
+
+/// Whether the client sends its body only when asked.
+fn is_waiting(session: &Session) -> bool {
+    let head = session.req_header();
+    let expects = head
+        .headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    expects && head.version == http::Version::HTTP_11
 }
 
 /// Writes a whole response.
@@ -77,15 +124,26 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     if response.status != StatusCode::NO_CONTENT {
         head.insert_header(header::CONTENT_LENGTH, response.body.len())?;
     }
-    if response.close {
+    // A connection can be kept only when nothing of its request is left on it.
+    let read = session.as_downstream_mut().is_body_done()
+        || !response.close && !is_waiting(session) && within(PATIENCE, session.drain_request_body()).await;
+    if response.close || !read {
         session.set_keepalive(None);
-    } else {
-        // An unread body would turn the connection into one that cannot be kept.
-        session.drain_request_body().await.ok();
     }
     let empty = response.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
-    session.write_response_body((!empty).then_some(response.body), true).await
+    session
+        .write_response_body((!empty).then_some(response.body), true)
+        .await?;
+    if !read {
+        // Closed on a client that still writes, the answer would be lost with the connection.
+        within(LINGER, session.drain_request_body()).await;
+    }
+    Ok(())
+}
+
+async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::Result<T, E>>) -> bool {
+    matches!(tokio::time::timeout(limit, work).await, Ok(Ok(_)))
 }
 
 /// Begins an event stream.
@@ -103,7 +161,9 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
 
 /// One message as an event.
 pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
-    session.write_response_body(Some(sse::frame(message)), false).await
+    session
+        .write_response_body(Some(sse::frame(message)), false)
+        .await
 }
 
 /// Ends a stream.
@@ -111,20 +171,30 @@ pub(super) async fn end_stream(session: &mut Session) -> Result<()> {
     session.write_response_body(None, true).await
 }
 
-/// Writes messages as events until the source ends or the client is gone.
-pub(super) async fn pump(session: &mut Session, messages: &mut mpsc::Receiver<Vec<u8>>) -> Result<()> {
+/// Writes messages as events until the source ends, the client is gone or `ended` says so.
+pub(super) async fn pump(
+    session: &mut Session,
+    messages: &mut mpsc::Receiver<Vec<u8>>,
+    ended: impl Future<Output = ()>,
+) -> Result<()> {
     // Proxies and clients learn at once that the stream stands.
-    session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+    session
+        .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
+        .await?;
+    tokio::pin!(ended);
     loop {
         let message = tokio::select! {
             message = messages.recv() => message,
+            () = &mut ended => None,
             () = tokio::time::sleep(KEEP_ALIVE) => Some(Vec::new()),
             gone = session.read_body_or_idle(true) => return gone.map(|_| ()),
         };
         match message {
             None => return end_stream(session).await,
             Some(message) if message.is_empty() => {
-                session.write_response_body(Some(Bytes::from_static(sse::COMMENT)), false).await?;
+                session
+                    .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
+                    .await?;
             }
             Some(message) => event(session, &message).await?,
         }
@@ -132,7 +202,7 @@ pub(super) async fn pump(session: &mut Session, messages: &mut mpsc::Receiver<Ve
 }
 
 /// What a page of an allowed origin may read.
-fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
+pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()> {
     if let Some(origin) = origin {
         head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
         head.insert_header(header::VARY, "Origin")?;

@@ -51,6 +51,11 @@ pub(super) struct Passage {
 
 impl Context {
     pub(super) fn new(request_id: String) -> Self {
-        Self { request_id, started: Instant::now(), origin: None, passage: None }
+        Self {
+            request_id,
+            started: Instant::now(),
+            origin: None,
+            passage: None,
+        }
     }
 }

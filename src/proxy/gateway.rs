@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -13,7 +12,8 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use super::context::Context;
 use super::guard::{self, Passed};
-use super::respond::{self, Response};
+use super::material::TlsCache;
+use super::respond;
 use super::route::{self, Route};
 use super::{bridge, relay};
 use crate::access::Principal;
@@ -45,7 +45,7 @@ pub struct Gateway {
     pub(super) doors: Doors,
     pub(super) principal: Principal,
     pub(super) max_body: usize,
-    pub(super) tls: relay::TlsCache,
+    pub(super) tls: TlsCache,
     ids: RequestIds,
 }
 
@@ -60,7 +60,7 @@ impl Gateway {
             doors: config.doors,
             principal: config.principal,
             max_body: config.max_body,
-            tls: relay::TlsCache::default(),
+            tls: TlsCache::default(),
             ids: RequestIds::default(),
         }
     }
@@ -73,9 +73,14 @@ impl Gateway {
             .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
         let route = match judged {
             Ok(Passed::Preflight { origin }) => {
-                let asked = head.headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+                let asked = head
+                    .headers
+                    .get(http::header::ACCESS_CONTROL_REQUEST_HEADERS)
+                    .cloned();
                 let response = bridge::preflight(asked.as_ref());
-                return bridge::respond(session, response, Some(&origin)).await.map(|()| true);
+                return bridge::respond(session, response, Some(&origin))
+                    .await
+                    .map(|()| true);
             }
             Ok(Passed::Request { origin }) => {
                 ctx.origin = origin;
@@ -85,7 +90,7 @@ impl Gateway {
         };
         match route {
             Ok(Route::Health) => {
-                let response = Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+                let response = respond::health(&head.method);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
@@ -102,9 +107,14 @@ impl Gateway {
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.
     fn passes_through(&self, scope: &Scope) -> bool {
-        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else { return false };
+        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else {
+            return false;
+        };
         let snapshot = self.exchange.catalog.snapshot();
-        snapshot.providers.get(id).is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
+        snapshot
+            .providers
+            .get(id)
+            .is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is refused before anything is read: foreign hosts and origins, ambiguous framing, sizes.
 
-use http::{HeaderMap, Method, Uri, header};
+use http::{HeaderMap, HeaderName, Method, Uri, header};
 
 use crate::access::doors::Doors;
 use crate::error::{Code, Error};
@@ -8,6 +8,13 @@ use crate::error::{Code, Error};
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
+
+/// Headers that say one thing; two of them would be read differently by different readers.
+const SINGLE: [HeaderName; 3] = [
+    header::CONTENT_TYPE,
+    HeaderName::from_static("mcp-session-id"),
+    HeaderName::from_static("mcp-protocol-version"),
+];
 
 /// What the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +36,12 @@ pub(super) enum Passed {
 /// # Errors
 /// [`Code::TargetTooLong`], [`Code::HeadersTooLarge`], [`Code::HostRefused`],
 /// [`Code::OriginRefused`], [`Code::BadFraming`] without a host.
-pub(super) fn inspect(method: &Method, uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<Passed, Error> {
+pub(super) fn inspect(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    doors: &Doors,
+) -> Result<Passed, Error> {
     sizes(uri, headers)?;
     path(uri.path())?;
     host(uri, headers, doors)?;
@@ -53,11 +65,24 @@ pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Resu
     if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(bad("both `Content-Length` and `Transfer-Encoding`"));
     }
-    if lengths > 1 || headers.get(header::CONTENT_LENGTH).is_some_and(|value| value.as_bytes().contains(&b',')) {
+    if lengths > 1
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|value| value.as_bytes().contains(&b','))
+    {
         return Err(bad("more than one `Content-Length`"));
     }
     if count(header::TRANSFER_ENCODING) > 1 {
         return Err(bad("more than one `Transfer-Encoding`"));
+    }
+    if headers
+        .get(header::TRANSFER_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(bad("a `Transfer-Encoding` other than `chunked`"));
+    }
+    if SINGLE.iter().any(|name| count(name.clone()) > 1) {
+        return Err(bad("two of a header of which there is one"));
     }
     if count(header::HOST) > 1 {
         return Err(bad("more than one `Host`"));
@@ -74,11 +99,20 @@ pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Resu
 fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
     if target > MAX_TARGET {
-        return Err(Error::new(Code::TargetTooLong, "the request target is longer than 8 KiB"));
+        return Err(Error::new(
+            Code::TargetTooLong,
+            "the request target is longer than 8 KiB",
+        ));
     }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     if bytes > MAX_HEADER_BYTES || headers.len() > MAX_HEADERS {
-        return Err(Error::new(Code::HeadersTooLarge, "the header block is larger than 64 KiB or 256 fields"));
+        return Err(Error::new(
+            Code::HeadersTooLarge,
+            "the header block is larger than 64 KiB or 256 fields",
+        ));
     }
     Ok(())
 }
@@ -86,11 +120,15 @@ fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
 /// Paths are compared as they are written, so a second spelling of one is refused.
 fn path(path: &str) -> Result<(), Error> {
     let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
-    let encoded = path.as_bytes().windows(3).any(|window| {
-        matches!(window.to_ascii_lowercase().as_slice(), b"%2f" | b"%5c" | b"%2e")
-    });
+    let encoded = path
+        .as_bytes()
+        .windows(3)
+        .any(|window| matches!(window.to_ascii_lowercase().as_slice(), b"%2f" | b"%5c" | b"%2e"));
     if dotted || encoded || path.contains('\\') || path.contains("//") {
-        return Err(Error::new(Code::InvalidRequest, "the path has dot segments, empty segments or encoded slashes"));
+        return Err(Error::new(
+            Code::InvalidRequest,
+            "the path has dot segments, empty segments or encoded slashes",
+        ));
     }
     Ok(())
 }
@@ -103,15 +141,23 @@ fn host(uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<(), Error> {
     if doors.host_allowed(host) {
         return Ok(());
     }
-    Err(Error::new(Code::HostRefused, "this `Host` is not served here; the operator adds names with `hosts`"))
+    Err(Error::new(
+        Code::HostRefused,
+        "this `Host` is not served here; the operator adds names with `hosts`",
+    ))
 }
 
 fn origin(headers: &HeaderMap, doors: &Doors) -> Result<Option<String>, Error> {
     let mut given = headers.get_all(header::ORIGIN).iter();
-    let Some(first) = given.next() else { return Ok(None) };
+    let Some(first) = given.next() else {
+        return Ok(None);
+    };
     match first.to_str() {
         Ok(origin) if given.next().is_none() && doors.origin_allowed(origin) => Ok(Some(origin.to_owned())),
-        _ => Err(Error::new(Code::OriginRefused, "this `Origin` is not allowed; the operator adds some with `origins`")),
+        _ => Err(Error::new(
+            Code::OriginRefused,
+            "this `Origin` is not allowed; the operator adds some with `origins`",
+        )),
     }
 }
 
@@ -149,6 +195,12 @@ mod tests {
         let framed = |name, value| judged("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
         assert_eq!(framed("transfer-encoding", "chunked"), Err(Code::BadFraming));
         assert_eq!(framed("content-length", "6"), Err(Code::BadFraming));
+        assert_eq!(
+            judged("/mcp", &[HOST, ("transfer-encoding", "gzip, chunked")]),
+            Err(Code::BadFraming)
+        );
+        let session = ("mcp-session-id", "x");
+        assert_eq!(judged("/mcp", &[HOST, session, session]), Err(Code::BadFraming));
         assert_eq!(judged("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
         assert_eq!(judged("/mcp", &[]), Err(Code::BadFraming));
         assert_eq!(judged("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));
@@ -156,15 +208,28 @@ mod tests {
 
     #[test]
     fn a_path_has_one_spelling() {
-        for target in ["/mcp/../tools", "/mcp/./a", "/mcp%2fa", "/mcp/%2E%2e/a", "/mcp%5Ca", "//mcp"] {
+        for target in [
+            "/mcp/../tools",
+            "/mcp/./a",
+            "/mcp%2fa",
+            "/mcp/%2E%2e/a",
+            "/mcp%5Ca",
+            "//mcp",
+        ] {
             assert_eq!(judged(target, &[HOST]), Err(Code::InvalidRequest), "{target}");
         }
     }
 
     #[test]
     fn foreign_hosts_and_origins_are_refused() {
-        assert_eq!(judged("/mcp", &[("host", "evil.example")]), Err(Code::HostRefused));
-        assert_eq!(judged("/mcp", &[HOST, ("origin", "http://evil.example")]), Err(Code::OriginRefused));
+        assert_eq!(
+            judged("/mcp", &[("host", "evil.example")]),
+            Err(Code::HostRefused)
+        );
+        assert_eq!(
+            judged("/mcp", &[HOST, ("origin", "http://evil.example")]),
+            Err(Code::OriginRefused)
+        );
         let ours = ("origin", "http://127.0.0.1:8787");
         assert_eq!(judged("/mcp", &[HOST, ours, ours]), Err(Code::OriginRefused));
     }
@@ -174,6 +239,9 @@ mod tests {
         let long = format!("/mcp?{}", "x".repeat(9_000));
         assert_eq!(judged(&long, &[HOST]), Err(Code::TargetTooLong));
         let big = "x".repeat(70_000);
-        assert_eq!(judged("/mcp", &[HOST, ("x-big", &big)]), Err(Code::HeadersTooLarge));
+        assert_eq!(
+            judged("/mcp", &[HOST, ("x-big", &big)]),
+            Err(Code::HeadersTooLarge)
+        );
     }
 }

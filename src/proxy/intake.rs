@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use super::respond::SESSION;
 use crate::access::Principal;
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Exchange, Keys, Peer, unsupported};
+use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
 use crate::mcp::{Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
@@ -17,14 +17,26 @@ const REVISION: &str = "mcp-protocol-version";
 /// # Errors
 /// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
 pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
-    let json = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-    });
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        });
     if !json {
-        return Err(Error::new(Code::UnsupportedMedia, "send `Content-Type: application/json`"));
+        return Err(Error::new(
+            Code::UnsupportedMedia,
+            "send `Content-Type: application/json`",
+        ));
     }
     if headers.contains_key(header::CONTENT_ENCODING) {
-        return Err(Error::new(Code::UnsupportedMedia, "send the body without `Content-Encoding`"));
+        return Err(Error::new(
+            Code::UnsupportedMedia,
+            "send the body without `Content-Encoding`",
+        ));
     }
     accepts(headers, &["application/json", "text/event-stream"])
 }
@@ -35,7 +47,11 @@ pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
 /// # Errors
 /// [`Code::NotAcceptable`].
 pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
-    let mut given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    let mut given = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
     if given.peek().is_none() {
         return Ok(());
     }
@@ -50,7 +66,10 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
     if given.flat_map(|value| value.split(',')).any(takes) {
         return Ok(());
     }
-    Err(Error::new(Code::NotAcceptable, "accept `application/json` and `text/event-stream`"))
+    Err(Error::new(
+        Code::NotAcceptable,
+        "accept `application/json` and `text/event-stream`",
+    ))
 }
 
 /// Whether the body alone can be answered, or only a stream is accepted.
@@ -63,7 +82,9 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
 /// # Errors
 /// [`Code::UnsupportedRevision`].
 pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
-    let Some(value) = headers.get(REVISION) else { return Ok(None) };
+    let Some(value) = headers.get(REVISION) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default().trim();
     match Revision::parse(text) {
         Some(revision) => Ok(Some(revision)),
@@ -71,20 +92,29 @@ pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
     }
 }
 
+/// To whom a request is addressed, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addressed<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) principal: &'a Principal,
+    pub(super) scope: &'a Scope,
+}
+
 /// The session a head names, in the revision it was opened with.
 ///
 /// # Errors
 /// [`Code::UnknownSession`].
-pub(super) fn session(
-    exchange: &Exchange,
-    principal: &Principal,
-    headers: &HeaderMap,
-) -> Result<Option<(Arc<str>, Revision)>, Error> {
-    let Some(value) = headers.get(SESSION) else { return Ok(None) };
+pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<(Arc<str>, Revision)>, Error> {
+    let Some(value) = headers.get(SESSION) else {
+        return Ok(None);
+    };
     let id = value.to_str().unwrap_or_default();
-    match exchange.sessions.resume(principal, id) {
+    match to.exchange.sessions.resume(to.principal, to.scope, id) {
         Some(revision) => Ok(Some((Arc::from(id), revision))),
-        None => Err(Error::new(Code::UnknownSession, "unknown or expired session: initialize again")),
+        None => Err(Error::new(
+            Code::UnknownSession,
+            "unknown or expired session: initialize again",
+        )),
     }
 }
 
@@ -95,8 +125,7 @@ pub(super) fn session(
 /// # Errors
 /// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
 pub(super) fn peer(
-    exchange: &Exchange,
-    principal: &Principal,
+    to: Addressed<'_>,
     head: &HeaderMap,
     message: &Arrived,
     request_id: &str,
@@ -104,28 +133,35 @@ pub(super) fn peer(
     let request = message.id().is_some();
     let initialize = request && message.method == "initialize";
     let stated = stated(head);
-    let modern = message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
+    let modern =
+        message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
     let (revision, lane) = if modern {
         if request {
             modern_request(head, message)?;
         }
         (Revision::V2026_07_28, None)
     } else {
-        legacy(exchange, principal, head, initialize, stated)?
+        legacy(to, head, initialize, stated)?
     };
     Ok(Peer {
-        principal: principal.clone(),
+        principal: to.principal.clone(),
         revision,
         lane,
         keys: Keys::Headers(head.clone()),
-        trace: head.get("traceparent").and_then(|value| value.to_str().ok()).map(str::to_owned),
+        trace: head
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
         request_id: request_id.to_owned(),
     })
 }
 
 /// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
 fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
-    let named = head.get(REVISION).and_then(|value| value.to_str().ok()).map(str::trim);
+    let named = head
+        .get(REVISION)
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim);
     if message.version().is_some() && named != message.version() {
         return Err(Error::new(
             Code::HeaderMismatch,
@@ -138,8 +174,7 @@ fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
 
 /// A legacy peer: by its session, else as 2025-06-18 without capabilities.
 fn legacy(
-    exchange: &Exchange,
-    principal: &Principal,
+    to: Addressed<'_>,
     head: &HeaderMap,
     initialize: bool,
     stated: Result<Option<Revision>, Error>,
@@ -148,8 +183,13 @@ fn legacy(
         return Ok((Revision::NEWEST_LEGACY, None));
     }
     let stated = stated?;
-    if let Some((lane, revision)) = session(exchange, principal, head)? {
+    if let Some((lane, revision)) = session(to, head)? {
         return Ok((revision, Some(lane)));
     }
-    Ok((stated.filter(|revision| *revision == Revision::V2025_11_25).unwrap_or(Revision::V2025_06_18), None))
+    Ok((
+        stated
+            .filter(|revision| *revision == Revision::V2025_11_25)
+            .unwrap_or(Revision::V2025_06_18),
+        None,
+    ))
 }

@@ -6,6 +6,7 @@ mod context;
 mod gateway;
 mod guard;
 mod intake;
+mod material;
 mod relay;
 mod respond;
 mod route;

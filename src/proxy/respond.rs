@@ -1,7 +1,7 @@
 //! The only place that chooses a status code.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use crate::error::{Code, Error};
 use crate::exchange::{Reply, rpc_fault};
@@ -19,12 +19,22 @@ pub(super) struct Response {
 
 impl Response {
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), close: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            close: false,
+        }
     }
 
     pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        Self { status, headers, body: body.into(), close: false }
+        Self {
+            status,
+            headers,
+            body: body.into(),
+            close: false,
+        }
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: &str) -> Self {
@@ -74,13 +84,13 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
 }
 
 /// The status of a failure on the relay, where HTTP is all a client sees of us.
-pub(super) const fn relay_status(code: Code) -> StatusCode {
+pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
     match code {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => StatusCode::TOO_MANY_REQUESTS,
         Code::NeedsAuth | Code::UpstreamAuth => StatusCode::FORBIDDEN,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => StatusCode::BAD_GATEWAY,
         Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        other => status(other, Revision::V2026_07_28),
+        other => status(other, revision),
     }
 }
 
@@ -89,25 +99,49 @@ pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revisi
     let body = message::error(id, &rpc_fault(error, revision));
     let mut response = Response::json(status, body);
     // What is left of such a request is not worth reading, or cannot be trusted.
-    response.close = matches!(error.code, Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge);
+    response.close = matches!(
+        error.code,
+        Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge
+    );
+    if error.code == Code::MethodNotAllowed {
+        response = response.header(header::ALLOW, "POST, GET, DELETE");
+    }
     retry_after(response, error.retry_after)
+}
+
+/// Liveness, which is read.
+pub(super) fn health(method: &Method) -> Response {
+    if *method == Method::GET || *method == Method::HEAD {
+        return Response::json(StatusCode::OK, r#"{"status":"ok"}"#);
+    }
+    let error = Error::new(Code::MethodNotAllowed, "GET or HEAD");
+    let body = message::error(None, &rpc_fault(&error, Revision::NEWEST_LEGACY));
+    Response::json(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, "GET, HEAD")
 }
 
 /// The answer of the exchange as HTTP.
 pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Response> {
     match reply {
         Reply::Accepted => Some(Response::empty(StatusCode::ACCEPTED)),
-        Reply::Answer { body, code, retry_after: after, session } => {
+        Reply::Answer {
+            body,
+            code,
+            retry_after: after,
+            session,
+        } => {
             let status = match code {
                 None => StatusCode::OK,
-                Some(code) if relay => relay_status(code),
+                Some(code) if relay => relay_status(code, revision),
                 Some(code) => status(code, revision),
             };
             let mut response = Response::json(status, body);
             if let Some(session) = session {
                 response = response.header(SESSION, &session);
             }
-            Some(retry_after(response, after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS)))
+            Some(retry_after(
+                response,
+                after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS),
+            ))
         }
         Reply::Stream(_) => None,
     }

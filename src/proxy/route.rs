@@ -31,7 +31,10 @@ pub(super) fn route(path: &str) -> Result<Route, Error> {
     };
     match second {
         None => Ok(Route::Mcp(Scope { view, provider: None })),
-        Some(id) if is_id(id) => Ok(Route::Mcp(Scope { view, provider: Some(Arc::from(id)) })),
+        Some(id) if is_id(id) => Ok(Route::Mcp(Scope {
+            view,
+            provider: Some(Arc::from(id)),
+        })),
         Some(_) => Err(unknown()),
     }
 }
@@ -43,7 +46,10 @@ fn is_id(segment: &str) -> bool {
 }
 
 fn unknown() -> Error {
-    Error::new(Code::UnknownPath, "nothing is here; the views are `/mcp`, `/tools` and `/relay/{provider}`")
+    Error::new(
+        Code::UnknownPath,
+        "nothing is here; the views are `/mcp`, `/tools` and `/relay/{provider}`",
+    )
 }
 
 #[cfg(test)]
@@ -51,7 +57,10 @@ mod tests {
     use super::*;
 
     fn mcp(view: View, provider: Option<&str>) -> Option<Route> {
-        Some(Route::Mcp(Scope { view, provider: provider.map(Arc::from) }))
+        Some(Route::Mcp(Scope {
+            view,
+            provider: provider.map(Arc::from),
+        }))
     }
 
     #[test]
@@ -65,7 +74,18 @@ mod tests {
 
     #[test]
     fn everything_else_is_unknown() {
-        for path in ["/", "", "/relay", "/relay/a/b", "/mcp/", "/mcp/s_x", "/mcp/A", "/tools/a/b", "/health/x", "/oauth/callback"] {
+        for path in [
+            "/",
+            "",
+            "/relay",
+            "/relay/a/b",
+            "/mcp/",
+            "/mcp/s_x",
+            "/mcp/A",
+            "/tools/a/b",
+            "/health/x",
+            "/oauth/callback",
+        ] {
             assert!(route(path).is_err(), "{path}");
         }
     }

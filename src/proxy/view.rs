@@ -2,8 +2,8 @@
 //! stream, DELETE ends it.
 
 use std::pin::Pin;
-use std::task::{self, Poll};
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -14,13 +14,14 @@ use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::gateway::Gateway;
+use super::intake::Addressed;
 use super::respond::{self, Response};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
 use crate::mcp::{Id, Revision, message};
-use crate::telemetry::{Metrics, View};
 use crate::telemetry::events::RequestDone;
+use crate::telemetry::{Metrics, View};
 
 /// A refusal on its way out: why, for which request, in which revision.
 struct Refused(Error, Option<Id>, Revision);
@@ -47,7 +48,7 @@ impl Gateway {
         let served = match method {
             Method::POST => self.post(session, ctx, &scope).await,
             Method::GET => self.get(session, ctx, &scope).await,
-            Method::DELETE => Ok(self.delete(session).map(Some)),
+            Method::DELETE => Ok(self.delete(session, &scope).map(Some)),
             _ => Ok(Err(method_not_allowed())),
         };
         let response = match served? {
@@ -60,19 +61,24 @@ impl Gateway {
 
     fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
         let status = match scope.view {
-            View::Relay => respond::relay_status(error.code),
+            View::Relay => respond::relay_status(error.code, *revision),
             View::Meta | View::Tool => respond::status(error.code, *revision),
         };
-        let record = Record { method: "http".to_owned(), outcome: error.code.as_str(), ..Record::default() };
+        let record = Record {
+            method: "http".to_owned(),
+            outcome: error.code.as_str(),
+            ..Record::default()
+        };
         self.done(ctx, scope, &record, status);
-        let response = respond::refusal(status, error, id.as_ref(), *revision);
-        match error.code {
-            Code::MethodNotAllowed => response.header(header::ALLOW, "POST, GET, DELETE"),
-            _ => response,
-        }
+        respond::refusal(status, error, id.as_ref(), *revision)
     }
 
-    async fn post(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+    async fn post(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<Result<Option<Response>, Refused>> {
         let read = self.read(session, ctx, scope).await;
         let (peer, message, only_stream) = match read {
             Ok(read) => read,
@@ -80,7 +86,13 @@ impl Gateway {
         };
         let revision = peer.revision;
         let (outlet, mut notices) = Outlet::open(&message).unzip();
-        let running = self.run(Work { scope: scope.clone(), peer, message, outlet, started: ctx.started });
+        let running = self.run(Work {
+            scope: scope.clone(),
+            peer,
+            message,
+            outlet,
+            started: ctx.started,
+        });
         let reply = match wait(session, ctx, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
@@ -88,25 +100,32 @@ impl Gateway {
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-            bridge::pump(session, &mut messages).await?;
+            bridge::pump(session, &mut messages, std::future::pending()).await?;
             return Ok(Ok(None));
         }
         let response = respond::reply(reply, revision, scope.view == View::Relay);
-        Ok(Ok(response.map(|response| if only_stream { streamed(response) } else { response })))
+        Ok(Ok(response.map(|response| {
+            if only_stream { streamed(response) } else { response }
+        })))
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<(Peer, Arrived, bool), Refused> {
+    async fn read(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<(Peer, Arrived, bool), Refused> {
         self.exchange.exists(scope)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
         let message = message::decode(&body).map_err(|error| {
-            let id = error.data.as_ref().and_then(|data| data.get("id")).map(|id| Id(crate::mcp::raw::raw(id)));
-            Refused(Error { data: None, ..error }, id, Revision::NEWEST_LEGACY)
+            let (error, id) = message::told_apart(error);
+            Refused(error, id, Revision::NEWEST_LEGACY)
         })?;
         let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let peer = intake::peer(&self.exchange, &self.principal, head, &message, &ctx.request_id)
+        let peer = intake::peer(self.addressed(scope), head, &message, &ctx.request_id)
             .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
@@ -114,12 +133,20 @@ impl Gateway {
     /// The work on a message, its event included.
     fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let Work { scope, peer, message, outlet, started } = work;
+        let Work {
+            scope,
+            peer,
+            message,
+            outlet,
+            started,
+        } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
             let status = match &reply {
-                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => respond::relay_status(*code),
+                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => {
+                    respond::relay_status(*code, peer.revision)
+                }
                 Reply::Answer { code: Some(code), .. } => respond::status(*code, peer.revision),
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
@@ -130,28 +157,51 @@ impl Gateway {
             done.emit(&metrics);
             reply
         };
-        Running { work: Some(Box::pin(work)), outlives: !modern }
+        Running {
+            work: Some(Box::pin(work)),
+            outlives: !modern,
+        }
     }
 
-    async fn get(&self, session: &mut Session, ctx: &Context, scope: &Scope) -> Result<Result<Option<Response>, Refused>> {
+    async fn get(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+    ) -> Result<Result<Option<Response>, Refused>> {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
-            let known = intake::session(&self.exchange, &self.principal, head)?;
-            known.ok_or_else(|| Error::new(Code::MethodNotAllowed, "a stream belongs to a session: initialize first"))?;
-            intake::accepts(head, &["text/event-stream"])
+            let known = intake::session(self.addressed(scope), head)?;
+            let (id, _) = known.ok_or_else(|| {
+                Error::new(
+                    Code::MethodNotAllowed,
+                    "a stream belongs to a session: initialize first",
+                )
+            })?;
+            intake::accepts(head, &["text/event-stream"])?;
+            Ok(id)
         });
-        if let Err(error) = opened {
-            return Ok(Err(error.into()));
-        }
+        let id = match opened {
+            Ok(id) => id,
+            Err(error) => return Ok(Err(error.into())),
+        };
         let mut messages = self.exchange.session_stream(scope);
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        bridge::pump(session, &mut messages).await?;
+        bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
         Ok(Ok(None))
     }
 
-    fn delete(&self, session: &Session) -> Result<Response, Refused> {
-        match intake::session(&self.exchange, &self.principal, &session.req_header().headers)? {
+    fn addressed<'a>(&'a self, scope: &'a Scope) -> Addressed<'a> {
+        Addressed {
+            exchange: &self.exchange,
+            principal: &self.principal,
+            scope,
+        }
+    }
+
+    fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
+        match intake::session(self.addressed(scope), &session.req_header().headers)? {
             Some((id, _)) => {
                 self.exchange.sessions.end(&id);
                 Ok(Response::empty(StatusCode::NO_CONTENT))
@@ -167,10 +217,20 @@ impl Gateway {
 }
 
 fn method_not_allowed() -> Refused {
-    Error::new(Code::MethodNotAllowed, "POST a message, GET a session's stream, DELETE the session").into()
+    Error::new(
+        Code::MethodNotAllowed,
+        "POST a message, GET a session's stream, DELETE the session",
+    )
+    .into()
 }
 
-fn event(scope: &Scope, record: &Record, request_id: &str, started: Instant, status: StatusCode) -> RequestDone {
+fn event(
+    scope: &Scope,
+    record: &Record,
+    request_id: &str,
+    started: Instant,
+    status: StatusCode,
+) -> RequestDone {
     let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
     record.describe(&mut done);
     done.provider = done.provider.or_else(|| scope.provider.clone());
@@ -192,7 +252,9 @@ impl Future for Running {
     type Output = Reply;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
-        let Some(work) = self.work.as_mut() else { return Poll::Ready(Reply::Accepted) };
+        let Some(work) = self.work.as_mut() else {
+            return Poll::Ready(Reply::Accepted);
+        };
         let reply = std::task::ready!(work.as_mut().poll(context));
         self.work = None;
         Poll::Ready(reply)
@@ -261,11 +323,7 @@ async fn wait(
 }
 
 /// The last notifications, then the answer, on a stream that has begun.
-async fn finish(
-    session: &mut Session,
-    reply: Reply,
-    notices: Option<&mut Inlet>,
-) -> Result<Waited> {
+async fn finish(session: &mut Session, reply: Reply, notices: Option<&mut Inlet>) -> Result<Waited> {
     if let Some(inlet) = notices {
         while let Some(notice) = inlet.ready() {
             bridge::event(session, &notice).await?;
@@ -280,7 +338,10 @@ async fn finish(
 
 /// A JSON answer for a client that accepts only streams.
 fn streamed(mut response: Response) -> Response {
-    let json = response.headers.iter_mut().find(|(name, _)| *name == header::CONTENT_TYPE);
+    let json = response
+        .headers
+        .iter_mut()
+        .find(|(name, _)| *name == header::CONTENT_TYPE);
     if let Some((_, kind)) = json {
         *kind = http::HeaderValue::from_static("text/event-stream");
         let body: Bytes = std::mem::take(&mut response.body);

@@ -33,14 +33,16 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
         return Loaded {
             settings,
             file: None,
+            providers_at: None,
             faults: report.finish(),
         };
     };
     let mut report = Report::new(&file);
-    let settings = read(&file, overrides, &mut report);
+    let (settings, providers_at) = read(&file, overrides, &mut report);
     Loaded {
         settings,
         file: Some(file),
+        providers_at,
         faults: report.finish(),
     }
 }
@@ -66,7 +68,8 @@ fn exists(file: &Path) -> bool {
     std::fs::symlink_metadata(file).is_ok()
 }
 
-fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> Settings {
+/// The settings, and where they name the providers' folder.
+fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, Option<(usize, usize)>) {
     let mut settings = Settings::default();
     let root = match bytes(file) {
         Ok(text) => parse(&text, report),
@@ -75,9 +78,11 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> Settings {
             None
         }
     };
+    let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let Some(mut root) = root else {
+        relocate(&mut settings, folder);
         overridden(&mut settings, overrides);
-        return settings;
+        return (settings, None);
     };
     if matches!(root.kind, Kind::Null) {
         root.kind = Kind::Map(Vec::new());
@@ -89,20 +94,22 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> Settings {
     }
     .resolve(&mut root, "", report);
     Shape::new(&SCHEMA, report).run(&mut root);
-    let folder = file.parent().unwrap_or_else(|| Path::new(""));
     meaning::check(&root, folder, report);
     let mut settings = typed(&root, report).unwrap_or_else(|| salvage(&root));
     relocate(&mut settings, folder);
     overridden(&mut settings, overrides);
     meaning::check_listeners(&settings, Some(&root), overrides, report);
-    settings
+    let providers = root
+        .at_path(&["providers"])
+        .filter(|_| overrides.providers.is_none());
+    (settings, providers.map(|node| (node.at.line, node.at.column)))
 }
 
 fn unreadable(error: &io::Error, report: &mut Report) {
     report.fault(
         Pos::START,
         "syntax",
-        say(format!("the file {}", reason(error))),
+        say(format!("the file {}", reason(error))).cure("name a file that exists and may be read"),
     );
 }
 

@@ -1,6 +1,9 @@
 //! Whether what well-shaped settings say can be.
 
-use std::path::Path;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use url::{Host, Url};
 
@@ -15,7 +18,10 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     each(root, &["origins"], report, wrong_origin);
     each(root, &["references", "env"], report, wrong_env_glob);
     each(root, &["references", "files"], report, wrong_file_glob);
-    vault_address(root, report);
+    each(root, &["trusted_proxies"], report, wrong_network);
+    each(root, &["connect_api", "allow"], report, wrong_url_glob);
+    vault(root, folder, report);
+    redis(root, report);
 }
 
 /// What the listeners' addresses demand, once the command line was heard.
@@ -26,9 +32,7 @@ pub(super) fn check_listeners(
     report: &mut Report,
 ) {
     let place = |key: &str, overridden: bool| {
-        let node = root
-            .filter(|_| !overridden)
-            .and_then(|root| root.entry(key));
+        let node = root.filter(|_| !overridden).and_then(|root| root.entry(key));
         node.map(|entry| (entry.value.at, entry.value.is_bad))
             .unwrap_or((Pos::START, false))
     };
@@ -36,8 +40,12 @@ pub(super) fn check_listeners(
     let (admin_at, admin_bad) = place("admin", overrides.admin.is_some());
     let guards = ["api_keys", "jwt"];
     let access = root.and_then(|root| root.at_path(&["access"]));
-    let is_guarded =
-        access.is_some_and(|access| guards.iter().any(|key| access.entry(key).is_some()));
+    // An empty list names nobody; one that is no list is refused as such.
+    let names_somebody = |node: &Node| node.is_bad || !node.items().is_empty();
+    let is_guarded = access.is_some_and(|access| {
+        let mut given = guards.iter().filter_map(|key| access.entry(key));
+        given.any(|entry| names_somebody(&entry.value))
+    });
     if !listen_bad && !settings.is_loopback() && !is_guarded {
         let said = say(format!(
             "`{}` is not a loopback address, and `access` names nobody who may call",
@@ -49,18 +57,23 @@ pub(super) fn check_listeners(
             said.cure("listen on `127.0.0.1`, or say in `access` who may call"),
         );
     }
-    if !listen_bad && !admin_bad && settings.listen == settings.admin && settings.listen.port() != 0
-    {
-        let said = say(format!(
-            "`{}` is the public listener's address",
-            settings.admin
-        ));
-        report.fault(
-            admin_at.max(listen_at),
-            "admin",
-            said.cure("use another port"),
-        );
+    if !listen_bad && !admin_bad && collide(settings.listen, settings.admin) {
+        // `listen` alone may have taken the port that `admin` has by default.
+        let is_admin_said = overrides.admin.is_some() || admin_at != Pos::START;
+        let (at, field, other) = if is_admin_said {
+            (admin_at, "admin", "public")
+        } else {
+            (listen_at, "listen", "admin")
+        };
+        let said = say(format!("`{}` is the {other} listener's address", settings.admin));
+        report.fault(at, field, said.cure("use another port"));
     }
+}
+
+/// Whether two listeners cannot both have their address.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let is_same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && is_same_host
 }
 
 fn certificate(root: &Node, folder: &Path, report: &mut Report) {
@@ -93,8 +106,11 @@ fn public_url(root: &Node, report: &mut Report) {
     }
 }
 
-/// Vault's tokens do not travel in the clear.
-fn vault_address(root: &Node, report: &mut Report) {
+/// Vault's tokens do not travel in the clear, and its certificates are there.
+fn vault(root: &Node, folder: &Path, report: &mut Report) {
+    if let Some(file) = root.at_path(&["vault", "hashicorp", "ca_file"]) {
+        pem::certificates(file, "vault.hashicorp.ca_file", folder, report);
+    }
     let Some(node) = root.at_path(&["vault", "hashicorp", "address"]) else {
         return;
     };
@@ -104,6 +120,20 @@ fn vault_address(root: &Node, report: &mut Report) {
     if url.scheme() == "http" && local(&url) != Some(Local::Loopback) {
         let said = say("`http` to Vault is allowed on loopback only").cure("write `https`");
         report.fault(node.at, "vault.hashicorp.address", said);
+    }
+}
+
+fn redis(root: &Node, report: &mut Report) {
+    let Some(node) = root.at_path(&["shared_state", "redis"]) else {
+        return;
+    };
+    let is_redis = |text: &str| {
+        let url = Url::parse(text).ok();
+        url.is_some_and(|url| url.has_host() && ["redis", "rediss"].contains(&url.scheme()))
+    };
+    if node.text().is_some_and(|text| !is_redis(text)) {
+        let said = say("must be the URL of a Redis").cure("write it like `rediss://redis:6379`");
+        report.fault(node.at, "shared_state.redis", said);
     }
 }
 
@@ -143,8 +173,7 @@ fn wrong_origin(text: &str) -> Option<(&'static str, &'static str)> {
         return Some(("not an origin", cure));
     };
     let rest = text.split_once("://").map(|(_, rest)| rest);
-    let is_bare =
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']));
+    let is_bare = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*']));
     (!is_bare || !url.has_host()).then_some(("not an origin", cure))
 }
 
@@ -163,4 +192,30 @@ fn wrong_file_glob(text: &str) -> Option<(&'static str, &'static str)> {
         "not a glob over absolute paths",
         "begin with `/` and do not use `..`",
     ))
+}
+
+fn wrong_network(text: &str) -> Option<(&'static str, &'static str)> {
+    let (address, bits) = text.split_once('/').unwrap_or((text, ""));
+    let most = match address.parse() {
+        Ok(IpAddr::V4(_)) => Some(32),
+        Ok(IpAddr::V6(_)) => Some(128),
+        Err(_) => None,
+    };
+    let is_number = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_whole = address.len() == text.len();
+    let is_sound =
+        most.is_some_and(|most| is_whole || (is_number && bits.parse::<u8>().is_ok_and(|bits| bits <= most)));
+    (!is_sound).then_some(("not a network", "write it like `10.0.0.0/8` or `fd00::/8`"))
+}
+
+fn wrong_url_glob(text: &str) -> Option<(&'static str, &'static str)> {
+    if text.is_empty() {
+        return Some(("is empty", "write a glob like `https://*`"));
+    }
+    let is_open = text.strip_prefix("http://").is_some_and(|rest| {
+        let host = rest.split(['/', '*', '?']).next().unwrap_or_default();
+        let url = Url::parse(&format!("http://{host}/")).ok();
+        url.is_none_or(|url| local(&url) != Some(Local::Loopback))
+    });
+    is_open.then_some(("`http` is allowed on loopback only", "write `https`"))
 }

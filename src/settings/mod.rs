@@ -155,6 +155,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// The file, when there is one.
     pub file: Option<PathBuf>,
+    /// Where the file names the folder of the descriptors: line and column, 1-based, in characters.
+    pub providers_at: Option<(usize, usize)>,
     /// Everything there is to say.
     pub faults: Vec<Fault>,
 }
@@ -172,7 +174,10 @@ pub fn world(settings: &Settings) -> World {
 
 /// The process's environment, as descriptors and `stdio` may look it up.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one reader of the environment"
+)]
 pub fn environment() -> Environment {
     Arc::new(|name| std::env::var(name).ok())
 }
@@ -185,7 +190,10 @@ pub fn schema() -> serde_json::Value {
 
 /// The process's whole environment, for the minimal one that children get.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one reader of the environment"
+)]
 pub fn variables() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
     std::env::vars_os().collect()
 }

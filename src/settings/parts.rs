@@ -10,9 +10,7 @@ use crate::descriptor::Span;
 use crate::secret::Secret;
 
 /// Reads an optional URL; meaning has refused bad ones before.
-pub(super) fn url<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<url::Url>, D::Error> {
+pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D::Error> {
     let text = Cow::<'_, str>::deserialize(deserializer)?;
     url::Url::parse(&text).map(Some).map_err(D::Error::custom)
 }

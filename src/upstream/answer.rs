@@ -187,9 +187,7 @@ async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<O
     }
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let message = "the provider refused the credential, or wants one";
-        return Err(Failure::Final(
-            Error::new(Code::UpstreamAuth, message).sent(),
-        ));
+        return Err(Failure::Final(Error::new(Code::UpstreamAuth, message).sent()));
     }
     // A refusal whose body cannot be read is still that refusal.
     let body = whole(response, REFUSAL, reading.deadline)
@@ -197,7 +195,9 @@ async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<O
         .unwrap_or_default();
     let fault = incoming::fault(&body);
     // An unknown method is the one thing a known session may be answered 404 for.
-    let unknown_method = fault.as_ref().is_some_and(|(fault, _)| fault.code == METHOD_NOT_FOUND);
+    let unknown_method = fault
+        .as_ref()
+        .is_some_and(|(fault, _)| fault.code == METHOD_NOT_FOUND);
     if reading.in_session && !unknown_method && ends_session(status, &body) {
         let message = "the provider does not know our session any more";
         return Err(Failure::SessionGone(
@@ -228,11 +228,7 @@ fn ends_session(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// A whole body; one that comes in a single piece is not copied.
-async fn whole(
-    mut response: reqwest::Response,
-    limit: usize,
-    deadline: Instant,
-) -> Result<Bytes, Failure> {
+async fn whole(mut response: reqwest::Response, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
@@ -243,9 +239,7 @@ async fn whole(
         };
         let Some(chunk) = chunk else { break };
         if first.len().max(rest.len()) + chunk.len() > limit {
-            return Err(Failure::Final(foreign(
-                "the provider's answer is too large",
-            )));
+            return Err(Failure::Final(foreign("the provider's answer is too large")));
         }
         if first.is_empty() {
             first = chunk;
@@ -256,11 +250,7 @@ async fn whole(
         }
         rest.extend_from_slice(&chunk);
     }
-    Ok(if rest.is_empty() {
-        first
-    } else {
-        rest.freeze()
-    })
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// The stream ended without the answer.

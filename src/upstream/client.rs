@@ -3,9 +3,7 @@
 //! Never shared: connections across TLS material, permits, connect timeouts or runtimes. Pools
 //! that ignore the CA hand a connection verified by one CA to a provider that trusts another.
 
-use std::{
-    collections::HashMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{collections::HashMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use parking_lot::{Mutex, RwLock};
@@ -176,9 +174,7 @@ impl Clients {
             .http2_keep_alive_interval(KEEPALIVE)
             .http2_keep_alive_timeout(KEEPALIVE)
             .build()
-            .map_err(|error| {
-                Error::new(Code::Internal, "no HTTP client could be built").because(error)
-            })
+            .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
     }
 }
 
@@ -190,10 +186,7 @@ fn prepared(own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     }
     let accept = HeaderValue::from_static("application/json, text/event-stream");
     headers.insert(header::ACCEPT, accept);
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers
 }
 
@@ -269,10 +262,7 @@ pub(crate) fn failure(error: reqwest::Error) -> Error {
             let message = "the provider's certificate was not accepted, or it did not accept ours";
             (Code::UpstreamUnreachable, message)
         } else {
-            (
-                Code::UpstreamUnreachable,
-                "the provider cannot be connected to",
-            )
+            (Code::UpstreamUnreachable, "the provider cannot be connected to")
         };
         return Error::new(code, message).because(error);
     }

@@ -85,19 +85,8 @@ pub(crate) fn fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         data: Option<Raw>,
     }
     let Envelope { error, id } = serde_json::from_slice(body).ok()?;
-    let Fault {
-        code,
-        message,
-        data,
-    } = error;
-    Some((
-        RpcFault {
-            code,
-            message,
-            data,
-        },
-        id.as_ref().and_then(number),
-    ))
+    let Fault { code, message, data } = error;
+    Some((RpcFault { code, message, data }, id.as_ref().and_then(number)))
 }
 
 /// `data.supported` of error -32022.
@@ -139,11 +128,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
 /// `subscriptions/listen` for what a provider says may change; `None` when that is nothing.
 pub(crate) fn subscription(capabilities: &Raw) -> Option<RawObject> {
     let changing = changing(capabilities);
-    let names = [
-        "toolsListChanged",
-        "promptsListChanged",
-        "resourcesListChanged",
-    ];
+    let names = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
     let wanted: serde_json::Map<_, _> = names
         .into_iter()
         .zip(changing)

@@ -140,11 +140,7 @@ impl Listener {
     }
 
     async fn session(&mut self) -> Result<End, Error> {
-        let newest = self
-            .profile
-            .revisions
-            .newest()
-            .unwrap_or(Revision::NEWEST_LEGACY);
+        let newest = self.profile.revisions.newest().unwrap_or(Revision::NEWEST_LEGACY);
         let (shared, endpoint, behalf) = (
             Arc::clone(&self.shared),
             Arc::clone(&self.endpoint),

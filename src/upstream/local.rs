@@ -52,12 +52,7 @@ impl Local<'_> {
         }
     }
 
-    async fn attempt(
-        self,
-        call: &mut Call,
-        process: &Process,
-        deadline: Instant,
-    ) -> Result<Outcome, Error> {
+    async fn attempt(self, call: &mut Call, process: &Process, deadline: Instant) -> Result<Outcome, Error> {
         let revision = process
             .manner
             .get()
@@ -68,13 +63,7 @@ impl Local<'_> {
         }
         let id = self.shared.next_id();
         let progress = call.progress.clone();
-        let sent = outgoing(
-            id,
-            call.method,
-            &mut call.params,
-            revision,
-            progress.is_some(),
-        );
+        let sent = outgoing(id, call.method, &mut call.params, revision, progress.is_some());
         process.request(id, sent.body, deadline, progress).await
     }
 
@@ -92,11 +81,9 @@ impl Local<'_> {
         });
         match timeout_at(deadline, starting).await {
             Ok(Ok(leased)) => leased,
-            Ok(Err(error)) => Err(Error::new(
-                Code::Internal,
-                "starting the provider's process broke off",
-            )
-            .because(error)),
+            Ok(Err(error)) => {
+                Err(Error::new(Code::Internal, "starting the provider's process broke off").because(error))
+            }
             Err(elapsed) => {
                 let message = "the provider's process was not ready in time";
                 Err(Error::new(Code::UpstreamTimeout, message).because(elapsed))
@@ -115,11 +102,7 @@ fn may_repeat(error: &Error, idempotent: bool) -> bool {
 }
 
 /// Starts a process and shakes hands, not sooner than its earlier deaths allow.
-async fn start(
-    shared: &Arc<Shared>,
-    endpoint: &Arc<Endpoint>,
-    key: &Key,
-) -> Result<Arc<Process>, Error> {
+async fn start(shared: &Arc<Shared>, endpoint: &Arc<Endpoint>, key: &Key) -> Result<Arc<Process>, Error> {
     if shared.closing.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
     }
@@ -149,24 +132,10 @@ async fn start(
 }
 
 fn spawn(shared: &Arc<Shared>, endpoint: &Endpoint, key: &Key) -> Result<Arc<Process>, Error> {
-    let Target::Stdio {
-        command,
-        env,
-        folder,
-    } = &endpoint.target
-    else {
+    let Target::Stdio { command, env, folder } = &endpoint.target else {
         return Err(Error::new(Code::Internal, "this provider is not a command"));
     };
-    Process::spawn(
-        shared,
-        &endpoint.provider,
-        key,
-        &Program {
-            command,
-            env,
-            folder,
-        },
-    )
+    Process::spawn(shared, &endpoint.provider, key, &Program { command, env, folder })
 }
 
 async fn shake(
@@ -180,8 +149,7 @@ async fn shake(
         Some(revision) if revision.is_modern() => {
             let outcome = discover(shared, &process, deadline).await?;
             let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
-                let message =
-                    "the provider does not speak the revision pinned by `upstream.protocol`";
+                let message = "the provider does not speak the revision pinned by `upstream.protocol`";
                 Error::new(Code::UpstreamProtocol, message)
             })?;
             return settle(shared, process, Revision::V2026_07_28, profile, deadline).await;
@@ -198,8 +166,7 @@ async fn shake(
             Probed::Dead => {
                 // Some older servers end at the first word they do not know.
                 let process = spawn(shared, endpoint, key)?;
-                let outcome =
-                    initialize(shared, &process, Revision::NEWEST_LEGACY, deadline).await?;
+                let outcome = initialize(shared, &process, Revision::NEWEST_LEGACY, deadline).await?;
                 return initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await;
             }
         },
@@ -218,24 +185,14 @@ enum Probed {
 
 /// Asks for the modern generation; a process that says nothing in `connect` may be slow to start
 /// or deaf to what it does not know, so then both questions stand and the first answer counts.
-async fn probe(
-    shared: &Arc<Shared>,
-    endpoint: &Endpoint,
-    process: &Process,
-    deadline: Instant,
-) -> Probed {
+async fn probe(shared: &Arc<Shared>, endpoint: &Endpoint, process: &Process, deadline: Instant) -> Probed {
     let mut discovering = Box::pin(discover(shared, process, deadline));
     match timeout(endpoint.connect, &mut discovering).await {
         Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
         Ok(Err(_)) => return Probed::Dead,
         Err(_) => {}
     }
-    let initializing = Box::pin(initialize(
-        shared,
-        process,
-        Revision::NEWEST_LEGACY,
-        deadline,
-    ));
+    let initializing = Box::pin(initialize(shared, process, Revision::NEWEST_LEGACY, deadline));
     match select(discovering, initializing).await {
         Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
             Some(profile) => Probed::Modern(profile),
@@ -246,10 +203,7 @@ async fn probe(
             if outcome.is_ok() {
                 return Probed::Legacy(outcome);
             }
-            let discovered = discovering
-                .await
-                .ok()
-                .and_then(|outcome| understood(&outcome));
+            let discovered = discovering.await.ok().and_then(|outcome| understood(&outcome));
             discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
         }
     }
@@ -272,13 +226,7 @@ fn modern(result: &Raw) -> Option<Profile> {
 
 async fn discover(shared: &Shared, process: &Process, deadline: Instant) -> Result<Outcome, Error> {
     let (id, mut params) = (shared.next_id(), RawObject::new());
-    let sent = outgoing(
-        id,
-        "server/discover",
-        &mut params,
-        Revision::V2026_07_28,
-        false,
-    );
+    let sent = outgoing(id, "server/discover", &mut params, Revision::V2026_07_28, false);
     process.request(id, sent.body, deadline, None).await
 }
 

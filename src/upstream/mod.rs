@@ -84,12 +84,7 @@ impl Upstreams {
     /// # Errors
     /// A JSON-RPC error is `UpstreamError` with `rpc`. `UnsupportedRevision` when the provider
     /// does not speak [`Call::revision`] any more: probe again.
-    pub async fn request(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        call: Call,
-    ) -> Result<Raw, Error> {
+    pub async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         let shared = &self.shared;
         match endpoint.target {
             Target::Http { .. } => {

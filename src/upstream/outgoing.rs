@@ -13,9 +13,8 @@ const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// Who we are, to every provider.
-pub(crate) static CLIENT: LazyLock<Raw> = LazyLock::new(|| {
-    raw(&serde_json::json!({"name": "pleiades", "version": env!("CARGO_PKG_VERSION")}))
-});
+pub(crate) static CLIENT: LazyLock<Raw> =
+    LazyLock::new(|| raw(&serde_json::json!({"name": "pleiades", "version": env!("CARGO_PKG_VERSION")})));
 
 /// What we can do for a provider while it works: nothing yet.
 static NO_CAPABILITIES: LazyLock<Raw> = LazyLock::new(|| raw(&serde_json::json!({})));
@@ -137,15 +136,8 @@ mod tests {
 
     #[test]
     fn the_callers_progress_token_never_goes_upstream() {
-        let mut params =
-            object(serde_json::json!({"_meta": {"progressToken": "theirs", "own": 1}}));
-        let sent = outgoing(
-            7,
-            "tools/list",
-            &mut params.clone(),
-            Revision::V2025_11_25,
-            true,
-        );
+        let mut params = object(serde_json::json!({"_meta": {"progressToken": "theirs", "own": 1}}));
+        let sent = outgoing(7, "tools/list", &mut params.clone(), Revision::V2025_11_25, true);
         assert_eq!(
             params_of(&sent),
             serde_json::json!({"_meta": {"own": 1, "progressToken": 7}})
@@ -168,8 +160,7 @@ mod tests {
     #[test]
     fn trace_context_stays_in_the_metadata_and_is_handed_out_for_the_headers() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let mut params =
-            object(serde_json::json!({"_meta": {"traceparent": parent, "tracestate": "a=b"}}));
+        let mut params = object(serde_json::json!({"_meta": {"traceparent": parent, "tracestate": "a=b"}}));
         let sent = outgoing(7, "tools/list", &mut params, Revision::V2025_06_18, false);
         assert_eq!(sent.trace.parent.as_ref().unwrap(), parent);
         assert_eq!(sent.trace.state.as_ref().unwrap(), "a=b");

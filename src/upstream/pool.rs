@@ -119,12 +119,7 @@ impl<T: Member> Pool<T> {
     ///
     /// # Errors
     /// `Busy` when the pool is full of members in use, else what `make` says.
-    pub(crate) async fn lease<F>(
-        &self,
-        key: &Key,
-        idle: Duration,
-        make: F,
-    ) -> Result<Lease<T>, Error>
+    pub(crate) async fn lease<F>(&self, key: &Key, idle: Duration, make: F) -> Result<Lease<T>, Error>
     where
         F: Future<Output = Result<Arc<T>, Error>>,
     {
@@ -210,10 +205,7 @@ impl<T: Member> Pool<T> {
     /// stays.
     pub(crate) fn discard(&self, key: &Key, lease: &Lease<T>) {
         let mut slots = self.slots.lock();
-        if slots
-            .get(key)
-            .is_some_and(|slot| Arc::ptr_eq(slot, &lease.slot))
-        {
+        if slots.get(key).is_some_and(|slot| Arc::ptr_eq(slot, &lease.slot)) {
             slots.remove(key);
         }
     }

@@ -62,11 +62,7 @@ impl Head<'_> {
         for (name, value) in self.mirrored {
             headers.insert(name.clone(), value.clone());
         }
-        for (name, value) in signature
-            .headers
-            .iter()
-            .filter(|(name, _)| may_be_set(name))
-        {
+        for (name, value) in signature.headers.iter().filter(|(name, _)| may_be_set(name)) {
             headers.insert(name.clone(), value.clone());
         }
         headers
@@ -98,10 +94,7 @@ pub(crate) async fn bare(
     let mut headers = head.write(route, signature);
     headers.remove(header::CONTENT_TYPE);
     if method == Method::GET {
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("text/event-stream"),
-        );
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
     }
     let mut request = reqwest::Request::new(method, route.url.clone());
     *request.headers_mut() = headers;

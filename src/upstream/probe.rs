@@ -52,20 +52,13 @@ async fn detect(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error>
         Err(_) => None,
     };
     if let Some(profile) = &modern
-        && profile
-            .revisions
-            .iter()
-            .any(|revision| !revision.is_modern())
+        && profile.revisions.iter().any(|revision| !revision.is_modern())
     {
         return Ok(profile.clone());
     }
     match (modern, legacy(remote, deadline).await) {
         (Some(mut profile), Ok(older)) => {
-            profile.revisions = profile
-                .revisions
-                .iter()
-                .chain(older.revisions.iter())
-                .collect();
+            profile.revisions = profile.revisions.iter().chain(older.revisions.iter()).collect();
             Ok(profile)
         }
         (Some(profile), Err(_)) => Ok(profile),
@@ -138,10 +131,7 @@ pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
 }
 
 fn revisions(texts: &[String]) -> Revisions {
-    texts
-        .iter()
-        .filter_map(|text| Revision::parse(text))
-        .collect()
+    texts.iter().filter_map(|text| Revision::parse(text)).collect()
 }
 
 /// What the result of `initialize` says.

@@ -91,13 +91,10 @@ impl Process {
     ) -> Result<Arc<Self>, Error> {
         // The child and its pipes are driven by the runtime that is current here.
         let _control = shared.control.enter();
-        let mut child = command(program, &shared.environment)?
-            .spawn()
-            .map_err(|error| {
-                let message =
-                    "the provider's command could not be started; check `upstream.command`";
-                Error::new(Code::UpstreamUnreachable, message).because(error)
-            })?;
+        let mut child = command(program, &shared.environment)?.spawn().map_err(|error| {
+            let message = "the provider's command could not be started; check `upstream.command`";
+            Error::new(Code::UpstreamUnreachable, message).because(error)
+        })?;
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(Error::new(Code::Internal, "a child process has no pipes"));
@@ -186,22 +183,14 @@ fn died() -> Error {
 
 fn command(program: &Program<'_>, minimal: &[(OsString, OsString)]) -> Result<Command, Error> {
     let Some((name, arguments)) = program.command.split_first() else {
-        return Err(Error::new(
-            Code::Internal,
-            "the provider's command is empty",
-        ));
+        return Err(Error::new(Code::Internal, "the provider's command is empty"));
     };
     let mut command = Command::new(name);
     command
         .args(arguments)
         .env_clear()
         .envs(minimal.iter().map(|(name, value)| (name, value)))
-        .envs(
-            program
-                .env
-                .iter()
-                .map(|(name, value)| (name, value.expose())),
-        )
+        .envs(program.env.iter().map(|(name, value)| (name, value.expose())))
         .current_dir(program.folder)
         .process_group(0)
         .kill_on_drop(true)
@@ -242,13 +231,7 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let unanswered = self
-            .process
-            .waiting
-            .requests
-            .lock()
-            .remove(&self.id)
-            .is_some();
+        let unanswered = self.process.waiting.requests.lock().remove(&self.id).is_some();
         if unanswered && self.sent && self.process.manner.get().is_some() {
             let told = self.process.lines.try_send(outgoing::cancelled(self.id));
             tracing::trace!(

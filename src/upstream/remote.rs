@@ -90,9 +90,7 @@ impl Remote<'_> {
             // The provider refused the session before it looked at the request, so nothing ran.
             Failure::SessionGone(error) => {
                 if let Some(lease) = lease {
-                    self.shared
-                        .sessions
-                        .discard(&self.key(call.revision), &lease);
+                    self.shared.sessions.discard(&self.key(call.revision), &lease);
                 }
                 if std::mem::replace(&mut attempts.renewed, true) {
                     return Err(error);
@@ -177,9 +175,7 @@ impl Remote<'_> {
             let Some(session) = lease else {
                 return Err(Failure::Broken(answer::cut()));
             };
-            let wait = retry
-                .unwrap_or(RESUME)
-                .clamp(Duration::from_millis(10), ERRAND);
+            let wait = retry.unwrap_or(RESUME).clamp(Duration::from_millis(10), ERRAND);
             if timeout_at(reading.deadline, sleep(wait)).await.is_err() {
                 return Err(Failure::Final(late()));
             }
@@ -252,7 +248,9 @@ impl Remote<'_> {
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
         let session = Arc::clone(lease);
         self.shared.detach(async move {
-            let Ok(route) = shared.clients.route(&endpoint) else { return };
+            let Ok(route) = shared.clients.route(&endpoint) else {
+                return;
+            };
             if let Err(error) = session.post(&route, body, Instant::now() + ERRAND).await {
                 tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
             }

@@ -163,10 +163,7 @@ impl Shared {
         {
             return Known::Use(Arc::clone(addresses));
         }
-        if name
-            .failed
-            .is_some_and(|at| now.duration_since(at) < FAILED)
-        {
+        if name.failed.is_some_and(|at| now.duration_since(at) < FAILED) {
             return old.map_or(Known::Dead, |(addresses, _)| Known::Use(addresses));
         }
         let pending = name
@@ -179,12 +176,7 @@ impl Shared {
         }
     }
 
-    fn look_up(
-        self: &Arc<Self>,
-        host: &str,
-        port: u16,
-        now: Instant,
-    ) -> watch::Receiver<Option<Answer>> {
+    fn look_up(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> watch::Receiver<Option<Answer>> {
         let (done, pending) = watch::channel(None);
         let shared = Arc::clone(self);
         let host: Box<str> = host.into();
@@ -270,11 +262,7 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
         .copied()
         .filter(|address| permit.admits(address.ip()))
         .collect();
-    if some.is_empty() {
-        Err(refused())
-    } else {
-        Ok(some)
-    }
+    if some.is_empty() { Err(refused()) } else { Ok(some) }
 }
 
 fn refused() -> Error {

@@ -59,14 +59,7 @@ pub(crate) async fn open(
     let route = shared.clients.route(endpoint)?;
     let id = shared.next_id();
     let body = message::request(id, "initialize", &outgoing::greeting(revision));
-    let response = post::post(
-        &route,
-        &behalf.signature,
-        Head::default(),
-        body.into(),
-        deadline,
-    )
-    .await?;
+    let response = post::post(&route, &behalf.signature, Head::default(), body.into(), deadline).await?;
     let session = response.headers().get(SESSION).cloned();
     let reading = Reading {
         id,
@@ -95,9 +88,8 @@ pub(crate) async fn open(
 /// The revision in the answer to `initialize`, and the answer opened.
 pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), Error> {
     let unusable = |message: &'static str| Error::new(Code::UpstreamProtocol, message).sent();
-    let greeting = RawObject::open(result).map_err(|error| {
-        unusable("the provider's answer to `initialize` is not an object").because(error)
-    })?;
+    let greeting = RawObject::open(result)
+        .map_err(|error| unusable("the provider's answer to `initialize` is not an object").because(error))?;
     let revision = greeting
         .read::<String>("protocolVersion")
         .and_then(|text| Revision::parse(&text))
@@ -115,8 +107,7 @@ impl Session {
         deadline: Instant,
     ) -> Result<(), Error> {
         let head = self.head();
-        let response =
-            post::post(route, &self.signature, head, Bytes::from(body), deadline).await?;
+        let response = post::post(route, &self.signature, head, Bytes::from(body), deadline).await?;
         if response.status().is_client_error() || response.status().is_server_error() {
             tracing::debug!(
                 provider.name = &*self.endpoint.provider,
@@ -147,14 +138,7 @@ impl Session {
             return;
         };
         let deadline = Instant::now() + FAREWELL;
-        let closed = post::bare(
-            &route,
-            &self.signature,
-            Method::DELETE,
-            self.head(),
-            deadline,
-        )
-        .await;
+        let closed = post::bare(&route, &self.signature, Method::DELETE, self.head(), deadline).await;
         if let Err(error) = closed {
             tracing::debug!(provider.name = &*self.endpoint.provider, %error, "a session was not closed");
         }

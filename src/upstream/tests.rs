@@ -79,11 +79,7 @@ fn list(revision: Revision) -> Call {
 }
 
 fn tool(revision: Revision) -> Call {
-    call(
-        "tools/call",
-        &json!({"name": "act", "arguments": {}}),
-        revision,
-    )
+    call("tools/call", &json!({"name": "act", "arguments": {}}), revision)
 }
 
 fn value(raw: &Raw) -> Value {

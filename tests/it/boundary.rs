@@ -22,7 +22,9 @@ async fn a_rate_limit_is_readable_in_the_views_and_429_on_the_relay() {
     assert_eq!(refused["structuredContent"]["status"], "rate_limited");
     assert_eq!(refused["structuredContent"]["data"]["rule"], "rate_caller");
     let meta = Client::connect(&world, "/mcp/one", "2026-07-28").await;
-    let refused = meta.call("use_one", json!({ "tool": "echo", "arguments": { "text": "x" } })).await;
+    let refused = meta
+        .call("use_one", json!({ "tool": "echo", "arguments": { "text": "x" } }))
+        .await;
     assert_eq!(refused["structuredContent"]["status"], "rate_limited");
     let relay = Client::connect(&world, "/relay/one", "2025-11-25");
     drop(relay);
@@ -35,10 +37,22 @@ async fn a_rate_limit_is_readable_in_the_views_and_429_on_the_relay() {
         .await
         .unwrap();
     assert_eq!(answer.status(), 429);
-    assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0);
+    assert!(
+        answer.headers()["retry-after"]
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            > 0
+    );
     let body: Value = world::json(answer).await;
     assert_eq!(body["id"], 5);
-    assert!(world.metrics().await.contains("pleiades_limited_total{provider=\"one\",rule=\"rate_caller\"}"));
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("pleiades_limited_total{provider=\"one\",rule=\"rate_caller\"}")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,16 +65,28 @@ async fn the_breaker_opens_after_failures_and_closes_when_the_provider_is_back()
     peer.call("echo", json!({ "text": "x" })).await;
     fake.knobs.fails.store(true, Ordering::Relaxed);
     for _ in 0..2 {
-        assert_eq!(peer.call("echo", json!({ "text": "x" })).await["structuredContent"]["status"], "upstream_error");
+        assert_eq!(
+            peer.call("echo", json!({ "text": "x" })).await["structuredContent"]["status"],
+            "upstream_error"
+        );
     }
     let refused = peer.call("echo", json!({ "text": "x" })).await;
-    assert_eq!(refused["structuredContent"]["data"]["rule"], "breaker", "{refused}");
-    assert!(world.metrics().await.contains("pleiades_breaker_state{provider=\"one\"} 2"));
+    assert_eq!(
+        refused["structuredContent"]["data"]["rule"], "breaker",
+        "{refused}"
+    );
+    assert!(
+        world
+            .metrics()
+            .await
+            .contains("pleiades_breaker_state{provider=\"one\"} 2")
+    );
     fake.knobs.fails.store(false, Ordering::Relaxed);
-    world.until("the breaker to close", || async {
-        peer.call("echo", json!({ "text": "x" })).await["isError"] != true
-    })
-    .await;
+    world
+        .until("the breaker to close", || async {
+            peer.call("echo", json!({ "text": "x" })).await["isError"] != true
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +98,11 @@ async fn concurrency_is_bounded() {
     let peer = std::sync::Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
     let first = std::sync::Arc::clone(&peer);
     let running = tokio::spawn(async move { first.call("wait", json!({})).await });
-    world.until("the call to arrive", || async { fake.knobs.waiting.load(Ordering::SeqCst) == 1 }).await;
+    world
+        .until("the call to arrive", || async {
+            fake.knobs.waiting.load(Ordering::SeqCst) == 1
+        })
+        .await;
     let refused = peer.call("echo", json!({ "text": "x" })).await;
     assert_eq!(refused["structuredContent"]["data"]["rule"], "concurrency");
     fake.knobs.release.notify_waiters();
@@ -82,20 +112,38 @@ async fn concurrency_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_nowhere_else() {
-    let (keyed, other) = (Fake::start(&["2025-11-25"]).await, Fake::start(&["2025-11-25"]).await);
+    let (keyed, other) = (
+        Fake::start(&["2025-11-25"]).await,
+        Fake::start(&["2025-11-25"]).await,
+    );
     let rest = "auth: { client_key: { headers: [x-openai-key], env: OPENAI_API_KEY, forward_as: Authorization, prefix: \"Bearer \", companions: { x-openai-org: OpenAI-Organization } } }\n";
-    let world = World::builder().provider_with("keyed", &keyed, rest).provider("other", &other).start().await;
+    let world = World::builder()
+        .provider_with("keyed", &keyed, rest)
+        .provider("other", &other)
+        .start()
+        .await;
     world.until_state("other", "ready").await;
     for revision in GENERATIONS {
         let bare = Client::connect(&world, "/mcp/keyed", revision).await;
-        let answer = bare.call("use_keyed", json!({ "tool": "echo", "arguments": { "text": "x" } })).await;
+        let answer = bare
+            .call(
+                "use_keyed",
+                json!({ "tool": "echo", "arguments": { "text": "x" } }),
+            )
+            .await;
         let envelope = &answer["structuredContent"];
         assert_eq!(envelope["status"], "needs_auth", "{answer}");
         let text = envelope["text"].as_str().unwrap();
-        assert!(text.contains("x-openai-key") && text.contains("OPENAI_API_KEY"), "{text}");
+        assert!(
+            text.contains("x-openai-key") && text.contains("OPENAI_API_KEY"),
+            "{text}"
+        );
         let tools = Client::connect(&world, "/tools/keyed", revision).await;
         assert_eq!(tools.tools().await, ["connect"]);
-        assert_eq!(tools.call("connect", json!({})).await["structuredContent"]["status"], "needs_auth");
+        assert_eq!(
+            tools.call("connect", json!({})).await["structuredContent"]["status"],
+            "needs_auth"
+        );
         let key = [("x-openai-key", "caller-key"), ("x-openai-org", "org-1")];
         let own = Client::connect_with(&world, "/tools", revision, &key).await;
         own.call("keyed.echo", json!({ "text": "x" })).await;
@@ -115,14 +163,32 @@ async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_now
 async fn an_operators_key_goes_upstream_and_is_told_to_nobody() {
     let fake = Fake::start(&["2026-07-28"]).await;
     let rest = "auth: { api_key: { header: X-Key, prefix: \"k \", value: \"${THE_KEY}\" } }\n";
-    let world = World::builder().provider_with("one", &fake, rest).env("THE_KEY", "operator-key").start().await;
+    let world = World::builder()
+        .provider_with("one", &fake, rest)
+        .env("THE_KEY", "operator-key")
+        .start()
+        .await;
     world.until_state("one", "ready").await;
-    Client::connect(&world, "/relay/one", "2026-07-28").await.call("echo", json!({ "text": "x" })).await;
-    Client::connect(&world, "/tools/one", "2025-06-18").await.call("echo", json!({ "text": "x" })).await;
+    Client::connect(&world, "/relay/one", "2026-07-28")
+        .await
+        .call("echo", json!({ "text": "x" }))
+        .await;
+    Client::connect(&world, "/tools/one", "2025-06-18")
+        .await
+        .call("echo", json!({ "text": "x" }))
+        .await;
     for call in fake.seen("tools/call") {
         assert_eq!(call.headers["x-key"], "k operator-key");
     }
-    let page = world.http.get(format!("{}/providers", world.admin)).send().await.unwrap().text().await.unwrap();
+    let page = world
+        .http
+        .get(format!("{}/providers", world.admin))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(!page.contains("operator-key") && !world.metrics().await.contains("operator-key"));
 }
 
@@ -144,15 +210,23 @@ async fn foreign_hosts_and_origins_and_ambiguous_requests_are_refused() {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
     let post = |path: &str, headers: &str| {
         let length = body.len();
-        format!("POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n\r\n{body}")
+        format!(
+            "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n\r\n{body}"
+        )
     };
     let ours = format!("Host: {host}");
     let cases = [
         (post("/mcp", &ours), "200"),
         (post("/mcp", &format!("{ours}\r\nOrigin: http://{host}")), "200"),
         (post("/mcp", "Host: evil.example"), "403"),
-        (post("/mcp", &format!("{ours}\r\nOrigin: http://evil.example")), "403"),
-        (post("/mcp", &format!("{ours}\r\nTransfer-Encoding: chunked")), "400"),
+        (
+            post("/mcp", &format!("{ours}\r\nOrigin: http://evil.example")),
+            "403",
+        ),
+        (
+            post("/mcp", &format!("{ours}\r\nTransfer-Encoding: chunked")),
+            "400",
+        ),
         (post("/mcp", &format!("{ours}\r\n{ours}")), "400"),
         (post("http://evil.example/mcp", &ours), "400"),
         (post("/tools/../mcp", &ours), "400"),
@@ -160,14 +234,23 @@ async fn foreign_hosts_and_origins_and_ambiguous_requests_are_refused() {
         (post("/nothing", &ours), "404"),
         (post("/mcp/none", &ours), "404"),
         (post(&format!("/mcp?{}", "x".repeat(9_000)), &ours), "414"),
-        (post("/mcp", &format!("{ours}\r\nX-Big: {}", "x".repeat(70_000))), "431"),
+        (
+            post("/mcp", &format!("{ours}\r\nX-Big: {}", "x".repeat(70_000))),
+            "431",
+        ),
         (format!("GET /mcp HTTP/1.1\r\n{ours}\r\n\r\n"), "405"),
-        (format!("PUT /mcp HTTP/1.1\r\n{ours}\r\nContent-Length: 0\r\n\r\n"), "405"),
+        (
+            format!("PUT /mcp HTTP/1.1\r\n{ours}\r\nContent-Length: 0\r\n\r\n"),
+            "405",
+        ),
     ];
     for (request, status) in cases {
         let answer = raw(&world, &request);
         let head: String = request.chars().take(120).collect();
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head:?} -> {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{head:?} -> {answer}"
+        );
     }
 }
 
@@ -178,27 +261,89 @@ async fn messages_that_are_none_are_refused_with_a_json_rpc_error() {
     let cases = [
         ("application/json", "{", 400, -32700),
         ("application/json", "[]", 400, -32600),
-        ("application/json", r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, 400, -32600),
-        ("application/json", r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#, 400, -32600),
-        ("application/json", r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, 400, -32600),
-        ("application/json", r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#, 400, -32600),
-        ("application/json", r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, 400, -32600),
+        (
+            "application/json",
+            r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#,
+            400,
+            -32600,
+        ),
+        (
+            "application/json",
+            r#"{"jsonrpc":"1.0","id":1,"method":"ping"}"#,
+            400,
+            -32600,
+        ),
+        (
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+            400,
+            -32600,
+        ),
+        (
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#,
+            400,
+            -32600,
+        ),
+        (
+            "application/json",
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#,
+            400,
+            -32600,
+        ),
         ("text/plain", "{}", 415, 415),
     ];
     for (kind, body, status, code) in cases {
-        let answer = world.http.post(&url).header("content-type", kind).body(body).send().await.unwrap();
+        let answer = world
+            .http
+            .post(&url)
+            .header("content-type", kind)
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), status, "{body}");
         let error: Value = world::json(answer).await;
         assert_eq!(error["error"]["code"], code, "{body}: {error}");
     }
-    let deep = format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{}{}}}", "{\"a\":".repeat(200), "1".to_owned() + &"}".repeat(200));
-    let answer = world.http.post(&url).header("content-type", "application/json").body(deep).send().await.unwrap();
+    let deep = format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"params\":{}{}}}",
+        "{\"a\":".repeat(200),
+        "1".to_owned() + &"}".repeat(200)
+    );
+    let answer = world
+        .http
+        .post(&url)
+        .header("content-type", "application/json")
+        .body(deep)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 400);
     let big = vec![b' '; 9 << 20];
-    let answer = world.http.post(&url).header("content-type", "application/json").body(big).send().await.unwrap();
+    let answer = world
+        .http
+        .post(&url)
+        .header("content-type", "application/json")
+        .body(big)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(answer.status(), 413);
-    let picky = world.http.post(&url).header("content-type", "application/json").header("accept", "text/html");
-    assert_eq!(picky.body(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).send().await.unwrap().status(), 406);
+    let picky = world
+        .http
+        .post(&url)
+        .header("content-type", "application/json")
+        .header("accept", "text/html");
+    assert_eq!(
+        picky
+            .body(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#)
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        406
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,10 +355,31 @@ async fn modern_requests_whose_headers_disagree_with_the_body_are_refused() {
     let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} });
     let call = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": { "name": "region", "arguments": { "region": "eu" }, "_meta": meta } });
     let cases: [(&[(&str, &str)], i64); 5] = [
-        (&[("mcp-method", "tools/call"), ("mcp-name", "region"), ("mcp-param-region", "eu")], 0),
+        (
+            &[
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "region"),
+                ("mcp-param-region", "eu"),
+            ],
+            0,
+        ),
         (&[("mcp-name", "region"), ("mcp-param-region", "eu")], -32020),
-        (&[("mcp-method", "tools/list"), ("mcp-name", "region"), ("mcp-param-region", "eu")], -32020),
-        (&[("mcp-method", "tools/call"), ("mcp-name", "other"), ("mcp-param-region", "eu")], -32020),
+        (
+            &[
+                ("mcp-method", "tools/list"),
+                ("mcp-name", "region"),
+                ("mcp-param-region", "eu"),
+            ],
+            -32020,
+        ),
+        (
+            &[
+                ("mcp-method", "tools/call"),
+                ("mcp-name", "other"),
+                ("mcp-param-region", "eu"),
+            ],
+            -32020,
+        ),
         (&[("mcp-method", "tools/call"), ("mcp-name", "region")], -32020),
     ];
     for (headers, code) in cases {
@@ -276,7 +442,10 @@ async fn sessions_end_on_delete_and_strangers_are_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_preflight_is_answered_for_our_origins_only() {
-    let world = World::builder().settings("origins: [\"https://app.example\"]\n").start().await;
+    let world = World::builder()
+        .settings("origins: [\"https://app.example\"]\n")
+        .start()
+        .await;
     let ask = |origin: &str| {
         world
             .http
@@ -288,10 +457,18 @@ async fn a_preflight_is_answered_for_our_origins_only() {
     };
     let ours = ask("https://app.example").await.unwrap();
     assert_eq!(ours.status(), 204);
-    assert_eq!(ours.headers()["access-control-allow-origin"], "https://app.example");
+    assert_eq!(
+        ours.headers()["access-control-allow-origin"],
+        "https://app.example"
+    );
     let foreign = ask("https://evil.example").await.unwrap();
     assert_eq!(foreign.status(), 403);
-    assert!(foreign.headers().keys().all(|name| !name.as_str().starts_with("access-control")));
+    assert!(
+        foreign
+            .headers()
+            .keys()
+            .all(|name| !name.as_str().starts_with("access-control"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,10 +31,17 @@ async fn tools_are_listed_and_called_in_all_nine_cells_of_the_tool_view() {
     for client in GENERATIONS {
         for upstream in GENERATIONS {
             let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
-            assert!(peer.tools().await.contains(&"echo".to_owned()), "{client} -> {upstream}");
+            assert!(
+                peer.tools().await.contains(&"echo".to_owned()),
+                "{client} -> {upstream}"
+            );
             let result = peer.call("echo", json!({ "text": "hi" })).await;
             assert_eq!(result["content"][0]["text"], "echo: hi", "{client} -> {upstream}");
-            assert_eq!(result.get("resultType").is_some(), peer.is_modern(), "{client} -> {upstream}");
+            assert_eq!(
+                result.get("resultType").is_some(),
+                peer.is_modern(),
+                "{client} -> {upstream}"
+            );
         }
     }
 }
@@ -46,9 +53,18 @@ async fn the_meta_tool_runs_operations_in_all_nine_cells() {
         for upstream in GENERATIONS {
             let peer = Client::connect(&world, &format!("/mcp/{}", id(upstream)), client).await;
             let name = format!("use_{}", id(upstream));
-            assert_eq!(peer.tools().await, std::slice::from_ref(&name), "{client} -> {upstream}");
-            let result = peer.call(&name, json!({ "tool": "echo", "arguments": { "text": "hi" } })).await;
-            assert_eq!(result["structuredContent"]["status"], "ok", "{client} -> {upstream}: {result}");
+            assert_eq!(
+                peer.tools().await,
+                std::slice::from_ref(&name),
+                "{client} -> {upstream}"
+            );
+            let result = peer
+                .call(&name, json!({ "tool": "echo", "arguments": { "text": "hi" } }))
+                .await;
+            assert_eq!(
+                result["structuredContent"]["status"], "ok",
+                "{client} -> {upstream}: {result}"
+            );
             assert_eq!(result["content"][0]["text"], "echo: hi", "{client} -> {upstream}");
         }
     }
@@ -62,15 +78,30 @@ async fn resources_templates_prompts_and_completion_work_in_all_nine_cells_of_bo
             for upstream in GENERATIONS {
                 let cell = format!("/{view}/ {client} -> {upstream}");
                 let peer = Client::connect(&world, &format!("/{view}/{}", id(upstream)), client).await;
-                assert_eq!(peer.names("resources/list", "resources", "uri").await, ["fake://text"], "{cell}");
-                let templates = peer.names("resources/templates/list", "resourceTemplates", "uriTemplate").await;
+                assert_eq!(
+                    peer.names("resources/list", "resources", "uri").await,
+                    ["fake://text"],
+                    "{cell}"
+                );
+                let templates = peer
+                    .names("resources/templates/list", "resourceTemplates", "uriTemplate")
+                    .await;
                 assert_eq!(templates, ["fake://item/{id}"], "{cell}");
-                assert_eq!(peer.names("prompts/list", "prompts", "name").await, ["greet"], "{cell}");
-                let read = peer.result("resources/read", json!({ "uri": "fake://item/7" })).await;
+                assert_eq!(
+                    peer.names("prompts/list", "prompts", "name").await,
+                    ["greet"],
+                    "{cell}"
+                );
+                let read = peer
+                    .result("resources/read", json!({ "uri": "fake://item/7" }))
+                    .await;
                 assert_eq!(read["contents"][0]["text"], "text of fake://item/7", "{cell}");
                 let prompt = json!({ "name": "greet", "arguments": { "who": "you" } });
                 let prompt = peer.result("prompts/get", prompt).await;
-                assert_eq!(prompt["messages"][0]["content"]["text"], "hello \"you\"", "{cell}");
+                assert_eq!(
+                    prompt["messages"][0]["content"]["text"], "hello \"you\"",
+                    "{cell}"
+                );
                 let reference = json!({ "type": "ref/prompt", "name": "greet" });
                 let asked = json!({ "ref": reference, "argument": { "name": "who", "value": "o" } });
                 let completed = peer.result("completion/complete", asked).await;
@@ -87,10 +118,21 @@ async fn unknown_fields_of_results_and_entries_survive_every_cell() {
         for upstream in GENERATIONS {
             let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
             let list = peer.result("tools/list", json!({})).await;
-            assert_eq!(list["tools"][0]["x-unknown"], json!({ "kept": [1, 2] }), "{client} -> {upstream}");
+            assert_eq!(
+                list["tools"][0]["x-unknown"],
+                json!({ "kept": [1, 2] }),
+                "{client} -> {upstream}"
+            );
             let result = peer.call("echo", json!({ "text": "" })).await;
-            assert_eq!(result["x-unknown"], json!({ "deep": [null] }), "{client} -> {upstream}");
-            assert_eq!(result["content"][0]["x-unknown"], "kept", "{client} -> {upstream}");
+            assert_eq!(
+                result["x-unknown"],
+                json!({ "deep": [null] }),
+                "{client} -> {upstream}"
+            );
+            assert_eq!(
+                result["content"][0]["x-unknown"], "kept",
+                "{client} -> {upstream}"
+            );
         }
     }
 }
@@ -101,7 +143,9 @@ async fn a_missing_resource_has_the_code_of_the_clients_revision() {
     for client in GENERATIONS {
         for upstream in GENERATIONS {
             let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
-            let answer = peer.request("resources/read", json!({ "uri": "fake://none" })).await;
+            let answer = peer
+                .request("resources/read", json!({ "uri": "fake://none" }))
+                .await;
             let code = answer["error"]["code"].as_i64().unwrap();
             if peer.is_modern() {
                 assert_eq!(code, -32602, "{client} -> {upstream}");
@@ -138,7 +182,10 @@ async fn a_client_negotiates_with_us_alone() {
         assert_eq!(peer.initialized["protocolVersion"], client);
     }
     let peer = Client::connect(&world, "/mcp", "2026-07-28").await;
-    assert_eq!(peer.initialized["supportedVersions"], json!(["2026-07-28", "2025-11-25", "2025-06-18"]));
+    assert_eq!(
+        peer.initialized["supportedVersions"],
+        json!(["2026-07-28", "2025-11-25", "2025-06-18"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

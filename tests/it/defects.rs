@@ -37,7 +37,11 @@ async fn a_callers_own_keys_never_reach_an_upstream() {
     for revision in ["2025-11-25", "2026-07-28"] {
         for path in ["/mcp/one", "/tools/one", "/relay/one"] {
             let peer = Client::connect_with(&world, path, revision, &secret).await;
-            let name = if path.starts_with("/mcp") { "use_one" } else { "echo" };
+            let name = if path.starts_with("/mcp") {
+                "use_one"
+            } else {
+                "echo"
+            };
             let arguments = if path.starts_with("/mcp") {
                 json!({ "tool": "echo", "arguments": { "text": "x" } })
             } else {
@@ -49,14 +53,22 @@ async fn a_callers_own_keys_never_reach_an_upstream() {
     let seen = fake.knobs.seen.lock().clone();
     assert!(seen.iter().filter(|seen| seen.method == "tools/call").count() >= 6);
     for seen in seen {
-        assert!(!format!("{:?}", seen.headers).contains("caller-secret"), "{} carried it", seen.method);
+        assert!(
+            !format!("{:?}", seen.headers).contains("caller-secret"),
+            "{} carried it",
+            seen.method
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broken_descriptor_stops_nothing_and_is_named() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("good", &fake).descriptor("bad", "upstrem: {}\n").start().await;
+    let world = World::builder()
+        .provider("good", &fake)
+        .descriptor("bad", "upstrem: {}\n")
+        .start()
+        .await;
     world.until_state("good", "ready").await;
     let peer = Client::connect(&world, "/tools", "2025-11-25").await;
     assert!(peer.tools().await.contains(&"good.echo".to_owned()));
@@ -74,7 +86,10 @@ async fn a_provider_whose_new_file_is_broken_keeps_its_last_good_version() {
     std::fs::write(&file, "id: one\nupstream: [\n").unwrap();
     world.until_state("one", "stale").await;
     let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
-    assert_eq!(peer.call("echo", json!({ "text": "x" })).await["content"][0]["text"], "echo: x");
+    assert_eq!(
+        peer.call("echo", json!({ "text": "x" })).await["content"][0]["text"],
+        "echo: x"
+    );
     std::fs::write(&file, good).unwrap();
     world.until_state("one", "ready").await;
 }
@@ -84,15 +99,26 @@ async fn two_processes_with_one_key_serve_one_session_in_turn() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let seal = "seal: { keys: [\"a key that both processes were given\"] }\n";
     let (one, two) = (
-        World::builder().provider("one", &fake).settings(seal).start().await,
-        World::builder().provider("one", &fake).settings(seal).start().await,
+        World::builder()
+            .provider("one", &fake)
+            .settings(seal)
+            .start()
+            .await,
+        World::builder()
+            .provider("one", &fake)
+            .settings(seal)
+            .start()
+            .await,
     );
     one.until_state("one", "ready").await;
     two.until_state("one", "ready").await;
     let mut peer = Client::connect(&one, "/tools/one", "2025-11-25").await;
     for world in [&one, &two, &one, &two] {
         peer.url = format!("{}/tools/one", world.base);
-        assert_eq!(peer.call("echo", json!({ "text": "x" })).await["content"][0]["text"], "echo: x");
+        assert_eq!(
+            peer.call("echo", json!({ "text": "x" })).await["content"][0]["text"],
+            "echo: x"
+        );
     }
 }
 
@@ -105,16 +131,23 @@ async fn a_legacy_disconnect_leaves_the_call_running_and_a_modern_one_ends_it() 
     for revision in ["2025-11-25", "2026-07-28"] {
         let peer = Client::connect(&world, "/tools/one", revision).await;
         let call = tokio::spawn(async move { peer.call("wait", json!({})).await });
-        world.until("the call to arrive", || async { waiting() == 1 }).await;
+        world
+            .until("the call to arrive", || async { waiting() == 1 })
+            .await;
         call.abort();
         if revision == "2026-07-28" {
             world.until("the call to end", || async { waiting() == 0 }).await;
         } else {
             // Something later proves that the earlier disconnect was seen and ignored.
-            Client::connect(&world, "/tools/one", revision).await.call("echo", json!({ "text": "x" })).await;
+            Client::connect(&world, "/tools/one", revision)
+                .await
+                .call("echo", json!({ "text": "x" }))
+                .await;
             assert_eq!(waiting(), 1);
             fake.knobs.release.notify_waiters();
-            world.until("the call to finish", || async { waiting() == 0 }).await;
+            world
+                .until("the call to finish", || async { waiting() == 0 })
+                .await;
         }
     }
 }
@@ -127,12 +160,30 @@ async fn a_cancelled_legacy_call_is_cancelled_upstream() {
     let peer = std::sync::Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = std::sync::Arc::clone(&peer);
     let call = tokio::spawn(async move {
-        caller.send_as(json!("mine"), "tools/call", json!({ "name": "wait", "arguments": {} })).await
+        caller
+            .send_as(
+                json!("mine"),
+                "tools/call",
+                json!({ "name": "wait", "arguments": {} }),
+            )
+            .await
     });
-    world.until("the call to arrive", || async { fake.knobs.waiting.load(Ordering::SeqCst) == 1 }).await;
-    peer.notify("notifications/cancelled", json!({ "requestId": "mine", "reason": "test" })).await;
+    world
+        .until("the call to arrive", || async {
+            fake.knobs.waiting.load(Ordering::SeqCst) == 1
+        })
+        .await;
+    peer.notify(
+        "notifications/cancelled",
+        json!({ "requestId": "mine", "reason": "test" }),
+    )
+    .await;
     call.await.unwrap();
-    world.until("the upstream to be told", || async { fake.knobs.cancelled.load(Ordering::Relaxed) == 1 }).await;
+    world
+        .until("the upstream to be told", || async {
+            fake.knobs.cancelled.load(Ordering::Relaxed) == 1
+        })
+        .await;
     fake.knobs.release.notify_waiters();
 }
 
@@ -146,7 +197,24 @@ async fn a_refused_credential_is_told_and_no_challenge_or_cookie_comes_down() {
     fake.knobs.refuses.store(true, Ordering::Relaxed);
     let answer = relay.send("tools/list", json!({})).await;
     assert_eq!(answer.status(), 403);
-    assert!(answer.headers().get("www-authenticate").is_none() && answer.headers().get("set-cookie").is_none());
+    assert!(
+        answer.headers().get("www-authenticate").is_none() && answer.headers().get("set-cookie").is_none()
+    );
     let result = tools.call("echo", json!({ "text": "x" })).await;
     assert_eq!(result["isError"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_is_made_as_soon_as_a_known_provider_is_back() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    fake.knobs.fails.store(true, Ordering::Relaxed);
+    assert_eq!(peer.call("echo", json!({ "text": "x" })).await["isError"], true);
+    world.until_state("one", "unreachable").await;
+    fake.expire_sessions();
+    fake.knobs.fails.store(false, Ordering::Relaxed);
+    let result = peer.call("echo", json!({ "text": "back" })).await;
+    assert_eq!(result["content"][0]["text"], "echo: back", "{result}");
 }

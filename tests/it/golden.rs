@@ -124,22 +124,14 @@ fn ids_claimed_twice_are_reported_in_every_file() {
         ..check::Options::default()
     });
     assert_eq!(code, 64);
-    compare(
-        Path::new("tests/golden/twice/all.err"),
-        &text,
-        &mut differing,
-    );
+    compare(Path::new("tests/golden/twice/all.err"), &text, &mut differing);
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
 
 #[test]
 fn no_secret_of_a_golden_file_is_printed() {
     let mut carriers = 0;
-    for folder in [
-        "tests/golden",
-        "tests/golden/closed",
-        "tests/golden/settings",
-    ] {
+    for folder in ["tests/golden", "tests/golden/closed", "tests/golden/settings"] {
         for file in yaml_files(folder) {
             let text = fs::read(&file).expect("readable");
             carriers += usize::from(String::from_utf8_lossy(&text).contains(CANARY));
@@ -149,19 +141,12 @@ fn no_secret_of_a_golden_file_is_printed() {
             }
         }
     }
-    assert!(
-        carriers >= 10,
-        "only {carriers} golden files carry a secret"
-    );
+    assert!(carriers >= 10, "only {carriers} golden files carry a secret");
 }
 
 #[test]
 fn nothing_is_reported_twice() {
-    for folder in [
-        "tests/golden",
-        "tests/golden/closed",
-        "tests/golden/settings",
-    ] {
+    for folder in ["tests/golden", "tests/golden/closed", "tests/golden/settings"] {
         for file in yaml_files(folder) {
             // One text may be wrong in two ways.
             let twofold = ["reference_two.yaml", "url_two_faults.yaml", "urls.yaml"];
@@ -208,18 +193,11 @@ fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
                 "{} cut at {end}",
                 file.display()
             );
-            let is_bug = read.faults.iter().any(|fault| {
-                fault
-                    .cure
-                    .as_deref()
-                    .is_some_and(|cure| cure.contains("bug"))
-            });
-            assert!(
-                !is_bug,
-                "{} cut at {end}: {:#?}",
-                file.display(),
-                read.faults
-            );
+            let is_bug = read
+                .faults
+                .iter()
+                .any(|fault| fault.cure.as_deref().is_some_and(|cure| cure.contains("bug")));
+            assert!(!is_bug, "{} cut at {end}: {:#?}", file.display(), read.faults);
         }
     }
 }
@@ -287,11 +265,7 @@ fn every_field_has_a_description_and_no_object_takes_unknown_keys() {
             .get("properties")
             .and_then(|properties| properties.as_object())
         {
-            assert_eq!(
-                value.get("additionalProperties"),
-                Some(&false.into()),
-                "{path}"
-            );
+            assert_eq!(value.get("additionalProperties"), Some(&false.into()), "{path}");
             let is_kind = properties.len() == 1 && value.get("description").is_some();
             for (name, property) in properties {
                 assert!(

@@ -18,26 +18,45 @@ async fn a_list_is_read_to_its_last_page() {
         assert_eq!(peer.tools().await.len(), 57);
         let meta = Client::connect(&world, "/mcp/pages", revision).await;
         let list = meta.result("tools/list", json!({})).await;
-        assert_eq!(list["tools"][0]["inputSchema"]["properties"]["tool"]["enum"].as_array().unwrap().len(), 57);
+        assert_eq!(
+            list["tools"][0]["inputSchema"]["properties"]["tool"]["enum"]
+                .as_array()
+                .unwrap()
+                .len(),
+            57
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_byte_stable_for_equal_inputs() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
     for path in ["/mcp", "/tools"] {
         let peer = Client::connect(&world, path, "2026-07-28").await;
-        let text = async || peer.send_as(json!(1), "tools/list", json!({})).await.text().await.unwrap();
+        let text = async || {
+            peer.send_as(json!(1), "tools/list", json!({}))
+                .await
+                .text()
+                .await
+                .unwrap()
+        };
         assert_eq!(text().await, text().await);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
-    let (good, hanging) = (Fake::start(&["2025-11-25"]).await, Fake::start(&["2025-11-25"]).await);
+    let (good, hanging) = (
+        Fake::start(&["2025-11-25"]).await,
+        Fake::start(&["2025-11-25"]).await,
+    );
     hanging.knobs.hangs.store(true, Ordering::Relaxed);
     let dead = "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n";
     let short = "upstream: { url: \"URL\", timeouts: { connect: 200ms, call: 500ms } }\nauth: { none: {} }\n";
@@ -50,9 +69,17 @@ async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
     for revision in GENERATIONS {
         let peer = Client::connect(&world, "/tools", revision).await;
         let list = peer.result("tools/list", json!({})).await;
-        let names: Vec<&str> = list["tools"].as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = list["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["name"].as_str().unwrap())
+            .collect();
         assert!(names.contains(&"good.echo"), "{revision}");
-        assert!(names.iter().all(|name| name.starts_with("good.")), "{revision}: {names:?}");
+        assert!(
+            names.iter().all(|name| name.starts_with("good.")),
+            "{revision}: {names:?}"
+        );
         if peer.is_modern() {
             assert_eq!(list["ttlMs"], 0, "an incomplete list must not be kept");
         }
@@ -62,14 +89,28 @@ async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_union_prefixes_tools_and_prompts_and_namespaces_colliding_uris() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
     let peer = Client::connect(&world, "/tools", "2025-11-25").await;
     assert!(peer.tools().await.contains(&"two.echo".to_owned()));
-    assert_eq!(peer.call("two.echo", json!({ "text": "x" })).await["content"][0]["text"], "echo: x");
-    assert_eq!(peer.names("prompts/list", "prompts", "name").await, ["one.greet", "two.greet"]);
-    peer.result("prompts/get", json!({ "name": "two.greet", "arguments": { "who": "x" } })).await;
+    assert_eq!(
+        peer.call("two.echo", json!({ "text": "x" })).await["content"][0]["text"],
+        "echo: x"
+    );
+    assert_eq!(
+        peer.names("prompts/list", "prompts", "name").await,
+        ["one.greet", "two.greet"]
+    );
+    peer.result(
+        "prompts/get",
+        json!({ "name": "two.greet", "arguments": { "who": "x" } }),
+    )
+    .await;
     let uris = peer.names("resources/list", "resources", "uri").await;
     assert_eq!(uris.len(), 2);
     assert_ne!(uris[0], uris[1]);
@@ -98,10 +139,14 @@ async fn denied_tools_exist_nowhere() {
     world.until_state("one", "ready").await;
     let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(!peer.tools().await.contains(&"fail".to_owned()));
-    let answer = peer.request("tools/call", json!({ "name": "fail", "arguments": {} })).await;
+    let answer = peer
+        .request("tools/call", json!({ "name": "fail", "arguments": {} }))
+        .await;
     assert_eq!(answer["error"]["code"], -32602);
     let meta = Client::connect(&world, "/mcp/one", "2025-11-25").await;
-    let answer = meta.call("use_one", json!({ "tool": "fail", "arguments": {} })).await;
+    let answer = meta
+        .call("use_one", json!({ "tool": "fail", "arguments": {} }))
+        .await;
     assert_eq!(answer["structuredContent"]["status"], "unknown_tool");
     assert!(fake.seen("tools/call").is_empty());
 }
@@ -112,21 +157,28 @@ async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_ge
         let fake = Fake::start(&[upstream]).await;
         let world = World::builder().provider("one", &fake).start().await;
         world.until_state("one", "ready").await;
-        world.until("the gateway to listen", || async {
-            !fake.seen("GET").is_empty() || !fake.seen("subscriptions/listen").is_empty()
-        })
-        .await;
+        world
+            .until("the gateway to listen", || async {
+                !fake.seen("GET").is_empty() || !fake.seen("subscriptions/listen").is_empty()
+            })
+            .await;
         let legacy = Client::connect(&world, "/tools/one", "2025-11-25").await;
         let modern = Client::connect(&world, "/mcp", "2026-07-28").await;
         let mut stream = legacy.stream().await;
         let wanted = json!({ "notifications": { "toolsListChanged": true } });
         let mut subscription = modern.send_as(json!("sub"), "subscriptions/listen", wanted).await;
         let ack = until_method(&mut subscription, "notifications/subscriptions/acknowledged").await;
-        assert_eq!(ack["params"]["notifications"], json!({ "toolsListChanged": true }));
+        assert_eq!(
+            ack["params"]["notifications"],
+            json!({ "toolsListChanged": true })
+        );
         fake.grow("grown");
         until_method(&mut stream, "notifications/tools/list_changed").await;
         let told = until_method(&mut subscription, "notifications/tools/list_changed").await;
-        assert_eq!(told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "sub");
+        assert_eq!(
+            told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+            "sub"
+        );
         assert!(legacy.tools().await.contains(&"grown".to_owned()), "{upstream}");
     }
 }
@@ -138,14 +190,25 @@ async fn a_reload_reaches_live_sessions() {
     world.until_state("one", "ready").await;
     let peer = Client::connect(&world, "/tools", "2025-11-25").await;
     let mut stream = peer.stream().await;
-    let text = format!("id: two\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n", fake.url);
+    let text = format!(
+        "id: two\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n",
+        fake.url
+    );
     std::fs::write(world.providers().join("two.yaml"), text).unwrap();
     until_method(&mut stream, "notifications/tools/list_changed").await;
     world.until_state("two", "ready").await;
     assert!(peer.tools().await.contains(&"two.echo".to_owned()));
     std::fs::remove_file(world.providers().join("two.yaml")).unwrap();
-    world.until("two to be gone", || async { world.status("two").await.is_null() }).await;
+    world
+        .until("two to be gone", || async { world.status("two").await.is_null() })
+        .await;
     assert!(!peer.tools().await.contains(&"two.echo".to_owned()));
-    let gone = world.http.post(format!("{}/tools/two", world.base)).body("{}").send().await.unwrap();
+    let gone = world
+        .http
+        .post(format!("{}/tools/two", world.base))
+        .body("{}")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(gone.status(), 404);
 }

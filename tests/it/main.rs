@@ -23,6 +23,7 @@ mod cells;
 mod defects;
 mod docs;
 mod golden;
+mod hostile;
 mod layering;
 mod lists;
 mod process;

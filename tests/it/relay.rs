@@ -16,7 +16,10 @@ async fn equal_eras_are_joined_and_bodies_pass_untouched() {
         let peer = Client::connect(&world, "/relay/one", revision).await;
         let list = peer.result("tools/list", json!({ "x-mine": 1 })).await;
         assert_eq!(list["x-unknown"], true, "{revision}");
-        assert_eq!(peer.call("echo", json!({ "text": "hi" })).await["content"][0]["text"], "echo: hi");
+        assert_eq!(
+            peer.call("echo", json!({ "text": "hi" })).await["content"][0]["text"],
+            "echo: hi"
+        );
         let seen = fake.seen("tools/list").pop().unwrap();
         assert_eq!(seen.body["params"]["x-mine"], 1, "{revision}");
     }
@@ -24,18 +27,33 @@ async fn equal_eras_are_joined_and_bodies_pass_untouched() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
-    let (legacy, modern) = (Fake::start(&["2025-06-18", "2025-11-25"]).await, Fake::start(&["2026-07-28"]).await);
-    let world = World::builder().provider("legacy", &legacy).provider("modern", &modern).start().await;
+    let (legacy, modern) = (
+        Fake::start(&["2025-06-18", "2025-11-25"]).await,
+        Fake::start(&["2026-07-28"]).await,
+    );
+    let world = World::builder()
+        .provider("legacy", &legacy)
+        .provider("modern", &modern)
+        .start()
+        .await;
     world.until_state("legacy", "ready").await;
     world.until_state("modern", "ready").await;
     let peer = Client::connect(&world, "/relay/modern", "2026-07-28").await;
-    let discover = Client { url: format!("{}/relay/legacy", world.base), ..peer };
-    let answer = discover.send_as(json!("mine"), "server/discover", json!({})).await;
+    let discover = Client {
+        url: format!("{}/relay/legacy", world.base),
+        ..peer
+    };
+    let answer = discover
+        .send_as(json!("mine"), "server/discover", json!({}))
+        .await;
     assert_eq!(answer.status(), 400);
     let error = world::json(answer).await;
     assert_eq!(error["error"]["code"], -32022);
     assert_eq!(error["id"], "mine");
-    assert_eq!(error["error"]["data"]["supported"], json!(["2025-06-18", "2025-11-25"]));
+    assert_eq!(
+        error["error"]["data"]["supported"],
+        json!(["2025-06-18", "2025-11-25"])
+    );
     let old = world
         .http
         .post(format!("{}/relay/modern", world.base))
@@ -45,13 +63,20 @@ async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
         .await
         .unwrap();
     assert_eq!(old.status(), 400);
-    assert_eq!(world::json(old).await["error"]["data"]["supported"], json!(["2026-07-28"]));
+    assert_eq!(
+        world::json(old).await["error"]["data"]["supported"],
+        json!(["2026-07-28"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_upstreams_session_is_sealed() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).provider("two", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
     let mut peer = Client::connect(&world, "/relay/one", "2025-11-25").await;
@@ -59,11 +84,19 @@ async fn the_upstreams_session_is_sealed() {
     assert!(!sealed.contains("session-"));
     peer.tools().await;
     peer.url = format!("{}/relay/two", world.base);
-    assert_eq!(peer.send("tools/list", json!({})).await.status(), 404, "another provider's session");
+    assert_eq!(
+        peer.send("tools/list", json!({})).await.status(),
+        404,
+        "another provider's session"
+    );
     peer.url = format!("{}/relay/one", world.base);
     let own = fake.knobs.sessions.lock().iter().next().unwrap().clone();
     peer.session = Some(own);
-    assert_eq!(peer.send("tools/list", json!({})).await.status(), 404, "an unsealed session");
+    assert_eq!(
+        peer.send("tools/list", json!({})).await.status(),
+        404,
+        "an unsealed session"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,10 +111,19 @@ async fn rules_on_tools_close_the_relay_unless_it_is_unchecked() {
     world.until_state("open", "ready").await;
     let open = Client::connect(&world, "/relay/open", "2025-11-25").await;
     open.call("fail", json!({})).await;
-    let closed = Client { url: format!("{}/relay/closed", world.base), session: None, ..open };
+    let closed = Client {
+        url: format!("{}/relay/closed", world.base),
+        session: None,
+        ..open
+    };
     let answer = closed.send("tools/list", json!({})).await;
     assert_eq!(answer.status(), 403);
-    assert!(world::json(answer).await["error"]["message"].as_str().unwrap().contains("/tools/closed"));
+    assert!(
+        world::json(answer).await["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("/tools/closed")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +131,10 @@ async fn a_dead_upstream_is_502_and_a_silent_one_504_with_a_json_rpc_error() {
     let silent = Fake::start(&["2025-11-25"]).await;
     let quick = "upstream: { url: \"URL\", timeouts: { connect: 300ms, call: 500ms, idle: 500ms } }\nauth: { none: {} }\n";
     let world = World::builder()
-        .descriptor("dead", "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n")
+        .descriptor(
+            "dead",
+            "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n",
+        )
         .descriptor("silent", &quick.replace("URL", &silent.url))
         .start()
         .await;
@@ -106,7 +151,10 @@ async fn a_dead_upstream_is_502_and_a_silent_one_504_with_a_json_rpc_error() {
             .unwrap();
         assert_eq!(answer.status(), status, "{id}");
         let body = answer.text().await.unwrap();
-        assert!(body.contains("\"error\"") && !body.contains("127.0.0.1"), "{body}");
+        assert!(
+            body.contains("\"error\"") && !body.contains("127.0.0.1"),
+            "{body}"
+        );
     }
 }
 
@@ -115,7 +163,13 @@ async fn only_the_providers_own_path_is_relayed() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     for path in ["/relay", "/relay/one/more", "/relay/one/", "/relay/none"] {
-        let answer = world.http.post(format!("{}{path}", world.base)).body("{}").send().await.unwrap();
+        let answer = world
+            .http
+            .post(format!("{}{path}", world.base))
+            .body("{}")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
 }

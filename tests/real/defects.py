@@ -49,20 +49,12 @@ def expired():
             first.terminate()
             second.terminate()
             with Modern("--only-legacy", L, port=first.port), Everything(second.port):
-                # Whoever looked while they were away may say so a moment longer.
-                for name in ("sdk", "everything"):
-                    until(f"{name} to be reached again", lambda name=name: reached(gateway, name))
                 for (revision, name, view), client in clients.items():
                     yield (
                         f"a client of {NAMES[revision]} at /{view}/{name} calls on after its upstream"
                         " forgot every session",
                         lambda client=client, view=view, name=name: again(client, view, name),
                     )
-
-
-def reached(gateway, name):
-    client = Client(f"{gateway.url}/tools/{name}", L).connect()
-    return not client.call("echo", {"message": "hi"}).get("isError")
 
 
 def again(client, view, name):

@@ -86,8 +86,8 @@ async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
             tokio::task::yield_now().await;
         }
         bench.fake.set("one", |one| {
-        one.held.send_replace(false);
-    });
+            one.held.send_replace(false);
+        });
     };
     let (a, b, ()) = soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
     assert_eq!((a.len(), b.len(), bench.fake.probed("one")), (1, 1, 1));

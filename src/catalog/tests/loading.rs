@@ -267,12 +267,33 @@ async fn coming_and_going_is_told() {
 #[tokio::test]
 async fn a_pipe_among_the_files_is_a_fault_that_nobody_waits_for() {
     let bench = Bench::new().with("one").open();
-    let made = std::process::Command::new("mkfifo").arg(bench.file("pipe.yaml")).status();
+    let made = std::process::Command::new("mkfifo")
+        .arg(bench.file("pipe.yaml"))
+        .status();
     assert!(made.expect("mkfifo runs").success());
     let snapshot = bench.reload();
     assert!(snapshot.providers.contains_key("one"));
     let fault = bench.line("pipe")["reason"].to_string();
-    assert!(fault.contains("it is not a regular file"), "{fault}");
+    assert!(fault.contains("the file is not a regular file"), "{fault}");
+}
+
+#[test]
+fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
+    let world = World {
+        env: Arc::new(|_| None),
+        references: References::default(),
+        commands: true,
+        loopback: true,
+    };
+    // Tests run in the package's folder.
+    let file = Path::new("tests/golden/beside.yaml");
+    let text = "id: a\nupstream: { url: https://mcp.example.com/, tls: { ca_file: tls/cert.pem } }\nauth: { none: {} }\n";
+    let descriptor = read(file, text.as_bytes(), &world).descriptor.expect("no fault");
+    assert_eq!(
+        compile::sources(&descriptor),
+        [Path::new("tests/golden/tls/cert.pem")]
+    );
+    compile::compile(file, &descriptor, true).expect("the certificate is found");
 }
 
 #[tokio::test]

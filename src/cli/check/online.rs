@@ -20,11 +20,7 @@ const RESOLVE: Duration = Duration::from_secs(5);
 /// Adds what the network says to sound, enabled descriptors.
 pub(super) fn check(reads: &mut [Read], world: &World) {
     for read in reads {
-        let Some(descriptor) = read
-            .descriptor
-            .as_ref()
-            .filter(|descriptor| descriptor.enabled)
-        else {
+        let Some(descriptor) = read.descriptor.as_ref().filter(|descriptor| descriptor.enabled) else {
             continue;
         };
         let Some(Target::Url(url)) = descriptor.upstream.target() else {
@@ -48,12 +44,7 @@ pub(super) fn check(reads: &mut [Read], world: &World) {
     }
 }
 
-fn reach(
-    url: &Url,
-    within: Duration,
-    allowed: bool,
-    loopback: bool,
-) -> Result<(), (String, &'static str)> {
+fn reach(url: &Url, within: Duration, allowed: bool, loopback: bool) -> Result<(), (String, &'static str)> {
     let host = url.host_str().unwrap_or_default().to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
     let target = (host.trim_matches(['[', ']']).to_owned(), port);
@@ -73,10 +64,7 @@ fn reach(
         .collect();
     if permitted.is_empty() {
         let message = format!("the host `{host}` resolves to addresses that need permission");
-        return Err((
-            message,
-            "write `allow_private: true` beside it if that is meant",
-        ));
+        return Err((message, "write `allow_private: true` beside it if that is meant"));
     }
     let connected = permitted
         .iter()

@@ -45,12 +45,7 @@ fn rows(page: &mut String, root: &Value, schema: &Value, path: &str) {
             );
         }
     }
-    for option in body
-        .get("oneOf")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    for option in body.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
         for (name, property) in option
             .get("properties")
             .and_then(Value::as_object)
@@ -67,12 +62,7 @@ fn rows(page: &mut String, root: &Value, schema: &Value, path: &str) {
         }
     }
     if let Some(items) = body.get("items") {
-        rows(
-            page,
-            root,
-            items,
-            &format!("{}[].", path.trim_end_matches('.')),
-        );
+        rows(page, root, items, &format!("{}[].", path.trim_end_matches('.')));
     }
 }
 
@@ -95,24 +85,15 @@ fn row(page: &mut String, root: &Value, property: &Value, path: &str, descriptio
         .map(|(word, option)| format!("<br>`{word}`: {}", text(option, "description")))
         .collect();
     let description = description.replace('\n', " ").replace('|', "\\|");
-    writeln!(
-        page,
-        "| `{path}` | {default} | {description}{} |",
-        words.concat()
-    )
-    .ok();
+    writeln!(page, "| `{path}` | {default} | {description}{} |", words.concat()).ok();
     rows(page, root, property, &format!("{path}."));
 }
 
 fn body<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    let inner = schema
-        .get("allOf")
-        .and_then(|all| all.get(0))
-        .unwrap_or(schema);
+    let inner = schema.get("allOf").and_then(|all| all.get(0)).unwrap_or(schema);
     let name = inner
         .get("$ref")
         .and_then(Value::as_str)
         .and_then(|name| name.strip_prefix('#'));
-    name.and_then(|pointer| root.pointer(pointer))
-        .unwrap_or(inner)
+    name.and_then(|pointer| root.pointer(pointer)).unwrap_or(inner)
 }

@@ -47,10 +47,7 @@ fn signed(node: &Node, path: &str, key: &str, report: &mut Report) {
 
 /// Where the caller brings a key.
 fn brought(node: &Node, report: &mut Report) {
-    let headers = node
-        .at_path(&["headers"])
-        .map(Node::items)
-        .unwrap_or_default();
+    let headers = node.at_path(&["headers"]).map(Node::items).unwrap_or_default();
     for (index, header) in headers.iter().enumerate() {
         let path = format!("auth.client_key.headers.{index}");
         let Some(text) = header.text() else { continue };
@@ -70,8 +67,7 @@ fn brought(node: &Node, report: &mut Report) {
     };
     match env.text() {
         Some(text) if !is_variable(text) => {
-            let said =
-                say("not a name of an environment variable").cure("use letters, digits and `_`");
+            let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
             report.fault(env.at, "auth.client_key.env", said);
         }
         Some(text) if text.starts_with("PLEIADES_") => {
@@ -89,16 +85,10 @@ fn companions(node: &Node, report: &mut Report) {
         .map(Node::entries)
         .unwrap_or_default();
     let carrier = node.text_at(&["forward_as"]).unwrap_or("Authorization");
-    for (index, entry) in entries.iter().enumerate() {
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_named()) {
         let path = format!("auth.client_key.companions.{}", entry.key);
         if !same_name(entries, index, entry, &path, report) {
-            name(
-                entry.at,
-                &entry.key,
-                &path,
-                header::forbidden_inward,
-                report,
-            );
+            name(entry.at, &entry.key, &path, header::forbidden_inward, report);
         }
         let Some(target) = entry.value.text() else {
             continue;
@@ -107,10 +97,7 @@ fn companions(node: &Node, report: &mut Report) {
         if !name(at, target, &path, header::forbidden_carrier, report) {
             continue;
         }
-        let mut earlier = entries
-            .iter()
-            .take(index)
-            .filter_map(|other| other.value.text());
+        let mut earlier = entries.iter().take(index).filter_map(|other| other.value.text());
         if target.eq_ignore_ascii_case(carrier) {
             report.fault(
                 at,

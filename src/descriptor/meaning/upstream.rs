@@ -63,56 +63,43 @@ fn command(node: &Node, world: &World, report: &mut Report) {
         let Some(text) = word.text() else { continue };
         let path = format!("upstream.command.{index}");
         if index == 0 && text.trim().is_empty() {
-            report.fault(word.at, &path, say("the program has no name"));
+            report.fault(word.at, &path, say("the program has no name").cure("name it"));
         } else if text.contains('\0') {
-            report.fault(word.at, &path, say("a word of a command holds no NUL"));
+            report.fault(
+                word.at,
+                &path,
+                say("a word of a command holds no NUL").cure("remove it"),
+            );
         }
     }
 }
 
 fn env(node: &Node, report: &mut Report) {
-    for entry in node
-        .at_path(&["env"])
-        .map(Node::entries)
-        .unwrap_or_default()
-    {
+    for entry in node.at_path(&["env"]).map(Node::entries).unwrap_or_default() {
         let path = join("upstream.env", &entry.key);
-        if entry.odd.is_none() && !is_variable(&entry.key) {
-            let said =
-                say("not a name of an environment variable").cure("use letters, digits and `_`");
+        if entry.is_named() && !is_variable(&entry.key) {
+            let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
             report.fault(entry.at, &path, said);
         }
         if entry.value.text().is_some_and(|text| text.contains('\0')) {
-            report.fault(entry.value.at, &path, say("a variable holds no NUL"));
+            report.fault(
+                entry.value.at,
+                &path,
+                say("a variable holds no NUL").cure("remove it"),
+            );
         }
     }
 }
 
 fn headers(node: &Node, report: &mut Report) {
-    let entries = node
-        .at_path(&["headers"])
-        .map(Node::entries)
-        .unwrap_or_default();
-    for (index, entry) in entries
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| entry.odd.is_none() && entry.key != "<<")
-    {
+    let entries = node.at_path(&["headers"]).map(Node::entries).unwrap_or_default();
+    for (index, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_named()) {
         let path = join("upstream.headers", &entry.key);
         if !same_name(entries, index, entry, &path, report) {
-            name(
-                entry.at,
-                &entry.key,
-                &path,
-                header::forbidden_outward,
-                report,
-            );
+            name(entry.at, &entry.key, &path, header::forbidden_outward, report);
         }
         value(&entry.value, &path, report);
-        if entry.value.text().is_some()
-            && header::is_secret(&entry.key)
-            && !entry.value.has_references()
-        {
+        if entry.value.text().is_some() && header::is_secret(&entry.key) && !entry.value.has_references() {
             let said = say("a secret in plain text; whoever reads the file has it");
             let cure = "keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`";
             report.warning(entry.value.at, &path, said.cure(cure));
@@ -139,16 +126,10 @@ fn certificates(node: &Node, folder: &Path, report: &mut Report) {
             pem::private_key(file, "upstream.tls.client_key_file", folder, report),
         )
     });
-    let alone =
-        |missing: &str| say(format!("`{missing}` is missing")).cure(format!("add `{missing}:`"));
+    let alone = |missing: &str| say(format!("`{missing}` is missing")).cure(format!("add `{missing}:`"));
     match (certificate, key) {
         (Some((_, Some(certificates))), Some((file, Some(key)))) => {
-            pem::pair(
-                certificates,
-                key,
-                (file, "upstream.tls.client_key_file"),
-                report,
-            );
+            pem::pair(certificates, key, (file, "upstream.tls.client_key_file"), report);
         }
         (Some(_), None) if tls.entry("client_key_file").is_none() => {
             report.fault(
@@ -183,9 +164,7 @@ fn idle_fields(node: &Node, report: &mut Report) {
             report.warning(entry.at, &join("upstream", key), said);
         }
     }
-    let plain = node
-        .text_at(&["url"])
-        .is_some_and(|url| url.starts_with("http:"));
+    let plain = node.text_at(&["url"]).is_some_and(|url| url.starts_with("http:"));
     if let Some(entry) = node
         .entry("tls")
         .filter(|entry| plain && !entry.value.entries().is_empty())

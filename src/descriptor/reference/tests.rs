@@ -12,19 +12,13 @@ fn resolve(text: &str, glob: &str) -> (Option<String>, Vec<String>) {
         vault: Vec::new(),
     };
     let mut report = Report::new(Path::new("a.yaml"));
-    let mut node = yaml::parse(text.as_bytes())
-        .expect("parses")
-        .expect("a document");
+    let mut node = yaml::parse(text.as_bytes()).expect("parses").expect("a document");
     Resolver {
         env: &env,
         allowed: Some(&allowed),
     }
     .resolve(&mut node, "a", &mut report);
-    let said = report
-        .finish()
-        .into_iter()
-        .map(|fault| fault.message)
-        .collect();
+    let said = report.finish().into_iter().map(|fault| fault.message).collect();
     (node.text().map(str::to_owned), said)
 }
 
@@ -49,10 +43,7 @@ fn a_file_is_read_through_the_links_of_a_mount_but_not_out_of_it() {
 
     let inside = resolve(&format!("${{file:{}/token}}", root.display()), &glob);
     let outside = resolve(&format!("${{file:{}/outside}}", root.display()), &glob);
-    let deeper = resolve(
-        &format!("${{file:{}/..data_1/token}}", root.display()),
-        &glob,
-    );
+    let deeper = resolve(&format!("${{file:{}/..data_1/token}}", root.display()), &glob);
 
     assert_eq!(inside, (Some("secret".to_owned()), Vec::new()));
     assert_eq!(outside.0, None);
@@ -73,4 +64,22 @@ fn stars_stop_at_folders_unless_doubled() {
     assert!(matches("/run/**", "/run/secrets/a/b"));
     assert!(matches("A?C_*", "ABC_X"));
     assert!(!matches("ABC", "ABCD"));
+}
+
+#[test]
+fn a_glob_of_many_stars_is_matched_in_time_that_does_not_explode() {
+    let glob = format!("{}B", "*A".repeat(40));
+    assert!(!matches(&glob, &"A".repeat(4000)));
+    assert!(matches(&glob, &format!("{}B", "A".repeat(4000))));
+    for (glob, text, is_match) in [
+        ("/run/*", "/run/a", true),
+        ("/run/*", "/run/a/b", false),
+        ("/run/**", "/run/a/b", true),
+        ("/run/?", "/run/", false),
+        ("/run/?", "/run//", false),
+        ("A*", "A", true),
+        ("", "A", false),
+    ] {
+        assert_eq!(matches(glob, text), is_match, "{glob} {text}");
+    }
 }

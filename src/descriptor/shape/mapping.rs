@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{Place, Shape, field, is_pending, lacking, nothing, wrong_type};
+use super::{Place, Shape, field, is_pending, keyword, lacking, nothing, wrong_type};
 use crate::descriptor::{
     reference::join,
     report::say,
@@ -29,9 +29,7 @@ impl<'a> Shape<'a> {
                 let known = properties.and_then(|known| known.get(&entry.key));
                 match (known, free) {
                     (Some(schema), _) => self.check_entry(entry, schema, place),
-                    (None, Some(schema)) if entry.key != "<<" => {
-                        self.check_entry(entry, schema, place)
-                    }
+                    (None, Some(schema)) if entry.key != "<<" => self.check_entry(entry, schema, place),
                     (None, _)
                         if body
                             .get("additionalProperties")
@@ -57,11 +55,17 @@ impl<'a> Shape<'a> {
                 .flat_map(|known| known.keys().map(String::as_str))
         };
         let near = nearest(&entry.key, names());
+        let may_be_secret = entry.value.is_absent && near.is_none() && self.takes_secret(known);
+        if may_be_secret {
+            let said = say("a key without a value that is not known here")
+                .cure("write `key: value`; a secret stands where it is asked for");
+            self.report.fault(entry.at, field(path), said);
+            entry.value.is_bad = true;
+            return None;
+        }
         let said = say(format!("`{}` is not a known key", entry.key));
         let said = match near {
-            _ if entry.key == "<<" => {
-                say("merge keys are not part of YAML 1.2").cure("write the keys out")
-            }
+            _ if entry.key == "<<" => say("merge keys are not part of YAML 1.2").cure("write the keys out"),
             Some(near) => said.cure(format!("did you mean `{near}`?")),
             None if names().next().is_none() => said.cure("nothing can be said here"),
             None => said.cure(format!(
@@ -77,6 +81,14 @@ impl<'a> Shape<'a> {
         near
     }
 
+    /// Whether one of the known keys asks for a secret, which may stand in a key's place.
+    fn takes_secret(&self, known: Option<&'a Map<String, Value>>) -> bool {
+        known.into_iter().flat_map(Map::values).any(|schema| {
+            let check = keyword(schema, self.body(schema), "x-check");
+            check.is_some_and(|check| check == "secret")
+        })
+    }
+
     /// Keys that are not text, and keys given twice.
     fn check_keys(&mut self, node: &Node, path: &str) {
         let Kind::Map(entries) = &node.kind else {
@@ -85,21 +97,14 @@ impl<'a> Shape<'a> {
         let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
         for entry in entries {
             if let Some(found) = entry.odd {
-                let said =
-                    say(format!("keys must be text, found {found}")).cure("put it in quotes");
+                let said = say(format!("keys must be text, found {found}")).cure("put it in quotes");
                 self.report.fault(entry.at, &join(path, &entry.key), said);
                 continue;
             }
             if let Some(line) = lines.get(entry.key.as_str()) {
-                let said = say(format!(
-                    "`{}` is given twice; first in line {line}",
-                    entry.key
-                ));
-                self.report.fault(
-                    entry.at,
-                    &join(path, &entry.key),
-                    said.cure("keep one of them"),
-                );
+                let said = say(format!("`{}` is given twice; first in line {line}", entry.key));
+                self.report
+                    .fault(entry.at, &join(path, &entry.key), said.cure("keep one of them"));
                 continue;
             }
             lines.insert(&entry.key, entry.at.line);
@@ -108,16 +113,14 @@ impl<'a> Shape<'a> {
 
     fn check_entry(&mut self, entry: &mut Entry, schema: &'a Value, place: Place<'_>) {
         let path = join(place.path, &entry.key);
-        let pending =
-            is_pending(schema) && !place.pending && !self.is_default(&entry.value, schema);
+        let pending = is_pending(schema) && !place.pending && !self.is_default(&entry.value, schema);
         let inner = Place {
             path: &path,
             pending: pending || place.pending,
         };
         self.check(&mut entry.value, schema, inner);
         if pending && !entry.value.is_bad {
-            self.report
-                .lenient(entry.at, &path, self.not_built(&entry.key));
+            self.report.lenient(entry.at, &path, self.not_built(&entry.key));
         }
     }
 
@@ -133,13 +136,7 @@ impl<'a> Shape<'a> {
     }
 
     /// `oneOf` of required keys.
-    fn check_exactly_one(
-        &mut self,
-        node: &Node,
-        body: &'a Value,
-        meant: &BTreeSet<&str>,
-        path: &str,
-    ) {
+    fn check_exactly_one(&mut self, node: &Node, body: &'a Value, meant: &BTreeSet<&str>, path: &str) {
         let kinds = kinds_of(body);
         if !kinds.is_empty() {
             self.exactly_one(node, &kinds, meant, path);
@@ -160,16 +157,13 @@ impl<'a> Shape<'a> {
                         "`{}` stands beside `{}`; exactly one is allowed",
                         entry.key, first.key
                     ));
-                    self.report.fault(
-                        entry.at,
-                        &join(path, &entry.key),
-                        said.cure("keep one of them"),
-                    );
+                    self.report
+                        .fault(entry.at, &join(path, &entry.key), said.cure("keep one of them"));
                 }
             }
             [] if kinds.iter().any(|kind| meant.contains(kind)) => {}
             [] => {
-                let said = say(format!("needs exactly one of {list}"));
+                let said = say(format!("needs exactly one of {list}")).cure("add one of them");
                 self.report.fault(lacking(node), field(path), said);
             }
         }
@@ -189,14 +183,9 @@ impl<'a> Shape<'a> {
             let word = node
                 .text()
                 .and_then(|text| names.iter().find(|name| **name == text));
-            let example = format!(
-                "write `{}: {{…}}`",
-                names.first().copied().unwrap_or_default()
-            );
+            let example = format!("write `{}: {{…}}`", names.first().copied().unwrap_or_default());
             let said = match (word, &node.kind) {
-                (Some(word), _) => {
-                    say("must be a mapping, found text").cure(format!("write `{word}: {{}}`"))
-                }
+                (Some(word), _) => say("must be a mapping, found text").cure(format!("write `{word}: {{}}`")),
                 (None, Kind::Null) => nothing(&example),
                 (None, _) => wrong_type(node, "object", None).cure(example),
             };
@@ -226,10 +215,7 @@ impl<'a> Shape<'a> {
         let path = join(place.path, &entry.key);
         let refused = pending && !place.pending;
         if matches!(entry.value.kind, Kind::Null)
-            && self
-                .body(schema)
-                .get("type")
-                .is_some_and(|kind| kind == "object")
+            && self.body(schema).get("type").is_some_and(|kind| kind == "object")
         {
             let said = nothing(&format!("write `{}: {{}}`", entry.key));
             return self.refuse(&mut entry.value, &path, said);
@@ -243,19 +229,14 @@ impl<'a> Shape<'a> {
             },
         );
         if refused && !entry.value.is_bad {
-            self.report
-                .lenient(entry.at, &path, self.not_built(&entry.key));
+            self.report.lenient(entry.at, &path, self.not_built(&entry.key));
         }
     }
 }
 
 /// The keys of which exactly one must be given.
 fn kinds_of(body: &Value) -> Vec<&str> {
-    let options = body
-        .get("oneOf")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let options = body.get("oneOf").and_then(Value::as_array).into_iter().flatten();
     options
         .filter_map(|option| option.pointer("/required/0").and_then(Value::as_str))
         .collect()

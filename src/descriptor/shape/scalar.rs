@@ -12,14 +12,11 @@ use crate::descriptor::{
     yaml::{Kind, Node},
 };
 
+/// The cure of a value out of bounds.
+const WITHIN: &str = "write a value within these bounds";
+
 impl<'a> Shape<'a> {
-    pub(super) fn check_text(
-        &mut self,
-        node: &mut Node,
-        schema: &'a Value,
-        body: &'a Value,
-        path: &str,
-    ) {
+    pub(super) fn check_text(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Text(text) = &node.kind else { return };
         // Its reference was refused.
         let Some(found) = text.resolved.as_deref() else {
@@ -27,7 +24,7 @@ impl<'a> Shape<'a> {
         };
         let check = keyword(schema, body, "x-check").and_then(Value::as_str);
         if found.is_empty() && keyword(schema, body, "minLength").is_some() {
-            return self.refuse(node, path, say("is empty"));
+            return self.refuse(node, path, say("is empty").cure("write something, or remove it"));
         }
         let bound = |key| {
             keyword(schema, body, key)
@@ -37,38 +34,32 @@ impl<'a> Shape<'a> {
         let wrong = match check {
             Some("id") => wrong_id(found, text.has_references),
             Some("name") => wrong_name(found, text.has_references),
-            Some("duration") => wrong_duration(found, bound("x-min"), bound("x-max")),
-            Some("size") => wrong_size(found, bound("x-min"), bound("x-max")),
+            Some("duration") => wrong_duration(found, text.has_references, (bound("x-min"), bound("x-max"))),
+            Some("size") => wrong_size(found, text.has_references, (bound("x-min"), bound("x-max"))),
             Some("url") => address::wrong_url(found),
             Some("address") => wrong_address(found),
             Some("sha256") => wrong_digest(found),
             Some("glob") => wrong_glob(found),
+            Some("resource") => wrong_resource(found),
             _ => None,
         };
         if let Some(said) = wrong {
             return self.refuse(node, path, said);
         }
-        if check == Some("url") {
+        if matches!(check, Some("url" | "resource")) {
             // Its address can be judged all the same.
             for said in address::misused_url(found) {
                 self.report.fault(node.at, path, said);
             }
         }
-        if check == Some("secret") && !text.has_references {
+        if check == Some("secret") && !text.has_references && !address::is_open_redis(found) {
             let said = say("a secret in plain text; whoever reads the file has it");
-            let said =
-                said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
+            let said = said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
             self.report.warning(node.at, path, said);
         }
     }
 
-    pub(super) fn check_number(
-        &mut self,
-        node: &mut Node,
-        schema: &'a Value,
-        body: &'a Value,
-        path: &str,
-    ) {
+    pub(super) fn check_number(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Number { float, integer } = node.kind else {
             return;
         };
@@ -90,7 +81,8 @@ impl<'a> Shape<'a> {
                 (None, most) => format!("at most {}", most.unwrap_or_default()),
             };
             let found = integer.map_or_else(|| float.to_string(), |integer| integer.to_string());
-            self.refuse(node, path, say(format!("must be {range}, found {found}")));
+            let said = say(format!("must be {range}, found {found}"));
+            self.refuse(node, path, said.cure(WITHIN));
         }
     }
 }
@@ -107,8 +99,7 @@ fn is_word(text: &str) -> bool {
 fn wrong_id(found: &str, hidden: bool) -> Option<Said> {
     if found.starts_with("s_") {
         return Some(
-            say("an id may not begin with `s_`: those paths are reserved")
-                .cure("choose another id"),
+            say("an id may not begin with `s_`: those paths are reserved").cure("choose another id"),
         );
     }
     wrong_name(found, hidden)
@@ -127,31 +118,42 @@ fn wrong_name(found: &str, hidden: bool) -> Option<Said> {
     Some(said.cure("use 1 to 63 of `a-z`, `0-9`, `_`, `-`, beginning with a letter or digit"))
 }
 
-fn wrong_duration(found: &str, least: &str, most: &str) -> Option<Said> {
+fn wrong_duration(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
     let Some(span) = Span::parse(found) else {
         let said = say("must be a duration");
         return Some(said.cure("write an integer and `ms`, `s`, `m` or `h`, such as `30s`"));
     };
     let too_short = Span::parse(least).is_some_and(|least| span < least);
     let too_long = Span::parse(most).is_some_and(|most| span > most);
-    (too_short || too_long).then(|| say(format!("must be {least} to {most}, found {span}")))
+    (too_short || too_long).then(|| out_of_bounds(least, most, (!hidden).then(|| span.to_string())))
 }
 
-fn wrong_size(found: &str, least: &str, most: &str) -> Option<Said> {
+fn wrong_size(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
     let Some(size) = Size::parse(found) else {
         let said = say("must be a size");
         return Some(said.cure("write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`"));
     };
     let too_small = Size::parse(least).is_some_and(|least| size < least);
     let too_large = Size::parse(most).is_some_and(|most| size > most);
-    (too_small || too_large).then(|| say(format!("must be {least} to {most}, found {size}")))
+    (too_small || too_large).then(|| out_of_bounds(least, most, (!hidden).then(|| size.to_string())))
+}
+
+fn out_of_bounds(least: &str, most: &str, found: Option<String>) -> Said {
+    let found = found.map_or_else(String::new, |found| format!(", found {found}"));
+    say(format!("must be {least} to {most}{found}")).cure(WITHIN)
+}
+
+/// `auto`, `off` or a URL (RFC 8707).
+fn wrong_resource(found: &str) -> Option<Said> {
+    if ["auto", "off"].contains(&found) {
+        return None;
+    }
+    address::wrong_url(found).map(|_| say("must be `auto`, `off` or a URL").cure("write one of them"))
 }
 
 fn wrong_address(found: &str) -> Option<Said> {
-    let said = || {
-        say("must be an IP address and a port")
-            .cure("write it like `127.0.0.1:8787` or `[::1]:8787`")
-    };
+    let said =
+        || say("must be an IP address and a port").cure("write it like `127.0.0.1:8787` or `[::1]:8787`");
     found.parse::<SocketAddr>().err().map(|_| said())
 }
 
@@ -160,15 +162,13 @@ fn wrong_digest(found: &str) -> Option<Said> {
         && found
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    (!is_sound).then(|| {
-        say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes")
-    })
+    (!is_sound)
+        .then(|| say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes"))
 }
 
 fn wrong_glob(found: &str) -> Option<Said> {
     let illegal = found.chars().find(|character| {
-        !(character.is_ascii_alphanumeric()
-            || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
+        !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
     })?;
     let said = say(format!("`{illegal}` cannot stand in a tool name"));
     Some(said.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))

@@ -21,14 +21,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Node>, Syntax> {
 /// UTF-8 within the size limit, without its byte order mark.
 fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
     if bytes.len() > MAX_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {MAX_BYTES} are read",
-            bytes.len()
-        );
+        let message = format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len());
         return Err(Syntax {
             at: Pos::START,
             message,
-            cure: None,
+            cure: Some("shorten it"),
         });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
@@ -53,7 +50,7 @@ fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
         return Err(Syntax {
             at,
             message,
-            cure: None,
+            cure: Some("remove it, or write its escape in double quotes"),
         });
     }
     Ok(text)
@@ -107,19 +104,36 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
     } else {
         lower(&info)
     };
-    Syntax {
-        at,
-        message,
-        cure: None,
+    let cure = Some(cure(&message, at, text));
+    Syntax { at, message, cure }
+}
+
+/// What usually mends what the parser says.
+fn cure(message: &str, at: Pos, text: &str) -> &'static str {
+    let line = text.lines().nth(at.line.saturating_sub(1));
+    let before: String = line.unwrap_or_default().chars().take(at.column).collect();
+    let says = |word: &str| message.contains(word);
+    if says("flow") && before.contains("${") {
+        "put `${…}` in quotes: between brackets a brace ends a text"
+    } else if says("unclosed") {
+        "close it, or put a text that begins so in quotes"
+    } else if says("mapping values") {
+        "indent with equal spaces, and put a text with `: ` in it in quotes"
+    } else if says("anchor") {
+        "put a text that begins with `*` in quotes"
+    } else if says("unexpected character") {
+        "put a text that begins so in quotes"
+    } else if says("escape") {
+        "use single quotes, or write `\\\\` for a backslash"
+    } else if says("recursion") {
+        "nest less"
+    } else {
+        "look at indentation, brackets and quotes here and just before"
     }
 }
 
 fn lower(text: &str) -> String {
-    let first = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_end_matches('.');
+    let first = text.lines().next().unwrap_or_default().trim_end_matches('.');
     let mut characters = first.chars();
     characters
         .next()
@@ -211,7 +225,7 @@ impl Builder {
             return Err(Syntax {
                 at: node.at,
                 message,
-                cure: None,
+                cure: Some("shorten it"),
             });
         }
         if anchor != 0 {
@@ -273,9 +287,7 @@ fn leaf(at: Pos, value: &str, style: ScalarStyle, tag: Option<&Tag>) -> Node {
 }
 
 fn tagged(mut node: Node, tag: Option<&Tag>) -> Node {
-    node.tag = tag
-        .filter(|tag| !tag.is_yaml_core_schema())
-        .map(Tag::original);
+    node.tag = tag.filter(|tag| !tag.is_yaml_core_schema()).map(Tag::original);
     node
 }
 
@@ -288,8 +300,7 @@ fn entry(key: Node, mut value: Node) -> Entry {
         Kind::Text(text) => text.raw,
         Kind::Bool(value) => value.to_string(),
         Kind::Number {
-            integer: Some(value),
-            ..
+            integer: Some(value), ..
         } => value.to_string(),
         Kind::Number { float, .. } => float.to_string(),
         Kind::Null => "null".to_owned(),

@@ -42,10 +42,7 @@ fn number(raw: &str) -> Option<Kind> {
         }
     }
     if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(
-            raw.parse()
-                .map_or_else(|_| float(sign * f64::INFINITY), integer),
-        );
+        return Some(raw.parse().map_or_else(|_| float(sign * f64::INFINITY), integer));
     }
     let is_float = digits
         .bytes()

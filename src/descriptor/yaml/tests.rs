@@ -16,16 +16,7 @@ fn columns_count_characters() {
     let entry = map.entry("b").expect("key");
     assert_eq!(
         (entry.at, entry.value.at),
-        (
-            Pos {
-                line: 1,
-                column: 14
-            },
-            Pos {
-                line: 1,
-                column: 17
-            }
-        )
+        (Pos { line: 1, column: 14 }, Pos { line: 1, column: 17 })
     );
 }
 
@@ -33,16 +24,12 @@ fn columns_count_characters() {
 fn byte_order_mark_and_carriage_returns_do_not_move_columns() {
     let node = root("\u{feff}a: 1\r\nb: 2\r\n");
     assert_eq!(node.entry("a").expect("key").at, Pos::START);
-    assert_eq!(
-        node.entry("b").expect("key").value.at,
-        Pos { line: 2, column: 4 }
-    );
+    assert_eq!(node.entry("b").expect("key").value.at, Pos { line: 2, column: 4 });
 }
 
 #[test]
 fn only_true_and_false_are_booleans() {
-    let node =
-        root("[true, false, yes, on, True, ~, 0x1F, 0o17, 010, 1.5, 1e3, .inf, -3, 1_000, 1.2.3]");
+    let node = root("[true, false, yes, on, True, ~, 0x1F, 0o17, 010, 1.5, 1e3, .inf, -3, 1_000, 1.2.3]");
     let found: Vec<&str> = node.items().iter().map(Node::describe).collect();
     let expected = [
         "a boolean",

@@ -13,12 +13,20 @@ fn frames(chunks: &[&[u8]]) -> Vec<Frame> {
 }
 
 fn data(text: &str) -> Frame {
-    Frame { data: text.into(), ..Frame::default() }
+    Frame {
+        data: text.into(),
+        ..Frame::default()
+    }
 }
 
 #[test]
 fn every_line_ending_ends_a_line() {
-    for text in ["data: a\ndata: b\n\n", "data: a\r\ndata: b\r\n\r\n", "data: a\rdata: b\r\r", "data: a\r\ndata: b\n\r\n"] {
+    for text in [
+        "data: a\ndata: b\n\n",
+        "data: a\r\ndata: b\r\n\r\n",
+        "data: a\rdata: b\r\r",
+        "data: a\r\ndata: b\n\r\n",
+    ] {
         assert_eq!(frames(&[text.as_bytes()]), [data("a\nb")], "{text:?}");
     }
 }
@@ -52,13 +60,19 @@ fn only_one_space_after_the_colon_is_dropped() {
 
 #[test]
 fn comments_unknown_fields_and_bad_values_are_ignored() {
-    assert_eq!(frames(&[b": ping\n\nfoo: bar\nretry: soon\nid: a\0b\n\n:\n\n"]), []);
+    assert_eq!(
+        frames(&[b": ping\n\nfoo: bar\nretry: soon\nid: a\0b\n\n:\n\n"]),
+        []
+    );
     assert_eq!(frames(&[b"event: x\n\ndata: a\n\n"]), [data("a")]);
 }
 
 #[test]
 fn an_id_or_a_retry_time_alone_is_handed_out() {
-    let frame = Frame { id: Some("1".into()), ..Frame::default() };
+    let frame = Frame {
+        id: Some("1".into()),
+        ..Frame::default()
+    };
     assert_eq!(frames(&[b"id: 1\n\n"]), [frame]);
 }
 
@@ -74,7 +88,10 @@ fn an_event_over_the_bound_is_refused_whether_in_one_line_or_in_many() {
         parser.push(text).map_err(|error| error.code)
     };
     assert_eq!(refused(b"data: 123456789012"), Err(Code::UpstreamProtocol));
-    assert_eq!(refused(b"data: 1\ndata: 2\ndata: 3\n"), Err(Code::UpstreamProtocol));
+    assert_eq!(
+        refused(b"data: 1\ndata: 2\ndata: 3\n"),
+        Err(Code::UpstreamProtocol)
+    );
     assert_eq!(refused(b"data: 1\n\ndata: 2\n\ndata: 3\n\n"), Ok(()));
     assert_eq!(refused(b"data: \xff\n"), Err(Code::UpstreamProtocol));
 }

@@ -70,9 +70,7 @@ async fn many_who_ask_at_once_get_one_member() {
 async fn a_failed_start_leaves_nothing_behind() {
     let pool = pool(10, 10);
     let failed = pool
-        .lease(&key(1), IDLE, async {
-            Err(Error::new(Code::Internal, "no"))
-        })
+        .lease(&key(1), IDLE, async { Err(Error::new(Code::Internal, "no")) })
         .await;
     assert!(failed.is_err());
     assert!(pool.slots.lock().is_empty());

@@ -58,9 +58,7 @@ impl Keeper {
         if let (false, Some(shared)) = (wanted, self.shared.upgrade())
             && !shared.closing.is_cancelled()
         {
-            shared
-                .restarts
-                .died(&self.key, born.elapsed(), Instant::now());
+            shared.restarts.died(&self.key, born.elapsed(), Instant::now());
             shared.hubs.tell(&self.key, Change::Lost);
         }
         if let Some(group) = group {

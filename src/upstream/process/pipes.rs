@@ -127,8 +127,7 @@ impl Reader {
             Err(error) => match incoming::fault(line) {
                 Some((fault, Some(id))) => {
                     let pending = self.waiting.requests.lock().remove(&id);
-                    let heard =
-                        pending.is_some_and(|pending| pending.answer.send(Err(fault)).is_ok());
+                    let heard = pending.is_some_and(|pending| pending.answer.send(Err(fault)).is_ok());
                     tracing::trace!(provider.name = &*self.provider, heard, "a refusal came");
                 }
                 _ => {

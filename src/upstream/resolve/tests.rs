@@ -10,9 +10,7 @@ fn resolver(answers: Vec<Option<Vec<&'static str>>>) -> (Resolver, Arc<AtomicUsi
     let asked = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&asked);
     let resolver = Resolver::with_lookup(Handle::current(), move |_| {
-        let at = counted
-            .fetch_add(1, Ordering::SeqCst)
-            .min(answers.len() - 1);
+        let at = counted.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1);
         let answer = answers[at].clone();
         Box::pin(async move {
             let found = answer.ok_or_else(|| io::Error::other("no such name"))?;
@@ -44,10 +42,7 @@ async fn a_name_that_turns_private_after_it_was_public_is_refused() {
         private: true,
         loopback: false,
     };
-    assert_eq!(
-        ask(&resolver, permit, later).await.unwrap(),
-        "[10.0.0.1:443]"
-    );
+    assert_eq!(ask(&resolver, permit, later).await.unwrap(), "[10.0.0.1:443]");
 }
 
 #[tokio::test]
@@ -119,11 +114,7 @@ async fn a_dead_name_is_not_asked_for_at_request_rate() {
         );
     }
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    assert!(
-        ask(&resolver, Permit::default(), now + FAILED)
-            .await
-            .is_err()
-    );
+    assert!(ask(&resolver, Permit::default(), now + FAILED).await.is_err());
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
@@ -160,11 +151,11 @@ async fn the_cache_is_bounded() {
     let (resolver, _) = resolver(vec![None]);
     let now = Instant::now();
     for port in 0..u16::try_from(NAMES + 10).unwrap() {
-        drop(resolver.shared.known(
-            "provider.test",
-            port,
-            now + Duration::from_millis(port.into()),
-        ));
+        drop(
+            resolver
+                .shared
+                .known("provider.test", port, now + Duration::from_millis(port.into())),
+        );
     }
     assert!(resolver.shared.names.lock().len() <= NAMES);
 }

@@ -19,8 +19,7 @@ async fn a_legacy_provider_announces_changes_on_the_stream_of_its_session() {
         })
     })
     .await;
-    let (upstreams, endpoint, behalf) =
-        (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
     let profile = upstreams.probe(&endpoint, &behalf).await.unwrap();
     let mut changes = upstreams.listen(&endpoint, &behalf, &profile);
     assert_eq!(soon(changes.recv()).await, Some(Change::Tools));
@@ -28,11 +27,8 @@ async fn a_legacy_provider_announces_changes_on_the_stream_of_its_session() {
 
 #[tokio::test]
 async fn a_stream_that_ends_is_lost_and_opened_again() {
-    let fake =
-        Fake::start(|seen, before| legacy(seen, before, |_| stream(&[changed()], before > 0)))
-            .await;
-    let (upstreams, endpoint, behalf) =
-        (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let fake = Fake::start(|seen, before| legacy(seen, before, |_| stream(&[changed()], before > 0))).await;
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
     let profile = upstreams.probe(&endpoint, &behalf).await.unwrap();
     let mut changes = upstreams.listen(&endpoint, &behalf, &profile);
     for expected in [Change::Tools, Change::Lost, Change::Tools] {
@@ -52,8 +48,7 @@ async fn a_modern_provider_is_subscribed_to() {
         })
     })
     .await;
-    let (upstreams, endpoint, behalf) =
-        (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
     let profile = upstreams.probe(&endpoint, &behalf).await.unwrap();
     let mut changes = upstreams.listen(&endpoint, &behalf, &profile);
     assert_eq!(soon(changes.recv()).await, Some(Change::Tools));
@@ -62,12 +57,9 @@ async fn a_modern_provider_is_subscribed_to() {
 
 #[tokio::test]
 async fn a_provider_that_offers_no_stream_closes_the_channel() {
-    let fake = Fake::start(|seen, before| {
-        legacy(seen, before, |_| status(StatusCode::METHOD_NOT_ALLOWED))
-    })
-    .await;
-    let (upstreams, endpoint, behalf) =
-        (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let fake =
+        Fake::start(|seen, before| legacy(seen, before, |_| status(StatusCode::METHOD_NOT_ALLOWED))).await;
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
     let mut profile = upstreams.probe(&endpoint, &behalf).await.unwrap();
     let mut changes = upstreams.listen(&endpoint, &behalf, &profile);
     assert_eq!(soon(changes.recv()).await, None);

@@ -15,8 +15,7 @@ fn tools() -> Value {
 
 #[tokio::test]
 async fn detection_finds_both_revisions_of_a_legacy_provider() {
-    let fake =
-        Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+    let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let profile = upstreams().probe(&endpoint, &behalf()).await.unwrap();
     assert_eq!(profile.revisions, [J, L].into_iter().collect());
@@ -24,16 +23,8 @@ async fn detection_finds_both_revisions_of_a_legacy_provider() {
         value(&profile.capabilities),
         json!({"tools": {"listChanged": true}})
     );
-    assert_eq!(
-        value(&profile.server_info.unwrap()),
-        json!({"name": "fake"})
-    );
-    assert!(
-        !fake
-            .methods()
-            .iter()
-            .any(|method| method.contains("tools/"))
-    );
+    assert_eq!(value(&profile.server_info.unwrap()), json!({"name": "fake"}));
+    assert!(!fake.methods().iter().any(|method| method.contains("tools/")));
 }
 
 #[tokio::test]
@@ -43,10 +34,7 @@ async fn detection_finds_a_modern_provider_and_one_of_both_generations() {
     let profile = upstreams().probe(&single, &behalf()).await.unwrap();
     assert_eq!(profile.revisions, [M].into_iter().collect());
     assert_eq!(profile.instructions.as_deref(), Some("be kind"));
-    assert_eq!(
-        value(&profile.server_info.unwrap()),
-        json!({"name": "fake"})
-    );
+    assert_eq!(value(&profile.server_info.unwrap()), json!({"name": "fake"}));
 
     let fake = Fake::start(|seen, before| match seen.method() {
         "server/discover" => modern(seen, |_| unreachable!()),
@@ -65,26 +53,19 @@ async fn an_old_provider_is_known_by_what_it_settles_on() {
             seen,
             &json!({"protocolVersion": "2025-03-26", "capabilities": {}}),
         ),
-        "server/discover" => Response::builder()
-            .status(500)
-            .body(Body::from("oops"))
-            .unwrap(),
+        "server/discover" => Response::builder().status(500).body(Body::from("oops")).unwrap(),
         _ => status(StatusCode::ACCEPTED),
     })
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let profile = upstreams().probe(&endpoint, &behalf()).await.unwrap();
-    assert_eq!(
-        profile.revisions,
-        [Revision::V2025_03_26].into_iter().collect()
-    );
+    assert_eq!(profile.revisions, [Revision::V2025_03_26].into_iter().collect());
     assert_eq!(fake.count("initialize"), 1);
 }
 
 #[tokio::test]
 async fn a_pinned_revision_skips_detection() {
-    let fake =
-        Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+    let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
     let endpoint = Arc::new(Endpoint {
         revision: Some(J),
         ..endpoint(1, at(&fake.url))

@@ -27,10 +27,7 @@ async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
         })
         .await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-        let answer = upstreams()
-            .request(&endpoint, &behalf(), tool(L))
-            .await
-            .unwrap();
+        let answer = upstreams().request(&endpoint, &behalf(), tool(L)).await.unwrap();
         assert_eq!(value(&answer), tools());
         assert_eq!((fake.count("initialize"), fake.count("tools/call")), (2, 2));
     }
@@ -38,8 +35,7 @@ async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
 
 #[tokio::test]
 async fn a_provider_that_forgets_every_session_is_not_asked_for_ever() {
-    let fake =
-        Fake::start(|seen, before| legacy(seen, before, |_| status(StatusCode::NOT_FOUND))).await;
+    let fake = Fake::start(|seen, before| legacy(seen, before, |_| status(StatusCode::NOT_FOUND))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
         .request(&endpoint, &behalf(), list(L))
@@ -208,11 +204,7 @@ async fn an_error_object_is_read_whatever_the_status() {
             .await
             .unwrap_err();
         let rpc = error.rpc.unwrap();
-        assert_eq!(
-            (error.code, rpc.code),
-            (Code::UpstreamError, -32602),
-            "{status}"
-        );
+        assert_eq!((error.code, rpc.code), (Code::UpstreamError, -32602), "{status}");
         assert_eq!(value(&rpc.data.unwrap()), json!({"a": 1}));
     }
 }
@@ -244,10 +236,7 @@ async fn a_provider_that_lost_the_modern_revision_is_called_in_one_that_it_names
     })
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-    let answer = upstreams()
-        .request(&endpoint, &behalf(), tool(M))
-        .await
-        .unwrap();
+    let answer = upstreams().request(&endpoint, &behalf(), tool(M)).await.unwrap();
     assert_eq!(value(&answer), tools());
     assert_eq!(fake.count("tools/call"), 2);
 }
@@ -278,10 +267,7 @@ async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
     tokio::spawn(closer(listener, closed));
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&url))));
     for _ in 0..3 {
-        upstreams
-            .request(&endpoint, &behalf(), tool(M))
-            .await
-            .unwrap();
+        upstreams.request(&endpoint, &behalf(), tool(M)).await.unwrap();
         closing.recv().await.unwrap();
         // Lets the client's own task see the end of the connection.
         for _ in 0..100 {

@@ -31,9 +31,7 @@ impl Seen {
     }
 
     pub(super) fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -83,18 +81,13 @@ impl Fake {
     }
 
     pub(super) fn count(&self, method: &str) -> usize {
-        self.seen()
-            .iter()
-            .filter(|seen| seen.method() == method)
-            .count()
+        self.seen().iter().filter(|seen| seen.method() == method).count()
     }
 
     /// Waits until a request of this kind has come.
     pub(super) async fn saw(&self, which: impl Fn(&Seen) -> bool) -> Seen {
         let mut all = self.seen.subscribe();
-        let all = soon(all.wait_for(|all| all.iter().any(&which)))
-            .await
-            .unwrap();
+        let all = soon(all.wait_for(|all| all.iter().any(&which))).await.unwrap();
         all.iter().find(|seen| which(seen)).unwrap().clone()
     }
 }
@@ -140,10 +133,7 @@ pub(super) fn fault(seen: &Seen, status: u16, code: i64, data: &Value) -> Respon
 }
 
 pub(super) fn status(status: StatusCode) -> Response {
-    Response::builder()
-        .status(status)
-        .body(Body::empty())
-        .unwrap()
+    Response::builder().status(status).body(Body::empty()).unwrap()
 }
 
 /// A stream of these messages that then ends, or hangs.

@@ -22,17 +22,13 @@ async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
         })
     })
     .await;
-    let (upstreams, endpoint, behalf) =
-        (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
     let all = (0..10).map(|_| upstreams.request(&endpoint, &behalf, list(L)));
     for answer in futures_util::future::join_all(all).await {
         assert_eq!(value(&answer.unwrap()), tools());
     }
     assert_eq!(
-        (
-            fake.count("initialize"),
-            fake.count("notifications/initialized")
-        ),
+        (fake.count("initialize"), fake.count("notifications/initialized")),
         (1, 1)
     );
     assert_eq!(upstreams.sessions(), 1);
@@ -43,15 +39,11 @@ async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
 
 #[tokio::test]
 async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
-    let fake =
-        Fake::start(|seen, _| modern(seen, |seen| result(seen, &json!({"content": []})))).await;
+    let fake = Fake::start(|seen, _| modern(seen, |seen| result(seen, &json!({"content": []})))).await;
     let target = Target::Http {
         url: fake.url.clone(),
         headers: vec![
-            (
-                HeaderName::from_static("x-org"),
-                HeaderValue::from_static("acme"),
-            ),
+            (HeaderName::from_static("x-org"), HeaderValue::from_static("acme")),
             (
                 HeaderName::from_static("mcp-name"),
                 HeaderValue::from_static("forged"),
@@ -99,10 +91,7 @@ async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
         assert_eq!(seen.header(name), expected, "{name}");
     }
     let meta = &seen.body["params"]["_meta"];
-    assert_eq!(
-        meta["io.modelcontextprotocol/protocolVersion"],
-        "2026-07-28"
-    );
+    assert_eq!(meta["io.modelcontextprotocol/protocolVersion"], "2026-07-28");
     assert_eq!(
         (&meta["traceparent"], &meta["progressToken"]),
         (&json!("00-aa-bb-01"), &Value::Null)
@@ -136,9 +125,7 @@ async fn an_answer_on_a_stream_is_found_behind_progress_and_pings() {
         ..tool(L)
     };
     let upstreams = upstreams();
-    let answer = soon(upstreams.request(&endpoint, &behalf(), call))
-        .await
-        .unwrap();
+    let answer = soon(upstreams.request(&endpoint, &behalf(), call)).await.unwrap();
     assert_eq!(value(&answer), tools());
     let Some(Event::Progress(params)) = events.recv().await else {
         panic!("no progress")
@@ -160,10 +147,7 @@ async fn an_answer_on_a_stream_is_found_behind_progress_and_pings() {
 fn pausing(seen: &Seen) -> axum::response::Response {
     if seen.verb == Method::GET {
         assert_eq!(seen.header("last-event-id"), "e1");
-        return stream(
-            &[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})],
-            false,
-        );
+        return stream(&[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})], false);
     }
     assert_eq!(seen.body["id"], 2);
     pause()
@@ -174,10 +158,7 @@ async fn a_paused_stream_is_resumed_after_its_last_event() {
     let fake = Fake::start(|seen, before| legacy(seen, before, pausing)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     // The handshake takes the first id of a fresh process, the call the second.
-    let answer = upstreams()
-        .request(&endpoint, &behalf(), tool(L))
-        .await
-        .unwrap();
+    let answer = upstreams().request(&endpoint, &behalf(), tool(L)).await.unwrap();
     assert_eq!(value(&answer), tools());
 }
 
@@ -193,9 +174,7 @@ async fn dropping_a_legacy_call_tells_the_provider() {
             seen = fake.saw(|seen| seen.method() == "tools/call") => seen,
         }
     };
-    let told = fake
-        .saw(|seen| seen.method() == "notifications/cancelled")
-        .await;
+    let told = fake.saw(|seen| seen.method() == "notifications/cancelled").await;
     assert_eq!(told.body["params"]["requestId"], asked.body["id"]);
     assert_eq!(told.header("mcp-session-id"), "s0");
 }
@@ -210,20 +189,15 @@ async fn a_deadline_is_kept_and_the_provider_told() {
         deadline: Instant::now() + Duration::from_millis(50),
         ..tool(L)
     };
-    let error = upstreams
-        .request(&endpoint, &behalf(), call)
-        .await
-        .unwrap_err();
+    let error = upstreams.request(&endpoint, &behalf(), call).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamTimeout, true));
-    fake.saw(|seen| seen.method() == "notifications/cancelled")
-        .await;
+    fake.saw(|seen| seen.method() == "notifications/cancelled").await;
 }
 
 #[tokio::test]
 async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
     for (share, expected) in [(Share::User, 4), (Share::Tenant, 3), (Share::All, 2)] {
-        let fake =
-            Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+        let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
         let endpoint = Arc::new(Endpoint {
             share,
             ..endpoint(1, at(&fake.url))
@@ -245,10 +219,7 @@ async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
                 user: user.into(),
                 signature,
             };
-            upstreams
-                .request(&endpoint, &behalf, list(L))
-                .await
-                .unwrap();
+            upstreams.request(&endpoint, &behalf, list(L)).await.unwrap();
         }
         assert_eq!(upstreams.sessions(), expected, "{share:?}");
     }
@@ -265,10 +236,7 @@ async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..20 {
-        upstreams
-            .request(&endpoint, &behalf(), tool(M))
-            .await
-            .unwrap();
+        upstreams.request(&endpoint, &behalf(), tool(M)).await.unwrap();
         // Lets the end of the stream be read.
         for _ in 0..20 {
             tokio::task::yield_now().await;

@@ -40,10 +40,7 @@ fn server(wants_client: bool) -> Url {
         Arc::new(config),
         std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
     );
-    let url = format!(
-        "https://localhost:{}/mcp",
-        listener.local_addr().unwrap().port()
-    );
+    let url = format!("https://localhost:{}/mcp", listener.local_addr().unwrap().port());
     std::thread::Builder::new()
         .spawn(move || accept(&config, &listener))
         .unwrap();
@@ -79,10 +76,7 @@ fn serve(config: Arc<ServerConfig>, mut socket: std::net::TcpStream) {
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             answer.len()
         );
-        if stream
-            .write_all(format!("{head}{answer}").as_bytes())
-            .is_err()
-        {
+        if stream.write_all(format!("{head}{answer}").as_bytes()).is_err() {
             return;
         }
     }
@@ -120,15 +114,9 @@ async fn a_connection_verified_by_one_ca_never_serves_a_provider_that_trusts_ano
     let right = trusting(1, &url, Some(FIRST_CA), false);
     assert_eq!(ask(&upstreams, &right).await, Ok(()));
     let wrong = trusting(2, &url, Some(SECOND_CA), false);
-    assert_eq!(
-        ask(&upstreams, &wrong).await,
-        Err(Code::UpstreamUnreachable)
-    );
+    assert_eq!(ask(&upstreams, &wrong).await, Err(Code::UpstreamUnreachable));
     let systems = trusting(3, &url, None, false);
-    assert_eq!(
-        ask(&upstreams, &systems).await,
-        Err(Code::UpstreamUnreachable)
-    );
+    assert_eq!(ask(&upstreams, &systems).await, Err(Code::UpstreamUnreachable));
     assert_eq!(ask(&upstreams, &right).await, Ok(()));
 }
 
@@ -140,8 +128,5 @@ async fn a_client_certificate_is_shown_and_its_connection_not_lent() {
         Ok(())
     );
     let without = trusting(2, &url, Some(FIRST_CA), false);
-    assert_eq!(
-        ask(&upstreams, &without).await,
-        Err(Code::UpstreamUnreachable)
-    );
+    assert_eq!(ask(&upstreams, &without).await, Err(Code::UpstreamUnreachable));
 }

@@ -99,11 +99,7 @@ async fn detection_settles_on_one_generation() {
         let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
             .await
             .unwrap();
-        assert_eq!(
-            profile.revisions,
-            [expected].into_iter().collect(),
-            "{kind}"
-        );
+        assert_eq!(profile.revisions, [expected].into_iter().collect(), "{kind}");
         let answer = world.act(&json!({"echo": kind}), expected).await.unwrap();
         assert_eq!(answer["echo"], kind);
         world.end().await;
@@ -143,13 +139,9 @@ async fn the_whole_group_is_gone_after_shutdown_even_when_it_ignores_sigterm() {
 #[tokio::test]
 async fn a_retired_process_ends_after_its_call() {
     let world = world(&["legacy"]);
-    let first = world.act(&json!({}), L).await.unwrap()["pid"]
-        .as_u64()
-        .unwrap();
+    let first = world.act(&json!({}), L).await.unwrap()["pid"].as_u64().unwrap();
     world.upstreams.retire(&[1; 32]);
-    let second = world.act(&json!({}), L).await.unwrap()["pid"]
-        .as_u64()
-        .unwrap();
+    let second = world.act(&json!({}), L).await.unwrap()["pid"].as_u64().unwrap();
     assert_ne!(first, second);
     world.end().await;
     assert!(!is_running(first) && !is_running(second));
@@ -160,10 +152,7 @@ async fn a_crash_fails_the_call_in_flight_once_and_the_next_one_finds_a_new_proc
     let world = world(&["legacy"]);
     let first = world.act(&json!({}), L).await.unwrap();
     let crashed = world.act(&json!({"exit": 3}), L).await.unwrap_err();
-    assert_eq!(
-        (crashed.code, crashed.sent),
-        (Code::UpstreamUnreachable, true)
-    );
+    assert_eq!((crashed.code, crashed.sent), (Code::UpstreamUnreachable, true));
     let second = world.act(&json!({}), L).await.unwrap();
     assert_ne!(first["pid"], second["pid"]);
     let runs = std::fs::read_to_string(world.folder.path().join("exits")).unwrap();

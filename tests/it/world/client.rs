@@ -27,13 +27,21 @@ impl Client {
     }
 
     /// The same with headers on each request.
-    pub async fn connect_with(world: &World, path: &str, revision: &'static str, headers: &[(&str, &str)]) -> Self {
+    pub async fn connect_with(
+        world: &World,
+        path: &str,
+        revision: &'static str,
+        headers: &[(&str, &str)],
+    ) -> Self {
         let mut client = Self {
             http: super::http(),
             url: format!("{}{path}", world.base),
             revision,
             session: None,
-            headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             initialized: Value::Null,
             next: AtomicU64::new(1),
         };
@@ -44,8 +52,10 @@ impl Client {
                 "protocolVersion": revision, "capabilities": {}, "clientInfo": { "name": "test", "version": "0" }
             });
             let response = client.send("initialize", params).await;
-            client.session =
-                response.headers().get("mcp-session-id").map(|value| value.to_str().unwrap().to_owned());
+            client.session = response
+                .headers()
+                .get("mcp-session-id")
+                .map(|value| value.to_str().unwrap().to_owned());
             client.initialized = super::json(response).await["result"].clone();
             client.notify("notifications/initialized", json!({})).await;
         }
@@ -64,20 +74,31 @@ impl Client {
     /// One request's result; an error fails the test.
     pub async fn result(&self, method: &str, params: Value) -> Value {
         let answer = self.request(method, params).await;
-        assert!(answer.get("result").is_some(), "{method} at {} in {}: {answer}", self.url, self.revision);
+        assert!(
+            answer.get("result").is_some(),
+            "{method} at {} in {}: {answer}",
+            self.url,
+            self.revision
+        );
         answer["result"].clone()
     }
 
     /// Calls a tool.
     pub async fn call(&self, name: &str, arguments: Value) -> Value {
-        self.result("tools/call", json!({ "name": name, "arguments": arguments })).await
+        self.result("tools/call", json!({ "name": name, "arguments": arguments }))
+            .await
     }
 
     /// Names of a list's entries.
     pub async fn names(&self, method: &str, list: &str, key: &str) -> Vec<String> {
         let result = self.result(method, json!({})).await;
         assert!(result.get("nextCursor").is_none());
-        result[list].as_array().unwrap().iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
+        result[list]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry[key].as_str().unwrap().to_owned())
+            .collect()
     }
 
     pub async fn tools(&self) -> Vec<String> {
@@ -165,7 +186,10 @@ pub fn events(text: &str) -> Vec<Value> {
     text.replace("\r\n", "\n")
         .split("\n\n")
         .filter_map(|event| {
-            let data: Vec<&str> = event.lines().filter_map(|line| line.strip_prefix("data:")).collect();
+            let data: Vec<&str> = event
+                .lines()
+                .filter_map(|line| line.strip_prefix("data:"))
+                .collect();
             serde_json::from_str(&data.join("\n")).ok()
         })
         .collect()
@@ -176,12 +200,21 @@ pub async fn until_method(response: &mut reqwest::Response, method: &str) -> Val
     let mut text = String::new();
     let found = async {
         loop {
-            let chunk = response.chunk().await.unwrap().unwrap_or_else(|| panic!("the stream ended without {method}: {text}"));
+            let chunk = response
+                .chunk()
+                .await
+                .unwrap()
+                .unwrap_or_else(|| panic!("the stream ended without {method}: {text}"));
             text.push_str(std::str::from_utf8(&chunk).unwrap());
-            if let Some(message) = events(&text).into_iter().find(|message| message["method"] == method) {
+            if let Some(message) = events(&text)
+                .into_iter()
+                .find(|message| message["method"] == method)
+            {
                 return message;
             }
         }
     };
-    tokio::time::timeout(super::GUARD, found).await.unwrap_or_else(|_| panic!("no {method} came"))
+    tokio::time::timeout(super::GUARD, found)
+        .await
+        .unwrap_or_else(|_| panic!("no {method} came"))
 }

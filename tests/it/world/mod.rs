@@ -37,7 +37,8 @@ pub struct Builder {
 impl Builder {
     /// A descriptor file; `body` is everything but the id.
     pub fn descriptor(mut self, id: &str, body: &str) -> Self {
-        self.descriptors.push((format!("{id}.yaml"), format!("id: {id}\n{body}")));
+        self.descriptors
+            .push((format!("{id}.yaml"), format!("id: {id}\n{body}")));
         self
     }
 
@@ -82,7 +83,10 @@ impl Builder {
             .current_dir(folder.path())
             .env("XDG_DATA_HOME", folder.path().join("data"))
             .env("XDG_CONFIG_HOME", folder.path().join("config"))
-            .env("RUST_LOG", std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .env(
+                "RUST_LOG",
+                std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".to_owned()),
+            )
             .envs(self.env)
             .stdin(Stdio::null());
         let process = command.spawn().unwrap();
@@ -126,21 +130,40 @@ impl World {
 
     /// `/providers` of one id.
     pub async fn status(&self, id: &str) -> Value {
-        let report: Value = json(self.http.get(format!("{}/providers", self.admin)).send().await.unwrap()).await;
+        let report: Value = json(
+            self.http
+                .get(format!("{}/providers", self.admin))
+                .send()
+                .await
+                .unwrap(),
+        )
+        .await;
         let entries = report["providers"].as_array().cloned().unwrap_or_default();
-        entries.into_iter().find(|entry| entry["id"] == id).unwrap_or(Value::Null)
+        entries
+            .into_iter()
+            .find(|entry| entry["id"] == id)
+            .unwrap_or(Value::Null)
     }
 
     /// Waits until a provider is in a state.
     pub async fn until_state(&self, id: &str, state: &str) {
-        self.until(&format!("{id} to be {state}"), || async { self.status(id).await["state"] == state }).await;
+        self.until(&format!("{id} to be {state}"), || async {
+            self.status(id).await["state"] == state
+        })
+        .await;
     }
 
     /// The metrics page.
     pub async fn metrics(&self) -> String {
-        self.http.get(format!("{}/metrics", self.admin)).send().await.unwrap().text().await.unwrap()
+        self.http
+            .get(format!("{}/metrics", self.admin))
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap()
     }
-
 
     /// Asks it to end, as Kubernetes does.
     pub fn terminate(&self) {
@@ -151,7 +174,9 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        let Some(mut process) = self.process.take() else { return };
+        let Some(mut process) = self.process.take() else {
+            return;
+        };
         let pid = rustix::process::Pid::from_child(&process);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).ok();
         let started = Instant::now();
@@ -169,13 +194,22 @@ impl Drop for World {
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A client without surprises.
 pub fn http() -> reqwest::Client {
     rustls::crypto::ring::default_provider().install_default().ok();
-    reqwest::Client::builder().timeout(GUARD).no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+    reqwest::Client::builder()
+        .timeout(GUARD)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
 }
 
 /// A response's JSON: the body, or the last message of its event stream.

@@ -95,7 +95,13 @@ impl Fake {
 
     /// Requests of a JSON-RPC method so far.
     pub fn seen(&self, method: &str) -> Vec<Seen> {
-        self.knobs.seen.lock().iter().filter(|seen| seen.method == method).cloned().collect()
+        self.knobs
+            .seen
+            .lock()
+            .iter()
+            .filter(|seen| seen.method == method)
+            .cloned()
+            .collect()
     }
 }
 
@@ -113,7 +119,14 @@ fn usual_tools() -> Vec<Value> {
     echo["inputSchema"]["required"] = json!(["text"]);
     let mut region = tool("region");
     region["inputSchema"]["properties"]["region"] = json!({ "type": "string", "x-mcp-header": "Region" });
-    vec![echo, tool("wait"), tool("fail"), tool("progress"), tool("structured"), region]
+    vec![
+        echo,
+        tool("wait"),
+        tool("fail"),
+        tool("progress"),
+        tool("structured"),
+        region,
+    ]
 }
 
 struct Asked {
@@ -123,7 +136,12 @@ struct Asked {
     revision: String,
 }
 
-async fn serve(State(knobs): State<Arc<Knobs>>, method: Method, headers: HeaderMap, body: String) -> Response<Body> {
+async fn serve(
+    State(knobs): State<Arc<Knobs>>,
+    method: Method,
+    headers: HeaderMap,
+    body: String,
+) -> Response<Body> {
     if knobs.hangs.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
@@ -141,8 +159,16 @@ async fn serve(State(knobs): State<Arc<Knobs>>, method: Method, headers: HeaderM
     match method {
         Method::POST => post(&knobs, &headers, &body).await,
         Method::GET => {
-            knobs.seen.lock().push(Seen { method: "GET".to_owned(), headers: headers.clone(), body: Value::Null });
-            if has_session(&knobs, &headers) { changes(&knobs, None) } else { plain(405) }
+            knobs.seen.lock().push(Seen {
+                method: "GET".to_owned(),
+                headers: headers.clone(),
+                body: Value::Null,
+            });
+            if has_session(&knobs, &headers) {
+                changes(&knobs, None)
+            } else {
+                plain(405)
+            }
         }
         Method::DELETE => {
             let id = header(&headers, "mcp-session-id");
@@ -156,12 +182,19 @@ async fn serve(State(knobs): State<Arc<Knobs>>, method: Method, headers: HeaderM
 async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<Body> {
     let message: Value = serde_json::from_str(body).unwrap();
     let method = message["method"].as_str().unwrap_or("response").to_owned();
-    knobs.seen.lock().push(Seen { method: method.clone(), headers: headers.clone(), body: message.clone() });
+    knobs.seen.lock().push(Seen {
+        method: method.clone(),
+        headers: headers.clone(),
+        body: message.clone(),
+    });
     let claimed = message["params"]["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str();
     let modern = claimed.is_some();
     if modern && !knobs.revisions.contains(&"2026-07-28") {
         // What servers of before 2026-07-28 say to a request without a session.
-        return answer(400, json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32000, "message": "Bad Request: no session" } }));
+        return answer(
+            400,
+            json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32000, "message": "Bad Request: no session" } }),
+        );
     }
     if message.get("id").is_none() {
         if method == "notifications/cancelled" {
@@ -179,7 +212,10 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
         return initialize(knobs, &asked);
     }
     if !modern && !has_session(knobs, headers) {
-        return answer(404, json!({ "jsonrpc": "2.0", "id": asked.id, "error": { "code": -32001, "message": "Session not found" } }));
+        return answer(
+            404,
+            json!({ "jsonrpc": "2.0", "id": asked.id, "error": { "code": -32001, "message": "Session not found" } }),
+        );
     }
     if method == "subscriptions/listen" && modern {
         return changes(knobs, Some(asked.id));
@@ -188,10 +224,18 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
 }
 
 fn initialize(knobs: &Knobs, asked: &Asked) -> Response<Body> {
-    let legacy: Vec<&str> = knobs.revisions.iter().copied().filter(|it| *it != "2026-07-28").collect();
+    let legacy: Vec<&str> = knobs
+        .revisions
+        .iter()
+        .copied()
+        .filter(|it| *it != "2026-07-28")
+        .collect();
     let Some(newest) = legacy.last() else {
         let data = json!({ "supported": knobs.revisions, "requested": asked.params["protocolVersion"] });
-        return answer(400, json!({ "jsonrpc": "2.0", "id": asked.id, "error": { "code": -32022, "message": "unsupported", "data": data } }));
+        return answer(
+            400,
+            json!({ "jsonrpc": "2.0", "id": asked.id, "error": { "code": -32022, "message": "unsupported", "data": data } }),
+        );
     };
     let wanted = asked.params["protocolVersion"].as_str().unwrap();
     let revision = legacy.iter().find(|it| **it == wanted).unwrap_or(newest);
@@ -200,7 +244,9 @@ fn initialize(knobs: &Knobs, asked: &Asked) -> Response<Body> {
     let mut result = identity();
     result["protocolVersion"] = json!(revision);
     let mut response = answer(200, json!({ "jsonrpc": "2.0", "id": asked.id, "result": result }));
-    response.headers_mut().insert("mcp-session-id", session.parse().unwrap());
+    response
+        .headers_mut()
+        .insert("mcp-session-id", session.parse().unwrap());
     response
 }
 
@@ -216,16 +262,28 @@ async fn respond(knobs: &Arc<Knobs>, asked: &Asked, method: &str) -> Response<Bo
     let outcome = match method {
         "server/discover" => {
             let mut result = identity();
-            result["supportedVersions"] = json!(knobs.revisions.iter().filter(|it| **it == "2026-07-28").collect::<Vec<_>>());
+            result["supportedVersions"] = json!(
+                knobs
+                    .revisions
+                    .iter()
+                    .filter(|it| **it == "2026-07-28")
+                    .collect::<Vec<_>>()
+            );
             Ok(result)
         }
         "ping" => Ok(json!({})),
         "tools/list" => Ok(page(knobs, &asked.params)),
-        "resources/list" => Ok(json!({ "resources": [{ "uri": "fake://text", "name": "text", "x-unknown": 1 }] })),
-        "resources/templates/list" => Ok(json!({ "resourceTemplates": [{ "uriTemplate": "fake://item/{id}", "name": "item" }] })),
+        "resources/list" => {
+            Ok(json!({ "resources": [{ "uri": "fake://text", "name": "text", "x-unknown": 1 }] }))
+        }
+        "resources/templates/list" => {
+            Ok(json!({ "resourceTemplates": [{ "uriTemplate": "fake://item/{id}", "name": "item" }] }))
+        }
         "prompts/list" => Ok(json!({ "prompts": [{ "name": "greet", "arguments": [{ "name": "who" }] }] })),
         "resources/read" => read(asked),
-        "prompts/get" => Ok(json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": format!("hello {}", asked.params["arguments"]["who"]) } }] })),
+        "prompts/get" => Ok(
+            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": format!("hello {}", asked.params["arguments"]["who"]) } }] }),
+        ),
         "completion/complete" => Ok(json!({ "completion": { "values": ["one", "two"], "hasMore": false } })),
         "tools/call" => return call(knobs, asked).await,
         _ => Err((-32601, "no such method")),
@@ -249,7 +307,9 @@ async fn respond(knobs: &Arc<Knobs>, asked: &Asked, method: &str) -> Response<Bo
 
 fn page(knobs: &Knobs, params: &Value) -> Value {
     let tools = knobs.tools.lock();
-    let from: usize = params["cursor"].as_str().map_or(0, |cursor| cursor.parse().unwrap());
+    let from: usize = params["cursor"]
+        .as_str()
+        .map_or(0, |cursor| cursor.parse().unwrap());
     let to = (from + knobs.page).min(tools.len());
     let mut result = json!({ "tools": tools[from..to], "x-unknown": true });
     if to < tools.len() {
@@ -263,7 +323,11 @@ fn read(asked: &Asked) -> Result<Value, (i64, &'static str)> {
     if uri.starts_with("fake://") && uri != "fake://none" {
         return Ok(json!({ "contents": [{ "uri": uri, "text": format!("text of {uri}") }] }));
     }
-    Err(if asked.modern { (-32602, "Resource not found") } else { (-32002, "Resource not found") })
+    Err(if asked.modern {
+        (-32602, "Resource not found")
+    } else {
+        (-32002, "Resource not found")
+    })
 }
 
 async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
@@ -319,8 +383,14 @@ fn reply(knobs: &Knobs, messages: Vec<Value>) -> Response<Body> {
     if messages.len() == 1 && !knobs.streams.load(Ordering::Relaxed) {
         return answer(200, messages.into_iter().next().unwrap());
     }
-    let text: String = messages.iter().map(|message| format!("event: message\ndata: {message}\n\n")).collect();
-    Response::builder().header("content-type", "text/event-stream").body(Body::from(text)).unwrap()
+    let text: String = messages
+        .iter()
+        .map(|message| format!("event: message\ndata: {message}\n\n"))
+        .collect();
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from(text))
+        .unwrap()
 }
 
 /// A stream of list changes: a session's, or that of a `subscriptions/listen`.
@@ -333,7 +403,9 @@ fn changes(knobs: &Knobs, listen: Option<Value>) -> Response<Body> {
         first = format!("event: message\ndata: {ack}\n\n");
     }
     let changed = match &tag {
-        Some(tag) => json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": { "_meta": tag } }),
+        Some(tag) => {
+            json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": { "_meta": tag } })
+        }
         None => json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" }),
     };
     let receiver = knobs.changes.subscribe();
@@ -345,13 +417,20 @@ fn changes(knobs: &Knobs, listen: Option<Value>) -> Response<Body> {
             }
             loop {
                 match receiver.recv().await {
-                    Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => return Some((Ok(event), (receiver, None))),
-                    Err(broadcast::error::RecvError::Closed) => tokio::time::sleep(Duration::from_secs(3_600)).await,
+                    Ok(()) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                        return Some((Ok(event), (receiver, None)));
+                    }
+                    Err(broadcast::error::RecvError::Closed) => {
+                        tokio::time::sleep(Duration::from_secs(3_600)).await
+                    }
                 }
             }
         }
     });
-    Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(stream)).unwrap()
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from_stream(stream))
+        .unwrap()
 }
 
 fn has_session(knobs: &Knobs, headers: &HeaderMap) -> bool {
@@ -359,16 +438,25 @@ fn has_session(knobs: &Knobs, headers: &HeaderMap) -> bool {
 }
 
 fn header(headers: &HeaderMap, name: &str) -> String {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn plain(status: u16) -> Response<Body> {
-    Response::builder().status(StatusCode::from_u16(status).unwrap()).body(Body::empty()).unwrap()
+    Response::builder()
+        .status(StatusCode::from_u16(status).unwrap())
+        .body(Body::empty())
+        .unwrap()
 }
 
 fn answer(status: u16, message: Value) -> Response<Body> {
     let mut response = plain(status);
-    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
     *response.body_mut() = Body::from(message.to_string());
     response
 }

@@ -1,0 +1,251 @@
+//! Clients that break the rules, or the connection: refused at once, by name, and nothing is left
+//! behind.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use serde_json::{Value, json};
+
+use super::world::{self, Client, Fake, World};
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+/// Sends bytes and reads until the gateway closes the connection.
+fn until_closed(world: &World, request: &[u8], then: Option<Shutdown>) -> String {
+    let mut stream = TcpStream::connect(world.base.trim_start_matches("http://")).unwrap();
+    stream.set_read_timeout(Some(world::GUARD)).unwrap();
+    // The gateway may close before all is written.
+    stream.write_all(request).ok();
+    if let Some(how) = then {
+        stream.shutdown(how).unwrap();
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn head(world: &World, path: &str, rest: &str) -> String {
+    let host = world.base.trim_start_matches("http://");
+    format!("POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n{rest}\r\n\r\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_limit_is_refused_before_it_ends() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .settings("max_body: 1MiB\n")
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    for path in ["/mcp", "/relay/one"] {
+        let announced = head(&world, path, "Content-Length: 100000000000") + "x";
+        let mut chunked = head(&world, path, "Transfer-Encoding: chunked").into_bytes();
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+        chunked.extend(chunk.repeat(17));
+        for request in [announced.into_bytes(), chunked] {
+            let answer = until_closed(&world, &request, None);
+            assert!(
+                answer.starts_with("HTTP/1.1 413") && answer.contains("\"code\":413"),
+                "{path}: {answer}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_malformed_body_is_400_and_ends_the_connection() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    for path in ["/mcp", "/relay/one"] {
+        let bad = head(&world, path, "Transfer-Encoding: chunked") + "zz\r\n{";
+        let answer = until_closed(&world, bad.as_bytes(), None);
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("-32600"),
+            "{path}: {answer}"
+        );
+    }
+    let short = head(&world, "/mcp", "Content-Length: 100") + "{";
+    let answer = until_closed(&world, short.as_bytes(), Some(Shutdown::Write));
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    let coded = head(&world, "/mcp", "Transfer-Encoding: gzip, chunked") + "0\r\n\r\n";
+    assert!(until_closed(&world, coded.as_bytes(), None).starts_with("HTTP/1.1 400"));
+    let twice = head(
+        &world,
+        "/mcp",
+        "Mcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 0",
+    );
+    assert!(until_closed(&world, twice.as_bytes(), None).starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    for path in ["/mcp", "/relay/one"] {
+        let mut stream = TcpStream::connect(world.base.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(world::GUARD)).unwrap();
+        let rest = format!(
+            "Expect: 100-continue\r\nConnection: close\r\nContent-Length: {}",
+            PING.len()
+        );
+        stream.write_all(head(&world, path, &rest).as_bytes()).unwrap();
+        let mut asked = [0; 25];
+        stream.read_exact(&mut asked).unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n", "{path}");
+        stream.write_all(PING.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 ") && answer.contains("\"jsonrpc\""),
+            "{path}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_unknown_at_every_path_but_its_own() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .provider("two", &fake)
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    world.until_state("two", "ready").await;
+    let paths = [
+        "/mcp",
+        "/mcp/one",
+        "/mcp/two",
+        "/tools",
+        "/tools/one",
+        "/relay/one",
+        "/relay/two",
+    ];
+    for own in paths {
+        let mut peer = Client::connect(&world, own, "2025-11-25").await;
+        for path in paths {
+            peer.url = format!("{}{path}", world.base);
+            let status = peer.send("ping", json!({})).await.status();
+            assert_eq!(status, if path == own { 200 } else { 404 }, "of {own} at {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sessions_stream_ends_with_it() {
+    let world = World::builder().start().await;
+    let peer = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let stream = peer.stream().await;
+    assert_eq!(stream.status(), 200);
+    assert_eq!(peer.delete().await.status(), 204);
+    stream.text().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_does_not_apply_is_405_and_those_that_do_are_named() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    for (path, allowed) in [
+        ("/mcp", "POST, GET, DELETE"),
+        ("/relay/one", "POST, GET, DELETE"),
+        ("/health", "GET, HEAD"),
+    ] {
+        let answer = world
+            .http
+            .patch(format!("{}{path}", world.base))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["allow"]),
+            (405, &allowed.parse().unwrap()),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head() {
+    let (modern, legacy) = (
+        Fake::start(&["2026-07-28"]).await,
+        Fake::start(&["2025-11-25"]).await,
+    );
+    let dead = "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n";
+    let world = World::builder()
+        .provider("one", &modern)
+        .provider("old", &legacy)
+        .descriptor("dead", dead)
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    world.until_state("old", "ready").await;
+    let mut peer = Client::connect(&world, "/relay/one", "2026-07-28").await;
+    peer.session = Some("dragged along".to_owned());
+    assert_eq!(
+        peer.send("tools/list", json!({})).await.status(),
+        200,
+        "2026-07-28 has no sessions"
+    );
+    assert!(
+        modern
+            .seen("tools/list")
+            .last()
+            .unwrap()
+            .headers
+            .get("mcp-session-id")
+            .is_none()
+    );
+    let refused = Client::connect(&world, "/relay/old", "2025-11-25").await;
+    legacy
+        .knobs
+        .refuses
+        .store(true, std::sync::atomic::Ordering::Relaxed);
+    let answer = refused.send_as(json!("mine"), "tools/list", json!({})).await;
+    assert_eq!(answer.status(), 403);
+    assert!(
+        answer.headers().get("www-authenticate").is_none() && answer.headers().get("set-cookie").is_none()
+    );
+    let error: Value = world::json(answer).await;
+    assert_eq!(
+        (&error["id"], &error["error"]["code"]),
+        (&json!("mine"), &json!(403))
+    );
+    let gone = Client {
+        url: format!("{}/relay/dead", world.base),
+        session: None,
+        ..refused
+    };
+    let answer = gone.send_as(json!(7), "tools/list", json!({})).await;
+    assert_eq!(answer.status(), 502);
+    assert_eq!(world::json(answer).await["id"], 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_refuses_a_revision_that_nobody_speaks() {
+    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let request = world
+        .http
+        .post(format!("{}/relay/one", world.base))
+        .header("content-type", "application/json");
+    let answer = request
+        .header("mcp-protocol-version", "2099-01-01")
+        .body(PING)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 400);
+    let error = world::json(answer).await;
+    assert_eq!(
+        (&error["id"], &error["error"]["code"]),
+        (&json!(1), &json!(-32022))
+    );
+    assert_eq!(
+        error["error"]["data"]["supported"],
+        json!(["2025-11-25", "2026-07-28"])
+    );
+}

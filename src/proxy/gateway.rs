@@ -15,7 +15,7 @@ use super::guard::{self, Passed};
 use super::material::TlsCache;
 use super::respond;
 use super::route::{self, Route};
-use super::{bridge, relay};
+use super::{breakage, bridge, heads, relay};
 use crate::access::Principal;
 use crate::access::doors::Doors;
 use crate::exchange::{Exchange, RequestIds, Scope};
@@ -158,7 +158,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        relay::outgoing(request, ctx)
+        heads::outgoing(request, ctx)
     }
 
     async fn response_filter(
@@ -177,7 +177,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         error: Box<Error>,
     ) -> Box<Error> {
-        relay::not_connected(ctx, error)
+        breakage::not_connected(ctx, error)
     }
 
     fn error_while_proxy(
@@ -188,7 +188,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        relay::broken(peer, session, error, ctx, client_reused)
+        breakage::broken(peer, session, error, ctx, client_reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {

@@ -1,10 +1,12 @@
 //! The public listener: HTTP in, HTTP out. `gateway` is the way itself; each other file is one
 //! step of it.
 
+mod breakage;
 mod bridge;
 mod context;
 mod gateway;
 mod guard;
+mod heads;
 mod intake;
 mod material;
 mod relay;

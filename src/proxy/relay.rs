@@ -17,7 +17,7 @@ use url::Url;
 use super::context::{Context, Passage};
 use super::gateway::Gateway;
 use super::respond::{self, SESSION};
-use super::{bridge, intake};
+use super::{breakage, bridge, heads, intake};
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Keys, Scope};
@@ -30,38 +30,6 @@ use crate::upstream::{Endpoint, Target};
 /// A day, as for sessions of ours; the upstream decides earlier.
 const SESSION_SECS: u64 = 24 * 60 * 60;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-const MAX_ATTEMPTS: usize = 2;
-
-/// Request headers that go upstream beside `mcp-*` (design section 2).
-const FORWARDED: [&str; 10] = [
-    "accept",
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "last-event-id",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "host",
-    "connection",
-];
-/// Response headers that come down beside `mcp-*`: what describes the message, nothing of the server.
-const RETURNED: [&str; 14] = [
-    "content-type",
-    "content-length",
-    "content-encoding",
-    "content-language",
-    "transfer-encoding",
-    "connection",
-    "cache-control",
-    "date",
-    "etag",
-    "expires",
-    "last-modified",
-    "retry-after",
-    "trailer",
-    "x-accel-buffering",
-];
 
 impl Gateway {
     /// Admits a request to the relay, or answers it. `false`: Pingora carries it on.
@@ -286,7 +254,7 @@ impl Gateway {
         let kept_back: Vec<HeaderName> = response
             .headers
             .keys()
-            .filter(|name| !is_returned(name))
+            .filter(|name| !heads::is_returned(name))
             .cloned()
             .collect();
         for name in kept_back {
@@ -335,12 +303,13 @@ impl Gateway {
         ctx: &mut Context,
     ) -> FailToProxy {
         let downstream = *error.esource() == ErrorSource::Downstream;
-        let gone =
-            downstream && !is_malformed(error) && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
+        let gone = downstream
+            && !breakage::is_malformed(error)
+            && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
         let failure = ctx
             .passage
             .as_mut()
-            .map(|passage| passage.failure.take().unwrap_or_else(|| failure(error)));
+            .map(|passage| passage.failure.take().unwrap_or_else(|| breakage::failure(error)));
         let Some(failure) = failure.filter(|_| !gone) else {
             return FailToProxy {
                 error_code: 0,
@@ -439,38 +408,6 @@ pub(super) fn count(ctx: &mut Context, bytes: usize, limit: usize) -> Result<()>
     Ok(())
 }
 
-/// The head that goes upstream: the allow-list, then the descriptor's, then the credential.
-pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    let passage = passage_of(ctx)?;
-    let Target::Http { url, headers, .. } = &passage.provider.endpoint.target else {
-        return Err(internal("the relay needs an HTTP provider"));
-    };
-    let dropped: Vec<HeaderName> = request
-        .headers
-        .keys()
-        .filter(|name| !is_forwarded(name))
-        .cloned()
-        .collect();
-    for name in dropped {
-        request.remove_header(&name);
-    }
-    request.remove_header(&SESSION);
-    if let Some(session) = &passage.session {
-        request.insert_header(SESSION, session.as_str())?;
-    }
-    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
-    let Ok(target) = target.parse() else {
-        return Err(internal("the URL has no path"));
-    };
-    request.set_uri(target);
-    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    request.insert_header(header::HOST, authority)?;
-    for (name, value) in headers.iter().chain(&passage.signature.headers) {
-        request.insert_header(name.clone(), value.clone())?;
-    }
-    Ok(())
-}
-
 fn id_of(body: &[u8]) -> Option<Id> {
     match message::decode(body).ok()? {
         Message::Request { id, .. } => Some(id),
@@ -478,71 +415,11 @@ fn id_of(body: &[u8]) -> Option<Id> {
     }
 }
 
-fn is_returned(name: &HeaderName) -> bool {
-    RETURNED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
-}
-
-/// Whether the client's body is malformed, as opposed to the client being gone.
-fn is_malformed(error: &ProxyError) -> bool {
-    // Pingora's own name for it, which it does not export.
-    *error.esource() == ErrorSource::Downstream && error.etype.as_str() == "InvalidChunk"
-}
-
-fn is_forwarded(name: &HeaderName) -> bool {
-    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
-}
-
-/// Another address may do better; no byte of the request was written.
-pub(super) fn not_connected(ctx: &mut Context, mut error: Box<ProxyError>) -> Box<ProxyError> {
-    if let Some(passage) = ctx.passage.as_ref() {
-        error.set_retry(passage.attempts < MAX_ATTEMPTS);
-    }
-    error
-}
-
-/// A kept connection that the upstream had closed: the request is sent again only when it was
-/// replayable and never began to be answered.
-pub(super) fn broken(
-    _peer: &HttpPeer,
-    session: &mut Session,
-    mut error: Box<ProxyError>,
-    ctx: &mut Context,
-    client_reused: bool,
-) -> Box<ProxyError> {
-    let attempts = ctx
-        .passage
-        .as_ref()
-        .map_or(MAX_ATTEMPTS, |passage| passage.attempts);
-    let call = ctx
-        .passage
-        .as_ref()
-        .is_some_and(|passage| passage.method == "tools/call" || passage.method.is_empty());
-    let replayable = !session.as_ref().retry_buffer_truncated() && attempts < MAX_ATTEMPTS && !call;
-    error.retry.decide_reuse(client_reused && replayable);
-    error
-}
-
-fn failure(error: &ProxyError) -> Error {
-    match error.etype() {
-        ErrorType::ConnectTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout
-        | ErrorType::TLSHandshakeTimedout => {
-            Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
-        }
-        _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed"),
-        ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
-        _ => {
-            Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(error.to_string())
-        }
-    }
-}
-
-fn passage_of(ctx: &mut Context) -> Result<&mut Passage> {
+pub(super) fn passage_of(ctx: &mut Context) -> Result<&mut Passage> {
     ctx.passage.as_mut().ok_or_else(|| internal("no passage"))
 }
 
-fn internal(what: &'static str) -> Box<ProxyError> {
+pub(super) fn internal(what: &'static str) -> Box<ProxyError> {
     ProxyError::explain(ErrorType::InternalError, what)
 }
 
@@ -583,57 +460,4 @@ fn server_name(url: &Url) -> String {
         .trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_listed_headers_come_down() {
-        for name in [
-            "content-type",
-            "mcp-session-id",
-            "retry-after",
-            "transfer-encoding",
-        ] {
-            assert!(is_returned(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in [
-            "set-cookie",
-            "www-authenticate",
-            "location",
-            "server",
-            "via",
-            "x-powered-by",
-            "access-control-allow-origin",
-            "x-upstream",
-        ] {
-            assert!(!is_returned(&HeaderName::from_static(name)), "{name}");
-        }
-    }
-
-    #[test]
-    fn only_listed_headers_go_upstream() {
-        for name in [
-            "accept",
-            "mcp-method",
-            "mcp-param-region",
-            "traceparent",
-            "last-event-id",
-        ] {
-            assert!(is_forwarded(&HeaderName::from_static(name)), "{name}");
-        }
-        for name in [
-            "authorization",
-            "x-api-key",
-            "cookie",
-            "x-openai-key",
-            "forwarded",
-            "x-forwarded-for",
-            "origin",
-        ] {
-            assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
-        }
-    }
 }

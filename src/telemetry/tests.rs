@@ -246,29 +246,3 @@ fn a_request_without_a_view_moves_no_metric() {
     events::RequestDone::new("1", "GET").emit(&metrics);
     assert!(!metrics.render().contains("pleiades_calls_total{"));
 }
-
-/// Prints what one request costs: `cargo test --release --lib cost_of_one -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, not a claim"]
-fn cost_of_one_request_event() {
-    const N: u32 = 200_000;
-    let (metrics, done) = (Metrics::new(), done());
-    let measure = |what: &str, run: &dyn Fn()| {
-        run();
-        let start = std::time::Instant::now();
-        (0..N).for_each(|_| run());
-        println!("{what}: {:?} each", start.elapsed() / N);
-    };
-    measure("metrics alone", &|| done.emit(&metrics));
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_writer(std::io::sink)
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        measure("with tracing's JSON", &|| done.emit(&metrics));
-    });
-    log::init(log::Format::Json);
-    measure("with the line by hand", &|| done.emit(&metrics));
-    log::flush();
-}

@@ -1,6 +1,5 @@
 //! Requests of a provider: pings answered at once, the rest put to whoever can take it.
 
-use futures_util::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -28,12 +27,12 @@ impl Request {
         self.method == "ping"
     }
 
-    /// The message that answers it: what the taker says, or a refusal when there is none.
-    pub(crate) async fn reply(self, to: Option<mpsc::Sender<Event>>) -> Vec<u8> {
-        if self.is_ping() {
-            return message::result(&self.id, &RawObject::new().close());
-        }
+    /// Puts it to whoever takes it; its place among other events is that of its arrival.
+    pub(crate) fn put(self, to: Option<&mpsc::Sender<Event>>) -> Put {
         let Self { id, method, params } = self;
+        if method == "ping" {
+            return Put::Said(message::result(&id, &RawObject::new().close()));
+        }
         let elicits = method == "elicitation/create";
         let (answer, answered) = oneshot::channel();
         let ask = Ask {
@@ -42,15 +41,40 @@ impl Request {
             params,
             answer,
         };
-        let taken = to.is_some_and(|to| to.try_send(Event::Ask(ask)).is_ok());
-        if !taken {
-            return refusal(&id, -32601, "this client offers no such method");
+        if to.is_some_and(|to| to.try_send(Event::Ask(ask)).is_ok()) {
+            return Put::Asked {
+                id,
+                elicits,
+                answered,
+            };
         }
-        match timeout(LONGEST_ASK, answered)
-            .map(Result::ok)
-            .await
-            .and_then(Result::ok)
-        {
+        Put::Said(refusal(&id, -32601, "this client offers no such method"))
+    }
+}
+
+/// A request that was put to somebody, or answered.
+#[derive(Debug)]
+pub(crate) enum Put {
+    Said(Vec<u8>),
+    Asked {
+        id: Id,
+        elicits: bool,
+        answered: oneshot::Receiver<Result<Raw, RpcFault>>,
+    },
+}
+
+impl Put {
+    /// The message that answers it.
+    pub(crate) async fn reply(self) -> Vec<u8> {
+        let (id, elicits, answered) = match self {
+            Self::Said(reply) => return reply,
+            Self::Asked {
+                id,
+                elicits,
+                answered,
+            } => (id, elicits, answered),
+        };
+        match timeout(LONGEST_ASK, answered).await.ok().and_then(Result::ok) {
             Some(Ok(result)) => message::result(&id, &result),
             Some(Err(fault)) => message::error(Some(&id), &fault),
             None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),

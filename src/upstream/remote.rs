@@ -156,7 +156,7 @@ impl Remote<'_> {
         let asked = |request: Request| {
             if let Some(lease) = lease {
                 let asking = patience.iter().map(Patience::ask).collect();
-                lease.answer(request, call.events.clone(), asking);
+                lease.answer(request, call.events.as_ref(), asking);
             }
         };
         let outcome = self.exchange(lease, head, body.into(), &reading, asked).await;

@@ -168,7 +168,7 @@ impl Session {
     pub(crate) fn answer(
         self: &Arc<Self>,
         request: Request,
-        to: Option<mpsc::Sender<Event>>,
+        to: Option<&mpsc::Sender<Event>>,
         asking: Vec<Asking>,
     ) {
         let Some(shared) = self.shared.upgrade() else {
@@ -176,9 +176,10 @@ impl Session {
         };
         let (session, closing, over) = (Arc::clone(self), shared.closing.clone(), self.over.clone());
         let errand = Arc::clone(&shared);
+        let put = request.put(to);
         shared.detach(async move {
             let replied = async {
-                let body = request.reply(to).await;
+                let body = put.reply().await;
                 drop(asking);
                 let route = errand.clients.route(&session.endpoint).ok()?;
                 session.post(&route, body, Instant::now() + ERRAND).await.err()

@@ -182,7 +182,7 @@ impl Keeper {
             Ok(Message::Request { id, method, params }) => {
                 if let Some(session) = self.session.upgrade() {
                     let routed = shared.hubs.route(&self.key);
-                    session.answer(Request { id, method, params }, routed.to, routed.asking);
+                    session.answer(Request { id, method, params }, routed.to.as_ref(), routed.asking);
                 }
             }
             Ok(Message::Response { .. }) | Err(_) => {}

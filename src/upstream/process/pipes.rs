@@ -141,9 +141,10 @@ impl Reader {
             shared.hubs.route(&self.key)
         };
         let closing = shared.closing.clone();
+        let put = request.put(routed.to.as_ref());
         let lines = lines.downgrade();
         shared.detach(async move {
-            let reply = closing.run_until_cancelled(request.reply(routed.to)).await;
+            let reply = closing.run_until_cancelled(put.reply()).await;
             if let (Some(reply), Some(lines)) = (reply, lines.upgrade()) {
                 // A process that reads nothing gets no answers.
                 closing.run_until_cancelled(lines.send(reply)).await;

@@ -1,10 +1,13 @@
 //! The protocol: messages, revisions, translation between them, headers, event streams, sealed
 //! ids. Pure: no I/O, no clock of its own.
 
+mod edit;
+pub mod elicit;
 pub mod headers;
 pub mod message;
 pub mod raw;
 pub mod revision;
+pub mod sampling;
 pub mod seal;
 pub mod sse;
 pub mod translate;

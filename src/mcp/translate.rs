@@ -1,9 +1,7 @@
 //! Between revisions: results, list entries and errors of one as a peer of another knows them
 //! (reference: `mcp-spec.md` section 5.2, units T4, T10, T11).
 
-use serde_json::value::RawValue;
-
-use super::{RawObject, Revision, raw};
+use super::{RawObject, Revision, edit, raw};
 use crate::error::RpcFault;
 
 /// Members that only modern results have.
@@ -148,14 +146,13 @@ fn strip_meta(result: &mut RawObject) {
     }
 }
 
-fn objects_only(result: &mut RawObject, member: &str) {
-    if result.get(member).is_some_and(|value| !is_object(value)) {
+/// Removes a member that is anything but an object; says whether it did.
+pub(super) fn objects_only(result: &mut RawObject, member: &str) -> bool {
+    let other = result.get(member).is_some_and(|value| !edit::is_object(value));
+    if other {
         result.remove(member);
     }
-}
-
-fn is_object(value: &RawValue) -> bool {
-    value.get().trim_start().starts_with('{')
+    other
 }
 
 #[cfg(test)]

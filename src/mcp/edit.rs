@@ -1,6 +1,9 @@
 //! Changes deep inside a message that leave every other byte as it came: a value is opened on the
 //! way down and written again only where something below it changed.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Raw, RawObject, raw};
@@ -24,13 +27,44 @@ pub(super) fn elements(
     key: &str,
     mut change: impl FnMut(&mut RawObject) -> bool,
 ) -> bool {
-    let one = |value: &RawValue| {
+    rewrite(of, key, |value| {
         let mut inner = RawObject::open(value).ok()?;
         change(&mut inner).then(|| inner.close())
+    })
+}
+
+/// Changes content blocks, in an array or alone. Those whose kind is not wanted are not opened:
+/// they may hold megabytes.
+pub(super) fn blocks(
+    of: &mut RawObject,
+    key: &str,
+    wanted: impl Fn(&str) -> bool,
+    mut change: impl FnMut(&mut RawObject) -> bool,
+) -> bool {
+    let wanted = |value: &RawValue| {
+        serde_json::from_str::<Block<'_>>(value.get()).is_ok_and(|block| wanted(&block.kind))
     };
+    match of.get(key) {
+        Some(alone) if is_object(alone) => wanted(alone) && member(of, key, change),
+        Some(_) => rewrite(of, key, |value| {
+            let mut inner = wanted(value).then(|| RawObject::open(value).ok()).flatten()?;
+            change(&mut inner).then(|| inner.close())
+        }),
+        None => false,
+    }
+}
+
+/// What a content block is.
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+}
+
+fn rewrite(of: &mut RawObject, key: &str, change: impl FnMut(&RawValue) -> Option<Raw>) -> bool {
     let changed = of
         .read::<Vec<&RawValue>>(key)
-        .and_then(|values| rewritten(&values, one));
+        .and_then(|values| rewritten(&values, change));
     match changed {
         Some(value) => {
             of.set(key, value);

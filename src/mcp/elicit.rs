@@ -29,6 +29,7 @@ pub fn is_url(params: &RawObject) -> bool {
 }
 
 /// The parameters of an `elicitation/create` of a peer of `from`, as a peer of `to` can take them.
+///
 /// `None` when they cannot be shown there: addresses and required multi-selects before 2025-11-25,
 /// everything before 2025-06-18. What is optional and cannot be shown is left out of the form.
 ///

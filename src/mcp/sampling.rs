@@ -70,7 +70,7 @@ fn known_tools(params: &mut RawObject, to: Revision) {
     }
     let objects_only = |block: &mut RawObject| translate::objects_only(block, "structuredContent");
     edit::elements(params, "messages", |message| {
-        edit::elements(message, "content", objects_only) || edit::member(message, "content", objects_only)
+        edit::blocks(message, "content", |kind| kind == "tool_result", objects_only)
     });
 }
 

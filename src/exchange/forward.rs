@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::outward::{Outgoing, denamespaced};
+use super::outward::{Came, Outgoing, denamespaced};
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
@@ -62,13 +62,15 @@ impl Step<'_> {
             method,
             params,
         };
-        let (result, from) = self.outward(out).await?;
-        Ok(translate::result(method, result, from, self.revision()).close())
+        Ok(match self.outward(out).await? {
+            Came::Result(result, from) => translate::result(method, result, from, self.revision()).close(),
+            Came::Asked(result) => result,
+        })
     }
 
     /// Whose resource a URI is: named by its namespace, listed, or matched by a template; a
     /// provider alone in its scope is asked in any case.
-    async fn locate(&self, uri: &str) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
+    pub(super) async fn locate(&self, uri: &str) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
         if let Some(provider) = self.only()? {
             let catalogue = self.connected(&provider).await?;
             return Ok((provider, catalogue, uri.to_owned()));

@@ -51,7 +51,11 @@ impl Step<'_> {
                 };
                 let outcome = self.outward(out).await;
                 Ok(match outcome {
-                    Ok((result, _)) => self.answered(Answer::of_result(&result, notes)),
+                    Ok((mut result, from)) => {
+                        self.outer_uris(&provider, "tools/call", &mut result, None);
+                        translate::blocks("tools/call", &mut result, from, self.revision());
+                        self.answered(Answer::of_result(&result, notes))
+                    }
                     Err(error) => self.readable(&provider, &error, Some(&tool)),
                 })
             }
@@ -102,7 +106,10 @@ impl Step<'_> {
             params,
         };
         match self.outward(out).await {
-            Ok((result, from)) => Ok(translate::result("tools/call", result, from, self.revision()).close()),
+            Ok((mut result, from)) => {
+                self.outer_uris(&provider, "tools/call", &mut result, None);
+                Ok(translate::result("tools/call", result, from, self.revision()).close())
+            }
             Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
             Err(error) => Ok(self.readable(&provider, &error, Some(&tool))),
         }

@@ -10,6 +10,7 @@ mod fault;
 mod forward;
 mod identity;
 mod list;
+mod namespace;
 mod outward;
 mod peer;
 mod relay;

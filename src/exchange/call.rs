@@ -52,7 +52,11 @@ impl Step<'_> {
                 };
                 let outcome = self.outward(out).await;
                 Ok(match outcome {
-                    Ok(Came::Result(result, _)) => self.answered(Answer::of_result(&result, notes)),
+                    Ok(Came::Result(mut result, from)) => {
+                        self.outer_uris(&provider, "tools/call", &mut result, None);
+                        translate::blocks("tools/call", &mut result, from, self.revision());
+                        self.answered(Answer::of_result(&result, notes))
+                    }
                     Ok(Came::Asked(result)) => result,
                     Err(error) if is_the_clients(&error) => return Err(error),
                     Err(error) => self.readable(&provider, &error, Some(&tool)),
@@ -105,7 +109,8 @@ impl Step<'_> {
             params,
         };
         match self.outward(out).await {
-            Ok(Came::Result(result, from)) => {
+            Ok(Came::Result(mut result, from)) => {
+                self.outer_uris(&provider, "tools/call", &mut result, None);
                 Ok(translate::result("tools/call", result, from, self.revision()).close())
             }
             Ok(Came::Asked(result)) => Ok(result),

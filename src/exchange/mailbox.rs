@@ -13,6 +13,8 @@ use crate::upstream::Line;
 const MOST: usize = 20_000;
 /// Lines of one session.
 const LINES: usize = 64;
+/// Resources of one session whose names differ.
+const NAMES: usize = 4_096;
 /// How long what is held outlives the last stream of its session.
 const LINGER: Duration = Duration::from_secs(600);
 /// Levels of RFC 5424, least severe first.
@@ -39,6 +41,8 @@ pub(super) struct Mailbox(Mutex<Held>);
 struct Held {
     streams: Vec<(u64, mpsc::Sender<Vec<u8>>)>,
     lines: HashMap<Arc<str>, Arc<Line>>,
+    /// What the client calls a provider's resource, where that differs.
+    names: HashMap<(Arc<str>, Box<str>), String>,
     level: usize,
     last: u64,
 }
@@ -127,6 +131,20 @@ impl Mailbox {
         let line = Arc::new(line());
         held.lines.insert(Arc::clone(provider), Arc::clone(&line));
         Some(line)
+    }
+
+    /// Remembers what the client calls a resource of a provider; as many as lines may watch.
+    pub(super) fn name(&self, provider: &Arc<str>, inner: &str, outer: String) {
+        let mut held = self.0.lock();
+        if held.names.len() < NAMES {
+            held.names.insert((Arc::clone(provider), inner.into()), outer);
+        }
+    }
+
+    /// What the client calls a resource, when that differs.
+    pub(super) fn outer(&self, provider: &Arc<str>, inner: &str) -> Option<String> {
+        let key = (Arc::clone(provider), Box::from(inner));
+        self.0.lock().names.get(&key).cloned()
     }
 
     /// From now on nothing below a level; whether there is such a level.

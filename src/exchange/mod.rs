@@ -13,6 +13,7 @@ mod handover;
 mod identity;
 mod list;
 mod mailbox;
+mod namespace;
 mod outlet;
 mod outward;
 mod park;

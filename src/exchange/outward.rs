@@ -493,13 +493,3 @@ pub(crate) fn needs_auth(provider: &Provider, missing: &Missing) -> Error {
         "env": missing.env,
     }))
 }
-
-/// A URI that names its provider, for unions where two providers share one.
-pub(super) fn namespaced(provider: &str, uri: &str) -> String {
-    format!("pleiades://{provider}/{uri}")
-}
-
-/// Undoes [`namespaced`].
-pub(super) fn denamespaced(uri: &str) -> Option<(&str, &str)> {
-    uri.strip_prefix("pleiades://")?.split_once('/')
-}

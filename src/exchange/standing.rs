@@ -1,7 +1,10 @@
 //! Standing lines of clients to providers: what is said and asked outside of calls, resources that
 //! are watched, log levels.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -11,7 +14,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message};
+use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Event, Line, Opening, Wishes};
 
@@ -21,6 +24,7 @@ const EVENTS: usize = 64;
 /// Where the words of a line go: a legacy client's session.
 struct Ear {
     exchange: Arc<Exchange>,
+    provider: Arc<str>,
     mailbox: std::sync::Weak<Mailbox>,
     holder: String,
     client: Revision,
@@ -46,7 +50,10 @@ impl Ear {
         let same = self.from.is_modern() == self.client.is_modern();
         let passes = match method {
             "notifications/message" => same && mailbox.hears(params),
-            "notifications/resources/updated" => true,
+            UPDATED => {
+                mailbox.say(&updated(params, &|uri| mailbox.outer(&self.provider, uri)));
+                return;
+            }
             "notifications/elicitation/complete" => self.client == Revision::V2025_11_25,
             _ => false,
         };
@@ -107,6 +114,7 @@ impl Step<'_> {
         let declared = self.declared(leg);
         let (sender, events) = mpsc::channel(EVENTS);
         let ear = Ear {
+            provider: Arc::clone(&provider.id),
             mailbox: Arc::downgrade(&mailbox),
             holder: self.peer.principal.binding(),
             client: self.revision(),
@@ -132,6 +140,11 @@ impl Step<'_> {
     pub(super) async fn subscribe(&mut self, params: RawObject) -> Result<Raw, Error> {
         let (provider, catalogue, mut params, uri) = self.watched(params).await?;
         let leg = self.leg(&catalogue)?;
+        if let (Some(lane), Some(outer)) = (&self.peer.lane, params.read::<String>("uri"))
+            && outer != uri
+        {
+            self.exchange.mailboxes.of(lane).name(&provider.id, &uri, outer);
+        }
         let line = self.line(&provider, leg).ok_or_else(|| {
             Error::new(
                 Code::InvalidRequest,
@@ -255,37 +268,92 @@ impl Step<'_> {
             let known = watched.iter_mut().find(|it| it.provider.id == provider.id);
             match known {
                 Some(watched) => {
-                    watched.resources.insert(inner.into());
+                    watched.resources.insert(inner, uri.clone());
                 }
                 None => watched.push(Watched {
                     provider,
                     leg,
-                    resources: BTreeSet::from([inner.into()]),
+                    resources: HashMap::from([(inner, uri.clone())]),
                 }),
             }
         }
         (watched, honoured)
     }
 
-    /// Lines for a subscription of 2026-07-28, as long as it lasts.
-    pub(super) fn lines(&self, watched: Vec<Watched>, sender: &mpsc::Sender<Event>) -> Vec<Line> {
+    /// Lines for a subscription of 2026-07-28, as long as it lasts. Updates come named as the
+    /// client named them.
+    pub(super) fn lines(
+        &self,
+        watched: Vec<Watched>,
+        updates: &mpsc::Sender<Vec<u8>>,
+        tag: &Raw,
+    ) -> Vec<Line> {
         let opened = watched.into_iter().filter_map(|watched| {
             let behalf = self.behalf(&watched.provider).ok()?;
-            Some(self.exchange.upstreams.line(Opening {
+            let (sender, events) = mpsc::channel(EVENTS);
+            let resources = watched.resources.keys().map(|uri| Arc::from(uri.as_str()));
+            let opening = Opening {
                 endpoint: Arc::clone(&watched.provider.endpoint),
                 behalf,
                 revision: watched.leg,
                 declared: Declared::default(),
-                events: sender.clone(),
+                events: sender,
                 wishes: Wishes {
-                    resources: watched.resources,
+                    resources: resources.collect(),
                     tasks: BTreeSet::new(),
                 },
-            }))
+            };
+            tokio::spawn(tell(events, watched.resources, updates.clone(), tag.clone()));
+            Some(self.exchange.upstreams.line(opening))
         });
         opened.collect()
     }
 }
+
+/// Passes on updates of watched resources, tagged for their subscription.
+async fn tell(
+    mut events: mpsc::Receiver<Event>,
+    names: HashMap<String, String>,
+    updates: mpsc::Sender<Vec<u8>>,
+    tag: Raw,
+) {
+    while let Some(event) = events.recv().await {
+        let Event::Notice { method, params } = event else {
+            continue;
+        };
+        let uri = params
+            .as_ref()
+            .and_then(|raw| RawObject::open(raw).ok())
+            .and_then(|params| params.read::<String>("uri"));
+        let Some(outer) = uri.as_ref().and_then(|uri| names.get(uri)) else {
+            continue;
+        };
+        if method != UPDATED {
+            continue;
+        }
+        let mut params = RawObject::new();
+        params.put("uri", outer);
+        params.set("_meta", tag.clone());
+        if updates
+            .send(message::notification(UPDATED, Some(&params.close())))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The notification of an update, the resource named as the client knows it.
+fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
+    let mut params = params
+        .and_then(|params| RawObject::open(params).ok())
+        .unwrap_or_default();
+    uris::rewrite(UPDATED, &mut params, outer);
+    message::notification(UPDATED, Some(&params.close()))
+}
+
+const UPDATED: &str = "notifications/resources/updated";
 
 /// Resources of one subscription.
 const MAX_WATCHED: usize = 256;
@@ -295,7 +363,8 @@ const MAX_WATCHED: usize = 256;
 pub(super) struct Watched {
     provider: Arc<Provider>,
     leg: Revision,
-    resources: BTreeSet<Arc<str>>,
+    /// By the provider's own names; what the client calls them.
+    resources: HashMap<String, String>,
 }
 
 /// Whether a provider tells of changed resources.

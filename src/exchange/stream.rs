@@ -11,7 +11,7 @@ use super::{Done, Exchange, Scope, Step};
 use crate::catalog::Changed;
 use crate::error::Error;
 use crate::mcp::{Id, RawObject, message, raw};
-use crate::upstream::{Event, Line};
+use crate::upstream::Line;
 
 /// Messages a slow reader may lag behind before its stream waits.
 const BACKLOG: usize = 64;
@@ -54,7 +54,7 @@ struct Watch {
     kinds: Kinds,
     tag: Option<Id>,
     /// Of watched resources, with the lines they come on.
-    updates: Option<(mpsc::Receiver<Event>, Vec<Line>)>,
+    updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Line>)>,
     sender: mpsc::Sender<Vec<u8>>,
     closing: CancellationToken,
 }
@@ -76,18 +76,14 @@ impl Watch {
             let changed = tokio::select! {
                 () = self.closing.cancelled() => return self.part().await,
                 () = self.sender.closed() => return,
-                event = update => match event {
-                    Some(event) => {
-                        if !self.updated(event).await {
-                            return;
-                        }
-                        continue;
+                update = update => {
+                    match update {
+                        Some(update) if self.sender.send(update).await.is_err() => return,
+                        Some(_) => {}
+                        None => self.updates = None,
                     }
-                    None => {
-                        self.updates = None;
-                        continue;
-                    }
-                },
+                    continue;
+                }
                 changed = self.changes.recv() => changed,
             };
             let kinds = match changed {
@@ -112,24 +108,6 @@ impl Watch {
             resources: mine && changed.resources && self.kinds.resources,
             prompts: mine && changed.prompts && self.kinds.prompts,
         }
-    }
-
-    /// A watched resource has changed; anything else said on its line is not for this stream.
-    async fn updated(&self, event: Event) -> bool {
-        let Event::Notice { method, params } = event else {
-            return true;
-        };
-        if method != "notifications/resources/updated" {
-            return true;
-        }
-        let mut params = params
-            .and_then(|params| RawObject::open(&params).ok())
-            .unwrap_or_default();
-        if let Some(id) = &self.tag {
-            params.put("_meta", &subscription(id));
-        }
-        let message = message::notification(&method, Some(&params.close()));
-        self.sender.send(message).await.is_ok()
     }
 
     async fn tell(&self, kinds: Kinds) -> bool {
@@ -200,8 +178,8 @@ impl Step<'_> {
             Some(&raw::raw(&params)),
         );
         let updates = (!watched.is_empty()).then(|| {
-            let (events, updates) = mpsc::channel(BACKLOG);
-            (updates, self.lines(watched, &events))
+            let (told, updates) = mpsc::channel(BACKLOG);
+            (updates, self.lines(watched, &told, &raw::raw(&subscription(id))))
         });
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watch = Watch {

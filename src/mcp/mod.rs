@@ -2,10 +2,13 @@
 //! ids. Pure: no I/O, no clock of its own.
 
 pub mod abilities;
+mod edit;
+pub mod elicit;
 pub mod headers;
 pub mod message;
 pub mod raw;
 pub mod revision;
+pub mod sampling;
 pub mod seal;
 pub mod sse;
 pub mod translate;

@@ -326,7 +326,7 @@ impl Step<'_> {
         }
         Reply::Answer {
             body: message::error(Some(id), &rpc_fault(error, self.peer.revision)),
-            code: Some(error.code),
+            code: Some(fault::standing(error, self.peer.revision)),
             retry_after: error.retry_after,
             session: None,
         }

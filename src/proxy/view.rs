@@ -85,7 +85,9 @@ impl Gateway {
             Err(refused) => return Ok(Err(refused)),
         };
         let revision = peer.revision;
-        let (outlet, mut notices) = Outlet::open(&message).unzip();
+        let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
+        let opened = streams.then(|| Outlet::open(&message)).flatten();
+        let (outlet, mut notices) = opened.unzip();
         let running = self.run(Work {
             scope: scope.clone(),
             peer,
@@ -172,20 +174,26 @@ impl Gateway {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
             let known = intake::session(self.addressed(scope), head)?;
-            let (id, _) = known.ok_or_else(|| {
+            let known = known.ok_or_else(|| {
                 Error::new(
                     Code::MethodNotAllowed,
                     "a stream belongs to a session: initialize first",
                 )
             })?;
             intake::accepts(head, &["text/event-stream"])?;
-            Ok(id)
+            Ok(intake::listener(
+                self.addressed(scope),
+                head,
+                known,
+                &ctx.request_id,
+            ))
         });
-        let id = match opened {
-            Ok(id) => id,
+        let peer = match opened {
+            Ok(peer) => peer,
             Err(error) => return Ok(Err(error.into())),
         };
-        let mut messages = self.exchange.session_stream(scope);
+        let mut messages = self.exchange.session_stream(scope, &peer);
+        let id = peer.lane.clone().unwrap_or_default();
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
         bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
@@ -202,8 +210,8 @@ impl Gateway {
 
     fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
         match intake::session(self.addressed(scope), &session.req_header().headers)? {
-            Some((id, _)) => {
-                self.exchange.sessions.end(&id);
+            Some(known) => {
+                self.exchange.end_session(&known.lane);
                 Ok(Response::empty(StatusCode::NO_CONTENT))
             }
             None => Err(Refused::from(method_not_allowed().0)),

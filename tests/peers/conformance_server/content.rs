@@ -47,7 +47,9 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
         }),
         "test_region_header" => said(&format!("The region is {}.", call.text("region"))),
         polling::TOOL => {
-            tokio::time::sleep(4 * STEP).await;
+            if let Some(request) = call.context.extensions.get::<http::request::Parts>() {
+                call.server.shared.returned.wait(&request.headers).await;
+            }
             said("You came back for this.")
         }
         _ => return told(call).await,

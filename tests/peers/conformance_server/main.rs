@@ -26,8 +26,9 @@ mod tasks;
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use rmcp::ErrorData;
 use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -38,6 +39,9 @@ use serde_json::{Value, json};
 use crate::server::{Server, Shared};
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// When a client whose stream ended may come back.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What the command line asked for.
 #[derive(Debug, Default)]
@@ -70,15 +74,19 @@ fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
 
 async fn serve(options: Options) -> Fallible<()> {
     let shared = Arc::new(Shared::new(options.revisions)?);
+    let origins = ["http://127.0.0.1:*", "http://localhost:*"];
+    let config = StreamableHttpServerConfig::default()
+        .with_allowed_origins(origins)
+        .with_sse_retry(Some(RETRY));
+    let sessions = Arc::clone(&shared);
     let service: StreamableHttpService<Server, LocalSessionManager> = StreamableHttpService::new(
-        move || Ok(Server::new(Arc::clone(&shared))),
+        move || Ok(Server::new(Arc::clone(&sessions))),
         Arc::default(),
-        StreamableHttpServerConfig::default()
-            .with_allowed_origins(["http://127.0.0.1:*", "http://localhost:*"]),
+        config,
     );
     let router = axum::Router::new()
         .nest_service("/mcp", service)
-        .layer(from_fn(polling::close_early));
+        .layer(from_fn_with_state(shared, polling::close_early));
     let address = options.address.as_deref().unwrap_or("127.0.0.1:0");
     let listener = tokio::net::TcpListener::bind(address).await?;
     writeln!(std::io::stdout(), "http://{}/mcp", listener.local_addr()?)?;

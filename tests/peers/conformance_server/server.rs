@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use crate::call::{Call, Halt, LEVELS};
+use crate::polling::Returned;
 use crate::sealed::States;
 use crate::tasks::Outcome;
 use crate::{Fallible, asking, content, declared, prompts, resources, rounds, tasks, typed};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     revisions: Option<Vec<ProtocolVersion>>,
     pub(crate) states: States,
     pub(crate) tasks: TaskManager,
+    pub(crate) returned: Returned,
     changes: broadcast::Sender<Change>,
     more_tools: AtomicBool,
     more_prompts: AtomicBool,
@@ -61,6 +63,7 @@ impl Shared {
             revisions,
             states: States::new()?,
             tasks: TaskManager::new(),
+            returned: Returned::default(),
             changes: broadcast::Sender::new(64),
             more_tools: AtomicBool::new(false),
             more_prompts: AtomicBool::new(false),

@@ -95,10 +95,17 @@ async fn a_provider_that_refuses_the_revision_it_names_is_asked_once_more() {
     };
     for (refused, found) in [(1, true), (usize::MAX, false)] {
         let fake = Fake::start(move |seen, before| {
-            if before < refused { refusal(seen) } else { modern(seen, |seen| result(seen, &tools())) }
+            if before < refused {
+                refusal(seen)
+            } else {
+                modern(seen, |seen| result(seen, &tools()))
+            }
         })
         .await;
-        let endpoint = Arc::new(Endpoint { revision: Some(M), ..endpoint(1, at(&fake.url)) });
+        let endpoint = Arc::new(Endpoint {
+            revision: Some(M),
+            ..endpoint(1, at(&fake.url))
+        });
         let profile = upstreams().probe(&endpoint, &behalf()).await;
         assert_eq!(profile.is_ok(), found);
         assert_eq!(fake.count("server/discover"), 2);

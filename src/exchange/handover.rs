@@ -7,24 +7,6 @@ use super::state::Of;
 use crate::error::{Code, Error};
 use crate::mcp::RawObject;
 
-/// Placeholder for the state replicas share.
-#[derive(Debug)]
-pub(super) struct Replica(String);
-
-impl Replica {
-    pub(super) fn new() -> Self {
-        use std::hash::{BuildHasher, RandomState};
-        Self(format!(
-            "{:016x}",
-            RandomState::new().hash_one(std::process::id())
-        ))
-    }
-
-    pub(super) fn replica(&self) -> &str {
-        &self.0
-    }
-}
-
 /// A retry of a parked call.
 #[derive(Debug)]
 pub(super) struct Retry {

@@ -32,7 +32,7 @@ pub(super) fn standing(error: &Error, revision: Revision) -> Code {
 const fn rpc_code(code: Code, revision: Revision) -> i64 {
     match code {
         Code::Parse => -32700,
-        Code::InvalidRequest | Code::BadFraming => -32600,
+        Code::InvalidRequest | Code::BadFraming | Code::UnknownQuestion => -32600,
         Code::MethodNotFound => -32601,
         Code::InvalidParams | Code::MissingMeta => -32602,
         Code::HeaderMismatch => -32020,
@@ -54,6 +54,8 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::UnsupportedMedia => 415,
         Code::RateLimited | Code::Busy | Code::BreakerOpen => 429,
         Code::HeadersTooLarge => 431,
+        Code::CallGone => 410,
+        Code::InputRequired => 428,
         Code::Cancelled => 499,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => 502,
         Code::ShuttingDown => 503,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::outward::Outgoing;
+use super::outward::{Came, Outgoing};
+use super::session;
 use super::{Done, Step, printable};
 use crate::catalog::{Provider, Relay};
 use crate::error::{Code, Error};
@@ -71,8 +72,10 @@ impl Step<'_> {
             method,
             params,
         };
-        let (result, _) = self.outward(out).await?;
-        Ok(Done::Result(result.close()))
+        Ok(Done::Result(match self.outward(out).await? {
+            Came::Result(result, _) => result.close(),
+            Came::Asked(result) => result,
+        }))
     }
 
     /// The process was initialised by us; its client learns what it said then.
@@ -110,10 +113,12 @@ impl Step<'_> {
         if let Some(instructions) = &profile.instructions {
             result.put("instructions", instructions);
         }
-        let session = self
-            .exchange
-            .sessions
-            .open(&self.peer.principal, self.scope, revision);
+        let session = self.exchange.sessions.open(
+            &self.peer.principal,
+            self.scope,
+            revision,
+            session::abilities(params),
+        );
         Ok(Done::Opened {
             result: result.close(),
             session,

@@ -3,7 +3,7 @@
 //! the stream break before.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ pub(super) struct Kept(Arc<Mutex<Shelf>>);
 #[derive(Debug, Default)]
 struct Shelf {
     slots: HashMap<Arc<str>, Slot>,
-    /// From the oldest; ids of slots that were taken away earlier may still stand here.
+    /// From the oldest.
     order: VecDeque<(Instant, Arc<str>)>,
     bytes: usize,
 }
@@ -37,6 +37,9 @@ struct Slot {
     answer: watch::Receiver<Option<Arc<[u8]>>>,
     bytes: usize,
 }
+
+/// Where the work on a request finds the ticket, should its answer become a stream.
+pub(super) type Place = Arc<OnceLock<Ticket>>;
 
 /// The place of one answer. Dropped without one, those who wait for it wait no longer.
 #[derive(Debug)]
@@ -71,11 +74,6 @@ impl Kept {
         }
     }
 
-    /// Takes away what nobody can ask for: its stream never began.
-    pub(super) fn forget(&self, id: &str) {
-        self.0.lock().remove(id);
-    }
-
     /// The answer of the stream that began with this id, as soon as there is one; `None` when the
     /// session has no such stream.
     pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
@@ -100,11 +98,6 @@ impl Kept {
 }
 
 impl Ticket {
-    /// The id that the stream begins with.
-    pub(super) fn id(&self) -> Arc<str> {
-        Arc::clone(&self.id)
-    }
-
     /// Puts the answer where it can be fetched.
     pub(super) fn answer(&self, body: &[u8]) {
         let mut shelf = self.shelf.lock();
@@ -119,21 +112,16 @@ impl Ticket {
 }
 
 impl Shelf {
-    fn remove(&mut self, id: &str) {
-        if let Some(slot) = self.slots.remove(id) {
-            self.bytes -= slot.bytes;
-        }
-    }
-
     fn shrink(&mut self, now: Instant) {
-        while let Some((since, id)) = self.order.front().cloned() {
-            let known = self.slots.contains_key(&id);
+        while let Some((since, _)) = self.order.front() {
             let full = self.order.len() > MOST || self.bytes > MOST_BYTES;
-            if known && !full && now.duration_since(since) < KEPT {
+            if !full && now.duration_since(*since) < KEPT {
                 return;
             }
-            self.order.pop_front();
-            self.remove(&id);
+            let oldest = self.order.pop_front();
+            if let Some(slot) = oldest.and_then(|(_, id)| self.slots.remove(&id)) {
+                self.bytes -= slot.bytes;
+            }
         }
     }
 }
@@ -186,8 +174,7 @@ mod tests {
         kept.begin(&mine, "large").answer(&vec![0; MOST_BYTES]);
         assert!(kept.resume("mine", "one more").is_none());
         assert!(kept.resume("mine", "large").is_some());
-        kept.forget("large");
         let shelf = kept.0.lock();
-        assert_eq!((shelf.bytes, shelf.slots.len()), (0, 0));
+        assert_eq!((shelf.bytes, shelf.slots.len()), (MOST_BYTES, 1));
     }
 }

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::gateway::Gateway;
 use super::intake::Addressed;
 use super::respond::{self, Response};
-use super::resume::{self, Ticket};
+use super::resume::{Kept, Place, RETRY};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
@@ -39,7 +39,7 @@ struct Work {
     peer: Peer,
     message: Arrived,
     outlet: Option<Outlet>,
-    ticket: Option<Ticket>,
+    place: Option<Place>,
     started: Instant,
 }
 
@@ -87,31 +87,29 @@ impl Gateway {
             Err(refused) => return Ok(Err(refused)),
         };
         let revision = peer.revision;
-        let (outlet, mut notices) = Outlet::open(&message).unzip();
-        let ticket = (only_stream || outlet.is_some())
-            .then(|| self.ticket(ctx, &peer, &message))
-            .flatten();
-        let id = ticket.as_ref().map(Ticket::id);
+        let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
+        let opened = streams.then(|| Outlet::open(&message)).flatten();
+        let (outlet, mut notices) = opened.unzip();
+        let lane = resumable(&peer, &message).filter(|_| streams);
+        let place = lane.is_some().then(Place::default);
         let opening = Opening {
-            origin: ctx.origin.as_deref(),
-            id: id.as_deref(),
-            at_once: only_stream && id.is_some(),
+            context: ctx,
+            at_once: only_stream && place.is_some(),
+            resumes: lane.as_ref().zip(place.as_ref()),
+            kept: &self.kept,
         };
         let running = self.run(Work {
             scope: scope.clone(),
             peer,
             message,
             outlet,
-            ticket,
+            place: place.clone(),
             started: ctx.started,
         });
         let reply = match wait(session, opening, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
         };
-        if let Some(id) = &id {
-            self.kept.forget(id);
-        }
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
@@ -145,13 +143,6 @@ impl Gateway {
         Ok((peer, message, intake::wants_stream(head)))
     }
 
-    /// A place for an answer on a stream, where its client may come back for it.
-    fn ticket(&self, ctx: &Context, peer: &Peer, message: &Arrived) -> Option<Ticket> {
-        let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
-        let lane = peer.lane.as_ref().filter(|_| resumes)?;
-        Some(self.kept.begin(lane, &ctx.request_id))
-    }
-
     /// The work on a message, its event included.
     fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
@@ -160,7 +151,7 @@ impl Gateway {
             peer,
             message,
             outlet,
-            ticket,
+            place,
             started,
         } = work;
         let modern = peer.revision.is_modern();
@@ -178,7 +169,8 @@ impl Gateway {
             peer.describe(&mut done);
             done.view = Some(scope.view);
             done.emit(&metrics);
-            if let (Some(ticket), Reply::Answer { body, .. }) = (&ticket, &reply) {
+            let ticket = place.as_ref().and_then(|place| place.get());
+            if let (Some(ticket), Reply::Answer { body, .. }) = (ticket, &reply) {
                 ticket.answer(body);
             }
             reply
@@ -198,24 +190,30 @@ impl Gateway {
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
             let known = intake::session(self.addressed(scope), head)?;
-            let (id, _) = known.ok_or_else(|| {
+            let known = known.ok_or_else(|| {
                 Error::new(
                     Code::MethodNotAllowed,
                     "a stream belongs to a session: initialize first",
                 )
             })?;
             intake::accepts(head, &["text/event-stream"])?;
-            Ok(id)
+            Ok(intake::listener(
+                self.addressed(scope),
+                head,
+                known,
+                &ctx.request_id,
+            ))
         });
-        let id = match opened {
-            Ok(id) => id,
+        let peer = match opened {
+            Ok(peer) => peer,
             Err(error) => return Ok(Err(error.into())),
         };
+        let id = peer.lane.clone().unwrap_or_default();
         let resumed = head
             .get("last-event-id")
             .and_then(|value| value.to_str().ok())
             .and_then(|event| self.kept.resume(&id, event));
-        let mut messages = resumed.unwrap_or_else(|| self.exchange.session_stream(scope));
+        let mut messages = resumed.unwrap_or_else(|| self.exchange.session_stream(scope, &peer));
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
         bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
@@ -232,8 +230,8 @@ impl Gateway {
 
     fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
         match intake::session(self.addressed(scope), &session.req_header().headers)? {
-            Some((id, _)) => {
-                self.exchange.sessions.end(&id);
+            Some(known) => {
+                self.exchange.end_session(&known.lane);
                 Ok(Response::empty(StatusCode::NO_CONTENT))
             }
             None => Err(Refused::from(method_not_allowed().0)),
@@ -305,23 +303,33 @@ enum Waited {
     Streamed,
 }
 
+/// The session of a request whose client may come back for the answer, once that is a stream.
+fn resumable(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
+    let lane = peer.lane.as_ref()?;
+    let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
+    resumes.then(|| Arc::clone(lane))
+}
+
 /// How the answer of a request begins, should it be a stream.
 #[derive(Debug, Clone, Copy)]
 struct Opening<'a> {
-    origin: Option<&'a str>,
-    /// The id that it can be resumed by.
-    id: Option<&'a str>,
+    context: &'a Context,
     /// Whether it is one before there is anything to tell.
     at_once: bool,
+    /// The session that may come back, and where the work looks whether it may.
+    resumes: Option<(&'a Arc<str>, &'a Place)>,
+    kept: &'a Kept,
 }
 
 impl Opening<'_> {
     async fn begin(self, session: &mut Session) -> Result<()> {
-        bridge::begin_stream(session, self.origin).await?;
-        match self.id {
-            Some(id) => bridge::prime(session, id, resume::RETRY).await,
-            None => Ok(()),
-        }
+        bridge::begin_stream(session, self.context.origin.as_deref()).await?;
+        let Some((lane, place)) = self.resumes else {
+            return Ok(());
+        };
+        let id = &self.context.request_id;
+        place.get_or_init(|| self.kept.begin(lane, id));
+        bridge::prime(session, id, RETRY).await
     }
 }
 

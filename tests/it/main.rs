@@ -29,3 +29,4 @@ mod lists;
 mod process;
 mod relay;
 mod reload;
+mod uris;

@@ -20,6 +20,7 @@ mod world;
 
 mod boundary;
 mod cells;
+mod corpus;
 mod defects;
 mod docs;
 mod golden;

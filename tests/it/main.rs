@@ -30,3 +30,4 @@ mod lists;
 mod process;
 mod relay;
 mod reload;
+mod sweep;

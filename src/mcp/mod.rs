@@ -2,13 +2,17 @@
 //! ids. Pure: no I/O, no clock of its own.
 
 pub mod abilities;
+mod edit;
+pub mod elicit;
 pub mod headers;
 pub mod message;
 pub mod raw;
 pub mod revision;
+pub mod sampling;
 pub mod seal;
 pub mod sse;
 pub mod translate;
+pub mod uris;
 
 pub use abilities::{Abilities, Declared};
 pub use message::{Id, Message};

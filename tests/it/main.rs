@@ -31,3 +31,4 @@ mod process;
 mod relay;
 mod reload;
 mod sweep;
+mod uris;

@@ -16,8 +16,8 @@ const SALT: &[u8] = b"pleiades seal 1";
 const EXPIRY_LEN: usize = 8;
 /// Purposes whose keys are kept derived; there are about as many as providers.
 const MAX_PURPOSES: usize = 4_096;
-/// A token is a session id in a header; anything longer is none of ours.
-const MAX_TOKEN: usize = 8 * 1024;
+/// A token is a session id, or carries the state of a provider; anything longer is none of ours.
+const MAX_TOKEN: usize = 1 << 20;
 
 /// The keys of one purpose.
 type Derived = (Box<str>, Arc<[LessSafeKey]>);
@@ -190,6 +190,16 @@ mod tests {
         for junk in ["", "A", "made-up", "session-1", &"A".repeat(10_000)] {
             assert_eq!(sealer.open("session", "alice", 0, junk), None);
         }
+    }
+
+    #[test]
+    fn what_is_as_large_as_a_providers_state_may_be_opens_again_and_no_more() {
+        let sealer = sealer(&["one"]);
+        let opens = |bytes: usize| {
+            let token = sealer.seal("state", "alice", 100, &vec![b'x'; bytes]);
+            sealer.open("state", "alice", 0, &token).is_some()
+        };
+        assert!(opens(100 << 10) && opens(700 << 10) && !opens(1 << 20));
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Exchange {
         shared: Arc<SharedState>,
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let exchange = Arc::new_cyclic(|me| Self {
             catalog,
             upstreams,
             metrics,
@@ -196,7 +196,9 @@ impl Exchange {
             busy: Arc::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
-        })
+        });
+        exchange.shared.serve(exchange.takes());
+        exchange
     }
 
     /// Ends a legacy session and all it holds here.

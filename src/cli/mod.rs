@@ -1,6 +1,7 @@
 //! The command line (contracts section 1).
 
 pub mod check;
+pub mod explain;
 pub mod schema;
 
 mod add;
@@ -112,6 +113,12 @@ enum Command {
         #[arg(value_name = "JSON")]
         arguments: Option<String>,
     },
+    /// Say what an error code, status, JSON-RPC number or exit code means, and what to do.
+    Explain {
+        /// The code, for example `upstream_timeout` or `-32602`; without one all are listed.
+        #[arg(allow_negative_numbers = true)]
+        code: Option<String>,
+    },
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -162,6 +169,7 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
+        Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
             url,
             id,

@@ -40,6 +40,7 @@ pub(crate) mod reader {
         report::{Report, say},
         schema::{internal, publish},
         shape::Shape,
+        suggest::near,
         yaml::{Kind, Node, Pos},
     };
 }

@@ -1,12 +1,13 @@
 //! `pleiades add`: asks a server what it is and writes its descriptor.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::file::{self, quoted};
 use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::access::Principal;
@@ -82,21 +83,21 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
         None => id_of(&found.title, request),
     };
     let folder = &app.settings().providers;
-    let file = folder.join(format!("{id}.yaml"));
-    if file.exists() && !request.force {
+    let path = folder.join(format!("{id}.yaml"));
+    if path.exists() && !request.force {
         return Err((
             exit::USAGE,
             format!(
                 "{} exists: choose another `--id`, or overwrite it with `--force`",
-                file.display()
+                path.display()
             ),
         ));
     }
     let text = descriptor(&id, &found, request);
-    write(folder, &file, &text)
-        .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", file.display())))?;
+    file::replace(folder, &path, &text)
+        .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", path.display())))?;
     tell(&found);
-    Ok(file)
+    Ok(path)
 }
 
 fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
@@ -226,15 +227,7 @@ fn id_of(title: &str, request: &Request) -> String {
     } else {
         typed
     };
-    let mut id = String::new();
-    for char in source.chars().map(|char| char.to_ascii_lowercase()) {
-        match char {
-            'a'..='z' | '0'..='9' => id.push(char),
-            _ if !id.is_empty() && !id.ends_with('_') => id.push('_'),
-            _ => {}
-        }
-    }
-    let mut id = id.trim_end_matches('_').chars().take(63).collect::<String>();
+    let mut id = file::id(source, &[]);
     for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
         if let Some(rest) = id
             .strip_suffix(noise)
@@ -244,16 +237,12 @@ fn id_of(title: &str, request: &Request) -> String {
             id = rest.to_owned();
         }
     }
-    if id.is_empty() || id.starts_with("s_") {
-        format!("p_{id}").trim_end_matches('_').to_owned()
-    } else {
-        id
-    }
+    file::legal(&id)
 }
 
 fn descriptor(id: &str, found: &Found, request: &Request) -> String {
-    let mut text = String::from("# yaml-language-server: $schema=../schemas/provider.json\n");
-    writeln!(text, "id: {id}").ok();
+    let mut text = String::from(file::SCHEMA);
+    writeln!(text, "id: {}", file::bare(id)).ok();
     writeln!(text, "title: {}", quoted(&found.title)).ok();
     if let Some(about) = &found.about {
         writeln!(text, "about: {}", quoted(about)).ok();
@@ -297,19 +286,6 @@ fn is_private(url: &str) -> bool {
         Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).is_loopback() && (ip.segments()[0] & 0xfe00) == 0xfc00,
         _ => false,
     }
-}
-
-/// A double-quoted YAML scalar; JSON strings are some.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// Written beside and renamed, so that a running gateway never reads half of it.
-fn write(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let draft = file.with_extension(format!("yaml.{}", std::process::id()));
-    std::fs::write(&draft, text)?;
-    std::fs::rename(&draft, file)
 }
 
 fn tell(found: &Found) {

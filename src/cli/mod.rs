@@ -6,6 +6,8 @@ pub mod schema;
 
 mod add;
 mod call;
+mod file;
+mod import;
 mod serve;
 mod stdio;
 mod ui;
@@ -18,7 +20,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App};
 use crate::descriptor::Fault;
-use crate::settings::{self, Overrides};
+use crate::settings::{self, Overrides, Settings};
 use crate::telemetry;
 
 /// Exit codes of `sysexits.h`.
@@ -119,6 +121,11 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         code: Option<String>,
     },
+    /// Write a descriptor for each server of a client's configuration.
+    Import {
+        /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
+        file: PathBuf,
+    },
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -169,6 +176,7 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
+        Some(Command::Import { file }) => import::run(&global, &file),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
             url,
@@ -188,9 +196,8 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Loads the settings and builds the parts; faults are told, and decide the exit code.
-pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
-    telemetry::log::init(telemetry::log::Format::Auto);
+/// Loads the settings; faults are told, and decide the exit code.
+pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
     let loaded = settings::load(global.config.as_deref(), overrides);
     for fault in &loaded.faults {
         ui::err(fault);
@@ -199,7 +206,13 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
         ui::fail("the settings are broken; `pleiades check` tells the same");
         return Err(exit::CONFIG);
     }
-    App::build(loaded.settings, only).map_err(|fault| {
+    Ok(loaded.settings)
+}
+
+/// Loads the settings and builds the parts; faults are told, and decide the exit code.
+pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
+    telemetry::log::init(telemetry::log::Format::Auto);
+    App::build(settings(global, overrides)?, only).map_err(|fault| {
         ui::fail(&fault);
         match fault {
             app::Fault::Settings(_) => exit::CONFIG,

@@ -24,6 +24,7 @@ mod defects;
 mod docs;
 mod golden;
 mod hostile;
+mod import;
 mod layering;
 mod lists;
 mod process;

@@ -8,7 +8,7 @@ use std::{
 
 use super::Lister;
 use crate::error::{Code, Error};
-use crate::mcp::{Raw, RawObject, Revision};
+use crate::mcp::{Declared, Raw, RawObject, Revision};
 use crate::upstream::{Behalf, Call, Endpoint};
 
 /// Pages that are followed.
@@ -129,7 +129,9 @@ impl Asked<'_> {
             mirrored: Vec::new(),
             deadline: Instant::now() + self.endpoint.call,
             idempotent: true,
-            progress: None,
+            declared: Declared::all(),
+            progress: false,
+            events: None,
         };
         let result = self.lister.request(self.endpoint, self.behalf, call).await?;
         RawObject::open(&result).map_err(|error| {

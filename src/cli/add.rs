@@ -14,7 +14,7 @@ use crate::access::Principal;
 use crate::app::{self, App};
 use crate::credential::Signature;
 use crate::error::{Code, Error};
-use crate::mcp::RawObject;
+use crate::mcp::{Declared, RawObject};
 use crate::settings::Overrides;
 use crate::upstream::{Behalf, Call, Endpoint, Profile, Target};
 
@@ -185,7 +185,9 @@ async fn tool_names(
         mirrored: Vec::new(),
         deadline: Instant::now() + PATIENCE,
         idempotent: true,
-        progress: None,
+        declared: Declared::all(),
+        progress: false,
+        events: None,
     };
     let result = app.upstreams().request(endpoint, behalf, call).await?;
     let tools: Vec<RawObject> = RawObject::open(&result)

@@ -111,7 +111,9 @@ impl Step<'_> {
             mirrored,
             deadline: Instant::now() + endpoint.call,
             idempotent: out.method != "tools/call",
-            progress: self.outlet.map(Outlet::events),
+            declared: crate::mcp::Declared::default(),
+            progress: self.outlet.is_some(),
+            events: self.outlet.map(Outlet::events),
         }
     }
 

@@ -74,6 +74,12 @@ impl RawObject {
         Some(self.0.remove(at).1)
     }
 
+    /// An object of members whose names are known to differ, such as those of another object.
+    #[must_use]
+    pub(super) fn of_distinct(members: Vec<(Box<str>, Raw)>) -> Self {
+        Self(members)
+    }
+
     /// Keeps the members whose names are wanted.
     pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
         self.0.retain(|(name, _)| wanted(name));

@@ -1,15 +1,18 @@
 //! Between revisions: results, list entries and errors of one as a peer of another knows them
 //! (reference: `mcp-spec.md` section 5.2, units T4, T10, T11).
 
-use serde_json::value::RawValue;
+mod codes;
+mod content;
 
-use super::{RawObject, Revision, raw};
-use crate::error::RpcFault;
+use serde_json::json;
+
+pub use self::codes::{addresses, fault, has};
+use super::{RawObject, Revision, edit, raw};
 
 /// Members that only modern results have.
 const ENVELOPE: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
-/// `_meta` keys of the protocol itself, which speak of one hop.
-const PROTOCOL: &str = "io.modelcontextprotocol/";
+/// To older peers, of a call that waits for something only newer ones can give.
+const UNFINISHED: &str = "the provider has not finished and wants something that this client cannot give";
 /// Results that may be kept and therefore say for how long (2026-07-28, "Caching").
 const CACHEABLE: [&str; 6] = [
     "server/discover",
@@ -42,35 +45,62 @@ pub enum Kind {
     Prompt,
 }
 
-/// A result made by a peer of `from`, for a peer of `to`. Unknown members pass.
+/// Whether a result is the end of its request. Others ask for input or name a task, and mean nothing
+/// to peers before 2026-07-28.
+#[must_use]
+pub fn is_complete(result: &RawObject) -> bool {
+    result.get("resultType").is_none() || result.text("resultType").as_deref() == Some("complete")
+}
+
+/// A result made by a peer of `from`, for a peer of `to`. Unknown members pass, and everything
+/// between equal revisions.
+///
+/// A result that is not complete should not come here on its way to an older peer: a tool's
+/// becomes a failed call, others lose what makes them incomplete.
 #[must_use]
 pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision) -> RawObject {
     if from == to {
         return result;
     }
-    match (from.is_modern(), to.is_modern()) {
-        (true, false) => {
-            for member in ENVELOPE {
-                result.remove(member);
-            }
-            strip_meta(&mut result);
-        }
-        (false, true) => {
-            // Of an older peer's answer nothing is known but that it came now.
-            let cache = CACHEABLE.contains(&method).then_some((0, Scope::Private));
-            envelope(&mut result, to, cache);
-        }
-        _ => {}
+    edit::hop_meta(&mut result);
+    if to.is_modern() {
+        // Of an older peer's answer nothing is known but that it came now.
+        let cache = CACHEABLE.contains(&method).then_some((0, Scope::Private));
+        envelope(&mut result, to, cache);
+        return result;
     }
-    if !to.is_modern() && method == "tools/call" {
-        objects_only(&mut result, "structuredContent");
+    if from.is_modern() {
+        if !is_complete(&result) {
+            return unfinished(method, result);
+        }
+        edit::without(&mut result, &ENVELOPE);
     }
+    if method == "tools/call" {
+        content::objects(&mut result);
+    }
+    if from > to {
+        content::known(method, &mut result, to);
+    }
+    result
+}
+
+fn unfinished(method: &str, mut result: RawObject) -> RawObject {
+    if method == "tools/call" {
+        let text = json!({ "content": [{ "type": "text", "text": UNFINISHED }], "isError": true });
+        return RawObject::open(&raw::raw(&text)).unwrap_or_default();
+    }
+    edit::without(&mut result, &ENVELOPE);
+    edit::without(&mut result, &["inputRequests", "requestState"]);
     result
 }
 
 /// A list entry as a peer of this revision knows it.
 #[must_use]
 pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
+    if kind == Kind::Tool && to != Revision::V2025_11_25 {
+        // Tasks that a tool announces are of that revision alone.
+        entry.remove("execution");
+    }
     if to.is_modern() {
         return entry;
     }
@@ -85,29 +115,8 @@ pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
     }
     if to < Revision::V2025_11_25 {
         entry.remove("icons");
-        entry.remove("execution");
     }
     entry
-}
-
-/// An error made by a peer of `from` in answer to `method`, for a peer of `to`.
-///
-/// The codes of 2026-07-28 speak of our own request and never reach an older peer; what older ones
-/// call not found, newer ones call a bad parameter.
-#[must_use]
-pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) -> RpcFault {
-    if from == to {
-        return fault;
-    }
-    fault.code = match fault.code {
-        -32099..=-32020 if from.is_modern() => -32603,
-        -32002 if to.is_modern() => -32602,
-        // Reading has no parameter but the URI, so it is the URI that was not found.
-        -32602 if method == "resources/read" && from.is_modern() && !to.is_modern() => -32002,
-        -32042 if to.is_modern() => -32603,
-        code => code,
-    };
-    fault
 }
 
 /// Completes a result that is built here. Modern peers learn that it is complete and how long it
@@ -132,30 +141,13 @@ pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, Scope)
     }
 }
 
-fn strip_meta(result: &mut RawObject) {
-    let Some(mut meta) = result.get("_meta").and_then(|meta| RawObject::open(meta).ok()) else {
-        return;
-    };
-    let members = meta.len();
-    meta.retain(|key| !key.starts_with(PROTOCOL));
-    if meta.len() == members {
-        return;
-    }
-    if meta.is_empty() {
-        result.remove("_meta");
-    } else {
-        result.set("_meta", raw::raw(&meta));
-    }
-}
-
-fn objects_only(result: &mut RawObject, member: &str) {
-    if result.get(member).is_some_and(|value| !is_object(value)) {
+/// Removes a member that is anything but an object; says whether it did.
+pub(super) fn objects_only(result: &mut RawObject, member: &str) -> bool {
+    let other = result.get(member).is_some_and(|value| !edit::is_object(value));
+    if other {
         result.remove(member);
     }
-}
-
-fn is_object(value: &RawValue) -> bool {
-    value.get().trim_start().starts_with('{')
+    other
 }
 
 #[cfg(test)]
@@ -203,15 +195,15 @@ mod tests {
         let call = |content: Value| {
             value(&result(
                 "tools/call",
-                object(&json!({ "structuredContent": content })),
+                object(&json!({ "content": [{}], "structuredContent": content })),
                 M,
                 J,
             ))
         };
-        assert_eq!(call(json!([1])), json!({}));
+        assert_eq!(call(json!([1])), json!({ "content": [{}] }));
         assert_eq!(
             call(json!({ "a": 1 })),
-            json!({ "structuredContent": { "a": 1 } })
+            json!({ "content": [{}], "structuredContent": { "a": 1 } })
         );
     }
 
@@ -222,41 +214,100 @@ mod tests {
     }
 
     #[test]
-    fn tools_lose_what_a_revision_does_not_know() {
-        let tool =
-            json!({ "name": "t", "icons": [], "execution": {}, "outputSchema": { "type": "array" }, "x": 1 });
+    fn entries_lose_what_a_revision_does_not_know() {
+        let tool = json!({ "name": "t", "icons": [], "execution": {}, "outputSchema": { "type": "array" }, "x": 1, "_meta": { "ui": {} } });
+        let shown = |kind, to| value(&entry(kind, object(&tool), to));
+        let without = |members: &[&str]| {
+            let mut left = tool.clone();
+            left.as_object_mut()
+                .unwrap()
+                .retain(|key, _| !members.contains(&key.as_str()));
+            left
+        };
         assert_eq!(
-            value(&entry(Kind::Tool, object(&tool), J)),
-            json!({ "name": "t", "x": 1 })
+            shown(Kind::Tool, J),
+            without(&["icons", "execution", "outputSchema"])
         );
-        assert_eq!(value(&entry(Kind::Tool, object(&tool), M)), tool);
+        assert_eq!(shown(Kind::Tool, L), without(&["outputSchema"]));
+        assert_eq!(shown(Kind::Tool, M), without(&["execution"]));
+        for kind in [Kind::Resource, Kind::Template, Kind::Prompt] {
+            assert_eq!(shown(kind, J), without(&["icons"]));
+            assert_eq!(shown(kind, L), tool);
+            assert_eq!(shown(kind, M), tool);
+        }
     }
 
     #[test]
-    fn codes_of_one_generation_are_said_in_the_words_of_the_other() {
-        let coded = |code: i64, from, to| {
-            fault(
-                "tools/call",
-                RpcFault {
-                    code,
-                    message: String::new(),
-                    data: None,
-                },
-                from,
-                to,
-            )
-            .code
-        };
-        assert_eq!(coded(-32002, L, M), -32602);
-        assert_eq!(coded(-32602, M, L), -32602);
-        assert_eq!(coded(-32021, M, L), -32603);
-        assert_eq!(coded(-32042, L, M), -32603);
-        assert_eq!(coded(-32001, L, L), -32001);
-        let missing = RpcFault {
-            code: -32602,
-            message: String::new(),
-            data: None,
-        };
-        assert_eq!(fault("resources/read", missing, M, J).code, -32002);
+    fn an_output_schema_of_an_object_stays() {
+        let tool = json!({ "name": "t", "outputSchema": { "type": "object", "$defs": {} } });
+        for to in [J, L, M] {
+            assert_eq!(value(&entry(Kind::Tool, object(&tool), to)), tool);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_object_is_said_in_text_when_nothing_else_is() {
+        let told = |modern: Value| value(&result("tools/call", object(&modern), M, L));
+        assert_eq!(
+            told(json!({ "resultType": "complete", "content": [], "structuredContent": [1, 2] })),
+            json!({ "content": [{ "type": "text", "text": "[1,2]" }] })
+        );
+        let text = json!([{ "type": "text", "text": "one and two" }]);
+        assert_eq!(
+            told(json!({ "content": text, "structuredContent": 3 })),
+            json!({ "content": text })
+        );
+    }
+
+    #[test]
+    fn blocks_of_kinds_that_came_later_become_text_and_links_lose_their_icons() {
+        let link = json!({ "type": "resource_link", "uri": "a://b", "name": "b" });
+        let mut with_icons = link.clone();
+        with_icons["icons"] = json!([]);
+        let call = json!({ "content": [with_icons, { "type": "hologram", "x": [1.0] }, { "type": "text", "text": "" }] });
+        let told = |to| value(&result("tools/call", object(&call), M, to))["content"].clone();
+        let text = json!({ "type": "text", "text": "{\"type\":\"hologram\",\"x\":[1.0]}" });
+        assert_eq!(told(J), json!([link, text, { "type": "text", "text": "" }]));
+        assert_eq!(told(L)[0], with_icons);
+        let prompt = json!({ "messages": [{ "role": "user", "content": with_icons }] });
+        assert_eq!(
+            value(&result("prompts/get", object(&prompt), L, J)),
+            json!({ "messages": [{ "role": "user", "content": link }] })
+        );
+        assert_eq!(value(&result("prompts/get", object(&prompt), J, L)), prompt);
+        let old = value(&result(
+            "tools/call",
+            object(&json!({ "content": [link] })),
+            L,
+            Revision::V2025_03_26,
+        ));
+        assert_eq!(old["content"][0]["type"], "text");
+    }
+
+    #[test]
+    fn an_unfinished_result_never_reaches_an_older_peer_as_it_is() {
+        let asks =
+            json!({ "resultType": "input_required", "inputRequests": {}, "requestState": "s", "x": 1 });
+        assert!(!is_complete(&object(&asks)));
+        assert!(is_complete(&object(&json!({ "content": [] }))));
+        let call = value(&result("tools/call", object(&asks), M, L));
+        assert_eq!((&call["isError"], call.get("requestState")), (&json!(true), None));
+        assert_eq!(
+            value(&result("prompts/get", object(&asks), M, J)),
+            json!({ "x": 1 })
+        );
+        assert_eq!(value(&result("tools/call", object(&asks), M, M)), asks);
+    }
+
+    #[test]
+    fn marks_of_one_hop_stay_there_in_both_directions() {
+        let older =
+            json!({ "content": [], "_meta": { "io.modelcontextprotocol/related-task": {}, "own": 1.0 } });
+        for (from, to) in [(L, J), (L, M), (J, M)] {
+            assert_eq!(
+                value(&result("tools/call", object(&older), from, to))["_meta"],
+                json!({ "own": 1.0 })
+            );
+        }
     }
 }

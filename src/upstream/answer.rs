@@ -11,13 +11,15 @@ use tokio::{
 };
 
 use super::{
+    asks::Request,
     call::Event,
     client::failure,
     incoming::{self, Outcome, is_for, is_type},
+    patience::Patience,
     post::late,
 };
 use crate::error::{Code, Error};
-use crate::mcp::{Id, Message, message, sse};
+use crate::mcp::{Message, message, sse};
 
 /// The largest JSON body or single event that is read.
 pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
@@ -53,7 +55,24 @@ pub(crate) struct Reading<'a> {
     pub(crate) deadline: Instant,
     /// Whether a session id was sent along.
     pub(crate) in_session: bool,
-    pub(crate) progress: Option<&'a mpsc::Sender<Event>>,
+    pub(crate) events: Option<&'a mpsc::Sender<Event>>,
+    /// Moves the deadline of a call that may ask its caller.
+    pub(crate) patience: Option<&'a Patience>,
+}
+
+impl Reading<'_> {
+    /// Waits for a piece of the answer, `None` when it is too late for it.
+    pub(crate) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        match self.patience {
+            Some(patience) => patience.bear(future).await,
+            None => timeout_at(self.deadline, future).await.ok(),
+        }
+    }
+
+    /// When to give up, as things stand.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.patience.map_or(self.deadline, Patience::deadline)
+    }
 }
 
 impl From<Error> for Failure {
@@ -80,7 +99,7 @@ impl From<Failure> for Error {
 pub(crate) async fn read(
     response: reqwest::Response,
     reading: &Reading<'_>,
-    asked: impl Fn(Id, String),
+    asked: impl Fn(Request),
 ) -> Result<Outcome, Failure> {
     if response.status() != StatusCode::OK {
         return refused(response, reading).await;
@@ -111,7 +130,7 @@ fn answer(body: &[u8], id: u64) -> Result<Outcome, Error> {
 async fn stream(
     mut response: reqwest::Response,
     reading: &Reading<'_>,
-    asked: impl Fn(Id, String),
+    asked: impl Fn(Request),
 ) -> Result<Outcome, Failure> {
     let mut parser = sse::Parser::new(LARGEST);
     let (mut after, mut retry) = (None, None);
@@ -126,13 +145,13 @@ async fn stream(
                 return Ok(outcome);
             }
         }
-        match timeout_at(reading.deadline, response.chunk()).await {
-            Err(_) => return Err(Failure::Final(late())),
-            Ok(Ok(Some(bytes))) => parser.push(&bytes).map_err(|error| {
+        match reading.wait(response.chunk()).await {
+            None => return Err(Failure::Final(late())),
+            Some(Ok(Some(bytes))) => parser.push(&bytes).map_err(|error| {
                 Failure::Final(foreign("the provider's event stream is malformed").because(error))
             })?,
-            Ok(Ok(None)) => break None,
-            Ok(Err(error)) => break Some(error),
+            Some(Ok(None)) => break None,
+            Some(Err(error)) => break Some(error),
         }
     };
     match (after, broken) {
@@ -156,7 +175,7 @@ fn drain(mut response: reqwest::Response) {
     });
 }
 
-fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Id, String)) -> Option<Outcome> {
+fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<Outcome> {
     if data.is_empty() {
         return None;
     }
@@ -164,9 +183,9 @@ fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Id, String)) -> Opti
         Ok(Message::Response { id, outcome }) if is_for(&id, reading.id) => return Some(outcome),
         Ok(Message::Response { .. }) => tracing::debug!("an answer to no request of this stream"),
         Ok(Message::Notification { method, params }) => {
-            incoming::notify(reading.progress, reading.id, method, params);
+            incoming::notify(reading.events, reading.id, method, params);
         }
-        Ok(Message::Request { id, method, .. }) => asked(id, method),
+        Ok(Message::Request { id, method, params }) => asked(Request { id, method, params }),
         Err(error) => match incoming::fault(data.as_bytes()) {
             // A refusal without an id on our request's own stream can only be about our request.
             Some((fault, None)) => return Some(Err(fault)),

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::mcp::{Raw, RawObject, Revision, Revisions};
+use crate::error::RpcFault;
+use crate::mcp::{Declared, Id, Raw, RawObject, Revision, Revisions};
 
 /// One request to make.
 #[derive(Debug)]
@@ -25,23 +26,41 @@ pub struct Call {
     /// Whether it may be sent twice when the connection broke after bytes were written (lists and
     /// reads; never `tools/call`).
     pub idempotent: bool,
-    /// Notifications of this request (`progress`, with the token removed) go here; `None`: dropped.
-    /// Whether a token is sent upstream depends on it.
-    pub progress: Option<mpsc::Sender<Event>>,
+    /// What the provider may ask the caller meanwhile. Part of the key of a legacy session.
+    pub declared: Declared,
+    /// Whether progress is wanted; only then a token is sent.
+    pub progress: bool,
+    /// What the provider says and asks beside its answer goes here; `None`: dropped, refused.
+    pub events: Option<mpsc::Sender<Event>>,
 }
 
 /// What arrives beside an answer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Event {
     /// `notifications/progress` parameters without their token.
     Progress(RawObject),
-    /// Any other notification of the request's stream.
-    Other {
+    /// Any other notification.
+    Notice {
         /// Method.
         method: String,
         /// Parameters.
         params: Option<Raw>,
     },
+    /// A legacy provider wants something of the caller.
+    Ask(Ask),
+}
+
+/// A request of a legacy provider to its caller. Dropped without an answer it is refused.
+#[derive(Debug)]
+pub struct Ask {
+    /// The provider's own id of it, as `notifications/cancelled` names it.
+    pub id: Id,
+    /// Method.
+    pub method: String,
+    /// Parameters.
+    pub params: Option<Raw>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Raw, RpcFault>>,
 }
 
 /// What a provider turned out to be.

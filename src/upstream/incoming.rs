@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::call::Event;
 use crate::error::RpcFault;
 use crate::mcp::raw::raw;
-use crate::mcp::{Id, Raw, RawObject, message};
+use crate::mcp::{Id, Raw, RawObject};
 
 /// The answer to one request: its result, or the provider's error.
 pub(crate) type Outcome = Result<Raw, RpcFault>;
@@ -22,29 +22,10 @@ pub(crate) fn number(raw: &Raw) -> Option<u64> {
     raw.get().parse().ok()
 }
 
-/// Our answer to a request of a provider: it may ask whether we live and nothing else, since we
-/// declare no capabilities.
-pub(crate) fn reply(id: &Id, method: &str) -> Vec<u8> {
-    if method == "ping" {
-        return message::result(id, &RawObject::new().close());
-    }
-    let fault = RpcFault {
-        code: -32601,
-        message: "this client offers no such method".to_owned(),
-        data: None,
-    };
-    message::error(Some(id), &fault)
-}
-
 /// Hands a notification to the call it belongs to. A caller that reads too slowly loses some:
 /// progress must never hold up the answer.
-pub(crate) fn notify(
-    progress: Option<&mpsc::Sender<Event>>,
-    token: u64,
-    method: String,
-    params: Option<Raw>,
-) {
-    let Some(progress) = progress else { return };
+pub(crate) fn notify(events: Option<&mpsc::Sender<Event>>, token: u64, method: String, params: Option<Raw>) {
+    let Some(events) = events else { return };
     let event = if method == "notifications/progress" {
         let Some(mut params) = params.and_then(|params| RawObject::open(&params).ok()) else {
             return;
@@ -54,9 +35,9 @@ pub(crate) fn notify(
         }
         Event::Progress(params)
     } else {
-        Event::Other { method, params }
+        Event::Notice { method, params }
     };
-    if progress.try_send(event).is_err() {
+    if events.try_send(event).is_err() {
         tracing::trace!("a notification found no reader");
     }
 }

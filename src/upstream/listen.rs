@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     time::{Instant, sleep, timeout},
@@ -14,16 +14,18 @@ use super::{
     call::{Change, Profile},
     endpoint::{Behalf, Endpoint, Target},
     incoming::{self, is_type},
-    outgoing::outgoing,
-    pool::{Key, Lease},
+    outgoing::{Manner, outgoing},
+    pool::Key,
     post::{self, Head},
     remote::Remote,
-    session::Session,
     shared::Shared,
+    stream::Standing,
 };
 use crate::error::{Code, Error};
-use crate::mcp::{Message, Revision, message, sse};
+use crate::mcp::{Abilities, Declared, Message, Revision, message, sse};
 
+/// Lists are read with everything declared, and listened to in the same session.
+static ALL: Declared = Declared::all();
 /// Changes waiting for the listener; one that does not listen loses nothing it could not ask for.
 const WAITING: usize = 32;
 /// The first pause before a stream is opened again, and the longest.
@@ -110,7 +112,7 @@ impl Listener {
     }
 
     async fn process(self) {
-        let key = Key::of(&self.endpoint, &self.behalf, None);
+        let key = Key::of(&self.endpoint, &self.behalf, None, Abilities::ALL);
         let mut changes = self.shared.hubs.subscribe(&key);
         loop {
             match changes.recv().await {
@@ -127,7 +129,8 @@ impl Listener {
         };
         let (id, revision) = (self.shared.next_id(), Revision::V2026_07_28);
         let method = "subscriptions/listen";
-        let body = outgoing(id, method, &mut params, revision, false).body;
+        let manner = Manner::quiet(revision, &ALL);
+        let body = outgoing(id, method, &mut params, manner).body;
         let head = Head {
             revision: Some(revision),
             method: Some(method),
@@ -136,48 +139,50 @@ impl Listener {
         let route = self.shared.clients.route(&self.endpoint)?;
         let signature = &self.behalf.signature;
         let response = post::post(&route, signature, head, body.into(), self.opening()).await?;
-        self.stream(response, None).await
+        self.stream(response).await
     }
 
+    /// The stream of the session that lists are read in; the session keeps it.
     async fn session(&mut self) -> Result<End, Error> {
         let newest = self.profile.revisions.newest().unwrap_or(Revision::NEWEST_LEGACY);
-        let (shared, endpoint, behalf) = (
-            Arc::clone(&self.shared),
-            Arc::clone(&self.endpoint),
-            self.behalf.clone(),
-        );
         let remote = Remote {
-            shared: &shared,
-            endpoint: &endpoint,
-            behalf: &behalf,
+            shared: &self.shared,
+            endpoint: &self.endpoint,
+            behalf: &self.behalf,
+            declared: &ALL,
         };
         let session = remote.session(newest, self.opening()).await?;
-        let route = shared.clients.route(&endpoint)?;
-        let opened = post::bare(
-            &route,
-            &behalf.signature,
-            Method::GET,
-            session.head(),
-            self.opening(),
-        );
-        let response = opened.await?;
-        if response.status() == StatusCode::NOT_FOUND && session.id.is_some() {
-            shared.sessions.discard(&remote.key(newest), &session);
-            self.replied = true;
-            return Ok(End::Closed);
+        let mut standing = session.standing();
+        let mut changes = self.shared.hubs.subscribe(session.key());
+        loop {
+            let now = *standing.borrow_and_update();
+            match now {
+                Standing::Never => return Ok(End::Never),
+                Standing::Over => {
+                    self.replied = true;
+                    return Ok(End::Closed);
+                }
+                Standing::Opening | Standing::Open | Standing::Broken => {}
+            }
+            tokio::select! {
+                biased;
+                change = changes.recv() => match change {
+                    Ok(change) => self.say(change).await,
+                    Err(RecvError::Lagged(_)) => self.say(Change::Lost).await,
+                    Err(RecvError::Closed) => return Ok(End::Closed),
+                },
+                changed = standing.changed() => if changed.is_err() {
+                    return Ok(End::Closed);
+                },
+            }
         }
-        self.stream(response, Some((remote, &session))).await
     }
 
     fn opening(&self) -> Instant {
         Instant::now() + self.endpoint.patience()
     }
 
-    async fn stream(
-        &mut self,
-        mut response: reqwest::Response,
-        session: Option<(Remote<'_>, &Lease<Session>)>,
-    ) -> Result<End, Error> {
+    async fn stream(&mut self, mut response: reqwest::Response) -> Result<End, Error> {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let message = "the provider is failing; try again later";
@@ -191,25 +196,17 @@ impl Listener {
         while let Ok(Ok(Some(bytes))) = timeout(SILENT, response.chunk()).await {
             parser.push(&bytes)?;
             while let Some(frame) = parser.next() {
-                self.event(&frame.data, session).await;
+                self.event(&frame.data).await;
             }
         }
         Ok(End::Closed)
     }
 
-    async fn event(&self, data: &str, session: Option<(Remote<'_>, &Lease<Session>)>) {
-        match message::decode(data.as_bytes()) {
-            Ok(Message::Notification { method, .. }) => {
-                if let Some(change) = Change::of(&method) {
-                    self.say(change).await;
-                }
-            }
-            Ok(Message::Request { id, method, .. }) => {
-                if let Some((remote, lease)) = session {
-                    remote.tell(lease, incoming::reply(&id, &method));
-                }
-            }
-            Ok(Message::Response { .. }) | Err(_) => {}
+    async fn event(&self, data: &str) {
+        if let Ok(Message::Notification { method, .. }) = message::decode(data.as_bytes())
+            && let Some(change) = Change::of(&method)
+        {
+            self.say(change).await;
         }
     }
 

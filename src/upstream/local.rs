@@ -12,16 +12,17 @@ use super::{
     call::{Call, Profile},
     endpoint::{Behalf, Endpoint, Target},
     incoming::{self, Outcome},
-    outgoing::{self, outgoing},
+    outgoing::{self, Manner, outgoing},
+    patience::Patience,
     pool::{Key, Lease},
     probe,
-    process::{Manner, Process, Program},
+    process::{self, Process, Program},
     session::settled,
     shared::Shared,
 };
 use crate::error::{Code, Error};
 use crate::mcp::raw::raw;
-use crate::mcp::{Raw, RawObject, Revision, Revisions, message};
+use crate::mcp::{Declared, Raw, RawObject, Revision, Revisions, message};
 
 /// A restart that is due within this time is waited for, a later one refused.
 const SOON: Duration = Duration::from_secs(1);
@@ -32,6 +33,8 @@ pub(crate) struct Local<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) behalf: &'a Behalf,
+    /// What may be asked of the caller.
+    pub(crate) declared: &'a Declared,
 }
 
 impl Local<'_> {
@@ -52,7 +55,12 @@ impl Local<'_> {
         }
     }
 
-    async fn attempt(self, call: &mut Call, process: &Process, deadline: Instant) -> Result<Outcome, Error> {
+    async fn attempt(
+        self,
+        call: &mut Call,
+        process: &Lease<Process>,
+        deadline: Instant,
+    ) -> Result<Outcome, Error> {
         let revision = process
             .manner
             .get()
@@ -62,9 +70,21 @@ impl Local<'_> {
             return Err(Error::new(Code::UnsupportedRevision, message));
         }
         let id = self.shared.next_id();
-        let progress = call.progress.clone();
-        let sent = outgoing(id, call.method, &mut call.params, revision, progress.is_some());
-        process.request(id, sent.body, deadline, progress).await
+        let manner = Manner {
+            revision,
+            declared: self.declared,
+            progress: call.progress,
+        };
+        let sent = outgoing(id, call.method, &mut call.params, manner);
+        let Some(events) = &call.events else {
+            return process.request(id, sent.body, deadline, None).await;
+        };
+        let patience = Patience::until(deadline);
+        let _place = self
+            .shared
+            .hubs
+            .call(process.key(), id, events.clone(), &patience);
+        process.request(id, sent.body, deadline, Some(&patience)).await
     }
 
     /// The running process of this caller, started when there is none.
@@ -75,8 +95,9 @@ impl Local<'_> {
         }
         // Starting goes on when the caller goes away: the next one would start from nothing.
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let declared = self.declared.clone();
         let starting = self.shared.control.spawn(async move {
-            let start = Box::pin(start(&shared, &endpoint, &key));
+            let start = Box::pin(start(&shared, &endpoint, &key, &declared));
             shared.processes.lease(&key, endpoint.idle, start).await
         });
         match timeout_at(deadline, starting).await {
@@ -92,7 +113,7 @@ impl Local<'_> {
     }
 
     pub(crate) fn key(self) -> Key {
-        Key::of(self.endpoint, self.behalf, None)
+        Key::of(self.endpoint, self.behalf, None, self.declared.abilities)
     }
 }
 
@@ -102,7 +123,12 @@ fn may_repeat(error: &Error, idempotent: bool) -> bool {
 }
 
 /// Starts a process and shakes hands, not sooner than its earlier deaths allow.
-async fn start(shared: &Arc<Shared>, endpoint: &Arc<Endpoint>, key: &Key) -> Result<Arc<Process>, Error> {
+async fn start(
+    shared: &Arc<Shared>,
+    endpoint: &Arc<Endpoint>,
+    key: &Key,
+    declared: &Declared,
+) -> Result<Arc<Process>, Error> {
     if shared.closing.is_cancelled() {
         return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
     }
@@ -115,7 +141,16 @@ async fn start(shared: &Arc<Shared>, endpoint: &Arc<Endpoint>, key: &Key) -> Res
     let born = Instant::now();
     let deadline = born + endpoint.patience();
     let started = match spawn(shared, endpoint, key) {
-        Ok(process) => shake(shared, endpoint, key, process, deadline).await,
+        Ok(process) => {
+            let shaking = Shaking {
+                shared,
+                endpoint,
+                key,
+                declared,
+                deadline,
+            };
+            shaking.shake(process).await
+        }
         Err(error) => {
             shared.restarts.died(key, Duration::ZERO, Instant::now());
             Err(error)
@@ -138,41 +173,14 @@ fn spawn(shared: &Arc<Shared>, endpoint: &Endpoint, key: &Key) -> Result<Arc<Pro
     Process::spawn(shared, &endpoint.provider, key, &Program { command, env, folder })
 }
 
-async fn shake(
-    shared: &Arc<Shared>,
-    endpoint: &Arc<Endpoint>,
-    key: &Key,
-    process: Arc<Process>,
+/// A handshake with a new process.
+#[derive(Clone, Copy)]
+struct Shaking<'a> {
+    shared: &'a Arc<Shared>,
+    endpoint: &'a Arc<Endpoint>,
+    key: &'a Key,
+    declared: &'a Declared,
     deadline: Instant,
-) -> Result<Arc<Process>, Error> {
-    let asked = match endpoint.revision {
-        Some(revision) if revision.is_modern() => {
-            let outcome = discover(shared, &process, deadline).await?;
-            let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
-                let message = "the provider does not speak the revision pinned by `upstream.protocol`";
-                Error::new(Code::UpstreamProtocol, message)
-            })?;
-            return settle(shared, process, Revision::V2026_07_28, profile, deadline).await;
-        }
-        Some(revision) => revision,
-        None => match probe(shared, endpoint, &process, deadline).await {
-            Probed::Modern(profile) => {
-                return settle(shared, process, Revision::V2026_07_28, profile, deadline).await;
-            }
-            Probed::Legacy(outcome) => {
-                return initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await;
-            }
-            Probed::Unknown => Revision::NEWEST_LEGACY,
-            Probed::Dead => {
-                // Some older servers end at the first word they do not know.
-                let process = spawn(shared, endpoint, key)?;
-                let outcome = initialize(shared, &process, Revision::NEWEST_LEGACY, deadline).await?;
-                return initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await;
-            }
-        },
-    };
-    let outcome = initialize(shared, &process, asked, deadline).await?;
-    initialized(shared, process, &outcome.map_err(Error::rpc)?, deadline).await
 }
 
 /// What the question for the generation brought.
@@ -183,29 +191,104 @@ enum Probed {
     Dead,
 }
 
-/// Asks for the modern generation; a process that says nothing in `connect` may be slow to start
-/// or deaf to what it does not know, so then both questions stand and the first answer counts.
-async fn probe(shared: &Arc<Shared>, endpoint: &Endpoint, process: &Process, deadline: Instant) -> Probed {
-    let mut discovering = Box::pin(discover(shared, process, deadline));
-    match timeout(endpoint.connect, &mut discovering).await {
-        Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
-        Ok(Err(_)) => return Probed::Dead,
-        Err(_) => {}
-    }
-    let initializing = Box::pin(initialize(shared, process, Revision::NEWEST_LEGACY, deadline));
-    match select(discovering, initializing).await {
-        Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
-            Some(profile) => Probed::Modern(profile),
-            None => initializing.await.map_or(Probed::Dead, Probed::Legacy),
-        },
-        Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => Probed::Dead,
-        Either::Right((Ok(outcome), discovering)) => {
-            if outcome.is_ok() {
-                return Probed::Legacy(outcome);
+impl Shaking<'_> {
+    async fn shake(self, process: Arc<Process>) -> Result<Arc<Process>, Error> {
+        let asked = match self.endpoint.revision {
+            Some(revision) if revision.is_modern() => {
+                let outcome = self.discover(&process).await?;
+                let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
+                    let message = "the provider does not speak the revision pinned by `upstream.protocol`";
+                    Error::new(Code::UpstreamProtocol, message)
+                })?;
+                return self.settle(process, Revision::V2026_07_28, profile).await;
             }
-            let discovered = discovering.await.ok().and_then(|outcome| understood(&outcome));
-            discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
+            Some(revision) => revision,
+            None => match self.probe(&process).await {
+                Probed::Modern(profile) => {
+                    return self.settle(process, Revision::V2026_07_28, profile).await;
+                }
+                Probed::Legacy(outcome) => {
+                    return self.initialized(process, &outcome.map_err(Error::rpc)?).await;
+                }
+                Probed::Unknown => Revision::NEWEST_LEGACY,
+                Probed::Dead => {
+                    // Some older servers end at the first word they do not know.
+                    let process = spawn(self.shared, self.endpoint, self.key)?;
+                    let outcome = self.initialize(&process, Revision::NEWEST_LEGACY).await?;
+                    return self.initialized(process, &outcome.map_err(Error::rpc)?).await;
+                }
+            },
+        };
+        let outcome = self.initialize(&process, asked).await?;
+        self.initialized(process, &outcome.map_err(Error::rpc)?).await
+    }
+
+    /// Asks for the modern generation; a process that says nothing in `connect` may be slow to
+    /// start or deaf to what it does not know, so then both questions stand and the first answer
+    /// counts.
+    async fn probe(self, process: &Process) -> Probed {
+        let mut discovering = Box::pin(self.discover(process));
+        match timeout(self.endpoint.connect, &mut discovering).await {
+            Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
+            Ok(Err(_)) => return Probed::Dead,
+            Err(_) => {}
         }
+        let initializing = Box::pin(self.initialize(process, Revision::NEWEST_LEGACY));
+        match select(discovering, initializing).await {
+            Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
+                Some(profile) => Probed::Modern(profile),
+                None => initializing.await.map_or(Probed::Dead, Probed::Legacy),
+            },
+            Either::Left((Err(_), _)) | Either::Right((Err(_), _)) => Probed::Dead,
+            Either::Right((Ok(outcome), discovering)) => {
+                if outcome.is_ok() {
+                    return Probed::Legacy(outcome);
+                }
+                let discovered = discovering.await.ok().and_then(|outcome| understood(&outcome));
+                discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
+            }
+        }
+    }
+
+    async fn discover(self, process: &Process) -> Result<Outcome, Error> {
+        let (id, mut params) = (self.shared.next_id(), RawObject::new());
+        let manner = Manner::quiet(Revision::V2026_07_28, self.declared);
+        let sent = outgoing(id, "server/discover", &mut params, manner);
+        process.request(id, sent.body, self.deadline, None).await
+    }
+
+    async fn initialize(self, process: &Process, revision: Revision) -> Result<Outcome, Error> {
+        let id = self.shared.next_id();
+        let body = message::request(id, "initialize", &outgoing::greeting(revision, self.declared));
+        process.request(id, body, self.deadline, None).await
+    }
+
+    async fn initialized(self, process: Arc<Process>, result: &Raw) -> Result<Arc<Process>, Error> {
+        let (revision, greeting) = settled(result)?;
+        let profile = probe::greeted(revision, &greeting);
+        self.settle(process, revision, profile).await
+    }
+
+    async fn settle(
+        self,
+        process: Arc<Process>,
+        revision: Revision,
+        profile: Profile,
+    ) -> Result<Arc<Process>, Error> {
+        if !revision.is_modern() {
+            let body = message::notification("notifications/initialized", None);
+            process.notify(body, self.deadline).await?;
+        } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
+            // Its answer ends the subscription and means nothing more: nobody waits for it.
+            let id = self.shared.next_id();
+            let manner = Manner::quiet(revision, self.declared);
+            let sent = outgoing(id, "subscriptions/listen", &mut params, manner);
+            process.notify(sent.body, self.deadline).await?;
+        }
+        if process.manner.set(process::Manner { revision, profile }).is_err() {
+            tracing::debug!("a process shook hands twice");
+        }
+        Ok(process)
     }
 }
 
@@ -222,56 +305,6 @@ fn modern(result: &Raw) -> Option<Profile> {
         profile.revisions = Revisions::default().with(Revision::V2026_07_28);
         profile
     })
-}
-
-async fn discover(shared: &Shared, process: &Process, deadline: Instant) -> Result<Outcome, Error> {
-    let (id, mut params) = (shared.next_id(), RawObject::new());
-    let sent = outgoing(id, "server/discover", &mut params, Revision::V2026_07_28, false);
-    process.request(id, sent.body, deadline, None).await
-}
-
-async fn initialize(
-    shared: &Shared,
-    process: &Process,
-    revision: Revision,
-    deadline: Instant,
-) -> Result<Outcome, Error> {
-    let id = shared.next_id();
-    let body = message::request(id, "initialize", &outgoing::greeting(revision));
-    process.request(id, body, deadline, None).await
-}
-
-async fn initialized(
-    shared: &Arc<Shared>,
-    process: Arc<Process>,
-    result: &Raw,
-    deadline: Instant,
-) -> Result<Arc<Process>, Error> {
-    let (revision, greeting) = settled(result)?;
-    let profile = probe::greeted(revision, &greeting);
-    settle(shared, process, revision, profile, deadline).await
-}
-
-async fn settle(
-    shared: &Arc<Shared>,
-    process: Arc<Process>,
-    revision: Revision,
-    profile: Profile,
-    deadline: Instant,
-) -> Result<Arc<Process>, Error> {
-    if !revision.is_modern() {
-        let body = message::notification("notifications/initialized", None);
-        process.notify(body, deadline).await?;
-    } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
-        // Its answer ends the subscription and means nothing more: nobody waits for it.
-        let id = shared.next_id();
-        let sent = outgoing(id, "subscriptions/listen", &mut params, revision, false);
-        process.notify(sent.body, deadline).await?;
-    }
-    if process.manner.set(Manner { revision, profile }).is_err() {
-        tracing::debug!("a process shook hands twice");
-    }
-    Ok(process)
 }
 
 /// The empty capabilities of a provider that names none.

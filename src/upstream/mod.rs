@@ -8,19 +8,22 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::error::Error;
-use crate::mcp::Raw;
+use crate::mcp::{Declared, Raw};
 
 mod address;
 mod answer;
+mod asks;
 mod call;
 mod client;
 mod endpoint;
 mod hub;
 mod incoming;
+mod line;
 mod lines;
 mod listen;
 mod local;
 mod outgoing;
+mod patience;
 mod pool;
 mod post;
 mod probe;
@@ -30,10 +33,12 @@ pub mod resolve;
 mod restart;
 mod session;
 mod shared;
+mod stream;
 mod tls;
 
-pub use call::{Call, Change, Event, Profile};
+pub use call::{Ask, Call, Change, Event, Profile};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
+pub use line::{Line, Opening, Wishes};
 pub use resolve::{Permit, Resolver};
 
 use local::Local;
@@ -73,6 +78,7 @@ impl Upstreams {
             shared: &self.shared,
             endpoint,
             behalf,
+            declared: &Declared::all(),
         }))
         .await
     }
@@ -86,12 +92,14 @@ impl Upstreams {
     /// does not speak [`Call::revision`] any more: probe again.
     pub async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         let shared = &self.shared;
+        let declared = &call.declared.clone();
         match endpoint.target {
             Target::Http { .. } => {
                 Remote {
                     shared,
                     endpoint,
                     behalf,
+                    declared,
                 }
                 .request(call)
                 .await
@@ -101,6 +109,7 @@ impl Upstreams {
                     shared,
                     endpoint,
                     behalf,
+                    declared,
                 }
                 .request(call)
                 .await
@@ -118,6 +127,12 @@ impl Upstreams {
         profile: &Profile,
     ) -> mpsc::Receiver<Change> {
         listen::listen(&self.shared, endpoint, behalf, profile)
+    }
+
+    /// Opens a client's standing line to a provider.
+    #[must_use]
+    pub fn line(&self, opening: Opening) -> Line {
+        line::open(&self.shared, opening)
     }
 
     /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their

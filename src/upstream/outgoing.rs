@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use http::HeaderValue;
 
 use crate::mcp::raw::raw;
-use crate::mcp::{Raw, RawObject, Revision, headers, message};
+use crate::mcp::{Declared, Raw, RawObject, Revision, headers, message};
 
 /// The key under which a modern request says its revision.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -16,8 +16,6 @@ const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 pub(crate) static CLIENT: LazyLock<Raw> =
     LazyLock::new(|| raw(&serde_json::json!({"name": "pleiades", "version": env!("CARGO_PKG_VERSION")})));
 
-/// What we can do for a provider while it works: nothing yet.
-static NO_CAPABILITIES: LazyLock<Raw> = LazyLock::new(|| raw(&serde_json::json!({})));
 static MODERN: LazyLock<Raw> = LazyLock::new(|| raw(Revision::V2026_07_28.as_str()));
 
 /// A request ready to be written.
@@ -37,16 +35,31 @@ pub(crate) struct Trace {
     pub(crate) state: Option<HeaderValue>,
 }
 
-/// Writes a request. With `progress`, its id is its progress token too: both need only be unique
-/// among what is under way.
-pub(crate) fn outgoing(
-    id: u64,
-    method: &str,
-    params: &mut RawObject,
-    revision: Revision,
-    progress: bool,
-) -> Outgoing {
-    let trace = describe(params, revision, progress.then_some(id));
+/// What a request says of itself beside its parameters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner<'a> {
+    pub(crate) revision: Revision,
+    /// What may be asked of the caller; modern requests say it, older ones said it once.
+    pub(crate) declared: &'a Declared,
+    /// Its id is its progress token too: both need only be unique among what is under way.
+    pub(crate) progress: bool,
+}
+
+impl<'a> Manner<'a> {
+    /// Of a request without progress.
+    pub(crate) const fn quiet(revision: Revision, declared: &'a Declared) -> Self {
+        Self {
+            revision,
+            declared,
+            progress: false,
+        }
+    }
+}
+
+/// Writes a request.
+pub(crate) fn outgoing(id: u64, method: &str, params: &mut RawObject, manner: Manner<'_>) -> Outgoing {
+    let revision = manner.revision;
+    let trace = describe(params, manner, manner.progress.then_some(id));
     let name = revision
         .is_modern()
         .then(|| headers::name_of(method, params).map(|name| headers::encode(&name)))
@@ -59,7 +72,10 @@ pub(crate) fn outgoing(
 }
 
 /// Completes `_meta`; leaves parameters that need nothing alone.
-fn describe(params: &mut RawObject, revision: Revision, token: Option<u64>) -> Trace {
+fn describe(params: &mut RawObject, manner: Manner<'_>, token: Option<u64>) -> Trace {
+    let Manner {
+        revision, declared, ..
+    } = manner;
     let given = params.get("_meta");
     if given.is_none() && token.is_none() && !revision.is_modern() {
         return Trace::default();
@@ -78,7 +94,7 @@ fn describe(params: &mut RawObject, revision: Revision, token: Option<u64>) -> T
     if revision.is_modern() {
         meta.set(VERSION, MODERN.clone());
         meta.set(CLIENT_INFO, CLIENT.clone());
-        meta.set(CAPABILITIES, NO_CAPABILITIES.clone());
+        meta.set(CAPABILITIES, declared.capabilities(revision));
     }
     if meta.is_empty() {
         params.remove("_meta");
@@ -94,10 +110,10 @@ fn header(meta: &RawObject, key: &str) -> Option<HeaderValue> {
 }
 
 /// The parameters of `initialize`.
-pub(crate) fn greeting(revision: Revision) -> RawObject {
+pub(crate) fn greeting(revision: Revision, declared: &Declared) -> RawObject {
     let mut params = RawObject::new();
     params.put("protocolVersion", revision.as_str());
-    params.set("capabilities", NO_CAPABILITIES.clone());
+    params.set("capabilities", declared.capabilities(revision));
     params.set("clientInfo", CLIENT.clone());
     params
 }
@@ -116,6 +132,22 @@ mod tests {
         RawObject::open(&raw(&value)).unwrap()
     }
 
+    fn written(
+        id: u64,
+        method: &str,
+        params: &mut RawObject,
+        revision: Revision,
+        progress: bool,
+    ) -> Outgoing {
+        let declared = &Declared::default();
+        let manner = Manner {
+            revision,
+            declared,
+            progress,
+        };
+        outgoing(id, method, params, manner)
+    }
+
     fn params_of(outgoing: &Outgoing) -> serde_json::Value {
         let body: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
         body["params"].clone()
@@ -124,7 +156,7 @@ mod tests {
     #[test]
     fn legacy_parameters_without_metadata_pass_untouched() {
         let mut params = object(serde_json::json!({"name": "a", "arguments": {"x": 1.50}}));
-        let sent = outgoing(7, "tools/call", &mut params, Revision::V2025_06_18, false);
+        let sent = written(7, "tools/call", &mut params, Revision::V2025_06_18, false);
         let body: serde_json::Value = serde_json::from_slice(&sent.body).unwrap();
         let expected = serde_json::json!({
             "jsonrpc": "2.0", "id": 7, "method": "tools/call",
@@ -137,19 +169,19 @@ mod tests {
     #[test]
     fn the_callers_progress_token_never_goes_upstream() {
         let mut params = object(serde_json::json!({"_meta": {"progressToken": "theirs", "own": 1}}));
-        let sent = outgoing(7, "tools/list", &mut params.clone(), Revision::V2025_11_25, true);
+        let sent = written(7, "tools/list", &mut params.clone(), Revision::V2025_11_25, true);
         assert_eq!(
             params_of(&sent),
             serde_json::json!({"_meta": {"own": 1, "progressToken": 7}})
         );
-        let sent = outgoing(8, "tools/list", &mut params, Revision::V2025_11_25, false);
+        let sent = written(8, "tools/list", &mut params, Revision::V2025_11_25, false);
         assert_eq!(params_of(&sent), serde_json::json!({"_meta": {"own": 1}}));
     }
 
     #[test]
     fn a_modern_request_says_revision_client_and_capabilities_and_mirrors_its_name() {
         let mut params = object(serde_json::json!({"name": "a"}));
-        let sent = outgoing(7, "tools/call", &mut params, Revision::V2026_07_28, false);
+        let sent = written(7, "tools/call", &mut params, Revision::V2026_07_28, false);
         let meta = &params_of(&sent)["_meta"];
         assert_eq!(meta[VERSION], "2026-07-28");
         assert_eq!(meta[CLIENT_INFO]["name"], "pleiades");
@@ -161,7 +193,7 @@ mod tests {
     fn trace_context_stays_in_the_metadata_and_is_handed_out_for_the_headers() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut params = object(serde_json::json!({"_meta": {"traceparent": parent, "tracestate": "a=b"}}));
-        let sent = outgoing(7, "tools/list", &mut params, Revision::V2025_06_18, false);
+        let sent = written(7, "tools/list", &mut params, Revision::V2025_06_18, false);
         assert_eq!(sent.trace.parent.as_ref().unwrap(), parent);
         assert_eq!(sent.trace.state.as_ref().unwrap(), "a=b");
         assert_eq!(params_of(&sent)["_meta"]["traceparent"], parent);

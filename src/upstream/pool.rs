@@ -20,7 +20,7 @@ use tokio::{sync::OnceCell, time::Instant};
 
 use super::endpoint::{Behalf, Endpoint, Share};
 use crate::error::{Code, Error};
-use crate::mcp::Revision;
+use crate::mcp::{Abilities, Revision};
 
 /// Whose session or process, with which endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,11 +30,19 @@ pub(crate) struct Key {
     user: Option<Arc<str>>,
     account: Option<[u8; 32]>,
     revision: Option<Revision>,
+    abilities: Abilities,
 }
 
 impl Key {
     /// `revision` is `None` for processes, which settle on one themselves.
-    pub(crate) fn of(endpoint: &Endpoint, behalf: &Behalf, revision: Option<Revision>) -> Self {
+    /// `abilities` are what was declared: a session knows them from its first message on.
+    pub(crate) fn of(
+        endpoint: &Endpoint,
+        behalf: &Behalf,
+        revision: Option<Revision>,
+        abilities: Abilities,
+    ) -> Self {
+        let abilities = revision.map_or(abilities, |revision| abilities.between(revision, revision));
         let (tenant, user) = match endpoint.share {
             Share::User => (Some(&behalf.tenant), Some(&behalf.user)),
             Share::Tenant => (Some(&behalf.tenant), None),
@@ -46,10 +54,11 @@ impl Key {
             user: user.map(Arc::clone),
             account: behalf.signature.account,
             revision,
+            abilities,
         }
     }
 
-    /// Whether two keys differ in nothing but account and revision.
+    /// Whether two keys belong to one holder at one endpoint.
     fn same_holder(&self, other: &Self) -> bool {
         self.identity == other.identity && self.tenant == other.tenant && self.user == other.user
     }
@@ -79,6 +88,7 @@ pub(crate) struct Pool<T: Member> {
 }
 
 struct Slot<T: Member> {
+    key: Key,
     cell: OnceCell<Arc<T>>,
     users: AtomicUsize,
     retired: AtomicBool,
@@ -154,6 +164,7 @@ impl<T: Member> Pool<T> {
         }
         let slot = slots.entry(key.clone()).or_insert_with(|| {
             Arc::new(Slot {
+                key: key.clone(),
                 cell: OnceCell::new(),
                 users: AtomicUsize::new(0),
                 retired: AtomicBool::new(false),
@@ -206,6 +217,15 @@ impl<T: Member> Pool<T> {
     pub(crate) fn discard(&self, key: &Key, lease: &Lease<T>) {
         let mut slots = self.slots.lock();
         if slots.get(key).is_some_and(|slot| Arc::ptr_eq(slot, &lease.slot)) {
+            slots.remove(key);
+        }
+    }
+
+    /// The same by the member itself.
+    pub(crate) fn forget(&self, key: &Key, member: &Arc<T>) {
+        let mut slots = self.slots.lock();
+        let is_it = |slot: &Arc<Slot<T>>| slot.cell.get().is_some_and(|value| Arc::ptr_eq(value, member));
+        if slots.get(key).is_some_and(is_it) {
             slots.remove(key);
         }
     }
@@ -283,6 +303,13 @@ impl<T: Member> Drop for Hold<T> {
         if last && self.0.retired.load(Ordering::Acquire) {
             self.0.end();
         }
+    }
+}
+
+impl<T: Member> Lease<T> {
+    /// What it was leased under.
+    pub(crate) fn key(&self) -> &Key {
+        &self.slot.key
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
         shared,
         endpoint,
         behalf,
+        declared,
     } = remote;
     let deadline = Instant::now() + endpoint.patience();
     if let Target::Stdio { .. } = endpoint.target {
@@ -25,6 +26,7 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
             shared,
             endpoint,
             behalf,
+            declared,
         }
         .process(deadline)
         .await?;
@@ -83,7 +85,9 @@ async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Erro
         mirrored: Vec::new(),
         deadline: deadline.into_std(),
         idempotent: true,
-        progress: None,
+        declared: remote.declared.clone(),
+        progress: false,
+        events: None,
     };
     match remote.alone(call).await {
         Ok(Ok(result)) => discovered(&result).ok_or_else(|| {

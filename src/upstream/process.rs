@@ -24,9 +24,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::{Event, Profile},
+    call::Profile,
     incoming::Outcome,
     outgoing,
+    patience::Patience,
     pool::{Key, Member},
     post::late,
     shared::Shared,
@@ -76,10 +77,7 @@ struct Waiting {
     dead: AtomicBool,
 }
 
-struct Pending {
-    answer: oneshot::Sender<Outcome>,
-    progress: Option<mpsc::Sender<Event>>,
-}
+type Pending = oneshot::Sender<Outcome>;
 
 impl Process {
     /// Starts a program in a group and an environment of its own.
@@ -143,10 +141,10 @@ impl Process {
         id: u64,
         body: Vec<u8>,
         deadline: Instant,
-        progress: Option<mpsc::Sender<Event>>,
+        patience: Option<&Patience>,
     ) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.add(id, Pending { answer, progress })?;
+        self.waiting.add(id, answer)?;
         let mut place = Place {
             process: self,
             id,
@@ -160,11 +158,20 @@ impl Process {
             Ok(Err(_)) => return Err(died()),
             Ok(Ok(())) => place.sent = true,
         }
-        match timeout_at(deadline, answered).await {
-            Err(_) => Err(late()),
-            Ok(Err(_)) => Err(died().sent()),
-            Ok(Ok(outcome)) => Ok(outcome),
+        let answered = match patience {
+            Some(patience) => patience.bear(answered).await,
+            None => timeout_at(deadline, answered).await.ok(),
+        };
+        match answered {
+            None => Err(late()),
+            Some(Err(_)) => Err(died().sent()),
+            Some(Ok(outcome)) => Ok(outcome),
         }
+    }
+
+    /// Cancelled when the process is at its end.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.stop.clone()
     }
 
     /// A message without an answer.

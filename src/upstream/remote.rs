@@ -8,18 +8,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     answer::{self, Failure, Pause, Reading},
+    asks::Request,
     call::Call,
     client::Route,
     endpoint::{Behalf, Endpoint},
+    hub::Place,
     incoming::{self, Outcome},
-    outgoing::{self, Outgoing, outgoing},
+    outgoing::{self, Manner, Outgoing, outgoing},
+    patience::Patience,
     pool::{Key, Lease},
     post::{self, Head, late},
     session::{self, Session},
     shared::Shared,
+    stream,
 };
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Id, Raw, Revision};
+use crate::mcp::{Declared, Raw, Revision};
 
 /// Pause before a connection that was refused is tried once more.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -34,6 +38,8 @@ pub(crate) struct Remote<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) behalf: &'a Behalf,
+    /// What may be asked of the caller.
+    pub(crate) declared: &'a Declared,
 }
 
 /// Why an attempt failed, and what the next one may still do.
@@ -118,13 +124,12 @@ impl Remote<'_> {
     ) -> Result<Outcome, Failure> {
         let id = self.shared.next_id();
         let revision = lease.map_or(call.revision, |session| session.revision);
-        let Outgoing { body, trace, name } = outgoing(
-            id,
-            call.method,
-            &mut call.params,
+        let manner = Manner {
             revision,
-            call.progress.is_some(),
-        );
+            declared: self.declared,
+            progress: call.progress,
+        };
+        let Outgoing { body, trace, name } = outgoing(id, call.method, &mut call.params, manner);
         let session = lease.map(|lease| &***lease);
         let mut head = session.map_or_else(Head::default, Session::head);
         head.trace = trace;
@@ -140,15 +145,39 @@ impl Remote<'_> {
             id,
             armed: true,
         };
+        let (patience, _place) = self.listening(call, lease, id, deadline).unzip();
         let reading = Reading {
             id,
             deadline,
             in_session: session.is_some_and(|session| session.id.is_some()),
-            progress: call.progress.as_ref(),
+            events: call.events.as_ref(),
+            patience: patience.as_deref(),
         };
-        let outcome = self.exchange(lease, head, body.into(), &reading).await;
+        let asked = |request: Request| {
+            if let Some(lease) = lease {
+                let asking = patience.iter().map(Patience::ask).collect();
+                lease.answer(request, call.events.as_ref(), asking);
+            }
+        };
+        let outcome = self.exchange(lease, head, body.into(), &reading, asked).await;
         pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
+    }
+
+    /// Takes the place of a call whose caller hears and can be asked.
+    fn listening(
+        self,
+        call: &Call,
+        lease: Option<&Lease<Session>>,
+        id: u64,
+        deadline: Instant,
+    ) -> Option<(Arc<Patience>, Place)> {
+        let (events, lease) = (call.events.as_ref()?, lease?);
+        let patience = Patience::until(deadline);
+        // The session may have settled on another revision; its place is that of its key.
+        let key = lease.key();
+        let place = self.shared.hubs.call(key, id, events.clone(), &patience);
+        Some((patience, place))
     }
 
     async fn exchange(
@@ -157,17 +186,13 @@ impl Remote<'_> {
         head: Head<'_>,
         body: Bytes,
         reading: &Reading<'_>,
+        asked: impl Fn(Request),
     ) -> Result<Outcome, Failure> {
         let route = &*self.shared.clients.route(self.endpoint)?;
         let signature = &self.behalf.signature;
-        let asked = |id: Id, method: String| {
-            if let Some(lease) = lease {
-                self.tell(lease, incoming::reply(&id, &method));
-            }
-        };
         let mut response = post::post(route, signature, head, body, reading.deadline).await?;
         loop {
-            let Pause { after, retry } = match answer::read(response, reading, asked).await {
+            let Pause { after, retry } = match answer::read(response, reading, &asked).await {
                 Err(Failure::Paused(pause)) => pause,
                 read => return read,
             };
@@ -176,10 +201,10 @@ impl Remote<'_> {
                 return Err(Failure::Broken(answer::cut()));
             };
             let wait = retry.unwrap_or(RESUME).clamp(Duration::from_millis(10), ERRAND);
-            if timeout_at(reading.deadline, sleep(wait)).await.is_err() {
+            if reading.wait(sleep(wait)).await.is_none() {
                 return Err(Failure::Final(late()));
             }
-            response = self.resume(route, session, after, reading.deadline).await?;
+            response = self.resume(route, session, after, reading.deadline()).await?;
         }
     }
 
@@ -217,14 +242,15 @@ impl Remote<'_> {
         }
         let opening = async {
             let (shared, endpoint, behalf) = (self.shared, self.endpoint, self.behalf);
+            let opened = session::open(shared, endpoint, behalf, revision, self.declared, deadline).await;
             // Nothing of the call itself has been sent, whatever went wrong here.
-            session::open(shared, endpoint, behalf, revision, deadline)
-                .await
-                .map_err(|refusal| {
-                    let mut error = Error::from(refusal);
-                    error.sent = false;
-                    error
-                })
+            let session = opened.map_err(|refusal| {
+                let mut error = Error::from(refusal);
+                error.sent = false;
+                error
+            })?;
+            stream::keep(shared, &session, &key).await;
+            Ok(session)
         };
         let leased = self
             .shared
@@ -240,7 +266,12 @@ impl Remote<'_> {
     }
 
     pub(crate) fn key(self, revision: Revision) -> Key {
-        Key::of(self.endpoint, self.behalf, Some(revision))
+        Key::of(
+            self.endpoint,
+            self.behalf,
+            Some(revision),
+            self.declared.abilities,
+        )
     }
 
     /// Sends a message of a session that nobody waits for.

@@ -11,21 +11,31 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
-use tokio::time::Instant;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     answer::{self, Reading},
+    asks::Request,
+    call::Event,
     endpoint::{Behalf, Endpoint},
     incoming::Outcome,
     outgoing,
+    patience::Asking,
     pool::Member,
     post::{self, Head, SESSION},
     shared::Shared,
+    stream::Standing,
 };
 use crate::credential::Signature;
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{RawObject, Revision, message};
+use crate::mcp::{Declared, RawObject, Revision, message};
 
+/// How long a provider may take to take an answer.
+const ERRAND: Duration = Duration::from_secs(10);
 /// How long a provider may take to hear that a session has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -38,6 +48,9 @@ pub(crate) struct Session {
     signature: Arc<Signature>,
     shared: Weak<Shared>,
     ended: AtomicBool,
+    stream: watch::Sender<Standing>,
+    /// Ends the GET stream.
+    over: CancellationToken,
 }
 
 /// Why there is no session.
@@ -54,20 +67,22 @@ pub(crate) async fn open(
     endpoint: &Arc<Endpoint>,
     behalf: &Behalf,
     revision: Revision,
+    declared: &Declared,
     deadline: Instant,
 ) -> Result<Arc<Session>, Refusal> {
     let route = shared.clients.route(endpoint)?;
     let id = shared.next_id();
-    let body = message::request(id, "initialize", &outgoing::greeting(revision));
+    let body = message::request(id, "initialize", &outgoing::greeting(revision, declared));
     let response = post::post(&route, &behalf.signature, Head::default(), body.into(), deadline).await?;
     let session = response.headers().get(SESSION).cloned();
     let reading = Reading {
         id,
         deadline,
         in_session: false,
-        progress: None,
+        events: None,
+        patience: None,
     };
-    let outcome: Outcome = answer::read(response, &reading, |_, _| ())
+    let outcome: Outcome = answer::read(response, &reading, |_| ())
         .await
         .map_err(Error::from)?;
     let (revision, greeting) = settled(&outcome.map_err(Refusal::Rpc)?)?;
@@ -79,6 +94,8 @@ pub(crate) async fn open(
         signature: Arc::clone(&behalf.signature),
         shared: Arc::downgrade(shared),
         ended: AtomicBool::new(false),
+        stream: watch::Sender::new(Standing::Opening),
+        over: CancellationToken::new(),
     };
     let body = message::notification("notifications/initialized", None);
     session.post(&route, body, deadline).await?;
@@ -126,9 +143,62 @@ impl Session {
         }
     }
 
+    pub(crate) const fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(crate) const fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// How its GET stream fares.
+    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+        self.stream.subscribe()
+    }
+
+    pub(crate) fn stands(&self, standing: Standing) {
+        self.stream.send_replace(standing);
+    }
+
+    pub(crate) fn end_of_stream(&self) -> CancellationToken {
+        self.over.clone()
+    }
+
+    /// Answers a request of the provider, once whoever takes it has; nobody waits for it here.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        request: Request,
+        to: Option<&mpsc::Sender<Event>>,
+        asking: Vec<Asking>,
+    ) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let (session, closing, over) = (Arc::clone(self), shared.closing.clone(), self.over.clone());
+        let errand = Arc::clone(&shared);
+        let put = request.put(to);
+        shared.detach(async move {
+            let replied = async {
+                let body = put.reply().await;
+                drop(asking);
+                let route = errand.clients.route(&session.endpoint).ok()?;
+                session.post(&route, body, Instant::now() + ERRAND).await.err()
+            };
+            let failed = tokio::select! {
+                failed = replied => failed,
+                () = closing.cancelled() => None,
+                () = over.cancelled() => None,
+            };
+            if let Some(error) = failed {
+                tracing::debug!(provider.name = &*session.endpoint.provider, %error, "an answer was not delivered");
+            }
+        });
+    }
+
     /// DELETE, best effort: whoever keeps sessions until they are told keeps a lot.
     pub(crate) async fn close(&self) {
-        if self.id.is_none() || self.ended.swap(true, Ordering::AcqRel) {
+        self.over.cancel();
+        if self.ended.swap(true, Ordering::AcqRel) || self.id.is_none() {
             return;
         }
         let Some(shared) = self.shared.upgrade() else {
@@ -142,6 +212,12 @@ impl Session {
         if let Err(error) = closed {
             tracing::debug!(provider.name = &*self.endpoint.provider, %error, "a session was not closed");
         }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.over.cancel();
     }
 }
 

@@ -16,7 +16,7 @@ use url::Url;
 use super::*;
 use crate::credential::Signature;
 use crate::mcp::raw::raw;
-use crate::mcp::{RawObject, Revision};
+use crate::mcp::{Declared, RawObject, Revision};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -70,7 +70,9 @@ fn call(method: &'static str, params: &Value, revision: Revision) -> Call {
         mirrored: Vec::new(),
         deadline: Instant::now() + LONG,
         idempotent: method != "tools/call",
-        progress: None,
+        declared: Declared::all(),
+        progress: false,
+        events: None,
     }
 }
 

@@ -13,6 +13,7 @@ fn holder(identity: u8, account: u8) -> Key {
         user: None,
         account: Some([account; 32]),
         revision: None,
+        abilities: Abilities::NONE,
     }
 }
 

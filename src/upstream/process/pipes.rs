@@ -10,9 +10,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Waiting;
-use crate::mcp::{Message, Raw, message};
+use crate::mcp::{Message, message};
 use crate::upstream::answer::LARGEST;
+use crate::upstream::asks::Request;
 use crate::upstream::call::Change;
+use crate::upstream::hub::Routed;
 use crate::upstream::incoming::{self, number};
 use crate::upstream::lines::{Line, next_line};
 use crate::upstream::pool::Key;
@@ -101,33 +103,24 @@ impl Reader {
             Ok(Message::Response { id, outcome }) => {
                 let pending = number(&id.0).and_then(|id| self.waiting.requests.lock().remove(&id));
                 if let Some(pending) = pending {
-                    let heard = pending.answer.send(outcome).is_ok();
+                    let heard = pending.send(outcome).is_ok();
                     tracing::trace!(provider.name = &*self.provider, heard, "an answer came");
                 }
             }
-            Ok(Message::Request { id, method, .. }) => {
-                let reply = incoming::reply(&id, &method);
-                let told = self
-                    .lines
-                    .upgrade()
-                    .is_some_and(|lines| lines.try_send(reply).is_ok());
-                tracing::trace!(
-                    provider.name = &*self.provider,
-                    method,
-                    told,
-                    "the provider asked"
-                );
-            }
+            Ok(Message::Request { id, method, params }) => self.asked(Request { id, method, params }),
             Ok(Message::Notification { method, params }) => {
-                if let (Some(change), Some(shared)) = (Change::of(&method), self.shared.upgrade()) {
-                    shared.hubs.tell(&self.key, change);
+                let Some(shared) = self.shared.upgrade() else {
+                    return;
+                };
+                match Change::of(&method) {
+                    Some(change) => shared.hubs.tell(&self.key, change),
+                    None => shared.hubs.notice(&self.key, &method, params.as_ref()),
                 }
-                self.notify(method, params);
             }
             Err(error) => match incoming::fault(line) {
                 Some((fault, Some(id))) => {
                     let pending = self.waiting.requests.lock().remove(&id);
-                    let heard = pending.is_some_and(|pending| pending.answer.send(Err(fault)).is_ok());
+                    let heard = pending.is_some_and(|pending| pending.send(Err(fault)).is_ok());
                     tracing::trace!(provider.name = &*self.provider, heard, "a refusal came");
                 }
                 _ => {
@@ -137,16 +130,26 @@ impl Reader {
         }
     }
 
-    fn notify(&self, method: String, params: Option<Raw>) {
-        let Some(token) = incoming::token(params.as_ref()) else {
+    /// A pipe says nothing of the call that a question belongs to: the hub decides who takes it.
+    fn asked(&self, request: Request) {
+        let (Some(shared), Some(lines)) = (self.shared.upgrade(), self.lines.upgrade()) else {
             return;
         };
-        let progress = self
-            .waiting
-            .requests
-            .lock()
-            .get(&token)
-            .and_then(|pending| pending.progress.clone());
-        incoming::notify(progress.as_ref(), token, method, params);
+        let routed = if request.is_ping() {
+            Routed::default()
+        } else {
+            shared.hubs.route(&self.key)
+        };
+        let closing = shared.closing.clone();
+        let put = request.put(routed.to.as_ref());
+        let lines = lines.downgrade();
+        shared.detach(async move {
+            let reply = closing.run_until_cancelled(put.reply()).await;
+            if let (Some(reply), Some(lines)) = (reply, lines.upgrade()) {
+                // A process that reads nothing gets no answers.
+                closing.run_until_cancelled(lines.send(reply)).await;
+            }
+            drop(routed.asking);
+        });
     }
 }

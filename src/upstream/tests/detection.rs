@@ -74,7 +74,7 @@ async fn a_pinned_revision_skips_detection() {
     assert_eq!(profile.revisions, [J].into_iter().collect());
     assert_eq!(
         fake.methods(),
-        ["POST initialize", "POST notifications/initialized"]
+        ["POST initialize", "POST notifications/initialized", "GET "]
     );
 }
 

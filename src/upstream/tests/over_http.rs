@@ -100,6 +100,9 @@ async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
 
 /// Talks a lot before it answers, and leaves the stream open.
 fn chatty(seen: &Seen) -> axum::response::Response {
+    if seen.verb == Method::GET {
+        return status(StatusCode::METHOD_NOT_ALLOWED);
+    }
     if seen.method().is_empty() {
         return status(StatusCode::ACCEPTED);
     }
@@ -116,12 +119,13 @@ fn chatty(seen: &Seen) -> axum::response::Response {
 }
 
 #[tokio::test]
-async fn an_answer_on_a_stream_is_found_behind_progress_and_pings() {
+async fn an_answer_on_a_stream_is_found_behind_progress_pings_and_questions() {
     let fake = Fake::start(|seen, before| legacy(seen, before, chatty)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let (progress, mut events) = mpsc::channel(8);
     let call = Call {
-        progress: Some(progress),
+        progress: true,
+        events: Some(progress),
         ..tool(L)
     };
     let upstreams = upstreams();
@@ -131,16 +135,21 @@ async fn an_answer_on_a_stream_is_found_behind_progress_and_pings() {
         panic!("no progress")
     };
     assert_eq!(value(&params.close()), json!({"progress": 1}));
-    let Some(Event::Other { method, .. }) = events.recv().await else {
+    let Some(Event::Ask(ask)) = events.recv().await else {
+        panic!("no question")
+    };
+    assert_eq!(ask.method, "sampling/createMessage");
+    ask.answer.send(Ok(raw(&json!({"role": "assistant"})))).unwrap();
+    let Some(Event::Notice { method, .. }) = events.recv().await else {
         panic!("no message")
     };
     assert_eq!(method, "notifications/message");
     let pong = fake.saw(|seen| seen.body["id"] == "p").await;
     assert_eq!(pong.body["result"], json!({}));
-    let refusal = fake
+    let answer = fake
         .saw(|seen| seen.body["id"] == 9 && seen.method().is_empty())
         .await;
-    assert_eq!(refusal.body["error"]["code"], -32601);
+    assert_eq!(answer.body["result"], json!({"role": "assistant"}));
 }
 
 /// Ends its stream early and answers on the one that continues it.

@@ -242,7 +242,8 @@ async fn progress_and_changes_of_a_process_reach_those_who_wait() {
         let (progress, mut events) = mpsc::channel(8);
         let params = json!({"name": "act", "arguments": {"progress": true, "changed": true}});
         let call = Call {
-            progress: Some(progress),
+            progress: true,
+            events: Some(progress),
             ..call("tools/call", &params, revision)
         };
         soon(world.upstreams.request(&world.endpoint, &behalf(), call))

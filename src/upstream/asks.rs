@@ -1,0 +1,100 @@
+//! Requests of a provider: pings answered at once, the rest put to whoever can take it.
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    call::{Ask, Event},
+    patience::LONGEST_ASK,
+};
+use crate::error::RpcFault;
+use crate::mcp::raw::raw;
+use crate::mcp::{Id, Raw, RawObject, message};
+
+/// A request as it came.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) id: Id,
+    pub(crate) method: String,
+    pub(crate) params: Option<Raw>,
+}
+
+impl Request {
+    /// Whether it is answered without asking anybody.
+    pub(crate) fn is_ping(&self) -> bool {
+        self.method == "ping"
+    }
+
+    /// Puts it to whoever takes it; its place among other events is that of its arrival.
+    pub(crate) fn put(self, to: Option<&mpsc::Sender<Event>>) -> Put {
+        let Self { id, method, params } = self;
+        if method == "ping" {
+            return Put::Said(message::result(&id, &RawObject::new().close()));
+        }
+        let elicits = method == "elicitation/create";
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask {
+            id: id.clone(),
+            method,
+            params,
+            answer,
+        };
+        if to.is_some_and(|to| to.try_send(Event::Ask(ask)).is_ok()) {
+            return Put::Asked {
+                id,
+                elicits,
+                answered,
+            };
+        }
+        Put::Said(refusal(&id, -32601, "this client offers no such method"))
+    }
+}
+
+/// A request that was put to somebody, or answered.
+#[derive(Debug)]
+pub(crate) enum Put {
+    Said(Vec<u8>),
+    Asked {
+        id: Id,
+        elicits: bool,
+        answered: oneshot::Receiver<Result<Raw, RpcFault>>,
+    },
+}
+
+impl Put {
+    /// The message that answers it.
+    pub(crate) async fn reply(self) -> Vec<u8> {
+        let (id, elicits, answered) = match self {
+            Self::Said(reply) => return reply,
+            Self::Asked {
+                id,
+                elicits,
+                answered,
+            } => (id, elicits, answered),
+        };
+        match timeout(LONGEST_ASK, answered).await.ok().and_then(Result::ok) {
+            Some(Ok(result)) => message::result(&id, &result),
+            Some(Err(fault)) => message::error(Some(&id), &fault),
+            None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),
+            None => refusal(&id, -32603, "the client gave no answer"),
+        }
+    }
+}
+
+/// Hands on a notification that belongs to no call; who reads too slowly loses some.
+pub(crate) fn say(events: &mpsc::Sender<Event>, method: String, params: Option<Raw>) {
+    if events.try_send(Event::Notice { method, params }).is_err() {
+        tracing::trace!("a notification found no reader");
+    }
+}
+
+fn refusal(id: &Id, code: i64, message: &str) -> Vec<u8> {
+    let fault = RpcFault {
+        code,
+        message: message.to_owned(),
+        data: None,
+    };
+    message::error(Some(id), &fault)
+}

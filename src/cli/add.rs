@@ -68,16 +68,19 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     let target = target(app, request)?;
     let endpoint = Arc::new(app::endpoint_for_probe(target, PATIENCE));
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
-    let found = app.control().block_on(ask(app, &endpoint)).map_err(|error| {
-        let cause = error
-            .source
-            .as_ref()
-            .map_or_else(String::new, |cause| format!(" ({cause})"));
-        (
-            exit::UNAVAILABLE,
-            format!("it does not answer as an MCP server: {error}{cause}"),
-        )
-    })?;
+    let asked = super::until_told(app, ask(app, &endpoint));
+    let found = asked
+        .ok_or_else(|| (exit::TEMPORARY, "interrupted".to_owned()))?
+        .map_err(|error| {
+            let cause = error
+                .source
+                .as_ref()
+                .map_or_else(String::new, |cause| format!(" ({cause})"));
+            (
+                exit::UNAVAILABLE,
+                format!("it does not answer as an MCP server: {error}{cause}"),
+            )
+        })?;
     let id = match &request.id {
         Some(id) => id.clone(),
         None => id_of(&found.title, request),

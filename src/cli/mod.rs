@@ -6,6 +6,7 @@ pub mod schema;
 
 mod add;
 mod call;
+mod doctor;
 mod file;
 mod import;
 mod serve;
@@ -121,6 +122,11 @@ enum Command {
         #[arg(allow_negative_numbers = true)]
         code: Option<String>,
     },
+    /// Look at every step on the way to a provider, each with its cure.
+    Doctor {
+        /// The provider's id.
+        provider: String,
+    },
     /// Write a descriptor for each server of a client's configuration.
     Import {
         /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
@@ -176,6 +182,7 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
+        Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
         Some(Command::Import { file }) => import::run(&global, &file),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
@@ -217,6 +224,16 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
         match fault {
             app::Fault::Settings(_) => exit::CONFIG,
             app::Fault::Machine(_) => exit::UNAVAILABLE,
+        }
+    })
+}
+
+/// Runs work of a command; `None` when a signal came first. What it started ends with [`App::stop`].
+pub(crate) fn until_told<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
+    app.control().block_on(async {
+        tokio::select! {
+            done = work => Some(done),
+            () = app::told_to_end() => None,
         }
     })
 }

@@ -8,7 +8,7 @@ mod statuses;
 
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::exit;
 use super::ui::{self, BOLD, DIM};
@@ -185,24 +185,24 @@ impl Page {
 
     /// Stable: fields are added, never changed.
     fn json(&self) -> Value {
-        let mut page = json!({
-            "code": self.name,
-            "kind": self.kind.as_str(),
-            "means": self.means,
-            "fault": self.whose.as_str(),
-            "do": self.next,
-        });
+        let mut page = Map::new();
+        let mut put = |key: &str, value: Value| drop(page.insert(key.to_owned(), value));
+        put("code", json!(self.name));
+        put("kind", json!(self.kind.as_str()));
+        put("means", json!(self.means));
+        put("fault", json!(self.whose.as_str()));
+        put("do", json!(self.next));
         match self.kind {
             Kind::Error { code, http } => {
                 let numbers: Vec<i64> = numbers_of(code).into_iter().map(|(_, number)| number).collect();
-                page["http"] = json!(http);
-                page["jsonrpc"] = json!(numbers);
+                put("http", json!(http));
+                put("jsonrpc", json!(numbers));
             }
-            Kind::Status { is_error } => page["is_error"] = json!(is_error),
-            Kind::JsonRpc | Kind::Http => page["codes"] = json!(self.codes()),
+            Kind::Status { is_error } => put("is_error", json!(is_error)),
+            Kind::JsonRpc | Kind::Http => put("codes", json!(self.codes())),
             Kind::Outcome | Kind::Exit => {}
         }
-        page
+        Value::Object(page)
     }
 }
 

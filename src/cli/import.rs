@@ -3,9 +3,13 @@
 //! Nothing that may be a secret is written or printed, nothing that exists is written over, and what
 //! is written is what `check` accepts: a server that lacks a variable waits, `enabled: false`.
 
+mod address;
+mod command;
 mod entry;
 mod json;
+mod remote;
 mod secret;
+mod tell;
 mod words;
 mod write;
 
@@ -13,10 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-
 use super::file;
-use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
+use super::ui;
 use super::{Global, exit};
 use crate::descriptor::{self, World, reader};
 use crate::settings::{self, Overrides};
@@ -73,9 +75,9 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
         return exit::UNAVAILABLE;
     }
     if global.json {
-        ui::out(report(&outcomes));
+        ui::out(tell::report(&outcomes));
     } else {
-        tell(&outcomes);
+        tell::print(&outcomes);
     }
     let is_any = outcomes
         .iter()
@@ -311,109 +313,4 @@ fn save(folder: &Path, outcomes: &mut [Outcome]) -> Result<(), (PathBuf, io::Err
         }
     }
     Ok(())
-}
-
-/// Stable: fields are added, never changed.
-fn report(outcomes: &[Outcome]) -> Value {
-    let (mut written, mut skipped) = (Vec::new(), Vec::new());
-    for outcome in outcomes {
-        let Outcome {
-            server,
-            id,
-            file,
-            notes,
-            ..
-        } = outcome;
-        match &outcome.became {
-            Became::Skipped(reason) => {
-                skipped.push(
-                    json!({ "server": server, "id": id, "file": file.to_string_lossy(), "reason": reason }),
-                );
-            }
-            Became::Ready { waits, .. } => {
-                let variables: Vec<Value> = outcome
-                    .variables
-                    .iter()
-                    .map(|variable| {
-                        json!({
-                            "name": variable.name,
-                            "for": variable.what,
-                            "set": variable.is_set,
-                            "literal": variable.is_literal,
-                        })
-                    })
-                    .collect();
-                written.push(json!({
-                    "server": server,
-                    "id": id,
-                    "file": file.to_string_lossy(),
-                    "enabled": waits.is_none(),
-                    "reason": waits,
-                    "variables": variables,
-                    "notes": notes,
-                }));
-            }
-        }
-    }
-    json!({ "written": written, "skipped": skipped })
-}
-
-/// The table on stdout, what to do about it on stderr.
-fn tell(outcomes: &[Outcome]) {
-    let rows: Vec<Vec<String>> = outcomes
-        .iter()
-        .map(|outcome| {
-            let file = outcome.file.display().to_string();
-            let (word, file, why) = match &outcome.became {
-                Became::Ready { waits: None, .. } => ("written", file, String::new()),
-                Became::Ready { waits: Some(why), .. } => ("disabled", file, why.clone()),
-                Became::Skipped(why) => ("skipped", "-".to_owned(), why.clone()),
-            };
-            vec![word.to_owned(), outcome.server.clone(), file, why]
-        })
-        .collect();
-    for (line, outcome) in ui::table(&rows).iter().zip(outcomes) {
-        let style = match outcome.became {
-            Became::Ready { waits: None, .. } => GREEN,
-            Became::Ready { .. } => YELLOW,
-            Became::Skipped(_) => DIM,
-        };
-        ui::out(format_args!("{style}{}{style:#}", line.trim_end()));
-    }
-    for outcome in outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome.became, Became::Ready { .. }))
-    {
-        for note in &outcome.notes {
-            ui::err(format_args!("{}: {note}", outcome.server));
-        }
-    }
-    hints(outcomes);
-}
-
-/// Each variable once, with what it is for.
-fn hints(outcomes: &[Outcome]) {
-    let mut known = BTreeSet::new();
-    for outcome in outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome.became, Became::Ready { .. }))
-    {
-        for variable in outcome.variables.iter().filter(|variable| !variable.is_set) {
-            if !known.insert(&variable.name) {
-                continue;
-            }
-            let why = if variable.is_literal {
-                "; its value was not taken over"
-            } else {
-                ""
-            };
-            ui::err(format_args!(
-                "set {BOLD}{}{BOLD:#} where the gateway starts ({}: {}{why})",
-                variable.name, outcome.server, variable.what
-            ));
-        }
-    }
-    if !known.is_empty() {
-        ui::err("then delete `enabled: false` in the files that wait, and `pleiades check`");
-    }
 }

@@ -22,6 +22,7 @@ mod boundary;
 mod cells;
 mod defects;
 mod docs;
+mod doctor;
 mod golden;
 mod hostile;
 mod import;

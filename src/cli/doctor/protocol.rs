@@ -63,13 +63,16 @@ pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
     let name: String = info
         .read("name")
         .unwrap_or_else(|| "a server without a name".to_owned());
-    let version: String = info.read("version").unwrap_or_default();
+    let version: String = info
+        .read("version")
+        .map(|version: String| format!(" {version}"))
+        .unwrap_or_default();
     let revisions: Vec<&str> = profile.revisions.iter().map(Revision::as_str).collect();
     let how = match endpoint.revision {
         Some(revision) => format!("pinned to {revision}"),
         None => "asked by `server/discover` and `initialize`".to_owned(),
     };
-    format!("{name} {version} speaks {} ({how})", revisions.join(", ")).into()
+    format!("{name}{version} speaks {} ({how})", revisions.join(", ")).into()
 }
 
 pub(super) fn capabilities(profile: &Profile) -> Found {

@@ -71,6 +71,12 @@ pub enum Code {
     UpstreamError,
     /// The upstream refused our credential.
     UpstreamAuth,
+    /// An answer of a client to a question that is not open to it (HTTP 400).
+    UnknownQuestion,
+    /// A call that waited for its client is over, or its replica is gone.
+    CallGone,
+    /// A person has to act before the call can be made, and the client's protocol cannot ask.
+    InputRequired,
     /// The call was cancelled by its caller.
     Cancelled,
     /// The process is about to end (HTTP 503).
@@ -81,7 +87,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in their order; each has a page in `pleiades explain`.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 37] = [
         Self::Parse,
         Self::InvalidRequest,
         Self::MethodNotFound,
@@ -113,6 +119,9 @@ impl Code {
         Self::UpstreamProtocol,
         Self::UpstreamError,
         Self::UpstreamAuth,
+        Self::UnknownQuestion,
+        Self::CallGone,
+        Self::InputRequired,
         Self::Cancelled,
         Self::ShuttingDown,
         Self::Internal,
@@ -153,6 +162,9 @@ impl Code {
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamError => "upstream_error",
             Self::UpstreamAuth => "upstream_auth",
+            Self::UnknownQuestion => "unknown_question",
+            Self::CallGone => "call_gone",
+            Self::InputRequired => "input_required",
             Self::Cancelled => "cancelled",
             Self::ShuttingDown => "shutting_down",
             Self::Internal => "internal",

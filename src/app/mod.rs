@@ -114,7 +114,7 @@ impl App {
             },
         );
         let parts = Parts {
-            exchange: Arc::new(exchange),
+            exchange,
             catalog,
             metrics,
             principal,

@@ -10,7 +10,7 @@ use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
 use crate::exchange::{Arrived, Keys, Peer, Reply, Scope};
-use crate::mcp::{Id, Message, Revision, raw};
+use crate::mcp::{Abilities, Id, Message, Revision, raw};
 use crate::settings::Overrides;
 use crate::telemetry::View;
 
@@ -86,6 +86,9 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
     let peer = Peer {
         principal: parts.principal.clone(),
         revision: Revision::NEWEST_LEGACY,
+        // As lists are read, so that both use one session; what is asked is declined.
+        abilities: Abilities::ALL,
+        capabilities: None,
         lane: None,
         keys: Keys::Environment(crate::settings::environment()),
         trace: None,

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use super::{Global, exit};
 use crate::app::{App, told_to_end};
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, negotiated, rpc_fault};
-use crate::mcp::{Revision, message};
+use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault};
+use crate::mcp::{Abilities, Revision, message};
 use crate::settings::Overrides;
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
@@ -55,7 +55,7 @@ struct Server {
     app: Arc<crate::app::Parts>,
     scope: Scope,
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
-    settled: Mutex<Option<Revision>>,
+    settled: Mutex<Option<(Revision, Abilities)>>,
     keys: crate::descriptor::Environment,
     /// Whether list changes are told; once is enough however often a client says it is ready.
     told: AtomicBool,
@@ -139,27 +139,35 @@ impl Server {
             Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
         if message.method == "notifications/initialized" && !self.told.swap(true, Ordering::Relaxed) {
-            let changes = self.app.exchange.session_stream(&self.scope);
+            let changes = self.app.exchange.session_stream(&self.scope, &peer);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
         if message.id().is_some() && message.method == "initialize" && !peer.revision.is_modern() {
-            *self.settled.lock() = Some(negotiated(&message.params));
+            *self.settled.lock() = Some((negotiated(&message.params), abilities(&message.params)));
         }
         self.tasks.spawn(Arc::clone(self).answer(peer, message, started));
     }
 
     fn peer(&self, message: &Arrived) -> Result<Peer, Error> {
-        let revision = if message.version().is_some() {
+        let stated = message.capabilities();
+        let (revision, abilities) = if message.version().is_some() {
             if message.id().is_some() {
                 message.check_meta()?;
             }
-            Revision::V2026_07_28
+            (
+                Revision::V2026_07_28,
+                stated.map(Abilities::of).unwrap_or_default(),
+            )
         } else {
-            self.settled.lock().unwrap_or(Revision::V2025_06_18)
+            let unknown = (Revision::V2025_06_18, Abilities::NONE);
+            self.settled.lock().unwrap_or(unknown)
         };
+        let capabilities = stated.filter(|_| revision.is_modern());
         Ok(Peer {
             principal: self.app.principal.clone(),
             revision,
+            abilities,
+            capabilities: capabilities.map(ToOwned::to_owned),
             lane: Some(Arc::from("stdio")),
             keys: Keys::Environment(Arc::clone(&self.keys)),
             trace: None,
@@ -189,9 +197,9 @@ impl Server {
         self.done(&peer, &record, started);
         match reply {
             Reply::Accepted => {}
-            // A cancelled request gets no answer (2025-11-25, "Cancellation").
+            // A cancelled request gets no answer (2025-11-25, "Cancellation"), nor does an answer.
             Reply::Answer {
-                code: Some(Code::Cancelled),
+                code: Some(Code::Cancelled | Code::UnknownQuestion),
                 ..
             } => {}
             Reply::Answer { body, .. } => self.say(body).await,

@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::peer::unsupported;
-use crate::error::{Code, Error};
-use crate::mcp::{Id, Message, RawObject, Revision};
+use crate::error::{Code, Error, RpcFault};
+use crate::mcp::{Id, Message, Raw, RawObject, Revision};
 
 /// `_meta` key that makes a request one of 2026-07-28.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -31,7 +31,7 @@ pub enum Kind {
     /// Nothing.
     Notification,
     /// To answer a request of ours.
-    Response,
+    Response(Id, Result<Raw, RpcFault>),
 }
 
 impl Arrived {
@@ -41,7 +41,7 @@ impl Arrived {
         let (kind, method, params) = match message {
             Message::Request { id, method, params } => (Kind::Request(id), method, params),
             Message::Notification { method, params } => (Kind::Notification, method, params),
-            Message::Response { .. } => (Kind::Response, String::new(), None),
+            Message::Response { id, outcome } => (Kind::Response(id, outcome), String::new(), None),
         };
         let params = params
             .and_then(|raw| RawObject::open(&raw).ok())
@@ -62,7 +62,7 @@ impl Arrived {
     pub const fn id(&self) -> Option<&Id> {
         match &self.kind {
             Kind::Request(id) => Some(id),
-            Kind::Notification | Kind::Response => None,
+            Kind::Notification | Kind::Response(..) => None,
         }
     }
 
@@ -70,6 +70,17 @@ impl Arrived {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// What a client of 2026-07-28 says it can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Option<&RawValue> {
+        self.meta.get(CAPABILITIES)
+    }
+
+    /// Whether log messages are wanted during the request (2026-07-28).
+    pub(super) fn wants_log(&self) -> bool {
+        self.meta.get("io.modelcontextprotocol/logLevel").is_some()
     }
 
     /// What the sender wants progress to be called.

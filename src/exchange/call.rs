@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::outward::{Outgoing, needs_auth};
+use super::outward::{Came, Outgoing, needs_auth};
+use super::talk::URL_REQUIRED;
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::error::{Code, Error};
@@ -51,7 +52,13 @@ impl Step<'_> {
                 };
                 let outcome = self.outward(out).await;
                 Ok(match outcome {
-                    Ok((result, _)) => self.answered(Answer::of_result(&result, notes)),
+                    Ok(Came::Result(mut result, from)) => {
+                        self.outer_uris(&provider, "tools/call", &mut result, None);
+                        translate::blocks("tools/call", &mut result, from, self.revision());
+                        self.answered(Answer::of_result(&result, notes))
+                    }
+                    Ok(Came::Asked(result)) => result,
+                    Err(error) if is_the_clients(&error) => return Err(error),
                     Err(error) => self.readable(&provider, &error, Some(&tool)),
                 })
             }
@@ -102,8 +109,13 @@ impl Step<'_> {
             params,
         };
         match self.outward(out).await {
-            Ok((result, from)) => Ok(translate::result("tools/call", result, from, self.revision()).close()),
+            Ok(Came::Result(mut result, from)) => {
+                self.outer_uris(&provider, "tools/call", &mut result, None);
+                Ok(translate::result("tools/call", result, from, self.revision()).close())
+            }
+            Ok(Came::Asked(result)) => Ok(result),
             Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
+            Err(error) if is_the_clients(&error) => Err(error),
             Err(error) => Ok(self.readable(&provider, &error, Some(&tool))),
         }
     }
@@ -194,10 +206,18 @@ fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
     let mut params = RawObject::new();
     params.put("name", &*tool.name);
     params.set("arguments", arguments);
-    if let Some(meta) = outer.get("_meta") {
-        params.set("_meta", meta.to_owned());
+    for beside in ["_meta", "requestState", "inputResponses"] {
+        if let Some(value) = outer.get(beside) {
+            params.set(beside, value.to_owned());
+        }
     }
     params
+}
+
+/// What a client has to handle, not a model: a state that is none, an address to be opened.
+fn is_the_clients(error: &Error) -> bool {
+    let url = error.rpc.as_ref().is_some_and(|fault| fault.code == URL_REQUIRED);
+    url || error.code == Code::InvalidParams
 }
 
 fn unknown_tool(name: &str) -> Error {

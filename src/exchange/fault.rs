@@ -19,10 +19,20 @@ pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
     }
 }
 
+/// The code that decides the HTTP status of an error. An upstream's own error stands as ours of the
+/// same meaning where 2026-07-28 ties a status to it (streamable HTTP, "Error Codes").
+pub(super) fn standing(error: &Error, revision: Revision) -> Code {
+    match error.rpc.as_deref().map(|fault| fault.code) {
+        Some(-32021) if revision.is_modern() => Code::MissingCapability,
+        Some(-32601) if revision.is_modern() => Code::MethodNotFound,
+        _ => error.code,
+    }
+}
+
 const fn rpc_code(code: Code, revision: Revision) -> i64 {
     match code {
         Code::Parse => -32700,
-        Code::InvalidRequest | Code::BadFraming => -32600,
+        Code::InvalidRequest | Code::BadFraming | Code::UnknownQuestion => -32600,
         Code::MethodNotFound => -32601,
         Code::InvalidParams | Code::MissingMeta => -32602,
         Code::HeaderMismatch => -32020,
@@ -44,6 +54,8 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::UnsupportedMedia => 415,
         Code::RateLimited | Code::Busy | Code::BreakerOpen => 429,
         Code::HeadersTooLarge => 431,
+        Code::CallGone => 410,
+        Code::InputRequired => 428,
         Code::Cancelled => 499,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => 502,
         Code::ShuttingDown => 503,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::outward::{Outgoing, denamespaced};
+use super::outward::{Came, Outgoing};
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
+use crate::mcp::uris::denamespaced;
 use crate::mcp::{Raw, RawObject, translate};
 
 impl Step<'_> {
@@ -13,7 +14,8 @@ impl Step<'_> {
         let uri: String = required(&params, "uri")?;
         let (provider, catalogue, inner) = self.locate(&uri).await?;
         params.put("uri", &inner);
-        self.forwarded(&provider, &catalogue, "resources/read", params)
+        let asked = Some((&*inner, &*uri));
+        self.forwarded((&provider, &catalogue), "resources/read", params, asked)
             .await
     }
 
@@ -24,7 +26,8 @@ impl Step<'_> {
         };
         let catalogue = self.connected(&provider).await?;
         params.put("name", &inner);
-        self.forwarded(&provider, &catalogue, "prompts/get", params).await
+        self.forwarded((&provider, &catalogue), "prompts/get", params, None)
+            .await
     }
 
     /// `completion/complete` for a prompt's or a template's argument.
@@ -44,16 +47,17 @@ impl Step<'_> {
             (provider, catalogue)
         };
         params.set("ref", reference.close());
-        self.forwarded(&provider, &catalogue, "completion/complete", params)
+        self.forwarded((&provider, &catalogue), "completion/complete", params, None)
             .await
     }
 
+    /// `asked`: a URI as the provider and as the client know it.
     async fn forwarded(
         &mut self,
-        provider: &Arc<Provider>,
-        catalogue: &Catalogue,
+        (provider, catalogue): (&Arc<Provider>, &Catalogue),
         method: &'static str,
         params: RawObject,
+        asked: Option<(&str, &str)>,
     ) -> Result<Raw, Error> {
         let out = Outgoing {
             provider,
@@ -62,13 +66,18 @@ impl Step<'_> {
             method,
             params,
         };
-        let (result, from) = self.outward(out).await?;
-        Ok(translate::result(method, result, from, self.revision()).close())
+        Ok(match self.outward(out).await? {
+            Came::Result(mut result, from) => {
+                self.outer_uris(provider, method, &mut result, asked);
+                translate::result(method, result, from, self.revision()).close()
+            }
+            Came::Asked(result) => result,
+        })
     }
 
     /// Whose resource a URI is: named by its namespace, listed, or matched by a template; a
     /// provider alone in its scope is asked in any case.
-    async fn locate(&self, uri: &str) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
+    pub(super) async fn locate(&self, uri: &str) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
         if let Some(provider) = self.only()? {
             let catalogue = self.connected(&provider).await?;
             return Ok((provider, catalogue, uri.to_owned()));
@@ -77,7 +86,7 @@ impl Step<'_> {
             && let Ok(provider) = self.provider(id)
         {
             let catalogue = self.connected(&provider).await?;
-            return Ok((provider, catalogue, inner.to_owned()));
+            return Ok((provider, catalogue, inner.into_owned()));
         }
         let parts = self.parts().await?;
         let found = |owns: fn(&Catalogue, &str) -> bool| {
@@ -129,7 +138,7 @@ fn has_template(catalogue: &Catalogue, uri: &str) -> bool {
 
 /// Whether a URI can come from a template (RFC 6570): its literal parts occur in order. Wide on
 /// purpose: the provider decides, this only chooses whom to ask.
-fn matches(template: &str, uri: &str) -> bool {
+pub(super) fn matches(template: &str, uri: &str) -> bool {
     let mut rest = uri;
     for (at, part) in template.split('{').enumerate() {
         let literal = if at == 0 {

@@ -3,7 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::Step;
+use super::standing::subscribes;
 use crate::catalog::Provider;
+use crate::mcp::Revision;
 use crate::telemetry::View;
 
 /// What clients show of instructions is cut near 2 KiB.
@@ -24,18 +26,26 @@ impl Step<'_> {
 
     /// What is offered here. Of a provider that was not reached yet everything is promised: its
     /// lists may turn out to be empty, which is harmless, while a missing capability is final.
-    pub(super) fn capabilities(&self) -> Value {
+    pub(super) fn capabilities(&self, client: Revision) -> Value {
         let mut all = Map::new();
         all.insert("tools".to_owned(), json!({ "listChanged": true }));
         for name in ["resources", "prompts", "completions"] {
             if self.in_scope().any(|provider| offers(provider, name)) {
-                let says = if name == "completions" {
-                    json!({})
-                } else {
-                    json!({ "listChanged": true })
+                let says = match name {
+                    "completions" => json!({}),
+                    "resources" if self.in_scope().any(|it| watches(it)) => {
+                        json!({ "listChanged": true, "subscribe": true })
+                    }
+                    _ => json!({ "listChanged": true }),
                 };
                 all.insert(name.to_owned(), says);
             }
+        }
+        if let Some(only) = &self.scope.provider
+            && !client.is_modern()
+            && self.in_scope().any(|it| it.id == *only && self.logs(it, client))
+        {
+            all.insert("logging".to_owned(), json!({}));
         }
         Value::Object(all)
     }
@@ -70,6 +80,12 @@ const fn prefix(view: View) -> &'static str {
         View::Meta => "use_",
         View::Tool | View::Relay => "",
     }
+}
+
+/// Whether a provider tells of changed resources; of one not reached yet it is hoped.
+fn watches(provider: &Provider) -> bool {
+    let shared = provider.live.shared.load();
+    shared.profile.is_none() || subscribes(&shared)
 }
 
 fn offers(provider: &Provider, capability: &str) -> bool {

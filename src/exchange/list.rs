@@ -1,12 +1,13 @@
 //! Lists: every provider's part from memory, in one order, whatever became of the others.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
+use super::Step;
+use super::namespace::Claims;
 use super::outward::need_auth;
-use super::{Step, outward};
 use crate::catalog::{Catalogue, Item, Provider, State};
 use crate::error::{Code, Error};
 use crate::facade::definition;
@@ -56,6 +57,7 @@ impl Step<'_> {
     pub(super) async fn tools_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
+        let claims = self.claims_of(&parts);
         let tools: Vec<RawObject> = match self.scope.view {
             View::Meta if self.exchange.single && self.scope.provider.is_none() => {
                 vec![self.single_tool(&parts)]
@@ -68,7 +70,7 @@ impl Step<'_> {
             View::Tool | View::Relay => parts
                 .parts
                 .iter()
-                .flat_map(|part| self.real_tools(part))
+                .flat_map(|part| self.real_tools(part, &claims))
                 .collect(),
         };
         Ok(self.page("tools", &tools, &parts))
@@ -84,7 +86,7 @@ impl Step<'_> {
     }
 
     /// A provider's own tools; of an unconnected one the tool that connects it.
-    fn real_tools(&self, part: &Part) -> Vec<RawObject> {
+    fn real_tools(&self, part: &Part, claims: &Claims<'_>) -> Vec<RawObject> {
         let Some(catalogue) = &part.catalogue else {
             return vec![definition::connect(
                 &self.outer_name(&part.provider, "connect"),
@@ -93,6 +95,7 @@ impl Step<'_> {
         };
         let named = |tool: &Arc<crate::catalog::Tool>| {
             let mut entry = translate::entry(Kind::Tool, tool.raw.clone(), self.revision());
+            claims.rename(Kind::Tool, &part.provider.id, &mut entry);
             if self.scope.provider.is_none() {
                 entry.put("name", &self.outer_name(&part.provider, &tool.name));
             }
@@ -104,16 +107,14 @@ impl Step<'_> {
     pub(super) async fn resources_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let entries = self.located(&parts, Kind::Resource, "uri", |catalogue| &catalogue.resources);
+        let entries = self.located(&parts, Kind::Resource, |catalogue| &catalogue.resources);
         Ok(self.page("resources", &entries, &parts))
     }
 
     pub(super) async fn templates_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let entries = self.located(&parts, Kind::Template, "uriTemplate", |catalogue| {
-            &catalogue.templates
-        });
+        let entries = self.located(&parts, Kind::Template, |catalogue| &catalogue.templates);
         Ok(self.page("resourceTemplates", &entries, &parts))
     }
 
@@ -135,31 +136,18 @@ impl Step<'_> {
         entry
     }
 
-    /// Entries that are found by URI; in a union one that two providers share is namespaced.
-    fn located(
-        &self,
-        parts: &Parts,
-        kind: Kind,
-        key: &str,
-        items: fn(&Catalogue) -> &Vec<Item>,
-    ) -> Vec<RawObject> {
-        let all: Vec<(&Arc<Provider>, &Item)> = parts
-            .catalogues()
-            .flat_map(|(provider, catalogue)| items(catalogue).iter().map(move |item| (provider, item)))
-            .collect();
-        let mut owners: HashMap<&str, usize> = HashMap::new();
-        for (_, item) in &all {
-            *owners.entry(&item.key).or_default() += 1;
+    /// Entries that are found by URI.
+    fn located(&self, parts: &Parts, kind: Kind, items: fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+        let claims = self.claims_of(parts);
+        let mut entries = Vec::new();
+        for (provider, catalogue) in parts.catalogues() {
+            entries.extend(items(catalogue).iter().map(|item| {
+                let mut entry = translate::entry(kind, item.raw.clone(), self.revision());
+                claims.rename(kind, &provider.id, &mut entry);
+                entry
+            }));
         }
-        let shown = |(provider, item): &(&Arc<Provider>, &Item)| {
-            let mut entry = translate::entry(kind, item.raw.clone(), self.revision());
-            let shared = owners.get(&*item.key).is_some_and(|owners| *owners > 1);
-            if shared && self.scope.provider.is_none() {
-                entry.put(key, &outward::namespaced(&provider.id, &item.key));
-            }
-            entry
-        };
-        all.iter().map(shown).collect()
+        entries
     }
 
     /// The name a client knows a provider's tool or prompt by.

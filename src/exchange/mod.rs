@@ -5,31 +5,40 @@
 //! upstream -> shape. Nothing here knows sockets or statuses.
 
 mod arrival;
+mod ask;
 mod call;
 mod fault;
 mod forward;
+mod handover;
 mod identity;
 mod list;
+mod mailbox;
+mod namespace;
+mod outlet;
 mod outward;
+mod park;
 mod peer;
 mod relay;
 mod running;
 mod session;
+mod standing;
+mod state;
 mod stream;
+mod talk;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
+pub use outlet::{Inlet, Outlet};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
-pub use session::{Sessions, negotiated};
-pub use stream::{Inlet, Outlet};
+pub use session::{Sessions, abilities, negotiated};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
@@ -109,6 +118,15 @@ pub struct Exchange {
     pub single: bool,
     /// Calls that a peer may cancel.
     running: running::Running,
+    /// Questions that are open towards clients.
+    asking: ask::Asking,
+    /// Calls that wait for their clients.
+    parking: park::Parking,
+    /// What legacy sessions hold here.
+    mailboxes: mailbox::Mailboxes,
+    /// What replicas tell each other.
+    shared: handover::Replica,
+    me: Weak<Self>,
     busy: Arc<AtomicUsize>,
     /// Open streams end when this is cancelled.
     pub closing: CancellationToken,
@@ -159,8 +177,8 @@ impl Exchange {
         metrics: Arc<Metrics>,
         sessions: Sessions,
         Shown { name, single }: Shown,
-    ) -> Self {
-        Self {
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             catalog,
             upstreams,
             metrics,
@@ -168,9 +186,37 @@ impl Exchange {
             name,
             single,
             running: running::Running::default(),
+            asking: ask::Asking::default(),
+            parking: park::Parking::default(),
+            mailboxes: mailbox::Mailboxes::default(),
+            shared: handover::Replica::new(),
+            me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
+        })
+    }
+
+    /// Ends a legacy session and all it holds here.
+    pub fn end_session(&self, id: &str) {
+        self.sessions.end(id);
+        self.mailboxes.end(id);
+    }
+
+    /// Something no call can have: for ids that must only be unique and unguessable.
+    fn ticket(&self) -> String {
+        self.sessions.sealer().seal("ticket", "", 0, b"")
+    }
+
+    /// What every step of a request may look at.
+    fn step<'a>(&'a self, scope: &'a Scope, peer: &'a Peer) -> Step<'a> {
+        Step {
+            exchange: self,
+            snapshot: self.catalog.snapshot(),
+            scope,
+            peer,
+            outlet: None,
+            record: Record::default(),
         }
     }
 
@@ -214,18 +260,10 @@ impl Exchange {
         match kind {
             Kind::Request(id) => {
                 let _busy = self.begin();
-                let mut step = Step {
-                    exchange: self,
-                    snapshot: self.catalog.snapshot(),
-                    scope,
-                    peer,
-                    outlet,
-                    record: Record {
-                        method,
-                        outcome: "ok",
-                        ..Record::default()
-                    },
-                };
+                let mut step = self.step(scope, peer);
+                step.outlet = outlet;
+                step.record.method = method;
+                step.record.outcome = "ok";
                 let reply = step.request(&id, params).await;
                 (reply, step.record)
             }
@@ -240,15 +278,19 @@ impl Exchange {
                     },
                 )
             }
-            // No request of ours is open towards a client yet, so a response answers nothing.
-            Kind::Response => (
-                Reply::Accepted,
-                Record {
+            Kind::Response(id, outcome) => {
+                let mut record = Record {
                     method: "response".to_owned(),
                     outcome: "ok",
                     ..Record::default()
-                },
-            ),
+                };
+                let answered = self.answered(&peer.principal.binding(), &id, outcome).await;
+                let Err(error) = answered else {
+                    return (Reply::Accepted, record);
+                };
+                record.outcome = error.code.as_str();
+                (failure(None, &error, peer.revision), record)
+            }
         }
     }
 
@@ -303,7 +345,10 @@ impl Step<'_> {
             "initialize" if !modern => self.initialize(&params),
             "ping" if !modern => Ok(Done::Result(RawObject::new().close())),
             "server/discover" if modern => self.discover(),
-            "subscriptions/listen" if modern => self.listen(id, &params),
+            "subscriptions/listen" if modern => self.listen(id, &params).await,
+            "resources/subscribe" if !modern => self.subscribe(params).await.map(Done::Result),
+            "resources/unsubscribe" if !modern => self.unsubscribe(params).await.map(Done::Result),
+            "logging/setLevel" if !modern => self.set_level(params).await.map(Done::Result),
             "tools/list" => self.tools_list(&params).await.map(Done::Result),
             "resources/list" => self.resources_list(&params).await.map(Done::Result),
             "resources/templates/list" => self.templates_list(&params).await.map(Done::Result),
@@ -324,12 +369,7 @@ impl Step<'_> {
         if let Some(source) = &error.source {
             tracing::debug!(outcome = error.code.as_str(), cause = %source, "request failed");
         }
-        Reply::Answer {
-            body: message::error(Some(id), &rpc_fault(error, self.peer.revision)),
-            code: Some(error.code),
-            retry_after: error.retry_after,
-            session: None,
-        }
+        failure(Some(id), error, self.peer.revision)
     }
 
     /// The provider of the scope; a union has none.
@@ -360,6 +400,15 @@ pub(crate) enum Done {
     Result(Raw),
     Opened { result: Raw, session: String },
     Stream(mpsc::Receiver<Vec<u8>>),
+}
+
+fn failure(id: Option<&Id>, error: &Error, revision: Revision) -> Reply {
+    Reply::Answer {
+        body: message::error(id, &rpc_fault(error, revision)),
+        code: Some(fault::standing(error, revision)),
+        retry_after: error.retry_after,
+        session: None,
+    }
 }
 
 fn answer(body: Vec<u8>, code: Option<Code>) -> Reply {

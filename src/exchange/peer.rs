@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::access::Principal;
 use crate::credential::{Brought, Need};
 use crate::error::{Code, Error};
-use crate::mcp::Revision;
+use crate::mcp::{Abilities, Raw, Revision};
 use crate::secret::Secret;
 use crate::telemetry::events::RequestDone;
 
@@ -19,6 +19,10 @@ pub struct Peer {
     pub principal: Principal,
     /// The revision it speaks.
     pub revision: Revision,
+    /// What it can do when it is asked back.
+    pub abilities: Abilities,
+    /// The same in its own words, of a client of 2026-07-28.
+    pub capabilities: Option<Raw>,
     /// Within it request ids are unique: a session, or a stdio connection. Requests without one
     /// cannot be cancelled by id.
     pub lane: Option<Arc<str>>,

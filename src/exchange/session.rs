@@ -15,7 +15,7 @@ use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
 use crate::mcp::translate::{self, Scope as CacheScope};
-use crate::mcp::{RawObject, Revision};
+use crate::mcp::{Abilities, RawObject, Revision};
 
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
 const LIFETIME_SECS: u64 = 24 * 60 * 60;
@@ -42,25 +42,36 @@ impl Sessions {
         }
     }
 
-    pub(super) fn open(&self, principal: &Principal, scope: &Scope, revision: Revision) -> String {
-        let expires = now() + LIFETIME_SECS;
-        self.sealer.seal(
-            PURPOSE,
-            &binding(principal, scope),
-            expires,
-            revision.as_str().as_bytes(),
-        )
+    /// The seal of everything that clients carry for us.
+    pub(super) const fn sealer(&self) -> &Arc<Sealer> {
+        &self.sealer
     }
 
-    /// The revision a session speaks; `None` when the id is unknown, foreign, of another scope,
-    /// expired or ended.
+    pub(super) fn open(
+        &self,
+        principal: &Principal,
+        scope: &Scope,
+        revision: Revision,
+        abilities: Abilities,
+    ) -> String {
+        let expires = now() + LIFETIME_SECS;
+        let claims = format!("{revision} {:02x}", abilities.bits());
+        self.sealer
+            .seal(PURPOSE, &binding(principal, scope), expires, claims.as_bytes())
+    }
+
+    /// The revision a session speaks and what its client can be asked; `None` when the id is
+    /// unknown, foreign, of another scope, expired or ended.
     #[must_use]
-    pub fn resume(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<Revision> {
+    pub fn resume(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<(Revision, Abilities)> {
         let claims = self.sealer.open(PURPOSE, &binding(principal, scope), now(), id)?;
         if self.has_ended(id) {
             return None;
         }
-        Revision::parse(std::str::from_utf8(&claims).ok()?).filter(|revision| !revision.is_modern())
+        let (revision, abilities) = std::str::from_utf8(&claims).ok()?.split_once(' ')?;
+        let revision = Revision::parse(revision).filter(|revision| !revision.is_modern())?;
+        let bits = u8::from_str_radix(abilities, 16).ok()?;
+        Some((revision, Abilities::from_bits(bits)))
     }
 
     /// Ends a session: its id is refused until it would have expired. Best effort across replicas.
@@ -107,7 +118,8 @@ fn binding(principal: &Principal, scope: &Scope) -> String {
     format!("{} {provider} {}", scope.view.as_str(), principal.binding())
 }
 
-fn now() -> u64 {
+/// Unix time in seconds.
+pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
@@ -129,6 +141,12 @@ pub fn negotiated(params: &RawObject) -> Revision {
     }
 }
 
+/// What a client that sent these parameters of `initialize` can be asked.
+#[must_use]
+pub fn abilities(params: &RawObject) -> Abilities {
+    params.get("capabilities").map(Abilities::of).unwrap_or_default()
+}
+
 impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
     pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
@@ -139,9 +157,10 @@ impl Step<'_> {
             ));
         }
         let revision = negotiated(params);
+        let abilities = abilities(params);
         let mut result = RawObject::new();
         result.put("protocolVersion", revision.as_str());
-        result.put("capabilities", &self.capabilities());
+        result.put("capabilities", &self.capabilities(revision));
         result.put("serverInfo", &self.server_info());
         if let Some(instructions) = self.instructions() {
             result.put("instructions", &instructions);
@@ -149,7 +168,7 @@ impl Step<'_> {
         let session = self
             .exchange
             .sessions
-            .open(&self.peer.principal, self.scope, revision);
+            .open(&self.peer.principal, self.scope, revision, abilities);
         Ok(Done::Opened {
             result: result.close(),
             session,
@@ -160,7 +179,7 @@ impl Step<'_> {
     pub(super) fn discover(&self) -> Result<Done, Error> {
         let mut result = RawObject::new();
         result.put("supportedVersions", &Revision::SERVED.map(Revision::as_str));
-        result.put("capabilities", &self.capabilities());
+        result.put("capabilities", &self.capabilities(self.revision()));
         if let Some(instructions) = self.instructions() {
             result.put("instructions", &instructions);
         }
@@ -197,15 +216,23 @@ mod tests {
             sessions("a key of enough bytes"),
         );
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_06_18);
-        assert_eq!(two.resume(&alice, &union(), &id), Some(Revision::V2025_06_18));
+        let id = one.open(&alice, &union(), Revision::V2025_06_18, Abilities::FORM);
+        assert_eq!(
+            two.resume(&alice, &union(), &id),
+            Some((Revision::V2025_06_18, Abilities::FORM))
+        );
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
     }
 
     #[test]
     fn a_session_of_another_principal_or_key_is_unknown() {
         let one = sessions("a key of enough bytes");
-        let id = one.open(&Principal::new("acme", "alice"), &union(), Revision::V2025_11_25);
+        let id = one.open(
+            &Principal::new("acme", "alice"),
+            &union(),
+            Revision::V2025_11_25,
+            Abilities::FORM,
+        );
         assert_eq!(one.resume(&Principal::new("acme", "bob"), &union(), &id), None);
         assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &union(), &id), None);
         assert_eq!(
@@ -218,7 +245,7 @@ mod tests {
     fn a_session_is_unknown_at_another_path() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, Abilities::FORM);
         let at = |view, provider: Option<&str>| Scope {
             view,
             provider: provider.map(Arc::from),
@@ -243,7 +270,7 @@ mod tests {
     fn an_ended_session_is_unknown_at_once() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, Abilities::FORM);
         one.end(&id);
         assert_eq!(one.resume(&alice, &union(), &id), None);
     }

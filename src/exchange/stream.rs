@@ -1,84 +1,20 @@
-//! What flows to a client beside answers: notifications of a running request, and list changes to
+//! What flows to a client outside of its requests: changes of lists and of watched resources, to
 //! those who listen (GET stream of legacy sessions, `subscriptions/listen` of 2026-07-28).
 
 use std::sync::Arc;
 
 use serde_json::json;
-use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Arrived, Done, Exchange, Scope, Step};
+use super::{Done, Exchange, Scope, Step};
 use crate::catalog::Changed;
 use crate::error::Error;
-use crate::mcp::{Id, Raw, RawObject, message, raw};
-use crate::upstream::Event;
+use crate::mcp::{Id, RawObject, message, raw};
+use crate::upstream::Line;
 
 /// Messages a slow reader may lag behind before its stream waits.
 const BACKLOG: usize = 64;
-
-/// Takes the notifications of one running request.
-#[derive(Debug)]
-pub struct Outlet(mpsc::Sender<Event>);
-
-/// The other end: the same notifications, written for the peer that asked for them.
-#[derive(Debug)]
-pub struct Inlet {
-    token: Raw,
-    events: mpsc::Receiver<Event>,
-}
-
-impl Outlet {
-    /// An outlet for a request that asked for progress; `None` when it did not.
-    #[must_use]
-    pub fn open(message: &Arrived) -> Option<(Self, Inlet)> {
-        let token = message
-            .progress_token()
-            .filter(|_| message.id().is_some())?
-            .to_owned();
-        let (sender, events) = mpsc::channel(BACKLOG);
-        Some((Self(sender), Inlet { token, events }))
-    }
-
-    /// Where the upstream's events of this request go.
-    pub(super) fn events(&self) -> mpsc::Sender<Event> {
-        self.0.clone()
-    }
-}
-
-impl Inlet {
-    /// The next notification; `None` when the request is done.
-    pub async fn next(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let event = self.events.recv().await?;
-            if let Some(message) = for_peer(event, &self.token) {
-                return Some(message);
-            }
-        }
-    }
-
-    /// A notification that is already there.
-    pub fn ready(&mut self) -> Option<Vec<u8>> {
-        loop {
-            let event = self.events.try_recv().ok()?;
-            if let Some(message) = for_peer(event, &self.token) {
-                return Some(message);
-            }
-        }
-    }
-}
-
-/// Progress under the peer's own token. Other notifications of a call (logging) are not bridged.
-fn for_peer(event: Event, token: &RawValue) -> Option<Vec<u8>> {
-    let Event::Progress(mut params) = event else {
-        return None;
-    };
-    params.set("progressToken", token.to_owned());
-    Some(message::notification(
-        "notifications/progress",
-        Some(&params.close()),
-    ))
-}
 
 /// Which lists a stream tells about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,30 +31,20 @@ const ALL: Kinds = Kinds {
 };
 
 impl Exchange {
-    /// The GET stream of a legacy session: list changes in its scope, until the process ends.
-    #[must_use]
-    pub fn session_stream(&self, scope: &Scope) -> mpsc::Receiver<Vec<u8>> {
-        self.watch(scope, ALL, None, Vec::new())
-    }
-
-    fn watch(
-        &self,
-        scope: &Scope,
-        kinds: Kinds,
-        tag: Option<Id>,
-        first: Vec<Vec<u8>>,
-    ) -> mpsc::Receiver<Vec<u8>> {
+    /// A stream of list changes, and the way to say more on it.
+    pub(super) fn watch_session(&self, scope: &Scope) -> (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>) {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watch = Watch {
             changes: self.catalog.changes(),
             provider: scope.provider.clone(),
-            kinds,
-            tag,
-            sender,
+            kinds: ALL,
+            tag: None,
+            updates: None,
+            sender: sender.clone(),
             closing: self.closing.clone(),
         };
-        tokio::spawn(watch.run(first));
-        receiver
+        tokio::spawn(watch.run(Vec::new()));
+        (receiver, sender)
     }
 }
 
@@ -127,6 +53,8 @@ struct Watch {
     provider: Option<Arc<str>>,
     kinds: Kinds,
     tag: Option<Id>,
+    /// Of watched resources, with the lines they come on.
+    updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Line>)>,
     sender: mpsc::Sender<Vec<u8>>,
     closing: CancellationToken,
 }
@@ -139,9 +67,25 @@ impl Watch {
             }
         }
         loop {
+            let update = async {
+                match &mut self.updates {
+                    Some((updates, _)) => updates.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             let changed = tokio::select! {
                 () = self.closing.cancelled() => return self.part().await,
                 () = self.sender.closed() => return,
+                update = update => {
+                    let Some(update) = update else {
+                        self.updates = None;
+                        continue;
+                    };
+                    if self.sender.send(update).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 changed = self.changes.recv() => changed,
             };
             let kinds = match changed {
@@ -207,7 +151,7 @@ fn subscription(id: &Id) -> serde_json::Value {
 
 impl Step<'_> {
     /// `subscriptions/listen`: acknowledges what is honoured, then tells of it.
-    pub(super) fn listen(&self, id: &Id, params: &RawObject) -> Result<Done, Error> {
+    pub(super) async fn listen(&self, id: &Id, params: &RawObject) -> Result<Done, Error> {
         let wanted: RawObject = params.read("notifications").unwrap_or_default();
         let wants = |key: &str| wanted.read::<bool>(key).unwrap_or(false);
         let kinds = Kinds {
@@ -225,16 +169,31 @@ impl Step<'_> {
                 honoured.put(key, &true);
             }
         }
+        let uris: Vec<String> = wanted.read("resourceSubscriptions").unwrap_or_default();
+        let (watched, heard) = self.resources_wanted(&uris).await;
+        if !heard.is_empty() {
+            honoured.put("resourceSubscriptions", &heard);
+        }
         let params = json!({ "notifications": honoured, "_meta": subscription(id) });
         let ack = message::notification(
             "notifications/subscriptions/acknowledged",
             Some(&raw::raw(&params)),
         );
-        Ok(Done::Stream(self.exchange.watch(
-            self.scope,
+        let updates = (!watched.is_empty()).then(|| {
+            let (told, updates) = mpsc::channel(BACKLOG);
+            (updates, self.lines(watched, &told, &raw::raw(&subscription(id))))
+        });
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let watch = Watch {
+            changes: self.exchange.catalog.changes(),
+            provider: self.scope.provider.clone(),
             kinds,
-            Some(id.clone()),
-            vec![ack],
-        )))
+            tag: Some(id.clone()),
+            updates,
+            sender,
+            closing: self.exchange.closing.clone(),
+        };
+        tokio::spawn(watch.run(vec![ack]));
+        Ok(Done::Stream(receiver))
     }
 }

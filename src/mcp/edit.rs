@@ -33,17 +33,14 @@ pub(super) fn elements(
     })
 }
 
-/// Changes content blocks, in an array or alone. Those whose kind is not wanted are not opened:
-/// they may hold megabytes.
-pub(super) fn blocks(
+/// Changes chosen objects of a member that is an array of them, or one alone. The others are not
+/// opened: they may hold megabytes.
+pub(super) fn chosen(
     of: &mut RawObject,
     key: &str,
-    wanted: impl Fn(&str) -> bool,
+    wanted: impl Fn(&RawValue) -> bool,
     mut change: impl FnMut(&mut RawObject) -> bool,
 ) -> bool {
-    let wanted = |value: &RawValue| {
-        serde_json::from_str::<Block<'_>>(value.get()).is_ok_and(|block| wanted(&block.kind))
-    };
     match of.get(key) {
         Some(alone) if is_object(alone) => wanted(alone) && member(of, key, change),
         Some(_) => rewrite(of, key, |value| {
@@ -54,7 +51,12 @@ pub(super) fn blocks(
     }
 }
 
-/// What a content block is.
+/// What kind of content block a value is.
+pub(super) fn kind(block: &RawValue) -> Option<Cow<'_, str>> {
+    let block: Block<'_> = serde_json::from_str(block.get()).ok()?;
+    Some(block.kind)
+}
+
 #[derive(Deserialize)]
 struct Block<'a> {
     #[serde(rename = "type", borrow)]

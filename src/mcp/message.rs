@@ -161,6 +161,22 @@ pub fn request(id: u64, method: &str, params: &RawObject) -> Vec<u8> {
     out
 }
 
+/// A request of ours to a client, under a sealed id.
+#[must_use]
+pub fn asked(id: &Id, method: &str, params: &RawObject) -> Vec<u8> {
+    let mut out = head();
+    out.extend_from_slice(b",\"id\":");
+    out.extend_from_slice(id.as_str().as_bytes());
+    out.extend_from_slice(b",\"method\":");
+    write(&mut out, method);
+    if !params.is_empty() {
+        out.extend_from_slice(b",\"params\":");
+        write(&mut out, params);
+    }
+    out.push(b'}');
+    out
+}
+
 /// A notification of ours.
 #[must_use]
 pub fn notification(method: &str, params: Option<&RawValue>) -> Vec<u8> {

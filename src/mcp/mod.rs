@@ -12,6 +12,7 @@ pub mod sampling;
 pub mod seal;
 pub mod sse;
 pub mod translate;
+pub mod uris;
 
 pub use abilities::{Abilities, Declared};
 pub use message::{Id, Message};

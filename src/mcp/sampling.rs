@@ -70,7 +70,8 @@ fn known_tools(params: &mut RawObject, to: Revision) {
     }
     let objects_only = |block: &mut RawObject| translate::objects_only(block, "structuredContent");
     edit::elements(params, "messages", |message| {
-        edit::blocks(message, "content", |kind| kind == "tool_result", objects_only)
+        let wanted = |block: &RawValue| edit::kind(block).as_deref() == Some("tool_result");
+        edit::chosen(message, "content", wanted, objects_only)
     });
 }
 

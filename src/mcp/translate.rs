@@ -78,10 +78,15 @@ pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision)
     if method == "tools/call" {
         content::objects(&mut result);
     }
-    if from > to {
-        content::known(method, &mut result, to);
-    }
+    blocks(method, &mut result, from, to);
     result
+}
+
+/// The content blocks of a result alone, as a peer of `to` knows them. [`result`] does this too.
+pub fn blocks(method: &str, result: &mut RawObject, from: Revision, to: Revision) {
+    if from > to {
+        content::known(method, result, to);
+    }
 }
 
 fn unfinished(method: &str, mut result: RawObject) -> RawObject {

@@ -8,7 +8,7 @@ use super::respond::SESSION;
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
-use crate::mcp::{Revision, headers};
+use crate::mcp::{Abilities, Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
 
@@ -72,9 +72,34 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
     ))
 }
 
-/// Whether the body alone can be answered, or only a stream is accepted.
+/// Whether an answer goes on a stream although nothing precedes it: for a client that accepts
+/// nothing else, or that would rather have it so.
 pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
-    accepts(headers, &["application/json"]).is_err()
+    accepts(headers, &["application/json"]).is_err() || names_stream_first(headers)
+}
+
+/// All clients accept both. The many name JSON first, which is cheaper for both sides; one that names
+/// streams first, and weighs them fully, is taken at its word.
+fn names_stream_first(headers: &HeaderMap) -> bool {
+    let stream = |range: &str| range.eq_ignore_ascii_case("text/event-stream");
+    let json = |range: &str| {
+        let kind = range.split(';').next().unwrap_or(range).trim();
+        kind.eq_ignore_ascii_case("application/json")
+    };
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .find(|range| stream(range) || json(range))
+        .is_some_and(stream)
+}
+
+/// What a head says of its revision, known or not.
+pub(super) fn requested(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(REVISION)?;
+    Some(value.to_str().unwrap_or_default().trim())
 }
 
 /// The revision that a head speaks of; an unknown one is refused with those that are served.
@@ -82,10 +107,9 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
 /// # Errors
 /// [`Code::UnsupportedRevision`].
 pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
-    let Some(value) = headers.get(REVISION) else {
+    let Some(text) = requested(headers) else {
         return Ok(None);
     };
-    let text = value.to_str().unwrap_or_default().trim();
     match Revision::parse(text) {
         Some(revision) => Ok(Some(revision)),
         None => Err(unsupported(text)),
@@ -100,17 +124,30 @@ pub(super) struct Addressed<'a> {
     pub(super) scope: &'a Scope,
 }
 
+/// A session that is known.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) lane: Arc<str>,
+    pub(super) revision: Revision,
+    /// What its client can be asked.
+    pub(super) abilities: Abilities,
+}
+
 /// The session a head names, in the revision it was opened with.
 ///
 /// # Errors
 /// [`Code::UnknownSession`].
-pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<(Arc<str>, Revision)>, Error> {
+pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<Known>, Error> {
     let Some(value) = headers.get(SESSION) else {
         return Ok(None);
     };
     let id = value.to_str().unwrap_or_default();
     match to.exchange.sessions.resume(to.principal, to.scope, id) {
-        Some(revision) => Ok(Some((Arc::from(id), revision))),
+        Some((revision, abilities)) => Ok(Some(Known {
+            lane: Arc::from(id),
+            revision,
+            abilities,
+        })),
         None => Err(Error::new(
             Code::UnknownSession,
             "unknown or expired session: initialize again",
@@ -135,34 +172,67 @@ pub(super) fn peer(
     let stated = stated(head);
     let modern =
         message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
-    let (revision, lane) = if modern {
+    let sender = if modern {
         if request {
             modern_request(head, message)?;
         }
-        (Revision::V2026_07_28, None)
+        Sender {
+            revision: Revision::V2026_07_28,
+            lane: None,
+            abilities: message.capabilities().map(Abilities::of).unwrap_or_default(),
+        }
     } else {
         legacy(to, head, initialize, stated)?
     };
+    let capabilities = message.capabilities().filter(|_| modern);
     Ok(Peer {
-        principal: to.principal.clone(),
-        revision,
+        capabilities: capabilities.map(ToOwned::to_owned),
+        ..told(to, head, sender, request_id)
+    })
+}
+
+/// Who a head says sent it.
+#[derive(Debug)]
+struct Sender {
+    revision: Revision,
+    lane: Option<Arc<str>>,
+    abilities: Abilities,
+}
+
+/// The client that opens the stream of its session.
+pub(super) fn listener(to: Addressed<'_>, head: &HeaderMap, known: Known, request_id: &str) -> Peer {
+    let Known {
         lane,
+        revision,
+        abilities,
+    } = known;
+    let sender = Sender {
+        revision,
+        lane: Some(lane),
+        abilities,
+    };
+    told(to, head, sender, request_id)
+}
+
+fn told(to: Addressed<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -> Peer {
+    Peer {
+        principal: to.principal.clone(),
+        revision: sender.revision,
+        abilities: sender.abilities,
+        capabilities: None,
+        lane: sender.lane,
         keys: Keys::Headers(head.clone()),
         trace: head
             .get("traceparent")
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned),
         request_id: request_id.to_owned(),
-    })
+    }
 }
 
 /// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
 fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
-    let named = head
-        .get(REVISION)
-        .and_then(|value| value.to_str().ok())
-        .map(str::trim);
-    if message.version().is_some() && named != message.version() {
+    if message.version().is_some() && requested(head) != message.version() {
         return Err(Error::new(
             Code::HeaderMismatch,
             "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
@@ -178,18 +248,50 @@ fn legacy(
     head: &HeaderMap,
     initialize: bool,
     stated: Result<Option<Revision>, Error>,
-) -> Result<(Revision, Option<Arc<str>>), Error> {
+) -> Result<Sender, Error> {
+    let without = |revision| Sender {
+        revision,
+        lane: None,
+        abilities: Abilities::NONE,
+    };
     if initialize {
-        return Ok((Revision::NEWEST_LEGACY, None));
+        return Ok(without(Revision::NEWEST_LEGACY));
     }
     let stated = stated?;
-    if let Some((lane, revision)) = session(to, head)? {
-        return Ok((revision, Some(lane)));
+    if let Some(known) = session(to, head)? {
+        return Ok(Sender {
+            revision: known.revision,
+            lane: Some(known.lane),
+            abilities: known.abilities,
+        });
     }
-    Ok((
+    Ok(without(
         stated
             .filter(|revision| *revision == Revision::V2025_11_25)
             .unwrap_or(Revision::V2025_06_18),
-        None,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_names_streams_first_gets_one() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            wants_stream(&headers)
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("text/event-stream, application/json"));
+        assert!(wants("text/html, Text/Event-Stream , application/json;q=1"));
+        assert!(!wants("application/json, text/event-stream"));
+        assert!(!wants("application/json;q=0.9, text/event-stream"));
+        assert!(!wants("text/event-stream;q=0.5, application/json"));
+        assert!(!wants("*/*"));
+        assert!(!wants_stream(&HeaderMap::new()));
+    }
 }

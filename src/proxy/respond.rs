@@ -55,7 +55,8 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
         | Code::HeaderMismatch
         | Code::MissingCapability
         | Code::UnsupportedRevision
-        | Code::BadFraming => StatusCode::BAD_REQUEST,
+        | Code::BadFraming
+        | Code::UnknownQuestion => StatusCode::BAD_REQUEST,
         Code::MethodNotFound if revision.is_modern() => StatusCode::NOT_FOUND,
         Code::HostRefused | Code::OriginRefused | Code::PolicyDenied => StatusCode::FORBIDDEN,
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => StatusCode::NOT_FOUND,
@@ -79,6 +80,8 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
         | Code::UpstreamProtocol
         | Code::UpstreamError
         | Code::UpstreamAuth
+        | Code::CallGone
+        | Code::InputRequired
         | Code::Cancelled => StatusCode::OK,
     }
 }

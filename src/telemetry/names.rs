@@ -183,7 +183,7 @@ pub const OTHER: &str = "other";
 
 /// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers, and every
 /// `error::Code`. Anything else counts as [`OTHER`].
-pub const OUTCOMES: [&str; 52] = [
+pub const OUTCOMES: [&str; 55] = [
     "ok",
     "tool_error",
     // statuses of meta answers that are no error code
@@ -232,6 +232,9 @@ pub const OUTCOMES: [&str; 52] = [
     "upstream_protocol",
     "upstream_error",
     "upstream_auth",
+    "unknown_question",
+    "call_gone",
+    "input_required",
     "cancelled",
     "shutting_down",
     "internal",

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     sync::{mpsc, watch},
@@ -48,27 +49,33 @@ pub struct Wishes {
 #[derive(Debug)]
 pub struct Line {
     wishes: watch::Sender<Wishes>,
+    told: Arc<Mutex<BTreeSet<Arc<str>>>>,
     _end: DropGuard,
 }
 
 impl Line {
-    /// Watches a resource from now on, and again after each reconnection.
+    /// Watches a resource from now on, and again after each reconnection. `told`: the provider was
+    /// told already, by a request of the same session.
     ///
     /// # Errors
     /// [`Code::Busy`] when the line watches as many as it may (256).
-    pub fn watch(&self, uri: &str) -> Result<(), Error> {
+    pub fn watch(&self, uri: &str, told: bool) -> Result<(), Error> {
         if self.wishes.borrow().resources.len() >= MAX_WATCHED {
             return Err(Error::new(
                 Code::Busy,
                 "256 resources are watched already; unsubscribe from some",
             ));
         }
+        if told {
+            self.told.lock().insert(uri.into());
+        }
         self.wishes
             .send_if_modified(|wishes| wishes.resources.insert(uri.into()));
         Ok(())
     }
 
-    /// Watches a resource no more; whether it was watched.
+    /// Watches a resource no more; whether it was watched. Telling a legacy provider so is left to
+    /// a request of the same session.
     pub fn unwatch(&self, uri: &str) -> bool {
         self.wishes
             .send_if_modified(|wishes| wishes.resources.remove(uri))
@@ -100,7 +107,9 @@ pub(crate) fn open(shared: &Arc<Shared>, opening: Opening) -> Line {
         shared: Arc::clone(shared),
         opening,
         wanted,
+        told: Arc::default(),
     };
+    let told = Arc::clone(&keeper.told);
     let (ended, closing) = (end.clone(), shared.closing.clone());
     shared.control.spawn(async move {
         tokio::select! {
@@ -111,6 +120,7 @@ pub(crate) fn open(shared: &Arc<Shared>, opening: Opening) -> Line {
     });
     Line {
         wishes,
+        told,
         _end: end.drop_guard(),
     }
 }
@@ -119,6 +129,8 @@ struct Keeper {
     shared: Arc<Shared>,
     opening: Opening,
     wanted: watch::Receiver<Wishes>,
+    /// What the provider was told beside.
+    told: Arc<Mutex<BTreeSet<Arc<str>>>>,
 }
 
 impl Keeper {
@@ -166,11 +178,9 @@ impl Keeper {
         let mut held = BTreeSet::new();
         loop {
             let wanted = self.wanted.borrow_and_update().resources.clone();
+            held.append(&mut self.told.lock());
             for uri in wanted.difference(&held) {
                 self.tell(remote, "resources/subscribe", uri).await;
-            }
-            for uri in held.difference(&wanted) {
-                self.tell(remote, "resources/unsubscribe", uri).await;
             }
             held = wanted;
             tokio::select! {
@@ -226,6 +236,7 @@ impl Keeper {
         let mut held = BTreeSet::new();
         loop {
             let wishes = self.wanted.borrow_and_update().clone();
+            held.append(&mut self.told.lock());
             if self.opening.revision.is_modern() {
                 if let Some(mut params) = subscription(&wishes) {
                     let manner = Manner::quiet(self.opening.revision, &declared);
@@ -235,9 +246,6 @@ impl Keeper {
             } else {
                 for uri in wishes.resources.difference(&held) {
                     local.request(self.call("resources/subscribe", uri)).await?;
-                }
-                for uri in held.difference(&wishes.resources) {
-                    local.request(self.call("resources/unsubscribe", uri)).await?;
                 }
             }
             held = wishes.resources;

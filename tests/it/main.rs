@@ -31,3 +31,4 @@ mod lists;
 mod process;
 mod relay;
 mod reload;
+mod uris;

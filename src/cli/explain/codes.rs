@@ -14,7 +14,7 @@ const fn code(code: Code, whose: Whose, means: &'static str, next: &'static str,
 }
 
 /// In the order of [`Code`].
-pub(super) const PAGES: [Page; 34] = [
+pub(super) const PAGES: [Page; 37] = [
     code(
         Code::Parse,
         Whose::Caller,
@@ -256,6 +256,33 @@ pub(super) const PAGES: [Page; 34] = [
         "For `api_key` put a valid key where the descriptor reads it; a rotated file is read \
          again by itself. For `client_key` send another key.",
         "200; on the relay a status of the gateway's own, never the provider's 401",
+    ),
+    code(
+        Code::UnknownQuestion,
+        Whose::Caller,
+        "A client answered a question that is not open to it: the id was made up, belongs to \
+         somebody else, or the question was asked by another replica that cannot be reached.",
+        "Answer with the id exactly as it came, as the same caller. With several replicas set \
+         `shared_state`, or keep each client at one replica.",
+        "400",
+    ),
+    code(
+        Code::CallGone,
+        Whose::Caller,
+        "A call that waited for its caller's answer is over: it was answered already, it waited \
+         longer than ten minutes, or the process that held it ended.",
+        "Look at what the call has done; then make it again, without `requestState`. With several \
+         replicas set `shared_state`.",
+        "200",
+    ),
+    code(
+        Code::InputRequired,
+        Whose::Caller,
+        "A person has to act first, most often open an address, and the client's protocol has no \
+         way to ask; or what was asked for was declined. As an outcome of calls also: the client \
+         was asked and answers with its next request.",
+        "Do what the text says, then make the call again.",
+        "200",
     ),
     code(
         Code::Cancelled,

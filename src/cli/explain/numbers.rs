@@ -23,7 +23,7 @@ const fn exit(name: &'static str, whose: Whose, means: &'static str, next: &'sta
 }
 
 /// The specification's below -32000; positive ones are ours and equal the HTTP status they would have.
-pub(super) const JSON_RPC: [Page; 23] = [
+pub(super) const JSON_RPC: [Page; 25] = [
     rpc(
         "-32700",
         Whose::Caller,
@@ -111,6 +111,12 @@ pub(super) const JSON_RPC: [Page; 23] = [
         "See `not_acceptable`.",
     ),
     rpc(
+        "410",
+        Whose::Caller,
+        "A call that waited for its caller's answer is over.",
+        "See `call_gone`.",
+    ),
+    rpc(
         "413",
         Whose::Caller,
         "The body is larger than `max_body`.",
@@ -127,6 +133,12 @@ pub(super) const JSON_RPC: [Page; 23] = [
         Whose::Caller,
         "The body is not plain `application/json`.",
         "See `unsupported_media`.",
+    ),
+    rpc(
+        "428",
+        Whose::Caller,
+        "A person has to act before the call can be made.",
+        "See `input_required`.",
     ),
     rpc(
         "429",

@@ -19,7 +19,8 @@ const KINDS: [(&str, Revision); 5] = [
 /// not know becomes text that holds the block, so that nothing is lost and the rest can be read.
 pub(super) fn known(method: &str, result: &mut RawObject, to: Revision) {
     let knows = |kind: &str| KINDS.iter().any(|(known, since)| *known == kind && *since <= to);
-    let wanted = |kind: &str| kind == "resource_link" || !knows(kind);
+    let wanted =
+        |block: &RawValue| edit::kind(block).is_some_and(|kind| kind == "resource_link" || !knows(&kind));
     let change = |block: &mut RawObject| {
         if block.text("type").is_some_and(|kind| knows(&kind)) {
             return to < Revision::V2025_11_25 && block.remove("icons").is_some();
@@ -31,11 +32,11 @@ pub(super) fn known(method: &str, result: &mut RawObject, to: Revision) {
     };
     match method {
         "tools/call" | "tasks/result" => {
-            edit::blocks(result, "content", wanted, change);
+            edit::chosen(result, "content", wanted, change);
         }
         "prompts/get" => {
             edit::elements(result, "messages", |it| {
-                edit::blocks(it, "content", wanted, change)
+                edit::chosen(it, "content", wanted, change)
             });
         }
         _ => {}

@@ -282,7 +282,8 @@ async fn respond(knobs: &Arc<Knobs>, asked: &Asked, method: &str) -> Response<Bo
         "prompts/list" => Ok(json!({ "prompts": [{ "name": "greet", "arguments": [{ "name": "who" }] }] })),
         "resources/read" => read(asked),
         "prompts/get" => Ok(
-            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": format!("hello {}", asked.params["arguments"]["who"]) } }] }),
+            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": format!("hello {}", asked.params["arguments"]["who"]) } },
+                { "role": "user", "content": { "type": "resource", "resource": { "uri": "fake://text", "text": "" } } }] }),
         ),
         "completion/complete" => Ok(json!({ "completion": { "values": ["one", "two"], "hasMore": false } })),
         "tools/call" => return call(knobs, asked).await,
@@ -320,7 +321,7 @@ fn page(knobs: &Knobs, params: &Value) -> Value {
 
 fn read(asked: &Asked) -> Result<Value, (i64, &'static str)> {
     let uri = asked.params["uri"].as_str().unwrap_or_default();
-    if uri.starts_with("fake://") && uri != "fake://none" {
+    if (uri.starts_with("fake://") || uri.starts_with("ui://")) && uri != "fake://none" {
         return Ok(json!({ "contents": [{ "uri": uri, "text": format!("text of {uri}") }] }));
     }
     Err(if asked.modern {
@@ -342,6 +343,11 @@ async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
         }
         "fail" => result["isError"] = json!(true),
         "structured" => result["structuredContent"] = json!({ "sum": 3 }),
+        "link" => {
+            result["content"] = json!([{ "type": "resource_link", "uri": text, "name": "link", "x-unknown": 1 },
+                { "type": "resource", "resource": { "uri": text, "text": "embedded" } }]);
+            result["_meta"] = json!({ "ui": { "resourceUri": "ui://app/page" }, "own": 1 });
+        }
         "progress" => {
             let token = asked.params["_meta"]["progressToken"].clone();
             before = (1..=3)

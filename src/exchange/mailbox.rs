@@ -1,0 +1,192 @@
+//! What a legacy client's session holds in this process: its streams, its lines to providers, its
+//! log level. The session itself is in its id; this is what a stream is, and goes with it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::mcp::{Raw, RawObject};
+use crate::upstream::Line;
+
+/// Sessions that hold something; beyond it those without a stream go first.
+const MOST: usize = 20_000;
+/// Lines of one session.
+const LINES: usize = 64;
+/// Resources of one session whose names differ.
+const NAMES: usize = 4_096;
+/// How long what is held outlives the last stream of its session.
+const LINGER: Duration = Duration::from_secs(600);
+/// Levels of RFC 5424, least severe first.
+const LEVELS: [&str; 8] = [
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+];
+
+/// What sessions hold, by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Mailboxes(Arc<Mutex<HashMap<Arc<str>, Arc<Mailbox>>>>);
+
+/// What one session holds.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox(Mutex<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    streams: Vec<(u64, mpsc::Sender<Vec<u8>>)>,
+    lines: HashMap<Arc<str>, Arc<Line>>,
+    /// What the client calls a provider's resource, where that differs.
+    names: HashMap<(Arc<str>, Box<str>), String>,
+    level: usize,
+    last: u64,
+}
+
+/// A stream's place; given up when dropped.
+#[derive(Debug)]
+pub(super) struct Placed {
+    boxes: Arc<Mutex<HashMap<Arc<str>, Arc<Mailbox>>>>,
+    lane: Arc<str>,
+    mailbox: Arc<Mailbox>,
+    number: u64,
+}
+
+impl Mailboxes {
+    /// What a session holds, made when it holds nothing yet.
+    pub(super) fn of(&self, lane: &Arc<str>) -> Arc<Mailbox> {
+        let mut boxes = self.0.lock();
+        if boxes.len() >= MOST {
+            boxes.retain(|_, mailbox| !mailbox.0.lock().streams.is_empty());
+        }
+        Arc::clone(boxes.entry(Arc::clone(lane)).or_default())
+    }
+
+    pub(super) fn peek(&self, lane: &Arc<str>) -> Option<Arc<Mailbox>> {
+        self.0.lock().get(lane).cloned()
+    }
+
+    /// Opens a stream of a session.
+    pub(super) fn place(&self, lane: &Arc<str>, sender: mpsc::Sender<Vec<u8>>) -> Placed {
+        let mailbox = self.of(lane);
+        let mut held = mailbox.0.lock();
+        held.last += 1;
+        let number = held.last;
+        held.streams.push((number, sender));
+        drop(held);
+        Placed {
+            boxes: Arc::clone(&self.0),
+            lane: Arc::clone(lane),
+            mailbox,
+            number,
+        }
+    }
+
+    /// Lets go of everything a session holds.
+    pub(super) fn end(&self, lane: &str) {
+        let ended = self.0.lock().remove(lane);
+        drop(ended);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+}
+
+impl Mailbox {
+    /// To every stream; a reader that is too slow loses some.
+    pub(super) fn say(&self, message: &[u8]) {
+        for (_, stream) in &self.0.lock().streams {
+            if stream.try_send(message.to_vec()).is_err() {
+                tracing::trace!("a notification found no reader");
+            }
+        }
+    }
+
+    /// To one stream, the newest; whether it could be put there.
+    pub(super) fn ask(&self, message: Vec<u8>) -> bool {
+        let held = self.0.lock();
+        held.streams
+            .last()
+            .is_some_and(|(_, stream)| stream.try_send(message).is_ok())
+    }
+
+    pub(super) fn line(&self, provider: &str) -> Option<Arc<Line>> {
+        self.0.lock().lines.get(provider).cloned()
+    }
+
+    /// Keeps a line unless there is one; at most 64.
+    pub(super) fn keep(&self, provider: &Arc<str>, line: impl FnOnce() -> Line) -> Option<Arc<Line>> {
+        let mut held = self.0.lock();
+        if let Some(line) = held.lines.get(provider) {
+            return Some(Arc::clone(line));
+        }
+        if held.lines.len() >= LINES {
+            return None;
+        }
+        let line = Arc::new(line());
+        held.lines.insert(Arc::clone(provider), Arc::clone(&line));
+        Some(line)
+    }
+
+    /// Remembers what the client calls a resource of a provider; as many as lines may watch.
+    pub(super) fn name(&self, provider: &Arc<str>, inner: &str, outer: String) {
+        let mut held = self.0.lock();
+        if held.names.len() < NAMES {
+            held.names.insert((Arc::clone(provider), inner.into()), outer);
+        }
+    }
+
+    /// What the client calls a resource, when that differs.
+    pub(super) fn outer(&self, provider: &Arc<str>, inner: &str) -> Option<String> {
+        let key = (Arc::clone(provider), Box::from(inner));
+        self.0.lock().names.get(&key).cloned()
+    }
+
+    /// From now on nothing below a level; whether there is such a level.
+    pub(super) fn set_level(&self, level: &str) -> bool {
+        let Some(at) = LEVELS.iter().position(|known| *known == level) else {
+            return false;
+        };
+        self.0.lock().level = at;
+        true
+    }
+
+    /// Whether a log message is severe enough for this session.
+    pub(super) fn hears(&self, params: Option<&Raw>) -> bool {
+        let params = params.and_then(|params| RawObject::open(params).ok());
+        let level = params.and_then(|params| params.read::<String>("level"));
+        let at = level.and_then(|level| LEVELS.iter().position(|known| *known == level));
+        at.is_none_or(|at| at >= self.0.lock().level)
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let mut held = self.mailbox.0.lock();
+        held.streams.retain(|(number, _)| *number != self.number);
+        if !held.streams.is_empty() {
+            return;
+        }
+        drop(held);
+        let (boxes, lane) = (Arc::downgrade(&self.boxes), Arc::clone(&self.lane));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        runtime.spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            let Some(boxes) = boxes.upgrade() else { return };
+            let mut boxes = boxes.lock();
+            if boxes
+                .get(&lane)
+                .is_some_and(|mailbox| mailbox.0.lock().streams.is_empty())
+            {
+                boxes.remove(&lane);
+            }
+        });
+    }
+}

@@ -1,0 +1,83 @@
+//! The way back to the peer of one running request: notifications and questions, written for it.
+
+use tokio::sync::mpsc;
+
+use super::Arrived;
+use crate::mcp::{Raw, RawObject, message};
+
+/// Messages a slow reader may lag behind before it loses notifications.
+const BACKLOG: usize = 64;
+/// Requests during which a provider may say or ask something.
+const TALKATIVE: [&str; 4] = [
+    "tools/call",
+    "prompts/get",
+    "resources/read",
+    "completion/complete",
+];
+
+/// Takes what belongs to one running request.
+#[derive(Debug)]
+pub struct Outlet {
+    messages: mpsc::Sender<Vec<u8>>,
+    token: Option<Raw>,
+}
+
+/// The other end, for whoever writes to the peer.
+#[derive(Debug)]
+pub struct Inlet(mpsc::Receiver<Vec<u8>>);
+
+impl Outlet {
+    /// An outlet for a request during which something may be said: always for a legacy one, whose
+    /// client can be asked; for one of 2026-07-28 when it asked for progress or log messages.
+    #[must_use]
+    pub fn open(message: &Arrived) -> Option<(Self, Inlet)> {
+        message.id()?;
+        let token = message.progress_token().map(ToOwned::to_owned);
+        let talks = token.is_some() || message.wants_log() || message.version().is_none();
+        if !talks || !TALKATIVE.contains(&&*message.method) {
+            return None;
+        }
+        let (messages, inlet) = mpsc::channel(BACKLOG);
+        Some((Self { messages, token }, Inlet(inlet)))
+    }
+
+    /// Whether progress was asked for.
+    pub(super) const fn wants_progress(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Progress, under the peer's own token.
+    pub(super) fn progress(&self, mut params: RawObject) {
+        let Some(token) = &self.token else { return };
+        params.set("progressToken", token.clone());
+        self.say(message::notification(
+            "notifications/progress",
+            Some(&params.close()),
+        ));
+    }
+
+    /// A notification; one that reads too slowly loses some, because they must never hold up an
+    /// answer.
+    pub(super) fn say(&self, message: Vec<u8>) {
+        if self.messages.try_send(message).is_err() {
+            tracing::trace!("a notification found no reader");
+        }
+    }
+
+    /// A question; whether it can reach the peer.
+    pub(super) async fn ask(&self, message: Vec<u8>) -> bool {
+        self.messages.send(message).await.is_ok()
+    }
+}
+
+impl Inlet {
+    /// The next message; `None` when the request is done.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        self.0.recv().await
+    }
+
+    /// A message that is already there.
+    pub fn ready(&mut self) -> Option<Vec<u8>> {
+        self.0.try_recv().ok()
+    }
+}

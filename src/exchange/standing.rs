@@ -1,0 +1,399 @@
+//! Standing lines of clients to providers: what is said and asked outside of calls, resources that
+//! are watched, log levels.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::ask;
+use super::mailbox::Mailbox;
+use super::outward::{Came, Outgoing};
+use super::{Exchange, Peer, Scope, Step};
+use crate::catalog::{Catalogue, Provider};
+use crate::error::{Code, Error};
+use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, uris};
+use crate::telemetry::View;
+use crate::upstream::{Ask, Event, Line, Opening, Wishes};
+
+/// Events of a line that wait to be written.
+const EVENTS: usize = 64;
+
+/// Where the words of a line go: a legacy client's session.
+struct Ear {
+    exchange: Arc<Exchange>,
+    provider: Arc<str>,
+    mailbox: std::sync::Weak<Mailbox>,
+    holder: String,
+    client: Revision,
+    from: Revision,
+    abilities: Abilities,
+}
+
+impl Ear {
+    async fn listen(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            let Some(mailbox) = self.mailbox.upgrade() else {
+                return;
+            };
+            match event {
+                Event::Progress(_) => {}
+                Event::Notice { method, params } => self.notice(&mailbox, &method, params.as_ref()),
+                Event::Ask(ask) => self.put(&mailbox, ask),
+            }
+        }
+    }
+
+    fn notice(&self, mailbox: &Mailbox, method: &str, params: Option<&Raw>) {
+        let same = self.from.is_modern() == self.client.is_modern();
+        let passes = match method {
+            "notifications/message" => same && mailbox.hears(params),
+            UPDATED => {
+                mailbox.say(&updated(params, &|uri| mailbox.outer(&self.provider, uri)));
+                return;
+            }
+            "notifications/elicitation/complete" => self.client == Revision::V2025_11_25,
+            _ => false,
+        };
+        if passes {
+            mailbox.say(&message::notification(method, params.map(|params| &**params)));
+        }
+    }
+
+    fn put(&self, mailbox: &Mailbox, asked: Ask) {
+        let Ask {
+            method,
+            params,
+            answer,
+            ..
+        } = asked;
+        let takes = self.abilities.takes(&method, params.as_deref());
+        let shown = takes
+            .then(|| ask::put(&method, params, self.from, self.client))
+            .flatten();
+        let Some(params) = shown else {
+            answer.send(ask::unasked(&method)).ok();
+            return;
+        };
+        let (told, said) = oneshot::channel();
+        let Ok(question) = self.exchange.question(&self.holder, told) else {
+            answer.send(ask::unasked(&method)).ok();
+            return;
+        };
+        if !mailbox.ask(message::asked(&question.id, &method, &params)) {
+            answer.send(ask::unasked(&method)).ok();
+            return;
+        }
+        let (client, from) = (self.client, self.from);
+        tokio::spawn(async move {
+            let mut answer = answer;
+            tokio::select! {
+                said = said => if let Ok(outcome) = said {
+                    answer.send(outcome.map(|result| ask::said(&method, result, client, from))).ok();
+                },
+                // The provider gave up, or its session is gone.
+                () = answer.closed() => {}
+            }
+            drop(question);
+        });
+    }
+}
+
+impl Step<'_> {
+    /// The line of this client's session to a provider, opened when there is none.
+    fn line(&self, provider: &Arc<Provider>, leg: Revision) -> Option<Arc<Line>> {
+        let lane = self.peer.lane.as_ref()?;
+        let mailbox = self.exchange.mailboxes.of(lane);
+        if let Some(line) = mailbox.line(&provider.id) {
+            return Some(line);
+        }
+        let exchange = self.exchange.me.upgrade()?;
+        let behalf = self.behalf(provider).ok()?;
+        let declared = self.declared(leg);
+        let (sender, events) = mpsc::channel(EVENTS);
+        let ear = Ear {
+            provider: Arc::clone(&provider.id),
+            mailbox: Arc::downgrade(&mailbox),
+            holder: self.peer.principal.binding(),
+            client: self.revision(),
+            from: leg,
+            abilities: declared.abilities,
+            exchange,
+        };
+        let opening = Opening {
+            endpoint: Arc::clone(&provider.endpoint),
+            behalf,
+            revision: leg,
+            declared,
+            events: sender,
+            wishes: Wishes::default(),
+        };
+        mailbox.keep(&provider.id, || {
+            tokio::spawn(ear.listen(events));
+            self.exchange.upstreams.line(opening)
+        })
+    }
+
+    /// `resources/subscribe` of a legacy client.
+    pub(super) async fn subscribe(&mut self, params: RawObject) -> Result<Raw, Error> {
+        let (provider, catalogue, mut params, uri) = self.watched(params).await?;
+        let leg = self.leg(&catalogue)?;
+        if let (Some(lane), Some(outer)) = (&self.peer.lane, params.read::<String>("uri"))
+            && outer != uri
+        {
+            self.exchange.mailboxes.of(lane).name(&provider.id, &uri, outer);
+        }
+        let line = self.line(&provider, leg).ok_or_else(|| {
+            Error::new(
+                Code::InvalidRequest,
+                "a subscription belongs to a session: initialize first",
+            )
+        })?;
+        if leg.is_modern() {
+            line.watch(&uri, false)?;
+            return Ok(RawObject::new().close());
+        }
+        params.put("uri", &uri);
+        let result = self
+            .told(&provider, &catalogue, "resources/subscribe", params)
+            .await?;
+        line.watch(&uri, true)?;
+        Ok(result)
+    }
+
+    /// `resources/unsubscribe` of a legacy client.
+    pub(super) async fn unsubscribe(&mut self, params: RawObject) -> Result<Raw, Error> {
+        let (provider, catalogue, mut params, uri) = self.watched(params).await?;
+        let leg = self.leg(&catalogue)?;
+        if let Some(line) = self.line(&provider, leg) {
+            line.unwatch(&uri);
+        }
+        if leg.is_modern() {
+            return Ok(RawObject::new().close());
+        }
+        params.put("uri", &uri);
+        self.told(&provider, &catalogue, "resources/unsubscribe", params)
+            .await
+    }
+
+    async fn watched(
+        &self,
+        params: RawObject,
+    ) -> Result<(Arc<Provider>, Arc<Catalogue>, RawObject, String), Error> {
+        let uri: String = params
+            .read("uri")
+            .ok_or_else(|| Error::new(Code::InvalidParams, "`uri` is missing or of the wrong type"))?;
+        let (provider, catalogue, inner) = self.locate(&uri).await?;
+        Ok((provider, catalogue, params, inner))
+    }
+
+    /// `logging/setLevel`: for this session here, and for its provider there.
+    pub(super) async fn set_level(&mut self, params: RawObject) -> Result<Raw, Error> {
+        let provider = self
+            .only()?
+            .filter(|it| self.logs(it, self.revision()))
+            .ok_or_else(|| Error::new(Code::MethodNotFound, "no log messages are passed on here"))?;
+        let level = params.read::<String>("level").unwrap_or_default();
+        let known = match &self.peer.lane {
+            Some(lane) => self.exchange.mailboxes.of(lane).set_level(&level),
+            None => true,
+        };
+        if !known {
+            return Err(Error::new(Code::InvalidParams, "unknown log `level`"));
+        }
+        let catalogue = self.connected(&provider).await?;
+        self.told(&provider, &catalogue, "logging/setLevel", params).await
+    }
+
+    async fn told(
+        &mut self,
+        provider: &Arc<Provider>,
+        catalogue: &Catalogue,
+        method: &'static str,
+        params: RawObject,
+    ) -> Result<Raw, Error> {
+        let out = Outgoing {
+            provider,
+            catalogue,
+            tool: None,
+            method,
+            params,
+        };
+        Ok(match self.outward(out).await? {
+            Came::Result(result, _) => result.close(),
+            Came::Asked(result) => result,
+        })
+    }
+
+    /// Whether a provider's log messages reach this client: between equal generations alone.
+    pub(super) fn logs(&self, provider: &Provider, client: Revision) -> bool {
+        let shared = provider.live.shared.load();
+        shared.profile.as_ref().is_some_and(|profile| {
+            let leg = profile.revisions.choose(client);
+            let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
+            leg.is_some_and(|leg| leg.is_modern() == client.is_modern())
+                && capabilities.get("logging").is_some()
+        })
+    }
+
+    /// Opens the line of a session whose client listens now, to its one provider: what a legacy
+    /// provider says outside of calls has somewhere to go from then on.
+    fn stand(&self) {
+        let Ok(Some(provider)) = self.only() else { return };
+        let shared = provider.live.shared.load();
+        let leg = shared
+            .profile
+            .as_ref()
+            .and_then(|profile| profile.revisions.choose(self.revision()));
+        if let Some(leg) = leg.filter(|leg| !leg.is_modern()) {
+            self.line(&provider, leg);
+        }
+    }
+
+    /// The resources a modern client wants to hear of, by provider, and those that can be heard of.
+    pub(super) async fn resources_wanted(&self, uris: &[String]) -> (Vec<Watched>, Vec<String>) {
+        let mut watched: Vec<Watched> = Vec::new();
+        let mut honoured = Vec::new();
+        for uri in uris.iter().take(MAX_WATCHED) {
+            let Ok((provider, catalogue, inner)) = self.locate(uri).await else {
+                continue;
+            };
+            let Ok(leg) = self.leg(&catalogue) else { continue };
+            if !subscribes(&catalogue) {
+                continue;
+            }
+            honoured.push(uri.clone());
+            let known = watched.iter_mut().find(|it| it.provider.id == provider.id);
+            match known {
+                Some(watched) => {
+                    watched.resources.insert(inner, uri.clone());
+                }
+                None => watched.push(Watched {
+                    provider,
+                    leg,
+                    resources: HashMap::from([(inner, uri.clone())]),
+                }),
+            }
+        }
+        (watched, honoured)
+    }
+
+    /// Lines for a subscription of 2026-07-28, as long as it lasts. Updates come named as the
+    /// client named them.
+    pub(super) fn lines(
+        &self,
+        watched: Vec<Watched>,
+        updates: &mpsc::Sender<Vec<u8>>,
+        tag: &Raw,
+    ) -> Vec<Line> {
+        let opened = watched.into_iter().filter_map(|watched| {
+            let behalf = self.behalf(&watched.provider).ok()?;
+            let (sender, events) = mpsc::channel(EVENTS);
+            let resources = watched.resources.keys().map(|uri| Arc::from(uri.as_str()));
+            let opening = Opening {
+                endpoint: Arc::clone(&watched.provider.endpoint),
+                behalf,
+                revision: watched.leg,
+                declared: Declared::default(),
+                events: sender,
+                wishes: Wishes {
+                    resources: resources.collect(),
+                    tasks: BTreeSet::new(),
+                },
+            };
+            tokio::spawn(tell(events, watched.resources, updates.clone(), tag.clone()));
+            Some(self.exchange.upstreams.line(opening))
+        });
+        opened.collect()
+    }
+}
+
+/// Passes on updates of watched resources, tagged for their subscription.
+async fn tell(
+    mut events: mpsc::Receiver<Event>,
+    names: HashMap<String, String>,
+    updates: mpsc::Sender<Vec<u8>>,
+    tag: Raw,
+) {
+    while let Some(event) = events.recv().await {
+        let Event::Notice { method, params } = event else {
+            continue;
+        };
+        let uri = params
+            .as_ref()
+            .and_then(|raw| RawObject::open(raw).ok())
+            .and_then(|params| params.read::<String>("uri"));
+        let Some(outer) = uri.as_ref().and_then(|uri| names.get(uri)) else {
+            continue;
+        };
+        if method != UPDATED {
+            continue;
+        }
+        let mut params = RawObject::new();
+        params.put("uri", outer);
+        params.set("_meta", tag.clone());
+        if updates
+            .send(message::notification(UPDATED, Some(&params.close())))
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The notification of an update, the resource named as the client knows it.
+fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
+    let mut params = params
+        .and_then(|params| RawObject::open(params).ok())
+        .unwrap_or_default();
+    uris::rewrite(UPDATED, &mut params, outer);
+    message::notification(UPDATED, Some(&params.close()))
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+/// Resources of one subscription.
+const MAX_WATCHED: usize = 256;
+
+/// What of one provider is watched.
+#[derive(Debug)]
+pub(super) struct Watched {
+    provider: Arc<Provider>,
+    leg: Revision,
+    /// By the provider's own names; what the client calls them.
+    resources: HashMap<String, String>,
+}
+
+/// Whether a provider tells of changed resources.
+pub(super) fn subscribes(catalogue: &Catalogue) -> bool {
+    catalogue.profile.as_ref().is_some_and(|profile| {
+        let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
+        let resources: RawObject = capabilities.read("resources").unwrap_or_default();
+        resources.read("subscribe").unwrap_or(false)
+    })
+}
+
+impl Exchange {
+    /// The stream of a legacy session: list changes in its scope, and what its providers say and
+    /// ask outside of calls, until the process ends.
+    #[must_use]
+    pub fn session_stream(&self, scope: &Scope, peer: &Peer) -> mpsc::Receiver<Vec<u8>> {
+        let (receiver, sender) = self.watch_session(scope);
+        if let Some(lane) = &peer.lane {
+            let placed = self.mailboxes.place(lane, sender.clone());
+            let closing = self.closing.clone();
+            tokio::spawn(async move {
+                // Whoever still holds a sender keeps the stream open.
+                closing.run_until_cancelled(sender.closed()).await;
+                drop(placed);
+            });
+            if scope.provider.is_some() && scope.view != View::Relay {
+                self.step(scope, peer).stand();
+            }
+        }
+        receiver
+    }
+}

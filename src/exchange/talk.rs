@@ -1,0 +1,417 @@
+//! A call under way, and what its provider and its client say to each other meanwhile.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration, time::Instant};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::ask::{self, PATIENCE_SECS, Question};
+use super::mailbox::Mailbox;
+use super::outward::{Came, is_breakage, translated};
+use super::{Exchange, Outlet};
+use crate::catalog::Provider;
+use crate::error::{Code, Error, RpcFault};
+use crate::limit::Pass;
+use crate::mcp::elicit;
+use crate::mcp::raw::raw;
+use crate::mcp::{Abilities, Id, Raw, RawObject, Revision, message};
+use crate::telemetry::InflightGuard;
+use crate::upstream::{Ask, Event};
+
+/// JSON-RPC: the client has to open an address first (2025-11-25).
+pub(super) const URL_REQUIRED: i64 = -32042;
+
+/// What a call holds until it is over.
+pub(super) struct Held {
+    pub(super) pass: Option<Pass>,
+    pub(super) inflight: InflightGuard,
+    pub(super) started: Instant,
+}
+
+/// A call under way.
+pub(super) struct Underway {
+    pub(super) running: Pin<Box<dyn Future<Output = Result<Raw, Error>> + Send>>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) from: Revision,
+    pub(super) provider: Arc<Provider>,
+    pub(super) method: &'static str,
+    pub(super) held: Held,
+}
+
+impl fmt::Debug for Underway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Underway")
+            .field("provider", &self.provider.id)
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// The verdict for the breaker and the catalogue; how long the call took.
+    pub(super) fn conclude(
+        mut self,
+        exchange: &Exchange,
+        provider: &Arc<Provider>,
+        outcome: Result<(), &Error>,
+    ) -> Duration {
+        exchange.catalog.observed(provider, outcome);
+        if let Some(pass) = self.pass.take() {
+            match outcome {
+                Err(error) if is_breakage(error) => pass.failed(),
+                _ => pass.succeeded(),
+            }
+        }
+        self.started.elapsed()
+    }
+}
+
+/// The client's end of a call.
+#[derive(Debug, Clone)]
+pub(super) struct Talk<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) holder: &'a str,
+    pub(super) client: Revision,
+    /// What may be put to it, by this provider.
+    pub(super) abilities: Abilities,
+    pub(super) outlet: Option<&'a Outlet>,
+    /// Its standing stream, for when the call's own is gone.
+    pub(super) mailbox: Option<Arc<Mailbox>>,
+    /// Whether log messages pass: between equal generations alone.
+    pub(super) logs: bool,
+}
+
+/// Where a call stands.
+pub(super) enum Followed {
+    Done(Result<Raw, Error>, Held),
+    /// It waits for a client that answers with its next request.
+    Asked(Vec<Ask>, Box<Underway>),
+}
+
+/// Questions of one call, by the provider's id.
+#[derive(Default)]
+struct Open(Vec<(Id, Question)>);
+
+impl Talk<'_> {
+    /// Stays with a call until it is done, or a modern client has to be asked.
+    pub(super) async fn follow(&self, mut underway: Underway) -> Followed {
+        let mut open = Open::default();
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                Some(event) = underway.events.recv() => match event {
+                    Event::Ask(ask) if self.client.is_modern() => {
+                        if let Some(asks) = self.askable(ask, &mut underway.events) {
+                            return Followed::Asked(asks, Box::new(underway));
+                        }
+                    }
+                    Event::Ask(ask) => self.put(ask, underway.from, &mut open).await,
+                    event => self.hear(event, &mut open),
+                },
+                outcome = &mut underway.running => break outcome,
+            }
+        };
+        while let Ok(event) = underway.events.try_recv() {
+            self.hear(event, &mut open);
+        }
+        for (_, question) in open.0.drain(..) {
+            self.retract(&question);
+        }
+        Followed::Done(outcome, underway.held)
+    }
+
+    /// The question and those that came with it, as far as the client takes them.
+    fn askable(&self, first: Ask, events: &mut mpsc::Receiver<Event>) -> Option<Vec<Ask>> {
+        let mut asks = vec![first];
+        while let Ok(event) = events.try_recv() {
+            match event {
+                Event::Ask(ask) => asks.push(ask),
+                event => self.hear(event, &mut Open::default()),
+            }
+        }
+        let (askable, others): (Vec<_>, Vec<_>) = asks
+            .into_iter()
+            .partition(|ask| self.abilities.takes(&ask.method, ask.params.as_deref()));
+        for ask in others {
+            let refusal = ask::unasked(&ask.method);
+            ask.answer.send(refusal).ok();
+        }
+        (!askable.is_empty()).then_some(askable)
+    }
+
+    /// Puts a legacy provider's question to a legacy client.
+    async fn put(&self, ask: Ask, from: Revision, open: &mut Open) {
+        let Ask {
+            id,
+            method,
+            params,
+            answer,
+        } = ask;
+        let takes = self.abilities.takes(&method, params.as_deref());
+        let shown = takes
+            .then(|| ask::put(&method, params, from, self.client))
+            .flatten();
+        let Some(params) = shown else {
+            answer.send(ask::unasked(&method)).ok();
+            return;
+        };
+        let (told, said) = oneshot::channel();
+        match self.question(&method, &params, told).await {
+            Ok(question) => open.0.push((id, question)),
+            Err(_) => {
+                answer.send(ask::unasked(&method)).ok();
+                return;
+            }
+        }
+        let client = self.client;
+        tokio::spawn(async move {
+            // Without an answer the sender is dropped, which refuses the question.
+            if let Ok(outcome) = said.await {
+                let outcome = outcome.map(|result| ask::said(&method, result, client, from));
+                answer.send(outcome).ok();
+            }
+        });
+    }
+
+    /// Writes a question to the client: on the call's own stream, else on its standing one.
+    async fn question(
+        &self,
+        method: &str,
+        params: &RawObject,
+        answer: oneshot::Sender<ask::Outcome>,
+    ) -> Result<Question, Error> {
+        let question = self.exchange.question(self.holder, answer)?;
+        let message = message::asked(&question.id, method, params);
+        let mut told = false;
+        if let Some(outlet) = self.outlet {
+            told = outlet.ask(message.clone()).await;
+        }
+        if !told && let Some(mailbox) = &self.mailbox {
+            told = mailbox.ask(message);
+        }
+        if told {
+            Ok(question)
+        } else {
+            Err(Error::new(
+                Code::Cancelled,
+                "the client has no stream that a question could reach",
+            ))
+        }
+    }
+
+    fn hear(&self, event: Event, open: &mut Open) {
+        match event {
+            Event::Progress(params) => {
+                if let Some(outlet) = self.outlet {
+                    outlet.progress(params);
+                }
+            }
+            Event::Notice { method, params } => self.notice(&method, params, open),
+            Event::Ask(ask) => {
+                ask.answer.send(ask::unasked(&ask.method)).ok();
+            }
+        }
+    }
+
+    fn notice(&self, method: &str, params: Option<Raw>, open: &mut Open) {
+        match method {
+            "notifications/message" if self.logs && self.hears(params.as_ref()) => {
+                self.say(message::notification(method, params.as_deref()));
+            }
+            "notifications/elicitation/complete" if self.client == Revision::V2025_11_25 => {
+                self.say(message::notification(method, params.as_deref()));
+            }
+            "notifications/cancelled" => {
+                let named = params.and_then(|params| RawObject::open(&params).ok());
+                let id = named.and_then(|mut params| params.remove("requestId")).map(Id);
+                if let Some(at) = open.0.iter().position(|(asked, _)| Some(asked) == id.as_ref()) {
+                    let (_, question) = open.0.swap_remove(at);
+                    self.retract(&question);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hears(&self, params: Option<&Raw>) -> bool {
+        self.mailbox.as_ref().is_none_or(|mailbox| mailbox.hears(params))
+    }
+
+    fn say(&self, message: Vec<u8>) {
+        if let Some(outlet) = self.outlet {
+            outlet.say(message);
+        }
+    }
+
+    /// Tells the client that a question needs no answer any more.
+    fn retract(&self, question: &Question) {
+        let params = raw(&json!({ "requestId": question.id.0, "reason": "no longer needed" }));
+        self.say(message::notification("notifications/cancelled", Some(&params)));
+    }
+
+    /// Puts the questions of a provider of 2026-07-28 to a legacy client; its answers by their keys.
+    ///
+    /// # Errors
+    /// -32042 when all it has to do is to open addresses and the client knows that; an error it
+    /// can read when it does not know, or cannot take a question.
+    pub(super) async fn interrogate(
+        &self,
+        result: &RawObject,
+        provider: &Provider,
+        from: Revision,
+    ) -> Result<RawObject, Error> {
+        let requests: RawObject = result.read("inputRequests").unwrap_or_default();
+        let asked: Vec<(&str, String, RawObject)> = requests
+            .iter()
+            .filter_map(|(key, request)| {
+                let request = RawObject::open(request).ok()?;
+                Some((
+                    key,
+                    request.read("method")?,
+                    request.read("params").unwrap_or_default(),
+                ))
+            })
+            .collect();
+        let urls = asked.iter().filter(|(_, _, params)| elicit::is_url(params));
+        let urls: Vec<&RawObject> = urls.map(|(_, _, params)| params).collect();
+        if !urls.is_empty() && (urls.len() == asked.len() || !self.abilities.has(Abilities::URL)) {
+            return Err(self.to_open(provider, &urls));
+        }
+        let said = join_all(
+            asked
+                .iter()
+                .map(|(_, method, params)| self.one(method, params, from)),
+        )
+        .await;
+        let mut responses = RawObject::new();
+        for ((key, ..), answer) in asked.iter().zip(said) {
+            responses.set(key, answer?);
+        }
+        Ok(responses)
+    }
+
+    async fn one(&self, method: &str, params: &RawObject, from: Revision) -> Result<Raw, Error> {
+        let refused =
+            |outcome: ask::Outcome| outcome.map_err(|_| Error::new(Code::UpstreamProtocol, UNASKABLE).sent());
+        let asked = params.close();
+        if !self.abilities.takes(method, Some(&asked)) {
+            return refused(ask::unasked(method));
+        }
+        let Some(mut params) = ask::put(method, Some(asked), from, self.client) else {
+            return refused(ask::unasked(method));
+        };
+        if elicit::is_url(&params) {
+            params.put("elicitationId", &self.exchange.ticket());
+        }
+        let (answer, answered) = oneshot::channel();
+        let Ok(question) = self.question(method, &params, answer).await else {
+            return refused(ask::unasked(method));
+        };
+        match timeout(Duration::from_secs(PATIENCE_SECS), answered).await {
+            Ok(Ok(Ok(result))) => Ok(ask::said(method, result, self.client, from)),
+            Ok(_) => refused(cancelled(method)),
+            Err(_) => {
+                self.retract(&question);
+                refused(cancelled(method))
+            }
+        }
+    }
+
+    /// An error of the provider as the client can take it: an address that a person has to open
+    /// first becomes a question where the client's protocol has one.
+    ///
+    /// # Errors
+    /// What cannot be asked.
+    pub(super) fn failing(
+        &self,
+        provider: &Provider,
+        method: &str,
+        error: Error,
+        from: Revision,
+    ) -> Result<Came, Error> {
+        let Some(fault) = error.rpc.as_ref().filter(|fault| fault.code == URL_REQUIRED) else {
+            return Err(translated(method, error, from, self.client));
+        };
+        let data = fault.data.as_deref().and_then(|data| RawObject::open(data).ok());
+        let urls: Vec<RawObject> = data
+            .and_then(|data| data.read("elicitations"))
+            .unwrap_or_default();
+        if urls.is_empty() {
+            return Err(translated(method, error, from, self.client));
+        }
+        match (self.client.is_modern(), self.abilities.has(Abilities::URL)) {
+            (true, true) => Ok(Came::Asked(self.to_visit(urls, from))),
+            (false, true) => Err(error),
+            (_, false) => Err(readable(provider, &urls.iter().collect::<Vec<_>>())),
+        }
+    }
+
+    /// Addresses as questions of 2026-07-28; the call is over, and its retry makes a new one.
+    fn to_visit(&self, urls: Vec<RawObject>, from: Revision) -> Raw {
+        let mut requests = RawObject::new();
+        for (at, mut params) in urls.into_iter().enumerate() {
+            params.put("mode", "url");
+            let Some(params) = elicit::elicitation(params, from, self.client) else {
+                continue;
+            };
+            let request = json!({ "method": "elicitation/create", "params": params });
+            requests.put(&format!("open-{}", at + 1), &request);
+        }
+        raw(&json!({ "resultType": "input_required", "inputRequests": requests }))
+    }
+
+    /// What a legacy client is told when a person has to open addresses first.
+    pub(super) fn to_open(&self, provider: &Provider, urls: &[&RawObject]) -> Error {
+        if !self.abilities.has(Abilities::URL) {
+            return readable(provider, urls);
+        }
+        let elicitations: Vec<_> = urls
+            .iter()
+            .map(|params| {
+                let mut params = (*params).clone();
+                params.put("mode", "url");
+                if params.get("elicitationId").is_none() {
+                    params.put("elicitationId", &self.exchange.ticket());
+                }
+                params
+            })
+            .collect();
+        Error::rpc(RpcFault {
+            code: URL_REQUIRED,
+            message: format!("{} needs you to open an address first", provider.title),
+            data: Some(raw(&json!({ "elicitations": elicitations }))),
+        })
+    }
+}
+
+/// To a provider that asks what it was told nobody can answer.
+const UNASKABLE: &str = "the provider asked for something that this client does not offer";
+
+fn cancelled(method: &str) -> ask::Outcome {
+    if method == "elicitation/create" {
+        return Ok(raw(&json!({ "action": "cancel" })));
+    }
+    ask::unasked(method)
+}
+
+/// What a client is told that cannot be sent to an address by its protocol.
+pub(super) fn readable(provider: &Provider, urls: &[&RawObject]) -> Error {
+    let wanted: Vec<String> = urls
+        .iter()
+        .map(|params| {
+            let why = params.text("message").unwrap_or_default();
+            let url = params.text("url").unwrap_or_default();
+            format!("open {url} ({why})")
+        })
+        .collect();
+    Error::new(
+        Code::InputRequired,
+        format!(
+            "{} wants a person to act first: {}. Then make the call again",
+            provider.title,
+            wanted.join("; ")
+        ),
+    )
+}

@@ -19,7 +19,8 @@ SUITES = [
     "tls",
     "defects",
     "reload",
-    "process", "commands",
+    "process",
+    "commands",
     "conformance",
     "conformance_client",
 ]

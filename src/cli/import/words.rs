@@ -127,14 +127,16 @@ impl<'a> Words<'a> {
 
     fn want(&mut self, name: &str, what: String, is_literal: bool) {
         self.taken.entry(name.to_owned()).or_insert(None);
-        if !self.wanted.iter().any(|known| known.name == name) {
-            self.wanted.push(Variable {
-                name: name.to_owned(),
-                what,
-                is_literal,
-                is_set: (self.env)(name).is_some(),
-            });
+        if let Some(known) = self.wanted.iter_mut().find(|known| known.name == name) {
+            known.is_literal |= is_literal;
+            return;
         }
+        self.wanted.push(Variable {
+            name: name.to_owned(),
+            what,
+            is_literal,
+            is_set: (self.env)(name).is_some(),
+        });
     }
 
     fn parts(&mut self, raw: &str, place: Place<'_>) -> Result<Vec<Part>, String> {

@@ -324,6 +324,7 @@ fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
         let mut read = descriptor::read(file, text, &world);
         if only.is_some() && read.id != only {
             read.enabled = false;
+            read.descriptor = None;
             read.faults.clear();
         }
         read

@@ -6,6 +6,7 @@ mod build;
 mod compile;
 mod diff;
 mod discover;
+pub mod examine;
 mod identity;
 mod keep;
 mod lister;

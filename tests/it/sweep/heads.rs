@@ -250,7 +250,7 @@ pub(super) fn bad(place: &Place, path: &str) -> Vec<(&'static str, &'static [u16
             "257 headers",
             &[400, 431],
             also(
-                &(0..257)
+                (0..257)
                     .map(|at| format!("X-{at}: 1\r\n"))
                     .collect::<String>()
                     .trim_end(),

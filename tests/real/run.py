@@ -20,6 +20,7 @@ SUITES = [
     "defects",
     "reload",
     "process",
+    "shared",
     "conformance",
     "conformance_client",
 ]

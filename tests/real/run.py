@@ -21,6 +21,7 @@ SUITES = [
     "reload",
     "process",
     "commands",
+    "shared",
     "conformance",
     "conformance_client",
 ]

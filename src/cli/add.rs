@@ -126,6 +126,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
         tls: None,
         allow_private: true,
         allow_loopback: true,
+        sse: false,
     })
 }
 

@@ -23,7 +23,6 @@ use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
 use crate::telemetry::Metrics;
 use crate::telemetry::View;
-use crate::upstream::Target;
 
 /// What the gateway is built from.
 #[derive(Debug)]
@@ -114,7 +113,7 @@ impl Gateway {
         snapshot
             .providers
             .get(id)
-            .is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
+            .is_some_and(|provider| !self.exchange.upstreams.is_wired(&provider.endpoint))
     }
 }
 

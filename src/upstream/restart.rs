@@ -1,4 +1,4 @@
-//! How soon a process that died may be started again.
+//! How soon a process or stream that died may be started again.
 
 use std::{collections::HashMap, time::Duration};
 

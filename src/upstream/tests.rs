@@ -59,6 +59,7 @@ fn at(url: &Url) -> Target {
         tls: None,
         allow_private: false,
         allow_loopback: true,
+        sse: false,
     }
 }
 

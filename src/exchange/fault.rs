@@ -19,6 +19,16 @@ pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
     }
 }
 
+/// The code that decides the HTTP status of an error. An upstream's own error stands as ours of the
+/// same meaning where 2026-07-28 ties a status to it (streamable HTTP, "Error Codes").
+pub(super) fn standing(error: &Error, revision: Revision) -> Code {
+    match error.rpc.as_deref().map(|fault| fault.code) {
+        Some(-32021) if revision.is_modern() => Code::MissingCapability,
+        Some(-32601) if revision.is_modern() => Code::MethodNotFound,
+        _ => error.code,
+    }
+}
+
 const fn rpc_code(code: Code, revision: Revision) -> i64 {
     match code {
         Code::Parse => -32700,

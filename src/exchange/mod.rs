@@ -405,7 +405,7 @@ pub(crate) enum Done {
 fn failure(id: Option<&Id>, error: &Error, revision: Revision) -> Reply {
     Reply::Answer {
         body: message::error(id, &rpc_fault(error, revision)),
-        code: Some(error.code),
+        code: Some(fault::standing(error, revision)),
         retry_after: error.retry_after,
         session: None,
     }

@@ -12,6 +12,9 @@ use crate::catalog::{Provider, Relay};
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision, Revisions};
 
+/// Characters of an unknown revision that an answer repeats.
+const MAX_ECHO: usize = 32;
+
 /// Requests a client may make of a server, over all revisions.
 const METHODS: [&str; 13] = [
     "ping",
@@ -47,7 +50,8 @@ impl Step<'_> {
         if method == "initialize" {
             return self.opened(&provider, profile, &params);
         }
-        equal(profile.revisions, self.revision())?;
+        let revision = self.revision();
+        equal(profile.revisions, revision, Some(revision.as_str()))?;
         let method = METHODS
             .into_iter()
             .find(|known| *known == method)
@@ -93,7 +97,12 @@ impl Step<'_> {
                     .filter(|revision| !revision.is_modern())
                     .last()
             })
-            .ok_or_else(|| unsupported(profile.revisions))?;
+            .ok_or_else(|| {
+                unsupported(
+                    profile.revisions,
+                    params.read::<String>("protocolVersion").as_deref(),
+                )
+            })?;
         let mut result = RawObject::new();
         result.put("protocolVersion", revision.as_str());
         result.put("capabilities", &profile.capabilities);
@@ -134,24 +143,35 @@ pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
     }
 }
 
-/// The relay joins equal revisions only.
+/// The relay joins equal revisions only. `requested` is what the client stated in its head.
 ///
 /// # Errors
 /// [`Code::UnsupportedRevision`] with the upstream's revisions.
-pub(crate) fn equal(upstream: Revisions, client: Revision) -> Result<(), Error> {
+pub(crate) fn equal(upstream: Revisions, client: Revision, requested: Option<&str>) -> Result<(), Error> {
     let joins = if client.is_modern() {
         upstream.contains(client)
     } else {
         upstream.iter().any(|revision| !revision.is_modern())
     };
-    if joins { Ok(()) } else { Err(unsupported(upstream)) }
+    if joins {
+        Ok(())
+    } else {
+        Err(unsupported(upstream, requested))
+    }
 }
 
-pub(crate) fn unsupported(upstream: Revisions) -> Error {
+/// The refusal of a revision that the upstream lacks, with those that it speaks and, where it was
+/// stated, the one that was asked for (2026-07-28, `UnsupportedProtocolVersionError`).
+pub(crate) fn unsupported(upstream: Revisions, requested: Option<&str>) -> Error {
     let supported: Vec<&str> = upstream.iter().map(Revision::as_str).collect();
+    let mut data = json!({ "supported": supported });
+    if let (Some(requested), Some(data)) = (requested, data.as_object_mut()) {
+        let requested: String = requested.chars().take(MAX_ECHO).collect();
+        data.insert("requested".to_owned(), requested.into());
+    }
     Error::new(
         Code::UnsupportedRevision,
         "the provider does not speak this revision; the relay joins equal ones only",
     )
-    .data(json!({ "supported": supported }))
+    .data(data)
 }

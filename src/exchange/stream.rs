@@ -77,10 +77,12 @@ impl Watch {
                 () = self.closing.cancelled() => return self.part().await,
                 () = self.sender.closed() => return,
                 update = update => {
-                    match update {
-                        Some(update) if self.sender.send(update).await.is_err() => return,
-                        Some(_) => {}
-                        None => self.updates = None,
+                    let Some(update) = update else {
+                        self.updates = None;
+                        continue;
+                    };
+                    if self.sender.send(update).await.is_err() {
+                        return;
                     }
                     continue;
                 }

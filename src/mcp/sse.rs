@@ -174,5 +174,11 @@ pub fn frame(data: &[u8]) -> Bytes {
     Bytes::from(out)
 }
 
+/// A frame without data that names the place to resume at, and when to.
+#[must_use]
+pub fn primer(id: &str, retry: Duration) -> Bytes {
+    Bytes::from(format!("id: {id}\nretry: {}\ndata: \n\n", retry.as_millis()))
+}
+
 #[cfg(test)]
 mod tests;

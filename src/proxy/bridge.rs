@@ -159,6 +159,13 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
     session.write_response_header(Box::new(head), false).await
 }
 
+/// Says where a stream that breaks can be resumed, and when.
+pub(super) async fn prime(session: &mut Session, id: &str, retry: Duration) -> Result<()> {
+    session
+        .write_response_body(Some(sse::primer(id, retry)), false)
+        .await
+}
+
 /// One message as an event.
 pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
     session

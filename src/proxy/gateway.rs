@@ -14,6 +14,7 @@ use super::context::Context;
 use super::guard::{self, Passed};
 use super::material::TlsCache;
 use super::respond;
+use super::resume::Kept;
 use super::route::{self, Route};
 use super::{breakage, bridge, heads, relay};
 use crate::access::Principal;
@@ -45,6 +46,7 @@ pub struct Gateway {
     pub(super) principal: Principal,
     pub(super) max_body: usize,
     pub(super) tls: TlsCache,
+    pub(super) kept: Kept,
     ids: RequestIds,
 }
 
@@ -60,6 +62,7 @@ impl Gateway {
             principal: config.principal,
             max_body: config.max_body,
             tls: TlsCache::default(),
+            kept: Kept::default(),
             ids: RequestIds::default(),
         }
     }

@@ -72,9 +72,34 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
     ))
 }
 
-/// Whether the body alone can be answered, or only a stream is accepted.
+/// Whether an answer goes on a stream although nothing precedes it: for a client that accepts
+/// nothing else, or that would rather have it so.
 pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
-    accepts(headers, &["application/json"]).is_err()
+    accepts(headers, &["application/json"]).is_err() || names_stream_first(headers)
+}
+
+/// All clients accept both. The many name JSON first, which is cheaper for both sides; one that names
+/// streams first, and weighs them fully, is taken at its word.
+fn names_stream_first(headers: &HeaderMap) -> bool {
+    let stream = |range: &str| range.eq_ignore_ascii_case("text/event-stream");
+    let json = |range: &str| {
+        let kind = range.split(';').next().unwrap_or(range).trim();
+        kind.eq_ignore_ascii_case("application/json")
+    };
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .find(|range| stream(range) || json(range))
+        .is_some_and(stream)
+}
+
+/// What a head says of its revision, known or not.
+pub(super) fn requested(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(REVISION)?;
+    Some(value.to_str().unwrap_or_default().trim())
 }
 
 /// The revision that a head speaks of; an unknown one is refused with those that are served.
@@ -82,10 +107,9 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
 /// # Errors
 /// [`Code::UnsupportedRevision`].
 pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
-    let Some(value) = headers.get(REVISION) else {
+    let Some(text) = requested(headers) else {
         return Ok(None);
     };
-    let text = value.to_str().unwrap_or_default().trim();
     match Revision::parse(text) {
         Some(revision) => Ok(Some(revision)),
         None => Err(unsupported(text)),
@@ -208,11 +232,7 @@ fn told(to: Addressed<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -
 
 /// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
 fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
-    let named = head
-        .get(REVISION)
-        .and_then(|value| value.to_str().ok())
-        .map(str::trim);
-    if message.version().is_some() && named != message.version() {
+    if message.version().is_some() && requested(head) != message.version() {
         return Err(Error::new(
             Code::HeaderMismatch,
             "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
@@ -250,4 +270,28 @@ fn legacy(
             .filter(|revision| *revision == Revision::V2025_11_25)
             .unwrap_or(Revision::V2025_06_18),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_client_that_names_streams_first_gets_one() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            wants_stream(&headers)
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("text/event-stream, application/json"));
+        assert!(wants("text/html, Text/Event-Stream , application/json;q=1"));
+        assert!(!wants("application/json, text/event-stream"));
+        assert!(!wants("application/json;q=0.9, text/event-stream"));
+        assert!(!wants("text/event-stream;q=0.5, application/json"));
+        assert!(!wants("*/*"));
+        assert!(!wants_stream(&HeaderMap::new()));
+    }
 }

@@ -11,6 +11,7 @@ mod intake;
 mod material;
 mod relay;
 mod respond;
+mod resume;
 mod route;
 mod view;
 

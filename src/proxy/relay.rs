@@ -99,9 +99,10 @@ impl Gateway {
             ));
         }
         if let Some(profile) = &provider.live.shared.load().profile {
+            let requested = intake::requested(&head.headers);
             intake::stated(&head.headers)
-                .map_err(|unknown| exchange::unequal(profile.revisions).because(unknown))?;
-            exchange::equal(profile.revisions, revision)?;
+                .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
+            exchange::equal(profile.revisions, revision, requested)?;
         }
         self.passage(provider, head, revision, upstream)
     }

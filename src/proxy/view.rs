@@ -16,6 +16,7 @@ use super::context::Context;
 use super::gateway::Gateway;
 use super::intake::Addressed;
 use super::respond::{self, Response};
+use super::resume::{self, Begin, Ticket};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
@@ -38,6 +39,7 @@ struct Work {
     peer: Peer,
     message: Arrived,
     outlet: Option<Outlet>,
+    ticket: Option<Ticket>,
     started: Instant,
 }
 
@@ -88,17 +90,30 @@ impl Gateway {
         let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
         let opened = streams.then(|| Outlet::open(&message)).flatten();
         let (outlet, mut notices) = opened.unzip();
+        let ticket = (only_stream || outlet.is_some())
+            .then(|| self.ticket(ctx, &peer, &message))
+            .flatten();
+        let begin = ticket.as_ref().map(Ticket::opening);
+        let opening = Opening {
+            origin: ctx.origin.as_deref(),
+            begin: begin.as_ref(),
+            at_once: only_stream && begin.is_some(),
+        };
         let running = self.run(Work {
             scope: scope.clone(),
             peer,
             message,
             outlet,
+            ticket,
             started: ctx.started,
         });
-        let reply = match wait(session, ctx, running, notices.as_mut()).await? {
+        let reply = match wait(session, opening, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
         };
+        if let Some(begin) = &begin {
+            self.kept.forget(&begin.id);
+        }
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
@@ -132,6 +147,13 @@ impl Gateway {
         Ok((peer, message, intake::wants_stream(head)))
     }
 
+    /// A place for an answer on a stream, where its client may come back for it.
+    fn ticket(&self, ctx: &Context, peer: &Peer, message: &Arrived) -> Option<Ticket> {
+        let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
+        let lane = peer.lane.as_ref().filter(|_| resumes)?;
+        Some(self.kept.begin(lane, &ctx.request_id))
+    }
+
     /// The work on a message, its event included.
     fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
@@ -140,6 +162,7 @@ impl Gateway {
             peer,
             message,
             outlet,
+            ticket,
             started,
         } = work;
         let modern = peer.revision.is_modern();
@@ -157,6 +180,9 @@ impl Gateway {
             peer.describe(&mut done);
             done.view = Some(scope.view);
             done.emit(&metrics);
+            if let (Some(ticket), Reply::Answer { body, .. }) = (&ticket, &reply) {
+                ticket.answer(body);
+            }
             reply
         };
         Running {
@@ -192,8 +218,13 @@ impl Gateway {
             Ok(peer) => peer,
             Err(error) => return Ok(Err(error.into())),
         };
-        let mut messages = self.exchange.session_stream(scope, &peer);
         let id = peer.lane.clone().unwrap_or_default();
+        let head = &session.req_header().headers;
+        let resumed = head
+            .get("last-event-id")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|event| self.kept.resume(&id, event));
+        let mut messages = resumed.unwrap_or_else(|| self.exchange.session_stream(scope, &peer));
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
         bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
@@ -283,15 +314,37 @@ enum Waited {
     Streamed,
 }
 
+/// How the answer of a request begins, should it be a stream.
+#[derive(Debug, Clone, Copy)]
+struct Opening<'a> {
+    origin: Option<&'a str>,
+    /// What it can be resumed by.
+    begin: Option<&'a Begin>,
+    /// Whether it is one before there is anything to tell.
+    at_once: bool,
+}
+
+impl Opening<'_> {
+    async fn begin(self, session: &mut Session) -> Result<()> {
+        bridge::begin_stream(session, self.origin).await?;
+        let Some(begin) = self.begin else { return Ok(()) };
+        begin.begins();
+        bridge::prime(session, &begin.id, resume::RETRY).await
+    }
+}
+
 /// Waits for the reply. The first notification turns the answer into a stream; without one it
-/// stays plain JSON.
+/// stays plain JSON, unless it is to be a stream at once.
 async fn wait(
     session: &mut Session,
-    ctx: &Context,
+    opening: Opening<'_>,
     mut running: Running,
     mut notices: Option<&mut Inlet>,
 ) -> Result<Waited> {
-    let mut streaming = false;
+    let mut streaming = opening.at_once;
+    if streaming {
+        opening.begin(session).await?;
+    }
     loop {
         let next = async {
             match notices.as_mut() {
@@ -304,7 +357,7 @@ async fn wait(
             notice = next => match notice {
                 Some(notice) => {
                     if !streaming {
-                        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                        opening.begin(session).await?;
                         streaming = true;
                     }
                     bridge::event(session, &notice).await?;
@@ -317,7 +370,7 @@ async fn wait(
                     None if !streaming => Ok(Waited::Done(reply)),
                     None => finish(session, reply, notices).await,
                     Some(notice) => {
-                        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                        opening.begin(session).await?;
                         bridge::event(session, &notice).await?;
                         finish(session, reply, notices).await
                     }

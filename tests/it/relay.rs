@@ -54,6 +54,7 @@ async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
         error["error"]["data"]["supported"],
         json!(["2025-06-18", "2025-11-25"])
     );
+    assert_eq!(error["error"]["data"]["requested"], "2026-07-28");
     let old = world
         .http
         .post(format!("{}/relay/modern", world.base))

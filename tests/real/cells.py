@@ -1,8 +1,9 @@
 """The nine cells: clients of J, L and M in front of upstreams of J, L and M, in two views."""
 
 import itertools
+import json
 
-from mcp import J, L, M, NAMES, Client, RpcError
+from mcp import J, L, M, NAMES, Client, RpcError, fetch_events, lines_of
 from world import Gateway, Modern, provider, until
 
 REVISIONS = (J, L, M)
@@ -170,6 +171,21 @@ def cell(gateway, revision, upstream):
         )
         abandoned.close()
 
+    def fetched():
+        """The client leaves while the call runs, and comes back for its answer."""
+        client = open_("tools")
+        client.headers["accept"] = "text/event-stream, application/json"
+        abandoned = client.begin("tools/call", {"name": "slow", "arguments": {"steps": 10}})
+        lines = (line.decode().strip() for line in lines_of(abandoned.getresponse()))
+        event = next(line.removeprefix("id: ") for line in lines if line.startswith("id: "))
+        abandoned.close()
+        _, headers = client.envelope("", {})
+        headers.update({"accept": "text/event-stream", "last-event-id": event})
+        for _ in range(2):
+            answers = [json.loads(text) for text in fetch_events(client, headers)]
+            assert [answer["id"] for answer in answers] == [abandoned.number], answers
+            assert answers[0]["result"]["content"][0]["text"] == "done", answers
+
     yield f"{cell_name}: each negotiates its own revision", hands
     yield f"{cell_name}: tools are listed to the last page", lists
     yield f"{cell_name}: tools are called", calls
@@ -185,6 +201,8 @@ def cell(gateway, revision, upstream):
         yield f"{cell_name}: resources and templates at /{view}", lambda view=view: resources(view)
         yield f"{cell_name}: prompts at /{view}", lambda view=view: prompts(view)
         yield f"{cell_name}: completion at /{view}", lambda view=view: completion(view)
+    if revision == L:
+        yield f"{cell_name}: an answer whose stream broke is fetched by the id it began with", fetched
     if revision == upstream:
         yield f"{cell_name}: progress reaches the caller under its own token", progress
         yield f"{cell_name}: a cancelled call is cancelled upstream", cancelled

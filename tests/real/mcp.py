@@ -253,6 +253,19 @@ class Stream:
         self.connection.close()
 
 
+def fetch_events(client, headers):
+    """The events of a GET stream to its end."""
+    connection = http.client.HTTPConnection(client.host, timeout=GUARD)
+    try:
+        connection.request("GET", client.path, headers=headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise RpcError(response.status, {"message": response.read().decode()[:300]})
+        return list(events(lines_of(response)))
+    finally:
+        connection.close()
+
+
 def fetch(url, method="GET", headers=None, body=None):
     """One plain HTTP request."""
     parts = urlsplit(url)

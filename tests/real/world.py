@@ -21,6 +21,9 @@ PLEIADES = pathlib.Path(os.environ.get("PLEIADES_BIN", ROOT / "target/debug/plei
 MODERN = pathlib.Path(
     os.environ.get("PLEIADES_MODERN", ROOT / "target/debug/examples/modern_server")
 ).resolve()
+CONFORMANCE = pathlib.Path(
+    os.environ.get("PLEIADES_CONFORMANCE_SERVER", ROOT / "target/debug/examples/conformance_server")
+).resolve()
 SEAL = "a key of the tests that nobody uses"
 
 
@@ -145,6 +148,16 @@ class Modern(Process):
         super().__init__("modern", [MODERN, f"127.0.0.1:{self.port}", *flags])
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         until("modern_server to listen", lambda: self.check_alive() or listens(self.port))
+
+
+class Conformance(Process):
+    """The server of `tests/peers/conformance_server/`."""
+
+    def __init__(self, *flags):
+        self.port = free_port()
+        super().__init__("conformance", [CONFORMANCE, f"127.0.0.1:{self.port}", *flags])
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        until("conformance_server to listen", lambda: self.check_alive() or listens(self.port))
 
 
 def provider(name, url=None, command=None, **rest):

@@ -1,0 +1,223 @@
+//! Answers that a client may come back for (2025-11-25, streamable HTTP, "Resumability"): a stream
+//! that begins with an id promises that a GET naming it as `Last-Event-ID` gets the answer, should
+//! the stream break before.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// When a client may come back: soon, since the answer is waited for anyway.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+/// How long an answer can be fetched, counted from its request.
+const KEPT: Duration = Duration::from_secs(10 * 60);
+/// Requests whose answers are kept; the oldest go first.
+const MOST: usize = 1024;
+/// Bytes of all answers kept; the oldest go first.
+const MOST_BYTES: usize = 32 << 20;
+
+/// Answers by the id that their stream began with.
+#[derive(Debug, Default)]
+pub(super) struct Kept(Arc<Mutex<Shelf>>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    slots: HashMap<Arc<str>, Slot>,
+    /// From the oldest; ids of slots that were taken away earlier may still stand here.
+    order: VecDeque<(Instant, Arc<str>)>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    session: Arc<str>,
+    answer: watch::Receiver<Option<Arc<[u8]>>>,
+    bytes: usize,
+}
+
+/// The place of one answer. Dropped without one, those who wait for it wait no longer.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    id: Arc<str>,
+    shelf: Arc<Mutex<Shelf>>,
+    answer: watch::Sender<Option<Arc<[u8]>>>,
+    begun: Arc<AtomicBool>,
+}
+
+/// What a stream begins with: its id, and the word that it has begun.
+#[derive(Debug, Clone)]
+pub(super) struct Begin {
+    pub(super) id: Arc<str>,
+    begun: Arc<AtomicBool>,
+}
+
+impl Begin {
+    /// From now on the answer is kept: a client knows the id.
+    pub(super) fn begins(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+}
+
+impl Kept {
+    /// A place for the answer of a request of this session, under an id that no other request has.
+    pub(super) fn begin(&self, session: &Arc<str>, id: &str) -> Ticket {
+        let id: Arc<str> = id.into();
+        let (sender, answer) = watch::channel(None);
+        let now = Instant::now();
+        let mut shelf = self.0.lock();
+        shelf.slots.insert(
+            Arc::clone(&id),
+            Slot {
+                session: Arc::clone(session),
+                answer,
+                bytes: 0,
+            },
+        );
+        shelf.order.push_back((now, Arc::clone(&id)));
+        shelf.shrink(now);
+        drop(shelf);
+        Ticket {
+            id,
+            shelf: Arc::clone(&self.0),
+            answer: sender,
+            begun: Arc::default(),
+        }
+    }
+
+    /// Takes away what nobody can ask for: its stream never began.
+    pub(super) fn forget(&self, id: &str) {
+        self.0.lock().remove(id);
+    }
+
+    /// The answer of the stream that began with this id, as soon as there is one; `None` when the
+    /// session has no such stream.
+    pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
+        let mut answer = {
+            let shelf = self.0.lock();
+            let slot = shelf.slots.get(id).filter(|slot| &*slot.session == session)?;
+            slot.answer.clone()
+        };
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let found = tokio::select! {
+                found = answer.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
+                () = sender.closed() => None,
+            };
+            if let Some(found) = found {
+                // The client may be gone again; it can still come back.
+                drop(sender.send(found.to_vec()).await);
+            }
+        });
+        Some(receiver)
+    }
+}
+
+impl Ticket {
+    /// What the stream begins with.
+    pub(super) fn opening(&self) -> Begin {
+        Begin {
+            id: Arc::clone(&self.id),
+            begun: Arc::clone(&self.begun),
+        }
+    }
+
+    /// Puts the answer where it can be fetched, if any client knows where that is.
+    pub(super) fn answer(&self, body: &[u8]) {
+        if !self.begun.load(Ordering::Acquire) {
+            return;
+        }
+        let mut shelf = self.shelf.lock();
+        let Some(slot) = shelf.slots.get_mut(&self.id) else {
+            return;
+        };
+        slot.bytes = body.len();
+        shelf.bytes += body.len();
+        self.answer.send_replace(Some(body.into()));
+        shelf.shrink(Instant::now());
+    }
+}
+
+impl Shelf {
+    fn remove(&mut self, id: &str) {
+        if let Some(slot) = self.slots.remove(id) {
+            self.bytes -= slot.bytes;
+        }
+    }
+
+    fn shrink(&mut self, now: Instant) {
+        while let Some((since, id)) = self.order.front().cloned() {
+            let known = self.slots.contains_key(&id);
+            let full = self.order.len() > MOST || self.bytes > MOST_BYTES;
+            if known && !full && now.duration_since(since) < KEPT {
+                return;
+            }
+            self.order.pop_front();
+            self.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A place whose stream has begun.
+    fn begun(kept: &Kept, session: &Arc<str>, id: &str) -> Ticket {
+        let ticket = kept.begin(session, id);
+        ticket.opening().begins();
+        ticket
+    }
+
+    fn session(name: &str) -> Arc<str> {
+        name.into()
+    }
+
+    #[tokio::test]
+    async fn an_answer_waits_for_its_session_alone() {
+        let kept = Kept::default();
+        let ticket = begun(&kept, &session("mine"), "7");
+        assert!(kept.resume("other", "7").is_none());
+        assert!(kept.resume("mine", "8").is_none());
+        let mut early = kept.resume("mine", "7").unwrap();
+        ticket.answer(b"done");
+        drop(ticket);
+        let mut late = kept.resume("mine", "7").unwrap();
+        assert_eq!(early.recv().await.unwrap(), b"done");
+        assert_eq!(early.recv().await, None);
+        assert_eq!(late.recv().await.unwrap(), b"done");
+    }
+
+    #[tokio::test]
+    async fn a_request_without_answer_ends_the_wait() {
+        let kept = Kept::default();
+        let ticket = begun(&kept, &session("mine"), "7");
+        let mut resumed = kept.resume("mine", "7").unwrap();
+        drop(ticket);
+        assert_eq!(resumed.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_bounded_in_age_number_and_size() {
+        let kept = Kept::default();
+        let mine = session("mine");
+        begun(&kept, &mine, "old").answer(b"old");
+        tokio::time::advance(KEPT).await;
+        for number in 0..MOST {
+            begun(&kept, &mine, &number.to_string()).answer(b"small");
+        }
+        assert!(kept.resume("mine", "old").is_none());
+        assert!(kept.resume("mine", "0").is_some());
+        begun(&kept, &mine, "one more").answer(b"small");
+        assert!(kept.resume("mine", "0").is_none());
+        begun(&kept, &mine, "large").answer(&vec![0; MOST_BYTES]);
+        assert!(kept.resume("mine", "one more").is_none());
+        assert!(kept.resume("mine", "large").is_some());
+        kept.forget("large");
+        let shelf = kept.0.lock();
+        assert_eq!((shelf.bytes, shelf.slots.len()), (0, 0));
+    }
+}

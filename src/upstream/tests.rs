@@ -2,6 +2,7 @@
 
 mod changes;
 mod detection;
+mod event_stream;
 mod failures;
 mod fake;
 mod over_http;

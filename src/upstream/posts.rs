@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
-use tokio::{
-    sync::Semaphore,
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 use url::Url;
 
 use super::{
@@ -130,14 +126,19 @@ impl Letter {
 
     async fn deliver(self) -> Result<(), Failure> {
         let Some(shared) = self.ear.life.shared.upgrade() else {
-            return Err(Failure::Final(Error::new(Code::ShuttingDown, "the gateway is ending")));
+            return Err(Failure::Final(Error::new(
+                Code::ShuttingDown,
+                "the gateway is ending",
+            )));
         };
         let route = shared.clients.route(&self.endpoint)?;
         drop(shared);
         let head = Head {
             to: Some(self.address),
             // The header is of 2025-06-18; older servers need not know it.
-            revision: self.revision.filter(|revision| *revision >= Revision::V2025_06_18),
+            revision: self
+                .revision
+                .filter(|revision| *revision >= Revision::V2025_06_18),
             ..Head::default()
         };
         let response = post::post(&route, &self.signature, head, self.body.into(), self.deadline).await?;

@@ -39,7 +39,7 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
             Ok(greeted(session.revision, &session.greeting))
         }
         None => match detect(remote, deadline).await {
-            Err(error) if error.code == Code::UpstreamProtocol => {
+            Err(error) if matches!(error.code, Code::UpstreamProtocol | Code::UpstreamError) => {
                 oldest(remote, deadline).await.map_err(|_none| error)
             }
             detected => detected,

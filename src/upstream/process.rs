@@ -2,7 +2,7 @@
 //!
 //! Its tasks live on the control runtime. Whatever ends it ends its whole process group.
 
-use std::{ffi::OsString, process::Stdio, sync::Arc};
+use std::{ffi::OsString, process::Stdio, sync::Arc, time::Duration};
 
 use futures_util::future::join;
 use tokio::{process::Command, sync::mpsc};
@@ -24,6 +24,8 @@ use pipes::{log, read, write};
 
 /// Lines waiting to be written.
 const QUEUE: usize = 64;
+/// A process that lived this long died of something new.
+const SOUND: Duration = Duration::from_secs(60);
 
 /// What to start.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub(crate) fn spawn(
         return Err(Error::new(Code::Internal, "a child process has no pipes"));
     };
     let (lines, queue) = mpsc::channel(QUEUE);
-    let life = Life::new(shared, provider, key);
+    let life = Life::new(shared, provider, key, SOUND);
     let wire = Arc::new(Wire::new(Arc::clone(&life), Mouth::Pipe(lines)));
     let ear = Ear {
         life: Arc::clone(&life),

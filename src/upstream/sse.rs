@@ -1,7 +1,10 @@
 //! The transport of 2024-11-05: an event stream that first names where messages are posted, and
 //! then brings everything the provider says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -24,6 +27,8 @@ use crate::mcp::sse;
 
 /// A stream that is silent for so long is dead: the connection may have gone without a word.
 const SILENT: Duration = Duration::from_secs(3600);
+/// Gateways on the way cut streams, often each minute; one that lived this long was of use.
+const SOUND: Duration = Duration::from_secs(1);
 /// The longest address that is taken.
 const ADDRESS: usize = 8 * 1024;
 
@@ -46,11 +51,11 @@ pub(crate) async fn connect(
         .await
         .map_err(|_elapsed| late())??;
     let address = address(&route.url, &named)?;
-    let life = Life::new(shared, &endpoint.provider, key);
+    let life = Life::new(shared, &endpoint.provider, key, SOUND);
     let wire = Arc::new_cyclic(|wire| {
         let ear = Ear {
             life: Arc::clone(&life),
-            wire: wire.clone(),
+            wire: Weak::clone(wire),
         };
         let posts = Posts::new(address, endpoint, signature, ear);
         Wire::new(Arc::clone(&life), Mouth::Posts(posts))
@@ -63,7 +68,11 @@ pub(crate) async fn connect(
         let ended = life.stop.run_until_cancelled(stream.read(&ear)).await;
         if let Some(why) = &ended {
             let provider = &*life.provider;
-            tracing::debug!(provider.name = provider, error = why.as_ref().err().map(tracing::field::display), "the provider's stream ended");
+            tracing::debug!(
+                provider.name = provider,
+                error = why.as_ref().err().map(tracing::field::display),
+                "the provider's stream ended"
+            );
         }
         life.end(ended.is_none());
     });
@@ -164,13 +173,18 @@ mod tests {
 
     fn from(named: &str) -> Result<String, String> {
         let base = Url::parse("https://mcp.example.com/a/sse?x=1").unwrap();
-        address(&base, named).map(Into::into).map_err(|error| error.to_string())
+        address(&base, named)
+            .map(Into::into)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_address_may_be_relative_or_whole() {
         let cases = [
-            ("/message?sessionId=1", "https://mcp.example.com/message?sessionId=1"),
+            (
+                "/message?sessionId=1",
+                "https://mcp.example.com/message?sessionId=1",
+            ),
             ("message?s=1#x", "https://mcp.example.com/a/message?s=1"),
             ("?s=1", "https://mcp.example.com/a/sse?s=1"),
             ("https://mcp.example.com:443/m", "https://mcp.example.com/m"),

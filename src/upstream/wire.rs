@@ -69,6 +69,7 @@ pub(crate) struct Life {
     /// Cancelled when the wire is at its end.
     pub(crate) stop: CancellationToken,
     born: Instant,
+    sound: Duration,
     requests: Mutex<HashMap<u64, Pending>>,
     dead: AtomicBool,
 }
@@ -152,7 +153,11 @@ impl Wire {
                 .send(None, body, self.settled(), Instant::now() + ERRAND)
                 .is_ok(),
         };
-        tracing::trace!(provider.name = &*self.life.provider, told, "a request was cancelled");
+        tracing::trace!(
+            provider.name = &*self.life.provider,
+            told,
+            "a request was cancelled"
+        );
     }
 }
 
@@ -176,13 +181,15 @@ fn died() -> Error {
 }
 
 impl Life {
-    pub(crate) fn new(shared: &Arc<Shared>, provider: &Arc<str>, key: &Key) -> Arc<Self> {
+    /// `sound`: the lifetime after which an end is no sign of a fault that lasts.
+    pub(crate) fn new(shared: &Arc<Shared>, provider: &Arc<str>, key: &Key, sound: Duration) -> Arc<Self> {
         Arc::new(Self {
             provider: Arc::clone(provider),
             key: key.clone(),
             shared: Arc::downgrade(shared),
             stop: shared.closing.child_token(),
             born: Instant::now(),
+            sound,
             requests: Mutex::default(),
             dead: AtomicBool::new(false),
         })
@@ -225,9 +232,8 @@ impl Life {
         if let (false, Some(shared)) = (wanted, self.shared.upgrade())
             && !shared.closing.is_cancelled()
         {
-            shared
-                .restarts
-                .died(&self.key, self.born.elapsed(), Instant::now());
+            let sound = self.born.elapsed() >= self.sound;
+            shared.restarts.died(&self.key, sound, Instant::now());
             shared.hubs.tell(&self.key, Change::Lost);
         }
     }

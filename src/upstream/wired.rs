@@ -53,25 +53,14 @@ impl Wired<'_> {
                 Err(error) if repeated || !may_repeat(&error, call.idempotent) => {
                     return Err(error);
                 }
-                Err(_) => self
-                    .shared
-                    .wires(self.endpoint)
-                    .discard(&self.key(), &wire),
+                Err(_) => self.shared.wires(self.endpoint).discard(&self.key(), &wire),
             }
             repeated = true;
         }
     }
 
-    async fn attempt(
-        self,
-        call: &mut Call,
-        wire: &Lease<Wire>,
-        deadline: Instant,
-    ) -> Result<Outcome, Error> {
-        let revision = wire
-            .manner
-            .get()
-            .map_or(call.revision, |manner| manner.revision);
+    async fn attempt(self, call: &mut Call, wire: &Lease<Wire>, deadline: Instant) -> Result<Outcome, Error> {
+        let revision = wire.manner.get().map_or(call.revision, |manner| manner.revision);
         if revision.is_modern() != call.revision.is_modern() {
             let message = "the provider speaks another revision than it did";
             return Err(Error::new(Code::UnsupportedRevision, message));
@@ -87,10 +76,7 @@ impl Wired<'_> {
             return wire.request(id, sent.body, deadline, None).await;
         };
         let patience = Patience::until(deadline);
-        let _place = self
-            .shared
-            .hubs
-            .call(wire.key(), id, events.clone(), &patience);
+        let _place = self.shared.hubs.call(wire.key(), id, events.clone(), &patience);
         wire.request(id, sent.body, deadline, Some(&patience)).await
     }
 
@@ -171,13 +157,12 @@ impl Starting<'_> {
             return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
         }
         sleep(delay).await;
-        let born = Instant::now();
         let started = match self.begin().await {
             Ok(wire) => self.shake(wire).await,
             Err(error) => {
                 // Connecting costs little: only programs that cannot start are held back for it.
                 if let Target::Stdio { .. } = self.endpoint.target {
-                    shared.restarts.died(key, Duration::ZERO, Instant::now());
+                    shared.restarts.died(key, false, Instant::now());
                 }
                 return Err(unsent(error));
             }
@@ -185,7 +170,7 @@ impl Starting<'_> {
         started.map_err(|error| {
             // A death is noted by who notices it; a handshake that failed is noted here.
             if !matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamAuth) {
-                shared.restarts.died(key, born.elapsed(), Instant::now());
+                shared.restarts.died(key, false, Instant::now());
             }
             unsent(error)
         })
@@ -280,12 +265,7 @@ impl Starting<'_> {
         self.settle(wire, revision, profile).await
     }
 
-    async fn settle(
-        self,
-        wire: Arc<Wire>,
-        revision: Revision,
-        profile: Profile,
-    ) -> Result<Arc<Wire>, Error> {
+    async fn settle(self, wire: Arc<Wire>, revision: Revision, profile: Profile) -> Result<Arc<Wire>, Error> {
         if !revision.is_modern() {
             let body = message::notification("notifications/initialized", None);
             wire.notify(body, self.deadline).await?;

@@ -67,6 +67,10 @@ def checks():
                     f"{NAMES[revision]} client: a question that comes on the stream is answered",
                     lambda revision=revision: asked(gateway, revision),
                 )
+            yield (
+                "M client: a question that comes on the stream ends the call, and its answer goes on",
+                lambda: asked_in_rounds(gateway),
+            )
             for client in ("ts1", "py2"):
                 yield from views(gateway, "an event stream", client)
     yield "a server that restarts is found again", restarted
@@ -141,6 +145,23 @@ def asked(gateway, revision):
     else:
         raise AssertionError("the call was never answered")
     calling.close()
+
+
+def asked_in_rounds(gateway):
+    capabilities = {"elicitation": {"form": {}}}
+    client = Client(f"{gateway.url}/tools/python", M, capabilities=capabilities).connect()
+    first = client.call("greet")
+    assert first["resultType"] == "input_required", first
+    [(key, request)] = first["inputRequests"].items()
+    assert request["method"] == "elicitation/create", request
+    params = {
+        "name": "greet",
+        "arguments": {},
+        "inputResponses": {key: {"action": "accept", "content": {"name": "Ada"}}},
+        "requestState": first["requestState"],
+    }
+    last = client.request("tools/call", params)
+    assert last["content"][0]["text"] == "accept Ada", last
 
 
 def answers(gateway, name):

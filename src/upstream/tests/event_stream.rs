@@ -13,7 +13,7 @@ const OLD: Revision = Revision::V2024_11_05;
 
 /// The streams that were opened, each with its way in; a closed one is `None`.
 #[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Vec<Option<mpsc::UnboundedSender<String>>>>>);
+struct Streams(Arc<Mutex<Vec<Option<mpsc::Sender<String>>>>>);
 
 impl Streams {
     /// A new stream that says where messages go, by its number.
@@ -22,9 +22,10 @@ impl Streams {
         self.named(&format!("/message?s={}", all.len()), &mut all)
     }
 
-    fn named(&self, address: &str, all: &mut Vec<Option<mpsc::UnboundedSender<String>>>) -> Response {
-        let (say, said) = mpsc::unbounded_channel();
-        say.send(format!(": hello\n\nevent: endpoint\ndata: {address}\n\n")).unwrap();
+    fn named(&self, address: &str, all: &mut Vec<Option<mpsc::Sender<String>>>) -> Response {
+        let (say, said) = mpsc::channel(64);
+        say.try_send(format!(": hello\n\nevent: endpoint\ndata: {address}\n\n"))
+            .unwrap();
         all.push(Some(say));
         let said = futures_util::stream::unfold(said, |mut said| async {
             let text = said.recv().await?;
@@ -43,7 +44,7 @@ impl Streams {
     /// Says something on the newest stream.
     fn say(&self, message: &Value) -> Response {
         if let Some(Some(say)) = self.0.lock().last() {
-            say.send(format!("event: message\ndata: {message}\n\n")).ok();
+            say.try_send(format!("event: message\ndata: {message}\n\n")).ok();
         }
         status(StatusCode::ACCEPTED)
     }
@@ -73,7 +74,9 @@ struct World {
 }
 
 /// A provider that is spoken to; `special` answers what is not the handshake of 2024-11-05.
-async fn world(special: impl Fn(&Seen, &Streams) -> Option<Response> + Clone + Send + Sync + 'static) -> World {
+async fn world(
+    special: impl Fn(&Seen, &Streams) -> Option<Response> + Clone + Send + Sync + 'static,
+) -> World {
     let streams = Streams::default();
     let own = streams.clone();
     let fake = Fake::start(move |seen, _| {
@@ -109,7 +112,10 @@ fn old(url: &Url) -> Target {
     };
     Target::Http {
         url,
-        headers: vec![(HeaderName::from_static("x-own"), HeaderValue::from_static("descriptor"))],
+        headers: vec![(
+            HeaderName::from_static("x-own"),
+            HeaderValue::from_static("descriptor"),
+        )],
         tls: None,
         allow_private: false,
         allow_loopback: true,
@@ -123,19 +129,28 @@ impl World {
     }
 
     fn gets(&self) -> usize {
-        self.fake.seen().iter().filter(|seen| seen.verb == Method::GET).count()
+        self.fake
+            .seen()
+            .iter()
+            .filter(|seen| seen.verb == Method::GET)
+            .count()
     }
 }
 
 #[tokio::test]
 async fn one_stream_brings_the_answers_to_what_is_posted_where_it_says() {
     let world = world(|_, _| None).await;
-    let header = (HeaderName::from_static("authorization"), HeaderValue::from_static("Bearer key"));
+    let header = (
+        HeaderName::from_static("authorization"),
+        HeaderValue::from_static("Bearer key"),
+    );
     let behalf = of(Signature {
         headers: vec![header],
         account: None,
     });
-    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf)).await.unwrap();
+    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf))
+        .await
+        .unwrap();
     assert_eq!(profile.revisions, [OLD].into_iter().collect());
     let (one, two) = tokio::join!(
         world.upstreams.request(&world.endpoint, &behalf, tool(L)),
@@ -144,13 +159,24 @@ async fn one_stream_brings_the_answers_to_what_is_posted_where_it_says() {
     assert_eq!(value(&one.unwrap())["said"]["name"], "act");
     assert_eq!(value(&two.unwrap())["said"], json!({}));
     let seen = world.fake.seen();
-    let begun: Vec<_> = seen.iter().take(3).map(|seen| (seen.path.as_str(), seen.method())).collect();
+    let begun: Vec<_> = seen
+        .iter()
+        .take(3)
+        .map(|seen| (seen.path.as_str(), seen.method()))
+        .collect();
     let there = "/message?s=0";
     assert_eq!(
         begun,
-        [("/mcp", ""), (there, "initialize"), (there, "notifications/initialized")]
+        [
+            ("/mcp", ""),
+            (there, "initialize"),
+            (there, "notifications/initialized")
+        ]
     );
-    assert!(seen.iter().all(|seen| seen.header("authorization") == "Bearer key"));
+    assert!(
+        seen.iter()
+            .all(|seen| seen.header("authorization") == "Bearer key")
+    );
     assert!(seen.iter().all(|seen| seen.header("x-own") == "descriptor"));
     assert_eq!((seen.len(), world.upstreams.sessions()), (5, 1));
 }
@@ -165,7 +191,9 @@ async fn a_stream_that_breaks_fails_a_tool_call_and_repeats_a_list_on_a_new_one(
         })
     })
     .await;
-    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf())).await.unwrap();
+    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
+        .await
+        .unwrap();
     let mut changes = world.upstreams.listen(&world.endpoint, &behalf(), &profile);
     let error = world.ask(tool(L)).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
@@ -208,10 +236,15 @@ async fn a_refused_message_fails_its_call_at_once() {
         (500, json!({}), Code::UpstreamUnreachable),
         (418, json!({}), Code::UpstreamProtocol),
         (302, json!({}), Code::UpstreamProtocol),
-        (400, json!({"error": {"code": -32600, "message": "no"}}), Code::UpstreamError),
+        (
+            400,
+            json!({"error": {"code": -32600, "message": "no"}}),
+            Code::UpstreamError,
+        ),
     ];
     for (code, body, expected) in cases {
-        let world = world(move |seen, _| (seen.method() == "tools/call").then(|| json_body(code, &body))).await;
+        let world =
+            world(move |seen, _| (seen.method() == "tools/call").then(|| json_body(code, &body))).await;
         let error = world.ask(tool(L)).await.unwrap_err();
         assert_eq!((error.code, world.gets()), (expected, 1), "{code}");
         world.ask(list(L)).await.unwrap();
@@ -235,7 +268,8 @@ async fn an_answer_in_the_response_of_a_post_is_understood() {
 async fn messages_never_go_to_another_origin() {
     let other = Fake::start(|_, _| status(StatusCode::ACCEPTED)).await;
     let address = other.url.to_string();
-    let world = world(move |seen, streams| (seen.verb == Method::GET).then(|| streams.elsewhere(&address))).await;
+    let world =
+        world(move |seen, streams| (seen.verb == Method::GET).then(|| streams.elsewhere(&address))).await;
     let error = world.ask(list(L)).await.unwrap_err();
     assert_eq!(error.code, Code::UpstreamProtocol);
     assert!(error.to_string().contains("another origin"), "{error}");
@@ -268,7 +302,9 @@ async fn a_provider_that_takes_no_post_is_detected_by_its_stream() {
     let profile = soon(world.upstreams.probe(&auto, &behalf())).await.unwrap();
     assert_eq!(profile.revisions, [OLD].into_iter().collect());
     assert!(world.upstreams.is_wired(&auto));
-    soon(world.upstreams.request(&auto, &behalf(), tool(L))).await.unwrap();
+    soon(world.upstreams.request(&auto, &behalf(), tool(L)))
+        .await
+        .unwrap();
     assert_eq!(world.gets(), 1);
     world.upstreams.retire(&[2; 32]);
     assert!(!world.upstreams.is_wired(&auto));
@@ -321,7 +357,10 @@ async fn a_deadline_cancels_the_call_and_leaves_the_stream_alone() {
     };
     let error = world.ask(call).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamTimeout, true));
-    let told = world.fake.saw(|seen| seen.method() == "notifications/cancelled").await;
+    let told = world
+        .fake
+        .saw(|seen| seen.method() == "notifications/cancelled")
+        .await;
     let asked = world.fake.saw(|seen| seen.method() == "tools/call").await;
     assert_eq!(told.body["params"]["requestId"], asked.body["id"]);
     world.ask(list(L)).await.unwrap();

@@ -45,7 +45,9 @@ impl Ear {
                     let heard = self.life.answer(id, Ok(Err(fault)));
                     tracing::trace!(provider.name = provider, heard, "a refusal came");
                 }
-                _ => tracing::debug!(provider.name = provider, %error, "the provider says what is not JSON-RPC"),
+                _ => {
+                    tracing::debug!(provider.name = provider, %error, "the provider says what is not JSON-RPC")
+                }
             },
         }
     }

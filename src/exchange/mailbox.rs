@@ -91,10 +91,6 @@ impl Mailboxes {
         let ended = self.0.lock().remove(lane);
         drop(ended);
     }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().len()
-    }
 }
 
 impl Mailbox {

@@ -150,7 +150,7 @@ impl Step<'_> {
             .map_err(|refusal| self.refused(provider, &refusal))?;
         Ok(Held {
             pass: Some(pass),
-            inflight: self.exchange.metrics.inflight(&provider.id),
+            _inflight: self.exchange.metrics.inflight(&provider.id),
             started: Instant::now(),
         })
     }

@@ -193,9 +193,4 @@ impl Parking {
         }
         lot.calls.remove(&slot)
     }
-
-    /// Calls that are parked.
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().calls.len()
-    }
 }

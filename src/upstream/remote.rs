@@ -159,7 +159,7 @@ impl Remote<'_> {
                 lease.answer(request, call.events.as_ref(), asking);
             }
         };
-        let outcome = self.exchange(lease, head, body.into(), &reading, asked).await;
+        let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
         pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
     }
@@ -183,8 +183,7 @@ impl Remote<'_> {
     async fn exchange(
         self,
         lease: Option<&Lease<Session>>,
-        head: Head<'_>,
-        body: Bytes,
+        (head, body): (Head<'_>, Bytes),
         reading: &Reading<'_>,
         asked: impl Fn(Request),
     ) -> Result<Outcome, Failure> {
@@ -241,15 +240,14 @@ impl Remote<'_> {
             return Ok(lease);
         }
         let opening = async {
-            let (shared, endpoint, behalf) = (self.shared, self.endpoint, self.behalf);
-            let opened = session::open(shared, endpoint, behalf, revision, self.declared, deadline).await;
+            let opened = session::open(self, revision, deadline).await;
             // Nothing of the call itself has been sent, whatever went wrong here.
             let session = opened.map_err(|refusal| {
                 let mut error = Error::from(refusal);
                 error.sent = false;
                 error
             })?;
-            stream::keep(shared, &session, &key).await;
+            stream::keep(self.shared, &session, &key).await;
             Ok(session)
         };
         let leased = self

@@ -120,6 +120,7 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
             tls: tls(&upstream.tls)?,
             allow_private: upstream.allow_private,
             allow_loopback: upstream.allow_private || loopback,
+            sse: upstream.protocol == descriptor::Protocol::Sse,
         }),
         Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
             command: command.to_vec(),

@@ -38,6 +38,8 @@ struct Found {
     about: Option<String>,
     /// `None`: it wants a credential.
     profile: Option<Profile>,
+    /// Whether it speaks only the transport of 2024-11-05.
+    sse: bool,
 }
 
 pub(super) fn run(global: &Global, request: &Request) -> u8 {
@@ -130,6 +132,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
         tls: None,
         allow_private: true,
         allow_loopback: true,
+        sse: false,
     })
 }
 
@@ -147,6 +150,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
                 title: host(endpoint),
                 about: None,
                 profile: None,
+                sse: false,
             });
         }
         Err(error) => return Err(error),
@@ -168,6 +172,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
         title,
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
+        sse: matches!(endpoint.target, Target::Http { .. }) && app.upstreams().is_wired(endpoint),
     })
 }
 
@@ -256,6 +261,9 @@ fn descriptor(id: &str, found: &Found, request: &Request) -> String {
     match &request.url {
         Some(url) => {
             writeln!(text, "  url: {}", quoted(url)).ok();
+            if found.sse {
+                text.push_str("  protocol: sse\n");
+            }
             if is_private(url) {
                 text.push_str("  allow_private: true\n");
             }
@@ -342,9 +350,22 @@ mod tests {
             title: "A \"b\": c".to_owned(),
             about: None,
             profile: None,
+            sse: false,
         };
         let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
         assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
         assert!(text.contains(r#"title: "A \"b\": c""#));
+    }
+
+    #[test]
+    fn the_transport_of_2024_11_05_is_written_down() {
+        let found = Found {
+            title: "old".to_owned(),
+            about: None,
+            profile: None,
+            sse: true,
+        };
+        let text = descriptor("old", &found, &asked(Some("https://mcp.example.com/sse"), &[]));
+        assert!(text.contains("/sse\"\n  protocol: sse\n"), "{text}");
     }
 }

@@ -196,7 +196,7 @@ fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<
 }
 
 /// A status other than 200: often still a JSON-RPC error, and sometimes the end of a session.
-async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<Outcome, Failure> {
+pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<Outcome, Failure> {
     let status = response.status();
     let retry_after = incoming::retry_after(response.headers());
     if status.is_redirection() {
@@ -247,7 +247,11 @@ fn ends_session(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// A whole body; one that comes in a single piece is not copied.
-async fn whole(mut response: reqwest::Response, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+pub(crate) async fn whole(
+    mut response: reqwest::Response,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
@@ -281,7 +285,7 @@ pub(crate) fn cut() -> Error {
     .sent()
 }
 
-fn foreign(message: &'static str) -> Error {
+pub(crate) fn foreign(message: &'static str) -> Error {
     Error::new(Code::UpstreamProtocol, message).sent()
 }
 

@@ -22,11 +22,11 @@ mod knock;
 mod line;
 mod lines;
 mod listen;
-mod local;
 mod outgoing;
 mod patience;
 mod pool;
 mod post;
+mod posts;
 mod probe;
 mod process;
 mod remote;
@@ -34,8 +34,11 @@ pub mod resolve;
 mod restart;
 mod session;
 mod shared;
+mod sse;
 mod stream;
 mod tls;
+mod wire;
+mod wired;
 
 pub use call::{Ask, Call, Change, Event, Profile};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
@@ -44,9 +47,9 @@ pub use line::{Line, Opening, Wishes};
 pub use resolve::{Permit, Resolver};
 pub(crate) use tls::config as tls_config;
 
-use local::Local;
 use remote::Remote;
 use shared::Shared;
+use wired::Wired;
 
 /// All sessions, processes and HTTP clients of this process.
 #[derive(Debug)]
@@ -96,28 +99,22 @@ impl Upstreams {
     pub async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         let shared = &self.shared;
         let declared = &call.declared.clone();
-        match endpoint.target {
-            Target::Http { .. } => {
-                Remote {
-                    shared,
-                    endpoint,
-                    behalf,
-                    declared,
-                }
-                .request(call)
-                .await
-            }
-            Target::Stdio { .. } => {
-                Local {
-                    shared,
-                    endpoint,
-                    behalf,
-                    declared,
-                }
-                .request(call)
-                .await
-            }
+        if shared.is_wired(endpoint) {
+            let wired = Wired {
+                shared,
+                endpoint,
+                behalf,
+                declared,
+            };
+            return wired.request(call).await;
         }
+        let remote = Remote {
+            shared,
+            endpoint,
+            behalf,
+            declared,
+        };
+        remote.request(call).await
     }
 
     /// Listens for list changes until the receiver is dropped. The channel is closed at once when
@@ -141,9 +138,7 @@ impl Upstreams {
     /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their
     /// calls are done.
     pub fn retire(&self, identity: &[u8; 32]) {
-        self.shared.sessions.retire(identity);
-        self.shared.processes.retire(identity);
-        self.shared.clients.forget(identity);
+        self.shared.retire(identity);
     }
 
     /// Ends everything; children and their process groups are gone when it returns.
@@ -151,10 +146,17 @@ impl Upstreams {
         self.shared.shutdown(within).await;
     }
 
-    /// Number of live sessions and processes.
+    /// Whether a provider has no streamable HTTP endpoint: it is a process, or speaks (as far as
+    /// is known) the transport of 2024-11-05.
+    #[must_use]
+    pub fn is_wired(&self, endpoint: &Endpoint) -> bool {
+        self.shared.is_wired(endpoint)
+    }
+
+    /// Number of live sessions, streams and processes.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.shared.sessions.len() + self.shared.processes.len()
+        self.shared.sessions.len() + self.shared.processes.len() + self.shared.streams.len()
     }
 
     /// The resolver shared by everything that connects outward (the relay takes its peers from it).

@@ -15,6 +15,7 @@ SUITES = [
     "foreign",
     "filesystem",
     "cells",
+    "old",
     "relay",
     "tls",
     "defects",

@@ -130,13 +130,15 @@ class Process:
 
 
 class Everything(Process):
-    """The official server-everything over streamable HTTP; a port may be given to take it again."""
+    """The official server-everything over streamable HTTP, or over the event stream of 2024-11-05;
+    a port may be given to take it again."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, transport="streamableHttp"):
         self.port = port or free_port()
-        command = ["node", server_script("server-everything"), "streamableHttp"]
+        command = ["node", server_script("server-everything"), transport]
         super().__init__("everything", command, {"PORT": str(self.port)})
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        path = "sse" if transport == "sse" else "mcp"
+        self.url = f"http://127.0.0.1:{self.port}/{path}"
         until("server-everything to listen", lambda: self.check_alive() or listens(self.port))
 
 

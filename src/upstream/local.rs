@@ -70,10 +70,11 @@ impl Local<'_> {
             return Err(Error::new(Code::UnsupportedRevision, message));
         }
         let id = self.shared.next_id();
+        let token = call.token.unwrap_or(id);
         let manner = Manner {
             revision,
             declared: self.declared,
-            progress: call.progress,
+            progress: call.progress.then_some(token),
         };
         let sent = outgoing(id, call.method, &mut call.params, manner);
         let Some(events) = &call.events else {
@@ -83,7 +84,7 @@ impl Local<'_> {
         let _place = self
             .shared
             .hubs
-            .call(process.key(), id, events.clone(), &patience);
+            .call(process.key(), token, events.clone(), &patience);
         process.request(id, sent.body, deadline, Some(&patience)).await
     }
 

@@ -131,6 +131,7 @@ impl Asked<'_> {
             idempotent: true,
             declared: Declared::all(),
             progress: false,
+            token: None,
             events: None,
         };
         let result = self.lister.request(self.endpoint, self.behalf, call).await?;

@@ -195,6 +195,7 @@ async fn tool_names(
         idempotent: true,
         declared: Declared::all(),
         progress: false,
+        token: None,
         events: None,
     };
     let result = app.upstreams().request(endpoint, behalf, call).await?;

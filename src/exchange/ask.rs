@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 use super::Exchange;
 use super::session::now;
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Id, Raw, elicit, raw, sampling};
-use crate::mcp::{RawObject, Revision};
+use crate::mcp::{Id, Raw, RawObject, Revision, elicit, raw, sampling, task};
 
 /// How long an answer is waited for (seconds); a person may have to find a document first.
 pub(super) const PATIENCE_SECS: u64 = 600;
@@ -188,10 +187,11 @@ impl Answered {
 
 /// A question of a peer of `from` as one of `to` can take it.
 pub(super) fn put(method: &str, params: Option<Raw>, from: Revision, to: Revision) -> Option<RawObject> {
-    let params = match params {
+    let mut params = match params {
         Some(params) => RawObject::open(&params).ok()?,
         None => RawObject::new(),
     };
+    task::unrelated(&mut params);
     match method {
         "elicitation/create" => elicit::elicitation(params, from, to),
         "sampling/createMessage" => sampling::sampling(params, from, to),

@@ -98,6 +98,8 @@ impl Step<'_> {
         };
         let (catalogue, tool) = self.find(&provider, catalogue, &inner, name).await?;
         self.check_mirrored(&tool, &params)?;
+        // Whether it becomes a task is for provider and gateway to say.
+        params.remove("task");
         if self.scope.provider.is_none() {
             params.put("name", &*tool.name);
         }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Step;
 use super::standing::subscribes;
 use crate::catalog::Provider;
-use crate::mcp::Revision;
+use crate::mcp::{RawObject, Revision};
 use crate::telemetry::View;
 
 /// What clients show of instructions is cut near 2 KiB.
@@ -47,7 +47,33 @@ impl Step<'_> {
         {
             all.insert("logging".to_owned(), json!({}));
         }
+        let extensions = self.extensions(client);
+        if !extensions.is_empty() {
+            all.insert("extensions".to_owned(), Value::Object(extensions));
+        }
         Value::Object(all)
+    }
+
+    /// Extensions of the providers behind the tool view, as they announce them to a client of
+    /// 2026-07-28. One tool for a whole provider hides what they are about.
+    fn extensions(&self, client: Revision) -> Map<String, Value> {
+        let mut all = Map::new();
+        if self.scope.view != View::Tool || !client.is_modern() {
+            return all;
+        }
+        for provider in self.in_scope() {
+            let shared = provider.live.shared.load();
+            let spoken = shared
+                .profile
+                .as_ref()
+                .filter(|profile| profile.revisions.contains(client));
+            let capabilities = spoken.and_then(|profile| RawObject::open(&profile.capabilities).ok());
+            let own: Option<Map<String, Value>> = capabilities.and_then(|all| all.read("extensions"));
+            for (name, settings) in own.into_iter().flatten() {
+                all.entry(name).or_insert(settings);
+            }
+        }
+        all
     }
 
     /// One provider's own instructions; of a union what each provider is about.

@@ -7,6 +7,7 @@
 mod arrival;
 mod ask;
 mod call;
+mod drive;
 mod fault;
 mod forward;
 mod handover;
@@ -19,12 +20,14 @@ mod outward;
 mod park;
 mod peer;
 mod relay;
+mod rounds;
 mod running;
 mod session;
 mod standing;
 mod state;
 mod stream;
 mod talk;
+mod tasks;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -123,6 +126,8 @@ pub struct Exchange {
     asking: ask::Asking,
     /// Calls that wait for their clients.
     parking: park::Parking,
+    /// Tools that need the extension for tasks.
+    needing: drive::Needing,
     /// What legacy sessions hold here.
     mailboxes: mailbox::Mailboxes,
     /// What replicas tell each other.
@@ -190,6 +195,7 @@ impl Exchange {
             running: running::Running::default(),
             asking: ask::Asking::default(),
             parking: park::Parking::default(),
+            needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
             shared,
             me: Weak::clone(me),
@@ -361,6 +367,9 @@ impl Step<'_> {
             "resources/read" => self.resources_read(params).await.map(Done::Result),
             "prompts/get" => self.prompts_get(params).await.map(Done::Result),
             "completion/complete" => self.complete(params).await.map(Done::Result),
+            "tasks/get" if self.has_tasks() => self.task("tasks/get", params).await.map(Done::Result),
+            "tasks/update" if self.has_tasks() => self.task("tasks/update", params).await.map(Done::Result),
+            "tasks/cancel" if self.has_tasks() => self.task("tasks/cancel", params).await.map(Done::Result),
             _ => Err(Error::new(
                 Code::MethodNotFound,
                 format!("no method `{}` in {}", printable(&method), self.peer.revision),

@@ -8,30 +8,25 @@ use std::{
 use serde_json::json;
 
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
 
+use super::drive::{self, Tasks};
 use super::handover;
+use super::rounds::Course;
 use super::state::{Of, State};
-use super::talk::{Followed, Held, Talk, Underway};
-use super::{Outlet, Step};
+use super::talk::{Held, Talk};
+use super::Step;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};
 use crate::limit::{Refusal, Rule};
-use crate::mcp::abilities::TASKS;
-use crate::mcp::{Declared, Raw, RawObject, Revision, headers, translate};
+use crate::mcp::{Declared, Raw, RawObject, Revision, task, translate};
 use crate::telemetry::View;
-use crate::upstream::{Behalf, Call, Target};
+use crate::upstream::Behalf;
 
 /// Keys of `_meta` that speak of one hop only.
 const HOP_KEYS: [&str; 2] = ["io.modelcontextprotocol/", "pleiades/"];
 /// The one of them that means the provider, between two peers of 2026-07-28.
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-/// Events of a call that wait for its client.
-const EVENTS: usize = 64;
-
-/// How often a provider may ask anew within one call.
-const ROUNDS: usize = 16;
 
 /// A call on its way out.
 #[derive(Debug)]
@@ -89,7 +84,7 @@ impl Step<'_> {
         Declared {
             abilities,
             verbatim: verbatim.map(|raw| match self.scope.view {
-                View::Meta => without_tasks(raw),
+                View::Meta => task::plain(raw),
                 View::Tool | View::Relay => raw.clone(),
             }),
         }
@@ -103,9 +98,9 @@ impl Step<'_> {
         let behalf = self
             .behalf(provider)
             .map_err(|missing| needs_auth(provider, &missing))?;
-        let leg = self.leg(out.catalogue)?;
+        let (leg, tasks) = self.footing(&out)?;
         let holder = self.peer.principal.binding();
-        let retry = self.retry(&mut out.params);
+        let retry = self.retry(out.method, &mut out.params);
         let of = || Of::new(&provider.id, behalf.signature.account, out.method, &out.params);
         let of = (self.revision().is_modern() && (retry.state.is_some() || !self.peer.abilities.is_empty()))
             .then(of);
@@ -123,6 +118,12 @@ impl Step<'_> {
                     return self.resumed(&replica, retry, provider.endpoint.call).await;
                 }
                 State::Upstream(state) => out.params.put("requestState", &state),
+                State::Task(id) => {
+                    let held = self.enter(provider, &holder, out.tool)?;
+                    let course = Course::new(out, &behalf, leg, tasks, Some(of.clone()));
+                    let responses = retry.responses.unwrap_or_default();
+                    return self.taken_up(course, id, responses, held).await;
+                }
             }
         }
         match retry.responses {
@@ -131,12 +132,57 @@ impl Step<'_> {
             None => {}
         }
         let held = self.enter(provider, &holder, out.tool)?;
-        self.rounds(out, &behalf, leg, of, held).await
+        let spare = (tasks == Tasks::None && self.drives(&out)).then(|| out.params.clone());
+        let mut course = Course::new(out, &behalf, leg, tasks, of);
+        course.spare = spare;
+        self.rounds(course, held).await
+    }
+
+    /// In which revision a call is made, and how it meets tasks.
+    fn footing(&self, out: &Outgoing<'_>) -> Result<(Revision, Tasks), Error> {
+        let leg = self.leg(out.catalogue)?;
+        let profile = out.catalogue.profile.as_ref();
+        let called = out.tool.filter(|_| self.scope.view != View::Relay);
+        let Some((tool, profile)) = called.zip(profile) else {
+            return Ok((leg, Tasks::None));
+        };
+        if leg.is_modern() && self.tends_tasks() {
+            return Ok((leg, Tasks::Native));
+        }
+        let core = Revision::V2025_11_25;
+        if !leg.is_modern()
+            && task::is_required(&tool.raw)
+            && profile.revisions.contains(core)
+            && task::are_core(&profile.capabilities)
+        {
+            return Ok((core, Tasks::Core));
+        }
+        if self.drives(out) && self.exchange.needing.has(out.provider, &tool.name) {
+            return Ok((Revision::V2026_07_28, Tasks::Declared));
+        }
+        Ok((leg, Tasks::None))
+    }
+
+    /// Whether this client looks after tasks of the extension itself.
+    pub(super) fn tends_tasks(&self) -> bool {
+        let own = self.peer.capabilities.as_deref();
+        self.scope.view == View::Tool && self.revision().is_modern() && own.is_some_and(task::are_extended)
+    }
+
+    /// Whether the extension is declared for this client where a call cannot be made without it.
+    /// One of 2026-07-28 that sees the tool itself decides for itself.
+    fn drives(&self, out: &Outgoing<'_>) -> bool {
+        let view = match self.scope.view {
+            View::Meta => true,
+            View::Tool => !self.revision().is_modern(),
+            View::Relay => false,
+        };
+        view && out.tool.is_some() && drive::offers(out.catalogue)
     }
 
     /// Takes out of a modern client's parameters what belongs to an earlier round.
-    fn retry(&self, params: &mut RawObject) -> Retry {
-        if !self.revision().is_modern() || self.scope.view == View::Relay {
+    fn retry(&self, method: &str, params: &mut RawObject) -> Retry {
+        if !self.revision().is_modern() || self.scope.view == View::Relay || method.starts_with("tasks/") {
             return Retry::default();
         }
         let state = params.read("requestState");
@@ -160,152 +206,6 @@ impl Step<'_> {
             _inflight: self.exchange.metrics.inflight(&provider.id),
             started: Instant::now(),
         })
-    }
-
-    async fn rounds(
-        &mut self,
-        out: Outgoing<'_>,
-        behalf: &Behalf,
-        leg: Revision,
-        of: Option<Of>,
-        mut held: Held,
-    ) -> Result<Came, Error> {
-        let (provider, method) = (out.provider, out.method);
-        let holder = self.peer.principal.binding();
-        let declared = self.declared(leg);
-        let talk = self.talk(&holder, &declared, leg);
-        let (tool, mut params) = (out.tool, out.params);
-        self.hop_meta(&mut params, leg);
-        // Only a legacy client in front of a modern provider needs the parameters again.
-        let again = leg.is_modern() && !self.revision().is_modern() && !declared.abilities.is_empty();
-        for _ in 0..ROUNDS {
-            let round = if again {
-                params.clone()
-            } else {
-                std::mem::take(&mut params)
-            };
-            let call = self.call(provider, tool, method, round, leg, &declared);
-            let (outcome, back) = match self.follow(&talk, provider, behalf, call, held).await {
-                Followed::Done(outcome, held) => (outcome, held),
-                Followed::Asked(asks, underway) => {
-                    self.record.outcome = "input_required";
-                    let of = of.unwrap_or_else(|| Of::new(&provider.id, None, method, &RawObject::new()));
-                    return self.exchange.parked(&holder, of, asks, *underway);
-                }
-            };
-            held = back;
-            let result = match outcome.and_then(|result| opened(&result)) {
-                Ok(result) => result,
-                Err(error) => {
-                    self.record.upstream = Some(held.conclude(self.exchange, provider, Err(&error)));
-                    return self.failing(&talk, provider, method, error, leg);
-                }
-            };
-            let asks = leg.is_modern()
-                && self.scope.view != View::Relay
-                && result.text("resultType").as_deref() == Some("input_required");
-            if !asks || self.revision().is_modern() {
-                self.record.upstream = Some(held.conclude(self.exchange, provider, Ok(())));
-                return Ok(match (asks, of) {
-                    (true, Some(of)) => Came::Asked(self.wrapped(result, &holder, of)),
-                    _ => Came::Result(result, leg),
-                });
-            }
-            match talk.interrogate(&result, provider, leg).await {
-                Ok(responses) => params.set("inputResponses", responses.close()),
-                Err(error) => {
-                    held.conclude(self.exchange, provider, Ok(()));
-                    return Err(error);
-                }
-            }
-            match result.get("requestState") {
-                Some(state) => params.set("requestState", state.to_owned()),
-                None => drop(params.remove("requestState")),
-            }
-        }
-        let error = Error::new(Code::UpstreamProtocol, "the provider asks without end").sent();
-        held.conclude(self.exchange, provider, Err(&error));
-        Err(error)
-    }
-
-    /// Makes one round of a call; nothing is kept for one during which nothing can be said.
-    async fn follow(
-        &self,
-        talk: &Talk<'_>,
-        provider: &Arc<Provider>,
-        behalf: &Behalf,
-        mut call: Call,
-        held: Held,
-    ) -> Followed {
-        let upstreams = &self.exchange.upstreams;
-        let (leg, method) = (call.revision, call.method);
-        if !self.converses(talk, leg) {
-            let outcome = upstreams.request(&provider.endpoint, behalf, call).await;
-            return Followed::Done(outcome, held);
-        }
-        let (sender, events) = mpsc::channel(EVENTS);
-        call.events = Some(sender);
-        let (upstreams, endpoint) = (Arc::clone(upstreams), Arc::clone(&provider.endpoint));
-        let behalf = behalf.clone();
-        let running = Box::pin(async move { upstreams.request(&endpoint, &behalf, call).await });
-        let underway = Underway {
-            running,
-            events,
-            from: leg,
-            provider: Arc::clone(provider),
-            method,
-            held,
-        };
-        talk.follow(underway).await
-    }
-
-    /// Whether something may be said or asked during a call.
-    fn converses(&self, talk: &Talk<'_>, leg: Revision) -> bool {
-        let progress = talk.outlet.is_some_and(Outlet::wants_progress);
-        let asks = !leg.is_modern() && !talk.abilities.is_empty();
-        let session = !leg.is_modern() && self.peer.lane.is_some() && talk.outlet.is_some();
-        progress || asks || session || (leg.is_modern() && talk.logs && talk.outlet.is_some())
-    }
-
-    fn call(
-        &self,
-        provider: &Provider,
-        tool: Option<&Tool>,
-        method: &'static str,
-        params: RawObject,
-        leg: Revision,
-        declared: &Declared,
-    ) -> Call {
-        let endpoint = &provider.endpoint;
-        let http = matches!(endpoint.target, Target::Http { .. });
-        let mirrored = match tool {
-            Some(tool) if http && leg.is_modern() && !tool.mirrored.is_empty() => {
-                let arguments = params.get("arguments").and_then(|raw| RawObject::open(raw).ok());
-                headers::mirrored(&tool.mirrored, &arguments.unwrap_or_default())
-            }
-            _ => Vec::new(),
-        };
-        Call {
-            method,
-            params,
-            revision: leg,
-            mirrored,
-            deadline: Instant::now() + endpoint.call,
-            idempotent: method != "tools/call",
-            declared: declared.clone(),
-            progress: self.outlet.is_some_and(Outlet::wants_progress),
-            events: None,
-        }
-    }
-
-    /// A provider's state sealed to its call before a client carries it.
-    fn wrapped(&mut self, mut result: RawObject, holder: &str, of: Of) -> Raw {
-        self.record.outcome = "input_required";
-        if let Some(state) = result.read::<String>("requestState") {
-            let sealed = self.exchange.seal_state(holder, of, State::Upstream(state));
-            result.put("requestState", &sealed);
-        }
-        result.close()
     }
 
     /// Goes on with a call that is parked, here or at another replica.
@@ -339,7 +239,7 @@ impl Step<'_> {
     }
 
     /// An error of the provider as this caller can take it.
-    fn failing(
+    pub(super) fn failing(
         &mut self,
         talk: &Talk<'_>,
         provider: &Provider,
@@ -355,7 +255,7 @@ impl Step<'_> {
     }
 
     /// Leaves in `_meta` what is meant for the provider: the caller's own keys and the trace.
-    fn hop_meta(&self, params: &mut RawObject, leg: Revision) {
+    pub(super) fn hop_meta(&self, params: &mut RawObject, leg: Revision) {
         let logs = leg.is_modern() && self.revision().is_modern();
         let meta = params.remove("_meta").and_then(|raw| RawObject::open(&raw).ok());
         let mut kept = RawObject::new();
@@ -404,22 +304,9 @@ fn accepted(responses: &RawObject) -> Result<(), Error> {
     ))
 }
 
-/// A client's capabilities without tasks: the one tool of a provider answers when it is done.
-fn without_tasks(capabilities: &RawValue) -> Raw {
-    let Ok(mut all) = RawObject::open(capabilities) else {
-        return capabilities.to_owned();
-    };
-    if let Some(mut extensions) = all.read::<RawObject>("extensions")
-        && extensions.remove(TASKS).is_some()
-    {
-        all.set("extensions", extensions.close());
-    }
-    all.close()
-}
-
 impl<'s> Step<'s> {
     /// The client's end of a call.
-    fn talk<'t>(&self, holder: &'t str, declared: &Declared, leg: Revision) -> Talk<'t>
+    pub(super) fn talk<'t>(&self, holder: &'t str, declared: &Declared, leg: Revision) -> Talk<'t>
     where
         's: 't,
     {

@@ -17,7 +17,7 @@ use crate::mcp::{RawObject, Revision, Revisions};
 const MAX_ECHO: usize = 32;
 
 /// Requests a client may make of a server, over all revisions.
-const METHODS: [&str; 13] = [
+const METHODS: [&str; 18] = [
     "ping",
     "server/discover",
     "tools/list",
@@ -31,6 +31,11 @@ const METHODS: [&str; 13] = [
     "prompts/get",
     "completion/complete",
     "logging/setLevel",
+    "tasks/get",
+    "tasks/update",
+    "tasks/cancel",
+    "tasks/result",
+    "tasks/list",
 ];
 
 impl Step<'_> {

@@ -1,10 +1,7 @@
 //! Standing lines of clients to providers: what is said and asked outside of calls, resources that
 //! are watched, log levels.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,7 +11,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, uris};
+use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, task, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Event, Line, Opening, Wishes};
 
@@ -274,10 +271,39 @@ impl Step<'_> {
                     provider,
                     leg,
                     resources: HashMap::from([(inner, uri.clone())]),
+                    tasks: HashMap::new(),
                 }),
             }
         }
         (watched, honoured)
+    }
+
+    /// Adds the tasks a client wants to hear of to what is watched; those that can be heard of.
+    pub(super) async fn tasks_wanted(&self, ids: &[String], watched: &mut Vec<Watched>) -> Vec<String> {
+        let mut honoured = Vec::new();
+        if !self.tends_tasks() {
+            return honoured;
+        }
+        for id in ids.iter().take(MAX_WATCHED) {
+            let Ok((provider, catalogue, inner)) = self.known_task(id).await else {
+                continue;
+            };
+            let Ok(leg) = self.leg(&catalogue) else { continue };
+            honoured.push(id.clone());
+            let known = watched.iter_mut().find(|it| it.provider.id == provider.id);
+            match known {
+                Some(watched) => {
+                    watched.tasks.insert(inner, id.clone());
+                }
+                None => watched.push(Watched {
+                    provider,
+                    leg,
+                    resources: HashMap::new(),
+                    tasks: HashMap::from([(inner, id.clone())]),
+                }),
+            }
+        }
+        honoured
     }
 
     /// Lines for a subscription of 2026-07-28, as long as it lasts. Updates come named as the
@@ -291,56 +317,88 @@ impl Step<'_> {
         let opened = watched.into_iter().filter_map(|watched| {
             let behalf = self.behalf(&watched.provider).ok()?;
             let (sender, events) = mpsc::channel(EVENTS);
-            let resources = watched.resources.keys().map(|uri| Arc::from(uri.as_str()));
+            let names = |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
+            let mut declared = Declared::default();
+            if !watched.tasks.is_empty() {
+                declared.verbatim = Some(task::extended(&declared.capabilities(watched.leg)));
+            }
             let opening = Opening {
                 endpoint: Arc::clone(&watched.provider.endpoint),
                 behalf,
                 revision: watched.leg,
-                declared: Declared::default(),
+                declared,
                 events: sender,
                 wishes: Wishes {
-                    resources: resources.collect(),
-                    tasks: BTreeSet::new(),
+                    resources: names(&watched.resources),
+                    tasks: names(&watched.tasks),
                 },
             };
-            tokio::spawn(tell(events, watched.resources, updates.clone(), tag.clone()));
+            let teller = Teller {
+                union: self.scope.provider.is_none(),
+                watched,
+                updates: updates.clone(),
+                tag: tag.clone(),
+            };
+            tokio::spawn(teller.run(events));
             Some(self.exchange.upstreams.line(opening))
         });
         opened.collect()
     }
 }
 
-/// Passes on updates of watched resources, tagged for their subscription.
-async fn tell(
-    mut events: mpsc::Receiver<Event>,
-    names: HashMap<String, String>,
+/// Passes on what is said of watched resources and tasks, tagged for their subscription.
+struct Teller {
+    watched: Watched,
+    union: bool,
     updates: mpsc::Sender<Vec<u8>>,
     tag: Raw,
-) {
-    while let Some(event) = events.recv().await {
-        let Event::Notice { method, params } = event else {
-            continue;
-        };
-        let uri = params
-            .as_ref()
-            .and_then(|raw| RawObject::open(raw).ok())
-            .and_then(|params| params.read::<String>("uri"));
-        let Some(outer) = uri.as_ref().and_then(|uri| names.get(uri)) else {
-            continue;
-        };
-        if method != UPDATED {
-            continue;
+}
+
+impl Teller {
+    async fn run(self, mut events: mpsc::Receiver<Event>) {
+        while let Some(event) = events.recv().await {
+            let Event::Notice { method, params } = event else {
+                continue;
+            };
+            let params = params
+                .and_then(|params| RawObject::open(&params).ok())
+                .unwrap_or_default();
+            let named = if method == UPDATED {
+                self.resource(&params)
+            } else if method.starts_with(TASKS) {
+                self.task(params)
+            } else {
+                None
+            };
+            let Some(mut params) = named else { continue };
+            params.set("_meta", self.tag.clone());
+            let message = message::notification(&method, Some(&params.close()));
+            if self.updates.send(message).await.is_err() {
+                return;
+            }
         }
+    }
+
+    fn resource(&self, said: &RawObject) -> Option<RawObject> {
+        let outer = self.watched.resources.get(&said.read::<String>("uri")?)?;
         let mut params = RawObject::new();
         params.put("uri", outer);
-        params.set("_meta", tag.clone());
-        if updates
-            .send(message::notification(UPDATED, Some(&params.close())))
-            .await
-            .is_err()
-        {
-            return;
+        Some(params)
+    }
+
+    fn task(&self, mut said: RawObject) -> Option<RawObject> {
+        let outer = self.watched.tasks.get(&said.read::<String>("taskId")?)?;
+        said.put("taskId", outer);
+        said.remove("requestState");
+        if self.union {
+            // Whose URI it is elsewhere is not known here; this form is good in any case.
+            let outer = |uri: &str| {
+                let web = ["https:", "http:", "data:"].iter().any(|web| uri.starts_with(web));
+                (!web).then(|| uris::namespaced(&self.watched.provider.id, uri))
+            };
+            uris::rewrite("tasks/get", &mut said, &outer);
         }
+        Some(said)
     }
 }
 
@@ -354,6 +412,8 @@ fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<
 }
 
 const UPDATED: &str = "notifications/resources/updated";
+/// What a provider says of a task; the extension has `notifications/tasks` alone.
+const TASKS: &str = "notifications/tasks";
 
 /// Resources of one subscription.
 const MAX_WATCHED: usize = 256;
@@ -365,6 +425,8 @@ pub(super) struct Watched {
     leg: Revision,
     /// By the provider's own names; what the client calls them.
     resources: HashMap<String, String>,
+    /// The same of tasks.
+    tasks: HashMap<String, String>,
 }
 
 /// Whether a provider tells of changed resources.

@@ -39,6 +39,9 @@ pub(super) enum State {
     /// The provider's own state, as it came.
     #[serde(rename = "u")]
     Upstream(String),
+    /// The call became a task of its provider, which asks; its name there.
+    #[serde(rename = "t")]
+    Task(String),
     /// The call goes on here: it is parked at a replica.
     #[serde(rename = "k")]
     Parked {

@@ -170,9 +170,14 @@ impl Step<'_> {
             }
         }
         let uris: Vec<String> = wanted.read("resourceSubscriptions").unwrap_or_default();
-        let (watched, heard) = self.resources_wanted(&uris).await;
+        let (mut watched, heard) = self.resources_wanted(&uris).await;
         if !heard.is_empty() {
             honoured.put("resourceSubscriptions", &heard);
+        }
+        let ids: Vec<String> = wanted.read("taskIds").unwrap_or_default();
+        let heard = self.tasks_wanted(&ids, &mut watched).await;
+        if !heard.is_empty() {
+            honoured.put("taskIds", &heard);
         }
         let params = json!({ "notifications": honoured, "_meta": subscription(id) });
         let ack = message::notification(

@@ -252,6 +252,7 @@ impl Talk<'_> {
     }
 
     /// Puts the questions of a provider of 2026-07-28 to a legacy client; its answers by their keys.
+    /// `ends`: the call is over already, and could be made anew once an address was opened.
     ///
     /// # Errors
     /// -32042 when all it has to do is to open addresses and the client knows that; an error it
@@ -261,6 +262,7 @@ impl Talk<'_> {
         result: &RawObject,
         provider: &Provider,
         from: Revision,
+        ends: bool,
     ) -> Result<RawObject, Error> {
         let requests: RawObject = result.read("inputRequests").unwrap_or_default();
         let asked: Vec<(&str, String, RawObject)> = requests
@@ -276,7 +278,8 @@ impl Talk<'_> {
             .collect();
         let urls = asked.iter().filter(|(_, _, params)| elicit::is_url(params));
         let urls: Vec<&RawObject> = urls.map(|(_, _, params)| params).collect();
-        if !urls.is_empty() && (urls.len() == asked.len() || !self.abilities.has(Abilities::URL)) {
+        let instead = ends && urls.len() == asked.len();
+        if !urls.is_empty() && (instead || !self.abilities.has(Abilities::URL)) {
             return Err(self.to_open(provider, &urls));
         }
         let said = join_all(

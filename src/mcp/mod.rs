@@ -11,6 +11,7 @@ pub mod revision;
 pub mod sampling;
 pub mod seal;
 pub mod sse;
+pub mod task;
 pub mod translate;
 pub mod uris;
 

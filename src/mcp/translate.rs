@@ -102,8 +102,8 @@ fn unfinished(method: &str, mut result: RawObject) -> RawObject {
 /// A list entry as a peer of this revision knows it.
 #[must_use]
 pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
-    if kind == Kind::Tool && to != Revision::V2025_11_25 {
-        // Tasks that a tool announces are of that revision alone.
+    if kind == Kind::Tool {
+        // Tasks that a tool announces are of 2025-11-25 alone, and made here for whoever calls it.
         entry.remove("execution");
     }
     if to.is_modern() {
@@ -233,7 +233,7 @@ mod tests {
             shown(Kind::Tool, J),
             without(&["icons", "execution", "outputSchema"])
         );
-        assert_eq!(shown(Kind::Tool, L), without(&["outputSchema"]));
+        assert_eq!(shown(Kind::Tool, L), without(&["execution", "outputSchema"]));
         assert_eq!(shown(Kind::Tool, M), without(&["execution"]));
         for kind in [Kind::Resource, Kind::Template, Kind::Prompt] {
             assert_eq!(shown(kind, J), without(&["icons"]));

@@ -52,6 +52,8 @@ pub(crate) struct Pause {
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
     pub(crate) id: u64,
+    /// Under what its progress is told.
+    pub(crate) token: u64,
     pub(crate) deadline: Instant,
     /// Whether a session id was sent along.
     pub(crate) in_session: bool,
@@ -183,7 +185,7 @@ fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<
         Ok(Message::Response { id, outcome }) if is_for(&id, reading.id) => return Some(outcome),
         Ok(Message::Response { .. }) => tracing::debug!("an answer to no request of this stream"),
         Ok(Message::Notification { method, params }) => {
-            incoming::notify(reading.events, reading.id, method, params);
+            incoming::notify(reading.events, reading.token, method, params);
         }
         Ok(Message::Request { id, method, params }) => asked(Request { id, method, params }),
         Err(error) => match incoming::fault(data.as_bytes()) {

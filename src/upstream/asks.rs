@@ -11,7 +11,7 @@ use super::{
 };
 use crate::error::RpcFault;
 use crate::mcp::raw::raw;
-use crate::mcp::{Id, Raw, RawObject, message};
+use crate::mcp::{Id, Raw, RawObject, message, task};
 
 /// A request as it came.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ impl Request {
             return Put::Said(message::result(&id, &RawObject::new().close()));
         }
         let elicits = method == "elicitation/create";
+        let task = params.as_deref().and_then(task::relation);
         let (answer, answered) = oneshot::channel();
         let ask = Ask {
             id: id.clone(),
@@ -45,6 +46,7 @@ impl Request {
             return Put::Asked {
                 id,
                 elicits,
+                task,
                 answered,
             };
         }
@@ -59,6 +61,8 @@ pub(crate) enum Put {
     Asked {
         id: Id,
         elicits: bool,
+        /// The task it belongs to, which its answer has to name.
+        task: Option<Raw>,
         answered: oneshot::Receiver<Result<Raw, RpcFault>>,
     },
 }
@@ -66,21 +70,34 @@ pub(crate) enum Put {
 impl Put {
     /// The message that answers it.
     pub(crate) async fn reply(self) -> Vec<u8> {
-        let (id, elicits, answered) = match self {
+        let (id, elicits, task, answered) = match self {
             Self::Said(reply) => return reply,
             Self::Asked {
                 id,
                 elicits,
+                task,
                 answered,
-            } => (id, elicits, answered),
+            } => (id, elicits, task, answered),
         };
         match timeout(LONGEST_ASK, answered).await.ok().and_then(Result::ok) {
-            Some(Ok(result)) => message::result(&id, &result),
+            Some(Ok(result)) => message::result(&id, &related(result, task)),
             Some(Err(fault)) => message::error(Some(&id), &fault),
             None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),
             None => refusal(&id, -32603, "the client gave no answer"),
         }
     }
+}
+
+/// An answer that names the task it belongs to, where there is one.
+fn related(result: Raw, task: Option<Raw>) -> Raw {
+    let Some(task) = task else { return result };
+    let Ok(mut opened) = RawObject::open(&result) else {
+        return result;
+    };
+    let mut meta: RawObject = opened.read("_meta").unwrap_or_default();
+    meta.set(task::RELATED, task);
+    opened.set("_meta", meta.close());
+    opened.close()
 }
 
 /// Hands on a notification that belongs to no call; who reads too slowly loses some.

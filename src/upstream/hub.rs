@@ -39,7 +39,7 @@ struct Hub {
     missed: Vec<Change>,
     /// Streams of clients.
     clients: Vec<(u64, mpsc::Sender<Event>)>,
-    /// Calls that take events, by the id of their request.
+    /// Calls that take events, by their progress tokens.
     calls: Vec<(u64, mpsc::Sender<Event>, Arc<Patience>)>,
 }
 
@@ -83,19 +83,19 @@ impl Hubs {
         self.place(key, number)
     }
 
-    /// A call under way; `id` is its request's and its progress token.
+    /// A call under way, by its progress token.
     pub(crate) fn call(
         self: &Arc<Self>,
         key: &Key,
-        id: u64,
+        token: u64,
         events: mpsc::Sender<Event>,
         patience: &Arc<Patience>,
     ) -> Place {
         let mut hubs = self.hubs.lock();
         let hub = hubs.entry(key.clone()).or_default();
-        hub.calls.push((id, events, Arc::clone(patience)));
+        hub.calls.push((token, events, Arc::clone(patience)));
         drop(hubs);
-        self.place(key, id)
+        self.place(key, token)
     }
 
     fn place(self: &Arc<Self>, key: &Key, number: u64) -> Place {

@@ -218,6 +218,7 @@ impl Keeper {
             idempotent: true,
             declared: self.opening.declared.clone(),
             progress: false,
+            token: None,
             events: None,
         }
     }

@@ -8,7 +8,7 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::error::Error;
-use crate::mcp::{Declared, Raw};
+use crate::mcp::{Declared, Raw, Revision};
 
 mod address;
 mod answer;
@@ -47,9 +47,30 @@ pub use line::{Line, Opening, Wishes};
 pub use resolve::{Permit, Resolver};
 pub(crate) use tls::config as tls_config;
 
+use patience::{LONGEST_ASK, Patience};
+use pool::Key;
 use remote::Remote;
 use shared::Shared;
 use wired::Wired;
+
+/// What [`Upstreams::attend`] hears.
+#[derive(Debug)]
+pub struct Heard<'a> {
+    /// Whose words.
+    pub endpoint: &'a Endpoint,
+    /// To whom.
+    pub behalf: &'a Behalf,
+    /// In which revision.
+    pub revision: Revision,
+    /// With what its session was opened.
+    pub declared: &'a Declared,
+    /// Of what call.
+    pub token: u64,
+}
+
+/// A place that hears; given up when dropped.
+#[derive(Debug)]
+pub struct Attended(#[expect(dead_code, reason = "held for its end")] hub::Place);
 
 /// All sessions, processes and HTTP clients of this process.
 #[derive(Debug)]
@@ -127,6 +148,37 @@ impl Upstreams {
         profile: &Profile,
     ) -> mpsc::Receiver<Change> {
         listen::listen(&self.shared, endpoint, behalf, profile)
+    }
+
+    /// A progress token of a caller's own, for requests that share one.
+    #[must_use]
+    pub fn token(&self) -> u64 {
+        self.shared.next_id()
+    }
+
+    /// Hears what belongs to a token, and what nobody else takes, while no request of it is under
+    /// way: the time between a call that made a task and that for its result. Only what older
+    /// generations say outside of answers can be heard so; until the place is dropped.
+    #[must_use]
+    pub fn attend(&self, heard: &Heard<'_>, events: mpsc::Sender<Event>) -> Attended {
+        let revision = match heard.endpoint.target {
+            Target::Http { .. } => Some(heard.revision),
+            Target::Stdio { .. } => None,
+        };
+        let key = Key::of(heard.endpoint, heard.behalf, revision, heard.declared.abilities);
+        let patience = Patience::until(tokio::time::Instant::now() + LONGEST_ASK);
+        Attended(self.shared.hubs.call(&key, heard.token, events, &patience))
+    }
+
+    /// Makes a request whose answer nobody waits for.
+    pub fn errand(self: &Arc<Self>, endpoint: Arc<Endpoint>, behalf: Behalf, call: Call) {
+        let upstreams = Arc::clone(self);
+        self.shared.detach(async move {
+            let method = call.method;
+            if let Err(error) = upstreams.request(&endpoint, &behalf, call).await {
+                tracing::debug!(provider.name = &*endpoint.provider, %error, method, "an errand failed");
+            }
+        });
     }
 
     /// Opens a client's standing line to a provider.

@@ -41,8 +41,8 @@ pub(crate) struct Manner<'a> {
     pub(crate) revision: Revision,
     /// What may be asked of the caller; modern requests say it, older ones said it once.
     pub(crate) declared: &'a Declared,
-    /// Its id is its progress token too: both need only be unique among what is under way.
-    pub(crate) progress: bool,
+    /// Under what progress is told, when it is wanted.
+    pub(crate) progress: Option<u64>,
 }
 
 impl<'a> Manner<'a> {
@@ -51,7 +51,7 @@ impl<'a> Manner<'a> {
         Self {
             revision,
             declared,
-            progress: false,
+            progress: None,
         }
     }
 }
@@ -59,7 +59,7 @@ impl<'a> Manner<'a> {
 /// Writes a request.
 pub(crate) fn outgoing(id: u64, method: &str, params: &mut RawObject, manner: Manner<'_>) -> Outgoing {
     let revision = manner.revision;
-    let trace = describe(params, manner, manner.progress.then_some(id));
+    let trace = describe(params, manner);
     let name = revision
         .is_modern()
         .then(|| headers::name_of(method, params).map(|name| headers::encode(&name)))
@@ -72,9 +72,11 @@ pub(crate) fn outgoing(id: u64, method: &str, params: &mut RawObject, manner: Ma
 }
 
 /// Completes `_meta`; leaves parameters that need nothing alone.
-fn describe(params: &mut RawObject, manner: Manner<'_>, token: Option<u64>) -> Trace {
+fn describe(params: &mut RawObject, manner: Manner<'_>) -> Trace {
     let Manner {
-        revision, declared, ..
+        revision,
+        declared,
+        progress: token,
     } = manner;
     let given = params.get("_meta");
     if given.is_none() && token.is_none() && !revision.is_modern() {
@@ -143,7 +145,7 @@ mod tests {
         let manner = Manner {
             revision,
             declared,
-            progress,
+            progress: progress.then_some(id),
         };
         outgoing(id, method, params, manner)
     }

@@ -135,6 +135,7 @@ async fn ask(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Resul
         idempotent: true,
         declared: remote.declared.clone(),
         progress: false,
+        token: None,
         events: None,
     };
     remote.alone(call).await

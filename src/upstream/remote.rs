@@ -124,10 +124,12 @@ impl Remote<'_> {
     ) -> Result<Outcome, Failure> {
         let id = self.shared.next_id();
         let revision = lease.map_or(call.revision, |session| session.revision);
+        // An id is a progress token too: both need only be unique among what is under way.
+        let token = call.token.unwrap_or(id);
         let manner = Manner {
             revision,
             declared: self.declared,
-            progress: call.progress,
+            progress: call.progress.then_some(token),
         };
         let Outgoing { body, trace, name } = outgoing(id, call.method, &mut call.params, manner);
         let session = lease.map(|lease| &***lease);
@@ -145,9 +147,10 @@ impl Remote<'_> {
             id,
             armed: true,
         };
-        let (patience, _place) = self.listening(call, lease, id, deadline).unzip();
+        let (patience, _place) = self.listening(call, lease, token, deadline).unzip();
         let reading = Reading {
             id,
+            token,
             deadline,
             in_session: session.is_some_and(|session| session.id.is_some()),
             events: call.events.as_ref(),
@@ -169,14 +172,14 @@ impl Remote<'_> {
         self,
         call: &Call,
         lease: Option<&Lease<Session>>,
-        id: u64,
+        token: u64,
         deadline: Instant,
     ) -> Option<(Arc<Patience>, Place)> {
         let (events, lease) = (call.events.as_ref()?, lease?);
         let patience = Patience::until(deadline);
         // The session may have settled on another revision; its place is that of its key.
         let key = lease.key();
-        let place = self.shared.hubs.call(key, id, events.clone(), &patience);
+        let place = self.shared.hubs.call(key, token, events.clone(), &patience);
         Some((patience, place))
     }
 

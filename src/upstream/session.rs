@@ -81,6 +81,7 @@ pub(crate) async fn open(
     let session = response.headers().get(SESSION).cloned();
     let reading = Reading {
         id,
+        token: id,
         deadline,
         in_session: false,
         events: None,

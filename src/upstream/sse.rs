@@ -108,6 +108,7 @@ impl Stream {
         if response.status() != StatusCode::OK {
             let reading = Reading {
                 id: 0,
+                token: 0,
                 deadline,
                 in_session: false,
                 events: None,

@@ -74,6 +74,7 @@ fn call(method: &'static str, params: &Value, revision: Revision) -> Call {
         idempotent: method != "tools/call",
         declared: Declared::all(),
         progress: false,
+        token: None,
         events: None,
     }
 }

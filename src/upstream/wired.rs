@@ -66,17 +66,18 @@ impl Wired<'_> {
             return Err(Error::new(Code::UnsupportedRevision, message));
         }
         let id = self.shared.next_id();
+        let token = call.token.unwrap_or(id);
         let manner = Manner {
             revision,
             declared: self.declared,
-            progress: call.progress,
+            progress: call.progress.then_some(token),
         };
         let sent = outgoing(id, call.method, &mut call.params, manner);
         let Some(events) = &call.events else {
             return wire.request(id, sent.body, deadline, None).await;
         };
         let patience = Patience::until(deadline);
-        let _place = self.shared.hubs.call(wire.key(), id, events.clone(), &patience);
+        let _place = self.shared.hubs.call(wire.key(), token, events.clone(), &patience);
         wire.request(id, sent.body, deadline, Some(&patience)).await
     }
 

@@ -126,6 +126,7 @@ async fn an_answer_on_a_stream_is_found_behind_progress_pings_and_questions() {
     let (progress, mut events) = mpsc::channel(8);
     let call = Call {
         progress: true,
+        token: None,
         events: Some(progress),
         ..tool(L)
     };

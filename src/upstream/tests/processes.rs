@@ -243,6 +243,7 @@ async fn progress_and_changes_of_a_process_reach_those_who_wait() {
         let params = json!({"name": "act", "arguments": {"progress": true, "changed": true}});
         let call = Call {
             progress: true,
+            token: None,
             events: Some(progress),
             ..call("tools/call", &params, revision)
         };

@@ -1,0 +1,379 @@
+//! The rounds of one call: its provider asks, its client answers, and it goes on; or it becomes a
+//! task.
+
+use std::{sync::Arc, time::Instant};
+
+use tokio::sync::mpsc;
+
+use super::drive::{self, Job, Next, Tasks, Way};
+use super::outward::{Came, Outgoing, opened};
+use super::state::{Of, State};
+use super::talk::{Followed, Held, Talk, Underway};
+use super::{Outlet, Step};
+use crate::catalog::{Catalogue, Provider, Tool};
+use crate::error::{Code, Error};
+use crate::mcp::task::{self, Told};
+use crate::mcp::{Declared, Raw, RawObject, Revision, headers};
+use crate::telemetry::View;
+use crate::upstream::{Behalf, Call, Target};
+
+/// Events of a call that wait for its client.
+const EVENTS: usize = 64;
+/// How often a provider may ask anew within one call.
+const ROUNDS: usize = 16;
+/// To a provider that never has enough.
+const ENDLESS: &str = "the provider asks without end";
+/// To one that asks a client nobody can ask.
+const MUTE: &str = "the provider asked for something that this client does not offer";
+
+/// A call on its way: where it goes, and how.
+#[derive(Debug)]
+pub(super) struct Course<'a> {
+    out: Outgoing<'a>,
+    behalf: &'a Behalf,
+    leg: Revision,
+    tasks: Tasks,
+    of: Option<Of>,
+    /// The parameters once more, where it may have to be made again as a task.
+    pub(super) spare: Option<RawObject>,
+}
+
+impl<'a> Course<'a> {
+    pub(super) const fn new(
+        out: Outgoing<'a>,
+        behalf: &'a Behalf,
+        leg: Revision,
+        tasks: Tasks,
+        of: Option<Of>,
+    ) -> Self {
+        Self {
+            out,
+            behalf,
+            leg,
+            tasks,
+            of,
+            spare: None,
+        }
+    }
+}
+
+/// How the rounds of a call are made.
+struct Round<'a> {
+    provider: &'a Arc<Provider>,
+    catalogue: &'a Catalogue,
+    tool: Option<&'a Tool>,
+    method: &'static str,
+    behalf: &'a Behalf,
+    leg: Revision,
+    tasks: Tasks,
+    declared: Declared,
+    holder: &'a str,
+}
+
+impl Step<'_> {
+    /// Makes a call, in as many rounds as its provider asks for.
+    pub(super) async fn rounds(&mut self, course: Course<'_>, mut held: Held) -> Result<Came, Error> {
+        let Course { of, spare, .. } = course;
+        let holder = self.peer.principal.binding();
+        let (round, mut params) = self.round(course.out, course.behalf, (course.leg, course.tasks), &holder);
+        let (provider, leg) = (round.provider, round.leg);
+        let talk = self.talk(&holder, &round.declared, leg);
+        self.hop_meta(&mut params, leg);
+        // Only a legacy client in front of a modern provider needs the parameters again.
+        let again = leg.is_modern() && !self.revision().is_modern() && !talk.abilities.is_empty();
+        for _ in 0..ROUNDS {
+            let given = if again {
+                params.clone()
+            } else {
+                std::mem::take(&mut params)
+            };
+            let (outcome, back) = match self.follow(&talk, &round, given, held).await {
+                Followed::Done(outcome, held) => (outcome, held),
+                Followed::Asked(asks, underway) => {
+                    self.record.outcome = "input_required";
+                    let of = of.unwrap_or_else(|| Of::new(&provider.id, None, round.method, &RawObject::new()));
+                    return self.exchange.parked(&holder, of, asks, *underway);
+                }
+            };
+            held = back;
+            let result = match outcome.and_then(|result| opened(&result)) {
+                Ok(result) => result,
+                Err(error) => return Box::pin(self.broken(&talk, &round, error, (spare, of), held)).await,
+            };
+            if self.revision().is_modern() || !self.asks(&result, leg) {
+                return self.settled(&talk, &round, result, of, held).await;
+            }
+            match talk.interrogate(&result, provider, leg, true).await {
+                Ok(responses) => params.set("inputResponses", responses.close()),
+                Err(error) => {
+                    held.conclude(self.exchange, provider, Ok(()));
+                    return Err(error);
+                }
+            }
+            match result.get("requestState") {
+                Some(state) => params.set("requestState", state.to_owned()),
+                None => drop(params.remove("requestState")),
+            }
+        }
+        let error = Error::new(Code::UpstreamProtocol, ENDLESS).sent();
+        held.conclude(self.exchange, provider, Err(&error));
+        Err(error)
+    }
+
+    fn round<'a>(
+        &self,
+        out: Outgoing<'a>,
+        behalf: &'a Behalf,
+        (leg, tasks): (Revision, Tasks),
+        holder: &'a str,
+    ) -> (Round<'a>, RawObject) {
+        let mut declared = self.declared(leg);
+        if tasks == Tasks::Declared {
+            declared.verbatim = Some(task::extended(&declared.capabilities(leg)));
+        }
+        let round = Round {
+            provider: out.provider,
+            catalogue: out.catalogue,
+            tool: out.tool,
+            method: out.method,
+            behalf,
+            leg,
+            tasks,
+            declared,
+            holder,
+        };
+        (round, out.params)
+    }
+
+    /// Whether a result asks for something.
+    fn asks(&self, result: &RawObject, leg: Revision) -> bool {
+        leg.is_modern()
+            && self.scope.view != View::Relay
+            && result.text("resultType").as_deref() == Some("input_required")
+    }
+
+    /// A call that failed; one that can only be made with tasks is made once more, with them.
+    async fn broken(
+        &mut self,
+        talk: &Talk<'_>,
+        round: &Round<'_>,
+        error: Error,
+        (spare, of): (Option<RawObject>, Option<Of>),
+        held: Held,
+    ) -> Result<Came, Error> {
+        let wants_tasks = error.rpc.as_deref().is_some_and(task::is_missing);
+        if let (Some(params), Some(tool), true) = (spare, round.tool, wants_tasks) {
+            self.exchange.needing.learn(round.provider, &tool.name);
+            let out = Outgoing {
+                provider: round.provider,
+                catalogue: round.catalogue,
+                tool: round.tool,
+                method: round.method,
+                params,
+            };
+            let leg = Revision::V2026_07_28;
+            let course = Course::new(out, round.behalf, leg, Tasks::Declared, of);
+            return self.rounds(course, held).await;
+        }
+        let concluded = held.conclude(self.exchange, round.provider, Err(&error));
+        self.record.upstream = Some(concluded);
+        self.failing(talk, round.provider, round.method, error, round.leg)
+    }
+
+    /// What came is for the client, unless it is a task that nobody but the gateway looks after.
+    async fn settled(
+        &mut self,
+        talk: &Talk<'_>,
+        round: &Round<'_>,
+        result: RawObject,
+        of: Option<Of>,
+        held: Held,
+    ) -> Result<Came, Error> {
+        let called = round.method == "tools/call" && self.scope.view != View::Relay;
+        let told = (called && round.leg.is_modern())
+            .then(|| Told::made(&result, round.leg))
+            .flatten();
+        if let Some(told) = &told
+            && round.tasks != Tasks::Native
+        {
+            let job = Job::new(self.way(round), told.clone());
+            return self.work(talk, round, job, of, held).await;
+        }
+        self.record.upstream = Some(held.conclude(self.exchange, round.provider, Ok(())));
+        if let Some(told) = told {
+            let account = round.behalf.signature.account;
+            let id = self.exchange.seal_task(round.holder, &round.provider.id, account, &told);
+            let mut result = result;
+            result.put("taskId", &id);
+            result.remove("requestState");
+            return Ok(Came::Result(result, round.leg));
+        }
+        Ok(match of.filter(|_| self.asks(&result, round.leg)) {
+            Some(of) => Came::Asked(self.wrapped(result, round.holder, of)),
+            None => Came::Result(result, round.leg),
+        })
+    }
+
+    /// The way of further requests for a task of a call.
+    fn way(&self, round: &Round<'_>) -> Way {
+        let mut declared = round.declared.clone();
+        if round.leg.is_modern() {
+            declared.verbatim = Some(task::extended(&declared.capabilities(round.leg)));
+        }
+        Way {
+            upstreams: Arc::clone(&self.exchange.upstreams),
+            endpoint: Arc::clone(&round.provider.endpoint),
+            behalf: round.behalf.clone(),
+            leg: round.leg,
+            declared,
+        }
+    }
+
+    /// Goes on with a task that this client left to answer what it asked.
+    pub(super) async fn taken_up(
+        &mut self,
+        course: Course<'_>,
+        id: String,
+        responses: RawObject,
+        held: Held,
+    ) -> Result<Came, Error> {
+        let holder = self.peer.principal.binding();
+        let (round, _) = self.round(course.out, course.behalf, (course.leg, course.tasks), &holder);
+        let talk = self.talk(&holder, &round.declared, round.leg);
+        let mut job = Job::again(self.way(&round), id);
+        match job.answer(&responses).await {
+            Ok(()) => self.work(&talk, &round, job, course.of, held).await,
+            Err(error) => {
+                held.conclude(self.exchange, round.provider, Err(&error));
+                self.failing(&talk, round.provider, round.method, error, round.leg)
+            }
+        }
+    }
+
+    /// Looks after a task of the extension until it ends, or a client of 2026-07-28 has to be asked.
+    async fn work(
+        &mut self,
+        talk: &Talk<'_>,
+        round: &Round<'_>,
+        mut job: Job,
+        of: Option<Of>,
+        held: Held,
+    ) -> Result<Came, Error> {
+        let (exchange, provider) = (self.exchange, round.provider);
+        let outcome = loop {
+            let asks = match job.next(self.outlet).await {
+                Ok(Next::Done(result)) => break Ok(result),
+                Ok(Next::Asks(asks)) => asks,
+                Err(error) => break Err(error),
+            };
+            if self.revision().is_modern() {
+                let Some(of) = of else {
+                    break Err(Error::new(Code::UpstreamProtocol, MUTE).sent());
+                };
+                held.conclude(exchange, provider, Ok(()));
+                return Ok(Came::Asked(self.left(asks, job, round.holder, of)));
+            }
+            match talk.interrogate(&asks, provider, round.leg, false).await {
+                Ok(responses) => {
+                    if let Err(error) = job.answer(&responses).await {
+                        break Err(error);
+                    }
+                }
+                Err(error) => {
+                    held.conclude(exchange, provider, Ok(()));
+                    return Err(error);
+                }
+            }
+        };
+        self.record.upstream = Some(held.conclude(exchange, provider, outcome.as_ref().map(|_| ())));
+        match outcome {
+            Ok(result) => Ok(Came::Result(result, round.leg)),
+            Err(error) => self.failing(talk, provider, round.method, error, round.leg),
+        }
+    }
+
+    /// What a task asks, for a client that answers with its next request.
+    fn left(&mut self, mut asks: RawObject, job: Job, holder: &str, of: Of) -> Raw {
+        self.record.outcome = "input_required";
+        let state = self.exchange.seal_state(holder, of, State::Task(job.leave()));
+        asks.put("requestState", &state);
+        asks.close()
+    }
+
+    /// Makes one round of a call; nothing is kept for one during which nothing can be said.
+    async fn follow(&self, talk: &Talk<'_>, round: &Round<'_>, params: RawObject, held: Held) -> Followed {
+        let upstreams = &self.exchange.upstreams;
+        let (provider, leg, method) = (round.provider, round.leg, round.method);
+        let way = (round.tasks == Tasks::Core).then(|| self.way(round));
+        let mut call = self.call(round, params);
+        if !self.converses(talk, leg) {
+            let outcome = match way {
+                Some(way) => Box::pin(drive::core(way, call)).await,
+                None => upstreams.request(&provider.endpoint, round.behalf, call).await,
+            };
+            return Followed::Done(outcome, held);
+        }
+        let (sender, events) = mpsc::channel(EVENTS);
+        call.events = Some(sender);
+        let (upstreams, endpoint) = (Arc::clone(upstreams), Arc::clone(&provider.endpoint));
+        let behalf = round.behalf.clone();
+        let running = Box::pin(async move {
+            match way {
+                Some(way) => drive::core(way, call).await,
+                None => upstreams.request(&endpoint, &behalf, call).await,
+            }
+        });
+        let underway = Underway {
+            running,
+            events,
+            from: leg,
+            provider: Arc::clone(provider),
+            method,
+            held,
+        };
+        talk.follow(underway).await
+    }
+
+    /// Whether something may be said or asked during a call.
+    fn converses(&self, talk: &Talk<'_>, leg: Revision) -> bool {
+        let progress = talk.outlet.is_some_and(Outlet::wants_progress);
+        let asks = !leg.is_modern() && !talk.abilities.is_empty();
+        let session = !leg.is_modern() && self.peer.lane.is_some() && talk.outlet.is_some();
+        progress || asks || session || (leg.is_modern() && talk.logs && talk.outlet.is_some())
+    }
+
+    fn call(&self, round: &Round<'_>, params: RawObject) -> Call {
+        let endpoint = &round.provider.endpoint;
+        let leg = round.leg;
+        let http = matches!(endpoint.target, Target::Http { .. });
+        let mirrored = match round.tool {
+            Some(tool) if http && leg.is_modern() && !tool.mirrored.is_empty() => {
+                let arguments = params.get("arguments").and_then(|raw| RawObject::open(raw).ok());
+                headers::mirrored(&tool.mirrored, &arguments.unwrap_or_default())
+            }
+            _ => Vec::new(),
+        };
+        Call {
+            method: round.method,
+            params,
+            revision: leg,
+            mirrored,
+            deadline: Instant::now() + endpoint.call,
+            idempotent: round.method != "tools/call",
+            declared: round.declared.clone(),
+            progress: self.outlet.is_some_and(Outlet::wants_progress),
+            token: None,
+            events: None,
+        }
+    }
+
+    /// A provider's state sealed to its call before a client carries it.
+    fn wrapped(&mut self, mut result: RawObject, holder: &str, of: Of) -> Raw {
+        self.record.outcome = "input_required";
+        if let Some(state) = result.read::<String>("requestState") {
+            let sealed = self.exchange.seal_state(holder, of, State::Upstream(state));
+            result.put("requestState", &sealed);
+        }
+        result.close()
+    }
+}

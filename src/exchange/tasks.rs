@@ -1,0 +1,138 @@
+//! Tasks of the extension for clients of 2026-07-28 that look after them themselves (SEP-2663): in
+//! the tool view, under sealed ids that say whose they are.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::drive::offers;
+use super::outward::{Came, Outgoing};
+use super::session::now;
+use super::{Exchange, Step};
+use crate::catalog::{Catalogue, Provider};
+use crate::error::{Code, Error};
+use crate::mcp::abilities::TASKS;
+use crate::mcp::task::Told;
+use crate::mcp::{Raw, RawObject, raw, translate};
+use crate::telemetry::View;
+
+/// How long an id is good at least (seconds), and at most; between them as long as its task is kept.
+/// A provider may keep a task longer than it said first, and knows best when it is gone.
+const SHORTEST: u64 = 86_400;
+const LONGEST: u64 = 30 * 86_400;
+const PURPOSE: &str = "task";
+
+/// What an id says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Named {
+    #[serde(rename = "p")]
+    pub(super) provider: String,
+    /// Fingerprint of the account.
+    #[serde(rename = "a")]
+    account: Option<[u8; 32]>,
+    /// What its provider calls it.
+    #[serde(rename = "t")]
+    pub(super) id: String,
+}
+
+impl Exchange {
+    /// The id under which a principal knows a task.
+    pub(super) fn seal_task(
+        &self,
+        holder: &str,
+        provider: &str,
+        account: Option<[u8; 32]>,
+        told: &Told,
+    ) -> String {
+        let named = Named {
+            provider: provider.to_owned(),
+            account,
+            id: told.id.clone(),
+        };
+        let kept = told.ttl_ms.map_or(SHORTEST, |millis| millis / 1_000);
+        let expires = now() + kept.clamp(SHORTEST, LONGEST);
+        let named = raw::raw(&named);
+        self.sessions
+            .sealer()
+            .seal(PURPOSE, holder, expires, named.get().as_bytes())
+    }
+
+    fn open_task(&self, holder: &str, id: &str) -> Option<Named> {
+        let opened = self.sessions.sealer().open(PURPOSE, holder, now(), id)?;
+        serde_json::from_slice(&opened).ok()
+    }
+}
+
+impl Step<'_> {
+    /// Whether there can be tasks here: in the tool view, for clients of 2026-07-28, of providers
+    /// that offer the extension.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.scope.view == View::Tool
+            && self.revision().is_modern()
+            && self.in_scope().any(|it| offers(&it.live.shared.load()))
+    }
+
+    /// `tasks/get`, `tasks/update`, `tasks/cancel`.
+    pub(super) async fn task(&mut self, method: &'static str, mut params: RawObject) -> Result<Raw, Error> {
+        if !self.tends_tasks() {
+            let required = json!({ "extensions": { TASKS: {} } });
+            return Err(Error::new(
+                Code::MissingCapability,
+                "tasks are for clients that declare the extension",
+            )
+            .data(json!({ "requiredCapabilities": required })));
+        }
+        let outer: String = params.read("taskId").ok_or_else(unknown)?;
+        let (provider, catalogue, inner) = self.known_task(&outer).await?;
+        params.put("taskId", &inner);
+        let out = Outgoing {
+            provider: &provider,
+            catalogue: &catalogue,
+            tool: None,
+            method,
+            params,
+        };
+        let (mut result, from) = match self.outward(out).await? {
+            Came::Result(result, from) => (result, from),
+            Came::Asked(result) => return Ok(result),
+        };
+        if result.get("taskId").is_some() {
+            result.put("taskId", &outer);
+        }
+        // The extension knows none, and one that is not sealed would not be ours to take back.
+        result.remove("requestState");
+        self.outer_uris(&provider, method, &mut result, None);
+        Ok(translate::result(method, result, from, self.revision()).close())
+    }
+
+    /// Whose task an id names, and its name there.
+    pub(super) async fn known_task(
+        &self,
+        outer: &str,
+    ) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
+        let holder = self.peer.principal.binding();
+        let named = self.exchange.open_task(&holder, outer).ok_or_else(unknown)?;
+        let only = self.scope.provider.as_deref();
+        if only.is_some_and(|only| *only != *named.provider) {
+            return Err(unknown());
+        }
+        let provider = self.provider(&named.provider).map_err(|_| unknown())?;
+        let behalf = self.behalf(&provider).map_err(|_| unknown())?;
+        if behalf.signature.account != named.account {
+            return Err(unknown());
+        }
+        let catalogue = self.connected(&provider).await?;
+        if !self.leg(&catalogue)?.is_modern() {
+            return Err(unknown());
+        }
+        Ok((provider, catalogue, named.id))
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(
+        Code::InvalidParams,
+        "no such task: `taskId` was changed, has expired or belongs to another caller, account or path",
+    )
+}

@@ -18,6 +18,7 @@ mod client;
 mod endpoint;
 mod hub;
 mod incoming;
+mod knock;
 mod line;
 mod lines;
 mod listen;
@@ -38,8 +39,10 @@ mod tls;
 
 pub use call::{Ask, Call, Change, Event, Profile};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
+pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};
 pub use resolve::{Permit, Resolver};
+pub(crate) use tls::config as tls_config;
 
 use local::Local;
 use remote::Remote;

@@ -20,6 +20,7 @@ SUITES = [
     "defects",
     "reload",
     "process",
+    "commands",
     "conformance",
     "conformance_client",
 ]

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 
-SUITES = ["foreign", "filesystem", "cells", "relay", "tls", "defects", "reload", "process", "conformance"]
+SUITES = ["foreign", "filesystem", "cells", "matrix", "relay", "tls", "defects", "reload", "process", "conformance"]
 
 
 def check(suite, claim, function):

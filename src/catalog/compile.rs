@@ -38,6 +38,14 @@ impl Draft {
     }
 }
 
+/// Whether a descriptor without faults would run; nothing is kept.
+///
+/// # Errors
+/// What loading it would say: a fault that its reader let through.
+pub fn rehearse(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(), String> {
+    compile(file, descriptor, loopback).map(drop)
+}
+
 /// Compiles a descriptor that has no faults. `loopback`: whether the gateway itself listens on
 /// loopback, where local providers need no permission.
 ///

@@ -28,6 +28,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
+pub use compile::rehearse;
 pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;

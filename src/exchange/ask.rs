@@ -109,12 +109,6 @@ impl Asking {
         slots.open.insert(number, Slot { holder, answer });
         Ok(number)
     }
-
-    /// Questions that are open.
-    #[cfg(test)]
-    pub(super) fn open(&self) -> usize {
-        self.0.lock().open.len()
-    }
 }
 
 impl Exchange {

@@ -113,6 +113,7 @@ impl Exchange {
             of,
             slot,
             responses,
+            ..
         } = retry;
         let Parked {
             underway,
@@ -192,10 +193,5 @@ impl Parking {
             return None;
         }
         lot.calls.remove(&slot)
-    }
-
-    /// Calls that are parked.
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().calls.len()
     }
 }

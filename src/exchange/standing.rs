@@ -14,7 +14,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, uris};
+use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, translate, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Event, Line, Opening, Wishes};
 
@@ -51,7 +51,7 @@ impl Ear {
         let passes = match method {
             "notifications/message" => same && mailbox.hears(params),
             UPDATED => {
-                mailbox.say(&updated(params, &|uri| mailbox.outer(&self.provider, uri)));
+                mailbox.say(&updated(params, !same, &|uri| mailbox.outer(&self.provider, uri)));
                 return;
             }
             "notifications/elicitation/complete" => self.client == Revision::V2025_11_25,
@@ -128,6 +128,7 @@ impl Step<'_> {
             revision: leg,
             declared,
             events: sender,
+            streams: Some(mailbox.streams()),
             wishes: Wishes::default(),
         };
         mailbox.keep(&provider.id, || {
@@ -298,6 +299,7 @@ impl Step<'_> {
                 revision: watched.leg,
                 declared: Declared::default(),
                 events: sender,
+                streams: None,
                 wishes: Wishes {
                     resources: resources.collect(),
                     tasks: BTreeSet::new(),
@@ -344,11 +346,15 @@ async fn tell(
     }
 }
 
-/// The notification of an update, the resource named as the client knows it.
-fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
+/// The notification of an update, the resource named as the client knows it. What only a peer of
+/// 2026-07-28 says with it stays there.
+fn updated(params: Option<&Raw>, bridged: bool, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
     let mut params = params
         .and_then(|params| RawObject::open(params).ok())
         .unwrap_or_default();
+    if bridged {
+        translate::notification(&mut params);
+    }
     uris::rewrite(UPDATED, &mut params, outer);
     message::notification(UPDATED, Some(&params.close()))
 }

@@ -26,7 +26,7 @@ pub(super) const URL_REQUIRED: i64 = -32042;
 /// What a call holds until it is over.
 pub(super) struct Held {
     pub(super) pass: Option<Pass>,
-    pub(super) inflight: InflightGuard,
+    pub(super) _inflight: InflightGuard,
     pub(super) started: Instant,
 }
 
@@ -293,8 +293,13 @@ impl Talk<'_> {
     }
 
     async fn one(&self, method: &str, params: &RawObject, from: Revision) -> Result<Raw, Error> {
-        let refused =
-            |outcome: ask::Outcome| outcome.map_err(|_| Error::new(Code::UpstreamProtocol, UNASKABLE).sent());
+        let refused = |outcome: ask::Outcome| {
+            outcome.map_err(|fault| {
+                Error::new(Code::UpstreamProtocol, UNASKABLE)
+                    .because(fault.message)
+                    .sent()
+            })
+        };
         let asked = params.close();
         if !self.abilities.takes(method, Some(&asked)) {
             return refused(ask::unasked(method));

@@ -1,7 +1,11 @@
 //! A client's standing line to a provider: what the provider says and asks outside of calls, for
 //! as long as the client listens.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -16,6 +20,7 @@ use super::{
     asks,
     call::{Call, Event},
     endpoint::{Behalf, Endpoint, Target},
+    hub::Listener,
     incoming::is_type,
     local::Local,
     outgoing::{Manner, outgoing},
@@ -95,6 +100,8 @@ pub struct Opening {
     pub declared: Declared,
     /// Where it all goes.
     pub events: mpsc::Sender<Event>,
+    /// How many streams the client has open at the moment; `None`: it hears of its resources alone.
+    pub streams: Option<Arc<AtomicUsize>>,
     /// What is wanted from the start.
     pub wishes: Wishes,
 }
@@ -173,7 +180,7 @@ impl Keeper {
         };
         let deadline = Instant::now() + endpoint.patience();
         let session = remote.session(self.opening.revision, deadline).await?;
-        let place = shared.hubs.attach(session.key(), self.opening.events.clone());
+        let place = shared.hubs.attach(session.key(), self.listener());
         let mut standing = session.standing();
         let mut held = BTreeSet::new();
         loop {
@@ -193,6 +200,14 @@ impl Keeper {
                     return Ok(());
                 },
             }
+        }
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            lane: self.opening.behalf.lane.clone(),
+            events: self.opening.events.clone(),
+            streams: self.opening.streams.clone(),
         }
     }
 
@@ -231,7 +246,7 @@ impl Keeper {
             declared: &declared,
         };
         let process = local.process(Instant::now() + endpoint.patience()).await?;
-        let place = shared.hubs.attach(process.key(), self.opening.events.clone());
+        let place = shared.hubs.attach(process.key(), self.listener());
         let over = process.over();
         let mut held = BTreeSet::new();
         loop {

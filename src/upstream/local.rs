@@ -80,10 +80,11 @@ impl Local<'_> {
             return process.request(id, sent.body, deadline, None).await;
         };
         let patience = Patience::until(deadline);
+        let whose = (self.behalf.lane.as_ref(), events.clone());
         let _place = self
             .shared
             .hubs
-            .call(process.key(), id, events.clone(), &patience);
+            .call(process.key(), id, whose, &patience);
         process.request(id, sent.body, deadline, Some(&patience)).await
     }
 

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::{
     call::{Call, Profile},
     endpoint::Target,
+    incoming::{self, Outcome},
     local::{Local, no_capabilities},
     remote::Remote,
 };
@@ -77,11 +78,27 @@ fn hopeless(error: &Error) -> bool {
     }
 }
 
+/// `server/discover`, asked once more when the refusal names the very revision it was asked in.
 async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let asked = Revision::V2026_07_28;
+    let mut outcome = ask(remote, asked, deadline).await?;
+    if let Err(fault) = &outcome
+        && incoming::supported(fault).is_some_and(|all| all.iter().any(|text| text == asked.as_str()))
+    {
+        outcome = ask(remote, asked, deadline).await?;
+    }
+    let result = outcome.map_err(Error::rpc)?;
+    discovered(&result).ok_or_else(|| {
+        let message = "the provider's answer to `server/discover` names no revision we speak";
+        Error::new(Code::UpstreamProtocol, message).sent()
+    })
+}
+
+async fn ask(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Result<Outcome, Error> {
     let call = Call {
         method: "server/discover",
         params: RawObject::new(),
-        revision: Revision::V2026_07_28,
+        revision,
         mirrored: Vec::new(),
         deadline: deadline.into_std(),
         idempotent: true,
@@ -89,14 +106,7 @@ async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Erro
         progress: false,
         events: None,
     };
-    match remote.alone(call).await {
-        Ok(Ok(result)) => discovered(&result).ok_or_else(|| {
-            let message = "the provider's answer to `server/discover` names no revision we speak";
-            Error::new(Code::UpstreamProtocol, message).sent()
-        }),
-        Ok(Err(fault)) => Err(Error::rpc(fault)),
-        Err(error) => Err(error),
-    }
+    remote.alone(call).await
 }
 
 async fn legacy(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {

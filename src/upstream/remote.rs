@@ -159,7 +159,7 @@ impl Remote<'_> {
                 lease.answer(request, call.events.as_ref(), asking);
             }
         };
-        let outcome = self.exchange(lease, head, body.into(), &reading, asked).await;
+        let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
         pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
     }
@@ -176,15 +176,15 @@ impl Remote<'_> {
         let patience = Patience::until(deadline);
         // The session may have settled on another revision; its place is that of its key.
         let key = lease.key();
-        let place = self.shared.hubs.call(key, id, events.clone(), &patience);
+        let whose = (self.behalf.lane.as_ref(), events.clone());
+        let place = self.shared.hubs.call(key, id, whose, &patience);
         Some((patience, place))
     }
 
     async fn exchange(
         self,
         lease: Option<&Lease<Session>>,
-        head: Head<'_>,
-        body: Bytes,
+        (head, body): (Head<'_>, Bytes),
         reading: &Reading<'_>,
         asked: impl Fn(Request),
     ) -> Result<Outcome, Failure> {
@@ -241,15 +241,14 @@ impl Remote<'_> {
             return Ok(lease);
         }
         let opening = async {
-            let (shared, endpoint, behalf) = (self.shared, self.endpoint, self.behalf);
-            let opened = session::open(shared, endpoint, behalf, revision, self.declared, deadline).await;
+            let opened = session::open(self, revision, deadline).await;
             // Nothing of the call itself has been sent, whatever went wrong here.
             let session = opened.map_err(|refusal| {
                 let mut error = Error::from(refusal);
                 error.sent = false;
                 error
             })?;
-            stream::keep(shared, &session, &key).await;
+            stream::keep(self.shared, &session, &key).await;
             Ok(session)
         };
         let leased = self

@@ -21,18 +21,19 @@ use super::{
     answer::{self, Reading},
     asks::Request,
     call::Event,
-    endpoint::{Behalf, Endpoint},
+    endpoint::Endpoint,
     incoming::Outcome,
     outgoing,
     patience::Asking,
     pool::Member,
     post::{self, Head, SESSION},
+    remote::Remote,
     shared::Shared,
     stream::Standing,
 };
 use crate::credential::Signature;
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Declared, RawObject, Revision, message};
+use crate::mcp::{RawObject, Revision, message};
 
 /// How long a provider may take to take an answer.
 const ERRAND: Duration = Duration::from_secs(10);
@@ -63,13 +64,16 @@ pub(crate) enum Refusal {
 
 /// Opens a session, asking for `revision`; the provider may settle on another one that we know.
 pub(crate) async fn open(
-    shared: &Arc<Shared>,
-    endpoint: &Arc<Endpoint>,
-    behalf: &Behalf,
+    remote: Remote<'_>,
     revision: Revision,
-    declared: &Declared,
     deadline: Instant,
 ) -> Result<Arc<Session>, Refusal> {
+    let Remote {
+        shared,
+        endpoint,
+        behalf,
+        declared,
+    } = remote;
     let route = shared.clients.route(endpoint)?;
     let id = shared.next_id();
     let body = message::request(id, "initialize", &outgoing::greeting(revision, declared));

@@ -20,6 +20,7 @@ mod world;
 
 mod boundary;
 mod cells;
+mod corpus;
 mod defects;
 mod docs;
 mod golden;
@@ -29,4 +30,5 @@ mod lists;
 mod process;
 mod relay;
 mod reload;
+mod sweep;
 mod uris;

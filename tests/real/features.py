@@ -5,7 +5,7 @@ which cells the design allows it; in the others `Row.otherwise` is run, and the 
 """
 
 from cell import Said, refused
-from mcp import J, M, META, RpcError, fetch
+from mcp import J, M, META, RpcError, events, fetch, lines_of
 from world import until
 
 # Why a cell allows nothing. `docs/CELLS.md` shows the same sentences under the same numbers.
@@ -15,8 +15,9 @@ NOTES = {
     2: "Sampling and roots are not bridged between the generations: they are deprecated, and the provider "
     "is not told that it may ask. One that needs them fails its call at once.",
     3: "Log messages are not bridged between the generations: nothing of logging is declared to the client.",
-    4: "2025-06-18 has no elicitation by URL. A client of it is told in a failed result which address to "
-    "open; a provider that asks anyway is declined at once; a provider of it cannot ask.",
+    4: "2025-06-18 has no elicitation by URL: a provider of it cannot ask so, and none is told that a client "
+    "of it can be asked. One that asks anyway is declined at once; where an error names the address (-32042), "
+    "the client reads it in a failed result.",
     5: "Only 2025-11-25 has the error -32042; providers of the other revisions cannot answer with it.",
     6: "Streams of 2026-07-28 cannot be resumed; such a provider never asks for it.",
     7: "Caching hints and `resultType` came with 2026-07-28; older clients are shown neither.",
@@ -118,8 +119,10 @@ def cancellation(cell):
     """M cancels by closing its stream, the older ones by saying so."""
     client = cell.open()
     before = cell.counts(client)["cancelled"]
-    running = client.begin("tools/call", cell.params("cell_wait", {"steps": 1_000_000}))
-    until("the call to run", lambda: cell.gateway.inflight(cell.name))
+    params = cell.params("cell_wait", {"steps": 1_000_000}, {"progressToken": "mine"})
+    running = client.begin("tools/call", params)
+    # Its first progress says that the provider is at work.
+    next(events(lines_of(running.getresponse())))
     if cell.client == M:
         running.close()
     else:

@@ -121,7 +121,11 @@ class Client:
                 messages, wanted = [], message.get("id")
                 for text in events(lines_of(response)):
                     messages.append(json.loads(text))
+<<<<<<< HEAD
                     self.arrived(messages[-1])
+=======
+                    self.heard(messages[-1])
+>>>>>>> main
                     if wanted is not None and messages[-1].get("id") == wanted:
                         break
                 return Reply(response.status, got, messages, "")
@@ -133,6 +137,9 @@ class Client:
             return Reply(response.status, got, messages, text)
         finally:
             connection.close()
+
+    def heard(self, message):
+        """A message of the stream under way, as it arrives; for clients that can be asked."""
 
     def request(self, method, params=None, extra_headers=None):
         """The result of a request. Notifications that came with it are kept in `notifications`."""

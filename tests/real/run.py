@@ -11,7 +11,19 @@ import sys
 import time
 import traceback
 
-SUITES = ["foreign", "filesystem", "cells", "matrix", "relay", "tls", "defects", "reload", "process", "conformance"]
+SUITES = [
+    "foreign",
+    "filesystem",
+    "cells",
+    "matrix",
+    "relay",
+    "tls",
+    "defects",
+    "reload",
+    "process",
+    "conformance",
+    "conformance_client",
+]
 
 
 def check(suite, claim, function):

@@ -1,7 +1,7 @@
 use axum::{body::Body, response::Response};
 use http::StatusCode;
 
-use super::fake::{Fake, legacy, modern, result, status};
+use super::fake::{Fake, Seen, fault, legacy, modern, result, status};
 use super::*;
 use crate::error::Code;
 
@@ -85,4 +85,29 @@ async fn detection_stops_at_a_refused_credential() {
     let error = upstreams().probe(&endpoint, &behalf()).await.unwrap_err();
     assert_eq!(error.code, Code::UpstreamAuth);
     assert_eq!(fake.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_the_revision_it_names_is_asked_once_more() {
+    let refusal = |seen: &Seen| {
+        let data = json!({"supported": [M.as_str()], "requested": M.as_str()});
+        fault(seen, 400, -32022, &data)
+    };
+    for (refused, found) in [(1, true), (usize::MAX, false)] {
+        let fake = Fake::start(move |seen, before| {
+            if before < refused {
+                refusal(seen)
+            } else {
+                modern(seen, |seen| result(seen, &tools()))
+            }
+        })
+        .await;
+        let endpoint = Arc::new(Endpoint {
+            revision: Some(M),
+            ..endpoint(1, at(&fake.url))
+        });
+        let profile = upstreams().probe(&endpoint, &behalf()).await;
+        assert_eq!(profile.is_ok(), found);
+        assert_eq!(fake.count("server/discover"), 2);
+    }
 }

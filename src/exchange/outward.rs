@@ -9,12 +9,12 @@ use serde_json::json;
 
 use serde_json::value::RawValue;
 
+use super::Step;
 use super::drive::{self, Tasks};
 use super::handover;
 use super::rounds::Course;
 use super::state::{Of, State};
 use super::talk::{Held, Talk};
-use super::Step;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};
@@ -60,6 +60,7 @@ impl Step<'_> {
         let signature = provider.need.sign(&self.peer.keys.brought(&provider.need))?;
         let principal = &self.peer.principal;
         Ok(Behalf {
+            lane: self.peer.lane.clone(),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             signature,

@@ -11,7 +11,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, task, uris};
+use crate::mcp::{Abilities, Declared, Raw, RawObject, Revision, message, task, translate, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Event, Line, Opening, Wishes};
 
@@ -48,7 +48,7 @@ impl Ear {
         let passes = match method {
             "notifications/message" => same && mailbox.hears(params),
             UPDATED => {
-                mailbox.say(&updated(params, &|uri| mailbox.outer(&self.provider, uri)));
+                mailbox.say(&updated(params, !same, &|uri| mailbox.outer(&self.provider, uri)));
                 return;
             }
             "notifications/elicitation/complete" => self.client == Revision::V2025_11_25,
@@ -125,6 +125,7 @@ impl Step<'_> {
             revision: leg,
             declared,
             events: sender,
+            streams: Some(mailbox.streams()),
             wishes: Wishes::default(),
         };
         mailbox.keep(&provider.id, || {
@@ -317,7 +318,8 @@ impl Step<'_> {
         let opened = watched.into_iter().filter_map(|watched| {
             let behalf = self.behalf(&watched.provider).ok()?;
             let (sender, events) = mpsc::channel(EVENTS);
-            let names = |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
+            let names =
+                |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
             let mut declared = Declared::default();
             if !watched.tasks.is_empty() {
                 declared.verbatim = Some(task::extended(&declared.capabilities(watched.leg)));
@@ -328,6 +330,7 @@ impl Step<'_> {
                 revision: watched.leg,
                 declared,
                 events: sender,
+                streams: None,
                 wishes: Wishes {
                     resources: names(&watched.resources),
                     tasks: names(&watched.tasks),
@@ -393,7 +396,9 @@ impl Teller {
         if self.union {
             // Whose URI it is elsewhere is not known here; this form is good in any case.
             let outer = |uri: &str| {
-                let web = ["https:", "http:", "data:"].iter().any(|web| uri.starts_with(web));
+                let web = ["https:", "http:", "data:"]
+                    .iter()
+                    .any(|web| uri.starts_with(web));
                 (!web).then(|| uris::namespaced(&self.watched.provider.id, uri))
             };
             uris::rewrite("tasks/get", &mut said, &outer);
@@ -402,11 +407,15 @@ impl Teller {
     }
 }
 
-/// The notification of an update, the resource named as the client knows it.
-fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
+/// The notification of an update, the resource named as the client knows it. What only a peer of
+/// 2026-07-28 says with it stays there.
+fn updated(params: Option<&Raw>, bridged: bool, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
     let mut params = params
         .and_then(|params| RawObject::open(params).ok())
         .unwrap_or_default();
+    if bridged {
+        translate::notification(&mut params);
+    }
     uris::rewrite(UPDATED, &mut params, outer);
     message::notification(UPDATED, Some(&params.close()))
 }

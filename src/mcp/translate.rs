@@ -101,6 +101,12 @@ fn unfinished(method: &str, mut result: RawObject) -> RawObject {
     result
 }
 
+/// The parameters of a notification on their way to a peer of another generation: what they say of
+/// one hop alone is taken off.
+pub fn notification(params: &mut RawObject) {
+    edit::hop_meta(params);
+}
+
 /// A list entry as a peer of this revision knows it.
 #[must_use]
 pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {

@@ -107,6 +107,9 @@ class Client:
             headers["mcp-session-id"] = self.session
         return params, headers
 
+    def arrived(self, message):
+        """Called with each message of a stream, as it arrives."""
+
     def post(self, message, headers):
         """Sends one body and reads the whole answer."""
         connection = http.client.HTTPConnection(self.host, timeout=GUARD)
@@ -118,7 +121,11 @@ class Client:
                 messages, wanted = [], message.get("id")
                 for text in events(lines_of(response)):
                     messages.append(json.loads(text))
+<<<<<<< HEAD
+                    self.arrived(messages[-1])
+=======
                     self.heard(messages[-1])
+>>>>>>> main
                     if wanted is not None and messages[-1].get("id") == wanted:
                         break
                 return Reply(response.status, got, messages, "")
@@ -192,19 +199,22 @@ class Client:
             params["_meta"] = meta
         return self.request("tools/call", params)
 
-    def listen(self, kinds=("toolsListChanged",)):
-        """Opens the stream on which this revision hears of changes."""
-        return Stream(self, kinds)
+    def listen(self, kinds=("toolsListChanged",), resources=()):
+        """Opens the stream on which this revision hears of changes; M names resources here."""
+        return Stream(self, kinds, resources)
 
 
 class Stream:
     """Notifications of a GET stream (J, L) or of `subscriptions/listen` (M), in a queue."""
 
-    def __init__(self, client, kinds):
+    def __init__(self, client, kinds, resources=()):
+        self.client = client
         self.connection = http.client.HTTPConnection(client.host, timeout=GUARD)
         self.heard = queue.Queue()
         if client.revision == M:
             wanted = {"notifications": {kind: True for kind in kinds}}
+            if resources:
+                wanted["notifications"]["resourceSubscriptions"] = list(resources)
             params, headers = client.envelope("subscriptions/listen", wanted)
             message = {
                 "jsonrpc": "2.0",
@@ -227,7 +237,9 @@ class Stream:
     def _read(self):
         try:
             for text in events(lines_of(self.response)):
-                self.heard.put(json.loads(text))
+                message = json.loads(text)
+                self.heard.put(message)
+                self.client.arrived(message)
         except (OSError, ValueError, http.client.HTTPException, AttributeError):
             pass
         self.heard.put(None)
@@ -240,6 +252,16 @@ class Stream:
                 raise RpcError(200, {"message": f"the stream ended before `{method}`"})
             if message.get("method") == method:
                 return message
+
+    def soon(self, method):
+        """The next notification of this method that comes within moments, or nothing."""
+        try:
+            while message := self.heard.get(timeout=0.1):
+                if message.get("method") == method:
+                    return message
+        except queue.Empty:
+            return None
+        raise RpcError(200, {"message": f"the stream ended before `{method}`"})
 
     def ended(self):
         """Waits until the server has ended the stream."""

@@ -16,6 +16,7 @@ SUITES = [
     "filesystem",
     "cells",
     "old",
+    "matrix",
     "relay",
     "tls",
     "defects",

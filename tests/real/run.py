@@ -24,6 +24,7 @@ SUITES = [
     "process",
     "commands",
     "shared",
+    "handover",
     "conformance",
     "conformance_client",
 ]

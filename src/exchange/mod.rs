@@ -177,13 +177,13 @@ impl Exchange {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         sessions: Sessions,
-        shared: Arc<SharedState>,
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             catalog,
             upstreams,
             metrics,
+            shared: Arc::clone(sessions.shared()),
             sessions,
             name,
             single,
@@ -191,7 +191,6 @@ impl Exchange {
             asking: ask::Asking::default(),
             parking: park::Parking::default(),
             mailboxes: mailbox::Mailboxes::default(),
-            shared,
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),

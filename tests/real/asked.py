@@ -61,7 +61,7 @@ class Asked(Client):
         self.answer = answer
         self.asked, self.questions, self.retracted = [], [], []
 
-    def arrived(self, message):
+    def heard(self, message):
         if message.get("method") == "notifications/cancelled":
             self.retracted.append(message["params"]["requestId"])
         if "method" not in message or "id" not in message:

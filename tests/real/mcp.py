@@ -107,9 +107,6 @@ class Client:
             headers["mcp-session-id"] = self.session
         return params, headers
 
-    def arrived(self, message):
-        """Called with each message of a stream, as it arrives."""
-
     def post(self, message, headers):
         """Sends one body and reads the whole answer."""
         connection = http.client.HTTPConnection(self.host, timeout=GUARD)
@@ -121,11 +118,7 @@ class Client:
                 messages, wanted = [], message.get("id")
                 for text in events(lines_of(response)):
                     messages.append(json.loads(text))
-<<<<<<< HEAD
-                    self.arrived(messages[-1])
-=======
                     self.heard(messages[-1])
->>>>>>> main
                     if wanted is not None and messages[-1].get("id") == wanted:
                         break
                 return Reply(response.status, got, messages, "")
@@ -139,7 +132,7 @@ class Client:
             connection.close()
 
     def heard(self, message):
-        """A message of the stream under way, as it arrives; for clients that can be asked."""
+        """A message of a stream, as it arrives; for clients that can be asked."""
 
     def request(self, method, params=None, extra_headers=None):
         """The result of a request. Notifications that came with it are kept in `notifications`."""
@@ -239,7 +232,7 @@ class Stream:
             for text in events(lines_of(self.response)):
                 message = json.loads(text)
                 self.heard.put(message)
-                self.client.arrived(message)
+                self.client.heard(message)
         except (OSError, ValueError, http.client.HTTPException, AttributeError):
             pass
         self.heard.put(None)

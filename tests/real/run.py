@@ -16,6 +16,7 @@ SUITES = [
     "filesystem",
     "cells",
     "matrix",
+    "asking",
     "relay",
     "tls",
     "defects",

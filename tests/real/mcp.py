@@ -132,7 +132,7 @@ class Client:
             connection.close()
 
     def heard(self, message):
-        """A message of the stream under way, as it arrives; for clients that can be asked."""
+        """A message of a stream, as it arrives; for clients that can be asked."""
 
     def request(self, method, params=None, extra_headers=None):
         """The result of a request. Notifications that came with it are kept in `notifications`."""

@@ -17,6 +17,7 @@ SUITES = [
     "cells",
     "old",
     "matrix",
+    "asking",
     "relay",
     "tls",
     "defects",

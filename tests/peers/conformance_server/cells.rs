@@ -1,7 +1,7 @@
 //! What the tests of the nine cells need beside the tools of the suite: addresses to open, two
 //! questions at once, work that can be counted and cancelled, results that older clients do not know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ const URL_REQUIRED: i32 = -32042;
 pub(crate) struct Counts {
     runs: AtomicUsize,
     cancelled: AtomicUsize,
+    /// What was answered to `cell_act`, by its action.
+    answers: Mutex<BTreeMap<String, usize>>,
     /// Addresses that were named in an error, as if somebody had opened them since.
     opened: Mutex<BTreeSet<String>>,
 }
@@ -32,6 +34,7 @@ impl Counts {
         json!({
             "runs": self.runs.load(Ordering::SeqCst),
             "cancelled": self.cancelled.load(Ordering::SeqCst),
+            "answers": *self.answers.lock(),
         })
     }
 }
@@ -96,17 +99,19 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
                     return Ok(Some(said("cancelled")));
                 }
             };
-            said(&format!("action={}", answer["action"].as_str().unwrap_or("none")))
+            let action = answer["action"].as_str().unwrap_or("none");
+            *counts.answers.lock().entry(action.to_owned()).or_default() += 1;
+            said(&format!("action={action}"))
         }
         "cell_two" => two(call).await?,
         "cell_open" => {
-            let answer = call.ask("open", address(call), None).await?;
+            let answer = call.ask("open", address(), None).await?;
             said(&format!("action={}", answer["action"].as_str().unwrap_or("none")))
         }
         "cell_open_first" => {
             let late = call.context.protocol_version() == Some(ProtocolVersion::V_2025_11_25);
             if late && counts.opened.lock().insert(call.text("mark").to_owned()) {
-                let asked = json!({"elicitations": [address(call)["params"]]});
+                let asked = json!({"elicitations": [address()["params"]]});
                 let fault = ErrorData::new(ErrorCode(URL_REQUIRED), "open an address first", Some(asked));
                 return Err(fault.into());
             }
@@ -160,12 +165,11 @@ fn confirm() -> Value {
     )
 }
 
-/// A question that sends the user to an address; with the id that 2025-11-25 requires.
-fn address(call: &Call<'_>) -> Value {
-    let mut params = json!({"mode": "url", "message": "Open it.", "url": "https://example.com/open"});
-    if !call.is_modern() {
-        params["elicitationId"] = json!("the-address");
-    }
+/// A question that sends the user to an address. Only 2025-11-25 has the id, but the SDK knows no
+/// such question without it.
+fn address() -> Value {
+    let params = json!({"mode": "url", "message": "Open it.", "url": "https://example.com/open",
+                        "elicitationId": "the-address"});
     json!({"method": "elicitation/create", "params": params})
 }
 

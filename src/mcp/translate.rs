@@ -52,9 +52,10 @@ pub fn is_complete(result: &RawObject) -> bool {
     result.get("resultType").is_none() || result.text("resultType").as_deref() == Some("complete")
 }
 
-/// A result made by a peer of `from`, for a peer of `to`. Unknown members pass, and everything
-/// between equal revisions; but a peer of 2026-07-28 that left out that its result is complete did
-/// not keep its own rule, and is read as the rule says.
+/// A result made by a peer of `from`, for a peer of `to`.
+///
+/// Unknown members pass, and everything between equal revisions; but a peer of 2026-07-28 that left
+/// out that its result is complete did not keep its own rule, and is read as the rule says.
 ///
 /// A result that is not complete should not come here on its way to an older peer: a tool's
 /// becomes a failed call, others lose what makes them incomplete.

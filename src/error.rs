@@ -86,6 +86,47 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in their order; each has a page in `pleiades explain`.
+    pub const ALL: [Self; 37] = [
+        Self::Parse,
+        Self::InvalidRequest,
+        Self::MethodNotFound,
+        Self::InvalidParams,
+        Self::MissingMeta,
+        Self::HeaderMismatch,
+        Self::MissingCapability,
+        Self::UnsupportedRevision,
+        Self::ResourceNotFound,
+        Self::UnknownPath,
+        Self::UnknownProvider,
+        Self::UnknownSession,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::TooLarge,
+        Self::TargetTooLong,
+        Self::UnsupportedMedia,
+        Self::HeadersTooLarge,
+        Self::BadFraming,
+        Self::HostRefused,
+        Self::OriginRefused,
+        Self::RateLimited,
+        Self::Busy,
+        Self::BreakerOpen,
+        Self::NeedsAuth,
+        Self::PolicyDenied,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+        Self::UpstreamProtocol,
+        Self::UpstreamError,
+        Self::UpstreamAuth,
+        Self::UnknownQuestion,
+        Self::CallGone,
+        Self::InputRequired,
+        Self::Cancelled,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
     /// The stable name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

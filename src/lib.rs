@@ -13,6 +13,7 @@ pub mod facade;
 pub mod limit;
 pub mod mcp;
 pub mod proxy;
+pub mod shared_state;
 pub mod upstream;
 
 pub mod catalog;

@@ -22,6 +22,7 @@ use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
+use crate::shared_state::{Meeting, SharedState};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
@@ -70,7 +71,7 @@ pub enum Fault {
 }
 
 impl App {
-    /// Builds every part. Reads the descriptors, binds nothing, asks no network.
+    /// Builds every part. Reads the descriptors, binds nothing, waits for no network.
     ///
     /// # Errors
     /// [`Fault`].
@@ -85,6 +86,7 @@ impl App {
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
         let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
+        let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
@@ -107,7 +109,8 @@ impl App {
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
-            Sessions::new(Arc::clone(&sealer)),
+            Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
+            shared,
             Shown {
                 name: settings.name.clone(),
                 single: settings.facade.single,
@@ -295,6 +298,25 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
     }
 }
 
+/// Where replicas meet, when the settings name a Redis.
+fn shared_state(
+    settings: &Settings,
+    sealer: &Arc<Sealer>,
+    control: &tokio::runtime::Handle,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<SharedState>, Fault> {
+    let Some(shared) = &settings.shared_state else {
+        return Ok(SharedState::alone());
+    };
+    let meeting = Meeting {
+        url: shared.redis.clone(),
+        name: settings.name.clone(),
+        sealer: Arc::clone(sealer),
+    };
+    SharedState::redis(meeting, control, Arc::clone(metrics))
+        .map_err(|error| Fault::Settings(error.to_string()))
+}
+
 /// Reads descriptors. A command that is about one provider leaves all others disabled, so that it
 /// reaches and starts nothing else.
 fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
@@ -302,6 +324,7 @@ fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
         let mut read = descriptor::read(file, text, &world);
         if only.is_some() && read.id != only {
             read.enabled = false;
+            read.descriptor = None;
             read.faults.clear();
         }
         read

@@ -38,6 +38,14 @@ impl Draft {
     }
 }
 
+/// Whether a descriptor without faults would run; nothing is kept.
+///
+/// # Errors
+/// What loading it would say: a fault that its reader let through.
+pub fn rehearse(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(), String> {
+    compile(file, descriptor, loopback).map(drop)
+}
+
 /// Compiles a descriptor that has no faults. `loopback`: whether the gateway itself listens on
 /// loopback, where local providers need no permission.
 ///
@@ -112,6 +120,7 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
             tls: tls(&upstream.tls)?,
             allow_private: upstream.allow_private,
             allow_loopback: upstream.allow_private || loopback,
+            sse: upstream.protocol == descriptor::Protocol::Sse,
         }),
         Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
             command: command.to_vec(),

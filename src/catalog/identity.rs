@@ -18,10 +18,11 @@ pub(super) fn identity(endpoint: &Endpoint, need: &Need) -> [u8; 32] {
             tls,
             allow_private,
             allow_loopback,
+            sse,
         } => {
             digest.add(b"http");
             digest.add(url.as_str().as_bytes());
-            digest.add(&[u8::from(*allow_private), u8::from(*allow_loopback)]);
+            digest.add(&[*allow_private, *allow_loopback, *sse].map(u8::from));
             digest.headers(headers);
             let tls = tls.as_deref();
             digest.maybe(tls.and_then(|tls| tls.ca.as_deref()));

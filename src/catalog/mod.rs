@@ -6,6 +6,7 @@ mod build;
 mod compile;
 mod diff;
 mod discover;
+pub mod examine;
 mod identity;
 mod keep;
 mod lister;
@@ -28,6 +29,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
+pub use compile::rehearse;
 pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;

@@ -1,12 +1,13 @@
 //! `pleiades add`: asks a server what it is and writes its descriptor.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use url::Url;
 
+use super::file::{self, quoted};
 use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::access::Principal;
@@ -37,6 +38,8 @@ struct Found {
     about: Option<String>,
     /// `None`: it wants a credential.
     profile: Option<Profile>,
+    /// Whether it speaks only the transport of 2024-11-05.
+    sse: bool,
 }
 
 pub(super) fn run(global: &Global, request: &Request) -> u8 {
@@ -67,36 +70,39 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     let target = target(app, request)?;
     let endpoint = Arc::new(app::endpoint_for_probe(target, PATIENCE));
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
-    let found = app.control().block_on(ask(app, &endpoint)).map_err(|error| {
-        let cause = error
-            .source
-            .as_ref()
-            .map_or_else(String::new, |cause| format!(" ({cause})"));
-        (
-            exit::UNAVAILABLE,
-            format!("it does not answer as an MCP server: {error}{cause}"),
-        )
-    })?;
+    let asked = super::until_told(app, ask(app, &endpoint));
+    let found = asked
+        .ok_or_else(|| (exit::TEMPORARY, "interrupted".to_owned()))?
+        .map_err(|error| {
+            let cause = error
+                .source
+                .as_ref()
+                .map_or_else(String::new, |cause| format!(" ({cause})"));
+            (
+                exit::UNAVAILABLE,
+                format!("it does not answer as an MCP server: {error}{cause}"),
+            )
+        })?;
     let id = match &request.id {
         Some(id) => id.clone(),
         None => id_of(&found.title, request),
     };
     let folder = &app.settings().providers;
-    let file = folder.join(format!("{id}.yaml"));
-    if file.exists() && !request.force {
+    let path = folder.join(format!("{id}.yaml"));
+    if path.exists() && !request.force {
         return Err((
             exit::USAGE,
             format!(
                 "{} exists: choose another `--id`, or overwrite it with `--force`",
-                file.display()
+                path.display()
             ),
         ));
     }
     let text = descriptor(&id, &found, request);
-    write(folder, &file, &text)
-        .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", file.display())))?;
+    file::replace(folder, &path, &text)
+        .map_err(|cause| (exit::UNAVAILABLE, format!("{}: {cause}", path.display())))?;
     tell(&found);
-    Ok(file)
+    Ok(path)
 }
 
 fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
@@ -126,6 +132,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
         tls: None,
         allow_private: true,
         allow_loopback: true,
+        sse: false,
     })
 }
 
@@ -143,6 +150,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
                 title: host(endpoint),
                 about: None,
                 profile: None,
+                sse: false,
             });
         }
         Err(error) => return Err(error),
@@ -164,6 +172,7 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
         title,
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
+        sse: matches!(endpoint.target, Target::Http { .. }) && app.upstreams().is_wired(endpoint),
     })
 }
 
@@ -229,15 +238,7 @@ fn id_of(title: &str, request: &Request) -> String {
     } else {
         typed
     };
-    let mut id = String::new();
-    for char in source.chars().map(|char| char.to_ascii_lowercase()) {
-        match char {
-            'a'..='z' | '0'..='9' => id.push(char),
-            _ if !id.is_empty() && !id.ends_with('_') => id.push('_'),
-            _ => {}
-        }
-    }
-    let mut id = id.trim_end_matches('_').chars().take(63).collect::<String>();
+    let mut id = file::id(source, &[]);
     for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
         if let Some(rest) = id
             .strip_suffix(noise)
@@ -247,16 +248,12 @@ fn id_of(title: &str, request: &Request) -> String {
             id = rest.to_owned();
         }
     }
-    if id.is_empty() || id.starts_with("s_") {
-        format!("p_{id}").trim_end_matches('_').to_owned()
-    } else {
-        id
-    }
+    file::legal(&id)
 }
 
 fn descriptor(id: &str, found: &Found, request: &Request) -> String {
-    let mut text = String::from("# yaml-language-server: $schema=../schemas/provider.json\n");
-    writeln!(text, "id: {id}").ok();
+    let mut text = String::from(file::SCHEMA);
+    writeln!(text, "id: {}", file::bare(id)).ok();
     writeln!(text, "title: {}", quoted(&found.title)).ok();
     if let Some(about) = &found.about {
         writeln!(text, "about: {}", quoted(about)).ok();
@@ -265,6 +262,9 @@ fn descriptor(id: &str, found: &Found, request: &Request) -> String {
     match &request.url {
         Some(url) => {
             writeln!(text, "  url: {}", quoted(url)).ok();
+            if found.sse {
+                text.push_str("  protocol: sse\n");
+            }
             if is_private(url) {
                 text.push_str("  allow_private: true\n");
             }
@@ -300,19 +300,6 @@ fn is_private(url: &str) -> bool {
         Some(url::Host::Ipv6(ip)) => !IpAddr::V6(ip).is_loopback() && (ip.segments()[0] & 0xfe00) == 0xfc00,
         _ => false,
     }
-}
-
-/// A double-quoted YAML scalar; JSON strings are some.
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
-/// Written beside and renamed, so that a running gateway never reads half of it.
-fn write(folder: &Path, file: &Path, text: &str) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let draft = file.with_extension(format!("yaml.{}", std::process::id()));
-    std::fs::write(&draft, text)?;
-    std::fs::rename(&draft, file)
 }
 
 fn tell(found: &Found) {
@@ -364,9 +351,22 @@ mod tests {
             title: "A \"b\": c".to_owned(),
             about: None,
             profile: None,
+            sse: false,
         };
         let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
         assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
         assert!(text.contains(r#"title: "A \"b\": c""#));
+    }
+
+    #[test]
+    fn the_transport_of_2024_11_05_is_written_down() {
+        let found = Found {
+            title: "old".to_owned(),
+            about: None,
+            profile: None,
+            sse: true,
+        };
+        let text = descriptor("old", &found, &asked(Some("https://mcp.example.com/sse"), &[]));
+        assert!(text.contains("/sse\"\n  protocol: sse\n"), "{text}");
     }
 }

@@ -15,6 +15,8 @@ use crate::settings::Overrides;
 use crate::telemetry::View;
 
 const FAREWELL: Duration = Duration::from_secs(2);
+/// The number of `Code::Cancelled`.
+const CANCELLED: i64 = 499;
 
 pub(super) fn tools(global: &Global, provider: &str) -> u8 {
     with_app(global, provider, |app| {
@@ -97,9 +99,10 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         method: method.to_owned(),
         params: Some(raw::raw(&params)),
     };
-    let (reply, _) =
-        app.control()
-            .block_on(parts.exchange.handle(&scope, &peer, Arrived::open(message), None));
+    let handling = parts.exchange.handle(&scope, &peer, Arrived::open(message), None);
+    let Some((reply, _)) = super::until_told(app, handling) else {
+        return Err(json!({ "code": CANCELLED, "message": "interrupted" }));
+    };
     let Reply::Answer { body, .. } = reply else {
         return Err(json!({ "message": "no answer" }));
     };
@@ -133,7 +136,12 @@ fn told(error: &Value) -> u8 {
         .and_then(Value::as_str)
         .unwrap_or("no answer");
     ui::fail(message);
-    exit::UNAVAILABLE
+    match error.get("code").and_then(Value::as_i64) {
+        // What was asked for is wrong: a tool that is not there, arguments that do not fit.
+        Some(-32602..=-32600) => exit::USAGE,
+        Some(429 | CANCELLED | 503 | 504) => exit::TEMPORARY,
+        _ => exit::UNAVAILABLE,
+    }
 }
 
 fn read_arguments(given: Option<&str>) -> Result<Value, String> {

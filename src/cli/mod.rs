@@ -1,10 +1,14 @@
 //! The command line (contracts section 1).
 
 pub mod check;
+pub mod explain;
 pub mod schema;
 
 mod add;
 mod call;
+mod doctor;
+mod file;
+mod import;
 mod serve;
 mod stdio;
 mod ui;
@@ -17,7 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App};
 use crate::descriptor::Fault;
-use crate::settings::{self, Overrides};
+use crate::settings::{self, Overrides, Settings};
 use crate::telemetry;
 
 /// Exit codes of `sysexits.h`.
@@ -112,6 +116,22 @@ enum Command {
         #[arg(value_name = "JSON")]
         arguments: Option<String>,
     },
+    /// Say what an error code, status, JSON-RPC number or exit code means, and what to do.
+    Explain {
+        /// The code, for example `upstream_timeout` or `-32602`; without one all are listed.
+        #[arg(allow_negative_numbers = true)]
+        code: Option<String>,
+    },
+    /// Look at every step on the way to a provider, each with its cure.
+    Doctor {
+        /// The provider's id.
+        provider: String,
+    },
+    /// Write a descriptor for each server of a client's configuration.
+    Import {
+        /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
+        file: PathBuf,
+    },
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -162,6 +182,9 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
+        Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
+        Some(Command::Import { file }) => import::run(&global, &file),
+        Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
             url,
             id,
@@ -180,9 +203,8 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Loads the settings and builds the parts; faults are told, and decide the exit code.
-pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
-    telemetry::log::init(telemetry::log::Format::Auto);
+/// Loads the settings; faults are told, and decide the exit code.
+pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
     let loaded = settings::load(global.config.as_deref(), overrides);
     for fault in &loaded.faults {
         ui::err(fault);
@@ -191,11 +213,27 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
         ui::fail("the settings are broken; `pleiades check` tells the same");
         return Err(exit::CONFIG);
     }
-    App::build(loaded.settings, only).map_err(|fault| {
+    Ok(loaded.settings)
+}
+
+/// Loads the settings and builds the parts; faults are told, and decide the exit code.
+pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
+    telemetry::log::init(telemetry::log::Format::Auto);
+    App::build(settings(global, overrides)?, only).map_err(|fault| {
         ui::fail(&fault);
         match fault {
             app::Fault::Settings(_) => exit::CONFIG,
             app::Fault::Machine(_) => exit::UNAVAILABLE,
+        }
+    })
+}
+
+/// Runs work of a command; `None` when a signal came first. What it started ends with [`App::stop`].
+pub(crate) fn until_told<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
+    app.control().block_on(async {
+        tokio::select! {
+            done = work => Some(done),
+            () = app::told_to_end() => None,
         }
     })
 }

@@ -34,12 +34,14 @@ pub use schema::published as schema;
 pub(crate) mod reader {
     pub(crate) use super::{
         address::{Local, local, local_ip},
+        header::{forbidden_outward, is_secret as is_secret_header},
         pem,
         read::{bytes, parse, typed},
         reference::{Resolver, join, reason},
         report::{Report, say},
         schema::{internal, publish},
         shape::Shape,
+        suggest::near,
         yaml::{Kind, Node, Pos},
     };
 }

@@ -85,6 +85,8 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, at: Pos, field: &str, said: Said) {
+        // What is wrong with the file as a whole has no field.
+        let field = if field.is_empty() { "syntax" } else { field };
         let (field, message) = (printable(field), printable(&self.veiled(&said.message)));
         if self.known.insert((at, field.clone(), message.clone())) {
             let (file, cure) = (self.file.clone(), said.cure.as_deref().map(printable));

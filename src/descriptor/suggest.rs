@@ -10,6 +10,22 @@ pub(crate) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>)
     (distance <= word.chars().count().div_ceil(3)).then_some(word)
 }
 
+/// At most three words that `found` may have been meant to be, the nearest first.
+pub(crate) fn near<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let plain = simplify(found);
+    let holds = |one: &str, other: &str| other.len() > 2 && one.contains(other);
+    let score = |word: &'a str| {
+        let simple = simplify(word);
+        let distance = distance(&plain, &simple);
+        let is_near = distance <= word.chars().count().div_ceil(3);
+        (is_near || holds(&simple, &plain) || holds(&plain, &simple)).then_some((distance, word))
+    };
+    let mut scored: Vec<(usize, &str)> = known.into_iter().filter_map(score).collect();
+    scored.sort_unstable();
+    scored.dedup();
+    scored.into_iter().take(3).map(|(_, word)| word).collect()
+}
+
 fn simplify(word: &str) -> String {
     word.chars()
         .filter(|character| !matches!(character, '_' | '-'))
@@ -39,7 +55,7 @@ fn distance(left: &str, right: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{near, nearest};
 
     #[test]
     fn a_slip_is_recognised_and_a_stranger_is_not() {
@@ -48,5 +64,13 @@ mod tests {
         assert_eq!(nearest("allowPrivate", known), Some("allow_private"));
         assert_eq!(nearest("uri", known), Some("url"));
         assert_eq!(nearest("banana", known), None);
+    }
+
+    #[test]
+    fn several_words_may_be_near_and_a_part_of_one_is() {
+        let known = ["upstream_timeout", "timeout", "upstream_auth", "parse"];
+        assert_eq!(near("timeouts", known), ["timeout"]);
+        assert_eq!(near("upstream", known), ["upstream_auth", "upstream_timeout"]);
+        assert!(near("banana", known).is_empty());
     }
 }

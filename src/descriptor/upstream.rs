@@ -14,7 +14,7 @@ use crate::secret::Secret;
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["url"]}, {"required": ["command"]}, {"required": ["openapi"]}]))]
 pub struct Upstream {
-    /// Streamable HTTP endpoint: an `http` or `https` URL without credentials and fragment.
+    /// Streamable HTTP endpoint, or event stream of 2024-11-05: an `http` or `https` URL without credentials and fragment.
     #[serde(deserialize_with = "scalar::url")]
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub url: Option<Url>,
@@ -28,7 +28,7 @@ pub struct Upstream {
     #[schemars(with = "BTreeMap<String, String>")]
     pub env: BTreeMap<String, Secret>,
     /// Revision of MCP to speak; `auto` detects what the provider speaks. `sse` is the transport of
-    /// 2024-11-05 and not built yet.
+    /// 2024-11-05 over a `url`, in whichever revision the provider settles on.
     pub protocol: Protocol,
     /// Headers put on every request to a `url`. Not allowed: hop-by-hop headers, `host`,
     /// `content-length`, `mcp-*`.
@@ -82,7 +82,7 @@ pub enum Protocol {
     /// 2026-07-28.
     #[serde(rename = "2026-07-28")]
     V2026_07_28,
-    /// HTTP with server-sent events, the transport of 2024-11-05. Not built yet.
+    /// HTTP with server-sent events, the transport of 2024-11-05.
     #[serde(rename = "sse")]
     Sse,
 }

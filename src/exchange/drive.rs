@@ -24,7 +24,7 @@ use crate::mcp::{Declared, Raw, RawObject, Revision};
 use crate::upstream::{Behalf, Call, Endpoint, Event, Heard, Upstreams};
 
 /// The longest that a task may take in all.
-const LONGEST: Duration = Duration::from_secs(3_600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests for a task that may fail in a row before it is given up.
 const FAILURES: u32 = 3;
 /// Looks at a task that still asks what it was told; then it is believed to want it once more.

@@ -46,6 +46,7 @@ pub use session::{Sessions, abilities, negotiated};
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Raw, RawObject, Revision, message};
+use crate::shared_state::SharedState;
 use crate::telemetry::events::RequestDone;
 use crate::telemetry::{Metrics, View};
 use crate::upstream::Upstreams;
@@ -130,7 +131,7 @@ pub struct Exchange {
     /// What legacy sessions hold here.
     mailboxes: mailbox::Mailboxes,
     /// What replicas tell each other.
-    shared: handover::Replica,
+    shared: Arc<SharedState>,
     me: Weak<Self>,
     busy: Arc<AtomicUsize>,
     /// Open streams end when this is cancelled.
@@ -181,9 +182,10 @@ impl Exchange {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         sessions: Sessions,
+        shared: Arc<SharedState>,
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let exchange = Arc::new_cyclic(|me| Self {
             catalog,
             upstreams,
             metrics,
@@ -195,12 +197,14 @@ impl Exchange {
             parking: park::Parking::default(),
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
-            shared: handover::Replica::new(),
+            shared,
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
-        })
+        });
+        exchange.shared.serve(exchange.takes());
+        exchange
     }
 
     /// Ends a legacy session and all it holds here.

@@ -108,7 +108,18 @@ impl Step<'_> {
             match self.exchange.open_state(&holder, of, token)? {
                 State::Parked { replica, slot } => {
                     let responses = retry.responses.unwrap_or_default();
-                    return self.resumed(replica, &holder, of, slot, responses).await;
+                    let retry = handover::Retry {
+                        holder: holder.clone(),
+                        of: of.clone(),
+                        slot,
+                        responses,
+                        abilities: self.peer.abilities.bits(),
+                    };
+                    let within = match tasks {
+                        Tasks::Core => drive::LONGEST,
+                        _ => provider.endpoint.call,
+                    };
+                    return self.resumed(&replica, retry, within).await;
                 }
                 State::Upstream(state) => out.params.put("requestState", &state),
                 State::Task(id) => {
@@ -204,31 +215,27 @@ impl Step<'_> {
     /// Goes on with a call that is parked, here or at another replica.
     async fn resumed(
         &mut self,
-        replica: String,
-        holder: &str,
-        of: &Of,
-        slot: u64,
-        responses: RawObject,
+        replica: &str,
+        retry: handover::Retry,
+        within: Duration,
     ) -> Result<Came, Error> {
-        let retry = handover::Retry {
-            holder: holder.to_owned(),
-            of: of.clone(),
-            slot,
-            responses,
+        let holder = retry.holder.clone();
+        let came = if replica == self.exchange.shared.replica() {
+            let talk = Talk {
+                exchange: self.exchange,
+                holder: &holder,
+                client: self.revision(),
+                abilities: self.peer.abilities,
+                outlet: self.outlet,
+                mailbox: None,
+                logs: false,
+            };
+            self.exchange.resume(&talk, retry).await
+        } else {
+            // A little more than the call itself may take there.
+            let within = within.saturating_add(Duration::from_secs(2));
+            self.exchange.hand_retry(replica, retry, within).await
         };
-        if replica != self.exchange.shared.replica() {
-            return self.exchange.hand_retry(&replica, retry).await;
-        }
-        let talk = Talk {
-            exchange: self.exchange,
-            holder,
-            client: self.revision(),
-            abilities: self.peer.abilities,
-            outlet: self.outlet,
-            mailbox: None,
-            logs: false,
-        };
-        let came = self.exchange.resume(&talk, retry).await;
         if matches!(came, Ok(Came::Asked(_))) {
             self.record.outcome = "input_required";
         }

@@ -113,6 +113,7 @@ impl Exchange {
             of,
             slot,
             responses,
+            ..
         } = retry;
         let Parked {
             underway,

@@ -1,5 +1,6 @@
-//! The relay of a provider that is a child process: its own answers, untouched, between equal
-//! revisions. (HTTP providers are relayed by `proxy::relay` without opening bodies.)
+//! The relay of a provider behind a wire, a child process or the event stream of 2024-11-05: its own
+//! answers, untouched, between equal revisions. (Others are relayed by `proxy::relay` without opening
+//! bodies.)
 
 use std::sync::Arc;
 
@@ -63,7 +64,7 @@ impl Step<'_> {
             .ok_or_else(|| {
                 Error::new(
                     Code::MethodNotFound,
-                    format!("no method `{}` on a process", printable(method)),
+                    format!("no method `{}` on this relay", printable(method)),
                 )
             })?;
         let tool = params

@@ -1,14 +1,13 @@
 //! Legacy sessions as sealed tokens: any process with the same key can serve them.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::Mutex;
+use ring::digest::{SHA256, digest};
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::{Done, Scope, Step};
 use crate::access::Principal;
@@ -16,30 +15,24 @@ use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
 use crate::mcp::translate::{self, Scope as CacheScope};
 use crate::mcp::{Abilities, RawObject, Revision};
+use crate::shared_state::SharedState;
 
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
 const LIFETIME_SECS: u64 = 24 * 60 * 60;
-/// Ended sessions that are remembered; beyond it the ones that would expire first are forgotten.
-const MAX_ENDED: usize = 65_536;
 const PURPOSE: &str = "session";
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]
 pub struct Sessions {
     sealer: Arc<Sealer>,
-    ended: Mutex<HashMap<Box<str>, u64>>,
-    ends: Notify,
+    shared: Arc<SharedState>,
 }
 
 impl Sessions {
-    /// Sessions under a seal.
+    /// Sessions under a seal; which of them have ended, replicas tell each other.
     #[must_use]
-    pub fn new(sealer: Arc<Sealer>) -> Self {
-        Self {
-            sealer,
-            ended: Mutex::default(),
-            ends: Notify::new(),
-        }
+    pub const fn new(sealer: Arc<Sealer>, shared: Arc<SharedState>) -> Self {
+        Self { sealer, shared }
     }
 
     /// The seal of everything that clients carry for us.
@@ -74,42 +67,34 @@ impl Sessions {
         Some((revision, Abilities::from_bits(bits)))
     }
 
-    /// Ends a session: its id is refused until it would have expired. Best effort across replicas.
+    /// Ends a session: its id is refused until it would have expired, by this process at once, by
+    /// the other replicas as soon as they hear of it (not at all without `shared_state`).
     pub fn end(&self, id: &str) {
-        let now = now();
-        let mut ended = self.ended.lock();
-        if ended.len() >= MAX_ENDED {
-            ended.retain(|_, expires| *expires > now);
-        }
-        if ended.len() >= MAX_ENDED
-            && let Some(first) = ended
-                .iter()
-                .min_by_key(|(_, expires)| **expires)
-                .map(|(id, _)| id.clone())
-        {
-            ended.remove(&first);
-        }
-        ended.insert(id.into(), now + LIFETIME_SECS);
-        drop(ended);
-        self.ends.notify_waiters();
+        self.shared.announce_end(hash(id), now() + LIFETIME_SECS);
     }
 
-    /// Waits until a session is ended: its streams end with it.
+    /// Waits until a session is ended, here or at another replica: its streams end with it.
     pub async fn ended(&self, id: &str) {
-        loop {
-            let next = self.ends.notified();
-            tokio::pin!(next);
-            next.as_mut().enable();
-            if self.has_ended(id) {
-                return;
+        let mut ends = self.shared.ended();
+        let hash = hash(id);
+        // Looked up anew after each end, so that it does not matter which ones were missed.
+        while !self.shared.has_ended(&hash) {
+            if matches!(ends.recv().await, Err(RecvError::Closed)) {
+                return std::future::pending().await;
             }
-            next.await;
         }
     }
 
     fn has_ended(&self, id: &str) -> bool {
-        self.ended.lock().contains_key(id)
+        self.shared.has_ended(&hash(id))
     }
+}
+
+/// What is remembered of an ended session; its id is worth as much as the session.
+fn hash(id: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, id.as_bytes()).as_ref());
+    hash
 }
 
 /// A session is its principal's, at the path it was opened at.
@@ -206,7 +191,7 @@ mod tests {
     }
 
     fn sessions(key: &str) -> Sessions {
-        Sessions::new(Arc::new(Sealer::new(&[Secret::new(key)])))
+        Sessions::new(Arc::new(Sealer::new(&[Secret::new(key)])), SharedState::alone())
     }
 
     #[test]
@@ -264,6 +249,18 @@ mod tests {
         let one = sessions("a key of enough bytes");
         tokio::join!(one.ended("id"), async { one.end("id") });
         one.ended("id").await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_session_is_woken_however_many_others_ended_meanwhile() {
+        let one = sessions("a key of enough bytes");
+        let others = async {
+            for number in 0..5_000 {
+                one.end(&number.to_string());
+            }
+            one.end("id");
+        };
+        tokio::join!(one.ended("id"), others);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use super::twice;
+
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
 
@@ -183,9 +185,8 @@ fn read(schema: &Value, kind: &str, text: &str) -> Option<Value> {
             .filter(|number| number.to_string() == text)
             .map(Value::from),
         "number" => number(text),
-        "object" => serde_json::from_str(text).ok().filter(Value::is_object),
-        "array" => serde_json::from_str(text)
-            .ok()
+        "object" => twice::value(text).filter(Value::is_object),
+        "array" => twice::value(text)
             .filter(Value::is_array)
             .or_else(|| single(schema, text)),
         _ => None,

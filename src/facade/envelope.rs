@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::name::{Found, find};
+use super::twice;
 use crate::catalog::{Catalogue, Tool};
 use crate::mcp::RawObject;
 
@@ -203,7 +204,7 @@ fn as_object(value: &Value) -> Option<Object> {
         _ => return None,
     };
     for _ in 0..MAX_NESTED {
-        match serde_json::from_str(text.trim()).ok()? {
+        match twice::value(text.trim())? {
             Value::Object(object) => return Some(object),
             Value::String(inner) => text = inner,
             _ => return None,
@@ -246,7 +247,9 @@ fn plain(given: Value, notes: &mut Vec<String>) -> Result<Option<Object>, String
         Value::Object(arguments) => Ok(Some(arguments)),
         Value::String(text) if text.trim().is_empty() => Ok(None),
         Value::String(_) => {
-            let object = as_object(&given).ok_or("`arguments` is text that is not the JSON of an object")?;
+            let object = as_object(&given).ok_or(
+                "`arguments` is text that is not the JSON of an object, or names something in it twice",
+            )?;
             notes.push("`arguments` was text and was read as the JSON object in it".to_owned());
             Ok(Some(object))
         }

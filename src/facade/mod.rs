@@ -12,3 +12,4 @@ mod name;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod twice;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Status};
 use super::envelope::{self, Book, Envelope, Named, Unreadable, printable};
-use super::{coerce, faults, name, signature};
+use super::{coerce, faults, name, signature, twice};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::mcp::{Raw, RawObject, raw};
 
@@ -48,7 +48,20 @@ pub fn plan_among(
     arguments: &RawObject,
     elsewhere: &dyn Fn(&str) -> Option<String>,
 ) -> Plan {
+    if let Some(name) = twofold(arguments) {
+        let text = format!(
+            "Nothing was run: `{}` is given twice. Say each name once.",
+            printable(&name)
+        );
+        return Plan::Answer(Answer::new(Status::InvalidArguments, text));
+    }
     straight(catalogue, arguments).unwrap_or_else(|| considered(provider, catalogue, arguments, elsewhere))
+}
+
+/// The first name that a call says twice, in itself or in what it carries.
+fn twofold(given: &RawObject) -> Option<String> {
+    let own = given.doubled().map(str::to_owned);
+    own.or_else(|| given.iter().find_map(|(_, value)| twice::doubled(value)))
 }
 
 /// For the single tool: whose operation it is, by `provider` or by `tool` as `provider.operation`.

@@ -15,13 +15,13 @@ pub type Raw = Box<RawValue>;
 /// A JSON object opened one level: members in their order, values untouched, so that unknown
 /// fields survive a change of one of them. A key that occurs twice keeps its last value.
 #[derive(Debug, Clone, Default)]
-pub struct RawObject(Vec<(Box<str>, Raw)>);
+pub struct RawObject(Vec<(Box<str>, Raw)>, Option<Box<str>>);
 
 impl RawObject {
     /// An empty object.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(Vec::new(), None)
     }
 
     /// Opens an object; anything else is an error.
@@ -30,6 +30,12 @@ impl RawObject {
     /// When the text is not a JSON object.
     pub fn open(raw: &RawValue) -> serde_json::Result<Self> {
         serde_json::from_str(raw.get())
+    }
+
+    /// A name that occurred twice in the text that was opened.
+    #[must_use]
+    pub fn doubled(&self) -> Option<&str> {
+        self.1.as_deref()
     }
 
     /// A member's value.
@@ -77,7 +83,7 @@ impl RawObject {
     /// An object of members whose names are known to differ, such as those of another object.
     #[must_use]
     pub(super) fn of_distinct(members: Vec<(Box<str>, Raw)>) -> Self {
-        Self(members)
+        Self(members, None)
     }
 
     /// Keeps the members whose names are wanted.
@@ -160,7 +166,7 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
-        let mut object = RawObject(Vec::with_capacity(map.size_hint().unwrap_or(8)));
+        let mut object = RawObject(Vec::with_capacity(map.size_hint().unwrap_or(8)), None);
         let mut index: HashMap<Box<str>, usize> = HashMap::new();
         while let Some((key, value)) = map.next_entry::<Box<str>, Raw>()? {
             if object.len() == SEARCHED && index.is_empty() {
@@ -177,6 +183,7 @@ impl<'de> Visitor<'de> for Members {
             };
             if let Some((_, slot)) = at.and_then(|at| object.0.get_mut(at)) {
                 *slot = value;
+                object.1.get_or_insert(key);
                 continue;
             }
             if object.len() >= SEARCHED {

@@ -16,8 +16,8 @@ const SALT: &[u8] = b"pleiades seal 1";
 const EXPIRY_LEN: usize = 8;
 /// Purposes whose keys are kept derived; there are about as many as providers.
 const MAX_PURPOSES: usize = 4_096;
-/// A token is a session id in a header; anything longer is none of ours.
-const MAX_TOKEN: usize = 8 * 1024;
+/// A token is a session id, or carries the state of a provider; anything longer is none of ours.
+const MAX_TOKEN: usize = 1 << 20;
 
 /// The keys of one purpose.
 type Derived = (Box<str>, Arc<[LessSafeKey]>);
@@ -49,27 +49,32 @@ impl Sealer {
     /// (seconds). The token is visible ASCII.
     #[must_use]
     pub fn seal(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(self.seal_bytes(purpose, binding, expires_unix, payload))
+    }
+
+    /// As [`seal`](Self::seal), for payloads of any size that need not be text.
+    #[must_use]
+    pub fn seal_bytes(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys(purpose);
         let mut nonce = [0_u8; NONCE_LEN];
-        // Without randomness or a key nothing is sealed; an empty token opens for nobody.
+        // Without randomness or a key nothing is sealed; nothing opens for nobody.
         let (Some(key), Ok(())) = (keys.first(), self.random.fill(&mut nonce)) else {
-            return String::new();
+            return Vec::new();
         };
         let expires = expires_unix.to_be_bytes();
-        let mut token = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + payload.len() + MAX_TAG_LEN);
-        token.extend_from_slice(payload);
-        let aad = Aad::from(bound(purpose, binding, expires));
-        if key
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut token)
-            .is_err()
-        {
-            return String::new();
-        }
-        let mut whole = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + token.len());
+        let mut whole = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + payload.len() + MAX_TAG_LEN);
         whole.extend_from_slice(&nonce);
         whole.extend_from_slice(&expires);
-        whole.extend_from_slice(&token);
-        URL_SAFE_NO_PAD.encode(whole)
+        whole.extend_from_slice(payload);
+        let Some(sealed) = whole.get_mut(NONCE_LEN + EXPIRY_LEN..) else {
+            return Vec::new();
+        };
+        let aad = Aad::from(bound(purpose, binding, expires));
+        let Ok(tag) = key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, sealed) else {
+            return Vec::new();
+        };
+        whole.extend_from_slice(tag.as_ref());
+        whole
     }
 
     /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,
@@ -80,6 +85,13 @@ impl Sealer {
             return None;
         }
         let whole = URL_SAFE_NO_PAD.decode(token).ok()?;
+        self.open_bytes(purpose, binding, now_unix, &whole)
+    }
+
+    /// As [`open`](Self::open), for what [`seal_bytes`](Self::seal_bytes) sealed; the size is the
+    /// caller's to bound.
+    #[must_use]
+    pub fn open_bytes(&self, purpose: &str, binding: &str, now_unix: u64, whole: &[u8]) -> Option<Vec<u8>> {
         let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
         let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
         if u64::from_be_bytes(*expires) <= now_unix {
@@ -178,6 +190,16 @@ mod tests {
         for junk in ["", "A", "made-up", "session-1", &"A".repeat(10_000)] {
             assert_eq!(sealer.open("session", "alice", 0, junk), None);
         }
+    }
+
+    #[test]
+    fn what_is_as_large_as_a_providers_state_may_be_opens_again_and_no_more() {
+        let sealer = sealer(&["one"]);
+        let opens = |bytes: usize| {
+            let token = sealer.seal("state", "alice", 100, &vec![b'x'; bytes]);
+            sealer.open("state", "alice", 0, &token).is_some()
+        };
+        assert!(opens(100 << 10) && opens(700 << 10) && !opens(1 << 20));
     }
 
     #[test]

@@ -143,7 +143,9 @@ impl Parser {
             "event" => self.frame.event = Some(value.to_owned()),
             "id" if !value.contains('\0') => self.frame.id = Some(value.to_owned()),
             "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.frame.retry = value.parse().ok().map(Duration::from_millis);
+                let read = value.parse().ok().map(Duration::from_millis);
+                // One that says nothing takes nothing back.
+                self.frame.retry = read.or(self.frame.retry);
             }
             _ => {}
         }

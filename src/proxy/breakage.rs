@@ -47,7 +47,7 @@ pub(super) fn failure(error: &ProxyError) -> Error {
         | ErrorType::TLSHandshakeTimedout => {
             Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
         }
-        _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed"),
+        _ if is_malformed(error) => Error::new(Code::BadFraming, "the body is malformed or ended early"),
         ErrorType::HTTPStatus(413) => Error::new(Code::TooLarge, "the body is larger than `max_body`"),
         _ => {
             Error::new(Code::UpstreamUnreachable, "the provider cannot be reached").because(error.to_string())
@@ -55,8 +55,11 @@ pub(super) fn failure(error: &ProxyError) -> Error {
     }
 }
 
-/// Whether the client's body is malformed, as opposed to the client being gone.
+/// Whether the client's body is malformed or ends early, as opposed to the client being gone while
+/// it is answered.
 pub(super) fn is_malformed(error: &ProxyError) -> bool {
-    // Pingora's own name for it, which it does not export.
-    *error.esource() == ErrorSource::Downstream && error.etype.as_str() == "InvalidChunk"
+    // Pingora's own name and words for it, which it does not export.
+    let cut =
+        || *error.etype() == ErrorType::ConnectionClosed && error.to_string().contains("prematurely closed");
+    *error.esource() == ErrorSource::Downstream && (error.etype.as_str() == "InvalidChunk" || cut())
 }

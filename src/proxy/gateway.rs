@@ -24,7 +24,6 @@ use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
 use crate::telemetry::Metrics;
 use crate::telemetry::View;
-use crate::upstream::Target;
 
 /// What the gateway is built from.
 #[derive(Debug)]
@@ -117,7 +116,7 @@ impl Gateway {
         snapshot
             .providers
             .get(id)
-            .is_some_and(|provider| matches!(provider.endpoint.target, Target::Http { .. }))
+            .is_some_and(|provider| !self.exchange.upstreams.is_wired(&provider.endpoint))
     }
 }
 

@@ -3,8 +3,7 @@
 //! the stream break before.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,7 +26,7 @@ pub(super) struct Kept(Arc<Mutex<Shelf>>);
 #[derive(Debug, Default)]
 struct Shelf {
     slots: HashMap<Arc<str>, Slot>,
-    /// From the oldest; ids of slots that were taken away earlier may still stand here.
+    /// From the oldest.
     order: VecDeque<(Instant, Arc<str>)>,
     bytes: usize,
 }
@@ -39,27 +38,15 @@ struct Slot {
     bytes: usize,
 }
 
+/// Where the work on a request finds the ticket, should its answer become a stream.
+pub(super) type Place = Arc<OnceLock<Ticket>>;
+
 /// The place of one answer. Dropped without one, those who wait for it wait no longer.
 #[derive(Debug)]
 pub(super) struct Ticket {
     id: Arc<str>,
     shelf: Arc<Mutex<Shelf>>,
     answer: watch::Sender<Option<Arc<[u8]>>>,
-    begun: Arc<AtomicBool>,
-}
-
-/// What a stream begins with: its id, and the word that it has begun.
-#[derive(Debug, Clone)]
-pub(super) struct Begin {
-    pub(super) id: Arc<str>,
-    begun: Arc<AtomicBool>,
-}
-
-impl Begin {
-    /// From now on the answer is kept: a client knows the id.
-    pub(super) fn begins(&self) {
-        self.begun.store(true, Ordering::Release);
-    }
 }
 
 impl Kept {
@@ -84,13 +71,7 @@ impl Kept {
             id,
             shelf: Arc::clone(&self.0),
             answer: sender,
-            begun: Arc::default(),
         }
-    }
-
-    /// Takes away what nobody can ask for: its stream never began.
-    pub(super) fn forget(&self, id: &str) {
-        self.0.lock().remove(id);
     }
 
     /// The answer of the stream that began with this id, as soon as there is one; `None` when the
@@ -117,19 +98,8 @@ impl Kept {
 }
 
 impl Ticket {
-    /// What the stream begins with.
-    pub(super) fn opening(&self) -> Begin {
-        Begin {
-            id: Arc::clone(&self.id),
-            begun: Arc::clone(&self.begun),
-        }
-    }
-
-    /// Puts the answer where it can be fetched, if any client knows where that is.
+    /// Puts the answer where it can be fetched.
     pub(super) fn answer(&self, body: &[u8]) {
-        if !self.begun.load(Ordering::Acquire) {
-            return;
-        }
         let mut shelf = self.shelf.lock();
         let Some(slot) = shelf.slots.get_mut(&self.id) else {
             return;
@@ -142,21 +112,16 @@ impl Ticket {
 }
 
 impl Shelf {
-    fn remove(&mut self, id: &str) {
-        if let Some(slot) = self.slots.remove(id) {
-            self.bytes -= slot.bytes;
-        }
-    }
-
     fn shrink(&mut self, now: Instant) {
-        while let Some((since, id)) = self.order.front().cloned() {
-            let known = self.slots.contains_key(&id);
+        while let Some((since, _)) = self.order.front() {
             let full = self.order.len() > MOST || self.bytes > MOST_BYTES;
-            if known && !full && now.duration_since(since) < KEPT {
+            if !full && now.duration_since(*since) < KEPT {
                 return;
             }
-            self.order.pop_front();
-            self.remove(&id);
+            let oldest = self.order.pop_front();
+            if let Some(slot) = oldest.and_then(|(_, id)| self.slots.remove(&id)) {
+                self.bytes -= slot.bytes;
+            }
         }
     }
 }
@@ -165,13 +130,6 @@ impl Shelf {
 mod tests {
     use super::*;
 
-    /// A place whose stream has begun.
-    fn begun(kept: &Kept, session: &Arc<str>, id: &str) -> Ticket {
-        let ticket = kept.begin(session, id);
-        ticket.opening().begins();
-        ticket
-    }
-
     fn session(name: &str) -> Arc<str> {
         name.into()
     }
@@ -179,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_waits_for_its_session_alone() {
         let kept = Kept::default();
-        let ticket = begun(&kept, &session("mine"), "7");
+        let ticket = kept.begin(&session("mine"), "7");
         assert!(kept.resume("other", "7").is_none());
         assert!(kept.resume("mine", "8").is_none());
         let mut early = kept.resume("mine", "7").unwrap();
@@ -194,7 +152,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_without_answer_ends_the_wait() {
         let kept = Kept::default();
-        let ticket = begun(&kept, &session("mine"), "7");
+        let ticket = kept.begin(&session("mine"), "7");
         let mut resumed = kept.resume("mine", "7").unwrap();
         drop(ticket);
         assert_eq!(resumed.recv().await, None);
@@ -204,20 +162,19 @@ mod tests {
     async fn answers_are_bounded_in_age_number_and_size() {
         let kept = Kept::default();
         let mine = session("mine");
-        begun(&kept, &mine, "old").answer(b"old");
+        kept.begin(&mine, "old").answer(b"old");
         tokio::time::advance(KEPT).await;
         for number in 0..MOST {
-            begun(&kept, &mine, &number.to_string()).answer(b"small");
+            kept.begin(&mine, &number.to_string()).answer(b"small");
         }
         assert!(kept.resume("mine", "old").is_none());
         assert!(kept.resume("mine", "0").is_some());
-        begun(&kept, &mine, "one more").answer(b"small");
+        kept.begin(&mine, "one more").answer(b"small");
         assert!(kept.resume("mine", "0").is_none());
-        begun(&kept, &mine, "large").answer(&vec![0; MOST_BYTES]);
+        kept.begin(&mine, "large").answer(&vec![0; MOST_BYTES]);
         assert!(kept.resume("mine", "one more").is_none());
         assert!(kept.resume("mine", "large").is_some());
-        kept.forget("large");
         let shelf = kept.0.lock();
-        assert_eq!((shelf.bytes, shelf.slots.len()), (0, 0));
+        assert_eq!((shelf.bytes, shelf.slots.len()), (MOST_BYTES, 1));
     }
 }

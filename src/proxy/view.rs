@@ -16,7 +16,7 @@ use super::context::Context;
 use super::gateway::Gateway;
 use super::intake::Addressed;
 use super::respond::{self, Response};
-use super::resume::{self, Begin, Ticket};
+use super::resume::{Kept, Place, RETRY};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
@@ -39,7 +39,7 @@ struct Work {
     peer: Peer,
     message: Arrived,
     outlet: Option<Outlet>,
-    ticket: Option<Ticket>,
+    place: Option<Place>,
     started: Instant,
 }
 
@@ -90,30 +90,26 @@ impl Gateway {
         let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
         let opened = streams.then(|| Outlet::open(&message)).flatten();
         let (outlet, mut notices) = opened.unzip();
-        let ticket = (only_stream || outlet.is_some())
-            .then(|| self.ticket(ctx, &peer, &message))
-            .flatten();
-        let begin = ticket.as_ref().map(Ticket::opening);
+        let lane = resumable(&peer, &message).filter(|_| streams);
+        let place = lane.is_some().then(Place::default);
         let opening = Opening {
-            origin: ctx.origin.as_deref(),
-            begin: begin.as_ref(),
-            at_once: only_stream && begin.is_some(),
+            context: ctx,
+            at_once: only_stream && place.is_some(),
+            resumes: lane.as_ref().zip(place.as_ref()),
+            kept: &self.kept,
         };
         let running = self.run(Work {
             scope: scope.clone(),
             peer,
             message,
             outlet,
-            ticket,
+            place: place.clone(),
             started: ctx.started,
         });
         let reply = match wait(session, opening, running, notices.as_mut()).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
         };
-        if let Some(begin) = &begin {
-            self.kept.forget(&begin.id);
-        }
         if let Reply::Stream(mut messages) = reply {
             let _open = OpenStream::begin(&self.metrics);
             bridge::begin_stream(session, ctx.origin.as_deref()).await?;
@@ -147,13 +143,6 @@ impl Gateway {
         Ok((peer, message, intake::wants_stream(head)))
     }
 
-    /// A place for an answer on a stream, where its client may come back for it.
-    fn ticket(&self, ctx: &Context, peer: &Peer, message: &Arrived) -> Option<Ticket> {
-        let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
-        let lane = peer.lane.as_ref().filter(|_| resumes)?;
-        Some(self.kept.begin(lane, &ctx.request_id))
-    }
-
     /// The work on a message, its event included.
     fn run(&self, work: Work) -> Running {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
@@ -162,7 +151,7 @@ impl Gateway {
             peer,
             message,
             outlet,
-            ticket,
+            place,
             started,
         } = work;
         let modern = peer.revision.is_modern();
@@ -180,7 +169,8 @@ impl Gateway {
             peer.describe(&mut done);
             done.view = Some(scope.view);
             done.emit(&metrics);
-            if let (Some(ticket), Reply::Answer { body, .. }) = (&ticket, &reply) {
+            let ticket = place.as_ref().and_then(|place| place.get());
+            if let (Some(ticket), Reply::Answer { body, .. }) = (ticket, &reply) {
                 ticket.answer(body);
             }
             reply
@@ -219,7 +209,6 @@ impl Gateway {
             Err(error) => return Ok(Err(error.into())),
         };
         let id = peer.lane.clone().unwrap_or_default();
-        let head = &session.req_header().headers;
         let resumed = head
             .get("last-event-id")
             .and_then(|value| value.to_str().ok())
@@ -314,22 +303,33 @@ enum Waited {
     Streamed,
 }
 
+/// The session of a request whose client may come back for the answer, once that is a stream.
+fn resumable(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
+    let lane = peer.lane.as_ref()?;
+    let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
+    resumes.then(|| Arc::clone(lane))
+}
+
 /// How the answer of a request begins, should it be a stream.
 #[derive(Debug, Clone, Copy)]
 struct Opening<'a> {
-    origin: Option<&'a str>,
-    /// What it can be resumed by.
-    begin: Option<&'a Begin>,
+    context: &'a Context,
     /// Whether it is one before there is anything to tell.
     at_once: bool,
+    /// The session that may come back, and where the work looks whether it may.
+    resumes: Option<(&'a Arc<str>, &'a Place)>,
+    kept: &'a Kept,
 }
 
 impl Opening<'_> {
     async fn begin(self, session: &mut Session) -> Result<()> {
-        bridge::begin_stream(session, self.origin).await?;
-        let Some(begin) = self.begin else { return Ok(()) };
-        begin.begins();
-        bridge::prime(session, &begin.id, resume::RETRY).await
+        bridge::begin_stream(session, self.context.origin.as_deref()).await?;
+        let Some((lane, place)) = self.resumes else {
+            return Ok(());
+        };
+        let id = &self.context.request_id;
+        place.get_or_init(|| self.kept.begin(lane, id));
+        bridge::prime(session, id, RETRY).await
     }
 }
 

@@ -123,17 +123,51 @@ fn vault(root: &Node, folder: &Path, report: &mut Report) {
     }
 }
 
+/// Where replicas meet, and that what one seals another opens.
 fn redis(root: &Node, report: &mut Report) {
+    let field = "shared_state.redis";
     let Some(node) = root.at_path(&["shared_state", "redis"]) else {
         return;
     };
-    let is_redis = |text: &str| {
-        let url = Url::parse(text).ok();
-        url.is_some_and(|url| url.has_host() && ["redis", "rediss"].contains(&url.scheme()))
+    if let Some((message, cure)) = node.text().and_then(wrong_redis) {
+        report.fault(node.at, field, say(message).cure(cure));
+    }
+    let has = |path: &[&str]| root.at_path(path).is_some();
+    if !has(&["seal", "keys"]) && !has(&["vault", "file", "key"]) && !has(&["vault", "hashicorp"]) {
+        let said = say("replicas with different keys cannot read what the others say");
+        report.warning(
+            node.at,
+            field,
+            said.cure("give all replicas the same `seal.keys`, or one key file"),
+        );
+    }
+}
+
+fn wrong_redis(text: &str) -> Option<(&'static str, &'static str)> {
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| ["redis", "rediss"].contains(&url.scheme()));
+    let Some((url, host)) = url.as_ref().and_then(|url| Some((url, url.host_str()?))) else {
+        return Some((
+            "must be the URL of a Redis",
+            "write it like `rediss://redis:6379`",
+        ));
     };
-    if node.text().is_some_and(|text| !is_redis(text)) {
-        let said = say("must be the URL of a Redis").cure("write it like `rediss://redis:6379`");
-        report.fault(node.at, "shared_state.redis", said);
+    let database = url.path().trim_start_matches('/');
+    if ["", "0.0.0.0", "[::]"].contains(&host) {
+        Some(("the URL names no host", "write it like `rediss://redis:6379`"))
+    } else if url.query().is_some() || url.fragment().is_some() {
+        Some((
+            "the URL has a query or a fragment",
+            "remove `?` or `#` and what follows",
+        ))
+    } else if !database.is_empty() && database.parse::<u16>().is_err() {
+        Some((
+            "the path is not the number of a database",
+            "write it like `rediss://redis:6379/0`",
+        ))
+    } else {
+        None
     }
 }
 

@@ -81,7 +81,7 @@ pub struct Settings {
     pub signing: Option<Signing>,
     /// A scheduler that is told when to refresh. Default: none. Not built yet.
     pub scheduler: Option<Scheduler>,
-    /// State shared between replicas. Default: none. Not built yet.
+    /// What replicas share. Default: nothing.
     pub shared_state: Option<SharedState>,
     /// Where the audit trail goes. Not built yet.
     pub audit: Audit,

@@ -107,11 +107,13 @@ pub struct Scheduler {
     pub key: Secret,
 }
 
-/// State shared between replicas: limits, result handles, cache, answers. Not built yet.
+/// What replicas share: answers and retries that arrive at another replica than asked, and ended
+/// sessions, all sealed with `seal.keys`. Limits, result handles and caches stay each replica's own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SharedState {
-    /// URL of a Redis, `redis://` or `rediss://`.
+    /// URL of a Redis, as a reference: `redis://` or, with TLS and the system's roots, `rediss://`; user,
+    /// password and database may stand in it. Replicas of one `name` meet there.
     pub redis: Secret,
 }
 

@@ -14,7 +14,7 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-use super::sink;
+use super::{sink, tail::Tail};
 
 /// What is logged without `RUST_LOG`. Pingora's reports on single requests are off: they print
 /// request targets with their queries, call a client that went away an error, and say nothing
@@ -42,7 +42,16 @@ pub enum Format {
 
 /// Starts the log; later calls change nothing. Call [`flush`] before the process ends.
 pub fn init(format: Format) {
-    let (filter, fault) = filter();
+    start(format, DEFAULT, None);
+}
+
+/// Starts a log that is silent without `RUST_LOG`, and keeps what child processes say.
+pub fn init_quiet(tail: Tail) {
+    start(Format::Auto, "off", Some(tail));
+}
+
+fn start(format: Format, usual: &str, tail: Option<Tail>) {
+    let (filter, fault) = filter(usual);
     let sink = sink::start();
     let terminal = io::stderr().is_terminal();
     let json = format == Format::Json || (format == Format::Auto && !terminal);
@@ -62,6 +71,7 @@ pub fn init(format: Format) {
     };
     if tracing_subscriber::registry()
         .with(layer.with_filter(filter))
+        .with(tail.map(Tail::layer))
         .try_init()
         .is_err()
     {
@@ -86,14 +96,14 @@ pub(super) fn direct() -> Option<&'static sink::Sink> {
 }
 
 /// `RUST_LOG`, or the default and what is wrong with `RUST_LOG`.
-fn filter() -> (EnvFilter, Option<String>) {
+fn filter(usual: &str) -> (EnvFilter, Option<String>) {
     match EnvFilter::try_from_default_env() {
         Ok(filter) => (filter, None),
         Err(error) => {
             let unset = error
                 .source()
                 .is_some_and(|cause| cause.is::<std::env::VarError>());
-            (EnvFilter::new(DEFAULT), (!unset).then(|| error.to_string()))
+            (EnvFilter::new(usual), (!unset).then(|| error.to_string()))
         }
     }
 }

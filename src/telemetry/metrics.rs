@@ -60,6 +60,7 @@ pub struct Metrics {
     providers: IntGaugeVec,
     sessions: IntGauge,
     streams: IntGauge,
+    shared_state: IntGaugeVec,
     repairs: IntCounterVec,
 }
 
@@ -91,6 +92,7 @@ impl Metrics {
             providers: gauges(&registry, &names::PROVIDERS),
             sessions: gauge(&registry, &names::SESSIONS),
             streams: gauge(&registry, &names::STREAMS),
+            shared_state: gauges(&registry, &names::SHARED_STATE_UP),
             repairs: counters(&registry, &names::FACADE_REPAIRS),
             registry,
         })
@@ -194,6 +196,12 @@ impl Metrics {
     /// A client's stream was opened (1) or closed (-1).
     pub fn streams(&self, delta: i64) {
         self.streams.add(delta);
+    }
+
+    /// Whether the Redis of the shared state is reached.
+    pub fn shared_state(&self, is_up: bool) {
+        let none: [&str; 0] = [];
+        self.shared_state.with_label_values(&none).set(i64::from(is_up));
     }
 
     /// A call of a client was repaired before it ran. `client` is the name it gave itself.

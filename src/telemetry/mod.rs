@@ -12,6 +12,7 @@ mod provider;
 mod redact;
 mod request;
 mod sink;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 

@@ -141,6 +141,13 @@ pub const STREAMS: Metric = metric(
     &[],
     "Event streams that are open to clients.",
 );
+/// Shared state.
+pub const SHARED_STATE_UP: Metric = metric(
+    "pleiades_shared_state_up",
+    Kind::Gauge,
+    &[],
+    "Whether the Redis of the shared state is reached: 0 no, 1 yes; there is no series without one.",
+);
 /// Repairs.
 pub const FACADE_REPAIRS: Metric = metric(
     "pleiades_facade_repairs_total",
@@ -157,7 +164,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours that is alive.
-pub const ALL: [Metric; 15] = [
+pub const ALL: [Metric; 16] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -171,6 +178,7 @@ pub const ALL: [Metric; 15] = [
     TOOLS,
     SESSIONS,
     STREAMS,
+    SHARED_STATE_UP,
     FACADE_REPAIRS,
     BUILD_INFO,
 ];

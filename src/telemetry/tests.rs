@@ -31,6 +31,7 @@ fn everything() -> Arc<Metrics> {
     metrics.providers([("ready", 3)]);
     metrics.sessions(4);
     metrics.streams(1);
+    metrics.shared_state(true);
     metrics.repaired("Cursor 1.2", "envelope");
     metrics
 }

@@ -198,7 +198,7 @@ fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<
 }
 
 /// A status other than 200: often still a JSON-RPC error, and sometimes the end of a session.
-async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<Outcome, Failure> {
+pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<Outcome, Failure> {
     let status = response.status();
     let retry_after = incoming::retry_after(response.headers());
     if status.is_redirection() {
@@ -249,7 +249,11 @@ fn ends_session(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// A whole body; one that comes in a single piece is not copied.
-async fn whole(mut response: reqwest::Response, limit: usize, deadline: Instant) -> Result<Bytes, Failure> {
+pub(crate) async fn whole(
+    mut response: reqwest::Response,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     loop {
@@ -283,7 +287,7 @@ pub(crate) fn cut() -> Error {
     .sent()
 }
 
-fn foreign(message: &'static str) -> Error {
+pub(crate) fn foreign(message: &'static str) -> Error {
     Error::new(Code::UpstreamProtocol, message).sent()
 }
 

@@ -35,7 +35,7 @@ pub struct Endpoint {
 /// What is at the other end.
 #[derive(Debug)]
 pub enum Target {
-    /// Streamable HTTP.
+    /// Streamable HTTP, or the event stream of 2024-11-05.
     Http {
         /// The endpoint.
         url: Url,
@@ -47,6 +47,9 @@ pub enum Target {
         allow_private: bool,
         /// Whether loopback addresses may (the gateway itself listens on loopback, or `allow_private`).
         allow_loopback: bool,
+        /// Only the transport of 2024-11-05; else it is looked for when `revision` is `None` and
+        /// the provider takes no streamable HTTP.
+        sse: bool,
     },
     /// A child process.
     Stdio {

@@ -15,14 +15,14 @@ use super::{
     answer::LARGEST,
     asks,
     call::{Call, Event},
-    endpoint::{Behalf, Endpoint, Target},
+    endpoint::{Behalf, Endpoint},
     incoming::is_type,
-    local::Local,
     outgoing::{Manner, outgoing},
     post::{self, Head},
     remote::Remote,
     shared::Shared,
     stream::Standing,
+    wired::Wired,
 };
 use crate::error::{Code, Error};
 use crate::mcp::raw::raw;
@@ -154,10 +154,12 @@ impl Keeper {
     }
 
     async fn once(&mut self) -> Result<(), Error> {
-        match (&self.opening.endpoint.target, self.opening.revision.is_modern()) {
-            (Target::Stdio { .. }, _) => self.process().await,
-            (Target::Http { .. }, false) => self.session().await,
-            (Target::Http { .. }, true) => self.subscription().await,
+        if self.shared.is_wired(&self.opening.endpoint) {
+            self.wire().await
+        } else if self.opening.revision.is_modern() {
+            self.subscription().await
+        } else {
+            self.session().await
         }
     }
 
@@ -221,19 +223,19 @@ impl Keeper {
         }
     }
 
-    /// To a process, in whichever generation it speaks.
-    async fn process(&mut self) -> Result<(), Error> {
+    /// Over a wire, in whichever generation it speaks.
+    async fn wire(&mut self) -> Result<(), Error> {
         let (shared, endpoint) = (Arc::clone(&self.shared), Arc::clone(&self.opening.endpoint));
         let (behalf, declared) = (self.opening.behalf.clone(), self.opening.declared.clone());
-        let local = Local {
+        let wired = Wired {
             shared: &shared,
             endpoint: &endpoint,
             behalf: &behalf,
             declared: &declared,
         };
-        let process = local.process(Instant::now() + endpoint.patience()).await?;
-        let place = shared.hubs.attach(process.key(), self.opening.events.clone());
-        let over = process.over();
+        let wire = wired.wire(Instant::now() + endpoint.patience()).await?;
+        let place = shared.hubs.attach(wire.key(), self.opening.events.clone());
+        let over = wire.over();
         let mut held = BTreeSet::new();
         loop {
             let wishes = self.wanted.borrow_and_update().clone();
@@ -242,11 +244,11 @@ impl Keeper {
                 if let Some(mut params) = subscription(&wishes) {
                     let manner = Manner::quiet(self.opening.revision, &declared);
                     let sent = outgoing(shared.next_id(), "subscriptions/listen", &mut params, manner);
-                    process.notify(sent.body, Instant::now() + endpoint.call).await?;
+                    wire.notify(sent.body, Instant::now() + endpoint.call).await?;
                 }
             } else {
                 for uri in wishes.resources.difference(&held) {
-                    local.request(self.call("resources/subscribe", uri)).await?;
+                    wired.request(self.call("resources/subscribe", uri)).await?;
                 }
             }
             held = wishes.resources;

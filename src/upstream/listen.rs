@@ -1,5 +1,4 @@
-//! Hears of changed lists: the GET stream of a session, `subscriptions/listen`, a process's own
-//! notifications.
+//! Hears of changed lists: the GET stream of a session, `subscriptions/listen`, what a wire brings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,6 +19,7 @@ use super::{
     remote::Remote,
     shared::Shared,
     stream::Standing,
+    wired::Wired,
 };
 use crate::error::{Code, Error};
 use crate::mcp::{Abilities, Declared, Message, Revision, message, sse};
@@ -89,7 +89,9 @@ impl Listener {
         let mut pause = FIRST;
         loop {
             self.replied = false;
-            let ended = if modern {
+            let ended = if self.shared.is_wired(&self.endpoint) {
+                self.wire().await
+            } else if modern {
                 self.subscribed().await
             } else {
                 self.session().await
@@ -174,6 +176,36 @@ impl Listener {
                 changed = standing.changed() => if changed.is_err() {
                     return Ok(End::Closed);
                 },
+            }
+        }
+    }
+
+    /// The event stream of 2024-11-05 that lists are read over, kept for it.
+    async fn wire(&mut self) -> Result<End, Error> {
+        let wired = Wired {
+            shared: &self.shared,
+            endpoint: &self.endpoint,
+            behalf: &self.behalf,
+            declared: &ALL,
+        };
+        let wire = wired.wire(self.opening()).await?;
+        let over = wire.over();
+        let mut changes = self.shared.hubs.subscribe(wire.key());
+        loop {
+            let change = tokio::select! {
+                biased;
+                change = changes.recv() => change,
+                () = over.cancelled() => {
+                    self.replied = true;
+                    return Ok(End::Closed);
+                }
+            };
+            match change {
+                // Told again when the stream is over.
+                Ok(Change::Lost) => {}
+                Ok(change) => self.say(change).await,
+                Err(RecvError::Lagged(_)) => self.say(Change::Lost).await,
+                Err(RecvError::Closed) => return Ok(End::Closed),
             }
         }
     }

@@ -18,14 +18,15 @@ mod client;
 mod endpoint;
 mod hub;
 mod incoming;
+mod knock;
 mod line;
 mod lines;
 mod listen;
-mod local;
 mod outgoing;
 mod patience;
 mod pool;
 mod post;
+mod posts;
 mod probe;
 mod process;
 mod remote;
@@ -33,19 +34,24 @@ pub mod resolve;
 mod restart;
 mod session;
 mod shared;
+mod sse;
 mod stream;
 mod tls;
+mod wire;
+mod wired;
 
 pub use call::{Ask, Call, Change, Event, Profile};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
+pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};
 pub use resolve::{Permit, Resolver};
+pub(crate) use tls::config as tls_config;
 
-use local::Local;
 use patience::{LONGEST_ASK, Patience};
 use pool::Key;
 use remote::Remote;
 use shared::Shared;
+use wired::Wired;
 
 /// What [`Upstreams::attend`] hears.
 #[derive(Debug)]
@@ -114,28 +120,22 @@ impl Upstreams {
     pub async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
         let shared = &self.shared;
         let declared = &call.declared.clone();
-        match endpoint.target {
-            Target::Http { .. } => {
-                Remote {
-                    shared,
-                    endpoint,
-                    behalf,
-                    declared,
-                }
-                .request(call)
-                .await
-            }
-            Target::Stdio { .. } => {
-                Local {
-                    shared,
-                    endpoint,
-                    behalf,
-                    declared,
-                }
-                .request(call)
-                .await
-            }
+        if shared.is_wired(endpoint) {
+            let wired = Wired {
+                shared,
+                endpoint,
+                behalf,
+                declared,
+            };
+            return wired.request(call).await;
         }
+        let remote = Remote {
+            shared,
+            endpoint,
+            behalf,
+            declared,
+        };
+        remote.request(call).await
     }
 
     /// Listens for list changes until the receiver is dropped. The channel is closed at once when
@@ -161,10 +161,8 @@ impl Upstreams {
     /// generations say outside of answers can be heard so; until the place is dropped.
     #[must_use]
     pub fn attend(&self, heard: &Heard<'_>, events: mpsc::Sender<Event>) -> Attended {
-        let revision = match heard.endpoint.target {
-            Target::Http { .. } => Some(heard.revision),
-            Target::Stdio { .. } => None,
-        };
+        // Behind a wire there is one session for all revisions.
+        let revision = (!self.shared.is_wired(heard.endpoint)).then_some(heard.revision);
         let key = Key::of(heard.endpoint, heard.behalf, revision, heard.declared.abilities);
         let patience = Patience::until(tokio::time::Instant::now() + LONGEST_ASK);
         Attended(self.shared.hubs.call(&key, heard.token, events, &patience))
@@ -190,9 +188,7 @@ impl Upstreams {
     /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their
     /// calls are done.
     pub fn retire(&self, identity: &[u8; 32]) {
-        self.shared.sessions.retire(identity);
-        self.shared.processes.retire(identity);
-        self.shared.clients.forget(identity);
+        self.shared.retire(identity);
     }
 
     /// Ends everything; children and their process groups are gone when it returns.
@@ -200,10 +196,17 @@ impl Upstreams {
         self.shared.shutdown(within).await;
     }
 
-    /// Number of live sessions and processes.
+    /// Whether a provider has no streamable HTTP endpoint: it is a process, or speaks (as far as
+    /// is known) the transport of 2024-11-05.
+    #[must_use]
+    pub fn is_wired(&self, endpoint: &Endpoint) -> bool {
+        self.shared.is_wired(endpoint)
+    }
+
+    /// Number of live sessions, streams and processes.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.shared.sessions.len() + self.shared.processes.len()
+        self.shared.sessions.len() + self.shared.processes.len() + self.shared.streams.len()
     }
 
     /// The resolver shared by everything that connects outward (the relay takes its peers from it).

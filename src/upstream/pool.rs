@@ -34,7 +34,7 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    /// `revision` is `None` for processes, which settle on one themselves.
+    /// `revision` is `None` for wires, which settle on one themselves.
     /// `abilities` are what was declared: a session knows them from its first message on.
     pub(crate) fn of(
         endpoint: &Endpoint,

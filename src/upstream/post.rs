@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use super::{
     client::{Route, failure, may_be_set},
@@ -26,6 +27,8 @@ const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 /// What the headers of one request are made of.
 #[derive(Debug, Default)]
 pub(crate) struct Head<'a> {
+    /// Where to, when not to the endpoint's own URL.
+    pub(crate) to: Option<Url>,
     /// `None` for `initialize`, which negotiates it.
     pub(crate) revision: Option<Revision>,
     pub(crate) session: Option<&'a HeaderValue>,
@@ -73,11 +76,12 @@ impl Head<'_> {
 pub(crate) async fn post(
     route: &Route,
     signature: &Signature,
-    head: Head<'_>,
+    mut head: Head<'_>,
     body: Bytes,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let mut request = reqwest::Request::new(Method::POST, route.url.clone());
+    let to = head.to.take().unwrap_or_else(|| route.url.clone());
+    let mut request = reqwest::Request::new(Method::POST, to);
     *request.headers_mut() = head.write(route, signature);
     *request.body_mut() = Some(body.into());
     send(route, request, deadline).await

@@ -1,5 +1,7 @@
 //! Finds out which revisions a provider speaks, without running anything on it.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -7,32 +9,29 @@ use super::{
     call::{Call, Profile},
     endpoint::Target,
     incoming::{self, Outcome},
-    local::{Local, no_capabilities},
     remote::Remote,
+    wired::{Wired, no_capabilities},
 };
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, Revision, Revisions};
 
+/// How long an event stream may take to open and to say where messages go.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// Detects a provider's revisions, or asks in the pinned one.
 pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
-    let Remote {
-        shared,
-        endpoint,
-        behalf,
-        declared,
-    } = remote;
+    let Remote { shared, endpoint, .. } = remote;
     let deadline = Instant::now() + endpoint.patience();
-    if let Target::Stdio { .. } = endpoint.target {
-        let process = Local {
-            shared,
-            endpoint,
-            behalf,
-            declared,
+    if shared.is_wired(endpoint) {
+        let found = wired(remote, deadline).await;
+        let detected = matches!(endpoint.target, Target::Http { sse: false, .. });
+        match found {
+            // It may have learnt another transport since it was detected.
+            Err(error) if detected && error.code == Code::UpstreamProtocol => {
+                shared.turned_out(endpoint, false);
+            }
+            found => return found,
         }
-        .process(deadline)
-        .await?;
-        let profile = process.manner.get().map(|manner| manner.profile.clone());
-        return profile.ok_or_else(|| Error::new(Code::Internal, "a process without a manner"));
     }
     match endpoint.revision {
         Some(revision) if revision.is_modern() => discover(remote, deadline).await,
@@ -40,8 +39,40 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
             let session = remote.session(revision, deadline).await?;
             Ok(greeted(session.revision, &session.greeting))
         }
-        None => detect(remote, deadline).await,
+        None => match detect(remote, deadline).await {
+            Err(error) if matches!(error.code, Code::UpstreamProtocol | Code::UpstreamError) => {
+                oldest(remote, deadline).await.map_err(|_none| error)
+            }
+            detected => detected,
+        },
     }
+}
+
+/// A provider that takes no POST may still have an event stream (2025-11-25, "Backwards
+/// Compatibility").
+async fn oldest(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let found = wired(remote, deadline.min(Instant::now() + OPENING)).await?;
+    remote.shared.turned_out(remote.endpoint, true);
+    Ok(found)
+}
+
+/// What was said when the wire began.
+async fn wired(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let Remote {
+        shared,
+        endpoint,
+        behalf,
+        declared,
+    } = remote;
+    let wired = Wired {
+        shared,
+        endpoint,
+        behalf,
+        declared,
+    };
+    let wire = wired.wire(deadline).await?;
+    let profile = wire.manner.get().map(|manner| manner.profile.clone());
+    profile.ok_or_else(|| Error::new(Code::Internal, "a wire without a manner"))
 }
 
 /// Modern first, then `initialize`: every provider answers one of them or is none.

@@ -1,4 +1,4 @@
-//! How soon a process that died may be started again.
+//! How soon a process or stream that died may be started again.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,8 +9,6 @@ use super::pool::Key;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(30);
-/// A process that lived this long died of something new.
-const SOUND: Duration = Duration::from_secs(60);
 /// Keys remembered.
 const REMEMBERED: usize = 4096;
 
@@ -32,8 +30,8 @@ impl Restarts {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// Records a death, or a start that failed.
-    pub(crate) fn died(&self, key: &Key, lived: Duration, now: Instant) {
+    /// Records a death, or a start that failed; a sound life forgives earlier ones.
+    pub(crate) fn died(&self, key: &Key, sound: bool, now: Instant) {
         let mut griefs = self.0.lock();
         if griefs.len() >= REMEMBERED {
             griefs.retain(|_, grief| grief.until > now);
@@ -45,11 +43,7 @@ impl Restarts {
             deaths: 0,
             until: now,
         });
-        grief.deaths = if lived >= SOUND {
-            1
-        } else {
-            grief.deaths.saturating_add(1)
-        };
+        grief.deaths = if sound { 1 } else { grief.deaths.saturating_add(1) };
         let delay = FIRST.saturating_mul(1_u32 << u32::min(grief.deaths - 1, 16));
         grief.until = now + delay.min(LAST);
     }
@@ -66,7 +60,7 @@ mod tests {
         assert_eq!(restarts.delay(&key(1), now), Duration::ZERO);
         let mut waits = Vec::new();
         for _ in 0..12 {
-            restarts.died(&key(1), Duration::ZERO, now);
+            restarts.died(&key(1), false, now);
             waits.push(restarts.delay(&key(1), now).as_millis());
         }
         assert_eq!(waits[..4], [100, 200, 400, 800]);
@@ -76,12 +70,12 @@ mod tests {
     }
 
     #[test]
-    fn a_long_life_forgives_earlier_deaths() {
+    fn a_sound_life_forgives_earlier_deaths() {
         let (restarts, now) = (Restarts::default(), Instant::now());
         for _ in 0..5 {
-            restarts.died(&key(1), Duration::ZERO, now);
+            restarts.died(&key(1), false, now);
         }
-        restarts.died(&key(1), SOUND, now);
+        restarts.died(&key(1), true, now);
         assert_eq!(restarts.delay(&key(1), now), FIRST);
     }
 }

@@ -1,6 +1,7 @@
 //! What all requests of the process share: clients, pools, the runtime that outlives them.
 
 use std::{
+    collections::HashSet,
     ffi::OsString,
     fmt,
     future::Future,
@@ -11,17 +12,19 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::RwLock;
 use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     client::Clients,
+    endpoint::{Endpoint, Target},
     hub::Hubs,
     pool::{Bounds, Member, Pool},
-    process::Process,
     resolve::Resolver,
     restart::Restarts,
     session::Session,
+    wire::Wire,
 };
 
 /// Sessions kept; one costs about a kibibyte.
@@ -29,11 +32,18 @@ const SESSIONS: Bounds = Bounds {
     total: 20_000,
     holder: 64,
 };
+/// Event streams of 2024-11-05 kept; one costs a connection.
+const STREAMS: Bounds = Bounds {
+    total: 4_096,
+    holder: 32,
+};
 /// Processes kept; one costs whatever its program does.
 const PROCESSES: Bounds = Bounds {
     total: 256,
     holder: 8,
 };
+/// Endpoints remembered by what they turned out to be.
+const REMEMBERED: usize = 16_384;
 /// How often idle members are looked for.
 const REAP: Duration = Duration::from_secs(5);
 
@@ -42,7 +52,10 @@ pub(crate) struct Shared {
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) clients: Clients,
     pub(crate) sessions: Pool<Session>,
-    pub(crate) processes: Pool<Process>,
+    pub(crate) processes: Pool<Wire>,
+    pub(crate) streams: Pool<Wire>,
+    /// Endpoints that turned out to speak the transport of 2024-11-05 only.
+    old: RwLock<HashSet<[u8; 32]>>,
     pub(crate) hubs: Arc<Hubs>,
     pub(crate) restarts: Arc<Restarts>,
     /// The minimal environment of every child.
@@ -66,6 +79,8 @@ impl Shared {
             resolver,
             sessions: Pool::new(SESSIONS),
             processes: Pool::new(PROCESSES),
+            streams: Pool::new(STREAMS),
+            old: RwLock::default(),
             hubs: Arc::default(),
             restarts: Arc::default(),
             environment,
@@ -80,6 +95,42 @@ impl Shared {
             .control
             .spawn(reap(Arc::downgrade(&shared), shared.closing.clone()));
         shared
+    }
+
+    /// Whether an endpoint is spoken to over one connection for many requests: a process, or the
+    /// transport of 2024-11-05.
+    pub(crate) fn is_wired(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.target {
+            Target::Stdio { .. } => true,
+            Target::Http { sse, .. } => sse || self.old.read().contains(&endpoint.identity),
+        }
+    }
+
+    /// Remembers of what was detected whether it is the transport of 2024-11-05.
+    pub(crate) fn turned_out(&self, endpoint: &Endpoint, old: bool) {
+        let mut found = self.old.write();
+        if old && found.len() < REMEMBERED {
+            found.insert(endpoint.identity);
+        } else {
+            found.remove(&endpoint.identity);
+        }
+    }
+
+    /// The connections of wired endpoints of its kind.
+    pub(crate) const fn wires(&self, endpoint: &Endpoint) -> &Pool<Wire> {
+        match endpoint.target {
+            Target::Stdio { .. } => &self.processes,
+            Target::Http { .. } => &self.streams,
+        }
+    }
+
+    /// Ends sessions and connections of an endpoint once their calls are done.
+    pub(crate) fn retire(&self, identity: &[u8; 32]) {
+        self.sessions.retire(identity);
+        self.processes.retire(identity);
+        self.streams.retire(identity);
+        self.clients.forget(identity);
+        self.old.write().remove(identity);
     }
 
     /// Unique in this process, which is more than any peer asks of ids and progress tokens.
@@ -99,7 +150,7 @@ impl Shared {
         for session in self.sessions.drain() {
             session.end();
         }
-        drop(self.processes.drain());
+        drop((self.processes.drain(), self.streams.drain()));
         self.children.close();
         self.errands.close();
         if tokio::time::timeout_at(start + within.mul_f32(0.7), self.children.wait())
@@ -127,6 +178,7 @@ async fn reap(shared: Weak<Shared>, closing: CancellationToken) {
         let now = Instant::now();
         shared.sessions.reap(now);
         shared.processes.reap(now);
+        shared.streams.reap(now);
     }
 }
 
@@ -135,6 +187,7 @@ impl fmt::Debug for Shared {
         f.debug_struct("Shared")
             .field("sessions", &self.sessions)
             .field("processes", &self.processes)
+            .field("streams", &self.streams)
             .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod detection;
+mod event_stream;
 mod failures;
 mod fake;
 mod over_http;
@@ -59,6 +60,7 @@ fn at(url: &Url) -> Target {
         tls: None,
         allow_private: false,
         allow_loopback: true,
+        sse: false,
     }
 }
 

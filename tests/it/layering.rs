@@ -23,6 +23,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("access", &[]),
     ("credential", &[]),
     ("upstream", &["mcp", "credential"]),
+    // What replicas tell each other is sealed, and the seal is the protocol's.
+    ("shared_state", &["mcp"]),
     (
         "catalog",
         &["descriptor", "mcp", "limit", "credential", "upstream"],
@@ -38,6 +40,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "credential",
             "upstream",
             "mcp",
+            "shared_state",
         ],
     ),
     (
@@ -65,6 +68,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "limit",
             "credential",
             "upstream",
+            "shared_state",
             "catalog",
             "facade",
             "exchange",
@@ -83,6 +87,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "limit",
             "credential",
             "upstream",
+            "shared_state",
             "catalog",
             "facade",
             "exchange",

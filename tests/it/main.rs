@@ -20,13 +20,17 @@ mod world;
 
 mod boundary;
 mod cells;
+mod corpus;
 mod defects;
 mod docs;
+mod doctor;
 mod golden;
 mod hostile;
+mod import;
 mod layering;
 mod lists;
 mod process;
 mod relay;
 mod reload;
+mod sweep;
 mod uris;

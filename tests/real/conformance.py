@@ -9,6 +9,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import subprocess
 import tempfile
 
@@ -33,6 +34,11 @@ TASKS = {
     "tasks-mrtr-composition": 2,
 }
 GUARD = 600
+# How the suite names the results of a scenario.
+FOLDER = re.compile(r"server-(.+)-\d{4}-\d\d-\d\dT")
+# Servers of one revision that speak the era of a client.
+FLAGS = {J: ("--only-legacy", J), L: ("--only-legacy", L), M: ("--only-modern",)}
+EQUAL_ERAS = [(J, J), (J, L), (L, J), (L, L), (M, M)]
 
 
 def checks():
@@ -55,6 +61,29 @@ def checks():
                 f"the {len(TASKS)} scenarios of tasks pass {way}",
                 lambda way=way, url=url: tasks(way, url),
             )
+
+
+    yield from single()
+
+
+def single():
+    """Servers of one revision: nothing can be negotiated in their place."""
+    servers = {revision: Conformance(*FLAGS[revision]) for revision in (J, L, M)}
+    try:
+        descriptors = [provider(NAMES[revision].lower(), servers[revision].url) for revision in servers]
+        with Gateway(*descriptors) as gateway:
+            for revision in servers:
+                gateway.settled(NAMES[revision].lower())
+            for client, upstream in EQUAL_ERAS:
+                way = f"through the tool view to a server of {NAMES[upstream]} alone"
+                url = f"{gateway.url}/tools/{NAMES[upstream].lower()}"
+                yield (
+                    f"the suite of {NAMES[client]} passes {way}",
+                    lambda way=way, url=url, client=client: whole(way, url, client, CEILING[client]),
+                )
+    finally:
+        for server in servers.values():
+            server.stop()
 
 
 def whole(way, url, revision, ceiling):
@@ -104,8 +133,7 @@ class Run:
             for check in json.loads(path.read_text()):
                 self.statuses[check["status"]] += 1
                 if check["status"] in ("FAILURE", "WARNING"):
-                    # The folder is `server-<scenario>-<time>`.
-                    scenario = path.parent.name.removeprefix("server-").rsplit("-20", 1)[0]
+                    scenario = FOLDER.match(path.parent.name)[1]
                     self.unclean.add(scenario)
                     self.faults.append(f"{scenario}: {check['id']}: {check.get('errorMessage')}")
 

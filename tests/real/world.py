@@ -130,13 +130,15 @@ class Process:
 
 
 class Everything(Process):
-    """The official server-everything over streamable HTTP; a port may be given to take it again."""
+    """The official server-everything over streamable HTTP, or over the event stream of 2024-11-05;
+    a port may be given to take it again."""
 
-    def __init__(self, port=None):
+    def __init__(self, port=None, transport="streamableHttp"):
         self.port = port or free_port()
-        command = ["node", server_script("server-everything"), "streamableHttp"]
+        command = ["node", server_script("server-everything"), transport]
         super().__init__("everything", command, {"PORT": str(self.port)})
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        path = "sse" if transport == "sse" else "mcp"
+        self.url = f"http://127.0.0.1:{self.port}/{path}"
         until("server-everything to listen", lambda: self.check_alive() or listens(self.port))
 
 
@@ -158,6 +160,54 @@ class Conformance(Process):
         super().__init__("conformance", [CONFORMANCE, f"127.0.0.1:{self.port}", *flags])
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         until("conformance_server to listen", lambda: self.check_alive() or listens(self.port))
+
+
+class Redis(Process):
+    """Redis with a password and nothing kept on disk; a port may be given to take it again."""
+
+    PASSWORD = "canary-of-redis"
+
+    def __init__(self, port=None, flags=()):
+        self.port = port or free_port()
+        self.url = f"redis://:{self.PASSWORD}@127.0.0.1:{self.port}"
+        command = [os.environ["PLEIADES_REDIS"], "--bind", "127.0.0.1", "--port", self.port]
+        command += ["--requirepass", self.PASSWORD, "--save", "", "--appendonly", "no", *flags]
+        super().__init__("redis", command)
+        until("Redis to listen", lambda: self.check_alive() or listens(self.port))
+
+    def connect(self):
+        """A connection that is logged in."""
+        line = Resp(self.port)
+        line.ask("AUTH", self.PASSWORD)
+        return line
+
+
+class Resp:
+    """The protocol of Redis, as much of it as the tests need."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), GUARD)
+        self.lines = self.socket.makefile("rb")
+
+    def ask(self, *words):
+        words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        parts = [b"*%d\r\n" % len(words)] + [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+        self.socket.sendall(b"".join(parts))
+        return self.read()
+
+    def read(self):
+        line = self.lines.readline()
+        kind, rest = line[:1], line[1:].rstrip()
+        assert kind in b"+:$*" and line, f"Redis says {line!r}"
+        if kind == b"*":
+            return [self.read() for _ in range(int(rest))]
+        if kind == b"$":
+            return None if rest == b"-1" else self.lines.read(int(rest) + 2)[:-2]
+        return int(rest) if kind == b":" else rest
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
 
 
 def provider(name, url=None, command=None, **rest):

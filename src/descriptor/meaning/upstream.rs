@@ -17,6 +17,7 @@ use crate::descriptor::{
 pub(super) fn check(node: &Node, folder: &Path, world: &World, report: &mut Report) {
     url(node, world, report);
     command(node, world, report);
+    protocol(node, report);
     env(node, report);
     headers(node, report);
     certificates(node, folder, report);
@@ -71,6 +72,18 @@ fn command(node: &Node, world: &World, report: &mut Report) {
                 say("a word of a command holds no NUL").cure("remove it"),
             );
         }
+    }
+}
+
+/// The transport of 2024-11-05 begins with a GET.
+fn protocol(node: &Node, report: &mut Report) {
+    let found = node.at_path(&["protocol"]);
+    let Some(found) = found.filter(|found| found.text() == Some("sse")) else {
+        return;
+    };
+    if node.entry("command").is_some() && node.entry("url").is_none() {
+        let said = say("`sse` is a transport over HTTP, and a `command` has none");
+        report.fault(found.at, "upstream.protocol", said.cure("remove it"));
     }
 }
 

@@ -61,11 +61,31 @@ fn is_unprintable(character: char) -> bool {
         || matches!(character, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
+/// Lines as YAML breaks them: at LF, CR LF and CR alone.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let all = rest?;
+        let (line, after) = match all.split_once(['\n', '\r']) {
+            // The CR of a CR LF was the break; its LF is none of its own.
+            Some((line, after)) if all.get(line.len()..).is_some_and(|it| it.starts_with("\r\n")) => {
+                (line, after.strip_prefix('\n'))
+            }
+            Some((line, after)) => (line, Some(after)),
+            None => (all, None),
+        };
+        rest = after;
+        Some(line)
+    })
+}
+
 /// Where the character after a text stands.
 fn end_of(text: &str) -> Pos {
-    let line = text.matches('\n').count() + 1;
-    let column = text.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Pos { line, column }
+    let (at, last) = lines(text).enumerate().last().unwrap_or_default();
+    Pos {
+        line: at + 1,
+        column: last.chars().count() + 1,
+    }
 }
 
 fn place(mark: Marker) -> Pos {
@@ -78,8 +98,7 @@ fn place(mark: Marker) -> Pos {
 /// The parser's word for it, but that tabs are named when they are the cause.
 fn explain(error: &ScanError, text: &str) -> Syntax {
     let at = place(*error.marker());
-    let tab = text
-        .lines()
+    let tab = lines(text)
         .enumerate()
         .take(at.line + 1)
         .find_map(|(index, line)| {
@@ -110,7 +129,7 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
 
 /// What usually mends what the parser says.
 fn cure(message: &str, at: Pos, text: &str) -> &'static str {
-    let line = text.lines().nth(at.line.saturating_sub(1));
+    let line = lines(text).nth(at.line.saturating_sub(1));
     let before: String = line.unwrap_or_default().chars().take(at.column).collect();
     let says = |word: &str| message.contains(word);
     if says("flow") && before.contains("${") {

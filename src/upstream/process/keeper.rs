@@ -1,21 +1,15 @@
 //! The life of a child process: its death is noticed, its whole group ended.
 
-use std::{
-    sync::{Arc, Weak, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
     process::Child,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::Waiting;
-use crate::upstream::call::Change;
-use crate::upstream::pool::Key;
-use crate::upstream::shared::Shared;
+use crate::upstream::wire::Life;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_millis(800);
@@ -26,48 +20,37 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Owns the child: notices its death, and ends its group.
 pub(super) struct Keeper {
-    pub(super) provider: Arc<str>,
-    pub(super) waiting: Arc<Waiting>,
-    pub(super) stop: CancellationToken,
+    pub(super) life: Arc<Life>,
     pub(super) kill: CancellationToken,
     /// Says that nothing is read from the pipes any more.
     pub(super) gone: DropGuard,
-    pub(super) shared: Weak<Shared>,
-    pub(super) key: Key,
 }
 
 impl Keeper {
     pub(super) async fn run(self, mut child: Child) {
-        let born = Instant::now();
+        let life = &self.life;
         let group = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         let wanted = tokio::select! {
             biased;
-            () = self.stop.cancelled() => !self.waiting.dead.load(Ordering::Acquire),
+            () = life.stop.cancelled() => !life.is_dead(),
             status = child.wait() => {
-                tracing::warn!(provider.name = &*self.provider, status = status.ok().map(|status| status.to_string()), "the provider's process ended");
+                tracing::warn!(provider.name = &*self.life.provider, status = status.ok().map(|status| status.to_string()), "the provider's process ended");
                 // What it answered last is read to its end, if that comes.
-                timeout(REST, self.stop.cancelled()).await.unwrap_or_default();
+                timeout(REST, life.stop.cancelled()).await.unwrap_or_default();
                 false
             }
         };
-        self.waiting.bury();
-        self.stop.cancel();
-        if let (false, Some(shared)) = (wanted, self.shared.upgrade())
-            && !shared.closing.is_cancelled()
-        {
-            shared.restarts.died(&self.key, born.elapsed(), Instant::now());
-            shared.hubs.tell(&self.key, Change::Lost);
-        }
+        life.end(wanted);
         if let Some(group) = group {
             self.end(group, &mut child).await;
         }
         let reaped = child.wait().await;
         drop(self.gone);
         tracing::debug!(
-            provider.name = &*self.provider,
+            provider.name = &*self.life.provider,
             ?reaped,
             "the provider's process is gone"
         );
@@ -77,7 +60,7 @@ impl Keeper {
     async fn end(&self, group: Pid, child: &mut Child) {
         let asked = kill_process_group(group, Signal::TERM);
         tracing::trace!(
-            provider.name = &*self.provider,
+            provider.name = &*self.life.provider,
             ?asked,
             "the process group was asked to end"
         );
@@ -88,14 +71,14 @@ impl Keeper {
         }
         let killed = kill_process_group(group, Signal::KILL);
         tracing::trace!(
-            provider.name = &*self.provider,
+            provider.name = &*self.life.provider,
             ?killed,
             "the process group was killed"
         );
         // Bounded: orphans that nobody reaps stay in their group as zombies.
         if timeout(REST, emptied(group, child)).await.is_err() {
             tracing::debug!(
-                provider.name = &*self.provider,
+                provider.name = &*self.life.provider,
                 "a process group outlives its end"
             );
         }

@@ -1,6 +1,6 @@
 //! The three pipes of a child process.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use tokio::{
     io::{AsyncWriteExt, BufReader},
@@ -9,16 +9,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Waiting;
-use crate::mcp::{Message, message};
 use crate::upstream::answer::LARGEST;
-use crate::upstream::asks::Request;
-use crate::upstream::call::Change;
-use crate::upstream::hub::Routed;
-use crate::upstream::incoming::{self, number};
 use crate::upstream::lines::{Line, next_line};
-use crate::upstream::pool::Key;
-use crate::upstream::shared::Shared;
+use crate::upstream::wire::Ear;
 
 /// The longest line of its log that is kept.
 const LOG_LINE: usize = 8 * 1024;
@@ -61,95 +54,27 @@ pub(super) async fn log(stderr: ChildStderr, provider: Arc<str>) {
     }
 }
 
-/// Reads what the process answers.
-pub(super) struct Reader {
-    pub(super) provider: Arc<str>,
-    pub(super) waiting: Arc<Waiting>,
-    pub(super) lines: mpsc::WeakSender<Vec<u8>>,
-    pub(super) key: Key,
-    pub(super) shared: Weak<Shared>,
-}
-
-impl Reader {
-    pub(super) async fn run(self, stdout: ChildStdout, stop: CancellationToken) {
-        let mut reader = BufReader::with_capacity(64 * 1024, stdout);
-        let mut buffer = Vec::new();
-        loop {
-            match next_line(&mut reader, &mut buffer, LARGEST).await {
-                Ok(Line::Whole) => self.line(&buffer),
-                Ok(Line::TooLong) => {
-                    tracing::warn!(
-                        provider.name = &*self.provider,
-                        limit = LARGEST,
-                        "a line of the provider's process is too long and was dropped"
-                    );
-                }
-                Ok(Line::End) | Err(_) => break,
+/// Reads what the process says, to its end.
+pub(super) async fn read(stdout: ChildStdout, ear: Ear) {
+    let mut reader = BufReader::with_capacity(64 * 1024, stdout);
+    let mut buffer = Vec::new();
+    loop {
+        match next_line(&mut reader, &mut buffer, LARGEST).await {
+            Ok(Line::Whole) => ear.hear(&buffer),
+            Ok(Line::TooLong) => {
+                tracing::warn!(
+                    provider.name = &*ear.life.provider,
+                    limit = LARGEST,
+                    "a line of the provider's process is too long and was dropped"
+                );
             }
-            if buffer.capacity() > LARGEST / 32 {
-                buffer = Vec::new();
-            }
+            Ok(Line::End) | Err(_) => break,
         }
-        // Without its stdout a process is of no use, whether it still runs or not.
-        self.waiting.bury();
-        stop.cancel();
-    }
-
-    fn line(&self, line: &[u8]) {
-        if line.trim_ascii().is_empty() {
-            return;
-        }
-        match message::decode(line) {
-            Ok(Message::Response { id, outcome }) => {
-                let pending = number(&id.0).and_then(|id| self.waiting.requests.lock().remove(&id));
-                if let Some(pending) = pending {
-                    let heard = pending.send(outcome).is_ok();
-                    tracing::trace!(provider.name = &*self.provider, heard, "an answer came");
-                }
-            }
-            Ok(Message::Request { id, method, params }) => self.asked(Request { id, method, params }),
-            Ok(Message::Notification { method, params }) => {
-                let Some(shared) = self.shared.upgrade() else {
-                    return;
-                };
-                match Change::of(&method) {
-                    Some(change) => shared.hubs.tell(&self.key, change),
-                    None => shared.hubs.notice(&self.key, &method, params.as_ref()),
-                }
-            }
-            Err(error) => match incoming::fault(line) {
-                Some((fault, Some(id))) => {
-                    let pending = self.waiting.requests.lock().remove(&id);
-                    let heard = pending.is_some_and(|pending| pending.send(Err(fault)).is_ok());
-                    tracing::trace!(provider.name = &*self.provider, heard, "a refusal came");
-                }
-                _ => {
-                    tracing::debug!(provider.name = &*self.provider, %error, "a line of the provider's process is not JSON-RPC")
-                }
-            },
+        if buffer.capacity() > LARGEST / 32 {
+            buffer = Vec::new();
         }
     }
-
-    /// A pipe says nothing of the call that a question belongs to: the hub decides who takes it.
-    fn asked(&self, request: Request) {
-        let (Some(shared), Some(lines)) = (self.shared.upgrade(), self.lines.upgrade()) else {
-            return;
-        };
-        let routed = if request.is_ping() {
-            Routed::default()
-        } else {
-            shared.hubs.route(&self.key)
-        };
-        let closing = shared.closing.clone();
-        let put = request.put(routed.to.as_ref());
-        let lines = lines.downgrade();
-        shared.detach(async move {
-            let reply = closing.run_until_cancelled(put.reply()).await;
-            if let (Some(reply), Some(lines)) = (reply, lines.upgrade()) {
-                // A process that reads nothing gets no answers.
-                closing.run_until_cancelled(lines.send(reply)).await;
-            }
-            drop(routed.asking);
-        });
-    }
+    // Without its stdout a process is of no use, whether it still runs or not.
+    ear.life.bury();
+    ear.life.stop.cancel();
 }

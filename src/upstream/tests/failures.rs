@@ -140,6 +140,7 @@ async fn an_address_without_permission_is_never_connected_to() {
             tls: None,
             allow_private: false,
             allow_loopback: false,
+            sse: false,
         };
         let endpoint = Arc::new(endpoint(1, target));
         let error = upstreams()

@@ -19,6 +19,8 @@ pub(super) struct Fake {
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) verb: Method,
+    /// Path and query.
+    pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Value,
     /// The port at the other end of its connection.
@@ -50,8 +52,10 @@ impl Fake {
                 let body = serde_json::from_slice(&body).unwrap_or_default();
                 let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().unwrap().0;
                 let (verb, headers) = (head.method, head.headers);
+                let path = head.uri.to_string();
                 let seen = Seen {
                     verb,
+                    path,
                     headers,
                     body,
                     port: peer.port(),

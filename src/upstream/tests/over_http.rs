@@ -56,6 +56,7 @@ async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
         tls: None,
         allow_private: false,
         allow_loopback: true,
+        sse: false,
     };
     let endpoint = Arc::new(endpoint(1, target));
     let signature = Signature::of_header(http::header::AUTHORIZATION, &Secret::new("Bearer k"));

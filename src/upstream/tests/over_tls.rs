@@ -97,6 +97,7 @@ fn trusting(identity: u8, url: &Url, ca: Option<&str>, client: bool) -> Arc<Endp
         tls: Some(Arc::new(tls)),
         allow_private: false,
         allow_loopback: true,
+        sse: false,
     };
     Arc::new(endpoint(identity, target))
 }

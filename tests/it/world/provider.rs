@@ -180,7 +180,12 @@ async fn serve(
 }
 
 async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<Body> {
-    let message: Value = serde_json::from_str(body).unwrap();
+    let Ok(message @ Value::Object(_)) = serde_json::from_str(body) else {
+        return answer(
+            400,
+            json!({ "jsonrpc": "2.0", "id": null, "error": { "code": -32700, "message": "no message" } }),
+        );
+    };
     let method = message["method"].as_str().unwrap_or("response").to_owned();
     knobs.seen.lock().push(Seen {
         method: method.clone(),
@@ -237,7 +242,7 @@ fn initialize(knobs: &Knobs, asked: &Asked) -> Response<Body> {
             json!({ "jsonrpc": "2.0", "id": asked.id, "error": { "code": -32022, "message": "unsupported", "data": data } }),
         );
     };
-    let wanted = asked.params["protocolVersion"].as_str().unwrap();
+    let wanted = asked.params["protocolVersion"].as_str().unwrap_or_default();
     let revision = legacy.iter().find(|it| **it == wanted).unwrap_or(newest);
     let session = format!("session-{}", knobs.next.fetch_add(1, Ordering::Relaxed));
     knobs.sessions.lock().insert(session.clone());
@@ -310,7 +315,7 @@ fn page(knobs: &Knobs, params: &Value) -> Value {
     let tools = knobs.tools.lock();
     let from: usize = params["cursor"]
         .as_str()
-        .map_or(0, |cursor| cursor.parse().unwrap());
+        .map_or(0, |cursor| cursor.parse().unwrap_or_default());
     let to = (from + knobs.page).min(tools.len());
     let mut result = json!({ "tools": tools[from..to], "x-unknown": true });
     if to < tools.len() {

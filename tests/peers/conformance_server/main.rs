@@ -78,10 +78,12 @@ async fn serve(options: Options) -> Fallible<()> {
     let config = StreamableHttpServerConfig::default()
         .with_allowed_origins(origins)
         .with_sse_retry(Some(RETRY));
+    let mut manager = LocalSessionManager::default();
+    manager.session_config.sse_retry = Some(RETRY);
     let sessions = Arc::clone(&shared);
     let service: StreamableHttpService<Server, LocalSessionManager> = StreamableHttpService::new(
         move || Ok(Server::new(Arc::clone(&sessions))),
-        Arc::default(),
+        Arc::new(manager),
         config,
     );
     let router = axum::Router::new()

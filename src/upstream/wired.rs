@@ -1,7 +1,8 @@
-//! Requests to a child process, and the handshake that makes one ready.
+//! Requests over a wire, to a child process or over the event stream of 2024-11-05, and the
+//! handshake that makes one ready.
 //!
-//! A process speaks one generation: the modern one when `server/discover` says so, else whatever
-//! `initialize` settles on. So one process serves callers of every generation.
+//! A wire speaks one generation: the modern one when `server/discover` says so, else whatever
+//! `initialize` settles on. So one wire serves callers of every generation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +17,13 @@ use super::{
     patience::Patience,
     pool::{Key, Lease},
     probe,
-    process::{self, Process, Program},
+    process::{self, Program},
     session::settled,
     shared::Shared,
+    sse,
+    wire::{Manner as Spoken, Wire},
 };
+use crate::credential::Signature;
 use crate::error::{Code, Error};
 use crate::mcp::raw::raw;
 use crate::mcp::{Declared, Raw, RawObject, Revision, Revisions, message};
@@ -27,9 +31,9 @@ use crate::mcp::{Declared, Raw, RawObject, Revision, Revisions, message};
 /// A restart that is due within this time is waited for, a later one refused.
 const SOON: Duration = Duration::from_secs(1);
 
-/// One process provider as one caller sees it.
+/// One provider behind a wire as one caller sees it.
 #[derive(Clone, Copy)]
-pub(crate) struct Local<'a> {
+pub(crate) struct Wired<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) behalf: &'a Behalf,
@@ -37,36 +41,28 @@ pub(crate) struct Local<'a> {
     pub(crate) declared: &'a Declared,
 }
 
-impl Local<'_> {
-    /// One request. It is repeated once when the process died and it may run twice, or never ran.
+impl Wired<'_> {
+    /// One request. It is repeated once when the wire broke and it may run twice, or never ran.
     pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
         let deadline = Instant::from_std(call.deadline);
         let mut repeated = false;
         loop {
-            let process = self.process(deadline).await?;
-            match self.attempt(&mut call, &process, deadline).await {
+            let wire = self.wire(deadline).await?;
+            match self.attempt(&mut call, &wire, deadline).await {
                 Ok(outcome) => return outcome.map_err(Error::rpc),
                 Err(error) if repeated || !may_repeat(&error, call.idempotent) => {
                     return Err(error);
                 }
-                Err(_) => self.shared.processes.discard(&self.key(), &process),
+                Err(_) => self.shared.wires(self.endpoint).discard(&self.key(), &wire),
             }
             repeated = true;
         }
     }
 
-    async fn attempt(
-        self,
-        call: &mut Call,
-        process: &Lease<Process>,
-        deadline: Instant,
-    ) -> Result<Outcome, Error> {
-        let revision = process
-            .manner
-            .get()
-            .map_or(call.revision, |manner| manner.revision);
+    async fn attempt(self, call: &mut Call, wire: &Lease<Wire>, deadline: Instant) -> Result<Outcome, Error> {
+        let revision = wire.manner.get().map_or(call.revision, |manner| manner.revision);
         if revision.is_modern() != call.revision.is_modern() {
-            let message = "the provider's process speaks another revision than it did";
+            let message = "the provider speaks another revision than it did";
             return Err(Error::new(Code::UnsupportedRevision, message));
         }
         let id = self.shared.next_id();
@@ -78,36 +74,46 @@ impl Local<'_> {
         };
         let sent = outgoing(id, call.method, &mut call.params, manner);
         let Some(events) = &call.events else {
-            return process.request(id, sent.body, deadline, None).await;
+            return wire.request(id, sent.body, deadline, None).await;
         };
         let patience = Patience::until(deadline);
         let _place = self
             .shared
             .hubs
-            .call(process.key(), token, events.clone(), &patience);
-        process.request(id, sent.body, deadline, Some(&patience)).await
+            .call(wire.key(), token, events.clone(), &patience);
+        wire.request(id, sent.body, deadline, Some(&patience)).await
     }
 
-    /// The running process of this caller, started when there is none.
-    pub(crate) async fn process(self, deadline: Instant) -> Result<Lease<Process>, Error> {
+    /// The wire of this caller, begun when there is none.
+    pub(crate) async fn wire(self, deadline: Instant) -> Result<Lease<Wire>, Error> {
         let key = self.key();
-        if let Some(lease) = self.shared.processes.ready(&key) {
+        let signature = &self.behalf.signature;
+        if let Some(lease) = self.shared.wires(self.endpoint).ready(&key) {
+            lease.sign(signature);
             return Ok(lease);
         }
         // Starting goes on when the caller goes away: the next one would start from nothing.
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
-        let declared = self.declared.clone();
+        let (declared, signature) = (self.declared.clone(), Arc::clone(signature));
         let starting = self.shared.control.spawn(async move {
-            let start = Box::pin(start(&shared, &endpoint, &key, &declared));
-            shared.processes.lease(&key, endpoint.idle, start).await
+            let starting = Starting {
+                shared: &shared,
+                endpoint: &endpoint,
+                signature: &signature,
+                key: &key,
+                declared: &declared,
+                deadline: Instant::now() + endpoint.patience(),
+            };
+            let started = Box::pin(starting.run());
+            shared.wires(&endpoint).lease(&key, endpoint.idle, started).await
         });
         match timeout_at(deadline, starting).await {
             Ok(Ok(leased)) => leased,
             Ok(Err(error)) => {
-                Err(Error::new(Code::Internal, "starting the provider's process broke off").because(error))
+                Err(Error::new(Code::Internal, "starting with the provider broke off").because(error))
             }
             Err(elapsed) => {
-                let message = "the provider's process was not ready in time";
+                let message = "the provider's process or stream was not ready in time";
                 Err(Error::new(Code::UpstreamTimeout, message).because(elapsed))
             }
         }
@@ -118,67 +124,17 @@ impl Local<'_> {
     }
 }
 
-/// Only a death is cured by another process.
+/// Only a death is cured by another wire.
 fn may_repeat(error: &Error, idempotent: bool) -> bool {
     error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
 }
 
-/// Starts a process and shakes hands, not sooner than its earlier deaths allow.
-async fn start(
-    shared: &Arc<Shared>,
-    endpoint: &Arc<Endpoint>,
-    key: &Key,
-    declared: &Declared,
-) -> Result<Arc<Process>, Error> {
-    if shared.closing.is_cancelled() {
-        return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
-    }
-    let delay = shared.restarts.delay(key, Instant::now());
-    if delay > SOON {
-        let message = "the provider's process keeps ending and is started again later";
-        return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
-    }
-    sleep(delay).await;
-    let born = Instant::now();
-    let deadline = born + endpoint.patience();
-    let started = match spawn(shared, endpoint, key) {
-        Ok(process) => {
-            let shaking = Shaking {
-                shared,
-                endpoint,
-                key,
-                declared,
-                deadline,
-            };
-            shaking.shake(process).await
-        }
-        Err(error) => {
-            shared.restarts.died(key, Duration::ZERO, Instant::now());
-            Err(error)
-        }
-    };
-    started.map_err(|mut error| {
-        // A death is noted by who notices it; a handshake that failed is noted here.
-        if error.code != Code::UpstreamUnreachable {
-            shared.restarts.died(key, born.elapsed(), Instant::now());
-        }
-        error.sent = false;
-        error
-    })
-}
-
-fn spawn(shared: &Arc<Shared>, endpoint: &Endpoint, key: &Key) -> Result<Arc<Process>, Error> {
-    let Target::Stdio { command, env, folder } = &endpoint.target else {
-        return Err(Error::new(Code::Internal, "this provider is not a command"));
-    };
-    Process::spawn(shared, &endpoint.provider, key, &Program { command, env, folder })
-}
-
-/// A handshake with a new process.
+/// The beginning of a wire: a process or stream, and the handshake with it.
 #[derive(Clone, Copy)]
-struct Shaking<'a> {
+struct Starting<'a> {
     shared: &'a Arc<Shared>,
     endpoint: &'a Arc<Endpoint>,
+    signature: &'a Arc<Signature>,
     key: &'a Key,
     declared: &'a Declared,
     deadline: Instant,
@@ -192,49 +148,92 @@ enum Probed {
     Dead,
 }
 
-impl Shaking<'_> {
-    async fn shake(self, process: Arc<Process>) -> Result<Arc<Process>, Error> {
+impl Starting<'_> {
+    /// Begins and shakes hands, not sooner than earlier deaths allow.
+    async fn run(self) -> Result<Arc<Wire>, Error> {
+        let (shared, key) = (self.shared, self.key);
+        if shared.closing.is_cancelled() {
+            return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
+        }
+        let delay = shared.restarts.delay(key, Instant::now());
+        if delay > SOON {
+            let message = "the provider's process or stream keeps ending and is started again later";
+            return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
+        }
+        sleep(delay).await;
+        let started = match self.begin().await {
+            Ok(wire) => self.shake(wire).await,
+            Err(error) => {
+                // Connecting costs little: only programs that cannot start are held back for it.
+                if let Target::Stdio { .. } = self.endpoint.target {
+                    shared.restarts.died(key, false, Instant::now());
+                }
+                return Err(unsent(error));
+            }
+        };
+        started.map_err(|error| {
+            // A death is noted by who notices it; a handshake that failed is noted here.
+            if !matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamAuth) {
+                shared.restarts.died(key, false, Instant::now());
+            }
+            unsent(error)
+        })
+    }
+
+    async fn begin(self) -> Result<Arc<Wire>, Error> {
+        let (shared, endpoint, key) = (self.shared, self.endpoint, self.key);
+        match &endpoint.target {
+            Target::Stdio { command, env, folder } => {
+                process::spawn(shared, &endpoint.provider, key, &Program { command, env, folder })
+            }
+            Target::Http { .. } => sse::connect(shared, endpoint, self.signature, key, self.deadline).await,
+        }
+    }
+
+    async fn shake(self, wire: Arc<Wire>) -> Result<Arc<Wire>, Error> {
         let asked = match self.endpoint.revision {
             Some(revision) if revision.is_modern() => {
-                let outcome = self.discover(&process).await?;
+                let outcome = self.discover(&wire).await?;
                 let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
                     let message = "the provider does not speak the revision pinned by `upstream.protocol`";
                     Error::new(Code::UpstreamProtocol, message)
                 })?;
-                return self.settle(process, Revision::V2026_07_28, profile).await;
+                return self.settle(wire, Revision::V2026_07_28, profile).await;
             }
             Some(revision) => revision,
-            None => match self.probe(&process).await {
+            // That transport is older than the question.
+            None if matches!(self.endpoint.target, Target::Http { .. }) => Revision::NEWEST_LEGACY,
+            None => match self.probe(&wire).await {
                 Probed::Modern(profile) => {
-                    return self.settle(process, Revision::V2026_07_28, profile).await;
+                    return self.settle(wire, Revision::V2026_07_28, profile).await;
                 }
                 Probed::Legacy(outcome) => {
-                    return self.initialized(process, &outcome.map_err(Error::rpc)?).await;
+                    return self.initialized(wire, &outcome.map_err(Error::rpc)?).await;
                 }
                 Probed::Unknown => Revision::NEWEST_LEGACY,
                 Probed::Dead => {
                     // Some older servers end at the first word they do not know.
-                    let process = spawn(self.shared, self.endpoint, self.key)?;
-                    let outcome = self.initialize(&process, Revision::NEWEST_LEGACY).await?;
-                    return self.initialized(process, &outcome.map_err(Error::rpc)?).await;
+                    let wire = self.begin().await?;
+                    let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await?;
+                    return self.initialized(wire, &outcome.map_err(Error::rpc)?).await;
                 }
             },
         };
-        let outcome = self.initialize(&process, asked).await?;
-        self.initialized(process, &outcome.map_err(Error::rpc)?).await
+        let outcome = self.initialize(&wire, asked).await?;
+        self.initialized(wire, &outcome.map_err(Error::rpc)?).await
     }
 
     /// Asks for the modern generation; a process that says nothing in `connect` may be slow to
     /// start or deaf to what it does not know, so then both questions stand and the first answer
     /// counts.
-    async fn probe(self, process: &Process) -> Probed {
-        let mut discovering = Box::pin(self.discover(process));
+    async fn probe(self, wire: &Wire) -> Probed {
+        let mut discovering = Box::pin(self.discover(wire));
         match timeout(self.endpoint.connect, &mut discovering).await {
             Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
             Ok(Err(_)) => return Probed::Dead,
             Err(_) => {}
         }
-        let initializing = Box::pin(self.initialize(process, Revision::NEWEST_LEGACY));
+        let initializing = Box::pin(self.initialize(wire, Revision::NEWEST_LEGACY));
         match select(discovering, initializing).await {
             Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
                 Some(profile) => Probed::Modern(profile),
@@ -251,46 +250,47 @@ impl Shaking<'_> {
         }
     }
 
-    async fn discover(self, process: &Process) -> Result<Outcome, Error> {
+    async fn discover(self, wire: &Wire) -> Result<Outcome, Error> {
         let (id, mut params) = (self.shared.next_id(), RawObject::new());
         let manner = Manner::quiet(Revision::V2026_07_28, self.declared);
         let sent = outgoing(id, "server/discover", &mut params, manner);
-        process.request(id, sent.body, self.deadline, None).await
+        wire.request(id, sent.body, self.deadline, None).await
     }
 
-    async fn initialize(self, process: &Process, revision: Revision) -> Result<Outcome, Error> {
+    async fn initialize(self, wire: &Wire, revision: Revision) -> Result<Outcome, Error> {
         let id = self.shared.next_id();
         let body = message::request(id, "initialize", &outgoing::greeting(revision, self.declared));
-        process.request(id, body, self.deadline, None).await
+        wire.request(id, body, self.deadline, None).await
     }
 
-    async fn initialized(self, process: Arc<Process>, result: &Raw) -> Result<Arc<Process>, Error> {
+    async fn initialized(self, wire: Arc<Wire>, result: &Raw) -> Result<Arc<Wire>, Error> {
         let (revision, greeting) = settled(result)?;
         let profile = probe::greeted(revision, &greeting);
-        self.settle(process, revision, profile).await
+        self.settle(wire, revision, profile).await
     }
 
-    async fn settle(
-        self,
-        process: Arc<Process>,
-        revision: Revision,
-        profile: Profile,
-    ) -> Result<Arc<Process>, Error> {
+    async fn settle(self, wire: Arc<Wire>, revision: Revision, profile: Profile) -> Result<Arc<Wire>, Error> {
         if !revision.is_modern() {
             let body = message::notification("notifications/initialized", None);
-            process.notify(body, self.deadline).await?;
+            wire.notify(body, self.deadline).await?;
         } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
             // Its answer ends the subscription and means nothing more: nobody waits for it.
             let id = self.shared.next_id();
             let manner = Manner::quiet(revision, self.declared);
             let sent = outgoing(id, "subscriptions/listen", &mut params, manner);
-            process.notify(sent.body, self.deadline).await?;
+            wire.notify(sent.body, self.deadline).await?;
         }
-        if process.manner.set(process::Manner { revision, profile }).is_err() {
-            tracing::debug!("a process shook hands twice");
+        if wire.manner.set(Spoken { revision, profile }).is_err() {
+            tracing::debug!("a wire shook hands twice");
         }
-        Ok(process)
+        Ok(wire)
     }
+}
+
+/// Nothing of the caller's request has been sent while a wire began.
+fn unsent(mut error: Error) -> Error {
+    error.sent = false;
+    error
 }
 
 fn understood(outcome: &Outcome) -> Option<Profile> {

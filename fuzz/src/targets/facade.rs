@@ -1,0 +1,204 @@
+//! The meta tool: what runs is what the call says, in its only reading.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
+
+use pleiades::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
+use pleiades::credential::Need;
+use pleiades::facade::plan::{self, Plan};
+use pleiades::limit::{Gate, Rules};
+use pleiades::mcp::{RawObject, Revision, raw};
+use pleiades::upstream::{Endpoint, Share, Target};
+use serde_json::{Map, Value};
+
+use super::{json, number, repository};
+
+static PROVIDERS: LazyLock<Vec<(Provider, Catalogue)>> = LazyLock::new(providers);
+/// Arguments larger than this are left to the provider to judge.
+const MAX_CHECKED: usize = 256 * 1024;
+
+pub fn holds(data: &[u8]) {
+    let mut rest = data;
+    let (provider, catalogue) = &PROVIDERS[number(&mut rest) % PROVIDERS.len()];
+    let Some(call) = std::str::from_utf8(rest)
+        .ok()
+        .and_then(|text| serde_json::from_str::<RawObject>(text).ok())
+    else {
+        return;
+    };
+    match plan::plan(provider, catalogue, &call) {
+        Plan::Answer(answer) => {
+            assert!(!answer.text.trim().is_empty(), "an answer says something");
+            let result = answer.into_result(Revision::NEWEST_LEGACY, "id");
+            let result: Value = serde_json::from_str(result.get()).expect("JSON");
+            assert_ne!(result["structuredContent"]["status"], "ok");
+        }
+        Plan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
+    }
+}
+
+fn ran(catalogue: &Catalogue, call: &[u8], tool: &Tool, arguments: &str) {
+    let text = std::str::from_utf8(call).expect("text");
+    assert!(!json::has_doubles(text), "a name occurs twice");
+    assert!(catalogue.tool(&tool.name).is_some(), "of this catalogue");
+    let Ok(arguments) = serde_json::from_str::<Value>(arguments) else {
+        // Numbers no double holds, texts that are no Unicode: the provider judges them.
+        assert!(text.contains(arguments), "passed as it came");
+        return;
+    };
+    if let Some(validator) = tool.validator().filter(|_| text.len() <= MAX_CHECKED) {
+        assert!(
+            validator.is_valid(&arguments),
+            "not what the schema wants: {arguments}"
+        );
+    }
+    let Ok(Value::Object(call)) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    single(catalogue, &call, tool, &arguments);
+    let mut said = BTreeSet::new();
+    saying(&Value::Object(call), 6, &mut said);
+    said_all(&arguments, &said);
+}
+
+/// A plain call runs what it names, with nothing said in two ways.
+fn single(catalogue: &Catalogue, call: &Map<String, Value>, tool: &Tool, run: &Value) {
+    let (Some(named), Some(Value::Object(inner))) =
+        (call.get("tool").and_then(Value::as_str), call.get("arguments"))
+    else {
+        return;
+    };
+    if inner.contains_key("arguments") || catalogue.tool(named).is_none() {
+        return;
+    }
+    assert_eq!(*tool.name, *named, "another operation than the one named");
+    for (name, value) in call
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "tool" | "arguments"))
+    {
+        let own = ["prompt", "accountId", "options"].contains(&name.as_str());
+        let twofold = !own && inner.get(name).is_some_and(|other| other != value);
+        assert!(!twofold, "`{name}` was said in two ways and ran as {run}");
+    }
+}
+
+/// Every name and plain value of a call, texts that are JSON looked into.
+fn saying(value: &Value, depth: usize, said: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                said.insert(name.clone());
+                saying(value, depth, said);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| saying(item, depth, said)),
+        Value::String(text) => {
+            said.insert(text.clone());
+            said.insert(text.to_lowercase());
+            if let Some(inner) = serde_json::from_str(text.trim()).ok().filter(|_| depth > 0) {
+                saying(&inner, depth - 1, said);
+            }
+        }
+        plain => {
+            said.insert(plain.to_string());
+        }
+    }
+}
+
+fn said_all(value: &Value, said: &BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                assert!(said.contains(name), "`{name}` was not said");
+                said_all(value, said);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| said_all(item, said)),
+        Value::String(text) => assert!(said.contains(text), "{text:?} was not said"),
+        plain => assert!(said.contains(&plain.to_string()), "{plain} was not said"),
+    }
+}
+
+fn rows(file: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(repository(file)).expect("the data");
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+/// One provider per server of the recorded tools, by name.
+fn providers() -> Vec<(Provider, Catalogue)> {
+    let mut servers: BTreeMap<String, Vec<Arc<Tool>>> = BTreeMap::new();
+    for row in rows("tests/data/meta_tools.jsonl") {
+        let entry = RawObject::open(&raw::raw(&row)).expect("an object");
+        let tool = Tool {
+            name: entry.text("name").expect("a name").into_owned().into(),
+            schema: entry.get("inputSchema").expect("a schema").to_owned(),
+            raw: entry,
+            mirrored: Vec::new(),
+            validator: OnceLock::new(),
+        };
+        servers
+            .entry(row["server"].as_str().expect("a server").to_owned())
+            .or_default()
+            .push(Arc::new(tool));
+    }
+    servers
+        .into_iter()
+        .map(|(id, tools)| (provider(&id), catalogue(tools)))
+        .collect()
+}
+
+fn catalogue(tools: Vec<Arc<Tool>>) -> Catalogue {
+    Catalogue {
+        by_name: tools
+            .iter()
+            .enumerate()
+            .map(|(at, tool)| (tool.name.clone(), at))
+            .collect(),
+        tools,
+        ..Catalogue::default()
+    }
+}
+
+fn provider(id: &str) -> Provider {
+    let endpoint = Endpoint {
+        provider: id.into(),
+        identity: [0; 32],
+        target: Target::Stdio {
+            command: Vec::new(),
+            env: Vec::new(),
+            folder: PathBuf::new(),
+        },
+        revision: None,
+        share: Share::User,
+        connect: Duration::from_secs(1),
+        call: Duration::from_secs(1),
+        idle: Duration::from_secs(1),
+    };
+    Provider {
+        id: id.into(),
+        title: id.to_owned(),
+        about: None,
+        endpoint: Arc::new(endpoint),
+        need: Need::None,
+        rules: ToolRules::default(),
+        relay: Relay::Open,
+        gate: Arc::new(Gate::new(&Rules::default())),
+        file: PathBuf::new(),
+        live: Arc::new(Live::default()),
+    }
+}
+
+pub fn seeds() -> Vec<Vec<u8>> {
+    let place = |server: &str| PROVIDERS.iter().position(|(provider, _)| &*provider.id == server);
+    rows("tests/data/meta_calls.jsonl")
+        .iter()
+        .filter_map(|row| {
+            let at = u8::try_from(place(row["server"].as_str()?)?).ok()?;
+            Some([&[at], row["input"].to_string().as_bytes()].concat())
+        })
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! One provider looked at by itself, running or not: what `pleiades doctor` asks.
+
+use std::{path::Path, sync::Arc};
+
+use super::{
+    Catalogue, Lister, Live, Provider, compile,
+    discover::{self, Known},
+    lists::Which,
+};
+use crate::descriptor::Descriptor;
+use crate::error::Error;
+use crate::limit::Gate;
+use crate::upstream::{Behalf, Profile};
+
+/// Compiles one descriptor, whether it is enabled or not. `loopback`: as for the catalogue.
+///
+/// # Errors
+/// What keeps it from running, in one sentence.
+pub fn alone(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc<Provider>, String> {
+    let draft = compile::compile(file, descriptor, loopback)?;
+    Ok(Arc::new(Provider {
+        id: draft.id,
+        title: draft.title,
+        about: draft.about,
+        endpoint: draft.endpoint,
+        need: draft.need,
+        rules: draft.rules,
+        relay: draft.relay,
+        gate: Arc::new(Gate::new(&draft.limits)),
+        file: draft.file,
+        live: Arc::new(Live::default()),
+    }))
+}
+
+/// The lists of a provider and what is wrong with them.
+#[derive(Debug)]
+pub struct Survey {
+    /// What callers see.
+    pub catalogue: Catalogue,
+    /// Tools before the descriptor's rules.
+    pub offered: usize,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+    /// Why a list is incomplete.
+    pub incomplete: Option<String>,
+}
+
+/// Reads all lists of a provider whose profile is known.
+///
+/// # Errors
+/// When it cannot be reached or refuses the credential.
+pub async fn survey(
+    lister: &dyn Lister,
+    provider: &Provider,
+    behalf: &Behalf,
+    profile: Profile,
+) -> Result<Survey, Error> {
+    let known = Known {
+        catalogue: Arc::new(Catalogue {
+            profile: Some(profile),
+            ..Catalogue::default()
+        }),
+        offered: Arc::new([]),
+        listed: false,
+    };
+    let found = discover::discover(lister, provider, behalf, &known, Some(Which::ALL)).await?;
+    let mut left_out = found.warnings;
+    let hidden = found
+        .offered
+        .iter()
+        .filter(|tool| !provider.rules.admits(&tool.name));
+    left_out
+        .extend(hidden.map(|tool| format!("tool `{}` is hidden by `tools` of the descriptor", tool.name)));
+    Ok(Survey {
+        catalogue: found.catalogue,
+        offered: found.offered.len(),
+        left_out,
+        incomplete: found.failing,
+    })
+}

@@ -1,0 +1,199 @@
+//! From a URL to an HTTP server: DNS, TCP, TLS, HTTP, each bounded by `timeouts.connect`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use rustls::pki_types::ServerName;
+use rustls::{CertificateError, ClientConnection};
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use super::protocol::trouble;
+use super::step::{Found, Trouble};
+use crate::upstream::{Behalf, Endpoint, Knock, Permit, Tls, Upstreams, tls_config};
+
+/// Addresses that are named.
+const SHOWN: usize = 4;
+
+/// Addresses that may be connected to, and whether a name led to them.
+pub(super) async fn dns(
+    upstreams: &Upstreams,
+    url: &Url,
+    permit: Permit,
+    within: Duration,
+) -> Result<(Arc<[SocketAddr]>, Option<String>), Trouble> {
+    let port = url.port_or_known_default().unwrap_or(443);
+    let host = url
+        .host()
+        .ok_or_else(|| Trouble::new("the URL has no host", "correct `upstream.url`"))?;
+    let name = url.host_str().unwrap_or_default();
+    let (host, is_name) = match host {
+        Host::Domain(domain) => (Host::Domain(domain), true),
+        Host::Ipv4(ip) => (Host::Ipv4(ip), false),
+        Host::Ipv6(ip) => (Host::Ipv6(ip), false),
+    };
+    let found = upstreams.resolver().resolve(&host, port, permit, within).await;
+    let addresses = found.map_err(|error| {
+        let cure = if error.message.contains("allow_private") {
+            "write `allow_private: true` below `upstream` if that is meant"
+        } else {
+            "check the name in `upstream.url`, and this machine's DNS"
+        };
+        Trouble::new(format!("`{name}`: {error}"), cure)
+    })?;
+    let listed: Vec<String> = addresses
+        .iter()
+        .take(SHOWN)
+        .map(|address| address.ip().to_string())
+        .collect();
+    let more = if addresses.len() > SHOWN { ", …" } else { "" };
+    let said = is_name.then(|| format!("`{name}` is {}{more}", listed.join(", ")));
+    Ok((addresses, said))
+}
+
+/// The first address that accepts.
+pub(super) async fn tcp(addresses: &[SocketAddr], within: Duration) -> Result<SocketAddr, Trouble> {
+    let mut last = "no address".to_owned();
+    for address in addresses {
+        match timeout(within, tokio::net::TcpStream::connect(address)).await {
+            Ok(Ok(_)) => return Ok(*address),
+            Ok(Err(error)) => last = format!("{address}: {}", reason(&error)),
+            Err(_) => last = format!("{address}: no answer within {within:?}"),
+        }
+    }
+    Err(Trouble::new(
+        last,
+        "start the server, or correct host and port in `upstream.url`; look at firewalls between",
+    ))
+}
+
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused: nothing listens there".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+/// A handshake of our own, so that what is wrong with a certificate can be told.
+pub(super) async fn tls(
+    address: SocketAddr,
+    url: &Url,
+    material: Option<Arc<Tls>>,
+    within: Duration,
+) -> Result<Found, Trouble> {
+    let host = url
+        .host_str()
+        .unwrap_or_default()
+        .trim_matches(['[', ']'])
+        .to_owned();
+    let has_ca = material.as_ref().is_some_and(|tls| tls.ca.is_some());
+    let shaking = tokio::task::spawn_blocking(move || shake(address, host, material.as_deref(), within));
+    match timeout(within, shaking).await {
+        Ok(Ok(Ok(said))) => Ok(said.into()),
+        Ok(Ok(Err(error))) => Err(refused(&error, has_ca)),
+        Ok(Err(error)) => Err(Trouble::new(error.to_string(), "this is a bug: report it")),
+        Err(_) => Err(Trouble::new(
+            format!("no handshake within {within:?}"),
+            "raise `upstream.timeouts.connect`, or look at the server",
+        )),
+    }
+}
+
+fn shake(address: SocketAddr, host: String, tls: Option<&Tls>, within: Duration) -> std::io::Result<String> {
+    let config = tls_config(tls).map_err(std::io::Error::other)?;
+    let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
+    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
+    let mut stream = std::net::TcpStream::connect_timeout(&address, within)?;
+    stream.set_read_timeout(Some(within))?;
+    stream.set_write_timeout(Some(within))?;
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream)?;
+    }
+    let version = connection
+        .protocol_version()
+        .and_then(|version| version.as_str())
+        .unwrap_or("TLS");
+    let protocol = connection
+        .alpn_protocol()
+        .map(String::from_utf8_lossy)
+        .unwrap_or_default();
+    let parts = connection.peer_certificates().map_or(0, <[_]>::len);
+    let separator = if protocol.is_empty() { "" } else { ", " };
+    Ok(format!(
+        "{version}{separator}{protocol}, its certificate (chain of {parts}) is accepted"
+    ))
+}
+
+fn refused(error: &std::io::Error, has_ca: bool) -> Trouble {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(inner) = inner else {
+        return Trouble::new(
+            format!("no handshake: {error}"),
+            "look at the server: it closes the connection, or speaks no TLS",
+        );
+    };
+    let cure = match inner {
+        rustls::Error::InvalidCertificate(why) => match why {
+            CertificateError::UnknownIssuer if has_ca => {
+                "put the authority that signed it into `upstream.tls.ca_file`"
+            }
+            CertificateError::UnknownIssuer => {
+                "if it is a private authority, name its PEM file in `upstream.tls.ca_file`"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "renew the server's certificate"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "check this machine's clock"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "use the name that the certificate was made for in `upstream.url`"
+            }
+            _ => "have the server's certificate corrected",
+        },
+        rustls::Error::InvalidMessage(_) => "no TLS is spoken there: write `http://`, or correct the port",
+        rustls::Error::AlertReceived(_) => {
+            "the server refused: it may want `upstream.tls.client_cert_file` and `client_key_file`"
+        }
+        _ => "look at the server's TLS",
+    };
+    Trouble::new(inner.to_string(), cure)
+}
+
+/// Any HTTP answer that does not say that this is the wrong place.
+pub(super) async fn http(
+    upstreams: &Upstreams,
+    endpoint: &Arc<Endpoint>,
+    behalf: &Behalf,
+    get: bool,
+) -> Result<Found, Trouble> {
+    let knock = upstreams.knock(endpoint, behalf, get).await;
+    let Knock {
+        status,
+        version,
+        content_type,
+    } = knock.map_err(|error| trouble(&error))?;
+    let kind = if content_type.is_empty() {
+        "no body"
+    } else {
+        &content_type
+    };
+    let said = format!("{version:?}, {status}, {kind}");
+    let is_json = content_type == "application/json" || content_type == "text/event-stream";
+    let cure = match status {
+        _ if status.is_redirection() => {
+            "redirects are not followed: put the final address into `upstream.url`"
+        }
+        // Unknown methods are 404 for 2026-07-28, but with a JSON-RPC error.
+        StatusCode::NOT_FOUND | StatusCode::GONE if !is_json => {
+            "nothing is at this path: `upstream.url` must be the MCP endpoint itself, often `/mcp`"
+        }
+        _ if status.is_server_error() => "the server fails: look at its log, or try again later",
+        _ => return Ok(said.into()),
+    };
+    Err(Trouble::new(said, cure))
+}

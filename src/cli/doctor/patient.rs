@@ -1,0 +1,333 @@
+//! A provider that is examined: the steps that ask it, in the order of a request.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::step::{Found, Steps, Trouble};
+use super::{network, program, protocol};
+use crate::app::App;
+use crate::catalog::{Provider, examine};
+use crate::credential::{Brought, Need};
+use crate::descriptor::{Auth, Descriptor, Protocol, Unsigned, World};
+use crate::error::{Code, Error};
+use crate::exchange::Keys;
+use crate::settings;
+use crate::telemetry::tail::Tail;
+use crate::upstream::{Behalf, Profile, Target, Upstreams, minimal};
+
+/// What a process that failed wrote last is read within this.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+/// Lines of stderr that are shown.
+const LINES: usize = 10;
+/// Steps after the way to the server is known to be there.
+const AFTER: [&str; 4] = ["protocol", "capabilities", "credential", "lists"];
+
+/// Who is examined, and with what.
+pub(super) struct Patient {
+    upstreams: Arc<Upstreams>,
+    provider: Arc<Provider>,
+    behalf: Behalf,
+    tail: Tail,
+    /// The old transport is asked by GET.
+    get: bool,
+    /// The descriptor may start its process.
+    may_start: bool,
+    /// OAuth, which is not built yet.
+    oauth: bool,
+    /// The credential, and whether there is one to be judged.
+    credential: Credential,
+}
+
+enum Credential {
+    Unneeded,
+    Given(String),
+    /// Only callers have it, and this one has none: how to bring it.
+    Missing(String),
+}
+
+impl Patient {
+    pub(super) fn admit(
+        app: &App,
+        file: &std::path::Path,
+        mut descriptor: Descriptor,
+        world: &World,
+        tail: Tail,
+    ) -> Result<Self, String> {
+        let oauth = matches!(descriptor.auth, Auth::Oauth(_) | Auth::ClientCredentials(_));
+        if oauth {
+            // The way to the server can be looked at without an account.
+            descriptor.auth = Auth::None(Unsigned {});
+        }
+        let provider = examine::alone(file, &descriptor, world.loopback)?;
+        let brought = Keys::Environment(Arc::clone(&world.env)).brought(&provider.need);
+        let (credential, signature) = credential(&provider.need, &brought);
+        let principal = &app.parts().principal;
+        Ok(Self {
+            upstreams: Arc::clone(app.upstreams()),
+            behalf: Behalf {
+                tenant: Arc::clone(&principal.tenant),
+                user: Arc::clone(&principal.user),
+                signature,
+            },
+            provider,
+            tail,
+            get: descriptor.upstream.protocol == Protocol::Sse,
+            may_start: world.commands,
+            oauth,
+            credential,
+        })
+    }
+
+    pub(super) async fn examine(&self, steps: &mut Steps) {
+        let provider = Arc::clone(&self.provider);
+        let profile = match &provider.endpoint.target {
+            Target::Http { url, tls, .. } => self.over_http(steps, url, tls.clone()).await,
+            Target::Stdio { command, env, folder } => {
+                let began = Instant::now();
+                let minimal = minimal(settings::variables());
+                let found = if self.may_start {
+                    program::find(command, env, folder, &minimal)
+                } else {
+                    Err(Trouble::new(
+                        "descriptors may not start processes here",
+                        "write `commands: true` in `pleiades.yaml` if that is meant",
+                    ))
+                };
+                if steps.end("program", began, found) {
+                    self.started(steps).await
+                } else {
+                    steps.skip("start", "`program` failed");
+                    steps.skip_all(&AFTER, "program");
+                    None
+                }
+            }
+        };
+        if let Some(profile) = profile {
+            self.known(steps, profile).await;
+        }
+        if self.oauth {
+            steps.skip("oauth", "oauth is not built yet");
+        }
+    }
+
+    /// DNS, TCP, TLS, HTTP, MCP.
+    async fn over_http(
+        &self,
+        steps: &mut Steps,
+        url: &url::Url,
+        tls: Option<Arc<crate::upstream::Tls>>,
+    ) -> Option<Profile> {
+        let endpoint = &self.provider.endpoint;
+        let within = endpoint.connect;
+        let began = Instant::now();
+        let addresses = match network::dns(&self.upstreams, url, endpoint.target.permit(), within).await {
+            Ok((addresses, Some(said))) => {
+                steps.end("dns", began, Ok(said.into()));
+                addresses
+            }
+            Ok((addresses, None)) => {
+                steps.skip("dns", "the URL holds an address");
+                addresses
+            }
+            Err(trouble) => {
+                steps.end("dns", began, Err(trouble));
+                steps.skip_all(&["tcp", "tls", "http"], "dns");
+                steps.skip_all(&AFTER, "dns");
+                return None;
+            }
+        };
+        let began = Instant::now();
+        let address = match network::tcp(&addresses, within).await {
+            Ok(address) => address,
+            Err(trouble) => {
+                steps.end("tcp", began, Err(trouble));
+                steps.skip_all(&["tls", "http"], "tcp");
+                steps.skip_all(&AFTER, "tcp");
+                return None;
+            }
+        };
+        steps.end("tcp", began, Ok(format!("{address} accepts").into()));
+        let began = Instant::now();
+        if url.scheme() != "https" {
+            steps.skip("tls", "the URL is plain `http`");
+        } else if !steps.end("tls", began, network::tls(address, url, tls, within).await) {
+            steps.skip("http", "`tls` failed");
+            steps.skip_all(&AFTER, "tls");
+            return None;
+        }
+        if let Credential::Missing(how) = &self.credential {
+            for name in ["http", "protocol", "capabilities", "credential", "lists"] {
+                steps.skip(name, how.clone());
+            }
+            return None;
+        }
+        let began = Instant::now();
+        if !steps.end(
+            "http",
+            began,
+            network::http(&self.upstreams, endpoint, &self.behalf, self.get).await,
+        ) {
+            steps.skip_all(&AFTER, "http");
+            return None;
+        }
+        let began = Instant::now();
+        let probed = self.upstreams.probe(endpoint, &self.behalf).await;
+        self.spoke(steps, began, probed)
+    }
+
+    /// The process, MCP, and what it said on stderr.
+    async fn started(&self, steps: &mut Steps) -> Option<Profile> {
+        let began = Instant::now();
+        let probed = self.upstreams.probe(&self.provider.endpoint, &self.behalf).await;
+        if probed.is_err() {
+            tokio::time::sleep(LAST_WORDS).await;
+        }
+        let mut said = self.tail.lines();
+        said.retain(|line| !line.trim().is_empty());
+        let lines = said.iter().skip(said.len().saturating_sub(LINES));
+        let lines: Vec<String> = lines.map(|line| format!("stderr: {line}")).collect();
+        match probed {
+            Err(error) if error.code == Code::UpstreamUnreachable => {
+                let mut trouble = protocol::trouble(&error);
+                "run the command by hand in the descriptor's folder, and read what it says"
+                    .clone_into(&mut trouble.cure);
+                trouble.lines = lines;
+                steps.end("start", began, Err(trouble));
+                steps.skip_all(&AFTER, "start");
+                None
+            }
+            probed => {
+                let detail = "its process runs".to_owned();
+                steps.end("start", began, Ok(Found { detail, lines }));
+                self.spoke(steps, began, probed)
+            }
+        }
+    }
+
+    fn spoke(&self, steps: &mut Steps, began: Instant, probed: Result<Profile, Error>) -> Option<Profile> {
+        match probed {
+            Ok(profile) => {
+                steps.end(
+                    "protocol",
+                    began,
+                    Ok(protocol::spoken(&self.provider.endpoint, &profile)),
+                );
+                steps.end(
+                    "capabilities",
+                    Instant::now(),
+                    Ok(protocol::capabilities(&profile)),
+                );
+                Some(profile)
+            }
+            Err(error) if error.code == Code::UpstreamAuth => {
+                self.unwelcome(steps, began);
+                None
+            }
+            Err(error) => {
+                steps.end("protocol", began, Err(protocol::trouble(&error)));
+                steps.skip_all(&AFTER[1..], "protocol");
+                None
+            }
+        }
+    }
+
+    /// The server answers nothing without a credential that it accepts.
+    fn unwelcome(&self, steps: &mut Steps, began: Instant) {
+        let why = if self.oauth {
+            "the server wants a login first"
+        } else {
+            "the server wants a credential first"
+        };
+        steps.skip("protocol", why);
+        steps.skip("capabilities", why);
+        if self.oauth {
+            steps.skip("credential", "oauth is not built yet");
+        } else {
+            steps.end("credential", began, Err(self.refused()));
+        }
+        steps.skip("lists", why);
+    }
+
+    fn refused(&self) -> Trouble {
+        match &self.credential {
+            Credential::Given(what) => Trouble::new(
+                format!("the server refused {what}"),
+                "put a valid key where the descriptor reads it; check header and prefix in `auth`",
+            ),
+            Credential::Unneeded | Credential::Missing(_) => Trouble::new(
+                "the server wants a credential, and `auth` is `none`",
+                "write `auth: { api_key: { value: \"${NAME}\" } }`, or `oauth: {}` with `enabled: false` until it is built",
+            ),
+        }
+    }
+
+    /// Credential and lists of a server that speaks; both are known from reading the lists.
+    async fn known(&self, steps: &mut Steps, profile: Profile) {
+        let began = Instant::now();
+        let lister: &dyn crate::catalog::Lister = &self.upstreams;
+        let surveyed = examine::survey(lister, &self.provider, &self.behalf, profile).await;
+        let refused =
+            matches!(&surveyed, Err(error) if matches!(error.code, Code::UpstreamAuth | Code::NeedsAuth));
+        match &self.credential {
+            _ if self.oauth => steps.skip("credential", "oauth is not built yet"),
+            _ if refused => {
+                steps.end("credential", began, Err(self.refused()));
+            }
+            Credential::Given(what) => {
+                steps.end("credential", began, Ok(format!("{what} is accepted").into()));
+            }
+            Credential::Missing(how) => steps.skip("credential", how.clone()),
+            Credential::Unneeded => {
+                steps.end(
+                    "credential",
+                    began,
+                    Ok("none is wanted for lists".to_owned().into()),
+                );
+            }
+        }
+        match surveyed {
+            Err(_) if refused => steps.skip("lists", "`credential` failed"),
+            Err(error) => {
+                steps.end("lists", began, Err(protocol::trouble(&error)));
+            }
+            Ok(survey) => {
+                steps.end("lists", began, protocol::lists(&survey));
+            }
+        }
+    }
+}
+
+fn credential(need: &Need, brought: &Brought) -> (Credential, Arc<crate::credential::Signature>) {
+    match (need, need.sign(brought)) {
+        (Need::None, signed) => (Credential::Unneeded, signed.unwrap_or_default()),
+        (Need::ApiKey(signature), signed) => {
+            let header = signature
+                .headers
+                .first()
+                .map(|(name, _)| name.as_str())
+                .unwrap_or_default();
+            (
+                Credential::Given(format!("the key in `{header}`")),
+                signed.unwrap_or_default(),
+            )
+        }
+        (Need::ClientKey(key), Ok(signed)) => {
+            let whose = match key
+                .env
+                .as_deref()
+                .filter(|name| brought.environment.contains_key(*name))
+            {
+                Some(name) => format!("the caller's key of `{name}`"),
+                None => "the fallback key".to_owned(),
+            };
+            (Credential::Given(whose), signed)
+        }
+        (Need::ClientKey(_), Err(missing)) => {
+            let how = match missing.env {
+                Some(name) => format!("callers bring the key; set `{name}` to look further"),
+                None => "callers bring the key in a header; name a variable in `auth.client_key.env` to look further".to_owned(),
+            };
+            (Credential::Missing(how), Arc::default())
+        }
+    }
+}

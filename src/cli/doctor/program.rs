@@ -1,0 +1,61 @@
+//! Whether the program of a `command` can be started at all.
+
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::step::{Found, Trouble};
+use crate::secret::Secret;
+
+/// Finds a program as the operating system will: a path from the descriptor's folder, a name in PATH.
+pub(super) fn find(
+    command: &[String],
+    env: &[(String, Secret)],
+    folder: &Path,
+    minimal: &[(OsString, OsString)],
+) -> Result<Found, Trouble> {
+    let name = command.first().map(String::as_str).unwrap_or_default();
+    if name.contains('/') {
+        let path = folder.join(name);
+        return match is_program(&path) {
+            true => Ok(path.display().to_string().into()),
+            false if path.exists() => Err(Trouble::new(
+                format!("{} may not be executed", path.display()),
+                "make it executable: `chmod +x`",
+            )),
+            false => Err(Trouble::new(
+                format!("{} does not exist", path.display()),
+                "correct `upstream.command`; a path is relative to the descriptor's folder",
+            )),
+        };
+    }
+    let own = env
+        .iter()
+        .find(|(name, _)| name == "PATH")
+        .map(|(_, value)| OsString::from(value.expose()));
+    let inherited = || {
+        minimal
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.clone())
+    };
+    let path = own.or_else(inherited).unwrap_or_default();
+    let found = folders(&path)
+        .map(|folder| folder.join(name))
+        .find(|path| is_program(path));
+    found.map(|path| path.display().to_string().into()).ok_or_else(|| {
+        let count = folders(&path).count();
+        Trouble::new(
+            format!("`{name}` is in none of the {count} folders of PATH"),
+            format!("install `{name}`, write its whole path in `upstream.command`, or set PATH in `upstream.env`"),
+        )
+    })
+}
+
+fn folders(path: &OsString) -> impl Iterator<Item = PathBuf> {
+    std::env::split_paths(path).filter(|folder| !folder.as_os_str().is_empty())
+}
+
+fn is_program(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+}

@@ -1,0 +1,116 @@
+//! From a connection to MCP: revisions, capabilities, the credential, the lists.
+
+use std::error::Error as _;
+
+use super::step::{Found, Trouble};
+use crate::catalog::examine::Survey;
+use crate::error::{Code, Error};
+use crate::mcp::{RawObject, Revision};
+use crate::upstream::{Endpoint, Profile};
+
+/// Lines of what was left out of lists.
+const SHOWN: usize = 12;
+
+/// An error of the way upstream, with the provider's own words and the first cause.
+pub(super) fn trouble(error: &Error) -> Trouble {
+    let mut detail = error.message.to_string();
+    if let Some(fault) = &error.rpc {
+        detail = format!("{detail}: {} ({})", fault.message, fault.code);
+    }
+    let cause = root(error).unwrap_or_default();
+    if !cause.is_empty() {
+        detail = format!("{detail} ({cause})");
+    }
+    let cure = match error.code {
+        // With TLS 1.3 a server says so only after the handshake.
+        _ if cause.contains("CertificateRequired") => {
+            "the server wants a client certificate: `upstream.tls.client_cert_file` and `client_key_file`"
+        }
+        Code::UpstreamUnreachable => "look whether the server runs, and at its log",
+        Code::UpstreamTimeout => {
+            "look whether the server hangs; a slow one needs more in `upstream.timeouts`"
+        }
+        Code::UpstreamProtocol => {
+            "`upstream.url` must be the MCP endpoint itself; a pinned `upstream.protocol` must fit"
+        }
+        Code::UpstreamAuth => "put a credential that the server accepts where the descriptor reads it",
+        Code::UpstreamError => "read the provider's message: it is the provider's, not ours",
+        _ => {
+            return Trouble::new(
+                detail,
+                format!("`pleiades explain {}` says more", error.code.as_str()),
+            );
+        }
+    };
+    Trouble::new(detail, cure)
+}
+
+fn root(error: &Error) -> Option<String> {
+    let mut cause = error.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
+}
+
+/// Who the server says it is, and what it speaks.
+pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
+    let info = profile
+        .server_info
+        .as_deref()
+        .and_then(|raw| RawObject::open(raw).ok())
+        .unwrap_or_default();
+    let name: String = info
+        .read("name")
+        .unwrap_or_else(|| "a server without a name".to_owned());
+    let version: String = info
+        .read("version")
+        .map(|version: String| format!(" {version}"))
+        .unwrap_or_default();
+    let revisions: Vec<&str> = profile.revisions.iter().map(Revision::as_str).collect();
+    let how = match endpoint.revision {
+        Some(revision) => format!("pinned to {revision}"),
+        None => "asked by `server/discover` and `initialize`".to_owned(),
+    };
+    format!("{name}{version} speaks {} ({how})", revisions.join(", ")).into()
+}
+
+pub(super) fn capabilities(profile: &Profile) -> Found {
+    let object = RawObject::open(&profile.capabilities).unwrap_or_default();
+    let names: Vec<&str> = object.iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        return "it declares none".to_owned().into();
+    }
+    names.join(", ").into()
+}
+
+pub(super) fn lists(survey: &Survey) -> Result<Found, Trouble> {
+    let lists = &survey.catalogue;
+    let count = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let mut detail = [
+        count(lists.tools.len(), "tool"),
+        count(lists.resources.len(), "resource"),
+        count(lists.templates.len(), "template"),
+        count(lists.prompts.len(), "prompt"),
+    ]
+    .join(", ");
+    let dropped = survey.left_out.len();
+    if dropped > 0 {
+        detail = format!(
+            "{detail}; {} left out",
+            count(dropped, "entry").replace("entrys", "entries")
+        );
+    }
+    let mut lines: Vec<String> = survey.left_out.iter().take(SHOWN).cloned().collect();
+    if dropped > SHOWN {
+        lines.push(format!("and {} more", dropped - SHOWN));
+    }
+    match &survey.incomplete {
+        None => Ok(Found { detail, lines }),
+        Some(why) => Err(Trouble {
+            detail: format!("{detail}; a list is incomplete: {why}"),
+            cure: "the server declares what it does not answer: look at its log".to_owned(),
+            lines,
+        }),
+    }
+}

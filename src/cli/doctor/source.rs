@@ -1,0 +1,207 @@
+//! The descriptor and the references in it: the steps that ask nobody.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::step::{Found, Steps, Trouble, Veil};
+use crate::cli::exit;
+use crate::cli::ui;
+use crate::descriptor::reader::{Kind, Node, Pos, Report, Resolver, bytes, near, parse};
+use crate::descriptor::{self, Auth, Descriptor, Fault, Read, Severity, World};
+
+/// The descriptor of a provider as its file says it.
+#[derive(Debug)]
+pub(super) struct Source {
+    read: Read,
+    /// Places of texts with references, and how many references stand there.
+    references: Vec<(Pos, usize)>,
+}
+
+impl Source {
+    /// Finds a provider's file by its id, a broken one by the file's name.
+    ///
+    /// # Errors
+    /// The exit code when there is none, which is told.
+    pub(super) fn find(folder: &Path, provider: &str, world: &World) -> Result<Self, u8> {
+        let files = descriptor::files(folder).map_err(|error| {
+            ui::fail(format_args!(
+                "the folder {}: {error}; name it with `--providers`",
+                folder.display()
+            ));
+            exit::USAGE
+        })?;
+        let mut reads: Vec<Read> = files
+            .iter()
+            .map(|file| descriptor::read_file(file, world))
+            .collect();
+        descriptor::mark_duplicates(&mut reads);
+        let names: Vec<String> = reads.iter().map(name).collect();
+        let Some(at) = names.iter().position(|name| name == provider) else {
+            let near = near(provider, names.iter().map(String::as_str));
+            let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+            let hint = match near.as_slice() {
+                [] => "`pleiades check` lists what is there".to_owned(),
+                near => format!("did you mean {}", near.join(" or ")),
+            };
+            let asked: String = provider
+                .chars()
+                .filter(|char| !char.is_control())
+                .take(64)
+                .collect();
+            ui::fail(format_args!(
+                "no descriptor in {} has the id `{asked}`; {hint}",
+                folder.display()
+            ));
+            return Err(exit::USAGE);
+        };
+        let read = reads.swap_remove(at);
+        Ok(Self {
+            read,
+            references: Vec::new(),
+        })
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.read.file.clone()
+    }
+
+    /// Everything that must not be printed.
+    pub(super) fn veil(&mut self, world: &World) -> Veil {
+        let mut veil = Veil::default();
+        let mut report = Report::new(&self.read.file);
+        let text = bytes(&self.read.file).unwrap_or_default();
+        if let Some(mut root) = parse(&text, &mut report) {
+            let resolver = Resolver {
+                env: &world.env,
+                allowed: Some(&world.references),
+            };
+            resolver.resolve(&mut root, "", &mut report);
+            self.walk(&root, world, &mut veil);
+        }
+        if let Some(descriptor) = &self.read.descriptor {
+            hide(descriptor, world, &mut veil);
+        }
+        veil
+    }
+
+    fn walk(&mut self, node: &Node, world: &World, veil: &mut Veil) {
+        match &node.kind {
+            Kind::Text(text) if text.has_references => {
+                let names = text
+                    .raw
+                    .split("${")
+                    .skip(1)
+                    .filter_map(|rest| rest.split_once('}'));
+                let names: Vec<&str> = names.map(|(name, _)| name).collect();
+                self.references.push((node.at, names.len()));
+                for value in names.into_iter().filter_map(|name| (world.env)(name)) {
+                    veil.hide(&value, 4);
+                }
+                veil.hide(text.resolved.as_deref().unwrap_or_default(), 4);
+            }
+            Kind::List(items) => items.iter().for_each(|item| self.walk(item, world, veil)),
+            Kind::Map(entries) => entries
+                .iter()
+                .for_each(|entry| self.walk(&entry.value, world, veil)),
+            _ => {}
+        }
+    }
+
+    /// The steps `descriptor` and `references`; the descriptor when it can be worked with.
+    pub(super) fn check(self, steps: &mut Steps, began: Instant) -> Option<Descriptor> {
+        let is_reference = |fault: &&Fault| {
+            let places = self.references.iter().map(|(at, _)| (at.line, at.column));
+            places.into_iter().any(|at| at == (fault.line, fault.column))
+        };
+        let (references, own): (Vec<&Fault>, Vec<&Fault>) = self.read.faults.iter().partition(is_reference);
+        let shown = |faults: &[&Fault]| faults.iter().map(|fault| line(fault)).collect::<Vec<_>>();
+        let file = self.read.file.display();
+        let sound = if own.iter().any(|fault| fault.is_fatal()) {
+            Err(Trouble {
+                detail: format!("{file} is broken"),
+                cure: format!("correct it; `pleiades check {file}` says all of it"),
+                lines: shown(&own),
+            })
+        } else {
+            let off = if self.read.enabled {
+                ""
+            } else {
+                " (disabled: `enabled: false`)"
+            };
+            Ok(Found {
+                detail: format!("{file}{off}"),
+                lines: shown(&own),
+            })
+        };
+        let is_sound = steps.end("descriptor", began, sound);
+        let count: usize = self.references.iter().map(|(_, count)| count).sum();
+        let began = Instant::now();
+        let is_resolved = match references.iter().find(|fault| fault.severity != Severity::Note) {
+            Some(first) => {
+                let cure = first.cure.clone().unwrap_or_else(|| "correct it".to_owned());
+                let mut trouble = Trouble::new("a reference has no value", cure);
+                trouble.lines = shown(&references);
+                steps.end("references", began, Err(trouble))
+            }
+            None if count == 0 => {
+                steps.skip("references", "there are none");
+                true
+            }
+            None => steps.end("references", began, Ok(format!("{count} resolved").into())),
+        };
+        self.read.descriptor.filter(|_| is_sound && is_resolved)
+    }
+}
+
+fn name(read: &Read) -> String {
+    let stem = read
+        .file
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    read.id.clone().or(stem).unwrap_or_default()
+}
+
+/// A fault without its file, which stands above it.
+fn line(fault: &Fault) -> String {
+    let cure = fault.cure.as_deref().unwrap_or_default().replace('\n', "; ");
+    let Fault {
+        line,
+        column,
+        field,
+        message,
+        ..
+    } = fault;
+    let head = match fault.severity {
+        Severity::Fault => "",
+        Severity::Warning => "warning: ",
+        Severity::Note => "note: ",
+    };
+    format!("{line}:{column}: {field}: {head}{message} ({cure})")
+}
+
+fn hide(descriptor: &Descriptor, world: &World, veil: &mut Veil) {
+    let upstream = &descriptor.upstream;
+    for value in upstream.headers.values().chain(upstream.env.values()) {
+        veil.hide(value.expose(), 6);
+    }
+    for (_, value) in upstream.url.iter().flat_map(url::Url::query_pairs) {
+        veil.hide(&value, 6);
+    }
+    match &descriptor.auth {
+        Auth::ApiKey(key) => veil.hide(key.value.expose(), 3),
+        Auth::ClientKey(key) => {
+            let own = key.env.as_deref().and_then(|name| (world.env)(name));
+            veil.hide(&own.unwrap_or_default(), 3);
+            veil.hide(key.fallback.as_ref().map_or("", |key| key.expose()), 3);
+        }
+        Auth::Oauth(oauth) => flow(&oauth.flow, veil),
+        Auth::ClientCredentials(client) => flow(&client.flow, veil),
+        Auth::None(_) => {}
+    }
+}
+
+fn flow(flow: &descriptor::Flow, veil: &mut Veil) {
+    for secret in [&flow.client_secret, &flow.private_key].into_iter().flatten() {
+        veil.hide(secret.expose(), 3);
+    }
+}

@@ -1,0 +1,216 @@
+//! The steps of a check-up as they are printed, and what is kept out of them.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cli::ui::{self, BOLD, DIM, GREEN, RED};
+
+/// Longest sentence or line, in characters.
+const LONGEST: usize = 400;
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Ok,
+    Failed,
+    Skipped,
+}
+
+impl State {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// What a step found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) detail: String,
+    pub(super) lines: Vec<String>,
+}
+
+/// Why a step failed, and what to do.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) detail: String,
+    pub(super) cure: String,
+    pub(super) lines: Vec<String>,
+}
+
+impl From<String> for Found {
+    fn from(detail: String) -> Self {
+        let lines = Vec::new();
+        Self { detail, lines }
+    }
+}
+
+impl Trouble {
+    pub(super) fn new(detail: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            detail: detail.into(),
+            cure: cure.into(),
+            lines: Vec::new(),
+        }
+    }
+}
+
+/// The steps so far; each is printed when it ends.
+#[derive(Debug)]
+pub(super) struct Steps {
+    json: bool,
+    done: Vec<Value>,
+    failed: usize,
+    veil: Veil,
+}
+
+impl Steps {
+    pub(super) fn new(json: bool, veil: Veil) -> Self {
+        Self {
+            json,
+            done: Vec::new(),
+            failed: 0,
+            veil,
+        }
+    }
+
+    /// Ends a step; answers whether it is well.
+    pub(super) fn end(&mut self, name: &'static str, began: Instant, found: Result<Found, Trouble>) -> bool {
+        match found {
+            Ok(Found { detail, lines }) => self.add(name, State::Ok, began.elapsed(), (detail, None, lines)),
+            Err(Trouble { detail, cure, lines }) => {
+                self.add(name, State::Failed, began.elapsed(), (detail, Some(cure), lines));
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) fn skip(&mut self, name: &'static str, why: impl Into<String>) {
+        self.add(
+            name,
+            State::Skipped,
+            Duration::ZERO,
+            (why.into(), None, Vec::new()),
+        );
+    }
+
+    /// Skips steps that make no sense after one that failed.
+    pub(super) fn skip_all(&mut self, names: &[&'static str], after: &str) {
+        for name in names {
+            self.skip(name, format!("`{after}` failed"));
+        }
+    }
+
+    pub(super) fn is_well(&self) -> bool {
+        self.failed == 0
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        state: State,
+        took: Duration,
+        (detail, cure, lines): (String, Option<String>, Vec<String>),
+    ) {
+        self.failed += usize::from(state == State::Failed);
+        let detail = self.veil.over(&detail);
+        let cure = cure.map(|cure| self.veil.over(&cure));
+        let lines: Vec<String> = lines.iter().map(|line| self.veil.over(line)).collect();
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if !self.json {
+            print(name, state, millis, (&detail, cure.as_deref(), &lines));
+        }
+        self.done.push(json!({
+            "step": name,
+            "state": state.as_str(),
+            "detail": detail,
+            "cure": cure,
+            "lines": lines,
+            "duration_ms": millis,
+        }));
+    }
+
+    /// Stable: fields are added, never changed.
+    pub(super) fn report(self, provider: &str, file: &str) -> Value {
+        json!({ "provider": provider, "file": file, "ok": self.failed == 0, "steps": self.done })
+    }
+}
+
+fn print(name: &str, state: State, millis: u64, (detail, cure, lines): (&str, Option<&str>, &[String])) {
+    let style = match state {
+        State::Ok => GREEN,
+        State::Failed => RED,
+        State::Skipped => DIM,
+    };
+    let took = if state == State::Skipped {
+        String::new()
+    } else {
+        format!(" {DIM}({millis} ms){DIM:#}")
+    };
+    let word = state.as_str();
+    ui::out(format_args!(
+        "{style}{word:<7}{style:#}  {BOLD}{name:<12}{BOLD:#}  {detail}{took}"
+    ));
+    for line in lines {
+        ui::out(format_args!("{:25}{DIM}{line}{DIM:#}", ""));
+    }
+    if let Some(cure) = cure {
+        ui::out(format_args!("{:23}→ {cure}", ""));
+    }
+}
+
+/// What is never printed: credentials, and whatever references were resolved to.
+#[derive(Default)]
+pub(super) struct Veil(Vec<String>);
+
+impl Veil {
+    /// Keeps a text out; one shorter than `least` bytes is no secret but a part of words.
+    pub(super) fn hide(&mut self, text: &str, least: usize) {
+        let text = text.trim();
+        if text.len() >= least && !self.0.iter().any(|known| known == text) {
+            self.0.push(text.to_owned());
+            // The longest first: a part of it would leave the rest standing.
+            self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
+        }
+    }
+
+    /// One bounded line that shows none of it, and no control character of whoever wrote it.
+    fn over(&self, text: &str) -> String {
+        let clean = self
+            .0
+            .iter()
+            .fold(text.to_owned(), |text, hidden| text.replace(hidden.as_str(), "…"));
+        let is_shown = |char: &char| {
+            !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
+        };
+        clean.chars().filter(is_shown).take(LONGEST).collect()
+    }
+}
+
+impl std::fmt::Debug for Veil {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Veil").field(&self.0.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_veil_leaves_nothing_of_a_secret_and_no_control_character() {
+        let mut veil = Veil::default();
+        veil.hide("secret", 4);
+        veil.hide("secret-and-more", 4);
+        veil.hide("k", 3);
+        assert_eq!(
+            veil.over("a secret-and-more\u{1b}[31m, secret, k\n"),
+            "a …[31m, …, k"
+        );
+    }
+}

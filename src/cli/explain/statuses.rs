@@ -1,0 +1,165 @@
+//! The pages of statuses that answers of the one tool carry and that are no error code
+//! (contracts section 7).
+
+use super::{Kind, Page, Whose};
+
+const fn status(
+    name: &'static str,
+    is_error: bool,
+    whose: Whose,
+    means: &'static str,
+    next: &'static str,
+) -> Page {
+    Page {
+        name,
+        kind: Kind::Status { is_error },
+        means,
+        whose,
+        next,
+    }
+}
+
+/// Error codes that are statuses of answers too: their page is the code's.
+pub(super) const SHARED: [&str; 4] = ["needs_auth", "policy_denied", "rate_limited", "upstream_error"];
+
+/// In the order of the contract's table.
+pub(super) const PAGES: [Page; 14] = [
+    status(
+        "ok",
+        false,
+        Whose::Nobody,
+        "The operation ran; `text` and `data` are the provider's.",
+        "Nothing.",
+    ),
+    status(
+        "menu",
+        false,
+        Whose::Nobody,
+        "A `prompt` was answered with the operations that may be meant. Nothing was run.",
+        "Call again with `tool`, and `arguments` after its schema.",
+    ),
+    status(
+        "schema",
+        false,
+        Whose::Nobody,
+        "`tool` came without `arguments`, and this is the schema of the operation. Nothing was run.",
+        "Call again with `tool` and `arguments`; an operation without parameters takes `{}`.",
+    ),
+    status(
+        "invalid_arguments",
+        true,
+        Whose::Caller,
+        "The arguments do not fit the operation's schema; each fault is a line. Nothing was run.",
+        "Correct what the lines name and call again.",
+    ),
+    status(
+        "unknown_tool",
+        true,
+        Whose::Caller,
+        "The provider has no operation of this name, or a rule hides it. Nothing was run.",
+        "Take one of the names in the answer; `pleiades tools PROVIDER` lists them all.",
+    ),
+    status(
+        "no_match",
+        true,
+        Whose::Caller,
+        "No operation fits the `prompt`. Nothing was run.",
+        "Say it in other words, or name an operation in `tool`.",
+    ),
+    status(
+        "token_expired",
+        true,
+        Whose::Caller,
+        "The account was connected, and renewing its credential failed for good.",
+        "Open `data.connect_url` to connect it again.",
+    ),
+    status(
+        "capability_miss",
+        true,
+        Whose::Caller,
+        "The account is connected, but the provider refuses this operation to it; `data.missing_scopes` \
+         says what it lacks.",
+        "Open `data.connect_url` where it is given; else ask whoever gives the account its rights.",
+    ),
+    status(
+        "account_ambiguous",
+        true,
+        Whose::Caller,
+        "Several accounts are connected and none is the default; `accounts` lists them.",
+        "Call again with `accountId`, or make one the default.",
+    ),
+    status(
+        "unavailable",
+        true,
+        Whose::Operator,
+        "The store of credentials cannot be reached. It is not known whether an account is connected.",
+        "Call again after `data.retry_after`; whoever runs the gateway looks at its vault.",
+    ),
+    status(
+        "confirm_required",
+        true,
+        Whose::Nobody,
+        "The operation runs only after a person agreed (`consent` of the descriptor). Nothing was run.",
+        "Let the person confirm as the answer says, then call again.",
+    ),
+    status(
+        "budget_exceeded",
+        false,
+        Whose::Nobody,
+        "The result was longer than allowed and was cut; what is left out can be had.",
+        "Fetch the rest by `resultId` and `next`, or ask for less.",
+    ),
+    status(
+        "timeout",
+        true,
+        Whose::Provider,
+        "The provider did not answer within `upstream.timeouts.call`. For a write the answer says \
+         whether it may have happened.",
+        "Check before repeating a write. Raise `timeouts.call` for slow operations.",
+    ),
+    status(
+        "partial",
+        false,
+        Whose::Provider,
+        "Only a part of the result came; `notes` say which.",
+        "Use what came, or call again for the rest.",
+    ),
+];
+
+const fn outcome(name: &'static str, whose: Whose, means: &'static str, next: &'static str) -> Page {
+    Page {
+        name,
+        kind: Kind::Outcome,
+        means,
+        whose,
+        next,
+    }
+}
+
+/// What only log and metrics say.
+pub(super) const OUTCOMES: [Page; 4] = [
+    outcome(
+        "tool_error",
+        Whose::Provider,
+        "The operation ran at the provider and reported a failure (`isError`), which is passed on.",
+        "Read the text of the result; it is the provider's.",
+    ),
+    outcome(
+        "http_4xx",
+        Whose::Caller,
+        "The relay passed on a status from 400 to 499 of the provider.",
+        "Read the provider's answer.",
+    ),
+    outcome(
+        "http_5xx",
+        Whose::Provider,
+        "The relay passed on a status from 500 to 599 of the provider.",
+        "Look at the provider; `pleiades doctor PROVIDER` asks it step by step.",
+    ),
+    outcome(
+        "other",
+        Whose::Nobody,
+        "Stands in metrics for everything outside a closed set of names.",
+        "Look into the log, which has the name itself.",
+    ),
+];

@@ -1,0 +1,316 @@
+//! `pleiades import`: servers of a client's configuration as descriptors.
+//!
+//! Nothing that may be a secret is written or printed, nothing that exists is written over, and what
+//! is written is what `check` accepts: a server that lacks a variable waits, `enabled: false`.
+
+mod address;
+mod command;
+mod entry;
+mod json;
+mod remote;
+mod secret;
+mod tell;
+mod words;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file;
+use super::ui;
+use super::{Global, exit};
+use crate::descriptor::{self, World, reader};
+use crate::settings::{self, Overrides};
+use json::{Node, Pos, Wrong, shown};
+use words::Words;
+
+/// Largest file, in bytes; the descriptors' own limit.
+const LARGEST: usize = 1 << 20;
+/// Most servers of one file.
+const SERVERS: usize = 256;
+
+/// What became of a server.
+#[derive(Debug)]
+struct Outcome {
+    /// Its name in the client's configuration.
+    server: String,
+    file: PathBuf,
+    id: String,
+    became: Became,
+    variables: Vec<words::Variable>,
+    notes: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Became {
+    /// Text to write, and why it is disabled if it is.
+    Ready {
+        text: String,
+        waits: Option<String>,
+    },
+    Skipped(String),
+}
+
+pub(super) fn run(global: &Global, path: &Path) -> u8 {
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
+    let loaded = match super::settings(global, &overrides) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let world = settings::world(&loaded);
+    let (root, servers) = match open(path) {
+        Ok(found) => found,
+        Err(said) => {
+            ui::fail(said);
+            return exit::USAGE;
+        }
+    };
+    let mut outcomes = plan(&root, &servers, path, (&loaded.providers, &world));
+    if let Err((file, cause)) = save(&loaded.providers, &mut outcomes) {
+        ui::fail(format_args!("{}: {cause}; nothing was written", file.display()));
+        return exit::UNAVAILABLE;
+    }
+    if global.json {
+        ui::out(tell::report(&outcomes));
+    } else {
+        tell::print(&outcomes);
+    }
+    let is_any = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome.became, Became::Ready { .. }));
+    if is_any { exit::OK } else { exit::USAGE }
+}
+
+/// A file's tree, and which members of it are servers.
+fn open(path: &Path) -> Result<(Node, Vec<(Pos, String)>), String> {
+    let at = |pos: Pos, message: &str, cure: &str| {
+        format!(
+            "{}:{}:{}: {message}\n    {cure}",
+            path.display(),
+            pos.line,
+            pos.column
+        )
+    };
+    let start = Pos { line: 1, column: 1 };
+    let bytes = reader::bytes(path).map_err(|error| {
+        at(
+            start,
+            &format!("the file {}", reader::reason(&error)),
+            "name a file that may be read",
+        )
+    })?;
+    if bytes.len() > LARGEST {
+        return Err(at(
+            start,
+            "larger than 1 MiB",
+            "keep the servers alone in a file, and import that",
+        ));
+    }
+    let root = json::parse(&bytes).map_err(
+        |Wrong {
+             at: pos,
+             message,
+             cure,
+         }| at(pos, &message, cure),
+    )?;
+    let servers = servers(&root).map_err(
+        |Wrong {
+             at: pos,
+             message,
+             cure,
+         }| at(pos, &message, cure),
+    )?;
+    Ok((root, servers))
+}
+
+/// Places where clients keep servers: `mcpServers`, `servers`, both below `mcp` too, and a file that is
+/// nothing but servers.
+fn holders(root: &Node) -> Vec<&Node> {
+    let below = root.get("mcp");
+    let named: Vec<&Node> = [Some(root), below]
+        .into_iter()
+        .flatten()
+        .flat_map(|node| {
+            [
+                node.get("mcpServers"),
+                node.get("servers"),
+                node.get("mcp.servers"),
+            ]
+        })
+        .flatten()
+        .collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let is_server = |node: &Node| node.get("command").is_some() || node.get("url").is_some();
+    let is_bare = !root.members().is_empty() && root.members().iter().all(|member| is_server(&member.value));
+    if is_bare { vec![root] } else { Vec::new() }
+}
+
+fn servers(root: &Node) -> Result<Vec<(Pos, String)>, Wrong> {
+    let wrong = |at, message: &str, cure| Wrong {
+        at,
+        message: message.to_owned(),
+        cure,
+    };
+    let holders = holders(root);
+    if holders.is_empty() {
+        let message = "no servers: neither `mcpServers` nor `servers` is there";
+        return Err(wrong(
+            root.at,
+            message,
+            "give mcp.json, claude_desktop_config.json or .vscode/mcp.json",
+        ));
+    }
+    if let Some(odd) = holders.iter().find(|node| !node.is_map()) {
+        return Err(wrong(
+            odd.at,
+            "the servers are no object",
+            "write `{ \"name\": { … } }`",
+        ));
+    }
+    let found: Vec<(Pos, String)> = holders
+        .iter()
+        .flat_map(|node| node.members())
+        .map(|member| (member.at, member.key.clone()))
+        .collect();
+    match found.get(SERVERS) {
+        Some((at, _)) => Err(wrong(*at, "more than 256 servers", "split the file")),
+        None if found.is_empty() => Err(wrong(
+            root.at,
+            "the file names no server",
+            "add one, or use `pleiades add`",
+        )),
+        None => Ok(found),
+    }
+}
+
+/// What is to be done, without doing it.
+fn plan(
+    root: &Node,
+    servers: &[(Pos, String)],
+    path: &Path,
+    (folder, world): (&Path, &World),
+) -> Vec<Outcome> {
+    let base = base(path);
+    let mut words = Words::new(&world.env, &base);
+    words.inputs = inputs(root);
+    let existing = existing(folder, world);
+    let mut taken = BTreeSet::new();
+    let nodes = holders(root).into_iter().flat_map(|holder| holder.members());
+    nodes
+        .take(servers.len())
+        .map(|member| {
+            let id = free(&member.key, &mut taken);
+            let file = folder.join(format!("{id}.yaml"));
+            let mut outcome = Outcome {
+                server: shown(&member.key),
+                file,
+                id,
+                became: Became::Skipped(String::new()),
+                variables: Vec::new(),
+                notes: Vec::new(),
+            };
+            outcome.became = match existing
+                .get(&outcome.id)
+                .cloned()
+                .or_else(|| there(&outcome.file))
+            {
+                Some(known) => Became::Skipped(exists(&known, &outcome.id)),
+                None => match entry::read(&member.key, &outcome.id, &member.value, &mut words) {
+                    Err(why) => Became::Skipped(why),
+                    Ok(entry) => {
+                        let became = write::descriptor(&entry, path, &outcome.file, world);
+                        (outcome.variables, outcome.notes) = (entry.variables, entry.notes);
+                        became
+                    }
+                },
+            };
+            outcome
+        })
+        .collect()
+}
+
+fn there(file: &Path) -> Option<PathBuf> {
+    file.symlink_metadata().is_ok().then(|| file.to_path_buf())
+}
+
+fn exists(file: &Path, id: &str) -> String {
+    format!(
+        "{} is there already, and stays: edit it, or move it away, or give the server another name than `{id}`",
+        file.display()
+    )
+}
+
+/// Files by the ids that they claim.
+fn existing(folder: &Path, world: &World) -> BTreeMap<String, PathBuf> {
+    let files = descriptor::files(folder).unwrap_or_default();
+    let reads = files.iter().map(|file| descriptor::read_file(file, world));
+    reads.filter_map(|read| Some((read.id?, read.file))).collect()
+}
+
+/// A legal id that no other server of the file has.
+fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let id = file::id(name, &['-', '_']);
+    let numbered = (2..).map(|number| file::numbered(&id, number));
+    let mut candidates = std::iter::once(id.clone()).chain(numbered);
+    let free = candidates.find(|id| !taken.contains(id)).unwrap_or(id);
+    taken.insert(free.clone());
+    free
+}
+
+/// The folder that a client starts from: above `.vscode` and `.cursor`, else the file's own.
+fn base(path: &Path) -> PathBuf {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let is_hidden = folder
+        .file_name()
+        .is_some_and(|name| name == ".vscode" || name == ".cursor");
+    let above = folder.parent().filter(|_| is_hidden);
+    above.unwrap_or(folder).to_path_buf()
+}
+
+/// Descriptions of what an editor would ask for.
+fn inputs(root: &Node) -> BTreeMap<String, String> {
+    let lists = [
+        root.get("inputs"),
+        root.get("mcp").and_then(|mcp| mcp.get("inputs")),
+    ];
+    let items = lists.into_iter().flatten().flat_map(|list| match &list.kind {
+        json::Kind::List(items) => items.as_slice(),
+        _ => &[],
+    });
+    items
+        .filter_map(|item| {
+            let about = item.get("description").and_then(Node::scalar).unwrap_or_default();
+            Some((item.get("id")?.scalar()?, shown(&about)))
+        })
+        .collect()
+}
+
+/// Writes all, or none: a failure takes back what was written before it.
+fn save(folder: &Path, outcomes: &mut [Outcome]) -> Result<(), (PathBuf, io::Error)> {
+    let mut written: Vec<PathBuf> = Vec::new();
+    for outcome in outcomes {
+        let Became::Ready { text, .. } = &outcome.became else {
+            continue;
+        };
+        match file::create(folder, &outcome.file, text) {
+            Ok(()) => written.push(outcome.file.clone()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                outcome.became = Became::Skipped(exists(&outcome.file, &outcome.id));
+            }
+            Err(error) => {
+                for file in written {
+                    std::fs::remove_file(file).ok();
+                }
+                return Err((outcome.file.clone(), error));
+            }
+        }
+    }
+    Ok(())
+}

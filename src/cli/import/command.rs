@@ -1,0 +1,151 @@
+//! A server that is a program: its words, its environment.
+
+use std::path::PathBuf;
+
+use super::address::{address, own, scheme};
+use super::entry::{Way, text};
+use super::json::{Kind, Node, shown};
+use super::secret::{is_secret, is_secret_name, looks_secret};
+use super::words::{Place, Words, is_variable};
+use crate::descriptor::reader::is_secret_header;
+
+/// # Errors
+/// Why it cannot be taken.
+pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, String> {
+    let raw = spelt(node)?;
+    let folder = folder(id, node, words)?;
+    let mut out: Vec<String> = Vec::with_capacity(raw.len());
+    let mut flag: Option<&str> = None;
+    for (index, word) in raw.iter().enumerate() {
+        let field = match index.checked_sub(1) {
+            None => "command".to_owned(),
+            Some(index) => format!("args.{index}"),
+        };
+        let place = Place {
+            id,
+            name: "ARG",
+            field: &field,
+        };
+        let text = argument(word, flag, place, words)?;
+        flag = Some(word.as_str()).filter(|word| word.starts_with("--") && !word.contains('='));
+        // The gateway starts programs in the descriptor's folder, the client did in another.
+        let is_path =
+            text.contains('/') && !text.contains("://") && !text.starts_with(['-', '/', '$', '@', '~']);
+        let there = folder.join(&text);
+        out.push(if is_path && there.is_file() {
+            there.display().to_string()
+        } else {
+            text
+        });
+    }
+    Ok(Way::Command {
+        words: out,
+        env: env(id, node, words)?,
+    })
+}
+
+/// Program and arguments as the file has them.
+fn spelt(node: &Node) -> Result<Vec<String>, String> {
+    let mut raw = match node.get("command").map(|command| &command.kind) {
+        Some(Kind::Text(program)) => vec![program.clone()],
+        Some(Kind::List(items)) => scalars(items, "command")?,
+        _ => return Err("`command` is no text".to_owned()),
+    };
+    match node.get("args").map(|args| &args.kind) {
+        None | Some(Kind::Null) => {}
+        Some(Kind::List(items)) => raw.extend(scalars(items, "args")?),
+        Some(_) => return Err("`args` is no list of texts".to_owned()),
+    }
+    if raw.first().is_none_or(|program| program.trim().is_empty()) {
+        return Err("`command` names no program".to_owned());
+    }
+    Ok(raw)
+}
+
+/// Where the client would start it.
+fn folder(id: &str, node: &Node, words: &mut Words<'_>) -> Result<PathBuf, String> {
+    let Some(cwd) = text(node, "cwd") else {
+        return Ok(words.base.to_path_buf());
+    };
+    words
+        .notes
+        .push("`cwd` was left out: a command runs in its descriptor's folder".to_owned());
+    let place = Place {
+        id,
+        name: "CWD",
+        field: "cwd",
+    };
+    Ok(words.base.join(words.plain(&cwd, place)?))
+}
+
+/// One word of a command; what follows a flag that names a secret is one.
+fn argument(
+    word: &str,
+    flag: Option<&str>,
+    place: Place<'_>,
+    words: &mut Words<'_>,
+) -> Result<String, String> {
+    if let Some(flag) = flag.filter(|flag| is_secret_name(flag) && !word.starts_with('-')) {
+        let name = &own(place, flag);
+        return words.guarded(word, Place { name, ..place }, |_| true);
+    }
+    if let Some((head, value)) = word.split_once(':').filter(|(head, _)| is_secret_header(head)) {
+        let space = value.len() - value.trim_start().len();
+        let (space, value) = value.split_at(space);
+        let (scheme, value) = scheme(value);
+        let name = &own(place, head);
+        let value = words.guarded(value, Place { name, ..place }, |_| true)?;
+        return Ok(format!("{head}:{space}{scheme}{value}"));
+    }
+    if let Some((head, value)) = word.split_once('=').filter(|(head, _)| !head.contains("://")) {
+        let is_flag = head.starts_with('-');
+        let name = head.trim_start_matches('-');
+        if is_secret_name(name) || looks_secret(value) {
+            // A flag speaks of this server; a variable handed on may be everybody's.
+            let name = if is_flag {
+                own(place, name)
+            } else {
+                name.to_owned()
+            };
+            let value = words.guarded(value, Place { name: &name, ..place }, |_| true)?;
+            return Ok(format!("{head}={value}"));
+        }
+        if is_flag {
+            return Ok(format!("{head}={}", argument(value, None, place, words)?));
+        }
+    }
+    if word.contains("://") {
+        return address(word, place, words);
+    }
+    let name = &own(place, "ARG");
+    words.guarded(word, Place { name, ..place }, looks_secret)
+}
+
+fn env(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, String)>, String> {
+    let mut out = Vec::new();
+    for key in ["env", "environment"] {
+        for member in node.get(key).map(Node::members).unwrap_or_default() {
+            let name = member.key.as_str();
+            let field = format!("{key}.{}", shown(name));
+            let Some(value) = member.value.scalar().filter(|_| is_variable(name)) else {
+                words
+                    .notes
+                    .push(format!("`{field}` was left out: it is no variable with a text"));
+                continue;
+            };
+            let place = Place {
+                id,
+                name,
+                field: &field,
+            };
+            let value = words.guarded(&value, place, |value| is_secret(name, value))?;
+            out.push((name.to_owned(), value));
+        }
+    }
+    Ok(out)
+}
+
+fn scalars(items: &[Node], field: &str) -> Result<Vec<String>, String> {
+    let texts: Option<Vec<String>> = items.iter().map(Node::scalar).collect();
+    texts.ok_or_else(|| format!("`{field}` is no list of texts"))
+}

@@ -1,0 +1,115 @@
+//! A server at a URL: its transport, its headers, its key.
+
+use super::address::{address, scheme};
+use super::entry::{Key, Way};
+use super::json::{Node, shown};
+use super::secret::{is_secret, is_secret_name, password};
+use super::words::{Place, Words};
+use crate::descriptor::reader::{forbidden_outward, is_secret_header};
+
+/// # Errors
+/// Why it cannot be taken.
+pub(super) fn read(
+    id: &str,
+    node: &Node,
+    (key, raw): (&str, &str),
+    kind: Option<&str>,
+    words: &mut Words<'_>,
+) -> Result<(Way, Option<Key>), String> {
+    if password(raw).is_some() {
+        return Err(format!(
+            "`{key}` holds credentials: take them out, and give them as a header"
+        ));
+    }
+    let is_sse = match kind {
+        Some("sse") => true,
+        Some("http" | "streamable-http" | "streamable_http" | "streamablehttp" | "remote") => false,
+        None => raw
+            .split(['?', '#'])
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches('/')
+            .ends_with("/sse"),
+        Some(other) => return Err(format!("its type `{}` is not spoken here", shown(other))),
+    };
+    let url = address(
+        raw,
+        Place {
+            id,
+            name: "URL",
+            field: key,
+        },
+        words,
+    )?;
+    let (headers, key) = headers(id, node, words)?;
+    Ok((Way::Url { url, is_sse, headers }, key))
+}
+
+type Headers = Vec<(String, String)>;
+
+/// `Authorization`, else the first header that is a secret, becomes the key; the others stay.
+fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Option<Key>), String> {
+    let members = node.get("headers").map(Node::members).unwrap_or_default();
+    let is_key = |name: &str| name.eq_ignore_ascii_case("authorization");
+    let carrier = members.iter().find(|member| is_key(&member.key)).or_else(|| {
+        members
+            .iter()
+            .find(|member| is_secret_header(&member.key) || is_secret_name(&member.key))
+    });
+    let (mut headers, mut key) = (Vec::new(), None);
+    for member in members {
+        let name = member.key.as_str();
+        let field = format!("headers.{}", shown(name));
+        let lower = name.to_ascii_lowercase();
+        if forbidden_outward(name).is_some() || lower == "accept" || lower == "content-type" {
+            words
+                .notes
+                .push(format!("`{field}` was left out: the gateway makes it itself"));
+            continue;
+        }
+        let Some(value) = member.value.scalar() else {
+            words.notes.push(format!("`{field}` was left out: it is no text"));
+            continue;
+        };
+        if carrier.is_some_and(|carrier| std::ptr::eq(carrier, member)) {
+            key = Some(carried(id, name, &field, &value, words)?);
+            continue;
+        }
+        let place = Place {
+            id,
+            name,
+            field: &field,
+        };
+        let is_own = |value: &str| is_secret_header(name) || is_secret(name, value);
+        headers.push((name.to_owned(), words.guarded(&value, place, is_own)?));
+    }
+    Ok((headers, key))
+}
+
+fn carried(id: &str, header: &str, field: &str, value: &str, words: &mut Words<'_>) -> Result<Key, String> {
+    let is_authorization = header.eq_ignore_ascii_case("authorization");
+    let (prefix, rest) = if is_authorization {
+        scheme(value)
+    } else {
+        ("", value)
+    };
+    let name = header
+        .strip_prefix(['x', 'X'])
+        .and_then(|rest| rest.strip_prefix('-'))
+        .unwrap_or(header);
+    let own = format!("{id}_{}", if is_authorization { "TOKEN" } else { name });
+    let value = words.guarded(
+        rest.trim(),
+        Place {
+            id,
+            name: &own,
+            field,
+        },
+        |_| true,
+    )?;
+    Ok(Key {
+        header: header.to_owned(),
+        prefix: prefix.to_owned(),
+        value,
+    })
+}

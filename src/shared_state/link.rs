@@ -1,0 +1,411 @@
+//! The line to Redis: two connections, one that listens and one that speaks, kept up for as long as
+//! the process lives.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::{Mutex, RwLock};
+use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
+use redis::{AsyncConnectionConfig, Client, RedisError};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::ended::MAX_ENDED;
+use super::post::Post;
+use super::wire::{self, End, MAX_BODY, Refused, SKEW_SECS, Wire};
+use super::{Ends, HandOver, Handler, Meeting};
+use crate::mcp::seal::Sealer;
+use crate::telemetry::Metrics;
+
+/// Any one exchange with Redis, and connecting to it.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How often both connections are asked whether they live.
+const BEAT: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After Redis was away, replicas that do not listen yet may only not have come back: for a moment
+/// more than the longest pause they are not called gone.
+const RETURNING: Duration = Duration::from_secs(4);
+/// Ends that are told in one message.
+const TOLD_AT_ONCE: usize = 256;
+/// Redis keeps nothing of ours for longer without hearing of it again.
+const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
+
+type Broken = Box<dyn std::error::Error + Send + Sync>;
+
+/// The line to Redis and what hangs on it.
+pub(super) struct Link {
+    client: Client,
+    sealer: Arc<Sealer>,
+    metrics: Arc<Metrics>,
+    replica: String,
+    /// Prefix of all names of ours in Redis.
+    space: String,
+    ends: Arc<Ends>,
+    post: Post,
+    /// Ends that Redis does not know yet.
+    unsent: Mutex<HashMap<[u8; 32], u64>>,
+    news: Notify,
+    line: RwLock<Option<Line>>,
+    /// Whether it was said that something came which could not be opened.
+    complained: AtomicBool,
+}
+
+/// What speaks while the line is up.
+#[derive(Clone)]
+struct Line {
+    commands: MultiplexedConnection,
+    /// From here on who does not listen is gone.
+    settled: Instant,
+    doubt: Arc<Notify>,
+}
+
+impl Link {
+    pub(super) fn new(
+        client: Client,
+        meeting: Meeting,
+        replica: &str,
+        ends: Arc<Ends>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        metrics.shared_state(false);
+        Arc::new(Self {
+            client,
+            sealer: meeting.sealer,
+            metrics,
+            replica: replica.to_owned(),
+            space: format!("pleiades:{}", meeting.name),
+            ends,
+            post: Post::new(),
+            unsent: Mutex::default(),
+            news: Notify::new(),
+            line: RwLock::default(),
+            complained: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn serve(&self, handler: Handler) {
+        self.post.serve(handler);
+    }
+
+    pub(super) fn announce(&self, (digest, expires): End) {
+        self.unsent.lock().insert(digest, expires);
+        self.news.notify_one();
+    }
+
+    pub(super) async fn hand(&self, to: &str, body: Vec<u8>, within: Duration) -> Result<Vec<u8>, HandOver> {
+        if body.len() > MAX_BODY {
+            return Err(HandOver::TooLarge);
+        }
+        let mut expected = self.post.expect();
+        let ask = Wire::Ask {
+            id: expected.id,
+            within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+            from: self.replica.clone(),
+            body,
+        };
+        let asked = async {
+            self.send(to, &ask, within).await?;
+            expected.answer().await
+        };
+        timeout(within, asked).await.unwrap_or(Err(HandOver::Late))
+    }
+
+    /// Puts a message on a replica's channel.
+    async fn send(&self, to: &str, message: &Wire, within: Duration) -> Result<(), HandOver> {
+        let Some(mut line) = self.line.read().clone() else {
+            return Err(HandOver::Away);
+        };
+        let channel = self.channel(to);
+        let expires = wire::now()
+            .saturating_add(within.as_secs())
+            .saturating_add(SKEW_SECS);
+        let sealed = message.seal(&self.sealer, &channel, expires);
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&channel).arg(sealed);
+        match publish.query_async::<u64>(&mut line.commands).await {
+            Ok(0) if Instant::now() < line.settled => Err(HandOver::Away),
+            Ok(0) => Err(HandOver::Gone),
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::debug!(%error, "a message could not be handed over");
+                line.doubt.notify_one();
+                Err(HandOver::Away)
+            }
+        }
+    }
+
+    /// Connects, holds the line for as long as it lives, and begins anew.
+    pub(super) async fn run(self: Arc<Self>) {
+        let jitter = RandomState::new();
+        let (mut pause, mut round, mut was_up) = (FIRST_PAUSE, 0_u64, false);
+        loop {
+            let began = Instant::now();
+            match self.connect(was_up).await {
+                Ok(up) => {
+                    was_up = true;
+                    let why = self.hold(up).await;
+                    tracing::warn!(error = %why, "the Redis of the shared state is away");
+                    if began.elapsed() > BEAT {
+                        pause = FIRST_PAUSE;
+                    }
+                }
+                Err(error) if round == 0 || pause == FIRST_PAUSE => {
+                    tracing::warn!(%error, "the Redis of the shared state cannot be reached; trying on");
+                }
+                Err(error) => tracing::debug!(%error, "the Redis of the shared state is still away"),
+            }
+            round = round.wrapping_add(1);
+            // Half of it is chance, so that replicas do not return all at once.
+            let share = u32::try_from(jitter.hash_one(round) % 512).unwrap_or(0) + 512;
+            sleep(pause * share / 1_024).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Both connections; listening comes before learning, so that no end falls between.
+    async fn connect(&self, was_up: bool) -> Result<(Line, PubSubSink, PubSubStream), Broken> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER_WITHIN))
+            .set_response_timeout(Some(ANSWER_WITHIN));
+        let mut commands = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let listening = async {
+            let mut both = self.client.get_async_pubsub().await?;
+            both.subscribe(&[self.channel(&self.replica), self.ended()])
+                .await?;
+            Ok::<_, RedisError>(both.split())
+        };
+        let (sink, stream) = timeout(ANSWER_WITHIN, listening).await??;
+        self.learn(&mut commands).await?;
+        let settled = Instant::now() + if was_up { RETURNING } else { Duration::ZERO };
+        let doubt = Arc::default();
+        let line = Line {
+            commands,
+            settled,
+            doubt,
+        };
+        Ok((line, sink, stream))
+    }
+
+    /// Returns when the line is broken, and why.
+    async fn hold(self: &Arc<Self>, (line, sink, stream): (Line, PubSubSink, PubSubStream)) -> Broken {
+        *self.line.write() = Some(line.clone());
+        self.complained.store(false, Ordering::Relaxed);
+        self.metrics.shared_state(true);
+        tracing::info!(replica = %self.replica, "replicas meet at the Redis of the shared state");
+        let why = tokio::select! {
+            () = self.listen(stream) => "the subscription has ended".into(),
+            why = self.beat(sink, line.commands.clone()) => why,
+            why = self.tell(line.commands.clone()) => why,
+            () = line.doubt.notified() => "a message could not be sent".into(),
+        };
+        *self.line.write() = None;
+        self.metrics.shared_state(false);
+        self.post.cut();
+        why
+    }
+
+    async fn beat(&self, mut sink: PubSubSink, mut commands: MultiplexedConnection) -> Broken {
+        loop {
+            sleep(BEAT).await;
+            let both = async {
+                sink.ping::<redis::Value>().await?;
+                redis::cmd("PING")
+                    .query_async::<redis::Value>(&mut commands)
+                    .await
+            };
+            match timeout(ANSWER_WITHIN, both).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return error.into(),
+                Err(late) => return late.into(),
+            }
+        }
+    }
+
+    async fn listen(self: &Arc<Self>, mut stream: PubSubStream) {
+        let ended = self.ended();
+        while let Some(message) = stream.next().await {
+            let channel = message.get_channel_name();
+            match Wire::open(&self.sealer, channel, wire::now(), message.get_payload_bytes()) {
+                Some(Wire::Ends(ends)) if channel == ended => self.learnt(&ends),
+                Some(Wire::Answer { id, body }) if channel != ended => self.post.tell(id, Ok(body)),
+                Some(Wire::Refusal { id, why }) if channel != ended => {
+                    self.post.tell(id, Err(why.into()));
+                }
+                Some(Wire::Ask {
+                    id,
+                    within_ms,
+                    from,
+                    body,
+                }) if channel != ended => {
+                    self.asked((id, from), Duration::from_millis(within_ms), body);
+                }
+                _ => self.complain(),
+            }
+        }
+    }
+
+    fn learnt(&self, ends: &[End]) {
+        for end in ends {
+            self.ends.learn(*end);
+        }
+    }
+
+    fn complain(&self) {
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "something on the shared state cannot be opened: replicas of one `name` need the same \
+                 `seal.keys` and clocks that agree, and different gateways different names"
+            );
+        }
+    }
+
+    /// Another replica wants an answer.
+    fn asked(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
+        let link = Arc::clone(self);
+        match self.post.admit() {
+            Ok((handler, room)) => {
+                let answer = handler(body);
+                tokio::spawn(async move {
+                    // Its sender does not wait longer, and reads nothing after that.
+                    let Ok(body) = timeout(within, answer).await else {
+                        return;
+                    };
+                    let answer = if body.len() > MAX_BODY {
+                        let why = Refused::TooLarge;
+                        Wire::Refusal { id, why }
+                    } else {
+                        Wire::Answer { id, body }
+                    };
+                    link.send(&from, &answer, ANSWER_WITHIN).await.ok();
+                    drop(room);
+                });
+            }
+            Err(why) => {
+                let Some(room) = self.post.refuse() else { return };
+                tokio::spawn(async move {
+                    let refusal = Wire::Refusal { id, why };
+                    link.send(&from, &refusal, ANSWER_WITHIN).await.ok();
+                    drop(room);
+                });
+            }
+        }
+    }
+
+    /// Reads which sessions have ended, and finds what Redis does not know of ours: it may have been
+    /// away, or have lost its memory.
+    async fn learn(&self, commands: &mut MultiplexedConnection) -> Result<(), Broken> {
+        let ended = self.ended();
+        let now = wire::now();
+        let mut read = redis::cmd("ZRANGEBYSCORE");
+        read.arg(&ended).arg(format!("({now}")).arg("+inf");
+        read.arg("LIMIT").arg(0).arg(MAX_ENDED);
+        let members: Vec<Vec<u8>> = read.query_async(commands).await?;
+        let mut kept = HashSet::with_capacity(members.len());
+        for member in members {
+            match Wire::open(&self.sealer, &ended, now, &member) {
+                Some(Wire::Ends(ends)) => {
+                    kept.extend(ends.iter().map(|(digest, _)| *digest));
+                    self.learnt(&ends);
+                }
+                _ => self.complain(),
+            }
+        }
+        let known = self.ends.known.lock();
+        let unknown = known.iter().filter(|(digest, _)| !kept.contains(digest));
+        self.unsent.lock().extend(unknown);
+        Ok(())
+    }
+
+    /// Tells Redis and all who listen of the ends it does not know.
+    async fn tell(&self, mut commands: MultiplexedConnection) -> Broken {
+        loop {
+            let some: Vec<End> = {
+                let unsent = self.unsent.lock();
+                let some = unsent.iter().take(TOLD_AT_ONCE);
+                some.map(|(digest, expires)| (*digest, *expires)).collect()
+            };
+            if some.is_empty() {
+                self.news.notified().await;
+                continue;
+            }
+            match self.telling(&some).exec_async(&mut commands).await {
+                Ok(()) => {
+                    let mut unsent = self.unsent.lock();
+                    for (digest, _) in some {
+                        unsent.remove(&digest);
+                    }
+                }
+                Err(error) if error.is_unrecoverable_error() || error.is_timeout() => return error.into(),
+                Err(error) => {
+                    tracing::warn!(%error, "Redis does not remember that sessions have ended; trying on");
+                    sleep(LONGEST_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn telling(&self, ends: &[End]) -> redis::Pipeline {
+        let ended = self.ended();
+        let now = wire::now();
+        let mut all = redis::pipe();
+        all.atomic();
+        for end in ends {
+            let member = Wire::Ends(vec![*end]).seal(&self.sealer, &ended, end.1);
+            all.cmd("ZADD").arg(&ended).arg(end.1).arg(member).ignore();
+        }
+        all.cmd("ZREMRANGEBYSCORE")
+            .arg(&ended)
+            .arg("-inf")
+            .arg(now)
+            .ignore();
+        let beyond = -i64::try_from(MAX_ENDED).unwrap_or(i64::MAX) - 1;
+        all.cmd("ZREMRANGEBYRANK").arg(&ended).arg(0).arg(beyond).ignore();
+        let last = self.ends.known.lock().last().unwrap_or(now);
+        let left = last
+            .saturating_sub(now)
+            .saturating_add(SKEW_SECS)
+            .min(MOST_KEPT_SECS);
+        all.cmd("EXPIRE").arg(&ended).arg(left).ignore();
+        let expires = now.saturating_add(SKEW_SECS);
+        let told = Wire::Ends(ends.to_vec()).seal(&self.sealer, &ended, expires);
+        all.cmd("PUBLISH").arg(&ended).arg(told).ignore();
+        all
+    }
+
+    fn channel(&self, replica: &str) -> String {
+        format!("{}:r:{replica}", self.space)
+    }
+
+    /// Name of both the memory of ended sessions and the channel that tells of them.
+    fn ended(&self) -> String {
+        format!("{}:ended", self.space)
+    }
+}
+
+impl From<Refused> for HandOver {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Busy => Self::Busy,
+            Refused::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("space", &self.space)
+            .field("is_up", &self.line.read().is_some())
+            .field("post", &self.post)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,363 @@
+//! `pleiades doctor`, and commands about one provider: what each step says, what is never said.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use super::world::provider::tool;
+use super::world::{Fake, GUARD, free_port};
+
+/// A folder with one descriptor, `one`.
+fn folder(descriptor: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let providers = folder.path().join("providers.d");
+    std::fs::create_dir(&providers).unwrap();
+    std::fs::write(providers.join("one.yaml"), format!("id: one\n{descriptor}")).unwrap();
+    folder
+}
+
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+    command
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder)
+        .stdin(Stdio::null());
+    command
+}
+
+async fn run(mut command: Command) -> (Option<i32>, String, String) {
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The report of `doctor one --json`, and the exit code.
+async fn doctor(command: Command) -> (Option<i32>, Value) {
+    let (code, out, err) = run(command).await;
+    (
+        code,
+        serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}")),
+    )
+}
+
+fn states(report: &Value) -> Vec<(&str, &str)> {
+    let steps = report["steps"].as_array().unwrap();
+    let text = |step: &'_ Value, key: &str| -> String { step[key].as_str().unwrap().to_owned() };
+    assert!(
+        steps
+            .iter()
+            .all(|step| !text(step, "detail").is_empty() && step["duration_ms"].is_u64())
+    );
+    steps
+        .iter()
+        .map(|step| (step["step"].as_str().unwrap(), step["state"].as_str().unwrap()))
+        .collect()
+}
+
+fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
+    let mut steps = report["steps"].as_array().unwrap().iter();
+    steps.find(|step| step["step"] == name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_well_is_well_at_every_step() {
+    let mut tools = vec![tool("echo"), tool("hidden"), tool("no name")];
+    tools[0]["title"] = json!("Echo");
+    let fake = Fake::start_paged(&["2025-06-18", "2025-11-25"], 2, tools).await;
+    let url = fake.url.replace("127.0.0.1", "localhost");
+    let folder = folder(&format!(
+        "upstream: {{ url: '{url}' }}\nauth: {{ none: {{}} }}\ntools: {{ deny: [hidden] }}\n"
+    ));
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    let expected = [
+        ("descriptor", "ok"),
+        ("references", "skipped"),
+        ("dns", "ok"),
+        ("tcp", "ok"),
+        ("tls", "skipped"),
+        ("http", "ok"),
+        ("protocol", "ok"),
+        ("capabilities", "ok"),
+        ("credential", "ok"),
+        ("lists", "ok"),
+    ];
+    assert_eq!(
+        (code, &report["ok"], states(&report)),
+        (Some(0), &json!(true), expected.to_vec()),
+        "{report}"
+    );
+    let spoken = step(&report, "protocol")["detail"].as_str().unwrap();
+    assert!(
+        spoken.starts_with("fake 1 speaks 2025-06-18, 2025-11-25 "),
+        "{spoken}"
+    );
+    let lists = step(&report, "lists");
+    assert!(
+        lists["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("1 tool, 1 resource, 1 template, 1 prompt; 2 entries")
+    );
+    let lines = lists["lines"].to_string();
+    assert!(
+        lines.contains("`no name`") && lines.contains("`hidden`"),
+        "{lines}"
+    );
+    assert!(fake.seen("tools/call").is_empty(), "nothing was run");
+    let (_, text, _) = run(command(folder.path(), &["doctor", "one"])).await;
+    assert!(
+        text.starts_with("ok       descriptor ") && !text.contains('\u{1b}'),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_key_is_the_fault_of_the_credential_and_never_printed() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let folder = folder(&format!(
+        "upstream: {{ url: '{}' }}\nauth: {{ api_key: {{ value: '${{ONE_KEY}}' }} }}\n",
+        fake.url
+    ));
+    let asked = |key: &str, args: &[&str]| {
+        let mut command = command(folder.path(), args);
+        command.env("ONE_KEY", key);
+        command
+    };
+    let (code, report) = doctor(asked("hunter2-key", &["doctor", "one", "--json"])).await;
+    assert_eq!(
+        (code, &step(&report, "credential")["state"]),
+        (Some(0), &json!("ok")),
+        "{report}"
+    );
+    fake.knobs.refuses.store(true, Ordering::SeqCst);
+    let (code, report) = doctor(asked("hunter2-key", &["doctor", "one", "--json"])).await;
+    assert_eq!(
+        (code, &step(&report, "credential")["state"]),
+        (Some(69), &json!("failed")),
+        "{report}"
+    );
+    assert!(
+        step(&report, "credential")["cure"]
+            .as_str()
+            .unwrap()
+            .contains("`auth`")
+    );
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+    let (code, out, err) = run(command(folder.path(), &["doctor", "one"])).await;
+    assert_eq!(code, Some(69), "without the variable");
+    assert!(
+        out.contains("failed   references") && out.contains("`ONE_KEY` is not set"),
+        "{out}{err}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_names_its_cure_and_skips_what_follows() {
+    let folder = folder(&format!(
+        "upstream: {{ url: 'http://127.0.0.1:{}/mcp' }}\nauth: {{ none: {{}} }}\n",
+        free_port()
+    ));
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert_eq!((code, &report["ok"]), (Some(69), &json!(false)));
+    let expected = [
+        ("tcp", "failed"),
+        ("tls", "skipped"),
+        ("http", "skipped"),
+        ("protocol", "skipped"),
+        ("capabilities", "skipped"),
+        ("credential", "skipped"),
+        ("lists", "skipped"),
+    ];
+    assert_eq!(states(&report)[3..], expected, "{report}");
+    assert!(step(&report, "tcp")["cure"].is_string() && step(&report, "lists")["detail"] == "`tcp` failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_none_is_found_out() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    fake.knobs.fails.store(true, Ordering::SeqCst);
+    let folder = folder(&format!(
+        "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
+        fake.url
+    ));
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert_eq!(
+        (code, &step(&report, "http")["state"]),
+        (Some(69), &json!("failed")),
+        "{report}"
+    );
+    let tls = fake.url.replace("http:", "https:");
+    let one = folder.path().join("providers.d/one.yaml");
+    std::fs::write(
+        &one,
+        format!("id: one\nupstream: {{ url: '{tls}' }}\nauth: {{ none: {{}} }}\n"),
+    )
+    .unwrap();
+    let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert!(
+        step(&report, "tls")["cure"].as_str().unwrap().contains("http://"),
+        "{report}"
+    );
+    std::fs::write(&one, "id: one\nupstream: { url: 'https://10.0.0.1/mcp' }\n").unwrap();
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert_eq!(
+        (code, states(&report)[0]),
+        (Some(69), ("descriptor", "failed")),
+        "{report}"
+    );
+    assert_eq!(
+        step(&report, "descriptor")["lines"].as_array().unwrap().len(),
+        2,
+        "every fault of it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_ends_shows_what_it_said_last_but_no_secret() {
+    let descriptor =
+        "upstream: { command: [sh, crash.sh], env: { KEY: '${ONE_KEY}' } }\nauth: { none: {} }\n";
+    let folder = folder(descriptor);
+    let script = "echo \"the key $KEY is wrong\" >&2\nprintf '\\033[31mred\\n' >&2\nexit 3\n";
+    std::fs::write(folder.path().join("providers.d/crash.sh"), script).unwrap();
+    let mut asked = command(folder.path(), &["doctor", "one", "--json"]);
+    asked.env("ONE_KEY", "hunter2-key");
+    let (code, report) = doctor(asked).await;
+    assert_eq!(
+        (code, &step(&report, "start")["state"]),
+        (Some(69), &json!("failed")),
+        "{report}"
+    );
+    let lines = step(&report, "start")["lines"].to_string();
+    assert!(
+        lines.contains("the key … is wrong") && lines.contains("[31mred"),
+        "{lines}"
+    );
+    assert!(
+        !report.to_string().contains("hunter2") && !lines.contains("u001b"),
+        "{report}"
+    );
+    let one = folder.path().join("providers.d/one.yaml");
+    std::fs::write(
+        one,
+        "id: one\nupstream: { command: [no-such-program-1] }\nauth: { none: {} }\n",
+    )
+    .unwrap();
+    let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert_eq!(step(&report, "program")["state"], "failed", "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_callers_bring_is_looked_for_in_the_environment() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let folder = folder(&format!(
+        "upstream: {{ url: '{}' }}\nauth: {{ client_key: {{ headers: [x-one], env: CALLERS_KEY }} }}\n",
+        fake.url
+    ));
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    let credential = step(&report, "credential");
+    assert_eq!(
+        (code, &credential["state"]),
+        (Some(0), &json!("skipped")),
+        "{report}"
+    );
+    assert!(credential["detail"].as_str().unwrap().contains("`CALLERS_KEY`"));
+    assert!(
+        fake.seen("initialize").is_empty(),
+        "nothing is asked in nobody's name"
+    );
+    let mut asked = command(folder.path(), &["doctor", "one", "--json"]);
+    asked.env("CALLERS_KEY", "hunter2-key");
+    let (_, report) = doctor(asked).await;
+    assert_eq!(step(&report, "credential")["state"], "ok", "{report}");
+    assert_eq!(
+        fake.seen("initialize")[0].headers["authorization"],
+        "Bearer hunter2-key"
+    );
+    assert!(!report.to_string().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_provider_with_a_login_is_looked_at_as_far_as_it_goes() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    fake.knobs.refuses.store(true, Ordering::SeqCst);
+    let folder = folder(&format!(
+        "enabled: false\nupstream: {{ url: '{}' }}\nauth: {{ oauth: {{}} }}\n",
+        fake.url
+    ));
+    let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(step(&report, "oauth")["detail"], "oauth is not built yet");
+    assert_eq!(step(&report, "http")["state"], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_provider_is_answered_with_its_neighbours() {
+    let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+    let (code, out, err) = run(command(folder.path(), &["doctor", "onn"])).await;
+    assert_eq!((code, out.as_str()), (Some(64), ""));
+    assert!(err.contains("did you mean `one`"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_about_one_provider_starts_no_other() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let folder = folder(&format!(
+        "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
+        fake.url
+    ));
+    let providers = folder.path().join("providers.d");
+    let other = "id: other\nupstream: { command: [touch, started] }\nauth: { none: {} }\n";
+    std::fs::write(providers.join("other.yaml"), other).unwrap();
+    for args in [
+        &["tools", "one"][..],
+        &["doctor", "one"],
+        &["call", "one", "echo", r#"{"text":"hi"}"#],
+    ] {
+        let (code, out, err) = run(command(folder.path(), args)).await;
+        assert_eq!(code, Some(0), "{out}{err}");
+    }
+    assert!(!providers.join("started").exists());
+    let (code, ..) = run(command(folder.path(), &["call", "one", "no_such_tool"])).await;
+    assert_eq!(code, Some(64), "a wrong name is a fault of usage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_told_to_end_takes_its_children_along() {
+    let folder = folder("upstream: { command: [sh, deaf.sh] }\nauth: { none: {} }\n");
+    let providers = folder.path().join("providers.d");
+    let script = "echo $$ > draft; mv draft pid; exec sleep 1000\n";
+    std::fs::write(providers.join("deaf.sh"), script).unwrap();
+    let written = providers.join("pid");
+    for args in [["tools", "one"], ["doctor", "one"]] {
+        let mut process = command(folder.path(), &args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = async {
+            while !written.exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(GUARD, started).await.unwrap();
+        let child: i32 = std::fs::read_to_string(&written).unwrap().trim().parse().unwrap();
+        std::fs::remove_file(&written).unwrap();
+        let pid = rustix::process::Pid::from_child(&process);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        let status = tokio::task::spawn_blocking(move || process.wait())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(status.code(), Some(75), "{args:?}");
+        let child = rustix::process::Pid::from_raw(child).unwrap();
+        assert!(
+            rustix::process::test_kill_process(child).is_err(),
+            "{args:?}: the child is gone"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! `pleiades import` and `pleiades explain`: what is written, what is said, what is never said.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .args(args)
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder)
+        .env("SET_HERE", "a value of the environment")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Imports a text as a file of this name; what stdout, stderr and the descriptors hold is returned whole.
+fn imported(folder: &Path, name: &str, source: &str) -> (Value, String) {
+    let file = folder.join(name);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, source).unwrap();
+    let told = run(folder, &["import", name, "--json"]);
+    let report: Value = serde_json::from_slice(&told.stdout)
+        .unwrap_or_else(|_| panic!("{}{}", text(&told.stdout), text(&told.stderr)));
+    let mut all = text(&told.stdout) + &text(&told.stderr);
+    for entry in std::fs::read_dir(folder.join("providers.d"))
+        .into_iter()
+        .flatten()
+    {
+        all += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+    }
+    (report, all)
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect()
+}
+
+fn descriptor(folder: &Path, id: &str) -> String {
+    std::fs::read_to_string(folder.join(format!("providers.d/{id}.yaml"))).unwrap()
+}
+
+fn assert_checked(folder: &Path) {
+    let checked = run(folder, &["check", "providers.d"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
+}
+
+const DESKTOP: &str = r#"{ "globalShortcut": "", "mcpServers": {
+    "filesystem": { "command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "/srv/notes"] },
+    "GitHub": { "command": "docker", "args": ["run", "-i", "-e", "GITHUB_TOKEN"],
+                "env": { "GITHUB_TOKEN": "ghp_literal_one", "LOG_LEVEL": "info" } },
+    "github two": { "command": "docker", "env": { "GITHUB_TOKEN": "ghp_literal_two" }, "disabled": true },
+    "db": { "command": "pg", "args": ["postgres://me:literal-three@host/db", "--api-key", "literal-four",
+            "--header=Authorization: Bearer literal-five"] },
+    "linear": { "type": "http", "url": "https://mcp.linear.example/mcp", "headers": { "Authorization": "Bearer literal-six",
+                "X-Workspace": "acme", "Content-Type": "application/json" } },
+    "search": { "url": "https://search.example/mcp?searchApiKey=literal-seven" },
+    "keyed": { "url": "https://keyed.example/mcp", "headers": { "X-API-Key": "literal-eight", "X-Other-Token": "literal-nine" } },
+    "old": { "type": "sse", "url": "https://old.example/sse" } } }"#;
+
+#[test]
+fn every_server_of_a_desktop_client_becomes_a_descriptor_that_check_accepts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (report, _) = imported(folder.path(), "claude_desktop_config.json", DESKTOP);
+    let written = [
+        "filesystem",
+        "github",
+        "github_two",
+        "db",
+        "linear",
+        "search",
+        "keyed",
+        "old",
+    ];
+    assert_eq!(ids(&report["written"]), written, "{report}");
+    assert_eq!(report["skipped"], json!([]));
+    assert_checked(folder.path());
+    let filesystem = descriptor(folder.path(), "filesystem");
+    assert!(
+        filesystem
+            .contains(r#"command: ["npx", "-y", "@modelcontextprotocol/server-filesystem", "/srv/notes"]"#)
+    );
+    assert!(!filesystem.contains("enabled"), "{filesystem}");
+    let linear = descriptor(folder.path(), "linear");
+    for line in [
+        "enabled: false\n",
+        "  url: \"https://mcp.linear.example/mcp\"\n",
+        "  headers:\n    \"X-Workspace\": \"acme\"\nauth:\n",
+        "    header: \"Authorization\"\n    prefix: \"Bearer \"\n    value: \"${LINEAR_TOKEN}\"\n",
+    ] {
+        assert!(linear.contains(line), "{line} in\n{linear}");
+    }
+    assert!(descriptor(folder.path(), "old").contains("  protocol: sse\n"));
+    assert!(descriptor(folder.path(), "keyed").contains("header: \"X-API-Key\""));
+}
+
+#[test]
+fn no_literal_secret_is_written_or_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (report, all) = imported(folder.path(), "mcp.json", DESKTOP);
+    assert!(!all.contains("literal-") && !all.contains("ghp_"), "{all}");
+    let variables: Vec<(&str, bool)> = report["written"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|one| one["variables"].as_array().unwrap())
+        .map(|variable| (variable["name"].as_str().unwrap(), variable["literal"] == true))
+        .collect();
+    let expected = [
+        "GITHUB_TOKEN",
+        // The same name with another value is another variable.
+        "GITHUB_TWO_GITHUB_TOKEN",
+        "DB_PASSWORD",
+        "DB_API_KEY",
+        "DB_AUTHORIZATION",
+        "LINEAR_TOKEN",
+        "SEARCH_SEARCH_API_KEY",
+        "KEYED_API_KEY",
+        "X_OTHER_TOKEN",
+    ]
+    .map(|name| (name, true));
+    assert_eq!(variables, expected);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mcp.json"), DESKTOP).unwrap();
+    let told = run(folder.path(), &["import", "mcp.json"]);
+    let words = text(&told.stdout) + &text(&told.stderr);
+    assert!(!words.contains("literal-") && !words.contains("ghp_"), "{words}");
+    assert!(
+        words.contains("set LINEAR_TOKEN where the gateway starts"),
+        "{words}"
+    );
+    assert!(!words.contains('\u{1b}'), "colour is for terminals");
+}
+
+#[test]
+fn inputs_comments_and_folders_of_an_editor_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"// written by an editor
+{ "inputs": [ { "type": "promptString", "id": "gh-token", "description": "GitHub token", "password": true }, ],
+  "servers": { /* two of them */
+    "gh": { "type": "http", "url": "https://gh.example/mcp", "headers": { "Authorization": "Bearer ${input:gh-token}" } },
+    "local": { "type": "stdio", "command": "${workspaceFolder}/run", "env": { "A": "${env:SET_HERE}", "B": null },
+               "envFile": "${workspaceFolder}/.env" },
+    "asked": { "command": "${command:pick}" }, } }"#;
+    let (report, all) = imported(folder.path(), ".vscode/mcp.json", source);
+    assert_eq!(
+        (ids(&report["written"]), ids(&report["skipped"])),
+        (vec!["gh", "local"], vec!["asked"])
+    );
+    assert_checked(folder.path());
+    assert!(descriptor(folder.path(), "gh").contains("value: \"${GH_TOKEN}\""));
+    assert_eq!(report["written"][0]["variables"][0]["for"], "GitHub token");
+    let local = descriptor(folder.path(), "local");
+    let base = folder.path().canonicalize().unwrap();
+    assert!(
+        local.contains(&format!("command: [\"{}/run\"]", base.display())),
+        "{local}"
+    );
+    assert!(
+        local.contains("\"A\": \"${SET_HERE}\"") && !local.contains("enabled"),
+        "{local}"
+    );
+    assert!(
+        all.contains("`envFile` was left out") && !all.contains("a value of the environment"),
+        "{all}"
+    );
+}
+
+#[test]
+fn variables_with_defaults_are_taken_where_they_can_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"{ "mcpServers": {
+        "a": { "url": "${BASE:-https://a.example}/mcp" },
+        "b": { "url": "https://b.example/mcp", "headers": { "X-Org": "${SET_HERE:-other}" } },
+        "c": { "command": "c", "env": { "C_TOKEN": "${C_TOKEN:-literal-default}" } } } }"#;
+    let (report, all) = imported(folder.path(), ".mcp.json", source);
+    assert_eq!(ids(&report["written"]), ["a", "b", "c"]);
+    assert_checked(folder.path());
+    assert!(descriptor(folder.path(), "a").contains("url: \"https://a.example/mcp\""));
+    assert!(descriptor(folder.path(), "b").contains("\"X-Org\": \"${SET_HERE}\""));
+    assert!(!all.contains("literal-default"), "{all}");
+}
+
+#[test]
+fn what_is_there_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let providers = folder.path().join("providers.d");
+    std::fs::create_dir(&providers).unwrap();
+    std::fs::write(providers.join("a.yaml"), "mine").unwrap();
+    std::fs::write(
+        providers.join("other.yaml"),
+        "id: b\nupstream: { command: [b] }\nauth: { none: {} }\n",
+    )
+    .unwrap();
+    let source = r#"{ "mcpServers": { "a": { "command": "a" }, "b": { "command": "b" }, "c": { "command": "c" }, "C": { "command": "c" } } }"#;
+    let (report, _) = imported(folder.path(), "mcp.json", source);
+    assert_eq!(
+        (ids(&report["written"]), ids(&report["skipped"])),
+        (vec!["c", "c_2"], vec!["a", "b"])
+    );
+    assert!(
+        report["skipped"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("a.yaml is there already")
+    );
+    assert!(
+        report["skipped"][1]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("other.yaml is there already")
+    );
+    assert_eq!(descriptor(folder.path(), "a"), "mine");
+    let again = run(folder.path(), &["import", "mcp.json"]);
+    assert_eq!(again.status.code(), Some(64), "nothing was left to write");
+    assert_eq!(
+        std::fs::read_dir(&providers).unwrap().count(),
+        4,
+        "no draft is left"
+    );
+}
+
+#[test]
+fn a_malformed_file_is_named_by_place_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    for (source, place) in [
+        (
+            "{ \"mcpServers\": {\n  \"a\": { \"command\": \"x\" \"args\": [] } } }",
+            "bad.json:2:25: ",
+        ),
+        ("{ \"mcpServers\": [] }", "bad.json:1:17: "),
+        ("{ \"mcpServers\": {} }", "bad.json:1:1: "),
+        ("{ \"other\": 1 }", "bad.json:1:1: "),
+        ("[]", "bad.json:1:1: "),
+        ("", "bad.json:1:1: "),
+        ("{ \"mcpServers\": { \"a\": {}, \"a\": {} } }", "bad.json:1:28: "),
+    ] {
+        std::fs::write(folder.path().join("bad.json"), source).unwrap();
+        let told = run(folder.path(), &["import", "bad.json"]);
+        let words = text(&told.stderr);
+        assert_eq!(
+            (told.status.code(), text(&told.stdout)),
+            (Some(64), String::new()),
+            "{words}"
+        );
+        assert!(
+            words.contains(place) && words.contains("\n    "),
+            "{source}: {words}"
+        );
+    }
+    std::fs::write(folder.path().join("bad.json"), " ".repeat((1 << 20) + 1)).unwrap();
+    assert_eq!(
+        run(folder.path(), &["import", "bad.json"]).status.code(),
+        Some(64)
+    );
+    assert_eq!(
+        run(folder.path(), &["import", "none.json"]).status.code(),
+        Some(64)
+    );
+    assert!(!folder.path().join("providers.d").exists());
+}
+
+#[test]
+fn too_many_servers_are_refused_before_one_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers: serde_json::Map<String, Value> = (0..257)
+        .map(|number| (format!("s{number}"), json!({ "command": "x" })))
+        .collect();
+    std::fs::write(
+        folder.path().join("mcp.json"),
+        json!({ "mcpServers": servers }).to_string(),
+    )
+    .unwrap();
+    assert_eq!(
+        run(folder.path(), &["import", "mcp.json"]).status.code(),
+        Some(64)
+    );
+    assert!(!folder.path().join("providers.d").exists());
+}
+
+#[test]
+fn a_code_is_explained_by_any_of_its_names_and_an_unknown_one_by_its_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["upstream_timeout", "upstream-timeout", "UPSTREAM_TIMEOUT"] {
+        let told = run(folder.path(), &["explain", name, "--json"]);
+        let page: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(
+            (told.status.code(), &page["code"]),
+            (Some(0), &json!("upstream_timeout"))
+        );
+        assert!(
+            ["means", "fault", "do", "http"]
+                .iter()
+                .all(|key| page[*key].is_string()),
+            "{page}"
+        );
+    }
+    let number = run(folder.path(), &["explain", "-32602", "--json"]);
+    let page: Value = serde_json::from_slice(&number.stdout).unwrap();
+    assert_eq!(
+        page["codes"],
+        json!(["invalid_params", "missing_meta", "resource_not_found"])
+    );
+    let unknown = run(folder.path(), &["explain", "upstream_timout"]);
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(text(&unknown.stderr).contains("`upstream_timeout`"));
+    let list = run(folder.path(), &["explain", "--json"]);
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    assert!(list.as_array().unwrap().len() > 70);
+}

@@ -1,0 +1,96 @@
+//! A replica that does nothing but hand over: for the tests of the shared state against a real Redis.
+//!
+//! `replica URL NAME KEY` prints its name, then answers each line of its input, a JSON object, with a
+//! line: `{"hand": TEXT, "to": REPLICA, "within_ms": N}` (with `"times": M` that often at once, waiting for
+//! none), `{"end": N}`, `{"has_ended": N}`, `{"up": 0}`.
+//! A text that it is handed comes back with `echo ` before it, but for `never` (no answer) and `large`
+//! (more than may be handed over).
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a peer of the tests ends loudly, and JSON values answer null for what they do not have"
+)]
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pleiades::mcp::seal::Sealer;
+use pleiades::secret::Secret;
+use pleiades::shared_state::{Meeting, SharedState};
+use pleiades::telemetry::Metrics;
+use serde_json::{Value, json};
+
+const LARGE: usize = (1 << 20) + 1;
+const LATER: u64 = 4_000_000_000;
+
+fn digest(number: u64) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    digest
+}
+
+async fn handled(message: Vec<u8>) -> Vec<u8> {
+    match &*message {
+        b"never" => std::future::pending().await,
+        b"large" => vec![b'x'; LARGE],
+        other => [b"echo ", other].concat(),
+    }
+}
+
+async fn hand(shared: &SharedState, order: &Value) -> Value {
+    let text = order["hand"].as_str().unwrap_or_default();
+    let body = match text {
+        "too large" => vec![b'x'; LARGE],
+        text => text.as_bytes().to_vec(),
+    };
+    let within = Duration::from_millis(order["within_ms"].as_u64().unwrap_or(30_000));
+    let began = Instant::now();
+    let handed = shared
+        .hand(order["to"].as_str().unwrap_or_default(), body, within)
+        .await;
+    let ms = began.elapsed().as_millis();
+    match handed {
+        Ok(answer) => json!({ "answer": String::from_utf8_lossy(&answer), "ms": ms }),
+        Err(why) => json!({ "refused": format!("{why:?}"), "ms": ms }),
+    }
+}
+
+fn main() {
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let mut arguments = std::env::args().skip(1);
+    let mut argument = || arguments.next().expect("replica URL NAME KEY");
+    let meeting = Meeting {
+        url: Secret::new(argument()),
+        name: argument(),
+        sealer: Arc::new(Sealer::new(&[Secret::new(argument())])),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let metrics = Metrics::new();
+    let shared = SharedState::redis(meeting, runtime.handle(), Arc::clone(&metrics)).expect("a Redis");
+    shared.serve(Box::new(|message| Box::pin(handled(message))));
+    let mut output = std::io::stdout();
+    writeln!(output, "{}", json!({ "replica": shared.replica() })).expect("written");
+    for line in std::io::stdin().lock().lines() {
+        let order: Value = serde_json::from_str(&line.expect("a line")).expect("JSON");
+        let number = |key: &str| order[key].as_u64();
+        let answer = if let Some(end) = number("end") {
+            shared.announce_end(digest(end), LATER);
+            json!({})
+        } else if let Some(end) = number("has_ended") {
+            json!({ "has_ended": shared.has_ended(&digest(end)) })
+        } else if number("up").is_some() {
+            json!({ "up": metrics.render().contains("pleiades_shared_state_up 1") })
+        } else if let Some(times) = number("times") {
+            for _ in 0..times {
+                let (shared, order) = (Arc::clone(&shared), order.clone());
+                runtime.spawn(async move { hand(&shared, &order).await });
+            }
+            json!({})
+        } else {
+            runtime.block_on(hand(&shared, &order))
+        };
+        writeln!(output, "{answer}").expect("written");
+    }
+}

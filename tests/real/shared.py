@@ -1,0 +1,342 @@
+"""Replicas that meet at a Redis: what they hand over, what they know of ended sessions, and that a
+Redis that is away, frozen, empty or hostile harms nothing else."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+from mcp import GUARD, J, L, NAMES, Client, RpcError, fetch
+from world import PLEIADES, ROOT, Gateway, Modern, Redis, free_port, metric, provider, until
+
+REPLICA = PLEIADES.parent / "examples/replica"
+TLS = ROOT / "src/upstream/tests/tls"
+
+
+class Replica:
+    """A process that does nothing but hand over: `tests/peers/replica.rs`."""
+
+    def __init__(self, redis, name="gate", key="one key of all", env=None):
+        self.popen = subprocess.Popen(
+            [REPLICA, redis, name, key],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+        self.name = self.answer()["replica"]
+
+    def answer(self):
+        line = self.popen.stdout.readline()
+        assert line, "the replica has ended"
+        return json.loads(line)
+
+    def ask(self, **order):
+        self.popen.stdin.write(json.dumps(order).encode() + b"\n")
+        self.popen.stdin.flush()
+        return self.answer()
+
+    def hand(self, text, to, **order):
+        """What came of it: an answer, or the reason that there is none."""
+        got = self.ask(hand=text, to=to.name if isinstance(to, Replica) else to, **order)
+        return got.get("answer") or got["refused"]
+
+    def is_up(self):
+        return self.ask(up=0)["up"]
+
+    def knows(self, end):
+        return self.ask(has_ended=end)["has_ended"]
+
+    def stop(self):
+        self.popen.kill()
+        self.popen.wait()
+        self.popen.stdin.close()
+        self.popen.stdout.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+def handing():
+    with Redis() as redis, Replica(redis.url) as one, Replica(redis.url) as two:
+        until("the replicas to meet", lambda: one.is_up() and two.is_up())
+
+        def there_and_back():
+            assert one.hand("hello", two) == "echo hello"
+            assert two.hand("x" * 1_000_000, one) == "echo " + "x" * 1_000_000
+            assert one.hand("to myself", one) == "echo to myself"
+
+        def gone():
+            assert one.hand("hello", "nobody") == "Gone"
+            with Replica(redis.url) as third:
+                until("the third to come", third.is_up)
+                assert one.hand("hello", third) == "echo hello"
+            until("the third to be gone", lambda: one.hand("hello", third) == "Gone")
+
+        def late():
+            assert one.hand("never", two, within_ms=100) == "Late"
+
+        def large():
+            assert one.hand("too large", two) == "TooLarge"
+            assert one.hand("large", two) == "TooLarge"
+
+        def busy():
+            one.ask(hand="never", to=two.name, times=300, within_ms=3_000)
+            until("the replica to be busy", lambda: one.hand("hello", two) == "Busy")
+            until("it to have time again", lambda: one.hand("hello", two) == "echo hello")
+
+        def unreadable():
+            line = redis.connect()
+            line.ask("PSUBSCRIBE", "*")
+            assert one.hand("a canary", two) == "echo a canary"
+            one.ask(end=77)
+            seen = [line.read() for _ in range(3)]
+            line.close()
+            digest = (77).to_bytes(8, "big") + bytes(24)
+            with_keys = redis.connect()
+            kept = with_keys.ask("ZRANGE", "pleiades:gate:ended", 0, -1)
+            assert 0 < with_keys.ask("TTL", "pleiades:gate:ended")
+            with_keys.close()
+            for payload in [message[3] for message in seen] + kept:
+                assert b"canary" not in payload and digest not in payload, payload
+
+        def hostile():
+            line = redis.connect()
+            overheard = redis.connect()
+            overheard.ask("SUBSCRIBE", f"pleiades:gate:r:{two.name}")
+            assert one.hand("hello", two) == "echo hello"
+            ask = overheard.read()[2]
+            for channel in (f"pleiades:gate:r:{one.name}", "pleiades:gate:ended"):
+                for junk in (b"", b"\x01", os.urandom(64), os.urandom(3 << 20), ask, ask[:-1]):
+                    line.ask("PUBLISH", channel, junk)
+                    line.ask("ZADD", "pleiades:gate:ended", 4_000_000_000, junk[:4096] or b"-")
+            line.close()
+            overheard.close()
+            assert two.hand("hello", one) == "echo hello"
+            with Replica(redis.url) as third:
+                until("the third to come", third.is_up)
+                assert third.hand("hello", one) == "echo hello"
+
+        def strangers():
+            with Replica(redis.url, key="another") as keyless, Replica(redis.url, "other") as other:
+                until("the strangers to come", lambda: keyless.is_up() and other.is_up())
+                assert keyless.hand("hello", one, within_ms=500) == "Late"
+                assert other.hand("hello", one) == "Gone"
+                keyless.ask(end=5)
+                other.ask(end=6)
+                one.ask(end=7)
+                until("the other to know", lambda: two.knows(7))
+                assert not two.knows(5) and not two.knows(6)
+                assert not keyless.knows(7) and not other.knows(7)
+
+        yield "a message comes to a replica and its answer back", there_and_back
+        yield "a replica that is gone is told as gone, not waited for", gone
+        yield "an answer that does not come is waited for as long as was said", late
+        yield "what is too large is refused as that, in both directions", large
+        yield "a replica that has enough to do says so, and takes more when it can", busy
+        yield "who reads Redis reads neither messages nor digests", unreadable
+        yield "what others write into Redis is neither believed nor harmful", hostile
+        yield "replicas of another key or name do not mix", strangers
+
+
+def remembering():
+    port = free_port()
+    url = f"redis://:{Redis.PASSWORD}@127.0.0.1:{port}"
+    with contextlib.ExitStack() as all_of_it:
+        one = all_of_it.enter_context(Replica(url))
+        two = all_of_it.enter_context(Replica(url))
+
+        def away():
+            assert not one.is_up()
+            assert one.hand("hello", two) == "Away"
+            one.ask(end=1)
+            two.ask(end=2)
+            assert one.knows(1) and not one.knows(2)
+
+        def comes():
+            with Redis(port):
+                until("both to know both", lambda: one.knows(2) and two.knows(1))
+                until("messages to pass", lambda: one.hand("hello", two) == "echo hello")
+                with Replica(url) as third:
+                    until("a newcomer to know both", lambda: third.knows(1) and third.knows(2))
+            until("Redis to be missed", lambda: not one.is_up() and not two.is_up())
+
+        def forgets():
+            with Redis(port) as redis:
+                until("the replicas to meet again", lambda: one.is_up() and two.is_up())
+                line = redis.connect()
+                kept = lambda: line.ask("ZCARD", "pleiades:gate:ended") >= 2
+                until("Redis to know again what it forgot", kept)
+                line.close()
+                with Replica(url) as third:
+                    until("a newcomer to know both", lambda: third.knows(1) and third.knows(2))
+
+        def waiting():
+            with Redis(port) as redis:
+                until("the replicas to meet again", lambda: one.is_up() and two.is_up())
+                until("nobody to be missed", lambda: one.hand("hello", two) == "echo hello")
+                one.popen.stdin.write(
+                    json.dumps({"hand": "never", "to": two.name, "within_ms": 1000 * GUARD}).encode() + b"\n"
+                )
+                one.popen.stdin.flush()
+                line = redis.connect()
+                line.ask("CLIENT", "KILL", "TYPE", "pubsub")
+                line.close()
+                assert one.answer()["refused"] == "Away"
+
+        yield "without Redis a replica is on its own and says so", away
+        yield "when Redis comes, replicas learn what they missed", comes
+        yield "a Redis that lost its memory is told again", forgets
+        yield "whoever waits for an answer is told when the line breaks", waiting
+
+
+def encrypted():
+    port = free_port()
+    flags = ["--tls-port", port, "--tls-auth-clients", "no", "--tls-ca-cert-file", TLS / "first-ca.pem"]
+    flags += ["--tls-cert-file", TLS / "server.pem", "--tls-key-file", TLS / "server.key"]
+    with Redis(flags=flags):
+        url = f"rediss://:{Redis.PASSWORD}@localhost:{port}"
+
+        def trusted():
+            roots = {"SSL_CERT_FILE": str(TLS / "first-ca.pem")}
+            with Replica(url, env=roots) as one, Replica(url, env=roots) as two:
+                until("the replicas to meet", lambda: one.is_up() and two.is_up())
+                assert one.hand("hello", two) == "echo hello"
+
+        def untrusted():
+            with Gateway(settings={"shared_state": {"redis": url}}) as gateway:
+                until("it to be refused", lambda: "cannot be reached" in gateway.output())
+                assert up(gateway) == 0
+                assert Redis.PASSWORD not in gateway.output()
+
+        yield "rediss:// with a certificate of a trusted authority", trusted
+        yield "rediss:// with a certificate of nobody we trust is refused", untrusted
+
+
+def up(gateway):
+    text = fetch(f"{gateway.admin}/metrics").text
+    assert "pleiades_shared_state_up" in text
+    return metric(text, "pleiades_shared_state_up")
+
+
+def ended(gateway, client):
+    """Whether the session is unknown at a gateway."""
+    there = Client(gateway.url + client.path, client.revision)
+    there.session = client.session
+    try:
+        there.request("tools/list")
+    except RpcError as error:
+        assert error.status == 404, error
+        return True
+    return False
+
+
+def end(client):
+    headers = client.envelope("", {})[1]
+    assert fetch(f"http://{client.host}{client.path}", "DELETE", headers=headers).status == 204
+
+
+def gateways():
+    with contextlib.ExitStack() as all_of_it:
+        enter = all_of_it.enter_context
+        upstream = enter(Modern())
+        redis = enter(Redis())
+        settings = {"shared_state": {"redis": redis.url}}
+        first = enter(Gateway(provider("modern", upstream.url), settings=settings))
+        second = enter(Gateway(provider("modern", upstream.url), settings=settings))
+        both = (first, second)
+        for gateway in both:
+            gateway.settled("modern")
+        held = {}
+
+        def open_at(gateway, revision):
+            return Client(f"{gateway.url}/tools/modern", revision).connect()
+
+        def serving():
+            for gateway in both:
+                for revision in (J, L):
+                    assert open_at(gateway, revision).call("echo", {"message": "hi"})
+
+        def meet():
+            until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
+            serving()
+
+        def ends(revision):
+            client = open_at(first, revision)
+            there = Client(f"{second.url}/tools/modern", revision)
+            there.session = client.session
+            assert not ended(second, client)
+            stream = there.listen()
+            end(client)
+            stream.ended()
+            stream.close()
+            assert ended(first, client)
+            until("the other to know", lambda: ended(second, client))
+
+        def missing():
+            held["before"] = open_at(first, L)
+            held["after"] = open_at(first, L)
+            end(held["before"])
+            redis.stop()
+            until("both to notice", lambda: all(up(gateway) == 0 for gateway in both))
+            serving()
+            held["away"] = open_at(second, J)
+            end(held["away"])
+            assert ended(second, held["away"]) and not ended(first, held["away"])
+            assert not ended(second, held["after"])
+            assert all(gateway.is_ready() for gateway in both)
+
+        def back():
+            held["redis"] = enter(Redis(redis.port))
+            until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
+            until("the end to be learnt", lambda: ended(first, held["away"]))
+            end(held["after"])
+            until("new ends to be learnt", lambda: ended(second, held["after"]))
+
+        def newcomer():
+            with Gateway(provider("modern", upstream.url), settings=settings) as third:
+                for when in ("before", "away", "after"):
+                    until(f"the end {when}", lambda w=when: ended(third, held[w]))
+
+        def frozen():
+            os.kill(pid_of(held["redis"]), signal.SIGSTOP)
+            try:
+                serving()
+                until("both to notice", lambda: all(up(gateway) == 0 for gateway in both))
+                serving()
+            finally:
+                os.kill(pid_of(held["redis"]), signal.SIGCONT)
+            until("both to be up", lambda: all(up(gateway) == 1 for gateway in both))
+
+        def silent():
+            for gateway in both:
+                assert Redis.PASSWORD not in gateway.output()
+
+        yield "two gateways meet at their Redis", meet
+        for revision in (J, L):
+            yield (
+                f"a session of {NAMES[revision]} ended at one is 404 at the other, and its stream ends there",
+                lambda r=revision: ends(r),
+            )
+        yield "Redis stopped: both go on, and say so in their metrics", missing
+        yield "Redis back and empty: both know again what ended meanwhile", back
+        yield "a gateway that starts later knows which sessions have ended", newcomer
+        yield "a Redis that hangs is noticed and keeps nobody waiting", frozen
+        yield "its password is in no log", silent
+
+
+def pid_of(process):
+    """The server itself: a script that starts it replaces itself."""
+    assert pathlib.Path(f"/proc/{process.pid}/comm").read_text().startswith("redis-server")
+    return process.pid
+
+
+def checks():
+    yield from handing()
+    yield from remembering()
+    yield from encrypted()
+    yield from gateways()

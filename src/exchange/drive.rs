@@ -207,7 +207,10 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
             });
             (told, _) = task.watch(told, |told, _| told.status == Status::Working).await?;
         }
-        task.over = matches!(told.status, Status::Completed | Status::Failed | Status::Cancelled);
+        task.over = matches!(
+            told.status,
+            Status::Completed | Status::Failed | Status::Cancelled
+        );
         if told.status == Status::Cancelled {
             return Err(given_up());
         }
@@ -414,5 +417,9 @@ fn given_up() -> Error {
 }
 
 fn late() -> Error {
-    Error::new(Code::UpstreamTimeout, "the provider's task took longer than an hour").sent()
+    Error::new(
+        Code::UpstreamTimeout,
+        "the provider's task took longer than an hour",
+    )
+    .sent()
 }

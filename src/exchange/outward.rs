@@ -9,12 +9,12 @@ use serde_json::json;
 
 use serde_json::value::RawValue;
 
+use super::Step;
 use super::drive::{self, Tasks};
 use super::handover;
 use super::rounds::Course;
 use super::state::{Of, State};
 use super::talk::{Held, Talk};
-use super::Step;
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};

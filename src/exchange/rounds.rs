@@ -91,7 +91,8 @@ impl Step<'_> {
                 Followed::Done(outcome, held) => (outcome, held),
                 Followed::Asked(asks, underway) => {
                     self.record.outcome = "input_required";
-                    let of = of.unwrap_or_else(|| Of::new(&provider.id, None, round.method, &RawObject::new()));
+                    let of =
+                        of.unwrap_or_else(|| Of::new(&provider.id, None, round.method, &RawObject::new()));
                     return self.exchange.parked(&holder, of, asks, *underway);
                 }
             };
@@ -202,7 +203,9 @@ impl Step<'_> {
         self.record.upstream = Some(held.conclude(self.exchange, round.provider, Ok(())));
         if let Some(told) = told {
             let account = round.behalf.signature.account;
-            let id = self.exchange.seal_task(round.holder, &round.provider.id, account, &told);
+            let id = self
+                .exchange
+                .seal_task(round.holder, &round.provider.id, account, &told);
             let mut result = result;
             result.put("taskId", &id);
             result.remove("requestState");

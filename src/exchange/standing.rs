@@ -317,7 +317,8 @@ impl Step<'_> {
         let opened = watched.into_iter().filter_map(|watched| {
             let behalf = self.behalf(&watched.provider).ok()?;
             let (sender, events) = mpsc::channel(EVENTS);
-            let names = |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
+            let names =
+                |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
             let mut declared = Declared::default();
             if !watched.tasks.is_empty() {
                 declared.verbatim = Some(task::extended(&declared.capabilities(watched.leg)));
@@ -393,7 +394,9 @@ impl Teller {
         if self.union {
             // Whose URI it is elsewhere is not known here; this form is good in any case.
             let outer = |uri: &str| {
-                let web = ["https:", "http:", "data:"].iter().any(|web| uri.starts_with(web));
+                let web = ["https:", "http:", "data:"]
+                    .iter()
+                    .any(|web| uri.starts_with(web));
                 (!web).then(|| uris::namespaced(&self.watched.provider.id, uri))
             };
             uris::rewrite("tasks/get", &mut said, &outer);

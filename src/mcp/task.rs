@@ -189,8 +189,7 @@ mod tests {
     fn a_task_is_read_in_the_words_of_each_generation() {
         let old =
             json!({ "task": { "taskId": "a", "status": "working", "ttl": 60_000, "pollInterval": 5_000 } });
-        let new =
-            json!({ "resultType": "task", "taskId": "a", "status": "working", "ttlMs": 60_000, "pollIntervalMs": 5_000 });
+        let new = json!({ "resultType": "task", "taskId": "a", "status": "working", "ttlMs": 60_000, "pollIntervalMs": 5_000 });
         let (old, new) = (object(&old), object(&new));
         assert_eq!(Told::made(&old, L), Told::made(&new, M));
         assert_eq!(Told::made(&old, M), None);
@@ -201,8 +200,9 @@ mod tests {
 
     #[test]
     fn no_task_is_looked_at_too_often_or_never() {
-        let poll =
-            |millis: Value| Told::of(&object(&json!({ "taskId": "a", "pollInterval": millis }))).map(|it| it.poll);
+        let poll = |millis: Value| {
+            Told::of(&object(&json!({ "taskId": "a", "pollInterval": millis }))).map(|it| it.poll)
+        };
         assert_eq!(poll(json!(1)), Some(Duration::from_millis(100)));
         assert_eq!(poll(json!(3_600_000)), Some(Duration::from_secs(30)));
         assert_eq!(poll(json!("soon")), Some(Duration::from_secs(1)));
@@ -211,9 +211,15 @@ mod tests {
 
     #[test]
     fn what_a_provider_demands_and_offers_is_recognised() {
-        assert!(is_required(&object(&json!({ "execution": { "taskSupport": "required" } }))));
-        assert!(!is_required(&object(&json!({ "execution": { "taskSupport": "optional" } }))));
-        assert!(are_core(&raw(&json!({ "tasks": { "requests": { "tools": { "call": {} } } } }))));
+        assert!(is_required(&object(
+            &json!({ "execution": { "taskSupport": "required" } })
+        )));
+        assert!(!is_required(&object(
+            &json!({ "execution": { "taskSupport": "optional" } })
+        )));
+        assert!(are_core(&raw(
+            &json!({ "tasks": { "requests": { "tools": { "call": {} } } } })
+        )));
         assert!(!are_core(&raw(&json!({ "tasks": { "list": {} } }))));
         let fault = |code: i64, required: Value| RpcFault {
             code,
@@ -223,7 +229,10 @@ mod tests {
         let tasks = json!({ "extensions": { TASKS: {} } });
         assert!(is_missing(&fault(MISSING, tasks.clone())));
         assert!(!is_missing(&fault(-32020, tasks)));
-        assert!(!is_missing(&fault(MISSING, json!({ "elicitation": { "x": TASKS } }))));
+        assert!(!is_missing(&fault(
+            MISSING,
+            json!({ "elicitation": { "x": TASKS } })
+        )));
     }
 
     #[test]
@@ -238,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_message_of_a_task_loses_its_mark_and_nothing_else() {
-        let mut params = object(&json!({ "message": "m", "_meta": { RELATED: { "taskId": "a" }, "own": 1 } }));
+        let mut params =
+            object(&json!({ "message": "m", "_meta": { RELATED: { "taskId": "a" }, "own": 1 } }));
         assert_eq!(relation(&params.close()).unwrap().get(), r#"{"taskId":"a"}"#);
         unrelated(&mut params);
         assert_eq!(params.close().get(), r#"{"message":"m","_meta":{"own":1}}"#);

@@ -23,6 +23,7 @@ SUITES = [
     "process",
     "commands",
     "shared",
+    "tasks",
     "conformance",
     "conformance_client",
 ]

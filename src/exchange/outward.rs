@@ -242,22 +242,6 @@ impl Step<'_> {
         came
     }
 
-    /// An error of the provider as this caller can take it.
-    pub(super) fn failing(
-        &mut self,
-        talk: &Talk<'_>,
-        provider: &Provider,
-        method: &str,
-        error: Error,
-        leg: Revision,
-    ) -> Result<Came, Error> {
-        let came = talk.failing(provider, method, error, leg);
-        if came.is_ok() {
-            self.record.outcome = "input_required";
-        }
-        came
-    }
-
     /// Leaves in `_meta` what is meant for the provider: the caller's own keys and the trace.
     pub(super) fn hop_meta(&self, params: &mut RawObject, leg: Revision) {
         let logs = leg.is_modern() && self.revision().is_modern();

@@ -125,9 +125,9 @@ impl Step<'_> {
         if only.is_some_and(|only| *only != *named.provider) {
             return Err(unknown());
         }
-        let provider = self.provider(&named.provider).map_err(|_| unknown())?;
-        let behalf = self.behalf(&provider).map_err(|_| unknown())?;
-        if behalf.signature.account != named.account {
+        let provider = self.provider(&named.provider).ok().ok_or_else(unknown)?;
+        let account = self.behalf(&provider).ok().map(|it| it.signature.account);
+        if account != Some(named.account) {
             return Err(unknown());
         }
         let catalogue = self.connected(&provider).await?;

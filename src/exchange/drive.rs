@@ -1,8 +1,8 @@
 //! Tasks that the gateway sees to their end, for clients that know no such tasks: it looks after
 //! them, brings their questions to the client, and gives them up when the client does.
 //!
-//! A task may take up to an hour, whatever `upstream.timeouts.call` says of one answer: each single
-//! request for it keeps to that. It is looked at as often as it says, 100 ms to 30 s.
+//! A task may take an hour, or `upstream.timeouts.call` where that is longer; each single request for
+//! it keeps to the latter. It is looked at as often as it says, 100 ms to 30 s.
 
 use std::{
     collections::HashSet,
@@ -21,8 +21,8 @@ use crate::mcp::task::{self, Status, Told};
 use crate::mcp::{Declared, Raw, RawObject, Revision};
 use crate::upstream::{Behalf, Call, Endpoint, Event, Heard, Upstreams};
 
-/// The longest that a task may take in all.
-pub(super) const LONGEST: Duration = Duration::from_secs(3_600);
+/// The longest that a task may take in all, unless one call may take longer.
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Requests for a task that may fail in a row before it is given up.
 const FAILURES: u32 = 3;
 /// Tools that are remembered; beyond it all are forgotten, which costs each one refused call.
@@ -58,6 +58,11 @@ impl Needing {
         }
         known.insert((provider.endpoint.identity, tool.into()));
     }
+}
+
+/// How long a task of a provider may take.
+pub(super) fn within(endpoint: &Endpoint) -> Duration {
+    endpoint.call.max(LONGEST)
 }
 
 /// Whether a provider offers the extension.
@@ -113,10 +118,10 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn new(way: Way, id: String) -> Self {
         Self {
-            way,
             id,
-            until: time::Instant::now() + LONGEST,
+            until: time::Instant::now() + within(&way.endpoint),
             over: false,
+            way,
         }
     }
 
@@ -178,7 +183,7 @@ impl Drop for Running {
 pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
     let token = way.upstreams.token();
     let events = call.events.clone();
-    let ttl = serde_json::json!({ "ttl": LONGEST.as_secs() * 1_000 });
+    let ttl = serde_json::json!({ "ttl": within(&way.endpoint).as_secs() * 1_000 });
     call.params.put("task", &ttl);
     call.token = Some(token);
     let made = way.request(call).await?;
@@ -234,7 +239,7 @@ pub(super) fn given_up() -> Error {
 pub(super) fn late() -> Error {
     Error::new(
         Code::UpstreamTimeout,
-        "the provider's task took longer than an hour",
+        "the provider's task took too long and was given up",
     )
     .sent()
 }

@@ -58,7 +58,7 @@ impl Job {
     ///
     /// # Errors
     /// Its own error, `Cancelled` when its provider gave it up, `UpstreamTimeout`
-    /// after an hour.
+    /// when it takes too long.
     pub(super) async fn next(&mut self, outlet: Option<&Outlet>) -> Result<Next, Error> {
         if time::Instant::now() >= self.task.until {
             return Err(late());
@@ -192,5 +192,37 @@ fn failure(state: &RawObject) -> Error {
     match state.read::<Fault>("error") {
         Some(Fault { code, message, data }) => Error::rpc(RpcFault { code, message, data }),
         None => foreign("the provider's task failed without saying why"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::mcp::raw::raw;
+
+    #[test]
+    fn what_a_task_was_told_is_not_asked_again() {
+        let state = json!({ "inputRequests": { "one": {}, "two": {} } });
+        let state = RawObject::open(&raw(&state)).unwrap();
+        let keys = |answered: &[&str]| {
+            let answered = answered.iter().map(|key| (*key).to_owned()).collect();
+            let asked = pending(&state, &answered);
+            asked.iter().map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&[]), ["one", "two"]);
+        assert_eq!(keys(&["one", "three"]), ["two"]);
+        assert!(keys(&["one", "two"]).is_empty());
+    }
+
+    #[test]
+    fn a_failed_task_ends_with_its_own_error() {
+        let of = |state: serde_json::Value| failure(&RawObject::open(&raw(&state)).unwrap());
+        let told = of(json!({ "error": { "code": -32000, "message": "broke", "data": [1.0] } }));
+        let fault = told.rpc.unwrap();
+        assert_eq!((fault.code, fault.message.as_str()), (-32000, "broke"));
+        assert_eq!(fault.data.unwrap().get(), "[1.0]");
+        assert!(of(json!({})).rpc.is_none());
     }
 }

@@ -116,7 +116,7 @@ impl Step<'_> {
                         abilities: self.peer.abilities.bits(),
                     };
                     let within = match tasks {
-                        Tasks::Core => drive::LONGEST,
+                        Tasks::Core => drive::within(&provider.endpoint),
                         _ => provider.endpoint.call,
                     };
                     return self.resumed(&replica, retry, within).await;

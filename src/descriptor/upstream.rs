@@ -136,7 +136,7 @@ pub struct Timeouts {
     /// DNS, TCP and TLS of one connection together, or the start of a `command`; 1ms to 24h.
     #[schemars(extend("x-min" = "1ms", "x-max" = "24h"))]
     pub connect: Span,
-    /// One call, from its first byte to its last; 1ms to 24h.
+    /// One call, from its first byte to its last; a call that becomes a task may take an hour; 1ms to 24h.
     #[schemars(extend("x-min" = "1ms", "x-max" = "24h"))]
     pub call: Span,
     /// How long an unused session, connection or process is kept; 1ms to 24h.

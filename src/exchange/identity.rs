@@ -62,11 +62,9 @@ impl Step<'_> {
             return all;
         }
         for provider in self.in_scope() {
-            let shared = provider.live.shared.load();
-            let spoken = shared
-                .profile
-                .as_ref()
-                .filter(|profile| profile.revisions.contains(client));
+            let known = self.at_hand(provider);
+            let profile = known.as_ref().and_then(|known| known.profile.as_ref());
+            let spoken = profile.filter(|profile| profile.revisions.contains(client));
             let capabilities = spoken.and_then(|profile| RawObject::open(&profile.capabilities).ok());
             let own: Option<Map<String, Value>> = capabilities.and_then(|all| all.read("extensions"));
             for (name, settings) in own.into_iter().flatten() {

@@ -12,6 +12,7 @@ mod fault;
 mod forward;
 mod handover;
 mod identity;
+mod job;
 mod list;
 mod mailbox;
 mod namespace;
@@ -28,6 +29,7 @@ mod state;
 mod stream;
 mod talk;
 mod tasks;
+mod watched;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};

@@ -116,7 +116,11 @@ impl Step<'_> {
                         responses,
                         abilities: self.peer.abilities.bits(),
                     };
-                    return self.resumed(&replica, retry, provider.endpoint.call).await;
+                    let within = match tasks {
+                        Tasks::Core => drive::within(&provider.endpoint),
+                        _ => provider.endpoint.call,
+                    };
+                    return self.resumed(&replica, retry, within).await;
                 }
                 State::Upstream(state) => out.params.put("requestState", &state),
                 State::Task(id) => {
@@ -234,22 +238,6 @@ impl Step<'_> {
             self.exchange.hand_retry(replica, retry, within).await
         };
         if matches!(came, Ok(Came::Asked(_))) {
-            self.record.outcome = "input_required";
-        }
-        came
-    }
-
-    /// An error of the provider as this caller can take it.
-    pub(super) fn failing(
-        &mut self,
-        talk: &Talk<'_>,
-        provider: &Provider,
-        method: &str,
-        error: Error,
-        leg: Revision,
-    ) -> Result<Came, Error> {
-        let came = talk.failing(provider, method, error, leg);
-        if came.is_ok() {
             self.record.outcome = "input_required";
         }
         came

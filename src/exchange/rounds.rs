@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use tokio::sync::mpsc;
 
-use super::drive::{self, Job, Next, Tasks, Way};
+use super::drive::{self, Tasks, Way};
+use super::job::{Job, Next};
 use super::outward::{Came, Outgoing, opened};
 use super::state::{Of, State};
 use super::talk::{Followed, Held, Talk, Underway};
@@ -68,6 +69,8 @@ struct Round<'a> {
     tasks: Tasks,
     declared: Declared,
     holder: &'a str,
+    /// Its client's end.
+    talk: Talk<'a>,
 }
 
 impl Step<'_> {
@@ -77,17 +80,16 @@ impl Step<'_> {
         let holder = self.peer.principal.binding();
         let (round, mut params) = self.round(course.out, course.behalf, (course.leg, course.tasks), &holder);
         let (provider, leg) = (round.provider, round.leg);
-        let talk = self.talk(&holder, &round.declared, leg);
         self.hop_meta(&mut params, leg);
         // Only a legacy client in front of a modern provider needs the parameters again.
-        let again = leg.is_modern() && !self.revision().is_modern() && !talk.abilities.is_empty();
+        let again = leg.is_modern() && !self.revision().is_modern() && !round.talk.abilities.is_empty();
         for _ in 0..ROUNDS {
             let given = if again {
                 params.clone()
             } else {
                 std::mem::take(&mut params)
             };
-            let (outcome, back) = match self.follow(&talk, &round, given, held).await {
+            let (outcome, back) = match self.follow(&round, given, held).await {
                 Followed::Done(outcome, held) => (outcome, held),
                 Followed::Asked(asks, underway) => {
                     self.record.outcome = "input_required";
@@ -99,12 +101,12 @@ impl Step<'_> {
             held = back;
             let result = match outcome.and_then(|result| opened(&result)) {
                 Ok(result) => result,
-                Err(error) => return Box::pin(self.broken(&talk, &round, error, (spare, of), held)).await,
+                Err(error) => return Box::pin(self.broken(&round, error, (spare, of), held)).await,
             };
             if self.revision().is_modern() || !self.asks(&result, leg) {
-                return self.settled(&talk, &round, result, of, held).await;
+                return self.settled(&round, result, of, held).await;
             }
-            match talk.interrogate(&result, provider, leg, true).await {
+            match round.talk.interrogate(&result, provider, leg, true).await {
                 Ok(responses) => params.set("inputResponses", responses.close()),
                 Err(error) => {
                     held.conclude(self.exchange, provider, Ok(()));
@@ -121,31 +123,6 @@ impl Step<'_> {
         Err(error)
     }
 
-    fn round<'a>(
-        &self,
-        out: Outgoing<'a>,
-        behalf: &'a Behalf,
-        (leg, tasks): (Revision, Tasks),
-        holder: &'a str,
-    ) -> (Round<'a>, RawObject) {
-        let mut declared = self.declared(leg);
-        if tasks == Tasks::Declared {
-            declared.verbatim = Some(task::extended(&declared.capabilities(leg)));
-        }
-        let round = Round {
-            provider: out.provider,
-            catalogue: out.catalogue,
-            tool: out.tool,
-            method: out.method,
-            behalf,
-            leg,
-            tasks,
-            declared,
-            holder,
-        };
-        (round, out.params)
-    }
-
     /// Whether a result asks for something.
     fn asks(&self, result: &RawObject, leg: Revision) -> bool {
         leg.is_modern()
@@ -156,7 +133,6 @@ impl Step<'_> {
     /// A call that failed; one that can only be made with tasks is made once more, with them.
     async fn broken(
         &mut self,
-        talk: &Talk<'_>,
         round: &Round<'_>,
         error: Error,
         (spare, of): (Option<RawObject>, Option<Of>),
@@ -178,13 +154,21 @@ impl Step<'_> {
         }
         let concluded = held.conclude(self.exchange, round.provider, Err(&error));
         self.record.upstream = Some(concluded);
-        self.failing(talk, round.provider, round.method, error, round.leg)
+        self.failing(round, error)
+    }
+
+    /// An error of the provider as this caller can take it.
+    fn failing(&mut self, round: &Round<'_>, error: Error) -> Result<Came, Error> {
+        let came = round.talk.failing(round.provider, round.method, error, round.leg);
+        if came.is_ok() {
+            self.record.outcome = "input_required";
+        }
+        came
     }
 
     /// What came is for the client, unless it is a task that nobody but the gateway looks after.
     async fn settled(
         &mut self,
-        talk: &Talk<'_>,
         round: &Round<'_>,
         result: RawObject,
         of: Option<Of>,
@@ -198,7 +182,7 @@ impl Step<'_> {
             && round.tasks != Tasks::Native
         {
             let job = Job::new(self.way(round), told.clone());
-            return self.work(talk, round, job, of, held).await;
+            return self.work(round, job, of, held).await;
         }
         self.record.upstream = Some(held.conclude(self.exchange, round.provider, Ok(())));
         if let Some(told) = told {
@@ -242,13 +226,12 @@ impl Step<'_> {
     ) -> Result<Came, Error> {
         let holder = self.peer.principal.binding();
         let (round, _) = self.round(course.out, course.behalf, (course.leg, course.tasks), &holder);
-        let talk = self.talk(&holder, &round.declared, round.leg);
         let mut job = Job::again(self.way(&round), id);
         match job.answer(&responses).await {
-            Ok(()) => self.work(&talk, &round, job, course.of, held).await,
+            Ok(()) => self.work(&round, job, course.of, held).await,
             Err(error) => {
                 held.conclude(self.exchange, round.provider, Err(&error));
-                self.failing(&talk, round.provider, round.method, error, round.leg)
+                self.failing(&round, error)
             }
         }
     }
@@ -256,7 +239,6 @@ impl Step<'_> {
     /// Looks after a task of the extension until it ends, or a client of 2026-07-28 has to be asked.
     async fn work(
         &mut self,
-        talk: &Talk<'_>,
         round: &Round<'_>,
         mut job: Job,
         of: Option<Of>,
@@ -276,7 +258,7 @@ impl Step<'_> {
                 held.conclude(exchange, provider, Ok(()));
                 return Ok(Came::Asked(self.left(asks, job, round.holder, of)));
             }
-            match talk.interrogate(&asks, provider, round.leg, false).await {
+            match round.talk.interrogate(&asks, provider, round.leg, false).await {
                 Ok(responses) => {
                     if let Err(error) = job.answer(&responses).await {
                         break Err(error);
@@ -291,7 +273,7 @@ impl Step<'_> {
         self.record.upstream = Some(held.conclude(exchange, provider, outcome.as_ref().map(|_| ())));
         match outcome {
             Ok(result) => Ok(Came::Result(result, round.leg)),
-            Err(error) => self.failing(talk, provider, round.method, error, round.leg),
+            Err(error) => self.failing(round, error),
         }
     }
 
@@ -304,12 +286,12 @@ impl Step<'_> {
     }
 
     /// Makes one round of a call; nothing is kept for one during which nothing can be said.
-    async fn follow(&self, talk: &Talk<'_>, round: &Round<'_>, params: RawObject, held: Held) -> Followed {
+    async fn follow(&self, round: &Round<'_>, params: RawObject, held: Held) -> Followed {
         let upstreams = &self.exchange.upstreams;
         let (provider, leg, method) = (round.provider, round.leg, round.method);
         let way = (round.tasks == Tasks::Core).then(|| self.way(round));
         let mut call = self.call(round, params);
-        if !self.converses(talk, leg) {
+        if !self.converses(&round.talk, leg) {
             let outcome = match way {
                 Some(way) => Box::pin(drive::core(way, call)).await,
                 None => upstreams.request(&provider.endpoint, round.behalf, call).await,
@@ -334,7 +316,7 @@ impl Step<'_> {
             method,
             held,
         };
-        talk.follow(underway).await
+        round.talk.follow(underway).await
     }
 
     /// Whether something may be said or asked during a call.
@@ -378,5 +360,36 @@ impl Step<'_> {
             result.put("requestState", &sealed);
         }
         result.close()
+    }
+}
+
+impl<'s> Step<'s> {
+    fn round<'a>(
+        &self,
+        out: Outgoing<'a>,
+        behalf: &'a Behalf,
+        (leg, tasks): (Revision, Tasks),
+        holder: &'a str,
+    ) -> (Round<'a>, RawObject)
+    where
+        's: 'a,
+    {
+        let mut declared = self.declared(leg);
+        if tasks == Tasks::Declared {
+            declared.verbatim = Some(task::extended(&declared.capabilities(leg)));
+        }
+        let round = Round {
+            provider: out.provider,
+            catalogue: out.catalogue,
+            tool: out.tool,
+            method: out.method,
+            behalf,
+            leg,
+            tasks,
+            talk: self.talk(holder, &declared, leg),
+            declared,
+            holder,
+        };
+        (round, out.params)
     }
 }

@@ -66,11 +66,19 @@ impl Exchange {
 
 impl Step<'_> {
     /// Whether there can be tasks here: in the tool view, for clients of 2026-07-28, of providers
-    /// that offer the extension.
+    /// that offer the extension, as far as it is known.
     pub(super) fn has_tasks(&self) -> bool {
-        self.scope.view == View::Tool
-            && self.revision().is_modern()
-            && self.in_scope().any(|it| offers(&it.live.shared.load()))
+        let may = |provider: &Arc<Provider>| {
+            self.at_hand(provider)
+                .is_none_or(|it| it.profile.is_none() || offers(&it))
+        };
+        self.scope.view == View::Tool && self.revision().is_modern() && self.in_scope().any(may)
+    }
+
+    /// What is known of a provider for this caller.
+    pub(super) fn at_hand(&self, provider: &Arc<Provider>) -> Option<Arc<Catalogue>> {
+        let behalf = self.behalf(provider).ok()?;
+        self.exchange.catalog.peek(provider, &behalf)
     }
 
     /// `tasks/get`, `tasks/update`, `tasks/cancel`.
@@ -117,9 +125,9 @@ impl Step<'_> {
         if only.is_some_and(|only| *only != *named.provider) {
             return Err(unknown());
         }
-        let provider = self.provider(&named.provider).map_err(|_| unknown())?;
-        let behalf = self.behalf(&provider).map_err(|_| unknown())?;
-        if behalf.signature.account != named.account {
+        let provider = self.provider(&named.provider).ok().ok_or_else(unknown)?;
+        let account = self.behalf(&provider).ok().map(|it| it.signature.account);
+        if account != Some(named.account) {
             return Err(unknown());
         }
         let catalogue = self.connected(&provider).await?;

@@ -161,10 +161,8 @@ impl Upstreams {
     /// generations say outside of answers can be heard so; until the place is dropped.
     #[must_use]
     pub fn attend(&self, heard: &Heard<'_>, events: mpsc::Sender<Event>) -> Attended {
-        let revision = match heard.endpoint.target {
-            Target::Http { .. } => Some(heard.revision),
-            Target::Stdio { .. } => None,
-        };
+        // Behind a wire there is one session for all revisions.
+        let revision = (!self.shared.is_wired(heard.endpoint)).then_some(heard.revision);
         let key = Key::of(heard.endpoint, heard.behalf, revision, heard.declared.abilities);
         let patience = Patience::until(tokio::time::Instant::now() + LONGEST_ASK);
         Attended(

@@ -33,4 +33,5 @@ mod process;
 mod relay;
 mod reload;
 mod sweep;
+mod tasks;
 mod uris;

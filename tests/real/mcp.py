@@ -15,7 +15,12 @@ NAMES = {J: "J", L: "L", M: "M"}
 # A guard against hanging, never an expectation about speed.
 GUARD = 60
 META = "io.modelcontextprotocol/"
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId"),
+}
 
 
 class RpcError(Exception):

@@ -26,6 +26,7 @@ SUITES = [
     "commands",
     "shared",
     "handover",
+    "tasks",
     "conformance",
     "conformance_client",
 ]

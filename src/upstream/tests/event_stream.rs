@@ -330,6 +330,7 @@ async fn questions_and_progress_come_on_the_stream() {
     let (events, mut heard) = mpsc::channel(8);
     let call = Call {
         progress: true,
+        token: None,
         events: Some(events),
         ..tool(L)
     };

@@ -123,7 +123,10 @@ impl Client {
                 params["_meta"] = json!({});
             }
             params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!(self.revision);
-            params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            let declared = &mut params["_meta"]["io.modelcontextprotocol/clientCapabilities"];
+            if declared.is_null() {
+                *declared = json!({});
+            }
         }
         let mut request = self.post();
         if self.is_modern() {
@@ -131,6 +134,7 @@ impl Client {
             let name = match method {
                 "tools/call" | "prompts/get" => params["name"].as_str(),
                 "resources/read" => params["uri"].as_str(),
+                "tasks/get" | "tasks/update" | "tasks/cancel" => params["taskId"].as_str(),
                 _ => None,
             };
             if let Some(name) = name {

@@ -1,12 +1,12 @@
 //! The way out of one call: account, limit, signature, upstream.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-
 use serde_json::value::RawValue;
 
 use super::Step;
@@ -19,7 +19,7 @@ use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};
 use crate::limit::{Refusal, Rule};
-use crate::mcp::{Declared, Raw, RawObject, Revision, task, translate};
+use crate::mcp::{Declared, Raw, RawObject, Revision, raw, task, translate};
 use crate::telemetry::View;
 use crate::upstream::Behalf;
 
@@ -101,7 +101,7 @@ impl Step<'_> {
             .map_err(|missing| needs_auth(provider, &missing))?;
         let (leg, tasks) = self.footing(&out)?;
         let holder = self.peer.principal.binding();
-        let retry = self.retry(out.method, &mut out.params);
+        let retry = self.retry(out.method, &mut out.params)?;
         let of = || Of::new(&provider.id, behalf.signature.account, out.method, &out.params);
         let of = (self.revision().is_modern() && (retry.state.is_some() || !self.peer.abilities.is_empty()))
             .then(of);
@@ -186,17 +186,30 @@ impl Step<'_> {
     }
 
     /// Takes out of a modern client's parameters what belongs to an earlier round.
-    fn retry(&self, method: &str, params: &mut RawObject) -> Retry {
+    fn retry(&self, method: &str, params: &mut RawObject) -> Result<Retry, Error> {
         if !self.revision().is_modern() || self.scope.view == View::Relay || method.starts_with("tasks/") {
-            return Retry::default();
+            return Ok(Retry::default());
         }
-        let state = params.read("requestState");
-        params.remove("requestState");
-        let responses = params.remove("inputResponses");
-        Retry {
-            state,
-            responses: responses.and_then(|raw| RawObject::open(&raw).ok()),
+        let wrong = |name| Error::new(Code::InvalidParams, format!("`{name}` is of the wrong type"));
+        let given = |raw: &Raw| raw.get() != "null";
+        let state = params
+            .remove("requestState")
+            .filter(given)
+            .map(|raw| raw::text(&raw).map(Cow::into_owned));
+        let responses = params
+            .remove("inputResponses")
+            .filter(given)
+            .map(|raw| RawObject::open(&raw).ok());
+        if matches!(state, Some(None)) {
+            return Err(wrong("requestState"));
         }
+        if matches!(responses, Some(None)) {
+            return Err(wrong("inputResponses"));
+        }
+        Ok(Retry {
+            state: state.flatten(),
+            responses: responses.flatten(),
+        })
     }
 
     /// Lets a call in, or says which rule of ours keeps it out.

@@ -73,6 +73,13 @@ struct Round<'a> {
     talk: Talk<'a>,
 }
 
+/// Whether a provider may have log messages to tell. Looked at with each call, so by the word alone:
+/// where it stands by another meaning, nothing is lost but time.
+fn may_log(catalogue: &Catalogue) -> bool {
+    let profile = catalogue.profile.as_ref();
+    profile.is_none_or(|profile| profile.capabilities.get().contains("\"logging\""))
+}
+
 impl Step<'_> {
     /// Makes a call, in as many rounds as its provider asks for.
     pub(super) async fn rounds(&mut self, course: Course<'_>, mut held: Held) -> Result<Came, Error> {
@@ -291,7 +298,7 @@ impl Step<'_> {
         let (provider, leg, method) = (round.provider, round.leg, round.method);
         let way = (round.tasks == Tasks::Core).then(|| self.way(round));
         let mut call = self.call(round, params);
-        if !self.converses(&round.talk, leg) {
+        if !self.converses(round) {
             let outcome = match way {
                 Some(way) => Box::pin(drive::core(way, call)).await,
                 None => upstreams.request(&provider.endpoint, round.behalf, call).await,
@@ -319,12 +326,14 @@ impl Step<'_> {
         round.talk.follow(underway).await
     }
 
-    /// Whether something may be said or asked during a call.
-    fn converses(&self, talk: &Talk<'_>, leg: Revision) -> bool {
-        let progress = talk.outlet.is_some_and(Outlet::wants_progress);
-        let asks = !leg.is_modern() && !talk.abilities.is_empty();
-        let session = !leg.is_modern() && self.peer.lane.is_some() && talk.outlet.is_some();
-        progress || asks || session || (leg.is_modern() && talk.logs && talk.outlet.is_some())
+    /// Whether something may be said or asked during a call; most calls are over sooner without.
+    fn converses(&self, round: &Round<'_>) -> bool {
+        let Some(outlet) = round.talk.outlet else {
+            return !round.leg.is_modern() && !round.talk.abilities.is_empty();
+        };
+        let asks = !round.leg.is_modern() && !round.talk.abilities.is_empty();
+        let modern = self.revision().is_modern();
+        outlet.wants_progress() || asks || (round.talk.logs && (modern || may_log(round.catalogue)))
     }
 
     fn call(&self, round: &Round<'_>, params: RawObject) -> Call {

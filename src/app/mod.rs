@@ -109,8 +109,7 @@ impl App {
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
-            Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
-            shared,
+            Sessions::new(Arc::clone(&sealer), shared),
             Shown {
                 name: settings.name.clone(),
                 single: settings.facade.single,

@@ -202,6 +202,7 @@ fn names(catalogue: &Catalogue) -> Vec<String> {
 
 fn anybody() -> Behalf {
     Behalf {
+        lane: None,
         tenant: "t".into(),
         user: "u".into(),
         signature: Arc::default(),
@@ -216,6 +217,7 @@ fn bringing(key: &str) -> Behalf {
     let mut account = [0; 32];
     account[..key.len()].copy_from_slice(key.as_bytes());
     Behalf {
+        lane: None,
         signature: Arc::new(Signature {
             headers,
             account: Some(account),

@@ -73,6 +73,7 @@ impl Work {
     pub(super) fn behalf(&self, need: &Need) -> Option<Behalf> {
         let signature = need.sign(&Brought::default()).ok()?;
         Some(Behalf {
+            lane: None,
             tenant: Arc::clone(&self.tenant),
             user: Arc::clone(&self.user),
             signature,

@@ -139,6 +139,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
 async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
     let principal: &Principal = &app.parts().principal;
     let behalf = Behalf {
+        lane: None,
         tenant: Arc::clone(&principal.tenant),
         user: Arc::clone(&principal.user),
         signature: Arc::new(Signature::default()),

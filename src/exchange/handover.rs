@@ -109,7 +109,7 @@ impl Exchange {
     pub(super) fn takes(self: &Arc<Self>) -> Handler {
         let exchange = Arc::downgrade(self);
         Box::new(move |message| {
-            let exchange = exchange.clone();
+            let exchange = std::sync::Weak::clone(&exchange);
             Box::pin(async move {
                 let Some(exchange) = exchange.upgrade() else {
                     return Vec::new();

@@ -1,7 +1,14 @@
 //! What a legacy client's session holds in this process: its streams, its lines to providers, its
 //! log level. The session itself is in its id; this is what a stream is, and goes with it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -40,6 +47,8 @@ pub(super) struct Mailbox(Mutex<Held>);
 #[derive(Debug, Default)]
 struct Held {
     streams: Vec<(u64, mpsc::Sender<Vec<u8>>)>,
+    /// How many those are, for who must know without asking.
+    open: Arc<AtomicUsize>,
     lines: HashMap<Arc<str>, Arc<Line>>,
     /// What the client calls a provider's resource, where that differs.
     names: HashMap<(Arc<str>, Box<str>), String>,
@@ -77,6 +86,7 @@ impl Mailboxes {
         held.last += 1;
         let number = held.last;
         held.streams.push((number, sender));
+        held.count();
         drop(held);
         Placed {
             boxes: Arc::clone(&self.0),
@@ -93,7 +103,18 @@ impl Mailboxes {
     }
 }
 
+impl Held {
+    fn count(&self) {
+        self.open.store(self.streams.len(), Ordering::Relaxed);
+    }
+}
+
 impl Mailbox {
+    /// How many streams are open, at any time.
+    pub(super) fn streams(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.0.lock().open)
+    }
+
     /// To every stream; a reader that is too slow loses some.
     pub(super) fn say(&self, message: &[u8]) {
         for (_, stream) in &self.0.lock().streams {
@@ -165,6 +186,7 @@ impl Drop for Placed {
     fn drop(&mut self) {
         let mut held = self.mailbox.0.lock();
         held.streams.retain(|(number, _)| *number != self.number);
+        held.count();
         if !held.streams.is_empty() {
             return;
         }

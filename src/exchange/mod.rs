@@ -184,13 +184,13 @@ impl Exchange {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         sessions: Sessions,
-        shared: Arc<SharedState>,
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
         let exchange = Arc::new_cyclic(|me| Self {
             catalog,
             upstreams,
             metrics,
+            shared: Arc::clone(sessions.shared()),
             sessions,
             name,
             single,
@@ -199,7 +199,6 @@ impl Exchange {
             parking: park::Parking::default(),
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
-            shared,
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),

@@ -60,6 +60,7 @@ impl Step<'_> {
         let signature = provider.need.sign(&self.peer.keys.brought(&provider.need))?;
         let principal = &self.peer.principal;
         Ok(Behalf {
+            lane: self.peer.lane.clone(),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             signature,

@@ -74,30 +74,24 @@ impl Exchange {
             requests.set(&key, request.close());
             open.push((key, ask));
         }
-        self.park(holder, of, open, requests, underway)
+        self.park(Parked {
+            holder: holder.into(),
+            of,
+            underway,
+            asks: open,
+            requests,
+        })
     }
 
-    fn park(
-        &self,
-        holder: &str,
-        of: Of,
-        asks: Vec<(String, Ask)>,
-        requests: RawObject,
-        underway: Underway,
-    ) -> Result<Came, Error> {
-        let parked = Parked {
-            holder: holder.into(),
-            of: of.clone(),
-            underway,
-            asks,
-            requests: requests.clone(),
-        };
+    fn park(&self, parked: Parked) -> Result<Came, Error> {
+        let (holder, of) = (parked.holder.clone(), parked.of.clone());
+        let requests = parked.requests.close();
         let slot = self.parking.park(parked)?;
         let replica = self.shared.replica().to_owned();
         let mut result = RawObject::new();
         result.put("resultType", "input_required");
-        result.set("inputRequests", requests.close());
-        let state = self.seal_state(holder, of, State::Parked { replica, slot });
+        result.set("inputRequests", requests);
+        let state = self.seal_state(&holder, of, State::Parked { replica, slot });
         result.put("requestState", &state);
         Ok(Came::Asked(result.close()))
     }
@@ -133,7 +127,13 @@ impl Exchange {
             ask.answer.send(Ok(said)).ok();
         }
         if !open.is_empty() {
-            return self.park(&holder, of, open, requests, underway);
+            return self.park(Parked {
+                holder: holder.into(),
+                of,
+                underway,
+                asks: open,
+                requests,
+            });
         }
         let (provider, method) = (Arc::clone(&underway.provider), underway.method);
         match talk.follow(underway).await {

@@ -35,6 +35,11 @@ impl Sessions {
         Self { sealer, shared }
     }
 
+    /// What replicas tell each other.
+    pub(super) const fn shared(&self) -> &Arc<SharedState> {
+        &self.shared
+    }
+
     /// The seal of everything that clients carry for us.
     pub(super) const fn sealer(&self) -> &Arc<Sealer> {
         &self.sealer

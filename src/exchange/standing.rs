@@ -11,7 +11,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Raw, RawObject, Revision, message, uris};
+use crate::mcp::{Abilities, Raw, RawObject, Revision, message, translate, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Event, Line, Opening, Wishes};
 
@@ -48,7 +48,7 @@ impl Ear {
         let passes = match method {
             "notifications/message" => same && mailbox.hears(params),
             UPDATED => {
-                mailbox.say(&updated(params, &|uri| mailbox.outer(&self.provider, uri)));
+                mailbox.say(&updated(params, !same, &|uri| mailbox.outer(&self.provider, uri)));
                 return;
             }
             "notifications/elicitation/complete" => self.client == Revision::V2025_11_25,
@@ -125,6 +125,7 @@ impl Step<'_> {
             revision: leg,
             declared,
             events: sender,
+            streams: Some(mailbox.streams()),
             wishes: Wishes::default(),
         };
         mailbox.keep(&provider.id, || {
@@ -250,11 +251,15 @@ impl Step<'_> {
     }
 }
 
-/// The notification of an update, the resource named as the client knows it.
-fn updated(params: Option<&Raw>, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
+/// The notification of an update, the resource named as the client knows it. What only a peer of
+/// 2026-07-28 says with it stays there.
+fn updated(params: Option<&Raw>, bridged: bool, outer: &dyn Fn(&str) -> Option<String>) -> Vec<u8> {
     let mut params = params
         .and_then(|params| RawObject::open(params).ok())
         .unwrap_or_default();
+    if bridged {
+        translate::notification(&mut params);
+    }
     uris::rewrite(UPDATED, &mut params, outer);
     message::notification(UPDATED, Some(&params.close()))
 }

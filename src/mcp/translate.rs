@@ -52,14 +52,17 @@ pub fn is_complete(result: &RawObject) -> bool {
     result.get("resultType").is_none() || result.text("resultType").as_deref() == Some("complete")
 }
 
-/// A result made by a peer of `from`, for a peer of `to`. Unknown members pass, and everything
-/// between equal revisions.
+/// A result made by a peer of `from`, for a peer of `to`.
+///
+/// Unknown members pass, and everything between equal revisions; but a peer of 2026-07-28 that left
+/// out that its result is complete did not keep its own rule, and is read as the rule says.
 ///
 /// A result that is not complete should not come here on its way to an older peer: a tool's
 /// becomes a failed call, others lose what makes them incomplete.
 #[must_use]
 pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision) -> RawObject {
     if from == to {
+        envelope(&mut result, to, None);
         return result;
     }
     edit::hop_meta(&mut result);
@@ -97,6 +100,12 @@ fn unfinished(method: &str, mut result: RawObject) -> RawObject {
     edit::without(&mut result, &ENVELOPE);
     edit::without(&mut result, &["inputRequests", "requestState"]);
     result
+}
+
+/// The parameters of a notification on their way to a peer of another generation: what they say of
+/// one hop alone is taken off.
+pub fn notification(params: &mut RawObject) {
+    edit::hop_meta(params);
 }
 
 /// A list entry as a peer of this revision knows it.
@@ -214,8 +223,12 @@ mod tests {
 
     #[test]
     fn equal_revisions_pass_untouched() {
-        let same = json!({ "structuredContent": [1], "ttlMs": 5 });
+        let same = json!({ "structuredContent": [1], "ttlMs": 5, "resultType": "task" });
         assert_eq!(value(&result("tools/call", object(&same), M, M)), same);
+        let same = json!({ "structuredContent": [1], "ttlMs": 5 });
+        assert_eq!(value(&result("tools/call", object(&same), L, L)), same);
+        let completed = json!({ "structuredContent": [1], "ttlMs": 5, "resultType": "complete" });
+        assert_eq!(value(&result("tools/call", object(&same), M, M)), completed);
     }
 
     #[test]

@@ -272,11 +272,10 @@ impl Link {
     fn asked(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
         let link = Arc::clone(self);
         match self.post.admit() {
-            Ok((handler, room)) => {
-                let answer = handler(body);
+            Ok(room) => {
                 tokio::spawn(async move {
                     // Its sender does not wait longer, and reads nothing after that.
-                    let Ok(body) = timeout(within, answer).await else {
+                    let Ok(Some(body)) = timeout(within, link.post.handle(body)).await else {
                         return;
                     };
                     let answer = if body.len() > MAX_BODY {

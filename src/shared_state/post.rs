@@ -73,11 +73,15 @@ impl Post {
         }
     }
 
-    /// The handler and room for one more message.
-    pub(super) fn admit(&self) -> Result<(&Handler, OwnedSemaphorePermit), Refused> {
-        let handler = self.handler.get().ok_or(Refused::Busy)?;
+    /// Room to handle one more message.
+    pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, Refused> {
         let room = Arc::clone(&self.handled).try_acquire_owned().ok();
-        Ok((handler, room.ok_or(Refused::Busy)?))
+        room.filter(|_| self.handler.get().is_some()).ok_or(Refused::Busy)
+    }
+
+    /// The answer to a message that was admitted.
+    pub(super) async fn handle(&self, message: Vec<u8>) -> Option<Vec<u8>> {
+        Some(self.handler.get()?(message).await)
     }
 
     /// Room to say no.
@@ -144,7 +148,7 @@ mod tests {
         let post = Post::new();
         assert_eq!(post.admit().err(), Some(Refused::Busy));
         post.serve(echo());
-        let mut held: Vec<_> = (0..MAX_HANDLED).map(|_| post.admit().ok().unwrap().1).collect();
+        let mut held: Vec<_> = (0..MAX_HANDLED).map(|_| post.admit().unwrap()).collect();
         assert_eq!(post.admit().err(), Some(Refused::Busy));
         held.pop();
         assert!(post.admit().is_ok());

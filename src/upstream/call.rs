@@ -71,7 +71,7 @@ pub struct Ask {
 pub struct Profile {
     /// Revisions it speaks.
     pub revisions: Revisions,
-    /// Its capabilities object (of the newest revision).
+    /// Its capabilities object: that of the newest revision, and what only an older one names.
     pub capabilities: Raw,
     /// `serverInfo`.
     pub server_info: Option<Raw>,

@@ -91,6 +91,9 @@ pub struct Behalf {
     pub user: Arc<str>,
     /// Credential headers and account fingerprint.
     pub signature: Arc<Signature>,
+    /// The client's own session, where it has one; part of no key. What a provider says outside of
+    /// answers goes to the client it is meant for.
+    pub lane: Option<Arc<str>>,
 }
 
 impl Endpoint {

@@ -1,7 +1,11 @@
 //! A client's standing line to a provider: what the provider says and asks outside of calls, for
 //! as long as the client listens.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use serde_json::json;
@@ -16,6 +20,7 @@ use super::{
     asks,
     call::{Call, Event},
     endpoint::{Behalf, Endpoint},
+    hub::Listener,
     incoming::is_type,
     outgoing::{Manner, outgoing},
     post::{self, Head},
@@ -95,6 +100,8 @@ pub struct Opening {
     pub declared: Declared,
     /// Where it all goes.
     pub events: mpsc::Sender<Event>,
+    /// How many streams the client has open at the moment; `None`: it hears of its resources alone.
+    pub streams: Option<Arc<AtomicUsize>>,
     /// What is wanted from the start.
     pub wishes: Wishes,
 }
@@ -175,7 +182,7 @@ impl Keeper {
         };
         let deadline = Instant::now() + endpoint.patience();
         let session = remote.session(self.opening.revision, deadline).await?;
-        let place = shared.hubs.attach(session.key(), self.opening.events.clone());
+        let place = shared.hubs.attach(session.key(), self.listener());
         let mut standing = session.standing();
         let mut held = BTreeSet::new();
         loop {
@@ -195,6 +202,14 @@ impl Keeper {
                     return Ok(());
                 },
             }
+        }
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            lane: self.opening.behalf.lane.clone(),
+            events: self.opening.events.clone(),
+            streams: self.opening.streams.clone(),
         }
     }
 
@@ -234,7 +249,7 @@ impl Keeper {
             declared: &declared,
         };
         let wire = wired.wire(Instant::now() + endpoint.patience()).await?;
-        let place = shared.hubs.attach(wire.key(), self.opening.events.clone());
+        let place = shared.hubs.attach(wire.key(), self.listener());
         let over = wire.over();
         let mut held = BTreeSet::new();
         loop {

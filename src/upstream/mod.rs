@@ -165,7 +165,11 @@ impl Upstreams {
         let revision = (!self.shared.is_wired(heard.endpoint)).then_some(heard.revision);
         let key = Key::of(heard.endpoint, heard.behalf, revision, heard.declared.abilities);
         let patience = Patience::until(tokio::time::Instant::now() + LONGEST_ASK);
-        Attended(self.shared.hubs.call(&key, heard.token, events, &patience))
+        Attended(
+            self.shared
+                .hubs
+                .call(&key, heard.token, (heard.behalf.lane.as_ref(), events), &patience),
+        )
     }
 
     /// Makes a request whose answer nobody waits for.

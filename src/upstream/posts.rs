@@ -146,7 +146,7 @@ impl Letter {
         if !status.is_success() {
             let reading = Reading {
                 id: self.id.unwrap_or_default(),
-                token: 0,
+                token: self.id.unwrap_or_default(),
                 deadline: self.deadline,
                 in_session: true,
                 events: None,

@@ -93,11 +93,26 @@ async fn detect(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error>
     match (modern, legacy(remote, deadline).await) {
         (Some(mut profile), Ok(older)) => {
             profile.revisions = profile.revisions.iter().chain(older.revisions.iter()).collect();
+            profile.capabilities = united(&profile.capabilities, &older.capabilities);
             Ok(profile)
         }
         (Some(profile), Err(_)) => Ok(profile),
         (None, older) => older,
     }
+}
+
+/// What either generation of a provider can: the older one logs, for instance, which the newer has
+/// no word for. Where both name a capability the newer one's words hold.
+fn united(newer: &Raw, older: &Raw) -> Raw {
+    let (Ok(mut all), Ok(older)) = (RawObject::open(newer), RawObject::open(older)) else {
+        return newer.clone();
+    };
+    for (name, capability) in older.iter() {
+        if all.get(name).is_none() {
+            all.set(name, capability.to_owned());
+        }
+    }
+    all.close()
 }
 
 /// Errors that no other generation of the protocol would cure.

@@ -179,7 +179,8 @@ impl Remote<'_> {
         let patience = Patience::until(deadline);
         // The session may have settled on another revision; its place is that of its key.
         let key = lease.key();
-        let place = self.shared.hubs.call(key, token, events.clone(), &patience);
+        let whose = (self.behalf.lane.as_ref(), events.clone());
+        let place = self.shared.hubs.call(key, token, whose, &patience);
         Some((patience, place))
     }
 

@@ -28,19 +28,20 @@ fn upstreams() -> Arc<Upstreams> {
     Upstreams::with_environment(Handle::current(), base.to_vec())
 }
 
-fn behalf() -> Behalf {
+pub(super) fn behalf() -> Behalf {
     of(Signature::default())
 }
 
 fn of(signature: Signature) -> Behalf {
     Behalf {
+        lane: None,
         tenant: "acme".into(),
         user: "ann".into(),
         signature: Arc::new(signature),
     }
 }
 
-fn endpoint(identity: u8, target: Target) -> Endpoint {
+pub(super) fn endpoint(identity: u8, target: Target) -> Endpoint {
     Endpoint {
         provider: "fake".into(),
         identity: [identity; 32],
@@ -53,7 +54,7 @@ fn endpoint(identity: u8, target: Target) -> Endpoint {
     }
 }
 
-fn at(url: &Url) -> Target {
+pub(super) fn at(url: &Url) -> Target {
     Target::Http {
         url: url.clone(),
         headers: Vec::new(),

@@ -77,10 +77,8 @@ impl Wired<'_> {
             return wire.request(id, sent.body, deadline, None).await;
         };
         let patience = Patience::until(deadline);
-        let _place = self
-            .shared
-            .hubs
-            .call(wire.key(), token, events.clone(), &patience);
+        let whose = (self.behalf.lane.as_ref(), events.clone());
+        let _place = self.shared.hubs.call(wire.key(), token, whose, &patience);
         wire.request(id, sent.body, deadline, Some(&patience)).await
     }
 

@@ -3,8 +3,8 @@
 //! `replica URL NAME KEY` prints its name, then answers each line of its input, a JSON object, with a
 //! line: `{"hand": TEXT, "to": REPLICA, "within_ms": N}` (with `"times": M` that often at once, waiting for
 //! none), `{"end": N}`, `{"has_ended": N}`, `{"up": 0}`.
-//! A text that it is handed comes back with `echo ` before it, but for `never` (no answer) and `large`
-//! (more than may be handed over).
+//! A text that it is handed comes back with `echo ` before it, but for `never` (no answer), `hold` (no
+//! answer before the line `{"release": 0}`) and `large` (more than may be handed over).
 
 #![expect(
     clippy::expect_used,
@@ -21,6 +21,7 @@ use pleiades::secret::Secret;
 use pleiades::shared_state::{Meeting, SharedState};
 use pleiades::telemetry::Metrics;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 const LARGE: usize = (1 << 20) + 1;
 const LATER: u64 = 4_000_000_000;
@@ -31,8 +32,12 @@ fn digest(number: u64) -> [u8; 32] {
     digest
 }
 
-async fn handled(message: Vec<u8>) -> Vec<u8> {
+async fn handled(message: Vec<u8>, mut released: watch::Receiver<u32>) -> Vec<u8> {
     match &*message {
+        b"hold" => {
+            released.changed().await.ok();
+            b"released".to_vec()
+        }
         b"never" => std::future::pending().await,
         b"large" => vec![b'x'; LARGE],
         other => [b"echo ", other].concat(),
@@ -69,7 +74,10 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let metrics = Metrics::new();
     let shared = SharedState::redis(meeting, runtime.handle(), Arc::clone(&metrics)).expect("a Redis");
-    shared.serve(Box::new(|message| Box::pin(handled(message))));
+    let (release, released) = watch::channel(0);
+    shared.serve(Box::new(move |message| {
+        Box::pin(handled(message, released.clone()))
+    }));
     let mut output = std::io::stdout();
     writeln!(output, "{}", json!({ "replica": shared.replica() })).expect("written");
     for line in std::io::stdin().lock().lines() {
@@ -80,6 +88,9 @@ fn main() {
             json!({})
         } else if let Some(end) = number("has_ended") {
             json!({ "has_ended": shared.has_ended(&digest(end)) })
+        } else if number("release").is_some() {
+            release.send_modify(|times| *times += 1);
+            json!({})
         } else if number("up").is_some() {
             json!({ "up": metrics.render().contains("pleiades_shared_state_up 1") })
         } else if let Some(times) = number("times") {

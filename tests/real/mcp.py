@@ -137,7 +137,7 @@ class Client:
             connection.close()
 
     def heard(self, message):
-        """A message of the stream under way, as it arrives; for clients that can be asked."""
+        """A message of a stream, as it arrives; for clients that can be asked."""
 
     def request(self, method, params=None, extra_headers=None):
         """The result of a request. Notifications that came with it are kept in `notifications`."""
@@ -197,19 +197,22 @@ class Client:
             params["_meta"] = meta
         return self.request("tools/call", params)
 
-    def listen(self, kinds=("toolsListChanged",)):
-        """Opens the stream on which this revision hears of changes."""
-        return Stream(self, kinds)
+    def listen(self, kinds=("toolsListChanged",), resources=()):
+        """Opens the stream on which this revision hears of changes; M names resources here."""
+        return Stream(self, kinds, resources)
 
 
 class Stream:
     """Notifications of a GET stream (J, L) or of `subscriptions/listen` (M), in a queue."""
 
-    def __init__(self, client, kinds):
+    def __init__(self, client, kinds, resources=()):
+        self.client = client
         self.connection = http.client.HTTPConnection(client.host, timeout=GUARD)
         self.heard = queue.Queue()
         if client.revision == M:
             wanted = {"notifications": {kind: True for kind in kinds}}
+            if resources:
+                wanted["notifications"]["resourceSubscriptions"] = list(resources)
             params, headers = client.envelope("subscriptions/listen", wanted)
             message = {
                 "jsonrpc": "2.0",
@@ -232,7 +235,9 @@ class Stream:
     def _read(self):
         try:
             for text in events(lines_of(self.response)):
-                self.heard.put(json.loads(text))
+                message = json.loads(text)
+                self.heard.put(message)
+                self.client.heard(message)
         except (OSError, ValueError, http.client.HTTPException, AttributeError):
             pass
         self.heard.put(None)
@@ -245,6 +250,16 @@ class Stream:
                 raise RpcError(200, {"message": f"the stream ended before `{method}`"})
             if message.get("method") == method:
                 return message
+
+    def soon(self, method):
+        """The next notification of this method that comes within moments, or nothing."""
+        try:
+            while message := self.heard.get(timeout=0.1):
+                if message.get("method") == method:
+                    return message
+        except queue.Empty:
+            return None
+        raise RpcError(200, {"message": f"the stream ended before `{method}`"})
 
     def ended(self):
         """Waits until the server has ended the stream."""

@@ -16,6 +16,8 @@ SUITES = [
     "filesystem",
     "cells",
     "old",
+    "matrix",
+    "asking",
     "relay",
     "tls",
     "defects",
@@ -24,6 +26,7 @@ SUITES = [
     "commands",
     "shared",
     "tasks",
+    "handover",
     "conformance",
     "conformance_client",
 ]

@@ -153,10 +153,10 @@ class Modern(Process):
 
 
 class Conformance(Process):
-    """The server of `tests/peers/conformance_server/`."""
+    """The server of `tests/peers/conformance_server/`; a port may be given to take it again."""
 
-    def __init__(self, *flags):
-        self.port = free_port()
+    def __init__(self, *flags, port=None):
+        self.port = port or free_port()
         super().__init__("conformance", [CONFORMANCE, f"127.0.0.1:{self.port}", *flags])
         self.url = f"http://127.0.0.1:{self.port}/mcp"
         until("conformance_server to listen", lambda: self.check_alive() or listens(self.port))

@@ -65,6 +65,7 @@ impl Patient {
         Ok(Self {
             upstreams: Arc::clone(app.upstreams()),
             behalf: Behalf {
+                lane: None,
                 tenant: Arc::clone(&principal.tenant),
                 user: Arc::clone(&principal.user),
                 signature,

@@ -38,12 +38,22 @@ async fn detection_finds_a_modern_provider_and_one_of_both_generations() {
 
     let fake = Fake::start(|seen, before| match seen.method() {
         "server/discover" => modern(seen, |_| unreachable!()),
+        "initialize" => result(
+            seen,
+            &json!({
+                "protocolVersion": seen.body["params"]["protocolVersion"],
+                "capabilities": {"tools": {"older": true}, "logging": {}},
+            }),
+        ),
         _ => legacy(seen, before, |seen| result(seen, &tools())),
     })
     .await;
     let both = Arc::new(endpoint(2, at(&fake.url)));
     let profile = upstreams().probe(&both, &behalf()).await.unwrap();
     assert_eq!(profile.revisions, [J, L, M].into_iter().collect());
+    let capabilities = value(&profile.capabilities);
+    assert_eq!(capabilities["logging"], json!({}));
+    assert_eq!(capabilities["tools"].get("older"), None);
 }
 
 #[tokio::test]

@@ -226,6 +226,7 @@ async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
                 account: Some([account; 32]),
             });
             let behalf = Behalf {
+                lane: None,
                 tenant: tenant.into(),
                 user: user.into(),
                 signature,

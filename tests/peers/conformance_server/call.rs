@@ -158,7 +158,10 @@ impl<'a> Call<'a> {
         for (key, request) in requests.as_object().into_iter().flatten() {
             let method = request["method"].as_str().unwrap_or_default();
             self.needs(capability(method))?;
-            let answer = self.responses.get(key).filter(|answer| is_answer(method, answer));
+            let answer = self
+                .responses
+                .get(key)
+                .filter(|answer| is_answer(request, answer));
             if let Some(answer) = answer {
                 answers.insert(key.clone(), answer.clone());
             } else if self.is_modern() {
@@ -232,10 +235,12 @@ fn capability(method: &str) -> &str {
         .map_or(method, |(capability, _)| capability)
 }
 
-/// Whether this can be the answer to a request of this method. What cannot is asked for again.
-fn is_answer(method: &str, answer: &Value) -> bool {
-    match method {
+/// Whether this can be the answer to a request. What cannot is asked for again.
+fn is_answer(request: &Value, answer: &Value) -> bool {
+    match request["method"].as_str().unwrap_or_default() {
         "elicitation/create" => match answer["action"].as_str() {
+            // Who opened an address has nothing to say about it.
+            Some("accept") if request["params"]["mode"] == "url" => true,
             Some("accept") => answer["content"].is_object(),
             action => matches!(action, Some("decline" | "cancel")),
         },

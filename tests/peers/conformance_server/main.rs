@@ -1,7 +1,8 @@
 //! The server that the official conformance suite is run against, made with the official Rust SDK.
 //!
 //! `conformance_server ADDR [--only-modern | --only-legacy REVISION]` serves streamable HTTP at
-//! `http://ADDR/mcp` and prints that URL. It offers every tool, resource and prompt that the suite
+//! `http://ADDR/mcp` and prints that URL; `conformance_server --stdio …` speaks on stdin and stdout.
+//! It offers every tool, resource and prompt that the suite
 //! asks for by name. What asks back does so in the way of the client's revision: by a request of its
 //! own in a session, by a result of kind `input_required` without one. So each fixture serves every
 //! generation of clients.
@@ -13,6 +14,7 @@
 
 mod asking;
 mod call;
+mod cells;
 mod content;
 mod declared;
 mod polling;
@@ -29,10 +31,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::middleware::from_fn_with_state;
-use rmcp::ErrorData;
 use rmcp::model::ProtocolVersion;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use rmcp::{ErrorData, ServiceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -47,6 +49,7 @@ const RETRY: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 struct Options {
     address: Option<String>,
+    stdio: bool,
     revisions: Option<Vec<ProtocolVersion>>,
 }
 
@@ -60,6 +63,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
     let mut options = Options::default();
     while let Some(word) = words.next() {
         match word.as_str() {
+            "--stdio" => options.stdio = true,
             "--only-modern" => options.revisions = Some(vec![ProtocolVersion::V_2026_07_28]),
             "--only-legacy" => {
                 let revision = words.next().ok_or("`--only-legacy` needs a revision")?;
@@ -74,6 +78,11 @@ fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
 
 async fn serve(options: Options) -> Fallible<()> {
     let shared = Arc::new(Shared::new(options.revisions)?);
+    if options.stdio {
+        let running = Server::new(shared).serve(rmcp::transport::stdio()).await?;
+        running.waiting().await?;
+        return Ok(());
+    }
     let origins = ["http://127.0.0.1:*", "http://localhost:*"];
     let config = StreamableHttpServerConfig::default()
         .with_allowed_origins(origins)

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
 use crate::call::{Call, Halt, LEVELS};
+use crate::cells::{self, Counts};
 use crate::polling::Returned;
 use crate::sealed::States;
 use crate::tasks::Outcome;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) states: States,
     pub(crate) tasks: TaskManager,
     pub(crate) returned: Returned,
+    pub(crate) counts: Counts,
     changes: broadcast::Sender<Change>,
     more_tools: AtomicBool,
     more_prompts: AtomicBool,
@@ -64,6 +66,7 @@ impl Shared {
             states: States::new()?,
             tasks: TaskManager::new(),
             returned: Returned::default(),
+            counts: Counts::default(),
             changes: broadcast::Sender::new(64),
             more_tools: AtomicBool::new(false),
             more_prompts: AtomicBool::new(false),
@@ -82,6 +85,7 @@ impl Shared {
 
     fn tools(&self) -> Vec<Value> {
         let mut tools = declared::tools();
+        tools.extend(cells::listed());
         tools.extend(
             self.more_tools
                 .load(Ordering::SeqCst)
@@ -128,6 +132,9 @@ impl Server {
             return Ok(Outcome::Complete(result));
         }
         if let Some(result) = asking::run(call).await? {
+            return Ok(Outcome::Complete(result));
+        }
+        if let Some(result) = cells::run(call).await? {
             return Ok(Outcome::Complete(result));
         }
         if let Some(result) = rounds::run(call).await? {

@@ -8,9 +8,10 @@ import itertools
 
 from mcp import J, L, M, META, NAMES, Client, RpcError
 from tasks_peer import EXTENSION, RELATED, Peer
-from world import Conformance, Everything, Gateway, provider, until
+from world import Conformance, Everything, Gateway, everything_stdio, provider, until
 
 ELICITS = {J: {"elicitation": {}}, L: {"elicitation": {"form": {}}}, M: {"elicitation": {"form": {}}}}
+NAMED = ("ownl", "ownm", "rmcp", "official", "process")
 TENDS = {**ELICITS[M], "extensions": {EXTENSION: {}}}
 
 
@@ -50,6 +51,7 @@ def checks():
         rmcp, official = stack.enter_context(Conformance()), stack.enter_context(Everything())
         descriptors = [provider(f"own{NAMES[r].lower()}", peers[r].url) for r in (L, M)]
         descriptors += [provider("rmcp", rmcp.url), provider("official", official.url)]
+        descriptors += [everything_stdio("process")]
         keyed = {"headers": ["x-key"], "forward_as": "X-Key"}
         descriptors += [{"id": "keyed", "upstream": {"url": peers[M].url}, "auth": {"client_key": keyed}}]
         gateway = stack.enter_context(Gateway(*descriptors))
@@ -57,7 +59,7 @@ def checks():
             Gateway(*descriptors, settings={"access": {"local": {"tenant": "local", "user": "other"}}})
         )
         twin = stack.enter_context(Gateway(*descriptors))
-        for one, name in itertools.product((gateway, other, twin), ("ownl", "ownm", "rmcp", "official")):
+        for one, name in itertools.product((gateway, other, twin), NAMED):
             one.settled(name)
         for client, upstream, view in itertools.product((J, L, M), (L, M), ("mcp", "tools")):
             if (client, upstream, view) != (M, M, "tools"):
@@ -65,10 +67,10 @@ def checks():
         yield from native(gateway, peers[M])
         yield from foreign(gateway, other)
         yield "a task that asked at one replica goes on at another", lambda: elsewhere(gateway, twin, peers[M])
-        for client in (J, L, M):
+        for client, server in itertools.product((J, L, M), ("official", "process")):
             yield (
-                f"{NAMES[client]} client: the official server's tool runs as a task and asks",
-                lambda client=client: research(gateway, client),
+                f"{NAMES[client]} client: the tool of the official server ({server}) runs as a task and asks",
+                lambda client=client, server=server: research(gateway, server, client),
             )
 
 
@@ -258,8 +260,8 @@ def elsewhere(gateway, twin, peer):
     assert len(peer.tasks) == made + 1, "the call was made more than once"
 
 
-def research(gateway, client):
-    person = open_(gateway, "tools", "official", client)
+def research(gateway, server, client):
+    person = open_(gateway, "tools", server, client)
     person.answers = {"interpretation": "snake"}
     result = person.run("simulate-research-query", {"topic": "python", "ambiguous": True})
     assert "Research Report" in text(result) and "(snake)" in text(result), result

@@ -139,7 +139,7 @@ impl Exchange {
                     client: Revision::V2026_07_28,
                     abilities: Abilities::from_bits(retry.abilities),
                     outlet: None,
-                    mailbox: None,
+                    lane: None,
                     logs: false,
                 };
                 match self.resume(&talk, retry).await {

@@ -16,6 +16,7 @@ mod job;
 mod list;
 mod mailbox;
 mod namespace;
+mod open;
 mod outlet;
 mod outward;
 mod park;
@@ -208,9 +209,10 @@ impl Exchange {
         exchange
     }
 
-    /// Ends a legacy session and all it holds here.
+    /// Ends a legacy session and all it holds here: what still runs for it is cancelled.
     pub fn end_session(&self, id: &str) {
         self.sessions.end(id);
+        self.running.end(id);
         self.mailboxes.end(id);
     }
 

@@ -64,6 +64,16 @@ impl Outlet {
         }
     }
 
+    /// Whether nobody reads it any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.messages.is_closed()
+    }
+
+    /// Returns when nobody reads it any more.
+    pub(super) async fn closed(&self) {
+        self.messages.closed().await;
+    }
+
     /// A question; whether it can reach the peer.
     pub(super) async fn ask(&self, message: Vec<u8>) -> bool {
         self.messages.send(message).await.is_ok()

@@ -241,7 +241,7 @@ impl Step<'_> {
                 client: self.revision(),
                 abilities: self.peer.abilities,
                 outlet: self.outlet,
-                mailbox: None,
+                lane: None,
                 logs: false,
             };
             self.exchange.resume(&talk, retry).await
@@ -319,7 +319,7 @@ impl<'s> Step<'s> {
             client: self.revision(),
             abilities: declared.abilities,
             outlet: self.outlet,
-            mailbox: lane.and_then(|lane| self.exchange.mailboxes.peek(lane)),
+            lane,
             logs: leg.is_modern() == self.revision().is_modern(),
         }
     }

@@ -54,6 +54,15 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Cancels every request of a lane: nobody could be given an answer any more.
+    pub(super) fn end(&self, lane: &str) {
+        let running = self.0.lock();
+        let ended = running.iter().filter(|((of, _), _)| **of == *lane);
+        ended.for_each(|(_, token)| token.cancel());
+    }
+}
+
 impl Ticket {
     /// A stream of this request: it ends when the request is cancelled, and may be until then.
     pub(super) fn bound(self, mut messages: mpsc::Receiver<Vec<u8>>) -> mpsc::Receiver<Vec<u8>> {
@@ -102,6 +111,17 @@ mod tests {
         assert!(!ticket.token.is_cancelled());
         running.cancel(Some(&mine), &raw::raw(&7));
         ticket.cancelled().await;
+    }
+
+    #[test]
+    fn the_end_of_a_lane_cancels_its_requests_alone() {
+        let running = Running::default();
+        let (mine, other): (Arc<str>, Arc<str>) = ("mine".into(), "other".into());
+        let tickets = [&mine, &mine, &other].map(|lane| running.enter(Some(lane), &raw::raw(&1)));
+        let second = running.enter(Some(&mine), &raw::raw(&2));
+        running.end("mine");
+        assert!(tickets[0].token.is_cancelled() && second.token.is_cancelled());
+        assert!(!tickets[2].token.is_cancelled());
     }
 
     #[test]

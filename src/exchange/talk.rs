@@ -5,10 +5,10 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration, time::Instan
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
-use super::ask::{self, PATIENCE_SECS, Question};
+use super::ask;
 use super::mailbox::Mailbox;
+use super::open::{Asked, Open, cancelled};
 use super::outward::{Came, is_breakage, translated};
 use super::{Exchange, Outlet};
 use crate::catalog::Provider;
@@ -77,8 +77,8 @@ pub(super) struct Talk<'a> {
     /// What may be put to it, by this provider.
     pub(super) abilities: Abilities,
     pub(super) outlet: Option<&'a Outlet>,
-    /// Its standing stream, for when the call's own is gone.
-    pub(super) mailbox: Option<Arc<Mailbox>>,
+    /// Its session, which may have other streams for when the call's own is gone.
+    pub(super) lane: Option<&'a Arc<str>>,
     /// Whether log messages pass: between equal generations alone.
     pub(super) logs: bool,
 }
@@ -89,10 +89,6 @@ pub(super) enum Followed {
     /// It waits for a client that answers with its next request.
     Asked(Vec<Ask>, Box<Underway>),
 }
-
-/// Questions of one call, by the provider's id.
-#[derive(Default)]
-struct Open(Vec<(Id, Question)>);
 
 impl Talk<'_> {
     /// Stays with a call until it is done, or a modern client has to be asked.
@@ -111,13 +107,14 @@ impl Talk<'_> {
                     event => self.hear(event, &mut open),
                 },
                 outcome = &mut underway.running => break outcome,
+                () = self.left(&open) => self.turn(&mut open),
             }
         };
         while let Ok(event) = underway.events.try_recv() {
             self.hear(event, &mut open);
         }
-        for (_, question) in open.0.drain(..) {
-            self.retract(&question);
+        for asked in open.drain() {
+            self.retract(&asked);
         }
         Followed::Done(outcome, underway.held)
     }
@@ -159,9 +156,9 @@ impl Talk<'_> {
         };
         let (told, said) = oneshot::channel();
         match self.question(&method, &params, told).await {
-            Ok(question) => open.0.push((id, question)),
+            Ok(asked) => open.push(id, asked),
             Err(_) => {
-                answer.send(ask::unasked(&method)).ok();
+                answer.send(cancelled(&method)).ok();
                 return;
             }
         }
@@ -173,32 +170,6 @@ impl Talk<'_> {
                 answer.send(outcome).ok();
             }
         });
-    }
-
-    /// Writes a question to the client: on the call's own stream, else on its standing one.
-    async fn question(
-        &self,
-        method: &str,
-        params: &RawObject,
-        answer: oneshot::Sender<ask::Outcome>,
-    ) -> Result<Question, Error> {
-        let question = self.exchange.question(self.holder, answer)?;
-        let message = message::asked(&question.id, method, params);
-        let mut told = false;
-        if let Some(outlet) = self.outlet {
-            told = outlet.ask(message.clone()).await;
-        }
-        if !told && let Some(mailbox) = &self.mailbox {
-            told = mailbox.ask(message);
-        }
-        if told {
-            Ok(question)
-        } else {
-            Err(Error::new(
-                Code::Cancelled,
-                "the client has no stream that a question could reach",
-            ))
-        }
     }
 
     fn hear(&self, event: Event, open: &mut Open) {
@@ -226,9 +197,8 @@ impl Talk<'_> {
             "notifications/cancelled" => {
                 let named = params.and_then(|params| RawObject::open(&params).ok());
                 let id = named.and_then(|mut params| params.remove("requestId")).map(Id);
-                if let Some(at) = open.0.iter().position(|(asked, _)| Some(asked) == id.as_ref()) {
-                    let (_, question) = open.0.swap_remove(at);
-                    self.retract(&question);
+                if let Some(asked) = id.and_then(|id| open.take(&id)) {
+                    self.retract(&asked);
                 }
             }
             _ => {}
@@ -236,18 +206,30 @@ impl Talk<'_> {
     }
 
     fn hears(&self, params: Option<&Raw>) -> bool {
-        self.mailbox.as_ref().is_none_or(|mailbox| mailbox.hears(params))
+        self.mailbox().is_none_or(|mailbox| mailbox.hears(params))
     }
 
+    /// What the client's session holds, when it holds anything.
+    pub(super) fn mailbox(&self) -> Option<Arc<Mailbox>> {
+        self.lane.and_then(|lane| self.exchange.mailboxes.peek(lane))
+    }
+
+    /// On the call's own stream; on the session's when nobody reads that any more.
     fn say(&self, message: Vec<u8>) {
-        if let Some(outlet) = self.outlet {
-            outlet.say(message);
+        match self.outlet {
+            Some(outlet) if outlet.is_closed() => {
+                if let Some(mailbox) = self.mailbox() {
+                    mailbox.say(&message);
+                }
+            }
+            Some(outlet) => outlet.say(message),
+            None => {}
         }
     }
 
     /// Tells the client that a question needs no answer any more.
-    fn retract(&self, question: &Question) {
-        let params = raw(&json!({ "requestId": question.id.0, "reason": "no longer needed" }));
+    pub(super) fn retract(&self, asked: &Asked) {
+        let params = raw(&json!({ "requestId": asked.id().0, "reason": "no longer needed" }));
         self.say(message::notification("notifications/cancelled", Some(&params)));
     }
 
@@ -314,16 +296,12 @@ impl Talk<'_> {
             params.put("elicitationId", &self.exchange.ticket());
         }
         let (answer, answered) = oneshot::channel();
-        let Ok(question) = self.question(method, &params, answer).await else {
-            return refused(ask::unasked(method));
+        let Ok(asked) = self.question(method, &params, answer).await else {
+            return refused(cancelled(method));
         };
-        match timeout(Duration::from_secs(PATIENCE_SECS), answered).await {
-            Ok(Ok(Ok(result))) => Ok(ask::said(method, result, self.client, from)),
-            Ok(_) => refused(cancelled(method)),
-            Err(_) => {
-                self.retract(&question);
-                refused(cancelled(method))
-            }
+        match self.answer(asked, answered).await {
+            Some(Ok(result)) => Ok(ask::said(method, result, self.client, from)),
+            _ => refused(cancelled(method)),
         }
     }
 
@@ -396,13 +374,6 @@ impl Talk<'_> {
 
 /// To a provider that asks what it was told nobody can answer.
 const UNASKABLE: &str = "the provider asked for something that this client does not offer";
-
-fn cancelled(method: &str) -> ask::Outcome {
-    if method == "elicitation/create" {
-        return Ok(raw(&json!({ "action": "cancel" })));
-    }
-    ask::unasked(method)
-}
 
 /// What a client is told that cannot be sent to an address by its protocol.
 pub(super) fn readable(provider: &Provider, urls: &[&RawObject]) -> Error {

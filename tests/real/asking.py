@@ -113,8 +113,9 @@ def answers(world):
             question = read_question(stream)
             caller.notify("notifications/cancelled", {"requestId": stream.number})
             until("the call to end", lambda: not world.gateway.inflight(cell.name))
+            before = cell.counts(caller)
             assert caller.respond(question, ACCEPT).status in (202, 400)
-            assert "accept" not in grown(cell, caller, cell.counts(caller))
+            assert not grown(cell, caller, before)
 
         def wrong_kind(cell=cell):
             """A model's words are no form; the provider may make of it what it likes, once."""
@@ -132,9 +133,10 @@ def answers(world):
 
 
 def grown(cell, client, before):
-    """Which answers the provider heard since."""
-    now = cell.counts(client)
-    return {action: count for action, count in now["answers"].items() if count > before["answers"].get(action, 0)}
+    """Which answers the provider heard since, and how often."""
+    now, then = cell.counts(client)["answers"], before["answers"]
+    more = {action: count - then.get(action, 0) for action, count in now.items()}
+    return {action: count for action, count in more.items() if count}
 
 
 def read_question(stream):

@@ -1,4 +1,4 @@
-"""Checks against real peers: `run.py [SUITE...]`, or `run.py --list`.
+"""Checks against real peers: `run.py [SUITE...]`, or `run.py --list`; `run.py soak MINUTES` takes long.
 
 Each suite is a module with `checks()`, which yields pairs of a claim and a function that raises when
 the claim does not hold. Claims are checked one after the other; the last line counts them.
@@ -30,6 +30,8 @@ SUITES = [
     "conformance",
     "conformance_client",
 ]
+# Run only when they are named.
+LONG = ["soak"]
 
 
 def check(suite, claim, function):
@@ -48,9 +50,11 @@ def main(names):
     if names == ["--list"]:
         print("\n".join(SUITES))
         return 0
-    unknown = [name for name in names if name not in SUITES]
+    if names and names[-1].isdigit():
+        os.environ["PLEIADES_SOAK_MINUTES"] = names.pop()
+    unknown = [name for name in names if name not in SUITES + LONG]
     if unknown:
-        print(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+        print(f"no suite {', '.join(unknown)}; there are {', '.join(SUITES + LONG)}")
         tally(0, 1)
         return 1
     passed, failed = 0, []

@@ -126,7 +126,12 @@ impl Lister for Arc<Fake> {
             })),
             server_info: None,
             instructions: None,
+            older: None,
         })
+    }
+
+    async fn older(&self, _: &Arc<Endpoint>, _: &Behalf, _: &Profile) -> Option<Profile> {
+        None
     }
 
     async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {

@@ -172,7 +172,14 @@ impl Patient {
             return None;
         }
         let began = Instant::now();
-        let probed = self.upstreams.probe(endpoint, &self.behalf).await;
+        let probed = match self.upstreams.probe(endpoint, &self.behalf).await {
+            // `serve` asks that only when a client needs it.
+            Ok(profile) => {
+                let asked = self.upstreams.older(endpoint, &self.behalf, &profile).await;
+                Ok(asked.unwrap_or(profile))
+            }
+            failed => failed,
+        };
         self.spoke(steps, began, probed)
     }
 

@@ -49,7 +49,7 @@ impl Older {
     }
 
     /// Asks, unless it was answered, or asked in vain just now. Whoever comes meanwhile waits.
-    pub(super) async fn ask(&self, question: impl Future<Output = Result<Profile, Error>>) {
+    pub(crate) async fn ask(&self, question: impl Future<Output = Result<Profile, Error>>) {
         let _turn = self.0.turn.lock().await;
         if self.0.answer.get().is_some() || !self.is_due() {
             return;

@@ -68,18 +68,22 @@ impl Gateway {
         let Some(profile) = &known.profile else {
             return Ok(());
         };
-        intake::stated(&head.headers)
-            .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
         let open = |profile: &Profile| !revision.is_modern() && profile.older.is_some();
         // What belongs to a session was let through already.
         if open(profile) && head.method == http::Method::POST && !head.headers.contains_key(SESSION) {
             let behalf = self.behalf(provider, head)?;
             known = self.exchange.catalog.shared_older(provider, &behalf, known).await;
         }
-        match &known.profile {
-            Some(profile) if !open(profile) => exchange::equal(profile.revisions, revision, requested),
-            _ => Ok(()),
+        let Some(profile) = &known.profile else {
+            return Ok(());
+        };
+        // Whoever named a revision that nobody knows is told of all others.
+        intake::stated(&head.headers)
+            .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
+        if open(profile) {
+            return Ok(());
         }
+        exchange::equal(profile.revisions, revision, requested)
     }
 
     /// On whose behalf an upstream is asked; the signature is that of the request.

@@ -70,7 +70,7 @@ pub struct Ask {
 /// What a provider turned out to be.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// Revisions it speaks.
+    /// Revisions it speaks, as far as is known: see `older`.
     pub revisions: Revisions,
     /// Its capabilities object: that of the newest revision, and what only an older one names.
     pub capabilities: Raw,

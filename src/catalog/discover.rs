@@ -49,7 +49,11 @@ pub(super) async fn discover(
     let endpoint = &provider.endpoint;
     let (profile, which) = match (&known.catalogue.profile, which) {
         (Some(profile), Some(which)) => (profile.clone(), which),
-        _ => (lister.probe(endpoint, behalf).await?, Which::ALL),
+        (before, _) => {
+            let profile = lister.probe(endpoint, behalf).await?;
+            let profile = recalled(lister, provider, behalf, (before.as_ref(), profile)).await;
+            (profile, Which::ALL)
+        }
     };
     let revision = endpoint
         .revision
@@ -80,6 +84,22 @@ pub(super) async fn discover(
             prompts,
         },
     )
+}
+
+/// What spoke an older revision before is asked for it at once: its clients of that generation must not
+/// lose their way to it meanwhile.
+async fn recalled(
+    lister: &dyn Lister,
+    provider: &Provider,
+    behalf: &Behalf,
+    (before, now): (Option<&Profile>, Profile),
+) -> Profile {
+    let spoke = before.is_some_and(|before| !before.revisions.iter().all(Revision::is_modern));
+    if !spoke || now.older.is_none() {
+        return now;
+    }
+    let asked = lister.older(&provider.endpoint, behalf, &now).await;
+    asked.unwrap_or(now)
 }
 
 struct Read {

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{Live, Provider, lists::Which, live::jittered, shelf::Standing, work::Work};
-use crate::mcp::Revisions;
+use crate::mcp::Revision;
 use crate::upstream::{Behalf, Change};
 
 /// First pause after a failed attempt; doubles.
@@ -43,10 +43,10 @@ struct Keeper {
     behalf: Behalf,
     failures: u32,
     pause: Duration,
-    /// What is listened to, and to which revisions.
-    ears: Option<(Revisions, mpsc::Receiver<Change>)>,
-    /// Revisions for which there is nothing to listen to.
-    deaf: Option<Revisions>,
+    /// What is listened to, and in which revision.
+    ears: Option<(Revision, mpsc::Receiver<Change>)>,
+    /// The revision in which there is nothing to listen to.
+    deaf: Option<Revision>,
 }
 
 /// Why to look again.
@@ -92,7 +92,7 @@ impl Keeper {
         match cause {
             Cause::Time | Cause::Elsewhere => true,
             Cause::Word(None) => {
-                self.deaf = self.ears.take().map(|(revisions, _)| revisions);
+                self.deaf = self.ears.take().map(|(revision, _)| revision);
                 true
             }
             Cause::Word(Some(first)) => {
@@ -156,25 +156,27 @@ impl Keeper {
         }
     }
 
-    /// Begins to listen, once per set of revisions.
+    /// Begins to listen, once per revision: it is the newest that is listened to.
     fn listen(&mut self) {
         let catalogue = self.live.shared.load();
         let Some(profile) = &catalogue.profile else {
             return;
         };
-        let now = Some(profile.revisions);
-        if self.ears.as_ref().map(|(revisions, _)| *revisions) == now || self.deaf == now {
+        let Some(now) = profile.revisions.newest() else {
+            return;
+        };
+        if self.ears.as_ref().is_some_and(|(revision, _)| *revision == now) || self.deaf == Some(now) {
             return;
         }
         let Some(provider) = self.work.current(&self.id, &self.live) else {
             return;
         };
         let ears = self.work.lister.listen(&provider.endpoint, &self.behalf, profile);
-        self.ears = Some((profile.revisions, ears));
+        self.ears = Some((now, ears));
     }
 }
 
-async fn hear(ears: &mut Option<(Revisions, mpsc::Receiver<Change>)>) -> Option<Change> {
+async fn hear(ears: &mut Option<(Revision, mpsc::Receiver<Change>)>) -> Option<Change> {
     match ears {
         Some((_, ears)) => ears.recv().await,
         None => std::future::pending().await,

@@ -15,6 +15,10 @@ pub trait Lister: Send + Sync {
     /// Detects revisions and capabilities.
     async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error>;
 
+    /// The profile with all generations in it, where detection left a question open; `None` when there
+    /// was none, or no answer.
+    async fn older(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> Option<Profile>;
+
     /// One request, its result unparsed.
     async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error>;
 
@@ -30,6 +34,10 @@ pub trait Lister: Send + Sync {
 impl Lister for Arc<Upstreams> {
     async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error> {
         Upstreams::probe(self, endpoint, behalf).await
+    }
+
+    async fn older(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, profile: &Profile) -> Option<Profile> {
+        Upstreams::older(self, endpoint, behalf, profile).await
     }
 
     async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {

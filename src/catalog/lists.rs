@@ -9,7 +9,7 @@ use crate::mcp::{Raw, RawObject};
 use crate::upstream::Profile;
 
 /// The lists of a provider as its caller sees them upstream, all pages.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Catalogue {
     /// What the provider is; `None` before it was reached.
     pub profile: Option<Profile>,

@@ -2,17 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Catalog, Catalogue, Provider, Shelf, State, lists::Which, shelf::Standing};
 use crate::credential::Need;
 use crate::error::{Code, Error};
-use crate::upstream::Behalf;
+use crate::upstream::{Behalf, Older};
 
 /// The least between attempts that callers ask for after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 /// The least between readings that callers ask for although lists are known.
 const REFRESH: Duration = Duration::from_secs(5);
+/// How long a call or a session of an older generation waits for the answer whether its provider
+/// speaks it; then it goes the modern way, and those after it as the answer says.
+const OLDER: Duration = Duration::from_secs(2);
 
 impl Catalog {
     /// The lists of a provider for a caller. Known: at once. Not yet, or not reached last time: an
@@ -51,6 +54,57 @@ impl Catalog {
             }
             _ => self.lists(provider, behalf).await,
         }
+    }
+
+    /// What is known of a provider once it was asked whether it speaks an older generation, for a
+    /// client of one: detection does not ask providers that name modern revisions only. At once where
+    /// there is nothing to ask; else at most 2 s, and the question goes on.
+    pub async fn with_older(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+        known: Arc<Catalogue>,
+    ) -> Arc<Catalogue> {
+        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        self.ask_older((provider, shelf), behalf, known, OLDER).await
+    }
+
+    /// The same of the shared lists, for the relay, which cannot go another way: at most `connect` +
+    /// `call` of the provider.
+    pub async fn shared_older(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+        known: Arc<Catalogue>,
+    ) -> Arc<Catalogue> {
+        let shelf = Arc::clone(&provider.live.shared);
+        let patience = provider.endpoint.connect + provider.endpoint.call;
+        self.ask_older((provider, shelf), behalf, known, patience).await
+    }
+
+    async fn ask_older(
+        &self,
+        (provider, shelf): (&Arc<Provider>, Arc<Shelf>),
+        behalf: &Behalf,
+        known: Arc<Catalogue>,
+        within: Duration,
+    ) -> Arc<Catalogue> {
+        let profile = match &known.profile {
+            Some(profile) if profile.older.as_ref().is_some_and(Older::is_due) => profile.clone(),
+            _ => return known,
+        };
+        let (work, provider) = (Arc::clone(&self.work), Arc::clone(provider));
+        let (behalf, asked) = (behalf.clone(), Arc::clone(&shelf));
+        // A task of its own: who waits for it may leave.
+        let task = self.work.control.spawn(async move {
+            work.lister.older(&provider.endpoint, &behalf, &profile).await;
+            asked.learn();
+        });
+        if timeout(within, task).await.is_err() {
+            return known;
+        }
+        let now = shelf.load_full();
+        if now.profile.is_some() { now } else { known }
     }
 
     /// The same without waiting.

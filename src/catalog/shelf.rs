@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Catalogue, Tool, ToolRules, discover::Found, live::jittered};
 use crate::error::{Code, Error};
+use crate::upstream::Profile;
 
 /// Lists are read again after this long when nobody says how long they hold.
 const TTL: Duration = Duration::from_secs(300);
@@ -170,6 +171,19 @@ impl Shelf {
         Arc::clone(&self.desk.lock().offered)
     }
 
+    /// Notes what the provider answered to the question that detection left open.
+    pub(super) fn learn(&self) {
+        // With the desk in hand no attempt stores what it knew before.
+        let desk = self.desk.lock();
+        let known = self.catalogue.load();
+        if let Some(settled) = known.profile.as_ref().and_then(Profile::settled) {
+            let mut catalogue = Catalogue::clone(&known);
+            catalogue.profile = Some(settled);
+            self.catalogue.store(Arc::new(catalogue));
+        }
+        drop(desk);
+    }
+
     /// Watches for the end of attempts; take it before looking where the lists stand.
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.ended.subscribe()
@@ -211,8 +225,12 @@ impl Claim {
 
     /// Puts what was found on the shelf. Says whether the attempt before had failed, and which
     /// warnings are new.
-    pub(super) fn found(&self, found: Found) -> (bool, Vec<String>) {
+    pub(super) fn found(&self, mut found: Found) -> (bool, Vec<String>) {
         let mut desk = self.shelf.desk.lock();
+        // It may have been learnt while the lists were read.
+        if let Some(settled) = found.catalogue.profile.as_ref().and_then(Profile::settled) {
+            found.catalogue.profile = Some(settled);
+        }
         let failed = desk.last.as_ref().is_some_and(|last| last.failure.is_some());
         let new = found
             .warnings

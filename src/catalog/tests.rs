@@ -3,6 +3,7 @@
 mod fake;
 mod listing;
 mod loading;
+mod older;
 mod watching;
 
 use std::{

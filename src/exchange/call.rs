@@ -11,6 +11,7 @@ use crate::facade::answer::{Answer, Status};
 use crate::facade::plan::{self, Plan};
 use crate::mcp::{Raw, RawObject, headers, translate};
 use crate::telemetry::View;
+use crate::upstream::Behalf;
 
 /// The tool that an unconnected provider shows in the tool view.
 const CONNECT: &str = "connect";
@@ -142,7 +143,23 @@ impl Step<'_> {
         let behalf = self
             .behalf(provider)
             .map_err(|missing| needs_auth(provider, &missing))?;
-        self.exchange.catalog.for_call(provider, &behalf).await
+        let catalogue = self.exchange.catalog.for_call(provider, &behalf).await?;
+        Ok(self.met(provider, &behalf, catalogue).await)
+    }
+
+    /// What is known of a provider, asked for its older generation before a client of one needs a way
+    /// to it: between equal generations more passes than between unequal ones.
+    pub(super) async fn met(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+        catalogue: Arc<Catalogue>,
+    ) -> Arc<Catalogue> {
+        if self.revision().is_modern() {
+            return catalogue;
+        }
+        let catalog = &self.exchange.catalog;
+        catalog.with_older(provider, behalf, catalogue).await
     }
 
     /// A tool by name; one that is not there is looked for once more upstream.

@@ -96,15 +96,18 @@ impl Step<'_> {
                 .filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
             owners.find(|(_, catalogue)| owns(catalogue, uri))
         };
-        found(lists)
-            .or_else(|| found(has_template))
-            .map(|(provider, catalogue)| (Arc::clone(provider), Arc::clone(catalogue), uri.to_owned()))
-            .ok_or_else(|| {
-                Error::new(
-                    Code::ResourceNotFound,
-                    format!("no resource `{}`", printable(uri)),
-                )
-            })
+        let (provider, catalogue) = found(lists).or_else(|| found(has_template)).ok_or_else(|| {
+            Error::new(
+                Code::ResourceNotFound,
+                format!("no resource `{}`", printable(uri)),
+            )
+        })?;
+        let (provider, catalogue) = (Arc::clone(provider), Arc::clone(catalogue));
+        let catalogue = match self.behalf(&provider) {
+            Ok(behalf) => self.met(&provider, &behalf, catalogue).await,
+            Err(_) => catalogue,
+        };
+        Ok((provider, catalogue, uri.to_owned()))
     }
 }
 

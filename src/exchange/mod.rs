@@ -355,7 +355,7 @@ impl Step<'_> {
             return self.relayed(&method, params).await;
         }
         match method.as_str() {
-            "initialize" if !modern => self.initialize(&params),
+            "initialize" if !modern => self.initialize(&params).await,
             "ping" if !modern => Ok(Done::Result(RawObject::new().close())),
             "server/discover" if modern => self.discover(),
             "subscriptions/listen" if modern => self.listen(id, &params).await,

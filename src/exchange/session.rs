@@ -139,7 +139,7 @@ pub fn abilities(params: &RawObject) -> Abilities {
 
 impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
-    pub(super) fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
+    pub(super) async fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
         if params.read::<String>("protocolVersion").is_none() {
             return Err(Error::new(
                 Code::InvalidParams,
@@ -148,6 +148,7 @@ impl Step<'_> {
         }
         let revision = negotiated(params);
         let abilities = abilities(params);
+        self.greet().await;
         let mut result = RawObject::new();
         result.put("protocolVersion", revision.as_str());
         result.put("capabilities", &self.capabilities(revision));
@@ -163,6 +164,18 @@ impl Step<'_> {
             result: result.close(),
             session,
         })
+    }
+
+    /// Before a client of an older generation is told what its one provider can, the provider is asked
+    /// whether it speaks that generation: it may log in it. In a union nothing hangs on it yet.
+    async fn greet(&self) {
+        let Ok(Some(provider)) = self.only() else { return };
+        let Ok(behalf) = self.behalf(&provider) else {
+            return;
+        };
+        if let Some(known) = self.exchange.catalog.peek(&provider, &behalf) {
+            self.met(&provider, &behalf, known).await;
+        }
     }
 
     /// `server/discover` of 2026-07-28.

@@ -1,6 +1,7 @@
 //! The public listener: HTTP in, HTTP out. `gateway` is the way itself; each other file is one
 //! step of it.
 
+mod admit;
 mod breakage;
 mod bridge;
 mod context;

@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode};
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 use url::Url;
 
@@ -20,7 +20,7 @@ use super::respond::{self, SESSION};
 use super::{breakage, bridge, heads, intake};
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
-use crate::exchange::{self, Keys, Scope};
+use crate::exchange::{self, Scope};
 use crate::mcp::{Id, Message, Revision, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
@@ -39,7 +39,7 @@ impl Gateway {
         ctx: &mut Context,
         scope: &Scope,
     ) -> Result<bool> {
-        let admitted = match self.admit(session, scope) {
+        let admitted = match self.admit(session.req_header(), scope).await {
             Ok(passage) => bridge::invite(session).await.map(|()| passage),
             refused => refused,
         };
@@ -64,112 +64,6 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
-        }
-    }
-
-    fn admit(&self, session: &Session, scope: &Scope) -> Result<Passage, Error> {
-        self.exchange.exists(scope)?;
-        let snapshot = self.exchange.catalog.snapshot();
-        let provider = scope
-            .provider
-            .as_ref()
-            .and_then(|id| snapshot.providers.get(id))
-            .cloned();
-        let provider =
-            provider.ok_or_else(|| Error::new(Code::UnknownProvider, "no such provider is loaded"))?;
-        exchange::relay_open(&provider)?;
-        let head = session.req_header();
-        let revision = stated(&head.headers);
-        match head.method {
-            http::Method::POST => intake::media(&head.headers)?,
-            http::Method::GET | http::Method::DELETE => {}
-            _ => return Err(Error::new(Code::MethodNotAllowed, "POST, GET or DELETE")),
-        }
-        too_long(&head.headers, self.max_body)?;
-        // 2026-07-28 has no sessions: one that is dragged along means nothing.
-        let upstream = if revision.is_modern() {
-            None
-        } else {
-            self.upstream_session(&provider, &head.headers)?
-        };
-        if head.method == http::Method::GET && upstream.is_none() {
-            return Err(Error::new(
-                Code::MethodNotAllowed,
-                "a stream belongs to a session: initialize first",
-            ));
-        }
-        if let Some(profile) = &provider.live.shared.load().profile {
-            let requested = intake::requested(&head.headers);
-            intake::stated(&head.headers)
-                .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
-            exchange::equal(profile.revisions, revision, requested)?;
-        }
-        self.passage(provider, head, revision, upstream)
-    }
-
-    fn passage(
-        &self,
-        provider: Arc<Provider>,
-        head: &RequestHeader,
-        revision: Revision,
-        session: Option<String>,
-    ) -> Result<Passage, Error> {
-        let keys = Keys::Headers(head.headers.clone());
-        let signature = provider
-            .need
-            .sign(&keys.brought(&provider.need))
-            .map_err(|missing| exchange::needs_auth(&provider, &missing))?;
-        let pass = provider
-            .gate
-            .enter(&self.principal.binding(), &self.principal.tenant, None)
-            .map_err(|refusal| {
-                self.metrics.limited(&provider.id, refusal.rule.as_str());
-                exchange::limited(&provider.title, &refusal)
-            })?;
-        let method = head
-            .headers
-            .get("mcp-method")
-            .and_then(|it| it.to_str().ok())
-            .unwrap_or("")
-            .to_owned();
-        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
-        Ok(Passage {
-            // The end of the process waits for calls, not for streams that never end.
-            _held: (
-                self.metrics.inflight(&provider.id),
-                (!is_stream).then(|| self.exchange.begin()),
-            ),
-            is_stream,
-            provider,
-            principal: self.principal.clone(),
-            signature,
-            revision,
-            session,
-            method,
-            pass: Some(pass),
-            received: 0,
-            failure: None,
-            attempts: 0,
-            sent: None,
-            answered: None,
-        })
-    }
-
-    /// The upstream's own session behind the sealed one.
-    fn upstream_session(&self, provider: &Provider, headers: &HeaderMap) -> Result<Option<String>, Error> {
-        let Some(value) = headers.get(SESSION) else {
-            return Ok(None);
-        };
-        let opened = value.to_str().ok().and_then(|token| {
-            self.sealer
-                .open(&purpose(provider), &self.principal.binding(), now(), token)
-        });
-        match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
-            Some(session) => Ok(Some(session)),
-            None => Err(Error::new(
-                Code::UnknownSession,
-                "unknown or expired session: initialize again",
-            )),
         }
     }
 
@@ -424,31 +318,19 @@ pub(super) fn internal(what: &'static str) -> Box<ProxyError> {
     ProxyError::explain(ErrorType::InternalError, what)
 }
 
-fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok());
-    match announced.and_then(|text| text.parse::<usize>().ok()) {
-        Some(length) if length > limit => {
-            Err(Error::new(Code::TooLarge, "the body is larger than `max_body`"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The revision a head speaks of; legacy unless it says 2026-07-28.
-fn stated(headers: &HeaderMap) -> Revision {
+pub(super) fn stated(headers: &HeaderMap) -> Revision {
     intake::stated(headers)
         .ok()
         .flatten()
         .unwrap_or(Revision::NEWEST_LEGACY)
 }
 
-fn purpose(provider: &Provider) -> String {
+pub(super) fn purpose(provider: &Provider) -> String {
     format!("relay/{}", provider.id)
 }
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

@@ -5,6 +5,7 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
+use super::older::Older;
 use crate::error::RpcFault;
 use crate::mcp::{Declared, Id, Raw, RawObject, Revision, Revisions};
 
@@ -69,7 +70,7 @@ pub struct Ask {
 /// What a provider turned out to be.
 #[derive(Debug, Clone)]
 pub struct Profile {
-    /// Revisions it speaks.
+    /// Revisions it speaks, as far as is known: see `older`.
     pub revisions: Revisions,
     /// Its capabilities object: that of the newest revision, and what only an older one names.
     pub capabilities: Raw,
@@ -77,6 +78,17 @@ pub struct Profile {
     pub server_info: Option<Raw>,
     /// `instructions`.
     pub instructions: Option<String>,
+    /// It named modern revisions only, and was not asked for others ([`super::Upstreams::older`]).
+    pub older: Option<Older>,
+}
+
+impl Profile {
+    /// The profile once it is known whether the provider speaks an older generation too; `None`
+    /// while that is not, and when there was nothing to ask.
+    #[must_use]
+    pub fn settled(&self) -> Option<Self> {
+        self.older.as_ref()?.settle(self)
+    }
 }
 
 /// An unsolicited word from a provider, outside of any request.

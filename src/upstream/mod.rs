@@ -22,6 +22,7 @@ mod knock;
 mod line;
 mod lines;
 mod listen;
+mod older;
 mod outgoing;
 mod patience;
 mod pool;
@@ -44,6 +45,7 @@ pub use call::{Ask, Call, Change, Event, Profile};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
 pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};
+pub use older::Older;
 pub use resolve::{Permit, Resolver};
 pub(crate) use tls::config as tls_config;
 
@@ -108,6 +110,27 @@ impl Upstreams {
             declared: &Declared::all(),
         }))
         .await
+    }
+
+    /// The profile with all generations in it, of a provider that named modern revisions only: whether
+    /// it takes `initialize` too is asked once for each probe, by one for all who want to know, within
+    /// `connect` and `call` together. `None` when there was nothing to ask, or no answer came; then it
+    /// is asked again after a minute.
+    pub async fn older(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        behalf: &Behalf,
+        profile: &Profile,
+    ) -> Option<Profile> {
+        let older = profile.older.as_ref()?;
+        let remote = Remote {
+            shared: &self.shared,
+            endpoint,
+            behalf,
+            declared: &Declared::all(),
+        };
+        Box::pin(probe::older(remote, older)).await;
+        profile.settled()
     }
 
     /// One request, its result unparsed. Dropping the future of a modern call over HTTP closes

@@ -9,6 +9,7 @@ use super::{
     call::{Call, Profile},
     endpoint::Target,
     incoming::{self, Outcome},
+    older::Older,
     remote::Remote,
     wired::{Wired, no_capabilities},
 };
@@ -75,44 +76,31 @@ async fn wired(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> 
     profile.ok_or_else(|| Error::new(Code::Internal, "a wire without a manner"))
 }
 
-/// Modern first, then `initialize`: every provider answers one of them or is none.
+/// Modern first, and `initialize` only of those that are not: every provider answers one of them or
+/// is none.
 async fn detect(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
     // A deaf provider must leave time for the older question.
     let half = Instant::now() + remote.endpoint.patience() / 2;
-    let modern = match discover(remote, half).await {
-        Ok(profile) if profile.revisions.contains(Revision::V2026_07_28) => Some(profile),
-        Ok(_) => None,
-        Err(error) if hopeless(&error) => return Err(error),
-        Err(_) => None,
-    };
-    if let Some(profile) = &modern
-        && profile.revisions.iter().any(|revision| !revision.is_modern())
-    {
-        return Ok(profile.clone());
-    }
-    match (modern, legacy(remote, deadline).await) {
-        (Some(mut profile), Ok(older)) => {
-            profile.revisions = profile.revisions.iter().chain(older.revisions.iter()).collect();
-            profile.capabilities = united(&profile.capabilities, &older.capabilities);
+    match discover(remote, half).await {
+        Ok(mut profile) if profile.revisions.contains(Revision::V2026_07_28) => {
+            // Older revisions that it names are believed; whether there are any that it does not name
+            // is asked when that matters.
+            let modern_only = profile.revisions.iter().all(Revision::is_modern);
+            profile.older = modern_only.then(Older::default);
             Ok(profile)
         }
-        (Some(profile), Err(_)) => Ok(profile),
-        (None, older) => older,
+        Err(error) if hopeless(&error) => Err(error),
+        Ok(_) | Err(_) => legacy(remote, deadline).await,
     }
 }
 
-/// What either generation of a provider can: the older one logs, for instance, which the newer has
-/// no word for. Where both name a capability the newer one's words hold.
-fn united(newer: &Raw, older: &Raw) -> Raw {
-    let (Ok(mut all), Ok(older)) = (RawObject::open(newer), RawObject::open(older)) else {
-        return newer.clone();
+/// Asks what detection left out, within `connect` and `call` together.
+pub(crate) async fn older(remote: Remote<'_>, older: &Older) {
+    let question = async {
+        let deadline = Instant::now() + remote.endpoint.patience();
+        legacy(remote, deadline).await
     };
-    for (name, capability) in older.iter() {
-        if all.get(name).is_none() {
-            all.set(name, capability.to_owned());
-        }
-    }
-    all.close()
+    older.ask(Box::pin(question)).await;
 }
 
 /// Errors that no other generation of the protocol would cure.
@@ -188,6 +176,7 @@ pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
             .meta
             .and_then(|mut meta| meta.remove("io.modelcontextprotocol/serverInfo")),
         instructions: found.instructions,
+        older: None,
     })
 }
 
@@ -204,5 +193,6 @@ pub(crate) fn greeted(revision: Revision, greeting: &RawObject) -> Profile {
             .map_or_else(no_capabilities, ToOwned::to_owned),
         server_info: greeting.get("serverInfo").map(ToOwned::to_owned),
         instructions: greeting.read("instructions"),
+        older: None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
+use super::world::client::GENERATIONS;
 use super::world::provider::tool;
 use super::world::{Fake, GUARD, free_port};
 
@@ -62,6 +63,23 @@ fn states(report: &Value) -> Vec<(&str, &str)> {
 fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
     let mut steps = report["steps"].as_array().unwrap().iter();
     steps.find(|step| step["step"] == name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revisions_that_a_provider_does_not_name_are_asked_for() {
+    for (speaks, said) in [
+        (&GENERATIONS[..], "speaks 2025-06-18, 2025-11-25, 2026-07-28 "),
+        (&GENERATIONS[2..], "speaks 2026-07-28 "),
+    ] {
+        let fake = Fake::start(speaks).await;
+        let folder = folder(&format!(
+            "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
+            fake.url
+        ));
+        let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+        let spoken = step(&report, "protocol")["detail"].as_str().unwrap();
+        assert!(spoken.contains(said), "{spoken}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

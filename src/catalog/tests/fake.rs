@@ -14,7 +14,7 @@ use super::super::Lister;
 use crate::error::{Code, Error, RpcFault};
 use crate::mcp::raw::raw;
 use crate::mcp::{Raw, Revision, Revisions};
-use crate::upstream::{Behalf, Call, Change, Endpoint, Profile};
+use crate::upstream::{Behalf, Call, Change, Endpoint, Older, Profile};
 
 /// All providers of a test.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub(super) struct Fake {
     pub(super) retired: watch::Sender<Vec<[u8; 32]>>,
     /// Grows with each probe.
     pub(super) probes: Mutex<BTreeMap<String, usize>>,
+    /// The same with each question for older revisions.
+    pub(super) questions: watch::Sender<usize>,
 }
 
 /// One provider: one tool `{id}_tool` unless it is told otherwise.
@@ -34,6 +36,10 @@ pub(super) struct Faked {
     pub(super) down: Option<Code>,
     /// Answers nothing while this is true.
     pub(super) held: watch::Sender<bool>,
+    /// It names 2026-07-28 alone, and speaks 2025-11-25 too.
+    pub(super) modern: bool,
+    /// Answers nothing to that question while this is true.
+    pub(super) coy: watch::Sender<bool>,
     ears: Vec<mpsc::Sender<Change>>,
 }
 
@@ -45,6 +51,8 @@ impl Faked {
             failing: BTreeSet::new(),
             down: None,
             held: watch::Sender::new(false),
+            modern: false,
+            coy: watch::Sender::new(false),
             ears: Vec::new(),
         }
     }
@@ -119,14 +127,34 @@ impl Lister for Arc<Fake> {
             return Err(Error::new(code, "the fake is down"));
         }
         let has = |method: &str| faked.pages.contains_key(method).then(|| json!({}));
+        let named = if faked.modern {
+            Revision::V2026_07_28
+        } else {
+            Revision::V2025_11_25
+        };
         Ok(Profile {
-            revisions: Revisions::default().with(Revision::V2025_11_25),
+            revisions: Revisions::default().with(named),
             capabilities: raw(&json!({
                 "tools": has("tools/list"), "resources": has("resources/list"), "prompts": has("prompts/list"),
             })),
             server_info: None,
             instructions: None,
+            older: faked.modern.then(Older::default),
         })
+    }
+
+    async fn older(&self, endpoint: &Arc<Endpoint>, _: &Behalf, profile: &Profile) -> Option<Profile> {
+        let mut coy = self.of(endpoint).coy.subscribe();
+        let question = async {
+            self.questions.send_modify(|questions| *questions += 1);
+            coy.wait_for(|coy| !coy).await.expect("the fake is there");
+            Ok(Profile {
+                revisions: Revisions::default().with(Revision::V2025_11_25),
+                ..profile.clone()
+            })
+        };
+        profile.older.as_ref()?.ask(question).await;
+        profile.settled()
     }
 
     async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {

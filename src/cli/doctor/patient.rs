@@ -13,7 +13,7 @@ use crate::error::{Code, Error};
 use crate::exchange::Keys;
 use crate::settings;
 use crate::telemetry::tail::Tail;
-use crate::upstream::{Behalf, Profile, Target, Upstreams, minimal};
+use crate::upstream::{Behalf, Endpoint, Profile, Target, Upstreams, minimal};
 
 /// What a process that failed wrote last is read within this.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -172,8 +172,15 @@ impl Patient {
             return None;
         }
         let began = Instant::now();
-        let probed = self.upstreams.probe(endpoint, &self.behalf).await;
+        let probed = self.probed(endpoint).await;
         self.spoke(steps, began, probed)
+    }
+
+    /// Everything that the server speaks; `serve` asks for older revisions only when a client needs them.
+    async fn probed(&self, endpoint: &Arc<Endpoint>) -> Result<Profile, Error> {
+        let profile = self.upstreams.probe(endpoint, &self.behalf).await?;
+        let asked = self.upstreams.older(endpoint, &self.behalf, &profile).await;
+        Ok(asked.unwrap_or(profile))
     }
 
     /// The process, MCP, and what it said on stderr.

@@ -70,6 +70,9 @@ pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
     let revisions: Vec<&str> = profile.revisions.iter().map(Revision::as_str).collect();
     let how = match endpoint.revision {
         Some(revision) => format!("pinned to {revision}"),
+        None if profile.older.is_some() => {
+            "asked by `server/discover`; `initialize` was not answered".to_owned()
+        }
         None => "asked by `server/discover` and `initialize`".to_owned(),
     };
     format!("{name}{version} speaks {} ({how})", revisions.join(", ")).into()

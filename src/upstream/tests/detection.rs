@@ -28,15 +28,27 @@ async fn detection_finds_both_revisions_of_a_legacy_provider() {
 }
 
 #[tokio::test]
-async fn detection_finds_a_modern_provider_and_one_of_both_generations() {
+async fn detection_asks_nothing_more_of_a_provider_that_says_what_it_speaks() {
     let fake = Fake::start(|seen, _| modern(seen, |seen| result(seen, &tools()))).await;
     let single = Arc::new(endpoint(1, at(&fake.url)));
     let profile = upstreams().probe(&single, &behalf()).await.unwrap();
     assert_eq!(profile.revisions, [M].into_iter().collect());
     assert_eq!(profile.instructions.as_deref(), Some("be kind"));
     assert_eq!(value(&profile.server_info.unwrap()), json!({"name": "fake"}));
+    assert_eq!(fake.methods(), ["POST server/discover"]);
 
-    let fake = Fake::start(|seen, before| match seen.method() {
+    let named = json!({"supportedVersions": [M.as_str(), L.as_str()], "capabilities": {}});
+    let fake = Fake::start(move |seen, _| result(seen, &named)).await;
+    let both = Arc::new(endpoint(2, at(&fake.url)));
+    let profile = upstreams().probe(&both, &behalf()).await.unwrap();
+    assert_eq!(profile.revisions, [L, M].into_iter().collect());
+    assert!(profile.older.is_none(), "what it names is believed");
+    assert_eq!(fake.methods(), ["POST server/discover"]);
+}
+
+/// Names the modern revision alone and speaks the others too.
+fn silent_of_its_age(seen: &Seen, before: usize) -> Response {
+    match seen.method() {
         "server/discover" => modern(seen, |_| unreachable!()),
         "initialize" => result(
             seen,
@@ -46,14 +58,68 @@ async fn detection_finds_a_modern_provider_and_one_of_both_generations() {
             }),
         ),
         _ => legacy(seen, before, |seen| result(seen, &tools())),
+    }
+}
+
+#[tokio::test]
+async fn an_older_generation_that_is_not_named_is_asked_for_once_by_all_who_want_to_know() {
+    let fake = Fake::start(silent_of_its_age).await;
+    let (endpoint, upstreams) = (Arc::new(endpoint(1, at(&fake.url))), upstreams());
+    let profile = upstreams.probe(&endpoint, &behalf()).await.unwrap();
+    assert_eq!(profile.revisions, [M].into_iter().collect());
+    assert_eq!(profile.settled().map(|it| it.revisions), None);
+    assert_eq!(fake.count("initialize"), 0);
+    let (behalf, copy) = (behalf(), profile.clone());
+    let (first, second) = tokio::join!(
+        upstreams.older(&endpoint, &behalf, &profile),
+        upstreams.older(&endpoint, &behalf, &copy),
+    );
+    for settled in [first, second, profile.settled()].map(Option::unwrap) {
+        assert_eq!(settled.revisions, [J, L, M].into_iter().collect());
+        assert!(settled.older.is_none());
+        let capabilities = value(&settled.capabilities);
+        assert_eq!(capabilities["logging"], json!({}));
+        assert_eq!(capabilities["tools"].get("older"), None);
+    }
+    assert_eq!(fake.count("initialize"), 2, "once in each older revision");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_modern_only_is_asked_once_until_it_is_probed_anew() {
+    let fake = Fake::start(|seen, _| modern(seen, |seen| result(seen, &tools()))).await;
+    let (endpoint, upstreams) = (Arc::new(endpoint(1, at(&fake.url))), upstreams());
+    let profile = upstreams.probe(&endpoint, &behalf()).await.unwrap();
+    for _ in 0..3 {
+        let settled = upstreams.older(&endpoint, &behalf(), &profile).await.unwrap();
+        assert_eq!(settled.revisions, [M].into_iter().collect());
+        assert!(settled.older.is_none(), "there is nothing left to ask");
+    }
+    assert_eq!(fake.count("initialize"), 1);
+    let anew = upstreams.probe(&endpoint, &behalf()).await.unwrap();
+    upstreams.older(&endpoint, &behalf(), &anew).await.unwrap();
+    assert_eq!(fake.count("initialize"), 2);
+}
+
+#[tokio::test]
+async fn what_was_not_answered_is_asked_again_after_a_while() {
+    let fake = Fake::start(|seen, before| match seen.method() {
+        "initialize" if before == 0 => status(StatusCode::SERVICE_UNAVAILABLE),
+        _ => silent_of_its_age(seen, before),
     })
     .await;
-    let both = Arc::new(endpoint(2, at(&fake.url)));
-    let profile = upstreams().probe(&both, &behalf()).await.unwrap();
-    assert_eq!(profile.revisions, [J, L, M].into_iter().collect());
-    let capabilities = value(&profile.capabilities);
-    assert_eq!(capabilities["logging"], json!({}));
-    assert_eq!(capabilities["tools"].get("older"), None);
+    let (endpoint, upstreams) = (Arc::new(endpoint(1, at(&fake.url))), upstreams());
+    let profile = upstreams.probe(&endpoint, &behalf()).await.unwrap();
+    for _ in 0..3 {
+        assert!(upstreams.older(&endpoint, &behalf(), &profile).await.is_none());
+    }
+    assert_eq!(fake.count("initialize"), 1);
+    assert!(!profile.older.as_ref().unwrap().is_due());
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    assert!(profile.older.as_ref().unwrap().is_due());
+    let settled = upstreams.older(&endpoint, &behalf(), &profile).await.unwrap();
+    assert_eq!(settled.revisions, [J, L, M].into_iter().collect());
 }
 
 #[tokio::test]

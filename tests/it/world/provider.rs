@@ -248,6 +248,8 @@ fn initialize(knobs: &Knobs, asked: &Asked) -> Response<Body> {
     knobs.sessions.lock().insert(session.clone());
     let mut result = identity();
     result["protocolVersion"] = json!(revision);
+    // 2026-07-28 has no word for it.
+    result["capabilities"]["logging"] = json!({});
     let mut response = answer(200, json!({ "jsonrpc": "2.0", "id": asked.id, "result": result }));
     response
         .headers_mut()

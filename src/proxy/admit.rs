@@ -1,0 +1,181 @@
+//! Who comes through the relay: open provider, sound head, session of its own, a generation that the
+//! upstream speaks, credential, limits.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+use pingora_http::RequestHeader;
+
+use super::context::Passage;
+use super::gateway::Gateway;
+use super::intake;
+use super::relay::{now, purpose, stated};
+use super::respond::SESSION;
+use crate::catalog::Provider;
+use crate::credential::Signature;
+use crate::error::{Code, Error};
+use crate::exchange::{self, Keys, Scope};
+use crate::mcp::Revision;
+use crate::upstream::{Behalf, Profile};
+
+impl Gateway {
+    /// Whether a request may go its way, and what goes along.
+    pub(super) async fn admit(&self, head: &RequestHeader, scope: &Scope) -> Result<Passage, Error> {
+        self.exchange.exists(scope)?;
+        let snapshot = self.exchange.catalog.snapshot();
+        let provider = scope
+            .provider
+            .as_ref()
+            .and_then(|id| snapshot.providers.get(id))
+            .cloned();
+        let provider =
+            provider.ok_or_else(|| Error::new(Code::UnknownProvider, "no such provider is loaded"))?;
+        exchange::relay_open(&provider)?;
+        let revision = stated(&head.headers);
+        match head.method {
+            http::Method::POST => intake::media(&head.headers)?,
+            http::Method::GET | http::Method::DELETE => {}
+            _ => return Err(Error::new(Code::MethodNotAllowed, "POST, GET or DELETE")),
+        }
+        too_long(&head.headers, self.max_body)?;
+        // 2026-07-28 has no sessions: one that is dragged along means nothing.
+        let upstream = if revision.is_modern() {
+            None
+        } else {
+            self.upstream_session(&provider, &head.headers)?
+        };
+        if head.method == http::Method::GET && upstream.is_none() {
+            return Err(Error::new(
+                Code::MethodNotAllowed,
+                "a stream belongs to a session: initialize first",
+            ));
+        }
+        self.joins(&provider, head, revision).await?;
+        self.passage(provider, head, revision, upstream)
+    }
+
+    /// Whether the upstream speaks the generation of a request. One that named modern revisions only is
+    /// asked for older ones before the first client of them is let through or refused; while it does
+    /// not answer that, it answers the client itself.
+    async fn joins(
+        &self,
+        provider: &Arc<Provider>,
+        head: &RequestHeader,
+        revision: Revision,
+    ) -> Result<(), Error> {
+        let mut known = provider.live.shared.load_full();
+        let requested = intake::requested(&head.headers);
+        let Some(profile) = &known.profile else {
+            return Ok(());
+        };
+        let open = |profile: &Profile| !revision.is_modern() && profile.older.is_some();
+        // What belongs to a session was let through already.
+        if open(profile) && head.method == http::Method::POST && !head.headers.contains_key(SESSION) {
+            let behalf = self.behalf(provider, head)?;
+            known = self.exchange.catalog.shared_older(provider, &behalf, known).await;
+        }
+        let Some(profile) = &known.profile else {
+            return Ok(());
+        };
+        // Whoever named a revision that nobody knows is told of all others.
+        intake::stated(&head.headers)
+            .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
+        if open(profile) {
+            return Ok(());
+        }
+        exchange::equal(profile.revisions, revision, requested)
+    }
+
+    /// On whose behalf an upstream is asked; the signature is that of the request.
+    fn behalf(&self, provider: &Provider, head: &RequestHeader) -> Result<Behalf, Error> {
+        Ok(Behalf {
+            lane: None,
+            tenant: Arc::clone(&self.principal.tenant),
+            user: Arc::clone(&self.principal.user),
+            signature: signature(provider, head)?,
+        })
+    }
+
+    fn passage(
+        &self,
+        provider: Arc<Provider>,
+        head: &RequestHeader,
+        revision: Revision,
+        session: Option<String>,
+    ) -> Result<Passage, Error> {
+        let signature = signature(&provider, head)?;
+        let pass = provider
+            .gate
+            .enter(&self.principal.binding(), &self.principal.tenant, None)
+            .map_err(|refusal| {
+                self.metrics.limited(&provider.id, refusal.rule.as_str());
+                exchange::limited(&provider.title, &refusal)
+            })?;
+        let method = head
+            .headers
+            .get("mcp-method")
+            .and_then(|it| it.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
+        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
+        Ok(Passage {
+            // The end of the process waits for calls, not for streams that never end.
+            _held: (
+                self.metrics.inflight(&provider.id),
+                (!is_stream).then(|| self.exchange.begin()),
+            ),
+            is_stream,
+            provider,
+            principal: self.principal.clone(),
+            signature,
+            revision,
+            session,
+            method,
+            pass: Some(pass),
+            received: 0,
+            failure: None,
+            attempts: 0,
+            sent: None,
+            answered: None,
+        })
+    }
+
+    /// The upstream's own session behind the sealed one.
+    fn upstream_session(&self, provider: &Provider, headers: &HeaderMap) -> Result<Option<String>, Error> {
+        let Some(value) = headers.get(SESSION) else {
+            return Ok(None);
+        };
+        let opened = value.to_str().ok().and_then(|token| {
+            self.sealer
+                .open(&purpose(provider), &self.principal.binding(), now(), token)
+        });
+        match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            Some(session) => Ok(Some(session)),
+            None => Err(Error::new(
+                Code::UnknownSession,
+                "unknown or expired session: initialize again",
+            )),
+        }
+    }
+}
+
+/// The credential of a request for its upstream.
+fn signature(provider: &Provider, head: &RequestHeader) -> Result<Arc<Signature>, Error> {
+    let keys = Keys::Headers(head.headers.clone());
+    provider
+        .need
+        .sign(&keys.brought(&provider.need))
+        .map_err(|missing| exchange::needs_auth(provider, &missing))
+}
+
+fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok());
+    match announced.and_then(|text| text.parse::<usize>().ok()) {
+        Some(length) if length > limit => {
+            Err(Error::new(Code::TooLarge, "the body is larger than `max_body`"))
+        }
+        _ => Ok(()),
+    }
+}

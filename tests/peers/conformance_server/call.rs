@@ -158,7 +158,10 @@ impl<'a> Call<'a> {
         for (key, request) in requests.as_object().into_iter().flatten() {
             let method = request["method"].as_str().unwrap_or_default();
             self.needs(capability(method))?;
-            let answer = self.responses.get(key).filter(|answer| is_answer(request, answer));
+            let answer = self
+                .responses
+                .get(key)
+                .filter(|answer| is_answer(request, answer));
             if let Some(answer) = answer {
                 answers.insert(key.clone(), answer.clone());
             } else if self.is_modern() {

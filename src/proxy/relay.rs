@@ -21,7 +21,7 @@ use super::{breakage, bridge, heads, intake};
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Keys, Scope};
-use crate::mcp::{Id, Message, Revision, message};
+use crate::mcp::{Id, Message, Revision, Revisions, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 use crate::upstream::resolve::Permit;
@@ -100,8 +100,9 @@ impl Gateway {
         }
         if let Some(profile) = &provider.live.shared.load().profile {
             let requested = intake::requested(&head.headers);
-            intake::stated(&head.headers)
-                .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
+            intake::stated(&head.headers).map_err(|unknown| {
+                exchange::unequal(offered(profile.revisions, head), requested).because(unknown)
+            })?;
             exchange::equal(profile.revisions, revision, requested)?;
         }
         self.passage(provider, head, revision, upstream)
@@ -442,6 +443,16 @@ fn stated(headers: &HeaderMap) -> Revision {
         .ok()
         .flatten()
         .unwrap_or(Revision::NEWEST_LEGACY)
+}
+
+/// What is offered in place of a revision that nobody knows: to a client of the generation without
+/// sessions (it names the method in its head) what a provider's own discovery would name at least.
+fn offered(upstream: Revisions, head: &RequestHeader) -> Revisions {
+    let modern: Revisions = upstream.iter().filter(|revision| revision.is_modern()).collect();
+    if modern.is_empty() || !head.headers.contains_key("mcp-method") {
+        return upstream;
+    }
+    modern
 }
 
 fn purpose(provider: &Provider) -> String {

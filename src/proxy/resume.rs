@@ -211,6 +211,8 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::{Arrived, Outlet};
+    use crate::mcp::message;
 
     fn session(name: &str) -> Arc<str> {
         name.into()
@@ -229,6 +231,39 @@ mod tests {
         assert_eq!(early.recv().await.unwrap(), b"done");
         assert_eq!(early.recv().await, None);
         assert_eq!(late.recv().await.unwrap(), b"done");
+    }
+
+    #[tokio::test]
+    async fn the_return_of_a_client_that_was_sent_away_is_told_once() {
+        let kept = Kept::default();
+        let ticket = kept.begin(&session("mine"), "7");
+        let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
+        let (outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
+        let (back, returned) = oneshot::channel();
+        let retry = Duration::from_secs(5);
+        ticket.leave(Recess { retry, back }, inlet);
+        let gone = kept.resume("mine", "7").unwrap();
+        returned.await.unwrap();
+        drop(gone);
+        let mut again = kept.resume("mine", "7").unwrap();
+        ticket.answer(b"done");
+        drop((outlet, ticket));
+        assert_eq!(again.recv().await.unwrap(), b"done");
+        assert_eq!(again.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_does_not_wait_for_ever_for_a_client_that_was_sent_away() {
+        let kept = Kept::default();
+        let ticket = kept.begin(&session("mine"), "7");
+        let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
+        let (_outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
+        let (back, returned) = oneshot::channel();
+        let retry = Duration::from_secs(5);
+        ticket.leave(Recess { retry, back }, inlet);
+        let begun = Instant::now();
+        returned.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), (retry + AWAY).as_secs());
     }
 
     #[tokio::test]

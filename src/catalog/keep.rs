@@ -7,7 +7,13 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Live, Provider, lists::Which, live::jittered, shelf::Standing, work::Work};
+use super::{
+    Live, Provider,
+    lists::Which,
+    live::jittered,
+    shelf::Standing,
+    work::{self, Work},
+};
 use crate::mcp::Revision;
 use crate::upstream::{Behalf, Change};
 
@@ -70,7 +76,7 @@ impl Keeper {
                 Standing::Failed(_, ago) => Instant::now() + self.pause.saturating_sub(ago),
             };
             if due <= Instant::now() {
-                if !self.attempt(Some(Which::ALL)).await {
+                if !self.attempt(work::Cause::Ours(Some(Which::ALL))).await {
                     return;
                 }
                 continue;
@@ -100,22 +106,23 @@ impl Keeper {
                 if which.is_none() {
                     self.calm().await;
                 }
-                self.attempt(which).await
+                let cause = which.map_or(work::Cause::Ours(None), work::Cause::Announced);
+                self.attempt(cause).await
             }
             Cause::Failing => {
                 self.calm().await;
-                self.attempt(None).await
+                self.attempt(work::Cause::Ours(None)).await
             }
         }
     }
 
     /// Makes an attempt; false when the provider is not ours any more.
-    async fn attempt(&mut self, which: Option<Which>) -> bool {
+    async fn attempt(&mut self, cause: work::Cause) -> bool {
         let Some(provider) = self.work.current(&self.id, &self.live) else {
             return false;
         };
         // Boxed: the attempt is large, and this task mostly sleeps.
-        Box::pin(self.work.attempt_in_turn(&provider, &self.behalf, which)).await;
+        Box::pin(self.work.attempt_in_turn(&provider, &self.behalf, cause)).await;
         if matches!(self.live.shared.standing(), Standing::Failed(..)) {
             let whole = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
             self.pause = if self.failures == 0 {

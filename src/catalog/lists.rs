@@ -141,6 +141,15 @@ impl Which {
         self.tools || self.resources || self.prompts
     }
 
+    /// What is in either.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self {
+            tools: self.tools || other.tools,
+            resources: self.resources || other.resources,
+            prompts: self.prompts || other.prompts,
+        }
+    }
+
     /// Where two catalogues differ, byte by byte.
     pub(crate) fn between(old: &Catalogue, new: &Catalogue) -> Self {
         Self {

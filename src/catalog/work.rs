@@ -28,6 +28,17 @@ const TURN: Duration = Duration::from_secs(2);
 /// Changes that a slow listener may fall behind; then everything counts as changed.
 const CHANGES: usize = 256;
 
+/// Why the lists of a provider are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cause {
+    /// For a reason of ours: these lists, or all and what the provider is. Listeners are told of what
+    /// differs.
+    Ours(Option<Which>),
+    /// The provider said that these changed. Listeners are told so even where nothing differs: what is
+    /// behind an entry may have changed.
+    Announced(Which),
+}
+
 /// What attempts and tasks share.
 pub(super) struct Work {
     pub(super) lister: Box<dyn Lister>,
@@ -92,11 +103,11 @@ impl Work {
         let Some(claim) = shelf.claim() else { return };
         let (work, provider, behalf) = (Arc::clone(self), Arc::clone(provider), behalf.clone());
         self.control
-            .spawn(async move { work.attempt(claim, &provider, &behalf, which).await });
+            .spawn(async move { work.attempt(claim, &provider, &behalf, Cause::Ours(which)).await });
     }
 
     /// An attempt on the shared lists, when it is this provider's turn.
-    pub(super) async fn attempt_in_turn(&self, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
+    pub(super) async fn attempt_in_turn(&self, provider: &Provider, behalf: &Behalf, cause: Cause) {
         let shelf = &provider.live.shared;
         let mut ended = shelf.watch();
         let Ok(turn) = self.turns.acquire().await else {
@@ -111,14 +122,14 @@ impl Work {
             ended.changed().await.unwrap_or_default();
             return;
         };
-        let mut attempt = pin!(self.attempt(claim, provider, behalf, which));
+        let mut attempt = pin!(self.attempt(claim, provider, behalf, cause));
         if timeout(TURN, &mut attempt).await.is_err() {
             drop(turn);
             attempt.await;
         }
     }
 
-    async fn attempt(&self, claim: Claim, provider: &Provider, behalf: &Behalf, which: Option<Which>) {
+    async fn attempt(&self, claim: Claim, provider: &Provider, behalf: &Behalf, cause: Cause) {
         let shelf = claim.shelf();
         let listed = matches!(shelf.standing(), Standing::Fresh | Standing::Old);
         let known = Known {
@@ -127,6 +138,10 @@ impl Work {
             listed,
         };
         // Only a list that was read just before says that what is known of the provider holds.
+        let (which, announced) = match cause {
+            Cause::Ours(which) => (which, Which::default()),
+            Cause::Announced(which) => (Some(which), which),
+        };
         let which = which.filter(|_| listed);
         let mut result = discover(&*self.lister, provider, behalf, &known, which).await;
         if which.is_some()
@@ -138,12 +153,12 @@ impl Work {
             result = discover(&*self.lister, provider, behalf, &known, None).await;
         }
         match result {
-            Ok(found) => self.found(&claim, provider, &known, found),
+            Ok(found) => self.found(&claim, provider, (&known, announced), found),
             Err(error) => self.failed(&claim, provider, &error),
         }
     }
 
-    fn found(&self, claim: &Claim, provider: &Provider, known: &Known, found: Found) {
+    fn found(&self, claim: &Claim, provider: &Provider, (known, announced): (&Known, Which), found: Found) {
         let shared = Arc::ptr_eq(claim.shelf(), &provider.live.shared);
         let failing = found.failing.clone();
         let (failed_before, warnings) = claim.found(found);
@@ -152,7 +167,7 @@ impl Work {
         }
         let catalogue = claim.shelf().load();
         let count = catalogue.tools.len();
-        let mut differ = Which::between(&known.catalogue, &catalogue);
+        let mut differ = Which::between(&known.catalogue, &catalogue).or(announced);
         if failed_before {
             // Whoever asked meanwhile got a list without this provider.
             differ.tools |= count > 0;

@@ -187,7 +187,7 @@ impl Server {
         };
         let notices = async {
             while let Some(notice) = match inlet.as_mut() {
-                Some(inlet) => inlet.next().await,
+                Some(inlet) => inlet.message().await,
                 None => None,
             } {
                 self.say(notice).await;

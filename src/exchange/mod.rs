@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
-pub use outlet::{Inlet, Outlet};
+pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};

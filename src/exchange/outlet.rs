@@ -4,6 +4,7 @@ use tokio::sync::mpsc;
 
 use super::Arrived;
 use crate::mcp::{Raw, RawObject, message};
+use crate::upstream::Recess;
 
 /// Messages a slow reader may lag behind before it loses notifications.
 const BACKLOG: usize = 64;
@@ -18,13 +19,23 @@ const TALKATIVE: [&str; 4] = [
 /// Takes what belongs to one running request.
 #[derive(Debug)]
 pub struct Outlet {
-    messages: mpsc::Sender<Vec<u8>>,
+    words: mpsc::Sender<Word>,
     token: Option<Raw>,
 }
 
 /// The other end, for whoever writes to the peer.
 #[derive(Debug)]
-pub struct Inlet(mpsc::Receiver<Vec<u8>>);
+pub struct Inlet(mpsc::Receiver<Word>);
+
+/// What comes out of it.
+#[derive(Debug)]
+pub enum Word {
+    /// To be written to the peer.
+    Message(Vec<u8>),
+    /// The provider ended its stream before the answer; a peer that can come back may be sent away
+    /// as well. Dropped, the provider is asked when it said.
+    Recess(Recess),
+}
 
 impl Outlet {
     /// An outlet for a request during which something may be said: always for a legacy one, whose
@@ -37,8 +48,8 @@ impl Outlet {
         if !talks || !TALKATIVE.contains(&&*message.method) {
             return None;
         }
-        let (messages, inlet) = mpsc::channel(BACKLOG);
-        Some((Self { messages, token }, Inlet(inlet)))
+        let (words, inlet) = mpsc::channel(BACKLOG);
+        Some((Self { words, token }, Inlet(inlet)))
     }
 
     /// Whether progress was asked for.
@@ -59,35 +70,53 @@ impl Outlet {
     /// A notification; one that reads too slowly loses some, because they must never hold up an
     /// answer.
     pub(super) fn say(&self, message: Vec<u8>) {
-        if self.messages.try_send(message).is_err() {
+        if self.words.try_send(Word::Message(message)).is_err() {
             tracing::trace!("a notification found no reader");
         }
     }
 
     /// Whether nobody reads it any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.messages.is_closed()
+        self.words.is_closed()
     }
 
     /// Returns when nobody reads it any more.
     pub(super) async fn closed(&self) {
-        self.messages.closed().await;
+        self.words.closed().await;
     }
 
     /// A question; whether it can reach the peer.
     pub(super) async fn ask(&self, message: Vec<u8>) -> bool {
-        self.messages.send(message).await.is_ok()
+        self.words.send(Word::Message(message)).await.is_ok()
+    }
+
+    /// The provider's stream ended early. Without a reader it is resumed when the provider said.
+    pub(super) fn recess(&self, recess: Recess) {
+        self.words.try_send(Word::Recess(recess)).ok();
     }
 }
 
 impl Inlet {
-    /// The next message; `None` when the request is done.
-    pub async fn next(&mut self) -> Option<Vec<u8>> {
+    /// The next word; `None` when the request is done.
+    pub async fn next(&mut self) -> Option<Word> {
         self.0.recv().await
+    }
+
+    /// The next message, for a peer that stays; `None` when the request is done.
+    pub async fn message(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Word::Message(message) = self.next().await? {
+                return Some(message);
+            }
+        }
     }
 
     /// A message that is already there.
     pub fn ready(&mut self) -> Option<Vec<u8>> {
-        self.0.try_recv().ok()
+        loop {
+            if let Word::Message(message) = self.0.try_recv().ok()? {
+                return Some(message);
+            }
+        }
     }
 }

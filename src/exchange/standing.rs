@@ -36,7 +36,7 @@ impl Ear {
                 return;
             };
             match event {
-                Event::Progress(_) => {}
+                Event::Progress(_) | Event::Recess(_) => {}
                 Event::Notice { method, params } => self.notice(&mailbox, &method, params.as_ref()),
                 Event::Ask(ask) => self.put(&mailbox, ask),
             }

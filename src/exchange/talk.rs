@@ -180,6 +180,11 @@ impl Talk<'_> {
                 }
             }
             Event::Notice { method, params } => self.notice(&method, params, open),
+            Event::Recess(recess) => {
+                if let Some(outlet) = self.outlet {
+                    outlet.recess(recess);
+                }
+            }
             Event::Ask(ask) => {
                 ask.answer.send(ask::unasked(&ask.method)).ok();
             }

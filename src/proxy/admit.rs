@@ -15,7 +15,7 @@ use crate::catalog::Provider;
 use crate::credential::Signature;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Keys, Scope};
-use crate::mcp::Revision;
+use crate::mcp::{Revision, Revisions};
 use crate::upstream::{Behalf, Profile};
 
 impl Gateway {
@@ -78,8 +78,9 @@ impl Gateway {
             return Ok(());
         };
         // Whoever named a revision that nobody knows is told of all others.
-        intake::stated(&head.headers)
-            .map_err(|unknown| exchange::unequal(profile.revisions, requested).because(unknown))?;
+        intake::stated(&head.headers).map_err(|unknown| {
+            exchange::unequal(offered(profile.revisions, head), requested).because(unknown)
+        })?;
         if open(profile) {
             return Ok(());
         }
@@ -178,4 +179,14 @@ fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
+}
+
+/// What is offered in place of a revision that nobody knows: to a client of the generation without
+/// sessions (it names the method in its head) what a provider's own discovery would name at least.
+fn offered(upstream: Revisions, head: &RequestHeader) -> Revisions {
+    let modern: Revisions = upstream.iter().filter(|revision| revision.is_modern()).collect();
+    if modern.is_empty() || !head.headers.contains_key("mcp-method") {
+        return upstream;
+    }
+    modern
 }

@@ -1,19 +1,26 @@
 //! Answers that a client may come back for (2025-11-25, streamable HTTP, "Resumability"): a stream
 //! that begins with an id promises that a GET naming it as `Last-Event-ID` gets the answer, should
-//! the stream break before.
+//! the stream break before. A stream may also be ended on purpose, because the provider ended its own:
+//! then the return of the client is what makes the gateway ask the provider for the rest.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep};
+
+use crate::exchange::{Inlet, Word};
+use crate::upstream::Recess;
 
 /// When a client may come back: soon, since the answer is waited for anyway.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// How long an answer can be fetched, counted from its request.
 const KEPT: Duration = Duration::from_secs(10 * 60);
+/// How long what is said to a client that was sent away waits for it, beyond the time it was told to
+/// stay away. Later there is only the answer, and what is asked goes to its standing stream.
+const AWAY: Duration = Duration::from_secs(30);
 /// Requests whose answers are kept; the oldest go first.
 const MOST: usize = 1024;
 /// Bytes of all answers kept; the oldest go first.
@@ -35,7 +42,17 @@ struct Shelf {
 struct Slot {
     session: Arc<str>,
     answer: watch::Receiver<Option<Arc<[u8]>>>,
+    left: Option<Left>,
     bytes: usize,
+}
+
+/// What a client left behind that was sent away.
+#[derive(Debug)]
+struct Left {
+    /// What is said to it before the answer.
+    inlet: Inlet,
+    /// Takes the word that it is back.
+    back: Option<oneshot::Sender<()>>,
 }
 
 /// Where the work on a request finds the ticket, should its answer become a stream.
@@ -61,6 +78,7 @@ impl Kept {
             Slot {
                 session: Arc::clone(session),
                 answer,
+                left: None,
                 bytes: 0,
             },
         );
@@ -74,16 +92,24 @@ impl Kept {
         }
     }
 
-    /// The answer of the stream that began with this id, as soon as there is one; `None` when the
-    /// session has no such stream.
+    /// The rest of the stream that began with this id: the answer as soon as there is one, and before
+    /// it what was said meanwhile to a client that was sent away. `None` when the session has no such
+    /// stream.
     pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
-        let mut answer = {
-            let shelf = self.0.lock();
-            let slot = shelf.slots.get(id).filter(|slot| &*slot.session == session)?;
-            slot.answer.clone()
+        let (mut answer, left) = {
+            let mut shelf = self.0.lock();
+            let slot = shelf.slots.get_mut(id).filter(|slot| &*slot.session == session)?;
+            (slot.answer.clone(), slot.left.take())
         };
+        let (shelf, id) = (Arc::clone(&self.0), Arc::from(id));
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
+            if let Some(left) = left
+                && let Some(left) = left.returned().tell(&sender).await
+            {
+                leave(&shelf, &id, left, AWAY);
+                return;
+            }
             let found = tokio::select! {
                 found = answer.wait_for(Option::is_some) => found.ok().and_then(|found| found.clone()),
                 () = sender.closed() => None,
@@ -97,7 +123,63 @@ impl Kept {
     }
 }
 
+impl Left {
+    /// Says that the client is back.
+    fn returned(mut self) -> Self {
+        if let Some(back) = self.back.take() {
+            // Too late when the provider was asked already.
+            back.send(()).ok();
+        }
+        self
+    }
+
+    /// Tells the client what is said until the request is done; what is left when it goes again.
+    async fn tell(mut self, client: &mpsc::Sender<Vec<u8>>) -> Option<Self> {
+        loop {
+            let word = tokio::select! {
+                biased;
+                () = client.closed() => return Some(self),
+                word = self.inlet.next() => word?,
+            };
+            // It is sent away once; through further recesses of its provider it stays.
+            if let Word::Message(message) = word
+                && client.send(message).await.is_err()
+            {
+                return Some(self);
+            }
+        }
+    }
+}
+
+/// Keeps for a while what a client left behind.
+fn leave(shelf: &Arc<Mutex<Shelf>>, id: &Arc<str>, left: Left, within: Duration) {
+    if let Some(slot) = shelf.lock().slots.get_mut(id) {
+        slot.left = Some(left);
+    }
+    let (shelf, id) = (Arc::downgrade(shelf), Arc::clone(id));
+    tokio::spawn(async move {
+        sleep(within).await;
+        if let Some(shelf) = shelf.upgrade()
+            && let Some(slot) = shelf.lock().slots.get_mut(&id)
+        {
+            slot.left = None;
+        }
+    });
+}
+
 impl Ticket {
+    /// The client is sent away while its provider takes a recess.
+    pub(super) fn leave(&self, recess: Recess, inlet: Inlet) {
+        let Recess { retry, back } = recess;
+        let back = Some(back);
+        leave(
+            &self.shelf,
+            &self.id,
+            Left { inlet, back },
+            retry.saturating_add(AWAY),
+        );
+    }
+
     /// Puts the answer where it can be fetched.
     pub(super) fn answer(&self, body: &[u8]) {
         let mut shelf = self.shelf.lock();
@@ -129,6 +211,8 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::{Arrived, Outlet};
+    use crate::mcp::message;
 
     fn session(name: &str) -> Arc<str> {
         name.into()
@@ -147,6 +231,39 @@ mod tests {
         assert_eq!(early.recv().await.unwrap(), b"done");
         assert_eq!(early.recv().await, None);
         assert_eq!(late.recv().await.unwrap(), b"done");
+    }
+
+    #[tokio::test]
+    async fn the_return_of_a_client_that_was_sent_away_is_told_once() {
+        let kept = Kept::default();
+        let ticket = kept.begin(&session("mine"), "7");
+        let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
+        let (outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
+        let (back, returned) = oneshot::channel();
+        let retry = Duration::from_secs(5);
+        ticket.leave(Recess { retry, back }, inlet);
+        let gone = kept.resume("mine", "7").unwrap();
+        returned.await.unwrap();
+        drop(gone);
+        let mut again = kept.resume("mine", "7").unwrap();
+        ticket.answer(b"done");
+        drop((outlet, ticket));
+        assert_eq!(again.recv().await.unwrap(), b"done");
+        assert_eq!(again.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_does_not_wait_for_ever_for_a_client_that_was_sent_away() {
+        let kept = Kept::default();
+        let ticket = kept.begin(&session("mine"), "7");
+        let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
+        let (_outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
+        let (back, returned) = oneshot::channel();
+        let retry = Duration::from_secs(5);
+        ticket.leave(Recess { retry, back }, inlet);
+        let begun = Instant::now();
+        returned.await.unwrap_err();
+        assert_eq!(begun.elapsed().as_secs(), (retry + AWAY).as_secs());
     }
 
     #[tokio::test]

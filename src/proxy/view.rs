@@ -19,10 +19,11 @@ use super::respond::{self, Response};
 use super::resume::{Kept, Place, RETRY};
 use super::{bridge, intake};
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope};
+use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope, Word};
 use crate::mcp::{Id, Revision, message};
 use crate::telemetry::events::RequestDone;
 use crate::telemetry::{Metrics, View};
+use crate::upstream::Recess;
 
 /// A refusal on its way out: why, for which request, in which revision.
 struct Refused(Error, Option<Id>, Revision);
@@ -89,7 +90,7 @@ impl Gateway {
         let revision = peer.revision;
         let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
         let opened = streams.then(|| Outlet::open(&message)).flatten();
-        let (outlet, mut notices) = opened.unzip();
+        let (outlet, notices) = opened.unzip();
         let lane = resumable(&peer, &message).filter(|_| streams);
         let place = lane.is_some().then(Place::default);
         let opening = Opening {
@@ -106,7 +107,7 @@ impl Gateway {
             place: place.clone(),
             started: ctx.started,
         });
-        let reply = match wait(session, opening, running, notices.as_mut()).await? {
+        let reply = match wait(session, opening, running, notices).await? {
             Waited::Done(reply) => reply,
             Waited::Streamed => return Ok(Ok(None)),
         };
@@ -331,6 +332,23 @@ impl Opening<'_> {
         place.get_or_init(|| self.kept.begin(lane, id));
         bridge::prime(session, id, RETRY).await
     }
+
+    /// Whether the client may be sent away until its provider goes on. Only one that would rather
+    /// have streams: a client that hardly knows them would take the end of this one for its answer.
+    fn may_leave(self) -> bool {
+        self.at_once && self.resumes.is_some()
+    }
+
+    /// Ends the stream as the provider did, to be resumed when the provider said.
+    async fn leave(self, session: &mut Session, recess: Recess, inlet: Inlet) -> Result<Waited> {
+        let retry = recess.retry;
+        if let Some(ticket) = self.resumes.and_then(|(_, place)| place.get()) {
+            ticket.leave(recess, inlet);
+        }
+        bridge::prime(session, &self.context.request_id, retry).await?;
+        bridge::end_stream(session).await?;
+        Ok(Waited::Streamed)
+    }
 }
 
 /// Waits for the reply. The first notification turns the answer into a stream; without one it
@@ -339,7 +357,7 @@ async fn wait(
     session: &mut Session,
     opening: Opening<'_>,
     mut running: Running,
-    mut notices: Option<&mut Inlet>,
+    mut notices: Option<Inlet>,
 ) -> Result<Waited> {
     let mut streaming = opening.at_once;
     if streaming {
@@ -354,18 +372,24 @@ async fn wait(
         };
         tokio::select! {
             biased;
-            notice = next => match notice {
-                Some(notice) => {
+            word = next => match (word, notices.take()) {
+                (Some(Word::Recess(recess)), Some(inlet)) if opening.may_leave() => {
+                    return opening.leave(session, recess, inlet).await;
+                }
+                (Some(word), inlet) => {
+                    notices = inlet;
+                    // Without a word to it, the provider is asked for the rest when it said.
+                    let Word::Message(notice) = word else { continue };
                     if !streaming {
                         opening.begin(session).await?;
                         streaming = true;
                     }
                     bridge::event(session, &notice).await?;
                 }
-                None => notices = None,
+                (None, _) => {}
             },
             reply = &mut running => {
-                let first = if streaming { None } else { notices.as_deref_mut().and_then(Inlet::ready) };
+                let first = if streaming { None } else { notices.as_mut().and_then(Inlet::ready) };
                 return match first {
                     None if !streaming => Ok(Waited::Done(reply)),
                     None => finish(session, reply, notices).await,
@@ -384,8 +408,8 @@ async fn wait(
 }
 
 /// The last notifications, then the answer, on a stream that has begun.
-async fn finish(session: &mut Session, reply: Reply, notices: Option<&mut Inlet>) -> Result<Waited> {
-    if let Some(inlet) = notices {
+async fn finish(session: &mut Session, reply: Reply, notices: Option<Inlet>) -> Result<Waited> {
+    if let Some(mut inlet) = notices {
         while let Some(notice) = inlet.ready() {
             bridge::event(session, &notice).await?;
         }

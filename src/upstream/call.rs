@@ -1,6 +1,6 @@
 //! One request to a provider and what comes of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +52,18 @@ pub enum Event {
     },
     /// A legacy provider wants something of the caller.
     Ask(Ask),
+    /// A provider of 2025-11-25 ended its stream before the answer.
+    Recess(Recess),
+}
+
+/// A stream that its provider ended before the answer, to be asked for the rest (2025-11-25,
+/// streamable HTTP, "Sending Messages to the Server").
+#[derive(Debug)]
+pub struct Recess {
+    /// When the provider is asked, unless `back` says sooner.
+    pub retry: Duration,
+    /// Asks the provider at once: for a caller that was told of the recess and is back from it.
+    pub back: oneshot::Sender<()>,
 }
 
 /// A request of a legacy provider to its caller. Dropped without an answer it is refused.

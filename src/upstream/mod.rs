@@ -41,7 +41,7 @@ mod tls;
 mod wire;
 mod wired;
 
-pub use call::{Ask, Call, Change, Event, Profile};
+pub use call::{Ask, Call, Change, Event, Profile, Recess};
 pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
 pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};

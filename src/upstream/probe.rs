@@ -35,7 +35,13 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
         }
     }
     match endpoint.revision {
-        Some(revision) if revision.is_modern() => discover(remote, deadline).await,
+        Some(revision) if revision.is_modern() => {
+            let mut profile = discover(remote, deadline).await?;
+            if profile.revisions.contains(revision) {
+                profile.revisions = Revisions::default().with(revision);
+            }
+            Ok(profile)
+        }
         Some(revision) => {
             let session = remote.session(revision, deadline).await?;
             Ok(greeted(session.revision, &session.greeting))

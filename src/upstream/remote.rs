@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     answer::{self, Failure, Pause, Reading},
     asks::Request,
-    call::Call,
+    call::{Call, Event, Recess},
     client::Route,
     endpoint::{Behalf, Endpoint},
     hub::Place,
@@ -27,8 +28,9 @@ use crate::mcp::{Declared, Raw, Revision};
 
 /// Pause before a connection that was refused is tried once more.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How long a stream that ended early is left alone when it does not say.
+/// How long a stream that ended early is left alone when it does not say, and at least.
 const RESUME: Duration = Duration::from_secs(1);
+const SOONEST: Duration = Duration::from_millis(10);
 /// A message that nobody waits for.
 const ERRAND: Duration = Duration::from_secs(5);
 
@@ -203,8 +205,8 @@ impl Remote<'_> {
             let Some(session) = lease else {
                 return Err(Failure::Broken(answer::cut()));
             };
-            let wait = retry.unwrap_or(RESUME).clamp(Duration::from_millis(10), ERRAND);
-            if reading.wait(sleep(wait)).await.is_none() {
+            let retry = retry.unwrap_or(RESUME).max(SOONEST);
+            if reading.wait(recess(reading.events, retry)).await.is_none() {
                 return Err(Failure::Final(late()));
             }
             response = self.resume(route, session, after, reading.deadline()).await?;
@@ -288,6 +290,21 @@ impl Remote<'_> {
                 tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
             }
         });
+    }
+}
+
+/// Leaves a stream alone that ended early, for as long as its provider asks. A caller that hears of
+/// it may end its own stream the same way; then it is its return that counts.
+async fn recess(events: Option<&mpsc::Sender<Event>>, retry: Duration) {
+    let (back, returned) = oneshot::channel();
+    if let Some(events) = events {
+        events.try_send(Event::Recess(Recess { retry, back })).ok();
+    }
+    let pause = sleep(retry);
+    tokio::pin!(pause);
+    tokio::select! {
+        Ok(()) = returned => {}
+        () = &mut pause => {}
     }
 }
 

@@ -184,6 +184,24 @@ async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_ge
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_announced_is_told_on_although_no_entry_differs() {
+    for upstream in GENERATIONS {
+        let fake = Fake::start(&[upstream]).await;
+        let world = World::builder().provider("one", &fake).start().await;
+        world.until_state("one", "ready").await;
+        world
+            .until("the gateway to listen", || async {
+                !fake.seen("GET").is_empty() || !fake.seen("subscriptions/listen").is_empty()
+            })
+            .await;
+        let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+        let mut stream = peer.stream().await;
+        fake.cry();
+        until_method(&mut stream, "notifications/tools/list_changed").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reaches_live_sessions() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;

@@ -71,6 +71,41 @@ async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_revision_is_refused_with_those_of_the_clients_generation() {
+    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let world = World::builder().provider("both", &fake).start().await;
+    world.until_state("both", "ready").await;
+    let ask = |method: Option<&'static str>| {
+        let post = world.http.post(format!("{}/relay/both", world.base));
+        let post = post
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2999-01-01");
+        let post = match method {
+            Some(method) => post.header("mcp-method", method),
+            None => post,
+        };
+        post.body(r#"{"jsonrpc":"2.0","id":3,"method":"server/discover"}"#)
+    };
+    for (method, offered) in [
+        (Some("server/discover"), json!(["2026-07-28"])),
+        (None, json!(["2025-11-25", "2026-07-28"])),
+    ] {
+        let answer = ask(method).send().await.unwrap();
+        assert_eq!(answer.status(), 400);
+        let error = world::json(answer).await;
+        assert_eq!(
+            (&error["id"], &error["error"]["code"]),
+            (&json!(3), &json!(-32022))
+        );
+        assert_eq!(
+            error["error"]["data"],
+            json!({ "supported": offered, "requested": "2999-01-01" })
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_upstreams_session_is_sealed() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder()

@@ -155,6 +155,26 @@ async fn a_pinned_revision_skips_detection() {
 }
 
 #[tokio::test]
+async fn a_pinned_revision_is_the_only_one_although_the_provider_names_more() {
+    let fake = Fake::start(|seen, _| {
+        let found = json!({
+            "resultType": "complete",
+            "supportedVersions": [J.as_str(), L.as_str(), M.as_str()],
+            "capabilities": {},
+        });
+        result(seen, &found)
+    })
+    .await;
+    let endpoint = Arc::new(Endpoint {
+        revision: Some(M),
+        ..endpoint(1, at(&fake.url))
+    });
+    let profile = upstreams().probe(&endpoint, &behalf()).await.unwrap();
+    assert_eq!(profile.revisions, [M].into_iter().collect());
+    assert_eq!(fake.methods(), ["POST server/discover"]);
+}
+
+#[tokio::test]
 async fn detection_stops_at_a_refused_credential() {
     let fake = Fake::start(|_, _| status(StatusCode::UNAUTHORIZED)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));

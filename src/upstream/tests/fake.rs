@@ -202,9 +202,9 @@ pub(super) fn modern(seen: &Seen, other: impl Fn(&Seen) -> Response) -> Response
     }
 }
 
-/// A stream of nothing but an event that says where to go on.
-pub(super) fn pause() -> Response {
-    let body = Body::from("id: e1\nretry: 10\ndata: \n\n");
+/// A stream of nothing but an event that says where to go on, and when.
+pub(super) fn pause(retry: u64) -> Response {
+    let body = Body::from(format!("id: e1\nretry: {retry}\ndata: \n\n"));
     Response::builder()
         .header("content-type", "text/event-stream")
         .body(body)

@@ -161,7 +161,7 @@ fn pausing(seen: &Seen) -> axum::response::Response {
         return stream(&[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})], false);
     }
     assert_eq!(seen.body["id"], 2);
-    pause()
+    pause(10)
 }
 
 #[tokio::test]
@@ -171,6 +171,39 @@ async fn a_paused_stream_is_resumed_after_its_last_event() {
     // The handshake takes the first id of a fresh process, the call the second.
     let answer = upstreams().request(&endpoint, &behalf(), tool(L)).await.unwrap();
     assert_eq!(value(&answer), tools());
+}
+
+#[tokio::test]
+async fn a_caller_that_comes_back_from_a_recess_has_the_stream_resumed_at_once() {
+    let fake = Fake::start(|seen, before| {
+        legacy(seen, before, |seen| match seen.verb {
+            Method::GET => pausing(seen),
+            _ => pause(3_600_000),
+        })
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let (told, mut events) = mpsc::channel(8);
+    let call = Call {
+        events: Some(told),
+        ..tool(L)
+    };
+    let (upstreams, behalf) = (upstreams(), behalf());
+    let returning = async {
+        let Some(Event::Recess(recess)) = events.recv().await else {
+            panic!("no recess")
+        };
+        assert_eq!(recess.retry, Duration::from_secs(3600));
+        assert_eq!(fake.seen().iter().filter(|seen| resumes(seen)).count(), 0);
+        recess.back.send(()).unwrap();
+    };
+    let asking = upstreams.request(&endpoint, &behalf, call);
+    let (answer, ()) = soon(async { tokio::join!(asking, returning) }).await;
+    assert_eq!(value(&answer.unwrap()), tools());
+}
+
+fn resumes(seen: &Seen) -> bool {
+    seen.headers.contains_key("last-event-id")
 }
 
 #[tokio::test]

@@ -93,6 +93,11 @@ impl Fake {
         self.knobs.changes.send(()).ok();
     }
 
+    /// Says that its tools changed, although they did not.
+    pub fn cry(&self) {
+        self.knobs.changes.send(()).ok();
+    }
+
     /// Requests of a JSON-RPC method so far.
     pub fn seen(&self, method: &str) -> Vec<Seen> {
         self.knobs

@@ -109,7 +109,6 @@ impl Step<'_> {
                 revision: watched.leg,
                 declared,
                 events: sender,
-                streams: None,
                 wishes: Wishes {
                     resources: names(&watched.resources),
                     tasks: names(&watched.tasks),

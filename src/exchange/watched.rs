@@ -104,6 +104,7 @@ impl Step<'_> {
                 declared.verbatim = Some(task::extended(&declared.capabilities(watched.leg)));
             }
             let opening = Opening {
+                streams: None,
                 endpoint: Arc::clone(&watched.provider.endpoint),
                 behalf,
                 revision: watched.leg,

@@ -101,6 +101,7 @@ class Soak:
             old = servers[key]
             old.popen.kill()
             old.popen.wait()
+            time.sleep(1)
             servers[key] = Conformance(*FLAGS[L], port=old.port)
             old.stop()
 

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
 use crate::mcp::{Raw, RawObject};
 use crate::upstream::Line;
@@ -22,8 +23,12 @@ const MOST: usize = 20_000;
 const LINES: usize = 64;
 /// Resources of one session whose names differ.
 const NAMES: usize = 4_096;
-/// How long what is held outlives the last stream of its session.
-const LINGER: Duration = Duration::from_secs(600);
+/// How long what is held outlives the last stream of its session, and its last request: lines cost
+/// something here and at the provider, the rest next to nothing.
+const LINGER: Duration = Duration::from_secs(120);
+const LINGER_WITHOUT_LINES: Duration = Duration::from_secs(3600);
+/// Between two looks for what nobody needs any more.
+const SWEEP: Duration = Duration::from_secs(15);
 /// Levels of RFC 5424, least severe first.
 const LEVELS: [&str; 8] = [
     "debug",
@@ -38,7 +43,14 @@ const LEVELS: [&str; 8] = [
 
 /// What sessions hold, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Mailboxes(Arc<Mutex<HashMap<Arc<str>, Arc<Mailbox>>>>);
+pub(super) struct Mailboxes(Arc<Mutex<Boxes>>);
+
+#[derive(Debug, Default)]
+struct Boxes {
+    boxes: HashMap<Arc<str>, Arc<Mailbox>>,
+    /// Whether somebody looks for what nobody needs any more.
+    swept: bool,
+}
 
 /// What one session holds.
 #[derive(Debug, Default)]
@@ -54,13 +66,13 @@ struct Held {
     names: HashMap<(Arc<str>, Box<str>), String>,
     level: usize,
     last: u64,
+    /// When it was last of use.
+    used: Option<Instant>,
 }
 
 /// A stream's place; given up when dropped.
 #[derive(Debug)]
 pub(super) struct Placed {
-    boxes: Arc<Mutex<HashMap<Arc<str>, Arc<Mailbox>>>>,
-    lane: Arc<str>,
     mailbox: Arc<Mailbox>,
     number: u64,
 }
@@ -68,15 +80,28 @@ pub(super) struct Placed {
 impl Mailboxes {
     /// What a session holds, made when it holds nothing yet.
     pub(super) fn of(&self, lane: &Arc<str>) -> Arc<Mailbox> {
-        let mut boxes = self.0.lock();
-        if boxes.len() >= MOST {
-            boxes.retain(|_, mailbox| !mailbox.0.lock().streams.is_empty());
+        let mut held = self.0.lock();
+        let full = held.boxes.len() >= MOST;
+        let gone = if full {
+            held.take(|it| it.streams.is_empty())
+        } else {
+            Vec::new()
+        };
+        let mailbox = Arc::clone(held.boxes.entry(Arc::clone(lane)).or_default());
+        let first = !std::mem::replace(&mut held.swept, true);
+        drop(held);
+        drop(gone);
+        mailbox.used();
+        if first {
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
-        Arc::clone(boxes.entry(Arc::clone(lane)).or_default())
+        mailbox
     }
 
     pub(super) fn peek(&self, lane: &Arc<str>) -> Option<Arc<Mailbox>> {
-        self.0.lock().get(lane).cloned()
+        let mailbox = self.0.lock().boxes.get(lane).cloned()?;
+        mailbox.used();
+        Some(mailbox)
     }
 
     /// Opens a stream of a session.
@@ -88,18 +113,38 @@ impl Mailboxes {
         held.streams.push((number, sender));
         held.count();
         drop(held);
-        Placed {
-            boxes: Arc::clone(&self.0),
-            lane: Arc::clone(lane),
-            mailbox,
-            number,
-        }
+        Placed { mailbox, number }
     }
 
     /// Lets go of everything a session holds.
     pub(super) fn end(&self, lane: &str) {
-        let ended = self.0.lock().remove(lane);
+        let ended = self.0.lock().boxes.remove(lane);
         drop(ended);
+    }
+}
+
+impl Boxes {
+    /// Takes out what is of this kind, to be dropped when nothing is locked.
+    fn take(&mut self, kind: impl Fn(&Held) -> bool) -> Vec<Arc<Mailbox>> {
+        let taken = self.boxes.extract_if(|_, mailbox| kind(&mailbox.0.lock()));
+        taken.map(|(_, mailbox)| mailbox).collect()
+    }
+}
+
+/// Lets go of what nobody needs any more, for as long as anything is held.
+async fn sweep(boxes: Weak<Mutex<Boxes>>) {
+    loop {
+        sleep(SWEEP).await;
+        let Some(boxes) = boxes.upgrade() else { return };
+        let mut held = boxes.lock();
+        let gone = held.take(Held::is_idle);
+        held.swept = !held.boxes.is_empty();
+        let over = !held.swept;
+        drop(held);
+        drop(gone);
+        if over {
+            return;
+        }
     }
 }
 
@@ -107,9 +152,22 @@ impl Held {
     fn count(&self) {
         self.open.store(self.streams.len(), Ordering::Relaxed);
     }
+
+    fn is_idle(&self) -> bool {
+        let linger = if self.lines.is_empty() {
+            LINGER_WITHOUT_LINES
+        } else {
+            LINGER
+        };
+        self.streams.is_empty() && self.used.is_none_or(|used| used.elapsed() >= linger)
+    }
 }
 
 impl Mailbox {
+    fn used(&self) {
+        self.0.lock().used = Some(Instant::now());
+    }
+
     /// How many streams are open, at any time.
     pub(super) fn streams(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.0.lock().open)
@@ -187,24 +245,32 @@ impl Drop for Placed {
         let mut held = self.mailbox.0.lock();
         held.streams.retain(|(number, _)| *number != self.number);
         held.count();
-        if !held.streams.is_empty() {
-            return;
-        }
-        drop(held);
-        let (boxes, lane) = (Arc::downgrade(&self.boxes), Arc::clone(&self.lane));
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            tokio::time::sleep(LINGER).await;
-            let Some(boxes) = boxes.upgrade() else { return };
-            let mut boxes = boxes.lock();
-            if boxes
-                .get(&lane)
-                .is_some_and(|mailbox| mailbox.0.lock().streams.is_empty())
-            {
-                boxes.remove(&lane);
-            }
-        });
+        held.used = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_session_holds_goes_when_it_was_long_of_no_use() {
+        let boxes = Mailboxes::default();
+        let lane: Arc<str> = "lane".into();
+        let (sender, _heard) = mpsc::channel(1);
+        let placed = boxes.place(&lane, sender);
+        sleep(LINGER_WITHOUT_LINES * 2).await;
+        assert!(boxes.0.lock().boxes.contains_key(&lane), "its stream is open");
+        drop(placed);
+        sleep(LINGER_WITHOUT_LINES / 2).await;
+        assert!(boxes.peek(&lane).is_some());
+        sleep(LINGER_WITHOUT_LINES / 2 + SWEEP).await;
+        assert!(boxes.0.lock().boxes.contains_key(&lane), "it was used meanwhile");
+        sleep(LINGER_WITHOUT_LINES).await;
+        assert!(boxes.0.lock().boxes.is_empty());
+        // Whoever comes later is looked after again.
+        drop(boxes.of(&lane));
+        sleep(LINGER_WITHOUT_LINES + SWEEP * 2).await;
+        assert!(boxes.0.lock().boxes.is_empty());
     }
 }

@@ -35,8 +35,8 @@ class Budget:
 
     def take(self):
         with self.lock:
-            self.left -= self.left > 0
-            return self.left > 0
+            self.left -= 1
+            return self.left >= 0
 
 
 class Soak:
@@ -78,7 +78,9 @@ class Soak:
             began, fault = time.monotonic(), None
             try:
                 client = client or cell.open()
-                risky(cell, client)
+                if risky(cell, client):
+                    with self.lock:
+                        self.refused += 1
             except RpcError as refusal:
                 with self.lock:
                     self.refused += 1
@@ -99,6 +101,7 @@ class Soak:
             old = servers[key]
             old.popen.kill()
             old.popen.wait()
+            time.sleep(1)
             servers[key] = Conformance(*FLAGS[L], port=old.port)
             old.stop()
 
@@ -132,7 +135,7 @@ def checks():
 
 def soaking(gateway, servers):
     soak = Soak(gateway, MINUTES * 60)
-    budget, before = Budget(ABANDONED + 1), gauges(gateway)
+    budget, before = Budget(ABANDONED), gauges(gateway)
     threads = []
 
     def begin(function, *arguments):

@@ -12,6 +12,8 @@ const NO_RESOURCE: i64 = -32002;
 const INVALID_PARAMS: i64 = -32602;
 /// Addresses have to be visited first; 2025-11-25 alone.
 const ADDRESSES: i64 = -32042;
+/// The client did not declare what the call takes; since 2026-07-28.
+const MISSING: i64 = -32021;
 const INTERNAL: i64 = -32603;
 
 /// Methods that not every revision has, with the first and the last one that does.
@@ -53,7 +55,8 @@ pub fn has(method: &str, revision: Revision) -> bool {
 /// | -32602 for `resources/read` | stays | stays | -32002 | stays |
 /// | -32042 | stays within one revision, else -32603 | -32603 | -32603, ours | -32603 |
 /// | -32020, -32022 | stays | -32603 | -32603, ours | -32603, ours |
-/// | -32021 and the rest of -32023 to -32099 | stays | -32603 | -32603, ours | stays |
+/// | -32021 | stays | -32603 | -32603, says what is missing | stays |
+/// | the rest of -32023 to -32099 | stays | -32603 | -32603, ours | stays |
 /// | any other | stays | stays | stays | stays |
 ///
 /// What -32042 asks for is not lost to those who look first: [`addresses`].
@@ -62,6 +65,7 @@ pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) ->
     let to_modern = to.is_modern();
     fault.code = match (fault.code, from.is_modern()) {
         (-32020 | -32022, true) => return ours(),
+        (MISSING, true) if !to_modern => return missing(&fault),
         (-32099..=-32020, true) if !to_modern => return ours(),
         (NO_RESOURCE, _) if to_modern => INVALID_PARAMS,
         (ADDRESSES, _) if to_modern || from != to => INTERNAL,
@@ -88,6 +92,27 @@ pub fn addresses(fault: &RpcFault, from: Revision) -> Vec<RawObject> {
         .unwrap_or_default();
     asked.retain(|params| params.get("url").is_some());
     asked
+}
+
+/// What a legacy client is told that lacks something, or whose protocol cannot bring it to this provider.
+fn missing(fault: &RpcFault) -> RpcFault {
+    let data = fault.data.as_deref().and_then(|data| RawObject::open(data).ok());
+    let required: RawObject = data
+        .and_then(|data| data.read("requiredCapabilities"))
+        .unwrap_or_default();
+    let wanted: Vec<String> = required
+        .iter()
+        .take(8)
+        .map(|(name, _)| name.chars().filter(|char| !char.is_control()).take(64).collect())
+        .collect();
+    if wanted.is_empty() {
+        return ours();
+    }
+    let wanted = wanted.join("`, `");
+    RpcFault {
+        message: format!("the provider needs what it cannot ask of this client: `{wanted}`"),
+        ..ours()
+    }
 }
 
 fn ours() -> RpcFault {
@@ -172,6 +197,22 @@ mod tests {
                 [code, code, own, code, code, own, own, own, code]
             );
         }
+    }
+
+    #[test]
+    fn an_older_client_is_told_what_it_lacks() {
+        let told = |data: &str| {
+            let fault = RpcFault {
+                code: -32021,
+                message: String::new(),
+                data: Some(serde_json::from_str(data).unwrap()),
+            };
+            super::fault("tools/call", fault, M, L)
+        };
+        let fault = told(r#"{"requiredCapabilities":{"sampling":{},"roots":{}}}"#);
+        assert_eq!(fault.code, -32603);
+        assert!(fault.message.ends_with("this client: `sampling`, `roots`") && fault.data.is_none());
+        assert_eq!(told("{}").message, OURS);
     }
 
     #[test]

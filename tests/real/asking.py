@@ -109,10 +109,13 @@ def answers(world):
 
         def ended(cell=cell):
             caller = cell.open(silent)
+            earlier = cell.counts(caller)["cancelled"]
             stream = caller.begin("tools/call", cell.params(ACT))
             question = read_question(stream)
             caller.notify("notifications/cancelled", {"requestId": stream.number})
             until("the call to end", lambda: not world.gateway.inflight(cell.name))
+            if cell.upstream != M:
+                until("the provider to know", lambda: cell.counts(caller)["cancelled"] > earlier)
             before = cell.counts(caller)
             assert caller.respond(question, ACCEPT).status in (202, 400)
             assert not grown(cell, caller, before)

@@ -39,8 +39,8 @@ impl Counts {
     }
 }
 
-/// The tools of this module.
-pub(crate) fn listed() -> Vec<Value> {
+/// The tools of this module. `modern`: nobody older than 2026-07-28 is served.
+pub(crate) fn listed(modern: bool) -> Vec<Value> {
     let tool = |name: &str, about: &str, properties: Value| {
         json!({"name": name, "description": about,
                "inputSchema": {"type": "object", "properties": properties}})
@@ -51,7 +51,9 @@ pub(crate) fn listed() -> Vec<Value> {
         json!({}),
     );
     values["icons"] = icons();
-    values["outputSchema"] = json!({"type": "array", "items": {"type": "integer"}});
+    if modern {
+        values["outputSchema"] = json!({"type": "array", "items": {"type": "integer"}});
+    }
     vec![
         values,
         tool(

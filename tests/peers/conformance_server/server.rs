@@ -85,7 +85,8 @@ impl Shared {
 
     fn tools(&self) -> Vec<Value> {
         let mut tools = declared::tools();
-        tools.extend(cells::listed());
+        let modern = self.revisions.as_deref() == Some(&[ProtocolVersion::V_2026_07_28]);
+        tools.extend(cells::listed(modern));
         tools.extend(
             self.more_tools
                 .load(Ordering::SeqCst)

@@ -77,6 +77,15 @@ pub(crate) fn listed(modern: bool) -> Vec<Value> {
     ]
 }
 
+/// Before 2026-07-28 what a tool returns is an object.
+pub(crate) fn shown_to_older(tool: &mut Value) {
+    if tool["outputSchema"]["type"] == "array"
+        && let Some(tool) = tool.as_object_mut()
+    {
+        tool.remove("outputSchema");
+    }
+}
+
 /// The result of a tool of this module; nothing when `name` is not one.
 pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
     let counts = &call.server.shared.counts;

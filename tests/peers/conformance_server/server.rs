@@ -171,9 +171,15 @@ impl ServerHandler for Server {
     async fn list_tools(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        typed(json!({"resultType": "complete", "tools": self.shared.tools()}))
+        let mut tools = self.shared.tools();
+        let modern = context.protocol_version() == Some(ProtocolVersion::V_2026_07_28);
+        // A server of one older revision is here to show what clients make of it.
+        if self.shared.revisions.is_none() && !modern {
+            tools.iter_mut().for_each(cells::shown_to_older);
+        }
+        typed(json!({"resultType": "complete", "tools": tools}))
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {

@@ -281,7 +281,7 @@ impl Exchange {
                 (reply, step.record)
             }
             Kind::Notification => {
-                self.noticed(peer, &method, &params);
+                self.noticed(scope, peer, &method, &params);
                 (
                     Reply::Accepted,
                     Record {
@@ -307,12 +307,15 @@ impl Exchange {
         }
     }
 
-    /// A client's notification: only cancellation means something here.
-    fn noticed(&self, peer: &Peer, method: &str, params: &RawObject) {
+    /// A client's notification: cancellation, and roots that changed.
+    fn noticed(&self, scope: &Scope, peer: &Peer, method: &str, params: &RawObject) {
         if method == "notifications/cancelled"
             && let Some(id) = params.get("requestId")
         {
             self.running.cancel(peer.lane.as_ref(), id);
+        }
+        if method == "notifications/roots/list_changed" && !peer.revision.is_modern() {
+            self.step(scope, peer).roots_changed();
         }
     }
 }

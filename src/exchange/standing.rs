@@ -225,6 +225,21 @@ impl Step<'_> {
         })
     }
 
+    /// The roots of a legacy client have changed: its providers of the same generation are told.
+    pub(super) fn roots_changed(&self) {
+        for provider in self.in_scope() {
+            let shared = provider.live.shared.load();
+            let profile = shared.profile.as_ref();
+            let leg = profile.and_then(|profile| profile.revisions.choose(self.revision()));
+            let (Some(leg), Ok(behalf)) = (leg.filter(|leg| !leg.is_modern()), self.behalf(provider)) else {
+                continue;
+            };
+            let (endpoint, declared) = (&provider.endpoint, self.declared(leg));
+            let upstreams = &self.exchange.upstreams;
+            upstreams.roots_changed(endpoint, &behalf, leg, &declared);
+        }
+    }
+
     /// Whether a provider's log messages reach this client: between equal generations alone.
     pub(super) fn logs(&self, provider: &Provider, client: Revision) -> bool {
         let shared = provider.live.shared.load();

@@ -169,6 +169,8 @@ impl Hubs {
         }
         let hearers = match method {
             "notifications/resources/updated" => hub.lines().collect(),
+            // What one user of a shared session does is no other's business.
+            _ if key.is_shared() => hub.alone().into_iter().collect(),
             _ => hub.hearers(),
         };
         for events in hearers {
@@ -187,7 +189,11 @@ impl Hubs {
         let asking = hub.calls.iter().map(|call| call.patience.ask());
         Routed {
             asking: asking.collect(),
-            to: hub.asked().cloned(),
+            to: if key.is_shared() {
+                hub.alone().cloned()
+            } else {
+                hub.asked().cloned()
+            },
         }
     }
 }
@@ -232,6 +238,14 @@ impl Hub {
             hearers.extend(self.heard().map(|listener| &listener.events));
         }
         hearers
+    }
+
+    /// The only one who can be meant in a session that several users share: whose call alone runs.
+    fn alone(&self) -> Option<&mpsc::Sender<Event>> {
+        match self.calls.as_slice() {
+            [only] => Some(&only.events),
+            _ => None,
+        }
     }
 
     /// Who is asked what belongs to no call.

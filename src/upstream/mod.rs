@@ -8,7 +8,7 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::error::Error;
-use crate::mcp::{Declared, Raw, Revision};
+use crate::mcp::{Declared, Raw, Revision, message};
 
 mod address;
 mod answer;
@@ -193,6 +193,41 @@ impl Upstreams {
                 .hubs
                 .call(&key, heard.token, (heard.behalf.lane.as_ref(), events), &patience),
         )
+    }
+
+    /// Tells a legacy provider that the roots of a caller have changed, in the session it has with
+    /// that caller; without one there is nothing to tell.
+    pub fn roots_changed(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        behalf: &Behalf,
+        leg: Revision,
+        declared: &Declared,
+    ) {
+        let method = "notifications/roots/list_changed";
+        let shared = &self.shared;
+        let body = message::notification(method, None);
+        let wired = shared.is_wired(endpoint);
+        let key = Key::of(endpoint, behalf, (!wired).then_some(leg), declared.abilities);
+        if wired {
+            let Some(wire) = shared.wires(endpoint).ready(&key) else {
+                return;
+            };
+            shared.detach(async move {
+                let deadline = tokio::time::Instant::now() + remote::ERRAND;
+                if let Err(error) = wire.notify(body, deadline).await {
+                    tracing::debug!(%error, method, "not told");
+                }
+            });
+        } else if let Some(session) = shared.sessions.ready(&key) {
+            let remote = Remote {
+                shared,
+                endpoint,
+                behalf,
+                declared,
+            };
+            remote.tell(&session, body);
+        }
     }
 
     /// Makes a request whose answer nobody waits for.

@@ -58,6 +58,11 @@ impl Key {
         }
     }
 
+    /// Whether more than one user is behind it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.user.is_none()
+    }
+
     /// Whether two keys belong to one holder at one endpoint.
     fn same_holder(&self, other: &Self) -> bool {
         self.identity == other.identity && self.tenant == other.tenant && self.user == other.user

@@ -32,7 +32,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const RESUME: Duration = Duration::from_secs(1);
 const SOONEST: Duration = Duration::from_millis(10);
 /// A message that nobody waits for.
-const ERRAND: Duration = Duration::from_secs(5);
+pub(crate) const ERRAND: Duration = Duration::from_secs(5);
 
 /// One provider as one caller sees it.
 #[derive(Clone, Copy)]

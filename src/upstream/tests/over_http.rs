@@ -290,3 +290,20 @@ async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
     let ports: std::collections::BTreeSet<_> = fake.seen().iter().map(|seen| seen.port).collect();
     assert!(ports.len() < 10, "{} connections for 20 calls", ports.len());
 }
+
+#[tokio::test]
+async fn changed_roots_are_told_in_the_session_that_knows_them_and_nowhere_else() {
+    let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::all());
+    soon(upstreams.request(&endpoint, &behalf, list(L)))
+        .await
+        .unwrap();
+    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::default());
+    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::all());
+    let told = fake
+        .saw(|seen| seen.method() == "notifications/roots/list_changed")
+        .await;
+    assert!(!told.header("mcp-session-id").is_empty());
+    assert_eq!(fake.count("notifications/roots/list_changed"), 1);
+}

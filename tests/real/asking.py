@@ -109,13 +109,13 @@ def answers(world):
 
         def ended(cell=cell):
             caller = cell.open(silent)
-            earlier = cell.counts(caller)["cancelled"]
+            earlier = left(cell, caller)
             stream = caller.begin("tools/call", cell.params(ACT))
             question = read_question(stream)
             caller.notify("notifications/cancelled", {"requestId": stream.number})
             until("the call to end", lambda: not world.gateway.inflight(cell.name))
             if cell.upstream != M:
-                until("the provider to know", lambda: cell.counts(caller)["cancelled"] > earlier)
+                until("the provider to know", lambda: left(cell, caller) > earlier)
             before = cell.counts(caller)
             assert caller.respond(question, ACCEPT).status in (202, 400)
             assert not grown(cell, caller, before)
@@ -140,6 +140,12 @@ def grown(cell, client, before):
     now, then = cell.counts(client)["answers"], before["answers"]
     more = {action: count - then.get(action, 0) for action, count in now.items()}
     return {action: count for action, count in more.items() if count}
+
+
+def left(cell, client):
+    """How often the provider was left: its call was cancelled, or its question closed, whichever came first."""
+    counts = cell.counts(client)
+    return counts["cancelled"] + counts["answers"].get("cancel", 0)
 
 
 def read_question(stream):

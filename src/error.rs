@@ -57,8 +57,20 @@ pub enum Code {
     Busy,
     /// The provider's breaker is open (HTTP 429 on the relay).
     BreakerOpen,
+    /// The request proves no caller that is known (HTTP 401).
+    Unauthenticated,
     /// The caller must bring a credential (never 401).
     NeedsAuth,
+    /// The account was connected; renewing it failed for good.
+    TokenExpired,
+    /// The account lacks rights for this.
+    CapabilityMiss,
+    /// Several accounts and no default.
+    AccountAmbiguous,
+    /// The credential store cannot be reached (HTTP 503 on the relay).
+    CredentialStore,
+    /// The credential is being renewed for too long (HTTP 504 on the relay).
+    CredentialTimeout,
     /// Rules hide this from the relay or the caller (HTTP 403 on the relay).
     PolicyDenied,
     /// The upstream cannot be reached (HTTP 502 on the relay).
@@ -87,7 +99,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in their order; each has a page in `pleiades explain`.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 43] = [
         Self::Parse,
         Self::InvalidRequest,
         Self::MethodNotFound,
@@ -112,7 +124,13 @@ impl Code {
         Self::RateLimited,
         Self::Busy,
         Self::BreakerOpen,
+        Self::Unauthenticated,
         Self::NeedsAuth,
+        Self::TokenExpired,
+        Self::CapabilityMiss,
+        Self::AccountAmbiguous,
+        Self::CredentialStore,
+        Self::CredentialTimeout,
         Self::PolicyDenied,
         Self::UpstreamUnreachable,
         Self::UpstreamTimeout,
@@ -155,7 +173,13 @@ impl Code {
             Self::RateLimited => "rate_limited",
             Self::Busy => "busy",
             Self::BreakerOpen => "breaker_open",
+            Self::Unauthenticated => "unauthenticated",
             Self::NeedsAuth => "needs_auth",
+            Self::TokenExpired => "token_expired",
+            Self::CapabilityMiss => "capability_miss",
+            Self::AccountAmbiguous => "account_ambiguous",
+            Self::CredentialStore => "credential_store",
+            Self::CredentialTimeout => "credential_timeout",
             Self::PolicyDenied => "policy_denied",
             Self::UpstreamUnreachable => "upstream_unreachable",
             Self::UpstreamTimeout => "upstream_timeout",
@@ -197,6 +221,9 @@ pub struct Error {
     pub data: Option<serde_json::Value>,
     /// The upstream's own error, when `code` is [`Code::UpstreamError`].
     pub rpc: Option<Box<RpcFault>>,
+    /// What the upstream said when it refused a credential, when `code` is [`Code::UpstreamAuth`]:
+    /// the status, and `WWW-Authenticate` as it came.
+    pub refusal: Option<Box<(u16, Option<String>)>>,
     /// Whether any byte of the request may have reached the upstream: decides on retries and on
     /// what is said about writes.
     pub sent: bool,
@@ -214,6 +241,7 @@ impl Error {
             retry_after: None,
             data: None,
             rpc: None,
+            refusal: None,
             sent: false,
             source: None,
         }

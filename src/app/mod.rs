@@ -1,5 +1,6 @@
 //! The composition root: builds each part from its own settings, binds, drains.
 
+mod credentials;
 mod lifecycle;
 mod seal;
 
@@ -18,7 +19,7 @@ use crate::access::doors::Doors;
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
 use crate::descriptor;
-use crate::exchange::{Exchange, RequestIds, Sessions, Shown};
+use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
@@ -90,11 +91,18 @@ impl App {
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
+        let keeper = credentials::keeper(
+            credentials::vault(&settings)?,
+            &upstreams,
+            &metrics,
+            control.handle(),
+        );
         let config = catalog::Config {
             folder: settings.providers.clone(),
             world: crate::settings::world(&settings),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
+            machines: Arc::new(Arc::clone(&keeper)),
         };
         let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
@@ -105,11 +113,13 @@ impl App {
             Arc::clone(&metrics),
             control.handle().clone(),
         );
+        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer)?;
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
             Sessions::new(Arc::clone(&sealer), shared),
+            Accounts { keeper, broker },
             Shown {
                 name: settings.name.clone(),
                 single: settings.facade.single,

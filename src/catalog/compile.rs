@@ -7,10 +7,13 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue};
+use url::Url;
 use wildmatch::WildMatch;
 
 use super::{Relay, ToolRules, identity::identity};
-use crate::credential::{ClientKey, Need, Signature};
+use crate::credential::connection::{Grant, Resource};
+use crate::credential::record::ClientAuth;
+use crate::credential::{ClientKey, Connection, Machines, Need, Reach, Signature, Unmanned};
 use crate::descriptor::{self, Auth, Descriptor, Glob};
 use crate::limit::{BreakerRule, Per, Rate, Rules};
 use crate::mcp::Revision;
@@ -38,23 +41,42 @@ impl Draft {
     }
 }
 
+/// What a descriptor is compiled in.
+#[derive(Debug, Clone)]
+pub(super) struct Around {
+    /// Whether the gateway itself listens on loopback, where local providers need no permission.
+    pub(super) loopback: bool,
+    /// Who signs for `client_credentials`.
+    pub(super) machines: Arc<dyn Machines>,
+}
+
+impl Around {
+    /// For what is only looked at.
+    pub(super) fn unmanned(loopback: bool) -> Self {
+        Self {
+            loopback,
+            machines: Arc::new(Unmanned),
+        }
+    }
+}
+
 /// Whether a descriptor without faults would run; nothing is kept.
 ///
 /// # Errors
 /// What loading it would say: a fault that its reader let through.
 pub fn rehearse(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(), String> {
-    compile(file, descriptor, loopback).map(drop)
+    compile(file, descriptor, &Around::unmanned(loopback)).map(drop)
 }
 
-/// Compiles a descriptor that has no faults. `loopback`: whether the gateway itself listens on
-/// loopback, where local providers need no permission.
+/// Compiles a descriptor that has no faults.
 ///
 /// # Errors
 /// What changed on disk since the descriptor was read, or escaped its reader.
-pub(super) fn compile(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Draft, String> {
+pub(super) fn compile(file: &Path, descriptor: &Descriptor, around: &Around) -> Result<Draft, String> {
     let id: Arc<str> = descriptor.id.as_str().into();
-    let need = need(&descriptor.auth)?;
-    let endpoint = endpoint(file, descriptor, &id, &need, loopback)?;
+    let target = target(file, descriptor, around.loopback)?;
+    let need = need(descriptor, &target, around)?;
+    let endpoint = endpoint(descriptor, target, &id, &need);
     let unchecked = descriptor.relay == descriptor::Relay::Unchecked;
     let is_open = unchecked || !descriptor.has_tool_rules();
     Ok(Draft {
@@ -84,15 +106,8 @@ fn globs(globs: &[Glob]) -> Vec<WildMatch> {
     globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
 }
 
-fn endpoint(
-    file: &Path,
-    descriptor: &Descriptor,
-    id: &Arc<str>,
-    need: &Need,
-    loopback: bool,
-) -> Result<Endpoint, String> {
+fn endpoint(descriptor: &Descriptor, target: Target, id: &Arc<str>, need: &Need) -> Endpoint {
     let upstream = &descriptor.upstream;
-    let target = target(file, descriptor, loopback)?;
     let mut endpoint = Endpoint {
         provider: Arc::clone(id),
         identity: [0; 32],
@@ -108,7 +123,7 @@ fn endpoint(
         idle: upstream.timeouts.idle.get(),
     };
     endpoint.identity = identity(&endpoint, need);
-    Ok(endpoint)
+    endpoint
 }
 
 fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target, String> {
@@ -186,8 +201,8 @@ pub(super) fn why(error: &io::Error) -> String {
     }
 }
 
-fn need(auth: &Auth) -> Result<Need, String> {
-    match auth {
+fn need(descriptor: &Descriptor, target: &Target, around: &Around) -> Result<Need, String> {
+    match &descriptor.auth {
         Auth::None(_) => Ok(Need::None),
         Auth::ApiKey(key) => {
             let name = header("auth.api_key.header", &key.header)?;
@@ -197,11 +212,92 @@ fn need(auth: &Auth) -> Result<Need, String> {
             Ok(Need::ApiKey(Arc::new(signature)))
         }
         Auth::ClientKey(key) => client_key(key),
-        Auth::Oauth(_) => Err("auth.oauth: not built yet; set `enabled: false`".to_owned()),
-        Auth::ClientCredentials(_) => {
-            Err("auth.client_credentials: not built yet; set `enabled: false`".to_owned())
+        Auth::Oauth(oauth) => {
+            let mut connection = connection(descriptor, target, Grant::AuthorizationCode, &oauth.flow)?;
+            let said = &oauth.connect;
+            connection.pkce = said.pkce == descriptor::Pkce::S256;
+            connection.connect_url = url("auth.oauth.connect_url", said.connect_url.as_deref())?;
+            connection.lead = said.refresh.lead.get();
+            connection.attempts = said.refresh.attempts;
+            if let Some(name) = &said.connection {
+                connection.name = name.as_str().into();
+            }
+            Ok(Need::OAuth(Arc::new(connection)))
+        }
+        Auth::ClientCredentials(machine) => {
+            let mut connection = connection(descriptor, target, Grant::ClientCredentials, &machine.flow)?;
+            connection.lead = machine.refresh.lead.get();
+            connection.attempts = machine.refresh.attempts;
+            let connection = Arc::new(connection);
+            let signature = around.machines.machine(&connection);
+            Ok(Need::Machine(connection, signature))
         }
     }
+}
+
+fn connection(
+    descriptor: &Descriptor,
+    target: &Target,
+    grant: Grant,
+    flow: &descriptor::Flow,
+) -> Result<Connection, String> {
+    let Target::Http {
+        url: upstream,
+        tls,
+        allow_private,
+        allow_loopback,
+        ..
+    } = target
+    else {
+        return Err("auth: tokens are for providers behind a `url`, not for a `command`".to_owned());
+    };
+    let id: Arc<str> = descriptor.id.as_str().into();
+    Ok(Connection {
+        name: Arc::clone(&id),
+        provider: id,
+        title: descriptor.title().to_owned(),
+        grant,
+        upstream: upstream.clone(),
+        reach: Reach {
+            private: *allow_private,
+            loopback: *allow_loopback,
+            ca: tls.as_ref().and_then(|tls| tls.ca.clone()).map(Arc::new),
+        },
+        client_id: flow.client_id.clone(),
+        client_secret: flow.client_secret.clone(),
+        private_key: flow.private_key.clone(),
+        scopes: flow.scopes.clone(),
+        authorization_endpoint: url(
+            "auth.authorization_endpoint",
+            flow.authorization_endpoint.as_deref(),
+        )?,
+        token_endpoint: url("auth.token_endpoint", flow.token_endpoint.as_deref())?,
+        revocation_endpoint: url("auth.revocation_endpoint", flow.revocation_endpoint.as_deref())?,
+        issuer: flow.issuer.clone(),
+        token_auth: match flow.token_auth {
+            descriptor::TokenAuth::Auto => None,
+            descriptor::TokenAuth::Basic => Some(ClientAuth::Basic),
+            descriptor::TokenAuth::Post => Some(ClientAuth::Post),
+            descriptor::TokenAuth::None => Some(ClientAuth::None),
+            descriptor::TokenAuth::PrivateKeyJwt => Some(ClientAuth::PrivateKeyJwt),
+        },
+        pkce: true,
+        audience: flow.audience.clone(),
+        resource: match flow.resource.as_deref() {
+            None | Some("auto") => Resource::Auto,
+            Some("off") => Resource::Off,
+            Some(url) => Resource::Url(url.to_owned()),
+        },
+        parameters: flow.parameters.clone(),
+        connect_url: None,
+        lead: std::time::Duration::ZERO,
+        attempts: 1,
+    })
+}
+
+fn url(field: &str, said: Option<&str>) -> Result<Option<Url>, String> {
+    said.map(|text| Url::parse(text).map_err(|_error| format!("{field}: not a URL")))
+        .transpose()
 }
 
 fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {

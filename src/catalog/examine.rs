@@ -17,7 +17,7 @@ use crate::upstream::{Behalf, Profile};
 /// # Errors
 /// What keeps it from running, in one sentence.
 pub fn alone(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc<Provider>, String> {
-    let draft = compile::compile(file, descriptor, loopback)?;
+    let draft = compile::compile(file, descriptor, &compile::Around::unmanned(loopback))?;
     Ok(Arc::new(Provider {
         id: draft.id,
         title: draft.title,

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use ring::digest::{Context, SHA256};
 
-use crate::credential::Need;
+use crate::credential::{Connection, Need};
 use crate::upstream::{Endpoint, Target};
 
 /// Digest of everything that sessions, processes and lists depend on: the endpoint and the
@@ -82,7 +82,11 @@ impl Digest {
             Need::None => self.add(b"none"),
             Need::ApiKey(signature) => {
                 self.add(b"api_key");
-                self.headers(&signature.headers);
+                self.headers(&signature.now().headers);
+            }
+            Need::OAuth(connection) | Need::Machine(connection, _) => {
+                self.add(b"oauth");
+                self.connection(connection);
             }
             Need::ClientKey(key) => {
                 self.add(b"client_key");
@@ -98,6 +102,19 @@ impl Digest {
                 self.maybe(key.fallback.as_ref().map(|key| key.expose().as_bytes()));
             }
         }
+    }
+
+    /// What makes another credential of it: the connection, the client, and where tokens come from.
+    fn connection(&mut self, connection: &Connection) {
+        self.add(connection.name.as_bytes());
+        self.maybe(connection.client_id.as_deref().map(str::as_bytes));
+        self.maybe(connection.issuer.as_deref().map(str::as_bytes));
+        self.maybe(
+            connection
+                .token_endpoint
+                .as_ref()
+                .map(|url| url.as_str().as_bytes()),
+        );
     }
 
     fn finish(self) -> [u8; 32] {

@@ -8,7 +8,7 @@ use std::{
 
 use ring::digest::{Context, SHA256};
 
-use super::compile::{self, Draft, why};
+use super::compile::{self, Around, Draft, why};
 use crate::descriptor::{self, Read, Severity, reader::bytes};
 
 /// Listings before a file that is named but not there is believed to be broken.
@@ -49,7 +49,7 @@ pub(super) fn folder(
     folder: &Path,
     before: &[Arc<Parsed>],
     reader: &Reader,
-    loopback: bool,
+    around: &Around,
 ) -> Result<Vec<Arc<Parsed>>, String> {
     let mut tries = TRIES;
     loop {
@@ -68,7 +68,7 @@ pub(super) fn folder(
                 // Both are sorted by path: one walk finds each predecessor.
                 while known.next_if(|parsed| parsed.path < path).is_some() {}
                 let old = known.peek().filter(|parsed| parsed.path == path).copied();
-                file(path, text, old, reader, loopback)
+                file(path, text, old, reader, around)
             })
             .collect());
     }
@@ -84,14 +84,14 @@ fn file(
     text: io::Result<Vec<u8>>,
     old: Option<&Arc<Parsed>>,
     reader: &Reader,
-    loopback: bool,
+    around: &Around,
 ) -> Arc<Parsed> {
     let new = match text {
         Ok(text) => {
             if let Some(old) = old.filter(|old| old.holds(&text)) {
                 return Arc::clone(old);
             }
-            Parsed::of(path, &text, reader, loopback)
+            Parsed::of(path, &text, reader, around)
         }
         Err(error) => Parsed::unreadable(path, &error),
     };
@@ -103,7 +103,7 @@ fn file(
 }
 
 impl Parsed {
-    fn of(path: PathBuf, text: &[u8], reader: &Reader, loopback: bool) -> Self {
+    fn of(path: PathBuf, text: &[u8], reader: &Reader, around: &Around) -> Self {
         let read = reader(&path, text);
         let of = |severity| move |fault: &&descriptor::Fault| fault.severity == severity;
         let mut faults: Vec<_> = read
@@ -123,7 +123,7 @@ impl Parsed {
         if let Some(descriptor) = &read.descriptor {
             sources = compile::sources(descriptor);
             if descriptor.enabled {
-                match compile::compile(&path, descriptor, loopback) {
+                match compile::compile(&path, descriptor, around) {
                     Ok(compiled) => draft = Some(Arc::new(compiled)),
                     Err(fault) => faults.push(format!("{}:1:1: {fault}", path.display())),
                 }

@@ -4,6 +4,7 @@
 
 mod build;
 mod compile;
+mod connections;
 mod diff;
 mod discover;
 pub mod examine;

@@ -140,7 +140,7 @@ impl Catalog {
         behalf: &Behalf,
         which: Option<Which>,
     ) -> Result<Arc<Catalogue>, Error> {
-        let unsigned = behalf.signature.account.is_none() && behalf.signature.headers.is_empty();
+        let unsigned = behalf.signature.account.is_none() && behalf.signature.is_empty();
         if unsigned && matches!(provider.need, Need::ClientKey(_)) {
             return Err(Error::new(
                 Code::NeedsAuth,

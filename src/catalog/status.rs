@@ -1,14 +1,12 @@
 //! How everything loaded fares, as `/providers` and the metrics say it.
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
 use super::{Catalog, Entry, Provider, Snapshot, State};
 use crate::limit::BreakerState;
+use crate::telemetry::time;
 
 /// State, reason and since of an entry, running or not.
 fn standing(entry: &Entry, provider: Option<&Provider>) -> (State, Option<String>, SystemTime) {
@@ -48,7 +46,7 @@ impl Catalog {
         if let Some(refused) = self.refused() {
             report.insert(
                 "refused".into(),
-                json!({"since": rfc3339(refused.since), "reason": refused.reason}),
+                json!({"since": time::said(refused.since), "reason": refused.reason}),
             );
         }
         Value::Object(report)
@@ -90,7 +88,7 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
     line.insert("id".into(), json!(*entry.id));
     line.insert("title".into(), json!(entry.title));
     line.insert("state".into(), json!(state.as_str()));
-    line.insert("since".into(), json!(rfc3339(since)));
+    line.insert("since".into(), json!(time::said(since)));
     if let Some(reason) = reason {
         line.insert("reason".into(), json!(reason));
     }
@@ -102,40 +100,4 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
     line.insert("accounts".into(), json!({}));
     line.insert("breaker".into(), json!(breaker.as_str()));
     Value::Object(line)
-}
-
-/// A time as RFC 3339 says it, in UTC, to the second.
-fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
-    // Days to a civil date, years beginning in March, so that leap days come last.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (of_day / 3_600, of_day % 3_600 / 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn times_are_civil_dates() {
-        let at = |seconds| rfc3339(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00Z");
-        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(at(1_795_253_857), "2026-11-21T09:37:37Z");
-    }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Changed, Lister, Provider, Reader, Snapshot, State, build,
-    compile::Draft,
+    compile::{Around, Draft},
     diff::{self, Plan},
     keep,
     lists::Which,
@@ -26,7 +26,7 @@ use super::{
     watch as watcher,
     work::Work,
 };
-use crate::credential::Need;
+use crate::credential::{Machines, Need};
 use crate::descriptor::{self, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
@@ -42,6 +42,8 @@ pub struct Config {
     pub tenant: Arc<str>,
     /// User on whose behalf shared lists are read.
     pub user: Arc<str>,
+    /// Who signs for `client_credentials`.
+    pub machines: Arc<dyn Machines>,
 }
 
 /// What came of a reading of the folder.
@@ -86,7 +88,7 @@ pub struct Catalog {
     pub(super) work: Arc<Work>,
     pub(super) folder: PathBuf,
     reader: Reader,
-    loopback: bool,
+    around: Around,
     /// Held while the disk is read, which may take long: nobody else waits for it.
     memory: Mutex<Memory>,
     standing: Mutex<Standing>,
@@ -166,7 +168,10 @@ impl Catalog {
             work: Arc::new(Work::new(lister, metrics, control.clone(), principal)),
             folder: config.folder,
             reader,
-            loopback: config.world.loopback,
+            around: Around {
+                loopback: config.world.loopback,
+                machines: config.machines,
+            },
             memory: Mutex::default(),
             standing: Mutex::default(),
             reloads: watch::Sender::new(Reload {
@@ -238,7 +243,7 @@ impl Catalog {
     }
 
     fn read(&self, memory: &Memory) -> Result<Vec<Arc<Parsed>>, String> {
-        let files = load::folder(&self.folder, &memory.files, &self.reader, self.loopback)?;
+        let files = load::folder(&self.folder, &memory.files, &self.reader, &self.around)?;
         if files.is_empty() && !memory.files.is_empty() {
             return Err(format!(
                 "`{}` is suddenly empty; what ran keeps running: put the files back, or restart to run without them",
@@ -367,7 +372,8 @@ impl Catalog {
                     let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
                     format!("each caller brings a key in the header {}", headers.join(" or "))
                 }
-                Need::None | Need::ApiKey(_) => "it has no credential".to_owned(),
+                Need::OAuth(_) => "nobody has connected an account yet".to_owned(),
+                Need::None | Need::ApiKey(_) | Need::Machine(..) => "it has no credential".to_owned(),
             };
             provider.live.fares(State::NeedsAuth, Some(reason));
         }

@@ -91,6 +91,7 @@ impl Bench {
             world,
             tenant: "t".into(),
             user: "u".into(),
+            machines: Arc::new(crate::credential::Unmanned),
         };
         let lister = Box::new(Arc::clone(&self.fake));
         let control = tokio::runtime::Handle::current();
@@ -219,10 +220,7 @@ fn bringing(key: &str) -> Behalf {
     account[..key.len()].copy_from_slice(key.as_bytes());
     Behalf {
         lane: None,
-        signature: Arc::new(Signature {
-            headers,
-            account: Some(account),
-        }),
+        signature: Arc::new(Signature::fixed(headers, Some(account))),
         ..anybody()
     }
 }

@@ -1,13 +1,34 @@
-//! What a provider needs from its caller, and the header that comes of it.
+//! Credentials: what a provider needs, whose they are, where they are kept, how they are had and
+//! renewed.
+//!
+//! `Need` is what the call path sees; `keeper` hands out accounts' signatures from memory and renews
+//! them by the rules of `refresh`; `broker` connects accounts; `oauth` speaks to authorization
+//! servers; `vault` keeps records.
+
+pub mod broker;
+pub mod connection;
+pub mod keeper;
+mod key;
+pub mod oauth;
+pub mod record;
+mod signature;
+pub mod vault;
+mod web;
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, LazyLock},
 };
 
-use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
+use http::HeaderName;
 use ring::digest::{Context, SHA256};
 use zeroize::Zeroizing;
+
+pub use connection::{Connection, Connections};
+pub use key::{Key, Owner};
+use signature::sensitive;
+pub use signature::{Holder, Machines, Signature, Signed, Unmanned};
+pub use web::{Reach, Unreached, Web};
 
 use crate::secret::Secret;
 
@@ -20,6 +41,10 @@ pub enum Need {
     ApiKey(Arc<Signature>),
     /// The caller brings a key on each request.
     ClientKey(Arc<ClientKey>),
+    /// Every user connects accounts of their own; the keeper hands out their signatures.
+    OAuth(Arc<Connection>),
+    /// One token for all callers, which the keeper has and renews.
+    Machine(Arc<Connection>, Arc<Signature>),
 }
 
 /// A key that the caller brings; never stored, never logged.
@@ -55,16 +80,6 @@ impl std::fmt::Debug for Brought {
     }
 }
 
-/// A signed request's headers, and a fingerprint of them that names the account they stand for.
-#[derive(Debug, Clone, Default)]
-pub struct Signature {
-    /// Headers to put on the upstream request; marked sensitive.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// SHA-256 over what the *caller* brought, `None` when every caller is signed alike: part of
-    /// the key of sessions and catalogues.
-    pub account: Option<[u8; 32]>,
-}
-
 /// The caller must bring a key: which header, which variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
@@ -74,37 +89,39 @@ pub struct Missing {
     pub env: Option<String>,
 }
 
-impl Signature {
-    /// One header that carries a key, marked sensitive, the same for every caller.
-    ///
-    /// # Errors
-    /// When the key holds bytes that a header cannot carry.
-    pub fn of_header(name: HeaderName, value: &Secret) -> Result<Self, InvalidHeaderValue> {
-        Ok(Self {
-            headers: vec![(name, sensitive(value.expose())?)],
-            account: None,
-        })
-    }
-}
-
 impl Need {
     /// The headers for one request. `None` and `ApiKey` hand out a shared value.
     ///
     /// # Errors
-    /// [`Missing`] when the caller must bring a key and brought none that a header can carry.
+    /// [`Missing`] when the caller must bring a key and brought none that a header can carry, and for
+    /// accounts, which are the keeper's.
     pub fn sign(&self, brought: &Brought) -> Result<Arc<Signature>, Missing> {
         static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
         match self {
             Self::None => Ok(Arc::clone(&UNSIGNED)),
             Self::ApiKey(signature) => Ok(Arc::clone(signature)),
+            Self::Machine(_, signature) => Ok(Arc::clone(signature)),
             Self::ClientKey(key) => key.sign(brought).ok_or_else(|| key.missing()),
+            Self::OAuth(_) => Err(Missing {
+                headers: Vec::new(),
+                env: None,
+            }),
         }
     }
 
     /// Whether every caller is signed alike, so that lists and sessions can be shared.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        !matches!(self, Self::ClientKey(_))
+        !matches!(self, Self::ClientKey(_) | Self::OAuth(_))
+    }
+
+    /// The connection whose accounts callers use.
+    #[must_use]
+    pub const fn connection(&self) -> Option<&Arc<Connection>> {
+        match self {
+            Self::OAuth(connection) => Some(connection),
+            Self::None | Self::ApiKey(_) | Self::ClientKey(_) | Self::Machine(..) => None,
+        }
     }
 
     /// Names of the headers that callers may bring keys and companions in, for the transport to
@@ -112,7 +129,7 @@ impl Need {
     pub fn brings(&self) -> impl Iterator<Item = &HeaderName> {
         let key = match self {
             Self::ClientKey(key) => Some(key),
-            Self::None | Self::ApiKey(_) => None,
+            Self::None | Self::ApiKey(_) | Self::OAuth(_) | Self::Machine(..) => None,
         };
         key.into_iter().flat_map(|key| {
             key.headers
@@ -155,7 +172,7 @@ impl ClientKey {
             digest(account.as_mut(), value.expose());
         }
         let account = account.and_then(|context| context.finish().as_ref().try_into().ok());
-        Some(Arc::new(Signature { headers, account }))
+        Some(Arc::new(Signature::fixed(headers, account)))
     }
 
     /// Callers may bring the key with the prefix already on it.
@@ -176,12 +193,6 @@ impl ClientKey {
             env: self.env.clone(),
         }
     }
-}
-
-fn sensitive(value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
-    let mut value = HeaderValue::from_str(value)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Length first, so that two parts never read as one.

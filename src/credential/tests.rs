@@ -36,7 +36,8 @@ fn need(key: ClientKey) -> Need {
 fn the_first_header_present_wins_and_goes_out_prefixed_and_sensitive() {
     let both = brought(&[("x-second-key", "two"), ("x-first-key", "one")]);
     let signature = need(key()).sign(&both).unwrap();
-    let (name, value) = &signature.headers[0];
+    let signed = signature.now();
+    let (name, value) = &signed.headers[0];
     assert_eq!(
         (name.as_str(), value.as_bytes()),
         ("authorization", b"Bearer one".as_slice())
@@ -49,7 +50,7 @@ fn a_key_that_already_has_the_prefix_gets_no_second_one() {
     let signature = need(key())
         .sign(&brought(&[("x-first-key", "bearer one")]))
         .unwrap();
-    assert_eq!(signature.headers[0].1.as_bytes(), b"Bearer one");
+    assert_eq!(signature.now().headers[0].1.as_bytes(), b"Bearer one");
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn the_fallback_signs_alike_for_all_and_takes_no_companion() {
     key.fallback = Some(Secret::new("shared"));
     let signature = need(key).sign(&brought(&[("x-org", "acme")])).unwrap();
     assert_eq!(signature.account, None);
-    assert_eq!(signature.headers.len(), 1);
+    assert_eq!(signature.now().headers.len(), 1);
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn over_stdio_the_variable_brings_the_key() {
         .environment
         .insert("FIRST_KEY".to_owned(), Secret::new("one"));
     assert_eq!(
-        need(key()).sign(&brought).unwrap().headers[0].1.as_bytes(),
+        need(key()).sign(&brought).unwrap().now().headers[0].1.as_bytes(),
         b"Bearer one"
     );
 }

@@ -18,9 +18,9 @@ pub enum Auth {
     ApiKey(ApiKey),
     /// The caller brings a key on each request; it is never stored.
     ClientKey(ClientKey),
-    /// Every user connects accounts of their own; `{}` discovers everything. Not built yet.
+    /// Every user connects accounts of their own; `{}` discovers everything.
     Oauth(Box<OAuth>),
-    /// Machine to machine: one token for all callers. Not built yet.
+    /// Machine to machine: one token for all callers.
     ClientCredentials(Box<ClientCredentials>),
 }
 
@@ -98,7 +98,7 @@ fn prefix<'a>(given: Option<&'a str>, header: &str) -> &'a str {
     given.unwrap_or(usual)
 }
 
-/// OAuth for each user. Not built yet.
+/// OAuth for each user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("additionalProperties" = false))]
@@ -111,7 +111,7 @@ pub struct OAuth {
     pub connect: Connect,
 }
 
-/// OAuth without a person. Not built yet.
+/// OAuth without a person.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("additionalProperties" = false))]

@@ -54,7 +54,7 @@ pub enum Per {
     Caller,
     /// One for each tenant.
     Tenant,
-    /// One for each connected account. Not built yet.
+    /// One for each connected account.
     Account,
     /// One for the provider.
     Provider,

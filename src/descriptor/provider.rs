@@ -122,7 +122,7 @@ pub enum Exposure {
     /// Tools appear when an account is connected.
     #[default]
     Strict,
-    /// Tools are visible and answer `needs_auth`. Not built yet.
+    /// Tools are visible and answer `needs_auth`.
     Soft,
 }
 

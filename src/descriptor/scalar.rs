@@ -221,7 +221,7 @@ pub struct References {
     /// Globs over absolute paths that `${file:/path}` may read; `*` does not cross a `/`. Links are
     /// followed before the path is compared.
     pub files: Vec<String>,
-    /// Globs over Vault paths that `${vault:path#key}` may read. Not built yet: must stay empty.
+    /// Globs over Vault paths that `${vault:path#key}` may read.
     pub vault: Vec<String>,
 }
 

@@ -41,10 +41,14 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::ResourceNotFound if revision.is_modern() => -32602,
         Code::ResourceNotFound => -32002,
         Code::Internal => -32603,
+        Code::Unauthenticated => 401,
         Code::HostRefused
         | Code::OriginRefused
         | Code::PolicyDenied
         | Code::NeedsAuth
+        | Code::TokenExpired
+        | Code::CapabilityMiss
+        | Code::AccountAmbiguous
         | Code::UpstreamAuth => 403,
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => 404,
         Code::MethodNotAllowed => 405,
@@ -58,8 +62,8 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::InputRequired => 428,
         Code::Cancelled => 499,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => 502,
-        Code::ShuttingDown => 503,
-        Code::UpstreamTimeout => 504,
+        Code::ShuttingDown | Code::CredentialStore => 503,
+        Code::UpstreamTimeout | Code::CredentialTimeout => 504,
     }
 }
 

@@ -156,7 +156,7 @@ impl Exchange {
 }
 
 /// Errors that another replica may tell of; any other is told as one of the provider.
-const TOLD: [Code; 9] = [
+const TOLD: [Code; 14] = [
     Code::CallGone,
     Code::InputRequired,
     Code::Busy,
@@ -165,6 +165,11 @@ const TOLD: [Code; 9] = [
     Code::UpstreamProtocol,
     Code::UpstreamError,
     Code::UpstreamAuth,
+    Code::NeedsAuth,
+    Code::TokenExpired,
+    Code::CapabilityMiss,
+    Code::CredentialStore,
+    Code::CredentialTimeout,
     Code::ShuttingDown,
 ];
 

@@ -47,6 +47,8 @@ pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub use session::{Sessions, abilities, negotiated};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
+use crate::credential::broker::Broker;
+use crate::credential::keeper::Keeper;
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Raw, RawObject, Revision, message};
 use crate::shared_state::SharedState;
@@ -119,6 +121,8 @@ pub struct Exchange {
     pub metrics: Arc<Metrics>,
     /// Legacy sessions.
     pub sessions: Sessions,
+    /// Accounts of callers.
+    pub accounts: Accounts,
     /// `name` of the settings: `serverInfo`, and the single tool's name.
     pub name: String,
     /// One tool for all providers in the meta union.
@@ -141,6 +145,15 @@ pub struct Exchange {
     pub closing: CancellationToken,
     /// Running requests are answered when this is cancelled, whatever they wait for.
     pub ending: CancellationToken,
+}
+
+/// Accounts of callers: who keeps them, who connects them.
+#[derive(Debug)]
+pub struct Accounts {
+    /// Hands out their signatures.
+    pub keeper: Arc<Keeper>,
+    /// Connects them.
+    pub broker: Arc<Broker>,
 }
 
 /// What the gateway is called, and whether it shows one tool for all.
@@ -185,6 +198,7 @@ impl Exchange {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         sessions: Sessions,
+        accounts: Accounts,
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
         let exchange = Arc::new_cyclic(|me| Self {
@@ -193,6 +207,7 @@ impl Exchange {
             metrics,
             shared: Arc::clone(sessions.shared()),
             sessions,
+            accounts,
             name,
             single,
             running: running::Running::default(),

@@ -255,8 +255,12 @@ const fn status_of(code: Code) -> Status {
     match code {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => Status::RateLimited,
         Code::NeedsAuth => Status::NeedsAuth,
+        Code::TokenExpired => Status::TokenExpired,
+        Code::CapabilityMiss => Status::CapabilityMiss,
+        Code::AccountAmbiguous => Status::AccountAmbiguous,
+        Code::CredentialStore => Status::Unavailable,
         Code::PolicyDenied => Status::PolicyDenied,
-        Code::UpstreamTimeout => Status::Timeout,
+        Code::UpstreamTimeout | Code::CredentialTimeout => Status::Timeout,
         Code::InvalidParams => Status::InvalidArguments,
         _ => Status::UpstreamError,
     }

@@ -58,6 +58,7 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
         | Code::BadFraming
         | Code::UnknownQuestion => StatusCode::BAD_REQUEST,
         Code::MethodNotFound if revision.is_modern() => StatusCode::NOT_FOUND,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::HostRefused | Code::OriginRefused | Code::PolicyDenied => StatusCode::FORBIDDEN,
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => StatusCode::NOT_FOUND,
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -75,6 +76,11 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
         | Code::Busy
         | Code::BreakerOpen
         | Code::NeedsAuth
+        | Code::TokenExpired
+        | Code::CapabilityMiss
+        | Code::AccountAmbiguous
+        | Code::CredentialStore
+        | Code::CredentialTimeout
         | Code::UpstreamUnreachable
         | Code::UpstreamTimeout
         | Code::UpstreamProtocol
@@ -90,7 +96,13 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
 pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
     match code {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => StatusCode::TOO_MANY_REQUESTS,
-        Code::NeedsAuth | Code::UpstreamAuth => StatusCode::FORBIDDEN,
+        Code::NeedsAuth
+        | Code::TokenExpired
+        | Code::CapabilityMiss
+        | Code::AccountAmbiguous
+        | Code::UpstreamAuth => StatusCode::FORBIDDEN,
+        Code::CredentialStore => StatusCode::SERVICE_UNAVAILABLE,
+        Code::CredentialTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => StatusCode::BAD_GATEWAY,
         Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         other => status(other, revision),

@@ -11,13 +11,13 @@ use crate::secret::Secret;
 pub struct Access {
     /// Who an unauthenticated loopback caller is.
     pub local: Local,
-    /// Keys of callers. Default: none. Not built yet.
+    /// Keys of callers. Default: none.
     pub api_keys: Vec<ApiKey>,
     /// Issuers of callers' tokens. Default: none. Not built yet.
     pub jwt: Vec<Jwt>,
-    /// `OpenID` login of a person who opens a connect link. Default: none. Not built yet.
+    /// `OpenID` login of a person who opens a connect link. Default: none.
     pub login: Option<Login>,
-    /// Keys of operators. Default: none. Not built yet.
+    /// Keys of operators. Default: none.
     pub admin_keys: Vec<AdminKey>,
 }
 
@@ -42,7 +42,7 @@ impl Default for Local {
     }
 }
 
-/// A key of a caller. Not built yet.
+/// A key of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
@@ -89,7 +89,7 @@ fn subject() -> String {
     "sub".to_owned()
 }
 
-/// `OpenID` login of a person. Not built yet.
+/// `OpenID` login of a person.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
@@ -103,7 +103,7 @@ pub struct Login {
     pub client_secret: Option<Secret>,
 }
 
-/// A key of an operator. Not built yet.
+/// A key of an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKey {

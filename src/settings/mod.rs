@@ -69,17 +69,17 @@ pub struct Settings {
     pub facade: Facade,
     /// Where credentials are kept: exactly one kind. Default: an encrypted file.
     pub vault: Vault,
-    /// How connecting an account goes. Not built yet.
+    /// How connecting an account goes.
     pub connect: Connect,
     /// Keys that seal session ids.
     pub seal: Seal,
     /// Who may call.
     pub access: Access,
-    /// Who may connect servers that no descriptor names. Default: nobody. Not built yet.
+    /// Who may connect servers that no descriptor names. Default: nobody.
     pub connect_api: Option<ConnectApi>,
-    /// Keys of signed requests. Default: none. Not built yet.
+    /// Keys of signed requests. Default: none.
     pub signing: Option<Signing>,
-    /// A scheduler that is told when to refresh. Default: none. Not built yet.
+    /// A scheduler that is told when to refresh. Default: none.
     pub scheduler: Option<Scheduler>,
     /// What replicas share. Default: nothing.
     pub shared_state: Option<SharedState>,

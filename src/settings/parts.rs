@@ -50,7 +50,7 @@ pub enum Structured {
     Off,
 }
 
-/// How connecting an account goes. Not built yet.
+/// How connecting an account goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connect {
@@ -80,7 +80,7 @@ pub struct Seal {
     pub keys: Vec<Secret>,
 }
 
-/// Who may connect servers that no descriptor names. Not built yet.
+/// Who may connect servers that no descriptor names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectApi {
@@ -88,7 +88,7 @@ pub struct ConnectApi {
     pub allow: Vec<String>,
 }
 
-/// Keys of signed requests. Not built yet.
+/// Keys of signed requests.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signing {
@@ -96,7 +96,7 @@ pub struct Signing {
     pub inbound_keys: Vec<Secret>,
 }
 
-/// A scheduler that is told when to refresh. Not built yet.
+/// A scheduler that is told when to refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scheduler {

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 pub enum Vault {
     /// An encrypted file on this machine.
     File(FileVault),
-    /// `HashiCorp` Vault. Not built yet.
+    /// `HashiCorp` Vault.
     Hashicorp(Box<Hashicorp>),
 }
 
@@ -34,7 +34,7 @@ pub struct FileVault {
     pub key: Option<Secret>,
 }
 
-/// `HashiCorp` Vault. Not built yet.
+/// `HashiCorp` Vault.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hashicorp {
@@ -68,7 +68,7 @@ fn prefix() -> String {
     "pleiades".to_owned()
 }
 
-/// How we log in to Vault: exactly one kind. Not built yet.
+/// How we log in to Vault: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VaultAuth {
@@ -84,7 +84,7 @@ pub enum VaultAuth {
     TokenFile(PathBuf),
 }
 
-/// Login with the service account of a pod. Not built yet.
+/// Login with the service account of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kubernetes {
@@ -106,7 +106,7 @@ fn service_account() -> PathBuf {
     PathBuf::from("/var/run/secrets/kubernetes.io/serviceaccount/token")
 }
 
-/// Login with a role id and a secret id. Not built yet.
+/// Login with a role id and a secret id.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppRole {
@@ -123,7 +123,7 @@ fn approle() -> String {
     "approle".to_owned()
 }
 
-/// Login with a JSON Web Token. Not built yet.
+/// Login with a JSON Web Token.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwtLogin {

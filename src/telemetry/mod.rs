@@ -15,6 +15,7 @@ mod sink;
 pub mod tail;
 #[cfg(test)]
 mod tests;
+pub mod time;
 
 pub use self::{
     metrics::Metrics,

@@ -191,7 +191,7 @@ pub const OTHER: &str = "other";
 
 /// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers, and every
 /// `error::Code`. Anything else counts as [`OTHER`].
-pub const OUTCOMES: [&str; 55] = [
+pub const OUTCOMES: [&str; 58] = [
     "ok",
     "tool_error",
     // statuses of meta answers that are no error code
@@ -233,7 +233,10 @@ pub const OUTCOMES: [&str; 55] = [
     "rate_limited",
     "busy",
     "breaker_open",
+    "unauthenticated",
     "needs_auth",
+    "credential_store",
+    "credential_timeout",
     "policy_denied",
     "upstream_unreachable",
     "upstream_timeout",

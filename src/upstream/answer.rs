@@ -208,7 +208,11 @@ pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) 
     }
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let message = "the provider refused the credential, or wants one";
-        return Err(Failure::Final(Error::new(Code::UpstreamAuth, message).sent()));
+        let mut error = Error::new(Code::UpstreamAuth, message).sent();
+        let challenge = response.headers().get(http::header::WWW_AUTHENTICATE);
+        let challenge = challenge.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        error.refusal = Some(Box::new((status.as_u16(), challenge)));
+        return Err(Failure::Final(error));
     }
     // A refusal whose body cannot be read is still that refusal.
     let body = whole(response, REFUSAL, reading.deadline)

@@ -23,6 +23,7 @@ mod line;
 mod lines;
 mod listen;
 mod older;
+mod outbound;
 mod outgoing;
 mod patience;
 mod pool;
@@ -46,6 +47,7 @@ pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
 pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};
 pub use older::Older;
+pub use outbound::Outbound;
 pub use resolve::{Permit, Resolver};
 pub(crate) use tls::config as tls_config;
 

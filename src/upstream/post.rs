@@ -65,7 +65,12 @@ impl Head<'_> {
         for (name, value) in self.mirrored {
             headers.insert(name.clone(), value.clone());
         }
-        for (name, value) in signature.headers.iter().filter(|(name, _)| may_be_set(name)) {
+        for (name, value) in signature
+            .now()
+            .headers
+            .iter()
+            .filter(|(name, _)| may_be_set(name))
+        {
             headers.insert(name.clone(), value.clone());
         }
         headers

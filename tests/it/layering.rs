@@ -21,7 +21,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("limit", &[]),
     ("descriptor", &[]),
     ("access", &[]),
-    ("credential", &[]),
+    // Links are sealed to principals, and the seal is the protocol's.
+    ("credential", &["access", "mcp"]),
     ("upstream", &["mcp", "credential"]),
     // What replicas tell each other is sealed, and the seal is the protocol's.
     ("shared_state", &["mcp"]),

@@ -178,9 +178,10 @@ impl Lister for Arc<Fake> {
             .map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
         let mut page = pages[at].clone();
         // Shows in a list on whose behalf it was read.
-        if let (Some((_, key)), Some(tools)) =
-            (behalf.signature.headers.first(), page["tools"].as_array_mut())
-        {
+        if let (Some((_, key)), Some(tools)) = (
+            behalf.signature.now().headers.first(),
+            page["tools"].as_array_mut(),
+        ) {
             tools.push(json!({"name": format!("of_{}", key.to_str().expect("text"))}));
         }
         Ok(raw(&page))

@@ -293,7 +293,7 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
         compile::sources(&descriptor),
         [Path::new("tests/golden/tls/cert.pem")]
     );
-    compile::compile(file, &descriptor, true).expect("the certificate is found");
+    compile::compile(file, &descriptor, &compile::Around::unmanned(true)).expect("the certificate is found");
 }
 
 #[tokio::test]

@@ -309,7 +309,8 @@ fn credential(need: &Need, brought: &Brought) -> (Credential, Arc<crate::credent
     match (need, need.sign(brought)) {
         (Need::None, signed) => (Credential::Unneeded, signed.unwrap_or_default()),
         (Need::ApiKey(signature), signed) => {
-            let header = signature
+            let now = signature.now();
+            let header = now
                 .headers
                 .first()
                 .map(|(name, _)| name.as_str())
@@ -319,6 +320,14 @@ fn credential(need: &Need, brought: &Brought) -> (Credential, Arc<crate::credent
                 signed.unwrap_or_default(),
             )
         }
+        (Need::Machine(..), signed) => (
+            Credential::Given("a token of its own".to_owned()),
+            signed.unwrap_or_default(),
+        ),
+        (Need::OAuth(_), _) => (
+            Credential::Missing("users connect accounts of their own".to_owned()),
+            Arc::default(),
+        ),
         (Need::ClientKey(key), Ok(signed)) => {
             let whose = match key
                 .env

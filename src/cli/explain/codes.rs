@@ -14,7 +14,7 @@ const fn code(code: Code, whose: Whose, means: &'static str, next: &'static str,
 }
 
 /// In the order of [`Code`].
-pub(super) const PAGES: [Page; 37] = [
+pub(super) const PAGES: [Page; 43] = [
     code(
         Code::Parse,
         Whose::Caller,
@@ -203,12 +203,58 @@ pub(super) const PAGES: [Page; 37] = [
         "429 on the relay, else 200",
     ),
     code(
+        Code::Unauthenticated,
+        Whose::Caller,
+        "The request proves no caller that the gateway knows.",
+        "Send a key of `access.api_keys` as `x-api-key`, or as `Authorization: Bearer …`.",
+        "401",
+    ),
+    code(
         Code::NeedsAuth,
         Whose::Caller,
         "The provider needs a credential that the caller has not brought or connected.",
         "Do what the answer says: open the link, or send the header or set the variable that it \
          names.",
         "403 on the relay, else 200",
+    ),
+    code(
+        Code::TokenExpired,
+        Whose::Caller,
+        "The account was connected, and renewing its token failed for good: the provider refused the \
+         refresh token, or gave none.",
+        "Open the link of the answer and connect the account again. `data.reason` says what happened.",
+        "403 on the relay, else 200",
+    ),
+    code(
+        Code::CapabilityMiss,
+        Whose::Caller,
+        "The account is connected, but the provider does not let it do this.",
+        "Where the answer has a link, open it and grant the rights in `data.missing_scopes`; else ask \
+         whoever administers the account.",
+        "403 on the relay, else 200",
+    ),
+    code(
+        Code::AccountAmbiguous,
+        Whose::Caller,
+        "Several accounts are connected and none is the default.",
+        "Name one of `data.accounts` as `accountId` (in the relay as `Pleiades-Account`), or choose a \
+         default: `pleiades accounts default`.",
+        "403 on the relay, else 200",
+    ),
+    code(
+        Code::CredentialStore,
+        Whose::Operator,
+        "The store of credentials cannot be reached, and no valid token is in memory.",
+        "Nothing is lost: look at `vault_up` and at Vault itself (sealed, down, forbidden), and try \
+         again after `retry_after`.",
+        "503 on the relay, else 200",
+    ),
+    code(
+        Code::CredentialTimeout,
+        Whose::Provider,
+        "The token is being renewed, here or by another replica, and it takes longer than the call may.",
+        "Try again after `retry_after`.",
+        "504 on the relay, else 200",
     ),
     code(
         Code::PolicyDenied,

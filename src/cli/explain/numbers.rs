@@ -23,7 +23,7 @@ const fn exit(name: &'static str, whose: Whose, means: &'static str, next: &'sta
 }
 
 /// The specification's below -32000; positive ones are ours and equal the HTTP status they would have.
-pub(super) const JSON_RPC: [Page; 25] = [
+pub(super) const JSON_RPC: [Page; 26] = [
     rpc(
         "-32700",
         Whose::Caller,
@@ -85,6 +85,12 @@ pub(super) const JSON_RPC: [Page; 25] = [
         "URL elicitation required (2025-11-25): a person has to open the URLs in `data.elicitations` first. \
          Nothing was run.",
         "Open them, then send the request again. Clients that know this error do so by themselves.",
+    ),
+    rpc(
+        "401",
+        Whose::Caller,
+        "The request proves no caller that the gateway knows.",
+        "See `unauthenticated`.",
     ),
     rpc(
         "403",

@@ -20,10 +20,18 @@ const fn status(
 }
 
 /// Error codes that are statuses of answers too: their page is the code's.
-pub(super) const SHARED: [&str; 4] = ["needs_auth", "policy_denied", "rate_limited", "upstream_error"];
+pub(super) const SHARED: [&str; 7] = [
+    "account_ambiguous",
+    "capability_miss",
+    "needs_auth",
+    "policy_denied",
+    "rate_limited",
+    "token_expired",
+    "upstream_error",
+];
 
 /// In the order of the contract's table.
-pub(super) const PAGES: [Page; 14] = [
+pub(super) const PAGES: [Page; 11] = [
     status(
         "ok",
         false,
@@ -65,28 +73,6 @@ pub(super) const PAGES: [Page; 14] = [
         Whose::Caller,
         "No operation fits the `prompt`. Nothing was run.",
         "Say it in other words, or name an operation in `tool`.",
-    ),
-    status(
-        "token_expired",
-        true,
-        Whose::Caller,
-        "The account was connected, and renewing its credential failed for good.",
-        "Open `data.connect_url` to connect it again.",
-    ),
-    status(
-        "capability_miss",
-        true,
-        Whose::Caller,
-        "The account is connected, but the provider refuses this operation to it; `data.missing_scopes` \
-         says what it lacks.",
-        "Open `data.connect_url` where it is given; else ask whoever gives the account its rights.",
-    ),
-    status(
-        "account_ambiguous",
-        true,
-        Whose::Caller,
-        "Several accounts are connected and none is the default; `accounts` lists them.",
-        "Call again with `accountId`, or make one the default.",
     ),
     status(
         "unavailable",

@@ -144,10 +144,7 @@ async fn one_stream_brings_the_answers_to_what_is_posted_where_it_says() {
         HeaderName::from_static("authorization"),
         HeaderValue::from_static("Bearer key"),
     );
-    let behalf = of(Signature {
-        headers: vec![header],
-        account: None,
-    });
+    let behalf = of(Signature::fixed(vec![header], None));
     let profile = soon(world.upstreams.probe(&world.endpoint, &behalf))
         .await
         .unwrap();

@@ -254,10 +254,7 @@ async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
             ("acme", "ann", 2),
         ];
         for (tenant, user, account) in accounts {
-            let signature = Arc::new(Signature {
-                headers: Vec::new(),
-                account: Some([account; 32]),
-            });
+            let signature = Arc::new(Signature::fixed(Vec::new(), Some([account; 32])));
             let behalf = Behalf {
                 lane: None,
                 tenant: tenant.into(),

@@ -1,0 +1,103 @@
+//! What a descriptor says of OAuth, compiled.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::web::Reach;
+use crate::secret::Secret;
+
+/// One provider's part of a connection. Providers that name the same connection share its accounts.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The name in the vault: `oauth.connection`, by default the provider's id.
+    pub name: Arc<str>,
+    /// Provider id.
+    pub provider: Arc<str>,
+    /// Provider's title, for people.
+    pub title: String,
+    /// Authorization code, or client credentials.
+    pub grant: Grant,
+    /// The provider's endpoint, where discovery begins.
+    pub upstream: Url,
+    /// What may be connected to on the way.
+    pub reach: Reach,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `client_secret`.
+    pub client_secret: Option<Secret>,
+    /// `private_key`, PEM.
+    pub private_key: Option<Secret>,
+    /// `scopes`; when set they win over what servers advertise.
+    pub scopes: Option<Vec<String>>,
+    /// `authorization_endpoint`.
+    pub authorization_endpoint: Option<Url>,
+    /// `token_endpoint`.
+    pub token_endpoint: Option<Url>,
+    /// `revocation_endpoint`.
+    pub revocation_endpoint: Option<Url>,
+    /// `issuer`, as written: issuers are compared as text.
+    pub issuer: Option<String>,
+    /// `token_auth`; `None` is `auto`.
+    pub token_auth: Option<super::record::ClientAuth>,
+    /// `pkce`.
+    pub pkce: bool,
+    /// `audience`.
+    pub audience: Option<String>,
+    /// `resource`.
+    pub resource: Resource,
+    /// `parameters` of the authorization request.
+    pub parameters: BTreeMap<String, String>,
+    /// `connect_url`: the flow runs elsewhere.
+    pub connect_url: Option<Url>,
+    /// `refresh.lead`.
+    pub lead: Duration,
+    /// `refresh.attempts`.
+    pub attempts: u32,
+}
+
+/// How tokens are had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grant {
+    /// A person connects (RFC 6749 section 4.1).
+    AuthorizationCode,
+    /// Machine to machine (section 4.4).
+    ClientCredentials,
+}
+
+/// `resource` of authorization and token requests (RFC 8707).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resource {
+    /// What the protected resource's metadata names, else the upstream's canonical URL.
+    Auto,
+    /// Not sent.
+    Off,
+    /// This.
+    Url(String),
+}
+
+/// What is loaded: looked up by those who work beside requests.
+pub trait Connections: Send + Sync + std::fmt::Debug {
+    /// Every running provider's part of a connection, ordered by provider id.
+    fn of(&self, connection: &str) -> Vec<Arc<Connection>>;
+
+    /// One provider's.
+    fn provider(&self, provider: &str) -> Option<Arc<Connection>>;
+
+    /// The scopes to ask for: those of all descriptors of a connection united, in order, each once;
+    /// `None` when none names any.
+    fn scopes(&self, connection: &str) -> Option<Vec<String>> {
+        let parts = self.of(connection);
+        let named: Vec<&Vec<String>> = parts.iter().filter_map(|part| part.scopes.as_ref()).collect();
+        if named.is_empty() {
+            return None;
+        }
+        let mut united = Vec::new();
+        for scope in named.into_iter().flatten() {
+            if !united.contains(scope) {
+                united.push(scope.clone());
+            }
+        }
+        Some(united)
+    }
+}

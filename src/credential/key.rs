@@ -1,0 +1,44 @@
+//! Whose credential: tenant, user, connection, account.
+
+use std::sync::Arc;
+
+use ring::digest::{Context, SHA256};
+
+/// Whose accounts of one connection. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// The tenant.
+    pub tenant: Arc<str>,
+    /// The user within it.
+    pub user: Arc<str>,
+    /// `oauth.connection`, by default the provider's id.
+    pub connection: Arc<str>,
+}
+
+/// One account of an owner: the name of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Whose.
+    pub owner: Owner,
+    /// `accountId`.
+    pub account: Arc<str>,
+}
+
+impl Key {
+    /// Fingerprint of the account under one grant: part of the key of sessions and catalogues, so
+    /// that nothing of an earlier grant is used with a later one.
+    #[must_use]
+    pub fn fingerprint(&self, grant_id: &str) -> [u8; 32] {
+        let mut context = Context::new(&SHA256);
+        let Owner {
+            tenant,
+            user,
+            connection,
+        } = &self.owner;
+        for part in [&**tenant, user, connection, &self.account, grant_id] {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part.as_bytes());
+        }
+        context.finish().as_ref().try_into().unwrap_or_default()
+    }
+}

@@ -1,0 +1,47 @@
+//! The way to authorization servers, as the rest of the process provides it.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// What may be connected to beside public addresses.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Private and link-local addresses.
+    pub private: bool,
+    /// Loopback addresses, there also without TLS.
+    pub loopback: bool,
+    /// PEM certificates that are trusted beside the system's: the descriptor's `tls.ca_file`.
+    pub ca: Option<Arc<Vec<u8>>>,
+}
+
+/// Sends requests outward: every address checked as it is connected to, no redirect followed, no
+/// proxy variable believed.
+#[async_trait]
+pub trait Web: Send + Sync + fmt::Debug {
+    /// One request and its whole answer, of any status: at most 1 MiB, within 15 s.
+    ///
+    /// # Errors
+    /// [`Unreached`] when there is no whole answer. `https` is required but on loopback.
+    async fn send(
+        &self,
+        reach: &Reach,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Bytes>, Unreached>;
+}
+
+/// There was no whole answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Unreached {
+    /// One sentence: lowercase, no full stop, no secret, the host at most.
+    pub message: String,
+    /// Whether the request may have arrived.
+    pub sent: bool,
+    /// Whether trying again may help: false for a forbidden address or a URL that is none.
+    pub transient: bool,
+    /// The cause, for the log.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}

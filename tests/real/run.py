@@ -29,6 +29,7 @@ SUITES = [
     "tasks",
     "conformance",
     "conformance_client",
+    "conformance_auth",
 ]
 # Run only when they are named.
 LONG = ["soak"]

@@ -30,6 +30,7 @@ SUITES = [
     "conformance",
     "conformance_client",
     "conformance_auth",
+    "connecting",
 ]
 # Run only when they are named.
 LONG = ["soak"]

@@ -26,6 +26,11 @@ class Oidc(Process):
     def facts(self):
         return json.loads(fetch(f"{self.issuer}/-/facts").text)
 
+    def mint(self, account, client, lifetime):
+        """A token answer as if somebody had connected `account`."""
+        body = json.dumps({"account": account, "client": client, "lifetime": lifetime}).encode()
+        return json.loads(fetch(f"{self.issuer}/-/mint", "POST", body=body).text)
+
     def set(self, **faults):
         body = json.dumps(faults).encode()
         return json.loads(fetch(f"{self.issuer}/-/set", "POST", body=body).text)

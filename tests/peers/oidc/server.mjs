@@ -22,7 +22,7 @@ const options = {
 const issuer = `http://127.0.0.1:${options.port}`;
 const resource = `${issuer}/mcp`;
 const all = ['openid', 'email', 'profile', 'offline_access', ...options.scopes];
-const facts = { redeemed: {}, refused: 0, issued: 0, revoked: 0, registered: 0, calls: {}, tokens: [] };
+const facts = { redeemed: {}, last: {}, refused: 0, issued: 0, revoked: 0, registered: 0, calls: {}, tokens: [] };
 const faults = { fail: 0, delay: 0, drop: 0 };
 
 const provider = new Provider(issuer, {
@@ -62,7 +62,10 @@ provider.on('access_token.saved', (token) => { facts.issued += 1; facts.tokens.p
 provider.on('grant.revoked', () => { facts.revoked += 1; });
 provider.on('revocation.error', () => {});
 provider.on('grant.error', () => { facts.refused += 1; });
-provider.on('refresh_token.consumed', (token) => { facts.redeemed[token.jti] = (facts.redeemed[token.jti] ?? 0) + 1; });
+provider.on('refresh_token.consumed', (token) => {
+  facts.redeemed[token.jti] = (facts.redeemed[token.jti] ?? 0) + 1;
+  facts.last[token.accountId] = Date.now();
+});
 
 function read(request) {
   return new Promise((done) => {
@@ -99,6 +102,21 @@ async function interaction(request, response) {
   for (const [indicator, scopes] of Object.entries(asked)) grant.addResourceScope(indicator, scopes.join(' '));
   const grantId = await grant.save();
   return provider.interactionFinished(request, response, { consent: { grantId } }, { mergeWithLastSubmission: true });
+}
+
+// A token answer for an account, as if somebody had connected it: for tests that need many.
+async function mint(account, clientId, lifetime) {
+  const client = await provider.Client.find(clientId);
+  const scope = 'openid offline_access';
+  const grant = new provider.Grant({ accountId: account, clientId });
+  grant.addOIDCScope(scope);
+  grant.addResourceScope(resource, options.scopes.join(' '));
+  const grantId = await grant.save();
+  const common = { accountId: account, client, grantId, gty: 'authorization_code', claims: {} };
+  const access = new provider.AccessToken({ ...common, scope: options.scopes.join(' '), aud: resource });
+  access.expiresIn = lifetime;
+  const refresh = new provider.RefreshToken({ ...common, scope: `${scope} ${options.scopes.join(' ')}`, resource, authTime: 1, rotations: 0 });
+  return { access_token: await access.save(), refresh_token: await refresh.save(), token_type: 'Bearer', expires_in: lifetime };
 }
 
 function challenge(response, status, error, scopes) {
@@ -142,6 +160,10 @@ const server = http.createServer(async (request, response) => {
     }
     if (path === '/.well-known/oauth-authorization-server') request.url = '/.well-known/openid-configuration';
     if (path.startsWith('/-/interaction/')) return await interaction(request, response);
+    if (path === '/-/mint') {
+      const { account, client, lifetime } = JSON.parse(await read(request));
+      return say(response, 200, await mint(account, client, lifetime));
+    }
     if (path === '/-/facts') return say(response, 200, facts);
     if (path === '/-/set') { Object.assign(faults, JSON.parse(await read(request))); return say(response, 200, faults); }
     if (path === '/token') {

@@ -31,6 +31,7 @@ SUITES = [
     "conformance_client",
     "conformance_auth",
     "connecting",
+    "page",
     "renewal",
 ]
 # Run only when they are named.

@@ -1,6 +1,7 @@
 //! Where credentials are kept and how they are had: vault, keeper, broker.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -11,18 +12,49 @@ use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
 use crate::credential::vault::Vault;
-use crate::credential::vault::memory::Memory;
+use crate::credential::vault::file::{File, Root};
+use crate::credential::vault::measured::Measured;
 use crate::mcp::seal::Sealer;
-use crate::settings::Settings;
+use crate::settings::{self, FileVault, Hashicorp, Settings};
 use crate::telemetry::Metrics;
 use crate::upstream::{Outbound, Upstreams};
 
-/// The store that the settings name.
+/// The store that the settings name, its requests counted. Opens nothing: a gateway that needs no
+/// credentials needs no store.
 ///
 /// # Errors
-/// [`Fault`].
-pub(super) fn vault(_settings: &Settings) -> Result<Arc<dyn Vault>, Fault> {
-    Ok(Arc::new(Memory::default()))
+/// [`Fault::Settings`].
+pub(super) fn vault(
+    settings: &Settings,
+    metrics: &Arc<Metrics>,
+    control: &Handle,
+) -> Result<Arc<dyn Vault>, Fault> {
+    let vault: Arc<dyn Vault> = match &settings.vault {
+        settings::Vault::File(file) => Arc::new(File::new(vault_file(file), key_of(file))),
+        settings::Vault::Hashicorp(hashicorp) => self::hashicorp(hashicorp, control)?,
+    };
+    Ok(Arc::new(Measured::new(vault, Arc::clone(metrics))))
+}
+
+/// The seam of `credential::vault::hashicorp`.
+fn hashicorp(_hashicorp: &Hashicorp, _control: &Handle) -> Result<Arc<dyn Vault>, Fault> {
+    Err(Fault::Settings("`vault.hashicorp`: not built yet".to_owned()))
+}
+
+/// Where the embedded store's file is; `None` when there is no home folder and no path is said.
+pub(super) fn vault_file(file: &FileVault) -> Option<PathBuf> {
+    match &file.path {
+        Some(path) => Some(path.clone()),
+        None => Some(settings::data_folder()?.join("vault")),
+    }
+}
+
+/// The key of the embedded store: the settings', else the key file's beside it.
+pub(super) fn key_of(file: &FileVault) -> Root {
+    match &file.key {
+        Some(key) => Root::Given(key.clone()),
+        None => Root::beside(&vault_file(file).unwrap_or_default()),
+    }
 }
 
 /// The keeper of accounts.

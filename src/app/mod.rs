@@ -86,17 +86,16 @@ impl App {
             .build()
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
-        let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
+        let sealer = seal::sealer(&settings)?;
+        let vault = credentials::vault(&settings, &metrics, control.handle())?;
+        if !sealer.is_ready() {
+            control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));
+        }
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
-        let keeper = credentials::keeper(
-            credentials::vault(&settings)?,
-            &upstreams,
-            &metrics,
-            control.handle(),
-        );
+        let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         let config = catalog::Config {
             folder: settings.providers.clone(),
             world: crate::settings::world(&settings),
@@ -185,6 +184,7 @@ impl App {
             &self.settings,
             Arc::clone(&self.parts),
             Arc::clone(&self.upstreams),
+            Arc::clone(&self.sealer),
         );
         let mut server = Server::new_with_opt_and_conf(None, self.conf());
         let conf = Arc::clone(&server.configuration);

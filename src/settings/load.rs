@@ -47,7 +47,7 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
     }
 }
 
-/// The XDG data folder's `pleiades`, for the key file; `None` when there is no home.
+/// The XDG data folder's `pleiades`, for the vault and its key file; `None` when there is no home.
 #[must_use]
 pub fn data_folder() -> Option<PathBuf> {
     let base = etcetera::base_strategy::Xdg::new().ok()?;

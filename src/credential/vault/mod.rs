@@ -1,5 +1,6 @@
 //! Where credentials are kept: one trait, two stores of the same meaning.
 
+pub mod hashicorp;
 pub mod memory;
 
 use std::{fmt, time::Duration};

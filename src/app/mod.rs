@@ -18,6 +18,7 @@ use crate::access::Principal;
 use crate::access::doors::Doors;
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
+use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
@@ -57,6 +58,8 @@ pub struct App {
     parts: Arc<Parts>,
     upstreams: Arc<Upstreams>,
     sealer: Arc<Sealer>,
+    hashicorp: Option<Arc<Hashicorp>>,
+    world: descriptor::World,
     control: tokio::runtime::Runtime,
 }
 
@@ -87,7 +90,9 @@ impl App {
             .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
         let metrics = Metrics::new();
         let sealer = seal::sealer(&settings)?;
-        let vault = credentials::vault(&settings, &metrics, control.handle())?;
+        let hashicorp = credentials::hashicorp(&settings, control.handle())?;
+        let vault = credentials::vault(&settings, hashicorp.as_ref(), &metrics);
+        let world = credentials::world(&settings, hashicorp.as_ref(), control.handle());
         if !sealer.is_ready() {
             control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));
         }
@@ -98,12 +103,12 @@ impl App {
         let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         let config = catalog::Config {
             folder: settings.providers.clone(),
-            world: crate::settings::world(&settings),
+            world: world.clone(),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
         };
-        let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
+        let reader = reader(world.clone(), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
         let catalog = Catalog::open_with(
             config,
@@ -137,6 +142,8 @@ impl App {
             parts: Arc::new(parts),
             upstreams,
             sealer,
+            hashicorp,
+            world,
             control,
         })
     }
@@ -145,6 +152,18 @@ impl App {
     #[must_use]
     pub fn parts(&self) -> Arc<Parts> {
         Arc::clone(&self.parts)
+    }
+
+    /// The way to `HashiCorp` Vault, when credentials are kept there.
+    #[must_use]
+    pub const fn hashicorp(&self) -> Option<&Arc<Hashicorp>> {
+        self.hashicorp.as_ref()
+    }
+
+    /// What descriptors are read with.
+    #[must_use]
+    pub const fn world(&self) -> &descriptor::World {
+        &self.world
     }
 
     /// The way out.

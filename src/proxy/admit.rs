@@ -107,7 +107,12 @@ impl Gateway {
         let signature = signature(&provider, head)?;
         let pass = provider
             .gate
-            .enter(&self.principal.binding(), &self.principal.tenant, None)
+            .enter(
+                &self.principal.binding(),
+                &self.principal.tenant,
+                signature.account.as_ref(),
+                None,
+            )
             .map_err(|refusal| {
                 self.metrics.limited(&provider.id, refusal.rule.as_str());
                 exchange::limited(&provider.title, &refusal)

@@ -100,7 +100,10 @@ impl Gateway {
             refused(said)
         };
         let account = passage.way.account.as_ref();
-        Some(self.judged(&passage.provider, &passage.principal, (account, error)).await)
+        Some(
+            self.judged(&passage.provider, &passage.principal, (account, error))
+                .await,
+        )
     }
 }
 

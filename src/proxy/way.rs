@@ -80,8 +80,14 @@ impl Gateway {
         if held.is_some_and(|held| held.fingerprint != signature.account) {
             return Err(unknown_session());
         }
-        let signed = self.ready(provider, principal, (&signature, account.as_ref())).await?;
-        Ok(Way { signature, signed, account })
+        let signed = self
+            .ready(provider, principal, (&signature, account.as_ref()))
+            .await?;
+        Ok(Way {
+            signature,
+            signed,
+            account,
+        })
     }
 
     async fn granted(
@@ -195,7 +201,9 @@ impl Held {
         let (has_print, rest) = bytes.split_first()?;
         let (fingerprint, rest) = match has_print {
             0 => (None, rest),
-            1 => rest.split_first_chunk().map(|(print, rest)| (Some(*print), rest))?,
+            1 => rest
+                .split_first_chunk()
+                .map(|(print, rest)| (Some(*print), rest))?,
             _ => return None,
         };
         let (length, rest) = rest.split_first_chunk()?;
@@ -282,9 +290,14 @@ mod tests {
         let head = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
-                headers.append(ACCOUNT_HEADER, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+                headers.append(
+                    ACCOUNT_HEADER,
+                    http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                );
             }
-            named(&headers).map(|name| name.map(str::to_owned)).map_err(|error| error.code)
+            named(&headers)
+                .map(|name| name.map(str::to_owned))
+                .map_err(|error| error.code)
         };
         assert_eq!(head(&[]), Ok(None));
         assert_eq!(head(&[""]), Ok(None));

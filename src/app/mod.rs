@@ -210,7 +210,8 @@ impl App {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             work_stealing: true,
             upstream_keepalive_pool_size: MIN_POOL.max(providers * KEPT_PER_UPSTREAM),
-            max_retries: 2,
+            // A kept connection that was gone, and a credential that was renewed.
+            max_retries: 3,
             grace_period_seconds: Some(0),
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()

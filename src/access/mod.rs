@@ -1,6 +1,7 @@
 //! Who is calling.
 
 pub mod doors;
+pub mod signed;
 
 use std::sync::Arc;
 

@@ -21,6 +21,7 @@ use crate::catalog::{self, Catalog};
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
+use crate::proxy::api::{Allowed, Desk};
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
 use crate::shared_state::{Meeting, SharedState};
@@ -221,6 +222,7 @@ impl App {
             doors: self.doors(settings.listen),
             principal: self.parts.principal.clone(),
             max_body: self.parts.max_body,
+            desk: desk(settings),
         };
         let gateway = Gateway::new(
             config,
@@ -304,6 +306,23 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
         connect: within,
         call: within,
         idle: within,
+    }
+}
+
+/// What the paths beside the protocol need of the settings.
+fn desk(settings: &Settings) -> Desk {
+    let signing = settings.signing.as_ref();
+    let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
+    Desk {
+        inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
+        allowed: Allowed {
+            urls: allow
+                .unwrap_or_default()
+                .iter()
+                .map(|glob| wildmatch::WildMatch::new(glob))
+                .collect(),
+            loopback: settings.is_loopback(),
+        },
     }
 }
 

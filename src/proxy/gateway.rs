@@ -10,6 +10,7 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+use super::api::Desk;
 use super::context::Context;
 use super::guard::{self, Passed};
 use super::material::TlsCache;
@@ -34,6 +35,8 @@ pub struct Config {
     pub principal: Principal,
     /// Largest request body, in bytes.
     pub max_body: usize,
+    /// What the paths beside the protocol need.
+    pub desk: Desk,
 }
 
 /// The public listener's application.
@@ -45,6 +48,7 @@ pub struct Gateway {
     pub(super) doors: Doors,
     pub(super) principal: Principal,
     pub(super) max_body: usize,
+    pub(super) desk: Desk,
     pub(super) tls: TlsCache,
     pub(super) kept: Kept,
     ids: RequestIds,
@@ -61,6 +65,7 @@ impl Gateway {
             doors: config.doors,
             principal: config.principal,
             max_body: config.max_body,
+            desk: config.desk,
             tls: TlsCache::default(),
             kept: Kept::default(),
             ids: RequestIds::default(),
@@ -96,6 +101,7 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
+            Ok(Route::Beside(place)) => self.beside(session, ctx, place).await.map(|()| true),
             Ok(Route::Mcp(scope)) if self.passes_through(&scope) => self.relay(session, ctx, &scope).await,
             Ok(Route::Mcp(scope)) => self.serve(session, ctx, scope).await.map(|()| true),
             Err(error) => {

@@ -2,6 +2,7 @@
 //! step of it.
 
 mod admit;
+pub mod api;
 mod breakage;
 mod bridge;
 mod context;

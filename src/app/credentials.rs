@@ -10,6 +10,7 @@ use super::Fault;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
+use crate::credential::schedule::{self, Scheduler};
 use crate::credential::vault::Vault;
 use crate::credential::vault::memory::Memory;
 use crate::mcp::seal::Sealer;
@@ -49,9 +50,11 @@ pub(super) fn broker(
     keeper: &Arc<Keeper>,
     catalog: &Arc<Catalog>,
     sealer: &Arc<Sealer>,
+    control: &Handle,
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
+    scheduler(settings, keeper, control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
@@ -62,6 +65,18 @@ pub(super) fn broker(
         link_ttl: settings.connect.link_ttl.get(),
         pending_ttl: settings.connect.pending_ttl.get(),
     }))
+}
+
+/// Who is told when stored tokens are due, where the settings name somebody.
+fn scheduler(settings: &Settings, keeper: &Arc<Keeper>, control: &Handle) -> Result<(), Fault> {
+    let Some(said) = &settings.scheduler else {
+        return Ok(());
+    };
+    let webhook = Url::parse(&said.webhook)
+        .map_err(|cause| Fault::Settings(format!("`scheduler.webhook`: {cause}")))?;
+    let key = said.key.clone();
+    schedule::begin(Scheduler { webhook, key }, keeper, control);
+    Ok(())
 }
 
 /// Where people reach the public listener.

@@ -114,7 +114,7 @@ impl App {
             Arc::clone(&metrics),
             control.handle().clone(),
         );
-        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer)?;
+        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer, control.handle())?;
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),

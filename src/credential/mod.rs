@@ -7,10 +7,12 @@
 
 pub mod broker;
 pub mod connection;
+pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
+pub mod schedule;
 mod signature;
 pub mod vault;
 mod web;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::connection::{Connection, Connections, Grant};
+use super::connection::{Connection, Grant};
 use super::keeper::Keeper;
 use super::oauth::{self, Challenge, Redirects, TroubleKind};
 use super::record::{Client, ClientAuth, Record, Source, Tokens};
@@ -127,6 +127,12 @@ impl Handed {
     #[must_use]
     pub const fn is_refreshable(&self) -> bool {
         self.refresh.is_some()
+    }
+
+    /// Whether it can be stored without asking any server where it is renewed.
+    #[must_use]
+    pub fn asks_nobody(&self, connection: &Connection) -> bool {
+        self.from.token_endpoint.is_some() || connection.token_endpoint.is_some()
     }
 
     /// Stores it as an account of a provider: what was there under this name is replaced.

@@ -14,6 +14,7 @@ pub mod oauth;
 pub mod record;
 pub mod schedule;
 mod signature;
+pub mod told;
 pub mod vault;
 mod web;
 

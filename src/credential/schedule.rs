@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use url::Url;
 
-use super::connection::Connections;
 use super::keeper::{Keeper, What};
 use super::record::Record;
 use super::web::{Reach, Web};

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 use pingora_proxy::Session;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Place, Response, decoded, no_account, only, told, unavailable};
+use super::{Place, Response, answer, no_account, only, unavailable};
 use crate::access::Principal;
-use crate::credential::connection::Grant;
-use crate::credential::keeper::{Account, Keeper};
-use crate::credential::{Key, Owner};
+use crate::access::names;
+use crate::credential::told;
 use crate::error::{Code, Error};
 use crate::proxy::gateway::Gateway;
 
@@ -32,14 +31,11 @@ impl Gateway {
     ) -> Result<Response, Error> {
         let method = &session.req_header().method;
         if *method != Method::GET && *method != Method::HEAD {
-            return Err(only(method, &Place::Accounts));
+            return Err(only(&Place::Accounts));
         }
         let keeper = &self.exchange.accounts.keeper;
-        let all = keeper
-            .all(&principal.tenant, &principal.user)
-            .await
-            .map_err(unavailable)?;
-        Ok(told(&json!({ "accounts": listed(keeper, &all) })))
+        let all = told::all(keeper, principal).await.map_err(unavailable)?;
+        Ok(answer(&json!({ "accounts": all })))
     }
 
     /// One account of the caller: made the default, or revoked.
@@ -52,31 +48,27 @@ impl Gateway {
     ) -> Result<Response, Error> {
         let method = session.req_header().method.clone();
         if method != Method::PUT && method != Method::DELETE {
-            return Err(only(
-                &method,
-                &Place::Account(Arc::clone(provider), String::new()),
-            ));
+            return Err(only(&Place::Account(Arc::clone(provider), String::new())));
         }
         if method == Method::PUT {
             let body = super::json(session).await?;
             change(&body)?;
         }
         let query = session.req_header().uri.query();
-        let name = named(account, query).ok_or_else(no_account)?;
+        let name = names::last(account, query).ok_or_else(no_account)?;
         let keeper = &self.exchange.accounts.keeper;
-        let key = Key {
-            owner: owner(keeper, principal, provider),
-            account: name.into(),
-        };
-        let known = if method == Method::PUT {
-            keeper.choose(&key).await
-        } else {
-            keeper.revoke(&key).await
-        };
-        match known.map_err(unavailable)? {
-            true => Ok(Response::empty(StatusCode::NO_CONTENT)),
-            false => Err(no_account()),
+        let key = told::key(keeper, principal, provider, &name);
+        if method == Method::DELETE {
+            return match keeper.revoke(&key).await.map_err(unavailable)? {
+                true => Ok(Response::empty(StatusCode::NO_CONTENT)),
+                false => Err(no_account()),
+            };
         }
+        if !keeper.choose(&key).await.map_err(unavailable)? {
+            return Err(no_account());
+        }
+        let now = told::one(keeper, &key, provider).await.map_err(unavailable)?;
+        now.as_ref().map(answer).ok_or_else(no_account)
     }
 }
 
@@ -91,74 +83,9 @@ fn change(body: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// The account a request is about: the rest of its path, else `account` of its query, for names that
-/// no path carries (`..`, or one with a backslash).
-fn named(path: &str, query: Option<&str>) -> Option<String> {
-    if !path.is_empty() {
-        return decoded(path);
-    }
-    let mut given = query?.split('&').filter_map(|pair| pair.strip_prefix("account="));
-    let one = given.next()?;
-    given.next().is_none().then(|| decoded(one)).flatten()
-}
-
-/// Whose accounts a provider's are: those of its connection. One that is not loaded any more is
-/// still reached under the connection's own name.
-pub(super) fn owner(keeper: &Keeper, principal: &Principal, provider: &Arc<str>) -> Owner {
-    let loaded = keeper.loaded().and_then(|loaded| loaded.provider(provider));
-    let connection = loaded.map_or_else(|| Arc::clone(provider), |it| Arc::clone(&it.name));
-    Owner {
-        tenant: Arc::clone(&principal.tenant),
-        user: Arc::clone(&principal.user),
-        connection,
-    }
-}
-
-/// Accounts as they are told: under each provider that uses them, else under the connection's name.
-fn listed(keeper: &Keeper, all: &[(Arc<str>, Account)]) -> Vec<Value> {
-    let mut told = Vec::new();
-    for (connection, account) in all {
-        let parts = keeper
-            .loaded()
-            .map(|loaded| loaded.of(connection))
-            .unwrap_or_default();
-        let mut providers: Vec<Arc<str>> = parts
-            .iter()
-            .filter(|part| part.grant == Grant::AuthorizationCode)
-            .map(|part| Arc::clone(&part.provider))
-            .collect();
-        if providers.is_empty() {
-            providers.push(Arc::clone(connection));
-        }
-        for provider in providers {
-            let mut one = account.told();
-            if let Some(object) = one.as_object_mut() {
-                object.insert("provider".to_owned(), json!(&*provider));
-            }
-            told.push(one);
-        }
-    }
-    let place = |entry: &Value| {
-        let text = |key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
-        (text("provider"), text("accountId"))
-    };
-    told.sort_by_key(place);
-    told
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_no_path_carries_come_in_the_query() {
-        assert_eq!(named("a%40b", None).as_deref(), Some("a@b"));
-        assert_eq!(named("", Some("account=AD%5Cme")).as_deref(), Some("AD\\me"));
-        assert_eq!(named("", Some("x=1&account=..")).as_deref(), Some(".."));
-        assert_eq!(named("", Some("account=a&account=b")), None);
-        assert_eq!(named("", None), None);
-        assert_eq!(named("a", Some("account=b")).as_deref(), Some("a"));
-    }
 
     #[test]
     fn a_default_is_chosen_and_never_taken_away() {

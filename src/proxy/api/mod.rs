@@ -9,7 +9,7 @@ mod servers;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{StatusCode, header};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use serde_json::Value;
@@ -29,8 +29,6 @@ use crate::telemetry::events::RequestDone;
 
 /// Largest body, in bytes: names and a token at most.
 const MAX_BODY: usize = 64 * 1024;
-/// Longest name of an account, in bytes.
-const MAX_NAME: usize = 512;
 
 /// What a path of these names.
 #[derive(Debug, PartialEq, Eq)]
@@ -116,8 +114,11 @@ impl Gateway {
     }
 
     /// Who is calling.
-    fn caller(&self, _session: &Session) -> Result<Principal, Error> {
-        Ok(self.principal.clone())
+    fn caller(&self, session: &Session) -> Result<Principal, Error> {
+        let caller = self
+            .access
+            .identify(&session.req_header().headers, bridge::peer(session))?;
+        Ok(caller.principal)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the last thing of an answered request")]
@@ -163,7 +164,7 @@ async fn json(session: &mut Session) -> Result<Bytes, Error> {
     read(session).await
 }
 
-fn told(value: &Value) -> Response {
+fn answer(value: &Value) -> Response {
     Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "no-store")
 }
 
@@ -189,8 +190,7 @@ const fn allow(place: &Place) -> &'static str {
     }
 }
 
-fn only(method: &Method, place: &Place) -> Error {
-    let _ = method;
+fn only(place: &Place) -> Error {
     Error::new(Code::MethodNotAllowed, allow(place))
 }
 
@@ -207,28 +207,6 @@ fn unavailable(fault: Fault) -> Error {
     )
     .retry_after(after)
     .because(fault)
-}
-
-/// A name as a path or a query carries it, percent-decoded (RFC 3986 section 2.1): whole UTF-8
-/// without control characters; `None` for anything else.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digit = |byte: Option<u8>| {
-            char::from(byte?)
-                .to_digit(16)
-                .and_then(|it| u8::try_from(it).ok())
-        };
-        bytes.push(digit(rest.next())? << 4 | digit(rest.next())?);
-    }
-    let name = String::from_utf8(bytes).ok()?;
-    let is_sound = !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control);
-    is_sound.then_some(name)
 }
 
 #[cfg(test)]
@@ -262,18 +240,5 @@ mod tests {
             place("/v1/accounts/p/team/me"),
             Some(Place::Account("p".into(), "team/me".to_owned()))
         );
-    }
-
-    #[test]
-    fn names_are_decoded_once_and_whole() {
-        let name = |text: &str| decoded(text);
-        assert_eq!(name("me@example.com").as_deref(), Some("me@example.com"));
-        assert_eq!(name("a%20b+c").as_deref(), Some("a b+c"));
-        assert_eq!(name("%C3%BCmit%F0%9F%99%82").as_deref(), Some("ümit🙂"));
-        assert_eq!(name("%2541").as_deref(), Some("%41"));
-        for wrong in ["", "%", "%4", "%zz", "%ff", "a%00b", "a%0Ab", "%+1"] {
-            assert_eq!(name(wrong), None, "{wrong}");
-        }
-        assert_eq!(name(&"x".repeat(MAX_NAME + 1)), None);
     }
 }

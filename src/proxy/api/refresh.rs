@@ -8,10 +8,11 @@ use pingora_proxy::Session;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Place, Response, accounts, no_account, only, told, unavailable};
+use super::{Place, Response, answer, no_account, only, unavailable};
 use crate::access::Principal;
 use crate::access::signed::{self, Verified};
 use crate::credential::keeper::{Keeper, RefreshOutcome, Refreshed};
+use crate::credential::told;
 use crate::credential::vault::{Path, Wrote};
 use crate::credential::{Key, Owner};
 use crate::error::{Code, Error};
@@ -37,7 +38,7 @@ impl Gateway {
     ) -> Result<Response, Error> {
         let method = session.req_header().method.clone();
         if method != Method::POST {
-            return Err(only(&method, &Place::Refresh(Arc::clone(provider))));
+            return Err(only(&Place::Refresh(Arc::clone(provider))));
         }
         let header = signature(session).ok_or_else(unsigned)?;
         let body = super::read(session).await?;
@@ -46,13 +47,14 @@ impl Gateway {
         let asked = asked(&body)?;
         let keeper = &self.exchange.accounts.keeper;
         once(keeper, &verified).await?;
+        let local = self.access.local();
         let principal = Principal {
-            tenant: asked.tenant.unwrap_or_else(|| Arc::clone(&self.principal.tenant)),
-            user: asked.user.unwrap_or_else(|| Arc::clone(&self.principal.user)),
+            tenant: asked.tenant.unwrap_or_else(|| Arc::clone(&local.tenant)),
+            user: asked.user.unwrap_or_else(|| Arc::clone(&local.user)),
         };
-        let owner = accounts::owner(keeper, &principal, provider);
+        let owner = told::owner(keeper, &principal, provider);
         let outcome = refreshed(keeper, owner, asked.account).await?;
-        Ok(told(&document(&outcome)))
+        Ok(answer(&document(&outcome)))
     }
 }
 

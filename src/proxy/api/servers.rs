@@ -57,7 +57,7 @@ impl Gateway {
     ) -> Result<Result<(), Error>> {
         let method = session.req_header().method.clone();
         if method != Method::POST {
-            return Ok(Err(only(&method, &Place::Connect)));
+            return Ok(Err(only(&Place::Connect)));
         }
         let wanted = match super::json(session).await.and_then(|body| Wanted::read(&body)) {
             Ok(wanted) => wanted,

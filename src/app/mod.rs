@@ -108,6 +108,7 @@ impl App {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
+            exposure: settings.facade.exposure,
         };
         let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));

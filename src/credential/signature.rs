@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 use super::connection::Connection;
+use super::record::AccountState;
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -42,6 +43,11 @@ pub trait Holder: Send + Sync + std::fmt::Debug {
 pub trait Machines: Send + Sync + std::fmt::Debug {
     /// The signature of a connection; it has its token when it is first asked to be ready.
     fn machine(&self, connection: &Arc<Connection>) -> Arc<Signature>;
+
+    /// How the accounts of a connection fare that are in memory: how many are in which state.
+    fn accounts(&self, _connection: &str) -> Vec<(AccountState, usize)> {
+        Vec::new()
+    }
 }
 
 /// Signs nothing: for what is only looked at.

@@ -194,9 +194,12 @@ impl Step<'_> {
         self.record.upstream = Some(held.conclude(self.exchange, round.provider, Ok(())));
         if let Some(told) = told {
             let account = round.behalf.signature.account;
-            let id = self
-                .exchange
-                .seal_task(round.holder, &round.provider.id, account, &told);
+            let id = self.exchange.seal_task(
+                round.holder,
+                &round.provider.id,
+                (account, self.record.account.as_deref()),
+                &told,
+            );
             let mut result = result;
             result.put("taskId", &id);
             result.remove("requestState");

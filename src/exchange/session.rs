@@ -2,12 +2,13 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::{Done, Scope, Step};
 use crate::access::Principal;
@@ -20,6 +21,8 @@ use crate::shared_state::SharedState;
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
 const LIFETIME_SECS: u64 = 24 * 60 * 60;
 const PURPOSE: &str = "session";
+/// How long the opening of a session waits for the account it would use.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]
@@ -170,7 +173,8 @@ impl Step<'_> {
     /// whether it speaks that generation: it may log in it. In a union nothing hangs on it yet.
     async fn greet(&self) {
         let Ok(Some(provider)) = self.only() else { return };
-        let Ok(behalf) = self.behalf(&provider) else {
+        // A store of credentials that does not answer keeps nobody from opening a session.
+        let Ok(Ok(behalf)) = timeout(GREETING, self.behalf(&provider)).await else {
             return;
         };
         if let Some(known) = self.exchange.catalog.peek(&provider, &behalf) {

@@ -104,7 +104,12 @@ impl Gateway {
         let signature = signature(&provider, head)?;
         let pass = provider
             .gate
-            .enter(&principal.binding(), &principal.tenant, None)
+            .enter(
+                &principal.binding(),
+                &principal.tenant,
+                signature.account.as_ref(),
+                None,
+            )
             .map_err(|refusal| {
                 self.metrics.limited(&provider.id, refusal.rule.as_str());
                 exchange::limited(&provider.title, &refusal)

@@ -90,7 +90,7 @@ fn asked(body: &[u8]) -> Result<Asked, Error> {
 /// was signed gets here, so nobody else can fill the store.
 async fn once(keeper: &Keeper, verified: &Verified) -> Result<(), Error> {
     let path = Path::gateway(&["pending", &format!("r-{}", verified.once)]);
-    let mark = Secret::new(json!({ "expires_at": verified.until }).to_string());
+    let mark = Secret::new(json!({ "until": verified.until }).to_string());
     match keeper.vault().write(&path, 0, &mark, None).await {
         Ok(Wrote::Done(_)) => Ok(()),
         Ok(Wrote::Conflict) => Err(unsigned()),

@@ -36,6 +36,18 @@ pub(crate) fn config(tls: Option<&Tls>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
+/// A configuration that trusts these certificates beside the system's.
+pub(crate) fn config_beside(ca: &[u8]) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::clone(&system_roots());
+    roots.extend(private_roots(ca)?.roots);
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("protocol versions").because(error))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// Read once, when the first https provider is called: it costs milliseconds and memory that a
 /// gateway in front of local servers need not spend.
 fn system_roots() -> Arc<RootCertStore> {

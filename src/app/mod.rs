@@ -325,14 +325,7 @@ fn desk(settings: &Settings) -> Desk {
     let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
     Desk {
         inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
-        allowed: Allowed {
-            urls: allow
-                .unwrap_or_default()
-                .iter()
-                .map(|glob| wildmatch::WildMatch::new(glob))
-                .collect(),
-            loopback: settings.is_loopback(),
-        },
+        allowed: Allowed::new(allow.unwrap_or_default(), settings.is_loopback()),
     }
 }
 

@@ -7,7 +7,7 @@ mod wanted;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use serde_json::{Map, Value, json};
@@ -35,8 +35,6 @@ use crate::telemetry::View;
 const POLL: Duration = Duration::from_secs(5);
 /// How long a credential is waited for before its tools are read.
 const CREDENTIAL: Duration = Duration::from_secs(20);
-/// The header in which a caller names an account.
-const ACCOUNT: &str = "pleiades-account";
 
 /// Who connects, and how it is reached.
 #[derive(Debug)]
@@ -98,14 +96,12 @@ impl Caller<'_> {
             },
         };
         drop(snapshot);
-        let account = match &provider.need {
-            Need::OAuth(connection) => match self.account(connection, teller).await {
-                Ok(account) => Some(account),
-                Err(why) => return End::Failed(why),
-            },
-            Need::None | Need::ApiKey(_) | Need::ClientKey(_) | Need::Machine(..) => None,
-        };
-        match self.tools(&provider, account.as_deref()).await {
+        if let Need::OAuth(connection) = &provider.need
+            && let Err(why) = self.account(connection, teller).await
+        {
+            return End::Failed(why);
+        }
+        match self.tools(&provider).await {
             Ok(tools) => End::Tools(tools),
             Err(why) => End::Failed(why),
         }
@@ -192,16 +188,7 @@ impl Caller<'_> {
     }
 
     /// The tools as the caller finds them at `/tools/{provider}`.
-    async fn tools(&self, provider: &Provider, account: Option<&str>) -> Result<Vec<Value>, String> {
-        let mut headers = self.headers.clone();
-        // What speaks of this request means nothing for the list.
-        for name in ["mcp-session-id", "mcp-protocol-version", ACCOUNT] {
-            headers.remove(name);
-        }
-        headers.remove(header::CONTENT_LENGTH);
-        if let Some(value) = account.and_then(|account| HeaderValue::from_bytes(account.as_bytes()).ok()) {
-            headers.insert(ACCOUNT, value);
-        }
+    async fn tools(&self, provider: &Provider) -> Result<Vec<Value>, String> {
         let peer = Peer {
             principal: self.principal.clone(),
             revision: Revision::NEWEST_LEGACY,
@@ -209,7 +196,7 @@ impl Caller<'_> {
             abilities: Abilities::ALL,
             capabilities: None,
             lane: None,
-            keys: Keys::Headers(headers),
+            keys: Keys::Headers(self.headers.clone()),
             trace: None,
             request_id: self.request_id.to_owned(),
         };

@@ -1,8 +1,11 @@
 //! Who is calling.
 
 pub mod doors;
+mod prove;
 
 use std::sync::Arc;
+
+pub use prove::{Login, Proves};
 
 /// A caller as the rest of the way knows it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

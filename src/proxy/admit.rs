@@ -11,6 +11,7 @@ use super::gateway::Gateway;
 use super::intake;
 use super::relay::{now, purpose, stated};
 use super::respond::SESSION;
+use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::credential::Signature;
 use crate::error::{Code, Error};
@@ -20,7 +21,12 @@ use crate::upstream::{Behalf, Profile};
 
 impl Gateway {
     /// Whether a request may go its way, and what goes along.
-    pub(super) async fn admit(&self, head: &RequestHeader, scope: &Scope) -> Result<Passage, Error> {
+    pub(super) async fn admit(
+        &self,
+        head: &RequestHeader,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> Result<Passage, Error> {
         self.exchange.exists(scope)?;
         let snapshot = self.exchange.catalog.snapshot();
         let provider = scope
@@ -42,7 +48,7 @@ impl Gateway {
         let upstream = if revision.is_modern() {
             None
         } else {
-            self.upstream_session(&provider, &head.headers)?
+            self.upstream_session(&provider, &head.headers, principal)?
         };
         if head.method == http::Method::GET && upstream.is_none() {
             return Err(Error::new(
@@ -50,8 +56,8 @@ impl Gateway {
                 "a stream belongs to a session: initialize first",
             ));
         }
-        self.joins(&provider, head, revision).await?;
-        self.passage(provider, head, revision, upstream)
+        self.joins(&provider, head, revision, principal).await?;
+        self.passage(provider, head, (revision, upstream), principal)
     }
 
     /// Whether the upstream speaks the generation of a request. One that named modern revisions only is
@@ -62,6 +68,7 @@ impl Gateway {
         provider: &Arc<Provider>,
         head: &RequestHeader,
         revision: Revision,
+        principal: &Principal,
     ) -> Result<(), Error> {
         let mut known = provider.live.shared.load_full();
         let requested = intake::requested(&head.headers);
@@ -71,7 +78,7 @@ impl Gateway {
         let open = |profile: &Profile| !revision.is_modern() && profile.older.is_some();
         // What belongs to a session was let through already.
         if open(profile) && head.method == http::Method::POST && !head.headers.contains_key(SESSION) {
-            let behalf = self.behalf(provider, head)?;
+            let behalf = behalf(provider, head, principal)?;
             known = self.exchange.catalog.shared_older(provider, &behalf, known).await;
         }
         let Some(profile) = &known.profile else {
@@ -87,27 +94,17 @@ impl Gateway {
         exchange::equal(profile.revisions, revision, requested)
     }
 
-    /// On whose behalf an upstream is asked; the signature is that of the request.
-    fn behalf(&self, provider: &Provider, head: &RequestHeader) -> Result<Behalf, Error> {
-        Ok(Behalf {
-            lane: None,
-            tenant: Arc::clone(&self.principal.tenant),
-            user: Arc::clone(&self.principal.user),
-            signature: signature(provider, head)?,
-        })
-    }
-
     fn passage(
         &self,
         provider: Arc<Provider>,
         head: &RequestHeader,
-        revision: Revision,
-        session: Option<String>,
+        (revision, session): (Revision, Option<String>),
+        principal: &Principal,
     ) -> Result<Passage, Error> {
         let signature = signature(&provider, head)?;
         let pass = provider
             .gate
-            .enter(&self.principal.binding(), &self.principal.tenant, None)
+            .enter(&principal.binding(), &principal.tenant, None)
             .map_err(|refusal| {
                 self.metrics.limited(&provider.id, refusal.rule.as_str());
                 exchange::limited(&provider.title, &refusal)
@@ -127,7 +124,7 @@ impl Gateway {
             ),
             is_stream,
             provider,
-            principal: self.principal.clone(),
+            principal: principal.clone(),
             signature,
             revision,
             session,
@@ -142,13 +139,18 @@ impl Gateway {
     }
 
     /// The upstream's own session behind the sealed one.
-    fn upstream_session(&self, provider: &Provider, headers: &HeaderMap) -> Result<Option<String>, Error> {
+    fn upstream_session(
+        &self,
+        provider: &Provider,
+        headers: &HeaderMap,
+        principal: &Principal,
+    ) -> Result<Option<String>, Error> {
         let Some(value) = headers.get(SESSION) else {
             return Ok(None);
         };
         let opened = value.to_str().ok().and_then(|token| {
             self.sealer
-                .open(&purpose(provider), &self.principal.binding(), now(), token)
+                .open(&purpose(provider), &principal.binding(), now(), token)
         });
         match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
             Some(session) => Ok(Some(session)),
@@ -158,6 +160,16 @@ impl Gateway {
             )),
         }
     }
+}
+
+/// On whose behalf an upstream is asked; the signature is that of the request.
+fn behalf(provider: &Provider, head: &RequestHeader, principal: &Principal) -> Result<Behalf, Error> {
+    Ok(Behalf {
+        lane: None,
+        tenant: Arc::clone(&principal.tenant),
+        user: Arc::clone(&principal.user),
+        signature: signature(provider, head)?,
+    })
 }
 
 /// The credential of a request for its upstream.

@@ -18,6 +18,7 @@ use super::context::{Context, Passage};
 use super::gateway::Gateway;
 use super::respond::{self, SESSION};
 use super::{breakage, bridge, heads, intake};
+use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Scope};
@@ -37,9 +38,9 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Context,
-        scope: &Scope,
+        (scope, principal): (&Scope, Principal),
     ) -> Result<bool> {
-        let admitted = match self.admit(session.req_header(), scope).await {
+        let admitted = match self.admit(session.req_header(), scope, &principal).await {
             Ok(passage) => bridge::invite(session).await.map(|()| passage),
             refused => refused,
         };
@@ -160,7 +161,7 @@ impl Gateway {
             .get(SESSION)
             .and_then(|value| value.to_str().ok())
         {
-            let binding = self.principal.binding();
+            let binding = passage.principal.binding();
             let sealed = self.sealer.seal(
                 &purpose(&passage.provider),
                 &binding,
@@ -266,8 +267,7 @@ impl Gateway {
         done.outcome = outcome;
         done.duration = ctx.started.elapsed();
         done.upstream = passage.answered;
-        done.tenant = Some(Arc::clone(&passage.principal.tenant));
-        done.user = Some(Arc::clone(&passage.principal.user));
+        ctx.describe(&mut done);
         done.revision = Some(passage.revision.as_str());
         done.status = status.unwrap_or(0);
         done.emit(&self.metrics);

@@ -194,11 +194,16 @@ pub(super) mod exposed {
 
     use crate::secret::Secret;
 
-    pub(in crate::credential) fn serialize<S: Serializer>(value: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::credential) fn serialize<S: Serializer>(
+        value: &Secret,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(value.expose())
     }
 
-    pub(in crate::credential) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+    pub(in crate::credential) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret::new)
     }
 }
@@ -209,7 +214,10 @@ pub(super) mod exposed_option {
     use crate::secret::Secret;
 
     #[expect(clippy::ref_option, reason = "the form that serde calls")]
-    pub(in crate::credential) fn serialize<S: Serializer>(value: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::credential) fn serialize<S: Serializer>(
+        value: &Option<Secret>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.as_ref().map(Secret::expose).serialize(serializer)
     }
 

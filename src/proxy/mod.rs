@@ -4,12 +4,15 @@
 mod admit;
 mod breakage;
 mod bridge;
+mod broker;
 mod context;
+mod cookies;
 mod gateway;
 mod guard;
 mod heads;
 mod intake;
 mod material;
+mod pages;
 mod relay;
 mod respond;
 mod resume;

@@ -82,10 +82,10 @@ impl Callback {
         cookie_name(&self.state)
     }
 
-    /// What [`Broker::confirm`] wants.
+    /// The same for the state that a confirmation brings.
     #[must_use]
-    pub fn state(&self) -> &str {
-        &self.state
+    pub fn cookie_of(state: &str) -> String {
+        cookie_name(state)
     }
 }
 

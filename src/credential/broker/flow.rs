@@ -50,7 +50,9 @@ impl Broker {
         let server = server.map_err(|trouble| refused(&connection, "cannot be asked", &trouble))?;
         let redirects = self.redirects(&connection, &server, back);
         let (client, kept) = self.client(&connection, &server, &redirects, back).await?;
-        let scopes = self.scopes(opened, &connection, &server, challenge.as_ref()).await?;
+        let scopes = self
+            .scopes(opened, &connection, &server, challenge.as_ref())
+            .await?;
         let authorization = oauth::authorize(&connection, &server, &client, &redirects.used, &scopes)
             .map_err(|trouble| refused(&connection, "cannot be used", &trouble))?;
         let cookie = random()?;
@@ -265,4 +267,3 @@ fn capital(text: &str) -> String {
         .next()
         .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
-

@@ -11,8 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::flow::{refused, short_source};
-use super::{Begun, Broker, Callback, Ground, Opened, Refusal, hashed, now, short};
-use crate::access::Login;
+use super::{Begun, Broker, Callback, Ground, Refusal, hashed, now, short};
 use crate::credential::connection::{Connection, Grant, Resource};
 use crate::credential::oauth::{self, Redirects, Server};
 use crate::credential::record::Client;
@@ -21,6 +20,17 @@ use crate::secret::Secret;
 
 const FLOW: &str = "login flow";
 const PROOF: &str = "login proof";
+
+/// `OpenID` login of whoever opens a connect link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The issuer, as its metadata names it.
+    pub issuer: String,
+    /// Our client id there.
+    pub client_id: String,
+    /// Our client secret there.
+    pub client_secret: Option<Secret>,
+}
 
 /// What the answer to a login needs.
 #[derive(Serialize, Deserialize)]
@@ -56,11 +66,11 @@ impl Broker {
         })
     }
 
-    /// Takes the answer of a login. `Ok`: the link to go back to, and the cookie that proves it there.
+    /// Takes the answer of a login. `Ok`: the page to go back to, and the cookie that proves it there.
     ///
     /// # Errors
     /// [`Refusal`]: another browser, another server, or another person than the link's.
-    pub async fn logged(&self, callback: &Callback, cookie: &str) -> Result<(String, Begun), Refusal> {
+    pub async fn logged(&self, callback: &Callback, cookie: &str) -> Result<Begun, Refusal> {
         let login = self.login()?;
         let opened = self.parts.sealer.open(FLOW, &callback.state, now(), cookie);
         let sealed: Option<Sealed> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -89,12 +99,15 @@ impl Broker {
         if !is_ours(&claims, login, sealed.nonce.as_deref()) {
             return Err(stale());
         }
-        let mut theirs = names(&claims, &opened_user(&link));
+        let user = &*link.principal.user;
+        let mut theirs = names(&claims, user);
         if !theirs && claims.get("email").is_none() {
             let identity = oauth::identify(web, &connection, &server, &issued).await;
-            let identity = identity.ok().filter(|it| it.subject.as_deref() == text(&claims, "sub"));
+            let identity = identity
+                .ok()
+                .filter(|it| it.subject.as_deref() == text(&claims, "sub"));
             let email = identity.and_then(|it| it.verified_email);
-            theirs = email.as_deref() == Some(&*opened_user(&link));
+            theirs = email.as_deref() == Some(user);
         }
         if !theirs {
             return Err(Refusal::new(
@@ -108,7 +121,7 @@ impl Broker {
         let url = Url::parse(&self.at(&format!("/oauth/connect/{}", sealed.link)));
         let url = url.map_err(|_malformed| stale())?;
         let cookie = Some((proof_cookie(&sealed.link), Secret::new(proof)));
-        Ok((sealed.link, Begun { url, cookie }))
+        Ok(Begun { url, cookie })
     }
 
     /// Whether a cookie proves the login that a link wants.
@@ -118,7 +131,7 @@ impl Broker {
     }
 
     fn login(&self) -> Result<&Login, Refusal> {
-        self.parts.proves.login().ok_or_else(stale)
+        self.parts.login.as_ref().ok_or_else(stale)
     }
 
     async fn login_server(&self, login: &Login) -> Result<(Connection, Server, Client), Refusal> {
@@ -157,10 +170,6 @@ fn login_cookie(state: &str) -> String {
 #[must_use]
 pub fn proof_cookie(link: &str) -> String {
     format!("pleiades_proof_{}", short(link))
-}
-
-fn opened_user(link: &Opened) -> std::sync::Arc<str> {
-    std::sync::Arc::clone(&link.principal.user)
 }
 
 /// The login as the protocol's functions know servers. The operator named it, so it may be anywhere.
@@ -218,7 +227,10 @@ fn is_ours(claims: &Value, login: &Login, nonce: Option<&str>) -> bool {
     let party = text(claims, "azp");
     let party_ok = party.map_or(!several, |party| Some(party) == client);
     let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact in a float")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds since 1970 are exact in a float"
+    )]
     let is_valid = expires > now() as f64;
     text(claims, "iss") == Some(&login.issuer)
         && for_us

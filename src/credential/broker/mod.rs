@@ -29,13 +29,13 @@ use url::Url;
 
 pub use callback::{Callback, Finished};
 pub use flow::Back;
-pub use login::proof_cookie;
+pub use login::{Login, proof_cookie};
 pub use proof::{Proof, Way};
 
 use super::keeper::{Keeper, Reason};
 use super::oauth::Challenge;
 use super::vault::{Fault, Vault};
-use crate::access::{Principal, Proves};
+use crate::access::{Access, Principal};
 use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
 
@@ -55,8 +55,10 @@ pub struct Parts {
     pub sealer: Arc<Sealer>,
     /// Asks upstreams.
     pub prober: Arc<dyn Prober>,
-    /// Knows who may be who.
-    pub proves: Arc<dyn Proves>,
+    /// Knows who may call.
+    pub access: Arc<Access>,
+    /// Where people log in who open a link.
+    pub login: Option<Login>,
     /// The runtime that owns code exchanges, whatever becomes of the request that asked for one.
     pub control: Handle,
     /// `public_url`, else the listener's address: where `/oauth/…` is reached, without a slash at
@@ -152,6 +154,8 @@ pub enum Ground {
     Gone,
     /// Not proven to be whose it is.
     Unproven,
+    /// Too many wrong proofs came from there.
+    Throttled,
     /// Another account would be replaced, or the person said no.
     Conflict,
     /// The provider, or its authorization server, did not do its part.

@@ -95,7 +95,11 @@ impl Broker {
             until: now().saturating_add(self.parts.pending_ttl.as_secs()),
             stage: Stage::Begun(Box::new(flow)),
         };
-        match self.vault().write(&path(state), 0, &written(&entry)?, None).await? {
+        match self
+            .vault()
+            .write(&path(state), 0, &written(&entry)?, None)
+            .await?
+        {
             Wrote::Done(_) => Ok(()),
             Wrote::Conflict => Err(Fault::new(Kind::Refused, "a state was made twice")),
         }

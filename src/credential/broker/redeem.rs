@@ -154,17 +154,13 @@ impl Broker {
 
 /// The caller's name for it wins, then the provider's.
 fn account(wished: Option<&str>, identity: &Identity) -> String {
-    [
-        wished,
-        identity.account.as_deref(),
-        identity.subject.as_deref(),
-    ]
-    .into_iter()
-    .flatten()
-    .map(str::trim)
-    .find(|name| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control))
-    .unwrap_or(UNNAMED)
-    .to_owned()
+    [wished, identity.account.as_deref(), identity.subject.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(str::trim)
+        .find(|name| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control))
+        .unwrap_or(UNNAMED)
+        .to_owned()
 }
 
 fn key(flow: &Flow, connection: &Connection, account: &str) -> Key {

@@ -86,9 +86,8 @@ impl Broker {
                 return Ok(standing);
             }
             // Told here, or time to look whether another replica wrote.
-            timeout_at(end.min(Instant::now() + LOOK), news.changed())
-                .await
-                .is_ok();
+            let look = end.min(Instant::now() + LOOK);
+            drop(timeout_at(look, news.changed()).await);
         }
     }
 

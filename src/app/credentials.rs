@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::Fault;
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
@@ -14,6 +15,7 @@ use crate::credential::schedule::{self, Scheduler};
 use crate::credential::vault::Vault;
 use crate::credential::vault::memory::Memory;
 use crate::mcp::seal::Sealer;
+use crate::settings;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::{Outbound, Upstreams};
@@ -41,6 +43,22 @@ pub(super) fn keeper(
     })
 }
 
+/// What the broker needs beside the keeper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) sealer: &'a Arc<Sealer>,
+    pub(super) access: &'a Arc<Access>,
+    pub(super) control: &'a Handle,
+}
+
+fn login(login: &settings::Login) -> broker::Login {
+    broker::Login {
+        issuer: login.issuer.clone(),
+        client_id: login.client_id.clone(),
+        client_secret: login.client_secret.clone(),
+    }
+}
+
 /// The broker, once something is loaded.
 ///
 /// # Errors
@@ -49,17 +67,19 @@ pub(super) fn broker(
     settings: &Settings,
     keeper: &Arc<Keeper>,
     catalog: &Arc<Catalog>,
-    sealer: &Arc<Sealer>,
-    control: &Handle,
+    beside: Beside<'_>,
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
-    scheduler(settings, keeper, control)?;
+    scheduler(settings, keeper, beside.control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
-        sealer: Arc::clone(sealer),
+        sealer: Arc::clone(beside.sealer),
         prober,
+        access: Arc::clone(beside.access),
+        login: settings.access.login.as_ref().map(login),
+        control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
         link_ttl: settings.connect.link_ttl.get(),

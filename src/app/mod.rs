@@ -119,7 +119,14 @@ impl App {
             Arc::clone(&metrics),
             control.handle().clone(),
         );
-        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer, control.handle())?;
+        let broker = {
+            let beside = credentials::Beside {
+                sealer: &sealer,
+                access: &access,
+                control: control.handle(),
+            };
+            credentials::broker(&settings, &keeper, &catalog, beside)?
+        };
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),

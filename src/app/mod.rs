@@ -105,6 +105,7 @@ impl App {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
+            exposure: settings.facade.exposure,
         };
         let reader = reader(world.clone(), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
@@ -230,7 +231,8 @@ impl App {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             work_stealing: true,
             upstream_keepalive_pool_size: MIN_POOL.max(providers * KEPT_PER_UPSTREAM),
-            max_retries: 2,
+            // A kept connection that was gone, and a credential that was renewed.
+            max_retries: 3,
             grace_period_seconds: Some(0),
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()

@@ -2,6 +2,7 @@
 //! step of it.
 
 mod admit;
+mod answered;
 mod breakage;
 mod bridge;
 mod broker;
@@ -18,5 +19,6 @@ mod respond;
 mod resume;
 mod route;
 mod view;
+mod way;
 
 pub use gateway::{Config, Gateway};

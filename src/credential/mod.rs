@@ -12,7 +12,7 @@ pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
-pub mod schedule;
+pub mod scheduler;
 mod signature;
 pub mod told;
 pub mod vault;

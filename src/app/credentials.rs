@@ -53,6 +53,8 @@ pub(super) fn broker(
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
     let prober: Arc<Catalog> = Arc::clone(catalog);
+    let asked: Arc<Catalog> = Arc::clone(catalog);
+    keeper.ask_through(asked);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
         sealer: Arc::clone(sealer),

@@ -6,12 +6,18 @@
 //! servers; `vault` keeps records.
 
 pub mod broker;
+mod cache;
+mod clock;
 pub mod connection;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
+mod refresh;
+mod schedule;
 mod signature;
+mod slot;
+mod sweep;
 pub mod vault;
 mod web;
 

@@ -77,6 +77,7 @@ impl Bench {
                 files: vec![format!("{}/*", real(self.root.path()).display())],
                 ..References::default()
             },
+            secrets: crate::descriptor::Secrets::None,
             commands: true,
             loopback: true,
         };
@@ -87,6 +88,7 @@ impl Bench {
             read(file, text, &within)
         });
         let config = Config {
+            exposure: crate::descriptor::Exposure::default(),
             folder: self.folder(),
             world,
             tenant: "t".into(),

@@ -12,11 +12,13 @@ mod import;
 mod serve;
 mod stdio;
 mod ui;
+mod vault;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App};
@@ -54,6 +56,12 @@ pub(crate) struct Global {
     /// Folder of the descriptors; default `providers.d`.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) providers: Option<PathBuf>,
+    /// Tenant that a command acts for; default: that of `access.local`.
+    #[arg(long, global = true, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) tenant: Option<String>,
+    /// User that a command acts as; default: that of `access.local`.
+    #[arg(long, global = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) user: Option<String>,
     /// Stable machine-readable output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -68,6 +76,23 @@ pub(crate) struct Addresses {
     /// Admin listener, for example `127.0.0.1:8788`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Global {
+    /// Lets a command act as somebody else than `access.local`.
+    fn act(&self, settings: &mut Settings) {
+        if self.tenant.is_none() && self.user.is_none() {
+            return;
+        }
+        let mut local = settings.access.local();
+        if let Some(tenant) = &self.tenant {
+            local.tenant.clone_from(tenant);
+        }
+        if let Some(user) = &self.user {
+            local.user.clone_from(user);
+        }
+        settings.access.local = Some(local);
+    }
 }
 
 impl Addresses {
@@ -132,6 +157,9 @@ enum Command {
         /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
         file: PathBuf,
     },
+    /// Work on where credentials are kept.
+    #[command(subcommand)]
+    Vault(vault::Vault),
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -184,6 +212,7 @@ pub fn run() -> ExitCode {
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
         Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
         Some(Command::Import { file }) => import::run(&global, &file),
+        Some(Command::Vault(command)) => vault::run(&global, &command),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
             url,
@@ -205,7 +234,7 @@ pub fn run() -> ExitCode {
 
 /// Loads the settings; faults are told, and decide the exit code.
 pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
-    let loaded = settings::load(global.config.as_deref(), overrides);
+    let mut loaded = settings::load(global.config.as_deref(), overrides);
     for fault in &loaded.faults {
         ui::err(fault);
     }
@@ -213,6 +242,7 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
         ui::fail("the settings are broken; `pleiades check` tells the same");
         return Err(exit::CONFIG);
     }
+    global.act(&mut loaded.settings);
     Ok(loaded.settings)
 }
 

@@ -9,15 +9,17 @@ pub mod broker;
 mod cache;
 mod clock;
 pub mod connection;
+pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
 mod refresh;
-mod schedule;
+pub mod schedule;
 mod signature;
 mod slot;
 mod sweep;
+pub mod told;
 pub mod vault;
 mod web;
 

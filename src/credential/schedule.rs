@@ -1,196 +1,206 @@
-//! When accounts in use are renewed, derived from what is stored; and what is known of them looked
-//! at again, so that what happens elsewhere is seen.
+//! Tells a scheduler outside when each stored token is to be refreshed (contracts section 6): one
+//! signed POST for each connection and each refresh, beside the work that stored them.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::Ordering::Relaxed;
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::sync::broadcast::error::RecvError;
+use url::Url;
 
-use super::keeper::Keeper;
-use super::keeper::renew::spread;
-use super::key::Key;
-use super::refresh::Why;
-use super::slot::Slot;
+use super::keeper::{Keeper, What};
+use super::record::Record;
+use super::web::{Reach, Web};
+use super::{Connection, Key};
+use crate::access::signed;
+use crate::secret::Secret;
+use crate::telemetry::time::{rfc3339, unix_now};
 
-/// An account that signed nothing for so long is the sweeper's, in milliseconds.
-const IN_USE: u64 = 7 * 24 * 3_600 * 1_000;
-/// An owner that asked for nothing for so long is looked at again with its next call, in
-/// milliseconds.
-const WATCHED: u64 = 120_000;
-/// What is known of owners in use is read again when it is that old, in milliseconds.
-const STALE: u64 = 20_000;
-/// How often is looked who is to be read again.
-const TICK: Duration = Duration::from_secs(2);
-/// Owners that are read again at a time.
-const AT_ONCE: usize = 16;
-/// The longest sleep of the schedule.
-const LONGEST: Duration = Duration::from_secs(3_600);
+/// Accounts that wait to be told of; each once. Beyond that the oldest go untold, with a warning.
+const QUEUE: usize = 1_024;
+/// Pauses before further attempts at one account.
+const AGAIN: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(25),
+];
 
-/// Accounts by when they are due, in milliseconds of the growing clock. Bounded: what does not fit is
-/// the sweeper's.
-#[derive(Debug)]
-pub(super) struct Schedule {
-    plan: Mutex<Plan>,
-    changed: Notify,
-    most: usize,
+/// `scheduler` of the settings.
+#[derive(Debug, Clone)]
+pub struct Scheduler {
+    /// Where it is told.
+    pub webhook: Url,
+    /// Signs what it is told.
+    pub key: Secret,
+}
+
+/// Begins to tell; ends with the keeper.
+pub fn begin(scheduler: Scheduler, keeper: &Arc<Keeper>, control: &Handle) {
+    let waiting = Arc::new(Waiting::default());
+    let mut happened = keeper.watch();
+    let noting = Arc::clone(&waiting);
+    control.spawn(async move {
+        loop {
+            match happened.recv().await {
+                Ok(it) if matches!(it.what, What::Connected | What::Renewed) => noting.note(it.key),
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "the scheduler is not told of some stored tokens");
+                }
+                Err(RecvError::Closed) => return noting.close(),
+            }
+        }
+    });
+    control.spawn(tell(scheduler, Arc::downgrade(keeper), waiting));
 }
 
 #[derive(Debug, Default)]
-struct Plan {
-    times: HashMap<Key, u64>,
-    order: BTreeSet<(u64, Key)>,
+struct Waiting {
+    keys: Mutex<(VecDeque<Key>, bool)>,
+    more: Notify,
 }
 
-impl Schedule {
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            plan: Mutex::default(),
-            changed: Notify::new(),
-            most,
-        }
-    }
-
-    /// Plans an account for `at`, in the place of what was planned for it.
-    pub(super) fn put(&self, key: &Key, at: u64) {
-        let mut plan = self.plan.lock();
-        if !plan.take(key) && plan.times.len() >= self.most {
+impl Waiting {
+    fn note(&self, key: Key) {
+        let mut keys = self.keys.lock();
+        if keys.0.contains(&key) {
             return;
         }
-        plan.times.insert(key.clone(), at);
-        plan.order.insert((at, key.clone()));
-        self.changed.notify_one();
+        if keys.0.len() >= QUEUE {
+            keys.0.pop_front();
+            tracing::warn!("the scheduler is too slow: it is not told of a stored token");
+        }
+        keys.0.push_back(key);
+        drop(keys);
+        self.more.notify_one();
     }
 
-    pub(super) fn remove(&self, key: &Key) {
-        self.plan.lock().take(key);
+    fn close(&self) {
+        self.keys.lock().1 = true;
+        self.more.notify_one();
     }
 
-    /// Takes what is due at `now`, and says when the next is.
-    fn due(&self, now: u64) -> (Vec<Key>, Option<u64>) {
-        let mut plan = self.plan.lock();
-        let mut due = Vec::new();
-        while let Some((at, key)) = plan.order.first().cloned() {
-            if at > now {
-                return (due, Some(at));
+    /// The next account; `None` at the end.
+    async fn next(&self) -> Option<Key> {
+        loop {
+            {
+                let mut keys = self.keys.lock();
+                if let Some(key) = keys.0.pop_front() {
+                    return Some(key);
+                }
+                if keys.1 {
+                    return None;
+                }
             }
-            plan.take(&key);
-            due.push(key);
+            self.more.notified().await;
         }
-        (due, None)
     }
 }
 
-impl Plan {
-    fn take(&mut self, key: &Key) -> bool {
-        let Some(at) = self.times.remove(key) else {
-            return false;
+async fn tell(scheduler: Scheduler, keeper: Weak<Keeper>, waiting: Arc<Waiting>) {
+    while let Some(key) = waiting.next().await {
+        let Some(keeper) = keeper.upgrade() else { return };
+        // What is stored now is told, however long it waited.
+        let record = match keeper.record(&key).await {
+            Ok(Some(record)) => record,
+            Ok(None) => continue,
+            Err(fault) => {
+                tracing::warn!(%fault, "the scheduler is not told of a stored token: it cannot be read");
+                continue;
+            }
         };
-        self.order.remove(&(at, key.clone()))
+        let Some(body) = said(&keeper, &key, &record) else {
+            continue;
+        };
+        let web = Arc::clone(keeper.web());
+        // The keeper is not held while somebody else is waited for.
+        drop(keeper);
+        post(&scheduler, &*web, body.to_string().as_bytes()).await;
     }
 }
 
-/// Starts both works of a keeper; they end with it.
-pub(super) fn begin(keeper: &Arc<Keeper>) {
-    let control = keeper.control().clone();
-    control.spawn(renew(Arc::downgrade(keeper)));
-    control.spawn(watch(Arc::downgrade(keeper)));
+/// What is told of an account; nothing of one that is never refreshed.
+fn said(keeper: &Keeper, key: &Key, record: &Record) -> Option<Value> {
+    let loaded = keeper.loaded()?;
+    let parts = loaded.of(&key.owner.connection);
+    let part = parts
+        .iter()
+        .find(|part| *part.provider == *record.provider)
+        .or(parts.first())?;
+    let at = due(part, record)?;
+    Some(json!({
+        "event": "auth/schedule",
+        "tenant": &*key.owner.tenant,
+        "user": &*key.owner.user,
+        "provider": &*part.provider,
+        "account": &*key.account,
+        "runAt": rfc3339(at),
+    }))
 }
 
-async fn renew(keeper: Weak<Keeper>) {
-    while let Some(it) = keeper.upgrade().filter(|it| !it.is_closing()) {
-        let now = it.grown();
-        let (due, next) = it.schedule().due(now);
-        for key in due {
-            let keeper = Arc::clone(&it);
-            it.control().spawn(async move { keeper.renew_alone(&key).await });
-        }
-        let pause = next.map_or(LONGEST, |at| Duration::from_millis(at.saturating_sub(now).max(1)));
-        tokio::select! {
-            () = sleep(pause.min(LONGEST)) => {}
-            () = it.schedule().changed.notified() => {}
-            () = it.closed() => return,
-        }
+/// When an account is due: `lead` before its end, but never before half its life is over.
+fn due(connection: &Connection, record: &Record) -> Option<u64> {
+    if record.ended.is_some() || record.tokens.refresh.is_none() {
+        return None;
     }
+    let end = record.tokens.expires_at?;
+    let life = end.saturating_sub(record.tokens.obtained_at);
+    Some(end.saturating_sub(connection.lead.as_secs().min(life / 2)))
 }
 
-async fn watch(keeper: Weak<Keeper>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn post(scheduler: &Scheduler, web: &dyn Web, body: &[u8]) {
+    let mut pauses = AGAIN.into_iter();
     loop {
-        ticks.tick().await;
-        let Some(it) = keeper.upgrade().filter(|it| !it.is_closing()) else {
-            return;
+        let why = match once(scheduler, web, body).await {
+            Ok(()) => return,
+            Err(Why::Final(why)) => return tracing::warn!("the scheduler was not told: {why}"),
+            Err(Why::Passing(why)) => why,
         };
-        it.look_again().await;
+        let Some(pause) = pauses.next() else {
+            return tracing::warn!(
+                "the scheduler was not told after {} attempts: {why}",
+                AGAIN.len() + 1
+            );
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
-impl Keeper {
-    /// Plans the next renewal of an account in use.
-    pub(super) fn plan(&self, slot: &Slot) {
-        let Some(seen) = slot.seen() else {
-            return self.schedule().remove(&slot.key);
-        };
-        let (record, now) = (&seen.record, self.grown());
-        let used = slot.used.load(Relaxed);
-        let idle = now.saturating_sub(used) > IN_USE;
-        if record.ended.is_some() || record.tokens.refresh.is_none() || idle {
-            return self.schedule().remove(&slot.key);
-        }
-        let lead = self.lead(&slot.key.owner.connection, &record.provider);
-        let Some(due) = seen.lives().due(lead, jitter(&slot.key, record.seq)) else {
-            return self.schedule().remove(&slot.key);
-        };
-        let left = due.saturating_sub(self.unix_ms());
-        // Replicas a moment apart: the first renews it, the others find it done.
-        let at = now.saturating_add(left).saturating_add(spread().min(left / 8));
-        let after = slot.setback.lock().map_or(0, |setback| setback.alone);
-        self.schedule().put(&slot.key, at.max(after));
-    }
-
-    /// Renews an account for which nobody waits, some at a time.
-    pub(super) async fn renew_alone(&self, key: &Key) {
-        let Ok(_turn) = self.background().acquire().await else {
-            return;
-        };
-        let slot = self.cached(&key.owner).and_then(|entry| entry.slot(&key.account));
-        let Some((slot, seen)) = slot.and_then(|slot| slot.seen().map(|seen| (slot, seen))) else {
-            return;
-        };
-        let now = self.grown();
-        if slot.setback.lock().is_some_and(|setback| setback.alone > now) {
-            return self.plan(&slot);
-        }
-        if let Some(connection) = self.connection_of(&key.owner.connection, &seen.record.provider) {
-            self.pursue(&slot, &connection, Why::Due).await;
-        }
-    }
-
-    /// Reads again what is known of owners in use.
-    async fn look_again(&self) {
-        let now = self.grown();
-        let mut stale = self.entries();
-        stale.retain(|entry| {
-            let used = now.saturating_sub(entry.used()) < WATCHED;
-            used && !entry.is_quiet(now) && entry.age(now).is_some_and(|age| age >= STALE)
-        });
-        for some in stale.chunks(AT_ONCE) {
-            let read = some.iter().map(|entry| self.reread(entry, entry.readings()));
-            // A fault is remembered where it belongs; what is known serves on.
-            drop(join_all(read).await);
-        }
-    }
+enum Why {
+    Final(String),
+    Passing(String),
 }
 
-/// Of 1000: the same for one token set at every replica, so that the one that is first is first for
-/// all, and different for those that expire together.
-fn jitter(key: &Key, seq: u64) -> u64 {
-    let digest = key.fingerprint(&seq.to_string());
-    let (head, _) = digest.split_at(8);
-    u64::from_le_bytes(head.try_into().unwrap_or_default()) % 1000
+async fn once(scheduler: &Scheduler, web: &dyn Web, body: &[u8]) -> Result<(), Why> {
+    let request = http::Request::post(scheduler.webhook.as_str())
+        .header(http::header::CONTENT_TYPE, "application/json")
+        // Signed anew with each attempt: the time is part of it.
+        .header(signed::HEADER, signed::sign(&scheduler.key, unix_now(), body))
+        .body(body.to_vec())
+        .map_err(|error| Why::Final(error.to_string()))?;
+    // The operator named it: it may be beside us.
+    let reach = Reach {
+        private: true,
+        loopback: true,
+        ca: None,
+    };
+    match web.send(&reach, request).await {
+        Ok(answer) if answer.status().is_success() => Ok(()),
+        Ok(answer) => {
+            let status = answer.status();
+            let why = format!("it answered {status}");
+            let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+            Err(if passes {
+                Why::Passing(why)
+            } else {
+                Why::Final(why)
+            })
+        }
+        Err(error) if error.transient => Err(Why::Passing(error.message)),
+        Err(error) => Err(Why::Final(error.message)),
+    }
 }

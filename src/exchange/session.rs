@@ -2,12 +2,13 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::{Done, Scope, Step};
 use crate::access::Principal;
@@ -20,6 +21,10 @@ use crate::shared_state::SharedState;
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
 const LIFETIME_SECS: u64 = 24 * 60 * 60;
 const PURPOSE: &str = "session";
+/// When a request that needs the seal key is worth another try.
+const UNSEALED_RETRY: Duration = Duration::from_secs(1);
+/// How long the opening of a session waits for the account it would use.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]
@@ -43,6 +48,19 @@ impl Sessions {
     /// The seal of everything that clients carry for us.
     pub(super) const fn sealer(&self) -> &Arc<Sealer> {
         &self.sealer
+    }
+
+    /// Whether anything can be sealed and opened: the keys may still be on their way from the
+    /// credential store.
+    ///
+    /// # Errors
+    /// [`Code::CredentialStore`].
+    pub fn sealed(&self) -> Result<(), Error> {
+        if self.sealer.is_ready() {
+            Ok(())
+        } else {
+            Err(unsealed())
+        }
     }
 
     pub(super) fn open(
@@ -93,6 +111,16 @@ impl Sessions {
     fn has_ended(&self, id: &str) -> bool {
         self.shared.has_ended(&hash(id))
     }
+}
+
+/// What is said while the seal key was not read yet.
+#[must_use]
+pub fn unsealed() -> Error {
+    Error::new(
+        Code::CredentialStore,
+        "the seal key was not read from the credential store yet; nothing was run",
+    )
+    .retry_after(UNSEALED_RETRY)
 }
 
 /// What is remembered of an ended session; its id is worth as much as the session.
@@ -170,7 +198,8 @@ impl Step<'_> {
     /// whether it speaks that generation: it may log in it. In a union nothing hangs on it yet.
     async fn greet(&self) {
         let Ok(Some(provider)) = self.only() else { return };
-        let Ok(behalf) = self.behalf(&provider) else {
+        // A store of credentials that does not answer keeps nobody from opening a session.
+        let Ok(Ok(behalf)) = timeout(GREETING, self.behalf(&provider)).await else {
             return;
         };
         if let Some(known) = self.exchange.catalog.peek(&provider, &behalf) {

@@ -37,6 +37,14 @@ impl Keeper {
         Ok(self.told(&entry))
     }
 
+    /// The accounts of a user at one connection as far as they are in memory: no I/O.
+    #[must_use]
+    pub fn known(&self, owner: &Owner) -> Vec<Account> {
+        self.cache
+            .get(owner)
+            .map_or_else(Vec::new, |entry| self.told(&entry))
+    }
+
     /// All accounts of a user: connection and account.
     ///
     /// # Errors

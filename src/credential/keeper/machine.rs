@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::Keeper;
 use crate::credential::connection::{Connection, Resource};
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
+use crate::credential::record::AccountState;
 use crate::credential::refresh::back_off;
 use crate::credential::signature::{Holder, Machines, Signature, Signed, sensitive};
 use crate::error::{Code, Error};
@@ -86,6 +87,12 @@ impl Machines for Arc<Keeper> {
         let machine = machines.entry(identity(connection)).or_insert_with(made);
         let held: Arc<Machine> = Arc::clone(machine);
         Arc::new(Signature::held(Arc::new(Hand(held)), None))
+    }
+
+    fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
+        let states = self.states().into_iter();
+        let own = states.filter(|(name, ..)| **name == *connection);
+        own.map(|(_, state, count)| (state, count)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod change;
+mod due;
 mod grant;
 mod held;
 pub(super) mod look;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use account::Account;
+use due::Schedule;
 pub use refused::{Reason, Refused};
 
 use super::broker::Prober;
@@ -30,7 +32,6 @@ use super::clock::Clock;
 use super::connection::{Connection, Connections};
 use super::key::{Key, Owner};
 use super::record::Record;
-use super::schedule::Schedule;
 use super::signature::Signature;
 use super::slot::Slot;
 use super::vault::Vault;
@@ -88,6 +89,8 @@ pub struct Happened {
 pub enum What {
     /// Connected, or connected again.
     Connected,
+    /// A new token set of the same grant is stored.
+    Renewed,
     /// Revoked or removed.
     Revoked,
     /// Its user made it the default.
@@ -171,7 +174,7 @@ impl Keeper {
     /// Says what is loaded, and starts the work beside requests: the schedule and the sweeper.
     pub fn begin(self: &Arc<Self>, loaded: Arc<dyn Connections>) {
         if self.loaded.set(loaded).is_ok() {
-            super::schedule::begin(self);
+            due::begin(self);
             super::sweep::begin(self);
         }
     }
@@ -247,7 +250,7 @@ impl Keeper {
         &self.parts.control
     }
 
-    pub(super) const fn schedule(&self) -> &Schedule {
+    const fn schedule(&self) -> &Schedule {
         &self.schedule
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::look::{within, written};
-use super::{Keeper, RefreshOutcome, Refreshed};
+use super::{Keeper, RefreshOutcome, Refreshed, What};
 use crate::credential::connection::Connection;
 use crate::credential::key::Key;
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
@@ -322,8 +322,10 @@ impl Pursuit {
             _ => None,
         };
         self.keeper.plan(slot);
-        if outcome == Outcome::Gone {
-            self.waste().await;
+        match outcome {
+            Outcome::Gone => self.waste().await,
+            Outcome::Refreshed => self.keeper.tell(&slot.key, What::Renewed),
+            _ => {}
         }
         let label = match outcome {
             Outcome::Refreshed => "refreshed",

@@ -73,7 +73,7 @@ impl World {
 
     /// Also starts the work beside requests.
     pub(super) fn begun(self) -> Self {
-        crate::credential::schedule::begin(&self.keeper);
+        crate::credential::keeper::due::begin(&self.keeper);
         crate::credential::sweep::begin(&self.keeper);
         self
     }

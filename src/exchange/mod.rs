@@ -45,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
+pub(crate) use invite::Used;
 pub use fault::rpc_fault;
 pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};

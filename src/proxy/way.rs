@@ -142,7 +142,14 @@ impl Gateway {
         (account, error): (Option<&Arc<str>>, Error),
     ) -> Error {
         match account {
-            Some(account) => self.exchange.judged(principal, provider, account, error).await,
+            Some(account) => {
+                let used = exchange::Used {
+                    account,
+                    fingerprint: None,
+                    operation: "relay",
+                };
+                self.exchange.judged(principal, provider, used, error).await
+            }
             None => error,
         }
     }

@@ -179,7 +179,10 @@ async fn the_key_of_exactly_the_links_principal_opens_it() {
     let done = browser.connect(&url, &[("api_key", "key-ada")]).await;
     is_page(&done, 200);
 
-    assert_eq!(standing(&world, Some("key-ada"), &id).await.1["state"], "connected");
+    assert_eq!(
+        standing(&world, Some("key-ada"), &id).await.1["state"],
+        "connected"
+    );
     assert_eq!(standing(&world, Some("key-bob"), &id).await.0, 404);
     assert_eq!(standing(&world, None, &id).await.0, 401);
     assert_eq!(standing(&world, Some("key-ada"), "made-up").await.0, 404);
@@ -204,9 +207,7 @@ async fn a_form_counts_only_from_the_page_of_this_link_in_this_browser() {
 
     // What browsers say of forms of other sites is believed.
     let mut crossing = Browser::default();
-    crossing
-        .headers
-        .push(("sec-fetch-site", "cross-site".to_owned()));
+    crossing.headers.push(("sec-fetch-site", "cross-site".to_owned()));
     let token = crossing.get(&url).await.hidden("csrf");
     is_refused(&crossing.post(&url, &[("csrf", &token)]).await);
     let foreign = world
@@ -219,7 +220,12 @@ async fn a_form_counts_only_from_the_page_of_this_link_in_this_browser() {
         .await
         .unwrap();
     assert_eq!(foreign.status(), 403);
-    assert!(foreign.headers()["content-type"].to_str().unwrap().starts_with("text/html"));
+    assert!(
+        foreign.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
     assert_eq!(authority.clients(), 0, "nothing was begun");
 }
 
@@ -312,8 +318,7 @@ async fn an_issuer_that_does_not_name_itself_has_a_path_of_its_own() {
     is_refused(&browser.get(&elsewhere).await);
     assert!(authority.seen("/token").is_empty());
     is_page(&browser.connect(&url, &[]).await, 200);
-    let registered: Value =
-        serde_json::from_str(&authority.seen("/register")[0][0].1).unwrap();
+    let registered: Value = serde_json::from_str(&authority.seen("/register")[0][0].1).unwrap();
     let uris = registered["redirect_uris"].as_array().unwrap();
     assert_eq!(uris.len(), 2, "{uris:?}");
     assert_eq!(registered["application_type"], "native");
@@ -340,7 +345,11 @@ async fn links_that_are_old_changed_or_foreign_are_told_apart() {
     let world = world(&authority, "connect: { link_ttl: 1s }\n").await;
     let (url, id) = link(&world, None).await;
     let browser = Browser::default();
-    is_refused(&browser.get(&format!("{}/oauth/connect/made-up", world.base)).await);
+    is_refused(
+        &browser
+            .get(&format!("{}/oauth/connect/made-up", world.base))
+            .await,
+    );
     let mut changed = url.clone();
     let last = if changed.pop() == Some('A') { 'B' } else { 'A' };
     changed.push(last);

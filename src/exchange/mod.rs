@@ -38,7 +38,7 @@ mod watched;
 mod witness;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
-pub use session::{Sessions, abilities, negotiated};
+pub use session::{Sessions, abilities, negotiated, unsealed};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::credential::broker::Broker;
@@ -148,6 +148,8 @@ pub struct Exchange {
     mailboxes: mailbox::Mailboxes,
     /// What is remembered of them.
     lanes: lanes::Lanes,
+    /// How often more rights were asked for.
+    tries: invite::Tries,
     /// What replicas tell each other.
     shared: Arc<SharedState>,
     me: Weak<Self>,
@@ -204,7 +206,7 @@ pub(crate) struct Step<'a> {
     /// A connection that its client said it would make.
     waiting: Option<accounts::Waiting>,
     /// Fingerprint of the account that was refused.
-    insufficient: Option<[u8; 32]>,
+    insufficient: OnceLock<[u8; 32]>,
 }
 
 impl Exchange {
@@ -233,6 +235,7 @@ impl Exchange {
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
             lanes: lanes::Lanes::default(),
+            tries: invite::Tries::default(),
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
@@ -253,7 +256,7 @@ impl Exchange {
 
     /// Something no call can have: for ids that must only be unique and unguessable.
     fn ticket(&self) -> String {
-        self.sessions.sealer().seal("ticket", "", 0, b"")
+        self.sessions.sealer().ticket()
     }
 
     /// What every step of a request may look at.
@@ -267,7 +270,7 @@ impl Exchange {
             record: Record::default(),
             wanted: None,
             waiting: None,
-            insufficient: None,
+            insufficient: OnceLock::new(),
         }
     }
 

@@ -21,6 +21,7 @@ mod world;
 mod access;
 mod boundary;
 mod cells;
+mod connecting;
 mod corpus;
 mod defects;
 mod docs;

@@ -3,25 +3,32 @@
 //! Knows its answers only by the closures that `app` hands in; serves on Pingora's `ServeHttp`,
 //! because every answer is short and whole.
 
+mod accounts;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 use serde_json::{Value, json};
 
-use crate::error::Code;
+use crate::access::Access;
+use crate::error::{Code, Error};
 use crate::telemetry::Metrics;
 
 /// Media type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
+
+pub use accounts::{Accounts, Named, Told};
 
 /// Whether something is so, else why not: a sentence for the operator.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -44,40 +51,50 @@ pub struct Admin {
     pub host_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether an `Origin` header is one of ours: a page of another site reads nothing here.
     pub origin_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-    /// Whether the listener is bound to a loopback address. Elsewhere `/providers` is for admin
-    /// keys, which do not exist yet.
-    pub loopback: bool,
+    /// Who may read what is not everybody's.
+    pub access: Arc<Access>,
+    /// Everybody's accounts, for operators.
+    pub accounts: Arc<dyn Accounts>,
 }
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
-            .field("loopback", &self.loopback)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
 
+/// What of a request decides who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The host that is asked; `None` when the request names none or several.
+    pub host: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The address that it came from.
+    pub peer: Option<IpAddr>,
+}
+
 impl Admin {
-    /// The answer to a request. `path` is without query; `host` is `None` when the request names
-    /// no host or several.
+    /// The answer to a request. `path` is without query.
     #[must_use]
-    pub fn answer(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
-        let mut response = self.whole(method, path, host);
+    pub fn answer(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
+        let mut response = self.whole(method, path, asker);
         if *method == Method::HEAD {
             response.body_mut().clear();
         }
         response
     }
 
-    fn whole(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
-        if !host.is_some_and(|host| (self.host_allowed)(host)) {
-            let message = "this `Host` is not served here: use the listener's address or `localhost`, or \
-                           add the name to `hosts` in the settings";
-            return refusal(StatusCode::FORBIDDEN, Code::HostRefused, message);
+    fn whole(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
+        if !asker.host.is_some_and(|host| (self.host_allowed)(host)) {
+            return foreign_host();
         }
         let known = matches!(path, "/metrics" | "/health" | "/ready" | "/providers");
         if !known {
-            let message = "unknown path: the admin listener has /metrics, /health, /ready and /providers";
+            let message = "unknown path: the admin listener has /metrics, /health, /ready, /providers and \
+                           /v1/accounts/{tenant}/{user}/{provider}/{account}";
             return refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message);
         }
         if *method != Method::GET && *method != Method::HEAD {
@@ -92,7 +109,7 @@ impl Admin {
             "/metrics" => self.rendered(),
             "/health" => checked(&self.health),
             "/ready" => checked(&self.ready),
-            _ => self.providers(),
+            _ => self.providers(asker),
         }
     }
 
@@ -109,13 +126,11 @@ impl Admin {
         response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
     }
 
-    fn providers(&self) -> Response<Vec<u8>> {
-        if !self.loopback {
-            let message = "off loopback /providers needs an admin key, and admin keys are not built yet: \
-                           bind `admin` to a loopback address to read it";
-            return refusal(StatusCode::FORBIDDEN, Code::PolicyDenied, message);
+    fn providers(&self, asker: Asker<'_>) -> Response<Vec<u8>> {
+        match self.access.admin(asker.headers, asker.peer) {
+            Ok(_operator) => document(StatusCode::OK, &(self.report)()),
+            Err(error) => kept_out(&error),
         }
-        document(StatusCode::OK, &(self.report)())
     }
 }
 
@@ -134,8 +149,29 @@ impl ServeHttp for Admin {
             &request.headers,
             request.uri.authority().map(http::uri::Authority::as_str),
         );
-        self.answer(&request.method, request.uri.path(), host)
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        let asker = Asker {
+            host,
+            headers: &request.headers,
+            peer: peer.map(std::net::SocketAddr::ip),
+        };
+        if !accounts::is_here(request.uri.path()) {
+            return self.answer(&request.method, request.uri.path(), asker);
+        }
+        if !host.is_some_and(|host| (self.host_allowed)(host)) {
+            return foreign_host();
+        }
+        match self.access.admin(asker.headers, asker.peer) {
+            Ok(operator) => accounts::answer(&*self.accounts, session, &operator).await,
+            Err(error) => kept_out(&error),
+        }
     }
+}
+
+fn foreign_host() -> Response<Vec<u8>> {
+    let message = "this `Host` is not served here: use the listener's address or `localhost`, or add the \
+                   name to `hosts` in the settings";
+    refusal(StatusCode::FORBIDDEN, Code::HostRefused, message)
 }
 
 /// The host a request names: `Host`, or the authority of HTTP/2; `None` when there are several.
@@ -166,6 +202,24 @@ fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
         status,
         &json!({"error": {"code": code.as_str(), "message": message}}),
     )
+}
+
+/// The refusal of somebody who is no operator.
+fn kept_out(error: &Error) -> Response<Vec<u8>> {
+    let status = match error.code {
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::FORBIDDEN,
+    };
+    let mut response = refusal(status, error.code, &error.message);
+    let headers = response.headers_mut();
+    if error.code == Code::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = error.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
 }
 
 fn document(status: StatusCode, value: &Value) -> Response<Vec<u8>> {

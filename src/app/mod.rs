@@ -1,5 +1,6 @@
 //! The composition root: builds each part from its own settings, binds, drains.
 
+pub(crate) mod accounts;
 mod credentials;
 mod lifecycle;
 mod migration;
@@ -15,14 +16,15 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use crate::access::Principal;
 use crate::access::doors::Doors;
+use crate::access::{Access, Grants, Principal};
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
 use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
+use crate::proxy::api::{Allowed, Desk};
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
 use crate::shared_state::{Meeting, SharedState};
@@ -45,7 +47,9 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// Who an unauthenticated local caller is.
+    /// Who may call.
+    pub access: Arc<Access>,
+    /// Who an unauthenticated local caller is, and as whom commands act.
     pub principal: Principal,
     /// Largest message, in bytes.
     pub max_body: usize,
@@ -94,7 +98,8 @@ impl App {
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
-        let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
+        let access = Arc::new(access(&settings)?);
+        let principal = access.local().clone();
         let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         let config = catalog::Config {
             folder: settings.providers.clone(),
@@ -102,6 +107,7 @@ impl App {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
+            exposure: settings.facade.exposure,
         };
         let reader = reader(world.clone(), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
@@ -112,7 +118,14 @@ impl App {
             Arc::clone(&metrics),
             control.handle().clone(),
         );
-        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer)?;
+        let broker = {
+            let beside = credentials::Beside {
+                sealer: &sealer,
+                access: &access,
+                control: control.handle(),
+            };
+            credentials::broker(&settings, &keeper, &catalog, beside)?
+        };
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
@@ -128,6 +141,7 @@ impl App {
             exchange,
             catalog,
             metrics,
+            access,
             principal,
             max_body: settings.max_body.bytes(),
             ids: RequestIds::default(),
@@ -219,7 +233,8 @@ impl App {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             work_stealing: true,
             upstream_keepalive_pool_size: MIN_POOL.max(providers * KEPT_PER_UPSTREAM),
-            max_retries: 2,
+            // A kept connection that was gone, and a credential that was renewed.
+            max_retries: 3,
             grace_period_seconds: Some(0),
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()
@@ -233,8 +248,9 @@ impl App {
         let settings = &self.settings;
         let config = Config {
             doors: self.doors(settings.listen),
-            principal: self.parts.principal.clone(),
+            access: Arc::clone(&self.parts.access),
             max_body: self.parts.max_body,
+            desk: desk(settings),
         };
         let gateway = Gateway::new(
             config,
@@ -274,7 +290,11 @@ impl App {
             ready: Arc::new(move || ready.readiness()),
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
             origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
-            loopback: settings.admin.ip().is_loopback(),
+            access: Arc::clone(&self.parts.access),
+            accounts: Arc::new(accounts::Accounts {
+                keeper: Arc::clone(&self.parts.exchange.accounts.keeper),
+                catalog: Arc::clone(&self.parts.catalog),
+            }),
         };
         let mut service = Service::new("admin".to_owned(), admin);
         service.threads = Some(1);
@@ -331,6 +351,33 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
         call: within,
         idle: within,
     }
+}
+
+/// What the paths beside the protocol need of the settings.
+fn desk(settings: &Settings) -> Desk {
+    let signing = settings.signing.as_ref();
+    let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
+    Desk {
+        inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
+        allowed: Allowed::new(allow.unwrap_or_default(), settings.is_loopback()),
+    }
+}
+
+/// Who may call, as the settings say.
+fn access(settings: &Settings) -> Result<Access, Fault> {
+    let (said, local) = (&settings.access, settings.access.local());
+    let callers = said.api_keys.iter();
+    let operators = said.admin_keys.iter();
+    let grants = Grants {
+        local: Principal::new(local.tenant, local.user),
+        is_local_named: said.local.is_some(),
+        callers: callers
+            .map(|key| (&*key.name, Principal::new(&*key.tenant, &*key.user), &*key.sha256))
+            .collect(),
+        operators: operators.map(|key| (&*key.name, &*key.sha256)).collect(),
+        is_admin_local: settings.admin.ip().is_loopback(),
+    };
+    Access::new(grants).map_err(|fault| Fault::Settings(format!("`access`: {fault}")))
 }
 
 /// Where replicas meet, when the settings name a Redis.

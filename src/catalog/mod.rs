@@ -2,12 +2,14 @@
 //!
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
+mod accounts;
 mod build;
 mod compile;
 mod connections;
 mod diff;
 mod discover;
 pub mod examine;
+mod guests;
 mod identity;
 mod keep;
 mod lister;
@@ -31,6 +33,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 pub use compile::rehearse;
+pub use guests::Guest;
 pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
@@ -114,6 +117,8 @@ pub struct Entry {
 pub struct Changed {
     /// Whose list; `None` when providers came or went (all lists).
     pub provider: Option<Arc<str>>,
+    /// The one user (tenant and name) whose lists changed; `None` for everybody's.
+    pub user: Option<(Arc<str>, Arc<str>)>,
     /// Which lists.
     pub tools: bool,
     /// Resources and templates.

@@ -19,6 +19,7 @@ use super::{
     Changed, Lister, Provider, Reader, Snapshot, State, build,
     compile::{Around, Draft},
     diff::{self, Plan},
+    guests::Guests,
     keep,
     lists::Which,
     load::{self, Parsed},
@@ -27,7 +28,7 @@ use super::{
     work::Work,
 };
 use crate::credential::{Machines, Need};
-use crate::descriptor::{self, World};
+use crate::descriptor::{self, Exposure, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -42,8 +43,10 @@ pub struct Config {
     pub tenant: Arc<str>,
     /// User on whose behalf shared lists are read.
     pub user: Arc<str>,
-    /// Who signs for `client_credentials`.
+    /// Who signs for `client_credentials`, and says how accounts fare.
     pub machines: Arc<dyn Machines>,
+    /// `facade.exposure` of the settings.
+    pub exposure: Exposure,
 }
 
 /// What came of a reading of the folder.
@@ -86,9 +89,10 @@ pub struct Reload {
 /// The folder, what is loaded from it, and the tasks that keep both true. One per process.
 pub struct Catalog {
     pub(super) work: Arc<Work>,
+    pub(super) guests: Guests,
     pub(super) folder: PathBuf,
     reader: Reader,
-    around: Around,
+    pub(super) around: Around,
     /// Held while the disk is read, which may take long: nobody else waits for it.
     memory: Mutex<Memory>,
     standing: Mutex<Standing>,
@@ -166,11 +170,13 @@ impl Catalog {
         let principal = (config.tenant, config.user);
         let catalog = Arc::new(Self {
             work: Arc::new(Work::new(lister, metrics, control.clone(), principal)),
+            guests: Guests::default(),
             folder: config.folder,
             reader,
             around: Around {
                 loopback: config.world.loopback,
                 machines: config.machines,
+                exposure: config.exposure,
             },
             memory: Mutex::default(),
             standing: Mutex::default(),

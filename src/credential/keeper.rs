@@ -77,6 +77,8 @@ pub struct Happened {
 pub enum What {
     /// Connected, or connected again.
     Connected,
+    /// A new token set of the same grant is stored.
+    Renewed,
     /// Revoked or removed.
     Revoked,
     /// Its user made it the default.
@@ -167,6 +169,12 @@ impl Keeper {
     /// [`Fault`].
     pub async fn accounts(&self, _owner: &Owner) -> Result<Vec<Account>, Fault> {
         Ok(Vec::new())
+    }
+
+    /// The accounts of a user at one connection as far as they are in memory: no I/O.
+    #[must_use]
+    pub fn known(&self, _owner: &Owner) -> Vec<Account> {
+        Vec::new()
     }
 
     /// All accounts of a user: connection and account.
@@ -265,6 +273,12 @@ impl Keeper {
 impl Machines for Arc<Keeper> {
     fn machine(&self, _connection: &Arc<Connection>) -> Arc<Signature> {
         Arc::new(Signature::held(Arc::new(Unbuilt), None))
+    }
+
+    fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
+        let states = self.states().into_iter();
+        let own = states.filter(|(name, ..)| **name == *connection);
+        own.map(|(_, state, count)| (state, count)).collect()
     }
 }
 

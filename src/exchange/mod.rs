@@ -4,15 +4,19 @@
 //! The way of a message: snapshot -> method -> view -> (facade) -> account -> limit -> sign ->
 //! upstream -> shape. Nothing here knows sockets or statuses.
 
+mod accounts;
 mod arrival;
 mod ask;
 mod call;
+mod connect;
 mod drive;
 mod fault;
 mod forward;
 mod handover;
 mod identity;
+mod invite;
 mod job;
+mod lanes;
 mod list;
 mod mailbox;
 mod namespace;
@@ -31,21 +35,25 @@ mod stream;
 mod talk;
 mod tasks;
 mod watched;
+mod witness;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
 pub use outlet::{Inlet, Outlet, Word};
+pub(crate) use invite::Used;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub use session::{Sessions, abilities, negotiated, unsealed};
 
+use crate::access::Principal;
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::credential::broker::Broker;
 use crate::credential::keeper::Keeper;
@@ -98,6 +106,8 @@ pub struct Record {
     pub outcome: &'static str,
     /// Time spent waiting for the provider.
     pub upstream: Option<std::time::Duration>,
+    /// The account whose credential was used.
+    pub account: Option<Arc<str>>,
 }
 
 impl Record {
@@ -107,6 +117,7 @@ impl Record {
         done.tool = self.tool.as_deref().map(|tool| tool.to_owned().into());
         done.outcome = self.outcome;
         done.upstream = self.upstream;
+        done.account.clone_from(&self.account);
     }
 }
 
@@ -137,6 +148,10 @@ pub struct Exchange {
     needing: drive::Needing,
     /// What legacy sessions hold here.
     mailboxes: mailbox::Mailboxes,
+    /// What is remembered of them.
+    lanes: lanes::Lanes,
+    /// How often more rights were asked for.
+    tries: invite::Tries,
     /// What replicas tell each other.
     shared: Arc<SharedState>,
     me: Weak<Self>,
@@ -188,6 +203,12 @@ pub(crate) struct Step<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) outlet: Option<&'a Outlet>,
     pub(crate) record: Record,
+    /// The account that the request names.
+    wanted: Option<Arc<str>>,
+    /// A connection that its client said it would make.
+    waiting: Option<accounts::Waiting>,
+    /// Fingerprint of the account that was refused.
+    insufficient: OnceLock<[u8; 32]>,
 }
 
 impl Exchange {
@@ -215,12 +236,15 @@ impl Exchange {
             parking: park::Parking::default(),
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
+            lanes: lanes::Lanes::default(),
+            tries: invite::Tries::default(),
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
         exchange.shared.serve(exchange.takes());
+        exchange.witness();
         exchange
     }
 
@@ -229,6 +253,7 @@ impl Exchange {
         self.sessions.end(id);
         self.running.end(id);
         self.mailboxes.end(id);
+        self.lanes.end(id);
     }
 
     /// Something no call can have: for ids that must only be unique and unguessable.
@@ -240,11 +265,14 @@ impl Exchange {
     fn step<'a>(&'a self, scope: &'a Scope, peer: &'a Peer) -> Step<'a> {
         Step {
             exchange: self,
-            snapshot: self.catalog.snapshot(),
+            snapshot: self.snapshot_of(&peer.principal),
             scope,
             peer,
             outlet: None,
             record: Record::default(),
+            wanted: None,
+            waiting: None,
+            insufficient: OnceLock::new(),
         }
     }
 
@@ -261,13 +289,24 @@ impl Exchange {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether the scope exists: every union, and every loaded provider.
+    /// What a caller finds loaded.
+    fn snapshot_of(&self, principal: &Principal) -> Arc<Snapshot> {
+        self.catalog.snapshot_of(&principal.tenant, &principal.user)
+    }
+
+    /// Whether the scope exists for a caller: every union, every loaded provider, and what the caller
+    /// connected.
     ///
     /// # Errors
     /// [`Code::UnknownProvider`].
-    pub fn exists(&self, scope: &Scope) -> Result<(), Error> {
+    pub fn exists(&self, scope: &Scope, principal: &Principal) -> Result<(), Error> {
         let Some(id) = &scope.provider else { return Ok(()) };
-        if self.catalog.snapshot().providers.contains_key(id) {
+        let snapshot = match scope.view {
+            // A caller's own server has no relay: its credentials are put on by the views alone.
+            View::Relay => self.catalog.snapshot(),
+            View::Meta | View::Tool => self.snapshot_of(principal),
+        };
+        if snapshot.providers.contains_key(id) {
             Ok(())
         } else {
             Err(unknown_provider(id))
@@ -282,6 +321,7 @@ impl Exchange {
         message: Arrived,
         outlet: Option<&Outlet>,
     ) -> (Reply, Record) {
+        let wanted = message.account();
         let Arrived {
             kind, method, params, ..
         } = message;
@@ -290,6 +330,7 @@ impl Exchange {
                 let _busy = self.begin();
                 let mut step = self.step(scope, peer);
                 step.outlet = outlet;
+                step.wanted = wanted;
                 step.record.method = method;
                 step.record.outcome = "ok";
                 let reply = step.request(&id, params).await;
@@ -356,7 +397,7 @@ impl Step<'_> {
         let exchange = self.exchange;
         let done = tokio::select! {
             biased;
-            done = self.dispatch(id, params) => done?,
+            done = self.answering(id, params) => done?,
             () = ticket.cancelled() => return Err(Error::new(Code::Cancelled, "cancelled by the caller")),
             () = exchange.ending.cancelled() => return Err(Error::new(Code::ShuttingDown, ENDING)),
         };
@@ -364,6 +405,17 @@ impl Step<'_> {
             Done::Stream(messages) if self.peer.lane.is_some() => Done::Stream(ticket.bound(messages)),
             done => done,
         })
+    }
+
+    /// Runs the method, for a client that may be asked to connect first, or was.
+    async fn answering(&mut self, id: &Id, mut params: RawObject) -> Result<Done, Error> {
+        if let Err(declined) = self.returned(&mut params) {
+            return self.turned_down(declined);
+        }
+        match self.dispatch(id, params).await {
+            Err(error) => self.asking(error),
+            done => done,
+        }
     }
 
     async fn dispatch(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {

@@ -1,6 +1,7 @@
 //! Between a Pingora session and our answers: bodies in, responses and event streams out, and the
 //! word that the client is gone.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,11 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
         .get_headers_raw_bytes()
         .windows(NAME.len())
         .any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
+/// The address that a request came from.
+pub(super) fn peer(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 /// Reads a whole body.
@@ -118,7 +124,7 @@ fn is_waiting(session: &Session) -> bool {
 pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
     for (name, value) in response.headers {
-        head.insert_header(name, value)?;
+        head.append_header(name, value)?;
     }
     cors(&mut head, origin)?;
     if response.status != StatusCode::NO_CONTENT {
@@ -224,7 +230,10 @@ pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()
 /// The answer to a preflight of an origin of ours.
 pub(super) fn preflight(asked: Option<&http::HeaderValue>) -> Response {
     let response = Response::empty(StatusCode::NO_CONTENT)
-        .header(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS")
+        .header(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, POST, PUT, DELETE, OPTIONS",
+        )
         .header(header::ACCESS_CONTROL_MAX_AGE, "600");
     match asked.and_then(|value| value.to_str().ok()) {
         Some(headers) => response.header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::{Global, exit, ui};
 use crate::app::App;
 use crate::descriptor::World;
-use crate::settings::{self, Overrides};
+use crate::settings::Overrides;
 use crate::telemetry::{self, tail::Tail};
 use patient::Patient;
 use source::Source;
@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, provider: &str) -> u8 {
         Ok(app) => app,
         Err(code) => return code,
     };
-    let world = settings::world(app.settings());
+    let world = app.world().clone();
     let source = Source::find(&app.settings().providers, provider, &world);
     let code = match source {
         Ok(source) => examined(global, &app, source, (provider, &world, tail)),

@@ -29,6 +29,10 @@ SUITES = [
     "tasks",
     "conformance",
     "conformance_client",
+    "conformance_auth",
+    "connecting",
+    "page",
+    "renewal",
 ]
 # Run only when they are named.
 LONG = ["soak"]

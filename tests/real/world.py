@@ -247,9 +247,23 @@ class Gateway(Process):
             )
         )
         env = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config")}
+        self.environment = {**os.environ, **env}
         super().__init__("gateway", [PLEIADES, "--config", config], env, self.home)
         if wait:
             until("the gateway to be ready", self.is_ready)
+
+    def again(self):
+        """Starts the process once more, with what it left on the disk."""
+        self.popen = subprocess.Popen(
+            self.popen.args,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log.open("ab"),
+            stderr=subprocess.STDOUT,
+            env=self.environment,
+            cwd=self.home,
+        )
+        self.pid = self.popen.pid
+        until("the gateway to be ready again", self.is_ready)
 
     def write(self, descriptor):
         """Writes a descriptor as an editor does: beside, then renamed into place."""

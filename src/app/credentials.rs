@@ -134,7 +134,7 @@ pub(super) struct Beside<'a> {
     pub(super) control: &'a Handle,
 }
 
-fn people(login: &settings::Login) -> broker::Login {
+fn opener_login(login: &settings::Login) -> broker::Login {
     broker::Login {
         issuer: login.issuer.clone(),
         client_id: login.client_id.clone(),
@@ -161,7 +161,7 @@ pub(super) fn broker(
         sealer: Arc::clone(beside.sealer),
         prober,
         access: Arc::clone(beside.access),
-        login: settings.access.login.as_ref().map(people),
+        login: settings.access.login.as_ref().map(opener_login),
         control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),

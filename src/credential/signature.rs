@@ -122,6 +122,15 @@ impl Signature {
         }
     }
 
+    /// What never changes; `None` of what somebody keeps up to date.
+    #[must_use]
+    pub const fn settled(&self) -> Option<&Arc<Signed>> {
+        match &self.way {
+            Way::Fixed(signed) => Some(signed),
+            Way::Held(_) => None,
+        }
+    }
+
     /// What may be sent.
     ///
     /// # Errors

@@ -43,6 +43,8 @@ pub(super) struct Waiting {
     pub(super) until: Instant,
     /// The account as it was when it did not do: the same once more is not what is waited for.
     pub(super) was: Option<[u8; 32]>,
+    /// The scopes that it lacked.
+    pub(super) scopes: Vec<String>,
     /// How often it was waited for, this time included.
     pub(super) rounds: u8,
 }
@@ -260,16 +262,13 @@ impl Step<'_> {
         // Before the first look, so that nothing is missed.
         let mut happened = waiting.map(|_| keeper.watch());
         loop {
-            let refused = match keeper.grant(&ask, within).await {
-                Ok(granted) if !self.is_awaited(connection, &granted) => return Ok(self.reached(granted)),
-                Ok(granted) => Refused::Expired {
-                    account: granted.account,
-                    reason: crate::credential::keeper::Reason::Scopes,
-                },
-                Err(refused) => refused,
+            let granted = keeper.grant(&ask, within).await;
+            let may_mend = match &granted {
+                Ok(granted) => self.is_awaited(connection, granted),
+                Err(refused) => mends(refused),
             };
             let goes_on = match (&mut happened, waiting) {
-                (Some(happened), Some(waiting)) if mends(&refused) => {
+                (Some(happened), Some(waiting)) if may_mend => {
                     let owner = self.owner(connection);
                     timeout_at(waiting.until, connects(happened, &owner))
                         .await
@@ -277,8 +276,11 @@ impl Step<'_> {
                 }
                 _ => false,
             };
-            if !goes_on {
-                return Err(self.unconnected(connection, &refused, wanted.as_deref()));
+            match granted {
+                _ if goes_on => {}
+                Ok(granted) if may_mend => return Err(self.unchanged(connection, &granted)),
+                Ok(granted) => return Ok(self.reached(granted)),
+                Err(refused) => return Err(self.unconnected(connection, &refused, wanted.as_deref())),
             }
         }
     }

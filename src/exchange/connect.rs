@@ -44,6 +44,9 @@ struct Pending {
     /// Fingerprint of the account that did not do.
     #[serde(rename = "w")]
     was: Option<[u8; 32]>,
+    /// Scopes that it lacked.
+    #[serde(rename = "s", default)]
+    scopes: Vec<String>,
     #[serde(rename = "r")]
     rounds: u8,
 }
@@ -115,9 +118,13 @@ impl Step<'_> {
     fn question(&self, error: &Error) -> Raw {
         let data = error.data.clone().unwrap_or_else(|| json!({}));
         let provider = data.get("provider_id").and_then(Value::as_str);
+        let scopes = data.get("missing_scopes");
         let pending = Pending {
             provider: provider.unwrap_or_default().to_owned(),
-            was: self.insufficient.filter(|_| error.code != Code::NeedsAuth),
+            was: self.insufficient.get().copied(),
+            scopes: scopes
+                .and_then(|it| serde_json::from_value(it.clone()).ok())
+                .unwrap_or_default(),
             rounds: self.waiting.as_ref().map_or(0, |it| it.rounds).saturating_add(1),
         };
         let state = self.exchange.sessions.sealer().seal(
@@ -170,6 +177,7 @@ impl Step<'_> {
             provider: pending.provider.into(),
             until: Instant::now() + PATIENCE,
             was: pending.was,
+            scopes: pending.scopes,
             rounds: pending.rounds,
         });
         Ok(())

@@ -1,8 +1,10 @@
 //! What is said to a caller whose account is missing, has ended or may not do something: why, and
 //! where to connect (contracts section 7).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::accounts::Reached;
@@ -10,10 +12,15 @@ use super::{Exchange, Step};
 use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::credential::broker::{Broker, Wish};
-use crate::credential::keeper::{Reason, Refused};
+use crate::credential::keeper::{Granted, Reason, Refused};
 use crate::credential::oauth::challenge;
-use crate::credential::{Connection, Key, Need};
+use crate::credential::{Connection, Key, Need, Owner};
 use crate::error::{Code, Error};
+
+/// Authorizations that are asked for per account and operation.
+const AUTHORIZATIONS: u8 = 3;
+/// Operations whose authorizations are counted; then counting begins anew.
+const MOST_TRIED: usize = 16_384;
 
 /// The sentence for a reason, as an error names it.
 pub(super) fn sentence(reason: &str) -> &'static str {
@@ -111,7 +118,7 @@ impl Exchange {
         &self,
         principal: &Principal,
         provider: &Provider,
-        account: &Arc<str>,
+        used: Used<'_>,
         error: Error,
     ) -> Error {
         let Need::OAuth(connection) = &provider.need else {
@@ -119,78 +126,130 @@ impl Exchange {
         };
         match error.code {
             Code::NeedsAuth | Code::TokenExpired => {
-                self.invite(principal, connection, error, (Some(account), &[]))
+                self.invite(principal, connection, error, (Some(used.account), &[]))
             }
             Code::UpstreamAuth => match error.refusal.as_deref() {
                 Some((403, header)) => {
                     let challenge = challenge(403, header.as_deref());
                     let scopes = challenge.scopes.unwrap_or_default();
-                    self.incapable(principal, connection, account, (scopes, error))
+                    let mut incapable = incapable(connection, used.account, &scopes);
+                    incapable.sent = error.sent;
+                    let incapable = incapable.because(error);
+                    self.step_up(principal, connection, used, (scopes, incapable))
                         .await
                 }
-                _ => self.ended(principal, connection, account, &error),
+                _ => self.ended(principal, connection, used.account, Some(error)),
             },
             _ => error,
         }
     }
 
     /// The provider refuses the account, and renewing it did not help.
-    fn ended(&self, principal: &Principal, connection: &Connection, account: &str, cause: &Error) -> Error {
-        let title = &connection.title;
-        let error = Error::new(
-            Code::TokenExpired,
-            format!("{title} does not take the connection of `{account}` any more"),
-        )
-        .data(json!({ "accountId": account, "reason": Reason::Refused.as_str() }))
-        .because(cause.message.to_string());
-        self.invite(principal, connection, error, (Some(account), &[]))
-    }
-
-    /// The provider refuses this to the account. Asking for more helps only where it was not asked
-    /// for before.
-    async fn incapable(
+    fn ended(
         &self,
         principal: &Principal,
         connection: &Connection,
-        account: &Arc<str>,
-        (scopes, cause): (Vec<String>, Error),
+        account: &str,
+        cause: Option<Error>,
     ) -> Error {
         let title = &connection.title;
-        let rights = match scopes.is_empty() {
-            true => String::new(),
-            false => format!("; it wants the scopes {}", scopes.join(", ")),
-        };
         let mut error = Error::new(
-            Code::CapabilityMiss,
-            format!("{title} refuses this to the account `{account}`{rights}"),
+            Code::TokenExpired,
+            format!("{title} does not take the connection of `{account}` any more"),
         )
-        .data(json!({
-            "provider_id": &*connection.provider,
-            "accountId": &**account,
-            "reason": Reason::Scopes.as_str(),
-            "missing_scopes": scopes,
-        }))
-        .because(cause.message.to_string());
-        error.sent = cause.sent;
+        .data(json!({ "accountId": account, "reason": Reason::Refused.as_str() }));
+        if let Some(cause) = cause {
+            error = error.because(cause);
+        }
+        self.invite(principal, connection, error, (Some(account), &[]))
+    }
+
+    /// Asking for more rights helps only where they were not asked for before, and not without end.
+    async fn step_up(
+        &self,
+        principal: &Principal,
+        connection: &Connection,
+        used: Used<'_>,
+        (scopes, error): (Vec<String>, Error),
+    ) -> Error {
         if scopes.is_empty() {
             return error;
         }
         let key = Key {
-            owner: crate::credential::Owner {
+            owner: Owner {
                 tenant: Arc::clone(&principal.tenant),
                 user: Arc::clone(&principal.user),
                 connection: Arc::clone(&connection.name),
             },
-            account: Arc::clone(account),
+            account: Arc::clone(used.account),
         };
         match self.accounts.keeper.missing_scopes(&key, &scopes).await {
-            Ok(true) => self.invite(principal, connection, error, (Some(account), &scopes)),
-            Ok(false) => error,
+            Ok(true) if self.tries.again(&key, used) => {
+                self.invite(principal, connection, error, (Some(used.account), &scopes))
+            }
+            Ok(_) => error,
             Err(fault) => {
                 tracing::debug!(provider.name = %connection.provider, cause = %fault, "missing scopes could not be noted");
                 error
             }
         }
+    }
+}
+
+/// The provider refuses this to the account.
+fn incapable(connection: &Connection, account: &str, scopes: &[String]) -> Error {
+    let title = &connection.title;
+    let rights = match scopes.is_empty() {
+        true => String::new(),
+        false => format!("; it wants the scopes {}", scopes.join(", ")),
+    };
+    Error::new(
+        Code::CapabilityMiss,
+        format!("{title} refuses this to the account `{account}`{rights}"),
+    )
+    .data(json!({
+        "provider_id": &*connection.provider,
+        "accountId": account,
+        "reason": Reason::Scopes.as_str(),
+        "missing_scopes": scopes,
+    }))
+}
+
+/// What a refused request used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used<'a> {
+    /// The account.
+    pub(crate) account: &'a Arc<str>,
+    /// Its fingerprint: another one after it was connected again.
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    /// What was to be done.
+    pub(crate) operation: &'a str,
+}
+
+/// Authorizations for one operation of one account that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Tries(Mutex<HashMap<(Key, Box<str>), Tried>>);
+
+#[derive(Debug, Default)]
+struct Tried {
+    count: u8,
+    /// The account as it was the last time.
+    was: Option<[u8; 32]>,
+}
+
+impl Tries {
+    /// Whether a person may be asked for more rights: not a fourth time for the same operation.
+    fn again(&self, key: &Key, used: Used<'_>) -> bool {
+        let mut tried = self.0.lock();
+        if tried.len() >= MOST_TRIED {
+            tried.clear();
+        }
+        let tried = tried.entry((key.clone(), used.operation.into())).or_default();
+        if tried.count == 0 || tried.was != used.fingerprint {
+            tried.count = tried.count.saturating_add(1);
+            tried.was = used.fingerprint;
+        }
+        tried.count <= AUTHORIZATIONS
     }
 }
 
@@ -212,12 +271,34 @@ impl Step<'_> {
             error.code,
             Code::UpstreamAuth | Code::NeedsAuth | Code::TokenExpired
         );
-        match &reached.account {
-            Some(account) if auth => {
-                let principal = &self.peer.principal;
-                self.exchange.judged(principal, provider, account, error).await
-            }
-            _ => error,
+        let Some(account) = reached.account.as_ref().filter(|_| auth) else {
+            return error;
+        };
+        let fingerprint = reached.behalf.signature.account;
+        if let Some(fingerprint) = fingerprint {
+            self.insufficient.set(fingerprint).ok();
         }
+        let used = Used {
+            account,
+            fingerprint,
+            operation: self.record.tool.as_deref().unwrap_or(&self.record.method),
+        };
+        let principal = &self.peer.principal;
+        self.exchange.judged(principal, provider, used, error).await
+    }
+
+    /// The error for an account that did not do and was not connected again.
+    pub(super) fn unchanged(&self, connection: &Connection, granted: &Granted) -> Error {
+        let (principal, account) = (&self.peer.principal, &granted.account);
+        if let Some(fingerprint) = granted.signature.account {
+            self.insufficient.set(fingerprint).ok();
+        }
+        let scopes = self.waiting.as_ref().map_or(&[][..], |waiting| &waiting.scopes);
+        if scopes.is_empty() {
+            return self.exchange.ended(principal, connection, account, None);
+        }
+        let error = incapable(connection, account, scopes);
+        self.exchange
+            .invite(principal, connection, error, (Some(account), scopes))
     }
 }

@@ -38,7 +38,7 @@ mod watched;
 mod witness;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
+pub(crate) use invite::Used;
 pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
@@ -149,6 +150,8 @@ pub struct Exchange {
     mailboxes: mailbox::Mailboxes,
     /// What is remembered of them.
     lanes: lanes::Lanes,
+    /// How often more rights were asked for.
+    tries: invite::Tries,
     /// What replicas tell each other.
     shared: Arc<SharedState>,
     me: Weak<Self>,
@@ -205,7 +208,7 @@ pub(crate) struct Step<'a> {
     /// A connection that its client said it would make.
     waiting: Option<accounts::Waiting>,
     /// Fingerprint of the account that was refused.
-    insufficient: Option<[u8; 32]>,
+    insufficient: OnceLock<[u8; 32]>,
 }
 
 impl Exchange {
@@ -234,6 +237,7 @@ impl Exchange {
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
             lanes: lanes::Lanes::default(),
+            tries: invite::Tries::default(),
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
@@ -268,7 +272,7 @@ impl Exchange {
             record: Record::default(),
             wanted: None,
             waiting: None,
-            insufficient: None,
+            insufficient: OnceLock::new(),
         }
     }
 

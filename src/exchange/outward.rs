@@ -91,10 +91,7 @@ impl Step<'_> {
         self.record.account = Some(Arc::clone(account));
         self.remember(provider);
         match self.made(out, &reached.behalf).await {
-            Err(error) => {
-                self.insufficient = reached.behalf.signature.account;
-                Err(self.judged(provider, &reached, error).await)
-            }
+            Err(error) => Err(self.judged(provider, &reached, error).await),
             came => came,
         }
     }

@@ -9,15 +9,15 @@ use pingora_http::RequestHeader;
 use super::context::Passage;
 use super::gateway::Gateway;
 use super::intake;
-use super::relay::{now, purpose, stated};
+use super::relay::stated;
 use super::respond::SESSION;
+use super::way::Way;
 use crate::access::Principal;
 use crate::catalog::Provider;
-use crate::credential::Signature;
 use crate::error::{Code, Error};
-use crate::exchange::{self, Keys, Scope};
+use crate::exchange::{self, Scope};
 use crate::mcp::{Revision, Revisions};
-use crate::upstream::{Behalf, Profile};
+use crate::upstream::Profile;
 
 impl Gateway {
     /// Whether a request may go its way, and what goes along.
@@ -45,19 +45,21 @@ impl Gateway {
         }
         too_long(&head.headers, self.max_body)?;
         // 2026-07-28 has no sessions: one that is dragged along means nothing.
-        let upstream = if revision.is_modern() {
+        let held = if revision.is_modern() {
             None
         } else {
-            self.upstream_session(&provider, &head.headers, principal)?
+            self.held(&provider, &head.headers, principal)?
         };
-        if head.method == http::Method::GET && upstream.is_none() {
+        if head.method == http::Method::GET && held.is_none() {
             return Err(Error::new(
                 Code::MethodNotAllowed,
                 "a stream belongs to a session: initialize first",
             ));
         }
-        self.joins(&provider, head, revision, principal).await?;
-        self.passage(provider, head, (revision, upstream), principal)
+        let way = self.way(&provider, head, principal, held.as_ref()).await?;
+        self.joins(&provider, head, revision, (principal, &way)).await?;
+        let session = held.map(|held| held.session);
+        self.passage(provider, head, (revision, session), (principal, way))
     }
 
     /// Whether the upstream speaks the generation of a request. One that named modern revisions only is
@@ -68,7 +70,7 @@ impl Gateway {
         provider: &Arc<Provider>,
         head: &RequestHeader,
         revision: Revision,
-        principal: &Principal,
+        (principal, way): (&Principal, &Way),
     ) -> Result<(), Error> {
         let mut known = provider.live.shared.load_full();
         let requested = intake::requested(&head.headers);
@@ -78,7 +80,7 @@ impl Gateway {
         let open = |profile: &Profile| !revision.is_modern() && profile.older.is_some();
         // What belongs to a session was let through already.
         if open(profile) && head.method == http::Method::POST && !head.headers.contains_key(SESSION) {
-            let behalf = behalf(provider, head, principal)?;
+            let behalf = way.behalf(principal);
             known = self.exchange.catalog.shared_older(provider, &behalf, known).await;
         }
         let Some(profile) = &known.profile else {
@@ -99,15 +101,14 @@ impl Gateway {
         provider: Arc<Provider>,
         head: &RequestHeader,
         (revision, session): (Revision, Option<String>),
-        principal: &Principal,
+        (principal, way): (&Principal, Way),
     ) -> Result<Passage, Error> {
-        let signature = signature(&provider, head)?;
         let pass = provider
             .gate
             .enter(
                 &principal.binding(),
                 &principal.tenant,
-                signature.account.as_ref(),
+                way.signature.account.as_ref(),
                 None,
             )
             .map_err(|refusal| {
@@ -130,7 +131,7 @@ impl Gateway {
             is_stream,
             provider,
             principal: principal.clone(),
-            signature,
+            way,
             revision,
             session,
             method,
@@ -138,55 +139,12 @@ impl Gateway {
             received: 0,
             failure: None,
             attempts: 0,
+            is_renewed: false,
+            goes_again: false,
             sent: None,
             answered: None,
         })
     }
-
-    /// The upstream's own session behind the sealed one.
-    fn upstream_session(
-        &self,
-        provider: &Provider,
-        headers: &HeaderMap,
-        principal: &Principal,
-    ) -> Result<Option<String>, Error> {
-        let Some(value) = headers.get(SESSION) else {
-            return Ok(None);
-        };
-        if !self.sealer.is_ready() {
-            return Err(exchange::unsealed());
-        }
-        let opened = value.to_str().ok().and_then(|token| {
-            self.sealer
-                .open(&purpose(provider), &principal.binding(), now(), token)
-        });
-        match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
-            Some(session) => Ok(Some(session)),
-            None => Err(Error::new(
-                Code::UnknownSession,
-                "unknown or expired session: initialize again",
-            )),
-        }
-    }
-}
-
-/// On whose behalf an upstream is asked; the signature is that of the request.
-fn behalf(provider: &Provider, head: &RequestHeader, principal: &Principal) -> Result<Behalf, Error> {
-    Ok(Behalf {
-        lane: None,
-        tenant: Arc::clone(&principal.tenant),
-        user: Arc::clone(&principal.user),
-        signature: signature(provider, head)?,
-    })
-}
-
-/// The credential of a request for its upstream.
-fn signature(provider: &Provider, head: &RequestHeader) -> Result<Arc<Signature>, Error> {
-    let keys = Keys::Headers(head.headers.clone());
-    provider
-        .need
-        .sign(&keys.brought(&provider.need))
-        .map_err(|missing| exchange::needs_auth(provider, &missing))
 }
 
 fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {

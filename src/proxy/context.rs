@@ -2,9 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use super::way::Way;
 use crate::access::{Caller, Principal};
 use crate::catalog::Provider;
-use crate::credential::Signature;
 use crate::error::Error;
 use crate::exchange::Busy;
 use crate::limit::Pass;
@@ -34,7 +34,7 @@ pub struct Context {
 pub(super) struct Passage {
     pub(super) provider: Arc<Provider>,
     pub(super) principal: Principal,
-    pub(super) signature: Arc<Signature>,
+    pub(super) way: Way,
     pub(super) revision: Revision,
     /// The upstream's own session id, unsealed.
     pub(super) session: Option<String>,
@@ -50,6 +50,10 @@ pub(super) struct Passage {
     pub(super) failure: Option<Error>,
     /// Connection attempts so far.
     pub(super) attempts: usize,
+    /// Whether its credential was renewed after a 401: once.
+    pub(super) is_renewed: bool,
+    /// Whether it is sent again for that, whatever it is: nothing was run.
+    pub(super) goes_again: bool,
     pub(super) sent: Option<Instant>,
     pub(super) answered: Option<std::time::Duration>,
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::api::Desk;
 use super::context::Context;
@@ -215,11 +215,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.incoming(response, ctx)
+        self.incoming(session, response, ctx).await
     }
 
     fn fail_to_connect(
@@ -250,6 +250,17 @@ impl ProxyHttp for Gateway {
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
         // The request's own event tells of both: a client that went away, an upstream that failed.
         *error.esource() == ErrorSource::Downstream || ctx.passage.is_some()
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        ctx: &Context,
+        _error: &Error,
+        _why: ProxyWarnLogContext,
+    ) -> bool {
+        // What is sent again is no warning; the request's own event tells how it ended.
+        ctx.passage.is_some()
     }
 
     fn request_summary(&self, session: &Session, _ctx: &Context) -> String {

@@ -2,6 +2,7 @@
 //! step of it.
 
 mod admit;
+mod answered;
 pub mod api;
 mod breakage;
 mod bridge;
@@ -19,5 +20,6 @@ mod respond;
 mod resume;
 mod route;
 mod view;
+mod way;
 
 pub use gateway::{Config, Gateway};

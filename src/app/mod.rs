@@ -428,8 +428,7 @@ fn reader(world: descriptor::World, load: Load) -> catalog::Reader {
             Load::Accounts => {
                 let has_accounts =
                     |it: &descriptor::Descriptor| matches!(it.auth, descriptor::Auth::Oauth(_));
-                // Its faults are told where it is asked for.
-                read.descriptor.as_ref().is_none_or(has_accounts)
+                read.descriptor.as_ref().is_some_and(has_accounts)
             }
         };
         if !is_meant {

@@ -100,14 +100,10 @@ pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u
         let folder = &app.settings().providers;
         let snapshot = parts.catalog.snapshot();
         match snapshot.entries.get(provider) {
-            Some(entry) if !entry.faults.is_empty() => {
-                ui::fail(format_args!(
-                    "`{provider}` is broken: run `pleiades check {}`",
-                    entry.file.display()
-                ));
-            }
-            Some(_) => ui::fail(format_args!(
-                "`{provider}` is disabled, or its `auth` is not `oauth`: it has no accounts"
+            Some(entry) => ui::fail(format_args!(
+                "`{provider}` has no accounts: its `auth` is not `oauth`, or it is disabled or broken; `pleiades \
+                 check {}` says which",
+                entry.file.display()
             )),
             None => ui::fail(format_args!(
                 "no descriptor in {} has the id `{provider}`",

@@ -169,6 +169,9 @@ enum Command {
     Doctor {
         /// The provider's id.
         provider: String,
+        /// Renew the account's token, instead of only looking how that stands.
+        #[arg(long)]
+        refresh: bool,
     },
     /// Write a descriptor for each server of a client's configuration.
     Import {
@@ -241,7 +244,7 @@ pub fn run() -> ExitCode {
             },
         ),
         Some(Command::Accounts { command }) => accounts::run(&global, command),
-        Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
+        Some(Command::Doctor { provider, refresh }) => doctor::run(&global, &provider, refresh),
         Some(Command::Import { file }) => import::run(&global, &file),
         Some(Command::Vault(command)) => vault::run(&global, &command),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),

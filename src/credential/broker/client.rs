@@ -20,7 +20,7 @@ struct Registered {
     /// When its secret ends, in unix seconds.
     #[serde(default)]
     ends: Option<u64>,
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// A client whose secret ends within this many seconds is registered anew: a flow takes minutes.

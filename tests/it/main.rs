@@ -37,3 +37,4 @@ mod reload;
 mod sweep;
 mod tasks;
 mod uris;
+mod vault;

@@ -39,3 +39,4 @@ mod reload;
 mod sweep;
 mod tasks;
 mod uris;
+mod vault;

@@ -84,7 +84,14 @@ pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
                     tracing::warn!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
                 }
                 told = Some(fault.kind);
-                sleep(fault.retry_after.unwrap_or_default().max(pause).min(LONGEST_PAUSE)).await;
+                sleep(
+                    fault
+                        .retry_after
+                        .unwrap_or_default()
+                        .max(pause)
+                        .min(LONGEST_PAUSE),
+                )
+                .await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }
@@ -97,7 +104,8 @@ async fn keys(vault: &dyn vault::Vault) -> Result<Vec<Secret>, vault::Fault> {
     if let Some(kept) = vault.read(&path).await? {
         return opened(&kept.value);
     }
-    let unmade = |cause: String| vault::Fault::new(Kind::Failed, format!("no seal key could be made: {cause}"));
+    let unmade =
+        |cause: String| vault::Fault::new(Kind::Failed, format!("no seal key could be made: {cause}"));
     let key = key::fresh().map_err(|cause| unmade(cause.to_string()))?;
     let kept = serde_json::to_string(&Kept {
         keys: vec![key.expose().to_owned()],

@@ -129,7 +129,9 @@ impl Parsed {
                 }
             }
         }
-        let refers = REFERENCES.iter().any(|one| text.windows(one.len()).any(|window| window == *one));
+        let refers = REFERENCES
+            .iter()
+            .any(|one| text.windows(one.len()).any(|window| window == *one));
         Self {
             digest: digest(text, &sources),
             id: read.id.map(Into::into),

@@ -76,6 +76,15 @@ pub enum Secrets {
 /// Looks a field of an entry up: path within the mount, key.
 pub type Lookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync>;
 
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Vault { mount, prefix, .. } => write!(f, "Vault({mount}, {prefix})"),
+        }
+    }
+}
+
 impl Secrets {
     /// The same without the way to Vault.
     pub(crate) const NOWHERE: &'static Self = &Self::None;

@@ -135,20 +135,31 @@ impl Resolver<'_> {
             let said = say("the settings cannot read Vault: they say where it is");
             return Err(Refusal::Fault(said.cure("use `${NAME}` or `${file:/path}`")));
         };
-        let Secrets::Vault { mount, prefix, lookup } = self.secrets else {
+        let Secrets::Vault {
+            mount,
+            prefix,
+            lookup,
+        } = self.secrets
+        else {
             let said = say("references to Vault need `vault.hashicorp` in the settings");
-            return Err(Refusal::Absent(said.cure(
-                "set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`",
-            )));
+            return Err(Refusal::Absent(
+                said.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`"),
+            ));
         };
         let path = within(path, mount);
         if path == prefix || within(path, prefix) != path {
             let said = say("the gateway's own entries in Vault are never read by a descriptor");
             return Err(Refusal::Fault(said.cure("keep the secret under another path")));
         }
-        if !allowed.vault.iter().any(|glob| matches(within(glob, mount), path)) {
+        if !allowed
+            .vault
+            .iter()
+            .any(|glob| matches(within(glob, mount), path))
+        {
             let said = say(format!("`{path}` is outside `references.vault` of the settings"));
-            return Err(Refusal::Fault(said.cure(format!("add `{path}` to `references.vault`"))));
+            return Err(Refusal::Fault(
+                said.cure(format!("add `{path}` to `references.vault`")),
+            ));
         }
         let Some(lookup) = lookup else {
             return Err(Refusal::Unasked);
@@ -199,9 +210,8 @@ impl Resolver<'_> {
 
 /// Whether a path is one of an entry, however a server cleans it up.
 fn is_entry(path: &str) -> bool {
-    let is_plain = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.trim() == part && !part.contains(['%', '\\'])
-    };
+    let is_plain =
+        |part: &str| !matches!(part, "" | "." | "..") && part.trim() == part && !part.contains(['%', '\\']);
     path.split('/').all(is_plain) && !path.contains("${") && !path.chars().any(char::is_control)
 }
 

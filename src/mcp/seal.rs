@@ -141,10 +141,7 @@ impl Sealer {
         let Some(roots) = self.roots.get() else {
             return Arc::default();
         };
-        let keys: Arc<[LessSafeKey]> = roots
-            .iter()
-            .filter_map(|root| derive(root, purpose))
-            .collect();
+        let keys: Arc<[LessSafeKey]> = roots.iter().filter_map(|root| derive(root, purpose)).collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();

@@ -212,9 +212,7 @@ impl Metrics {
     pub fn vault(&self, operation: &str, outcome: &str, is_up: bool) {
         let operation = names::closed(&names::VAULT_OPERATIONS, operation);
         let outcome = names::closed(&names::VAULT_OUTCOMES, outcome);
-        self.vault_requests
-            .with_label_values(&[operation, outcome])
-            .inc();
+        self.vault_requests.with_label_values(&[operation, outcome]).inc();
         let none: [&str; 0] = [];
         self.vault_up.with_label_values(&none).set(i64::from(is_up));
     }

@@ -8,8 +8,26 @@ use crate::secret::Secret;
 
 /// Segments that a store must tell apart, keep, and never take for a way to another path.
 const ODD: [&str; 20] = [
-    "", ".", "..", "/", "a/b", "../x", "%2e%2e", "%2F", "%", "+", " ", "a b", "UPPER", "upper", "é",
-    "日本", "ann@example.com", "a:b?c#d", "\\", "\"\u{1}",
+    "",
+    ".",
+    "..",
+    "/",
+    "a/b",
+    "../x",
+    "%2e%2e",
+    "%2F",
+    "%",
+    "+",
+    " ",
+    "a b",
+    "UPPER",
+    "upper",
+    "é",
+    "日本",
+    "ann@example.com",
+    "a:b?c#d",
+    "\\",
+    "\"\u{1}",
 ];
 
 /// How many write at once.
@@ -36,21 +54,25 @@ pub async fn check(vault: &dyn Vault, under: &Path) -> Result<(), String> {
 }
 
 async fn nothing_is_there(vault: &dyn Vault, path: &Path) -> Result<(), Broken> {
-    claim(said(vault.read(path).await)?.is_none(), || {
-        "what was never written is not there"
-    })?;
+    claim(
+        said(vault.read(path).await)?.is_none(),
+        || "what was never written is not there",
+    )?;
     claim(said(vault.hint(path).await)?.is_none(), || "nothing has no hint")?;
-    claim(said(vault.list(path).await)?.is_empty(), || {
-        "a folder that is not there lists nothing"
-    })?;
+    claim(
+        said(vault.list(path).await)?.is_empty(),
+        || "a folder that is not there lists nothing",
+    )?;
     said(vault.remove(path).await)?;
     let wrote = said(vault.write(path, 3, &value("x"), None).await)?;
-    claim(wrote == Wrote::Conflict, || {
-        "what expects an entry finds none and conflicts"
-    })?;
-    claim(said(vault.read(path).await)?.is_none(), || {
-        "a conflict writes nothing"
-    })
+    claim(
+        wrote == Wrote::Conflict,
+        || "what expects an entry finds none and conflicts",
+    )?;
+    claim(
+        said(vault.read(path).await)?.is_none(),
+        || "a conflict writes nothing",
+    )
 }
 
 async fn versions_decide(vault: &dyn Vault, path: &Path) -> Result<(), Broken> {
@@ -77,18 +99,21 @@ async fn hints_are_kept(vault: &dyn Vault, path: &Path) -> Result<(), Broken> {
     let Wrote::Done(version) = wrote else {
         return Err("an entry with a hint is written".to_owned());
     };
-    claim(said(vault.hint(path).await)?.as_ref() == Some(&hint), || {
-        "a hint comes back"
-    })?;
+    claim(
+        said(vault.hint(path).await)?.as_ref() == Some(&hint),
+        || "a hint comes back",
+    )?;
     (hint.seq, hint.expiry) = (8, None);
     said(vault.write(path, version, &value("two"), Some(&hint)).await)?;
-    claim(said(vault.hint(path).await)? == Some(hint), || {
-        "a hint is replaced, its absent parts too"
-    })?;
+    claim(
+        said(vault.hint(path).await)? == Some(hint),
+        || "a hint is replaced, its absent parts too",
+    )?;
     said(vault.remove(path).await)?;
-    claim(said(vault.hint(path).await)?.is_none(), || {
-        "a hint goes with its entry"
-    })
+    claim(
+        said(vault.hint(path).await)?.is_none(),
+        || "a hint goes with its entry",
+    )
 }
 
 async fn folders_list_their_children(vault: &dyn Vault, under: &Path) -> Result<(), Broken> {
@@ -146,9 +171,10 @@ async fn what_is_removed_is_gone(vault: &dyn Vault, under: &Path) -> Result<(), 
     let version = done(vault, &gone, first, "two").await?;
     let other = done(vault, &stays, 0, "other").await?;
     said(vault.remove(&gone).await)?;
-    claim(said(vault.read(&gone).await)?.is_none(), || {
-        "what was removed is not there"
-    })?;
+    claim(
+        said(vault.read(&gone).await)?.is_none(),
+        || "what was removed is not there",
+    )?;
     conflicts(vault, &gone, version, "late").await?;
     lists(vault, under, &["stays"]).await?;
     is(vault, &stays, other, "other").await?;
@@ -161,7 +187,12 @@ async fn of_many_one_writes(vault: &dyn Vault, path: &Path) -> Result<(), Broken
     let mut expected = 0;
     for round in 0..3 {
         let values: Vec<Secret> = (0..RACERS).map(|one| value(&format!("{round} {one}"))).collect();
-        let wrote = join_all(values.iter().map(|value| vault.write(path, expected, value, None))).await;
+        let wrote = join_all(
+            values
+                .iter()
+                .map(|value| vault.write(path, expected, value, None)),
+        )
+        .await;
         let mut won = Vec::new();
         for (one, value) in wrote.into_iter().zip(&values) {
             if let Wrote::Done(version) = said(one)? {
@@ -212,10 +243,7 @@ async fn is(vault: &dyn Vault, path: &Path, version: u64, text: &str) -> Result<
 async fn lists(vault: &dyn Vault, folder: &Path, expected: &[&str]) -> Result<(), Broken> {
     let names = said(vault.list(folder).await)?;
     claim(names == expected, || {
-        format!(
-            "{:?} lists {expected:?}, and not {names:?}",
-            folder.segments()
-        )
+        format!("{:?} lists {expected:?}, and not {names:?}", folder.segments())
     })
 }
 

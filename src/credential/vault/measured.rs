@@ -133,7 +133,10 @@ mod tests {
             r#"pleiades_vault_requests_total{operation="write",outcome="ok"} 1"#,
             "pleiades_vault_up 1",
         ] {
-            assert!(text.lines().any(|one| one == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|one| one == line),
+                "{line} is missing in\n{text}"
+            );
         }
     }
 

@@ -101,7 +101,11 @@ impl Vault for File {
         hint: Option<&Hint>,
     ) -> Result<Wrote, Fault> {
         // What expects an entry finds none where there is no file, which is then not made for it.
-        let absent = if expected == 0 { Absent::Make } else { Absent::Leave };
+        let absent = if expected == 0 {
+            Absent::Make
+        } else {
+            Absent::Leave
+        };
         let (path, value, hint) = (path.clone(), value.clone(), hint.cloned());
         let wrote = self.run(absent, move |table| {
             table.write(path.segments(), expected, &value, hint.as_ref())

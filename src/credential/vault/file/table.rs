@@ -107,7 +107,9 @@ impl Table {
             (0, 0) if tables == 0 => Ok(0),
             (APPLICATION, newer) => Err(Fault::new(
                 Kind::Refused,
-                format!("the vault file has format {newer}, which only a newer release reads: update this one"),
+                format!(
+                    "the vault file has format {newer}, which only a newer release reads: update this one"
+                ),
             )),
             _ => Err(Fault::new(
                 Kind::Refused,
@@ -293,7 +295,13 @@ impl Table {
         transaction.commit().map_err(fault)
     }
 
-    fn opened(&self, kind: Sealed, id: &Id, version: u64, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    fn opened(
+        &self,
+        kind: Sealed,
+        id: &Id,
+        version: u64,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let place = Place { kind, id, version };
         self.cipher.open(place, sealed).ok_or_else(damaged)
     }
@@ -413,7 +421,12 @@ fn fault(cause: rusqlite::Error) -> Fault {
             Kind::Corrupt,
             "the vault file is damaged or no vault: restore a backup",
         ),
-        Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen | Code::AuthorizationForStatementDenied) => (
+        Some(
+            Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::CannotOpen
+            | Code::AuthorizationForStatementDenied,
+        ) => (
             Kind::Denied,
             "the vault file or its folder cannot be written: let the gateway's user write both",
         ),

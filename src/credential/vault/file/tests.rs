@@ -24,7 +24,10 @@ fn account(name: &str) -> Path {
 
 async fn put(vault: &File, path: &Path, text: &str) {
     let expected = vault.read(path).await.unwrap().map_or(0, |found| found.version);
-    let wrote = vault.write(path, expected, &Secret::new(text), None).await.unwrap();
+    let wrote = vault
+        .write(path, expected, &Secret::new(text), None)
+        .await
+        .unwrap();
     assert!(matches!(wrote, Wrote::Done(_)));
 }
 
@@ -46,7 +49,9 @@ fn fault<T: std::fmt::Debug>(outcome: Result<T, Fault>) -> (Kind, String) {
 async fn it_means_what_every_store_means() {
     let folder = tempfile::tempdir().unwrap();
     let vault = beside(&folder.path().join("vault"));
-    meaning::check(&vault, &Path::of(&["c", "meaning"])).await.unwrap();
+    meaning::check(&vault, &Path::of(&["c", "meaning"]))
+        .await
+        .unwrap();
     let left: i64 = Connection::open(folder.path().join("vault"))
         .unwrap()
         .query_row(
@@ -81,7 +86,10 @@ async fn what_was_kept_is_there_after_a_restart() {
     let path = folder.path().join("vault");
     put(&beside(&path), &account("one"), "first").await;
     put(&beside(&path), &account("one"), "second").await;
-    assert_eq!(text(&beside(&path), &account("one")).await.as_deref(), Some("second"));
+    assert_eq!(
+        text(&beside(&path), &account("one")).await.as_deref(),
+        Some("second")
+    );
 }
 
 #[tokio::test]
@@ -95,10 +103,20 @@ async fn the_file_alone_names_nobody_and_shows_nothing_that_was_removed() {
         expiry: None,
     };
     let value = Secret::new("{\"access\":\"s3cret-token\"}");
-    vault.write(&account("work"), 0, &value, Some(&hint)).await.unwrap();
+    vault
+        .write(&account("work"), 0, &value, Some(&hint))
+        .await
+        .unwrap();
     let before = fs::read(&path).unwrap();
     let shows = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|some| some == text.as_bytes());
-    for name in ["acme", "ann@example.com", "github", "work", "s3cret-token", "needs_reauth"] {
+    for name in [
+        "acme",
+        "ann@example.com",
+        "github",
+        "work",
+        "s3cret-token",
+        "needs_reauth",
+    ] {
         assert!(!shows(&before, name), "{name}");
     }
     let sealed: Vec<u8> = Connection::open(&path)
@@ -121,7 +139,10 @@ async fn another_key_opens_nothing_and_changes_nothing() {
         Root::Given(Secret::new("another key of as many characters")),
     );
     let said = fault(other.read(&account("one")).await);
-    assert!(said.0 == Kind::Corrupt && said.1.contains("made with another key"), "{said:?}");
+    assert!(
+        said.0 == Kind::Corrupt && said.1.contains("made with another key"),
+        "{said:?}"
+    );
     let said = fault(other.write(&account("two"), 0, &Secret::new("x"), None).await);
     assert_eq!(said.0, Kind::Corrupt);
     assert_eq!(fs::read(&path).unwrap(), before);
@@ -135,7 +156,11 @@ async fn a_lost_key_is_said_and_not_replaced() {
     fs::remove_file(folder.path().join("vault.key")).unwrap();
     for said in [
         fault(beside(&path).read(&account("one")).await),
-        fault(beside(&path).write(&account("two"), 0, &Secret::new("x"), None).await),
+        fault(
+            beside(&path)
+                .write(&account("two"), 0, &Secret::new("x"), None)
+                .await,
+        ),
     ] {
         assert!(said.0 == Kind::Denied && said.1.contains("vault.key"), "{said:?}");
     }
@@ -154,7 +179,10 @@ async fn what_others_may_read_is_refused_with_its_cure() {
         assert!(said.0 == Kind::Denied && said.1.contains("0600"), "{said:?}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
-    assert_eq!(text(&beside(&path), &account("one")).await.as_deref(), Some("kept"));
+    assert_eq!(
+        text(&beside(&path), &account("one")).await.as_deref(),
+        Some("kept")
+    );
 }
 
 #[tokio::test]
@@ -177,7 +205,9 @@ async fn a_link_to_nowhere_is_not_followed_when_the_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = (folder.path().join("vault"), folder.path().join("elsewhere"));
     std::os::unix::fs::symlink(&target, &path).unwrap();
-    let said = given(&path).write(&account("one"), 0, &Secret::new("x"), None).await;
+    let said = given(&path)
+        .write(&account("one"), 0, &Secret::new("x"), None)
+        .await;
     assert_eq!(fault(said).0, Kind::Denied);
     assert!(!target.exists());
 }
@@ -194,7 +224,11 @@ async fn files_of_something_else_are_left_alone() {
     for (path, kind) in [(text, Kind::Corrupt), (database, Kind::Refused)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let before = fs::read(&path).unwrap();
-        let said = fault(given(&path).write(&account("one"), 0, &Secret::new("x"), None).await);
+        let said = fault(
+            given(&path)
+                .write(&account("one"), 0, &Secret::new("x"), None)
+                .await,
+        );
         assert_eq!(said.0, kind, "{said:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
@@ -282,7 +316,9 @@ async fn an_entry_made_again_has_a_version_that_nobody_has_seen() {
     let seen = vault.read(&account("one")).await.unwrap().unwrap().version;
     vault.remove(&account("one")).await.unwrap();
     put(&vault, &account("one"), "new grant").await;
-    let late = vault.write(&account("one"), seen, &Secret::new("late"), None).await;
+    let late = vault
+        .write(&account("one"), seen, &Secret::new("late"), None)
+        .await;
     assert_eq!(late.unwrap(), Wrote::Conflict);
     assert_eq!(text(&vault, &account("one")).await.as_deref(), Some("new grant"));
 }
@@ -324,9 +360,15 @@ async fn a_file_that_was_put_in_its_place_is_the_one_that_is_used() {
     fs::copy(&path, &backup).unwrap();
     put(&vault, &account("one"), "later").await;
     fs::rename(&backup, &path).unwrap();
-    assert_eq!(text(&vault, &account("one")).await.as_deref(), Some("of the backup"));
+    assert_eq!(
+        text(&vault, &account("one")).await.as_deref(),
+        Some("of the backup")
+    );
     fs::remove_file(&path).unwrap();
     assert_eq!(text(&vault, &account("one")).await, None);
     put(&vault, &account("one"), "anew").await;
-    assert_eq!(text(&given(&path), &account("one")).await.as_deref(), Some("anew"));
+    assert_eq!(
+        text(&given(&path), &account("one")).await.as_deref(),
+        Some("anew")
+    );
 }

@@ -50,7 +50,12 @@ async fn accounts_and_clients_are_copied_and_a_second_time_changes_nothing() {
         .await
         .unwrap();
     put(&from, &account("two"), &record("h", 1, "u")).await;
-    put(&from, &Path::gateway(&["clients", "as"]), &Secret::new("{\"id\":1}")).await;
+    put(
+        &from,
+        &Path::gateway(&["clients", "as"]),
+        &Secret::new("{\"id\":1}"),
+    )
+    .await;
     put(&from, &Path::gateway(&["pending", "s-1"]), &Secret::new("{}")).await;
     put(&from, &Path::gateway(&["seal"]), &Secret::new("{}")).await;
     let all = |became| ["one", "two", "as"].map(|name| (name.to_owned(), became));
@@ -80,10 +85,7 @@ async fn nothing_newer_is_written_over() {
         put(&to, &account(name), &value).await;
         assert_eq!(moved(&from, &to).await, [(name.to_owned(), became)]);
         let left = to.read(&account(name)).await.unwrap().unwrap().value;
-        assert!(
-            left == if became == "updated" { source } else { value },
-            "{name}"
-        );
+        assert!(left == if became == "updated" { source } else { value }, "{name}");
     }
 }
 

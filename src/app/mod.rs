@@ -2,6 +2,7 @@
 
 mod credentials;
 mod lifecycle;
+mod migration;
 mod seal;
 
 use std::net::TcpListener;
@@ -29,6 +30,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
 pub use lifecycle::{Lifecycle, told_to_end};
+pub use migration::Migration;
 
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;
@@ -80,14 +82,7 @@ impl App {
     /// # Errors
     /// [`Fault`].
     pub fn build(settings: Settings, only: Option<&str>) -> Result<Self, Fault> {
-        // One TLS stack with one provider; a second installation would be an error we do not care for.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
+        let control = control()?;
         let metrics = Metrics::new();
         let sealer = seal::sealer(&settings)?;
         let hashicorp = credentials::hashicorp(&settings, control.handle())?;
@@ -297,6 +292,18 @@ impl App {
             &settings.origins,
         )
     }
+}
+
+/// The runtime of background work, and what all network needs.
+fn control() -> Result<tokio::runtime::Runtime, Fault> {
+    // One TLS stack with one provider; a second installation would be an error we do not care for.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))
 }
 
 /// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.

@@ -1,13 +1,17 @@
 //! What the broker and the keeper ask of what is loaded.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::Catalog;
+use super::{Catalog, Lister};
 use crate::credential::broker::Prober;
-use crate::credential::oauth::Challenge;
-use crate::credential::{Connection, Connections, Need};
+use crate::credential::oauth::{self, Challenge};
+use crate::credential::{Connection, Connections, Need, Signature};
+use crate::error::{Code, Error};
+use crate::mcp::{Declared, RawObject, Revision};
+use crate::upstream::{Behalf, Call, Endpoint};
 
 impl Connections for Catalog {
     fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
@@ -27,9 +31,55 @@ impl Connections for Catalog {
     }
 }
 
+/// Part of the key of what is opened here, so that nobody else ever uses it: a call of somebody else's
+/// must not find a session that was opened by nobody.
+const NOBODY: [u8; 32] = *b"asked without any credential....";
+
 #[async_trait]
 impl Prober for Catalog {
-    async fn challenge(&self, _provider: &str) -> Option<Challenge> {
-        None
+    /// Asks as detection does and, of those who let anybody in, for their tools; within `connect` and
+    /// `call` together. Nothing that is known of the provider changes.
+    async fn challenge(&self, provider: &str) -> Option<Challenge> {
+        let endpoint = Arc::clone(&self.snapshot().providers.get(provider)?.endpoint);
+        let behalf = Behalf {
+            signature: Arc::new(Signature::fixed(Vec::new(), Some(NOBODY))),
+            ..self.work.behalf(&Need::None)?
+        };
+        let patience = endpoint.connect.saturating_add(endpoint.call);
+        let asked = tokio::time::timeout(patience, ask(&*self.work.lister, &endpoint, &behalf)).await;
+        match asked {
+            Ok(Err(error)) => refusal(&error),
+            Ok(Ok(())) | Err(_) => None,
+        }
     }
+}
+
+/// What was said when the credential was missed.
+fn refusal(error: &Error) -> Option<Challenge> {
+    if error.code != Code::UpstreamAuth {
+        return None;
+    }
+    let (status, header) = &**error.refusal.as_ref()?;
+    Some(oauth::challenge(*status, header.as_deref()))
+}
+
+async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<(), Error> {
+    let profile = lister.probe(endpoint, behalf).await?;
+    let revision = endpoint
+        .revision
+        .or_else(|| profile.revisions.newest())
+        .unwrap_or(Revision::NEWEST_LEGACY);
+    let call = Call {
+        method: "tools/list",
+        params: RawObject::new(),
+        revision,
+        mirrored: Vec::new(),
+        deadline: Instant::now() + endpoint.call,
+        idempotent: true,
+        declared: Declared::all(),
+        progress: false,
+        token: None,
+        events: None,
+    };
+    lister.request(endpoint, behalf, call).await.map(drop)
 }

@@ -15,6 +15,7 @@ use crate::secret::Secret;
 
 const SALT: &[u8] = b"pleiades seal 1";
 const EXPIRY_LEN: usize = 8;
+const TICKET_LEN: usize = 24;
 /// Purposes whose keys are kept derived; there are about as many as providers.
 const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id, or carries the state of a provider; anything longer is none of ours.
@@ -100,6 +101,14 @@ impl Sealer {
         };
         whole.extend_from_slice(tag.as_ref());
         whole
+    }
+
+    /// A text that nobody can guess and that means nothing; needs no keys.
+    #[must_use]
+    pub fn ticket(&self) -> String {
+        let mut bytes = [0_u8; TICKET_LEN];
+        self.random.fill(&mut bytes).ok();
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,

@@ -160,6 +160,10 @@ impl Gateway {
             .get(SESSION)
             .and_then(|value| value.to_str().ok())
         {
+            if !self.sealer.is_ready() {
+                passage.failure = Some(exchange::unsealed());
+                return Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader));
+            }
             let binding = self.principal.binding();
             let sealed = self.sealer.seal(
                 &purpose(&passage.provider),

@@ -209,8 +209,12 @@ pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) 
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let message = "the provider refused the credential, or wants one";
         let mut error = Error::new(Code::UpstreamAuth, message).sent();
-        let challenge = response.headers().get(http::header::WWW_AUTHENTICATE);
-        let challenge = challenge.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE);
+        let challenges: Vec<_> = challenges
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect();
+        let challenge = (!challenges.is_empty()).then(|| challenges.join(", "));
         error.refusal = Some(Box::new((status.as_u16(), challenge)));
         return Err(Failure::Final(error));
     }

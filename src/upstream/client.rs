@@ -227,10 +227,10 @@ fn digest(tls: &Tls) -> [u8; 32] {
 }
 
 /// Our resolver in the shape of the HTTP stack.
-struct Names {
-    resolver: Arc<Resolver>,
-    permit: Permit,
-    within: Duration,
+pub(crate) struct Names {
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) permit: Permit,
+    pub(crate) within: Duration,
 }
 
 impl Resolve for Names {
@@ -278,7 +278,7 @@ pub(crate) fn failure(error: reqwest::Error) -> Error {
 }
 
 /// The first cause of a type, also where an I/O error wraps it.
-fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -1,39 +1,307 @@
 //! The way to authorization servers: the same resolver, the same checks, no redirects.
+//!
+//! No connection is kept: a request here is rare, may redeem what can be redeemed once, and comes from
+//! either runtime. So whether it was sent is always known: what was never connected was not.
 
-use std::sync::Arc;
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use parking_lot::Mutex;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use ring::digest::{SHA256, digest};
+use tokio::time::timeout;
+use url::{Host, Url};
 
-use super::Resolver;
+use super::{
+    Resolver,
+    address::{Class, Permit, classify},
+    client::{Names, cause},
+    endpoint::literal_of,
+    resolve, tls,
+};
 use crate::credential::{Reach, Unreached, Web};
+use crate::error::{Code, Error};
+
+/// One request, from its first look-up to the last byte of its answer.
+const WHOLE: Duration = Duration::from_secs(15);
+/// Name, connection and TLS; what takes longer was not sent.
+const CONNECT: Duration = Duration::from_secs(5);
+/// The largest answer, in bytes.
+const LARGEST: usize = 1024 * 1024;
+/// Clients remembered; there are as many as certificates and permissions.
+const CLIENTS: usize = 64;
 
 /// Sends requests of the credential broker.
-#[derive(Debug)]
 pub struct Outbound {
-    _resolver: Arc<Resolver>,
+    resolver: Arc<Resolver>,
+    clients: Mutex<HashMap<Key, reqwest::Client>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    permit: Permit,
+    way: Way,
+}
+
+/// Plain connections go to loopback and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Way {
+    Plain,
+    /// With the digest of a private CA.
+    Encrypted(Option<[u8; 32]>),
 }
 
 impl Outbound {
     /// Through this resolver.
     #[must_use]
-    pub const fn new(resolver: Arc<Resolver>) -> Self {
-        Self { _resolver: resolver }
+    pub fn new(resolver: Arc<Resolver>) -> Self {
+        Self {
+            resolver,
+            clients: Mutex::default(),
+        }
     }
+
+    fn client(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = self.connecting(key, ca)?;
+        if clients.len() >= CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    fn connecting(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
+        let names = Names {
+            resolver: Arc::clone(&self.resolver),
+            permit: key.permit,
+            within: CONNECT,
+        };
+        let builder = reqwest::Client::builder();
+        let builder = match key.way {
+            Way::Plain => builder
+                .tls_backend_preconfigured(tls::bare()?)
+                .dns_resolver(Arc::new(AtHome(names))),
+            Way::Encrypted(_) => {
+                let config = ca.map_or_else(|| tls::config(None), tls::config_beside)?;
+                builder
+                    .tls_backend_preconfigured(config)
+                    .dns_resolver(Arc::new(names))
+                    .https_only(true)
+            }
+        };
+        builder
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
+            .referer(false)
+            .connect_timeout(CONNECT)
+            .pool_max_idle_per_host(0)
+            .tcp_nodelay(true)
+            .build()
+            .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
+    }
+
+    async fn whole(client: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, Failed> {
+        let mut response = client.execute(request).await.map_err(Failed::Http)?;
+        let mut body = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
+            if body.len() + chunk.len() > LARGEST {
+                return Err(Failed::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let mut whole = Response::new(body.freeze());
+        *whole.status_mut() = response.status();
+        *whole.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(whole)
+    }
+}
+
+/// Why there is no whole answer.
+enum Failed {
+    Http(reqwest::Error),
+    TooLarge,
 }
 
 #[async_trait]
 impl Web for Outbound {
-    async fn send(
-        &self,
-        _reach: &Reach,
-        _request: http::Request<Vec<u8>>,
-    ) -> Result<http::Response<Bytes>, Unreached> {
-        Err(Unreached {
-            message: "not built yet".to_owned(),
-            sent: false,
-            transient: false,
-            source: None,
+    async fn send(&self, reach: &Reach, request: Request<Vec<u8>>) -> Result<Response<Bytes>, Unreached> {
+        let (head, body) = request.into_parts();
+        let url = Url::parse(&head.uri.to_string())
+            .map_err(|_error| refused("an address of the authorization server is none".to_owned()))?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let key = key(&url, reach)?;
+        let client = self
+            .client(key, reach.ca.as_deref().map(Vec::as_slice))
+            .map_err(|error| Unreached {
+                source: Some(Box::new(error)),
+                ..refused(format!(
+                    "`{host}` cannot be asked with the certificates of `tls.ca_file`"
+                ))
+            })?;
+        let mut asked = reqwest::Request::new(head.method, url);
+        *asked.headers_mut() = head.headers;
+        *asked.body_mut() = Some(body.into());
+        match timeout(WHOLE, Self::whole(client, asked)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(failed)) => Err(why(failed, &host)),
+            // A connection that was not there by then has failed already.
+            Err(elapsed) => Err(Unreached {
+                message: format!("`{host}` did not answer in time"),
+                sent: true,
+                transient: true,
+                source: Some(Box::new(elapsed)),
+            }),
+        }
+    }
+}
+
+/// What may be connected to, and how.
+fn key(url: &Url, reach: &Reach) -> Result<Key, Unreached> {
+    let host = url.host_str().unwrap_or_default();
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(refused(format!("the address of `{host}` carries a password")));
+    }
+    let mut permit = Permit {
+        private: reach.private,
+        loopback: reach.loopback,
+    };
+    let way = match url.scheme() {
+        "https" => Way::Encrypted(reach.ca.as_deref().map(|ca| sha256(ca))),
+        "http" => Way::Plain,
+        _ => return Err(refused(format!("`{host}` is not reached over https"))),
+    };
+    if way == Way::Plain {
+        permit.loopback |= permit.private;
+        permit.private = false;
+        if literal_of(url).is_some_and(|ip| !is_home(ip)) {
+            return Err(unencrypted(host));
+        }
+    }
+    if let Some(ip) = literal_of(url) {
+        // The HTTP stack connects to literals without asking any resolver.
+        resolve::literal(ip, 0, permit).map_err(|_error| forbidden(host))?;
+    }
+    Ok(Key { permit, way })
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest(&SHA256, bytes).as_ref().try_into().unwrap_or_default()
+}
+
+fn is_home(ip: IpAddr) -> bool {
+    classify(ip) == Class::Loopback
+}
+
+/// Says what went wrong below HTTP, naming the host and nothing else.
+fn why(failed: Failed, host: &str) -> Unreached {
+    let error = match failed {
+        Failed::Http(error) => error.without_url(),
+        Failed::TooLarge => {
+            return Unreached {
+                sent: true,
+                ..refused(format!("the answer of `{host}` is larger than 1 MiB"))
+            };
+        }
+    };
+    if let Some(ours) = cause::<Refused>(&error) {
+        return match ours {
+            Refused::Unencrypted => unencrypted(host),
+            Refused::Forbidden => forbidden(host),
+        };
+    }
+    let connecting = error.is_connect();
+    let message = if cause::<rustls::Error>(&error).is_some() {
+        format!("the certificate of `{host}` was not accepted")
+    } else if let Some(ours) = cause::<Error>(&error) {
+        if ours.retry_after.is_none() && is_forbidden(ours) {
+            return forbidden(host);
+        }
+        format!("the name `{host}` was not resolved")
+    } else if error.is_timeout() {
+        format!("`{host}` did not answer in time")
+    } else if connecting {
+        format!("`{host}` cannot be connected to")
+    } else {
+        format!("the connection to `{host}` broke before its answer was complete")
+    };
+    Unreached {
+        message,
+        sent: !connecting,
+        transient: true,
+        source: Some(Box::new(error)),
+    }
+}
+
+fn is_forbidden(error: &Error) -> bool {
+    error.message == resolve::REFUSED
+}
+
+fn refused(message: String) -> Unreached {
+    Unreached {
+        message,
+        sent: false,
+        transient: false,
+        source: None,
+    }
+}
+
+fn unencrypted(host: &str) -> Unreached {
+    refused(format!(
+        "`{host}` is not reached over https, which only loopback may be"
+    ))
+}
+
+fn forbidden(host: &str) -> Unreached {
+    refused(format!(
+        "the address of `{host}` is a private one; set `upstream.allow_private: true` to allow it"
+    ))
+}
+
+/// Why an address is not connected to, as the HTTP stack hands it through.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("not encrypted, and not loopback")]
+    Unencrypted,
+    #[error("not permitted")]
+    Forbidden,
+}
+
+/// Resolves to loopback or to nothing.
+struct AtHome(Names);
+
+impl Resolve for AtHome {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, permit) = (Arc::clone(&self.0.resolver), self.0.permit);
+        Box::pin(async move {
+            let host = Host::Domain(name.as_str());
+            let found = resolver.resolve(&host, 0, permit, CONNECT).await;
+            let found = found.map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
+                if is_forbidden(&error) {
+                    Box::new(Refused::Forbidden)
+                } else {
+                    Box::new(error)
+                }
+            })?;
+            let home: Vec<_> = found.iter().copied().filter(|it| is_home(it.ip())).collect();
+            if home.is_empty() {
+                return Err(Box::new(Refused::Unencrypted) as _);
+            }
+            Ok(Box::new(home.into_iter()) as Addrs)
         })
+    }
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbound")
+            .field("clients", &self.clients.lock().len())
+            .finish()
     }
 }

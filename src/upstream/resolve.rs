@@ -265,10 +265,12 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
     if some.is_empty() { Err(refused()) } else { Ok(some) }
 }
 
+/// What is said of an address that no permit admits.
+pub(crate) const REFUSED: &str = "the provider's address is a private one; \
+                                  set `upstream.allow_private: true` in its descriptor to allow it";
+
 fn refused() -> Error {
-    let message = "the provider's address is a private one; \
-                   set `upstream.allow_private: true` in its descriptor to allow it";
-    Error::new(Code::UpstreamUnreachable, message)
+    Error::new(Code::UpstreamUnreachable, REFUSED)
 }
 
 fn no_address() -> Error {

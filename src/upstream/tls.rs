@@ -42,6 +42,20 @@ pub(crate) fn config(tls: Option<&Tls>) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
+/// A configuration that trusts these certificates beside the system's.
+pub(crate) fn config_beside(ca: &[u8]) -> Result<ClientConfig, Error> {
+    let mut roots = RootCertStore::clone(&trust::system_roots());
+    let private =
+        trust::private_roots(ca).map_err(|error| unusable("`upstream.tls.ca_file`").because(error))?;
+    roots.extend(private.roots);
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("protocol versions").because(error))?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 fn unusable(what: &str) -> Error {
     Error::new(
         Code::UpstreamUnreachable,

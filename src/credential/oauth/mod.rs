@@ -2,13 +2,37 @@
 //!
 //! Nothing here keeps anything; the `broker` and the `keeper` decide when.
 
-use std::collections::BTreeMap;
+mod answer;
+mod assertion;
+mod authorize;
+mod challenge;
+mod client;
+mod discover;
+mod fetch;
+mod identity;
+mod issuer;
+mod metadata;
+mod protected;
+mod register;
+mod revoke;
+mod token;
+mod trouble;
+
+#[cfg(test)]
+mod tests;
 
 use url::Url;
 
-use super::connection::Connection;
-use super::record::{Client, Source};
-use super::web::Web;
+pub use authorize::{authorize, resource, scopes, source};
+pub use challenge::challenge;
+pub use client::{client_document, known_client};
+pub use discover::discover;
+pub use identity::{identify, identify_for};
+pub use issuer::check_iss;
+pub use register::{Registered, register, registration};
+pub use revoke::revoke;
+pub use token::{client_credentials, exchange, refresh};
+
 use crate::secret::Secret;
 
 /// An authorization server as its metadata describes it (RFC 8414, OpenID Connect Discovery), or as
@@ -142,151 +166,4 @@ pub enum TroubleKind {
     Client,
     /// Metadata that must not be used: another issuer, another resource, no PKCE, no endpoint.
     Metadata,
-}
-
-/// Finds the server of a connection: descriptor's endpoints, else the protected resource's metadata
-/// (of the challenge, at its path, at the root), else the upstream's own origin; then RFC 8414 and
-/// OpenID documents in the specification's order; 2025-03-26's fixed paths last.
-///
-/// # Errors
-/// [`Trouble`].
-pub async fn discover(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _challenge: Option<&Challenge>,
-) -> Result<Server, Trouble> {
-    Err(unbuilt())
-}
-
-/// Registers a client (RFC 7591).
-///
-/// # Errors
-/// [`Trouble`].
-pub async fn register(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _server: &Server,
-    _redirects: &Redirects,
-) -> Result<Client, Trouble> {
-    Err(unbuilt())
-}
-
-/// The client that needs no registration: the descriptor's, else our metadata document's; `None`
-/// when one has to be registered.
-#[must_use]
-pub fn known_client(_connection: &Connection, _server: &Server, _redirects: &Redirects) -> Option<Client> {
-    None
-}
-
-/// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
-///
-/// # Errors
-/// [`TroubleKind::Metadata`] when the server does not name S256, or its endpoint is no URL to send a
-/// person to.
-pub fn authorize(
-    _connection: &Connection,
-    _server: &Server,
-    _client: &Client,
-    _redirect: &str,
-    _scopes: &[String],
-) -> Result<Authorization, Trouble> {
-    Err(unbuilt())
-}
-
-/// Redeems a code.
-///
-/// # Errors
-/// [`Trouble`].
-pub async fn exchange(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _source: &Source,
-    _code: &Secret,
-    _verifier: Option<&Secret>,
-    _redirect: &str,
-) -> Result<Issued, Trouble> {
-    Err(unbuilt())
-}
-
-/// Redeems a refresh token.
-///
-/// # Errors
-/// [`Trouble`]; only [`TroubleKind::Grant`] is final.
-pub async fn refresh(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _source: &Source,
-    _token: &Secret,
-    _scopes: Option<&[String]>,
-) -> Result<Issued, Trouble> {
-    Err(unbuilt())
-}
-
-/// A token for the gateway itself (RFC 6749 section 4.4).
-///
-/// # Errors
-/// [`Trouble`].
-pub async fn client_credentials(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _server: &Server,
-    _scopes: Option<&[String]>,
-) -> Result<Issued, Trouble> {
-    Err(unbuilt())
-}
-
-/// Revokes a token (RFC 7009); a server without an endpoint is `Ok`.
-///
-/// # Errors
-/// [`Trouble`].
-pub async fn revoke(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _source: &Source,
-    _token: &Secret,
-) -> Result<(), Trouble> {
-    Err(unbuilt())
-}
-
-/// Whose account the tokens are: the ID token's claims and, where the metadata names it, userinfo's.
-///
-/// # Errors
-/// [`Trouble`] when userinfo was asked and the ID token names nobody either.
-pub async fn identify(
-    _web: &dyn Web,
-    _connection: &Connection,
-    _server: &Server,
-    _issued: &Issued,
-) -> Result<Identity, Trouble> {
-    Err(unbuilt())
-}
-
-/// The document at `/oauth/client-metadata.json`.
-#[must_use]
-pub fn client_document(
-    _document: &str,
-    _name: &str,
-    _redirects: &[String],
-) -> BTreeMap<String, serde_json::Value> {
-    BTreeMap::new()
-}
-
-/// Reads `WWW-Authenticate`.
-#[must_use]
-pub fn challenge(status: u16, _header: Option<&str>) -> Challenge {
-    Challenge {
-        status,
-        ..Challenge::default()
-    }
-}
-
-fn unbuilt() -> Trouble {
-    Trouble {
-        kind: TroubleKind::Client,
-        message: "not built yet".to_owned(),
-        cure: None,
-        error: None,
-        sent: false,
-        retry_after: None,
-    }
 }

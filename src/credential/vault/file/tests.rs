@@ -372,3 +372,92 @@ async fn a_file_that_was_put_in_its_place_is_the_one_that_is_used() {
         Some("anew")
     );
 }
+
+/// What a writer writes as its number `n`: whole or not.
+fn whole(n: u64) -> String {
+    format!("{n} {}", format!("{n}.").repeat(5_000))
+}
+
+/// Not a test of its own: what the one below kills.
+#[tokio::test]
+#[ignore = "runs until it is killed, in a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "a process is told what to do")]
+async fn writes_until_it_is_killed() {
+    let Some(path) = std::env::var_os("PLEIADES_TEST_VAULT") else {
+        return;
+    };
+    let vault = given(FilePath::new(&path));
+    let key = account("one");
+    let found = vault.read(&key).await.unwrap();
+    let mut version = found.as_ref().map_or(0, |found| found.version);
+    let before = found.map_or(0, |found| number_of(found.value.expose()));
+    for n in before + 1.. {
+        let wrote = vault
+            .write(&key, version, &Secret::new(whole(n)), None)
+            .await
+            .unwrap();
+        let Wrote::Done(new) = wrote else {
+            panic!("nobody else writes")
+        };
+        version = new;
+        println!("wrote {n} ");
+    }
+}
+
+fn number_of(text: &str) -> u64 {
+    text.split_once(' ').unwrap().0.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_writer_that_is_killed_leaves_the_old_entry_or_the_new_one() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let mut last = 0;
+    for round in 0..8_usize {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "--nocapture"])
+            .arg("credential::vault::file::tests::writes_until_it_is_killed")
+            .env("PLEIADES_TEST_VAULT", &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(writer.stdout.take().unwrap());
+        let mut heard = said.lines().map_while(Result::ok).filter_map(|line| {
+            let number = line.split_once("wrote ")?.1;
+            number.trim().parse::<u64>().ok()
+        });
+        for _ in 0..=round * 3 {
+            last = heard.next().unwrap();
+        }
+        writer.kill().unwrap();
+        // What it had said before it died.
+        last = heard.last().unwrap_or(last);
+        writer.wait().unwrap();
+        let found = text(&given(&path), &account("one")).await.unwrap();
+        let number = number_of(&found);
+        assert!(found == whole(number), "round {round}: the entry is whole");
+        assert!(
+            number == last || number == last + 1,
+            "round {round}: {number} after {last} was said"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_others_hold_is_unreachable_after_a_while_and_not_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let vault = given(&path);
+    put(&vault, &account("one"), "kept").await;
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let key = account("one");
+    for said in join_all((0..3).map(|_| vault.read(&key))).await {
+        assert_eq!(fault(said).0, Kind::Unreachable);
+    }
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(text(&vault, &account("one")).await.as_deref(), Some("kept"));
+}

@@ -309,12 +309,8 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
             let heard = news.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            let is_first = session.held.load().is_none();
-            let due = if is_first {
-                Some(Instant::now())
-            } else {
-                session.due()
-            };
+            let held = session.held.load_full();
+            let due = held.map_or_else(|| Some(Instant::now()), |held| held.due);
             let due = due.map(|due| due.max(Instant::now() + pause));
             drop(session);
             tokio::select! {

@@ -1,0 +1,204 @@
+//! The authorization request, and what is asked for in it.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom, SystemRandom};
+use url::Url;
+
+use super::discover::S256;
+use super::{Authorization, Challenge, Server, Trouble, fetch};
+use crate::credential::connection::{Connection, Resource};
+use crate::credential::record::{Client, Source};
+use crate::secret::Secret;
+
+/// The scope of refresh tokens (OpenID Connect Core section 11).
+const OFFLINE: &str = "offline_access";
+
+/// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
+///
+/// # Errors
+/// [`super::TroubleKind::Metadata`] when the server does not name S256, or its endpoint is no URL to
+/// send a person to.
+pub fn authorize(
+    connection: &Connection,
+    server: &Server,
+    client: &Client,
+    redirect: &str,
+    scopes: &[String],
+) -> Result<Authorization, Trouble> {
+    let mut url = endpoint(server)?;
+    let state = unguessable()?;
+    let verifier = proof(connection, server)?;
+    let nonce = if scopes.iter().any(|it| it == "openid") {
+        Some(unguessable()?.expose().to_owned())
+    } else {
+        None
+    };
+    let mut ours: Vec<(&str, String)> = vec![
+        ("response_type", "code".to_owned()),
+        ("client_id", client.id.clone()),
+        ("redirect_uri", redirect.to_owned()),
+        ("state", state.expose().to_owned()),
+    ];
+    if !scopes.is_empty() {
+        ours.push(("scope", scopes.join(" ")));
+    }
+    if let Some(verifier) = &verifier {
+        ours.push(("code_challenge", challenged(verifier)));
+        ours.push(("code_challenge_method", S256.to_owned()));
+    }
+    ours.extend(resource(connection, server).map(|it| ("resource", it)));
+    ours.extend(connection.audience.clone().map(|it| ("audience", it)));
+    ours.extend(nonce.clone().map(|it| ("nonce", it)));
+    // Without it OpenID providers leave the refresh token out.
+    if scopes.iter().any(|it| it == OFFLINE) && !connection.parameters.contains_key("prompt") {
+        ours.push(("prompt", "consent".to_owned()));
+    }
+    put(&mut url, &ours, connection);
+    Ok(Authorization {
+        url,
+        state,
+        verifier,
+        nonce,
+    })
+}
+
+/// Where to send a person.
+fn endpoint(server: &Server) -> Result<Url, Trouble> {
+    let text = &server.authorization_endpoint;
+    let mut url = fetch::usable(text).ok_or_else(|| {
+        let what = if text.is_empty() {
+            "the authorization server names no `authorization_endpoint`"
+        } else {
+            "the authorization endpoint is no https URL, so nobody is sent there"
+        };
+        Trouble::metadata(what).cure("only on loopback may it be http; the provider has to mend its metadata")
+    })?;
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// The verifier of this authorization; `None` with `pkce: off`.
+fn proof(connection: &Connection, server: &Server) -> Result<Option<Secret>, Trouble> {
+    if !connection.pkce {
+        return Ok(None);
+    }
+    let methods = server.challenge_methods.as_deref().unwrap_or_default();
+    if methods.iter().any(|it| it == S256) {
+        return unguessable().map(Some);
+    }
+    Err(
+        Trouble::metadata("the authorization server does not say that it supports PKCE with S256").cure(
+            "the provider has to name it in `code_challenge_methods_supported`; `pkce: off` in the \
+             descriptor goes without",
+        ),
+    )
+}
+
+/// Puts the query together: the endpoint's own and the descriptor's parameters, and ours in place of
+/// any of the same name.
+fn put(url: &mut Url, ours: &[(&str, String)], connection: &Connection) {
+    const RESERVED: [&str; 8] = [
+        "response_type",
+        "client_id",
+        "redirect_uri",
+        "state",
+        "code_challenge",
+        "code_challenge_method",
+        "request",
+        "request_uri",
+    ];
+    let is_ours = |name: &str| RESERVED.contains(&name) || ours.iter().any(|(key, _)| *key == name);
+    let theirs: Vec<(String, String)> = url
+        .query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .filter(|(name, _)| !is_ours(name) && !connection.parameters.contains_key(name))
+        .collect();
+    let declared = connection.parameters.iter().filter(|(name, _)| !is_ours(name));
+    url.query_pairs_mut()
+        .clear()
+        .extend_pairs(theirs)
+        .extend_pairs(declared)
+        .extend_pairs(ours);
+}
+
+/// 256 bits that nobody can guess, as URLs can carry them; also a PKCE verifier (RFC 7636 section 4.1).
+pub(super) fn unguessable() -> Result<Secret, Trouble> {
+    let mut bytes = [0_u8; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_error| Trouble::transient("the system has no randomness to give"))?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+fn challenged(verifier: &Secret) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.expose().as_bytes()))
+}
+
+/// `resource` of authorization and token requests: as the descriptor says, else what the resource
+/// calls itself, to the letter, else the upstream's canonical URL.
+#[must_use]
+pub fn resource(connection: &Connection, server: &Server) -> Option<String> {
+    match &connection.resource {
+        Resource::Off => None,
+        Resource::Url(url) => Some(url.clone()),
+        Resource::Auto => Some(
+            server
+                .resource
+                .clone()
+                .unwrap_or_else(|| canonical(&connection.upstream)),
+        ),
+    }
+}
+
+/// Lower-case scheme and host, no fragment, no slash that stands for no path.
+fn canonical(upstream: &Url) -> String {
+    let mut url = upstream.clone();
+    url.set_fragment(None);
+    let text = url.as_str();
+    let bare = url.path() == "/" && url.query().is_none();
+    if bare { text.trim_end_matches('/') } else { text }.to_owned()
+}
+
+/// The scopes to ask for: the descriptors', else the challenge's, else all that the resource
+/// supports, else none; with what is `wanted` beside them and what was asked for `before`, each once.
+/// `offline_access` comes along where the server lists it and no descriptor decides; alone it would
+/// replace the server's own default, so it never comes alone.
+#[must_use]
+pub fn scopes(
+    declared: Option<&[String]>,
+    challenge: Option<&Challenge>,
+    server: &Server,
+    wanted: &[String],
+    before: &[String],
+) -> Vec<String> {
+    let challenged = challenge.and_then(|it| it.scopes.as_deref());
+    let base = declared
+        .or(challenged)
+        .or(server.resource_scopes.as_deref())
+        .unwrap_or_default();
+    let mut all: Vec<String> = Vec::new();
+    for scope in base.iter().chain(before).chain(wanted) {
+        if !scope.is_empty() && !all.contains(scope) {
+            all.push(scope.clone());
+        }
+    }
+    let listed = server.scopes.iter().flatten().any(|it| it == OFFLINE);
+    if declared.is_none() && listed && !all.is_empty() && !all.iter().any(|it| it == OFFLINE) {
+        all.push(OFFLINE.to_owned());
+    }
+    all
+}
+
+/// Where the tokens of a client at a server come from: what a record keeps.
+#[must_use]
+pub fn source(connection: &Connection, server: &Server, client: Client) -> Source {
+    Source {
+        issuer: server.issuer.clone(),
+        token_endpoint: server.token_endpoint.clone(),
+        revocation_endpoint: server.revocation_endpoint.clone(),
+        client,
+        resource: resource(connection, server),
+    }
+}

@@ -1,0 +1,143 @@
+//! Why something went wrong, in words that hold no secret.
+
+use std::time::Duration;
+
+use super::{Trouble, TroubleKind};
+use crate::credential::web::Unreached;
+use crate::secret::Secret;
+
+/// Of a server's own text at most this is shown, in characters.
+const SHOWN: usize = 200;
+/// A run of this many characters of something secret is a leak.
+const LEAK: usize = 8;
+
+impl Trouble {
+    /// Trouble of a kind.
+    pub(crate) fn new(kind: TroubleKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            cure: None,
+            error: None,
+            sent: false,
+            retry_after: None,
+        }
+    }
+
+    /// Metadata that must not be used.
+    pub(super) fn metadata(message: impl Into<String>) -> Self {
+        Self::new(TroubleKind::Metadata, message)
+    }
+
+    /// What the operator has to mend.
+    pub(super) fn client(message: impl Into<String>) -> Self {
+        Self::new(TroubleKind::Client, message)
+    }
+
+    /// What trying again may mend.
+    pub(super) fn transient(message: impl Into<String>) -> Self {
+        Self::new(TroubleKind::Transient, message)
+    }
+
+    /// Adds the cure.
+    pub(super) fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// Adds when trying again may help.
+    pub(super) fn after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    /// Marks that the request may have arrived.
+    pub(super) fn sent(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+}
+
+impl From<Unreached> for Trouble {
+    fn from(unreached: Unreached) -> Self {
+        let kind = if unreached.transient {
+            TroubleKind::Transient
+        } else {
+            TroubleKind::Metadata
+        };
+        let mut trouble = Self::new(kind, unreached.message);
+        trouble.sent = unreached.sent;
+        if let Some(source) = unreached.source {
+            tracing::debug!(error = %source, trouble = %trouble.message, "an authorization server was not reached");
+        }
+        trouble
+    }
+}
+
+/// A server's text as people may see it: cut, of one line, and none at all where it repeats a part
+/// of something secret that it was sent.
+pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
+    let cleaned: String = text
+        .chars()
+        .map(|each| if each.is_control() { ' ' } else { each })
+        .take(SHOWN)
+        .collect();
+    let cleaned = cleaned.trim().trim_end_matches('.').trim_end();
+    let leaks = secrets.iter().any(|secret| repeats(text, secret.expose()));
+    (!cleaned.is_empty() && !leaks).then(|| cleaned.to_owned())
+}
+
+/// Whether a text holds the secret, or a run of [`LEAK`] of its characters.
+fn repeats(text: &str, secret: &str) -> bool {
+    if secret.is_empty() {
+        return false;
+    }
+    let characters: Vec<char> = secret.chars().collect();
+    let run = LEAK.min(characters.len());
+    characters
+        .windows(run)
+        .any(|window| text.contains(&window.iter().collect::<String>()))
+}
+
+/// An error code as it may be shown: what is none of RFC 6749's characters or too long is left out.
+pub(super) fn code(text: &str, secrets: &[&Secret]) -> Option<String> {
+    let sane = !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    (sane && !secrets.iter().any(|secret| repeats(text, secret.expose()))).then(|| text.to_owned())
+}
+
+/// The words of RFC 6749, 7591, 7009, 8707, 8628 and OpenID Connect for what goes wrong.
+const REGISTERED: [&str; 24] = [
+    "access_denied",
+    "account_selection_required",
+    "authorization_pending",
+    "consent_required",
+    "insufficient_scope",
+    "interaction_required",
+    "invalid_client",
+    "invalid_client_metadata",
+    "invalid_grant",
+    "invalid_redirect_uri",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "invalid_token",
+    "login_required",
+    "request_not_supported",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unapproved_software_statement",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_response_type",
+    "unsupported_token_type",
+];
+
+/// The word, when it is a registered one.
+pub(super) fn registered(text: &str) -> Option<String> {
+    REGISTERED.contains(&text).then(|| text.to_owned())
+}

@@ -44,6 +44,7 @@ fn provider() -> Provider {
         need: Need::None,
         rules: ToolRules::default(),
         relay: Relay::Open,
+        soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

@@ -6,17 +6,21 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+        X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 use serde_json::{Value, json};
 
-use crate::error::Code;
+use crate::access::Access;
+use crate::error::{Code, Error};
 use crate::telemetry::Metrics;
 
 /// Media type of the Prometheus text format.
@@ -44,33 +48,42 @@ pub struct Admin {
     pub host_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether an `Origin` header is one of ours: a page of another site reads nothing here.
     pub origin_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-    /// Whether the listener is bound to a loopback address. Elsewhere `/providers` is for admin
-    /// keys, which do not exist yet.
-    pub loopback: bool,
+    /// Who may read what is not everybody's.
+    pub access: Arc<Access>,
 }
 
 impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
-            .field("loopback", &self.loopback)
+            .field("access", &self.access)
             .finish_non_exhaustive()
     }
 }
 
+/// What of a request decides who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// The host that is asked; `None` when the request names none or several.
+    pub host: Option<&'a str>,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// The address that it came from.
+    pub peer: Option<IpAddr>,
+}
+
 impl Admin {
-    /// The answer to a request. `path` is without query; `host` is `None` when the request names
-    /// no host or several.
+    /// The answer to a request. `path` is without query.
     #[must_use]
-    pub fn answer(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
-        let mut response = self.whole(method, path, host);
+    pub fn answer(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
+        let mut response = self.whole(method, path, asker);
         if *method == Method::HEAD {
             response.body_mut().clear();
         }
         response
     }
 
-    fn whole(&self, method: &Method, path: &str, host: Option<&str>) -> Response<Vec<u8>> {
-        if !host.is_some_and(|host| (self.host_allowed)(host)) {
+    fn whole(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
+        if !asker.host.is_some_and(|host| (self.host_allowed)(host)) {
             let message = "this `Host` is not served here: use the listener's address or `localhost`, or \
                            add the name to `hosts` in the settings";
             return refusal(StatusCode::FORBIDDEN, Code::HostRefused, message);
@@ -92,7 +105,7 @@ impl Admin {
             "/metrics" => self.rendered(),
             "/health" => checked(&self.health),
             "/ready" => checked(&self.ready),
-            _ => self.providers(),
+            _ => self.providers(asker),
         }
     }
 
@@ -109,13 +122,11 @@ impl Admin {
         response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
     }
 
-    fn providers(&self) -> Response<Vec<u8>> {
-        if !self.loopback {
-            let message = "off loopback /providers needs an admin key, and admin keys are not built yet: \
-                           bind `admin` to a loopback address to read it";
-            return refusal(StatusCode::FORBIDDEN, Code::PolicyDenied, message);
+    fn providers(&self, asker: Asker<'_>) -> Response<Vec<u8>> {
+        match self.access.admin(asker.headers, asker.peer) {
+            Ok(_operator) => document(StatusCode::OK, &(self.report)()),
+            Err(error) => kept_out(&error),
         }
-        document(StatusCode::OK, &(self.report)())
     }
 }
 
@@ -134,7 +145,13 @@ impl ServeHttp for Admin {
             &request.headers,
             request.uri.authority().map(http::uri::Authority::as_str),
         );
-        self.answer(&request.method, request.uri.path(), host)
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        let asker = Asker {
+            host,
+            headers: &request.headers,
+            peer: peer.map(std::net::SocketAddr::ip),
+        };
+        self.answer(&request.method, request.uri.path(), asker)
     }
 }
 
@@ -166,6 +183,24 @@ fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
         status,
         &json!({"error": {"code": code.as_str(), "message": message}}),
     )
+}
+
+/// The refusal of somebody who is no operator.
+fn kept_out(error: &Error) -> Response<Vec<u8>> {
+    let status = match error.code {
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::FORBIDDEN,
+    };
+    let mut response = refusal(status, error.code, &error.message);
+    let headers = response.headers_mut();
+    if error.code == Code::Unauthenticated {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = error.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
 }
 
 fn document(status: StatusCode, value: &Value) -> Response<Vec<u8>> {

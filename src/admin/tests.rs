@@ -1,6 +1,26 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use super::*;
+use crate::access::{Grants, Principal};
+
+fn access(operators: Vec<(&str, &str)>, is_admin_local: bool) -> Arc<Access> {
+    let access = Access::new(Grants {
+        local: Principal::new("default", "local"),
+        is_local_named: false,
+        callers: Vec::new(),
+        operators,
+        is_admin_local,
+    });
+    Arc::new(access.unwrap())
+}
+
+fn asker<'a>(host: Option<&'a str>, headers: &'a HeaderMap) -> Asker<'a> {
+    Asker {
+        host,
+        headers,
+        peer: Some(IpAddr::from([127, 0, 0, 1])),
+    }
+}
 
 fn admin() -> Admin {
     Admin {
@@ -11,12 +31,16 @@ fn admin() -> Admin {
         ready: Arc::new(|| Err("2 descriptors are not read yet".to_owned())),
         host_allowed: Arc::new(|host| host == "localhost:8788"),
         origin_allowed: Arc::new(|origin| origin == "http://localhost:8788"),
-        loopback: true,
+        access: access(Vec::new(), true),
     }
 }
 
 fn get(admin: &Admin, path: &str) -> (u16, String) {
-    let response = admin.answer(&Method::GET, path, Some("localhost:8788"));
+    let response = admin.answer(
+        &Method::GET,
+        path,
+        asker(Some("localhost:8788"), &HeaderMap::new()),
+    );
     (
         response.status().as_u16(),
         String::from_utf8(response.into_body()).unwrap(),
@@ -25,7 +49,11 @@ fn get(admin: &Admin, path: &str) -> (u16, String) {
 
 #[test]
 fn metrics_are_rendered_after_gauges_were_collected() {
-    let response = admin().answer(&Method::GET, "/metrics", Some("localhost:8788"));
+    let response = admin().answer(
+        &Method::GET,
+        "/metrics",
+        asker(Some("localhost:8788"), &HeaderMap::new()),
+    );
     assert_eq!(response.headers()[CONTENT_TYPE], PROMETHEUS);
     let text = String::from_utf8(response.into_body()).unwrap();
     assert!(text.contains("\npleiades_sessions 7\n"), "{text}");
@@ -61,7 +89,7 @@ fn providers_are_the_report_on_loopback_alone() {
         (200, "{\"generation\":3,\"providers\":[]}\n".to_owned())
     );
     let outside = Admin {
-        loopback: false,
+        access: access(Vec::new(), false),
         ..admin()
     };
     let (status, body) = get(&outside, "/providers");
@@ -72,10 +100,39 @@ fn providers_are_the_report_on_loopback_alone() {
 }
 
 #[test]
+fn providers_want_an_admin_key_once_there_is_one() {
+    let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+    for is_admin_local in [true, false] {
+        let admin = Admin {
+            access: access(vec![("ops", digest)], is_admin_local),
+            ..admin()
+        };
+        let (status, body) = get(&admin, "/providers");
+        assert_eq!(status, 401);
+        assert!(body.contains("unauthenticated"), "{body}");
+        assert_eq!(get(&admin, "/health").0, 200);
+        assert_eq!(get(&admin, "/metrics").0, 200);
+        let with = |key: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", HeaderValue::from_static(key));
+            admin.answer(
+                &Method::GET,
+                "/providers",
+                asker(Some("localhost:8788"), &headers),
+            )
+        };
+        assert_eq!(with("secret").status(), 200);
+        let refused = with("wrong");
+        assert_eq!(refused.status(), 401);
+        assert_eq!(refused.headers()[WWW_AUTHENTICATE], "Bearer");
+    }
+}
+
+#[test]
 fn a_foreign_host_is_refused_on_every_path() {
     for path in ["/metrics", "/health", "/ready", "/providers", "/nothing"] {
         for host in [Some("evil.example"), None] {
-            let response = admin().answer(&Method::GET, path, host);
+            let response = admin().answer(&Method::GET, path, asker(host, &HeaderMap::new()));
             assert_eq!(response.status(), 403, "{path} {host:?}");
         }
     }
@@ -86,7 +143,11 @@ fn other_paths_are_404_and_other_methods_405() {
     for path in ["/", "/health/", "/v1/accounts/a/b/c/d", "/mcp", "*", ""] {
         assert_eq!(get(&admin(), path).0, 404, "{path}");
     }
-    let response = admin().answer(&Method::POST, "/metrics", Some("localhost:8788"));
+    let response = admin().answer(
+        &Method::POST,
+        "/metrics",
+        asker(Some("localhost:8788"), &HeaderMap::new()),
+    );
     assert_eq!(response.status(), 405);
     assert_eq!(response.headers()[ALLOW], "GET, HEAD");
     assert!(
@@ -98,8 +159,16 @@ fn other_paths_are_404_and_other_methods_405() {
 
 #[test]
 fn head_answers_the_headers_of_get_without_a_body() {
-    let whole = admin().answer(&Method::GET, "/health", Some("localhost:8788"));
-    let head = admin().answer(&Method::HEAD, "/health", Some("localhost:8788"));
+    let whole = admin().answer(
+        &Method::GET,
+        "/health",
+        asker(Some("localhost:8788"), &HeaderMap::new()),
+    );
+    let head = admin().answer(
+        &Method::HEAD,
+        "/health",
+        asker(Some("localhost:8788"), &HeaderMap::new()),
+    );
     assert_eq!(head.headers(), whole.headers());
     assert_eq!(head.status(), 200);
     assert!(head.body().is_empty());

@@ -15,8 +15,8 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use crate::access::Principal;
 use crate::access::doors::Doors;
+use crate::access::{Access, Grants, Principal};
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
 use crate::credential::vault::hashicorp::Hashicorp;
@@ -45,7 +45,9 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// Who an unauthenticated local caller is.
+    /// Who may call.
+    pub access: Arc<Access>,
+    /// Who an unauthenticated local caller is, and as whom commands act.
     pub principal: Principal,
     /// Largest message, in bytes.
     pub max_body: usize,
@@ -94,7 +96,8 @@ impl App {
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
-        let principal = Principal::new(&*settings.access.local.tenant, &*settings.access.local.user);
+        let access = Arc::new(access(&settings)?);
+        let principal = access.local().clone();
         let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         let config = catalog::Config {
             folder: settings.providers.clone(),
@@ -102,6 +105,7 @@ impl App {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
+            exposure: settings.facade.exposure,
         };
         let reader = reader(world.clone(), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
@@ -128,6 +132,7 @@ impl App {
             exchange,
             catalog,
             metrics,
+            access,
             principal,
             max_body: settings.max_body.bytes(),
             ids: RequestIds::default(),
@@ -219,7 +224,8 @@ impl App {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             work_stealing: true,
             upstream_keepalive_pool_size: MIN_POOL.max(providers * KEPT_PER_UPSTREAM),
-            max_retries: 2,
+            // A kept connection that was gone, and a credential that was renewed.
+            max_retries: 3,
             grace_period_seconds: Some(0),
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()
@@ -233,7 +239,7 @@ impl App {
         let settings = &self.settings;
         let config = Config {
             doors: self.doors(settings.listen),
-            principal: self.parts.principal.clone(),
+            access: Arc::clone(&self.parts.access),
             max_body: self.parts.max_body,
         };
         let gateway = Gateway::new(
@@ -274,7 +280,7 @@ impl App {
             ready: Arc::new(move || ready.readiness()),
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
             origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
-            loopback: settings.admin.ip().is_loopback(),
+            access: Arc::clone(&self.parts.access),
         };
         let mut service = Service::new("admin".to_owned(), admin);
         service.threads = Some(1);
@@ -331,6 +337,23 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
         call: within,
         idle: within,
     }
+}
+
+/// Who may call, as the settings say.
+fn access(settings: &Settings) -> Result<Access, Fault> {
+    let (said, local) = (&settings.access, settings.access.local());
+    let callers = said.api_keys.iter();
+    let operators = said.admin_keys.iter();
+    let grants = Grants {
+        local: Principal::new(local.tenant, local.user),
+        is_local_named: said.local.is_some(),
+        callers: callers
+            .map(|key| (&*key.name, Principal::new(&*key.tenant, &*key.user), &*key.sha256))
+            .collect(),
+        operators: operators.map(|key| (&*key.name, &*key.sha256)).collect(),
+        is_admin_local: settings.admin.ip().is_loopback(),
+    };
+    Access::new(grants).map_err(|fault| Fault::Settings(format!("`access`: {fault}")))
 }
 
 /// Where replicas meet, when the settings name a Redis.

@@ -117,6 +117,7 @@ fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -
         need: draft.need.clone(),
         rules: draft.rules.clone(),
         relay: draft.relay,
+        soft: draft.soft,
         gate: gate.unwrap_or_else(|| Arc::new(Gate::new(&draft.limits))),
         file: draft.file.clone(),
         live,

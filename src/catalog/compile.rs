@@ -14,7 +14,7 @@ use super::{Relay, ToolRules, identity::identity};
 use crate::credential::connection::{Grant, Resource};
 use crate::credential::record::ClientAuth;
 use crate::credential::{ClientKey, Connection, Machines, Need, Reach, Signature, Unmanned};
-use crate::descriptor::{self, Auth, Descriptor, Glob};
+use crate::descriptor::{self, Auth, Descriptor, Exposure, Glob};
 use crate::limit::{BreakerRule, Per, Rate, Rules};
 use crate::mcp::Revision;
 use crate::secret::Secret;
@@ -31,13 +31,17 @@ pub(super) struct Draft {
     pub(super) rules: ToolRules,
     pub(super) relay: Relay,
     pub(super) limits: Rules,
+    pub(super) soft: bool,
     pub(super) file: PathBuf,
 }
 
 impl Draft {
     /// Whether the provider's lists look the same to callers, as far as the descriptor decides it.
     pub(super) fn looks_like(&self, other: &Self) -> bool {
-        self.title == other.title && self.about == other.about && self.rules == other.rules
+        self.title == other.title
+            && self.about == other.about
+            && self.rules == other.rules
+            && self.soft == other.soft
     }
 }
 
@@ -48,6 +52,8 @@ pub(super) struct Around {
     pub(super) loopback: bool,
     /// Who signs for `client_credentials`.
     pub(super) machines: Arc<dyn Machines>,
+    /// `facade.exposure` of the settings.
+    pub(super) exposure: Exposure,
 }
 
 impl Around {
@@ -56,6 +62,7 @@ impl Around {
         Self {
             loopback,
             machines: Arc::new(Unmanned),
+            exposure: Exposure::default(),
         }
     }
 }
@@ -90,6 +97,7 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, around: &Around) -> 
         },
         relay: if is_open { Relay::Open } else { Relay::Closed },
         limits: limits(&descriptor.limits),
+        soft: descriptor.facade.exposure.unwrap_or(around.exposure) == Exposure::Soft,
         file: file.to_path_buf(),
         id,
     })
@@ -331,8 +339,7 @@ fn limits(said: &descriptor::Limits) -> Rules {
         per: match rate.per {
             descriptor::Per::Caller => Per::Caller,
             descriptor::Per::Tenant => Per::Tenant,
-            // Until accounts exist each caller has exactly one; the reader refuses the word anyway.
-            descriptor::Per::Account => Per::Caller,
+            descriptor::Per::Account => Per::Account,
             descriptor::Per::Provider => Per::Provider,
             descriptor::Per::Tool => Per::Tool,
         },

@@ -26,6 +26,7 @@ pub fn alone(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc
         need: draft.need,
         rules: draft.rules,
         relay: draft.relay,
+        soft: draft.soft,
         gate: Arc::new(Gate::new(&draft.limits)),
         file: draft.file,
         live: Arc::new(Live::default()),

@@ -11,9 +11,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Catalogue, Shelf, State, ToolRules};
+use crate::upstream::Behalf;
 
 /// Accounts whose lists are kept per provider; the one unused for longest goes first.
 const ACCOUNTS: usize = 256;
+
+/// Tenants whose last lists are kept per provider, for `facade.exposure: soft`; beyond it one goes.
+const TENANTS: usize = 256;
 
 /// The changing part of a provider.
 ///
@@ -23,6 +27,8 @@ pub struct Live {
     /// Lists for callers signed alike (`none`, `api_key`, a fallback key); empty before discovery.
     pub shared: Arc<Shelf>,
     accounts: Mutex<HashMap<[u8; 32], Kept>>,
+    /// What an account of each tenant saw last.
+    templates: Mutex<HashMap<Arc<str>, Arc<Catalogue>>>,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
     /// Wakes the provider's task: something failed that it should look into.
@@ -36,6 +42,8 @@ struct Kept {
     shelf: Arc<Shelf>,
     /// Grows with each use of any account of the provider.
     used: u64,
+    /// Tenant and user whose account it is.
+    owner: (Arc<str>, Arc<str>),
 }
 
 /// How the provider itself fares.
@@ -77,6 +85,7 @@ impl Live {
         Self {
             shared: Arc::new(shared),
             accounts: Mutex::default(),
+            templates: Mutex::default(),
             health: Mutex::new(health),
             stale: Mutex::default(),
             wake: Notify::new(),
@@ -94,17 +103,31 @@ impl Live {
                 Kept {
                     shelf: Arc::new(kept.shelf.under(rules)),
                     used: kept.used,
+                    owner: kept.owner.clone(),
                 },
             )
         });
         *heir.accounts.lock() = kept.collect();
         drop(accounts);
+        heir.inherit(&self.templates.lock(), rules);
         heir
     }
 
-    /// The lists of an account, made on its first use; those of everybody for `None`.
-    pub(super) fn shelf(&self, account: Option<&[u8; 32]>) -> Arc<Shelf> {
-        let Some(account) = account else {
+    /// What is left of templates under other rules on tools.
+    fn inherit(&self, templates: &HashMap<Arc<str>, Arc<Catalogue>>, rules: &ToolRules) {
+        let admitted = templates.iter().map(|(tenant, old)| {
+            let mut catalogue = Catalogue::clone(old);
+            let tools = old.tools.iter().filter(|tool| rules.admits(&tool.name));
+            catalogue.set_tools(tools.cloned().collect());
+            (Arc::clone(tenant), Arc::new(catalogue))
+        });
+        *self.templates.lock() = admitted.collect();
+    }
+
+    /// The lists of the account that a caller uses, made on its first use; those of everybody where
+    /// all are signed alike.
+    pub(super) fn shelf(&self, behalf: &Behalf) -> Arc<Shelf> {
+        let Some(account) = behalf.signature.account.as_ref() else {
             return Arc::clone(&self.shared);
         };
         let mut accounts = self.accounts.lock();
@@ -119,6 +142,7 @@ impl Live {
         let kept = accounts.entry(*account).or_insert_with(|| Kept {
             shelf: Arc::new(Shelf::default()),
             used: now,
+            owner: (Arc::clone(&behalf.tenant), Arc::clone(&behalf.user)),
         });
         kept.used = now;
         Arc::clone(&kept.shelf)
@@ -134,6 +158,33 @@ impl Live {
                 .get(account)
                 .map(|kept| Arc::clone(&kept.shelf)),
         }
+    }
+
+    /// Forgets the lists of every account of a user.
+    pub(super) fn forget(&self, tenant: &str, user: &str) {
+        let of_user = |kept: &Kept| *kept.owner.0 == *tenant && *kept.owner.1 == *user;
+        self.accounts.lock().retain(|_, kept| !of_user(kept));
+    }
+
+    /// Notes what an account of a tenant saw.
+    pub(super) fn seen(&self, tenant: &Arc<str>, catalogue: Arc<Catalogue>) {
+        let mut templates = self.templates.lock();
+        if !templates.contains_key(tenant) && templates.len() >= TENANTS {
+            let any = templates.keys().next().cloned();
+            any.map(|any| templates.remove(&any));
+        }
+        templates.insert(Arc::clone(tenant), catalogue);
+    }
+
+    /// What an account of this tenant saw last; nothing of other tenants.
+    pub(super) fn template(&self, tenant: &str) -> Option<Arc<Catalogue>> {
+        self.templates.lock().get(tenant).cloned()
+    }
+
+    /// What any account saw last, for those who operate the gateway.
+    pub(super) fn any_template(&self) -> Option<Arc<Catalogue>> {
+        let templates = self.templates.lock();
+        templates.values().max_by_key(|it| it.tools.len()).cloned()
     }
 
     pub(super) fn health(&self) -> Health {

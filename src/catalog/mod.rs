@@ -2,6 +2,7 @@
 //!
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
+mod accounts;
 mod build;
 mod compile;
 mod connections;
@@ -114,6 +115,8 @@ pub struct Entry {
 pub struct Changed {
     /// Whose list; `None` when providers came or went (all lists).
     pub provider: Option<Arc<str>>,
+    /// The one user (tenant and name) whose lists changed; `None` for everybody's.
+    pub user: Option<(Arc<str>, Arc<str>)>,
     /// Which lists.
     pub tools: bool,
     /// Resources and templates.

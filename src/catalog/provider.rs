@@ -24,6 +24,8 @@ pub struct Provider {
     pub rules: ToolRules,
     /// Whether the relay is open.
     pub relay: Relay,
+    /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
+    pub soft: bool,
     /// Rate, concurrency, breaker; kept across a reload that left them and the endpoint as they were.
     pub gate: Arc<Gate>,
     /// Its file.

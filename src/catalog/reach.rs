@@ -25,7 +25,7 @@ impl Catalog {
     /// # Errors
     /// Why there are none: the provider cannot be reached, is too slow, or wants a credential.
     pub async fn lists(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
-        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        let shelf = provider.live.shelf(behalf);
         match shelf.standing() {
             Standing::Fresh => Ok(shelf.load_full()),
             Standing::Old => {
@@ -43,7 +43,7 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::lists`], when nothing is known.
     pub async fn for_call(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
-        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        let shelf = provider.live.shelf(behalf);
         let known = shelf.load_full();
         match shelf.standing() {
             Standing::Failed(_, ago) if known.profile.is_some() => {
@@ -65,7 +65,7 @@ impl Catalog {
         behalf: &Behalf,
         known: Arc<Catalogue>,
     ) -> Arc<Catalogue> {
-        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        let shelf = provider.live.shelf(behalf);
         self.ask_older((provider, shelf), behalf, known, OLDER).await
     }
 
@@ -123,7 +123,7 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::lists`].
     pub async fn refresh(&self, provider: &Arc<Provider>, behalf: &Behalf) -> Result<Arc<Catalogue>, Error> {
-        let shelf = provider.live.shelf(behalf.signature.account.as_ref());
+        let shelf = provider.live.shelf(behalf);
         match shelf.standing() {
             Standing::Fresh | Standing::Old if shelf.age().is_some_and(|age| age < REFRESH) => {
                 Ok(shelf.load_full())

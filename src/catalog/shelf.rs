@@ -48,6 +48,8 @@ pub(super) struct Failure {
     pub(super) code: Code,
     pub(super) message: String,
     data: Option<serde_json::Value>,
+    refusal: Option<Box<(u16, Option<String>)>>,
+    retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -56,12 +58,16 @@ impl Failure {
             code: error.code,
             message: error.message.to_string(),
             data: error.data.clone(),
+            refusal: error.refusal.clone(),
+            retry_after: error.retry_after,
         }
     }
 
     pub(super) fn error(&self) -> Error {
         let mut error = Error::new(self.code, self.message.clone());
         error.data.clone_from(&self.data);
+        error.refusal.clone_from(&self.refusal);
+        error.retry_after = self.retry_after;
         error
     }
 }

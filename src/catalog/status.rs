@@ -1,15 +1,18 @@
 //! How everything loaded fares, as `/providers` and the metrics say it.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::{Catalog, Entry, Provider, Snapshot, State};
+use super::{Catalog, Catalogue, Entry, Provider, Snapshot, State};
 use crate::limit::BreakerState;
 use crate::telemetry::time;
 
+/// State, reason and since.
+type Standing = (State, Option<String>, SystemTime);
+
 /// State, reason and since of an entry, running or not.
-fn standing(entry: &Entry, provider: Option<&Provider>) -> (State, Option<String>, SystemTime) {
+fn standing(entry: &Entry, provider: Option<&Provider>) -> Standing {
     match provider {
         Some(provider) => provider.state(),
         None if entry.disabled => (State::Disabled, None, entry.since),
@@ -38,7 +41,7 @@ impl Catalog {
         let providers: Vec<Value> = snapshot
             .entries
             .values()
-            .map(|entry| line(entry, &snapshot))
+            .map(|entry| self.line(entry, &snapshot))
             .collect();
         let mut report = Map::new();
         report.insert("generation".into(), json!(snapshot.generation));
@@ -58,7 +61,7 @@ impl Catalog {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, entry) in &snapshot.entries {
             let provider = snapshot.providers.get(id);
-            let (state, ..) = standing(entry, provider.map(AsRef::as_ref));
+            let (state, ..) = self.standing(entry, provider.map(AsRef::as_ref));
             *counts.entry(state.as_str()).or_default() += 1;
         }
         self.work.metrics.providers(counts);
@@ -66,12 +69,49 @@ impl Catalog {
             self.work.metrics.breaker(id, provider.gate.breaker().gauge());
         }
     }
+
+    fn line(&self, entry: &Entry, snapshot: &Snapshot) -> Value {
+        let provider = snapshot.providers.get(&entry.id).map(AsRef::as_ref);
+        let mut line = line(entry, provider, self.standing(entry, provider));
+        let accounts = provider.map(|provider| self.account_counts(provider));
+        line.insert("accounts".into(), json!(accounts.unwrap_or_default()));
+        Value::Object(line)
+    }
+
+    /// As [`standing`], with what is known of accounts.
+    fn standing(&self, entry: &Entry, provider: Option<&Provider>) -> Standing {
+        let (state, reason, since) = standing(entry, provider);
+        let Some(provider) = provider else {
+            return (state, reason, since);
+        };
+        let (state, reason) = self.with_accounts(provider, (state, reason));
+        (state, reason, since)
+    }
+
+    /// Accounts by state, those without any left out.
+    fn account_counts(&self, provider: &Provider) -> Map<String, Value> {
+        let mut counts = Map::new();
+        for (state, count) in self.accounts(provider) {
+            if count > 0 {
+                counts.insert(state.as_str().to_owned(), json!(count));
+            }
+        }
+        counts
+    }
 }
 
-fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
-    let provider = snapshot.providers.get(&entry.id);
-    let (state, reason, since) = standing(entry, provider.map(AsRef::as_ref));
-    let lists = provider.map(|provider| provider.live.shared.load_full());
+/// The lists that say what a provider is: everybody's, else those that some account saw last. Nothing
+/// is known of a provider that nobody has connected.
+fn lists_of(provider: &Provider) -> Arc<Catalogue> {
+    let shared = provider.live.shared.load_full();
+    if shared.profile.is_some() || provider.need.is_shared() {
+        return shared;
+    }
+    provider.live.any_template().unwrap_or(shared)
+}
+
+fn line(entry: &Entry, provider: Option<&Provider>, (state, reason, since): Standing) -> Map<String, Value> {
+    let lists = provider.map(lists_of);
     let eras: Vec<&str> = lists
         .as_ref()
         .and_then(|lists| lists.profile.as_ref())
@@ -96,8 +136,6 @@ fn line(entry: &Entry, snapshot: &Snapshot) -> Value {
     line.insert("faults".into(), json!(entry.faults));
     line.insert("tools".into(), json!(lists.map_or(0, |lists| lists.tools.len())));
     line.insert("eras".into(), json!(eras));
-    // No kind of credential that is built keeps accounts.
-    line.insert("accounts".into(), json!({}));
     line.insert("breaker".into(), json!(breaker.as_str()));
-    Value::Object(line)
+    line
 }

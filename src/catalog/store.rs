@@ -27,7 +27,7 @@ use super::{
     work::Work,
 };
 use crate::credential::{Machines, Need};
-use crate::descriptor::{self, World};
+use crate::descriptor::{self, Exposure, World};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -42,8 +42,10 @@ pub struct Config {
     pub tenant: Arc<str>,
     /// User on whose behalf shared lists are read.
     pub user: Arc<str>,
-    /// Who signs for `client_credentials`.
+    /// Who signs for `client_credentials`, and says how accounts fare.
     pub machines: Arc<dyn Machines>,
+    /// `facade.exposure` of the settings.
+    pub exposure: Exposure,
 }
 
 /// What came of a reading of the folder.
@@ -88,7 +90,7 @@ pub struct Catalog {
     pub(super) work: Arc<Work>,
     pub(super) folder: PathBuf,
     reader: Reader,
-    around: Around,
+    pub(super) around: Around,
     /// Held while the disk is read, which may take long: nobody else waits for it.
     memory: Mutex<Memory>,
     standing: Mutex<Standing>,
@@ -171,6 +173,7 @@ impl Catalog {
             around: Around {
                 loopback: config.world.loopback,
                 machines: config.machines,
+                exposure: config.exposure,
             },
             memory: Mutex::default(),
             standing: Mutex::default(),

@@ -88,6 +88,7 @@ impl Bench {
             read(file, text, &within)
         });
         let config = Config {
+            exposure: crate::descriptor::Exposure::default(),
             folder: self.folder(),
             world,
             tenant: "t".into(),

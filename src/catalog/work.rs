@@ -153,12 +153,18 @@ impl Work {
             result = discover(&*self.lister, provider, behalf, &known, None).await;
         }
         match result {
-            Ok(found) => self.found(&claim, provider, (&known, announced), found),
+            Ok(found) => self.found(&claim, (provider, behalf), (&known, announced), found),
             Err(error) => self.failed(&claim, provider, &error),
         }
     }
 
-    fn found(&self, claim: &Claim, provider: &Provider, (known, announced): (&Known, Which), found: Found) {
+    fn found(
+        &self,
+        claim: &Claim,
+        (provider, behalf): (&Provider, &Behalf),
+        (known, announced): (&Known, Which),
+        found: Found,
+    ) {
         let shared = Arc::ptr_eq(claim.shelf(), &provider.live.shared);
         let failing = found.failing.clone();
         let (failed_before, warnings) = claim.found(found);
@@ -183,9 +189,12 @@ impl Work {
         }
         if shared {
             self.metrics.tools(&provider.id, count);
+        } else {
+            provider.live.seen(&behalf.tenant, Arc::clone(&catalogue));
         }
         if differ.any() {
-            self.tell(Some(&provider.id), differ);
+            let user = (!shared).then(|| (Arc::clone(&behalf.tenant), Arc::clone(&behalf.user)));
+            self.tell_user(Some(&provider.id), user, differ);
         }
     }
 
@@ -228,6 +237,16 @@ impl Work {
 
     /// Tells listeners what changed.
     pub(super) fn tell(&self, provider: Option<&Arc<str>>, which: Which) {
+        self.tell_user(provider, None, which);
+    }
+
+    /// Tells the listeners of one user, or of all.
+    pub(super) fn tell_user(
+        &self,
+        provider: Option<&Arc<str>>,
+        user: Option<(Arc<str>, Arc<str>)>,
+        which: Which,
+    ) {
         let Which {
             tools,
             resources,
@@ -235,6 +254,7 @@ impl Work {
         } = which;
         let changed = Changed {
             provider: provider.cloned(),
+            user,
             tools,
             resources,
             prompts,

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App};
@@ -55,6 +56,12 @@ pub(crate) struct Global {
     /// Folder of the descriptors; default `providers.d`.
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) providers: Option<PathBuf>,
+    /// Tenant that a command acts for; default: that of `access.local`.
+    #[arg(long, global = true, value_name = "TENANT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) tenant: Option<String>,
+    /// User that a command acts as; default: that of `access.local`.
+    #[arg(long, global = true, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) user: Option<String>,
     /// Stable machine-readable output.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -69,6 +76,23 @@ pub(crate) struct Addresses {
     /// Admin listener, for example `127.0.0.1:8788`.
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Global {
+    /// Lets a command act as somebody else than `access.local`.
+    fn act(&self, settings: &mut Settings) {
+        if self.tenant.is_none() && self.user.is_none() {
+            return;
+        }
+        let mut local = settings.access.local();
+        if let Some(tenant) = &self.tenant {
+            local.tenant.clone_from(tenant);
+        }
+        if let Some(user) = &self.user {
+            local.user.clone_from(user);
+        }
+        settings.access.local = Some(local);
+    }
 }
 
 impl Addresses {
@@ -210,7 +234,7 @@ pub fn run() -> ExitCode {
 
 /// Loads the settings; faults are told, and decide the exit code.
 pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
-    let loaded = settings::load(global.config.as_deref(), overrides);
+    let mut loaded = settings::load(global.config.as_deref(), overrides);
     for fault in &loaded.faults {
         ui::err(fault);
     }
@@ -218,6 +242,7 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
         ui::fail("the settings are broken; `pleiades check` tells the same");
         return Err(exit::CONFIG);
     }
+    global.act(&mut loaded.settings);
     Ok(loaded.settings)
 }
 

@@ -9,6 +9,10 @@ use crate::catalog::State;
 use crate::settings::Overrides;
 
 pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
+    if global.tenant.is_some() || global.user.is_some() {
+        ui::fail("`--tenant` and `--user` are for commands; who callers are stands in `access`");
+        return exit::USAGE;
+    }
     let overrides = Overrides {
         providers: global.providers.clone(),
         listen: addresses.listen,

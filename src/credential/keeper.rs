@@ -169,6 +169,12 @@ impl Keeper {
         Ok(Vec::new())
     }
 
+    /// The accounts of a user at one connection as far as they are in memory: no I/O.
+    #[must_use]
+    pub fn known(&self, _owner: &Owner) -> Vec<Account> {
+        Vec::new()
+    }
+
     /// All accounts of a user: connection and account.
     ///
     /// # Errors
@@ -265,6 +271,12 @@ impl Keeper {
 impl Machines for Arc<Keeper> {
     fn machine(&self, _connection: &Arc<Connection>) -> Arc<Signature> {
         Arc::new(Signature::held(Arc::new(Unbuilt), None))
+    }
+
+    fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
+        let states = self.states().into_iter();
+        let own = states.filter(|(name, ..)| **name == *connection);
+        own.map(|(_, state, count)| (state, count)).collect()
     }
 }
 

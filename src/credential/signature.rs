@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 use super::connection::Connection;
+use super::record::AccountState;
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -42,6 +43,11 @@ pub trait Holder: Send + Sync + std::fmt::Debug {
 pub trait Machines: Send + Sync + std::fmt::Debug {
     /// The signature of a connection; it has its token when it is first asked to be ready.
     fn machine(&self, connection: &Arc<Connection>) -> Arc<Signature>;
+
+    /// How the accounts of a connection fare that are in memory: how many are in which state.
+    fn accounts(&self, _connection: &str) -> Vec<(AccountState, usize)> {
+        Vec::new()
+    }
 }
 
 /// Signs nothing: for what is only looked at.
@@ -113,6 +119,15 @@ impl Signature {
         match &self.way {
             Way::Fixed(signed) => Arc::clone(signed),
             Way::Held(holder) => holder.now(),
+        }
+    }
+
+    /// What never changes; `None` of what somebody keeps up to date.
+    #[must_use]
+    pub const fn settled(&self) -> Option<&Arc<Signed>> {
+        match &self.way {
+            Way::Fixed(signed) => Some(signed),
+            Way::Held(_) => None,
         }
     }
 

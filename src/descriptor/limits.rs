@@ -54,7 +54,8 @@ pub enum Per {
     Caller,
     /// One for each tenant.
     Tenant,
-    /// One for each connected account.
+    /// One for each account at the provider: each connected one, each key that callers bring, one for
+    /// a key that all callers share.
     Account,
     /// One for the provider.
     Provider,

@@ -92,8 +92,9 @@ impl Descriptor {
 pub struct Facade {
     /// One tool for the provider, or its own. Only `meta` is built yet.
     pub mode: Mode,
-    /// What is shown before an account is connected. Only `strict` is built yet.
-    pub exposure: Exposure,
+    /// What is shown before an account is connected. Default: what `facade.exposure` of the settings
+    /// says.
+    pub exposure: Option<Exposure>,
     /// Other words for operations, by tool name, that a prompt may use. Default: none. Not built yet.
     pub aliases: BTreeMap<String, Vec<String>>,
     /// How long results are shaped. Default: unshaped. Not built yet.
@@ -122,7 +123,7 @@ pub enum Exposure {
     /// Tools appear when an account is connected.
     #[default]
     Strict,
-    /// Tools are visible and answer `needs_auth`.
+    /// The tools that somebody of the tenant saw last are visible, and answer `needs_auth`.
     Soft,
 }
 

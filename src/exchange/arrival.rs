@@ -1,7 +1,10 @@
 //! A message opened once, for every step that looks into it.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
+use super::accounts;
 use super::peer::unsupported;
 use crate::error::{Code, Error, RpcFault};
 use crate::mcp::{Id, Message, Raw, RawObject, Revision};
@@ -76,6 +79,11 @@ impl Arrived {
     #[must_use]
     pub fn capabilities(&self) -> Option<&RawValue> {
         self.meta.get(CAPABILITIES)
+    }
+
+    /// The account that the message names in its `_meta`.
+    pub(super) fn account(&self) -> Option<Arc<str>> {
+        self.meta.text(accounts::KEY).and_then(accounts::named)
     }
 
     /// Whether log messages are wanted during the request (2026-07-28).

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::outward::{Came, Outgoing, needs_auth};
+use super::accounts::{self, Reached};
+use super::outward::{Came, Outgoing};
 use super::talk::URL_REQUIRED;
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider, Tool};
@@ -32,12 +33,16 @@ impl Step<'_> {
         let mut arguments = params.read::<RawObject>("arguments").unwrap_or_default();
         let provider = self.meta_provider(name, &mut arguments)?;
         self.record.provider = Some(Arc::clone(&provider.id));
-        let catalogue = match self.connected(&provider).await {
-            Ok(catalogue) => catalogue,
-            Err(error) => return Ok(self.readable(&provider, &error, None)),
+        self.names(plan::account_of(&arguments)?);
+        let (catalogue, ambiguous) = match self.planned_by(&provider).await {
+            Ok(found) => found,
+            Err(error) => return self.failed_call(&provider, error, None),
         };
         match plan::plan(&provider, &catalogue, &arguments) {
-            Plan::Answer(answer) => Ok(self.answered(answer)),
+            Plan::Answer(answer) => Ok(self.answered(&provider, answer)),
+            Plan::Run { tool, .. } if let Some(ambiguous) = ambiguous => {
+                self.failed_call(&provider, ambiguous, Some(&tool))
+            }
             Plan::Run {
                 tool,
                 arguments,
@@ -51,19 +56,48 @@ impl Step<'_> {
                     method: "tools/call",
                     params,
                 };
-                let outcome = self.outward(out).await;
-                Ok(match outcome {
+                match self.outward(out).await {
                     Ok(Came::Result(mut result, from)) => {
                         self.outer_uris(&provider, "tools/call", &mut result, None);
                         translate::blocks("tools/call", &mut result, from, self.revision());
-                        self.answered(Answer::of_result(&result, notes))
+                        Ok(self.answered(&provider, Answer::of_result(&result, notes)))
                     }
-                    Ok(Came::Asked(result)) => result,
-                    Err(error) if is_the_clients(&error) => return Err(error),
-                    Err(error) => self.readable(&provider, &error, Some(&tool)),
-                })
+                    Ok(Came::Asked(result)) => Ok(result),
+                    Err(error) if is_the_clients(&error) => Err(error),
+                    Err(error) => self.failed_call(&provider, error, Some(&tool)),
+                }
             }
         }
+    }
+
+    /// The account that a call's own arguments name goes before all others.
+    fn names(&mut self, account: Option<String>) {
+        if let Some(account) = account.and_then(|account| accounts::named(account.into())) {
+            self.wanted = Some(account);
+        }
+    }
+
+    /// The lists that a call is understood by; and, where several accounts could make it, the error
+    /// for the case that it has to be made.
+    async fn planned_by(
+        &mut self,
+        provider: &Arc<Provider>,
+    ) -> Result<(Arc<Catalogue>, Option<Error>), Error> {
+        let (reached, ambiguous) = match self.reach(provider).await {
+            Ok(reached) => (reached, None),
+            Err(error) if error.code == Code::AccountAmbiguous => {
+                match self.first_of(provider, &error).await {
+                    Some(reached) => (reached, Some(error)),
+                    None => return Err(error),
+                }
+            }
+            Err(error) => return Err(error),
+        };
+        let catalogue = self.lists_as(provider, &reached).await?;
+        if ambiguous.is_none() {
+            self.record.account = reached.account;
+        }
+        Ok((catalogue, ambiguous))
     }
 
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
@@ -95,7 +129,7 @@ impl Step<'_> {
         self.record.provider = Some(Arc::clone(&provider.id));
         let catalogue = match self.connected(&provider).await {
             Ok(catalogue) => catalogue,
-            Err(error) => return Ok(self.readable(&provider, &error, None)),
+            Err(error) => return self.failed_call(&provider, error, None),
         };
         let (catalogue, tool) = self.find(&provider, catalogue, &inner, name).await?;
         self.check_mirrored(&tool, &params)?;
@@ -114,13 +148,28 @@ impl Step<'_> {
         match self.outward(out).await {
             Ok(Came::Result(mut result, from)) => {
                 self.outer_uris(&provider, "tools/call", &mut result, None);
-                Ok(translate::result("tools/call", result, from, self.revision()).close())
+                let mut result = translate::result("tools/call", result, from, self.revision());
+                self.sign_result(&mut result);
+                Ok(result.close())
             }
             Ok(Came::Asked(result)) => Ok(result),
             Err(error) if error.code == Code::UpstreamError && error.rpc.is_some() => Err(error),
             Err(error) if is_the_clients(&error) => Err(error),
-            Err(error) => Ok(self.readable(&provider, &error, Some(&tool))),
+            Err(error) => self.failed_call(&provider, error, Some(&tool)),
         }
+    }
+
+    /// A failed call for a client that is asked to connect, or for a model that reads why.
+    fn failed_call(
+        &mut self,
+        provider: &Arc<Provider>,
+        error: Error,
+        tool: Option<&Tool>,
+    ) -> Result<Raw, Error> {
+        if self.is_asked(&error) {
+            return Err(error);
+        }
+        Ok(self.readable(provider, &error, tool))
     }
 
     /// `{provider}.{tool}` in the union, the bare name for one provider.
@@ -140,11 +189,16 @@ impl Step<'_> {
 
     /// The provider's lists for this caller, or why it has none.
     pub(super) async fn connected(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
-        let behalf = self
-            .behalf(provider)
-            .map_err(|missing| needs_auth(provider, &missing))?;
-        let catalogue = self.exchange.catalog.for_call(provider, &behalf).await?;
-        Ok(self.met(provider, &behalf, catalogue).await)
+        let reached = self.reach(provider).await?;
+        self.lists_as(provider, &reached).await
+    }
+
+    /// The provider's lists for an account.
+    async fn lists_as(&self, provider: &Arc<Provider>, reached: &Reached) -> Result<Arc<Catalogue>, Error> {
+        match self.exchange.catalog.for_call(provider, &reached.behalf).await {
+            Ok(catalogue) => Ok(self.met(provider, &reached.behalf, catalogue).await),
+            Err(error) => Err(self.judged(provider, reached, error).await),
+        }
     }
 
     /// What is known of a provider, asked for its older generation before a client of one needs a way
@@ -179,9 +233,7 @@ impl Step<'_> {
                 "already connected: list the tools again",
             ));
         }
-        let behalf = self
-            .behalf(provider)
-            .map_err(|missing| needs_auth(provider, &missing))?;
+        let behalf = self.behalf(provider).await?;
         let fresh = self
             .exchange
             .catalog
@@ -203,8 +255,12 @@ impl Step<'_> {
         }
     }
 
-    fn answered(&mut self, answer: Answer) -> Raw {
+    fn answered(&mut self, provider: &Provider, mut answer: Answer) -> Raw {
         self.record.outcome = answer.status.as_str();
+        if answer.accounts.is_empty() {
+            answer.accounts = self.accounts_of(provider);
+        }
+        answer.account.clone_from(&self.record.account);
         answer.into_result(self.revision(), &self.peer.request_id)
     }
 
@@ -216,7 +272,7 @@ impl Step<'_> {
         let writes = tool.is_none_or(|tool| !tool.is_read_only());
         let answer = Answer::of_error(error, &provider.title, writes);
         debug_assert_ne!(answer.status, Status::Ok);
-        self.answered(answer)
+        self.answered(provider, answer)
     }
 }
 

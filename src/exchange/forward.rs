@@ -103,7 +103,7 @@ impl Step<'_> {
             )
         })?;
         let (provider, catalogue) = (Arc::clone(provider), Arc::clone(catalogue));
-        let catalogue = match self.behalf(&provider) {
+        let catalogue = match self.behalf(&provider).await {
             Ok(behalf) => self.met(&provider, &behalf, catalogue).await,
             Err(_) => catalogue,
         };

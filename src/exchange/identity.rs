@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Step;
 use super::standing::subscribes;
-use crate::catalog::Provider;
+use crate::catalog::{Catalogue, Provider};
 use crate::mcp::{RawObject, Revision};
 use crate::telemetry::View;
 
@@ -30,10 +30,10 @@ impl Step<'_> {
         let mut all = Map::new();
         all.insert("tools".to_owned(), json!({ "listChanged": true }));
         for name in ["resources", "prompts", "completions"] {
-            if self.in_scope().any(|provider| offers(provider, name)) {
+            if self.in_scope().any(|it| offers(&self.lists_of(it), name)) {
                 let says = match name {
                     "completions" => json!({}),
-                    "resources" if self.in_scope().any(|it| watches(it)) => {
+                    "resources" if self.in_scope().any(|it| watches(&self.lists_of(it))) => {
                         json!({ "listChanged": true, "subscribe": true })
                     }
                     _ => json!({ "listChanged": true }),
@@ -62,7 +62,7 @@ impl Step<'_> {
             return all;
         }
         for provider in self.in_scope() {
-            let known = self.at_hand(provider);
+            let known = self.known(provider);
             let profile = known.as_ref().and_then(|known| known.profile.as_ref());
             let spoken = profile.filter(|profile| profile.revisions.contains(client));
             let capabilities = spoken.and_then(|profile| RawObject::open(&profile.capabilities).ok());
@@ -78,8 +78,7 @@ impl Step<'_> {
     pub(super) fn instructions(&self) -> Option<String> {
         let text = if self.scope.provider.is_some() {
             let provider = self.in_scope().next()?;
-            let shared = provider.live.shared.load();
-            shared.profile.as_ref()?.instructions.clone()?
+            self.lists_of(provider).profile.as_ref()?.instructions.clone()?
         } else {
             let lines = self.in_scope().map(|provider| match &provider.about {
                 Some(about) => format!("{}{}: {about}", prefix(self.scope.view), provider.id),
@@ -107,14 +106,12 @@ const fn prefix(view: View) -> &'static str {
 }
 
 /// Whether a provider tells of changed resources; of one not reached yet it is hoped.
-fn watches(provider: &Provider) -> bool {
-    let shared = provider.live.shared.load();
-    shared.profile.is_none() || subscribes(&shared)
+fn watches(lists: &Catalogue) -> bool {
+    lists.profile.is_none() || subscribes(lists)
 }
 
-fn offers(provider: &Provider, capability: &str) -> bool {
-    let shared = provider.live.shared.load();
-    let Some(profile) = &shared.profile else {
+fn offers(lists: &Catalogue, capability: &str) -> bool {
+    let Some(profile) = &lists.profile else {
         return true;
     };
     serde_json::from_str::<Map<String, Value>>(profile.capabilities.get())

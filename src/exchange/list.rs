@@ -7,7 +7,6 @@ use tokio::time::timeout;
 
 use super::Step;
 use super::namespace::Claims;
-use super::outward::need_auth;
 use crate::catalog::{Catalogue, Item, Provider, State};
 use crate::error::{Code, Error};
 use crate::facade::definition;
@@ -199,10 +198,7 @@ impl Step<'_> {
     /// As [`Self::part`], but nobody waits for a provider that is known to be out of reach, nor for
     /// one that hangs so long that the client gives the whole list up.
     async fn union_part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
-        if provider.state().0 == State::Unreachable
-            && let Ok(behalf) = self.behalf(provider)
-            && self.exchange.catalog.peek(provider, &behalf).is_none()
-        {
+        if provider.state().0 == State::Unreachable && self.known(provider).is_none() {
             return Err(Error::new(
                 Code::UpstreamUnreachable,
                 "the provider cannot be reached",
@@ -218,14 +214,32 @@ impl Step<'_> {
 
     /// A provider's lists for this caller; `None` when the caller is not connected.
     pub(super) async fn part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
-        match self.behalf(provider) {
-            Ok(behalf) => self.exchange.catalog.lists(provider, &behalf).await.map(Some),
-            Err(missing) => {
-                tracing::debug!(provider.name = %provider.id, reason = %need_auth(provider, &missing), "not connected");
-                Ok(None)
+        match self.listed(provider).await {
+            Ok(lists) => Ok(Some(lists)),
+            Err(error) if wants_account(&error) => {
+                tracing::debug!(provider.name = %provider.id, reason = %error, "not connected");
+                let tenant = &self.peer.principal.tenant;
+                Ok(self.exchange.catalog.template(provider, tenant))
             }
+            Err(error) => Err(error),
         }
     }
+
+    async fn listed(&self, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
+        let reached = self.reach_any(provider).await?;
+        match self.exchange.catalog.lists(provider, &reached.behalf).await {
+            Ok(lists) => Ok(lists),
+            Err(error) => Err(self.judged(provider, &reached, error).await),
+        }
+    }
+}
+
+/// Whether there are no lists because the caller has no account that they could be read with.
+const fn wants_account(error: &Error) -> bool {
+    matches!(
+        error.code,
+        Code::NeedsAuth | Code::TokenExpired | Code::CapabilityMiss | Code::AccountAmbiguous
+    )
 }
 
 /// Lists are whole: a cursor can only be one we never gave.

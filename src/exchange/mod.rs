@@ -4,15 +4,19 @@
 //! The way of a message: snapshot -> method -> view -> (facade) -> account -> limit -> sign ->
 //! upstream -> shape. Nothing here knows sockets or statuses.
 
+mod accounts;
 mod arrival;
 mod ask;
 mod call;
+mod connect;
 mod drive;
 mod fault;
 mod forward;
 mod handover;
 mod identity;
+mod invite;
 mod job;
+mod lanes;
 mod list;
 mod mailbox;
 mod namespace;
@@ -31,13 +35,15 @@ mod stream;
 mod talk;
 mod tasks;
 mod watched;
+mod witness;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
 pub use outlet::{Inlet, Outlet, Word};
@@ -98,6 +104,8 @@ pub struct Record {
     pub outcome: &'static str,
     /// Time spent waiting for the provider.
     pub upstream: Option<std::time::Duration>,
+    /// The account whose credential was used.
+    pub account: Option<Arc<str>>,
 }
 
 impl Record {
@@ -107,6 +115,7 @@ impl Record {
         done.tool = self.tool.as_deref().map(|tool| tool.to_owned().into());
         done.outcome = self.outcome;
         done.upstream = self.upstream;
+        done.account.clone_from(&self.account);
     }
 }
 
@@ -137,6 +146,10 @@ pub struct Exchange {
     needing: drive::Needing,
     /// What legacy sessions hold here.
     mailboxes: mailbox::Mailboxes,
+    /// What is remembered of them.
+    lanes: lanes::Lanes,
+    /// How often more rights were asked for.
+    tries: invite::Tries,
     /// What replicas tell each other.
     shared: Arc<SharedState>,
     me: Weak<Self>,
@@ -188,6 +201,12 @@ pub(crate) struct Step<'a> {
     pub(crate) peer: &'a Peer,
     pub(crate) outlet: Option<&'a Outlet>,
     pub(crate) record: Record,
+    /// The account that the request names.
+    wanted: Option<Arc<str>>,
+    /// A connection that its client said it would make.
+    waiting: Option<accounts::Waiting>,
+    /// Fingerprint of the account that was refused.
+    insufficient: OnceLock<[u8; 32]>,
 }
 
 impl Exchange {
@@ -215,12 +234,15 @@ impl Exchange {
             parking: park::Parking::default(),
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
+            lanes: lanes::Lanes::default(),
+            tries: invite::Tries::default(),
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),
             ending: CancellationToken::new(),
         });
         exchange.shared.serve(exchange.takes());
+        exchange.witness();
         exchange
     }
 
@@ -229,6 +251,7 @@ impl Exchange {
         self.sessions.end(id);
         self.running.end(id);
         self.mailboxes.end(id);
+        self.lanes.end(id);
     }
 
     /// Something no call can have: for ids that must only be unique and unguessable.
@@ -245,6 +268,9 @@ impl Exchange {
             peer,
             outlet: None,
             record: Record::default(),
+            wanted: None,
+            waiting: None,
+            insufficient: OnceLock::new(),
         }
     }
 
@@ -282,6 +308,7 @@ impl Exchange {
         message: Arrived,
         outlet: Option<&Outlet>,
     ) -> (Reply, Record) {
+        let wanted = message.account();
         let Arrived {
             kind, method, params, ..
         } = message;
@@ -290,6 +317,7 @@ impl Exchange {
                 let _busy = self.begin();
                 let mut step = self.step(scope, peer);
                 step.outlet = outlet;
+                step.wanted = wanted;
                 step.record.method = method;
                 step.record.outcome = "ok";
                 let reply = step.request(&id, params).await;
@@ -356,7 +384,7 @@ impl Step<'_> {
         let exchange = self.exchange;
         let done = tokio::select! {
             biased;
-            done = self.dispatch(id, params) => done?,
+            done = self.answering(id, params) => done?,
             () = ticket.cancelled() => return Err(Error::new(Code::Cancelled, "cancelled by the caller")),
             () = exchange.ending.cancelled() => return Err(Error::new(Code::ShuttingDown, ENDING)),
         };
@@ -364,6 +392,17 @@ impl Step<'_> {
             Done::Stream(messages) if self.peer.lane.is_some() => Done::Stream(ticket.bound(messages)),
             done => done,
         })
+    }
+
+    /// Runs the method, for a client that may be asked to connect first, or was.
+    async fn answering(&mut self, id: &Id, mut params: RawObject) -> Result<Done, Error> {
+        if let Err(declined) = self.returned(&mut params) {
+            return self.turned_down(declined);
+        }
+        match self.dispatch(id, params).await {
+            Err(error) => self.asking(error),
+            done => done,
+        }
     }
 
     async fn dispatch(&mut self, id: &Id, params: RawObject) -> Result<Done, Error> {

@@ -106,10 +106,10 @@ impl Step<'_> {
         let mut known = Vec::new();
         for provider in self.in_scope() {
             // Whoever is not connected cannot read there either.
-            let Ok(behalf) = self.behalf(provider) else {
+            let Some(reached) = self.reach_now(provider) else {
                 continue;
             };
-            match self.exchange.catalog.peek(provider, &behalf) {
+            match self.exchange.catalog.peek(provider, &reached.behalf) {
                 Some(lists) => known.push((Arc::clone(provider), lists)),
                 None => whole &= matches!(provider.state().0, State::Unreachable | State::NeedsAuth),
             }

@@ -55,18 +55,6 @@ struct Retry {
 }
 
 impl Step<'_> {
-    /// On whose behalf this caller reaches a provider.
-    pub(super) fn behalf(&self, provider: &Provider) -> Result<Behalf, Missing> {
-        let signature = provider.need.sign(&self.peer.keys.brought(&provider.need))?;
-        let principal = &self.peer.principal;
-        Ok(Behalf {
-            lane: self.peer.lane.clone(),
-            tenant: Arc::clone(&principal.tenant),
-            user: Arc::clone(&principal.user),
-            signature,
-        })
-    }
-
     /// The revision in which this caller's calls to a provider are made: its own when the provider
     /// speaks it, else the provider's newest.
     pub(super) fn leg(&self, catalogue: &Catalogue) -> Result<Revision, Error> {
@@ -92,13 +80,25 @@ impl Step<'_> {
     }
 
     /// Limits, signs and makes one call, in as many rounds as its provider asks for.
-    pub(super) async fn outward(&mut self, mut out: Outgoing<'_>) -> Result<Came, Error> {
+    pub(super) async fn outward(&mut self, out: Outgoing<'_>) -> Result<Came, Error> {
         let provider = out.provider;
         self.record.provider = Some(Arc::clone(&provider.id));
         self.record.tool = out.tool.map(|tool| Arc::from(&*tool.name));
-        let behalf = self
-            .behalf(provider)
-            .map_err(|missing| needs_auth(provider, &missing))?;
+        let reached = self.reach(provider).await?;
+        let Some(account) = &reached.account else {
+            return self.made(out, &reached.behalf).await;
+        };
+        self.record.account = Some(Arc::clone(account));
+        self.remember(provider);
+        match self.made(out, &reached.behalf).await {
+            Err(error) => Err(self.judged(provider, &reached, error).await),
+            came => came,
+        }
+    }
+
+    /// Limits and makes one call.
+    async fn made(&mut self, mut out: Outgoing<'_>, behalf: &Behalf) -> Result<Came, Error> {
+        let provider = out.provider;
         let (leg, tasks) = self.footing(&out)?;
         let holder = self.peer.principal.binding();
         let retry = self.retry(out.method, &mut out.params)?;
@@ -124,8 +124,8 @@ impl Step<'_> {
                 }
                 State::Upstream(state) => out.params.put("requestState", &state),
                 State::Task(id) => {
-                    let held = self.enter(provider, &holder, out.tool)?;
-                    let course = Course::new(out, &behalf, leg, tasks, Some(of.clone()));
+                    let held = self.enter(provider, behalf, &holder, out.tool)?;
+                    let course = Course::new(out, behalf, leg, tasks, Some(of.clone()));
                     let responses = retry.responses.unwrap_or_default();
                     return self.taken_up(course, id, responses, held).await;
                 }
@@ -136,9 +136,9 @@ impl Step<'_> {
             Some(responses) => accepted(&responses)?,
             None => {}
         }
-        let held = self.enter(provider, &holder, out.tool)?;
+        let held = self.enter(provider, behalf, &holder, out.tool)?;
         let spare = (tasks == Tasks::None && self.drives(&out)).then(|| out.params.clone());
-        let mut course = Course::new(out, &behalf, leg, tasks, of);
+        let mut course = Course::new(out, behalf, leg, tasks, of);
         course.spare = spare;
         self.rounds(course, held).await
     }
@@ -213,11 +213,22 @@ impl Step<'_> {
     }
 
     /// Lets a call in, or says which rule of ours keeps it out.
-    fn enter(&self, provider: &Arc<Provider>, holder: &str, tool: Option<&Tool>) -> Result<Held, Error> {
+    fn enter(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+        holder: &str,
+        tool: Option<&Tool>,
+    ) -> Result<Held, Error> {
         let principal = &self.peer.principal;
         let pass = provider
             .gate
-            .enter(holder, &principal.tenant, tool.map(|tool| &*tool.name))
+            .enter(
+                holder,
+                &principal.tenant,
+                behalf.signature.account.as_ref(),
+                tool.map(|tool| &*tool.name),
+            )
             .map_err(|refusal| self.refused(provider, &refusal))?;
         Ok(Held {
             pass: Some(pass),

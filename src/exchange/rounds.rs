@@ -195,9 +195,12 @@ impl Step<'_> {
         if let Some(told) = told {
             self.exchange.sessions.sealed()?;
             let account = round.behalf.signature.account;
-            let id = self
-                .exchange
-                .seal_task(round.holder, &round.provider.id, account, &told);
+            let id = self.exchange.seal_task(
+                round.holder,
+                &round.provider.id,
+                (account, self.record.account.as_deref()),
+                &told,
+            );
             let mut result = result;
             result.put("taskId", &id);
             result.remove("requestState");

@@ -8,6 +8,7 @@ use std::{
 use ring::digest::{SHA256, digest};
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use super::{Done, Scope, Step};
 use crate::access::Principal;
@@ -22,6 +23,8 @@ const LIFETIME_SECS: u64 = 24 * 60 * 60;
 const PURPOSE: &str = "session";
 /// When a request that needs the seal key is worth another try.
 const UNSEALED_RETRY: Duration = Duration::from_secs(1);
+/// How long the opening of a session waits for the account it would use.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]
@@ -195,7 +198,8 @@ impl Step<'_> {
     /// whether it speaks that generation: it may log in it. In a union nothing hangs on it yet.
     async fn greet(&self) {
         let Ok(Some(provider)) = self.only() else { return };
-        let Ok(behalf) = self.behalf(&provider) else {
+        // A store of credentials that does not answer keeps nobody from opening a session.
+        let Ok(Ok(behalf)) = timeout(GREETING, self.behalf(&provider)).await else {
             return;
         };
         if let Some(known) = self.exchange.catalog.peek(&provider, &behalf) {

@@ -13,7 +13,7 @@ use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
 use crate::mcp::{Abilities, Raw, RawObject, Revision, message, translate, uris};
 use crate::telemetry::View;
-use crate::upstream::{Ask, Event, Line, Opening, Wishes};
+use crate::upstream::{Ask, Behalf, Event, Line, Opening, Wishes};
 
 /// Events of a line that wait to be written.
 pub(super) const EVENTS: usize = 64;
@@ -100,14 +100,14 @@ impl Ear {
 
 impl Step<'_> {
     /// The line of this client's session to a provider, opened when there is none.
-    fn line(&self, provider: &Arc<Provider>, leg: Revision) -> Option<Arc<Line>> {
+    fn line(&self, provider: &Arc<Provider>, leg: Revision, behalf: Option<Behalf>) -> Option<Arc<Line>> {
         let lane = self.peer.lane.as_ref()?;
         let mailbox = self.exchange.mailboxes.of(lane);
         if let Some(line) = mailbox.line(&provider.id) {
             return Some(line);
         }
         let exchange = self.exchange.me.upgrade()?;
-        let behalf = self.behalf(provider).ok()?;
+        let behalf = behalf?;
         let declared = self.declared(leg);
         let (sender, events) = mpsc::channel(EVENTS);
         let ear = Ear {
@@ -143,7 +143,8 @@ impl Step<'_> {
         {
             self.exchange.mailboxes.of(lane).name(&provider.id, &uri, outer);
         }
-        let line = self.line(&provider, leg).ok_or_else(|| {
+        let behalf = self.behalf(&provider).await.ok();
+        let line = self.line(&provider, leg, behalf).ok_or_else(|| {
             Error::new(
                 Code::InvalidRequest,
                 "a subscription belongs to a session: initialize first",
@@ -165,7 +166,8 @@ impl Step<'_> {
     pub(super) async fn unsubscribe(&mut self, params: RawObject) -> Result<Raw, Error> {
         let (provider, catalogue, mut params, uri) = self.watched(params).await?;
         let leg = self.leg(&catalogue)?;
-        if let Some(line) = self.line(&provider, leg) {
+        let behalf = self.behalf(&provider).await.ok();
+        if let Some(line) = self.line(&provider, leg, behalf) {
             line.unwatch(&uri);
         }
         if leg.is_modern() {
@@ -228,22 +230,22 @@ impl Step<'_> {
     /// The roots of a legacy client have changed: its providers of the same generation are told.
     pub(super) fn roots_changed(&self) {
         for provider in self.in_scope() {
-            let shared = provider.live.shared.load();
-            let profile = shared.profile.as_ref();
+            let lists = self.lists_of(provider);
+            let profile = lists.profile.as_ref();
             let leg = profile.and_then(|profile| profile.revisions.choose(self.revision()));
-            let (Some(leg), Ok(behalf)) = (leg.filter(|leg| !leg.is_modern()), self.behalf(provider)) else {
+            let (Some(leg), Some(reached)) = (leg.filter(|leg| !leg.is_modern()), self.reach_now(provider))
+            else {
                 continue;
             };
             let (endpoint, declared) = (&provider.endpoint, self.declared(leg));
             let upstreams = &self.exchange.upstreams;
-            upstreams.roots_changed(endpoint, &behalf, leg, &declared);
+            upstreams.roots_changed(endpoint, &reached.behalf, leg, &declared);
         }
     }
 
     /// Whether a provider's log messages reach this client: between equal generations alone.
     pub(super) fn logs(&self, provider: &Provider, client: Revision) -> bool {
-        let shared = provider.live.shared.load();
-        shared.profile.as_ref().is_some_and(|profile| {
+        self.lists_of(provider).profile.as_ref().is_some_and(|profile| {
             let leg = profile.revisions.choose(client);
             let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
             leg.is_some_and(|leg| leg.is_modern() == client.is_modern())
@@ -255,13 +257,14 @@ impl Step<'_> {
     /// provider says outside of calls has somewhere to go from then on.
     fn stand(&self) {
         let Ok(Some(provider)) = self.only() else { return };
-        let shared = provider.live.shared.load();
-        let leg = shared
+        let lists = self.lists_of(&provider);
+        let leg = lists
             .profile
             .as_ref()
             .and_then(|profile| profile.revisions.choose(self.revision()));
         if let Some(leg) = leg.filter(|leg| !leg.is_modern()) {
-            self.line(&provider, leg);
+            let reached = self.reach_now(&provider);
+            self.line(&provider, leg, reached.map(|reached| reached.behalf));
         }
     }
 }
@@ -294,7 +297,7 @@ impl Exchange {
     /// ask outside of calls, until the process ends.
     #[must_use]
     pub fn session_stream(&self, scope: &Scope, peer: &Peer) -> mpsc::Receiver<Vec<u8>> {
-        let (receiver, sender) = self.watch_session(scope);
+        let (receiver, sender) = self.watch_session(scope, &peer.principal);
         if let Some(lane) = &peer.lane {
             let placed = self.mailboxes.place(lane, sender.clone());
             let closing = self.closing.clone();

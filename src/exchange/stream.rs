@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Exchange, Scope, Step};
+use crate::access::Principal;
 use crate::catalog::Changed;
 use crate::error::Error;
 use crate::mcp::{Id, RawObject, message, raw};
@@ -32,11 +33,16 @@ const ALL: Kinds = Kinds {
 
 impl Exchange {
     /// A stream of list changes, and the way to say more on it.
-    pub(super) fn watch_session(&self, scope: &Scope) -> (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>) {
+    pub(super) fn watch_session(
+        &self,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>) {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watch = Watch {
             changes: self.catalog.changes(),
             provider: scope.provider.clone(),
+            principal: principal.clone(),
             kinds: ALL,
             tag: None,
             updates: None,
@@ -51,6 +57,7 @@ impl Exchange {
 struct Watch {
     changes: broadcast::Receiver<Changed>,
     provider: Option<Arc<str>>,
+    principal: Principal,
     kinds: Kinds,
     tag: Option<Id>,
     /// Of watched resources, with the lines they come on.
@@ -105,6 +112,9 @@ impl Watch {
             (Some(only), Some(provider)) => only == provider,
             _ => true,
         };
+        let Principal { tenant, user } = &self.principal;
+        let own = |(of, name): &(Arc<str>, Arc<str>)| of == tenant && name == user;
+        let mine = mine && changed.user.as_ref().is_none_or(own);
         Kinds {
             tools: mine && changed.tools && self.kinds.tools,
             resources: mine && changed.resources && self.kinds.resources,
@@ -184,14 +194,18 @@ impl Step<'_> {
             "notifications/subscriptions/acknowledged",
             Some(&raw::raw(&params)),
         );
-        let updates = (!watched.is_empty()).then(|| {
+        let updates = if watched.is_empty() {
+            None
+        } else {
             let (told, updates) = mpsc::channel(BACKLOG);
-            (updates, self.lines(watched, &told, &raw::raw(&subscription(id))))
-        });
+            let lines = self.lines(watched, &told, &raw::raw(&subscription(id))).await;
+            Some((updates, lines))
+        };
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let watch = Watch {
             changes: self.exchange.catalog.changes(),
             provider: self.scope.provider.clone(),
+            principal: self.peer.principal.clone(),
             kinds,
             tag: Some(id.clone()),
             updates,

@@ -31,6 +31,9 @@ pub(super) struct Named {
     /// Fingerprint of the account.
     #[serde(rename = "a")]
     account: Option<[u8; 32]>,
+    /// Its name, where it has one.
+    #[serde(rename = "n", default)]
+    name: Option<String>,
     /// What its provider calls it.
     #[serde(rename = "t")]
     pub(super) id: String,
@@ -42,12 +45,13 @@ impl Exchange {
         &self,
         holder: &str,
         provider: &str,
-        account: Option<[u8; 32]>,
+        (account, name): (Option<[u8; 32]>, Option<&str>),
         told: &Told,
     ) -> String {
         let named = Named {
             provider: provider.to_owned(),
             account,
+            name: name.map(str::to_owned),
             id: told.id.clone(),
         };
         let kept = told.ttl_ms.map_or(SHORTEST, |millis| millis / 1_000);
@@ -69,16 +73,10 @@ impl Step<'_> {
     /// that offer the extension, as far as it is known.
     pub(super) fn has_tasks(&self) -> bool {
         let may = |provider: &Arc<Provider>| {
-            self.at_hand(provider)
+            self.known(provider)
                 .is_none_or(|it| it.profile.is_none() || offers(&it))
         };
         self.scope.view == View::Tool && self.revision().is_modern() && self.in_scope().any(may)
-    }
-
-    /// What is known of a provider for this caller.
-    pub(super) fn at_hand(&self, provider: &Arc<Provider>) -> Option<Arc<Catalogue>> {
-        let behalf = self.behalf(provider).ok()?;
-        self.exchange.catalog.peek(provider, &behalf)
     }
 
     /// `tasks/get`, `tasks/update`, `tasks/cancel`.
@@ -92,6 +90,9 @@ impl Step<'_> {
             .data(json!({ "requiredCapabilities": required })));
         }
         let outer: String = params.read("taskId").ok_or_else(unknown)?;
+        if self.wanted.is_none() {
+            self.wanted = self.task_account(&outer);
+        }
         let (provider, catalogue, inner) = self.known_task(&outer).await?;
         params.put("taskId", &inner);
         let out = Outgoing {
@@ -114,6 +115,12 @@ impl Step<'_> {
         Ok(translate::result(method, result, from, self.revision()).close())
     }
 
+    /// The account that a task was made with.
+    fn task_account(&self, outer: &str) -> Option<Arc<str>> {
+        let holder = self.peer.principal.binding();
+        self.exchange.open_task(&holder, outer)?.name.map(Arc::from)
+    }
+
     /// Whose task an id names, and its name there.
     pub(super) async fn known_task(
         &self,
@@ -127,7 +134,7 @@ impl Step<'_> {
             return Err(unknown());
         }
         let provider = self.provider(&named.provider).ok().ok_or_else(unknown)?;
-        let account = self.behalf(&provider).ok().map(|it| it.signature.account);
+        let account = self.behalf(&provider).await.ok().map(|it| it.signature.account);
         if account != Some(named.account) {
             return Err(unknown());
         }

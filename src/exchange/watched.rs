@@ -88,14 +88,17 @@ impl Step<'_> {
 
     /// Lines for a subscription of 2026-07-28, as long as it lasts. Updates come named as the
     /// client named them.
-    pub(super) fn lines(
+    pub(super) async fn lines(
         &self,
         watched: Vec<Watched>,
         updates: &mpsc::Sender<Vec<u8>>,
         tag: &Raw,
     ) -> Vec<Line> {
-        let opened = watched.into_iter().filter_map(|watched| {
-            let behalf = self.behalf(&watched.provider).ok()?;
+        let mut lines = Vec::with_capacity(watched.len());
+        for watched in watched {
+            let Ok(behalf) = self.behalf(&watched.provider).await else {
+                continue;
+            };
             let (sender, events) = mpsc::channel(EVENTS);
             let names =
                 |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
@@ -122,9 +125,9 @@ impl Step<'_> {
                 tag: tag.clone(),
             };
             tokio::spawn(teller.run(events));
-            Some(self.exchange.upstreams.line(opening))
-        });
-        opened.collect()
+            lines.push(self.exchange.upstreams.line(opening));
+        }
+        lines
     }
 }
 

@@ -2,12 +2,13 @@
 //! enough on its own.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, Revision, raw};
@@ -104,6 +105,10 @@ pub struct Answer {
     pub next: Option<Raw>,
     /// Further content blocks of the provider.
     pub content: Vec<Raw>,
+    /// The caller's accounts at the provider, where several exist.
+    pub accounts: Vec<Value>,
+    /// The account used.
+    pub account: Option<Arc<str>>,
 }
 
 impl Answer {
@@ -116,6 +121,8 @@ impl Answer {
             notes: Vec::new(),
             next: None,
             content: Vec::new(),
+            accounts: Vec::new(),
+            account: None,
         }
     }
 
@@ -143,6 +150,8 @@ impl Answer {
             notes,
             next: None,
             content,
+            accounts: Vec::new(),
+            account: None,
         }
     }
 
@@ -162,6 +171,8 @@ impl Answer {
         };
         let mut answer = Self::new(status, text);
         answer.data = data_of(error);
+        let listed = error.data.as_ref().and_then(|data| data.get("accounts"));
+        answer.accounts = listed.and_then(Value::as_array).cloned().unwrap_or_default();
         answer
     }
 
@@ -180,6 +191,8 @@ impl Answer {
                 status: self.status.as_str(),
                 text,
                 data: self.data.as_deref(),
+                accounts: &self.accounts,
+                account_id: self.account.as_deref(),
                 next: self.next.as_deref(),
                 notes: &self.notes,
                 telemetry_id,
@@ -230,6 +243,10 @@ struct Envelope<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    accounts: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
@@ -302,8 +319,6 @@ fn seconds(after: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::error::RpcFault;
 

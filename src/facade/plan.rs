@@ -8,12 +8,16 @@ use super::answer::{Answer, Status};
 use super::envelope::{self, Book, Envelope, Named, Unreadable, printable};
 use super::{coerce, faults, name, signature, twice};
 use crate::catalog::{Catalogue, Provider, Tool};
+use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, raw};
 
 /// A menu is read by a model each time; about four bytes make a token.
 const MENU_BYTES: usize = 800 * 4;
 const MAX_NAMES_BYTES: usize = 4 * 1024;
 const NEAREST: usize = 3;
+const ACCOUNT: &str = "accountId";
+/// Calls within calls that are looked into.
+const MAX_WRAPPED: usize = 2;
 /// Arguments larger than this are left to the provider to judge.
 const MAX_CHECKED: usize = 256 * 1024;
 
@@ -72,6 +76,47 @@ pub fn provider_of(arguments: &RawObject) -> Option<String> {
     }
     let tool = arguments.text("tool")?;
     tool.split_once('.').map(|(id, _)| id.to_owned())
+}
+
+/// The account that a call names, wherever it stands: beside the operation, or in the call that was
+/// wrapped in another one.
+///
+/// # Errors
+/// [`Code::InvalidParams`] when it is no text.
+pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
+    let mut inner = Vec::new();
+    let mut given = arguments.get(ACCOUNT).map(ToOwned::to_owned);
+    for _ in 0..MAX_WRAPPED {
+        if given.is_some() {
+            break;
+        }
+        let around = inner.last().unwrap_or(arguments);
+        let Some(call) = wrapped(around) else { break };
+        given = call.get(ACCOUNT).map(ToOwned::to_owned);
+        inner.push(call);
+    }
+    match given.filter(|given| given.get() != "null") {
+        None => Ok(None),
+        Some(given) => match raw::text(&given) {
+            Some(name) => Ok(Some(name.into_owned())),
+            None => Err(Error::new(
+                Code::InvalidParams,
+                "`accountId` must be text, as an answer listed it",
+            )),
+        },
+    }
+}
+
+/// The call inside a call, when it looks like one.
+fn wrapped(arguments: &RawObject) -> Option<RawObject> {
+    let words = ["arguments", "params", "input"];
+    let value = words.into_iter().find_map(|word| arguments.get(word))?;
+    let inner = match raw::text(value) {
+        Some(text) => serde_json::from_str::<RawObject>(&text).ok()?,
+        None => RawObject::open(value).ok()?,
+    };
+    let is_call = inner.get("tool").is_some() || inner.get("prompt").is_some();
+    (is_call && arguments.get("tool").is_none()).then_some(inner)
 }
 
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that

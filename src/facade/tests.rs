@@ -36,6 +36,7 @@ pub(super) fn provider(id: &str) -> Provider {
         need: Need::None,
         rules: ToolRules::default(),
         relay: Relay::Open,
+        soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
         live: Arc::new(Live::default()),

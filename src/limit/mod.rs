@@ -30,6 +30,8 @@ pub enum Per {
     Caller,
     /// One per tenant.
     Tenant,
+    /// One per account at the provider.
+    Account,
     /// One for the provider.
     Provider,
     /// One per tool.
@@ -78,6 +80,8 @@ pub enum Rule {
     RateCaller,
     /// A rate rule per tenant.
     RateTenant,
+    /// A rate rule per account.
+    RateAccount,
     /// A rate rule of the provider.
     RateProvider,
     /// A rate rule per tool.
@@ -90,9 +94,10 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule, for tables of labels.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RateCaller,
         Self::RateTenant,
+        Self::RateAccount,
         Self::RateProvider,
         Self::RateTool,
         Self::Concurrency,
@@ -105,6 +110,7 @@ impl Rule {
         match self {
             Self::RateCaller => "rate_caller",
             Self::RateTenant => "rate_tenant",
+            Self::RateAccount => "rate_account",
             Self::RateProvider => "rate_provider",
             Self::RateTool => "rate_tool",
             Self::Concurrency => "concurrency",
@@ -121,6 +127,15 @@ pub struct Refusal {
     /// When a try can succeed: exact for rate rules and an open breaker, a guess of at most a
     /// second where it depends on when a running call ends. Never zero.
     pub retry_after: Duration,
+}
+
+/// Whose call it is, by every key that a rule may go by.
+#[derive(Debug, Clone, Copy)]
+struct Who<'a> {
+    caller: &'a str,
+    tenant: &'a str,
+    account: Option<&'a [u8; 32]>,
+    tool: Option<&'a str>,
 }
 
 /// Said when the wait depends on calls of others.
@@ -158,13 +173,26 @@ impl Gate {
     /// Lets a call in, asking the rate rules, then the breaker, then the concurrency limit.
     ///
     /// `caller` and `tenant` are bucket keys: two callers that must not share a bucket need
-    /// different ones (name the tenant in both). Rules per tool ignore a call without `tool`.
+    /// different ones (name the tenant in both). `account` is the fingerprint of the credential;
+    /// `None` is the one that all callers share. Rules per tool ignore a call without `tool`.
     /// Keys are hashed and forgotten when their bucket is full again.
     ///
     /// # Errors
     /// The rule that refuses and when to try again. Nothing was charged then.
-    pub fn enter(self: &Arc<Self>, caller: &str, tenant: &str, tool: Option<&str>) -> Result<Pass, Refusal> {
-        self.ask_rates(caller, tenant, tool)?;
+    pub fn enter(
+        self: &Arc<Self>,
+        caller: &str,
+        tenant: &str,
+        account: Option<&[u8; 32]>,
+        tool: Option<&str>,
+    ) -> Result<Pass, Refusal> {
+        let who = Who {
+            caller,
+            tenant,
+            account,
+            tool,
+        };
+        self.ask_rates(who)?;
         // From here on a refusal drops `pass`, which gives back what it holds.
         let mut pass = Pass {
             gate: Arc::clone(self),
@@ -182,7 +210,7 @@ impl Gate {
             self.take_slot(most)?;
             pass.slot = true;
         }
-        self.take_rates(caller, tenant, tool)?;
+        self.take_rates(who)?;
         Ok(pass)
     }
 
@@ -194,10 +222,10 @@ impl Gate {
             .map_or(BreakerState::Closed, |breaker| breaker.state(|| self.clock.now()))
     }
 
-    fn ask_rates(&self, caller: &str, tenant: &str, tool: Option<&str>) -> Result<(), Refusal> {
+    fn ask_rates(&self, who: Who<'_>) -> Result<(), Refusal> {
         let mut longest: Option<Refusal> = None;
         for rate in &self.rates {
-            let Some(wait) = rate.key(caller, tenant, tool).and_then(|key| rate.wait(key)) else {
+            let Some(wait) = rate.key(who).and_then(|key| rate.wait(key)) else {
                 continue;
             };
             if longest.is_none_or(|refusal| refusal.retry_after < wait) {
@@ -212,9 +240,9 @@ impl Gate {
 
     /// Takes what was just asked for. Refused only when another call came between; what other
     /// rules were charged by then is lost, never gained.
-    fn take_rates(&self, caller: &str, tenant: &str, tool: Option<&str>) -> Result<(), Refusal> {
+    fn take_rates(&self, who: Who<'_>) -> Result<(), Refusal> {
         for rate in &self.rates {
-            if let Some(wait) = rate.key(caller, tenant, tool).and_then(|key| rate.take(key)) {
+            if let Some(wait) = rate.key(who).and_then(|key| rate.take(key)) {
                 return Err(Refusal {
                     rule: rate.rule(),
                     retry_after: wait,

@@ -18,7 +18,7 @@ use governor::{
 };
 use parking_lot::Mutex;
 
-use super::{Per, Rate, Rule, clock::Clock};
+use super::{Per, Rate, Rule, Who, clock::Clock};
 
 /// Locks per rule: enough that callers with different keys rarely meet.
 const SHARDS: usize = 16;
@@ -69,18 +69,20 @@ impl Limiter {
         match self.per {
             Per::Caller => Rule::RateCaller,
             Per::Tenant => Rule::RateTenant,
+            Per::Account => Rule::RateAccount,
             Per::Provider => Rule::RateProvider,
             Per::Tool => Rule::RateTool,
         }
     }
 
     /// The bucket of a call; `None` when the rule does not concern it.
-    pub(super) fn key(&self, caller: &str, tenant: &str, tool: Option<&str>) -> Option<u64> {
+    pub(super) fn key(&self, who: Who<'_>) -> Option<u64> {
         let key = match self.per {
-            Per::Caller => self.hasher.hash_one(caller),
-            Per::Tenant => self.hasher.hash_one(tenant),
+            Per::Caller => self.hasher.hash_one(who.caller),
+            Per::Tenant => self.hasher.hash_one(who.tenant),
+            Per::Account => who.account.map_or(0, |account| self.hasher.hash_one(account)),
             Per::Provider => 0,
-            Per::Tool => self.hasher.hash_one(tool?),
+            Per::Tool => self.hasher.hash_one(who.tool?),
         };
         let crowded = self.keys.live.load(Relaxed) >= EXACT;
         Some(if crowded { key % COARSE } else { key })

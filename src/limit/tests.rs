@@ -58,12 +58,12 @@ fn breaking(failures: u32) -> (Arc<Gate>, Hand) {
 /// Calls of one caller that are let in before the first refusal.
 fn admitted(gate: &Arc<Gate>, caller: &str) -> usize {
     (0..10_000)
-        .take_while(|_| gate.enter(caller, "acme", Some("search")).is_ok())
+        .take_while(|_| gate.enter(caller, "acme", None, Some("search")).is_ok())
         .count()
 }
 
 fn refusal(gate: &Arc<Gate>, caller: &str, tool: Option<&str>) -> Refusal {
-    gate.enter(caller, "acme", tool).expect_err("refused")
+    gate.enter(caller, "acme", None, tool).expect_err("refused")
 }
 
 #[test]
@@ -133,18 +133,21 @@ fn callers_have_their_own_buckets_and_the_provider_one_for_all() {
 #[test]
 fn a_tool_rule_counts_each_tool_and_ignores_calls_of_none() {
     let (gate, _) = rated(vec![rate(Per::Tool, 60, secs(60), 1)]);
-    assert!(gate.enter("a", "acme", Some("x")).is_ok());
+    assert!(gate.enter("a", "acme", None, Some("x")).is_ok());
     assert_eq!(refusal(&gate, "b", Some("x")).rule, Rule::RateTool);
-    assert!(gate.enter("a", "acme", Some("y")).is_ok());
-    assert!((0..50).all(|_| gate.enter("a", "acme", None).is_ok()));
+    assert!(gate.enter("a", "acme", None, Some("y")).is_ok());
+    assert!((0..50).all(|_| gate.enter("a", "acme", None, None).is_ok()));
 }
 
 #[test]
 fn a_tenant_rule_is_shared_by_its_callers_alone() {
     let (gate, _) = rated(vec![rate(Per::Tenant, 60, secs(60), 1)]);
-    assert!(gate.enter("a", "acme", None).is_ok());
-    assert_eq!(gate.enter("b", "acme", None).unwrap_err().rule, Rule::RateTenant);
-    assert!(gate.enter("b", "umbrella", None).is_ok());
+    assert!(gate.enter("a", "acme", None, None).is_ok());
+    assert_eq!(
+        gate.enter("b", "acme", None, None).unwrap_err().rule,
+        Rule::RateTenant
+    );
+    assert!(gate.enter("b", "umbrella", None, None).is_ok());
 }
 
 #[test]
@@ -158,13 +161,13 @@ fn a_refused_call_charges_no_other_rule() {
     assert_eq!(
         ["b", "c", "d", "e", "f"]
             .iter()
-            .filter(|one| gate.enter(one, "acme", None).is_ok())
+            .filter(|one| gate.enter(one, "acme", None, None).is_ok())
             .count(),
         4
     );
     hand.pass(secs(1));
     assert!(
-        gate.enter("f", "acme", None).is_ok(),
+        gate.enter("f", "acme", None, None).is_ok(),
         "the refused try of f did not empty its bucket"
     );
 }
@@ -199,7 +202,10 @@ fn keys_whose_bucket_is_full_again_are_forgotten() {
     let (gate, hand) = rated(vec![rate(Per::Caller, 60, secs(60), 1)]);
     for round in 0..20 {
         for caller in 0..1000 {
-            assert!(gate.enter(&format!("{round}/{caller}"), "acme", None).is_ok());
+            assert!(
+                gate.enter(&format!("{round}/{caller}"), "acme", None, None)
+                    .is_ok()
+            );
         }
         hand.pass(secs(10));
     }
@@ -211,7 +217,7 @@ fn keys_whose_bucket_is_full_again_are_forgotten() {
 fn a_flood_of_keys_stays_bounded_and_limited() {
     let (gate, _) = rated(vec![rate(Per::Caller, 1, secs(86_400), 1)]);
     let passed = (0..400_000)
-        .filter(|n| gate.enter(&n.to_string(), "acme", None).is_ok())
+        .filter(|n| gate.enter(&n.to_string(), "acme", None, None).is_ok())
         .count();
     let kept = gate.rates[0].len();
     assert!(kept <= (1 << 17) + (1 << 14), "{kept} keys are remembered");
@@ -224,15 +230,15 @@ fn concurrency_counts_calls_that_run() {
         concurrency: Some(2),
         ..Rules::default()
     });
-    let first = gate.enter("a", "acme", None).unwrap();
-    let second = gate.enter("b", "acme", None).unwrap();
+    let first = gate.enter("a", "acme", None, None).unwrap();
+    let second = gate.enter("b", "acme", None, None).unwrap();
     assert_eq!(refusal(&gate, "c", None).rule, Rule::Concurrency);
     drop(first);
-    let third = gate.enter("c", "acme", None).unwrap();
+    let third = gate.enter("c", "acme", None, None).unwrap();
     assert_eq!(refusal(&gate, "c", None).rule, Rule::Concurrency);
     second.succeeded();
     third.failed();
-    assert!(gate.enter("c", "acme", None).is_ok());
+    assert!(gate.enter("c", "acme", None, None).is_ok());
 }
 
 #[test]
@@ -242,10 +248,10 @@ fn a_call_refused_for_concurrency_is_not_charged_to_its_rate() {
         concurrency: Some(1),
         breaker: None,
     });
-    let running = gate.enter("a", "acme", None).unwrap();
+    let running = gate.enter("a", "acme", None, None).unwrap();
     assert_eq!(refusal(&gate, "a", None).rule, Rule::Concurrency);
     drop(running);
-    assert!(gate.enter("a", "acme", None).is_ok());
+    assert!(gate.enter("a", "acme", None, None).is_ok());
     assert_eq!(refusal(&gate, "a", None).rule, Rule::RateCaller);
 }
 
@@ -253,10 +259,10 @@ fn a_call_refused_for_concurrency_is_not_charged_to_its_rate() {
 fn the_breaker_opens_after_its_failures_and_says_how_long() {
     let (gate, hand) = breaking(3);
     for _ in 0..2 {
-        gate.enter("a", "acme", None).unwrap().failed();
+        gate.enter("a", "acme", None, None).unwrap().failed();
     }
     assert_eq!(gate.breaker(), BreakerState::Closed);
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     assert_eq!(gate.breaker(), BreakerState::Open);
     hand.pass(secs(4));
     assert_eq!(
@@ -272,7 +278,7 @@ fn the_breaker_opens_after_its_failures_and_says_how_long() {
 fn failures_older_than_the_window_do_not_count() {
     let (gate, hand) = breaking(3);
     for _ in 0..10 {
-        gate.enter("a", "acme", None).unwrap().failed();
+        gate.enter("a", "acme", None, None).unwrap().failed();
         hand.pass(secs(16));
     }
     assert_eq!(gate.breaker(), BreakerState::Closed);
@@ -281,10 +287,10 @@ fn failures_older_than_the_window_do_not_count() {
 #[test]
 fn after_its_time_exactly_one_probe_passes_and_its_success_closes() {
     let (gate, hand) = breaking(1);
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     hand.pass(secs(15));
     assert_eq!(gate.breaker(), BreakerState::HalfOpen);
-    let probe = gate.enter("a", "acme", None).unwrap();
+    let probe = gate.enter("a", "acme", None, None).unwrap();
     assert_eq!(refusal(&gate, "b", None).rule, Rule::Breaker);
     assert_eq!(gate.breaker(), BreakerState::HalfOpen);
     probe.succeeded();
@@ -295,9 +301,9 @@ fn after_its_time_exactly_one_probe_passes_and_its_success_closes() {
 #[test]
 fn a_failed_probe_opens_for_the_whole_time_again() {
     let (gate, hand) = breaking(1);
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     hand.pass(secs(15));
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     assert_eq!(
         refusal(&gate, "a", None),
         Refusal {
@@ -310,11 +316,11 @@ fn a_failed_probe_opens_for_the_whole_time_again() {
 #[test]
 fn a_probe_dropped_without_a_verdict_lets_another_try() {
     let (gate, hand) = breaking(1);
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     hand.pass(secs(15));
-    drop(gate.enter("a", "acme", None).unwrap());
+    drop(gate.enter("a", "acme", None, None).unwrap());
     assert_eq!(gate.breaker(), BreakerState::HalfOpen);
-    let probe = gate.enter("b", "acme", None).unwrap();
+    let probe = gate.enter("b", "acme", None, None).unwrap();
     assert_eq!(refusal(&gate, "c", None).rule, Rule::Breaker);
     probe.succeeded();
     assert_eq!(gate.breaker(), BreakerState::Closed);
@@ -331,20 +337,20 @@ fn a_probe_refused_for_concurrency_lets_another_try() {
             open_for: secs(15),
         }),
     });
-    gate.enter("a", "acme", None).unwrap().failed();
+    gate.enter("a", "acme", None, None).unwrap().failed();
     hand.pass(secs(15));
     gate.running.store(1, SeqCst);
     assert_eq!(refusal(&gate, "a", None).rule, Rule::Concurrency);
     gate.running.store(0, SeqCst);
-    gate.enter("a", "acme", None).unwrap().succeeded();
+    gate.enter("a", "acme", None, None).unwrap().succeeded();
     assert_eq!(gate.breaker(), BreakerState::Closed);
 }
 
 #[test]
 fn calls_from_before_it_opened_decide_nothing_after() {
     let (gate, hand) = breaking(1);
-    let [good, bad] = [(); 2].map(|()| gate.enter("a", "acme", None).unwrap());
-    gate.enter("a", "acme", None).unwrap().failed();
+    let [good, bad] = [(); 2].map(|()| gate.enter("a", "acme", None, None).unwrap());
+    gate.enter("a", "acme", None, None).unwrap().failed();
     hand.pass(secs(10));
     good.succeeded();
     bad.failed();
@@ -359,7 +365,7 @@ fn many_threads_get_exactly_the_burst_and_never_exceed_the_slots() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let mine = (0..1000)
-                    .filter(|_| gate.enter("a", "acme", None).is_ok())
+                    .filter(|_| gate.enter("a", "acme", None, None).is_ok())
                     .count();
                 passed.fetch_add(u32::try_from(mine).unwrap(), SeqCst);
             });

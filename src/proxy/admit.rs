@@ -9,18 +9,24 @@ use pingora_http::RequestHeader;
 use super::context::Passage;
 use super::gateway::Gateway;
 use super::intake;
-use super::relay::{now, purpose, stated};
+use super::relay::stated;
 use super::respond::SESSION;
+use super::way::Way;
+use crate::access::Principal;
 use crate::catalog::Provider;
-use crate::credential::Signature;
 use crate::error::{Code, Error};
-use crate::exchange::{self, Keys, Scope};
+use crate::exchange::{self, Scope};
 use crate::mcp::{Revision, Revisions};
-use crate::upstream::{Behalf, Profile};
+use crate::upstream::Profile;
 
 impl Gateway {
     /// Whether a request may go its way, and what goes along.
-    pub(super) async fn admit(&self, head: &RequestHeader, scope: &Scope) -> Result<Passage, Error> {
+    pub(super) async fn admit(
+        &self,
+        head: &RequestHeader,
+        scope: &Scope,
+        principal: &Principal,
+    ) -> Result<Passage, Error> {
         self.exchange.exists(scope)?;
         let snapshot = self.exchange.catalog.snapshot();
         let provider = scope
@@ -39,19 +45,21 @@ impl Gateway {
         }
         too_long(&head.headers, self.max_body)?;
         // 2026-07-28 has no sessions: one that is dragged along means nothing.
-        let upstream = if revision.is_modern() {
+        let held = if revision.is_modern() {
             None
         } else {
-            self.upstream_session(&provider, &head.headers)?
+            self.held(&provider, &head.headers, principal)?
         };
-        if head.method == http::Method::GET && upstream.is_none() {
+        if head.method == http::Method::GET && held.is_none() {
             return Err(Error::new(
                 Code::MethodNotAllowed,
                 "a stream belongs to a session: initialize first",
             ));
         }
-        self.joins(&provider, head, revision).await?;
-        self.passage(provider, head, revision, upstream)
+        let way = self.way(&provider, head, principal, held.as_ref()).await?;
+        self.joins(&provider, head, revision, (principal, &way)).await?;
+        let session = held.map(|held| held.session);
+        self.passage(provider, head, (revision, session), (principal, way))
     }
 
     /// Whether the upstream speaks the generation of a request. One that named modern revisions only is
@@ -62,6 +70,7 @@ impl Gateway {
         provider: &Arc<Provider>,
         head: &RequestHeader,
         revision: Revision,
+        (principal, way): (&Principal, &Way),
     ) -> Result<(), Error> {
         let mut known = provider.live.shared.load_full();
         let requested = intake::requested(&head.headers);
@@ -71,7 +80,7 @@ impl Gateway {
         let open = |profile: &Profile| !revision.is_modern() && profile.older.is_some();
         // What belongs to a session was let through already.
         if open(profile) && head.method == http::Method::POST && !head.headers.contains_key(SESSION) {
-            let behalf = self.behalf(provider, head)?;
+            let behalf = way.behalf(principal);
             known = self.exchange.catalog.shared_older(provider, &behalf, known).await;
         }
         let Some(profile) = &known.profile else {
@@ -87,27 +96,21 @@ impl Gateway {
         exchange::equal(profile.revisions, revision, requested)
     }
 
-    /// On whose behalf an upstream is asked; the signature is that of the request.
-    fn behalf(&self, provider: &Provider, head: &RequestHeader) -> Result<Behalf, Error> {
-        Ok(Behalf {
-            lane: None,
-            tenant: Arc::clone(&self.principal.tenant),
-            user: Arc::clone(&self.principal.user),
-            signature: signature(provider, head)?,
-        })
-    }
-
     fn passage(
         &self,
         provider: Arc<Provider>,
         head: &RequestHeader,
-        revision: Revision,
-        session: Option<String>,
+        (revision, session): (Revision, Option<String>),
+        (principal, way): (&Principal, Way),
     ) -> Result<Passage, Error> {
-        let signature = signature(&provider, head)?;
         let pass = provider
             .gate
-            .enter(&self.principal.binding(), &self.principal.tenant, None)
+            .enter(
+                &principal.binding(),
+                &principal.tenant,
+                way.signature.account.as_ref(),
+                None,
+            )
             .map_err(|refusal| {
                 self.metrics.limited(&provider.id, refusal.rule.as_str());
                 exchange::limited(&provider.title, &refusal)
@@ -127,8 +130,8 @@ impl Gateway {
             ),
             is_stream,
             provider,
-            principal: self.principal.clone(),
-            signature,
+            principal: principal.clone(),
+            way,
             revision,
             session,
             method,
@@ -136,40 +139,12 @@ impl Gateway {
             received: 0,
             failure: None,
             attempts: 0,
+            is_renewed: false,
+            goes_again: false,
             sent: None,
             answered: None,
         })
     }
-
-    /// The upstream's own session behind the sealed one.
-    fn upstream_session(&self, provider: &Provider, headers: &HeaderMap) -> Result<Option<String>, Error> {
-        let Some(value) = headers.get(SESSION) else {
-            return Ok(None);
-        };
-        if !self.sealer.is_ready() {
-            return Err(exchange::unsealed());
-        }
-        let opened = value.to_str().ok().and_then(|token| {
-            self.sealer
-                .open(&purpose(provider), &self.principal.binding(), now(), token)
-        });
-        match opened.and_then(|bytes| String::from_utf8(bytes).ok()) {
-            Some(session) => Ok(Some(session)),
-            None => Err(Error::new(
-                Code::UnknownSession,
-                "unknown or expired session: initialize again",
-            )),
-        }
-    }
-}
-
-/// The credential of a request for its upstream.
-fn signature(provider: &Provider, head: &RequestHeader) -> Result<Arc<Signature>, Error> {
-    let keys = Keys::Headers(head.headers.clone());
-    provider
-        .need
-        .sign(&keys.brought(&provider.need))
-        .map_err(|missing| exchange::needs_auth(provider, &missing))
 }
 
 fn too_long(headers: &HeaderMap, limit: usize) -> Result<(), Error> {

@@ -18,7 +18,7 @@ pub(super) fn not_connected(ctx: &mut Context, mut error: Box<ProxyError>) -> Bo
 }
 
 /// A kept connection that the upstream had closed: the request is sent again only when it was
-/// replayable and never began to be answered.
+/// replayable and never began to be answered. One whose credential was renewed goes again.
 pub(super) fn broken(
     _peer: &HttpPeer,
     session: &mut Session,
@@ -26,6 +26,11 @@ pub(super) fn broken(
     ctx: &mut Context,
     client_reused: bool,
 ) -> Box<ProxyError> {
+    if let Some(passage) = ctx.passage.as_mut().filter(|passage| passage.goes_again) {
+        passage.goes_again = false;
+        error.set_retry(true);
+        return error;
+    }
     let attempts = ctx
         .passage
         .as_ref()

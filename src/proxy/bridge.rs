@@ -1,6 +1,7 @@
 //! Between a Pingora session and our answers: bodies in, responses and event streams out, and the
 //! word that the client is gone.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,11 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
         .get_headers_raw_bytes()
         .windows(NAME.len())
         .any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
+/// The address that a request came from.
+pub(super) fn peer(session: &Session) -> Option<IpAddr> {
+    session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
 /// Reads a whole body.

@@ -1,15 +1,16 @@
 //! What one HTTP request carries from phase to phase.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use crate::access::Principal;
+use super::way::Way;
+use crate::access::{Caller, Principal};
 use crate::catalog::Provider;
-use crate::credential::Signature;
 use crate::error::Error;
 use crate::exchange::Busy;
 use crate::limit::Pass;
 use crate::mcp::Revision;
 use crate::telemetry::InflightGuard;
+use crate::telemetry::events::RequestDone;
 
 /// State of one request.
 #[derive(Debug)]
@@ -20,6 +21,10 @@ pub struct Context {
     pub(super) started: Instant,
     /// The caller's origin, when it is one of ours.
     pub(super) origin: Option<String>,
+    /// Where the request came from.
+    pub(super) peer: Option<IpAddr>,
+    /// Who sent it, once that is known.
+    pub(super) caller: Option<Caller>,
     /// Set when the request goes on through Pingora to an upstream.
     pub(super) passage: Option<Passage>,
 }
@@ -29,7 +34,7 @@ pub struct Context {
 pub(super) struct Passage {
     pub(super) provider: Arc<Provider>,
     pub(super) principal: Principal,
-    pub(super) signature: Arc<Signature>,
+    pub(super) way: Way,
     pub(super) revision: Revision,
     /// The upstream's own session id, unsealed.
     pub(super) session: Option<String>,
@@ -45,16 +50,32 @@ pub(super) struct Passage {
     pub(super) failure: Option<Error>,
     /// Connection attempts so far.
     pub(super) attempts: usize,
+    /// Whether its credential was renewed after a 401: once.
+    pub(super) is_renewed: bool,
+    /// Whether it is sent again for that, whatever it is: nothing was run.
+    pub(super) goes_again: bool,
     pub(super) sent: Option<Instant>,
     pub(super) answered: Option<std::time::Duration>,
 }
 
 impl Context {
+    /// What the event of a request says of its sender.
+    pub(super) fn describe(&self, done: &mut RequestDone) {
+        done.peer = self.peer;
+        if let Some(Caller { principal, key }) = &self.caller {
+            done.tenant = Some(Arc::clone(&principal.tenant));
+            done.user = Some(Arc::clone(&principal.user));
+            done.key.clone_from(key);
+        }
+    }
+
     pub(super) fn new(request_id: String) -> Self {
         Self {
             request_id,
             started: Instant::now(),
             origin: None,
+            peer: None,
+            caller: None,
             passage: None,
         }
     }

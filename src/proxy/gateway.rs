@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::context::Context;
 use super::guard::{self, Passed};
@@ -17,9 +17,9 @@ use super::respond;
 use super::resume::Kept;
 use super::route::{self, Route};
 use super::{breakage, bridge, heads, relay};
-use crate::access::Principal;
+use crate::access::Access;
 use crate::access::doors::Doors;
-use crate::exchange::{Exchange, RequestIds, Scope};
+use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
 use crate::telemetry::Metrics;
@@ -30,8 +30,8 @@ use crate::telemetry::View;
 pub struct Config {
     /// Hosts and origins of the public listener.
     pub doors: Doors,
-    /// Who an unauthenticated loopback caller is.
-    pub principal: Principal,
+    /// Who may call.
+    pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,
 }
@@ -43,7 +43,7 @@ pub struct Gateway {
     pub(super) metrics: Arc<Metrics>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) doors: Doors,
-    pub(super) principal: Principal,
+    pub(super) access: Arc<Access>,
     pub(super) max_body: usize,
     pub(super) tls: TlsCache,
     pub(super) kept: Kept,
@@ -59,7 +59,7 @@ impl Gateway {
             metrics,
             sealer,
             doors: config.doors,
-            principal: config.principal,
+            access: config.access,
             max_body: config.max_body,
             tls: TlsCache::default(),
             kept: Kept::default(),
@@ -96,8 +96,7 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
-            Ok(Route::Mcp(scope)) if self.passes_through(&scope) => self.relay(session, ctx, &scope).await,
-            Ok(Route::Mcp(scope)) => self.serve(session, ctx, scope).await.map(|()| true),
+            Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
             Err(error) => {
                 let status = respond::status(error.code, Revision::NEWEST_LEGACY);
                 let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);
@@ -105,6 +104,42 @@ impl Gateway {
                 Ok(true)
             }
         }
+    }
+
+    /// Who asks, then the view or the relay. `true`: answered here.
+    async fn enter(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<bool> {
+        ctx.peer = bridge::peer(session);
+        let caller = match self.access.identify(&session.req_header().headers, ctx.peer) {
+            Ok(caller) => caller,
+            Err(error) => {
+                return self.kept_out(session, ctx, &scope, &error).await.map(|()| true);
+            }
+        };
+        let principal = caller.principal.clone();
+        ctx.caller = Some(caller);
+        if self.passes_through(&scope) {
+            return self.relay(session, ctx, (&scope, principal)).await;
+        }
+        self.serve(session, ctx, (scope, &principal)).await.map(|()| true)
+    }
+
+    /// Tells somebody unknown so, and the log.
+    async fn kept_out(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        scope: &Scope,
+        error: &crate::error::Error,
+    ) -> Result<()> {
+        let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
+        let record = Record {
+            method: "http".to_owned(),
+            outcome: error.code.as_str(),
+            ..Record::default()
+        };
+        self.done(ctx, scope, &record, status);
+        let response = respond::refusal(status, error, None, Revision::NEWEST_LEGACY);
+        bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.
@@ -165,11 +200,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.incoming(response, ctx)
+        self.incoming(session, response, ctx).await
     }
 
     fn fail_to_connect(
@@ -200,6 +235,17 @@ impl ProxyHttp for Gateway {
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
         // The request's own event tells of both: a client that went away, an upstream that failed.
         *error.esource() == ErrorSource::Downstream || ctx.passage.is_some()
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        ctx: &Context,
+        _error: &Error,
+        _why: ProxyWarnLogContext,
+    ) -> bool {
+        // What is sent again is no warning; the request's own event tells how it ended.
+        ctx.passage.is_some()
     }
 
     fn request_summary(&self, session: &Session, _ctx: &Context) -> String {

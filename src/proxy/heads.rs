@@ -67,7 +67,7 @@ pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result
     request.set_uri(target);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     request.insert_header(header::HOST, authority)?;
-    for (name, value) in headers.iter().chain(&passage.signature.now().headers) {
+    for (name, value) in headers.iter().chain(&passage.way.signed.headers) {
         request.insert_header(name.clone(), value.clone())?;
     }
     Ok(())

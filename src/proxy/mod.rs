@@ -2,6 +2,7 @@
 //! step of it.
 
 mod admit;
+mod answered;
 mod breakage;
 mod bridge;
 mod context;
@@ -15,5 +16,6 @@ mod respond;
 mod resume;
 mod route;
 mod view;
+mod way;
 
 pub use gateway::{Config, Gateway};

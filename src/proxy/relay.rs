@@ -6,18 +6,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::HeaderMap;
 use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType, Result};
-use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
 use url::Url;
 
 use super::context::{Context, Passage};
 use super::gateway::Gateway;
-use super::respond::{self, SESSION};
-use super::{breakage, bridge, heads, intake};
+use super::{breakage, bridge, intake, respond};
+use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
 use crate::exchange::{self, Scope};
@@ -27,8 +26,6 @@ use crate::telemetry::events::RequestDone;
 use crate::upstream::resolve::Permit;
 use crate::upstream::{Endpoint, Target};
 
-/// A day, as for sessions of ours; the upstream decides earlier.
-const SESSION_SECS: u64 = 24 * 60 * 60;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Gateway {
@@ -37,9 +34,9 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &mut Context,
-        scope: &Scope,
+        (scope, principal): (&Scope, Principal),
     ) -> Result<bool> {
-        let admitted = match self.admit(session.req_header(), scope).await {
+        let admitted = match self.admit(session.req_header(), scope, &principal).await {
             Ok(passage) => bridge::invite(session).await.map(|()| passage),
             refused => refused,
         };
@@ -139,61 +136,6 @@ impl Gateway {
         Ok(Box::new(peer))
     }
 
-    /// What of the upstream's head comes down.
-    pub(super) fn incoming(&self, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        let origin = ctx.origin.clone();
-        let Some(passage) = ctx.passage.as_mut() else {
-            return Ok(());
-        };
-        passage.answered = passage.sent.map(|sent| sent.elapsed());
-        let kept_back: Vec<HeaderName> = response
-            .headers
-            .keys()
-            .filter(|name| !heads::is_returned(name))
-            .cloned()
-            .collect();
-        for name in kept_back {
-            response.remove_header(&name);
-        }
-        if let Some(id) = response
-            .headers
-            .get(SESSION)
-            .and_then(|value| value.to_str().ok())
-        {
-            if !self.sealer.is_ready() {
-                passage.failure = Some(exchange::unsealed());
-                return Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader));
-            }
-            let binding = self.principal.binding();
-            let sealed = self.sealer.seal(
-                &purpose(&passage.provider),
-                &binding,
-                now() + SESSION_SECS,
-                id.as_bytes(),
-            );
-            response.insert_header(SESSION, sealed)?;
-        }
-        let failure = match response.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Error::new(
-                Code::UpstreamAuth,
-                "the provider refused the credential of this call",
-            )),
-            status if status.is_redirection() => Some(Error::new(
-                Code::UpstreamProtocol,
-                "the provider answered with a redirect, which is not followed",
-            )),
-            _ => None,
-        };
-        if let Some(failure) = failure {
-            passage.failure = Some(failure);
-            return Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader));
-        }
-        if let Some(origin) = origin {
-            bridge::cors(response, Some(&origin))?;
-        }
-        Ok(())
-    }
-
     /// Tells the client what went wrong, when it can still be told.
     pub(super) async fn relay_failed(
         &self,
@@ -270,8 +212,8 @@ impl Gateway {
         done.outcome = outcome;
         done.duration = ctx.started.elapsed();
         done.upstream = passage.answered;
-        done.tenant = Some(Arc::clone(&passage.principal.tenant));
-        done.user = Some(Arc::clone(&passage.principal.user));
+        ctx.describe(&mut done);
+        done.account = passage.way.account;
         done.revision = Some(passage.revision.as_str());
         done.status = status.unwrap_or(0);
         done.emit(&self.metrics);

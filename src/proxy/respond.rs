@@ -118,6 +118,10 @@ pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revisi
         error.code,
         Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge
     );
+    if error.code == Code::Unauthenticated {
+        // RFC 6750 section 3.
+        response = response.header(header::WWW_AUTHENTICATE, "Bearer");
+    }
     if error.code == Code::MethodNotAllowed {
         response = response.header(header::ALLOW, "POST, GET, DELETE");
     }

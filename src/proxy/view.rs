@@ -1,6 +1,7 @@
 //! The meta and tool views, and the relay of a process: POST carries a message, GET a session's
 //! stream, DELETE ends it.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -18,6 +19,7 @@ use super::intake::Addressed;
 use super::respond::{self, Response};
 use super::resume::{Kept, Place, RETRY};
 use super::{bridge, intake};
+use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope, Word};
 use crate::mcp::{Id, Revision, message};
@@ -42,16 +44,27 @@ struct Work {
     outlet: Option<Outlet>,
     place: Option<Place>,
     started: Instant,
+    from: (Option<IpAddr>, Option<Arc<str>>),
 }
 
 impl Gateway {
     /// Answers one request of a view.
-    pub(super) async fn serve(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<()> {
+    pub(super) async fn serve(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        (scope, principal): (Scope, &Principal),
+    ) -> Result<()> {
+        let to = Addressed {
+            exchange: &self.exchange,
+            principal,
+            scope: &scope,
+        };
         let method = session.req_header().method.clone();
         let served = match method {
-            Method::POST => self.post(session, ctx, &scope).await,
-            Method::GET => self.get(session, ctx, &scope).await,
-            Method::DELETE => Ok(self.delete(session, &scope).map(Some)),
+            Method::POST => self.post(session, ctx, to).await,
+            Method::GET => self.get(session, ctx, to).await,
+            Method::DELETE => Ok(delete(session, to).map(Some)),
             _ => Ok(Err(method_not_allowed())),
         };
         let response = match served? {
@@ -80,9 +93,10 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &Context,
-        scope: &Scope,
+        to: Addressed<'_>,
     ) -> Result<Result<Option<Response>, Refused>> {
-        let read = self.read(session, ctx, scope).await;
+        let scope = to.scope;
+        let read = self.read(session, ctx, to).await;
         let (peer, message, only_stream) = match read {
             Ok(read) => read,
             Err(refused) => return Ok(Err(refused)),
@@ -106,6 +120,10 @@ impl Gateway {
             outlet,
             place: place.clone(),
             started: ctx.started,
+            from: (
+                ctx.peer,
+                ctx.caller.as_ref().and_then(|caller| caller.key.clone()),
+            ),
         });
         let reply = match wait(session, opening, running, notices).await? {
             Waited::Done(reply) => reply,
@@ -128,9 +146,9 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &Context,
-        scope: &Scope,
+        to: Addressed<'_>,
     ) -> Result<(Peer, Arrived, bool), Refused> {
-        self.exchange.exists(scope)?;
+        self.exchange.exists(to.scope)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
         let message = message::decode(&body).map_err(|error| {
@@ -139,7 +157,7 @@ impl Gateway {
         })?;
         let message = Arrived::open(message);
         let head = &session.req_header().headers;
-        let peer = intake::peer(self.addressed(scope), head, &message, &ctx.request_id)
+        let peer = intake::peer(to, head, &message, &ctx.request_id)
             .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
         Ok((peer, message, intake::wants_stream(head)))
     }
@@ -154,6 +172,7 @@ impl Gateway {
             outlet,
             place,
             started,
+            from,
         } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
@@ -168,6 +187,7 @@ impl Gateway {
             };
             let mut done = event(&scope, &record, &peer.request_id, started, status);
             peer.describe(&mut done);
+            (done.peer, done.key) = from;
             done.view = Some(scope.view);
             done.emit(&metrics);
             let ticket = place.as_ref().and_then(|place| place.get());
@@ -186,11 +206,12 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &Context,
-        scope: &Scope,
+        to: Addressed<'_>,
     ) -> Result<Result<Option<Response>, Refused>> {
+        let scope = to.scope;
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope).and_then(|()| {
-            let known = intake::session(self.addressed(scope), head)?;
+            let known = intake::session(to, head)?;
             let known = known.ok_or_else(|| {
                 Error::new(
                     Code::MethodNotAllowed,
@@ -198,12 +219,7 @@ impl Gateway {
                 )
             })?;
             intake::accepts(head, &["text/event-stream"])?;
-            Ok(intake::listener(
-                self.addressed(scope),
-                head,
-                known,
-                &ctx.request_id,
-            ))
+            Ok(intake::listener(to, head, known, &ctx.request_id))
         });
         let peer = match opened {
             Ok(peer) => peer,
@@ -221,27 +237,21 @@ impl Gateway {
         Ok(Ok(None))
     }
 
-    fn addressed<'a>(&'a self, scope: &'a Scope) -> Addressed<'a> {
-        Addressed {
-            exchange: &self.exchange,
-            principal: &self.principal,
-            scope,
-        }
-    }
-
-    fn delete(&self, session: &Session, scope: &Scope) -> Result<Response, Refused> {
-        match intake::session(self.addressed(scope), &session.req_header().headers)? {
-            Some(known) => {
-                self.exchange.end_session(&known.lane);
-                Ok(Response::empty(StatusCode::NO_CONTENT))
-            }
-            None => Err(Refused::from(method_not_allowed().0)),
-        }
-    }
-
     /// The event of a request that carried no message; it counts as no call.
     pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
-        event(scope, record, &ctx.request_id, ctx.started, status).emit(&self.metrics);
+        let mut done = event(scope, record, &ctx.request_id, ctx.started, status);
+        ctx.describe(&mut done);
+        done.emit(&self.metrics);
+    }
+}
+
+fn delete(session: &Session, to: Addressed<'_>) -> Result<Response, Refused> {
+    match intake::session(to, &session.req_header().headers)? {
+        Some(known) => {
+            to.exchange.end_session(&known.lane);
+            Ok(Response::empty(StatusCode::NO_CONTENT))
+        }
+        None => Err(method_not_allowed()),
     }
 }
 

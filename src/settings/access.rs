@@ -9,16 +9,27 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// Who an unauthenticated loopback caller is.
-    pub local: Local,
-    /// Keys of callers. Default: none.
+    /// Who an unauthenticated loopback caller is. Default: the user `local` of the tenant `default`,
+    /// while `api_keys` and `jwt` are empty; beside them nobody is let in without a key or token from
+    /// loopback either, unless this is written out.
+    pub local: Option<Local>,
+    /// Keys of callers, brought as `x-api-key` or `Authorization: Bearer`. Default: none.
     pub api_keys: Vec<ApiKey>,
     /// Issuers of callers' tokens. Default: none. Not built yet.
     pub jwt: Vec<Jwt>,
     /// `OpenID` login of a person who opens a connect link. Default: none.
     pub login: Option<Login>,
-    /// Keys of operators. Default: none.
+    /// Keys of operators, for the admin listener: once there are some, `/providers` and
+    /// `/v1/accounts` want one. Default: none, and then these paths are served on loopback only.
     pub admin_keys: Vec<AdminKey>,
+}
+
+impl Access {
+    /// Who an unauthenticated loopback caller is, written out or not; the command line acts as it too.
+    #[must_use]
+    pub fn local(&self) -> Local {
+        self.local.clone().unwrap_or_default()
+    }
 }
 
 /// Who an unauthenticated loopback caller is.
@@ -46,13 +57,16 @@ impl Default for Local {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
-    /// Name in logs.
+    /// Name in logs, at least one character; no other key has it.
+    #[schemars(length(min = 1))]
     pub name: String,
-    /// Tenant of whoever brings it.
+    /// Tenant of whoever brings it, at least one character.
+    #[schemars(length(min = 1))]
     pub tenant: String,
-    /// User whom it stands for.
+    /// User whom it stands for, at least one character.
+    #[schemars(length(min = 1))]
     pub user: String,
-    /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits.
+    /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits; no other key has it.
     #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "x-check" = "sha256"))]
     pub sha256: String,
 }
@@ -107,9 +121,10 @@ pub struct Login {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminKey {
-    /// Name in logs.
+    /// Name in logs, at least one character; no other key has it.
+    #[schemars(length(min = 1))]
     pub name: String,
-    /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits.
+    /// SHA-256 of the key's bytes, 64 lower-case hexadecimal digits; no other key has it.
     #[schemars(extend("pattern" = "^[0-9a-f]{64}$", "x-check" = "sha256"))]
     pub sha256: String,
 }

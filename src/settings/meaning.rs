@@ -22,6 +22,7 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     each(root, &["connect_api", "allow"], report, wrong_url_glob);
     vault(root, folder, report);
     redis(root, report);
+    keys(root, report);
 }
 
 /// What the listeners' addresses demand, once the command line was heard.
@@ -120,6 +121,38 @@ fn vault(root: &Node, folder: &Path, report: &mut Report) {
     if url.scheme() == "http" && local(&url) != Some(Local::Loopback) {
         let said = say("`http` to Vault is allowed on loopback only").cure("write `https`");
         report.fault(node.at, "vault.hashicorp.address", said);
+    }
+}
+
+/// A key stands for one caller or operator, under a name of its own.
+fn keys(root: &Node, report: &mut Report) {
+    let lists = ["api_keys", "admin_keys"];
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for list in lists {
+        let nodes = root
+            .at_path(&["access", list])
+            .map(Node::items)
+            .unwrap_or_default();
+        for (index, node) in nodes.iter().enumerate() {
+            for key in ["name", "sha256"] {
+                let Some((field, text)) = node.at_path(&[key]).and_then(|it| Some((it, it.text()?))) else {
+                    continue;
+                };
+                if seen.contains(&(key, text)) {
+                    // The digest is not shown: short keys can be found from theirs.
+                    let (what, cure) = match key {
+                        "name" => ("another key has this name", "choose another name"),
+                        _ => (
+                            "another entry is of the same key",
+                            "make a key for each, or remove one",
+                        ),
+                    };
+                    let path = join(&join("access", list), &join(&index.to_string(), key));
+                    report.fault(field.at, &path, say(what).cure(cure));
+                }
+                seen.push((key, text));
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub struct Tls {
 pub struct Facade {
     /// Whether `/mcp` offers one tool for all providers instead of one for each.
     pub single: bool,
-    /// What is shown before an account is connected. Only `strict` is built yet.
+    /// What is shown before an account is connected, where the descriptor says nothing.
     pub exposure: Exposure,
     /// How much of an answer stands in `structuredContent`. Only `full` is built yet.
     pub structured: Structured,

@@ -272,9 +272,10 @@ pub const OUTCOMES: [&str; 58] = [
 ];
 
 /// Names of `limit::Rule`, in its order.
-pub const RULES: [&str; 7] = [
+pub const RULES: [&str; 8] = [
     "rate_caller",
     "rate_tenant",
+    "rate_account",
     "rate_provider",
     "rate_tool",
     "concurrency",

@@ -46,6 +46,8 @@ pub struct RequestDone {
     pub tenant: Option<Arc<str>>,
     /// The caller.
     pub user: Option<Arc<str>>,
+    /// Name of the access key that the caller brought.
+    pub key: Option<Arc<str>>,
     /// The account whose credential was used.
     pub account: Option<Arc<str>>,
     /// The client's revision of the protocol.
@@ -73,6 +75,7 @@ impl RequestDone {
             upstream: None,
             tenant: None,
             user: None,
+            key: None,
             account: None,
             revision: None,
             peer: None,
@@ -152,6 +155,7 @@ impl RequestDone {
         }
         line.some("principal.tenant", self.tenant.as_deref());
         line.some("principal.user", self.user.as_deref());
+        line.some("access.key", self.key.as_deref());
         line.some("account.id", self.account.as_deref());
         line.some("mcp.revision", self.revision);
         if let Some(peer) = self.peer {
@@ -180,6 +184,7 @@ impl RequestDone {
                     upstream_ms = self.upstream.map(millis),
                     principal.tenant = self.tenant.as_deref(),
                     principal.user = self.user.as_deref(),
+                    access.key = self.key.as_deref(),
                     account.id = self.account.as_deref(),
                     mcp.revision = self.revision,
                     client.address = self.peer.map(tracing::field::display),

@@ -16,7 +16,7 @@ use super::{
     client::failure,
     incoming::{self, Outcome, is_for, is_type},
     patience::Patience,
-    post::late,
+    post::{challenge, late},
 };
 use crate::error::{Code, Error};
 use crate::mcp::{Message, message, sse};
@@ -209,13 +209,7 @@ pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) 
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let message = "the provider refused the credential, or wants one";
         let mut error = Error::new(Code::UpstreamAuth, message).sent();
-        let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE);
-        let challenges: Vec<_> = challenges
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect();
-        let challenge = (!challenges.is_empty()).then(|| challenges.join(", "));
-        error.refusal = Some(Box::new((status.as_u16(), challenge)));
+        error.refusal = Some(Box::new((status.as_u16(), challenge(response.headers()))));
         return Err(Failure::Final(error));
     }
     // A refusal whose body cannot be read is still that refusal.

@@ -220,6 +220,13 @@ impl Listener {
             let message = "the provider is failing; try again later";
             return Err(Error::new(Code::UpstreamUnreachable, message));
         }
+        if status == StatusCode::UNAUTHORIZED && self.behalf.signature.settled().is_none() {
+            // A credential that is renewed may do later.
+            return Err(Error::new(
+                Code::UpstreamAuth,
+                "the provider refused the credential",
+            ));
+        }
         if !status.is_success() || !is_type(response.headers(), "text/event-stream") {
             return Ok(End::Never);
         }

@@ -48,6 +48,7 @@ pub use knock::Knock;
 pub use line::{Line, Opening, Wishes};
 pub use older::Older;
 pub use outbound::Outbound;
+pub(crate) use post::challenge;
 pub use resolve::{Permit, Resolver};
 pub(crate) use tls::config as tls_config;
 

@@ -1,10 +1,11 @@
-//! One HTTP request to a provider, from its headers to its response head.
+//! One HTTP request to a provider, from its headers to its response head. It is sent once more when
+//! the provider answers 401 and there is a newer credential: such an answer means that nothing was run.
 //!
 //! Headers go out by construction: the descriptor's, ours, then the credential's. Nothing of the
 //! caller's request is copied.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -12,7 +13,7 @@ use super::{
     client::{Route, failure, may_be_set},
     outgoing::Trace,
 };
-use crate::credential::Signature;
+use crate::credential::{Signature, Signed};
 use crate::error::{Code, Error};
 use crate::mcp::Revision;
 
@@ -41,7 +42,7 @@ pub(crate) struct Head<'a> {
 }
 
 impl Head<'_> {
-    fn write(self, route: &Route, signature: &Signature) -> HeaderMap {
+    fn write(&self, route: &Route, signed: &Signed) -> HeaderMap {
         let mut headers = route.headers.clone();
         if let Some(revision) = self.revision {
             headers.insert(VERSION, HeaderValue::from_static(revision.as_str()));
@@ -49,28 +50,22 @@ impl Head<'_> {
         if let Some(method) = self.method {
             headers.insert(METHOD, HeaderValue::from_static(method));
         }
-        let session = self.session.cloned();
         let ours = [
-            (NAME, self.name),
-            (SESSION, session),
-            (TRACE_PARENT, self.trace.parent),
-            (TRACE_STATE, self.trace.state),
-            (LAST_EVENT, self.last_event),
+            (NAME, self.name.as_ref()),
+            (SESSION, self.session),
+            (TRACE_PARENT, self.trace.parent.as_ref()),
+            (TRACE_STATE, self.trace.state.as_ref()),
+            (LAST_EVENT, self.last_event.as_ref()),
         ];
         for (name, value) in ours {
             if let Some(value) = value {
-                headers.insert(name, value);
+                headers.insert(name, value.clone());
             }
         }
         for (name, value) in self.mirrored {
             headers.insert(name.clone(), value.clone());
         }
-        for (name, value) in signature
-            .now()
-            .headers
-            .iter()
-            .filter(|(name, _)| may_be_set(name))
-        {
+        for (name, value) in signed.headers.iter().filter(|(name, _)| may_be_set(name)) {
             headers.insert(name.clone(), value.clone());
         }
         headers
@@ -81,15 +76,18 @@ impl Head<'_> {
 pub(crate) async fn post(
     route: &Route,
     signature: &Signature,
-    mut head: Head<'_>,
+    head: Head<'_>,
     body: Bytes,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let to = head.to.take().unwrap_or_else(|| route.url.clone());
-    let mut request = reqwest::Request::new(Method::POST, to);
-    *request.headers_mut() = head.write(route, signature);
-    *request.body_mut() = Some(body.into());
-    send(route, request, deadline).await
+    let request = |signed: &Signed| {
+        let to = head.to.as_ref().unwrap_or(&route.url).clone();
+        let mut request = reqwest::Request::new(Method::POST, to);
+        *request.headers_mut() = head.write(route, signed);
+        *request.body_mut() = Some(body.clone().into());
+        request
+    };
+    signed(route, signature, request, deadline).await
 }
 
 /// Opens a stream (GET) or ends a session (DELETE).
@@ -100,14 +98,63 @@ pub(crate) async fn bare(
     head: Head<'_>,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let mut headers = head.write(route, signature);
-    headers.remove(header::CONTENT_TYPE);
-    if method == Method::GET {
-        headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+    let request = |signed: &Signed| {
+        let mut headers = head.write(route, signed);
+        headers.remove(header::CONTENT_TYPE);
+        if method == Method::GET {
+            headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
+        }
+        let mut request = reqwest::Request::new(method.clone(), route.url.clone());
+        *request.headers_mut() = headers;
+        request
+    };
+    signed(route, signature, request, deadline).await
+}
+
+/// Sends what is valid now, and after a 401 once what is newer than that.
+async fn signed(
+    route: &Route,
+    signature: &Signature,
+    request: impl Fn(&Signed) -> reqwest::Request,
+    deadline: Instant,
+) -> Result<reqwest::Response, Error> {
+    if let Some(signed) = signature.settled() {
+        return send(route, request(signed), deadline).await;
     }
-    let mut request = reqwest::Request::new(method, route.url.clone());
-    *request.headers_mut() = headers;
-    send(route, request, deadline).await
+    let first = within(deadline, signature.ready()).await?;
+    let response = send(route, request(&first), deadline).await?;
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return Ok(response);
+    }
+    let newer = within(deadline, signature.refused(first.seq)).await;
+    let newer = newer.map_err(|error| refused(error, &response))?;
+    let Some(newer) = newer else {
+        return Ok(response);
+    };
+    drop(response);
+    send(route, request(&newer), deadline).await
+}
+
+/// Why there is nothing newer, and what the provider said to what there was.
+fn refused(mut error: Error, response: &reqwest::Response) -> Error {
+    error
+        .refusal
+        .get_or_insert_with(|| Box::new((response.status().as_u16(), challenge(response.headers()))));
+    error
+}
+
+/// `WWW-Authenticate`, all lines of it (RFC 9110 section 5.3).
+pub(crate) fn challenge(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    timeout_at(deadline, work).await.unwrap_or_else(|_elapsed| {
+        let message = "the credential was not renewed in time; nothing was run";
+        Err(Error::new(Code::CredentialTimeout, message))
+    })
 }
 
 async fn send(

@@ -141,7 +141,9 @@ impl Keeper {
             shared.sessions.forget(&self.key, &session);
             return Ok(Standing::Over);
         }
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        // A credential that is renewed may do later.
+        let is_unsigned = status == StatusCode::UNAUTHORIZED && session.signature().settled().is_none();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || is_unsigned {
             return Ok(Standing::Broken);
         }
         if !status.is_success() || !is_type(response.headers(), "text/event-stream") {

@@ -8,6 +8,7 @@ mod fake;
 mod over_http;
 mod over_tls;
 mod processes;
+mod renewal;
 
 use std::time::Instant;
 

@@ -44,9 +44,8 @@ pub(crate) fn config(tls: Option<&Tls>) -> Result<ClientConfig, Error> {
 
 /// A configuration that trusts these certificates beside the system's.
 pub(crate) fn config_beside(ca: &[u8]) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::clone(&trust::system_roots());
-    let private =
-        trust::private_roots(ca).map_err(|error| unusable("`upstream.tls.ca_file`").because(error))?;
+    let mut roots = RootCertStore::clone(&system_roots());
+    let private = private_roots(ca).map_err(|error| unusable("`upstream.tls.ca_file`").because(error))?;
     roots.extend(private.roots);
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -20,6 +20,7 @@ mod world;
 
 mod boundary;
 mod cells;
+mod connecting;
 mod corpus;
 mod defects;
 mod docs;

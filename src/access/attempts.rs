@@ -1,0 +1,130 @@
+//! Wrong keys by the address they come from: a guesser is told to wait, and fills no log.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Wrong keys that one address may send at once, and how long until it may send another.
+const BURST: u32 = 100;
+const EVERY: Duration = Duration::from_secs(1);
+/// Addresses remembered; whoever waits the shortest is forgotten first.
+const MOST: usize = 4096;
+
+/// What addresses have tried of late.
+#[derive(Default)]
+pub(super) struct Attempts {
+    /// When each will have waited for all it tried.
+    until: Mutex<HashMap<IpAddr, Instant>>,
+    /// How many there are: mostly none, and then nobody waits for the lock.
+    known: AtomicUsize,
+    hasher: RandomState,
+}
+
+impl Attempts {
+    /// Notes a wrong key.
+    ///
+    /// # Errors
+    /// How long its address has to wait, when it sent too many.
+    pub(super) fn failed(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
+        let peer = network(peer);
+        let mut until = self.until.lock();
+        let due = until.get(&peer).copied().filter(|due| *due > now).unwrap_or(now);
+        let next = due + EVERY;
+        if let Some(over) = next.duration_since(now).checked_sub(EVERY * BURST)
+            && !over.is_zero()
+        {
+            return Err(over);
+        }
+        if until.len() >= MOST && !until.contains_key(&peer) {
+            make_room(&mut until, now);
+        }
+        until.insert(peer, next);
+        self.known.store(until.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How long an address has to wait; `None` while it may try.
+    pub(super) fn held_back(&self, peer: IpAddr, now: Instant) -> Option<Duration> {
+        if self.known.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let due = *self.until.lock().get(&network(peer))?;
+        let over = (due + EVERY)
+            .saturating_duration_since(now)
+            .checked_sub(EVERY * BURST)?;
+        (!over.is_zero()).then_some(over)
+    }
+
+    /// A number for where a peer is, never 0, that nobody outside can foresee.
+    pub(super) fn place(&self, peer: IpAddr) -> u64 {
+        self.hasher.hash_one(network(peer)) | 1
+    }
+}
+
+/// Who is given a network of IPv6 has as many addresses as it likes.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
+        short @ IpAddr::V4(_) => short,
+    }
+}
+
+fn make_room(until: &mut HashMap<IpAddr, Instant>, now: Instant) {
+    until.retain(|_, due| *due > now);
+    let soonest = until.iter().min_by_key(|(_, due)| **due).map(|(peer, _)| *peer);
+    if let Some(peer) = soonest.filter(|_| until.len() >= MOST) {
+        until.remove(&peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+
+    #[test]
+    fn an_address_waits_once_it_sent_too_many() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        for _ in 0..BURST {
+            assert_eq!(attempts.held_back(PEER, now), None);
+            attempts.failed(PEER, now).unwrap();
+        }
+        assert_eq!(attempts.failed(PEER, now), Err(EVERY));
+        assert_eq!(attempts.held_back(PEER, now), Some(EVERY));
+        assert_eq!(attempts.held_back(PEER, now + EVERY), None);
+        attempts.failed(PEER, now + EVERY).unwrap();
+        assert!(attempts.failed(PEER, now + EVERY).is_err());
+    }
+
+    #[test]
+    fn networks_of_ipv6_count_as_one_address() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        let one = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+        for last in 0..u16::try_from(BURST).unwrap() {
+            attempts.failed(one(last), now).unwrap();
+        }
+        assert!(attempts.failed(one(9999), now).is_err());
+        attempts
+            .failed(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]), now)
+            .unwrap();
+    }
+
+    #[test]
+    fn memory_of_addresses_is_bounded_and_keeps_the_worst() {
+        let (attempts, now) = (Attempts::default(), Instant::now());
+        for _ in 0..BURST {
+            attempts.failed(PEER, now).unwrap();
+        }
+        for number in 0..u32::try_from(MOST).unwrap() + 10 {
+            attempts.failed(IpAddr::from(number.to_be_bytes()), now).unwrap();
+        }
+        assert_eq!(attempts.until.lock().len(), MOST);
+        assert!(attempts.held_back(PEER, now).is_some());
+    }
+}

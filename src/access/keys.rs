@@ -1,0 +1,116 @@
+//! Keys by their digests: none is kept, none is printed, and looking one up takes equally long
+//! whichever it is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::{HeaderMap, HeaderName, header};
+use ring::digest::SHA256;
+use subtle::{ConditionallySelectable, ConstantTimeEq};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const SCHEME: &[u8] = b"bearer";
+
+/// Keys, and what each stands for.
+pub(super) struct Keys<T>(Vec<Known<T>>);
+
+/// One of them.
+pub(super) struct Known<T> {
+    digest: [u8; 32],
+    pub(super) whose: T,
+    /// From where it was used last.
+    place: AtomicU64,
+}
+
+impl<T> Default for Keys<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Keys<T> {
+    pub(super) fn add(&mut self, digest: [u8; 32], whose: T) {
+        self.0.push(Known {
+            digest,
+            whose,
+            place: AtomicU64::new(0),
+        });
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Compares with every one, in time that tells nothing of where they differ.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&Known<T>> {
+        let digest = ring::digest::digest(&SHA256, key);
+        let mut found = 0_u64;
+        for (number, known) in (1_u64..).zip(&self.0) {
+            found.conditional_assign(&number, known.digest.as_slice().ct_eq(digest.as_ref()));
+        }
+        let index = usize::try_from(found.checked_sub(1)?).ok()?;
+        self.0.get(index).filter(|_| !key.is_empty())
+    }
+}
+
+impl<T> Known<T> {
+    /// Whether it was last used from there.
+    pub(super) fn was_at(&self, place: u64) -> bool {
+        place != 0 && self.place.load(Ordering::Relaxed) == place
+    }
+
+    /// It is used from there.
+    pub(super) fn is_at(&self, place: u64) {
+        // A key is mostly used from one place: reading does not take the line from other cores.
+        if self.place.load(Ordering::Relaxed) != place {
+            self.place.store(place, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a head brings to prove who sent it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Presented<'a> {
+    Nothing,
+    Key(&'a [u8]),
+    /// Something that is no key, or several.
+    Unusable(&'static str),
+}
+
+/// The key of a request: `x-api-key`, or the bearer token of `Authorization` (RFC 6750 section 2.1).
+/// The same key in both is one.
+pub(super) fn presented(headers: &HeaderMap) -> Presented<'_> {
+    let own = headers
+        .get_all(API_KEY)
+        .iter()
+        .map(|value| Some(value.as_bytes()));
+    let tokens = headers.get_all(header::AUTHORIZATION);
+    let tokens = tokens.iter().map(|value| bearer(value.as_bytes()));
+    let mut found: Option<&[u8]> = None;
+    for key in own.chain(tokens) {
+        match key.filter(|key| !key.is_empty()) {
+            None => return Presented::Unusable("send a key as `x-api-key` or `Authorization: Bearer`"),
+            Some(key) if found.is_some_and(|other| other != key) => {
+                return Presented::Unusable("the request brings two different keys: send one");
+            }
+            Some(key) => found = Some(key),
+        }
+    }
+    found.map_or(Presented::Nothing, Presented::Key)
+}
+
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(|byte| *byte == b' ');
+    is_bearer.then(|| rest.trim_ascii())
+}
+
+/// The digest that 64 hexadecimal digits write.
+pub(super) fn digest(text: &str) -> Option<[u8; 32]> {
+    let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes: Option<Vec<u8>> = pairs
+        .iter()
+        .map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?))
+        .collect();
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
+}

@@ -1,0 +1,95 @@
+//! What happens to accounts beside requests: whoever waits, listens or was asked hears of it at once.
+
+use std::sync::{Arc, Weak};
+
+use serde_json::json;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::Exchange;
+use crate::catalog::Provider;
+use crate::credential::Key;
+use crate::credential::keeper::{Ask, Happened, What};
+use crate::mcp::{message, raw};
+use crate::upstream::Behalf;
+
+const COMPLETE: &str = "notifications/elicitation/complete";
+
+impl Exchange {
+    /// Listens to what happens to accounts, for as long as the process runs.
+    pub(super) fn witness(self: &Arc<Self>) {
+        let happened = self.accounts.keeper.watch();
+        self.catalog
+            .control()
+            .spawn(listen(Arc::downgrade(self), happened));
+    }
+
+    fn happened(self: &Arc<Self>, Happened { key, what }: &Happened) {
+        let owner = &key.owner;
+        for provider in self.catalog.connected_by(&owner.connection) {
+            if *what == What::Revoked {
+                self.catalog.forget(&provider, &owner.tenant, &owner.user);
+            }
+            if *what == What::Connected {
+                let (exchange, key, provider) = (Arc::clone(self), key.clone(), Arc::clone(&provider));
+                self.catalog
+                    .control()
+                    .spawn(async move { exchange.first_lists(&provider, &key).await });
+            }
+            self.catalog
+                .account_changed(&provider, &owner.tenant, &owner.user);
+        }
+        if *what == What::Connected {
+            self.completed(key);
+        }
+    }
+
+    /// Tells clients of 2025-11-25 that the address they were asked to open is done with.
+    fn completed(&self, key: &Key) {
+        for (lane, elicitation) in self.lanes.done(&key.owner) {
+            if let Some(mailbox) = self.mailboxes.peek(&lane) {
+                let params = raw::raw(&json!({ "elicitationId": elicitation }));
+                mailbox.say(&message::notification(COMPLETE, Some(&params)));
+            }
+        }
+    }
+
+    /// Reads the lists of an account that was just connected, so that its first caller finds them.
+    async fn first_lists(&self, provider: &Arc<Provider>, key: &Key) {
+        let Some(connection) = provider.need.connection() else {
+            return;
+        };
+        let ask = Ask {
+            tenant: &key.owner.tenant,
+            user: &key.owner.user,
+            connection,
+            account: Some(&key.account),
+            remembered: None,
+        };
+        let Ok(granted) = self.accounts.keeper.grant(&ask, provider.endpoint.call).await else {
+            return;
+        };
+        let behalf = Behalf {
+            lane: None,
+            tenant: Arc::clone(&key.owner.tenant),
+            user: Arc::clone(&key.owner.user),
+            signature: granted.signature,
+        };
+        if let Err(error) = self.catalog.lists(provider, &behalf).await {
+            tracing::debug!(provider.name = %provider.id, cause = %error, "the first lists of an account could not be read");
+        }
+    }
+}
+
+async fn listen(exchange: Weak<Exchange>, mut happened: Receiver<Happened>) {
+    loop {
+        let heard = happened.recv().await;
+        let Some(exchange) = exchange.upgrade() else {
+            return;
+        };
+        match heard {
+            Ok(happened) => exchange.happened(&happened),
+            Err(RecvError::Lagged(_)) => exchange.catalog.everything_changed(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

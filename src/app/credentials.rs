@@ -8,9 +8,11 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::Fault;
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
+use crate::credential::schedule::{self, Scheduler};
 use crate::credential::vault::Vault;
 use crate::credential::vault::file::{File, Root};
 use crate::credential::vault::hashicorp::{self, Hashicorp};
@@ -124,6 +126,22 @@ pub(super) fn keeper(
     })
 }
 
+/// What the broker needs beside the keeper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) sealer: &'a Arc<Sealer>,
+    pub(super) access: &'a Arc<Access>,
+    pub(super) control: &'a Handle,
+}
+
+fn opener_login(login: &settings::Login) -> broker::Login {
+    broker::Login {
+        issuer: login.issuer.clone(),
+        client_id: login.client_id.clone(),
+        client_secret: login.client_secret.clone(),
+    }
+}
+
 /// The broker, once something is loaded.
 ///
 /// # Errors
@@ -132,20 +150,36 @@ pub(super) fn broker(
     settings: &Settings,
     keeper: &Arc<Keeper>,
     catalog: &Arc<Catalog>,
-    sealer: &Arc<Sealer>,
+    beside: Beside<'_>,
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
+    scheduler(settings, keeper, beside.control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
-        sealer: Arc::clone(sealer),
+        sealer: Arc::clone(beside.sealer),
         prober,
+        access: Arc::clone(beside.access),
+        login: settings.access.login.as_ref().map(opener_login),
+        control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
         link_ttl: settings.connect.link_ttl.get(),
         pending_ttl: settings.connect.pending_ttl.get(),
     }))
+}
+
+/// Who is told when stored tokens are due, where the settings name somebody.
+fn scheduler(settings: &Settings, keeper: &Arc<Keeper>, control: &Handle) -> Result<(), Fault> {
+    let Some(said) = &settings.scheduler else {
+        return Ok(());
+    };
+    let webhook = Url::parse(&said.webhook)
+        .map_err(|cause| Fault::Settings(format!("`scheduler.webhook`: {cause}")))?;
+    let key = said.key.clone();
+    schedule::begin(Scheduler { webhook, key }, keeper, control);
+    Ok(())
 }
 
 /// Where people reach the public listener.

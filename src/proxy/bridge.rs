@@ -124,7 +124,7 @@ fn is_waiting(session: &Session) -> bool {
 pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
     for (name, value) in response.headers {
-        head.insert_header(name, value)?;
+        head.append_header(name, value)?;
     }
     cors(&mut head, origin)?;
     if response.status != StatusCode::NO_CONTENT {
@@ -230,7 +230,10 @@ pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()
 /// The answer to a preflight of an origin of ours.
 pub(super) fn preflight(asked: Option<&http::HeaderValue>) -> Response {
     let response = Response::empty(StatusCode::NO_CONTENT)
-        .header(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS")
+        .header(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, POST, PUT, DELETE, OPTIONS",
+        )
         .header(header::ACCESS_CONTROL_MAX_AGE, "600");
     match asked.and_then(|value| value.to_str().ok()) {
         Some(headers) => response.header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers),

@@ -10,15 +10,17 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::api::Desk;
 use super::context::Context;
 use super::guard::{self, Passed};
 use super::material::TlsCache;
 use super::respond;
 use super::resume::Kept;
 use super::route::{self, Route};
-use super::{breakage, bridge, heads, relay};
+use super::{breakage, bridge, broker, heads, relay};
 use crate::access::Access;
 use crate::access::doors::Doors;
+use crate::error::Code;
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
@@ -34,6 +36,8 @@ pub struct Config {
     pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,
+    /// What the paths beside the protocol need.
+    pub desk: Desk,
 }
 
 /// The public listener's application.
@@ -45,6 +49,7 @@ pub struct Gateway {
     pub(super) doors: Doors,
     pub(super) access: Arc<Access>,
     pub(super) max_body: usize,
+    pub(super) desk: Desk,
     pub(super) tls: TlsCache,
     pub(super) kept: Kept,
     ids: RequestIds,
@@ -61,6 +66,7 @@ impl Gateway {
             doors: config.doors,
             access: config.access,
             max_body: config.max_body,
+            desk: config.desk,
             tls: TlsCache::default(),
             kept: Kept::default(),
             ids: RequestIds::default(),
@@ -96,7 +102,16 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
+            Ok(Route::Beside(place)) => self.beside(session, ctx, place).await.map(|()| true),
             Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
+            Ok(Route::Door(door)) => self.open_door(session, ctx, door).await.map(|()| true),
+            Err(error) if route::is_for_people(head.uri.path()) => {
+                let mut response = self.refusal(&broker::guarded(&error));
+                response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
+                response.close = error.code == Code::BadFraming;
+                bridge::respond(session, response, None).await?;
+                Ok(true)
+            }
             Err(error) => {
                 let status = respond::status(error.code, Revision::NEWEST_LEGACY);
                 let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);

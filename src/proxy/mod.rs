@@ -3,14 +3,18 @@
 
 mod admit;
 mod answered;
+pub mod api;
 mod breakage;
 mod bridge;
+mod broker;
 mod context;
+mod cookies;
 mod gateway;
 mod guard;
 mod heads;
 mod intake;
 mod material;
+mod pages;
 mod relay;
 mod respond;
 mod resume;

@@ -266,16 +266,13 @@ impl Session {
         if held.grant.renewable && !held.is_over(Instant::now()) {
             match Grant::renewed(&held.grant.token, &self.wire).await {
                 Ok(mut grant) => {
-                    // Vault grants less and less as the last end comes near.
-                    let worn = grant
-                        .ttl
-                        .zip(held.grant.ttl)
-                        .is_some_and(|(new, old)| new < old / 2);
-                    grant.token = held.grant.token.clone();
                     // An end once known is not forgotten.
-                    grant.ttl = grant
-                        .ttl
-                        .or(held.grant.ttl.map(|ttl| ttl.saturating_sub(held.born.elapsed())));
+                    let left = |ttl: Duration| ttl.saturating_sub(held.born.elapsed());
+                    grant.ttl = grant.ttl.or(held.grant.ttl.map(left));
+                    grant.token = held.grant.token.clone();
+                    // Vault grants less and less as the last end comes near.
+                    let both = grant.ttl.zip(held.grant.ttl);
+                    let worn = both.is_some_and(|(new, old)| new < old / 2);
                     if !(worn && self.auth.can_log_in()) {
                         tracing::debug!(ttl = ?grant.ttl, "our token of vault is renewed");
                         self.hold(&mut last, grant);

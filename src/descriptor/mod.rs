@@ -78,10 +78,10 @@ pub type Lookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync
 
 impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::None => f.write_str("None"),
-            Self::Vault { mount, prefix, .. } => write!(f, "Vault({mount}, {prefix})"),
-        }
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Vault { .. } => "Vault(…)",
+        })
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod world;
 
+mod access;
 mod boundary;
 mod cells;
 mod connecting;
@@ -30,6 +31,7 @@ mod hostile;
 mod import;
 mod layering;
 mod lists;
+mod oauth;
 mod older;
 mod process;
 mod relay;

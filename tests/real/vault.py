@@ -281,7 +281,8 @@ def logins():
             vault.ask("POST", "auth/jwt/config", config)
             role = {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"]}
             vault.ask("POST", "auth/jwt/role/gate", {**role, "token_policies": "pleiades"})
-            claims = {"iss": "https://issuer.test", "sub": "gate", "aud": "vault", "exp": 4_000_000_000}
+            claims = {"iss": "https://issuer.test", "sub": "gate", "aud": "vault"}
+            claims |= {"iat": 1_700_000_000, "exp": 4_000_000_000}
             token = secret(keys.sign(claims))
             with Teller(vault.settings({"jwt": {"role": "gate", "token": token}}), folder) as teller:
                 assert teller.write("c", "by", "jwt", value=VALUE)["version"] == 1

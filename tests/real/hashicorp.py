@@ -46,13 +46,13 @@ class Vault(Process):
     and `references`, which are those of docs/VAULT.md.
 
     In dev mode it keeps nothing; with `folder` it keeps everything in files there, speaks TLS when
-    `tls` says so, and can be sealed, stopped and started again."""
+    `tls` says so, and can be sealed, stopped and started again; with `raft` others can stand by."""
 
     ROOT_TOKEN = "root-canary-of-vault"
 
-    def __init__(self, folder=None, tls=False, port=None):
+    def __init__(self, folder=None, tls=False, port=None, raft=False):
         self.port = port or free_port()
-        self.tls = tls
+        self.tls, self.raft = tls, raft
         host = "localhost" if tls else "127.0.0.1"
         self.url = f"{'https' if tls else 'http'}://{host}:{self.port}"
         self.context = ssl.create_default_context(cafile=CERTIFICATES / "first-ca.pem") if tls else None
@@ -84,6 +84,12 @@ class Vault(Process):
             "storage": {"file": {"path": str(self.kept / "data")}},
             "listener": {"tcp": {"address": f"127.0.0.1:{self.port}", **tls}},
         }
+        if self.raft:
+            (self.kept / "raft").mkdir(exist_ok=True)
+            cluster = f"127.0.0.1:{free_port()}"
+            config["storage"] = {"raft": {"path": str(self.kept / "raft"), "node_id": str(self.port)}}
+            config["listener"]["tcp"]["cluster_address"] = cluster
+            config |= {"cluster_addr": f"https://{cluster}", "api_addr": self.url}
         (self.kept / "vault.json").write_text(json.dumps(config))
         return [program, "server", f"-config={self.kept / 'vault.json'}"]
 
@@ -106,7 +112,8 @@ class Vault(Process):
             (self.kept / "keys.json").write_text(json.dumps(made))
             self.remember()
             self.unseal()
-            self.ask("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
+            mount = {"type": "kv", "options": {"version": "2"}}
+            until("Vault to lead", lambda: self.does("POST", "sys/mounts/secret", mount))
             # A new KV engine of version 2 is made ready in the background.
             until("the KV engine", lambda: self.does("POST", "secret/config", {"max_versions": 10}))
         for policy in POLICIES.glob("*.hcl"):
@@ -155,6 +162,21 @@ class Vault(Process):
         """`vault` of the settings."""
         ca = {"ca_file": str(CERTIFICATES / "first-ca.pem")} if self.tls else {}
         return {"hashicorp": {"address": self.url, "auth": auth, **ca, **rest}}
+
+
+class Standby(Vault):
+    """Another node of a Vault with `raft`."""
+
+    def __init__(self, leader, folder):
+        self.leader = leader
+        super().__init__(folder, raft=True)
+
+    def prepare(self):
+        self.root, self.key = self.leader.root, self.leader.key
+        self.ask("POST", "sys/storage/raft/join", {"leader_api_addr": self.leader.url})
+        self.ask("PUT", "sys/unseal", {"key": self.key})
+        until("the node to stand by", lambda: (state := self.health()) and state["standby"])
+        until("it to forward", lambda: self.does("GET", "auth/token/lookup-self"))
 
 
 class Teller:

@@ -119,7 +119,8 @@ async fn every_request_names_the_namespace_and_carries_the_token() {
     let fake = Fake::serve(|line, _| if line.contains("/auth/") { LOOKED } else { ENTRY }).await;
     let stored = fake.open().read(&path()).await.unwrap().unwrap();
     assert_eq!((stored.version, stored.value.expose()), (4, "text"));
-    assert_eq!(fake.lines(), ["GET /v1/secret/data/p/c/a~20b HTTP/1.1"]);
+    // vaultrs writes the empty query of a request that names no version.
+    assert_eq!(fake.lines(), ["GET /v1/secret/data/p/c/a~20b? HTTP/1.1"]);
     for head in fake.heads.lock().iter() {
         assert!(head.contains("\r\nx-vault-namespace: team/a"), "{head}");
         assert!(head.contains("\r\nx-vault-token: canary-token"), "{head}");

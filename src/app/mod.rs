@@ -93,7 +93,8 @@ pub enum Fault {
 }
 
 impl App {
-    /// Builds every part. Reads the descriptors, binds nothing, waits for no network.
+    /// Builds every part. Reads the descriptors, binds nothing, waits for no network but for the entries of
+    /// Vault that descriptors name, at most seconds.
     ///
     /// # Errors
     /// [`Fault`].

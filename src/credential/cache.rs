@@ -186,8 +186,10 @@ impl Entry {
     /// asked a moment ago and did not answer.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
         let known = self.known.load();
-        let young = known.at.is_some_and(|at| now.saturating_sub(at) < FRESH);
-        young || is_quiet(&known, now)
+        // Single accounts that were put in say nothing of the others.
+        known
+            .at
+            .is_some_and(|at| now.saturating_sub(at) < FRESH || is_quiet(&known, now))
     }
 
     /// How old what is known is; `None` when nothing is.
@@ -312,4 +314,48 @@ fn is_quiet(known: &Known, now: u64) -> bool {
         .failed
         .as_ref()
         .is_some_and(|(_, at, ..)| now.saturating_sub(*at) < QUIET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::keeper::tests::world::record;
+
+    fn owner(name: &str) -> Owner {
+        Owner {
+            tenant: "acme".into(),
+            user: name.into(),
+            connection: "mail".into(),
+        }
+    }
+
+    #[test]
+    fn it_never_holds_more_than_its_bound_and_the_least_used_go_first() {
+        let cache = Cache::new(160);
+        for at in 0..2_000 {
+            cache.entry(&owner(&format!("user{at}")), at);
+        }
+        let all = cache.all();
+        assert!(all.len() <= 160, "{}", all.len());
+        assert!(cache.get(&owner("user1999")).is_some());
+        assert!(cache.get(&owner("user0")).is_none());
+    }
+
+    #[test]
+    fn a_late_reading_brings_back_nothing_that_was_removed_or_replaced() {
+        let entry = Entry::new(owner("ann"), 0);
+        let reading = entry.begin();
+        let mut newer = record("work", "refresh", 0);
+        newer.grant_id = "two".to_owned();
+        entry.put(2, newer);
+        entry.remove("home");
+        let mut older = record("work", "refresh", 0);
+        older.grant_id = "one".to_owned();
+        entry.found(reading, 0, vec![(1, older), (1, record("home", "refresh", 0))]);
+        let slots = entry.slots();
+        assert_eq!(slots.len(), 1);
+        assert_eq!(&*slots[0].seen().unwrap().grant, "two");
+        entry.found(entry.begin(), 0, Vec::new());
+        assert!(entry.slots().is_empty());
+    }
 }

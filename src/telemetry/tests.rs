@@ -34,6 +34,8 @@ fn everything() -> Arc<Metrics> {
     metrics.shared_state(true);
     metrics.vault("read", "ok", true);
     metrics.repaired("Cursor 1.2", "envelope");
+    metrics.refreshed("github", "refreshed");
+    metrics.credentials([("github", "ok", 2)], [("github", 600)]);
     metrics
 }
 

@@ -95,7 +95,8 @@ impl Keeper {
             let seen = choose(slots, ask).ok().and_then(|slot| slot.seen());
             seen.is_some_and(|seen| seen.serves(self.clock.unix_ms()))
         });
-        if serves {
+        // Never chosen among some only: the default may be one that was not read yet.
+        if serves && entry.age(now).is_some() {
             if !entry.is_fresh(now) {
                 let until = deadline.min(Instant::now() + BRIEFLY);
                 let asked = self.reread(entry, entry.readings());
@@ -105,7 +106,7 @@ impl Keeper {
             }
             return Ok(());
         }
-        if entry.age(now).is_some() && entry.is_fresh(now) {
+        if entry.is_fresh(now) {
             return Ok(());
         }
         self.reread_by(entry, entry.readings(), deadline).await

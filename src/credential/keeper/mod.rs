@@ -12,7 +12,7 @@ mod refused;
 pub(super) mod renew;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;

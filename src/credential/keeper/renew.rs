@@ -211,7 +211,7 @@ impl Pursuit {
     async fn read(&mut self) -> Event {
         match self.keeper.fetch(&self.slot.key).await {
             Ok(None) => {
-                self.record = None;
+                // What was read last says where new tokens are given back.
                 self.keeper.forget(&self.slot);
                 Event::Read(None)
             }

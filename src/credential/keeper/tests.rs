@@ -1,13 +1,15 @@
 //! What the keeper hands out, over a store in memory and an authorization server in process.
 
-mod world;
+mod machines;
+mod refreshing;
+pub(in crate::credential) mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Reason, Refused, What};
 use crate::credential::record::AccountState;
-use crate::credential::vault::{Path, Vault};
+use crate::credential::vault::Path;
 use world::{WITHIN, World, bearer, named};
 
 #[tokio::test(start_paused = true)]

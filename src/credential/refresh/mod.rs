@@ -9,7 +9,11 @@
 
 mod edit;
 mod lives;
+#[cfg(test)]
+mod model;
 mod round;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -122,7 +122,7 @@ impl World {
     }
 }
 
-pub(super) fn record(account: &str, refresh: &str, now: u64) -> Record {
+pub(in crate::credential) fn record(account: &str, refresh: &str, now: u64) -> Record {
     Record {
         grant_id: String::new(),
         seq: 1,
@@ -273,6 +273,7 @@ pub(super) struct Server {
     state: Mutex<State>,
     /// How it answers the next requests, before it looks at them.
     pub(super) next: Mutex<Vec<Spoilt>>,
+    machines: AtomicU32,
     /// How long it takes to answer.
     pub(super) takes: Mutex<Duration>,
 }
@@ -364,6 +365,13 @@ impl Web for Server {
                 return Err(lost(true));
             }
             (_, Some(Spoilt::Unavailable)) => (503, "{}".to_owned()),
+            (_, None) if form["grant_type"] == "client_credentials" => {
+                let made = self.machines.fetch_add(1, Relaxed) + 1;
+                let body = format!(
+                    r#"{{"access_token":"machine-{made}","token_type":"Bearer","expires_in":{LIFE}}}"#
+                );
+                (200, body)
+            }
             (_, None) => self.redeem(&form["refresh_token"]),
         };
         let response = http::Response::builder()

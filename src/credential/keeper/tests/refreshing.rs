@@ -1,0 +1,388 @@
+//! Renewal end to end: rounds driven against a store and a server that rotates without grace.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::sleep;
+
+use super::super::{Reason, RefreshOutcome, Refused};
+use super::world::{LIFE, Spoilt, WITHIN, World, bearer, record};
+use crate::credential::record::{AccountState, Ended, Lease};
+use crate::credential::vault::{Path, Vault};
+use crate::error::Code;
+use crate::secret::Secret;
+
+const A_LIFE: Duration = Duration::from_secs(LIFE);
+
+async fn expired() -> World {
+    let world = World::new();
+    world.connect("ann").await;
+    sleep(A_LIFE).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_token_is_renewed_once_for_all_who_wait() {
+    let world = expired().await;
+    let ask = world.ask(None);
+    let granted = join_all((0..20).map(|_| world.keeper.grant(&ask, WITHIN))).await;
+    for granted in granted {
+        assert_eq!(bearer(&granted.unwrap().signature.now()), "Bearer access-2");
+    }
+    assert_eq!(world.server.brought().len(), 1);
+    assert_eq!(world.stored("ann").await.seq, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_replicas_redeem_each_token_once() {
+    let first = World::new();
+    let replicas = [first.beside(), first.beside(), first.beside()];
+    let names: Vec<String> = (0..50).map(|at| format!("user{at}")).collect();
+    for name in &names {
+        first.connect(name).await;
+    }
+    sleep(A_LIFE).await;
+    let keys: Vec<_> = names.iter().map(|name| first.key(name)).collect();
+    let all = replicas
+        .iter()
+        .flat_map(|it| keys.iter().map(|key| it.keeper.refresh(key, false)));
+    for refreshed in join_all(all).await {
+        let outcome = refreshed.unwrap().unwrap().outcome;
+        assert!(
+            matches!(outcome, RefreshOutcome::Refreshed | RefreshOutcome::NotDue),
+            "{outcome:?}"
+        );
+    }
+    let mut brought = first.server.brought();
+    brought.sort();
+    brought.dedup();
+    assert_eq!((brought.len(), first.server.brought().len()), (50, 50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_use_is_renewed_ahead_of_its_end() {
+    let world = World::new().begun();
+    world.connect("ann").await;
+    world.granted(None).await;
+    sleep(A_LIFE - Duration::from_secs(400)).await;
+    assert_eq!(world.stored("ann").await.seq, 2);
+    let at_hand = world
+        .keeper
+        .at_hand(&world.ask(None))
+        .map(|it| bearer(&it.signature.now()));
+    assert!(at_hand.is_none_or(|bearer| bearer == "Bearer access-2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweeper_renews_what_nobody_uses_and_removes_what_nobody_finished() {
+    let world = World::new();
+    world.connect("ann").await;
+    let unix = world.keeper.clock.unix();
+    let pending = |name: &str| Path::gateway(&["pending", name]);
+    for (name, expires) in [("old", unix + 60), ("new", unix + 10 * LIFE)] {
+        let value = Secret::new(format!(r#"{{"expires":{expires},"more":1}}"#));
+        world.store.write(&pending(name), 0, &value, None).await.unwrap();
+    }
+    let other = world.beside().begun();
+    sleep(A_LIFE - Duration::from_secs(300)).await;
+    assert_eq!(other.stored("ann").await.seq, 2);
+    assert_eq!(world.store.read(&pending("old")).await.unwrap(), None);
+    assert!(world.store.read(&pending("new")).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_401_the_token_is_renewed_once_and_then_the_provider_is_not_believed() {
+    let world = World::new();
+    world.connect("ann").await;
+    let signature = world
+        .keeper
+        .grant(&world.ask(None), WITHIN)
+        .await
+        .unwrap()
+        .signature;
+    let all = join_all((0..9).map(|_| signature.refused(1))).await;
+    for signed in all {
+        assert_eq!(bearer(&signed.unwrap().unwrap()), "Bearer access-2");
+    }
+    assert_eq!(world.server.brought().len(), 1);
+    let again = signature.refused(2).await.unwrap_err();
+    assert_eq!(
+        (again.code, world.server.brought().len()),
+        (Code::UpstreamAuth, 1)
+    );
+    assert!(world.keeper.at_hand(&world.ask(None)).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_401_a_newer_token_of_the_store_is_used() {
+    let world = World::new();
+    world.connect("ann").await;
+    let signature = world
+        .keeper
+        .grant(&world.ask(None), WITHIN)
+        .await
+        .unwrap()
+        .signature;
+    world
+        .beside()
+        .keeper
+        .refresh(&world.key("ann"), true)
+        .await
+        .unwrap();
+    let signed = signature.refused(1).await.unwrap().unwrap();
+    assert_eq!((signed.seq, world.server.brought().len()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_grant_is_expired_and_nothing_is_deleted() {
+    let world = expired().await;
+    world.server.withdraw();
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(
+        matches!(&refused, Refused::Expired { account, reason: Reason::Refused } if &**account == "ann"),
+        "{refused:?}"
+    );
+    let stored = world.stored("ann").await;
+    assert_eq!((stored.ended, stored.seq), (Some(Ended::Refused), 1));
+    let accounts = world.keeper.accounts(&world.key("ann").owner).await.unwrap();
+    assert_eq!(accounts[0].state, AccountState::NeedsReauth);
+    world.connect("ann").await;
+    assert_eq!(world.granted(None).await, "ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_grant_serves_until_its_access_token_ends() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.server.withdraw();
+    let refreshed = world
+        .keeper
+        .refresh(&world.key("ann"), true)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(refreshed.outcome, RefreshOutcome::NeedsReauth);
+    assert_eq!(world.granted(None).await, "ann");
+    sleep(A_LIFE).await;
+    assert!(world.keeper.grant(&world.ask(None), WITHIN).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn transient_faults_are_tried_three_times_in_a_round() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Unreached, Spoilt::Unavailable];
+    assert_eq!(world.granted(None).await, "ann");
+    assert_eq!(world.stored("ann").await.failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_failed_rounds_are_unhealthy_and_the_first_good_one_mends_it() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Unavailable; 9];
+    for _ in 0..3 {
+        let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+        assert!(matches!(refused, Refused::Waiting { .. }), "{refused:?}");
+        sleep(Duration::from_secs(30)).await;
+    }
+    let accounts = world.keeper.accounts(&world.key("ann").owner).await.unwrap();
+    assert_eq!(accounts[0].state, AccountState::Unhealthy);
+    assert_eq!(world.granted(None).await, "ann");
+    assert_eq!(world.stored("ann").await.failures, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_loses_no_token() {
+    let world = expired().await;
+    *world.server.takes.lock() = Duration::from_secs(5);
+    let refused = world
+        .keeper
+        .grant(&world.ask(None), Duration::from_secs(1))
+        .await
+        .unwrap_err();
+    assert!(matches!(refused, Refused::Waiting { .. }));
+    world.keeper.settled().await;
+    assert_eq!(world.stored("ann").await.seq, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewed_tokens_are_stored_although_the_store_was_away() {
+    let world = expired().await;
+    *world.server.takes.lock() = Duration::from_secs(5);
+    let ask = world.ask(None);
+    let grant = world.keeper.grant(&ask, Duration::from_secs(60));
+    let spoil = async {
+        sleep(Duration::from_secs(2)).await;
+        world.store.writes_fail.store(4, Relaxed);
+        world.store.reads_fail.store(4, Relaxed);
+    };
+    let (granted, ()) = tokio::join!(grant, spoil);
+    assert_eq!(bearer(&granted.unwrap().signature.now()), "Bearer access-2");
+    assert_eq!(
+        (world.server.brought().len(), world.stored("ann").await.seq),
+        (1, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_redemption_is_replayed_when_its_lease_is_dead() {
+    let world = expired().await;
+    let (version, mut dead) = world.keeper.fetch(&world.key("ann")).await.unwrap().unwrap();
+    dead.lease = Some(Lease {
+        nonce: "dead".to_owned(),
+        ttl: 60,
+        replay: false,
+    });
+    world
+        .keeper
+        .write(&world.key("ann"), version, &dead)
+        .await
+        .unwrap();
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(refused, Refused::Waiting { .. }), "{refused:?}");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.granted(None).await, "ann");
+    assert_eq!(world.server.brought().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_of_a_server_without_grace_was_interrupted() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Lost];
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Refused::Expired {
+                reason: Reason::Interrupted,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_stops_no_valid_token_and_opens_nothing_else() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.granted(None).await;
+    world.store.reads_fail.store(u32::MAX, Relaxed);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(world.granted(None).await, "ann");
+    assert!(
+        world.keeper.at_hand(&world.ask(None)).is_some(),
+        "left alone for a moment"
+    );
+    let unknown = world
+        .keeper
+        .grant(&world.ask(Some("bob")), WITHIN)
+        .await
+        .unwrap_err();
+    assert!(matches!(unknown, Refused::Unavailable { .. }), "{unknown:?}");
+    sleep(A_LIFE).await;
+    let over = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(over, Refused::Unavailable { .. }), "{over:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_at_hand_costs_no_request_to_the_store() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.granted(None).await;
+    let before = world.store.asked.load(Relaxed);
+    for _ in 0..100 {
+        world
+            .keeper
+            .at_hand(&world.ask(None))
+            .unwrap()
+            .signature
+            .ready()
+            .await
+            .unwrap();
+    }
+    assert_eq!(world.store.asked.load(Relaxed), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_refresh_token_an_ended_access_token_is_expired() {
+    let world = World::new();
+    let now = world.keeper.clock.unix();
+    let mut bare = record("ann", "", now);
+    bare.tokens.refresh = None;
+    world.keeper.connect(&world.key("ann"), bare).await.unwrap();
+    assert_eq!(world.granted(None).await, "ann");
+    sleep(A_LIFE).await;
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            Refused::Expired {
+                reason: Reason::Refused,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_on_demand_says_what_came_of_it_and_when_the_next_is_due() {
+    let world = World::new();
+    world.connect("ann").await;
+    let key = world.key("ann");
+    assert_eq!(
+        world.keeper.refresh(&world.key("eve"), false).await.unwrap(),
+        None
+    );
+    let idle = world.keeper.refresh(&key, false).await.unwrap().unwrap();
+    assert_eq!(idle.outcome, RefreshOutcome::NotDue);
+    let expires = world.stored("ann").await.tokens.expires_at.unwrap();
+    assert_eq!(idle.next_at, Some(expires - 600));
+    let forced = world.keeper.refresh(&key, true).await.unwrap().unwrap();
+    assert_eq!(forced.outcome, RefreshOutcome::Refreshed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refreshes_states_and_the_soonest_expiry_are_metrics() {
+    let world = expired().await;
+    world.connect("bob").await;
+    world.granted(Some("ann")).await;
+    world.keeper.publish();
+    let text = world.metrics.render();
+    for line in [
+        r#"pleiades_token_refresh_total{outcome="refreshed",provider="mail"} 1"#,
+        r#"pleiades_credential_state{provider="mail",state="ok"} 2"#,
+        r#"pleiades_credential_expiry_seconds{provider="mail"} 3"#,
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert!(!text.contains("access-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_tokens_are_revoked_at_the_provider() {
+    let world = World::new();
+    world.connect("ann").await;
+    let stored = world.stored("ann").await;
+    world.keeper.revoke(&world.key("ann")).await.unwrap();
+    assert!(world.server.is_revoked(stored.tokens.access.expose()));
+    assert!(world.server.is_revoked(stored.tokens.refresh.unwrap().expose()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_revoked_while_it_is_renewed_stays_revoked_and_its_new_tokens_are_given_back() {
+    let world = expired().await;
+    let other = world.beside();
+    *world.server.takes.lock() = Duration::from_secs(5);
+    let key = world.key("ann");
+    let (refreshed, revoked) = tokio::join!(world.keeper.refresh(&key, false), async {
+        sleep(Duration::from_secs(1)).await;
+        let path = Path::account(&other.key("ann"));
+        world.store.remove(&path).await
+    });
+    revoked.unwrap();
+    assert_eq!(refreshed.unwrap(), None);
+    world.keeper.settled().await;
+    assert!(world.server.is_revoked("refresh-2"));
+}

@@ -196,6 +196,11 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
+        // A code is good for once: what is being redeemed is stored before the end.
+        let broker = &self.parts.exchange.accounts.broker;
+        self.control.block_on(async {
+            drop(tokio::time::timeout(within, broker.settled()).await);
+        });
         self.control.block_on(self.upstreams.shutdown(within));
         self.control.shutdown_background();
     }

@@ -86,7 +86,7 @@ impl Broker {
     /// Where the answer comes, and what else is registered with it. An issuer that does not name
     /// itself in its answers gets a path of the provider's own, so that nobody else's answer is taken
     /// for its (RFC 9700 section 4.4.2).
-    fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
+    pub(super) fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
         if let Some(own) = back.redirect() {
             return Redirects {
                 used: own.clone(),

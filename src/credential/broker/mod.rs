@@ -9,6 +9,7 @@ mod client;
 mod flow;
 mod link;
 mod login;
+mod look;
 mod pending;
 mod proof;
 mod redeem;
@@ -30,6 +31,7 @@ use url::Url;
 pub use callback::{Callback, Finished};
 pub use flow::Back;
 pub use login::{Login, proof_cookie};
+pub use look::AtHand;
 pub use proof::{Proof, Way};
 
 use super::keeper::{Keeper, Reason};

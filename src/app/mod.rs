@@ -209,10 +209,15 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
-        let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
-        let ended = async { tokio::join!(settled, self.upstreams.shutdown(within)) };
+        // Codes and refresh tokens are good for once: what is being redeemed is stored before the end.
+        let accounts = &self.parts.exchange.accounts;
+        let ended = async {
+            let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
+            let settled = tokio::time::timeout(within, redeemed);
+            tokio::join!(settled, self.upstreams.shutdown(within))
+        };
         if self.control.block_on(ended).0.is_err() {
-            tracing::error!("renewed tokens could not be stored before the process ended");
+            tracing::error!("new tokens could not be stored before the process ended");
         }
         self.control.shutdown_background();
     }

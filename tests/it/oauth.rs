@@ -76,7 +76,10 @@ fn is_page(page: &Page, status: u16) {
     assert!(policy.contains("frame-ancestors 'none'") && policy.contains("default-src 'none'"));
     assert!(!policy.contains("form-action") && !policy.contains("script"));
     let html = page.body.to_lowercase();
-    assert!(!html.contains("<script") && !html.contains("javascript:") && !html.contains(" on"));
+    assert!(!html.contains("<script") && !html.contains("javascript:"));
+    for handler in [" onload=", " onclick=", " onerror=", " onsubmit="] {
+        assert!(!html.contains(handler));
+    }
     assert!(page.body.contains("<html lang=\"en\">") && page.body.contains("<h1>"));
     for name in ["ada", "bob", "acme"] {
         assert!(
@@ -418,4 +421,127 @@ async fn the_metadata_document_is_there_only_where_others_can_reach_it() {
             "https://mcp.example.com/oauth/callback/tracker"
         ])
     );
+}
+
+/// The page that follows: by login, then by the provider.
+async fn log_in(browser: &Browser, url: &str) -> Page {
+    let begun = browser.begin(url, &[]).await;
+    assert_eq!(begun.status, 303, "{}", begun.body);
+    let consented = browser.get(&begun.location()).await;
+    browser.get(&consented.location()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_proves_the_opener_and_a_strangers_does_not() {
+    let authority = Authority::start(&[REVISION]).await;
+    let people = Authority::start(&[]).await;
+    let settings = format!(
+        "access:\n  local: {{ tenant: acme, user: ada@example.com }}\n  login: {{ issuer: \"{}\", client_id: gateway }}\n",
+        people.url
+    );
+    let world = world(&authority, &settings).await;
+    let (url, id) = link(&world, None).await;
+    let browser = Browser::default();
+    let page = browser.get(&url).await;
+    is_page(&page, 200);
+    assert!(page.body.contains(">Log in</button>") && !page.body.contains("type=\"password\""));
+
+    people.sign_in("u-bob", "bob", "bob@example.com");
+    let stranger = log_in(&browser, &url).await;
+    is_refused(&stranger);
+    assert_eq!(stranger.status, 403);
+    assert!(browser.begin(&url, &[]).await.location().starts_with(&people.url));
+    assert_eq!(authority.clients(), 0, "nothing was begun at the provider");
+
+    people.sign_in("u-ada", "ada", "ada@example.com");
+    // An attacker's login is finished in another browser.
+    let begun = browser.begin(&url, &[]).await;
+    let answered = browser.get(&begun.location()).await.location();
+    is_refused(&Browser::default().get(&answered).await);
+
+    let back = log_in(&browser, &url).await;
+    assert_eq!(
+        (back.status, back.location()),
+        (303, url.clone()),
+        "{}",
+        back.body
+    );
+    let proven = browser.get(&url).await;
+    assert!(proven.body.contains(">Continue to Tracker"));
+    is_page(&browser.connect(&url, &[]).await, 200);
+    assert_eq!(standing(&world, None, &id).await.1["state"], "connected");
+    // The proof is this link's alone.
+    let call = json!({ "tool": "echo", "arguments": { "text": "x" }, "accountId": "second" });
+    let other = invitation(&world, None, call).await["connect_url"].clone();
+    let page = browser.get(other.as_str().unwrap()).await;
+    assert!(page.body.contains(">Log in</button>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_replica_takes_the_answer() {
+    let authority = Authority::start(&[REVISION]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let settings = format!(
+        "public_url: http://127.0.0.1:9\nvault: {{ file: {{ path: {} }} }}\n",
+        folder.path().join("vault").display()
+    );
+    let one = world(&authority, &settings).await;
+    let two = world(&authority, &settings).await;
+    let (url, id) = link(&one, None).await;
+    let at = |world: &World, url: &str| url.replace("http://127.0.0.1:9", &world.base);
+    let browser = Browser::default();
+    let begun = browser.begin(&at(&one, &url), &[]).await;
+    let answered = browser.get(&begun.location()).await.location();
+    browser.share(&one.base, &two.base);
+    is_page(&browser.get(&at(&two, &answered)).await, 200);
+    for world in [&one, &two] {
+        assert_eq!(standing(world, None, &id).await.1["state"], "connected");
+    }
+    assert_eq!(authority.seen("/token").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_the_page_says_so_the_next_call_uses_the_account() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = world(&authority, "").await;
+    let (url, _) = link(&world, None).await;
+    is_page(&Browser::default().connect(&url, &[]).await, 200);
+    let client = Client::connect(&world, "/mcp", REVISION).await;
+    let arguments = json!({ "tool": "echo", "arguments": { "text": "hello" } });
+    let called = client.call("use_tracker", arguments).await;
+    let told = &called["structuredContent"];
+    assert_eq!(told["status"], "ok", "{called}");
+    assert_eq!(told["accountId"], "ada");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_person_takes_an_accounts_place_only_when_that_is_confirmed() {
+    let authority = Authority::start(&[REVISION]).await;
+    let world = world(&authority, "").await;
+    let (url, _) = link(&world, None).await;
+    let browser = Browser::default();
+    is_page(&browser.connect(&url, &[]).await, 200);
+
+    // The same name, another person; and again, because the person says no first.
+    authority.sign_in("u-eve", "ada", "eve@example.com");
+    let asked = browser.connect(&url, &[]).await;
+    is_page(&asked, 409);
+    let state = asked.hidden("state");
+    let at = asked.action();
+    is_refused(
+        &Browser::default()
+            .post(at.as_str(), &[("state", &state), ("confirm", "yes")])
+            .await,
+    );
+    let no = browser
+        .post(at.as_str(), &[("state", &state), ("confirm", "no")])
+        .await;
+    is_refused(&no);
+    assert_eq!(authority.seen("/revoke").len(), 1, "unused tokens are given back");
+
+    let asked = browser.connect(&url, &[]).await;
+    let fields = [("state", asked.hidden("state")), ("confirm", "yes".to_owned())];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    is_page(&browser.post(asked.action().as_str(), &fields).await, 200);
+    is_refused(&browser.post(asked.action().as_str(), &fields).await);
 }

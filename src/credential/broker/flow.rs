@@ -1,5 +1,7 @@
 //! The beginning of a flow: the server, the client, the scopes, and what the answer will need.
 
+use std::sync::Arc;
+
 use super::pending::Flow;
 use super::standing::Outcome;
 use super::{Begun, Broker, Ground, Opened, Refusal, hashed, random, short};
@@ -160,9 +162,9 @@ pub(super) fn united(one: &[String], other: &[String]) -> Vec<String> {
 fn key(opened: &Opened, connection: &Connection, account: &str) -> Key {
     Key {
         owner: Owner {
-            tenant: opened.principal.tenant.clone(),
-            user: opened.principal.user.clone(),
-            connection: connection.name.clone(),
+            tenant: Arc::clone(&opened.principal.tenant),
+            user: Arc::clone(&opened.principal.user),
+            connection: Arc::clone(&connection.name),
         },
         account: account.into(),
     }

@@ -289,3 +289,6 @@ fn short(text: &str) -> String {
     hash.truncate(16);
     hash
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! From a code to a stored account.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::{refused, united};
@@ -102,7 +103,7 @@ impl Broker {
         let connection = self.connection(&flow.wish.provider);
         let (title, name) = connection.map_or_else(
             || (flow.wish.provider.clone(), flow.wish.provider.as_str().into()),
-            |it| (it.title.clone(), it.name.clone()),
+            |it| (it.title.clone(), Arc::clone(&it.name)),
         );
         let key = Key {
             owner: Owner {
@@ -169,7 +170,7 @@ fn key(flow: &Flow, connection: &Connection, account: &str) -> Key {
         owner: Owner {
             tenant: flow.tenant.as_str().into(),
             user: flow.user.as_str().into(),
-            connection: connection.name.clone(),
+            connection: Arc::clone(&connection.name),
         },
         account: account.into(),
     }

@@ -90,9 +90,14 @@ impl Browser {
         }
     }
 
-    /// Loses all cookies.
-    pub fn forget(&self) {
-        self.jar.lock().clear();
+    /// Brings the cookies of one origin to another as well, as behind one address of several replicas.
+    pub fn share(&self, from: &str, to: &str) {
+        let mut jar = self.jar.lock();
+        let own = jar.iter().filter(|((of, _), _)| of == from);
+        let own: Vec<_> = own
+            .map(|((_, name), value)| ((to.to_owned(), name.clone()), value.clone()))
+            .collect();
+        jar.extend(own);
     }
 
     /// Opens a link and sends its form with these fields beside the hidden ones: where it leads.

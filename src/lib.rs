@@ -25,3 +25,4 @@ pub mod telemetry;
 
 pub mod error;
 pub mod secret;
+mod trust;

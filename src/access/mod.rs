@@ -228,7 +228,9 @@ pub fn is_loopback(peer: Option<IpAddr>) -> bool {
     peer.is_some_and(|peer| peer.to_canonical().is_loopback())
 }
 
-fn is_forwarded(headers: &HeaderMap) -> bool {
+/// Whether a request came through a proxy, which speaks for others.
+#[must_use]
+pub fn is_forwarded(headers: &HeaderMap) -> bool {
     ["forwarded", "x-forwarded-for", "x-real-ip"]
         .iter()
         .any(|name| headers.contains_key(*name))

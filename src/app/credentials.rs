@@ -1,28 +1,113 @@
 //! Where credentials are kept and how they are had: vault, keeper, broker.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::Fault;
+use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
 use crate::credential::vault::Vault;
-use crate::credential::vault::memory::Memory;
+use crate::credential::vault::file::{File, Root};
+use crate::credential::vault::hashicorp::{self, Hashicorp};
+use crate::credential::vault::measured::Measured;
+use crate::descriptor::{Secrets, World};
 use crate::mcp::seal::Sealer;
-use crate::settings::Settings;
+use crate::settings::{self, FileVault, Settings, VaultAuth};
 use crate::telemetry::Metrics;
 use crate::upstream::{Outbound, Upstreams};
 
-/// The store that the settings name.
+/// The way to `HashiCorp` Vault, when the settings name one. Logs in beside, waits for nothing.
 ///
 /// # Errors
-/// [`Fault`].
-pub(super) fn vault(_settings: &Settings) -> Result<Arc<dyn Vault>, Fault> {
-    Ok(Arc::new(Memory::default()))
+/// [`Fault::Settings`].
+pub(super) fn hashicorp(settings: &Settings, control: &Handle) -> Result<Option<Arc<Hashicorp>>, Fault> {
+    let settings::Vault::Hashicorp(vault) = &settings.vault else {
+        return Ok(None);
+    };
+    let config = hashicorp::Config {
+        address: vault.address.clone(),
+        mount: vault.mount.clone(),
+        prefix: vault.prefix.clone(),
+        namespace: vault.namespace.clone(),
+        ca_file: vault.ca_file.clone(),
+        transit_key: vault.transit_key.clone(),
+        auth: login(&vault.auth),
+    };
+    let vault = hashicorp::open(config, control).map_err(|fault| Fault::Settings(fault.to_string()))?;
+    Ok(Some(vault))
+}
+
+fn login(auth: &VaultAuth) -> hashicorp::Auth {
+    match auth {
+        VaultAuth::Token(token) => hashicorp::Auth::Token(token.clone()),
+        VaultAuth::TokenFile(file) => hashicorp::Auth::TokenFile(file.clone()),
+        VaultAuth::Approle(role) => hashicorp::Auth::AppRole {
+            mount: role.mount.clone(),
+            role_id: role.role_id.clone(),
+            secret_id: role.secret_id.clone(),
+        },
+        VaultAuth::Kubernetes(account) => hashicorp::Auth::Kubernetes {
+            mount: account.mount.clone(),
+            role: account.role.clone(),
+            token_file: account.token_file.clone(),
+        },
+        VaultAuth::Jwt(login) => hashicorp::Auth::Jwt {
+            mount: login.mount.clone(),
+            role: login.role.clone(),
+            token: login.token.clone(),
+        },
+    }
+}
+
+/// What descriptors read under these settings may depend on, Vault among it.
+pub(super) fn world(settings: &Settings, hashicorp: Option<&Arc<Hashicorp>>, control: &Handle) -> World {
+    let mut world = settings::world(settings);
+    if let (Some(vault), Secrets::Vault { lookup, .. }) = (hashicorp, &mut world.secrets) {
+        let fields = hashicorp::Lookup::new(Arc::clone(vault), control.clone());
+        *lookup = Some(Arc::new(move |path, key| fields.field(path, key)));
+    }
+    world
+}
+
+/// The store that the settings name, its requests counted. Opens nothing: a gateway that needs no
+/// credentials needs no store.
+pub(super) fn vault(
+    settings: &Settings,
+    hashicorp: Option<&Arc<Hashicorp>>,
+    metrics: &Arc<Metrics>,
+) -> Arc<dyn Vault> {
+    let file = || match &settings.vault {
+        settings::Vault::File(file) => File::new(vault_file(file), key_of(file)),
+        // Not without a way to Vault; a store without a place refuses everything.
+        settings::Vault::Hashicorp(_) => File::new(None, Root::beside(Path::new(""))),
+    };
+    let vault: Arc<dyn Vault> = match hashicorp {
+        Some(vault) => Arc::<Hashicorp>::clone(vault),
+        None => Arc::new(file()),
+    };
+    Arc::new(Measured::new(vault, Arc::clone(metrics)))
+}
+
+/// Where the embedded store's file is; `None` when there is no home folder and no path is said.
+pub(super) fn vault_file(file: &FileVault) -> Option<PathBuf> {
+    match &file.path {
+        Some(path) => Some(path.clone()),
+        None => Some(settings::data_folder()?.join("vault")),
+    }
+}
+
+/// The key of the embedded store: the settings', else the key file's beside it.
+pub(super) fn key_of(file: &FileVault) -> Root {
+    match &file.key {
+        Some(key) => Root::Given(key.clone()),
+        None => Root::beside(&vault_file(file).unwrap_or_default()),
+    }
 }
 
 /// The keeper of accounts.
@@ -40,6 +125,22 @@ pub(super) fn keeper(
     })
 }
 
+/// What the broker needs beside the keeper.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub(super) sealer: &'a Arc<Sealer>,
+    pub(super) access: &'a Arc<Access>,
+    pub(super) control: &'a Handle,
+}
+
+fn opener(login: &settings::Login) -> broker::Login {
+    broker::Login {
+        issuer: login.issuer.clone(),
+        client_id: login.client_id.clone(),
+        client_secret: login.client_secret.clone(),
+    }
+}
+
 /// The broker, once something is loaded.
 ///
 /// # Errors
@@ -48,15 +149,18 @@ pub(super) fn broker(
     settings: &Settings,
     keeper: &Arc<Keeper>,
     catalog: &Arc<Catalog>,
-    sealer: &Arc<Sealer>,
+    beside: Beside<'_>,
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
     let prober: Arc<Catalog> = Arc::clone(catalog);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
-        sealer: Arc::clone(sealer),
+        sealer: Arc::clone(beside.sealer),
         prober,
+        access: Arc::clone(beside.access),
+        login: settings.access.login.as_ref().map(opener),
+        control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
         link_ttl: settings.connect.link_ttl.get(),

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Parts;
+use crate::mcp::seal::Sealer;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
@@ -41,10 +42,16 @@ struct Inner {
     grace: Duration,
     parts: Arc<Parts>,
     upstreams: Arc<Upstreams>,
+    sealer: Arc<Sealer>,
 }
 
 impl Lifecycle {
-    pub(super) fn new(settings: &Settings, parts: Arc<Parts>, upstreams: Arc<Upstreams>) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        parts: Arc<Parts>,
+        upstreams: Arc<Upstreams>,
+        sealer: Arc<Sealer>,
+    ) -> Self {
         Self(Arc::new(Inner {
             listening: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -53,6 +60,7 @@ impl Lifecycle {
             grace: settings.shutdown.grace.get(),
             parts,
             upstreams,
+            sealer,
         }))
     }
 
@@ -68,7 +76,8 @@ impl Lifecycle {
         }
     }
 
-    /// Whether every descriptor was read and the process is not about to end, else why not.
+    /// Whether every descriptor and the seal key were read and the process is not about to end, else
+    /// why not.
     ///
     /// # Errors
     /// A sentence for the operator.
@@ -76,6 +85,9 @@ impl Lifecycle {
         self.health()?;
         if self.0.draining.load(Ordering::Relaxed) {
             return Err("the process is about to end".to_owned());
+        }
+        if !self.0.sealer.is_ready() {
+            return Err("the seal key was not read from the credential store yet".to_owned());
         }
         if self.0.parts.catalog.is_loaded() {
             Ok(())

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod lifecycle;
+mod migration;
 mod seal;
 
 use std::net::TcpListener;
@@ -18,6 +19,7 @@ use crate::access::doors::Doors;
 use crate::access::{Access, Grants, Principal};
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
+use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
@@ -28,6 +30,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
 pub use lifecycle::{Lifecycle, told_to_end};
+pub use migration::Migration;
 
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;
@@ -59,6 +62,8 @@ pub struct App {
     parts: Arc<Parts>,
     upstreams: Arc<Upstreams>,
     sealer: Arc<Sealer>,
+    hashicorp: Option<Arc<Hashicorp>>,
+    world: descriptor::World,
     control: tokio::runtime::Runtime,
 }
 
@@ -79,36 +84,30 @@ impl App {
     /// # Errors
     /// [`Fault`].
     pub fn build(settings: Settings, only: Option<&str>) -> Result<Self, Fault> {
-        // One TLS stack with one provider; a second installation would be an error we do not care for.
-        rustls::crypto::ring::default_provider().install_default().ok();
-        let control = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("control")
-            .enable_all()
-            .build()
-            .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))?;
+        let control = control()?;
         let metrics = Metrics::new();
-        let sealer = Arc::new(Sealer::new(&seal::keys(&settings)?));
+        let sealer = seal::sealer(&settings)?;
+        let hashicorp = credentials::hashicorp(&settings, control.handle())?;
+        let vault = credentials::vault(&settings, hashicorp.as_ref(), &metrics);
+        let world = credentials::world(&settings, hashicorp.as_ref(), control.handle());
+        if !sealer.is_ready() {
+            control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));
+        }
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
         let access = Arc::new(access(&settings)?);
         let principal = access.local().clone();
-        let keeper = credentials::keeper(
-            credentials::vault(&settings)?,
-            &upstreams,
-            &metrics,
-            control.handle(),
-        );
+        let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         let config = catalog::Config {
             folder: settings.providers.clone(),
-            world: crate::settings::world(&settings),
+            world: world.clone(),
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             machines: Arc::new(Arc::clone(&keeper)),
             exposure: settings.facade.exposure,
         };
-        let reader = reader(crate::settings::world(&settings), only.map(str::to_owned));
+        let reader = reader(world.clone(), only.map(str::to_owned));
         let lister = Box::new(Arc::clone(&upstreams));
         let catalog = Catalog::open_with(
             config,
@@ -117,7 +116,14 @@ impl App {
             Arc::clone(&metrics),
             control.handle().clone(),
         );
-        let broker = credentials::broker(&settings, &keeper, &catalog, &sealer)?;
+        let broker = {
+            let beside = credentials::Beside {
+                sealer: &sealer,
+                access: &access,
+                control: control.handle(),
+            };
+            credentials::broker(&settings, &keeper, &catalog, beside)?
+        };
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
@@ -143,6 +149,8 @@ impl App {
             parts: Arc::new(parts),
             upstreams,
             sealer,
+            hashicorp,
+            world,
             control,
         })
     }
@@ -151,6 +159,18 @@ impl App {
     #[must_use]
     pub fn parts(&self) -> Arc<Parts> {
         Arc::clone(&self.parts)
+    }
+
+    /// The way to `HashiCorp` Vault, when credentials are kept there.
+    #[must_use]
+    pub const fn hashicorp(&self) -> Option<&Arc<Hashicorp>> {
+        self.hashicorp.as_ref()
+    }
+
+    /// What descriptors are read with.
+    #[must_use]
+    pub const fn world(&self) -> &descriptor::World {
+        &self.world
     }
 
     /// The way out.
@@ -190,6 +210,7 @@ impl App {
             &self.settings,
             Arc::clone(&self.parts),
             Arc::clone(&self.upstreams),
+            Arc::clone(&self.sealer),
         );
         let mut server = Server::new_with_opt_and_conf(None, self.conf());
         let conf = Arc::clone(&server.configuration);
@@ -284,6 +305,18 @@ impl App {
             &settings.origins,
         )
     }
+}
+
+/// The runtime of background work, and what all network needs.
+fn control() -> Result<tokio::runtime::Runtime, Fault> {
+    // One TLS stack with one provider; a second installation would be an error we do not care for.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))
 }
 
 /// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.

@@ -1,127 +1,183 @@
-//! The keys that seal session ids: the settings', else derived from the file vault's, else from a
-//! key file of mode 0600 that is made on the first start.
+//! The keys that seal session ids, links and what replicas tell each other: the settings', else
+//! derived from the file vault's, else made once in Vault and read from there in the background.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::Fault;
+use super::credentials::{key_of, vault_file};
+use crate::credential::vault::file::key;
+use crate::credential::vault::{self, Kind, Path as Entry, Wrote};
+use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
 use crate::settings::{Settings, Vault};
 
-const KEY_BYTES: usize = 32;
+/// Pauses between tries to read the keys from Vault.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The keys, first the one that seals.
+/// The keys as Vault keeps them: the first seals, all open.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    keys: Vec<String>,
+}
+
+/// The sealer; without keys yet when they are Vault's.
 ///
 /// # Errors
-/// [`Fault::Machine`] when there is no randomness; a folder that cannot be written is only warned
-/// of, and the key then lives as long as the process.
-pub(super) fn keys(settings: &Settings) -> Result<Vec<Secret>, Fault> {
+/// [`Fault::Machine`] when there is no randomness; a key file that cannot be used is only warned of,
+/// and the key then lives as long as the process.
+pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     if !settings.seal.keys.is_empty() {
-        return Ok(settings.seal.keys.clone());
+        return Ok(Arc::new(Sealer::new(&settings.seal.keys)));
     }
-    let Vault::File(vault) = &settings.vault else {
-        return Err(Fault::Settings("`vault`: only `file` is built yet".to_owned()));
+    let Vault::File(file) = &settings.vault else {
+        return Ok(Arc::new(Sealer::awaiting()));
     };
-    if let Some(key) = &vault.key {
-        return Ok(vec![key.clone()]);
-    }
-    let Some(file) = key_file(vault.path.as_deref()) else {
-        tracing::warn!("no home folder for the key file: sessions end with this process");
-        return Ok(vec![fresh()?]);
+    let fresh = || key::fresh().map_err(|cause| Fault::Machine(cause.to_string()));
+    let root = key_of(file);
+    let key = match vault_file(file) {
+        // A key that is given needs no place.
+        path if file.key.is_some() => root.read_or_make(path.as_deref().unwrap_or(Path::new(""))),
+        Some(path) => root.read_or_make(&path),
+        None => {
+            tracing::warn!("no home folder for the key file: sessions end with this process");
+            return Ok(Arc::new(Sealer::new(&[fresh()?])));
+        }
     };
-    match read_or_make(&file) {
-        Ok(key) => Ok(vec![key]),
+    let key = match key {
+        Ok(key) => key,
         Err(cause) => {
+            let file = named(&root);
             tracing::warn!(key.file = %file.display(), %cause, "the key file cannot be used: sessions end with this process");
-            Ok(vec![fresh()?])
+            fresh()?
+        }
+    };
+    Ok(Arc::new(Sealer::new(&[key])))
+}
+
+fn named(root: &key::Root) -> PathBuf {
+    match root {
+        key::Root::KeyFile(file) => file.clone(),
+        key::Root::Given(_) => PathBuf::new(),
+    }
+}
+
+/// Reads the keys of a sealer that has none yet from the store, where they are made by whoever is
+/// first; tries until it succeeds.
+pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
+    let mut pause = FIRST_PAUSE;
+    let mut told = None;
+    while !sealer.is_ready() {
+        match keys(vault.as_ref()).await {
+            Ok(keys) => {
+                sealer.arrive(&keys);
+                tracing::info!("the seal key was read from the credential store");
+                return;
+            }
+            Err(fault) => {
+                if told != Some(fault.kind) {
+                    tracing::warn!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
+                }
+                told = Some(fault.kind);
+                sleep(
+                    fault
+                        .retry_after
+                        .unwrap_or_default()
+                        .max(pause)
+                        .min(LONGEST_PAUSE),
+                )
+                .await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 }
 
-/// Beside the vault's file, or in the XDG data folder.
-fn key_file(vault: Option<&Path>) -> Option<PathBuf> {
-    match vault {
-        Some(path) => Some(path.with_extension("key")),
-        None => Some(crate::settings::data_folder()?.join("vault.key")),
+/// The keys in the store; made when there are none, by one of all replicas.
+async fn keys(vault: &dyn vault::Vault) -> Result<Vec<Secret>, vault::Fault> {
+    let path = Entry::gateway(&["seal"]);
+    if let Some(kept) = vault.read(&path).await? {
+        return opened(&kept.value);
+    }
+    let unmade =
+        |cause: String| vault::Fault::new(Kind::Failed, format!("no seal key could be made: {cause}"));
+    let key = key::fresh().map_err(|cause| unmade(cause.to_string()))?;
+    let kept = serde_json::to_string(&Kept {
+        keys: vec![key.expose().to_owned()],
+    });
+    let value = Secret::new(kept.map_err(|cause| unmade(cause.to_string()))?);
+    match vault.write(&path, 0, &value, None).await? {
+        Wrote::Done(_) => Ok(vec![key]),
+        // Another replica was first; its key is everybody's.
+        Wrote::Conflict => match vault.read(&path).await? {
+            Some(kept) => opened(&kept.value),
+            None => Err(unmade("it is there and cannot be read yet".to_owned())),
+        },
     }
 }
 
-/// Two processes that start together agree: the file is made whole beside and linked into place by
-/// whoever is first.
-fn read_or_make(file: &Path) -> std::io::Result<Secret> {
-    match read(file) {
-        Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-        other => return other,
+fn opened(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
+    let kept: Option<Kept> = serde_json::from_str(value.expose()).ok();
+    match kept {
+        Some(kept) if !kept.keys.is_empty() => Ok(kept.keys.into_iter().map(Secret::new).collect()),
+        _ => Err(vault::Fault::new(
+            Kind::Corrupt,
+            "the entry `_gateway/seal` of the credential store holds no keys: remove it to have a new one made",
+        )),
     }
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let key = fresh().map_err(std::io::Error::other)?;
-    let draft = file.with_extension(format!("key.{}", std::process::id()));
-    let mut handle = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    handle.write_all(key.expose().as_bytes())?;
-    handle.sync_all()?;
-    let linked = fs::hard_link(&draft, file);
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(cause) if cause.kind() != ErrorKind::AlreadyExists => Err(cause),
-        _ => read(file),
-    }
-}
-
-fn read(file: &Path) -> std::io::Result<Secret> {
-    let text = fs::read_to_string(file)?;
-    if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
-        return Err(std::io::Error::other("others may read it: set its mode to 0600"));
-    }
-    let key = text.trim();
-    if key.len() < KEY_BYTES {
-        return Err(std::io::Error::other(
-            "it is shorter than a key: remove it to have a new one made",
-        ));
-    }
-    Ok(Secret::new(key))
-}
-
-fn fresh() -> Result<Secret, Fault> {
-    let mut bytes = [0_u8; KEY_BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|cause| Fault::Machine(format!("no randomness to be had: {cause}")))?;
-    Ok(Secret::new(STANDARD_NO_PAD.encode(bytes)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::vault::Vault as _;
+    use crate::credential::vault::memory::Memory;
 
-    #[test]
-    fn the_key_file_is_made_once_and_kept_to_its_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("data/vault.key");
-        let first = read_or_make(&file).unwrap();
-        assert_eq!(read_or_make(&file).unwrap().expose(), first.expose());
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
+    #[tokio::test]
+    async fn the_seal_key_is_made_once_and_every_replica_reads_the_same() {
+        let vault: Arc<dyn vault::Vault> = Arc::new(Memory::default());
+        let replicas = [Arc::new(Sealer::awaiting()), Arc::new(Sealer::awaiting())];
+        for sealer in &replicas {
+            assert!(!sealer.is_ready());
+            fetch(Arc::clone(sealer), Arc::clone(&vault)).await;
+        }
+        let token = replicas[0].seal("session", "ann", 100, b"x");
+        assert!(replicas[1].open("session", "ann", 0, &token).is_some());
+        let kept = vault.read(&Entry::gateway(&["seal"])).await.unwrap().unwrap();
+        assert_eq!(kept.version, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_comes_back_is_read_then_and_what_is_broken_is_not_written_over() {
+        let vault = Arc::new(Memory::default());
+        let path = Entry::gateway(&["seal"]);
+        vault.write(&path, 0, &Secret::new("{}"), None).await.unwrap();
+        let sealer = Arc::new(Sealer::awaiting());
+        let store: Arc<dyn vault::Vault> = Arc::clone(&vault) as _;
+        let fetching = tokio::spawn(fetch(Arc::clone(&sealer), store));
+        sleep(LONGEST_PAUSE * 3).await;
+        assert!(!sealer.is_ready());
+        assert_eq!(vault.read(&path).await.unwrap().unwrap().version, 1);
+        vault.remove(&path).await.unwrap();
+        sealer.ready().await;
+        fetching.await.unwrap();
     }
 
     #[test]
-    fn a_key_file_that_others_may_read_is_refused() {
+    fn an_unusable_home_starts_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("vault.key");
-        read_or_make(&file).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read_or_make(&file).is_err());
+        let blocked = folder.path().join("file");
+        std::fs::write(&blocked, "").unwrap();
+        let mut settings = Settings::default();
+        settings.vault = Vault::File(crate::settings::FileVault {
+            path: Some(blocked.join("below/vault")),
+            key: None,
+        });
+        assert!(sealer(&settings).unwrap().is_ready());
     }
 }

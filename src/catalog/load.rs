@@ -13,8 +13,8 @@ use crate::descriptor::{self, Read, Severity, reader::bytes};
 
 /// Listings before a file that is named but not there is believed to be broken.
 const TRIES: usize = 3;
-/// Where a reference to another file begins in a descriptor's text.
-const REFERENCE: &[u8] = b"${file:";
+/// Where references to what may change without the descriptor begin in its text.
+const REFERENCES: [&[u8]; 2] = [b"${file:", b"${vault:"];
 
 /// Reads a descriptor's text; what it may depend on besides is inside.
 pub type Reader = Arc<dyn Fn(&Path, &[u8]) -> Read + Send + Sync>;
@@ -36,7 +36,7 @@ pub(super) struct Parsed {
     digest: [u8; 32],
     /// Files it was compiled from besides.
     sources: Vec<PathBuf>,
-    /// Whether its text refers to files whose contents are in the compiled form.
+    /// Whether its text refers to files or entries of Vault whose contents are in the compiled form.
     refers: bool,
 }
 
@@ -129,7 +129,9 @@ impl Parsed {
                 }
             }
         }
-        let refers = text.windows(REFERENCE.len()).any(|window| window == REFERENCE);
+        let refers = REFERENCES
+            .iter()
+            .any(|one| text.windows(one.len()).any(|window| window == *one));
         Self {
             digest: digest(text, &sources),
             id: read.id.map(Into::into),

@@ -77,6 +77,7 @@ impl Bench {
                 files: vec![format!("{}/*", real(self.root.path()).display())],
                 ..References::default()
             },
+            secrets: crate::descriptor::Secrets::None,
             commands: true,
             loopback: true,
         };

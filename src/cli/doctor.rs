@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, provider: &str) -> u8 {
         Ok(app) => app,
         Err(code) => return code,
     };
-    let world = settings::world(app.settings());
+    let world = app.world().clone();
     let source = Source::find(&app.settings().providers, provider, &world);
     let code = match source {
         Ok(source) => examined(global, &app, source, (provider, &world, tail)),

@@ -12,6 +12,7 @@ mod import;
 mod serve;
 mod stdio;
 mod ui;
+mod vault;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,6 +157,9 @@ enum Command {
         /// `mcp.json`, `claude_desktop_config.json`, `.vscode/mcp.json` or a relative of them.
         file: PathBuf,
     },
+    /// Work on where credentials are kept.
+    #[command(subcommand)]
+    Vault(vault::Vault),
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -208,6 +212,7 @@ pub fn run() -> ExitCode {
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
         Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
         Some(Command::Import { file }) => import::run(&global, &file),
+        Some(Command::Vault(command)) => vault::run(&global, &command),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
         Some(Command::Add {
             url,

@@ -50,8 +50,36 @@ pub use upstream::{Protocol, Share, Target, Timeouts, Tls, Upstream};
 
 use std::{path::PathBuf, sync::Arc};
 
+use crate::secret::Secret;
+
 /// Looks a variable of the environment up.
 pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// Where `${vault:path#key}` is looked up.
+#[derive(Clone, Default)]
+pub enum Secrets {
+    /// Nowhere: credentials are not kept in HashiCorp Vault.
+    #[default]
+    None,
+    /// In the KV engine that our own entries are kept in.
+    Vault {
+        /// Its mount. A path may begin with it, as commands of Vault take it.
+        mount: String,
+        /// Where our own entries are, which no descriptor reads.
+        prefix: String,
+        /// Answers a path within the mount and a key with the text of the field, or with why there is
+        /// none; it may block. `None`: nobody is asked, and a sound reference is no fault.
+        lookup: Option<Lookup>,
+    },
+}
+
+/// Looks a field of an entry up: path within the mount, key.
+pub type Lookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync>;
+
+impl Secrets {
+    /// The same without the way to Vault.
+    pub(crate) const NOWHERE: &'static Self = &Self::None;
+}
 
 /// What meaning may depend on beside the file: nothing else is read.
 #[derive(Clone)]
@@ -60,6 +88,8 @@ pub struct World {
     pub env: Environment,
     /// Which variables and files references may name.
     pub references: References,
+    /// Where references to Vault are looked up.
+    pub secrets: Secrets,
     /// Whether descriptors may start processes.
     pub commands: bool,
     /// Whether the gateway itself listens on a loopback address only.

@@ -37,6 +37,7 @@ pub fn read(file: &Path, text: &[u8], world: &World) -> Read {
     let resolver = Resolver {
         env: &world.env,
         allowed: Some(&world.references),
+        secrets: &world.secrets,
     };
     resolver.resolve(&mut root, "", &mut report);
     Shape::new(schema::descriptor(), &mut report).run(&mut root);

@@ -5,7 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    Environment, References,
+    Environment, References, Secrets,
     report::{Report, Said, say},
     yaml::{Kind, Node},
 };
@@ -18,6 +18,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) env: &'a Environment,
     /// `None`: everything, as in the settings.
     pub(crate) allowed: Option<&'a References>,
+    /// Where references to Vault are looked up.
+    pub(crate) secrets: &'a Secrets,
 }
 
 /// Why a reference has no value.
@@ -26,6 +28,8 @@ enum Refusal {
     Fault(Said),
     /// Wrong here and now: no harm while the provider is disabled.
     Absent(Said),
+    /// Not asked for.
+    Unasked,
 }
 
 impl Resolver<'_> {
@@ -42,6 +46,7 @@ impl Resolver<'_> {
                     match fault {
                         Refusal::Fault(said) => report.fault(at, path, said),
                         Refusal::Absent(said) => report.lenient(at, path, said),
+                        Refusal::Unasked => {}
                     }
                 }
             }
@@ -86,16 +91,7 @@ impl Resolver<'_> {
             return self.file(path);
         }
         if let Some(path) = inner.strip_prefix("vault:") {
-            let is_sound = path
-                .split_once('#')
-                .is_some_and(|(path, key)| !path.is_empty() && !key.is_empty());
-            if !is_sound {
-                return Err(Refusal::Fault(malformed(
-                    "a reference to Vault without path or key",
-                )));
-            }
-            let said = say("references to Vault are not built yet");
-            return Err(Refusal::Absent(said.cure("use `${NAME}` or `${file:/path}`")));
+            return self.vault(path);
         }
         if !is_variable(inner) {
             return Err(Refusal::Fault(malformed("a malformed reference")));
@@ -123,6 +119,54 @@ impl Resolver<'_> {
         (self.env)(name).ok_or_else(|| {
             let said = say(format!("the environment variable `{name}` is not set"));
             Refusal::Absent(said.cure(format!("set `{name}` where the gateway starts")))
+        })
+    }
+
+    fn vault(&self, given: &str) -> Result<String, Refusal> {
+        let sound = given
+            .split_once('#')
+            .filter(|(path, key)| is_entry(path) && !key.is_empty() && !key.contains("${"));
+        let Some((path, key)) = sound else {
+            return Err(Refusal::Fault(malformed(
+                "a reference to Vault without a plain path and a key",
+            )));
+        };
+        let Some(allowed) = self.allowed else {
+            let said = say("the settings cannot read Vault: they say where it is");
+            return Err(Refusal::Fault(said.cure("use `${NAME}` or `${file:/path}`")));
+        };
+        let Secrets::Vault {
+            mount,
+            prefix,
+            lookup,
+        } = self.secrets
+        else {
+            let said = say("references to Vault need `vault.hashicorp` in the settings");
+            return Err(Refusal::Absent(
+                said.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`"),
+            ));
+        };
+        let path = within(path, mount);
+        if path == prefix || within(path, prefix) != path {
+            let said = say("the gateway's own entries in Vault are never read by a descriptor");
+            return Err(Refusal::Fault(said.cure("keep the secret under another path")));
+        }
+        if !allowed
+            .vault
+            .iter()
+            .any(|glob| matches(within(glob, mount), path))
+        {
+            let said = say(format!("`{path}` is outside `references.vault` of the settings"));
+            return Err(Refusal::Fault(
+                said.cure(format!("add `{path}` to `references.vault`")),
+            ));
+        }
+        let Some(lookup) = lookup else {
+            return Err(Refusal::Unasked);
+        };
+        let found = lookup(path, key).map(|text| text.expose().to_owned());
+        found.map_err(|why| {
+            Refusal::Absent(say(why).cure("`vault kv get` with the gateway's policy must show it"))
         })
     }
 
@@ -162,6 +206,20 @@ impl Resolver<'_> {
         }
         read_bounded(&real).map_err(absent)
     }
+}
+
+/// Whether a path is one of an entry, however a server cleans it up.
+fn is_entry(path: &str) -> bool {
+    let is_plain =
+        |part: &str| !matches!(part, "" | "." | "..") && part.trim() == part && !part.contains(['%', '\\']);
+    path.split('/').all(is_plain) && !path.contains("${") && !path.chars().any(char::is_control)
+}
+
+/// A path without the folder that it begins with, as it is when it does not begin with it.
+fn within<'a>(path: &'a str, folder: &str) -> &'a str {
+    path.strip_prefix(folder)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .unwrap_or(path)
 }
 
 /// The text of a file, without the line break at its end.

@@ -221,7 +221,8 @@ pub struct References {
     /// Globs over absolute paths that `${file:/path}` may read; `*` does not cross a `/`. Links are
     /// followed before the path is compared.
     pub files: Vec<String>,
-    /// Globs over Vault paths that `${vault:path#key}` may read.
+    /// Globs over paths within the mount of `vault.hashicorp` that `${vault:path#key}` may read; `*` does
+    /// not cross a `/`. The gateway's own prefix can never be read, whatever stands here.
     pub vault: Vec<String>,
 }
 

@@ -114,8 +114,10 @@ impl Exchange {
     /// Opens a question to a principal.
     ///
     /// # Errors
-    /// [`Code::Busy`] when it has as many open as it may.
+    /// [`Code::Busy`] when it has as many open as it may; [`Code::CredentialStore`] while nothing can
+    /// be sealed.
     pub(super) fn question(&self, holder: &str, answer: oneshot::Sender<Outcome>) -> Result<Question, Error> {
+        self.sessions.sealed()?;
         let number = self.asking.enter(holder, answer)?;
         let claims = Claims {
             replica: self.shared.replica().to_owned(),

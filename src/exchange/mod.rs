@@ -50,7 +50,7 @@ pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
-pub use session::{Sessions, abilities, negotiated};
+pub use session::{Sessions, abilities, negotiated, unsealed};
 
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::credential::broker::Broker;
@@ -256,7 +256,7 @@ impl Exchange {
 
     /// Something no call can have: for ids that must only be unique and unguessable.
     fn ticket(&self) -> String {
-        self.sessions.sealer().seal("ticket", "", 0, b"")
+        self.sessions.sealer().ticket()
     }
 
     /// What every step of a request may look at.

@@ -84,6 +84,7 @@ impl Exchange {
     }
 
     fn park(&self, parked: Parked) -> Result<Came, Error> {
+        self.sessions.sealed()?;
         let (holder, of) = (parked.holder.clone(), parked.of.clone());
         let requests = parked.requests.close();
         let slot = self.parking.park(parked)?;

@@ -119,6 +119,7 @@ impl Step<'_> {
         if let Some(instructions) = &profile.instructions {
             result.put("instructions", instructions);
         }
+        self.exchange.sessions.sealed()?;
         let session = self.exchange.sessions.open(
             &self.peer.principal,
             self.scope,

@@ -193,6 +193,7 @@ impl Step<'_> {
         }
         self.record.upstream = Some(held.conclude(self.exchange, round.provider, Ok(())));
         if let Some(told) = told {
+            self.exchange.sessions.sealed()?;
             let account = round.behalf.signature.account;
             let id = self.exchange.seal_task(
                 round.holder,
@@ -206,7 +207,10 @@ impl Step<'_> {
             return Ok(Came::Result(result, round.leg));
         }
         Ok(match of.filter(|_| self.asks(&result, round.leg)) {
-            Some(of) => Came::Asked(self.wrapped(result, round.holder, of)),
+            Some(of) => {
+                self.exchange.sessions.sealed()?;
+                Came::Asked(self.wrapped(result, round.holder, of))
+            }
             None => Came::Result(result, round.leg),
         })
     }
@@ -266,6 +270,7 @@ impl Step<'_> {
                     break Err(Error::new(Code::UpstreamProtocol, MUTE).sent());
                 };
                 held.conclude(exchange, provider, Ok(()));
+                exchange.sessions.sealed()?;
                 return Ok(Came::Asked(self.left(asks, job, round.holder, of)));
             }
             match round.talk.interrogate(&asks, provider, round.leg, false).await {

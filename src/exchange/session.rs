@@ -23,6 +23,8 @@ const LIFETIME_SECS: u64 = 24 * 60 * 60;
 const PURPOSE: &str = "session";
 /// How long the opening of a session waits for the account it would use.
 const GREETING: Duration = Duration::from_secs(2);
+/// When a request that needs the seal key is worth another try.
+const UNSEALED_RETRY: Duration = Duration::from_secs(1);
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]
@@ -46,6 +48,19 @@ impl Sessions {
     /// The seal of everything that clients carry for us.
     pub(super) const fn sealer(&self) -> &Arc<Sealer> {
         &self.sealer
+    }
+
+    /// Whether anything can be sealed and opened: the keys may still be on their way from the
+    /// credential store.
+    ///
+    /// # Errors
+    /// [`Code::CredentialStore`].
+    pub fn sealed(&self) -> Result<(), Error> {
+        if self.sealer.is_ready() {
+            Ok(())
+        } else {
+            Err(unsealed())
+        }
     }
 
     pub(super) fn open(
@@ -96,6 +111,16 @@ impl Sessions {
     fn has_ended(&self, id: &str) -> bool {
         self.shared.has_ended(&hash(id))
     }
+}
+
+/// What is said while the seal key was not read yet.
+#[must_use]
+pub fn unsealed() -> Error {
+    Error::new(
+        Code::CredentialStore,
+        "the seal key was not read from the credential store yet; nothing was run",
+    )
+    .retry_after(UNSEALED_RETRY)
 }
 
 /// What is remembered of an ended session; its id is worth as much as the session.

@@ -122,8 +122,9 @@ impl Exchange {
     ///
     /// # Errors
     /// [`Code::InvalidParams`] when it was changed, has expired, or belongs to another caller,
-    /// account or call.
+    /// account or call; [`Code::CredentialStore`] while nothing opens.
     pub(super) fn open_state(&self, holder: &str, of: &Of, token: &str) -> Result<State, Error> {
+        self.sessions.sealed()?;
         let opened = self.sessions.sealer().open(PURPOSE, holder, now(), token);
         let sealed: Option<Sealed> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         match sealed {

@@ -126,6 +126,7 @@ impl Step<'_> {
         &self,
         outer: &str,
     ) -> Result<(Arc<Provider>, Arc<Catalogue>, String), Error> {
+        self.exchange.sessions.sealed()?;
         let holder = self.peer.principal.binding();
         let named = self.exchange.open_task(&holder, outer).ok_or_else(unknown)?;
         let only = self.scope.provider.as_deref();

@@ -9,11 +9,13 @@ use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::SetOnce;
 
 use crate::secret::Secret;
 
 const SALT: &[u8] = b"pleiades seal 1";
 const EXPIRY_LEN: usize = 8;
+const TICKET_LEN: usize = 24;
 /// Purposes whose keys are kept derived; there are about as many as providers.
 const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id, or carries the state of a provider; anything longer is none of ours.
@@ -24,7 +26,7 @@ type Derived = (Box<str>, Arc<[LessSafeKey]>);
 
 /// Seals and opens tokens under one or more keys: the first seals, all open.
 pub struct Sealer {
-    roots: Vec<Prk>,
+    roots: SetOnce<Vec<Prk>>,
     derived: RwLock<Vec<Derived>>,
     random: SystemRandom,
 }
@@ -33,16 +35,40 @@ impl Sealer {
     /// A sealer under these keys, of any length.
     #[must_use]
     pub fn new(keys: &[Secret]) -> Self {
+        let sealer = Self::awaiting();
+        sealer.arrive(keys);
+        sealer
+    }
+
+    /// A sealer whose keys are still to come: until then it seals nothing, and nothing opens.
+    #[must_use]
+    pub fn awaiting() -> Self {
+        Self {
+            roots: SetOnce::new(),
+            derived: RwLock::default(),
+            random: SystemRandom::new(),
+        }
+    }
+
+    /// Gives the keys to a sealer that waits for them; one that has some keeps them.
+    pub fn arrive(&self, keys: &[Secret]) {
         let salt = Salt::new(HKDF_SHA256, SALT);
         let roots = keys
             .iter()
             .map(|key| salt.extract(key.expose().as_bytes()))
             .collect();
-        Self {
-            roots,
-            derived: RwLock::default(),
-            random: SystemRandom::new(),
-        }
+        self.roots.set(roots).ok();
+    }
+
+    /// Whether the keys are there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.roots.initialized()
+    }
+
+    /// Returns once the keys are there.
+    pub async fn ready(&self) {
+        self.roots.wait().await;
     }
 
     /// Seals a payload for a purpose, bound to whom it is for; it opens until `expires_unix`
@@ -75,6 +101,14 @@ impl Sealer {
         };
         whole.extend_from_slice(tag.as_ref());
         whole
+    }
+
+    /// A text that nobody can guess and that means nothing; needs no keys.
+    #[must_use]
+    pub fn ticket(&self) -> String {
+        let mut bytes = [0_u8; TICKET_LEN];
+        self.random.fill(&mut bytes).ok();
+        URL_SAFE_NO_PAD.encode(bytes)
     }
 
     /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,
@@ -113,11 +147,10 @@ impl Sealer {
         if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
             return Arc::clone(keys);
         }
-        let keys: Arc<[LessSafeKey]> = self
-            .roots
-            .iter()
-            .filter_map(|root| derive(root, purpose))
-            .collect();
+        let Some(roots) = self.roots.get() else {
+            return Arc::default();
+        };
+        let keys: Arc<[LessSafeKey]> = roots.iter().filter_map(|root| derive(root, purpose)).collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();
@@ -147,7 +180,7 @@ fn bound(purpose: &str, binding: &str, expires: [u8; EXPIRY_LEN]) -> Vec<u8> {
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sealer")
-            .field("keys", &self.roots.len())
+            .field("keys", &self.roots.get().map(Vec::len))
             .finish_non_exhaustive()
     }
 }
@@ -200,6 +233,18 @@ mod tests {
             sealer.open("state", "alice", 0, &token).is_some()
         };
         assert!(opens(100 << 10) && opens(700 << 10) && !opens(1 << 20));
+    }
+
+    #[tokio::test]
+    async fn keys_may_come_later_and_come_once() {
+        let late = Sealer::awaiting();
+        assert!(!late.is_ready() && late.seal("session", "alice", 100, b"x").is_empty());
+        let token = sealer(&["one"]).seal("session", "alice", 100, b"x");
+        assert_eq!(late.open("session", "alice", 0, &token), None);
+        late.arrive(&[Secret::new("one")]);
+        late.arrive(&[Secret::new("two")]);
+        late.ready().await;
+        assert!(late.is_ready() && late.open("session", "alice", 0, &token).is_some());
     }
 
     #[test]

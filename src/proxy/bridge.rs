@@ -124,7 +124,7 @@ fn is_waiting(session: &Session) -> bool {
 pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
     for (name, value) in response.headers {
-        head.insert_header(name, value)?;
+        head.append_header(name, value)?;
     }
     cors(&mut head, origin)?;
     if response.status != StatusCode::NO_CONTENT {

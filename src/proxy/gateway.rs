@@ -16,9 +16,10 @@ use super::material::TlsCache;
 use super::respond;
 use super::resume::Kept;
 use super::route::{self, Route};
-use super::{breakage, bridge, heads, relay};
+use super::{breakage, bridge, broker, heads, relay};
 use crate::access::Access;
 use crate::access::doors::Doors;
+use crate::error::Code;
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use crate::mcp::Revision;
 use crate::mcp::seal::Sealer;
@@ -97,6 +98,14 @@ impl Gateway {
                 Ok(true)
             }
             Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
+            Ok(Route::Door(door)) => self.open_door(session, ctx, door).await.map(|()| true),
+            Err(error) if route::is_for_people(head.uri.path()) => {
+                let mut response = self.refusal(&broker::guarded(&error));
+                response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
+                response.close = error.code == Code::BadFraming;
+                bridge::respond(session, response, None).await?;
+                Ok(true)
+            }
             Err(error) => {
                 let status = respond::status(error.code, Revision::NEWEST_LEGACY);
                 let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, Method, Uri, header};
 
+use super::route::is_for_people;
 use crate::access::doors::Doors;
 use crate::error::{Code, Error};
 
@@ -45,7 +46,11 @@ pub(super) fn inspect(
     sizes(uri, headers)?;
     path(uri.path())?;
     host(uri, headers, doors)?;
-    let origin = origin(headers, doors)?;
+    let origin = if is_own_form(method, uri.path(), headers) {
+        None
+    } else {
+        origin(headers, doors)?
+    };
     let preflight = *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     Ok(match origin {
         Some(origin) if preflight => Passed::Preflight { origin },
@@ -147,6 +152,21 @@ fn host(uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<(), Error> {
     ))
 }
 
+/// A form of a page with `Referrer-Policy: no-referrer` names no origin (Fetch, "append a request
+/// `Origin` header"): the pages of the broker have a cookie that speaks for their forms. A browser
+/// that says that the form is another site's is believed.
+fn is_own_form(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+    let value = |name: &str| {
+        let mut all = headers.get_all(name).iter();
+        all.next().filter(|_| all.next().is_none())
+    };
+    let site = value("sec-fetch-site").and_then(|it| it.to_str().ok());
+    *method == Method::POST
+        && is_for_people(path)
+        && value("origin").is_some_and(|it| it == "null")
+        && matches!(site, None | Some("same-origin"))
+}
+
 fn origin(headers: &HeaderMap, doors: &Doors) -> Result<Option<String>, Error> {
     let mut given = headers.get_all(header::ORIGIN).iter();
     let Some(first) = given.next() else {
@@ -232,6 +252,25 @@ mod tests {
         );
         let ours = ("origin", "http://127.0.0.1:8787");
         assert_eq!(judged("/mcp", &[HOST, ours, ours]), Err(Code::OriginRefused));
+    }
+
+    #[test]
+    fn a_form_without_an_origin_is_let_through_where_a_cookie_speaks_for_it() {
+        let null = ("origin", "null");
+        assert_eq!(
+            judged("/oauth/connect/x", &[HOST, null]),
+            Ok(Passed::Request { origin: None })
+        );
+        let from = |site| judged("/oauth/callback", &[HOST, null, ("sec-fetch-site", site)]);
+        assert!(from("same-origin").is_ok());
+        assert_eq!(from("cross-site"), Err(Code::OriginRefused));
+        assert_eq!(from("same-site"), Err(Code::OriginRefused));
+        assert_eq!(judged("/mcp", &[HOST, null]), Err(Code::OriginRefused));
+        let foreign = ("origin", "http://evil.example");
+        assert_eq!(
+            judged("/oauth/connect/x", &[HOST, foreign]),
+            Err(Code::OriginRefused)
+        );
     }
 
     #[test]

@@ -136,11 +136,12 @@ pub(super) struct Known {
 /// The session a head names, in the revision it was opened with.
 ///
 /// # Errors
-/// [`Code::UnknownSession`].
+/// [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
 pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<Known>, Error> {
     let Some(value) = headers.get(SESSION) else {
         return Ok(None);
     };
+    to.exchange.sessions.sealed()?;
     let id = value.to_str().unwrap_or_default();
     match to.exchange.sessions.resume(to.principal, to.scope, id) {
         Some((revision, abilities)) => Ok(Some(Known {

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::pages;
+use crate::credential::broker::Ground;
 use crate::error::{Code, Error};
 use crate::exchange::{Reply, rpc_fault};
 use crate::mcp::{Id, Revision, message};
@@ -136,6 +138,52 @@ pub(super) fn health(method: &Method) -> Response {
     let error = Error::new(Code::MethodNotAllowed, "GET or HEAD");
     let body = message::error(None, &rpc_fault(&error, Revision::NEWEST_LEGACY));
     Response::json(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, "GET, HEAD")
+}
+
+/// The status of a page that is refused.
+pub(super) const fn ground(ground: Ground) -> StatusCode {
+    match ground {
+        Ground::Malformed => StatusCode::BAD_REQUEST,
+        Ground::Unproven => StatusCode::FORBIDDEN,
+        Ground::Unknown => StatusCode::NOT_FOUND,
+        Ground::Conflict => StatusCode::CONFLICT,
+        Ground::Gone => StatusCode::GONE,
+        Ground::Provider => StatusCode::FAILED_DEPENDENCY,
+        Ground::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        Ground::Store => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// A page for a person: kept nowhere, shown in no frame, telling nobody where it leads.
+pub(super) fn page(status: StatusCode, html: String) -> Response {
+    let mut response = private(Response::empty(status))
+        .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
+        .header(header::CONTENT_SECURITY_POLICY, &pages::POLICY)
+        .header(header::X_FRAME_OPTIONS, "DENY");
+    response.body = html.into();
+    response
+}
+
+/// On to another page, with GET.
+pub(super) fn sent_on(url: &str) -> Response {
+    private(Response::empty(StatusCode::SEE_OTHER)).header(header::LOCATION, url)
+}
+
+/// JSON for one caller.
+pub(super) fn told(value: &serde_json::Value) -> Response {
+    Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "no-store")
+}
+
+/// JSON for everybody.
+pub(super) fn document(value: &serde_json::Value) -> Response {
+    Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "public, max-age=300")
+}
+
+fn private(response: Response) -> Response {
+    response
+        .header(header::CACHE_CONTROL, "no-store")
+        .header(header::REFERRER_POLICY, "no-referrer")
+        .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
 /// The answer of the exchange as HTTP.

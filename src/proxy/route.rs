@@ -13,6 +13,27 @@ pub(super) enum Route {
     Health,
     /// A view, or the relay of one provider.
     Mcp(Scope),
+    /// The broker's.
+    Door(Door),
+}
+
+/// What the broker answers at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The page of a link.
+    Connect(String),
+    /// Where authorization servers send people back to; by a provider's own path, where its issuer
+    /// does not name itself.
+    Callback(Option<Arc<str>>),
+    /// Our client metadata document.
+    Document,
+    /// How a connection fares.
+    Connection(String),
+}
+
+/// Whether a path is for people in browsers, who are told in HTML why they are refused.
+pub(super) fn is_for_people(path: &str) -> bool {
+    path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }
 
 /// Reads a path. Whether the provider exists is not asked here.
@@ -24,6 +45,7 @@ pub(super) fn route(path: &str) -> Result<Route, Error> {
     let (first, second, more) = (segments.next(), segments.next(), segments.next());
     let view = match (first, second, more) {
         (Some("health"), None, _) => return Ok(Route::Health),
+        (Some("oauth" | "v1"), _, _) => return door(path).map(Route::Door).ok_or_else(unknown),
         (Some("mcp"), _, None) => View::Meta,
         (Some("tools"), _, None) => View::Tool,
         (Some("relay"), Some(_), None) => View::Relay,
@@ -36,6 +58,24 @@ pub(super) fn route(path: &str) -> Result<Route, Error> {
             provider: Some(Arc::from(id)),
         })),
         Some(_) => Err(unknown()),
+    }
+}
+
+fn door(path: &str) -> Option<Door> {
+    let one = |rest: &str| (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
+    if let Some(link) = path.strip_prefix("/oauth/connect/") {
+        return one(link).map(Door::Connect);
+    }
+    if let Some(id) = path.strip_prefix("/v1/connections/") {
+        return one(id).map(Door::Connection);
+    }
+    match path.strip_prefix("/oauth/")? {
+        "callback" => Some(Door::Callback(None)),
+        "client-metadata.json" => Some(Door::Document),
+        other => {
+            let provider = other.strip_prefix("callback/").filter(|id| is_id(id))?;
+            Some(Door::Callback(Some(Arc::from(provider))))
+        }
     }
 }
 
@@ -73,6 +113,22 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_has_paths_of_its_own() {
+        let door = |path: &str| match route(path) {
+            Ok(Route::Door(door)) => Some(door),
+            _ => None,
+        };
+        assert_eq!(door("/oauth/connect/abc"), Some(Door::Connect("abc".to_owned())));
+        assert_eq!(door("/oauth/callback"), Some(Door::Callback(None)));
+        assert_eq!(
+            door("/oauth/callback/sentry"),
+            Some(Door::Callback(Some(Arc::from("sentry"))))
+        );
+        assert_eq!(door("/oauth/client-metadata.json"), Some(Door::Document));
+        assert_eq!(door("/v1/connections/x"), Some(Door::Connection("x".to_owned())));
+    }
+
+    #[test]
     fn everything_else_is_unknown() {
         for path in [
             "/",
@@ -84,7 +140,12 @@ mod tests {
             "/mcp/A",
             "/tools/a/b",
             "/health/x",
-            "/oauth/callback",
+            "/oauth",
+            "/oauth/callback/",
+            "/oauth/callback/a/b",
+            "/oauth/connect/",
+            "/oauth/connect/a/b",
+            "/v1/connections/",
         ] {
             assert!(route(path).is_err(), "{path}");
         }

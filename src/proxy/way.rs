@@ -160,6 +160,9 @@ impl Gateway {
         let Some(value) = headers.get(SESSION) else {
             return Ok(None);
         };
+        if !self.sealer.is_ready() {
+            return Err(exchange::unsealed());
+        }
         let opened = value.to_str().ok().and_then(|token| {
             self.sealer
                 .open(&purpose(provider), &principal.binding(), now(), token)

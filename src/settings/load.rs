@@ -10,6 +10,7 @@ use etcetera::BaseStrategy;
 use serde_json::{Map, Value};
 
 use super::{Loaded, Overrides, Settings, Vault, environment, meaning};
+use crate::descriptor::Secrets;
 use crate::descriptor::reader::{
     Kind, Node, Pos, Report, Resolver, Shape, bytes, internal, parse, reason, say, typed,
 };
@@ -47,7 +48,7 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
     }
 }
 
-/// The XDG data folder's `pleiades`, for the key file; `None` when there is no home.
+/// The XDG data folder's `pleiades`, for the vault and its key file; `None` when there is no home.
 #[must_use]
 pub fn data_folder() -> Option<PathBuf> {
     let base = etcetera::base_strategy::Xdg::new().ok()?;
@@ -91,6 +92,7 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, O
     Resolver {
         env: &env,
         allowed: None,
+        secrets: Secrets::NOWHERE,
     }
     .resolve(&mut root, "", report);
     Shape::new(&SCHEMA, report).run(&mut root);

@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::descriptor::{
-    Environment, Exposure, Fault, References, Size, World,
+    Environment, Exposure, Fault, References, Secrets, Size, World,
     reader::{internal, publish},
 };
 
@@ -161,12 +161,22 @@ pub struct Loaded {
     pub faults: Vec<Fault>,
 }
 
-/// What descriptors read under these settings may depend on.
+/// What descriptors read under these settings may depend on. Vault is not asked: whoever has a way to
+/// it adds it.
 #[must_use]
 pub fn world(settings: &Settings) -> World {
+    let secrets = match &settings.vault {
+        Vault::File(_) => Secrets::None,
+        Vault::Hashicorp(vault) => Secrets::Vault {
+            mount: vault.mount.trim_matches('/').to_owned(),
+            prefix: vault.prefix.trim_matches('/').to_owned(),
+            lookup: None,
+        },
+    };
     World {
         env: environment(),
         references: settings.references.clone(),
+        secrets,
         commands: settings.commands(),
         loopback: settings.is_loopback(),
     }

@@ -142,6 +142,8 @@ impl Link {
 
     /// Connects, holds the line for as long as it lives, and begins anew.
     pub(super) async fn run(self: Arc<Self>) {
+        // What is not sealed is neither said nor understood.
+        self.sealer.ready().await;
         let jitter = RandomState::new();
         let (mut pause, mut round, mut was_up) = (FIRST_PAUSE, 0_u64, false);
         loop {

@@ -61,6 +61,8 @@ pub struct Metrics {
     sessions: IntGauge,
     streams: IntGauge,
     shared_state: IntGaugeVec,
+    vault_requests: IntCounterVec,
+    vault_up: IntGaugeVec,
     repairs: IntCounterVec,
 }
 
@@ -93,6 +95,8 @@ impl Metrics {
             sessions: gauge(&registry, &names::SESSIONS),
             streams: gauge(&registry, &names::STREAMS),
             shared_state: gauges(&registry, &names::SHARED_STATE_UP),
+            vault_requests: counters(&registry, &names::VAULT_REQUESTS),
+            vault_up: gauges(&registry, &names::VAULT_UP),
             repairs: counters(&registry, &names::FACADE_REPAIRS),
             registry,
         })
@@ -202,6 +206,15 @@ impl Metrics {
     pub fn shared_state(&self, is_up: bool) {
         let none: [&str; 0] = [];
         self.shared_state.with_label_values(&none).set(i64::from(is_up));
+    }
+
+    /// A request to the credential store, and whether the store was there to answer it.
+    pub fn vault(&self, operation: &str, outcome: &str, is_up: bool) {
+        let operation = names::closed(&names::VAULT_OPERATIONS, operation);
+        let outcome = names::closed(&names::VAULT_OUTCOMES, outcome);
+        self.vault_requests.with_label_values(&[operation, outcome]).inc();
+        let none: [&str; 0] = [];
+        self.vault_up.with_label_values(&none).set(i64::from(is_up));
     }
 
     /// A call of a client was repaired before it ran. `client` is the name it gave itself.

@@ -148,6 +148,20 @@ pub const SHARED_STATE_UP: Metric = metric(
     &[],
     "Whether the Redis of the shared state is reached: 0 no, 1 yes; there is no series without one.",
 );
+/// Requests to the credential store.
+pub const VAULT_REQUESTS: Metric = metric(
+    "pleiades_vault_requests_total",
+    Kind::Counter,
+    &["operation", "outcome"],
+    "Requests to the credential store, by what came of them.",
+);
+/// Credential store.
+pub const VAULT_UP: Metric = metric(
+    "pleiades_vault_up",
+    Kind::Gauge,
+    &[],
+    "Whether the last request to the credential store was answered: 0 no connection, failed or sealed, 1 yes.",
+);
 /// Repairs.
 pub const FACADE_REPAIRS: Metric = metric(
     "pleiades_facade_repairs_total",
@@ -164,7 +178,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours that is alive.
-pub const ALL: [Metric; 16] = [
+pub const ALL: [Metric; 18] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -179,6 +193,8 @@ pub const ALL: [Metric; 16] = [
     SESSIONS,
     STREAMS,
     SHARED_STATE_UP,
+    VAULT_REQUESTS,
+    VAULT_UP,
     FACADE_REPAIRS,
     BUILD_INFO,
 ];
@@ -269,6 +285,23 @@ pub const RULES: [&str; 8] = [
 
 /// What can come of a reload.
 pub const RELOADS: [&str; 5] = ["applied", "partial", "refused", "unchanged", OTHER];
+
+/// Operations on the credential store.
+pub const VAULT_OPERATIONS: [&str; 6] = ["read", "write", "remove", "list", "hint", OTHER];
+
+/// What can come of a request to the credential store.
+pub const VAULT_OUTCOMES: [&str; 10] = [
+    "ok",
+    "conflict",
+    "unreachable",
+    "sealed",
+    "throttled",
+    "failed",
+    "denied",
+    "corrupt",
+    "refused",
+    OTHER,
+];
 
 /// Provider states.
 pub const STATES: [&str; 7] = [

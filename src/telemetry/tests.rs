@@ -32,6 +32,7 @@ fn everything() -> Arc<Metrics> {
     metrics.sessions(4);
     metrics.streams(1);
     metrics.shared_state(true);
+    metrics.vault("read", "ok", true);
     metrics.repaired("Cursor 1.2", "envelope");
     metrics
 }
@@ -147,6 +148,7 @@ fn values_outside_their_closed_set_are_other() {
     metrics.limited("github", "surprise");
     metrics.reload("surprise", 1);
     metrics.repaired("a client nobody knows", "surprise");
+    metrics.vault("surprise", "surprise", true);
     assert!(!metrics.render().contains("surprise"));
 }
 

@@ -75,8 +75,14 @@ async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
             assert_eq!(answer["status"], "needs_auth");
             is_invitation(&answer["data"]);
             let text = result["content"][0]["text"].as_str().unwrap();
-            assert!(text.contains(answer["data"]["connect_url"].as_str().unwrap()), "{text}");
-            assert!(text.contains("Tracker") && text.contains("never connected"), "{text}");
+            assert!(
+                text.contains(answer["data"]["connect_url"].as_str().unwrap()),
+                "{text}"
+            );
+            assert!(
+                text.contains("Tracker") && text.contains("never connected"),
+                "{text}"
+            );
         }
     }
 }
@@ -95,7 +101,10 @@ async fn a_client_of_2025_11_25_that_declared_it_is_asked_by_an_error() {
         assert_eq!(asked["url"], error["data"]["connect_url"]);
         assert!(asked["elicitationId"].as_str().is_some_and(|id| !id.is_empty()));
         let message = asked["message"].as_str().unwrap();
-        assert!(message.contains("Tracker") && message.contains("pleiades"), "{message}");
+        assert!(
+            message.contains("Tracker") && message.contains("pleiades"),
+            "{message}"
+        );
         let error = client.request("prompts/get", json!({ "name": "x" })).await["error"].clone();
         assert_eq!(error["code"], -32042, "{error}");
     }
@@ -137,10 +146,15 @@ async fn nothing_of_a_provider_shows_before_it_is_connected() {
         let meta = Client::connect(&world, "/mcp/tracker", revision).await;
         let tools = meta.result("tools/list", json!({})).await["tools"].clone();
         assert!(
-            tools[0]["inputSchema"]["properties"]["tool"].get("enum").is_none(),
+            tools[0]["inputSchema"]["properties"]["tool"]
+                .get("enum")
+                .is_none(),
             "{tools}"
         );
-        assert!(tools[0]["description"].as_str().unwrap().contains("connected"), "{tools}");
+        assert!(
+            tools[0]["description"].as_str().unwrap().contains("connected"),
+            "{tools}"
+        );
         let alone = Client::connect(&world, "/tools/tracker", revision).await;
         assert_eq!(alone.tools().await, ["connect"]);
         assert!(alone.initialized.get("instructions").is_none());

@@ -138,6 +138,8 @@ fn every_value_of_a_closed_label_is_documented() {
         &names::STATES,
         &names::CLIENTS,
         &names::REPAIRS,
+        &names::VAULT_OPERATIONS,
+        &names::VAULT_OUTCOMES,
     ];
     for value in sets.into_iter().flatten() {
         assert!(

@@ -10,13 +10,14 @@ use std::{
 };
 
 /// Known by everyone.
-const LEAVES: &[&str] = &["error", "secret", "telemetry"];
+const LEAVES: &[&str] = &["error", "secret", "telemetry", "trust"];
 
 /// What each top-level module may know beside the leaves.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
     ("telemetry", &[]),
+    ("trust", &[]),
     ("mcp", &[]),
     ("limit", &[]),
     ("descriptor", &[]),
@@ -98,7 +99,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What leaves may know: of the three only `telemetry` knows another.
+/// What leaves may know: of them only `telemetry` knows another.
 const LEAF_MAY_KNOW: &[(&str, &str)] = &[("telemetry", "error")];
 
 #[test]

@@ -282,6 +282,7 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
     let world = World {
         env: Arc::new(|_| None),
         references: References::default(),
+        secrets: crate::descriptor::Secrets::None,
         commands: true,
         loopback: true,
     };

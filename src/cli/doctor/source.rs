@@ -74,6 +74,7 @@ impl Source {
             let resolver = Resolver {
                 env: &world.env,
                 allowed: Some(&world.references),
+                secrets: &world.secrets,
             };
             resolver.resolve(&mut root, "", &mut report);
             self.walk(&root, world, &mut veil);

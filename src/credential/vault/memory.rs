@@ -71,3 +71,16 @@ impl Vault for Memory {
             .and_then(|(_, hint)| hint.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::vault::meaning;
+
+    #[tokio::test]
+    async fn it_means_what_every_store_means() {
+        meaning::check(&Memory::default(), &Path::of(&["c", "meaning"]))
+            .await
+            .unwrap();
+    }
+}

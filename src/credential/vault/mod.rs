@@ -1,6 +1,11 @@
 //! Where credentials are kept: one trait, two stores of the same meaning.
 
+pub mod file;
+pub mod hashicorp;
+pub mod meaning;
+pub mod measured;
 pub mod memory;
+pub mod migrate;
 
 use std::{fmt, time::Duration};
 

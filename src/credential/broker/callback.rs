@@ -1,0 +1,248 @@
+//! The answer of an authorization server: from the right browser, once, at the right path, from the
+//! right issuer; only then is its code redeemed.
+
+use std::sync::Arc;
+
+use url::form_urlencoded;
+
+use super::flow::{brought, cookie_name};
+use super::pending::{Flow, Stage};
+use super::standing::Outcome;
+use super::{Broker, Ground, Refusal};
+use crate::credential::oauth;
+use crate::secret::Secret;
+
+/// Longest piece of a provider's own words that is shown, in characters.
+const SHOWN: usize = 200;
+
+/// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
+#[derive(Debug, Clone)]
+pub struct Callback {
+    pub(super) state: String,
+    pub(super) code: Option<Secret>,
+    pub(super) error: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) iss: Option<String>,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finished {
+    /// It is connected, and the next call uses it.
+    Connected {
+        /// The provider's title.
+        title: String,
+        /// `accountId`.
+        account: String,
+        /// Email or name.
+        label: Option<String>,
+    },
+    /// Another account of the provider was used than the one connected under this name: the person
+    /// is asked. Nothing is replaced yet.
+    Confirm {
+        /// The provider's title.
+        title: String,
+        /// What [`Broker::confirm`] wants back.
+        state: String,
+    },
+}
+
+impl Callback {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`Ground::Malformed`] without a state, or with one of its parameters twice.
+    pub fn read(query: &str) -> Result<Self, Refusal> {
+        let malformed = |why: &str| {
+            Refusal::new(
+                Ground::Malformed,
+                why,
+                "Open the connect link again and begin anew.",
+            )
+        };
+        let one = |name: &str| -> Result<Option<String>, Refusal> {
+            let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+            let first = found.next().map(|(_, value)| value.into_owned());
+            if found.next().is_some() {
+                return Err(malformed("This answer says one thing twice."));
+            }
+            Ok(first.filter(|value| !value.is_empty()))
+        };
+        Ok(Self {
+            state: one("state")?.ok_or_else(|| malformed("This answer names no connection (`state`)."))?,
+            code: one("code")?.map(Secret::new),
+            error: one("error")?,
+            description: one("error_description")?,
+            iss: one("iss")?,
+        })
+    }
+
+    /// The name of the cookie that it must bring.
+    #[must_use]
+    pub fn cookie_name(&self) -> String {
+        cookie_name(&self.state)
+    }
+
+    /// The same for the state that a confirmation brings.
+    #[must_use]
+    pub fn cookie_of(state: &str) -> String {
+        cookie_name(state)
+    }
+}
+
+impl Broker {
+    /// Takes an answer that came to `redirect`. What is redeemed is stored whatever becomes of the
+    /// caller.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing is connected then. One without its cookie leaves the flow as it is.
+    pub async fn finish(
+        self: &Arc<Self>,
+        callback: Callback,
+        cookie: Option<&str>,
+        redirect: &str,
+    ) -> Result<Finished, Refusal> {
+        let (version, entry) = self.look(&callback.state).await?;
+        let flow = match entry.stage {
+            Stage::Begun(flow) => flow,
+            Stage::Asked(flow, _) => {
+                brought(&flow, cookie)?;
+                return Ok(self.ask(&flow, callback.state));
+            }
+            Stage::Used => return Err(lost()),
+        };
+        brought(&flow, cookie)?;
+        let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
+        let work = async move {
+            broker.take(&callback.state, version).await?;
+            let id = flow.id.clone();
+            let finished = broker.answered(callback, *flow, &redirect).await;
+            if let Err(refusal) = &finished {
+                broker.tell(&id, Outcome::Failed(refusal.why.clone())).await;
+            }
+            finished
+        };
+        self.detached(work).await
+    }
+
+    /// Whether tokens of another account may replace those that are there, as the person says.
+    ///
+    /// # Errors
+    /// [`Refusal`], also when the person says no.
+    pub async fn confirm(
+        self: &Arc<Self>,
+        state: &str,
+        cookie: Option<&str>,
+        yes: bool,
+    ) -> Result<Finished, Refusal> {
+        let (version, entry) = self.look(state).await?;
+        let (Stage::Asked(flow, record), state) = (entry.stage, state.to_owned()) else {
+            return Err(Refusal::new(
+                Ground::Malformed,
+                "Nothing waits for this confirmation.",
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        brought(&flow, cookie)?;
+        let broker = Arc::clone(self);
+        let work = async move {
+            broker.take(&state, version).await?;
+            let id = flow.id.clone();
+            let finished = if yes {
+                broker.store(&flow, *record).await
+            } else {
+                broker.give_back(&flow, &record.tokens).await;
+                Err(Refusal::new(
+                    Ground::Conflict,
+                    "The connection stays as it was.",
+                    "Open the connect link again to sign in with the account that was connected before.",
+                ))
+            };
+            if let Err(refusal) = &finished {
+                broker.tell(&id, Outcome::Failed(refusal.why.clone())).await;
+            }
+            finished
+        };
+        self.detached(work).await
+    }
+
+    /// Work that a closed browser must not end.
+    async fn detached(
+        &self,
+        work: impl Future<Output = Result<Finished, Refusal>> + Send + 'static,
+    ) -> Result<Finished, Refusal> {
+        let task = self.redeeming.spawn_on(work, &self.parts.control);
+        task.await.unwrap_or_else(|_ended| Err(lost()))
+    }
+
+    pub(super) fn ask(&self, flow: &Flow, state: String) -> Finished {
+        Finished::Confirm {
+            title: self.title(&flow.wish.provider),
+            state,
+        }
+    }
+
+    /// Judges an answer and redeems its code.
+    async fn answered(
+        self: &Arc<Self>,
+        callback: Callback,
+        flow: Flow,
+        redirect: &str,
+    ) -> Result<Finished, Refusal> {
+        if redirect != flow.redirect {
+            return Err(mixed_up());
+        }
+        let checked = oauth::check_iss(
+            flow.issuer.as_deref(),
+            flow.iss_supported,
+            callback.iss.as_deref(),
+        );
+        checked.map_err(|_trouble| mixed_up())?;
+        if let Some(error) = &callback.error {
+            return Err(self.said_no(&flow, error, callback.description.as_deref()));
+        }
+        let Some(code) = callback.code else {
+            return Err(Refusal::new(
+                Ground::Malformed,
+                "The provider's answer carries no code.",
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        self.redeem(&callback.state, flow, &code).await
+    }
+
+    fn said_no(&self, flow: &Flow, error: &str, description: Option<&str>) -> Refusal {
+        let title = self.title(&flow.wish.provider);
+        if error == "access_denied" {
+            return Refusal::new(
+                Ground::Conflict,
+                format!("{title} was told not to give access, so nothing was connected."),
+                "Open the connect link again if that was not meant.",
+            );
+        }
+        let said: String = description.unwrap_or(error).chars().take(SHOWN).collect();
+        Refusal::new(
+            Ground::Provider,
+            format!("{title} refused: “{}”", said.trim()),
+            "Open the connect link again; if it goes on, ask whoever runs the gateway.",
+        )
+    }
+}
+
+/// Says nothing of what came: an attacker may have written it.
+fn mixed_up() -> Refusal {
+    Refusal::new(
+        Ground::Malformed,
+        "This answer came from another server than the one that was asked.",
+        "Nothing was connected. Open the connect link again; if it happens again, ask whoever runs the \
+         gateway.",
+    )
+}
+
+fn lost() -> Refusal {
+    Refusal::new(
+        Ground::Gone,
+        "The gateway could not finish this connection.",
+        "Open the connect link again and begin anew.",
+    )
+}

@@ -1,0 +1,228 @@
+//! The beginning of a flow: the server, the client, the scopes, and what the answer will need.
+
+use super::pending::Flow;
+use super::standing::Outcome;
+use super::{Begun, Broker, Ground, Opened, Refusal, hashed, random, short};
+use crate::credential::Connection;
+use crate::credential::connection::Grant;
+use crate::credential::key::{Key, Owner};
+use crate::credential::oauth::{self, Challenge, Redirects, Server, Trouble, TroubleKind};
+
+/// Where the answer is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Back {
+    /// To the public listener, in the browser that began.
+    Here,
+    /// To the listener of the very process that began, on this port of 127.0.0.1.
+    Loopback(u16),
+}
+
+impl Back {
+    /// The redirect URI of a process's own listener; `None` for the public one.
+    #[must_use]
+    pub fn redirect(self) -> Option<String> {
+        match self {
+            Self::Here => None,
+            Self::Loopback(port) => Some(format!("http://127.0.0.1:{port}/oauth/callback")),
+        }
+    }
+}
+
+impl Broker {
+    /// Begins a flow for a person who has proven to be the link's principal.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing is stored then.
+    pub async fn begin(&self, opened: &Opened, back: Back) -> Result<Begun, Refusal> {
+        let connection = self.connection(&opened.wish.provider);
+        let connection = connection.filter(|it| it.grant == Grant::AuthorizationCode);
+        let connection = connection.ok_or_else(not_offered)?;
+        if let Some(url) = &connection.connect_url {
+            return Ok(Begun {
+                url: url.clone(),
+                cookie: None,
+            });
+        }
+        let challenge = self.parts.prober.challenge(&connection.provider).await;
+        let web = &**self.parts.keeper.web();
+        let server = oauth::discover(web, &connection, challenge.as_ref()).await;
+        let server = server.map_err(|trouble| refused(&connection, "cannot be asked", &trouble))?;
+        let redirects = self.redirects(&connection, &server, back);
+        let (client, kept) = self.client(&connection, &server, &redirects, back).await?;
+        let scopes = self
+            .scopes(opened, &connection, &server, challenge.as_ref())
+            .await?;
+        let authorization = oauth::authorize(&connection, &server, &client, &redirects.used, &scopes)
+            .map_err(|trouble| refused(&connection, "cannot be used", &trouble))?;
+        let cookie = random()?;
+        let state = authorization.state.expose();
+        let flow = Flow {
+            tenant: opened.principal.tenant.to_string(),
+            user: opened.principal.user.to_string(),
+            id: opened.id.clone(),
+            wish: opened.wish.clone(),
+            cookie: hashed(cookie.expose()),
+            verifier: authorization.verifier,
+            nonce: authorization.nonce,
+            issuer: server.issuer.clone(),
+            iss_supported: server.iss_supported,
+            userinfo: server.userinfo_endpoint.clone(),
+            source: oauth::source(&connection, &server, client),
+            redirect: redirects.used,
+            scopes,
+            client: kept,
+        };
+        let kept = self.keep(state, flow).await;
+        kept.map_err(|fault| Refusal::store(&fault))?;
+        self.tell(&opened.id, Outcome::Begun).await;
+        Ok(Begun {
+            cookie: Some((cookie_name(state), cookie)),
+            url: authorization.url,
+        })
+    }
+
+    /// Where the answer comes, and what else is registered with it. An issuer that does not name
+    /// itself in its answers gets a path of the provider's own, so that nobody else's answer is taken
+    /// for its (RFC 9700 section 4.4.2).
+    fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
+        if let Some(own) = back.redirect() {
+            return Redirects {
+                used: own.clone(),
+                registered: vec![own],
+                document: None,
+            };
+        }
+        let common = self.at("/oauth/callback");
+        let mut registered = vec![common.clone()];
+        let mut used = common;
+        if !server.iss_supported {
+            used = self.callback_of(&connection.provider);
+            registered.push(used.clone());
+        }
+        Redirects {
+            used,
+            registered,
+            document: self.document(),
+        }
+    }
+
+    /// The callback path of an issuer that does not name itself.
+    #[must_use]
+    pub fn callback_of(&self, provider: &str) -> String {
+        self.at(&format!("/oauth/callback/{provider}"))
+    }
+
+    /// The URI that an answer at a path of the public listener was sent to.
+    #[must_use]
+    pub fn redirect(&self, provider: Option<&str>) -> String {
+        provider.map_or_else(|| self.at("/oauth/callback"), |it| self.callback_of(it))
+    }
+
+    /// What is asked for: what the descriptors name, else what the provider's challenge or metadata
+    /// does; beside it what this call needs and what the account asked for before.
+    async fn scopes(
+        &self,
+        opened: &Opened,
+        connection: &Connection,
+        server: &Server,
+        challenge: Option<&Challenge>,
+    ) -> Result<Vec<String>, Refusal> {
+        let loaded = self.parts.keeper.loaded();
+        let declared = loaded.and_then(|loaded| loaded.scopes(&connection.name));
+        let mut before = Vec::new();
+        if let Some(account) = &opened.wish.account {
+            let record = self.parts.keeper.record(&key(opened, connection, account)).await;
+            let record = record.map_err(|fault| Refusal::store(&fault))?;
+            before = record.map(|it| it.requested).unwrap_or_default();
+        }
+        let wanted = &opened.wish.scopes;
+        Ok(oauth::scopes(
+            declared.as_deref(),
+            challenge,
+            server,
+            wanted,
+            &before,
+        ))
+    }
+}
+
+/// Both lists in order, each scope once.
+pub(super) fn united(one: &[String], other: &[String]) -> Vec<String> {
+    let mut united: Vec<String> = Vec::with_capacity(one.len() + other.len());
+    for scope in one.iter().chain(other) {
+        if !united.contains(scope) {
+            united.push(scope.clone());
+        }
+    }
+    united
+}
+
+fn key(opened: &Opened, connection: &Connection, account: &str) -> Key {
+    Key {
+        owner: Owner {
+            tenant: opened.principal.tenant.clone(),
+            user: opened.principal.user.clone(),
+            connection: connection.name.clone(),
+        },
+        account: account.into(),
+    }
+}
+
+/// The name of the cookie that an answer with this state must bring.
+pub(super) fn cookie_name(state: &str) -> String {
+    format!("pleiades_flow_{}", short(state))
+}
+
+/// Whether the answer comes from where the flow began.
+///
+/// # Errors
+/// [`Ground::Unproven`].
+pub(super) fn brought(flow: &Flow, cookie: Option<&str>) -> Result<(), Refusal> {
+    if cookie.is_some_and(|cookie| hashed(cookie) == flow.cookie) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Ground::Unproven,
+        "This answer did not come from the browser in which the connection was begun.",
+        "Open the connect link yourself, in one browser, with cookies allowed. If somebody sent you the \
+         address that brought you here, do not go on: it would connect your account for them.",
+    ))
+}
+
+fn not_offered() -> Refusal {
+    Refusal::new(
+        Ground::Unknown,
+        "What this link connects is no longer offered here.",
+        "Ask whoever runs the gateway.",
+    )
+}
+
+/// What a provider did wrong, for people.
+pub(super) fn refused(connection: &Connection, what: &str, trouble: &Trouble) -> Refusal {
+    tracing::warn!(
+        provider = &*connection.provider,
+        error = trouble.error.as_deref(),
+        %trouble,
+        "a connection failed"
+    );
+    let why = format!("The sign-in of {} {what}: {trouble}.", connection.title);
+    let usual = match trouble.kind {
+        TroubleKind::Transient => "Try the link again in a minute.",
+        TroubleKind::Grant => "Open the connect link again and begin anew.",
+        TroubleKind::Client | TroubleKind::Metadata => {
+            "Ask whoever runs the gateway: the provider's descriptor needs a change."
+        }
+    };
+    let cure = trouble.cure.as_ref().map_or_else(
+        || usual.to_owned(),
+        |cure| format!("{}.", capital(cure.trim_end_matches('.'))),
+    );
+    Refusal::new(Ground::Provider, why, cure)
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

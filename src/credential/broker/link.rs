@@ -1,0 +1,158 @@
+//! Links and ids of connections: sealed, so that making one needs no store.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{Broker, Ground, Link, Opened, Refusal, Wish, flow, now};
+use crate::access::Principal;
+use crate::credential::Connection;
+
+const LINK: &str = "connect link";
+const CONNECTION: &str = "connection";
+/// How long an id answers `expired` after its link is over, in seconds; then it is unknown.
+const REMEMBERED: u64 = 24 * 3600;
+
+/// A link: for whom, and the id, which is sealed to them.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    t: String,
+    u: String,
+    i: String,
+}
+
+/// What an id of a connection says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub(super) wish: Wish,
+    pub(super) until: u64,
+}
+
+impl Broker {
+    /// A link for a caller that is not connected. No I/O: nothing is stored before it is used.
+    #[must_use]
+    pub fn link(&self, principal: &Principal, wish: &Wish) -> Link {
+        let opened = self.opening(principal, wish);
+        let elsewhere = self
+            .connection(&wish.provider)
+            .and_then(|it| it.connect_url.clone());
+        let url = match elsewhere {
+            Some(url) => url.into(),
+            None => self.at(&format!("/oauth/connect/{}", self.seal_link(&opened))),
+        };
+        Link {
+            url,
+            id: opened.id,
+            scopes: self.wanted(wish),
+        }
+    }
+
+    /// What a link of this caller would say: for a flow that needs no page (`pleiades connect`).
+    #[must_use]
+    pub fn opening(&self, principal: &Principal, wish: &Wish) -> Opened {
+        let until = now().saturating_add(self.parts.link_ttl.as_secs());
+        let known = Known {
+            wish: wish.clone(),
+            until,
+        };
+        let payload = serde_json::to_vec(&known).unwrap_or_default();
+        let expires = until.saturating_add(REMEMBERED);
+        let binding = principal.binding();
+        Opened {
+            principal: principal.clone(),
+            wish: known.wish,
+            id: self.parts.sealer.seal(CONNECTION, &binding, expires, &payload),
+            until,
+        }
+    }
+
+    fn seal_link(&self, opened: &Opened) -> String {
+        let sealed = Sealed {
+            t: opened.principal.tenant.to_string(),
+            u: opened.principal.user.to_string(),
+            i: opened.id.clone(),
+        };
+        let payload = serde_json::to_vec(&sealed).unwrap_or_default();
+        // The seal outlives the link, so that a late opener is told that it is too late.
+        let until = opened.until.saturating_add(REMEMBERED);
+        self.parts.sealer.seal(LINK, "", until, &payload)
+    }
+
+    /// Opens a link. Nothing is stored, read or consumed.
+    ///
+    /// # Errors
+    /// [`Ground::Unknown`] for what is no link of ours, [`Ground::Gone`] for one that is over.
+    pub fn open(&self, link: &str) -> Result<Opened, Refusal> {
+        let opened = self.unseal(link).ok_or_else(|| {
+            Refusal::new(
+                Ground::Unknown,
+                "This is no connect link of this gateway, or it was cut off or changed on its way.",
+                "Copy the whole link, or make the call again: its answer carries a new one.",
+            )
+        })?;
+        if opened.until <= now() {
+            return Err(Refusal::new(
+                Ground::Gone,
+                "This connect link has expired.",
+                "Make the call again: its answer carries a new one.",
+            ));
+        }
+        Ok(opened)
+    }
+
+    fn unseal(&self, link: &str) -> Option<Opened> {
+        let bytes = self.parts.sealer.open(LINK, "", now(), link)?;
+        let sealed: Sealed = serde_json::from_slice(&bytes).ok()?;
+        let principal = Principal::new(sealed.t, sealed.u);
+        let Known { wish, until } = self.known(&principal, &sealed.i)?;
+        Some(Opened {
+            principal,
+            wish,
+            id: sealed.i,
+            until,
+        })
+    }
+
+    /// What an id says to the caller whose it is; `None` to everybody else.
+    pub(super) fn known(&self, principal: &Principal, id: &str) -> Option<Known> {
+        let sealer = &self.parts.sealer;
+        let bytes = sealer.open(CONNECTION, &principal.binding(), now(), id)?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Scopes that will be asked for, as far as that is known without asking anybody.
+    #[must_use]
+    pub fn wanted(&self, wish: &Wish) -> Option<Vec<String>> {
+        let declared = self.connection(&wish.provider).and_then(|connection| {
+            let loaded = self.parts.keeper.loaded()?;
+            loaded.scopes(&connection.name)
+        });
+        let wanted = flow::united(&declared.unwrap_or_default(), &wish.scopes);
+        (!wanted.is_empty()).then_some(wanted)
+    }
+
+    /// A provider's part of its connection, while it is loaded.
+    pub(super) fn connection(&self, provider: &str) -> Option<Arc<Connection>> {
+        self.parts.keeper.loaded()?.provider(provider)
+    }
+
+    /// The provider's title for people.
+    #[must_use]
+    pub fn title(&self, provider: &str) -> String {
+        self.connection(provider)
+            .map_or_else(|| provider.to_owned(), |it| it.title.clone())
+    }
+
+    /// The host that a person will be sent to, where the descriptor names it.
+    #[must_use]
+    pub fn goes_to(&self, provider: &str) -> Option<String> {
+        let connection = self.connection(provider)?;
+        let named = connection
+            .connect_url
+            .clone()
+            .or_else(|| connection.authorization_endpoint.clone())
+            .or_else(|| Url::parse(connection.issuer.as_deref()?).ok());
+        named?.host_str().map(str::to_owned)
+    }
+}

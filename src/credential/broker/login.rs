@@ -1,0 +1,255 @@
+//! `OpenID` login of whoever opens a link. Nothing is stored for it: what the answer needs is sealed
+//! into a cookie of the browser that began.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use url::Url;
+
+use super::flow::refused;
+use super::{Begun, Broker, Callback, Ground, Refusal, hashed, now, short};
+use crate::credential::connection::{Connection, Grant, Resource};
+use crate::credential::oauth::{self, Redirects, Server};
+use crate::credential::record::Client;
+use crate::credential::web::Reach;
+use crate::secret::Secret;
+
+const FLOW: &str = "login flow";
+const PROOF: &str = "login proof";
+
+/// `OpenID` login of whoever opens a connect link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The issuer, as its metadata names it.
+    pub issuer: String,
+    /// Our client id there.
+    pub client_id: String,
+    /// Our client secret there.
+    pub client_secret: Option<Secret>,
+}
+
+/// What the answer to a login needs.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    link: String,
+    verifier: Option<String>,
+    nonce: Option<String>,
+}
+
+impl Broker {
+    /// Sends the opener of a link to the login.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn log_in(&self, link: &str) -> Result<Begun, Refusal> {
+        let login = self.login()?;
+        let (connection, server, client) = self.login_server(login).await?;
+        let scopes = connection.scopes.clone().unwrap_or_default();
+        let authorization = oauth::authorize(&connection, &server, &client, &self.redirect(None), &scopes)
+            .map_err(|trouble| refused(&connection, "cannot be used", &trouble))?;
+        let sealed = Sealed {
+            link: link.to_owned(),
+            verifier: authorization.verifier.map(|it| it.expose().to_owned()),
+            nonce: authorization.nonce,
+        };
+        let payload = serde_json::to_vec(&sealed).unwrap_or_default();
+        let state = authorization.state.expose();
+        let until = now().saturating_add(self.parts.pending_ttl.as_secs());
+        let cookie = self.parts.sealer.seal(FLOW, state, until, &payload);
+        Ok(Begun {
+            url: authorization.url,
+            cookie: Some((login_cookie(state), Secret::new(cookie))),
+        })
+    }
+
+    /// Takes the answer of a login. `Ok`: the page to go back to, and the cookie that proves it there.
+    ///
+    /// # Errors
+    /// [`Refusal`]: another browser, another server, or another person than the link's.
+    pub async fn logged(&self, callback: &Callback, cookie: &str) -> Result<Begun, Refusal> {
+        let login = self.login()?;
+        let opened = self.parts.sealer.open(FLOW, &callback.state, now(), cookie);
+        let sealed: Option<Sealed> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let sealed = sealed.ok_or_else(stale)?;
+        let link = self.open(&sealed.link)?;
+        let (connection, server, client) = self.login_server(login).await?;
+        let named = callback.iss.as_deref();
+        if named.map_or(server.iss_supported, |named| named != login.issuer) {
+            return Err(stale());
+        }
+        let Some(code) = callback.code.as_ref().filter(|_| callback.error.is_none()) else {
+            return Err(Refusal::new(
+                Ground::Unproven,
+                "You were not logged in.",
+                "Open the connect link again and log in.",
+            ));
+        };
+        let source = oauth::source(&connection, &server, client);
+        let verifier = sealed.verifier.map(Secret::new);
+        let web = &**self.parts.keeper.web();
+        let redirect = self.redirect(None);
+        let issued = oauth::exchange(web, &connection, &source, code, verifier.as_ref(), &redirect)
+            .await
+            .map_err(|trouble| refused(&connection, "did not finish", &trouble))?;
+        let claims = issued.id_token.as_ref().and_then(claims).ok_or_else(stale)?;
+        if !is_ours(&claims, login, sealed.nonce.as_deref()) {
+            return Err(stale());
+        }
+        let user = &*link.principal.user;
+        let mut theirs = names(&claims, user);
+        if !theirs && claims.get("email").is_none() {
+            let identity = oauth::identify(web, &connection, &server, &issued).await;
+            let identity = identity
+                .ok()
+                .filter(|it| it.subject.as_deref() == text(&claims, "sub"));
+            let email = identity.and_then(|it| it.verified_email);
+            theirs = email.as_deref() == Some(user);
+        }
+        if !theirs {
+            return Err(Refusal::new(
+                Ground::Unproven,
+                "This link was made for somebody else than who is logged in.",
+                "If somebody sent you this link, do not use it: make the call yourself to get one of your own.",
+            ));
+        }
+        let until = now().saturating_add(self.parts.pending_ttl.as_secs());
+        let proof = self.parts.sealer.seal(PROOF, &hashed(&sealed.link), until, b"");
+        let url = Url::parse(&self.at(&format!("/oauth/connect/{}", sealed.link)));
+        let url = url.map_err(|_malformed| stale())?;
+        let cookie = Some((proof_cookie(&sealed.link), Secret::new(proof)));
+        Ok(Begun { url, cookie })
+    }
+
+    /// Whether a cookie proves the login that a link wants.
+    pub(super) fn logged_in(&self, link: &str, cookie: &str) -> bool {
+        let sealer = &self.parts.sealer;
+        sealer.open(PROOF, &hashed(link), now(), cookie).is_some()
+    }
+
+    fn login(&self) -> Result<&Login, Refusal> {
+        self.parts.login.as_ref().ok_or_else(stale)
+    }
+
+    async fn login_server(&self, login: &Login) -> Result<(Connection, Server, Client), Refusal> {
+        let mut connection = connection(login)?;
+        let web = &**self.parts.keeper.web();
+        let server = oauth::discover(web, &connection, None)
+            .await
+            .map_err(|trouble| refused(&connection, "cannot be asked", &trouble))?;
+        // Many OpenID providers take PKCE without saying so; the nonce and the client's secret stand
+        // in where one says nothing.
+        connection.pkce = server.challenge_methods.is_some();
+        let redirect = self.redirect(None);
+        let redirects = Redirects {
+            registered: vec![redirect.clone()],
+            used: redirect,
+            document: None,
+        };
+        let client = oauth::known_client(&connection, &server, &redirects).ok_or_else(stale)?;
+        Ok((connection, server, client))
+    }
+}
+
+impl Callback {
+    /// The name of the cookie that it brings when it answers a login.
+    #[must_use]
+    pub fn login_cookie(&self) -> String {
+        login_cookie(&self.state)
+    }
+}
+
+fn login_cookie(state: &str) -> String {
+    format!("pleiades_login_{}", short(state))
+}
+
+/// The name of the cookie by which a login is proven for a link.
+#[must_use]
+pub fn proof_cookie(link: &str) -> String {
+    format!("pleiades_proof_{}", short(link))
+}
+
+/// The login as the protocol's functions know servers. The operator named it, so it may be anywhere.
+fn connection(login: &Login) -> Result<Connection, Refusal> {
+    let upstream = Url::parse(&login.issuer).map_err(|_malformed| stale())?;
+    Ok(Connection {
+        name: "login".into(),
+        provider: "login".into(),
+        title: "the login".to_owned(),
+        grant: Grant::AuthorizationCode,
+        upstream,
+        reach: Reach {
+            private: true,
+            loopback: true,
+            ca: None,
+        },
+        client_id: Some(login.client_id.clone()),
+        client_secret: login.client_secret.clone(),
+        private_key: None,
+        scopes: Some(["openid", "email", "profile"].map(str::to_owned).to_vec()),
+        authorization_endpoint: None,
+        token_endpoint: None,
+        revocation_endpoint: None,
+        issuer: Some(login.issuer.clone()),
+        token_auth: None,
+        pkce: true,
+        audience: None,
+        resource: Resource::Off,
+        parameters: BTreeMap::new(),
+        connect_url: None,
+        lead: Duration::ZERO,
+        attempts: 1,
+    })
+}
+
+/// The claims of an ID token that came from the token endpoint itself over TLS, so that its
+/// signature need not be checked (OpenID Connect Core section 3.1.3.7 point 6).
+fn claims(token: &Secret) -> Option<Value> {
+    let payload = token.expose().split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+fn text<'a>(claims: &'a Value, name: &str) -> Option<&'a str> {
+    claims.get(name)?.as_str()
+}
+
+/// OpenID Connect Core section 3.1.3.7: issuer, audience, authorized party, expiry, nonce.
+fn is_ours(claims: &Value, login: &Login, nonce: Option<&str>) -> bool {
+    let client = Some(login.client_id.as_str());
+    let (for_us, several) = match claims.get("aud") {
+        Some(Value::Array(all)) => (all.iter().any(|one| one.as_str() == client), all.len() > 1),
+        Some(one) => (one.as_str() == client, false),
+        None => (false, false),
+    };
+    let party = text(claims, "azp");
+    let party_ok = party.map_or(!several, |party| Some(party) == client);
+    let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "seconds since 1970 are exact in a float"
+    )]
+    let is_valid = expires > now() as f64;
+    text(claims, "iss") == Some(&login.issuer)
+        && for_us
+        && party_ok
+        && is_valid
+        && nonce.is_some()
+        && text(claims, "nonce") == nonce
+}
+
+/// Whether the claims are the user's: by `sub`, or by an email that the issuer has verified.
+fn names(claims: &Value, user: &str) -> bool {
+    let verified = claims.get("email_verified").and_then(Value::as_bool) == Some(true);
+    text(claims, "sub") == Some(user) || (verified && text(claims, "email") == Some(user))
+}
+
+fn stale() -> Refusal {
+    Refusal::new(
+        Ground::Unproven,
+        "This login does not belong to a connect link that was opened in this browser.",
+        "Open the connect link again and log in.",
+    )
+}

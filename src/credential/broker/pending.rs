@@ -1,0 +1,234 @@
+//! What a flow leaves in the vault, so that any replica can take its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Broker, Ground, Refusal, Wish, hashed, now};
+use crate::credential::oauth::Server;
+use crate::credential::record::{Record, Source, exposed_option};
+use crate::credential::vault::{Fault, Kind, Path, Stored, Wrote};
+use crate::secret::Secret;
+
+/// Tries of a write that others keep coming before.
+pub(super) const TRIES: usize = 8;
+/// How long a used or expired state is remembered, in seconds, so that its replay is told apart.
+const REMEMBERED: u64 = 3600;
+
+/// One authorization on its way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Flow {
+    pub(super) tenant: String,
+    pub(super) user: String,
+    /// Of which connection.
+    pub(super) id: String,
+    pub(super) wish: Wish,
+    /// Hash of the cookie that the answer must bring.
+    pub(super) cookie: String,
+    #[serde(default, with = "exposed_option")]
+    pub(super) verifier: Option<Secret>,
+    pub(super) nonce: Option<String>,
+    pub(super) issuer: Option<String>,
+    pub(super) iss_supported: bool,
+    pub(super) userinfo: Option<String>,
+    pub(super) source: Source,
+    pub(super) redirect: String,
+    pub(super) scopes: Vec<String>,
+    /// Under which name the registered client is kept, should it turn out to be refused.
+    pub(super) client: Option<String>,
+}
+
+/// An entry: until when, and how far it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub(super) until: u64,
+    pub(super) stage: Stage,
+}
+
+/// How far a flow is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// The person is at the provider.
+    Begun(Box<Flow>),
+    /// Tokens are had, of another account than the one that would be replaced: the person is asked.
+    Asked(Box<Flow>, Box<Record>),
+    /// The answer was taken.
+    Used,
+}
+
+impl Flow {
+    /// As much of the server as naming the account needs.
+    pub(super) fn server(&self) -> Server {
+        Server {
+            issuer: self.issuer.clone(),
+            iss_supported: self.iss_supported,
+            userinfo_endpoint: self.userinfo.clone(),
+            token_endpoint: self.source.token_endpoint.clone(),
+            ..Server::default()
+        }
+    }
+}
+
+fn path(state: &str) -> Path {
+    Path::gateway(&["pending", &format!("s-{}", hashed(state))])
+}
+
+/// A value as the vault keeps it.
+///
+/// # Errors
+/// [`Kind::Corrupt`], which is a bug.
+pub(super) fn written<T: Serialize>(value: &T) -> Result<Secret, Fault> {
+    serde_json::to_string(value)
+        .map(Secret::new)
+        .map_err(|cause| Fault::new(Kind::Corrupt, "an entry of the broker cannot be written").because(cause))
+}
+
+impl Broker {
+    /// Stores a flow under its state.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) async fn keep(&self, state: &str, flow: Flow) -> Result<(), Fault> {
+        let entry = Entry {
+            until: now().saturating_add(self.parts.pending_ttl.as_secs()),
+            stage: Stage::Begun(Box::new(flow)),
+        };
+        match self
+            .vault()
+            .write(&path(state), 0, &written(&entry)?, None)
+            .await?
+        {
+            Wrote::Done(_) => Ok(()),
+            Wrote::Conflict => Err(Fault::new(Kind::Refused, "a state was made twice")),
+        }
+    }
+
+    /// The entry of a state, with the version that a write needs.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there is none, it is over, or it was used.
+    pub(super) async fn look(&self, state: &str) -> Result<(u64, Entry), Refusal> {
+        let stored = self.vault().read(&path(state)).await;
+        let stored = stored.map_err(|fault| Refusal::store(&fault))?;
+        let Some((version, entry)) = stored.as_ref().and_then(parse) else {
+            return Err(Refusal::new(
+                Ground::Unknown,
+                "This answer belongs to no connection that was begun here.",
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        if matches!(entry.stage, Stage::Used) {
+            return Err(used());
+        }
+        if entry.until <= now() {
+            return Err(Refusal::new(
+                Ground::Gone,
+                "This connection was begun too long ago.",
+                "Open the connect link again; if that has expired too, make the call again.",
+            ));
+        }
+        Ok((version, entry))
+    }
+
+    /// Takes an entry for good: of two who try, one succeeds.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(super) async fn take(&self, state: &str, version: u64) -> Result<(), Refusal> {
+        let entry = Entry {
+            until: now(),
+            stage: Stage::Used,
+        };
+        let write = async {
+            let value = written(&entry)?;
+            self.vault().write(&path(state), version, &value, None).await
+        };
+        match write.await {
+            Ok(Wrote::Done(_)) => Ok(()),
+            Ok(Wrote::Conflict) => Err(used()),
+            Err(fault) => Err(Refusal::store(&fault)),
+        }
+    }
+
+    /// Puts tokens aside until the person has said whether they may replace others.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) async fn set_aside(&self, state: &str, flow: Flow, record: Record) -> Result<(), Fault> {
+        let entry = Entry {
+            until: now().saturating_add(self.parts.pending_ttl.as_secs()),
+            stage: Stage::Asked(Box::new(flow), Box::new(record)),
+        };
+        let (path, value) = (path(state), written(&entry)?);
+        for _ in 0..TRIES {
+            let version = self.vault().read(&path).await?.map_or(0, |it| it.version);
+            if let Wrote::Done(_) = self.vault().write(&path, version, &value, None).await? {
+                return Ok(());
+            }
+        }
+        Err(Fault::new(Kind::Refused, "others keep writing a pending entry"))
+    }
+
+    /// Removes what is over, now and then. Each replica does; what two remove is removed once.
+    pub(super) fn tidy(self: &Arc<Self>) {
+        let every = self.parts.pending_ttl.max(Duration::from_secs(60));
+        let broker = Arc::downgrade(self);
+        self.parts.control.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(broker) = broker.upgrade() else { return };
+                if let Err(fault) = broker.sweep().await {
+                    tracing::debug!(%fault, "pending connections were not tidied up");
+                }
+            }
+        });
+    }
+
+    /// Removes what was over an hour ago.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) async fn sweep(&self) -> Result<(), Fault> {
+        #[derive(Deserialize)]
+        struct Dated {
+            until: u64,
+        }
+        let folder = Path::gateway(&["pending"]);
+        for name in self.vault().list(&folder).await? {
+            let path = folder.child(&name);
+            let Some(stored) = self.vault().read(&path).await? else {
+                continue;
+            };
+            let dated = serde_json::from_str::<Dated>(stored.value.expose());
+            if dated.map_or(true, |it| it.until.saturating_add(REMEMBERED) <= now()) {
+                self.abandon(&stored).await;
+                self.vault().remove(&path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens that nobody confirmed are given back.
+    async fn abandon(&self, stored: &Stored) {
+        if let Some((_, entry)) = parse(stored)
+            && let Stage::Asked(flow, record) = entry.stage
+        {
+            self.give_back(&flow, &record.tokens).await;
+        }
+    }
+}
+
+fn parse(stored: &Stored) -> Option<(u64, Entry)> {
+    let entry = serde_json::from_str(stored.value.expose()).ok()?;
+    Some((stored.version, entry))
+}
+
+fn used() -> Refusal {
+    Refusal::new(
+        Ground::Gone,
+        "This answer was used already.",
+        "If the account is not connected, open the connect link again and begin anew.",
+    )
+}

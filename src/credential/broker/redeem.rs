@@ -1,0 +1,231 @@
+//! From a code to a stored account.
+
+use std::time::Duration;
+
+use super::flow::{refused, united};
+use super::pending::Flow;
+use super::standing::Outcome;
+use super::{Broker, Finished, Ground, Refusal, now, random};
+use crate::credential::Connection;
+use crate::credential::key::{Key, Owner};
+use crate::credential::oauth::{self, Identity, Issued, TroubleKind};
+use crate::credential::record::{Record, Tokens};
+use crate::credential::vault::Fault;
+use crate::secret::Secret;
+
+/// Waits between tries to store what was redeemed: a code is good for once, so that giving up loses
+/// what the person has just done.
+const STORE_AGAIN: [Duration; 4] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+/// Name of an account where the provider says nothing of it and the caller named none.
+const UNNAMED: &str = "default";
+/// Longest name of an account, in bytes.
+const LONGEST: usize = 200;
+
+impl Broker {
+    /// Redeems a code, finds out whose account it is, and stores it; or asks first.
+    pub(super) async fn redeem(&self, state: &str, flow: Flow, code: &Secret) -> Result<Finished, Refusal> {
+        let connection = self.connection(&flow.wish.provider).ok_or_else(|| {
+            Refusal::new(
+                Ground::Unknown,
+                "What this connects is no longer offered here.",
+                "Ask whoever runs the gateway.",
+            )
+        })?;
+        let issued = self.exchanged(&connection, &flow, code).await?;
+        let identity = self.identified(&connection, &flow, &issued).await;
+        if issued.id_token.is_some() && flow.nonce.is_some() && identity.nonce != flow.nonce {
+            return Err(Refusal::new(
+                Ground::Provider,
+                "The provider's answer belongs to another sign-in.",
+                "Open the connect link again and begin anew.",
+            ));
+        }
+        let name = account(flow.wish.account.as_deref(), &identity);
+        let key = key(&flow, &connection, &name);
+        let before = self.parts.keeper.record(&key).await;
+        let before = before.map_err(|fault| Refusal::store(&fault))?;
+        let record = record(&flow, name, issued, &identity, before.as_ref())?;
+        let known = before.and_then(|it| it.subject);
+        if known.is_some() && known != record.subject {
+            let asked = self.ask(&flow, state.to_owned());
+            let aside = self.set_aside(state, flow, record).await;
+            return aside.map(|()| asked).map_err(|fault| Refusal::store(&fault));
+        }
+        self.store(&flow, record).await
+    }
+
+    async fn exchanged(
+        &self,
+        connection: &Connection,
+        flow: &Flow,
+        code: &Secret,
+    ) -> Result<Issued, Refusal> {
+        let web = &**self.parts.keeper.web();
+        let verifier = flow.verifier.as_ref();
+        let redeem = || oauth::exchange(web, connection, &flow.source, code, verifier, &flow.redirect);
+        let mut issued = redeem().await;
+        if matches!(&issued, Err(trouble) if trouble.kind == TroubleKind::Transient && !trouble.sent) {
+            issued = redeem().await;
+        }
+        if let (Err(trouble), Some(client)) = (&issued, &flow.client)
+            && trouble.error.as_deref() == Some("invalid_client")
+        {
+            self.forget_client(client).await;
+        }
+        issued.map_err(|trouble| refused(connection, "did not finish", &trouble))
+    }
+
+    /// Whose account it is; nobody's in particular where the provider does not say.
+    async fn identified(&self, connection: &Connection, flow: &Flow, issued: &Issued) -> Identity {
+        let (web, server) = (&**self.parts.keeper.web(), flow.server());
+        for _ in 0..2 {
+            let client = Some(flow.source.client.id.as_str());
+            match oauth::identify_for(web, connection, &server, client, issued).await {
+                Ok(identity) => return identity,
+                Err(trouble) if trouble.kind == TroubleKind::Transient => {}
+                Err(trouble) => {
+                    tracing::info!(provider = &*connection.provider, %trouble, "the account is not named");
+                    break;
+                }
+            }
+        }
+        Identity::default()
+    }
+
+    /// Stores an account and tells everybody who waits.
+    pub(super) async fn store(&self, flow: &Flow, record: Record) -> Result<Finished, Refusal> {
+        let connection = self.connection(&flow.wish.provider);
+        let (title, name) = connection.map_or_else(
+            || (flow.wish.provider.clone(), flow.wish.provider.as_str().into()),
+            |it| (it.title.clone(), it.name.clone()),
+        );
+        let key = Key {
+            owner: Owner {
+                tenant: flow.tenant.as_str().into(),
+                user: flow.user.as_str().into(),
+                connection: name,
+            },
+            account: record.account.as_str().into(),
+        };
+        let finished = Finished::Connected {
+            title,
+            account: record.account.clone(),
+            label: record.label.clone(),
+        };
+        if let Err(fault) = self.stored(&key, &record).await {
+            self.give_back(flow, &record.tokens).await;
+            return Err(Refusal::store(&fault));
+        }
+        tracing::info!(provider = flow.wish.provider, "an account was connected");
+        self.tell(&flow.id, Outcome::Connected(record.account)).await;
+        Ok(finished)
+    }
+
+    async fn stored(&self, key: &Key, record: &Record) -> Result<(), Fault> {
+        let mut waits = STORE_AGAIN.iter();
+        loop {
+            match (self.parts.keeper.connect(key, record.clone()).await, waits.next()) {
+                (Ok(()), _) => return Ok(()),
+                (Err(fault), None) => return Err(fault),
+                (Err(fault), Some(wait)) => {
+                    tracing::warn!(%fault, "a new account is not stored yet");
+                    tokio::time::sleep(*wait).await;
+                }
+            }
+        }
+    }
+
+    /// Tokens that will not be used are revoked, as far as the provider lets.
+    pub(super) async fn give_back(&self, flow: &Flow, tokens: &Tokens) {
+        let Some(connection) = self.connection(&flow.wish.provider) else {
+            return;
+        };
+        let token = tokens.refresh.as_ref().unwrap_or(&tokens.access);
+        let web = &**self.parts.keeper.web();
+        if let Err(trouble) = oauth::revoke(web, &connection, &flow.source, token).await {
+            tracing::info!(provider = &*connection.provider, %trouble, "unused tokens were not revoked");
+        }
+    }
+}
+
+/// The caller's name for it wins, then the provider's.
+fn account(wished: Option<&str>, identity: &Identity) -> String {
+    [wished, identity.account.as_deref(), identity.subject.as_deref()]
+        .into_iter()
+        .flatten()
+        .map(str::trim)
+        .find(|name| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control))
+        .unwrap_or(UNNAMED)
+        .to_owned()
+}
+
+fn key(flow: &Flow, connection: &Connection, account: &str) -> Key {
+    Key {
+        owner: Owner {
+            tenant: flow.tenant.as_str().into(),
+            user: flow.user.as_str().into(),
+            connection: connection.name.clone(),
+        },
+        account: account.into(),
+    }
+}
+
+fn record(
+    flow: &Flow,
+    account: String,
+    issued: Issued,
+    identity: &Identity,
+    before: Option<&Record>,
+) -> Result<Record, Refusal> {
+    let now = now();
+    let asked = before.map(|it| it.requested.as_slice()).unwrap_or_default();
+    Ok(Record {
+        grant_id: random()?.expose().to_owned(),
+        seq: 1,
+        account,
+        label: identity.label.clone(),
+        subject: identity.subject.clone(),
+        provider: flow.wish.provider.clone(),
+        source: flow.source.clone(),
+        requested: united(asked, &flow.scopes),
+        granted: issued.scopes,
+        tokens: Tokens {
+            access: issued.access,
+            refresh: issued.refresh,
+            expires_at: issued.expires_in.map(|lasts| now.saturating_add(lasts)),
+            obtained_at: now,
+        },
+        lease: None,
+        failures: 0,
+        ended: None,
+        chosen: before.map_or(0, |it| it.chosen),
+        connected_at: now,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_the_call_wins_then_the_providers_then_none() {
+        let identity = Identity {
+            account: Some("ada".to_owned()),
+            subject: Some("u-1".to_owned()),
+            ..Identity::default()
+        };
+        assert_eq!(account(Some("work"), &identity), "work");
+        assert_eq!(account(Some("  "), &identity), "ada");
+        assert_eq!(account(None, &Identity::default()), UNNAMED);
+        let odd = Identity {
+            account: Some("a\nb".to_owned()),
+            ..identity
+        };
+        assert_eq!(account(None, &odd), "u-1");
+    }
+}

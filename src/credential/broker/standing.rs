@@ -1,0 +1,139 @@
+//! What became of a connection, and word of it to all who wait.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::pending::{TRIES, written};
+use super::{Broker, Standing, hashed, now};
+use crate::access::Principal;
+use crate::credential::vault::{Fault, Kind, Path, Wrote};
+
+/// How often the store is asked for somebody who waits: other replicas tell nobody here.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long an outcome is kept, in seconds.
+const KEPT: u64 = 24 * 3600;
+
+/// An outcome as the store keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    /// When it may be removed, in unix seconds; a pending flow is over then.
+    until: u64,
+    outcome: Outcome,
+}
+
+/// How far a connection came.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Outcome {
+    /// Somebody is at the provider.
+    Begun,
+    /// It became this account.
+    Connected(String),
+    /// For this reason it did not.
+    Failed(String),
+}
+
+fn path(id: &str) -> Path {
+    Path::gateway(&["pending", &format!("c-{}", hashed(id))])
+}
+
+impl Broker {
+    /// How a connection of this caller fares; `None` for what is not the caller's.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    pub async fn standing(&self, principal: &Principal, id: &str) -> Result<Option<Standing>, Fault> {
+        let Some(known) = self.known(principal, id) else {
+            return Ok(None);
+        };
+        let kept = self.kept(id).await?.map(|(_, kept)| (kept.until, kept.outcome));
+        let (state, message, account) = match kept {
+            Some((_, Outcome::Connected(account))) => ("connected", None, Some(account)),
+            Some((_, Outcome::Failed(why))) => ("failed", Some(why), None),
+            Some((until, Outcome::Begun)) if until > now() => ("pending", None, None),
+            _ if known.until > now() => ("pending", None, None),
+            _ => ("expired", None, None),
+        };
+        Ok(Some(Standing {
+            state,
+            message,
+            provider: known.wish.provider,
+            account,
+        }))
+    }
+
+    /// Waits until a connection of this caller is no longer pending, at most so long; then as
+    /// [`standing`](Self::standing). A failed one may still come right: a link starts several flows.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    pub async fn wait(
+        &self,
+        principal: &Principal,
+        id: &str,
+        within: Duration,
+    ) -> Result<Option<Standing>, Fault> {
+        let end = Instant::now() + within;
+        let mut news = self.news.subscribe();
+        loop {
+            news.mark_unchanged();
+            let standing = self.standing(principal, id).await?;
+            let settled = standing.as_ref().is_none_or(|it| it.state != "pending");
+            if settled || Instant::now() >= end {
+                return Ok(standing);
+            }
+            // Told here, or time to look whether another replica wrote.
+            let look = end.min(Instant::now() + LOOK);
+            drop(timeout_at(look, news.changed()).await);
+        }
+    }
+
+    /// Changes whenever something became of a connection in this process.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
+    async fn kept(&self, id: &str) -> Result<Option<(u64, Kept)>, Fault> {
+        let stored = self.vault().read(&path(id)).await?;
+        Ok(stored.and_then(|stored| {
+            let kept = serde_json::from_str(stored.value.expose()).ok()?;
+            Some((stored.version, kept))
+        }))
+    }
+
+    /// Says what became of a connection. What is connected stays so.
+    pub(super) async fn tell(&self, id: &str, outcome: Outcome) {
+        if let Err(fault) = self.put(id, outcome).await {
+            tracing::warn!(%fault, "what became of a connection could not be stored");
+        }
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    async fn put(&self, id: &str, outcome: Outcome) -> Result<(), Fault> {
+        let lasts = match outcome {
+            Outcome::Begun => self.parts.pending_ttl.as_secs(),
+            Outcome::Connected(_) | Outcome::Failed(_) => KEPT,
+        };
+        let kept = Kept {
+            until: now().saturating_add(lasts),
+            outcome,
+        };
+        let value = written(&kept)?;
+        for _ in 0..TRIES {
+            let before = self.kept(id).await?;
+            let version = before.as_ref().map_or(0, |(version, _)| *version);
+            let done = before.is_some_and(|(_, it)| matches!(it.outcome, Outcome::Connected(_)));
+            if done && !matches!(kept.outcome, Outcome::Connected(_)) {
+                return Ok(());
+            }
+            if let Wrote::Done(_) = self.vault().write(&path(id), version, &value, None).await? {
+                return Ok(());
+            }
+        }
+        Err(Fault::new(Kind::Refused, "others keep writing an outcome"))
+    }
+}

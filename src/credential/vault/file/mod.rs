@@ -1,0 +1,145 @@
+//! The embedded store: one encrypted SQLite file.
+//!
+//! Nothing is opened, made or needed before the first entry is written; a lock lasts as long as one
+//! operation, so that commands work beside a running server.
+
+mod cipher;
+pub mod key;
+mod place;
+mod table;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
+use crate::secret::Secret;
+pub use key::Root;
+use place::Place;
+use table::Table;
+
+/// How long an operation waits for others, in this process and in others.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When a store that others hold is worth another try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An encrypted file.
+#[derive(Debug)]
+pub struct File {
+    place: Arc<Place>,
+    /// Between operations it holds no lock of the file's.
+    kept: Arc<Mutex<Option<Table>>>,
+}
+
+/// Whether an operation makes the file when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Absent {
+    Make,
+    Leave,
+}
+
+impl File {
+    /// The store in a file; `None` is the place of one where there is no home folder, which refuses
+    /// with a sentence. Touches nothing.
+    #[must_use]
+    pub fn new(path: Option<PathBuf>, root: Root) -> Self {
+        Self {
+            place: Arc::new(Place::new(path, root)),
+            kept: Arc::default(),
+        }
+    }
+
+    /// Runs one operation on a thread that may block, one at a time; `None` when there is no file
+    /// and none is to be made.
+    async fn run<T: Send + 'static>(
+        &self,
+        absent: Absent,
+        work: impl FnOnce(&mut Table) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<Option<T>, Fault> {
+        let until = Instant::now() + PATIENCE;
+        let Ok(mut kept) = timeout(PATIENCE, Arc::clone(&self.kept).lock_owned()).await else {
+            return Err(busy());
+        };
+        let place = Arc::clone(&self.place);
+        // Once begun it runs to its end even when its caller went away: a record is whole.
+        let done = tokio::task::spawn_blocking(move || {
+            if !place.is_same(kept.as_ref())? {
+                *kept = place.open(absent == Absent::Make, until)?;
+            }
+            let Some(table) = kept.as_mut() else {
+                return Ok(None);
+            };
+            let done = table.patient(until).and_then(|()| work(table));
+            if done.is_err() {
+                // Whatever state it is in, the next operation begins anew.
+                *kept = None;
+            }
+            done.map(Some)
+        });
+        done.await
+            .map_err(|cause| Fault::new(Kind::Failed, "the vault's thread ended early").because(cause))?
+    }
+}
+
+#[async_trait]
+impl Vault for File {
+    async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
+        let path = path.clone();
+        let found = self.run(Absent::Leave, move |table| table.read(path.segments()));
+        Ok(found.await?.flatten())
+    }
+
+    async fn write(
+        &self,
+        path: &Path,
+        expected: u64,
+        value: &Secret,
+        hint: Option<&Hint>,
+    ) -> Result<Wrote, Fault> {
+        // What expects an entry finds none where there is no file, which is then not made for it.
+        let absent = if expected == 0 {
+            Absent::Make
+        } else {
+            Absent::Leave
+        };
+        let (path, value, hint) = (path.clone(), value.clone(), hint.cloned());
+        let wrote = self.run(absent, move |table| {
+            table.write(path.segments(), expected, &value, hint.as_ref())
+        });
+        Ok(wrote.await?.unwrap_or(Wrote::Conflict))
+    }
+
+    async fn remove(&self, path: &Path) -> Result<(), Fault> {
+        let path = path.clone();
+        let removed = self.run(Absent::Leave, move |table| table.remove(path.segments()));
+        removed.await.map(Option::unwrap_or_default)
+    }
+
+    async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
+        let folder = folder.clone();
+        let names = self.run(Absent::Leave, move |table| table.list(folder.segments()));
+        names.await.map(Option::unwrap_or_default)
+    }
+
+    async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault> {
+        let path = path.clone();
+        let hint = self.run(Absent::Leave, move |table| table.hint(path.segments()));
+        Ok(hint.await?.flatten())
+    }
+}
+
+fn busy() -> Fault {
+    let mut fault = Fault::new(
+        Kind::Unreachable,
+        "the vault file is held by others for longer than 5 seconds",
+    );
+    fault.retry_after = Some(RETRY_AFTER);
+    fault
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::{Global, exit, ui};
 use crate::app::App;
 use crate::descriptor::World;
-use crate::settings::{self, Overrides};
+use crate::settings::Overrides;
 use crate::telemetry::{self, tail::Tail};
 use patient::Patient;
 use source::Source;

@@ -21,10 +21,10 @@ use crate::shared_state::SharedState;
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
 const LIFETIME_SECS: u64 = 24 * 60 * 60;
 const PURPOSE: &str = "session";
-/// How long the opening of a session waits for the account it would use.
-const GREETING: Duration = Duration::from_secs(2);
 /// When a request that needs the seal key is worth another try.
 const UNSEALED_RETRY: Duration = Duration::from_secs(1);
+/// How long the opening of a session waits for the account it would use.
+const GREETING: Duration = Duration::from_secs(2);
 
 /// Opens, recognises and ends legacy sessions.
 #[derive(Debug)]

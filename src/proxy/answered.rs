@@ -11,7 +11,7 @@ use super::gateway::Gateway;
 use super::respond::SESSION;
 use super::{bridge, heads, way};
 use crate::error::{Code, Error};
-use crate::exchange::ACCOUNT_HEADER;
+use crate::exchange::{self, ACCOUNT_HEADER};
 use crate::upstream::challenge;
 
 impl Gateway {
@@ -38,6 +38,9 @@ impl Gateway {
                 Code::UpstreamProtocol,
                 "the provider answered with a redirect, which is not followed",
             )),
+            _ if response.headers.contains_key(SESSION) && !self.sealer.is_ready() => {
+                Some(exchange::unsealed())
+            }
             _ => {
                 self.returned(response, passage)?;
                 return match ctx.origin.clone() {

@@ -3,6 +3,8 @@
 mod attempts;
 pub mod doors;
 mod keys;
+pub mod names;
+pub mod signed;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 //! Knows its answers only by the closures that `app` hands in; serves on Pingora's `ServeHttp`,
 //! because every answer is short and whole.
 
+mod accounts;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,8 @@ use crate::telemetry::Metrics;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
+pub use accounts::{Accounts, Named, Told};
+
 /// Whether something is so, else why not: a sentence for the operator.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -50,6 +53,8 @@ pub struct Admin {
     pub origin_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Who may read what is not everybody's.
     pub access: Arc<Access>,
+    /// Everybody's accounts, for operators.
+    pub accounts: Arc<dyn Accounts>,
 }
 
 impl fmt::Debug for Admin {
@@ -84,13 +89,12 @@ impl Admin {
 
     fn whole(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
         if !asker.host.is_some_and(|host| (self.host_allowed)(host)) {
-            let message = "this `Host` is not served here: use the listener's address or `localhost`, or \
-                           add the name to `hosts` in the settings";
-            return refusal(StatusCode::FORBIDDEN, Code::HostRefused, message);
+            return foreign_host();
         }
         let known = matches!(path, "/metrics" | "/health" | "/ready" | "/providers");
         if !known {
-            let message = "unknown path: the admin listener has /metrics, /health, /ready and /providers";
+            let message = "unknown path: the admin listener has /metrics, /health, /ready, /providers and \
+                           /v1/accounts/{tenant}/{user}/{provider}/{account}";
             return refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message);
         }
         if *method != Method::GET && *method != Method::HEAD {
@@ -151,8 +155,23 @@ impl ServeHttp for Admin {
             headers: &request.headers,
             peer: peer.map(std::net::SocketAddr::ip),
         };
-        self.answer(&request.method, request.uri.path(), asker)
+        if !accounts::is_here(request.uri.path()) {
+            return self.answer(&request.method, request.uri.path(), asker);
+        }
+        if !host.is_some_and(|host| (self.host_allowed)(host)) {
+            return foreign_host();
+        }
+        match self.access.admin(asker.headers, asker.peer) {
+            Ok(operator) => accounts::answer(&*self.accounts, session, &operator).await,
+            Err(error) => kept_out(&error),
+        }
     }
+}
+
+fn foreign_host() -> Response<Vec<u8>> {
+    let message = "this `Host` is not served here: use the listener's address or `localhost`, or add the \
+                   name to `hosts` in the settings";
+    refusal(StatusCode::FORBIDDEN, Code::HostRefused, message)
 }
 
 /// The host a request names: `Host`, or the authority of HTTP/2; `None` when there are several.

@@ -32,6 +32,22 @@ fn admin() -> Admin {
         host_allowed: Arc::new(|host| host == "localhost:8788"),
         origin_allowed: Arc::new(|origin| origin == "http://localhost:8788"),
         access: access(Vec::new(), true),
+        accounts: Arc::new(Nobody),
+    }
+}
+
+struct Nobody;
+
+#[async_trait]
+impl Accounts for Nobody {
+    async fn get(&self, _named: &Named) -> Told {
+        Told::Unknown
+    }
+    async fn put(&self, _named: &Named, _token: &[u8]) -> Told {
+        Told::Unknown
+    }
+    async fn delete(&self, _named: &Named) -> Told {
+        Told::Unknown
     }
 }
 

@@ -12,6 +12,7 @@ use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
+use crate::credential::schedule::{self, Scheduler};
 use crate::credential::vault::Vault;
 use crate::credential::vault::file::{File, Root};
 use crate::credential::vault::hashicorp::{self, Hashicorp};
@@ -133,7 +134,7 @@ pub(super) struct Beside<'a> {
     pub(super) control: &'a Handle,
 }
 
-fn opener(login: &settings::Login) -> broker::Login {
+fn opener_login(login: &settings::Login) -> broker::Login {
     broker::Login {
         issuer: login.issuer.clone(),
         client_id: login.client_id.clone(),
@@ -153,19 +154,32 @@ pub(super) fn broker(
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
     keeper.begin(loaded);
+    scheduler(settings, keeper, beside.control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
         sealer: Arc::clone(beside.sealer),
         prober,
         access: Arc::clone(beside.access),
-        login: settings.access.login.as_ref().map(opener),
+        login: settings.access.login.as_ref().map(opener_login),
         control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
         link_ttl: settings.connect.link_ttl.get(),
         pending_ttl: settings.connect.pending_ttl.get(),
     }))
+}
+
+/// Who is told when stored tokens are due, where the settings name somebody.
+fn scheduler(settings: &Settings, keeper: &Arc<Keeper>, control: &Handle) -> Result<(), Fault> {
+    let Some(said) = &settings.scheduler else {
+        return Ok(());
+    };
+    let webhook = Url::parse(&said.webhook)
+        .map_err(|cause| Fault::Settings(format!("`scheduler.webhook`: {cause}")))?;
+    let key = said.key.clone();
+    schedule::begin(Scheduler { webhook, key }, keeper, control);
+    Ok(())
 }
 
 /// Where people reach the public listener.

@@ -1,5 +1,6 @@
 //! The composition root: builds each part from its own settings, binds, drains.
 
+pub(crate) mod accounts;
 mod credentials;
 mod lifecycle;
 mod migration;
@@ -23,6 +24,7 @@ use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
+use crate::proxy::api::{Allowed, Desk};
 use crate::proxy::{Config, Gateway};
 use crate::settings::Settings;
 use crate::shared_state::{Meeting, SharedState};
@@ -248,6 +250,7 @@ impl App {
             doors: self.doors(settings.listen),
             access: Arc::clone(&self.parts.access),
             max_body: self.parts.max_body,
+            desk: desk(settings),
         };
         let gateway = Gateway::new(
             config,
@@ -288,6 +291,10 @@ impl App {
             host_allowed: Arc::new(move |host| doors.host_allowed(host)),
             origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
             access: Arc::clone(&self.parts.access),
+            accounts: Arc::new(accounts::Accounts {
+                keeper: Arc::clone(&self.parts.exchange.accounts.keeper),
+                catalog: Arc::clone(&self.parts.catalog),
+            }),
         };
         let mut service = Service::new("admin".to_owned(), admin);
         service.threads = Some(1);
@@ -343,6 +350,16 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
         connect: within,
         call: within,
         idle: within,
+    }
+}
+
+/// What the paths beside the protocol need of the settings.
+fn desk(settings: &Settings) -> Desk {
+    let signing = settings.signing.as_ref();
+    let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
+    Desk {
+        inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
+        allowed: Allowed::new(allow.unwrap_or_default(), settings.is_loopback()),
     }
 }
 

@@ -20,11 +20,24 @@ impl Connections for Catalog {
             Need::OAuth(own) | Need::Machine(own, _) => Some(own),
             Need::None | Need::ApiKey(_) | Need::ClientKey(_) => None,
         });
-        all.filter(|own| *own.name == *connection).cloned().collect()
+        let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
+        if found.is_empty() {
+            found.extend(
+                self.guest_connections()
+                    .into_iter()
+                    .filter(|own| *own.name == *connection),
+            );
+        }
+        found
     }
 
     fn provider(&self, provider: &str) -> Option<Arc<Connection>> {
-        match &self.snapshot().providers.get(provider)?.need {
+        let snapshot = self.snapshot();
+        let Some(loaded) = snapshot.providers.get(provider) else {
+            let mut guests = self.guest_connections().into_iter();
+            return guests.find(|own| *own.provider == *provider);
+        };
+        match &loaded.need {
             Need::OAuth(own) | Need::Machine(own, _) => Some(Arc::clone(own)),
             Need::None | Need::ApiKey(_) | Need::ClientKey(_) => None,
         }
@@ -40,7 +53,12 @@ impl Prober for Catalog {
     /// Asks as detection does and, of those who let anybody in, for their tools; within `connect` and
     /// `call` together. Nothing that is known of the provider changes.
     async fn challenge(&self, provider: &str) -> Option<Challenge> {
-        let endpoint = Arc::clone(&self.snapshot().providers.get(provider)?.endpoint);
+        let loaded = self
+            .snapshot()
+            .providers
+            .get(provider)
+            .map(|it| Arc::clone(&it.endpoint));
+        let endpoint = loaded.or_else(|| self.guest_endpoint(provider))?;
         let behalf = Behalf {
             signature: Arc::new(Signature::fixed(Vec::new(), Some(NOBODY))),
             ..self.work.behalf(&Need::None)?

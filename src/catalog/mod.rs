@@ -9,6 +9,7 @@ mod connections;
 mod diff;
 mod discover;
 pub mod examine;
+mod guests;
 mod identity;
 mod keep;
 mod lister;
@@ -32,6 +33,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 pub use compile::rehearse;
+pub use guests::Guest;
 pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;

@@ -19,6 +19,7 @@ use super::{
     Changed, Lister, Provider, Reader, Snapshot, State, build,
     compile::{Around, Draft},
     diff::{self, Plan},
+    guests::Guests,
     keep,
     lists::Which,
     load::{self, Parsed},
@@ -88,6 +89,7 @@ pub struct Reload {
 /// The folder, what is loaded from it, and the tasks that keep both true. One per process.
 pub struct Catalog {
     pub(super) work: Arc<Work>,
+    pub(super) guests: Guests,
     pub(super) folder: PathBuf,
     reader: Reader,
     pub(super) around: Around,
@@ -168,6 +170,7 @@ impl Catalog {
         let principal = (config.tenant, config.user);
         let catalog = Arc::new(Self {
             work: Arc::new(Work::new(lister, metrics, control.clone(), principal)),
+            guests: Guests::default(),
             folder: config.folder,
             reader,
             around: Around {

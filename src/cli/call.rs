@@ -80,7 +80,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         view: View::Tool,
         provider: Some(Arc::from(provider)),
     };
-    if parts.exchange.exists(&scope).is_err() {
+    if parts.exchange.exists(&scope, &parts.principal).is_err() {
         return Err(missing(app, provider));
     }
     let peer = Peer {

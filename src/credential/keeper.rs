@@ -77,6 +77,8 @@ pub struct Happened {
 pub enum What {
     /// Connected, or connected again.
     Connected,
+    /// A new token set of the same grant is stored.
+    Renewed,
     /// Revoked or removed.
     Revoked,
     /// Its user made it the default.

@@ -7,11 +7,14 @@
 
 pub mod broker;
 pub mod connection;
+pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
+pub mod schedule;
 mod signature;
+pub mod told;
 pub mod vault;
 mod web;
 

@@ -47,11 +47,13 @@ pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
 pub use outlet::{Inlet, Outlet, Word};
+pub(crate) use invite::Used;
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub use session::{Sessions, abilities, negotiated, unsealed};
 
+use crate::access::Principal;
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::credential::broker::Broker;
 use crate::credential::keeper::Keeper;
@@ -263,7 +265,7 @@ impl Exchange {
     fn step<'a>(&'a self, scope: &'a Scope, peer: &'a Peer) -> Step<'a> {
         Step {
             exchange: self,
-            snapshot: self.catalog.snapshot(),
+            snapshot: self.snapshot_of(&peer.principal),
             scope,
             peer,
             outlet: None,
@@ -287,13 +289,24 @@ impl Exchange {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// Whether the scope exists: every union, and every loaded provider.
+    /// What a caller finds loaded.
+    fn snapshot_of(&self, principal: &Principal) -> Arc<Snapshot> {
+        self.catalog.snapshot_of(&principal.tenant, &principal.user)
+    }
+
+    /// Whether the scope exists for a caller: every union, every loaded provider, and what the caller
+    /// connected.
     ///
     /// # Errors
     /// [`Code::UnknownProvider`].
-    pub fn exists(&self, scope: &Scope) -> Result<(), Error> {
+    pub fn exists(&self, scope: &Scope, principal: &Principal) -> Result<(), Error> {
         let Some(id) = &scope.provider else { return Ok(()) };
-        if self.catalog.snapshot().providers.contains_key(id) {
+        let snapshot = match scope.view {
+            // A caller's own server has no relay: its credentials are put on by the views alone.
+            View::Relay => self.catalog.snapshot(),
+            View::Meta | View::Tool => self.snapshot_of(principal),
+        };
+        if snapshot.providers.contains_key(id) {
             Ok(())
         } else {
             Err(unknown_provider(id))

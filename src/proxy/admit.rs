@@ -27,7 +27,7 @@ impl Gateway {
         scope: &Scope,
         principal: &Principal,
     ) -> Result<Passage, Error> {
-        self.exchange.exists(scope)?;
+        self.exchange.exists(scope, principal)?;
         let snapshot = self.exchange.catalog.snapshot();
         let provider = scope
             .provider

@@ -102,9 +102,11 @@ impl Gateway {
         } else {
             refused(said)
         };
-        let account = passage.way.account.as_ref();
+        let way = &passage.way;
+        let account = way.account.as_ref();
+        let used = account.map(|account| way::used(account, &way.signature, &passage.method));
         Some(
-            self.judged(&passage.provider, &passage.principal, (account, error))
+            self.judged(&passage.provider, &passage.principal, (used, error))
                 .await,
         )
     }

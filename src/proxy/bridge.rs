@@ -230,7 +230,10 @@ pub(super) fn cors(head: &mut ResponseHeader, origin: Option<&str>) -> Result<()
 /// The answer to a preflight of an origin of ours.
 pub(super) fn preflight(asked: Option<&http::HeaderValue>) -> Response {
     let response = Response::empty(StatusCode::NO_CONTENT)
-        .header(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, DELETE, OPTIONS")
+        .header(
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            "GET, POST, PUT, DELETE, OPTIONS",
+        )
         .header(header::ACCESS_CONTROL_MAX_AGE, "600");
     match asked.and_then(|value| value.to_str().ok()) {
         Some(headers) => response.header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers),

@@ -10,6 +10,7 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use super::api::Desk;
 use super::context::Context;
 use super::guard::{self, Passed};
 use super::material::TlsCache;
@@ -35,6 +36,8 @@ pub struct Config {
     pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,
+    /// What the paths beside the protocol need.
+    pub desk: Desk,
 }
 
 /// The public listener's application.
@@ -46,6 +49,7 @@ pub struct Gateway {
     pub(super) doors: Doors,
     pub(super) access: Arc<Access>,
     pub(super) max_body: usize,
+    pub(super) desk: Desk,
     pub(super) tls: TlsCache,
     pub(super) kept: Kept,
     ids: RequestIds,
@@ -62,6 +66,7 @@ impl Gateway {
             doors: config.doors,
             access: config.access,
             max_body: config.max_body,
+            desk: config.desk,
             tls: TlsCache::default(),
             kept: Kept::default(),
             ids: RequestIds::default(),
@@ -97,6 +102,7 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
+            Ok(Route::Beside(place)) => self.beside(session, ctx, place).await.map(|()| true),
             Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
             Ok(Route::Door(door)) => self.open_door(session, ctx, door).await.map(|()| true),
             Err(error) if route::is_for_people(head.uri.path()) => {

@@ -3,6 +3,7 @@
 
 mod admit;
 mod answered;
+pub mod api;
 mod breakage;
 mod bridge;
 mod broker;

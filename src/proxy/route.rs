@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::api::{self, Place};
 use crate::error::{Code, Error};
 use crate::exchange::Scope;
 use crate::telemetry::View;
@@ -11,6 +12,8 @@ use crate::telemetry::View;
 pub(super) enum Route {
     /// Liveness.
     Health,
+    /// Beside the protocol.
+    Beside(Place),
     /// A view, or the relay of one provider.
     Mcp(Scope),
     /// The broker's.
@@ -41,6 +44,9 @@ pub(super) fn is_for_people(path: &str) -> bool {
 /// # Errors
 /// [`Code::UnknownPath`].
 pub(super) fn route(path: &str) -> Result<Route, Error> {
+    if let Some(place) = api::place(path) {
+        return Ok(Route::Beside(place));
+    }
     let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
     let (first, second, more) = (segments.next(), segments.next(), segments.next());
     let view = match (first, second, more) {

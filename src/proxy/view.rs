@@ -148,7 +148,7 @@ impl Gateway {
         ctx: &Context,
         to: Addressed<'_>,
     ) -> Result<(Peer, Arrived, bool), Refused> {
-        self.exchange.exists(to.scope)?;
+        self.exchange.exists(to.scope, to.principal)?;
         intake::media(&session.req_header().headers)?;
         let body = bridge::body(session, self.max_body).await?;
         let message = message::decode(&body).map_err(|error| {
@@ -210,7 +210,7 @@ impl Gateway {
     ) -> Result<Result<Option<Response>, Refused>> {
         let scope = to.scope;
         let head = &session.req_header().headers;
-        let opened = self.exchange.exists(scope).and_then(|()| {
+        let opened = self.exchange.exists(scope, to.principal).and_then(|()| {
             let known = intake::session(to, head)?;
             let known = known.ok_or_else(|| {
                 Error::new(

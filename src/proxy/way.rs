@@ -14,7 +14,7 @@ use crate::catalog::Provider;
 use crate::credential::keeper::Ask;
 use crate::credential::{Connection, Need, Signature, Signed};
 use crate::error::{Code, Error};
-use crate::exchange::{self, ACCOUNT_HEADER, Keys};
+use crate::exchange::{self, ACCOUNT_HEADER, Keys, Used};
 use crate::upstream::Behalf;
 
 /// A day, as for sessions of ours; the upstream decides earlier.
@@ -130,7 +130,10 @@ impl Gateway {
         let ready = timeout(within, signature.ready()).await;
         match ready.unwrap_or_else(|_elapsed| Err(late())) {
             Ok(signed) => Ok(signed),
-            Err(error) => Err(self.judged(provider, principal, (account, error)).await),
+            Err(error) => {
+                let used = account.map(|account| used(account, signature, RELAYED));
+                Err(self.judged(provider, principal, (used, error)).await)
+            }
         }
     }
 
@@ -139,10 +142,10 @@ impl Gateway {
         &self,
         provider: &Provider,
         principal: &Principal,
-        (account, error): (Option<&Arc<str>>, Error),
+        (used, error): (Option<Used<'_>>, Error),
     ) -> Error {
-        match account {
-            Some(account) => self.exchange.judged(principal, provider, account, error).await,
+        match used {
+            Some(used) => self.exchange.judged(principal, provider, used, error).await,
             None => error,
         }
     }
@@ -183,6 +186,18 @@ impl Gateway {
         let expires = now() + SESSION_SECS;
         self.sealer
             .seal(&purpose(provider), &principal.binding(), expires, &held.write())
+    }
+}
+
+/// What was done, where the head does not say it.
+const RELAYED: &str = "relay";
+
+/// An account as it was used for a request.
+pub(super) fn used<'a>(account: &'a Arc<str>, signature: &Signature, method: &'a str) -> Used<'a> {
+    Used {
+        account,
+        fingerprint: signature.account,
+        operation: if method.is_empty() { RELAYED } else { method },
     }
 }
 

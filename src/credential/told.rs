@@ -1,0 +1,98 @@
+//! Accounts as callers, operators and commands name them and are told of them: by provider.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::connection::{Connection, Grant};
+use super::keeper::{Account, Keeper};
+use super::vault::Fault;
+use super::{Key, Owner};
+use crate::access::Principal;
+
+/// Longest name of an account, in bytes.
+pub const MAX_NAME: usize = 512;
+
+/// Whether a name can be that of an account: 1 to 512 bytes, no control character.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+}
+
+/// The connection of a loaded provider that has accounts.
+#[must_use]
+pub fn connection(keeper: &Keeper, provider: &str) -> Option<Arc<Connection>> {
+    let connection = keeper.loaded()?.provider(provider)?;
+    (connection.grant == Grant::AuthorizationCode).then_some(connection)
+}
+
+/// Whose accounts a provider's are: those of its connection. What a provider that is not loaded any
+/// more left behind is still reached under the connection's own name.
+#[must_use]
+pub fn owner(keeper: &Keeper, principal: &Principal, provider: &str) -> Owner {
+    Owner {
+        tenant: Arc::clone(&principal.tenant),
+        user: Arc::clone(&principal.user),
+        connection: connection(keeper, provider)
+            .map_or_else(|| Arc::from(provider), |it| Arc::clone(&it.name)),
+    }
+}
+
+/// The key of one account of a provider.
+#[must_use]
+pub fn key(keeper: &Keeper, principal: &Principal, provider: &str, account: &str) -> Key {
+    Key {
+        owner: owner(keeper, principal, provider),
+        account: Arc::from(account),
+    }
+}
+
+/// One account as it is told under a provider's name; `None` when there is none.
+///
+/// # Errors
+/// [`Fault`].
+pub async fn one(keeper: &Keeper, key: &Key, provider: &str) -> Result<Option<Value>, Fault> {
+    let accounts = keeper.accounts(&key.owner).await?;
+    let found = accounts.iter().find(|account| account.id == key.account);
+    Ok(found.map(|account| document(account, provider)))
+}
+
+/// All accounts of a user: each under every provider that uses it, else under its connection's name;
+/// ordered by provider and account.
+///
+/// # Errors
+/// [`Fault`].
+pub async fn all(keeper: &Keeper, principal: &Principal) -> Result<Vec<Value>, Fault> {
+    let accounts = keeper.all(&principal.tenant, &principal.user).await?;
+    let mut told: Vec<(Arc<str>, Arc<str>, Value)> = Vec::new();
+    for (connection, account) in &accounts {
+        for provider in providers(keeper, connection) {
+            let document = document(account, &provider);
+            told.push((provider, Arc::clone(&account.id), document));
+        }
+    }
+    told.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    Ok(told.into_iter().map(|(_, _, document)| document).collect())
+}
+
+/// The providers that use a connection's accounts; the connection itself when none is loaded.
+fn providers(keeper: &Keeper, connection: &Arc<str>) -> Vec<Arc<str>> {
+    let parts = keeper
+        .loaded()
+        .map(|loaded| loaded.of(connection))
+        .unwrap_or_default();
+    let people = parts.iter().filter(|part| part.grant == Grant::AuthorizationCode);
+    let providers: Vec<_> = people.map(|part| Arc::clone(&part.provider)).collect();
+    if providers.is_empty() {
+        return vec![Arc::clone(connection)];
+    }
+    providers
+}
+
+fn document(account: &Account, provider: &str) -> Value {
+    let mut told = account.told();
+    if let Some(object) = told.as_object_mut() {
+        object.insert("provider".to_owned(), json!(provider));
+    }
+    told
+}

@@ -118,22 +118,6 @@ impl Exchange {
         &self,
         principal: &Principal,
         provider: &Provider,
-        account: &Arc<str>,
-        error: Error,
-    ) -> Error {
-        let used = Used {
-            account,
-            fingerprint: None,
-            operation: "",
-        };
-        self.judged_of(principal, provider, used, error).await
-    }
-
-    /// The same of a request whose operation is known.
-    async fn judged_of(
-        &self,
-        principal: &Principal,
-        provider: &Provider,
         used: Used<'_>,
         error: Error,
     ) -> Error {
@@ -233,12 +217,13 @@ fn incapable(connection: &Connection, account: &str, scopes: &[String]) -> Error
 
 /// What a refused request used.
 #[derive(Debug, Clone, Copy)]
-struct Used<'a> {
-    account: &'a Arc<str>,
-    /// Another one after it was connected again.
-    fingerprint: Option<[u8; 32]>,
+pub(crate) struct Used<'a> {
+    /// The account.
+    pub(crate) account: &'a Arc<str>,
+    /// Its fingerprint: another one after it was connected again.
+    pub(crate) fingerprint: Option<[u8; 32]>,
     /// What was to be done.
-    operation: &'a str,
+    pub(crate) operation: &'a str,
 }
 
 /// Authorizations for one operation of one account that were asked for.
@@ -299,7 +284,7 @@ impl Step<'_> {
             operation: self.record.tool.as_deref().unwrap_or(&self.record.method),
         };
         let principal = &self.peer.principal;
-        self.exchange.judged_of(principal, provider, used, error).await
+        self.exchange.judged(principal, provider, used, error).await
     }
 
     /// The error for an account that did not do and was not connected again.

@@ -6,14 +6,19 @@
 //! servers; `vault` keeps records.
 
 pub mod broker;
+mod cache;
+mod clock;
 pub mod connection;
 pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
-pub mod schedule;
+mod refresh;
+pub mod scheduler;
 mod signature;
+mod slot;
+mod sweep;
 pub mod told;
 pub mod vault;
 mod web;

@@ -18,6 +18,7 @@
 
 mod world;
 
+mod access;
 mod boundary;
 mod cells;
 mod connecting;

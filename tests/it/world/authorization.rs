@@ -339,17 +339,16 @@ fn authorize(knobs: &Knobs, given: &Fields) -> Response<Body> {
     } else {
         let code = format!("code-{}", knobs.next.fetch_add(1, Ordering::Relaxed));
         let person = knobs.person.lock().clone();
-        knobs.kept.lock().codes.insert(code.clone(), (given.clone(), person));
+        knobs
+            .kept
+            .lock()
+            .codes
+            .insert(code.clone(), (given.clone(), person));
         query.append_pair("code", &code);
     }
     query.append_pair("state", &field(given, "state").unwrap_or_default());
     let named = knobs.named.lock().clone();
-    if let Some(named) = named.or_else(|| {
-        knobs
-            .iss
-            .load(Ordering::Relaxed)
-            .then(|| knobs.origin.clone())
-    }) {
+    if let Some(named) = named.or_else(|| knobs.iss.load(Ordering::Relaxed).then(|| knobs.origin.clone())) {
         query.append_pair("iss", &named);
     }
     drop(query);
@@ -396,7 +395,11 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
             let mut kept = knobs.kept.lock();
             *kept.redeemed.entry(token.clone()).or_default() += 1;
             let rotates = knobs.rotates.load(Ordering::Relaxed);
-            let grant = if rotates { kept.refresh.remove(&token) } else { kept.refresh.get(&token).cloned() };
+            let grant = if rotates {
+                kept.refresh.remove(&token)
+            } else {
+                kept.refresh.get(&token).cloned()
+            };
             let Some(grant) = grant.filter(|it| !kept.dead.contains(&it.family)) else {
                 if kept.redeemed.get(&token).is_some_and(|times| *times > 1) {
                     knobs.replayed.fetch_add(1, Ordering::Relaxed);
@@ -496,7 +499,12 @@ fn userinfo(knobs: &Knobs, headers: &HeaderMap) -> Response<Body> {
 
 fn bearer(knobs: &Knobs, headers: &HeaderMap) -> Option<Grant> {
     let value = headers.get("authorization")?.to_str().ok()?;
-    let grant = knobs.kept.lock().access.get(value.strip_prefix("Bearer ")?).cloned();
+    let grant = knobs
+        .kept
+        .lock()
+        .access
+        .get(value.strip_prefix("Bearer ")?)
+        .cloned();
     grant.filter(|it| it.ends > Instant::now())
 }
 

@@ -139,7 +139,10 @@ impl Page {
     }
 
     fn between(&self, marker: &str) -> String {
-        let at = self.body.find(marker).unwrap_or_else(|| panic!("no {marker} in {}", self.body));
+        let at = self
+            .body
+            .find(marker)
+            .unwrap_or_else(|| panic!("no {marker} in {}", self.body));
         let rest = &self.body[at + marker.len()..];
         rest[..rest.find('"').unwrap()].to_owned()
     }

@@ -196,8 +196,11 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
-        let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
-        let ended = async { tokio::join!(settled, self.upstreams.shutdown(within)) };
+        // A timer belongs to a runtime, and this is called outside of any.
+        let ended = async {
+            let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
+            tokio::join!(settled, self.upstreams.shutdown(within))
+        };
         if self.control.block_on(ended).0.is_err() {
             tracing::error!("renewed tokens could not be stored before the process ended");
         }

@@ -34,7 +34,9 @@ fn status(result: &Value) -> &str {
 async fn connect(client: &Client, arguments: Value) {
     let name = client.tools().await.remove(0);
     let result = client.call(&name, arguments).await;
-    let url = data(&result)["connect_url"].as_str().unwrap_or_else(|| panic!("{result}"));
+    let url = data(&result)["connect_url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{result}"));
     let page = Browser::default().connect(url, &[]).await;
     assert_eq!(page.status, 200, "{}", page.body);
 }
@@ -64,7 +66,10 @@ async fn a_stranger_connects_and_the_next_call_runs_and_names_its_account() {
         let result = tools.call("echo", json!({ "text": "hi" })).await;
         assert_eq!(result["_meta"]["pleiades/accountId"], "ada", "{result}");
         let state = world.status("tracker").await;
-        assert_eq!((&state["state"], &state["accounts"]), (&json!("ready"), &json!({ "ok": 1 })));
+        assert_eq!(
+            (&state["state"], &state["accounts"]),
+            (&json!("ready"), &json!({ "ok": 1 }))
+        );
         let listed = meta.result("tools/list", json!({})).await;
         assert!(listed["tools"][0]["inputSchema"]["properties"]["tool"]["enum"].is_array());
     }
@@ -77,7 +82,9 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     let meta = Client::connect(&world, "/mcp/tracker", "2025-11-25").await;
     connect(&meta, json!({})).await;
     authority.sign_in("u-bob", "bob", "bob@example.com");
-    let unknown = meta.call("use_tracker", echo(json!({ "accountId": "bob" }))).await;
+    let unknown = meta
+        .call("use_tracker", echo(json!({ "accountId": "bob" })))
+        .await;
     assert_eq!(status(&unknown), "needs_auth", "{unknown}");
     assert_eq!(unknown["structuredContent"]["accounts"][0]["accountId"], "ada");
     assert_eq!(unknown["structuredContent"]["accounts"][0]["provider"], "tracker");
@@ -87,22 +94,35 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     let torn = other.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&torn), "account_ambiguous", "{torn}");
     assert_eq!(torn["structuredContent"]["accounts"].as_array().unwrap().len(), 2);
-    let menu = other.call("use_tracker", json!({ "prompt": "what is there" })).await;
+    let menu = other
+        .call("use_tracker", json!({ "prompt": "what is there" }))
+        .await;
     assert_eq!(status(&menu), "menu", "{menu}");
     // A name is remembered by its session alone.
-    let named = meta.call("use_tracker", echo(json!({ "accountId": "bob" }))).await;
+    let named = meta
+        .call("use_tracker", echo(json!({ "accountId": "bob" })))
+        .await;
     assert_eq!(named["structuredContent"]["accountId"], "bob", "{named}");
     let again = meta.call("use_tracker", echo(json!({}))).await;
     assert_eq!(again["structuredContent"]["accountId"], "bob");
-    assert_eq!(again["structuredContent"]["accounts"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        again["structuredContent"]["accounts"].as_array().unwrap().len(),
+        2
+    );
     let torn = other.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&torn), "account_ambiguous");
     // Headers and `_meta` name one in the tool view.
-    let headed =
-        Client::connect_with(&world, "/tools/tracker", "2026-07-28", &[("Pleiades-Account", "ada")]).await;
+    let headed = Client::connect_with(
+        &world,
+        "/tools/tracker",
+        "2026-07-28",
+        &[("Pleiades-Account", "ada")],
+    )
+    .await;
     let result = headed.call("echo", json!({ "text": "hi" })).await;
     assert_eq!(result["_meta"]["pleiades/accountId"], "ada", "{result}");
-    let params = json!({ "name": "echo", "arguments": { "text": "hi" }, "_meta": { "pleiades/accountId": "bob" } });
+    let params =
+        json!({ "name": "echo", "arguments": { "text": "hi" }, "_meta": { "pleiades/accountId": "bob" } });
     let result = headed.result("tools/call", params).await;
     assert_eq!(result["_meta"]["pleiades/accountId"], "bob", "{result}");
     for seen in authority.open.seen("tools/call") {
@@ -122,7 +142,10 @@ async fn the_retry_of_a_client_of_2026_07_28_waits_for_the_connection() {
         "arguments": echo(json!({})), "requestState": asked["requestState"],
         "inputResponses": { "connect": { "action": "accept" } }
     });
-    let url = asked["inputRequests"]["connect"]["params"]["url"].as_str().unwrap().to_owned();
+    let url = asked["inputRequests"]["connect"]["params"]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let connected = async {
         let page = Browser::default().connect(&url, &[]).await;
         assert_eq!(page.status, 200, "{}", page.body);
@@ -140,7 +163,9 @@ async fn a_session_of_2025_11_25_hears_that_its_account_is_connected() {
     let mut stream = client.stream().await;
     let error = call(&client, "connect", json!({})).await["error"].clone();
     let asked = error["data"]["elicitations"][0].clone();
-    let page = Browser::default().connect(asked["url"].as_str().unwrap(), &[]).await;
+    let page = Browser::default()
+        .connect(asked["url"].as_str().unwrap(), &[])
+        .await;
     assert_eq!(page.status, 200, "{}", page.body);
     let told = client::until_method(&mut stream, "notifications/elicitation/complete").await;
     assert_eq!(told["params"]["elicitationId"], asked["elicitationId"]);
@@ -171,7 +196,11 @@ async fn missing_rights_are_named_and_may_be_asked_for_once() {
     let world = world(&authority, "").await;
     let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
     connect(&meta, json!({})).await;
-    authority.knobs.needs.lock().insert("echo".to_owned(), "admin".to_owned());
+    authority
+        .knobs
+        .needs
+        .lock()
+        .insert("echo".to_owned(), "admin".to_owned());
     let result = meta.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&result), "capability_miss", "{result}");
     assert_eq!(data(&result)["missing_scopes"], json!(["admin"]));
@@ -182,7 +211,9 @@ async fn missing_rights_are_named_and_may_be_asked_for_once() {
     assert_eq!(status(&result), "ok", "{result}");
     // Others still run, and what was asked for and not given is not asked for again.
     *authority.knobs.needs.lock() = [("echo".to_owned(), "never".to_owned())].into();
-    let result = meta.call("use_tracker", json!({ "tool": "structured", "arguments": {} })).await;
+    let result = meta
+        .call("use_tracker", json!({ "tool": "structured", "arguments": {} }))
+        .await;
     assert_eq!(status(&result), "ok", "{result}");
 }
 
@@ -237,9 +268,13 @@ async fn a_rate_per_account_is_each_accounts_own() {
     authority.sign_in("u-bob", "bob", "bob@example.com");
     connect(&meta, json!({ "accountId": "bob" })).await;
     for account in ["ada", "bob"] {
-        let first = meta.call("use_tracker", echo(json!({ "accountId": account }))).await;
+        let first = meta
+            .call("use_tracker", echo(json!({ "accountId": account })))
+            .await;
         assert_eq!(status(&first), "ok", "{first}");
-        let second = meta.call("use_tracker", echo(json!({ "accountId": account }))).await;
+        let second = meta
+            .call("use_tracker", echo(json!({ "accountId": account })))
+            .await;
         assert_eq!(status(&second), "rate_limited", "{second}");
         assert_eq!(data(&second)["rule"], "rate_account");
     }

@@ -19,6 +19,7 @@
 mod world;
 
 mod access;
+mod accounts;
 mod boundary;
 mod cells;
 mod connecting;

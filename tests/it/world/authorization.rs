@@ -452,6 +452,7 @@ fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String
     if lifetime > 0 {
         said["expires_in"] = json!(lifetime);
     }
+    let first = person.is_some();
     if let (Some((person, nonce)), true) = (person, knobs.openid.load(Ordering::Relaxed)) {
         said["id_token"] = json!(id_token(knobs, &grant.client, person, nonce));
     }

@@ -35,6 +35,7 @@ mod older;
 mod process;
 mod relay;
 mod reload;
+mod renewal;
 mod sweep;
 mod tasks;
 mod uris;

@@ -31,6 +31,7 @@ mod hostile;
 mod import;
 mod layering;
 mod lists;
+mod oauth;
 mod older;
 mod process;
 mod relay;

@@ -14,7 +14,7 @@ use crate::credential::vault::{Fault, Path, Wrote};
 
 /// A registered client as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
-struct Registered {
+pub(super) struct Registered {
     /// When it was registered, in unix seconds.
     at: u64,
     /// When its secret ends, in unix seconds.

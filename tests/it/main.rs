@@ -37,6 +37,7 @@ mod older;
 mod process;
 mod relay;
 mod reload;
+mod renewal;
 mod sweep;
 mod tasks;
 mod uris;

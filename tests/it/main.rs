@@ -30,6 +30,7 @@ mod hostile;
 mod import;
 mod layering;
 mod lists;
+mod oauth;
 mod older;
 mod process;
 mod relay;

@@ -1,6 +1,5 @@
 //! What a flow would use, without beginning one: for those who only look.
 
-use super::client::name;
 use super::{Back, Broker};
 use crate::credential::Connection;
 use crate::credential::oauth::{self, Server};
@@ -34,8 +33,8 @@ impl Broker {
                 false => AtHand::Document(client.id),
             });
         }
-        if let Some(client) = self.registered(&name(server, &redirects)).await? {
-            return Ok(AtHand::Kept(client.id));
+        if let Some(id) = self.kept_client(server, &redirects).await? {
+            return Ok(AtHand::Kept(id));
         }
         Ok(server
             .registration_endpoint

@@ -16,7 +16,7 @@ mod redeem;
 mod standing;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,6 +40,7 @@ use super::vault::{Fault, Vault};
 use crate::access::{Access, Principal};
 use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
+use crate::telemetry::time::unix_now as now;
 
 /// Asks an upstream without a credential what it wants: where discovery begins.
 #[async_trait::async_trait]
@@ -254,13 +255,6 @@ impl Refusal {
             "Try again in a minute.",
         )
     }
-}
-
-/// Unix seconds.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 /// 256 bits that nobody can guess, as text.

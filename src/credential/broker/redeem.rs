@@ -84,7 +84,8 @@ impl Broker {
     async fn identified(&self, connection: &Connection, flow: &Flow, issued: &Issued) -> Identity {
         let (web, server) = (&**self.parts.keeper.web(), flow.server());
         for _ in 0..2 {
-            match oauth::identify(web, connection, &server, issued).await {
+            let client = Some(flow.source.client.id.as_str());
+            match oauth::identify_for(web, connection, &server, client, issued).await {
                 Ok(identity) => return identity,
                 Err(trouble) if trouble.kind == TroubleKind::Transient => {}
                 Err(trouble) => {

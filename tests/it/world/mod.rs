@@ -1,6 +1,8 @@
 //! A world for one test: our own binary in front of fake providers, and clients of each revision.
 //! Dropping it ends the gateway and fails the test when a child of it is left.
 
+pub mod authorization;
+pub mod browser;
 pub mod client;
 pub mod provider;
 
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use authorization::Authority;
+pub use browser::Browser;
 pub use client::Client;
 pub use provider::Fake;
 

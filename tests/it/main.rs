@@ -18,6 +18,7 @@
 
 mod world;
 
+mod accounts;
 mod boundary;
 mod cells;
 mod connecting;

@@ -156,6 +156,8 @@ pub(super) fn broker(
     keeper.begin(loaded);
     scheduler(settings, keeper, beside.control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
+    let asked: Arc<Catalog> = Arc::clone(catalog);
+    keeper.ask_through(asked);
     Ok(Broker::new(broker::Parts {
         keeper: Arc::clone(keeper),
         sealer: Arc::clone(beside.sealer),

@@ -100,6 +100,7 @@ impl Lifecycle {
     pub fn collect(&self, metrics: &Metrics) {
         metrics.sessions(self.0.upstreams.sessions());
         self.0.parts.catalog.publish();
+        self.0.parts.exchange.accounts.keeper.publish();
     }
 
     /// How long children and sessions may still take once nothing is served any more.
@@ -138,6 +139,18 @@ impl Lifecycle {
         let end = Instant::now() + inner.grace.saturating_sub(2 * TICK);
         let farewell = FAREWELL.min(inner.grace / 4);
         inner.parts.exchange.closing.cancel();
+        // Nothing is redeemed any more, and what was redeemed is stored before the process ends.
+        let settled = timeout_at(end, inner.parts.exchange.accounts.keeper.settled());
+        let (settled, ()) = tokio::join!(settled, self.farewell(end, farewell));
+        if settled.is_err() {
+            tracing::error!("renewed tokens could not be stored before the grace period ended");
+        }
+        inner.drained.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets calls and streams end, then children and sessions.
+    async fn farewell(&self, end: Instant, farewell: Duration) {
+        let inner = &self.0;
         // Streams need a moment to say goodbye before their connections are cut.
         tokio::time::sleep(TICK).await;
         if timeout_at(end - farewell, self.idle()).await.is_err() {
@@ -155,7 +168,6 @@ impl Lifecycle {
             .upstreams
             .shutdown(end.saturating_duration_since(Instant::now()))
             .await;
-        inner.drained.store(true, Ordering::Relaxed);
     }
 
     async fn idle(&self) {

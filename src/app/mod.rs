@@ -208,7 +208,11 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
-        self.control.block_on(self.upstreams.shutdown(within));
+        let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
+        let ended = async { tokio::join!(settled, self.upstreams.shutdown(within)) };
+        if self.control.block_on(ended).0.is_err() {
+            tracing::error!("renewed tokens could not be stored before the process ended");
+        }
         self.control.shutdown_background();
     }
 

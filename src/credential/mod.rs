@@ -6,14 +6,19 @@
 //! servers; `vault` keeps records.
 
 pub mod broker;
+mod cache;
+mod clock;
 pub mod connection;
 pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
 pub mod record;
+mod refresh;
 pub mod schedule;
 mod signature;
+mod slot;
+mod sweep;
 pub mod told;
 pub mod vault;
 mod web;

@@ -227,6 +227,39 @@ impl BreakerMoved<'_> {
     }
 }
 
+/// Somebody's token set was to be renewed.
+#[derive(Debug)]
+pub struct TokenRefreshed<'a> {
+    /// Whose tokens.
+    pub provider: &'a str,
+    /// One of [`names::REFRESHES`].
+    pub outcome: &'static str,
+    /// Which set is there now.
+    pub seq: Option<u64>,
+    /// Why not, without any secret.
+    pub error: Option<&'a str>,
+    /// What to do.
+    pub cure: Option<&'a str>,
+}
+
+impl TokenRefreshed<'_> {
+    /// Counts it and writes it: as a warning when there is no new set.
+    pub fn emit(&self, metrics: &Metrics) {
+        metrics.refreshed(self.provider, self.outcome);
+        let error = self.error.map(without_queries);
+        let (error, cure) = (error.as_deref(), self.cure);
+        let (provider, outcome, seq) = (self.provider, self.outcome, self.seq);
+        if matches!(outcome, "refreshed" | "lost_race") {
+            info!(provider.name = provider, outcome, seq, "tokens renewed");
+        } else {
+            warn!(
+                provider.name = provider,
+                outcome, seq, error, cure, "tokens could not be renewed"
+            );
+        }
+    }
+}
+
 pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

@@ -40,6 +40,7 @@ pub(super) struct Families {
     pub(super) limited: IntCounterVec,
     pub(super) breaker: IntGaugeVec,
     pub(super) tools: IntGaugeVec,
+    pub(super) refreshes: IntCounterVec,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +65,8 @@ pub struct Metrics {
     vault_requests: IntCounterVec,
     vault_up: IntGaugeVec,
     repairs: IntCounterVec,
+    credentials: IntGaugeVec,
+    expiry: IntGaugeVec,
 }
 
 impl Metrics {
@@ -80,6 +83,7 @@ impl Metrics {
             limited: counters(&registry, &names::LIMITED),
             breaker: gauges(&registry, &names::BREAKER_STATE),
             tools: gauges(&registry, &names::TOOLS),
+            refreshes: counters(&registry, &names::TOKEN_REFRESH),
         });
         gauges(&registry, &names::BUILD_INFO)
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -98,6 +102,8 @@ impl Metrics {
             vault_requests: counters(&registry, &names::VAULT_REQUESTS),
             vault_up: gauges(&registry, &names::VAULT_UP),
             repairs: counters(&registry, &names::FACADE_REPAIRS),
+            credentials: gauges(&registry, &names::CREDENTIAL_STATE),
+            expiry: gauges(&registry, &names::CREDENTIAL_EXPIRY),
             registry,
         })
     }
@@ -206,6 +212,30 @@ impl Metrics {
     pub fn shared_state(&self, is_up: bool) {
         let none: [&str; 0] = [];
         self.shared_state.with_label_values(&none).set(i64::from(is_up));
+    }
+
+    /// An attempt to renew a token set.
+    pub fn refreshed(&self, provider: &str, outcome: &str) {
+        self.of(Some(provider)).refreshed(outcome);
+    }
+
+    /// How many accounts of each loaded provider are in each state, and in how many seconds the first
+    /// token of each ends; what is not named vanishes.
+    pub fn credentials<'a>(
+        &self,
+        states: impl IntoIterator<Item = (&'a str, &'a str, usize)>,
+        soonest: impl IntoIterator<Item = (&'a str, i64)>,
+    ) {
+        self.credentials.reset();
+        for (provider, state, count) in states {
+            self.credentials
+                .with_label_values(&[provider, names::closed(&names::ACCOUNTS, state)])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.expiry.reset();
+        for (provider, seconds) in soonest {
+            self.expiry.with_label_values(&[provider]).set(seconds);
+        }
     }
 
     /// A request to the credential store, and whether the store was there to answer it.

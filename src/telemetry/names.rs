@@ -169,6 +169,27 @@ pub const FACADE_REPAIRS: Metric = metric(
     &["client", "kind"],
     "Malformed calls of a meta tool that were repaired before they ran.",
 );
+/// Refreshes.
+pub const TOKEN_REFRESH: Metric = metric(
+    "pleiades_token_refresh_total",
+    Kind::Counter,
+    &["provider", "outcome"],
+    "Attempts to renew a token set, by what came of them.",
+);
+/// Accounts by state.
+pub const CREDENTIAL_STATE: Metric = metric(
+    "pleiades_credential_state",
+    Kind::Gauge,
+    &["provider", "state"],
+    "Accounts that this process knows, by state.",
+);
+/// The soonest expiry.
+pub const CREDENTIAL_EXPIRY: Metric = metric(
+    "pleiades_credential_expiry_seconds",
+    Kind::Gauge,
+    &["provider"],
+    "Seconds until the first access token of a provider's accounts ends; negative when it has. Accounts that only a person can mend are not counted.",
+);
 /// Build.
 pub const BUILD_INFO: Metric = metric(
     "pleiades_build_info",
@@ -178,7 +199,7 @@ pub const BUILD_INFO: Metric = metric(
 );
 
 /// Every metric of ours that is alive.
-pub const ALL: [Metric; 18] = [
+pub const ALL: [Metric; 21] = [
     CALLS,
     CALL_DURATION,
     TOOL_CALLS,
@@ -196,6 +217,9 @@ pub const ALL: [Metric; 18] = [
     VAULT_REQUESTS,
     VAULT_UP,
     FACADE_REPAIRS,
+    TOKEN_REFRESH,
+    CREDENTIAL_STATE,
+    CREDENTIAL_EXPIRY,
     BUILD_INFO,
 ];
 
@@ -285,6 +309,19 @@ pub const RULES: [&str; 8] = [
 
 /// What can come of a reload.
 pub const RELOADS: [&str; 5] = ["applied", "partial", "refused", "unchanged", OTHER];
+
+/// What can come of an attempt to renew a token set.
+pub const REFRESHES: [&str; 6] = [
+    "refreshed",
+    "lost_race",
+    "transient",
+    "refused",
+    "interrupted",
+    OTHER,
+];
+
+/// Account states.
+pub const ACCOUNTS: [&str; 5] = ["ok", "expiring", "unhealthy", "needs_reauth", "revoked"];
 
 /// Operations on the credential store.
 pub const VAULT_OPERATIONS: [&str; 6] = ["read", "write", "remove", "list", "hint", OTHER];

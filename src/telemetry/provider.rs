@@ -59,6 +59,7 @@ pub struct ProviderMetrics {
     breaker: OnceLock<IntGauge>,
     tools: OnceLock<IntGauge>,
     limited: Counters<{ names::RULES.len() }>,
+    refreshes: Counters<{ names::REFRESHES.len() }>,
     by_tool: RwLock<HashMap<Box<str>, Arc<Outcomes>>>,
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
@@ -82,6 +83,7 @@ impl ProviderMetrics {
             breaker: OnceLock::new(),
             tools: OnceLock::new(),
             limited: empty(),
+            refreshes: empty(),
             by_tool: RwLock::default(),
             other_tool: Outcomes(empty()),
             gone: AtomicBool::new(false),
@@ -104,6 +106,16 @@ impl ProviderMetrics {
             return;
         };
         let made = || self.families.limited.with_label_values(&[&*self.id, *rule]);
+        self.series(cell, made).inspect(|counter| counter.inc());
+    }
+
+    /// An attempt to renew a token set.
+    pub fn refreshed(&self, outcome: &str) {
+        let at = names::position(&names::REFRESHES, outcome);
+        let (Some(cell), Some(outcome)) = (self.refreshes.get(at), names::REFRESHES.get(at)) else {
+            return;
+        };
+        let made = || self.families.refreshes.with_label_values(&[&*self.id, *outcome]);
         self.series(cell, made).inspect(|counter| counter.inc());
     }
 
@@ -212,6 +224,9 @@ impl ProviderMetrics {
         gone(self.families.breaker.remove_label_values(&[id]));
         gone(self.families.tools.remove_label_values(&[id]));
         gone(self.families.upstream_duration.remove_label_values(&[id]));
+        for outcome in made(&self.refreshes, &names::REFRESHES) {
+            gone(self.families.refreshes.remove_label_values(&[id, outcome]));
+        }
         for rule in made(&self.limited, &names::RULES) {
             gone(self.families.limited.remove_label_values(&[id, rule]));
         }

@@ -135,6 +135,8 @@ fn every_value_of_a_closed_label_is_documented() {
         &names::OUTCOMES[..],
         &names::RULES,
         &names::RELOADS,
+        &names::REFRESHES,
+        &names::ACCOUNTS,
         &names::STATES,
         &names::CLIENTS,
         &names::REPAIRS,

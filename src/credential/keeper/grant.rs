@@ -1,0 +1,242 @@
+//! Which account a call uses, and its signature.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::held::Held;
+use super::{Ask, Granted, Keeper, Reason, Refused};
+use crate::credential::cache::Entry;
+use crate::credential::connection::Connection;
+use crate::credential::record::Ended;
+use crate::credential::refresh::{Outcome, Why};
+use crate::credential::signature::Signature;
+use crate::credential::slot::{Seen, Slot};
+use crate::credential::vault::Fault;
+
+/// How long a call with a valid token waits for a store that is asked only whether it still stands.
+const BRIEFLY: Duration = Duration::from_millis(250);
+/// When a caller may come back, where nobody says.
+const SOON: Duration = Duration::from_secs(5);
+/// Turns of one grant: the store changes under it no more often than that.
+const TURNS: u32 = 8;
+
+/// Why none of the accounts is the one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unclear {
+    /// None of that name, or none at all.
+    None,
+    /// Several and no default.
+    Several,
+}
+
+/// How an account stands.
+enum Standing {
+    Serves(Arc<Seen>),
+    Ended(Ended),
+    Renew(Why),
+    Gone,
+}
+
+impl Keeper {
+    /// The signature of an account when it is in memory and valid: no I/O.
+    #[must_use]
+    pub fn at_hand(&self, ask: &Ask<'_>) -> Option<Granted> {
+        let entry = self.cache.get(&ask.owner())?;
+        let now = self.clock.grown();
+        if !entry.is_fresh(now) {
+            return None;
+        }
+        let slot = entry.with(|slots| choose(slots, ask).ok().cloned())?;
+        let seen = slot.seen().filter(|seen| seen.serves(self.clock.unix_ms()))?;
+        Some(self.granted(&entry, &slot, &seen, ask.connection))
+    }
+
+    /// The signature of an account, read and renewed where needed, within a bound.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn grant(&self, ask: &Ask<'_>, within: Duration) -> Result<Granted, Refused> {
+        let deadline = Instant::now() + within;
+        let entry = self.cache.entry(&ask.owner(), self.clock.grown());
+        let since = entry.readings();
+        self.freshen(&entry, ask, deadline).await?;
+        for _ in 0..TURNS {
+            let chosen = entry.with(|slots| choose(slots, ask).cloned());
+            let standing = chosen.as_ref().map(|slot| self.standing(slot));
+            let refused = match (&chosen, standing) {
+                (Ok(slot), Ok(Standing::Serves(seen))) => {
+                    return Ok(self.granted(&entry, slot, &seen, ask.connection));
+                }
+                (Ok(slot), Ok(Standing::Renew(why))) => {
+                    self.renewed(slot, ask.connection, why, deadline).await?;
+                    continue;
+                }
+                (Ok(slot), Ok(Standing::Ended(ended))) => self.over(&entry, slot, ended),
+                (Err(unclear), _) | (_, Err(unclear)) => self.unclear(&entry, *unclear, ask),
+                (Ok(_), Ok(Standing::Gone)) => self.unclear(&entry, Unclear::None, ask),
+            };
+            // Another replica, or the command line, may have connected it a moment ago.
+            if entry.is_read_since(since) {
+                return Err(refused);
+            }
+            self.reread_by(&entry, since, deadline).await?;
+        }
+        Err(Refused::Waiting { retry_after: SOON })
+    }
+
+    /// Reads again what is too old. A call that has a valid token waits for that only briefly, and
+    /// not at all when the store failed a moment ago.
+    async fn freshen(&self, entry: &Arc<Entry>, ask: &Ask<'_>, deadline: Instant) -> Result<(), Refused> {
+        let now = self.clock.grown();
+        let serves = entry.with(|slots| {
+            let seen = choose(slots, ask).ok().and_then(|slot| slot.seen());
+            seen.is_some_and(|seen| seen.serves(self.clock.unix_ms()))
+        });
+        if serves {
+            if !entry.is_fresh(now) {
+                let until = deadline.min(Instant::now() + BRIEFLY);
+                let asked = self.reread(entry, entry.readings());
+                if timeout_at(until, asked).await.is_err() {
+                    tracing::debug!("the credential store is slow: a token in memory serves meanwhile");
+                }
+            }
+            return Ok(());
+        }
+        if entry.age(now).is_some() && entry.is_fresh(now) {
+            return Ok(());
+        }
+        self.reread_by(entry, entry.readings(), deadline).await
+    }
+
+    async fn reread_by(&self, entry: &Arc<Entry>, since: u64, deadline: Instant) -> Result<(), Refused> {
+        match timeout_at(deadline, self.reread(entry, since)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => Err(unavailable(&fault)),
+            Err(_) => Err(Refused::Unavailable { retry_after: SOON }),
+        }
+    }
+
+    /// Renews an account within the caller's bound.
+    pub(super) async fn renewed(
+        &self,
+        slot: &Arc<Slot>,
+        connection: &Arc<Connection>,
+        why: Why,
+        deadline: Instant,
+    ) -> Result<(), Refused> {
+        if let Some(left) = self.setback(slot) {
+            return Err(Refused::Waiting { retry_after: left });
+        }
+        let outcome = timeout_at(deadline, self.pursue(slot, connection, why)).await;
+        match outcome.unwrap_or(Outcome::Stopped) {
+            Outcome::Refreshed
+            | Outcome::Newer { .. }
+            | Outcome::NotDue
+            | Outcome::Gone
+            | Outcome::Ended(_) => Ok(()),
+            Outcome::Failed { after, .. } => Err(Refused::Waiting {
+                retry_after: after.map_or(SOON, Duration::from_millis),
+            }),
+            Outcome::StoreDown => Err(Refused::Unavailable { retry_after: SOON }),
+            Outcome::Stopped => Err(Refused::Waiting { retry_after: SOON }),
+        }
+    }
+
+    fn standing(&self, slot: &Slot) -> Standing {
+        let Some(seen) = slot.seen() else {
+            return Standing::Gone;
+        };
+        let unix_ms = self.clock.unix_ms();
+        if seen.serves(unix_ms) {
+            return Standing::Serves(seen);
+        }
+        match seen.ended(unix_ms) {
+            Some(ended) => Standing::Ended(ended),
+            None => Standing::Renew(seen.why()),
+        }
+    }
+
+    /// The refusal for an account that only a person can mend.
+    pub(super) fn over(&self, entry: &Entry, slot: &Slot, ended: Ended) -> Refused {
+        let connect = |reason| Refused::NotConnected {
+            reason,
+            wanted: None,
+            accounts: self.told(entry),
+        };
+        let expired = |reason| Refused::Expired {
+            account: Arc::clone(&slot.key.account),
+            reason,
+        };
+        match ended {
+            Ended::Revoked => connect(Reason::Revoked),
+            Ended::Scopes => connect(Reason::Scopes),
+            Ended::Refused | Ended::NoRefresh => expired(Reason::Refused),
+            Ended::Interrupted => expired(Reason::Interrupted),
+        }
+    }
+
+    fn unclear(&self, entry: &Entry, unclear: Unclear, ask: &Ask<'_>) -> Refused {
+        let accounts = self.told(entry);
+        match unclear {
+            Unclear::None => Refused::NotConnected {
+                reason: Reason::NeverConnected,
+                wanted: ask.account.map(str::to_owned),
+                accounts,
+            },
+            Unclear::Several => Refused::Ambiguous { accounts },
+        }
+    }
+
+    fn granted(&self, entry: &Entry, slot: &Arc<Slot>, seen: &Seen, connection: &Arc<Connection>) -> Granted {
+        let now = self.clock.grown();
+        entry.touch(now);
+        slot.used.store(now, Relaxed);
+        let make = || {
+            let held = Held::new(&self.me, slot, connection, seen);
+            Signature::held(Arc::new(held), Some(seen.fingerprint))
+        };
+        Granted {
+            signature: slot.hand(seen, connection, make),
+            account: Arc::clone(&slot.key.account),
+        }
+    }
+}
+
+/// The one that the call names, else the one that its session used, else the user's default, else
+/// the only one.
+fn choose<'a>(slots: &'a [Arc<Slot>], ask: &Ask<'_>) -> Result<&'a Arc<Slot>, Unclear> {
+    let named = |name: &str| slots.iter().find(|slot| *slot.key.account == *name);
+    if let Some(name) = ask.account {
+        return named(name).ok_or(Unclear::None);
+    }
+    if let Some(slot) = ask.remembered.and_then(named) {
+        return Ok(slot);
+    }
+    usual(slots).ok_or(if slots.is_empty() {
+        Unclear::None
+    } else {
+        Unclear::Several
+    })
+}
+
+/// The user's default: the one chosen last, else the only one.
+pub(super) fn usual(slots: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
+    if let [only] = slots {
+        return Some(only);
+    }
+    let chosen = |slot: &Arc<Slot>| slot.seen().map_or(0, |seen| seen.record.chosen);
+    let (at, slot) = slots
+        .iter()
+        .map(|slot| (chosen(slot), slot))
+        .max_by_key(|(at, _)| *at)?;
+    (at > 0).then_some(slot)
+}
+
+fn unavailable(fault: &Fault) -> Refused {
+    Refused::Unavailable {
+        retry_after: fault.retry_after.unwrap_or(SOON),
+    }
+}

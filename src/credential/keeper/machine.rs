@@ -1,0 +1,335 @@
+//! Tokens of client credentials (RFC 6749 section 4.4): in memory alone, one for all callers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use http::header::AUTHORIZATION;
+use parking_lot::Mutex;
+use ring::digest::{Context, SHA256};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::Keeper;
+use crate::credential::connection::{Connection, Resource};
+use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
+use crate::credential::record::AccountState;
+use crate::credential::refresh::back_off;
+use crate::credential::signature::{Holder, Machines, Signature, Signed, sensitive};
+use crate::error::{Code, Error};
+use crate::telemetry::events::TokenRefreshed;
+
+/// Connections whose tokens are in memory; each is one of a descriptor, of today or of before a
+/// reload.
+const MACHINES: usize = 4_096;
+/// How long a request waits for a token.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A rejected token is replaced once; a further rejection within that, in milliseconds, is the
+/// provider's doing.
+const PAUSE: u64 = 60_000;
+/// Between attempts that failed, first and longest, in milliseconds.
+const FAILED: (u64, u64) = (1_000, 60_000);
+
+/// The connections that have been asked for.
+#[derive(Debug, Default)]
+pub(super) struct Machinery(Mutex<HashMap<[u8; 32], Arc<Machine>>>);
+
+/// One connection's token.
+#[derive(Debug)]
+struct Machine {
+    keeper: Weak<Keeper>,
+    connection: Arc<Connection>,
+    token: ArcSwapOption<Token>,
+    flight: Mutex<Option<watch::Receiver<bool>>>,
+    trouble: Mutex<Trial>,
+}
+
+#[derive(Debug)]
+struct Token {
+    signed: Arc<Signed>,
+    /// In unix milliseconds: when the next is had, and until when this one is sent.
+    due: u64,
+    until: u64,
+}
+
+/// What has gone wrong lately; times of the growing clock.
+#[derive(Debug, Default)]
+struct Trial {
+    failures: u32,
+    /// Not before.
+    again: u64,
+    said: Option<(TroubleKind, String)>,
+    /// The token that came in the place of a rejected one, and when.
+    mended: Option<(u64, u64)>,
+    /// Tokens that were rejected: up to this one.
+    rejected: u64,
+}
+
+impl Machines for Arc<Keeper> {
+    fn machine(&self, connection: &Arc<Connection>) -> Arc<Signature> {
+        let mut machines = self.machines.0.lock();
+        if machines.len() >= MACHINES {
+            machines.retain(|_, machine| Arc::strong_count(machine) > 1);
+        }
+        let made = || {
+            Arc::new(Machine {
+                keeper: Arc::downgrade(self),
+                connection: Arc::clone(connection),
+                token: ArcSwapOption::empty(),
+                flight: Mutex::default(),
+                trouble: Mutex::default(),
+            })
+        };
+        // A reload that changes nothing of the connection keeps its token.
+        let machine = machines.entry(identity(connection)).or_insert_with(made);
+        let held: Arc<Machine> = Arc::clone(machine);
+        Arc::new(Signature::held(Arc::new(Hand(held)), None))
+    }
+
+    fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
+        let states = self.states().into_iter();
+        let own = states.filter(|(name, ..)| **name == *connection);
+        own.map(|(_, state, count)| (state, count)).collect()
+    }
+}
+
+#[derive(Debug)]
+struct Hand(Arc<Machine>);
+
+#[async_trait]
+impl Holder for Hand {
+    fn now(&self) -> Arc<Signed> {
+        self.0
+            .token
+            .load_full()
+            .map_or_else(Arc::default, |token| Arc::clone(&token.signed))
+    }
+
+    async fn ready(&self) -> Result<Arc<Signed>, Error> {
+        let keeper = self.0.keeper()?;
+        let unix_ms = keeper.clock.unix_ms();
+        let rejected = self.0.trouble.lock().rejected;
+        if let Some(token) = self.0.token.load_full()
+            && unix_ms < token.until
+            && token.signed.seq > rejected
+        {
+            if unix_ms >= token.due && keeper.clock.grown() >= self.0.trouble.lock().again {
+                // Ahead of its end the next is had beside the calls.
+                drop(self.0.flight(&keeper));
+            }
+            return Ok(Arc::clone(&token.signed));
+        }
+        self.0.renewed(&keeper, rejected).await
+    }
+
+    async fn refused(&self, seq: u64) -> Result<Arc<Signed>, Error> {
+        let keeper = self.0.keeper()?;
+        let now = keeper.clock.grown();
+        {
+            let mut trouble = self.0.trouble.lock();
+            if trouble
+                .mended
+                .is_some_and(|(mended, at)| mended == seq && now.saturating_sub(at) < PAUSE)
+            {
+                let said = "the provider refuses a credential that was had a moment ago";
+                return Err(Error::new(Code::UpstreamAuth, said));
+            }
+            trouble.rejected = trouble.rejected.max(seq);
+        }
+        let signed = self.ready().await?;
+        self.0.trouble.lock().mended = Some((signed.seq, now));
+        Ok(signed)
+    }
+}
+
+impl Machine {
+    fn keeper(&self) -> Result<Arc<Keeper>, Error> {
+        self.keeper
+            .upgrade()
+            .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
+    }
+
+    /// A token newer than what was rejected.
+    async fn renewed(self: &Arc<Self>, keeper: &Arc<Keeper>, rejected: u64) -> Result<Arc<Signed>, Error> {
+        let left = self.trouble.lock().again.saturating_sub(keeper.clock.grown());
+        if left > 0 {
+            return Err(self.error(Duration::from_millis(left)));
+        }
+        let mut flight = self.flight(keeper);
+        if timeout(PATIENCE, flight.wait_for(|done| *done)).await.is_err() {
+            return Err(self.error(Duration::from_secs(5)));
+        }
+        let token = self.token.load_full();
+        let token = token.filter(|it| it.signed.seq > rejected && keeper.clock.unix_ms() < it.until);
+        token.map(|it| Arc::clone(&it.signed)).ok_or_else(|| {
+            let left = self.trouble.lock().again.saturating_sub(keeper.clock.grown());
+            self.error(Duration::from_millis(left.max(1_000)))
+        })
+    }
+
+    /// Has a new token, once for all who wait.
+    fn flight(self: &Arc<Self>, keeper: &Arc<Keeper>) -> watch::Receiver<bool> {
+        let mut flight = self.flight.lock();
+        if let Some(under_way) = &*flight
+            && !*under_way.borrow()
+            && under_way.has_changed().is_ok()
+        {
+            return under_way.clone();
+        }
+        let (done, receiver) = watch::channel(false);
+        *flight = Some(receiver.clone());
+        let (machine, owner) = (Arc::clone(self), Arc::clone(keeper));
+        keeper.parts.control.spawn(async move {
+            machine.have(&owner).await;
+            done.send_replace(true);
+        });
+        receiver
+    }
+
+    async fn have(&self, keeper: &Arc<Keeper>) {
+        let asked = keeper.clock.unix();
+        let seq = self.token.load().as_ref().map_or(0, |token| token.signed.seq) + 1;
+        let had = self.ask(keeper).await;
+        let had = had.and_then(|issued| token(&self.connection, &issued, seq, asked));
+        let (outcome, error) = match had {
+            Ok(token) => {
+                self.token.store(Some(Arc::new(token)));
+                let mut trouble = self.trouble.lock();
+                (trouble.failures, trouble.again, trouble.said) = (0, 0, None);
+                ("refreshed", None)
+            }
+            Err(trouble) => {
+                let outcome = match trouble.kind {
+                    TroubleKind::Transient => "transient",
+                    TroubleKind::Grant | TroubleKind::Client | TroubleKind::Metadata => "refused",
+                };
+                self.note(keeper.clock.grown(), &trouble);
+                (outcome, Some(trouble))
+            }
+        };
+        let event = TokenRefreshed {
+            provider: &self.connection.provider,
+            outcome,
+            seq: Some(seq),
+            error: error.as_ref().map(|trouble| trouble.message.as_str()),
+            cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
+        };
+        event.emit(&keeper.parts.metrics);
+    }
+
+    async fn ask(&self, keeper: &Keeper) -> Result<Issued, Trouble> {
+        let (web, connection) = (&*keeper.parts.web, &*self.connection);
+        let challenge = match keeper.prober.get() {
+            Some(prober) if connection.token_endpoint.is_none() => {
+                prober.challenge(&connection.provider).await
+            }
+            _ => None,
+        };
+        let server = oauth::discover(web, connection, challenge.as_ref()).await?;
+        let wanted = connection.scopes.clone();
+        let wanted = wanted.or_else(|| challenge.and_then(|it| it.scopes));
+        let wanted = wanted.or_else(|| server.resource_scopes.clone());
+        oauth::client_credentials(web, connection, &server, wanted.as_deref()).await
+    }
+
+    fn note(&self, now: u64, trouble: &Trouble) {
+        let mut trial = self.trouble.lock();
+        let after = trouble
+            .retry_after
+            .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let pause = back_off(trial.failures, FAILED.0, FAILED.1).max(after.min(FAILED.1));
+        trial.failures = trial.failures.saturating_add(1);
+        trial.again = now.saturating_add(pause);
+        trial.said = Some((trouble.kind, trouble.message.clone()));
+    }
+
+    fn error(&self, after: Duration) -> Error {
+        let trial = self.trouble.lock();
+        let title = &self.connection.title;
+        let error = match &trial.said {
+            // Nobody can connect this: the descriptor's client is refused, which the operator mends.
+            Some((TroubleKind::Client | TroubleKind::Grant | TroubleKind::Metadata, why)) => Error::new(
+                Code::UpstreamAuth,
+                format!("the credential of {title} is refused; its operator has to mend the descriptor"),
+            )
+            .because(why.clone()),
+            Some((TroubleKind::Transient, why)) => Error::new(
+                Code::CredentialTimeout,
+                format!("no credential for {title} could be had just now; nothing was run"),
+            )
+            .because(why.clone()),
+            None => Error::new(
+                Code::CredentialTimeout,
+                format!("the credential of {title} is being renewed; nothing was run"),
+            ),
+        };
+        error.retry_after(after)
+    }
+}
+
+fn token(connection: &Connection, issued: &Issued, seq: u64, asked: u64) -> Result<Token, Trouble> {
+    let value = Zeroizing::new(format!("Bearer {}", issued.access.expose()));
+    let value = sensitive(&value).map_err(|_| Trouble {
+        kind: TroubleKind::Client,
+        message: "the token that was issued cannot be put into a header".to_owned(),
+        cure: None,
+        error: None,
+        sent: true,
+        retry_after: None,
+    })?;
+    let life = issued.expires_in.map(|life| life.saturating_mul(1000));
+    let asked = asked.saturating_mul(1000);
+    let lead = u64::try_from(connection.lead.as_millis()).unwrap_or(u64::MAX);
+    Ok(Token {
+        signed: Arc::new(Signed {
+            headers: vec![(AUTHORIZATION, value)],
+            seq,
+        }),
+        due: life.map_or(u64::MAX, |life| asked + life - lead.min(life / 2)),
+        until: life.map_or(u64::MAX, |life| asked + life - (life / 10).min(5_000)),
+    })
+}
+
+/// What makes a connection's token another one.
+fn identity(connection: &Connection) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut part = |text: Option<&str>| {
+        context.update(&[u8::from(text.is_some())]);
+        let text = text.unwrap_or_default();
+        context.update(&(text.len() as u64).to_le_bytes());
+        context.update(text.as_bytes());
+    };
+    part(Some(&connection.provider));
+    part(Some(&connection.name));
+    part(Some(connection.upstream.as_str()));
+    part(connection.client_id.as_deref());
+    part(
+        connection
+            .client_secret
+            .as_ref()
+            .map(crate::secret::Secret::expose),
+    );
+    part(connection.private_key.as_ref().map(crate::secret::Secret::expose));
+    part(
+        connection
+            .scopes
+            .as_ref()
+            .map(|scopes| scopes.join(" "))
+            .as_deref(),
+    );
+    part(connection.token_endpoint.as_ref().map(url::Url::as_str));
+    part(connection.issuer.as_deref());
+    part(connection.audience.as_deref());
+    part(Some(&format!("{:?}", connection.token_auth)));
+    part(Some(&format!("{:?}", connection.reach)));
+    part(Some(&format!("{:?}{}", connection.lead, connection.attempts)));
+    part(match &connection.resource {
+        Resource::Auto => Some("auto"),
+        Resource::Off => None,
+        Resource::Url(url) => Some(url),
+    });
+    context.finish().as_ref().try_into().unwrap_or_default()
+}

@@ -1,0 +1,297 @@
+//! Hands out accounts' signatures: from memory while they are valid, else from the vault, renewed
+//! once by whoever holds the lease.
+
+mod account;
+mod change;
+mod due;
+mod grant;
+mod held;
+pub(super) mod look;
+mod machine;
+mod refused;
+pub(super) mod renew;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use account::Account;
+use due::Schedule;
+pub use refused::{Reason, Refused};
+
+use super::broker::Prober;
+use super::cache::{Cache, Entry, OWNERS};
+use super::clock::Clock;
+use super::connection::{Connection, Connections};
+use super::key::{Key, Owner};
+use super::record::Record;
+use super::signature::Signature;
+use super::slot::Slot;
+use super::vault::Vault;
+use super::web::Web;
+use crate::telemetry::Metrics;
+
+/// Renewals that nobody waits for, at a time.
+const IN_BACKGROUND: usize = 16;
+
+/// What a call wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The caller's tenant.
+    pub tenant: &'a Arc<str>,
+    /// The caller.
+    pub user: &'a Arc<str>,
+    /// Of which connection.
+    pub connection: &'a Arc<Connection>,
+    /// The account that the call names.
+    pub account: Option<&'a str>,
+    /// The one that its session used last.
+    pub remembered: Option<&'a str>,
+}
+
+impl Ask<'_> {
+    fn owner(&self) -> Owner {
+        Owner {
+            tenant: Arc::clone(self.tenant),
+            user: Arc::clone(self.user),
+            connection: Arc::clone(&self.connection.name),
+        }
+    }
+}
+
+/// An account that may be used.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// Signs its requests, and keeps up with its tokens.
+    pub signature: Arc<Signature>,
+    /// Which one it is.
+    pub account: Arc<str>,
+}
+
+/// What happened to an account, told to whoever waits for it.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// Which.
+    pub key: Key,
+    /// What.
+    pub what: What,
+}
+
+/// Kinds of what happens to accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Connected, or connected again.
+    Connected,
+    /// A new token set of the same grant is stored.
+    Renewed,
+    /// Revoked or removed.
+    Revoked,
+    /// Its user made it the default.
+    Chosen,
+}
+
+/// What one refresh came to (contracts section 6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refreshed {
+    /// What.
+    pub outcome: RefreshOutcome,
+    /// When the next one is due, in unix seconds.
+    pub next_at: Option<u64>,
+}
+
+/// Outcomes of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshOutcome {
+    /// A new token set is stored.
+    Refreshed,
+    /// It is not due.
+    NotDue,
+    /// Only a person can mend it.
+    NeedsReauth,
+    /// It failed for reasons that may pass.
+    Unhealthy,
+}
+
+/// What the keeper is built from.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where records are.
+    pub vault: Arc<dyn Vault>,
+    /// The way to authorization servers.
+    pub web: Arc<dyn Web>,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// The runtime that owns refreshes.
+    pub control: Handle,
+}
+
+/// Keeps accounts; one per process.
+#[derive(Debug)]
+pub struct Keeper {
+    /// For work that goes on when whoever asked for it is gone.
+    me: Weak<Self>,
+    parts: Parts,
+    loaded: OnceLock<Arc<dyn Connections>>,
+    prober: OnceLock<Arc<dyn Prober>>,
+    happened: broadcast::Sender<Happened>,
+    clock: Clock,
+    cache: Cache,
+    schedule: Schedule,
+    machines: machine::Machinery,
+    background: Arc<Semaphore>,
+    /// Work that must not be cut: redemptions, changes.
+    work: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl Keeper {
+    /// A keeper that knows nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            parts,
+            loaded: OnceLock::new(),
+            prober: OnceLock::new(),
+            happened: broadcast::Sender::new(256),
+            clock: Clock::new(),
+            cache: Cache::new(OWNERS),
+            schedule: Schedule::new(OWNERS),
+            machines: machine::Machinery::default(),
+            background: Arc::new(Semaphore::new(IN_BACKGROUND)),
+            work: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Says what is loaded, and starts the work beside requests: the schedule and the sweeper.
+    pub fn begin(self: &Arc<Self>, loaded: Arc<dyn Connections>) {
+        if self.loaded.set(loaded).is_ok() {
+            due::begin(self);
+            super::sweep::begin(self);
+        }
+    }
+
+    /// Says who asks upstreams for the challenge that discovery for client credentials begins with.
+    pub fn ask_through(&self, prober: Arc<dyn Prober>) {
+        self.prober.set(prober).ok();
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn watch(&self) -> broadcast::Receiver<Happened> {
+        self.happened.subscribe()
+    }
+
+    /// Waits until every redeemed token is stored: the end of the process. Begins no further refresh.
+    pub async fn settled(&self) {
+        self.closing.cancel();
+        self.work.close();
+        self.work.wait().await;
+    }
+
+    /// Where records are.
+    #[must_use]
+    pub fn vault(&self) -> &Arc<dyn Vault> {
+        &self.parts.vault
+    }
+
+    /// The way to authorization servers.
+    #[must_use]
+    pub fn web(&self) -> &Arc<dyn Web> {
+        &self.parts.web
+    }
+
+    /// What is loaded.
+    #[must_use]
+    pub fn loaded(&self) -> Option<&Arc<dyn Connections>> {
+        self.loaded.get()
+    }
+
+    fn tell(&self, key: &Key, what: What) {
+        // Nobody may be listening.
+        self.happened
+            .send(Happened {
+                key: key.clone(),
+                what,
+            })
+            .ok();
+    }
+
+    /// A loaded provider's part that can renew an account: the one it was connected through, else any
+    /// of the connection.
+    pub(super) fn connection_of(&self, connection: &str, provider: &str) -> Option<Arc<Connection>> {
+        let loaded = self.loaded.get()?;
+        let own = loaded.provider(provider).filter(|it| *it.name == *connection);
+        own.or_else(|| loaded.of(connection).into_iter().next())
+    }
+
+    /// How long ahead of expiry the accounts of a connection are renewed, in seconds.
+    pub(super) fn lead(&self, connection: &str, provider: &str) -> u64 {
+        self.connection_of(connection, provider)
+            .map_or(DEFAULT_LEAD, |it| it.lead)
+            .as_secs()
+    }
+}
+
+/// For accounts whose provider is not loaded just now.
+const DEFAULT_LEAD: Duration = Duration::from_mins(10);
+
+/// What the schedule and the sweeper work with.
+impl Keeper {
+    pub(super) const fn control(&self) -> &Handle {
+        &self.parts.control
+    }
+
+    const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    pub(super) fn background(&self) -> &Semaphore {
+        &self.background
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    pub(super) async fn closed(&self) {
+        self.closing.cancelled().await;
+    }
+
+    pub(super) fn grown(&self) -> u64 {
+        self.clock.grown()
+    }
+
+    pub(super) fn unix_ms(&self) -> u64 {
+        self.clock.unix_ms()
+    }
+
+    pub(super) fn unix(&self) -> u64 {
+        self.clock.unix()
+    }
+
+    pub(super) fn cached(&self, owner: &Owner) -> Option<Arc<Entry>> {
+        self.cache.get(owner)
+    }
+
+    pub(super) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.cache.all()
+    }
+
+    /// Takes what a round read or wrote.
+    fn seen(&self, slot: &Slot, version: u64, record: &Record) {
+        let readings = self
+            .cache
+            .get(&slot.key.owner)
+            .map_or(0, |entry| entry.readings());
+        slot.write(version, record.clone(), readings);
+    }
+}

@@ -1,0 +1,114 @@
+//! Why there is no signature, and how a caller is told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::account::Account;
+use crate::credential::connection::Connection;
+use crate::error::{Code, Error};
+
+/// Why there is no signature.
+#[derive(Debug)]
+pub enum Refused {
+    /// Never connected under this name, or to be connected again.
+    NotConnected {
+        /// Why.
+        reason: Reason,
+        /// The name that the call gave.
+        wanted: Option<String>,
+        /// What there is.
+        accounts: Vec<Account>,
+    },
+    /// Was connected; refresh failed for good.
+    Expired {
+        /// Which.
+        account: Arc<str>,
+        /// Why.
+        reason: Reason,
+    },
+    /// Several and no default.
+    Ambiguous {
+        /// Which.
+        accounts: Vec<Account>,
+    },
+    /// The store cannot be reached, and nothing valid is in memory.
+    Unavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Somebody else redeems just now, or the provider cannot be reached: come back.
+    Waiting {
+        /// When to try again.
+        retry_after: Duration,
+    },
+}
+
+/// `reason` of answers, each with a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// Never connected.
+    NeverConnected,
+    /// Revoked.
+    Revoked,
+    /// Refused by the provider.
+    Refused,
+    /// A renewal was interrupted.
+    Interrupted,
+    /// More rights are needed.
+    Scopes,
+}
+
+impl Reason {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverConnected => "never_connected",
+            Self::Revoked => "revoked",
+            Self::Refused => "refused",
+            Self::Interrupted => "interrupted",
+            Self::Scopes => "scopes",
+        }
+    }
+}
+
+impl Refused {
+    /// The error for a caller, without the link that the exchange adds.
+    #[must_use]
+    pub fn error(&self, connection: &Connection) -> Error {
+        let (title, id) = (&connection.title, &connection.provider);
+        let told = |accounts: &[Account]| accounts.iter().map(Account::told).collect::<Vec<_>>();
+        match self {
+            Self::NotConnected { reason, wanted, accounts } => {
+                let name = wanted.as_deref().map_or_else(String::new, |it| format!(" under the name `{it}`"));
+                let mut data = json!({ "provider_id": &**id, "reason": reason.as_str() });
+                if let (Some(data), false) = (data.as_object_mut(), accounts.is_empty()) {
+                    data.insert("accounts".to_owned(), json!(told(accounts)));
+                }
+                Error::new(Code::NeedsAuth, format!("{title} is not connected{name}")).data(data)
+            }
+            Self::Expired { account, reason } => Error::new(
+                Code::TokenExpired,
+                format!("the connection of `{account}` to {title} has ended; connect it again"),
+            )
+            .data(json!({ "provider_id": &**id, "accountId": &**account, "reason": reason.as_str() })),
+            Self::Ambiguous { accounts } => Error::new(
+                Code::AccountAmbiguous,
+                format!("several accounts of {title} are connected and none is the default: name one as `accountId`"),
+            )
+            .data(json!({ "provider_id": &**id, "accounts": told(accounts) })),
+            Self::Unavailable { retry_after } => Error::new(
+                Code::CredentialStore,
+                "the credential store cannot be reached; nothing was run",
+            )
+            .retry_after(*retry_after),
+            Self::Waiting { retry_after } => Error::new(
+                Code::CredentialTimeout,
+                format!("the credential of {title} is being renewed; nothing was run"),
+            )
+            .retry_after(*retry_after),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the keeper hands out, over a store in memory and an authorization server in process.
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Reason, Refused, What};
+use crate::credential::record::AccountState;
+use crate::credential::vault::{Path, Vault};
+use world::{WITHIN, World, bearer, named};
+
+#[tokio::test(start_paused = true)]
+async fn what_is_connected_is_granted_and_at_hand_from_then_on() {
+    let world = World::new();
+    assert!(world.keeper.at_hand(&world.ask(None)).is_none());
+    let mut told = world.keeper.watch();
+    world.connect("ann").await;
+    assert_eq!(told.recv().await.unwrap().what, What::Connected);
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    assert_eq!(&*granted.account, "ann");
+    assert_eq!(bearer(&granted.signature.now()), "Bearer access-ann-1");
+    let at_hand = world.keeper.at_hand(&world.ask(None)).unwrap();
+    assert!(Arc::ptr_eq(&granted.signature, &at_hand.signature));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_sees_the_accounts_of_another_tenant() {
+    let world = World::new();
+    world.connect("ann").await;
+    let other: Arc<str> = "other".into();
+    let mut ask = world.ask(None);
+    ask.tenant = &other;
+    let refused = world.keeper.grant(&ask, WITHIN).await.unwrap_err();
+    assert!(
+        matches!(&refused, Refused::NotConnected { reason: Reason::NeverConnected, accounts, .. } if accounts.is_empty())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_accounts_and_no_default_are_ambiguous_until_one_is_chosen() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.connect("bob").await;
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(&refused, Refused::Ambiguous { accounts } if accounts.len() == 2));
+    assert!(world.keeper.choose(&world.key("bob")).await.unwrap());
+    assert_eq!(world.granted(None).await, "bob");
+    assert!(world.keeper.choose(&world.key("ann")).await.unwrap());
+    assert_eq!(world.granted(None).await, "ann");
+    assert!(!world.keeper.choose(&world.key("eve")).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_call_decides_before_the_session_and_the_session_before_the_user() {
+    let world = World::new();
+    for account in ["ann", "bob", "cid"] {
+        world.connect(account).await;
+    }
+    world.keeper.choose(&world.key("cid")).await.unwrap();
+    let mut ask = world.ask(Some("ann"));
+    ask.remembered = Some("bob");
+    assert_eq!(&*world.keeper.grant(&ask, WITHIN).await.unwrap().account, "ann");
+    ask.account = None;
+    assert_eq!(&*world.keeper.grant(&ask, WITHIN).await.unwrap().account, "bob");
+    ask.remembered = Some("gone");
+    assert_eq!(&*world.keeper.grant(&ask, WITHIN).await.unwrap().account, "cid");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_named_account_is_not_connected_and_the_others_are_listed() {
+    let world = World::new();
+    world.connect("ann").await;
+    let refused = world
+        .keeper
+        .grant(&world.ask(Some("eve")), WITHIN)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, Refused::NotConnected { wanted: Some(wanted), accounts, .. }
+            if wanted == "eve" && named(accounts) == ["ann"])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_reads_the_store_again_before_it_says_not_connected() {
+    let world = World::new();
+    world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    world.beside().connect("ann").await;
+    assert_eq!(world.granted(None).await, "ann");
+}
+
+#[tokio::test(start_paused = true)]
+async fn revoking_tells_the_provider_and_removes_the_record() {
+    let world = World::new();
+    world.connect("ann").await;
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    assert!(world.keeper.revoke(&world.key("ann")).await.unwrap());
+    assert_eq!(
+        world
+            .keeper
+            .vault()
+            .read(&Path::account(&world.key("ann")))
+            .await
+            .unwrap(),
+        None
+    );
+    assert!(world.keeper.at_hand(&world.ask(None)).is_none());
+    assert!(granted.signature.ready().await.is_err() && granted.signature.now().headers.is_empty());
+    assert!(!world.keeper.revoke(&world.key("ann")).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revocation_elsewhere_is_seen_within_thirty_seconds_of_use() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.granted(None).await;
+    world.beside().keeper.revoke(&world.key("ann")).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(world.keeper.at_hand(&world.ask(None)).is_none());
+    assert!(world.keeper.grant(&world.ask(None), WITHIN).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconnect_wins_with_a_new_grant_and_keeps_the_default() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.connect("bob").await;
+    world.keeper.choose(&world.key("ann")).await.unwrap();
+    let before = world.keeper.record(&world.key("ann")).await.unwrap().unwrap();
+    let first = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    world.connect("ann").await;
+    let after = world.keeper.record(&world.key("ann")).await.unwrap().unwrap();
+    assert!(after.grant_id != before.grant_id && after.chosen == before.chosen);
+    let second = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    assert_ne!(first.signature.account, second.signature.account);
+}
+
+#[tokio::test(start_paused = true)]
+async fn accounts_are_told_with_state_default_and_without_secrets() {
+    let world = World::new();
+    world.connect("ann").await;
+    let accounts = world.keeper.accounts(&world.key("ann").owner).await.unwrap();
+    assert_eq!(accounts[0].state, AccountState::Ok);
+    assert!(accounts[0].is_default);
+    assert!(!accounts[0].told().to_string().contains("access-ann"));
+    let all = world.keeper.all(&world.tenant, &world.user).await.unwrap();
+    assert_eq!(all, [(Arc::clone(&world.connection.name), accounts[0].clone())]);
+}

@@ -1,0 +1,376 @@
+//! A keeper, a store whose answers can be spoilt, and an authorization server that rotates.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use url::Url;
+
+use super::super::{Account, Ask, Keeper, Parts};
+use crate::credential::connection::{Connection, Connections, Grant, Resource};
+use crate::credential::key::{Key, Owner};
+use crate::credential::record::{Client, ClientAuth, Record, Source, Tokens};
+use crate::credential::signature::Signed;
+use crate::credential::vault::memory::Memory;
+use crate::credential::vault::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
+use crate::credential::web::{Reach, Unreached, Web};
+use crate::secret::Secret;
+use crate::telemetry::Metrics;
+
+pub(super) const WITHIN: Duration = Duration::from_secs(20);
+/// How long access tokens live, in seconds.
+pub(super) const LIFE: u64 = 3_600;
+
+pub(super) struct World {
+    pub(super) keeper: Arc<Keeper>,
+    pub(super) store: Arc<Store>,
+    pub(super) server: Arc<Server>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) tenant: Arc<str>,
+    pub(super) user: Arc<str>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::over(Arc::default(), Arc::default())
+    }
+
+    fn over(store: Arc<Store>, server: Arc<Server>) -> Self {
+        let metrics = Metrics::new();
+        let vault: Arc<Store> = Arc::clone(&store);
+        let web: Arc<Server> = Arc::clone(&server);
+        let keeper = Keeper::new(Parts {
+            vault,
+            web,
+            metrics: Arc::clone(&metrics),
+            control: tokio::runtime::Handle::current(),
+        });
+        let connection = Arc::new(connection());
+        keeper
+            .loaded
+            .set(Arc::new(Loaded(Arc::clone(&connection))))
+            .unwrap();
+        Self {
+            keeper,
+            store,
+            server,
+            metrics,
+            connection,
+            tenant: "acme".into(),
+            user: "someone".into(),
+        }
+    }
+
+    /// Another replica over the same store and server.
+    pub(super) fn beside(&self) -> Self {
+        Self::over(Arc::clone(&self.store), Arc::clone(&self.server))
+    }
+
+    /// Also starts the work beside requests.
+    pub(super) fn begun(self) -> Self {
+        crate::credential::keeper::due::begin(&self.keeper);
+        crate::credential::sweep::begin(&self.keeper);
+        self
+    }
+
+    pub(super) fn ask<'a>(&'a self, account: Option<&'a str>) -> Ask<'a> {
+        Ask {
+            tenant: &self.tenant,
+            user: &self.user,
+            connection: &self.connection,
+            account,
+            remembered: None,
+        }
+    }
+
+    pub(super) fn key(&self, account: &str) -> Key {
+        Key {
+            owner: Owner {
+                tenant: Arc::clone(&self.tenant),
+                user: Arc::clone(&self.user),
+                connection: Arc::clone(&self.connection.name),
+            },
+            account: account.into(),
+        }
+    }
+
+    pub(super) async fn connect(&self, account: &str) {
+        let now = self.keeper.clock.unix();
+        let token = self.server.grant(account);
+        self.keeper
+            .connect(&self.key(account), record(account, &token, now))
+            .await
+            .unwrap();
+    }
+
+    pub(super) async fn granted(&self, account: Option<&str>) -> String {
+        self.keeper
+            .grant(&self.ask(account), WITHIN)
+            .await
+            .unwrap()
+            .account
+            .to_string()
+    }
+
+    pub(super) async fn stored(&self, account: &str) -> Record {
+        self.keeper.record(&self.key(account)).await.unwrap().unwrap()
+    }
+}
+
+pub(super) fn record(account: &str, refresh: &str, now: u64) -> Record {
+    Record {
+        grant_id: String::new(),
+        seq: 1,
+        account: account.to_owned(),
+        label: Some(format!("{account}@example.com")),
+        subject: Some(format!("sub-{account}")),
+        provider: "mail".to_owned(),
+        source: Source {
+            issuer: Some("https://as.example".to_owned()),
+            token_endpoint: "https://as.example/token".to_owned(),
+            revocation_endpoint: Some("https://as.example/revoke".to_owned()),
+            client: Client {
+                id: "us".to_owned(),
+                auth: ClientAuth::None,
+                secret: None,
+                declared: false,
+            },
+            resource: None,
+        },
+        requested: vec!["read".to_owned()],
+        granted: Some(vec!["read".to_owned()]),
+        tokens: Tokens {
+            access: Secret::new(format!("access-{account}-1")),
+            refresh: Some(Secret::new(refresh)),
+            expires_at: Some(now + LIFE),
+            obtained_at: now,
+        },
+        lease: None,
+        failures: 0,
+        ended: None,
+        chosen: 0,
+        connected_at: now,
+    }
+}
+
+pub(super) fn bearer(signed: &Signed) -> String {
+    let value = signed
+        .headers
+        .first()
+        .map(|(_, value)| value.to_str().unwrap().to_owned());
+    value.unwrap_or_default()
+}
+
+pub(super) fn named(accounts: &[Account]) -> Vec<&str> {
+    accounts.iter().map(|account| &*account.id).collect()
+}
+
+fn connection() -> Connection {
+    Connection {
+        name: "mail".into(),
+        provider: "mail".into(),
+        title: "Mail".to_owned(),
+        grant: Grant::AuthorizationCode,
+        upstream: Url::parse("https://mail.example/mcp").unwrap(),
+        reach: Reach::default(),
+        client_id: None,
+        client_secret: None,
+        private_key: None,
+        scopes: None,
+        authorization_endpoint: None,
+        token_endpoint: None,
+        revocation_endpoint: None,
+        issuer: None,
+        token_auth: None,
+        pkce: true,
+        audience: None,
+        resource: Resource::Off,
+        parameters: BTreeMap::new(),
+        connect_url: None,
+        lead: Duration::from_secs(600),
+        attempts: 3,
+    }
+}
+
+#[derive(Debug)]
+struct Loaded(Arc<Connection>);
+
+impl Connections for Loaded {
+    fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
+        Some(&self.0)
+            .filter(|it| *it.name == *connection)
+            .cloned()
+            .into_iter()
+            .collect()
+    }
+
+    fn provider(&self, provider: &str) -> Option<Arc<Connection>> {
+        Some(&self.0).filter(|it| *it.provider == *provider).cloned()
+    }
+}
+
+/// A store that can be away, and that counts.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    memory: Memory,
+    /// How many further requests fail.
+    pub(super) reads_fail: AtomicU32,
+    pub(super) writes_fail: AtomicU32,
+    pub(super) asked: AtomicU64,
+}
+
+impl Store {
+    fn fail(&self, left: &AtomicU32) -> Result<(), Fault> {
+        self.asked.fetch_add(1, Relaxed);
+        let fails = left
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            .is_ok();
+        if fails {
+            return Err(Fault::new(Kind::Unreachable, "away"));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Vault for Store {
+    async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
+        self.fail(&self.reads_fail)?;
+        self.memory.read(path).await
+    }
+    async fn write(
+        &self,
+        path: &Path,
+        expected: u64,
+        value: &Secret,
+        hint: Option<&Hint>,
+    ) -> Result<Wrote, Fault> {
+        self.fail(&self.writes_fail)?;
+        self.memory.write(path, expected, value, hint).await
+    }
+    async fn remove(&self, path: &Path) -> Result<(), Fault> {
+        self.fail(&self.writes_fail)?;
+        self.memory.remove(path).await
+    }
+    async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
+        self.fail(&self.reads_fail)?;
+        self.memory.list(folder).await
+    }
+    async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault> {
+        self.fail(&self.reads_fail)?;
+        self.memory.hint(path).await
+    }
+}
+
+/// An authorization server with rotation and without grace.
+#[derive(Debug, Default)]
+pub(super) struct Server {
+    state: Mutex<State>,
+    /// How it answers the next requests, before it looks at them.
+    pub(super) next: Mutex<Vec<Spoilt>>,
+    /// How long it takes to answer.
+    pub(super) takes: Mutex<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    valid: BTreeSet<String>,
+    seen: Vec<String>,
+    revoked: HashSet<String>,
+    made: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spoilt {
+    /// 503.
+    Unavailable,
+    /// Rotated, and the answer is lost.
+    Lost,
+    /// Not reached.
+    Unreached,
+}
+
+impl Server {
+    /// A refresh token for a new grant.
+    pub(super) fn grant(&self, account: &str) -> String {
+        let mut state = self.state.lock();
+        state.made += 1;
+        let token = format!("refresh-{account}-{}", state.made);
+        state.valid.insert(token.clone());
+        token
+    }
+
+    /// The refresh tokens that were brought, in order.
+    pub(super) fn brought(&self) -> Vec<String> {
+        self.state.lock().seen.clone()
+    }
+
+    pub(super) fn is_revoked(&self, token: &str) -> bool {
+        self.state.lock().revoked.contains(token)
+    }
+
+    pub(super) fn withdraw(&self) {
+        self.state.lock().valid.clear();
+    }
+
+    fn redeem(&self, token: &str) -> (u16, String) {
+        let mut state = self.state.lock();
+        state.seen.push(token.to_owned());
+        if !state.valid.remove(token) {
+            return (400, r#"{"error":"invalid_grant"}"#.to_owned());
+        }
+        state.made += 1;
+        let made = state.made;
+        let next = format!("refresh-{made}");
+        state.valid.insert(next.clone());
+        let body = format!(
+            r#"{{"access_token":"access-{made}","token_type":"Bearer","expires_in":{LIFE},"refresh_token":"{next}"}}"#
+        );
+        (200, body)
+    }
+}
+
+#[async_trait]
+impl Web for Server {
+    async fn send(
+        &self,
+        _reach: &Reach,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<http::Response<Bytes>, Unreached> {
+        let takes = *self.takes.lock();
+        tokio::time::sleep(takes).await;
+        let form: BTreeMap<String, String> =
+            url::form_urlencoded::parse(request.body()).into_owned().collect();
+        let next = self.next.lock().pop();
+        let lost = |sent| Unreached {
+            message: "gone".to_owned(),
+            sent,
+            transient: true,
+            source: None,
+        };
+        let (status, body) = match (request.uri().path(), next) {
+            ("/revoke", _) => {
+                self.state.lock().revoked.insert(form["token"].clone());
+                (200, String::new())
+            }
+            (_, Some(Spoilt::Unreached)) => return Err(lost(false)),
+            (_, Some(Spoilt::Lost)) => {
+                self.redeem(&form["refresh_token"]);
+                return Err(lost(true));
+            }
+            (_, Some(Spoilt::Unavailable)) => (503, "{}".to_owned()),
+            (_, None) => self.redeem(&form["refresh_token"]),
+        };
+        let response = http::Response::builder()
+            .status(status)
+            .header("content-type", "application/json")
+            .body(Bytes::from(body))
+            .unwrap();
+        Ok(response)
+    }
+}

@@ -1,0 +1,63 @@
+//! What each step of a refresh writes. Whatever a step is not about stays as it was read.
+
+use super::TTL;
+use crate::credential::oauth::Issued;
+use crate::credential::record::{Ended, Lease, Record, Tokens};
+
+/// With a lease of ours.
+pub(crate) fn claimed(record: &Record, nonce: &str, replay: bool) -> Record {
+    Record {
+        lease: Some(Lease {
+            nonce: nonce.to_owned(),
+            ttl: TTL / 1000,
+            replay,
+        }),
+        ..record.clone()
+    }
+}
+
+/// With the next token set, asked for at unix second `asked`. What the server left out is carried
+/// over: refresh token, scopes, and how long tokens live.
+pub(crate) fn renewed(record: &Record, issued: &Issued, asked: u64) -> Record {
+    let before = &record.tokens;
+    let life = before.expires_at.map(|at| at.saturating_sub(before.obtained_at));
+    Record {
+        seq: record.seq + 1,
+        granted: issued.scopes.clone().or_else(|| record.granted.clone()),
+        tokens: Tokens {
+            access: issued.access.clone(),
+            refresh: issued.refresh.clone().or_else(|| before.refresh.clone()),
+            expires_at: issued.expires_in.or(life).map(|life| asked.saturating_add(life)),
+            obtained_at: asked,
+        },
+        lease: None,
+        failures: 0,
+        ended: None,
+        ..record.clone()
+    }
+}
+
+/// With the lease given back and, when the round `counts`, one more failure. That a redemption was
+/// interrupted and replayed is remembered for the next round.
+pub(crate) fn failed(record: &Record, replay: bool, counts: bool) -> Record {
+    let lease = record.lease.as_ref().filter(|_| replay);
+    Record {
+        lease: lease.map(|lease| Lease {
+            nonce: lease.nonce.clone(),
+            ttl: 0,
+            replay: true,
+        }),
+        failures: record.failures.saturating_add(u32::from(counts)),
+        ..record.clone()
+    }
+}
+
+/// With the sentence that only a person can mend it. The tokens stay: the access token may serve
+/// on.
+pub(crate) fn ended(record: &Record, ended: Ended) -> Record {
+    Record {
+        ended: Some(ended),
+        lease: None,
+        ..record.clone()
+    }
+}

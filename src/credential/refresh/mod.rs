@@ -1,0 +1,209 @@
+//! Renewing one token set, once, however many replicas want to: a state machine without clock and
+//! without I/O.
+//!
+//! A [`Round`] is one process's pursuit of one account. Whoever drives it does what each [`Step`]
+//! says and tells what came of it; `now` is a clock that only grows, in milliseconds. What makes it
+//! safe: nothing is redeemed without a lease that was written by check-and-set and has time left; a
+//! lease is dead one full ttl after *this* process first saw its nonce; new tokens are stored before
+//! anybody uses them, unless the record's grant or `seq` went on.
+
+mod edit;
+mod lives;
+mod round;
+
+use std::sync::Arc;
+
+pub(super) use edit::{claimed, ended, failed, renewed};
+pub(super) use lives::Lives;
+pub(super) use round::Round;
+
+use super::record::{Ended, Record};
+
+/// How long a lease holds, in milliseconds.
+pub(super) const TTL: u64 = 60_000;
+/// How long one token request may take, in milliseconds.
+pub(super) const DEADLINE: u64 = 15_000;
+/// What of a lease has to be left when the token request is over, for storing: milliseconds.
+const STORING: u64 = 5_000;
+/// An account is `unhealthy` after so many failed rounds.
+pub(super) const UNHEALTHY: u32 = 3;
+
+/// Why an account is pursued.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Why {
+    /// Its access token ends soon, or has ended.
+    Due,
+    /// Somebody asks for it now.
+    Forced,
+    /// The upstream answered 401 to this token set.
+    Refused {
+        /// Of this grant.
+        grant: Arc<str>,
+        /// The set.
+        seq: u64,
+    },
+}
+
+/// What a record says that decides.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Facts {
+    /// Version of the store, good for the next write alone.
+    pub(super) version: u64,
+    pub(super) grant: Arc<str>,
+    pub(super) seq: u64,
+    pub(super) lease: Option<Claim>,
+    /// Whether there is a refresh token.
+    pub(super) redeemable: bool,
+    pub(super) ended: Option<Ended>,
+    /// Whether its time to be renewed has come.
+    pub(super) due: bool,
+    /// Whether its access token has ended.
+    pub(super) expired: bool,
+    /// Whether its tokens are those that this round redeemed.
+    pub(super) ours: bool,
+}
+
+/// A lease, as a record shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Claim {
+    pub(super) nonce: Arc<str>,
+    /// Milliseconds; 0 when it was given back.
+    pub(super) ttl: u64,
+    pub(super) replay: bool,
+}
+
+impl Facts {
+    pub(super) fn of(version: u64, record: &Record, unix: u64, lead: u64) -> Self {
+        let lives = Lives::of(&record.tokens);
+        Self {
+            version,
+            grant: record.grant_id.as_str().into(),
+            seq: record.seq,
+            lease: record.lease.as_ref().map(|lease| Claim {
+                nonce: lease.nonce.as_str().into(),
+                ttl: lease.ttl.saturating_mul(1000),
+                replay: lease.replay,
+            }),
+            redeemable: record.tokens.refresh.is_some(),
+            ended: record.ended,
+            due: lives.is_within_lead(unix, lead),
+            expired: lives.is_over(unix),
+            ours: false,
+        }
+    }
+}
+
+/// The lease that this process saw last on an account, and since when: outlives a round.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Watch(Option<(Arc<str>, u64)>);
+
+impl Watch {
+    /// How long this process has known a lease.
+    pub(super) fn age(&mut self, nonce: &Arc<str>, now: u64) -> u64 {
+        match &self.0 {
+            Some((known, since)) if known == nonce => now.saturating_sub(*since),
+            _ => {
+                self.0 = Some((Arc::clone(nonce), now));
+                0
+            }
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Event {
+    /// The round begins, or a wait is over.
+    Woke,
+    /// The record as it is; `None` when there is none.
+    Read(Option<Facts>),
+    /// The write stands, under this version.
+    Wrote(u64),
+    /// Somebody wrote before.
+    Conflict,
+    /// The store did not answer, or refused: whether a write stands is unknown.
+    Failed,
+    /// The authorization server's answer.
+    Answered(Answer),
+    /// The process is about to end.
+    Stop,
+}
+
+/// What an authorization server answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Answer {
+    /// A new token set.
+    Issued,
+    /// The grant is refused for good.
+    Terminal,
+    /// Our client, or the request, is refused: the grant may be good.
+    Client,
+    /// Nothing, or come later.
+    Transient {
+        /// Whether the token may be used up.
+        uncertain: bool,
+        /// When the server wants to be asked again, in milliseconds.
+        after: Option<u64>,
+    },
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// Read the record.
+    Read,
+    /// Write a lease.
+    Claim {
+        version: u64,
+        nonce: Arc<str>,
+        replay: bool,
+    },
+    /// Redeem the refresh token, within [`DEADLINE`].
+    Redeem,
+    /// Write the new token set.
+    Store { version: u64 },
+    /// Write that only a person can mend it.
+    End { version: u64, ended: Ended },
+    /// Write that a round failed; the lease is given back, and remembers a replay.
+    Fail { version: u64, replay: bool },
+    /// Give the lease back: nothing was sent.
+    Release { version: u64, replay: bool },
+    /// Wait so many milliseconds.
+    Wait(u64),
+    /// It is over.
+    Done(Outcome),
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Outcome {
+    /// A new token set is stored.
+    Refreshed,
+    /// Somebody else's newer grant or token set is there.
+    Newer {
+        /// Whether this round wanted to renew the older one itself.
+        raced: bool,
+    },
+    /// There is nothing to do yet.
+    NotDue,
+    /// There is no such account.
+    Gone,
+    /// Only a person can mend it.
+    Ended(Ended),
+    /// It failed for reasons that may pass.
+    Failed {
+        /// The server wants to be asked again after so many milliseconds.
+        after: Option<u64>,
+        /// It refused our client or request.
+        client: bool,
+    },
+    /// The store cannot be reached.
+    StoreDown,
+    /// The process is about to end.
+    Stopped,
+}
+
+/// Milliseconds before the `n`th repetition, from 0: doubling.
+pub(super) fn back_off(n: u32, first: u64, most: u64) -> u64 {
+    first.saturating_mul(1_u64 << n.min(20)).min(most)
+}

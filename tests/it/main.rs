@@ -18,6 +18,7 @@
 
 mod world;
 
+mod access;
 mod accounts;
 mod boundary;
 mod cells;

@@ -14,13 +14,13 @@ use crate::credential::vault::{Fault, Path, Wrote};
 
 /// A registered client as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
-struct Registered {
+pub(super) struct Registered {
     /// When it was registered, in unix seconds.
     at: u64,
     /// When its secret ends, in unix seconds.
     #[serde(default)]
     ends: Option<u64>,
-    client: Client,
+    pub(super) client: Client,
 }
 
 /// A client whose secret ends within this many seconds is registered anew: a flow takes minutes.
@@ -76,17 +76,7 @@ impl Broker {
         Ok((client, Some(name)))
     }
 
-    /// The id of the client that was registered under this name, and is kept.
-    pub(super) async fn kept_client(
-        &self,
-        server: &Server,
-        redirects: &Redirects,
-    ) -> Result<Option<String>, Fault> {
-        let kept = self.registered(&name(server, redirects)).await?;
-        Ok(kept.map(|(_, registered)| registered.client.id))
-    }
-
-    async fn registered(&self, name: &str) -> Result<Option<(u64, Registered)>, Fault> {
+    pub(super) async fn registered(&self, name: &str) -> Result<Option<(u64, Registered)>, Fault> {
         let stored = self.vault().read(&path(name)).await?;
         Ok(stored.and_then(|stored| {
             let registered = serde_json::from_str(stored.value.expose()).ok()?;
@@ -121,7 +111,7 @@ impl Broker {
 }
 
 /// One client for an issuer and the redirect URIs it may send people to.
-fn name(server: &Server, redirects: &Redirects) -> String {
+pub(super) fn name(server: &Server, redirects: &Redirects) -> String {
     let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
     let mut text = format!("{issuer}\n");
     for redirect in &redirects.registered {

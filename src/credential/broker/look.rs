@@ -1,5 +1,6 @@
 //! What a flow would use, without beginning one: for those who only look.
 
+use super::client::name;
 use super::{Back, Broker};
 use crate::credential::Connection;
 use crate::credential::oauth::{self, Server};
@@ -33,8 +34,8 @@ impl Broker {
                 false => AtHand::Document(client.id),
             });
         }
-        if let Some(id) = self.kept_client(server, &redirects).await? {
-            return Ok(AtHand::Kept(id));
+        if let Some((_, kept)) = self.registered(&name(server, &redirects)).await? {
+            return Ok(AtHand::Kept(kept.client.id));
         }
         Ok(server
             .registration_endpoint

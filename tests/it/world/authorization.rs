@@ -451,12 +451,12 @@ fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String
     if lifetime > 0 {
         said["expires_in"] = json!(lifetime);
     }
+    let first = person.is_some();
     if let (Some((person, nonce)), true) = (person, knobs.openid.load(Ordering::Relaxed)) {
         said["id_token"] = json!(id_token(knobs, &grant.client, person, nonce));
     }
     let mut kept = knobs.kept.lock();
     kept.access.insert(access, grant.clone());
-    let first = person.is_some();
     if knobs.refreshes.load(Ordering::Relaxed) && (first || knobs.rotates.load(Ordering::Relaxed)) {
         said["refresh_token"] = json!(refresh);
         kept.refresh.insert(refresh, grant);

@@ -1,4 +1,3 @@
-use super::super::scopes;
 use super::*;
 
 const CALLBACK: &str = "https://gw.example/oauth/callback";
@@ -77,7 +76,7 @@ fn the_resource_can_be_set_or_left_out_and_has_no_idle_slash() {
 }
 
 fn resource_of(connection: &Connection) -> Option<String> {
-    super::super::resource(connection, &server())
+    resource(connection, &server())
 }
 
 #[test]

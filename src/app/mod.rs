@@ -208,8 +208,11 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
-        let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
-        let ended = async { tokio::join!(settled, self.upstreams.shutdown(within)) };
+        let ended = async {
+            // Within the runtime: a timer outside of one is a panic.
+            let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
+            tokio::join!(settled, self.upstreams.shutdown(within))
+        };
         if self.control.block_on(ended).0.is_err() {
             tracing::error!("renewed tokens could not be stored before the process ended");
         }

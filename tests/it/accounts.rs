@@ -44,9 +44,10 @@ fn oauth(authority: &Authority) -> String {
     )
 }
 
-async fn world(authority: &Authority) -> World {
+/// A provider that takes any token, for accounts that are put in.
+async fn world(fake: &Fake) -> World {
     World::builder()
-        .descriptor("tracker", &oauth(authority))
+        .provider_with("tracker", fake, "title: Tracker\nauth: { oauth: {} }\n")
         .settings(&settings())
         .start()
         .await
@@ -92,8 +93,8 @@ async fn names(world: &World, key: &str) -> Vec<(String, bool)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     let (status, told) = put(
         &world,
         "ada%40x",
@@ -121,8 +122,8 @@ async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_default_is_chosen_by_its_owner_and_unknown_is_as_foreign() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     for account in ["one", "two%20%C3%BC", "team/me"] {
         let (status, told) = put(&world, account, json!({ "access_token": "t" })).await;
         assert_eq!(status, 200, "{told}");
@@ -154,8 +155,8 @@ async fn a_default_is_chosen_by_its_owner_and_unknown_is_as_foreign() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_for_an_account_changes_nothing() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t" })).await;
     let path = "/v1/accounts/tracker/one";
     for (method, path, sent, status) in [
@@ -207,8 +208,8 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_listener_keeps_accounts_from_everybody_but_operators() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     let url = format!("{}/v1/accounts/acme/ada/tracker/one", world.admin);
     for key in [None, Some("key-a"), Some("wrong")] {
         let mut request = world.http.put(&url).header("content-type", "application/json");
@@ -277,8 +278,8 @@ async fn refresh(world: &World, provider: &str, signature: &str, sent: &str) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t", "expires_in": 3600 })).await;
     let whose = r#"{"tenant":"acme","user":"ada","account":"one"}"#;
     let signature = signed("second-signing-key", now(), whose);
@@ -315,8 +316,8 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_stale_and_changed_requests_are_refused_alike() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     let whose = r#"{"tenant":"acme","user":"ada"}"#;
     let good = signed("first-signing-key", now(), whose);
     let mut answers = Vec::new();
@@ -597,8 +598,8 @@ async fn command(world: &World, args: &[&str], stdin: Option<&str>) -> (Option<i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_work_on_accounts_beside_a_running_server() {
-    let authority = Authority::start(&[REVISION]).await;
-    let world = world(&authority).await;
+    let fake = Fake::start(&[REVISION]).await;
+    let world = world(&fake).await;
     let whose = ["--tenant", "acme", "--user", "ada"];
     let run = |args: &'static [&'static str], stdin: Option<&'static str>| {
         let (world, args) = (&world, [&whose[..], args].concat());

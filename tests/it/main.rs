@@ -41,4 +41,5 @@ mod renewal;
 mod sweep;
 mod tasks;
 mod uris;
+mod using;
 mod vault;

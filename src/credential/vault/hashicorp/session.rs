@@ -153,15 +153,13 @@ impl Session {
         if let Some(held) = now.filter(|held| held.serial != refused.serial) {
             return Ok(Some(held));
         }
-        match &self.auth {
-            Auth::Token(_) => return Ok(None),
-            Auth::TokenFile(file) => {
-                if login::read(file).await? == refused.grant.token {
-                    return Ok(None);
-                }
-            }
-            _ if !last.may_replace() => return Ok(None),
-            _ => {}
+        let is_hopeless = match &self.auth {
+            Auth::Token(_) => true,
+            Auth::TokenFile(file) => login::read(file).await? == refused.grant.token,
+            _ => !last.may_replace(),
+        };
+        if is_hopeless {
+            return Ok(None);
         }
         tracing::info!("vault refused our token: logging in again");
         self.patience.still(pass)?;

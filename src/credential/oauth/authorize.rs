@@ -14,6 +14,10 @@ use crate::secret::Secret;
 
 /// The scope of refresh tokens (OpenID Connect Core section 11).
 const OFFLINE: &str = "offline_access";
+/// Without it none of `OpenID`'s others means anything.
+const OPENID: &str = "openid";
+/// What gives an account its name and label (`OpenID` Connect Core section 5.4).
+const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
 ///
@@ -30,7 +34,7 @@ pub fn authorize(
     let mut url = endpoint(server)?;
     let state = unguessable()?;
     let verifier = proof(connection, server)?;
-    let nonce = if scopes.iter().any(|it| it == "openid") {
+    let nonce = if scopes.iter().any(|it| it == OPENID) {
         Some(unguessable()?.expose().to_owned())
     } else {
         None
@@ -163,9 +167,9 @@ fn canonical(upstream: &Url) -> String {
 
 /// The scopes to ask for: the descriptors', else the challenge's, else the resource's, else none.
 ///
-/// What is `wanted` beside them and what was asked for `before` are added, each once. `offline_access` comes
-/// along where the server lists it and no descriptor decides; alone it would replace the server's own
-/// default, so it never comes alone.
+/// What is `wanted` beside them and what was asked for `before` are added, each once. `offline_access`, and
+/// the scopes of `OpenID` by which an account gets its name, come along where the server lists them and no
+/// descriptor decides; alone they would replace the server's own default, so they never come alone.
 #[must_use]
 pub fn scopes(
     declared: Option<&[String]>,
@@ -185,11 +189,22 @@ pub fn scopes(
             all.push(scope.clone());
         }
     }
-    let listed = server.scopes.iter().flatten().any(|it| it == OFFLINE);
-    if declared.is_none() && listed && !all.is_empty() && !all.iter().any(|it| it == OFFLINE) {
-        all.push(OFFLINE.to_owned());
+    if declared.is_none() && !all.is_empty() {
+        for scope in beside(server) {
+            if !all.iter().any(|it| it == scope) {
+                all.push(scope.to_owned());
+            }
+        }
     }
     all
+}
+
+/// What is asked for beside a resource's own scopes, as far as the server lists it.
+pub(super) fn beside(server: &Server) -> impl Iterator<Item = &'static str> {
+    let listed = |scope: &str| server.scopes.iter().flatten().any(|it| it == scope);
+    let names: &[&str] = if listed(OPENID) { &NAMES } else { &[] };
+    let all = [OFFLINE].into_iter().chain(names.iter().copied());
+    all.filter(move |scope| listed(scope))
 }
 
 /// Where the tokens of a client at a server come from: what a record keeps.

@@ -4,6 +4,7 @@ use http::{Method, Request, header};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::authorize::beside;
 use super::{Redirects, Server, Trouble, TroubleKind, fetch, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::record::{Client, ClientAuth};
@@ -117,8 +118,10 @@ fn request(server: &Server, redirects: &Redirects, auth: ClientAuth) -> Value {
     if let (Some(asked), false) = (asked.as_object_mut(), scopes.is_empty()) {
         let mut scopes = scopes.to_vec();
         // A server that binds clients to scopes would refuse it later.
-        if server.scopes.iter().flatten().any(|it| it == "offline_access") {
-            scopes.push("offline_access".to_owned());
+        for scope in beside(server) {
+            if !scopes.iter().any(|it| it == scope) {
+                scopes.push(scope.to_owned());
+            }
         }
         asked.insert("scope".to_owned(), json!(scopes.join(" ")));
     }

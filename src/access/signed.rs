@@ -170,7 +170,7 @@ mod tests {
             format!("t=0{NOW},{tag}"),
             format!("t=+{NOW},{tag}"),
             format!("{time},{tag}00"),
-            format!("{time},{}", vec![tag; 9].join(",")),
+            format!("{time},{}", [tag; 9].join(",")),
             "x".repeat(2_000),
         ] {
             assert!(verify(&form, b"body", &keys, NOW).is_none(), "{form}");

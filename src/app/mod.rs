@@ -122,33 +122,24 @@ impl App {
             machines: Arc::new(Arc::clone(&keeper)),
             exposure: settings.facade.exposure,
         };
-        let reader = reader(world.clone(), load);
-        let lister = Box::new(Arc::clone(&upstreams));
-        let catalog = Catalog::open_with(
-            config,
-            reader,
-            lister,
-            Arc::clone(&metrics),
-            control.handle().clone(),
-        );
-        let broker = {
-            let beside = credentials::Beside {
-                sealer: &sealer,
-                access: &access,
-                control: control.handle(),
-            };
-            credentials::broker(&settings, &keeper, &catalog, beside)?
+        let (reader, lister) = (reader(world.clone(), load), Box::new(Arc::clone(&upstreams)));
+        let own = control.handle().clone();
+        let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), own);
+        let beside = credentials::Beside {
+            sealer: &sealer,
+            access: &access,
+            control: control.handle(),
         };
+        let broker = credentials::broker(&settings, &keeper, &catalog, beside)?;
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
-            Sessions::new(Arc::clone(&sealer), shared),
-            Accounts { keeper, broker },
-            Shown {
-                name: settings.name.clone(),
-                single: settings.facade.single,
-            },
+            (
+                Sessions::new(Arc::clone(&sealer), shared),
+                Accounts { keeper, broker },
+            ),
+            shown(&settings),
         );
         let parts = Parts {
             exchange,
@@ -352,6 +343,13 @@ fn control() -> Result<tokio::runtime::Runtime, Fault> {
         .enable_all()
         .build()
         .map_err(|cause| Fault::Machine(format!("no runtime: {cause}")))
+}
+
+fn shown(settings: &Settings) -> Shown {
+    Shown {
+        name: settings.name.clone(),
+        single: settings.facade.single,
+    }
 }
 
 /// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.

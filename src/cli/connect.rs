@@ -5,6 +5,7 @@ mod browser;
 mod listener;
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -15,7 +16,7 @@ use super::ui::{self, BOLD, DIM, GREEN};
 use super::{Global, exit};
 use crate::app::App;
 use crate::credential::Connection;
-use crate::credential::broker::{Back, Callback, Finished, Ground, Refusal, Wish};
+use crate::credential::broker::{Back, Broker, Callback, Finished, Ground, Refusal, Wish};
 use crate::credential::keeper::Reason;
 use crate::credential::told;
 use listener::Listener;
@@ -100,12 +101,7 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
         })?;
     let parts = app.parts();
     let broker = &parts.exchange.accounts.broker;
-    let wish = Wish {
-        provider: connection.provider.to_string(),
-        account: request.account.clone(),
-        scopes: Vec::new(),
-        reason: Reason::NeverConnected.as_str().to_owned(),
-    };
+    let wish = wished(connection, request);
     let back = Back::Loopback(listener.port());
     let begun = broker
         .begin(&broker.opening(&parts.principal, &wish), back)
@@ -129,12 +125,7 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
             }
             Ok(Finished::Confirm { state, .. }) => {
                 came.answer(&listener::asked()).await;
-                let yes = confirmed(connection);
-                let confirmed = broker.confirm(&state, cookie, yes).await;
-                return match confirmed.map_err(|refusal| refused(&refusal))? {
-                    Finished::Connected { account, label, .. } => Ok(Connected { account, label }),
-                    Finished::Confirm { .. } => Err(exit::UNAVAILABLE),
-                };
+                return asked(broker, connection, (&state, cookie)).await;
             }
             // Somebody else's answer, or none at all: ours is still to come.
             Err(refusal)
@@ -150,6 +141,30 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
                 return Err(refused(&refusal));
             }
         }
+    }
+}
+
+/// Another person's account under a name that is taken: only who sits at the terminal can say yes.
+async fn asked(
+    broker: &Arc<Broker>,
+    connection: &Connection,
+    (state, cookie): (&str, Option<&str>),
+) -> Result<Connected, u8> {
+    let yes = confirmed(connection);
+    let confirmed = broker.confirm(state, cookie, yes).await;
+    match confirmed.map_err(|refusal| refused(&refusal))? {
+        Finished::Connected { account, label, .. } => Ok(Connected { account, label }),
+        Finished::Confirm { .. } => Err(exit::UNAVAILABLE),
+    }
+}
+
+/// What is to be connected, as the broker takes it.
+fn wished(connection: &Connection, request: &Request) -> Wish {
+    Wish {
+        provider: connection.provider.to_string(),
+        account: request.account.clone(),
+        scopes: Vec::new(),
+        reason: Reason::NeverConnected.as_str().to_owned(),
     }
 }
 

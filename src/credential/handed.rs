@@ -174,6 +174,7 @@ impl Handed {
             ended: None,
             chosen: 0,
             connected_at: now,
+            unanswered: false,
         };
         keeper.connect(key, record).await.map_err(Untaken::Store)
     }

@@ -35,6 +35,10 @@ pub struct Record {
     /// Refresh rounds that failed in a row for transient reasons.
     #[serde(default)]
     pub failures: u32,
+    /// Whether the refresh token may have been redeemed without its answer having come: what the
+    /// provider refuses then was interrupted, not taken back.
+    #[serde(default)]
+    pub unanswered: bool,
     /// Set when only a person can mend it.
     #[serde(default)]
     pub ended: Option<Ended>,

@@ -218,8 +218,7 @@ impl Exchange {
         catalog: Arc<Catalog>,
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
-        sessions: Sessions,
-        accounts: Accounts,
+        (sessions, accounts): (Sessions, Accounts),
         Shown { name, single }: Shown,
     ) -> Arc<Self> {
         let exchange = Arc::new_cyclic(|me| Self {

@@ -102,9 +102,9 @@ impl Gateway {
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
-            Ok(Route::Beside(place)) => self.beside(session, ctx, place).await.map(|()| true),
+            // Boxed: these are seldom, and larger than all else.
+            Ok(Route::Beside(place)) => Box::pin(self.beside(session, ctx, place)).await.map(|()| true),
             Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
-            // Boxed: it is seldom, and larger than all else.
             Ok(Route::Door(door)) => Box::pin(self.open_door(session, ctx, door)).await.map(|()| true),
             Err(error) if route::is_for_people(head.uri.path()) => {
                 let mut response = self.refusal(&broker::guarded(&error));

@@ -64,17 +64,11 @@ impl Listener {
         let (send, callbacks) = mpsc::channel(QUEUE);
         let accepting = tokio::spawn(async move {
             loop {
-                let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                let send = send.clone();
-                // A browser opens connections that it says nothing on: none keeps another waiting.
-                tokio::spawn(async move {
-                    if let Ok(Some(came)) = timeout(PATIENCE, read(stream, port)).await {
-                        send.send(came).await.ok();
-                    }
-                });
+                match listener.accept().await {
+                    // A browser opens connections that it says nothing on: none keeps another waiting.
+                    Ok((stream, _)) => drop(tokio::spawn(taken(stream, port, send.clone()))),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
             }
         });
         Ok(Self {
@@ -92,6 +86,12 @@ impl Listener {
     /// The next browser that comes back.
     pub(super) async fn next(&mut self) -> Option<Came> {
         self.callbacks.recv().await
+    }
+}
+
+async fn taken(stream: TcpStream, port: u16, send: mpsc::Sender<Came>) {
+    if let Ok(Some(came)) = timeout(PATIENCE, read(stream, port)).await {
+        send.send(came).await.ok();
     }
 }
 

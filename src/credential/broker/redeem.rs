@@ -206,6 +206,7 @@ fn record(
         ended: None,
         chosen: before.map_or(0, |it| it.chosen),
         connected_at: now,
+        unanswered: false,
     })
 }
 

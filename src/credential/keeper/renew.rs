@@ -121,6 +121,7 @@ impl Keeper {
             record: None,
             issued: None,
             said: None,
+            unanswered: false,
             keeper,
         };
         let task = async move {
@@ -155,6 +156,8 @@ struct Pursuit {
     /// New tokens, and when they were asked for, in unix seconds.
     issued: Option<(Issued, u64)>,
     said: Option<Trouble>,
+    /// Whether a redemption of this round may have been carried out without its answer having come.
+    unanswered: bool,
 }
 
 impl Pursuit {
@@ -184,11 +187,13 @@ impl Pursuit {
                     self.write(version, |record| refresh::ended(record, ended)).await
                 }
                 Step::Fail { version, replay } => {
-                    self.write(version, |record| refresh::failed(record, replay, true))
+                    let lost = self.unanswered;
+                    self.write(version, |record| refresh::failed(record, replay, true, lost))
                         .await
                 }
                 Step::Release { version, replay } => {
-                    self.write(version, |record| refresh::failed(record, replay, false))
+                    let lost = self.unanswered;
+                    self.write(version, |record| refresh::failed(record, replay, false, lost))
                         .await
                 }
             };
@@ -271,7 +276,13 @@ impl Pursuit {
         let scopes = record.granted.as_deref().filter(|scopes| !scopes.is_empty());
         let web = &*self.keeper.parts.web;
         let answer = oauth::refresh(web, &self.connection, &record.source, token, scopes);
-        match timeout(Duration::from_millis(DEADLINE), answer).await {
+        let answer = timeout(Duration::from_millis(DEADLINE), answer).await;
+        self.unanswered |= match &answer {
+            Ok(Ok(_)) => false,
+            Ok(Err(trouble)) => trouble.sent && trouble.kind == TroubleKind::Transient,
+            Err(_) => true,
+        };
+        match answer {
             Ok(Ok(issued)) => {
                 self.issued = Some((issued, asked));
                 self.said = None;

@@ -32,14 +32,15 @@ pub(crate) fn renewed(record: &Record, issued: &Issued, asked: u64) -> Record {
         },
         lease: None,
         failures: 0,
+        unanswered: false,
         ended: None,
         ..record.clone()
     }
 }
 
 /// With the lease given back and, when the round `counts`, one more failure. That a redemption was
-/// interrupted and replayed is remembered for the next round.
-pub(crate) fn failed(record: &Record, replay: bool, counts: bool) -> Record {
+/// interrupted and replayed is remembered for the next round, and so is one that went `unanswered`.
+pub(crate) fn failed(record: &Record, replay: bool, counts: bool, unanswered: bool) -> Record {
     let lease = record.lease.as_ref().filter(|_| replay);
     Record {
         lease: lease.map(|lease| Lease {
@@ -48,6 +49,7 @@ pub(crate) fn failed(record: &Record, replay: bool, counts: bool) -> Record {
             replay: true,
         }),
         failures: record.failures.saturating_add(u32::from(counts)),
+        unanswered: record.unanswered || unanswered,
         ..record.clone()
     }
 }
@@ -55,8 +57,9 @@ pub(crate) fn failed(record: &Record, replay: bool, counts: bool) -> Record {
 /// With the sentence that only a person can mend it. The tokens stay: the access token may serve
 /// on.
 pub(crate) fn ended(record: &Record, ended: Ended) -> Record {
+    let interrupted = record.unanswered && ended == Ended::Refused;
     Record {
-        ended: Some(ended),
+        ended: Some(if interrupted { Ended::Interrupted } else { ended }),
         lease: None,
         ..record.clone()
     }

@@ -16,8 +16,9 @@ use crate::credential::record::Ended;
 const TICK: u64 = 20_000;
 /// Turns within which everything has to come to an end when nothing goes wrong any more.
 const PATIENCE: u32 = 400;
-/// A check that takes longer than that hangs.
-const GUARD: Duration = Duration::from_secs(600);
+
+/// A token that is on its way, and what was answered.
+type Request = (u8, Option<(Answer, Option<u8>)>);
 
 /// One world to look at: how much may go wrong in it.
 #[derive(Debug, Clone)]
@@ -72,7 +73,7 @@ struct Replica {
     wakes: u64,
     read: Option<Stored>,
     /// The token that is on its way, and what was answered.
-    request: Option<(u8, Option<(Answer, Option<u8>)>)>,
+    request: Option<Request>,
     issued: Option<u8>,
     /// The token set in use.
     uses: Option<u8>,
@@ -299,7 +300,7 @@ impl State {
 
     /// The server's part: rotation, and what it makes of a token that was used before.
     fn serve(&mut self, at: usize, served: Served, grace: bool) -> Option<()> {
-        let (token, answer) = self.replicas[at].request.clone()?;
+        let (token, answer) = self.replicas[at].request?;
         if answer.is_some() {
             return None;
         }
@@ -342,7 +343,7 @@ impl State {
     }
 
     fn hear(&mut self, at: usize) -> Option<()> {
-        let (_, answer) = self.replicas[at].request.clone()?;
+        let (_, answer) = self.replicas[at].request?;
         let (answer, issued) = answer?;
         self.replicas[at].request = None;
         self.replicas[at].issued = issued;

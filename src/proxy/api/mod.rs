@@ -97,10 +97,14 @@ impl Gateway {
                         Place::Account(provider, account) => {
                             self.account(session, &principal, provider, account).await
                         }
-                        Place::Connect => match self.connect_server(session, ctx, &principal).await? {
-                            Ok(()) => return self.noted(ctx, &place, Some(&principal), "ok", StatusCode::OK),
-                            Err(error) => Err(error),
-                        },
+                        Place::Connect => {
+                            match Box::pin(self.connect_server(session, ctx, &principal)).await? {
+                                Ok(()) => {
+                                    return self.noted(ctx, &place, Some(&principal), ("ok", StatusCode::OK));
+                                }
+                                Err(error) => Err(error),
+                            }
+                        }
                         Place::Accounts | Place::Refresh(_) => self.accounts_of(session, &principal).await,
                     };
                     (answered, Some(principal))
@@ -109,7 +113,7 @@ impl Gateway {
         };
         let outcome = response.as_ref().err().map_or("ok", |error| error.code.as_str());
         let response = response.unwrap_or_else(|error| refusal(&error, &place));
-        self.noted(ctx, &place, principal.as_ref(), outcome, response.status)?;
+        self.noted(ctx, &place, principal.as_ref(), (outcome, response.status))?;
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
@@ -127,8 +131,7 @@ impl Gateway {
         ctx: &Context,
         place: &Place,
         principal: Option<&Principal>,
-        outcome: &'static str,
-        status: StatusCode,
+        (outcome, status): (&'static str, StatusCode),
     ) -> Result<()> {
         let mut done = RequestDone::new(ctx.request_id.clone(), place.name());
         done.tenant = principal.map(|it| Arc::clone(&it.tenant));

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use serde_json::{Map, Value, json};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 pub use guest::Allowed;
@@ -21,7 +22,7 @@ use super::{Place, only};
 use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::credential::broker::Wish;
-use crate::credential::keeper::{Ask, Reason, Refused, What};
+use crate::credential::keeper::{Ask, Happened, Reason, Refused, What};
 use crate::credential::{Connection, Need, Owner};
 use crate::error::Error;
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Reply, Scope};
@@ -128,18 +129,9 @@ impl Caller<'_> {
         teller.plain("waiting_for_auth").await;
         let owner = self.owner(connection);
         loop {
-            let connected = async {
-                loop {
-                    match happened.recv().await {
-                        Ok(it) if it.what == What::Connected && it.key.owner == owner => return,
-                        // Something was missed: look.
-                        Err(RecvError::Lagged(_)) => return,
-                        Ok(_) => {}
-                        Err(RecvError::Closed) => std::future::pending().await,
-                    }
-                }
-            };
-            tokio::time::timeout(POLL, connected).await.unwrap_or_default();
+            tokio::time::timeout(POLL, connected(&mut happened, &owner))
+                .await
+                .unwrap_or_default();
             if let Ok(Ok(account)) = self.granted(connection).await {
                 return Ok(account);
             }
@@ -238,6 +230,18 @@ fn listed(body: &[u8]) -> Result<Vec<Value>, String> {
         kept.contains_key("name").then_some(Value::Object(kept))
     };
     Ok(tools.into_iter().filter_map(told).collect())
+}
+
+/// Waits until an account of this owner is connected, or something was missed.
+async fn connected(happened: &mut broadcast::Receiver<Happened>, owner: &Owner) {
+    loop {
+        match happened.recv().await {
+            Ok(it) if it.what == What::Connected && it.key.owner == *owner => return,
+            Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
 
 #[cfg(test)]

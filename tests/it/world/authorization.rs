@@ -447,7 +447,6 @@ fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String
     grant.ends = Instant::now() + Duration::from_secs(lasts);
     let number = knobs.next.fetch_add(1, Ordering::Relaxed);
     let (access, refresh) = (format!("access-{number}"), format!("refresh-{number}"));
-    let first = person.is_some();
     let mut said = json!({ "access_token": access, "token_type": "Bearer", "scope": grant.scope });
     if lifetime > 0 {
         said["expires_in"] = json!(lifetime);

@@ -155,6 +155,7 @@ pub(in crate::credential) fn record(account: &str, refresh: &str, now: u64) -> R
         ended: None,
         chosen: 0,
         connected_at: now,
+        unanswered: false,
     }
 }
 

@@ -119,7 +119,7 @@ pub(super) async fn invited(
 
 /// A name that `/mcp/{server_name}` can carry and no descriptor has.
 fn named(name: &str, is_loaded: impl Fn(&str) -> bool) -> Result<(), String> {
-    if !super::super::is_word(name) || name.starts_with("s_") {
+    if !crate::proxy::api::is_word(name) || name.starts_with("s_") {
         return Err(
             "`server_name` becomes part of a path here: 1 to 63 of a-z, 0-9, `_` and `-`, not \
                     beginning with `s_`"
@@ -144,7 +144,7 @@ fn headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>,
         let shown: String = name.chars().filter(|char| !char.is_control()).take(64).collect();
         let parsed: HeaderName = name
             .parse()
-            .map_err(|_| format!("`{shown}` is not the name of a header"))?;
+            .map_err(|_invalid| format!("`{shown}` is not the name of a header"))?;
         if !is_credential(&parsed) {
             return Err(format!("the header `{shown}` is the gateway's own to set"));
         }

@@ -242,7 +242,7 @@ impl Keeper {
 }
 
 /// For accounts whose provider is not loaded just now.
-const DEFAULT_LEAD: Duration = Duration::from_mins(10);
+const DEFAULT_LEAD: Duration = Duration::from_secs(600);
 
 /// What the schedule and the sweeper work with.
 impl Keeper {

@@ -166,6 +166,7 @@ fn nothing_prints_a_digest() {
         "{keyed:?} {:?}",
         keyed.identify(&head(&[("x-api-key", ANN)]), FAR)
     );
-    assert!(!printed.contains(&hex(ANN)[..8]), "{printed}");
+    let start: String = hex(ANN).chars().take(8).collect();
+    assert!(!printed.contains(&start), "{printed}");
     assert!(keys::digest("00").is_none() && keys::digest(&"0g".repeat(32)).is_none());
 }

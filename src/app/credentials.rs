@@ -12,7 +12,7 @@ use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
-use crate::credential::schedule::{self, Scheduler};
+use crate::credential::scheduler::{self, Scheduler};
 use crate::credential::vault::Vault;
 use crate::credential::vault::file::{File, Root};
 use crate::credential::vault::hashicorp::{self, Hashicorp};
@@ -134,7 +134,7 @@ pub(super) struct Beside<'a> {
     pub(super) control: &'a Handle,
 }
 
-fn opener_login(login: &settings::Login) -> broker::Login {
+fn opener(login: &settings::Login) -> broker::Login {
     broker::Login {
         issuer: login.issuer.clone(),
         client_id: login.client_id.clone(),
@@ -163,7 +163,7 @@ pub(super) fn broker(
         sealer: Arc::clone(beside.sealer),
         prober,
         access: Arc::clone(beside.access),
-        login: settings.access.login.as_ref().map(opener_login),
+        login: settings.access.login.as_ref().map(opener),
         control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
@@ -180,7 +180,7 @@ fn scheduler(settings: &Settings, keeper: &Arc<Keeper>, control: &Handle) -> Res
     let webhook = Url::parse(&said.webhook)
         .map_err(|cause| Fault::Settings(format!("`scheduler.webhook`: {cause}")))?;
     let key = said.key.clone();
-    schedule::begin(Scheduler { webhook, key }, keeper, control);
+    scheduler::begin(Scheduler { webhook, key }, keeper, control);
     Ok(())
 }
 

@@ -140,7 +140,9 @@ impl Lifecycle {
         let farewell = FAREWELL.min(inner.grace / 4);
         inner.parts.exchange.closing.cancel();
         // Nothing is redeemed any more, and what was redeemed is stored before the process ends.
-        let settled = timeout_at(end, inner.parts.exchange.accounts.keeper.settled());
+        let accounts = &inner.parts.exchange.accounts;
+        let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
+        let settled = timeout_at(end, redeemed);
         let (settled, ()) = tokio::join!(settled, self.farewell(end, farewell));
         if settled.is_err() {
             tracing::error!("renewed tokens could not be stored before the grace period ended");

@@ -1,6 +1,6 @@
 //! The composition root: builds each part from its own settings, binds, drains.
 
-pub(crate) mod accounts;
+mod accounts;
 mod credentials;
 mod lifecycle;
 mod migration;
@@ -31,6 +31,7 @@ use crate::shared_state::{Meeting, SharedState};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
+pub(crate) use accounts::put;
 pub use lifecycle::{Lifecycle, told_to_end};
 pub use migration::Migration;
 
@@ -69,6 +70,17 @@ pub struct App {
     control: tokio::runtime::Runtime,
 }
 
+/// Which descriptors a process loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Load {
+    /// Every one.
+    All,
+    /// That of one provider.
+    One(String),
+    /// Those whose users connect accounts; none of them is reached before somebody uses one.
+    Accounts,
+}
+
 /// Why a process cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -81,11 +93,12 @@ pub enum Fault {
 }
 
 impl App {
-    /// Builds every part. Reads the descriptors, binds nothing, waits for no network.
+    /// Builds every part. Reads the descriptors, binds nothing, waits for no network but for the entries of
+    /// Vault that descriptors name, at most seconds.
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn build(settings: Settings, only: Option<&str>) -> Result<Self, Fault> {
+    pub fn build(settings: Settings, load: Load) -> Result<Self, Fault> {
         let control = control()?;
         let metrics = Metrics::new();
         let sealer = seal::sealer(&settings)?;
@@ -109,7 +122,7 @@ impl App {
             machines: Arc::new(Arc::clone(&keeper)),
             exposure: settings.facade.exposure,
         };
-        let reader = reader(world.clone(), only.map(str::to_owned));
+        let reader = reader(world.clone(), load);
         let lister = Box::new(Arc::clone(&upstreams));
         let catalog = Catalog::open_with(
             config,
@@ -196,12 +209,23 @@ impl App {
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
         self.parts.exchange.closing.cancel();
-        let settled = tokio::time::timeout(within, self.parts.exchange.accounts.keeper.settled());
-        let ended = async { tokio::join!(settled, self.upstreams.shutdown(within)) };
+        // Codes and refresh tokens are good for once: what is being redeemed is stored before the end.
+        let accounts = &self.parts.exchange.accounts;
+        let ended = async {
+            let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
+            let settled = tokio::time::timeout(within, redeemed);
+            tokio::join!(settled, self.upstreams.shutdown(within))
+        };
         if self.control.block_on(ended).0.is_err() {
-            tracing::error!("renewed tokens could not be stored before the process ended");
+            tracing::error!("new tokens could not be stored before the process ended");
         }
         self.control.shutdown_background();
+    }
+
+    /// Whether what is sealed can be: where Vault keeps the key, it is read in the background.
+    #[must_use]
+    pub fn is_unsealed(&self) -> bool {
+        self.sealer.is_ready()
     }
 
     /// Binds both listeners and serves until a signal.
@@ -403,12 +427,21 @@ fn shared_state(
         .map_err(|error| Fault::Settings(error.to_string()))
 }
 
-/// Reads descriptors. A command that is about one provider leaves all others disabled, so that it
-/// reaches and starts nothing else.
-fn reader(world: descriptor::World, only: Option<String>) -> catalog::Reader {
+/// Reads descriptors. What a command is not about is left disabled, so that it reaches and starts
+/// nothing else.
+fn reader(world: descriptor::World, load: Load) -> catalog::Reader {
     Arc::new(move |file, text| {
         let mut read = descriptor::read(file, text, &world);
-        if only.is_some() && read.id != only {
+        let is_meant = match &load {
+            Load::All => return read,
+            Load::One(id) => read.id.as_ref() == Some(id),
+            Load::Accounts => {
+                let has_accounts =
+                    |it: &descriptor::Descriptor| matches!(it.auth, descriptor::Auth::Oauth(_));
+                read.descriptor.as_ref().is_some_and(has_accounts)
+            }
+        };
+        if !is_meant {
             read.enabled = false;
             read.descriptor = None;
             read.faults.clear();

@@ -1,5 +1,6 @@
 //! The catalogue over a real folder and a fake way upstream.
 
+mod challenges;
 mod fake;
 mod listing;
 mod loading;

@@ -4,6 +4,7 @@
 //! so. Nothing that is a credential is printed: see [`step::Veil`].
 
 mod network;
+mod oauth;
 mod patient;
 mod program;
 mod protocol;
@@ -13,7 +14,7 @@ mod step;
 use std::time::{Duration, Instant};
 
 use super::{Global, exit, ui};
-use crate::app::App;
+use crate::app::{App, Load};
 use crate::descriptor::World;
 use crate::settings::Overrides;
 use crate::telemetry::{self, tail::Tail};
@@ -24,22 +25,22 @@ use step::{Steps, Trouble};
 /// What children get to end by themselves.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-pub(super) fn run(global: &Global, provider: &str) -> u8 {
+pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
     let overrides = Overrides {
         providers: global.providers.clone(),
         ..Overrides::default()
     };
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
-    // No descriptor has an empty id: nothing is started but what is asked for.
-    let app = match super::open(global, &overrides, Some("")) {
+    // Nothing is started but what is asked for; accounts are looked at as a server would use them.
+    let app = match super::open_with(global, &overrides, Load::Accounts) {
         Ok(app) => app,
         Err(code) => return code,
     };
     let world = app.world().clone();
     let source = Source::find(&app.settings().providers, provider, &world);
     let code = match source {
-        Ok(source) => examined(global, &app, source, (provider, &world, tail)),
+        Ok(source) => examined(global, &app, source, (provider, &world, tail), refresh),
         Err(code) => code,
     };
     app.stop(FAREWELL);
@@ -51,6 +52,7 @@ fn examined(
     app: &App,
     mut source: Source,
     (provider, world, tail): (&str, &World, Tail),
+    refresh: bool,
 ) -> u8 {
     let began = Instant::now();
     let file = source.file();
@@ -69,7 +71,7 @@ fn examined(
                 return;
             }
         };
-        patient.examine(&mut steps).await;
+        patient.examine(app, &mut steps, refresh).await;
     };
     if super::until_told(app, examining).is_none() {
         ui::fail("interrupted");

@@ -4,8 +4,10 @@ pub mod check;
 pub mod explain;
 pub mod schema;
 
+mod accounts;
 mod add;
 mod call;
+mod connect;
 mod doctor;
 mod file;
 mod import;
@@ -21,7 +23,7 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{self, App};
+use crate::app::{self, App, Load};
 use crate::descriptor::Fault;
 use crate::settings::{self, Overrides, Settings};
 use crate::telemetry;
@@ -141,6 +143,22 @@ enum Command {
         #[arg(value_name = "JSON")]
         arguments: Option<String>,
     },
+    /// Connect an account of a provider: opens the browser, waits, prints the account.
+    Connect {
+        /// The provider's id.
+        provider: String,
+        /// Name of the account; default: as the provider names it.
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+        /// Only print the address.
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// List accounts, choose the default, store or revoke one.
+    Accounts {
+        #[command(subcommand)]
+        command: Option<accounts::Accounts>,
+    },
     /// Say what an error code, status, JSON-RPC number or exit code means, and what to do.
     Explain {
         /// The code, for example `upstream_timeout` or `-32602`; without one all are listed.
@@ -151,6 +169,9 @@ enum Command {
     Doctor {
         /// The provider's id.
         provider: String,
+        /// Renew the account's token, instead of only looking how that stands.
+        #[arg(long)]
+        refresh: bool,
     },
     /// Write a descriptor for each server of a client's configuration.
     Import {
@@ -210,7 +231,20 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
-        Some(Command::Doctor { provider }) => doctor::run(&global, &provider),
+        Some(Command::Connect {
+            provider,
+            account,
+            no_browser,
+        }) => connect::run(
+            &global,
+            &connect::Request {
+                provider,
+                account,
+                no_browser,
+            },
+        ),
+        Some(Command::Accounts { command }) => accounts::run(&global, command),
+        Some(Command::Doctor { provider, refresh }) => doctor::run(&global, &provider, refresh),
         Some(Command::Import { file }) => import::run(&global, &file),
         Some(Command::Vault(command)) => vault::run(&global, &command),
         Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
@@ -248,8 +282,14 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
 
 /// Loads the settings and builds the parts; faults are told, and decide the exit code.
 pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
+    let load = only.map_or(Load::All, |id| Load::One(id.to_owned()));
+    open_with(global, overrides, load)
+}
+
+/// The same, with what is loaded said in full.
+pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: Load) -> Result<App, u8> {
     telemetry::log::init(telemetry::log::Format::Auto);
-    App::build(settings(global, overrides)?, only).map_err(|fault| {
+    App::build(settings(global, overrides)?, load).map_err(|fault| {
         ui::fail(&fault);
         match fault {
             app::Fault::Settings(_) => exit::CONFIG,

@@ -31,6 +31,13 @@ pub(crate) fn is_person() -> bool {
     std::io::stderr().is_terminal()
 }
 
+/// The one line that is written over by the next; an empty one is gone.
+pub(crate) fn progress(line: impl Display) {
+    let mut stderr = anstream::stderr();
+    write!(stderr, "\r\x1b[2K{line}").ok();
+    stderr.flush().ok();
+}
+
 /// Rows as columns; the last column keeps its length.
 pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

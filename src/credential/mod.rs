@@ -15,7 +15,7 @@ mod key;
 pub mod oauth;
 pub mod record;
 mod refresh;
-pub mod schedule;
+pub mod scheduler;
 mod signature;
 mod slot;
 mod sweep;

@@ -76,6 +76,15 @@ pub enum Secrets {
 /// Looks a field of an entry up: path within the mount, key.
 pub type Lookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync>;
 
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Vault { .. } => "Vault(…)",
+        })
+    }
+}
+
 impl Secrets {
     /// The same without the way to Vault.
     pub(crate) const NOWHERE: &'static Self = &Self::None;

@@ -40,14 +40,14 @@ impl Step<'_> {
         };
         match plan::plan(&provider, &catalogue, &arguments) {
             Plan::Answer(answer) => Ok(self.answered(&provider, answer)),
-            Plan::Run { tool, .. } if let Some(ambiguous) = ambiguous => {
-                self.failed_call(&provider, ambiguous, Some(&tool))
-            }
             Plan::Run {
                 tool,
                 arguments,
                 notes,
             } => {
+                if let Some(ambiguous) = ambiguous {
+                    return self.failed_call(&provider, ambiguous, Some(&tool));
+                }
                 let params = inner_params(&tool, params, arguments);
                 let out = Outgoing {
                     provider: &provider,

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-use super::{Done, Scope, Step};
+use super::{Done, Keys, Scope, Step};
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
@@ -173,6 +173,10 @@ impl Step<'_> {
                 Code::InvalidParams,
                 "`initialize` needs `protocolVersion`",
             ));
+        }
+        // Over stdio the session is the process itself, and its id is told to nobody.
+        if matches!(self.peer.keys, Keys::Headers(_)) {
+            self.exchange.sessions.sealed()?;
         }
         let revision = negotiated(params);
         let abilities = abilities(params);

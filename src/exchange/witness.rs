@@ -25,6 +25,10 @@ impl Exchange {
 
     fn happened(self: &Arc<Self>, Happened { key, what }: &Happened) {
         let owner = &key.owner;
+        // The same account signs on: nobody sees a difference.
+        if *what == What::Renewed {
+            return;
+        }
         for provider in self.catalog.connected_by(&owner.connection) {
             if *what == What::Revoked {
                 self.catalog.forget(&provider, &owner.tenant, &owner.user);

@@ -24,6 +24,7 @@ use crate::credential::oauth;
 use crate::error::{Code, Error};
 use crate::mcp::Revision;
 use crate::telemetry::events::RequestDone;
+use crate::telemetry::time::unix_now;
 
 /// A form here is a key and a token.
 const MAX_FORM: usize = 16 * 1024;
@@ -100,7 +101,7 @@ impl Gateway {
             Some(known) => Cow::Borrowed(known.as_str()),
             None => Cow::Owned(cookies::random()),
         };
-        let until = cookies::now().saturating_add(FORM_TTL);
+        let until = unix_now().saturating_add(FORM_TTL);
         let csrf = self.sealer.seal(FORM, &binding(link, &cookie), until, b"");
         let (title, host) = (
             broker.title(&opened.wish.provider),
@@ -169,7 +170,7 @@ impl Gateway {
         let cookie = self.cookie(headers, FORM_COOKIE);
         let own = cookie.zip(form.get("csrf")).and_then(|(cookie, token)| {
             let bound = binding(link, &cookie);
-            self.sealer.open(FORM, &bound, cookies::now(), token)
+            self.sealer.open(FORM, &bound, unix_now(), token)
         });
         own.map(|_| ()).ok_or_else(|| {
             Refusal::new(

@@ -1,6 +1,6 @@
 //! Cookies of the connect pages: none is read by script, none is sent along by forms of other sites.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,13 +48,6 @@ pub(super) fn random() -> String {
         Ok(()) => URL_SAFE_NO_PAD.encode(bytes),
         Err(_unspecified) => String::new(),
     }
-}
-
-/// Unix seconds.
-pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

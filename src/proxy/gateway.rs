@@ -104,7 +104,8 @@ impl Gateway {
             }
             Ok(Route::Beside(place)) => self.beside(session, ctx, place).await.map(|()| true),
             Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
-            Ok(Route::Door(door)) => self.open_door(session, ctx, door).await.map(|()| true),
+            // Boxed: it is seldom, and larger than all else.
+            Ok(Route::Door(door)) => Box::pin(self.open_door(session, ctx, door)).await.map(|()| true),
             Err(error) if route::is_for_people(head.uri.path()) => {
                 let mut response = self.refusal(&broker::guarded(&error));
                 response.status = respond::status(error.code, Revision::NEWEST_LEGACY);

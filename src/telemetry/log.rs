@@ -18,8 +18,9 @@ use super::{sink, tail::Tail};
 
 /// What is logged without `RUST_LOG`. Pingora's reports on single requests are off: they print
 /// request targets with their queries, call a client that went away an error, and say nothing
-/// that the line of the request does not.
-const DEFAULT: &str = "info,pingora_core=warn,pingora_core::apps=off,pingora_core::protocols=off,\
+/// that the line of the request does not. What carries requests to Vault calls every entry that is not
+/// there an error.
+const DEFAULT: &str = "info,rustify=off,pingora_core=warn,pingora_core::apps=off,pingora_core::protocols=off,\
      pingora_proxy=off,pingora_pool=warn,pingora_runtime=warn";
 
 /// Longest wait for a slow stderr at the end of the process.

@@ -277,7 +277,8 @@ pub(crate) fn failure(error: reqwest::Error) -> Error {
         .sent()
 }
 
-/// The first cause of a type, also where an I/O error wraps it.
+/// The first cause of a type, also where I/O errors wrap it: what such a one says is its cause is the
+/// cause of what it wraps.
 pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -286,11 +287,9 @@ pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'stati
         }
         let wrapped = error
             .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if let Some(found) = wrapped.and_then(|inner| inner.downcast_ref::<T>()) {
-            return Some(found);
-        }
-        next = error.source();
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| inner as &(dyn StdError + 'static));
+        next = wrapped.or_else(|| error.source());
     }
     None
 }

@@ -5,6 +5,7 @@ mod detection;
 mod event_stream;
 mod failures;
 mod fake;
+mod outward;
 mod over_http;
 mod over_tls;
 mod processes;

@@ -14,7 +14,7 @@ fn capabilities() -> Value {
 }
 
 /// A client that can be asked to open an address.
-async fn asking(world: &World, path: &str, revision: &'static str) -> Client {
+pub async fn asking(world: &World, path: &str, revision: &'static str) -> Client {
     let mut client = Client::connect(world, path, revision).await;
     if !client.is_modern() {
         client.session = None;
@@ -31,7 +31,7 @@ async fn asking(world: &World, path: &str, revision: &'static str) -> Client {
 }
 
 /// A call of a client that can be asked.
-async fn call(client: &Client, name: &str, mut more: Value) -> Value {
+pub async fn call(client: &Client, name: &str, mut more: Value) -> Value {
     more["name"] = json!(name);
     if more.get("arguments").is_none() {
         more["arguments"] = json!({});

@@ -308,9 +308,12 @@ async fn a_disabled_provider_with_a_login_is_looked_at_as_far_as_it_goes() {
         fake.url
     ));
     let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
-    assert_eq!(code, Some(0), "{report}");
-    assert_eq!(step(&report, "oauth")["detail"], "oauth is not built yet");
+    assert_eq!(code, Some(69), "{report}");
     assert_eq!(step(&report, "http")["state"], "ok");
+    assert_eq!(step(&report, "discovery")["state"], "failed");
+    assert_eq!(step(&report, "vault")["state"], "ok");
+    assert_eq!(step(&report, "credential")["state"], "skipped");
+    assert_eq!(step(&report, "lists")["state"], "skipped");
 }
 
 #[tokio::test(flavor = "multi_thread")]

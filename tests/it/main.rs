@@ -18,6 +18,8 @@
 
 mod world;
 
+mod access;
+mod accounts;
 mod boundary;
 mod cells;
 mod connecting;
@@ -30,10 +32,14 @@ mod hostile;
 mod import;
 mod layering;
 mod lists;
+mod oauth;
 mod older;
 mod process;
 mod relay;
 mod reload;
+mod renewal;
 mod sweep;
 mod tasks;
 mod uris;
+mod using;
+mod vault;

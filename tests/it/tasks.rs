@@ -329,3 +329,36 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
             .await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_its_own_users() {
+    let (_peer, url) = Peer::start(&["2026-07-28"]).await;
+    let descriptor = format!("upstream: {{ url: \"{url}\" }}\nauth: {{ none: {{}} }}\n");
+    let keys = "access:\n  api_keys:
+    - { name: ann, tenant: acme, user: ann, sha256: \"a43e0ad598a444b1933e3535025c95ba2340322d8adb1bf40e03824376e4b7d2\" }
+    - { name: bob, tenant: acme, user: bob, sha256: \"08781b8f42b3d48a3db9e503494ab9f634534849e83ef9f845b3faf398fd9952\" }\n";
+    let world = World::builder()
+        .descriptor("one", &descriptor)
+        .settings(keys)
+        .start()
+        .await;
+    world.until_state("one", "ready").await;
+    let connect = |key| Client::connect_with(&world, "/tools/one", "2026-07-28", key);
+    let ann = connect(&[("x-api-key", "ann-key-000000")]).await;
+    let bob = connect(&[("x-api-key", "bob-key-000000")]).await;
+    let made = tending(json!({ "name": "ends", "arguments": {} }));
+    let made = ann.result("tools/call", made).await;
+    let id = &made["taskId"];
+    let unknown = bob
+        .request("tasks/get", tending(json!({ "taskId": "made-up" })))
+        .await;
+    for method in ["tasks/get", "tasks/cancel"] {
+        let foreign = bob.request(method, tending(json!({ "taskId": id }))).await;
+        assert_eq!(foreign["error"]["code"], unknown["error"]["code"], "{foreign}");
+        assert_eq!(
+            foreign["error"]["message"], unknown["error"]["message"],
+            "{foreign}"
+        );
+    }
+    ann.result("tasks/get", tending(json!({ "taskId": id }))).await;
+}

@@ -26,6 +26,7 @@ SUITES = [
     "commands",
     "shared",
     "handover",
+    "vault",
     "tasks",
     "conformance",
     "conformance_client",

@@ -34,6 +34,8 @@ pub(super) struct Faked {
     pub(super) pages: BTreeMap<&'static str, Vec<Value>>,
     pub(super) failing: BTreeSet<&'static str>,
     pub(super) down: Option<Code>,
+    /// Lets only those in who bring a credential: the challenge, and of which method.
+    pub(super) wants: Option<(&'static str, &'static str)>,
     /// Answers nothing while this is true.
     pub(super) held: watch::Sender<bool>,
     /// It names 2026-07-28 alone, and speaks 2025-11-25 too.
@@ -50,6 +52,7 @@ impl Faked {
             pages: BTreeMap::from([("tools/list", vec![tools])]),
             failing: BTreeSet::new(),
             down: None,
+            wants: None,
             held: watch::Sender::new(false),
             modern: false,
             coy: watch::Sender::new(false),
@@ -74,6 +77,17 @@ impl Fake {
                 .entry(id.to_owned())
                 .or_insert_with(|| Faked::new(id)),
         );
+    }
+
+    fn let_in(&self, endpoint: &Endpoint, behalf: &Behalf, method: &str) -> Result<(), Error> {
+        match self.of(endpoint).wants {
+            Some((header, of)) if of == method && behalf.signature.is_empty() => {
+                let mut error = Error::new(Code::UpstreamAuth, "the fake wants a credential");
+                error.refusal = Some(Box::new((401, Some(header.to_owned()))));
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn of(&self, endpoint: &Endpoint) -> Faked {
@@ -109,7 +123,7 @@ impl Fake {
 
 #[async_trait]
 impl Lister for Arc<Fake> {
-    async fn probe(&self, endpoint: &Arc<Endpoint>, _: &Behalf) -> Result<Profile, Error> {
+    async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error> {
         *self
             .probes
             .lock()
@@ -126,6 +140,7 @@ impl Lister for Arc<Fake> {
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
         }
+        self.let_in(endpoint, behalf, "server/discover")?;
         let has = |method: &str| faked.pages.contains_key(method).then(|| json!({}));
         let named = if faked.modern {
             Revision::V2026_07_28
@@ -162,6 +177,7 @@ impl Lister for Arc<Fake> {
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
         }
+        self.let_in(endpoint, behalf, call.method)?;
         if faked.failing.contains(call.method) {
             return Err(Error::new(Code::UpstreamTimeout, "the list hangs"));
         }

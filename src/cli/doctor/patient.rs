@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::oauth::Login;
 use super::step::{Found, Steps, Trouble};
 use super::{network, program, protocol};
 use crate::app::App;
 use crate::catalog::{Provider, examine};
-use crate::credential::{Brought, Need};
-use crate::descriptor::{Auth, Descriptor, Protocol, Unsigned, World};
+use crate::credential::{Brought, Connection, Need};
+use crate::descriptor::{Descriptor, Protocol, World};
 use crate::error::{Code, Error};
 use crate::exchange::Keys;
 use crate::settings;
@@ -19,6 +20,8 @@ use crate::upstream::{Behalf, Endpoint, Profile, Target, Upstreams, minimal};
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Lines of stderr that are shown.
 const LINES: usize = 10;
+/// Steps of providers whose tokens come from an authorization server.
+const LOGIN: [&str; 5] = ["discovery", "registration", "scopes", "vault", "refresh"];
 /// Steps after the way to the server is known to be there.
 const AFTER: [&str; 4] = ["protocol", "capabilities", "credential", "lists"];
 
@@ -32,14 +35,18 @@ pub(super) struct Patient {
     get: bool,
     /// The descriptor may start its process.
     may_start: bool,
-    /// OAuth, which is not built yet.
-    oauth: bool,
+    /// Where its tokens come from.
+    connection: Option<Arc<Connection>>,
+    /// Whether an account's token is put on requests.
+    is_signed: bool,
     /// The credential, and whether there is one to be judged.
     credential: Credential,
 }
 
 enum Credential {
     Unneeded,
+    /// Tokens, which have steps of their own.
+    Login,
     Given(String),
     /// Only callers have it, and this one has none: how to bring it.
     Missing(String),
@@ -49,18 +56,17 @@ impl Patient {
     pub(super) fn admit(
         app: &App,
         file: &std::path::Path,
-        mut descriptor: Descriptor,
+        descriptor: Descriptor,
         world: &World,
         tail: Tail,
     ) -> Result<Self, String> {
-        let oauth = matches!(descriptor.auth, Auth::Oauth(_) | Auth::ClientCredentials(_));
-        if oauth {
-            // The way to the server can be looked at without an account.
-            descriptor.auth = Auth::None(Unsigned {});
-        }
         let provider = examine::alone(file, &descriptor, world.loopback)?;
         let brought = Keys::Environment(Arc::clone(&world.env)).brought(&provider.need);
         let (credential, signature) = credential(&provider.need, &brought);
+        let connection = match &provider.need {
+            Need::OAuth(connection) | Need::Machine(connection, _) => Some(Arc::clone(connection)),
+            Need::None | Need::ApiKey(_) | Need::ClientKey(_) => None,
+        };
         let principal = &app.parts().principal;
         Ok(Self {
             upstreams: Arc::clone(app.upstreams()),
@@ -74,15 +80,25 @@ impl Patient {
             tail,
             get: descriptor.upstream.protocol == Protocol::Sse,
             may_start: world.commands,
-            oauth,
+            connection,
+            is_signed: false,
             credential,
         })
     }
 
-    pub(super) async fn examine(&self, steps: &mut Steps) {
+    pub(super) async fn examine(mut self, app: &App, steps: &mut Steps, refresh: bool) {
         let provider = Arc::clone(&self.provider);
         let profile = match &provider.endpoint.target {
-            Target::Http { url, tls, .. } => self.over_http(steps, url, tls.clone()).await,
+            Target::Http { url, tls, .. } => {
+                if self.reached(steps, url, tls.clone()).await {
+                    self.log_in(app, steps, refresh).await;
+                    let began = Instant::now();
+                    let probed = self.probed(&self.provider.endpoint).await;
+                    self.spoke(steps, began, probed)
+                } else {
+                    None
+                }
+            }
             Target::Stdio { command, env, folder } => {
                 let began = Instant::now();
                 let minimal = minimal(settings::variables());
@@ -106,18 +122,42 @@ impl Patient {
         if let Some(profile) = profile {
             self.known(steps, profile).await;
         }
-        if self.oauth {
-            steps.skip("oauth", "oauth is not built yet");
+    }
+
+    /// The steps of tokens; what they end in is put on the requests of the steps after them.
+    async fn log_in(&mut self, app: &App, steps: &mut Steps, refresh: bool) {
+        let Some(connection) = &self.connection else {
+            return;
+        };
+        let parts = app.parts();
+        let loaded = parts.exchange.accounts.keeper.loaded();
+        let login = Login {
+            app,
+            connection,
+            loaded: loaded.is_some_and(|loaded| loaded.provider(&connection.provider).is_some()),
+            refresh,
+        };
+        if let Some(signature) = login.examine(steps).await {
+            self.behalf.signature = signature;
+            self.is_signed = true;
         }
     }
 
-    /// DNS, TCP, TLS, HTTP, MCP.
-    async fn over_http(
+    /// Skips all that comes after a step that failed.
+    fn stop(&self, steps: &mut Steps, after: &str) {
+        if self.connection.is_some() {
+            steps.skip_all(&LOGIN, after);
+        }
+        steps.skip_all(&AFTER, after);
+    }
+
+    /// DNS, TCP, TLS, HTTP; whether there is a server to speak to.
+    async fn reached(
         &self,
         steps: &mut Steps,
         url: &url::Url,
         tls: Option<Arc<crate::upstream::Tls>>,
-    ) -> Option<Profile> {
+    ) -> bool {
         let endpoint = &self.provider.endpoint;
         let within = endpoint.connect;
         let began = Instant::now();
@@ -133,8 +173,8 @@ impl Patient {
             Err(trouble) => {
                 steps.end("dns", began, Err(trouble));
                 steps.skip_all(&["tcp", "tls", "http"], "dns");
-                steps.skip_all(&AFTER, "dns");
-                return None;
+                self.stop(steps, "dns");
+                return false;
             }
         };
         let began = Instant::now();
@@ -143,8 +183,8 @@ impl Patient {
             Err(trouble) => {
                 steps.end("tcp", began, Err(trouble));
                 steps.skip_all(&["tls", "http"], "tcp");
-                steps.skip_all(&AFTER, "tcp");
-                return None;
+                self.stop(steps, "tcp");
+                return false;
             }
         };
         steps.end("tcp", began, Ok(format!("{address} accepts").into()));
@@ -153,14 +193,14 @@ impl Patient {
             steps.skip("tls", "the URL is plain `http`");
         } else if !steps.end("tls", began, network::tls(address, url, tls, within).await) {
             steps.skip("http", "`tls` failed");
-            steps.skip_all(&AFTER, "tls");
-            return None;
+            self.stop(steps, "tls");
+            return false;
         }
         if let Credential::Missing(how) = &self.credential {
             for name in ["http", "protocol", "capabilities", "credential", "lists"] {
                 steps.skip(name, how.clone());
             }
-            return None;
+            return false;
         }
         let began = Instant::now();
         if !steps.end(
@@ -168,12 +208,10 @@ impl Patient {
             began,
             network::http(&self.upstreams, endpoint, &self.behalf, self.get).await,
         ) {
-            steps.skip_all(&AFTER, "http");
-            return None;
+            self.stop(steps, "http");
+            return false;
         }
-        let began = Instant::now();
-        let probed = self.probed(endpoint).await;
-        self.spoke(steps, began, probed)
+        true
     }
 
     /// Everything that the server speaks; `serve` asks for older revisions only when a client needs them.
@@ -241,18 +279,21 @@ impl Patient {
 
     /// The server answers nothing without a credential that it accepts.
     fn unwelcome(&self, steps: &mut Steps, began: Instant) {
-        let why = if self.oauth {
-            "the server wants a login first"
-        } else {
-            "the server wants a credential first"
-        };
+        if self.connection.is_some() {
+            if self.is_signed {
+                steps.end("protocol", began, Err(self.refused()));
+                steps.skip_all(&["capabilities", "lists"], "protocol");
+                return;
+            }
+            for name in ["protocol", "capabilities", "lists"] {
+                steps.skip(name, "the server wants a login first");
+            }
+            return;
+        }
+        let why = "the server wants a credential first";
         steps.skip("protocol", why);
         steps.skip("capabilities", why);
-        if self.oauth {
-            steps.skip("credential", "oauth is not built yet");
-        } else {
-            steps.end("credential", began, Err(self.refused()));
-        }
+        steps.end("credential", began, Err(self.refused()));
         steps.skip("lists", why);
     }
 
@@ -262,9 +303,13 @@ impl Patient {
                 format!("the server refused {what}"),
                 "put a valid key where the descriptor reads it; check header and prefix in `auth`",
             ),
+            Credential::Login => Trouble::new(
+                "the server refused the account's token",
+                "run this with `--refresh`; if a new token is refused too, look at `resource`, `audience` and scopes",
+            ),
             Credential::Unneeded | Credential::Missing(_) => Trouble::new(
                 "the server wants a credential, and `auth` is `none`",
-                "write `auth: { api_key: { value: \"${NAME}\" } }`, or `oauth: {}` with `enabled: false` until it is built",
+                "write `auth: { oauth: {} }`, or `auth: { api_key: { value: \"${NAME}\" } }`",
             ),
         }
     }
@@ -277,7 +322,7 @@ impl Patient {
         let refused =
             matches!(&surveyed, Err(error) if matches!(error.code, Code::UpstreamAuth | Code::NeedsAuth));
         match &self.credential {
-            _ if self.oauth => steps.skip("credential", "oauth is not built yet"),
+            Credential::Login => {}
             _ if refused => {
                 steps.end("credential", began, Err(self.refused()));
             }
@@ -294,6 +339,9 @@ impl Patient {
             }
         }
         match surveyed {
+            Err(_) if refused && self.connection.is_some() => {
+                steps.end("lists", began, Err(self.refused()));
+            }
             Err(_) if refused => steps.skip("lists", "`credential` failed"),
             Err(error) => {
                 steps.end("lists", began, Err(protocol::trouble(&error)));
@@ -320,14 +368,7 @@ fn credential(need: &Need, brought: &Brought) -> (Credential, Arc<crate::credent
                 signed.unwrap_or_default(),
             )
         }
-        (Need::Machine(..), signed) => (
-            Credential::Given("a token of its own".to_owned()),
-            signed.unwrap_or_default(),
-        ),
-        (Need::OAuth(_), _) => (
-            Credential::Missing("users connect accounts of their own".to_owned()),
-            Arc::default(),
-        ),
+        (Need::OAuth(_) | Need::Machine(..), _) => (Credential::Login, Arc::default()),
         (Need::ClientKey(key), Ok(signed)) => {
             let whose = match key
                 .env

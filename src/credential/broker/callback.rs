@@ -9,6 +9,7 @@ use super::flow::{brought, cookie_name};
 use super::pending::{Flow, Stage};
 use super::standing::Outcome;
 use super::{Broker, Ground, Refusal};
+use crate::credential::oauth;
 use crate::secret::Secret;
 
 /// Longest piece of a provider's own words that is shown, in characters.
@@ -191,9 +192,12 @@ impl Broker {
         if redirect != flow.redirect {
             return Err(mixed_up());
         }
-        if !issuer_agrees(&flow, callback.iss.as_deref()) {
-            return Err(mixed_up());
-        }
+        let checked = oauth::check_iss(
+            flow.issuer.as_deref(),
+            flow.iss_supported,
+            callback.iss.as_deref(),
+        );
+        checked.map_err(|_trouble| mixed_up())?;
         if let Some(error) = &callback.error {
             return Err(self.said_no(&flow, error, callback.description.as_deref()));
         }
@@ -222,15 +226,6 @@ impl Broker {
             format!("{title} refused: “{}”", said.trim()),
             "Open the connect link again; if it goes on, ask whoever runs the gateway.",
         )
-    }
-}
-
-/// RFC 9207 section 2.4: an issuer that promised to name itself must, and whoever is named must be
-/// the one that was asked; compared as text, without any normalisation.
-fn issuer_agrees(flow: &Flow, named: Option<&str>) -> bool {
-    match (named, flow.iss_supported) {
-        (Some(named), _) => flow.issuer.as_deref() == Some(named),
-        (None, supported) => !supported,
     }
 }
 

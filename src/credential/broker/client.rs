@@ -14,11 +14,17 @@ use crate::credential::vault::{Fault, Path, Wrote};
 
 /// A registered client as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
-struct Registered {
+pub(super) struct Registered {
     /// When it was registered, in unix seconds.
     at: u64,
-    client: Client,
+    /// When its secret ends, in unix seconds.
+    #[serde(default)]
+    ends: Option<u64>,
+    pub(super) client: Client,
 }
+
+/// A client whose secret ends within this many seconds is registered anew: a flow takes minutes.
+const NEARLY: u64 = 3600;
 
 fn path(name: &str) -> Path {
     Path::gateway(&["clients", name])
@@ -40,46 +46,54 @@ impl Broker {
             return Ok((client, None));
         }
         let web = &**self.parts.keeper.web();
-        let register = || oauth::register(web, connection, server, redirects);
+        let register = || async {
+            let registered = oauth::registration(web, connection, server, redirects).await;
+            registered.map_err(|trouble| refused(connection, "lets no client register", &trouble))
+        };
         if back != Back::Here {
             // The port of a process is its own for one flow: its registration is of no use to others.
-            let client = register().await;
-            return client
-                .map(|client| (client, None))
-                .map_err(|trouble| refused(connection, "lets no client register", &trouble));
+            return Ok((register().await?.client, None));
         }
         let name = name(server, redirects);
         let kept = self.registered(&name).await;
-        if let Some(client) = kept.map_err(|fault| Refusal::store(&fault))? {
-            return Ok((client, Some(name)));
+        let kept = kept.map_err(|fault| Refusal::store(&fault))?;
+        if let Some((_, registered)) = &kept
+            && registered
+                .ends
+                .is_none_or(|ends| ends > now().saturating_add(NEARLY))
+        {
+            return Ok((registered.client.clone(), Some(name)));
         }
-        let client = register()
-            .await
-            .map_err(|trouble| refused(connection, "lets no client register", &trouble))?;
-        let client = self.keep_client(&name, client).await;
-        client
-            .map(|client| (client, Some(name)))
-            .map_err(|fault| Refusal::store(&fault))
+        let made = register().await?;
+        let registered = Registered {
+            at: now(),
+            ends: made.secret_expires_at,
+            client: made.client,
+        };
+        let version = kept.map_or(0, |(version, _)| version);
+        let client = self.keep_client(&name, version, registered).await;
+        let client = client.map_err(|fault| Refusal::store(&fault))?;
+        Ok((client, Some(name)))
     }
 
-    async fn registered(&self, name: &str) -> Result<Option<Client>, Fault> {
+    pub(super) async fn registered(&self, name: &str) -> Result<Option<(u64, Registered)>, Fault> {
         let stored = self.vault().read(&path(name)).await?;
         Ok(stored.and_then(|stored| {
-            let registered: Registered = serde_json::from_str(stored.value.expose()).ok()?;
-            Some(registered.client)
+            let registered = serde_json::from_str(stored.value.expose()).ok()?;
+            Some((stored.version, registered))
         }))
     }
 
     /// Keeps a client; whoever was faster is right.
-    async fn keep_client(&self, name: &str, client: Client) -> Result<Client, Fault> {
-        let registered = Registered { at: now(), client };
-        let value = written(&registered)?;
-        if self.vault().write(&path(name), 0, &value, None).await? == Wrote::Conflict
-            && let Some(first) = self.registered(name).await?
+    async fn keep_client(&self, name: &str, version: u64, made: Registered) -> Result<Client, Fault> {
+        let value = written(&made)?;
+        let wrote = self.vault().write(&path(name), version, &value, None).await?;
+        if wrote == Wrote::Conflict
+            && let Some((_, first)) = self.registered(name).await?
         {
-            return Ok(first);
+            return Ok(first.client);
         }
-        Ok(registered.client)
+        Ok(made.client)
     }
 
     /// Forgets a client that its server refused: the next flow registers anew.
@@ -97,7 +111,7 @@ impl Broker {
 }
 
 /// One client for an issuer and the redirect URIs it may send people to.
-fn name(server: &Server, redirects: &Redirects) -> String {
+pub(super) fn name(server: &Server, redirects: &Redirects) -> String {
     let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
     let mut text = format!("{issuer}\n");
     for redirect in &redirects.registered {

@@ -1,13 +1,14 @@
 //! The beginning of a flow: the server, the client, the scopes, and what the answer will need.
 
+use std::sync::Arc;
+
 use super::pending::Flow;
 use super::standing::Outcome;
 use super::{Begun, Broker, Ground, Opened, Refusal, hashed, random, short};
 use crate::credential::Connection;
-use crate::credential::connection::{Grant, Resource};
+use crate::credential::connection::Grant;
 use crate::credential::key::{Key, Owner};
 use crate::credential::oauth::{self, Challenge, Redirects, Server, Trouble, TroubleKind};
-use crate::credential::record::{Client, Source};
 
 /// Where the answer is to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Broker {
             issuer: server.issuer.clone(),
             iss_supported: server.iss_supported,
             userinfo: server.userinfo_endpoint.clone(),
-            source: source(&connection, &server, client),
+            source: oauth::source(&connection, &server, client),
             redirect: redirects.used,
             scopes,
             client: kept,
@@ -85,7 +86,7 @@ impl Broker {
     /// Where the answer comes, and what else is registered with it. An issuer that does not name
     /// itself in its answers gets a path of the provider's own, so that nobody else's answer is taken
     /// for its (RFC 9700 section 4.4.2).
-    fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
+    pub(super) fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
         if let Some(own) = back.redirect() {
             return Redirects {
                 used: own.clone(),
@@ -130,31 +131,21 @@ impl Broker {
     ) -> Result<Vec<String>, Refusal> {
         let loaded = self.parts.keeper.loaded();
         let declared = loaded.and_then(|loaded| loaded.scopes(&connection.name));
-        let base = declared.unwrap_or_else(|| advertised(server, challenge));
-        let mut scopes = united(&base, &opened.wish.scopes);
+        let mut before = Vec::new();
         if let Some(account) = &opened.wish.account {
-            let key = key(opened, connection, account);
-            let before = self.parts.keeper.record(&key).await;
-            let before = before.map_err(|fault| Refusal::store(&fault))?;
-            scopes = united(&scopes, &before.map(|it| it.requested).unwrap_or_default());
+            let record = self.parts.keeper.record(&key(opened, connection, account)).await;
+            let record = record.map_err(|fault| Refusal::store(&fault))?;
+            before = record.map(|it| it.requested).unwrap_or_default();
         }
-        Ok(scopes)
+        let wanted = &opened.wish.scopes;
+        Ok(oauth::scopes(
+            declared.as_deref(),
+            challenge,
+            server,
+            wanted,
+            &before,
+        ))
     }
-}
-
-/// As the specification orders it: the challenge's, else all of the resource's; `offline_access`
-/// beside them where the server has it.
-fn advertised(server: &Server, challenge: Option<&Challenge>) -> Vec<String> {
-    let challenged = challenge.and_then(|it| it.scopes.clone());
-    let mut scopes = challenged
-        .or_else(|| server.resource_scopes.clone())
-        .unwrap_or_default();
-    let offline = "offline_access";
-    let has = |list: &[String]| list.iter().any(|it| it == offline);
-    if server.scopes.as_deref().is_some_and(has) && !has(&scopes) {
-        scopes.push(offline.to_owned());
-    }
-    scopes
 }
 
 /// Both lists in order, each scope once.
@@ -171,41 +162,11 @@ pub(super) fn united(one: &[String], other: &[String]) -> Vec<String> {
 fn key(opened: &Opened, connection: &Connection, account: &str) -> Key {
     Key {
         owner: Owner {
-            tenant: opened.principal.tenant.clone(),
-            user: opened.principal.user.clone(),
-            connection: connection.name.clone(),
+            tenant: Arc::clone(&opened.principal.tenant),
+            user: Arc::clone(&opened.principal.user),
+            connection: Arc::clone(&connection.name),
         },
         account: account.into(),
-    }
-}
-
-fn source(connection: &Connection, server: &Server, client: Client) -> Source {
-    let resource = match &connection.resource {
-        Resource::Off => None,
-        Resource::Url(url) => Some(url.clone()),
-        Resource::Auto => server
-            .resource
-            .clone()
-            .or_else(|| Some(connection.upstream.as_str().trim_end_matches('/').to_owned())),
-    };
-    let named = connection.revocation_endpoint.as_ref().map(ToString::to_string);
-    Source {
-        issuer: server.issuer.clone(),
-        token_endpoint: server.token_endpoint.clone(),
-        revocation_endpoint: named.or_else(|| server.revocation_endpoint.clone()),
-        client,
-        resource,
-    }
-}
-
-/// Where the tokens of a login come from: used once, and never stored.
-pub(super) fn short_source(server: &Server, client: Client) -> Source {
-    Source {
-        issuer: server.issuer.clone(),
-        token_endpoint: server.token_endpoint.clone(),
-        revocation_endpoint: None,
-        client,
-        resource: None,
     }
 }
 

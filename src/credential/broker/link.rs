@@ -82,8 +82,16 @@ impl Broker {
     /// Opens a link. Nothing is stored, read or consumed.
     ///
     /// # Errors
-    /// [`Ground::Unknown`] for what is no link of ours, [`Ground::Gone`] for one that is over.
+    /// [`Ground::Unknown`] for what is no link of ours, [`Ground::Gone`] for one that is over,
+    /// [`Ground::Store`] while the keys that open links are still on their way.
     pub fn open(&self, link: &str) -> Result<Opened, Refusal> {
+        if !self.parts.sealer.is_ready() {
+            return Err(Refusal::new(
+                Ground::Store,
+                "The gateway has only just started and cannot open links yet.",
+                "Try the link again in a minute.",
+            ));
+        }
         let opened = self.unseal(link).ok_or_else(|| {
             Refusal::new(
                 Ground::Unknown,

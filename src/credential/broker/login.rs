@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::flow::{refused, short_source};
+use super::flow::refused;
 use super::{Begun, Broker, Callback, Ground, Refusal, hashed, now, short};
 use crate::credential::connection::{Connection, Grant, Resource};
 use crate::credential::oauth::{self, Redirects, Server};
@@ -88,7 +88,7 @@ impl Broker {
                 "Open the connect link again and log in.",
             ));
         };
-        let source = short_source(&server, client);
+        let source = oauth::source(&connection, &server, client);
         let verifier = sealed.verifier.map(Secret::new);
         let web = &**self.parts.keeper.web();
         let redirect = self.redirect(None);

@@ -9,13 +9,14 @@ mod client;
 mod flow;
 mod link;
 mod login;
+mod look;
 mod pending;
 mod proof;
 mod redeem;
 mod standing;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,6 +31,7 @@ use url::Url;
 pub use callback::{Callback, Finished};
 pub use flow::Back;
 pub use login::{Login, proof_cookie};
+pub use look::AtHand;
 pub use proof::{Proof, Way};
 
 use super::keeper::{Keeper, Reason};
@@ -38,6 +40,7 @@ use super::vault::{Fault, Vault};
 use crate::access::{Access, Principal};
 use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
+use crate::telemetry::time::unix_now as now;
 
 /// Asks an upstream without a credential what it wants: where discovery begins.
 #[async_trait::async_trait]
@@ -254,13 +257,6 @@ impl Refusal {
     }
 }
 
-/// Unix seconds.
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
-}
-
 /// 256 bits that nobody can guess, as text.
 ///
 /// # Errors
@@ -293,3 +289,6 @@ fn short(text: &str) -> String {
     hash.truncate(16);
     hash
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! From a code to a stored account.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::{refused, united};
@@ -84,7 +85,8 @@ impl Broker {
     async fn identified(&self, connection: &Connection, flow: &Flow, issued: &Issued) -> Identity {
         let (web, server) = (&**self.parts.keeper.web(), flow.server());
         for _ in 0..2 {
-            match oauth::identify(web, connection, &server, issued).await {
+            let client = Some(flow.source.client.id.as_str());
+            match oauth::identify_for(web, connection, &server, client, issued).await {
                 Ok(identity) => return identity,
                 Err(trouble) if trouble.kind == TroubleKind::Transient => {}
                 Err(trouble) => {
@@ -101,7 +103,7 @@ impl Broker {
         let connection = self.connection(&flow.wish.provider);
         let (title, name) = connection.map_or_else(
             || (flow.wish.provider.clone(), flow.wish.provider.as_str().into()),
-            |it| (it.title.clone(), it.name.clone()),
+            |it| (it.title.clone(), Arc::clone(&it.name)),
         );
         let key = Key {
             owner: Owner {
@@ -168,7 +170,7 @@ fn key(flow: &Flow, connection: &Connection, account: &str) -> Key {
         owner: Owner {
             tenant: flow.tenant.as_str().into(),
             user: flow.user.as_str().into(),
-            connection: connection.name.clone(),
+            connection: Arc::clone(&connection.name),
         },
         account: account.into(),
     }

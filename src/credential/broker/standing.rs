@@ -1,14 +1,17 @@
 //! What became of a connection, and word of it to all who wait.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use super::link::Known;
 use super::pending::{TRIES, written};
 use super::{Broker, Standing, hashed, now};
 use crate::access::Principal;
+use crate::credential::key::{Key, Owner};
 use crate::credential::vault::{Fault, Kind, Path, Wrote};
 
 /// How often the store is asked for somebody who waits: other replicas tell nobody here.
@@ -49,7 +52,13 @@ impl Broker {
         let Some(known) = self.known(principal, id) else {
             return Ok(None);
         };
-        let kept = self.kept(id).await?.map(|(_, kept)| (kept.until, kept.outcome));
+        let mut kept = self.kept(id).await?.map(|(_, kept)| (kept.until, kept.outcome));
+        if kept.is_none() {
+            kept = self
+                .elsewhere(principal, &known)
+                .await?
+                .map(|outcome| (0, outcome));
+        }
         let (state, message, account) = match kept {
             Some((_, Outcome::Connected(account))) => ("connected", None, Some(account)),
             Some((_, Outcome::Failed(why))) => ("failed", Some(why), None),
@@ -89,6 +98,35 @@ impl Broker {
             let look = end.min(Instant::now() + LOOK);
             drop(timeout_at(look, news.changed()).await);
         }
+    }
+
+    /// What became of a flow that runs elsewhere: the account that was put in since its link was made.
+    async fn elsewhere(&self, principal: &Principal, known: &Known) -> Result<Option<Outcome>, Fault> {
+        let connection = self.connection(&known.wish.provider);
+        let Some(connection) = connection.filter(|it| it.connect_url.is_some()) else {
+            return Ok(None);
+        };
+        let owner = Owner {
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+            connection: Arc::clone(&connection.name),
+        };
+        let since = known.until.saturating_sub(self.parts.link_ttl.as_secs());
+        for account in self.parts.keeper.accounts(&owner).await? {
+            let wanted = known.wish.account.as_deref();
+            if wanted.is_some_and(|wanted| *wanted != *account.id) {
+                continue;
+            }
+            let key = Key {
+                owner: owner.clone(),
+                account: account.id,
+            };
+            let record = self.parts.keeper.record(&key).await?;
+            if let Some(record) = record.filter(|it| it.connected_at >= since) {
+                return Ok(Some(Outcome::Connected(record.account)));
+            }
+        }
+        Ok(None)
     }
 
     /// Changes whenever something became of a connection in this process.

@@ -161,10 +161,11 @@ fn canonical(upstream: &Url) -> String {
     if bare { text.trim_end_matches('/') } else { text }.to_owned()
 }
 
-/// The scopes to ask for: the descriptors', else the challenge's, else all that the resource
-/// supports, else none; with what is `wanted` beside them and what was asked for `before`, each once.
-/// `offline_access` comes along where the server lists it and no descriptor decides; alone it would
-/// replace the server's own default, so it never comes alone.
+/// The scopes to ask for: the descriptors', else the challenge's, else the resource's, else none.
+///
+/// What is `wanted` beside them and what was asked for `before` are added, each once. `offline_access` comes
+/// along where the server lists it and no descriptor decides; alone it would replace the server's own
+/// default, so it never comes alone.
 #[must_use]
 pub fn scopes(
     declared: Option<&[String]>,

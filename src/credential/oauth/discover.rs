@@ -10,9 +10,11 @@ use crate::credential::web::Web;
 /// The one challenge method that is spoken.
 pub(super) const S256: &str = "S256";
 
-/// Finds the server of a connection: descriptor's endpoints, else the protected resource's metadata
-/// (of the challenge, at its path, at the root), else the upstream's own origin; then RFC 8414 and
-/// OpenID documents in the specification's order; 2025-03-26's fixed paths last.
+/// Finds the server of a connection.
+///
+/// Descriptor's endpoints, else the protected resource's metadata (of the challenge, at its path, at
+/// the root), else the upstream's own origin; then RFC 8414 and OpenID documents in the specification's
+/// order; 2025-03-26's fixed paths last.
 ///
 /// An `issuer` of the descriptor is the only one that is asked; the resource's metadata then says
 /// what the resource is called and which scopes it knows, and nothing more.

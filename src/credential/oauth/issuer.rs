@@ -2,9 +2,10 @@
 
 use super::Trouble;
 
-/// Whether an authorization response comes from the server that was asked: called before anything
-/// else of it is looked at, with `iss` as form-decoded, for error responses too. Compared byte by
-/// byte, without any normalisation.
+/// Whether an authorization response comes from the server that was asked.
+///
+/// Called before anything else of it is looked at, with `iss` as form-decoded, for error responses too.
+/// Compared byte by byte, without any normalisation.
 ///
 /// | promised | `iss` | |
 /// |---|---|---|

@@ -18,6 +18,10 @@ use crate::secret::Secret;
 ///
 /// # Errors
 /// [`Trouble`].
+#[expect(
+    clippy::too_many_arguments,
+    reason = "each is another part of the one request, and used once"
+)]
 pub async fn exchange(
     web: &dyn Web,
     connection: &Connection,

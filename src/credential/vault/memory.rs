@@ -8,10 +8,13 @@ use parking_lot::Mutex;
 use super::{Fault, Hint, Path, Stored, Vault, Wrote};
 use crate::secret::Secret;
 
+/// An entry and what may be known of it.
+type Entry = (Stored, Option<Hint>);
+
 /// A store in memory.
 #[derive(Debug, Default)]
 pub struct Memory {
-    entries: Mutex<BTreeMap<Vec<Box<str>>, (Stored, Option<Hint>)>>,
+    entries: Mutex<BTreeMap<Vec<Box<str>>, Entry>>,
 }
 
 #[async_trait]

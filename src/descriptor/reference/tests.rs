@@ -2,21 +2,26 @@ use std::{os::unix::fs::symlink, sync::Arc};
 
 use super::*;
 use crate::descriptor::yaml;
+use crate::secret::Secret;
 
 /// What a text resolves to under a glob over files, and what is said about it.
 fn resolve(text: &str, glob: &str) -> (Option<String>, Vec<String>) {
+    resolve_with(text, glob, Secrets::NOWHERE)
+}
+
+fn resolve_with(text: &str, glob: &str, secrets: &Secrets) -> (Option<String>, Vec<String>) {
     let env: Environment = Arc::new(|name| (name == "NAME").then(|| "value".to_owned()));
     let allowed = References {
         env: vec!["*".to_owned()],
         files: vec![glob.to_owned()],
-        vault: Vec::new(),
+        vault: vec![glob.to_owned()],
     };
     let mut report = Report::new(Path::new("a.yaml"));
     let mut node = yaml::parse(text.as_bytes()).expect("parses").expect("a document");
     Resolver {
         env: &env,
         allowed: Some(&allowed),
-        secrets: Secrets::NOWHERE,
+        secrets,
     }
     .resolve(&mut node, "a", &mut report);
     let said = report.finish().into_iter().map(|fault| fault.message).collect();
@@ -83,4 +88,82 @@ fn a_glob_of_many_stars_is_matched_in_time_that_does_not_explode() {
     ] {
         assert_eq!(matches(glob, text), is_match, "{glob} {text}");
     }
+}
+
+/// A Vault that holds what it is asked for, but for `down/…`.
+fn vault() -> Secrets {
+    Secrets::Vault {
+        mount: "secret".to_owned(),
+        prefix: "pleiades".to_owned(),
+        lookup: Some(Arc::new(|path, key| {
+            if path.starts_with("down/") {
+                return Err("vault cannot be reached".to_owned());
+            }
+            Ok(Secret::new(format!("<{path}#{key}>")))
+        })),
+    }
+}
+
+#[test]
+fn a_field_of_vault_is_read_within_what_is_allowed() {
+    for (text, glob, value) in [
+        ("${vault:team/a#k}", "team/*", "<team/a#k>"),
+        ("x ${vault:team/a#k#l} y", "team/*", "x <team/a#k#l> y"),
+        ("${vault:secret/team/a#k}", "team/*", "<team/a#k>"),
+        ("${vault:team/a#k}", "secret/team/*", "<team/a#k>"),
+        ("${vault:secret/secret/a#k}", "**", "<secret/a#k>"),
+        ("${vault:pleiadesque/a#k}", "**", "<pleiadesque/a#k>"),
+    ] {
+        assert_eq!(
+            resolve_with(&format!("'{text}'"), glob, &vault()),
+            (Some(value.to_owned()), Vec::new()),
+            "{text} {glob}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_never_asked_for() {
+    for (path, glob, words) in [
+        ("team/a", "other/*", "outside `references.vault`"),
+        ("team/a/b", "team/*", "outside `references.vault`"),
+        ("pleiades/c/x", "**", "own entries"),
+        ("pleiades", "**", "own entries"),
+        ("secret/pleiades/_gateway/seal", "**", "own entries"),
+        ("team/../pleiades/c", "**", "without a plain path"),
+        ("team//a", "**", "without a plain path"),
+        ("/team/a", "**", "without a plain path"),
+        ("team/a/", "**", "without a plain path"),
+        ("./pleiades/c", "**", "without a plain path"),
+        ("team/%2e%2e/a", "**", "without a plain path"),
+        (" pleiades/c", "**", "without a plain path"),
+    ] {
+        let (value, said) = resolve_with(&format!("'${{vault:{path}#k}}'"), glob, &vault());
+        assert_eq!(value, None, "{path}");
+        assert!(
+            said.iter().all(|said| said.contains(words)) && said.len() == 1,
+            "{path}: {said:?}"
+        );
+    }
+}
+
+#[test]
+fn without_vault_the_cure_is_named_and_unasked_there_is_no_fault() {
+    let (_, said) = resolve("'${vault:team/a#k}'", "**");
+    assert_eq!(
+        said,
+        ["references to Vault need `vault.hashicorp` in the settings"]
+    );
+    let (_, said) = resolve_with("'${vault:down/a#k}'", "**", &vault());
+    assert_eq!(said, ["vault cannot be reached"]);
+    let mut unasked = vault();
+    if let Secrets::Vault { lookup, .. } = &mut unasked {
+        *lookup = None;
+    }
+    assert_eq!(
+        resolve_with("'${vault:team/a#k}'", "**", &unasked),
+        (None, Vec::new())
+    );
+    let (_, said) = resolve_with("'${vault:pleiades/a#k}'", "**", &unasked);
+    assert_eq!(said.len(), 1);
 }

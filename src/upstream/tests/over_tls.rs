@@ -10,11 +10,11 @@ use super::*;
 use crate::error::Code;
 use crate::secret::Secret;
 
-const FIRST_CA: &str = include_str!("tls/first-ca.pem");
-const SECOND_CA: &str = include_str!("tls/second-ca.pem");
+pub(super) const FIRST_CA: &str = include_str!("tls/first-ca.pem");
+pub(super) const SECOND_CA: &str = include_str!("tls/second-ca.pem");
 
 /// Answers requests over TLS on a thread of its own, as `localhost` under the first CA.
-fn server(wants_client: bool) -> Url {
+pub(super) fn server(wants_client: bool) -> Url {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clients: Arc<dyn ClientCertVerifier> = if wants_client {
         let mut roots = RootCertStore::empty();

@@ -1,6 +1,8 @@
 //! A world for one test: our own binary in front of fake providers, and clients of each revision.
 //! Dropping it ends the gateway and fails the test when a child of it is left.
 
+pub mod authorization;
+pub mod browser;
 pub mod client;
 pub mod provider;
 
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+pub use authorization::Authority;
+pub use browser::Browser;
 pub use client::Client;
 pub use provider::Fake;
 
@@ -66,6 +70,13 @@ impl Builder {
 
     /// Starts the gateway and waits until it is ready.
     pub async fn start(self) -> World {
+        let world = self.launch();
+        world.until_ready().await;
+        world
+    }
+
+    /// Starts the gateway and waits for nothing.
+    pub fn launch(self) -> World {
         let folder = tempfile::tempdir().unwrap();
         let providers = folder.path().join("providers.d");
         std::fs::create_dir(&providers).unwrap();
@@ -90,15 +101,13 @@ impl Builder {
             .envs(self.env)
             .stdin(Stdio::null());
         let process = command.spawn().unwrap();
-        let world = World {
+        World {
             base: format!("http://127.0.0.1:{listen}"),
             admin: format!("http://127.0.0.1:{admin}"),
             folder,
             process: Some(process),
             http: http(),
-        };
-        world.until_ready().await;
-        world
+        }
     }
 }
 

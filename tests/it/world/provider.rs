@@ -141,7 +141,7 @@ struct Asked {
     revision: String,
 }
 
-async fn serve(
+pub(super) async fn serve(
     State(knobs): State<Arc<Knobs>>,
     method: Method,
     headers: HeaderMap,

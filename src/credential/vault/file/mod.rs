@@ -1,4 +1,4 @@
-//! The embedded store: one encrypted SQLite file.
+//! The embedded store: one encrypted file of `SQLite`.
 //!
 //! Nothing is opened, made or needed before the first entry is written; a lock lasts as long as one
 //! operation, so that commands work beside a running server.
@@ -6,7 +6,9 @@
 mod cipher;
 pub mod key;
 mod place;
+mod rows;
 mod table;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +23,10 @@ use crate::secret::Secret;
 pub use key::Root;
 use place::Place;
 use table::Table;
+use trouble::busy;
 
 /// How long an operation waits for others, in this process and in others.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// When a store that others hold is worth another try.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An encrypted file.
 #[derive(Debug)]
@@ -130,15 +131,6 @@ impl Vault for File {
         let hint = self.run(Absent::Leave, move |table| table.hint(path.segments()));
         Ok(hint.await?.flatten())
     }
-}
-
-fn busy() -> Fault {
-    let mut fault = Fault::new(
-        Kind::Unreachable,
-        "the vault file is held by others for longer than 5 seconds",
-    );
-    fault.retry_after = Some(RETRY_AFTER);
-    fault
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl Hashicorp {
     }
 
     async fn put(&self, path: &str, expected: u64, data: &Value) -> Result<Wrote, Fault> {
-        let cas = u32::try_from(expected).map_err(|_| {
+        let cas = u32::try_from(expected).map_err(|_error| {
             Fault::new(
                 Kind::Refused,
                 format!("the entry `{path}` has no version {expected}"),
@@ -169,7 +169,7 @@ impl Hashicorp {
                 request.mount(&*self.mount).path(path).data(data.clone());
                 let request = request.options(SetSecretRequestOptions { cas }).build();
                 async move {
-                    let request = request.map_err(|_| Trouble::unsendable())?;
+                    let request = request.map_err(|_error| Trouble::unsendable())?;
                     self.wire.ask::<Version>(request, Some(&token), WRITE).await
                 }
             })
@@ -208,7 +208,7 @@ impl Hashicorp {
                 let mut request = DeleteSecretMetadataRequest::builder();
                 let request = request.mount(&*self.mount).path(path).build();
                 async move {
-                    let request = request.map_err(|_| Trouble::unsendable())?;
+                    let request = request.map_err(|_error| Trouble::unsendable())?;
                     self.wire.tell(request, Some(&token), WRITE).await
                 }
             })

@@ -90,7 +90,7 @@ impl Auth {
                     .mount(mount)
                     .role_id(role_id)
                     .secret_id(secret_id.expose());
-                let request = request.build().map_err(|_| unbuilt(what))?;
+                let request = request.build().map_err(|_error| unbuilt(what))?;
                 wire.ask(request, None, WITHIN).await
             }
             Self::Kubernetes {
@@ -101,13 +101,13 @@ impl Auth {
                 let token = read(token_file).await?;
                 let mut request = LoginWithKubernetesRequest::builder();
                 request.mount(mount).role(role).jwt(token.expose());
-                let request = request.build().map_err(|_| unbuilt(what))?;
+                let request = request.build().map_err(|_error| unbuilt(what))?;
                 wire.ask(request, None, WITHIN).await
             }
             Self::Jwt { mount, role, token } => {
                 let mut request = JWTLoginRequest::builder();
                 request.mount(mount).role(role).jwt(token.expose());
-                let request = request.build().map_err(|_| unbuilt(what))?;
+                let request = request.build().map_err(|_error| unbuilt(what))?;
                 wire.ask(request, None, WITHIN).await
             }
         };

@@ -316,3 +316,6 @@ impl Vault for Hashicorp {
         self.read_hint(&self.path(path)).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,15 @@ use super::patience::{Pass, Patience, jittered};
 use super::wire::Wire;
 use crate::credential::vault::{Fault, Kind};
 
-/// A token that was had less than this ago and is refused is not had again: the policy says no.
-const FRESH: Duration = Duration::from_secs(10);
+/// Pauses between logins because a token was refused: when the next one is refused as well, it is the
+/// policy that says no. The last one ends the count.
+const AGAIN: [Duration; 5] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+];
 /// The file of a token is looked at that often at most.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pauses after refused logins: Vault locks out who tries too often.
@@ -50,6 +57,8 @@ pub(super) struct Held {
     pub(super) grant: Grant,
     born: Instant,
     serial: u64,
+    /// When to renew it; `None`: never.
+    due: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +67,8 @@ struct Last {
     refusals: usize,
     /// The last refused login, until when nobody tries again.
     refused: Option<(Instant, String)>,
+    /// When a refused token was replaced last, and how often in a row.
+    replaced: Option<(Instant, usize)>,
     /// When the file of a token was looked at last.
     looked: Option<Instant>,
 }
@@ -73,6 +84,24 @@ pub struct LoginState {
     pub renewable: bool,
     /// How long it still holds; `None` for ever, or unknown.
     pub ends_in: Option<Duration>,
+}
+
+impl Last {
+    /// Whether a refused token may be replaced now; counts that it was.
+    fn may_replace(&mut self) -> bool {
+        let [.., longest] = AGAIN;
+        let row = match self.replaced {
+            Some((at, row)) if at.elapsed() < longest => {
+                if at.elapsed() < AGAIN.get(row).copied().unwrap_or(longest) {
+                    return false;
+                }
+                row + 1
+            }
+            _ => 0,
+        };
+        self.replaced = Some((Instant::now(), row));
+        true
+    }
 }
 
 impl Held {
@@ -124,16 +153,13 @@ impl Session {
         if let Some(held) = now.filter(|held| held.serial != refused.serial) {
             return Ok(Some(held));
         }
-        let is_fresh = refused.born.elapsed() < FRESH;
-        match &self.auth {
-            Auth::Token(_) => return Ok(None),
-            Auth::TokenFile(file) => {
-                if login::read(file).await? == refused.grant.token {
-                    return Ok(None);
-                }
-            }
-            _ if is_fresh => return Ok(None),
-            _ => {}
+        let is_hopeless = match &self.auth {
+            Auth::Token(_) => true,
+            Auth::TokenFile(file) => login::read(file).await? == refused.grant.token,
+            _ => !last.may_replace(),
+        };
+        if is_hopeless {
+            return Ok(None);
         }
         tracing::info!("vault refused our token: logging in again");
         self.patience.still(pass)?;
@@ -209,41 +235,46 @@ impl Session {
     }
 
     fn hold(&self, last: &mut Last, grant: Grant) -> Arc<Held> {
+        let now = Instant::now();
         last.serial += 1;
-        last.looked = Some(Instant::now());
+        last.looked = Some(now);
+        let lasts = !grant.renewable && matches!(self.auth, Auth::Token(_));
+        let after = grant.renew_after().filter(|_| !lasts);
         let held = Arc::new(Held {
             grant,
-            born: Instant::now(),
+            born: now,
             serial: last.serial,
+            due: after.map(|after| now + after.max(SOONEST)),
         });
         self.held.store(Some(Arc::clone(&held)));
         self.news.notify_waiters();
         held
     }
 
-    /// Renews the token, or has another when that leads nowhere.
-    async fn renew(&self) -> Result<(), Fault> {
+    /// Renews the token if it is time, or has another when that leads nowhere. Whether Vault was asked.
+    async fn renew(&self) -> Result<bool, Fault> {
         let mut last = self.login.lock().await;
         let Some(held) = self.held.load_full() else {
-            return self.log_in(&mut last).await.map(drop);
+            return self.log_in(&mut last).await.map(|_| true);
         };
+        // Whoever needed a token may have been faster.
+        if held.due.is_none_or(|due| Instant::now() < due) {
+            return Ok(false);
+        }
         if held.grant.renewable && !held.is_over(Instant::now()) {
             match Grant::renewed(&held.grant.token, &self.wire).await {
                 Ok(mut grant) => {
-                    // Vault grants less and less as the last end comes near.
-                    let worn = grant
-                        .ttl
-                        .zip(held.grant.ttl)
-                        .is_some_and(|(new, old)| new < old / 2);
-                    grant.token = held.grant.token.clone();
                     // An end once known is not forgotten.
-                    grant.ttl = grant
-                        .ttl
-                        .or(held.grant.ttl.map(|ttl| ttl.saturating_sub(held.born.elapsed())));
+                    let left = |ttl: Duration| ttl.saturating_sub(held.born.elapsed());
+                    grant.ttl = grant.ttl.or(held.grant.ttl.map(left));
+                    grant.token = held.grant.token.clone();
+                    // Vault grants less and less as the last end comes near.
+                    let both = grant.ttl.zip(held.grant.ttl);
+                    let worn = both.is_some_and(|(new, old)| new < old / 2);
                     if !(worn && self.auth.can_log_in()) {
                         tracing::debug!(ttl = ?grant.ttl, "our token of vault is renewed");
                         self.hold(&mut last, grant);
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
                 Err(trouble) if !matches!(trouble.kind, Kind::Denied | Kind::Refused) => {
@@ -252,17 +283,7 @@ impl Session {
                 Err(_) => tracing::debug!("vault does not renew our token"),
             }
         }
-        self.log_in(&mut last).await.map(drop)
-    }
-
-    /// When the token is to be renewed; `None`: never.
-    fn due(&self) -> Option<Instant> {
-        let held = self.held.load_full()?;
-        if !held.grant.renewable && matches!(self.auth, Auth::Token(_)) {
-            return None;
-        }
-        let after = held.grant.renew_after()?;
-        Some(held.born + after.max(SOONEST))
+        self.log_in(&mut last).await.map(|_| true)
     }
 }
 
@@ -283,12 +304,8 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
             let heard = news.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            let is_first = session.held.load().is_none();
-            let due = if is_first {
-                Some(Instant::now())
-            } else {
-                session.due()
-            };
+            let held = session.held.load_full();
+            let due = held.map_or_else(|| Some(Instant::now()), |held| held.due);
             let due = due.map(|due| due.max(Instant::now() + pause));
             drop(session);
             tokio::select! {
@@ -301,9 +318,11 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
         }
         let Some(session) = session.upgrade() else { return };
         match session.renew().await {
-            Ok(()) => {
+            Ok(asked) => {
                 pause = Duration::ZERO;
-                session.patience.worked();
+                if asked {
+                    session.patience.worked();
+                }
             }
             Err(fault) => {
                 pause = jittered((pause * 2).clamp(RETRY, LONGEST_RETRY));

@@ -97,7 +97,7 @@ impl Wire {
         let namespace = namespace
             .map(|namespace| HeaderValue::from_str(namespace.trim_matches('/')))
             .transpose()
-            .map_err(|_| {
+            .map_err(|_error| {
                 refused("`vault.hashicorp.namespace` cannot be sent in a header: write plain names")
             })?;
         let roots = match ca {
@@ -136,7 +136,7 @@ impl Wire {
     ) -> Result<Reply<T>, Trouble> {
         let mut body = self.send(endpoint, token, within).await?;
         // serde's sentence could quote a secret.
-        let read = serde_json::from_slice(&body).map_err(|_| Trouble::unreadable());
+        let read = serde_json::from_slice(&body).map_err(|_error| Trouble::unreadable());
         body.zeroize();
         read
     }
@@ -200,7 +200,7 @@ impl Carrier for Shot<'_> {
 impl Shot<'_> {
     async fn carry(&self, mut request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, Trouble> {
         self.dress(request.method().clone(), request.headers_mut())?;
-        let mut request = reqwest::Request::try_from(request).map_err(|_| Trouble::unsendable())?;
+        let mut request = reqwest::Request::try_from(request).map_err(|_error| Trouble::unsendable())?;
         *request.timeout_mut() = Some(self.within);
         let answer = self.wire.http.execute(request).await.map_err(Trouble::unsent)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
@@ -224,7 +224,7 @@ impl Shot<'_> {
             headers.insert("x-vault-namespace", namespace.clone());
         }
         if let Some(token) = self.token {
-            let mut value = HeaderValue::from_str(token.expose()).map_err(|_| Trouble::unsendable())?;
+            let mut value = HeaderValue::from_str(token.expose()).map_err(|_error| Trouble::unsendable())?;
             value.set_sensitive(true);
             headers.insert("x-vault-token", value);
         }

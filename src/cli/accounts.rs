@@ -1,0 +1,317 @@
+//! `pleiades accounts`: what `access.local`, or `--tenant` and `--user`, has connected.
+
+use std::io::{IsTerminal, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::ui::{self, BOLD, DIM, GREEN, RED, YELLOW};
+use super::{Global, exit};
+use crate::app::{self, App, Load};
+use crate::credential::handed::{Handed, Untaken};
+use crate::credential::told;
+use crate::credential::vault::{Fault, Kind};
+use crate::credential::{Connection, Key};
+use crate::settings::Overrides;
+
+/// Longest token that is read, in bytes.
+const MAX_TOKEN: u64 = 64 * 1_024;
+/// What the process gets to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the key that seals is waited for where Vault keeps it.
+const UNSEAL: Duration = Duration::from_secs(15);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Accounts {
+    /// List what is connected (the default).
+    List,
+    /// Make an account the one that is used where none is named.
+    Default {
+        /// The provider's id.
+        provider: String,
+        /// The account, as `list` names it.
+        account: String,
+    },
+    /// Store a token that was obtained elsewhere, read from stdin: bare, or as a token endpoint answers.
+    Set {
+        /// The provider's id.
+        provider: String,
+        /// Name of the account; default: the only one there is, else `default`.
+        #[arg(long, value_name = "NAME")]
+        account: Option<String>,
+    },
+    /// Revoke an account at its provider, and remove it.
+    Revoke {
+        /// The provider's id.
+        provider: String,
+        /// The account, as `list` names it.
+        account: String,
+    },
+}
+
+pub(super) fn run(global: &Global, command: Option<Accounts>) -> u8 {
+    let app = match open(global) {
+        Ok(app) => app,
+        Err(code) => return code,
+    };
+    let work = async {
+        match command {
+            None | Some(Accounts::List) => list(&app, global.json).await,
+            Some(Accounts::Default { provider, account }) => {
+                choose(&app, global.json, (&provider, &account)).await
+            }
+            Some(Accounts::Set { provider, account }) => set(&app, global.json, (&provider, account)).await,
+            Some(Accounts::Revoke { provider, account }) => {
+                revoke(&app, global.json, (&provider, &account)).await
+            }
+        }
+    };
+    let code = super::until_told(&app, work).map_or_else(
+        || {
+            ui::fail("interrupted");
+            exit::TEMPORARY
+        },
+        |done| done.unwrap_or_else(|code| code),
+    );
+    close(app);
+    code
+}
+
+/// The parts, with every provider that has accounts loaded and none of them reached.
+pub(super) fn open(global: &Global) -> Result<App, u8> {
+    let overrides = Overrides {
+        providers: global.providers.clone(),
+        ..Overrides::default()
+    };
+    super::open_with(global, &overrides, Load::Accounts)
+}
+
+pub(super) fn close(app: App) {
+    app.stop(FAREWELL);
+}
+
+/// A provider's connection; why there is none is told.
+pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u8> {
+    let parts = app.parts();
+    let connection = told::connection(&parts.exchange.accounts.keeper, provider);
+    connection.ok_or_else(|| {
+        let folder = &app.settings().providers;
+        let snapshot = parts.catalog.snapshot();
+        match snapshot.entries.get(provider) {
+            Some(entry) => ui::fail(format_args!(
+                "`{provider}` has no accounts: its `auth` is not `oauth`, or it is disabled or broken; `pleiades \
+                 check {}` says which",
+                entry.file.display()
+            )),
+            None => ui::fail(format_args!(
+                "no descriptor in {} has the id `{provider}`",
+                folder.display()
+            )),
+        }
+        exit::USAGE
+    })
+}
+
+/// Waits for the key that seals, where Vault keeps it.
+pub(super) async fn unsealed(app: &App) -> Result<(), u8> {
+    let waiting = async {
+        while !app.is_unsealed() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(UNSEAL, waiting).await.map_err(|_elapsed| {
+        ui::fail("the seal key cannot be read: look whether Vault is reachable and unsealed");
+        exit::TEMPORARY
+    })
+}
+
+/// A fault of the store, told.
+pub(super) fn faulty(fault: &Fault) -> u8 {
+    ui::fail(format_args!("the credential store: {fault}"));
+    match fault.kind {
+        Kind::Unreachable | Kind::Sealed | Kind::Throttled | Kind::Failed => exit::TEMPORARY,
+        Kind::Denied | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
+    }
+}
+
+async fn list(app: &App, as_json: bool) -> Result<u8, u8> {
+    let parts = app.parts();
+    let keeper = &parts.exchange.accounts.keeper;
+    let accounts = told::all(keeper, &parts.principal)
+        .await
+        .map_err(|fault| faulty(&fault))?;
+    if as_json {
+        ui::out(json!({ "accounts": accounts }));
+    } else if accounts.is_empty() {
+        ui::err("nothing is connected yet: `pleiades connect PROVIDER` connects an account");
+    } else {
+        print(&accounts);
+    }
+    Ok(exit::OK)
+}
+
+fn print(accounts: &[Value]) {
+    let text =
+        |account: &Value, key: &str| account.get(key).and_then(Value::as_str).unwrap_or("-").to_owned();
+    let mut rows = vec![
+        ["PROVIDER", "ACCOUNT", "LABEL", "STATE", "DEFAULT", "EXPIRES"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for account in accounts {
+        let state = match account.get("reason").and_then(Value::as_str) {
+            Some(reason) => format!("{} ({reason})", text(account, "state")),
+            None => text(account, "state"),
+        };
+        let is_default = account.get("default").and_then(Value::as_bool) == Some(true);
+        rows.push(vec![
+            text(account, "provider"),
+            text(account, "accountId"),
+            text(account, "label"),
+            state,
+            if is_default { "yes" } else { "" }.to_owned(),
+            text(account, "expiresAt"),
+        ]);
+    }
+    let mut lines = ui::table(&rows).into_iter();
+    if let Some(head) = lines.next() {
+        ui::out(format_args!("{BOLD}{head}{BOLD:#}"));
+    }
+    for (line, account) in lines.zip(accounts) {
+        let style = match account.get("state").and_then(Value::as_str) {
+            Some("ok") => GREEN,
+            Some("expiring" | "unhealthy") => YELLOW,
+            Some("needs_reauth") => RED,
+            _ => DIM,
+        };
+        ui::out(format_args!("{style}{line}{style:#}"));
+    }
+}
+
+fn key(app: &App, provider: &str, account: &str) -> Key {
+    let parts = app.parts();
+    told::key(
+        &parts.exchange.accounts.keeper,
+        &parts.principal,
+        provider,
+        account,
+    )
+}
+
+fn no_account(provider: &str, account: &str) -> u8 {
+    ui::fail(format_args!(
+        "no account `{account}` of `{provider}` is connected: `pleiades accounts list` names them"
+    ));
+    exit::USAGE
+}
+
+/// Tells how an account stands now.
+async fn stands(app: &App, as_json: bool, (key, provider): (&Key, &str), done: &str) -> Result<u8, u8> {
+    let parts = app.parts();
+    let told = told::one(&parts.exchange.accounts.keeper, key, provider).await;
+    let told = told.map_err(|fault| faulty(&fault))?;
+    if as_json {
+        ui::out(told.unwrap_or_default());
+    } else {
+        ui::out(format_args!(
+            "{GREEN}{done}{GREEN:#} {BOLD}{}{BOLD:#} of {provider}",
+            key.account
+        ));
+    }
+    Ok(exit::OK)
+}
+
+async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
+    let key = key(app, provider, account);
+    let chosen = app.parts().exchange.accounts.keeper.choose(&key).await;
+    if !chosen.map_err(|fault| faulty(&fault))? {
+        return Err(no_account(provider, account));
+    }
+    stands(app, as_json, (&key, provider), "default is now").await
+}
+
+async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
+    let key = key(app, provider, account);
+    let revoked = app.parts().exchange.accounts.keeper.revoke(&key).await;
+    if !revoked.map_err(|fault| faulty(&fault))? {
+        return Err(no_account(provider, account));
+    }
+    if as_json {
+        ui::out(json!({ "provider": provider, "accountId": account, "revoked": true }));
+    } else {
+        ui::out(format_args!(
+            "{GREEN}revoked{GREEN:#} {BOLD}{account}{BOLD:#} of {provider}"
+        ));
+    }
+    Ok(exit::OK)
+}
+
+async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String>)) -> Result<u8, u8> {
+    connection(app, provider)?;
+    let handed = token().map_err(|why| {
+        ui::fail(why);
+        exit::USAGE
+    })?;
+    let account = match account {
+        Some(account) if told::is_name(&account) => account,
+        Some(_) => {
+            ui::fail("an account's name has 1 to 512 bytes");
+            return Err(exit::USAGE);
+        }
+        None => only_one(app, provider).await?,
+    };
+    let key = key(app, provider, &account);
+    let parts = app.parts();
+    let keeper = &parts.exchange.accounts.keeper;
+    let is_refreshable = handed.is_refreshable();
+    match app::put(keeper, &parts.catalog, handed, (&key, provider)).await {
+        Ok(()) => {}
+        Err(Untaken::Store(fault)) => return Err(faulty(&fault)),
+        Err(why) => {
+            ui::fail(&why);
+            let may_pass = matches!(why, Untaken::Unreached(_));
+            return Err(if may_pass { exit::TEMPORARY } else { exit::USAGE });
+        }
+    }
+    if !is_refreshable && !as_json {
+        ui::err("there is no refresh token: when this token ends, set another");
+    }
+    stands(app, as_json, (&key, provider), "stored").await
+}
+
+/// The name of the only account there is; `default` where there is none yet.
+async fn only_one(app: &App, provider: &str) -> Result<String, u8> {
+    let parts = app.parts();
+    let keeper = &parts.exchange.accounts.keeper;
+    let owner = told::owner(keeper, &parts.principal, provider);
+    let accounts = keeper.accounts(&owner).await.map_err(|fault| faulty(&fault))?;
+    match accounts.as_slice() {
+        [] => Ok("default".to_owned()),
+        [one] => Ok(one.id.to_string()),
+        _ => {
+            ui::fail("several accounts are connected: say which with `--account NAME`");
+            Err(exit::USAGE)
+        }
+    }
+}
+
+/// A token from stdin, which no list of processes and no history of a shell shows.
+fn token() -> Result<Handed, String> {
+    if std::io::stdin().is_terminal() {
+        ui::err("paste the token, then end with Enter and Ctrl-D");
+    }
+    let mut text = zeroize::Zeroizing::new(String::new());
+    let read = std::io::stdin().take(MAX_TOKEN + 1).read_to_string(&mut text);
+    read.map_err(|cause| format!("stdin: {cause}"))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_TOKEN {
+        return Err(format!("stdin holds more than {MAX_TOKEN} bytes"));
+    }
+    let handed = if text.trim_start().starts_with('{') {
+        Handed::read(text.as_bytes())
+    } else {
+        Handed::bare(&text)
+    };
+    handed.map_err(|why| why.to_string())
+}

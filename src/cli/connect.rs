@@ -1,0 +1,262 @@
+//! `pleiades connect`: an account of a provider from a terminal, its authorization ending on a
+//! loopback port of this very process.
+
+mod browser;
+mod listener;
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::accounts;
+use super::ui::{self, BOLD, DIM, GREEN};
+use super::{Global, exit};
+use crate::app::App;
+use crate::credential::Connection;
+use crate::credential::broker::{Back, Callback, Finished, Ground, Refusal, Wish};
+use crate::credential::keeper::Reason;
+use crate::credential::told;
+use listener::Listener;
+
+/// How often an account that somebody else puts in is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) provider: String,
+    pub(super) account: Option<String>,
+    pub(super) no_browser: bool,
+}
+
+/// What it came to: provider's account and its label.
+struct Connected {
+    account: String,
+    label: Option<String>,
+}
+
+pub(super) fn run(global: &Global, request: &Request) -> u8 {
+    let app = match accounts::open(global) {
+        Ok(app) => app,
+        Err(code) => return code,
+    };
+    let code = match accounts::connection(&app, &request.provider) {
+        Ok(connection) => {
+            let connecting = connect(&app, &connection, request);
+            match super::until_told(&app, connecting) {
+                Some(Ok(connected)) => said(global, &connection, &connected),
+                Some(Err(code)) => code,
+                None => {
+                    ui::fail("interrupted: nothing was connected");
+                    exit::TEMPORARY
+                }
+            }
+        }
+        Err(code) => code,
+    };
+    accounts::close(app);
+    code
+}
+
+fn said(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
+    let Connected { account, label } = connected;
+    if global.json {
+        ui::out(json!({
+            "provider": &*connection.provider,
+            "accountId": account,
+            "label": label.as_ref().unwrap_or(account),
+        }));
+        return exit::OK;
+    }
+    let label = label.as_deref().filter(|label| label != account);
+    let label = label.map_or_else(String::new, |label| format!(" {DIM}({label}){DIM:#}"));
+    ui::out(format_args!(
+        "{GREEN}connected{GREEN:#} {} as {BOLD}{account}{BOLD:#}{label}",
+        connection.title
+    ));
+    exit::OK
+}
+
+async fn connect(app: &App, connection: &Connection, request: &Request) -> Result<Connected, u8> {
+    if request
+        .account
+        .as_deref()
+        .is_some_and(|name| !told::is_name(name))
+    {
+        ui::fail("an account's name has 1 to 512 bytes");
+        return Err(exit::USAGE);
+    }
+    if let Some(url) = &connection.connect_url {
+        return elsewhere(app, connection, request, url.as_str()).await;
+    }
+    accounts::unsealed(app).await?;
+    let listener = Listener::bind(app.settings().listen.port())
+        .await
+        .map_err(|cause| {
+            ui::fail(format_args!("no port of 127.0.0.1 can be listened on: {cause}"));
+            exit::UNAVAILABLE
+        })?;
+    let parts = app.parts();
+    let broker = &parts.exchange.accounts.broker;
+    let wish = Wish {
+        provider: connection.provider.to_string(),
+        account: request.account.clone(),
+        scopes: Vec::new(),
+        reason: Reason::NeverConnected.as_str().to_owned(),
+    };
+    let back = Back::Loopback(listener.port());
+    let begun = broker
+        .begin(&broker.opening(&parts.principal, &wish), back)
+        .await
+        .map_err(|refusal| refused(&refusal))?;
+    show(begun.url.as_str(), request);
+    let cookie = begun.cookie.as_ref().map(|(_, value)| value.expose());
+    let redirect = back.redirect().unwrap_or_default();
+    let until = Instant::now() + broker.pending_ttl();
+    let mut listener = listener;
+    loop {
+        let came = waiting(until, listener.next()).await?;
+        let finished = match Callback::read(&came.query) {
+            Ok(callback) => broker.finish(callback, cookie, &redirect).await,
+            Err(refusal) => Err(refusal),
+        };
+        match finished {
+            Ok(Finished::Connected { account, label, .. }) => {
+                came.answer(&listener::connected(&connection.title)).await;
+                return Ok(Connected { account, label });
+            }
+            Ok(Finished::Confirm { state, .. }) => {
+                came.answer(&listener::asked()).await;
+                let yes = confirmed(connection);
+                let confirmed = broker.confirm(&state, cookie, yes).await;
+                return match confirmed.map_err(|refusal| refused(&refusal))? {
+                    Finished::Connected { account, label, .. } => Ok(Connected { account, label }),
+                    Finished::Confirm { .. } => Err(exit::UNAVAILABLE),
+                };
+            }
+            // Somebody else's answer, or none at all: ours is still to come.
+            Err(refusal)
+                if matches!(
+                    refusal.ground,
+                    Ground::Unknown | Ground::Malformed | Ground::Unproven
+                ) =>
+            {
+                came.answer(&listener::refused(&refusal)).await;
+            }
+            Err(refusal) => {
+                came.answer(&listener::refused(&refusal)).await;
+                return Err(refused(&refusal));
+            }
+        }
+    }
+}
+
+/// A flow that runs elsewhere puts its token in through the admin listener: here it is waited for.
+async fn elsewhere(
+    app: &App,
+    connection: &Connection,
+    request: &Request,
+    url: &str,
+) -> Result<Connected, u8> {
+    let parts = app.parts();
+    let keeper = &parts.exchange.accounts.keeper;
+    let owner = told::owner(keeper, &parts.principal, &connection.provider);
+    let before = keeper
+        .accounts(&owner)
+        .await
+        .map_err(|fault| accounts::faulty(&fault))?;
+    show(url, request);
+    let until = Instant::now() + parts.exchange.accounts.broker.pending_ttl();
+    let coming = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = keeper
+                .accounts(&owner)
+                .await
+                .map_err(|fault| accounts::faulty(&fault))?;
+            let is_wanted = |id: &str| request.account.as_deref().is_none_or(|name| name == id);
+            let is_new = |it: &&crate::credential::keeper::Account| is_wanted(&it.id) && !before.contains(it);
+            if let Some(account) = now.iter().find(is_new) {
+                return Ok(Connected {
+                    account: account.id.to_string(),
+                    label: account.label.clone(),
+                });
+            }
+        }
+    };
+    waiting(until, async { Some(coming.await) }).await?
+}
+
+/// Prints the address and, where a person is there, opens it.
+fn show(url: &str, request: &Request) {
+    ui::err("Open this address and sign in:\n");
+    ui::err(format_args!("  {BOLD}{url}{BOLD:#}\n"));
+    if !request.no_browser && ui::is_person() {
+        browser::open(url);
+    }
+}
+
+/// Waits with a line that says for how long still; what ends first decides.
+async fn waiting<T>(until: Instant, coming: impl Future<Output = Option<T>>) -> Result<T, u8> {
+    let person = ui::is_person();
+    tokio::pin!(coming);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if person {
+            let (minutes, seconds) = (left.as_secs() / 60, left.as_secs() % 60);
+            ui::progress(format_args!(
+                "waiting for you in the browser, {minutes}:{seconds:02} left (Ctrl-C ends)"
+            ));
+        }
+        let tick = if person {
+            left.min(Duration::from_secs(1))
+        } else {
+            left
+        };
+        tokio::select! {
+            came = &mut coming => {
+                clear(person);
+                return came.ok_or(exit::UNAVAILABLE);
+            }
+            () = tokio::time::sleep(tick) => {}
+        }
+        if Instant::now() >= until {
+            clear(person);
+            ui::fail("nobody signed in in time; `connect.pending_ttl` says how long that may take");
+            return Err(exit::TEMPORARY);
+        }
+    }
+}
+
+fn clear(person: bool) {
+    if person {
+        ui::progress("");
+    }
+}
+
+/// Whether the tokens of another account may replace what is connected under this name.
+fn confirmed(connection: &Connection) -> bool {
+    let question = format!(
+        "another account of {} is connected under this name: replace it? [y/N] ",
+        connection.title
+    );
+    if !std::io::stdin().is_terminal() {
+        ui::err(format_args!("{question}no: nobody is there to be asked"));
+        return false;
+    }
+    write!(anstream::stderr(), "{question}").ok();
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).ok();
+    matches!(line.trim(), "y" | "Y" | "yes")
+}
+
+fn refused(refusal: &Refusal) -> u8 {
+    ui::fail(&refusal.why);
+    ui::err(&refusal.cure);
+    match refusal.ground {
+        Ground::Store => exit::TEMPORARY,
+        _ => exit::UNAVAILABLE,
+    }
+}

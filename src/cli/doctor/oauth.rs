@@ -1,0 +1,406 @@
+//! The steps of OAuth: the authorization server, our client there, scopes, the store, the account, its
+//! renewal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::step::{Found, Steps, Trouble};
+use crate::app::{App, Parts};
+use crate::credential::broker::{AtHand, Prober};
+use crate::credential::connection::Grant;
+use crate::credential::keeper::{Account, Ask, RefreshOutcome, Refused};
+use crate::credential::oauth::{self, Challenge, Server, TroubleKind};
+use crate::credential::record::{AccountState, Record};
+use crate::credential::vault::{self, Fault, Path, Wrote};
+use crate::credential::{Connection, Key, Signature, told};
+use crate::secret::Secret;
+use crate::telemetry::time::{rfc3339, unix_now};
+
+/// How long a credential is waited for.
+const CREDENTIAL: Duration = Duration::from_secs(30);
+/// How long the store is waited for.
+const STORE: Duration = Duration::from_secs(20);
+/// Accounts that are listed.
+const SHOWN: usize = 12;
+
+/// One provider's connection, looked at.
+pub(super) struct Login<'a> {
+    pub(super) app: &'a App,
+    pub(super) connection: &'a Arc<Connection>,
+    /// Whether the provider is loaded: a disabled one can be asked, and has no accounts in use.
+    pub(super) loaded: bool,
+    /// Whether a token is really renewed.
+    pub(super) refresh: bool,
+}
+
+impl Login<'_> {
+    /// Runs all steps; answers with the signature of the account in use.
+    pub(super) async fn examine(&self, steps: &mut Steps) -> Option<Arc<Signature>> {
+        let parts = self.app.parts();
+        let began = Instant::now();
+        let challenge = parts.catalog.challenge(&self.connection.provider).await;
+        let web = &**parts.exchange.accounts.keeper.web();
+        match oauth::discover(web, self.connection, challenge.as_ref()).await {
+            Ok(server) => {
+                steps.end("discovery", began, self.discovered(&server, challenge.as_ref()));
+                self.registration(steps, &parts, &server).await;
+                self.scopes(steps, &parts, &server, challenge.as_ref());
+            }
+            Err(trouble) => {
+                let cure = trouble
+                    .cure
+                    .clone()
+                    .unwrap_or_else(|| cure(trouble.kind).to_owned());
+                steps.end("discovery", began, Err(Trouble::new(trouble.message, cure)));
+                steps.skip_all(&["registration", "scopes"], "discovery");
+            }
+        }
+        let began = Instant::now();
+        if !steps.end("vault", began, self.vault(&parts).await) {
+            steps.skip_all(&["credential", "refresh"], "vault");
+            return None;
+        }
+        if self.connection.grant == Grant::ClientCredentials {
+            return self.machine(steps, &parts).await;
+        }
+        if !self.loaded {
+            steps.skip("credential", "the provider is disabled: nobody's account is used");
+            steps.skip("refresh", "the provider is disabled: nothing is renewed");
+            return None;
+        }
+        self.account(steps, &parts).await
+    }
+
+    fn discovered(&self, server: &Server, challenge: Option<&Challenge>) -> Result<Found, Trouble> {
+        let issuer = server.issuer.as_deref().unwrap_or("a server without metadata");
+        let pkce = match &server.challenge_methods {
+            Some(methods) if methods.iter().any(|method| method == "S256") => "PKCE S256",
+            Some(_) => "no PKCE S256",
+            None => "PKCE is not mentioned",
+        };
+        let from = match challenge.and_then(|it| it.resource_metadata.as_deref()) {
+            Some(url) => format!("named by the server's challenge: {url}"),
+            None if self.connection.token_endpoint.is_some() => "named by the descriptor".to_owned(),
+            None => "found at well-known paths".to_owned(),
+        };
+        let mut lines = vec![from];
+        let endpoints = [
+            ("authorization", Some(&server.authorization_endpoint)),
+            ("token", Some(&server.token_endpoint)),
+            ("registration", server.registration_endpoint.as_ref()),
+            ("revocation", server.revocation_endpoint.as_ref()),
+            ("resource", server.resource.as_ref()),
+        ];
+        let named = endpoints.into_iter().filter_map(|(what, url)| Some((what, url?)));
+        lines.extend(
+            named
+                .filter(|(_, url)| !url.is_empty())
+                .map(|(what, url)| format!("{what}: {url}")),
+        );
+        let detail = format!("{issuer}, {pkce}");
+        let people = self.connection.grant == Grant::AuthorizationCode;
+        if people && self.connection.pkce && server.issuer.is_some() && pkce != "PKCE S256" {
+            return Err(Trouble {
+                detail,
+                cure: "the server must name `S256` in `code_challenge_methods_supported`; write `pkce: off` only \
+                       where you know that it chokes on it"
+                    .to_owned(),
+                lines,
+            });
+        }
+        Ok(Found { detail, lines })
+    }
+
+    async fn registration(&self, steps: &mut Steps, parts: &Parts, server: &Server) {
+        let began = Instant::now();
+        let broker = &parts.exchange.accounts.broker;
+        let callback = broker.redirect(None);
+        let found = match broker.client_at_hand(self.connection, server).await {
+            Ok(AtHand::Declared(id)) => Ok(format!("the descriptor's client `{id}`").into()),
+            Ok(AtHand::Document(url)) => Ok(format!("our client metadata document {url}").into()),
+            Ok(AtHand::Kept(id)) => Ok(format!("registered as `{id}`, and kept").into()),
+            Ok(AtHand::Registers(url)) => {
+                Ok(format!("none yet: one is registered at {url} when somebody connects").into())
+            }
+            Ok(AtHand::None) => Err(Trouble::new(
+                "the server lets no client register, and the descriptor names none",
+                format!(
+                    "make an application at the provider with the redirect URI {callback}, and write its `client_id`"
+                ),
+            )),
+            Err(fault) => Err(stored(&fault)),
+        };
+        steps.end("registration", began, found);
+    }
+
+    fn scopes(&self, steps: &mut Steps, parts: &Parts, server: &Server, challenge: Option<&Challenge>) {
+        let began = Instant::now();
+        let loaded = parts.exchange.accounts.keeper.loaded();
+        let declared = loaded
+            .and_then(|loaded| loaded.scopes(&self.connection.name))
+            .or_else(|| self.connection.scopes.clone());
+        let (asked, whose) = match &declared {
+            Some(scopes) => (scopes.clone(), "the descriptors name"),
+            None => {
+                let challenged = challenge.and_then(|it| it.scopes.clone());
+                let advertised = challenged.or_else(|| server.resource_scopes.clone());
+                (advertised.unwrap_or_default(), "the server advertises")
+            }
+        };
+        if asked.is_empty() {
+            steps.end(
+                "scopes",
+                began,
+                Ok("none are asked for: the server decides".to_owned().into()),
+            );
+            return;
+        }
+        let supported: Vec<&String> = [&server.scopes, &server.resource_scopes]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        let unknown = asked
+            .iter()
+            .filter(|scope| !supported.is_empty() && !supported.contains(scope));
+        let lines =
+            unknown.map(|scope| format!("`{scope}` is not advertised by the server: it may refuse it"));
+        let found = Found {
+            detail: format!("{whose} {}", asked.join(" ")),
+            lines: lines.collect(),
+        };
+        steps.end("scopes", began, Ok(found));
+    }
+
+    /// Reads, writes and removes an entry of our own, as a connection does.
+    async fn vault(&self, parts: &Parts) -> Result<Found, Trouble> {
+        let vault = parts.exchange.accounts.keeper.vault();
+        let path = Path::gateway(&["pending", &format!("d-{}-{}", std::process::id(), unix_now())]);
+        let work = async {
+            let mark = Secret::new(format!("{{\"until\":{}}}", unix_now()));
+            if vault.write(&path, 0, &mark, None).await? == Wrote::Conflict {
+                return Err(Fault::new(
+                    vault::Kind::Refused,
+                    "an entry that nobody wrote is there",
+                ));
+            }
+            let read = vault.read(&path).await?;
+            vault.remove(&path).await?;
+            vault.list(&Path::gateway(&["clients"])).await?;
+            Ok(read.is_some())
+        };
+        match tokio::time::timeout(STORE, work).await {
+            Ok(Ok(true)) => Ok("it is reached, and lets us read, write, list and remove"
+                .to_owned()
+                .into()),
+            Ok(Ok(false)) => Err(Trouble::new(
+                "what was written is not read back",
+                "a standby that lags may answer: look at the store's cluster",
+            )),
+            Ok(Err(fault)) => Err(stored(&fault)),
+            Err(_elapsed) => Err(Trouble::new(
+                format!("no answer within {STORE:?}"),
+                "look whether the store is reachable from here, and how busy it is",
+            )),
+        }
+    }
+
+    async fn machine(&self, steps: &mut Steps, parts: &Parts) -> Option<Arc<Signature>> {
+        use crate::credential::Machines as _;
+        let began = Instant::now();
+        let signature = parts.exchange.accounts.keeper.machine(self.connection);
+        let found = match signature.ready().await {
+            Ok(_) => Ok("a token of the gateway's own was had".to_owned().into()),
+            Err(error) => Err(Trouble::new(
+                super::protocol::trouble(&error).detail,
+                "check `client_id`, its secret or key and `token_auth` in `auth.client_credentials`",
+            )),
+        };
+        let well = steps.end("credential", began, found);
+        steps.skip(
+            "refresh",
+            "tokens of client credentials are had anew, not renewed",
+        );
+        well.then_some(signature)
+    }
+
+    async fn account(&self, steps: &mut Steps, parts: &Parts) -> Option<Arc<Signature>> {
+        let keeper = &parts.exchange.accounts.keeper;
+        let principal = &parts.principal;
+        let owner = told::owner(keeper, principal, &self.connection.provider);
+        let began = Instant::now();
+        let accounts = match keeper.accounts(&owner).await {
+            Ok(accounts) => accounts,
+            Err(fault) => {
+                steps.end("credential", began, Err(stored(&fault)));
+                steps.skip_all(&["refresh"], "credential");
+                return None;
+            }
+        };
+        let ask = Ask {
+            tenant: &principal.tenant,
+            user: &principal.user,
+            connection: self.connection,
+            account: None,
+            remembered: None,
+        };
+        let lines: Vec<String> = accounts.iter().take(SHOWN).map(line).collect();
+        let who = format!("{}/{}", principal.tenant, principal.user);
+        let id = &self.connection.provider;
+        let (account, signature, found) = match keeper.grant(&ask, CREDENTIAL).await {
+            Ok(granted) => {
+                let detail = format!("`{}` of {who} is used", granted.account);
+                (
+                    Some(granted.account),
+                    Some(granted.signature),
+                    Ok(Found { detail, lines }),
+                )
+            }
+            Err(refused) => {
+                let cure = match &refused {
+                    Refused::NotConnected { .. } | Refused::Expired { .. } => {
+                        format!("run `pleiades connect {id}`")
+                    }
+                    Refused::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
+                    Refused::Unavailable { .. } => "look at the store".to_owned(),
+                    Refused::Waiting { .. } => "try again in a moment".to_owned(),
+                };
+                let detail = format!("{who}: {}", refused.error(self.connection));
+                let first = accounts.first().map(|account| Arc::clone(&account.id));
+                (first, None, Err(Trouble { detail, cure, lines }))
+            }
+        };
+        steps.end("credential", began, found);
+        match account {
+            Some(account) => {
+                let key = Key { owner, account };
+                let began = Instant::now();
+                let found = self.renewal(parts, &key).await;
+                steps.end("refresh", began, found);
+            }
+            None => steps.skip("refresh", "there is no account"),
+        }
+        signature
+    }
+
+    /// How the renewal of an account stands; with `--refresh` it is done.
+    async fn renewal(&self, parts: &Parts, key: &Key) -> Result<Found, Trouble> {
+        let keeper = &parts.exchange.accounts.keeper;
+        if self.refresh {
+            let came = keeper.refresh(key, true).await.map_err(|fault| stored(&fault))?;
+            let came = came.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
+            let next = came.next_at.map_or_else(|| "never".to_owned(), rfc3339);
+            return match came.outcome {
+                RefreshOutcome::Refreshed => {
+                    Ok(format!("a new token was had and stored; due again {next}").into())
+                }
+                RefreshOutcome::NotDue => Ok(format!("it is not due; next {next}").into()),
+                RefreshOutcome::NeedsReauth => Err(Trouble::new(
+                    "the provider has ended the connection",
+                    format!("run `pleiades connect {}`", self.connection.provider),
+                )),
+                RefreshOutcome::Unhealthy => Err(Trouble::new(
+                    "the authorization server did not renew it now",
+                    "look at the log for why; it is tried again by itself",
+                )),
+            };
+        }
+        let record = keeper.record(key).await.map_err(|fault| stored(&fault))?;
+        let record = record.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
+        self.stands(&record)
+    }
+
+    fn stands(&self, record: &Record) -> Result<Found, Trouble> {
+        let connect = format!("run `pleiades connect {}`", self.connection.provider);
+        if let Some(ended) = record.ended {
+            return Err(Trouble::new(format!("it has ended: {}", ended.as_str()), connect));
+        }
+        let mut lines = Vec::new();
+        if let Some(lease) = &record.lease {
+            let what = if lease.replay {
+                "repeats an interrupted renewal"
+            } else {
+                "renews it just now"
+            };
+            lines.push(format!("somebody {what}, for at most {} s", lease.ttl));
+        }
+        if record.failures > 0 {
+            lines.push(format!(
+                "{} rounds of renewals have failed in a row",
+                record.failures
+            ));
+        }
+        let Some(ends) = record.tokens.expires_at else {
+            let detail =
+                "the access token does not say when it ends: it is renewed when it is refused".to_owned();
+            return Ok(Found { detail, lines });
+        };
+        if record.tokens.refresh.is_none() {
+            return Err(Trouble {
+                detail: format!("there is no refresh token: the access token ends {}", rfc3339(ends)),
+                cure: "ask for one, often with the scope `offline_access` or `parameters: { access_type: offline }`, \
+                       and connect again"
+                    .to_owned(),
+                lines,
+            });
+        }
+        let life = ends.saturating_sub(record.tokens.obtained_at);
+        let due = ends.saturating_sub(self.connection.lead.as_secs().min(life / 2));
+        let when = if due <= unix_now() { "due now" } else { "due" };
+        let detail = format!("{when} {}, at {}", rfc3339(due), record.source.token_endpoint);
+        if record.failures >= 3 {
+            return Err(Trouble {
+                detail,
+                cure: format!(
+                    "look whether the token endpoint is reached from here: `pleiades doctor {} --refresh` tries it",
+                    self.connection.provider
+                ),
+                lines,
+            });
+        }
+        Ok(Found { detail, lines })
+    }
+}
+
+fn line(account: &Account) -> String {
+    let state = match (&account.reason, account.state) {
+        (Some(reason), state) if state != AccountState::Ok => format!("{} ({reason})", state.as_str()),
+        (_, state) => state.as_str().to_owned(),
+    };
+    let ends = account
+        .expires_at
+        .map_or_else(String::new, |at| format!(", ends {}", rfc3339(at)));
+    let default = if account.is_default { ", the default" } else { "" };
+    format!("`{}`: {state}{default}{ends}", account.id)
+}
+
+const fn cure(kind: TroubleKind) -> &'static str {
+    match kind {
+        TroubleKind::Transient => "look whether the authorization server is reached from here, and try again",
+        TroubleKind::Grant | TroubleKind::Client => "check the client in `auth.oauth`",
+        TroubleKind::Metadata => {
+            "where the provider publishes no metadata, write `authorization_endpoint`, `token_endpoint` and \
+             `client_id`; else its operator has to correct them"
+        }
+    }
+}
+
+/// A fault of the store and its cure.
+fn stored(fault: &Fault) -> Trouble {
+    let cure = match fault.kind {
+        vault::Kind::Unreachable => {
+            "look whether `vault.hashicorp.address`, or the file's folder, is reached from here"
+        }
+        vault::Kind::Sealed => "unseal it; a standby needs a way to the active node",
+        vault::Kind::Throttled => "ask it less often, or raise its limit",
+        vault::Kind::Failed => "look at its log",
+        vault::Kind::Denied => "give the role the policy that the documentation lists, and look at its login",
+        vault::Kind::Corrupt => {
+            "is the key the one it was written with? `vault.file.key`, or the Transit key"
+        }
+        vault::Kind::Refused => {
+            "look at mount and prefix: the mount must be of version 2 of the key-value engine"
+        }
+    };
+    Trouble::new(format!("the credential store: {fault}"), cure)
+}

@@ -1,0 +1,337 @@
+use super::*;
+
+const AT_PATH: &str = "https://mcp.example/.well-known/oauth-protected-resource/team/mcp";
+const AT_ROOT: &str = "https://mcp.example/.well-known/oauth-protected-resource";
+const RFC: &str = "https://as.example/.well-known/oauth-authorization-server";
+const OPENID: &str = "https://as.example/.well-known/openid-configuration";
+
+fn resource(servers: &[&str]) -> Value {
+    json!({ "resource": UPSTREAM, "authorization_servers": servers, "scopes_supported": ["read", "write"] })
+}
+
+async fn found(world: &World) -> Result<Server, Trouble> {
+    discover(world, &connection(), None).await
+}
+
+fn kind(result: Result<Server, Trouble>) -> TroubleKind {
+    result.unwrap_err().kind
+}
+
+#[tokio::test]
+async fn the_path_form_is_asked_first_and_then_the_root_is_left_alone() {
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(AT_ROOT, &resource(&["https://other.example"]))
+        .json(RFC, &metadata(ISSUER));
+    let server = found(&world).await.unwrap();
+    assert_eq!(world.fetched(), [AT_PATH, RFC]);
+    assert_eq!(server.issuer.as_deref(), Some(ISSUER));
+    assert_eq!(server.resource.as_deref(), Some(UPSTREAM));
+    assert_eq!(server.resource_scopes, Some(texts(&["read", "write"])));
+}
+
+#[tokio::test]
+async fn the_challenge_says_where_and_nothing_else_is_asked() {
+    let place = "https://elsewhere.example/prm.json";
+    let world = World::default()
+        .json(place, &resource(&[ISSUER]))
+        .json(RFC, &metadata(ISSUER));
+    let challenge = challenge(401, Some(&format!("Bearer resource_metadata=\"{place}\"")));
+    discover(&world, &connection(), Some(&challenge)).await.unwrap();
+    assert_eq!(world.fetched(), [place, RFC]);
+}
+
+#[tokio::test]
+async fn a_challenge_that_names_nothing_usable_falls_back_to_the_well_known_places() {
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(RFC, &metadata(ISSUER));
+    for place in [
+        "http://mcp.example/prm",
+        "file:///etc/passwd",
+        "nonsense",
+        "https://u:p@mcp.example/",
+    ] {
+        let challenge = challenge(401, Some(&format!("Bearer resource_metadata=\"{place}\"")));
+        discover(&world, &connection(), Some(&challenge)).await.unwrap();
+    }
+    assert_eq!(world.fetched(), [AT_PATH, RFC].repeat(4));
+}
+
+#[tokio::test]
+async fn the_root_is_asked_when_nothing_is_at_the_path() {
+    let world = World::default()
+        .says(AT_PATH, 200, "text/html", "<html>the app</html>")
+        .json(
+            AT_ROOT,
+            &json!({ "resource": "https://mcp.example", "authorization_servers": [ISSUER] }),
+        )
+        .json(RFC, &metadata(ISSUER));
+    let server = found(&world).await.unwrap();
+    assert_eq!(world.fetched(), [AT_PATH, AT_ROOT, RFC]);
+    assert_eq!(server.resource.as_deref(), Some("https://mcp.example"));
+}
+
+#[tokio::test]
+async fn another_resource_is_refused_before_any_server_is_asked() {
+    for other in [
+        "https://evil.example/team/mcp",
+        "https://mcp.example/team/mc",
+        "https://mcp.example/team/mcp/more",
+        "https://mcp.example/other",
+        "http://mcp.example/team/mcp",
+        "https://mcp.example:8443/team/mcp",
+        "https://mcp.example/team/mcp#part",
+        "nonsense",
+    ] {
+        let world = World::default()
+            .json(
+                AT_PATH,
+                &json!({ "resource": other, "authorization_servers": [ISSUER] }),
+            )
+            .json(RFC, &metadata(ISSUER));
+        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{other}");
+        assert_eq!(world.fetched(), [AT_PATH], "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_resource_may_be_the_endpoint_or_what_it_is_part_of() {
+    for same in [
+        "https://MCP.example/team/mcp",
+        "https://mcp.example/team/mcp/",
+        "https://mcp.example/team",
+        "https://mcp.example/",
+        "https://mcp.example:443",
+    ] {
+        let world = World::default()
+            .json(
+                AT_PATH,
+                &json!({ "resource": same, "authorization_servers": [ISSUER] }),
+            )
+            .json(RFC, &metadata(ISSUER));
+        assert_eq!(found(&world).await.unwrap().resource.as_deref(), Some(same));
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_with_a_path_is_looked_for_in_three_places_in_order() {
+    let issuer = "https://as.example/tenant1";
+    let three = [
+        "https://as.example/.well-known/oauth-authorization-server/tenant1",
+        "https://as.example/.well-known/openid-configuration/tenant1",
+        "https://as.example/tenant1/.well-known/openid-configuration",
+    ];
+    for last in 1..=3 {
+        let world = World::default()
+            .json(AT_PATH, &resource(&[issuer]))
+            .json(three[last - 1], &metadata(issuer));
+        found(&world).await.unwrap();
+        assert_eq!(world.fetched()[1..], three[..last]);
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_without_a_path_is_looked_for_in_two() {
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(OPENID, &metadata(ISSUER));
+    found(&world).await.unwrap();
+    assert_eq!(world.fetched(), [AT_PATH, RFC, OPENID]);
+}
+
+#[tokio::test]
+async fn a_document_of_another_issuer_is_discarded_to_the_letter() {
+    for (used, said) in [
+        (ISSUER, "https://as.example/"),
+        ("https://as.example/", ISSUER),
+        (ISSUER, "https://AS.example"),
+        (ISSUER, "https://evil.example"),
+    ] {
+        let mut document = metadata(ISSUER);
+        document["issuer"] = json!(said);
+        let world = World::default()
+            .json(AT_PATH, &resource(&[used]))
+            .json(RFC, &document);
+        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{used} {said}");
+    }
+    let slashed = "https://as.example/";
+    let mut document = metadata(ISSUER);
+    document["issuer"] = json!(slashed);
+    let world = World::default()
+        .json(AT_PATH, &resource(&[slashed]))
+        .json(RFC, &document);
+    assert_eq!(found(&world).await.unwrap().issuer.as_deref(), Some(slashed));
+}
+
+#[tokio::test]
+async fn the_first_usable_server_is_taken() {
+    let world = World::default()
+        .json(
+            AT_PATH,
+            &resource(&["http://plain.example", "https://bare.example", ISSUER]),
+        )
+        .json(RFC, &metadata(ISSUER));
+    assert_eq!(found(&world).await.unwrap().issuer.as_deref(), Some(ISSUER));
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_no_server_without_metadata() {
+    for status in [500, 503, 429] {
+        let world = World::default()
+            .json(AT_PATH, &resource(&[ISSUER]))
+            .says(RFC, status, "text/html", "oh")
+            .json(OPENID, &metadata(ISSUER));
+        let trouble = found(&world).await.unwrap_err();
+        assert_eq!(trouble.kind, TroubleKind::Transient, "{status}");
+        assert_eq!(trouble.retry_after.is_some(), status == 429);
+        assert_eq!(world.fetched(), [AT_PATH, RFC]);
+    }
+    let world = World::default().says(AT_PATH, 502, "text/html", "oh");
+    assert_eq!(kind(found(&world).await), TroubleKind::Transient);
+    assert_eq!(world.fetched(), [AT_PATH]);
+    let world = World::default().down("mcp.example", false);
+    assert_eq!(kind(found(&world).await), TroubleKind::Transient);
+}
+
+#[tokio::test]
+async fn without_a_resource_document_the_origin_is_asked() {
+    let rfc = "https://mcp.example/.well-known/oauth-authorization-server";
+    let mut document = metadata("https://mcp.example");
+    document["token_endpoint"] = json!("https://elsewhere.example/token");
+    let world = World::default().json(rfc, &document);
+    let server = found(&world).await.unwrap();
+    assert_eq!(world.fetched(), [AT_PATH, AT_ROOT, rfc]);
+    assert_eq!(server.token_endpoint, "https://elsewhere.example/token");
+    assert_eq!(server.resource, None);
+}
+
+#[tokio::test]
+async fn without_any_document_the_fixed_paths_of_the_origin_are_used() {
+    let world = World::default();
+    let server = found(&world).await.unwrap();
+    assert_eq!(
+        world.fetched(),
+        [
+            AT_PATH,
+            AT_ROOT,
+            "https://mcp.example/.well-known/oauth-authorization-server",
+            "https://mcp.example/.well-known/openid-configuration",
+        ]
+    );
+    assert_eq!(server.authorization_endpoint, "https://mcp.example/authorize");
+    assert_eq!(server.token_endpoint, "https://mcp.example/token");
+    assert_eq!(
+        server.registration_endpoint.as_deref(),
+        Some("https://mcp.example/register")
+    );
+    let used = client(ClientAuth::None, None);
+    let authorization = authorize(&connection(), &server, &used, "https://gw.example/cb", &[]).unwrap();
+    assert!(authorization.verifier.is_some());
+}
+
+#[tokio::test]
+async fn a_named_server_without_metadata_is_no_reason_to_guess() {
+    let world = World::default().json(AT_PATH, &resource(&[ISSUER]));
+    assert_eq!(kind(found(&world).await), TroubleKind::Metadata);
+    assert_eq!(world.fetched(), [AT_PATH, RFC, OPENID]);
+}
+
+#[tokio::test]
+async fn endpoints_of_the_descriptor_need_no_look_at_anything() {
+    let world = World::default();
+    let connection = Connection {
+        authorization_endpoint: Some(Url::parse("https://login.example/authorize").unwrap()),
+        token_endpoint: Some(Url::parse("https://login.example/token").unwrap()),
+        ..connection()
+    };
+    let server = discover(&world, &connection, None).await.unwrap();
+    assert!(world.fetched().is_empty());
+    assert_eq!(server.issuer, None);
+    let used = client(ClientAuth::None, None);
+    assert!(authorize(&connection, &server, &used, "https://gw.example/cb", &[]).is_ok());
+}
+
+#[tokio::test]
+async fn machines_need_no_authorization_endpoint() {
+    let connection = Connection {
+        grant: Grant::ClientCredentials,
+        token_endpoint: Some(Url::parse(TOKEN).unwrap()),
+        ..connection()
+    };
+    let world = World::default();
+    let server = discover(&world, &connection, None).await.unwrap();
+    assert_eq!(
+        (server.token_endpoint.as_str(), world.fetched().len()),
+        (TOKEN, 0)
+    );
+}
+
+#[tokio::test]
+async fn the_issuer_of_the_descriptor_is_the_only_one_that_is_asked() {
+    let connection = Connection {
+        issuer: Some(ISSUER.to_owned()),
+        ..connection()
+    };
+    let elsewhere = World::default()
+        .json(AT_PATH, &resource(&["https://other.example"]))
+        .json(RFC, &metadata(ISSUER));
+    let server = discover(&elsewhere, &connection, None).await.unwrap();
+    assert_eq!(elsewhere.fetched(), [AT_PATH, RFC]);
+    assert_eq!(
+        (server.issuer.as_deref(), server.resource.as_deref()),
+        (Some(ISSUER), Some(UPSTREAM))
+    );
+    let silent = World::default()
+        .down("mcp.example", false)
+        .json(RFC, &metadata(ISSUER));
+    assert!(discover(&silent, &connection, None).await.is_ok());
+    let nothing = World::default();
+    assert_eq!(
+        kind(discover(&nothing, &connection, None).await),
+        TroubleKind::Metadata
+    );
+}
+
+#[tokio::test]
+async fn a_public_provider_sends_nobody_to_loopback() {
+    let home = "http://127.0.0.1:9/prm";
+    let world = World::default();
+    let challenged = challenge(401, Some(&format!("Bearer resource_metadata=\"{home}\"")));
+    discover(&world, &connection(), Some(&challenged)).await.unwrap();
+    let reaches = world.reaches.lock();
+    let loopback = |url: &str| reaches.iter().find(|(it, _)| it == url).unwrap().1.loopback;
+    assert!(!loopback(home));
+    assert!(loopback(AT_PATH), "the operator named it, wherever it is");
+}
+
+#[tokio::test]
+async fn a_provider_at_home_may_have_its_server_at_home() {
+    let connection = Connection {
+        upstream: Url::parse("http://localhost:7/mcp").unwrap(),
+        ..connection()
+    };
+    let place = "http://localhost:7/.well-known/oauth-protected-resource/mcp";
+    let issuer = "http://127.0.0.1:9";
+    let world = World::default()
+        .json(
+            place,
+            &json!({ "resource": "http://localhost:7/mcp", "authorization_servers": [issuer] }),
+        )
+        .json(
+            "http://127.0.0.1:9/.well-known/oauth-authorization-server",
+            &metadata(issuer),
+        );
+    discover(&world, &connection, None).await.unwrap();
+    assert!(world.reaches.lock().iter().all(|(_, reach)| reach.loopback));
+}
+
+#[tokio::test]
+async fn endpoints_that_are_not_https_count_as_missing() {
+    let mut document = metadata(ISSUER);
+    document["token_endpoint"] = json!("http://as.example/token");
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(RFC, &document);
+    assert_eq!(kind(found(&world).await), TroubleKind::Metadata);
+}

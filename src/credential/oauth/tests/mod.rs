@@ -1,0 +1,196 @@
+//! Against a world of scripted answers, which counts what was fetched.
+
+mod authorization;
+mod challenges;
+mod discovery;
+mod identities;
+mod quirks;
+mod registration;
+mod tokens;
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::*;
+use crate::credential::connection::{Connection, Grant, Resource};
+use crate::credential::record::{Client, ClientAuth, Source};
+use crate::credential::web::{Reach, Unreached, Web};
+
+/// Answers by URL; everything else is 404.
+#[derive(Debug, Default)]
+struct World {
+    answers: HashMap<String, (u16, &'static str, String)>,
+    /// Hosts that cannot be connected to, and those that break after the request.
+    down: Vec<(&'static str, bool)>,
+    seen: Mutex<Vec<Request<Vec<u8>>>>,
+    reaches: Mutex<Vec<(String, Reach)>>,
+}
+
+impl World {
+    fn json(self, url: &str, body: &Value) -> Self {
+        self.says(url, 200, "application/json", &body.to_string())
+    }
+
+    fn says(mut self, url: &str, status: u16, kind: &'static str, body: &str) -> Self {
+        self.answers
+            .insert(url.to_owned(), (status, kind, body.to_owned()));
+        self
+    }
+
+    fn down(mut self, host: &'static str, sent: bool) -> Self {
+        self.down.push((host, sent));
+        self
+    }
+
+    /// What was asked, in order.
+    fn fetched(&self) -> Vec<String> {
+        self.seen.lock().iter().map(|it| it.uri().to_string()).collect()
+    }
+
+    /// The form that was posted last.
+    fn form(&self) -> BTreeMap<String, String> {
+        let seen = self.seen.lock();
+        url::form_urlencoded::parse(seen.last().unwrap().body())
+            .into_owned()
+            .collect()
+    }
+
+    /// The JSON that was posted last.
+    fn posted(&self) -> Value {
+        serde_json::from_slice(self.seen.lock().last().unwrap().body()).unwrap()
+    }
+
+    fn header(&self, name: header::HeaderName) -> Option<String> {
+        let seen = self.seen.lock();
+        let value = seen.last().unwrap().headers().get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+}
+
+#[async_trait]
+impl Web for World {
+    async fn send(&self, reach: &Reach, request: Request<Vec<u8>>) -> Result<Response<Bytes>, Unreached> {
+        let url = request.uri().to_string();
+        self.reaches.lock().push((url.clone(), reach.clone()));
+        let host = request.uri().host().unwrap().to_owned();
+        self.seen.lock().push(request);
+        if let Some((_, sent)) = self.down.iter().find(|(down, _)| *down == host) {
+            return Err(Unreached {
+                message: format!("`{host}` did not answer"),
+                sent: *sent,
+                transient: true,
+                source: None,
+            });
+        }
+        let (status, kind, body) =
+            self.answers
+                .get(&url)
+                .cloned()
+                .unwrap_or((404, "text/html", "<html>".into()));
+        let mut response = Response::new(Bytes::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        if status == 429 {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, "7".parse().unwrap());
+        }
+        Ok(response)
+    }
+}
+
+const UPSTREAM: &str = "https://mcp.example/team/mcp";
+const ISSUER: &str = "https://as.example";
+const TOKEN: &str = "https://as.example/token";
+
+/// A connection that discovers everything.
+fn connection() -> Connection {
+    Connection {
+        name: "first".into(),
+        provider: "first".into(),
+        title: "First".to_owned(),
+        grant: Grant::AuthorizationCode,
+        upstream: Url::parse(UPSTREAM).unwrap(),
+        reach: Reach {
+            loopback: true,
+            ..Reach::default()
+        },
+        client_id: None,
+        client_secret: None,
+        private_key: None,
+        scopes: None,
+        authorization_endpoint: None,
+        token_endpoint: None,
+        revocation_endpoint: None,
+        issuer: None,
+        token_auth: None,
+        pkce: true,
+        audience: None,
+        resource: Resource::Auto,
+        parameters: BTreeMap::new(),
+        connect_url: None,
+        lead: std::time::Duration::ZERO,
+        attempts: 1,
+    }
+}
+
+/// Metadata of an issuer, its endpoints under it.
+fn metadata(issuer: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "authorization_endpoint": format!("{issuer}/authorize"),
+        "token_endpoint": format!("{issuer}/token"),
+        "registration_endpoint": format!("{issuer}/register"),
+        "code_challenge_methods_supported": ["S256"],
+    })
+}
+
+fn server() -> Server {
+    Server {
+        issuer: Some(ISSUER.to_owned()),
+        authorization_endpoint: format!("{ISSUER}/authorize"),
+        token_endpoint: TOKEN.to_owned(),
+        registration_endpoint: Some(format!("{ISSUER}/register")),
+        challenge_methods: Some(vec!["S256".to_owned()]),
+        ..Server::default()
+    }
+}
+
+fn client(auth: ClientAuth, secret: Option<&str>) -> Client {
+    Client {
+        id: "an id".to_owned(),
+        auth,
+        secret: secret.map(Secret::new),
+        declared: false,
+    }
+}
+
+fn source(client: Client) -> Source {
+    Source {
+        issuer: Some(ISSUER.to_owned()),
+        token_endpoint: TOKEN.to_owned(),
+        revocation_endpoint: Some(format!("{ISSUER}/revoke")),
+        client,
+        resource: Some(UPSTREAM.to_owned()),
+    }
+}
+
+fn redirects(used: &str) -> Redirects {
+    Redirects {
+        used: used.to_owned(),
+        registered: vec![used.to_owned(), format!("{used}/first")],
+        document: None,
+    }
+}
+
+fn texts(all: &[&str]) -> Vec<String> {
+    all.iter().map(|it| (*it).to_owned()).collect()
+}

@@ -1,0 +1,221 @@
+use super::*;
+
+const REGISTER: &str = "https://as.example/register";
+const CALLBACK: &str = "https://gw.example/oauth/callback";
+
+fn world(answer: &Value) -> World {
+    World::default().says(REGISTER, 201, "application/json", &answer.to_string())
+}
+
+fn taking(methods: &[&str]) -> Server {
+    Server {
+        auth_methods: Some(texts(methods)),
+        ..server()
+    }
+}
+
+async fn registered(world: &World, server: &Server) -> Result<Registered, Trouble> {
+    registration(world, &connection(), server, &redirects(CALLBACK)).await
+}
+
+#[tokio::test]
+async fn a_registration_names_every_callback_and_both_grants() {
+    let world = world(&json!({ "client_id": "c", "client_secret": "s" }));
+    let server = Server {
+        resource_scopes: Some(texts(&["a", "b"])),
+        ..server()
+    };
+    let it = registered(&world, &server).await.unwrap();
+    let expected = Client {
+        id: "c".to_owned(),
+        auth: ClientAuth::Basic,
+        secret: Some(Secret::new("s")),
+        declared: false,
+    };
+    assert_eq!((it.client, it.secret_expires_at), (expected, None));
+    let posted = world.posted();
+    assert_eq!(posted["application_type"], "web");
+    assert_eq!(
+        posted["grant_types"],
+        json!(["authorization_code", "refresh_token"])
+    );
+    assert_eq!(posted["response_types"], json!(["code"]));
+    assert_eq!(
+        posted["redirect_uris"],
+        json!([CALLBACK, format!("{CALLBACK}/first")])
+    );
+    assert_eq!(posted["scope"], "a b");
+    assert_eq!(posted["token_endpoint_auth_method"], "client_secret_basic");
+    assert!(posted["client_name"].is_string());
+}
+
+#[tokio::test]
+async fn a_loopback_callback_over_http_is_a_native_application() {
+    let world = world(&json!({ "client_id": "c" }));
+    for (callback, kind) in [
+        ("http://127.0.0.1:9/cb", "native"),
+        ("http://localhost:9/cb", "native"),
+        ("https://localhost:9/cb", "web"),
+    ] {
+        registration(&world, &connection(), &server(), &redirects(callback))
+            .await
+            .unwrap();
+        assert_eq!(world.posted()["application_type"], kind);
+    }
+}
+
+#[tokio::test]
+async fn the_best_method_that_the_server_takes_is_asked_for() {
+    let world = world(&json!({ "client_id": "c", "client_secret": "s" }));
+    for (methods, asked) in [
+        (
+            vec!["none", "client_secret_post", "client_secret_basic"],
+            "client_secret_basic",
+        ),
+        (vec!["none", "client_secret_post"], "client_secret_post"),
+        (vec!["private_key_jwt", "none"], "none"),
+        (vec!["client_secret_post"], "client_secret_post"),
+    ] {
+        registered(&world, &taking(&methods)).await.unwrap();
+        assert_eq!(world.posted()["token_endpoint_auth_method"], asked);
+    }
+    let none = registered(&world, &taking(&["tls_client_auth"]))
+        .await
+        .unwrap_err();
+    assert_eq!(none.kind, TroubleKind::Client);
+}
+
+#[tokio::test]
+async fn what_the_server_answers_counts_and_not_what_was_asked() {
+    let answer = json!({
+        "client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "client_secret_post",
+        "client_secret_expires_at": 4_000_000_000_u64,
+    });
+    let it = registered(&world(&answer), &server()).await.unwrap();
+    assert_eq!(it.client.auth, ClientAuth::Post);
+    assert_eq!(it.secret_expires_at, Some(4_000_000_000));
+    let answer = json!({
+        "client_id": "c", "client_secret": "s", "token_endpoint_auth_method": "none",
+        "client_secret_expires_at": 0,
+    });
+    let it = registered(&world(&answer), &server()).await.unwrap();
+    assert_eq!(
+        (it.client.auth, it.client.secret, it.secret_expires_at),
+        (ClientAuth::None, None, None)
+    );
+    let it = registered(&world(&json!({ "client_id": "c" })), &server())
+        .await
+        .unwrap();
+    assert_eq!(
+        it.client.auth,
+        ClientAuth::None,
+        "there is no secret to prove it with"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_registration_is_the_operators_and_a_failing_one_nobodys() {
+    let refusal = json!({ "error": "invalid_redirect_uri", "error_description": "not\nthis one." });
+    let world = World::default().says(REGISTER, 400, "application/json", &refusal.to_string());
+    let trouble = registered(&world, &server()).await.unwrap_err();
+    assert_eq!(trouble.kind, TroubleKind::Client);
+    assert_eq!(trouble.error.as_deref(), Some("invalid_redirect_uri"));
+    assert_eq!(
+        trouble.message,
+        "the registration was refused: invalid_redirect_uri (not this one)"
+    );
+    let world = World::default().says(REGISTER, 503, "text/html", "oh");
+    assert_eq!(
+        registered(&world, &server()).await.unwrap_err().kind,
+        TroubleKind::Transient
+    );
+    let nobody = Server {
+        registration_endpoint: None,
+        ..server()
+    };
+    assert_eq!(
+        registered(&World::default(), &nobody).await.unwrap_err().kind,
+        TroubleKind::Client
+    );
+    let world = World::default().says(REGISTER, 200, "text/html", "<html>");
+    assert_eq!(
+        registered(&world, &server()).await.unwrap_err().kind,
+        TroubleKind::Client
+    );
+}
+
+#[test]
+fn the_descriptors_client_comes_first() {
+    let own = Connection {
+        client_id: Some("own".to_owned()),
+        client_secret: Some(Secret::new("s")),
+        ..connection()
+    };
+    let auth = |server: &Server| known_client(&own, server, &redirects(CALLBACK)).unwrap().auth;
+    assert_eq!(auth(&server()), ClientAuth::Basic);
+    assert_eq!(auth(&taking(&["client_secret_post", "none"])), ClientAuth::Post);
+    assert_eq!(
+        auth(&taking(&["client_secret_post", "client_secret_basic"])),
+        ClientAuth::Basic
+    );
+    let it = known_client(&own, &server(), &redirects(CALLBACK)).unwrap();
+    assert_eq!((it.id.as_str(), it.declared, it.secret), ("own", true, None));
+    let public = Connection {
+        client_id: Some("own".to_owned()),
+        ..connection()
+    };
+    assert_eq!(
+        known_client(&public, &server(), &redirects(CALLBACK))
+            .unwrap()
+            .auth,
+        ClientAuth::None
+    );
+}
+
+#[test]
+fn a_document_is_for_servers_that_take_such() {
+    let takes = Server {
+        metadata_documents: true,
+        ..server()
+    };
+    let document = "https://gw.example/oauth/client-metadata.json".to_owned();
+    let with = Redirects {
+        document: Some(document.clone()),
+        ..redirects(CALLBACK)
+    };
+    let it = known_client(&connection(), &takes, &with).unwrap();
+    assert_eq!((it.id, it.auth, it.declared), (document, ClientAuth::None, false));
+    assert_eq!(known_client(&connection(), &server(), &with), None);
+    assert_eq!(known_client(&connection(), &takes, &redirects(CALLBACK)), None);
+}
+
+#[test]
+fn the_descriptors_document_gives_way_to_registration_where_it_is_not_taken() {
+    let own = Connection {
+        client_id: Some("https://doc.example/client.json".to_owned()),
+        token_auth: Some(ClientAuth::None),
+        ..connection()
+    };
+    let takes = Server {
+        metadata_documents: true,
+        ..server()
+    };
+    let known = |server: &Server| known_client(&own, server, &redirects(CALLBACK)).map(|it| it.id);
+    assert_eq!(known(&takes).as_deref(), Some("https://doc.example/client.json"));
+    assert_eq!(known(&server()), None);
+    let alone = Server {
+        registration_endpoint: None,
+        ..server()
+    };
+    assert_eq!(known(&alone).as_deref(), Some("https://doc.example/client.json"));
+}
+
+#[test]
+fn our_document_names_itself() {
+    let url = "https://gw.example/oauth/client-metadata.json";
+    let document = client_document(url, "Ours", &[CALLBACK.to_owned()]);
+    assert_eq!(document["client_id"], url);
+    assert_eq!(document["client_name"], "Ours");
+    assert_eq!(document["redirect_uris"], json!([CALLBACK]));
+    assert_eq!(document["token_endpoint_auth_method"], "none");
+}

@@ -1,0 +1,281 @@
+//! Accounts from the first call of a stranger to their end: connected, chosen, told, refused, revoked,
+//! against a real flow.
+
+use serde_json::{Value, json};
+
+use crate::connecting::{asking, call};
+use crate::world::authorization::Authority;
+use crate::world::browser::Browser;
+use crate::world::client::{self, GENERATIONS};
+use crate::world::{Client, World};
+
+/// A gateway in front of one provider; anybody on loopback is the one user.
+async fn world(authority: &Authority, more: &str) -> World {
+    builder(authority, more).start().await
+}
+
+fn builder(authority: &Authority, more: &str) -> crate::world::Builder {
+    let body = format!(
+        "title: Tracker\nabout: issues\nupstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n{more}",
+        authority.resource
+    );
+    World::builder().descriptor("tracker", &body)
+}
+
+fn data(result: &Value) -> &Value {
+    &result["structuredContent"]["data"]
+}
+
+fn status(result: &Value) -> &str {
+    result["structuredContent"]["status"].as_str().unwrap_or_default()
+}
+
+/// Calls until it is asked to connect, and does.
+async fn connect(client: &Client, arguments: Value) {
+    let name = client.tools().await.remove(0);
+    let result = client.call(&name, arguments).await;
+    let url = data(&result)["connect_url"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{result}"));
+    let page = Browser::default().connect(url, &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+}
+
+fn echo(more: Value) -> Value {
+    let mut arguments = json!({ "tool": "echo", "arguments": { "text": "hi" } });
+    for (key, value) in more.as_object().cloned().unwrap_or_default() {
+        arguments[key] = value;
+    }
+    arguments
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_connects_and_the_next_call_runs_and_names_its_account() {
+    for revision in GENERATIONS {
+        let authority = Authority::start(&GENERATIONS).await;
+        let world = world(&authority, "").await;
+        let meta = Client::connect(&world, "/mcp/tracker", revision).await;
+        let tools = Client::connect(&world, "/tools/tracker", revision).await;
+        connect(&tools, json!({})).await;
+        assert!(tools.tools().await.contains(&"echo".to_owned()));
+        assert!(!tools.tools().await.contains(&"connect".to_owned()));
+        let result = meta.call("use_tracker", echo(json!({}))).await;
+        assert_eq!(status(&result), "ok", "{result}");
+        assert_eq!(result["structuredContent"]["accountId"], "ada");
+        assert!(result["structuredContent"].get("accounts").is_none());
+        let result = tools.call("echo", json!({ "text": "hi" })).await;
+        assert_eq!(result["_meta"]["pleiades/accountId"], "ada", "{result}");
+        let state = world.status("tracker").await;
+        assert_eq!(
+            (&state["state"], &state["accounts"]),
+            (&json!("ready"), &json!({ "ok": 1 }))
+        );
+        let listed = meta.result("tools/list", json!({})).await;
+        assert!(listed["tools"][0]["inputSchema"]["properties"]["tool"]["enum"].is_array());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let meta = Client::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    connect(&meta, json!({})).await;
+    authority.sign_in("u-bob", "bob", "bob@example.com");
+    let unknown = meta
+        .call("use_tracker", echo(json!({ "accountId": "bob" })))
+        .await;
+    assert_eq!(status(&unknown), "needs_auth", "{unknown}");
+    assert_eq!(unknown["structuredContent"]["accounts"][0]["accountId"], "ada");
+    assert_eq!(unknown["structuredContent"]["accounts"][0]["provider"], "tracker");
+    connect(&meta, json!({ "accountId": "bob" })).await;
+    // Another session has named none, and nobody has chosen.
+    let other = Client::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    let torn = other.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&torn), "account_ambiguous", "{torn}");
+    assert_eq!(torn["structuredContent"]["accounts"].as_array().unwrap().len(), 2);
+    let menu = other
+        .call("use_tracker", json!({ "prompt": "what is there" }))
+        .await;
+    assert_eq!(status(&menu), "menu", "{menu}");
+    // A name is remembered by its session alone.
+    let named = meta
+        .call("use_tracker", echo(json!({ "accountId": "bob" })))
+        .await;
+    assert_eq!(named["structuredContent"]["accountId"], "bob", "{named}");
+    let again = meta.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(again["structuredContent"]["accountId"], "bob");
+    assert_eq!(
+        again["structuredContent"]["accounts"].as_array().unwrap().len(),
+        2
+    );
+    let torn = other.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&torn), "account_ambiguous");
+    // Headers and `_meta` name one in the tool view.
+    let headed = Client::connect_with(
+        &world,
+        "/tools/tracker",
+        "2026-07-28",
+        &[("Pleiades-Account", "ada")],
+    )
+    .await;
+    let result = headed.call("echo", json!({ "text": "hi" })).await;
+    assert_eq!(result["_meta"]["pleiades/accountId"], "ada", "{result}");
+    let params =
+        json!({ "name": "echo", "arguments": { "text": "hi" }, "_meta": { "pleiades/accountId": "bob" } });
+    let result = headed.result("tools/call", params).await;
+    assert_eq!(result["_meta"]["pleiades/accountId"], "bob", "{result}");
+    for seen in authority.open.seen("tools/call") {
+        assert!(!seen.body.to_string().contains("pleiades/"), "{}", seen.body);
+        assert!(seen.headers.get("pleiades-account").is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_retry_of_a_client_of_2026_07_28_waits_for_the_connection() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = asking(&world, "/mcp/tracker", "2026-07-28").await;
+    let asked = call(&client, "use_tracker", json!({ "arguments": echo(json!({})) })).await["result"].clone();
+    assert_eq!(asked["resultType"], "input_required", "{asked}");
+    let retry = json!({
+        "arguments": echo(json!({})), "requestState": asked["requestState"],
+        "inputResponses": { "connect": { "action": "accept" } }
+    });
+    let url = asked["inputRequests"]["connect"]["params"]["url"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let connected = async {
+        let page = Browser::default().connect(&url, &[]).await;
+        assert_eq!(page.status, 200, "{}", page.body);
+    };
+    let (answer, ()) = tokio::join!(call(&client, "use_tracker", retry), connected);
+    let result = &answer["result"];
+    assert_eq!(status(result), "ok", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_2025_11_25_hears_that_its_account_is_connected() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = asking(&world, "/tools/tracker", "2025-11-25").await;
+    let mut stream = client.stream().await;
+    let error = call(&client, "connect", json!({})).await["error"].clone();
+    let asked = error["data"]["elicitations"][0].clone();
+    let page = Browser::default()
+        .connect(asked["url"].as_str().unwrap(), &[])
+        .await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    let told = client::until_method(&mut stream, "notifications/elicitation/complete").await;
+    assert_eq!(told["params"]["elicitationId"], asked["elicitationId"]);
+    let result = client.call("echo", json!({ "text": "hi" })).await;
+    assert_eq!(result["_meta"]["pleiades/accountId"], "ada");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_change_for_who_listens_when_an_account_comes_and_goes() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = Client::connect(&world, "/tools/tracker", "2025-11-25").await;
+    let mut stream = client.stream().await;
+    connect(&client, json!({})).await;
+    client::until_method(&mut stream, "notifications/tools/list_changed").await;
+    assert!(client.tools().await.contains(&"echo".to_owned()));
+    let mut stream = client.stream().await;
+    let account = format!("{}/v1/accounts/tracker/ada", world.base);
+    assert_eq!(world.http.delete(account).send().await.unwrap().status(), 204);
+    client::until_method(&mut stream, "notifications/tools/list_changed").await;
+    assert_eq!(client.tools().await, ["connect"]);
+    assert_eq!(world.status("tracker").await["state"], "needs_auth");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_rights_are_named_and_may_be_asked_for_once() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    connect(&meta, json!({})).await;
+    authority
+        .knobs
+        .needs
+        .lock()
+        .insert("echo".to_owned(), "admin".to_owned());
+    let result = meta.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "capability_miss", "{result}");
+    assert_eq!(data(&result)["missing_scopes"], json!(["admin"]));
+    let url = data(&result)["connect_url"].as_str().unwrap();
+    let page = Browser::default().connect(url, &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    let result = meta.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "ok", "{result}");
+    // Others still run, and what was asked for and not given is not asked for again.
+    *authority.knobs.needs.lock() = [("echo".to_owned(), "never".to_owned())].into();
+    let result = meta
+        .call("use_tracker", json!({ "tool": "structured", "arguments": {} }))
+        .await;
+    assert_eq!(status(&result), "ok", "{result}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_ended_at_its_provider_is_told_as_ended() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    connect(&meta, json!({})).await;
+    authority.expire();
+    let result = meta.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "ok", "renewed after a 401: {result}");
+    authority.revoke_all();
+    let result = meta.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "token_expired", "{result}");
+    assert!(data(&result)["connect_url"].is_string(), "{result}");
+    assert_eq!(data(&result)["reason"], "refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn soft_exposure_shows_a_tenant_its_own_last_lists_and_no_other_tenant_anything() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let keys = "access:\n  api_keys:\n    \
+        - { name: a, tenant: acme, user: ann, sha256: a82937400c2cc11407f5bb2f9af56eded40d3002f15bdf996f5b70917bf8edb1 }\n    \
+        - { name: b, tenant: acme, user: bob, sha256: f031fc74d10cf0c1284dc15f679c18b1e8e05f9d1966adefba6c6463cdcef658 }\n    \
+        - { name: c, tenant: other, user: cas, sha256: 6cf9253570d4b3a6ece8c8576bb4729e9b424947b9cae810c2918724e9bbf169 }\n\
+        facade: { exposure: soft }\n";
+    let world = builder(&authority, "").settings(keys).start().await;
+    let with = |key: &'static str| [("x-api-key", key)];
+    let ann = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-ann")).await;
+    assert_eq!(ann.tools().await, ["connect"], "nobody has seen anything yet");
+    let result = ann.call("connect", json!({})).await;
+    let url = data(&result)["connect_url"].as_str().unwrap();
+    let page = Browser::default().connect(url, &[("api_key", "key-ann")]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    assert!(ann.tools().await.contains(&"echo".to_owned()));
+    let bob = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-bob")).await;
+    assert!(bob.tools().await.contains(&"echo".to_owned()));
+    let result = bob.call("echo", json!({ "text": "hi" })).await;
+    assert_eq!(status(&result), "needs_auth", "{result}");
+    let cas = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-cas")).await;
+    assert_eq!(cas.tools().await, ["connect"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_per_account_is_each_accounts_own() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let limits = "limits: { rate: [{ per: account, requests: 1, every: 1h }] }\n";
+    let world = world(&authority, limits).await;
+    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    connect(&meta, json!({})).await;
+    authority.sign_in("u-bob", "bob", "bob@example.com");
+    connect(&meta, json!({ "accountId": "bob" })).await;
+    for account in ["ada", "bob"] {
+        let first = meta
+            .call("use_tracker", echo(json!({ "accountId": account })))
+            .await;
+        assert_eq!(status(&first), "ok", "{first}");
+        let second = meta
+            .call("use_tracker", echo(json!({ "accountId": account })))
+            .await;
+        assert_eq!(status(&second), "rate_limited", "{second}");
+        assert_eq!(data(&second)["rule"], "rate_account");
+    }
+}

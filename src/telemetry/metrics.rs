@@ -154,6 +154,11 @@ impl Metrics {
             known.gone.clear();
         }
         known.gone.insert(provider.into());
+        // A series that was never made cannot be removed; that is no fault.
+        self.expiry.remove_label_values(&[provider]).ok();
+        for state in names::ACCOUNTS {
+            self.credentials.remove_label_values(&[provider, state]).ok();
+        }
         if let Some(handles) = known.live.remove(provider) {
             handles.forget();
         }

@@ -70,7 +70,7 @@ fn names_follow_the_conventions_of_prometheus() {
         );
         assert_eq!(
             metric.kind == names::Kind::Histogram,
-            metric.name.ends_with("_seconds"),
+            metric.name.ends_with("_duration_seconds"),
             "{}",
             metric.name
         );

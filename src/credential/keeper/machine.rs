@@ -272,7 +272,7 @@ impl Machine {
 
 fn token(connection: &Connection, issued: &Issued, seq: u64, asked: u64) -> Result<Token, Trouble> {
     let value = Zeroizing::new(format!("Bearer {}", issued.access.expose()));
-    let value = sensitive(&value).map_err(|_unprintable| Trouble {
+    let value = sensitive(&value).map_err(|_cause| Trouble {
         kind: TroubleKind::Client,
         message: "the token that was issued cannot be put into a header".to_owned(),
         cure: None,

@@ -34,6 +34,7 @@ SUITES = [
     "connecting",
     "page",
     "renewal",
+    "faults",
 ]
 # Run only when they are named.
 LONG = ["soak"]

@@ -35,6 +35,7 @@ SUITES = [
     "page",
     "renewal",
     "faults",
+    "no_secret",
 ]
 # Run only when they are named.
 LONG = ["soak"]

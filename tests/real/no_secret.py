@@ -32,6 +32,8 @@ CHILD = "secret-of-a-child-process-1357"
 MISNAMED = "secret-under-a-wrong-name-2468"
 VAULT_KEY = "key-of-the-file-vault-of-the-tests-9999"
 CALL = {"tool": "echo", "arguments": {"message": "hi"}}
+# One whose callback may be at any port of this machine.
+NATIVE = {**CLIENT, "application_type": "native"}
 # What is shorter stands in logs by chance.
 SHORTEST = 8
 # Secrets that a page or an answer hands out on purpose: they are looked for in logs and files alone.
@@ -66,7 +68,7 @@ class World:
         self.stack, self.seen, self.secrets, self.rounds = stack, Seen(), {}, 0
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = stack.enter_context(Everything())
-        self.server = stack.enter_context(Oidc(upstream.url, clients=[CLIENT]))
+        self.server = stack.enter_context(Oidc(upstream.url, clients=[NATIVE]))
         self.vault = stack.enter_context(Vault(self.folder / "vault"))
         self.vault.put("team/lent", token=LENT)
         self.proxy = stack.enter_context(FaultProxy(self.vault.url))
@@ -228,7 +230,8 @@ class World:
             there = shy.follow(shy.submit(shy.open(link), api_key=ann))
             shy.follow(shy.submit(there, go="no"))
             self.browsed(shy, gateway)
-            assert person.agree(link).status == 200
+            page = person.agree(link)
+            assert page.status == 200, page
             callback = next(it.url for it in reversed(person.seen) if "/oauth/callback" in it.url)
             person.send("GET", callback)
             person.send("GET", callback.replace("state=", "state=x"))

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from faulty import FaultProxy
 from hashicorp import Vault
 from mcp import J, L, M, Client, RpcError, fetch
-from oauth import Oidc, Person, asked, caller, connected, data_of, link_of, protected
+from oauth import Oidc, Person, asked, caller, link_of, protected
 from renewal import AUTH, CLIENT
 from world import SEAL, Everything, Gateway, everything_stdio, provider, until
 
@@ -74,7 +74,8 @@ class World:
         self.proxy = stack.enter_context(FaultProxy(self.vault.url))
         self.token = self.vault.token("references")
         for kind, *texts in (
-            ("settings", ADMIN, SIGNING, API, LENT, CHILD, MISNAMED, VAULT_KEY, SEAL, CLIENT["client_secret"]),
+            ("settings", ADMIN, SIGNING, API, LENT, CHILD, MISNAMED, VAULT_KEY, SEAL),
+            ("settings", CLIENT["client_secret"]),
             ("vault", self.vault.root, self.vault.key, self.token),
         ):
             self.secret(kind, *texts)
@@ -122,7 +123,8 @@ class World:
         return self.stack.enter_context(Gateway(*providers, settings=settings, env=env))
 
     def run(self):
-        broken = {**protected("broken", self.server, {"client_secrett": MISNAMED, "client_secret": [MISNAMED]})}
+        auth = {"client_secrett": MISNAMED, "client_secret": [MISNAMED]}
+        broken = protected("broken", self.server, auth)
         self.gateways[0].write(broken)
         while True:
             self.round(self.gateways[0], None)
@@ -156,8 +158,9 @@ class World:
             while self.size() < goal and time.monotonic() < end:
                 client = self.client(gateway, path, revision, key, headers)
                 name = path.split("/")[2]
+                call = (f"use_{name}", CALL) if "/mcp/" in path else ("echo", CALL["arguments"])
                 for _ in range(20):
-                    asked(client, *((f"use_{name}", CALL) if "/mcp/" in path else ("echo", {"message": "hi"})))
+                    asked(client, *call)
                 with contextlib.suppress(RpcError):
                     client.tools()
 
@@ -247,7 +250,8 @@ class World:
             if page.url.startswith(gateway.url):
                 self.seen.add(page.text)
                 for form in page.forms:
-                    self.secret("csrf", *(value for kind, value in form["fields"].values() if kind == "hidden"))
+                    hidden = [value for kind, value in form["fields"].values() if kind == "hidden"]
+                    self.secret("csrf", *hidden)
             line = page.headers.get("set-cookie", "")
             self.secret("cookie", line.partition("=")[2].partition(";")[0])
         for jar in person.cookies.values():
@@ -266,7 +270,8 @@ class World:
         for revision in (J, L, M):
             said = asked(self.client(gateway, "/mcp/notes", revision, ann), "use_notes", CALL)
             assert said["structuredContent"]["status"] == "ok", said
-            said = asked(self.client(gateway, "/tools/notes", revision, None, bearer), "echo", {"message": "hi"})
+            client = self.client(gateway, "/tools/notes", revision, None, bearer)
+            said = asked(client, "echo", CALL["arguments"])
             assert not said.get("isError"), said
             asked(self.client(gateway, "/mcp/keyed", revision, bob), "use_keyed", CALL)
             asked(self.client(gateway, "/mcp/notes", revision, bob), "use_notes", CALL)
@@ -335,9 +340,11 @@ class World:
     def strangers(self, gateway, ann):
         wrong = f"{ann}-and-more"
         self.secret("api key", wrong)
-        for headers in ({"x-api-key": wrong}, {"authorization": f"Bearer {wrong}"}, {"x-api-key": ann, "authorization": f"Bearer {wrong}"}):
+        bearer, body = f"Bearer {wrong}", b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+        both = {"x-api-key": ann, "authorization": bearer}
+        for headers in ({"x-api-key": wrong}, {"authorization": bearer}, both):
             for path in ("/mcp", "/tools/notes", "/relay/notes", "/v1/accounts", f"/v1/connections/{wrong}"):
-                self.fetched(f"{gateway.url}{path}", "POST", headers, b'{"jsonrpc":"2.0","id":1,"method":"ping"}')
+                self.fetched(f"{gateway.url}{path}", "POST", headers, body)
         # In places where none belongs.
         self.fetched(f"{gateway.url}/mcp?api_key={ann}&token={wrong}", "POST", {"x-api-key": ann}, b"{")
         self.fetched(f"{gateway.url}/oauth/connect/{wrong}")
@@ -353,8 +360,12 @@ class World:
                 self.fetched(f"{gateway.url}/v1/accounts", headers={"x-api-key": ann})
             finally:
                 proxy.set("pass")
-        used = lambda: asked(client, "use_notes", {**CALL, "accountId": "nobody"})
-        until("it to recover", lambda: isinstance(said := used(), dict) and said["structuredContent"]["status"] == "needs_auth")
+
+        def recovered():
+            said = asked(client, "use_notes", {**CALL, "accountId": "nobody"})
+            return isinstance(said, dict) and said["structuredContent"]["status"] == "needs_auth"
+
+        until("it to recover", recovered)
 
     def wanted(self, handed):
         return [text for text, kind in self.secrets.items() if handed or kind not in HANDED]

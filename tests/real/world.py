@@ -246,7 +246,8 @@ class Gateway(Process):
                 }
             )
         )
-        env = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config"), **(env or {})}
+        own = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config")}
+        env = {**own, **(env or {})}
         self.environment = {**os.environ, **env}
         super().__init__("gateway", [PLEIADES, "--config", config], env, self.home)
         if wait:

@@ -96,12 +96,7 @@ impl Keeper {
         }
     }
 
-    fn flight(
-        &self,
-        slot: &Arc<Slot>,
-        connection: &Arc<Connection>,
-        why: &Why,
-    ) -> (Flight, bool) {
+    fn flight(&self, slot: &Arc<Slot>, connection: &Arc<Connection>, why: &Why) -> (Flight, bool) {
         let mut flight = slot.flight.lock();
         if let Some(under_way) = &*flight
             && !matches!(*under_way.borrow(), Flying::Over(_))

@@ -42,8 +42,20 @@ pub(super) struct Slot {
     pub(super) mended: Mutex<Option<(Arc<str>, u64, u64)>>,
 }
 
-/// A pursuit under way, and what it came to.
-pub(super) type Flight = watch::Receiver<Option<Outcome>>;
+/// A pursuit, as whoever waits for it sees it.
+pub(super) type Flight = watch::Receiver<Flying>;
+
+/// How far a pursuit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flying {
+    /// Under way.
+    On,
+    /// The store is away, and does not take the tokens in hand: storing is tried on, and nobody is kept
+    /// waiting for it.
+    Stuck,
+    /// What it came to.
+    Over(Outcome),
+}
 
 /// A round failed: when the next may begin, in milliseconds of the growing clock.
 #[derive(Debug, Clone, Copy)]

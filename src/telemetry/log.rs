@@ -11,7 +11,11 @@ use std::{
 };
 
 use tracing_subscriber::{
-    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use super::{sink, tail::Tail};
@@ -22,6 +26,16 @@ use super::{sink, tail::Tail};
 /// there an error.
 const DEFAULT: &str = "info,rustify=off,pingora_core=warn,pingora_core::apps=off,pingora_core::protocols=off,\
      pingora_proxy=off,pingora_pool=warn,pingora_runtime=warn";
+
+/// Libraries that print whole requests, with keys, cookies, codes and links: whatever `RUST_LOG` says, they
+/// are silent there, because a log at trace level is sent to others when something is to be found out.
+const SILENT: [&str; 5] = [
+    "pingora_core::apps",
+    "pingora_core::protocols",
+    "pingora_proxy",
+    "rustify",
+    "vaultrs",
+];
 
 /// Longest wait for a slow stderr at the end of the process.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -71,7 +85,7 @@ fn start(format: Format, usual: &str, tail: Option<Tail>) {
         layer.compact().with_ansi(false).boxed()
     };
     if tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
+        .with(layer.with_filter(filter.and(bound())))
         .with(tail.map(Tail::layer))
         .try_init()
         .is_err()
@@ -94,6 +108,13 @@ pub fn flush() {
 /// Where JSON lines may be written without the subscriber.
 pub(super) fn direct() -> Option<&'static sink::Sink> {
     if DIRECT.load(Relaxed) { sink::get() } else { None }
+}
+
+/// What no `RUST_LOG` turns on.
+fn bound() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_targets(SILENT.map(|target| (target, LevelFilter::OFF)))
 }
 
 /// `RUST_LOG`, or the default and what is wrong with `RUST_LOG`.

@@ -26,6 +26,10 @@ class Oidc(Process):
     def facts(self):
         return json.loads(fetch(f"{self.issuer}/-/facts").text)
 
+    def values(self):
+        """Every secret that it ever issued or was shown."""
+        return set(json.loads(fetch(f"{self.issuer}/-/values").text))
+
     def mint(self, account, client, lifetime):
         """A token answer as if somebody had connected `account`."""
         body = json.dumps({"account": account, "client": client, "lifetime": lifetime}).encode()

@@ -34,6 +34,8 @@ SUITES = [
     "connecting",
     "page",
     "renewal",
+    "faults",
+    "no_secret",
 ]
 # Run only when they are named.
 LONG = ["soak"]

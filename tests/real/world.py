@@ -224,7 +224,7 @@ def everything_stdio(name="everything", **rest):
 class Gateway(Process):
     """The gateway with the given providers, ready to be called."""
 
-    def __init__(self, *providers, settings=None, wait=True, home=None):
+    def __init__(self, *providers, settings=None, wait=True, home=None, env=None):
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin = f"http://127.0.0.1:{self.admin_port}"
@@ -246,7 +246,8 @@ class Gateway(Process):
                 }
             )
         )
-        env = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config")}
+        own = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config")}
+        env = {**own, **(env or {})}
         self.environment = {**os.environ, **env}
         super().__init__("gateway", [PLEIADES, "--config", config], env, self.home)
         if wait:

@@ -17,7 +17,7 @@ use crate::credential::key::Key;
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
 use crate::credential::record::{Ended, Record};
 use crate::credential::refresh::{self, Answer, DEADLINE, Event, Facts, Outcome, Round, Step, Why, back_off};
-use crate::credential::slot::{Setback, Slot};
+use crate::credential::slot::{Flight, Flying, Setback, Slot};
 use crate::credential::vault::{Fault, Hint, Path, Wrote};
 use crate::telemetry::events::TokenRefreshed;
 
@@ -83,10 +83,11 @@ impl Keeper {
     ) -> Outcome {
         loop {
             let (mut flight, joined) = self.flight(slot, connection, &why);
-            let outcome = match flight.wait_for(Option::is_some).await {
-                Ok(outcome) => outcome.unwrap_or(Outcome::Stopped),
+            let outcome = match flight.wait_for(|it| *it != Flying::On).await.as_deref() {
+                Ok(Flying::Over(outcome)) => *outcome,
+                Ok(Flying::Stuck) => Outcome::StoreDown,
                 // The task is gone without a word: it panicked, or the runtime ended.
-                Err(_) => Outcome::Stopped,
+                Ok(Flying::On) | Err(_) => Outcome::Stopped,
             };
             // What the other did not find due may be due for us.
             if !(joined && outcome == Outcome::NotDue) {
@@ -95,23 +96,19 @@ impl Keeper {
         }
     }
 
-    fn flight(
-        &self,
-        slot: &Arc<Slot>,
-        connection: &Arc<Connection>,
-        why: &Why,
-    ) -> (watch::Receiver<Option<Outcome>>, bool) {
+    fn flight(&self, slot: &Arc<Slot>, connection: &Arc<Connection>, why: &Why) -> (Flight, bool) {
         let mut flight = slot.flight.lock();
         if let Some(under_way) = &*flight
-            && under_way.borrow().is_none()
+            && !matches!(*under_way.borrow(), Flying::Over(_))
             && under_way.has_changed().is_ok()
         {
             return (under_way.clone(), true);
         }
-        let (done, receiver) = watch::channel(None);
+        let (done, receiver) = watch::channel(Flying::On);
+        let done = Arc::new(done);
         *flight = Some(receiver.clone());
         let Some(keeper) = self.me.upgrade().filter(|_| !self.closing.is_cancelled()) else {
-            done.send_replace(Some(Outcome::Stopped));
+            done.send_replace(Flying::Over(Outcome::Stopped));
             return (receiver, false);
         };
         let pursuit = Pursuit {
@@ -123,10 +120,11 @@ impl Keeper {
             said: None,
             unanswered: false,
             keeper,
+            told: Arc::clone(&done),
         };
         let task = async move {
             let outcome = pursuit.run().await;
-            done.send_replace(Some(outcome));
+            done.send_replace(Flying::Over(outcome));
         };
         self.work.spawn_on(task, &self.parts.control);
         (receiver, false)
@@ -158,6 +156,8 @@ struct Pursuit {
     said: Option<Trouble>,
     /// Whether a redemption of this round may have been carried out without its answer having come.
     unanswered: bool,
+    /// Those who wait.
+    told: Arc<watch::Sender<Flying>>,
 }
 
 impl Pursuit {
@@ -302,6 +302,9 @@ impl Pursuit {
 
     fn faulted(&self, fault: &Fault) -> Event {
         if self.round.is_storing() {
+            if self.round.is_stuck() {
+                self.told.send_replace(Flying::Stuck);
+            }
             tracing::error!(
                 provider.name = &*self.connection.provider,
                 error = fault as &dyn std::error::Error,

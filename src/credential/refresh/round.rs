@@ -14,6 +14,8 @@ const LOOK: (u64, u64) = (250, 2_000);
 const STORE: (u64, u64) = (200, 5_000);
 /// How often a store is asked before a round that has nothing to lose gives up.
 const ASKED: u32 = 3;
+/// Further faults are not counted: the pause has its full length.
+const FAULTS: u32 = 6;
 
 /// One pursuit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,6 +89,11 @@ impl Round {
         matches!(self.phase, Phase::Storing)
     }
 
+    /// Whether tokens are in hand, and after one fault more nobody is to wait until they are stored.
+    pub(crate) const fn is_stuck(&self) -> bool {
+        self.is_storing() && self.faults + 1 >= ASKED
+    }
+
     /// Whether it was told that the process ends.
     pub(crate) const fn is_stopping(&self) -> bool {
         self.stopping
@@ -99,7 +106,8 @@ impl Round {
 
     /// What to do after what happened.
     pub(crate) fn step(&mut self, event: Event, now: u64, watch: &mut Watch) -> Step {
-        if !matches!(event, Event::Failed) {
+        // A pause between two faults is no answer.
+        if !matches!(event, Event::Failed | Event::Woke) {
             self.faults = 0;
         }
         match (self.phase, event) {
@@ -321,7 +329,7 @@ impl Round {
     }
 
     fn failed(&mut self, phase: Phase) -> Step {
-        self.faults += 1;
+        self.faults = (self.faults + 1).min(FAULTS);
         let pause = back_off(self.faults - 1, STORE.0, STORE.1);
         match phase {
             // Tokens in hand are never given up.

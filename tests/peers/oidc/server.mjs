@@ -7,7 +7,7 @@
 //
 // The issuer is http://127.0.0.1:PORT. `/mcp` lets through what bears a token that this server gave for it.
 // `/-/facts` tells what was counted, `/-/set` takes `{"deny": […], "fail": status, "delay": ms}` for the token
-// endpoint. People log in with any name in a form; the name is the account.
+// endpoint. `/-/values` tells every secret that was ever issued or received. People log in with any name in a form; the name is the account.
 
 import http from 'node:http';
 import { pathToFileURL } from 'node:url';
@@ -73,6 +73,50 @@ function read(request) {
     request.on('data', (part) => parts.push(part));
     request.on('end', () => done(Buffer.concat(parts)));
   });
+}
+
+// Every secret that goes in or out, as it stands on the wire.
+const values = new Set();
+const SECRET = ['access_token', 'refresh_token', 'id_token', 'code', 'state', 'nonce', 'code_verifier', 'client_secret',
+  'client_assertion', 'registration_access_token', 'token', 'jti'];
+
+function note(pairs) {
+  for (const [name, value] of pairs) if (SECRET.includes(name) && typeof value === 'string' && value) values.add(value);
+}
+
+function noteText(text) {
+  if (text.startsWith('{')) {
+    try { note(Object.entries(JSON.parse(text))); } catch { /* cut, or none of ours */ }
+  } else note(new URLSearchParams(text));
+}
+
+function noteCredentials(header) {
+  const [scheme, said] = String(header ?? '').split(' ');
+  if (/^bearer$/i.test(scheme) && said) values.add(said);
+  if (/^basic$/i.test(scheme) && said) {
+    values.add(said);
+    values.add(decodeURIComponent(Buffer.from(said, 'base64').toString().split(':').slice(1).join(':')));
+  }
+}
+
+// Looks at an exchange without taking part in it.
+function witness(request, response) {
+  const parts = [];
+  const { emit } = request;
+  request.emit = function emitted(name, ...rest) {
+    if (name === 'data') parts.push(rest[0]);
+    if (name === 'end') noteText(Buffer.concat(parts).toString());
+    return emit.call(this, name, ...rest);
+  };
+  note(new URL(request.url, issuer).searchParams);
+  noteCredentials(request.headers.authorization);
+  const { end } = response;
+  response.end = function ended(body, ...rest) {
+    if (typeof body === 'string' || Buffer.isBuffer(body)) noteText(body.toString());
+    const location = response.getHeader('location');
+    if (location) note(new URL(location, issuer).searchParams);
+    return end.call(this, body, ...rest);
+  };
 }
 
 function say(response, status, body, headers = {}) {
@@ -154,6 +198,8 @@ const answer = provider.callback();
 const server = http.createServer(async (request, response) => {
   try {
     const path = new URL(request.url, issuer).pathname;
+    if (path === '/-/values') return say(response, 200, [...values]);
+    if (path !== '/-/set') witness(request, response);
     if (path === '/mcp') return await guarded(request, response);
     if (path.startsWith('/.well-known/oauth-protected-resource')) {
       return say(response, 200, { resource, authorization_servers: [issuer], scopes_supported: options.scopes, bearer_methods_supported: ['header'] });

@@ -143,6 +143,13 @@ impl Holder for Hand {
         self.0.trouble.lock().mended = Some((signed.seq, now));
         Ok(signed)
     }
+
+    fn accepted(&self, seq: u64) {
+        let mut trouble = self.0.trouble.lock();
+        if trouble.mended.is_some_and(|(mended, _)| mended == seq) {
+            trouble.mended = None;
+        }
+    }
 }
 
 impl Machine {

@@ -250,7 +250,11 @@ impl Gateway {
                 let page = pages::connected(gateway, &title, &account, label.as_deref());
                 self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
             }
-            Finished::Confirm { title, certain, state } => {
+            Finished::Confirm {
+                title,
+                certain,
+                state,
+            } => {
                 let path = provider.map_or_else(
                     || self.path("/oauth/callback"),
                     |provider| self.path(&format!("/oauth/callback/{provider}")),

@@ -56,9 +56,8 @@ pub(super) fn declared_auth(connection: &Connection, server: &Server) -> ClientA
     }
     // What is named first is what most of its clients do, and works where the other may not.
     let mut named = server.auth_methods.iter().flatten();
-    let first = named.find_map(|it| {
-        ClientAuth::parse(it).filter(|it| matches!(it, ClientAuth::Basic | ClientAuth::Post))
-    });
+    let first = named
+        .find_map(|it| ClientAuth::parse(it).filter(|it| matches!(it, ClientAuth::Basic | ClientAuth::Post)));
     // Basic is what a server takes that says nothing (RFC 8414 section 2).
     first.unwrap_or(ClientAuth::Basic)
 }

@@ -79,6 +79,8 @@ pub enum Load {
     One(String),
     /// Those whose users connect accounts; none of them is reached before somebody uses one.
     Accounts,
+    /// The same, and one provider that is signed for with client credentials.
+    Login(String),
 }
 
 /// Why a process cannot start.
@@ -425,6 +427,10 @@ fn shared_state(
         .map_err(|error| Fault::Settings(error.to_string()))
 }
 
+fn has_accounts(descriptor: &descriptor::Descriptor) -> bool {
+    matches!(descriptor.auth, descriptor::Auth::Oauth(_))
+}
+
 /// Reads descriptors. What a command is not about is left disabled, so that it reaches and starts
 /// nothing else.
 fn reader(world: descriptor::World, load: Load) -> catalog::Reader {
@@ -433,11 +439,11 @@ fn reader(world: descriptor::World, load: Load) -> catalog::Reader {
         let is_meant = match &load {
             Load::All => return read,
             Load::One(id) => read.id.as_ref() == Some(id),
-            Load::Accounts => {
-                let has_accounts =
-                    |it: &descriptor::Descriptor| matches!(it.auth, descriptor::Auth::Oauth(_));
-                read.descriptor.as_ref().is_some_and(has_accounts)
-            }
+            Load::Accounts => read.descriptor.as_ref().is_some_and(has_accounts),
+            Load::Login(id) => read.descriptor.as_ref().is_some_and(|it| {
+                let is_machine = matches!(it.auth, descriptor::Auth::ClientCredentials(_));
+                has_accounts(it) || (is_machine && it.id == *id)
+            }),
         };
         if !is_meant {
             read.enabled = false;

@@ -123,9 +123,9 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
                 came.answer(&listener::connected(&connection.title)).await;
                 return Ok(Connected { account, label });
             }
-            Ok(Finished::Confirm { state, .. }) => {
+            Ok(Finished::Confirm { state, certain, .. }) => {
                 came.answer(&listener::asked()).await;
-                return asked(broker, connection, (&state, cookie)).await;
+                return asked(broker, connection, (&state, cookie), certain).await;
             }
             // Somebody else's answer, or none at all: ours is still to come.
             Err(refusal)
@@ -149,8 +149,9 @@ async fn asked(
     broker: &Arc<Broker>,
     connection: &Connection,
     (state, cookie): (&str, Option<&str>),
+    certain: bool,
 ) -> Result<Connected, u8> {
-    let yes = confirmed(connection);
+    let yes = confirmed(connection, certain);
     let confirmed = broker.confirm(state, cookie, yes).await;
     match confirmed.map_err(|refusal| refused(&refusal))? {
         Finished::Connected { account, label, .. } => Ok(Connected { account, label }),
@@ -252,11 +253,16 @@ fn clear(person: bool) {
 }
 
 /// Whether the tokens of another account may replace what is connected under this name.
-fn confirmed(connection: &Connection) -> bool {
-    let question = format!(
-        "another account of {} is connected under this name: replace it? [y/N] ",
-        connection.title
-    );
+fn confirmed(connection: &Connection, certain: bool) -> bool {
+    let title = &connection.title;
+    let question = if certain {
+        format!("another account of {title} is connected under this name: replace it? [y/N] ")
+    } else {
+        format!(
+            "an account of {title} is connected, which does not say whether this is the same one \
+             (`--account NAME` keeps both): replace it? [y/N] "
+        )
+    };
     if !std::io::stdin().is_terminal() {
         ui::err(format_args!("{question}no: nobody is there to be asked"));
         return false;

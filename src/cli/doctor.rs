@@ -33,7 +33,7 @@ pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
-    let app = match super::open_with(global, &overrides, Load::Accounts) {
+    let app = match super::open_with(global, &overrides, Load::Login(provider.to_owned())) {
         Ok(app) => app,
         Err(code) => return code,
     };

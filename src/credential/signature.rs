@@ -37,6 +37,9 @@ pub trait Holder: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`Holder::ready`].
     async fn refused(&self, seq: u64) -> Result<Arc<Signed>, Error>;
+
+    /// The upstream took what [`Holder::refused`] gave: a later 401 to it is news.
+    fn accepted(&self, _seq: u64) {}
 }
 
 /// Signs for connections that are nobody's: client credentials.
@@ -150,6 +153,13 @@ impl Signature {
         match &self.way {
             Way::Fixed(_) => Ok(None),
             Way::Held(holder) => holder.refused(seq).await.map(Some),
+        }
+    }
+
+    /// What came of [`Signature::refused`] was taken by the upstream.
+    pub fn accepted(&self, seq: u64) {
+        if let Way::Held(holder) = &self.way {
+            holder.accepted(seq);
         }
     }
 

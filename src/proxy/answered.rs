@@ -42,6 +42,9 @@ impl Gateway {
                 Some(exchange::unsealed())
             }
             _ => {
+                if passage.is_renewed {
+                    passage.way.signature.accepted(passage.way.signed.seq);
+                }
                 self.returned(response, passage)?;
                 return match ctx.origin.clone() {
                     Some(origin) => bridge::cors(response, Some(&origin)),

@@ -250,12 +250,16 @@ impl Gateway {
                 let page = pages::connected(gateway, &title, &account, label.as_deref());
                 self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
             }
-            Finished::Confirm { title, state } => {
+            Finished::Confirm {
+                title,
+                certain,
+                state,
+            } => {
                 let path = provider.map_or_else(
                     || self.path("/oauth/callback"),
                     |provider| self.path(&format!("/oauth/callback/{provider}")),
                 );
-                let page = pages::confirm(gateway, &title, &path, &state);
+                let page = pages::confirm(gateway, &title, certain, &path, &state);
                 respond::page(respond::ground(Ground::Conflict), page)
             }
         }

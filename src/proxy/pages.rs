@@ -128,11 +128,22 @@ pub(super) fn connected(gateway: &str, title: &str, account: &str, label: Option
 }
 
 /// The question whether another account may take the place of the one that is connected.
-pub(super) fn confirm(gateway: &str, title: &str, action: &str, state: &str) -> String {
+pub(super) fn confirm(gateway: &str, title: &str, certain: bool, action: &str, state: &str) -> String {
     let title = escape(title);
+    let (heading, what) = if certain {
+        let what = format!(
+            "You signed in to {title} with another account than the one that is connected under this name."
+        );
+        ("This is another account", what)
+    } else {
+        let what = format!(
+            "An account of {title} is connected already, and {title} does not say whether you signed in \
+             with the same one."
+        );
+        ("An account is connected already", what)
+    };
     let body = format!(
-        "<p>You signed in to {title} with another account than the one that is connected under this name. \
-         Nothing has been changed yet.</p>\
+        "<p>{what} Nothing has been changed yet.</p>\
          <form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"state\" value=\"{}\">\
          <button type=\"submit\" name=\"confirm\" value=\"no\">Keep the connected account</button>\
          <button type=\"submit\" name=\"confirm\" value=\"yes\" class=\"plain\">Replace it</button></form>\
@@ -140,7 +151,7 @@ pub(super) fn confirm(gateway: &str, title: &str, action: &str, state: &str) -> 
         escape(action),
         escape(state),
     );
-    whole(gateway, "This is another account", &body)
+    whole(gateway, heading, &body)
 }
 
 /// Why something was refused, and what to do.

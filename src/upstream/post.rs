@@ -132,7 +132,11 @@ async fn signed(
         return Ok(response);
     };
     drop(response);
-    send(route, request(&newer), deadline).await
+    let response = send(route, request(&newer), deadline).await?;
+    if response.status() != StatusCode::UNAUTHORIZED {
+        signature.accepted(newer.seq);
+    }
+    Ok(response)
 }
 
 /// Why there is nothing newer, and what the provider said to what there was.

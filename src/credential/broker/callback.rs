@@ -37,11 +37,13 @@ pub enum Finished {
         /// Email or name.
         label: Option<String>,
     },
-    /// Another account of the provider was used than the one connected under this name: the person
-    /// is asked. Nothing is replaced yet.
+    /// Another account of the provider was used than the one connected under this name, or maybe: the
+    /// person is asked. Nothing is replaced yet.
     Confirm {
         /// The provider's title.
         title: String,
+        /// Whether the provider says whose account it is, so that it is another one for certain.
+        certain: bool,
         /// What [`Broker::confirm`] wants back.
         state: String,
     },
@@ -105,9 +107,9 @@ impl Broker {
         let (version, entry) = self.look(&callback.state).await?;
         let flow = match entry.stage {
             Stage::Begun(flow) => flow,
-            Stage::Asked(flow, _) => {
+            Stage::Asked(flow, record) => {
                 brought(&flow, cookie)?;
-                return Ok(self.ask(&flow, callback.state));
+                return Ok(self.ask(&flow, callback.state, record.subject.is_some()));
             }
             Stage::Used => return Err(lost()),
         };
@@ -175,9 +177,10 @@ impl Broker {
         task.await.unwrap_or_else(|_ended| Err(lost()))
     }
 
-    pub(super) fn ask(&self, flow: &Flow, state: String) -> Finished {
+    pub(super) fn ask(&self, flow: &Flow, state: String, certain: bool) -> Finished {
         Finished::Confirm {
             title: self.title(&flow.wish.provider),
+            certain,
             state,
         }
     }

@@ -51,9 +51,9 @@ impl Broker {
         let before = self.parts.keeper.record(&key).await;
         let before = before.map_err(|fault| Refusal::store(&fault))?;
         let record = record(&flow, name, issued, &identity, before.as_ref())?;
-        let known = before.and_then(|it| it.subject);
-        if known.is_some() && known != record.subject {
-            let asked = self.ask(&flow, state.to_owned());
+        let named = flow.wish.account.is_some() || identity.account.is_some();
+        if before.is_some_and(|before| is_doubtful(&before, &record, named)) {
+            let asked = self.ask(&flow, state.to_owned(), record.subject.is_some());
             let aside = self.set_aside(state, flow, record).await;
             return aside.map(|()| asked).map_err(|fault| Refusal::store(&fault));
         }
@@ -163,6 +163,15 @@ fn account(wished: Option<&str>, identity: &Identity) -> String {
         .find(|name| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control))
         .unwrap_or(UNNAMED)
         .to_owned()
+}
+
+/// Whether `record` may be another person's than the one that it would replace. Where the provider names
+/// nobody, an account that works is not given up because of a name that it only has for want of one.
+fn is_doubtful(before: &Record, record: &Record, named: bool) -> bool {
+    match &before.subject {
+        Some(_) => before.subject != record.subject,
+        None => !named && before.ended.is_none(),
+    }
 }
 
 fn key(flow: &Flow, connection: &Connection, account: &str) -> Key {

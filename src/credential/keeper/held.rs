@@ -74,6 +74,16 @@ impl Held {
         Ok(seen)
     }
 
+    /// Whether the store has something newer than this set: another replica may have renewed it.
+    async fn newer(&self, keeper: &Arc<Keeper>, seq: u64) -> bool {
+        let entry = keeper.cache.entry(&self.slot.key.owner, keeper.clock.grown());
+        if let Err(fault) = keeper.reread(&entry, entry.readings()).await {
+            tracing::debug!(%fault, "what another replica may have renewed could not be read");
+        }
+        self.seen()
+            .is_ok_and(|seen| seen.record.seq > seq || seen.grant != self.grant)
+    }
+
     async fn wait(&self, mut why: Why) -> Result<Arc<Signed>, Error> {
         let keeper = self.keeper()?;
         let deadline = Instant::now() + PATIENCE;
@@ -125,6 +135,9 @@ impl Holder for Held {
             && (&grant, mended) == (&seen.grant, seq)
             && now.saturating_sub(at) < MENDED
         {
+            if self.newer(&keeper, seq).await {
+                return self.ready().await;
+            }
             let said = "the provider refuses a credential that was renewed a moment ago";
             return Err(Error::new(Code::UpstreamAuth, said));
         }
@@ -133,5 +146,12 @@ impl Holder for Held {
         let signed = self.wait(why).await?;
         *self.slot.mended.lock() = Some((Arc::clone(&self.grant), signed.seq, now));
         Ok(signed)
+    }
+
+    fn accepted(&self, seq: u64) {
+        let mut mended = self.slot.mended.lock();
+        if matches!(&*mended, Some((grant, at, _)) if *grant == self.grant && *at == seq) {
+            *mended = None;
+        }
     }
 }

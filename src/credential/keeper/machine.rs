@@ -143,6 +143,13 @@ impl Holder for Hand {
         self.0.trouble.lock().mended = Some((signed.seq, now));
         Ok(signed)
     }
+
+    fn accepted(&self, seq: u64) {
+        let mut trouble = self.0.trouble.lock();
+        if trouble.mended.is_some_and(|(mended, _)| mended == seq) {
+            trouble.mended = None;
+        }
+    }
 }
 
 impl Machine {
@@ -222,11 +229,18 @@ impl Machine {
 
     async fn ask(&self, keeper: &Keeper) -> Result<Issued, Trouble> {
         let (web, connection) = (&*keeper.parts.web, &*self.connection);
-        let challenge = match keeper.prober.get() {
-            Some(prober) if connection.token_endpoint.is_none() => {
-                prober.challenge(&connection.provider).await
-            }
-            _ => None,
+        let challenge = if connection.token_endpoint.is_none() {
+            // At the start there is none yet, and without it the secret might go to a guessed place.
+            let prober = timeout(PATIENCE, keeper.prober.wait()).await;
+            let prober = prober.map_err(|_elapsed| {
+                Trouble::new(
+                    TroubleKind::Transient,
+                    "the process has only begun, and asks nobody yet",
+                )
+            })?;
+            prober.challenge(&connection.provider).await
+        } else {
+            None
         };
         let server = oauth::discover(web, connection, challenge.as_ref()).await?;
         let wanted = connection.scopes.clone();

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Semaphore, SetOnce, broadcast};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -139,7 +139,7 @@ pub struct Keeper {
     me: Weak<Self>,
     parts: Parts,
     loaded: OnceLock<Arc<dyn Connections>>,
-    prober: OnceLock<Arc<dyn Prober>>,
+    prober: SetOnce<Arc<dyn Prober>>,
     happened: broadcast::Sender<Happened>,
     clock: Clock,
     cache: Cache,
@@ -159,7 +159,7 @@ impl Keeper {
             me: Weak::clone(me),
             parts,
             loaded: OnceLock::new(),
-            prober: OnceLock::new(),
+            prober: SetOnce::new(),
             happened: broadcast::Sender::new(256),
             clock: Clock::new(),
             cache: Cache::new(OWNERS),

@@ -54,16 +54,12 @@ pub(super) fn declared_auth(connection: &Connection, server: &Server) -> ClientA
     if connection.client_secret.is_none() {
         return ClientAuth::None;
     }
-    let takes = |name: &str| {
-        let all = server.auth_methods.as_deref();
-        all.is_some_and(|all| all.iter().any(|it| it == name))
-    };
+    // What is named first is what most of its clients do, and works where the other may not.
+    let mut named = server.auth_methods.iter().flatten();
+    let first = named
+        .find_map(|it| ClientAuth::parse(it).filter(|it| matches!(it, ClientAuth::Basic | ClientAuth::Post)));
     // Basic is what a server takes that says nothing (RFC 8414 section 2).
-    if takes("client_secret_post") && !takes("client_secret_basic") {
-        ClientAuth::Post
-    } else {
-        ClientAuth::Basic
-    }
+    first.unwrap_or(ClientAuth::Basic)
 }
 
 impl ClientAuth {

@@ -81,7 +81,9 @@ pub async fn registration(
     })
 }
 
-/// The method to be registered with: the descriptor's, else the best that the server takes.
+/// The method to be registered with: the descriptor's, else the best that the server takes. A secret in
+/// the form comes before one in a header: what is registered is ours to choose, and the servers built on
+/// the Python SDK want `client_id` in the form whatever they were told.
 fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Trouble> {
     let takes = |auth: ClientAuth| match &server.auth_methods {
         Some(all) => all.iter().any(|it| it == auth.as_str()),
@@ -91,7 +93,7 @@ fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Troubl
     let wanted = connection
         .token_auth
         .filter(|it| *it != ClientAuth::PrivateKeyJwt);
-    let known = [ClientAuth::Basic, ClientAuth::Post, ClientAuth::None];
+    let known = [ClientAuth::Post, ClientAuth::Basic, ClientAuth::None];
     let best = known.into_iter().find(|auth| takes(*auth));
     wanted.filter(|it| takes(*it)).or(best).ok_or_else(|| {
         Trouble::client("the authorization server takes no client authentication that a registration gives")

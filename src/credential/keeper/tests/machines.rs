@@ -59,6 +59,18 @@ async fn a_rejected_token_is_replaced_once_and_then_the_provider_is_not_believed
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rejected_token_that_was_taken_before_is_replaced_again() {
+    let world = World::new();
+    let signature = machine(&world);
+    signature.ready().await.unwrap();
+    for seq in 1..4 {
+        let signed = signature.refused(seq).await.unwrap().unwrap();
+        assert_eq!(signed.seq, seq + 1);
+        signature.accepted(signed.seq);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_is_away_is_asked_again_with_back_off() {
     let world = World::new();
     let signature = machine(&world);

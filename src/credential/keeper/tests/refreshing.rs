@@ -115,6 +115,35 @@ async fn after_a_401_the_token_is_renewed_once_and_then_the_provider_is_not_beli
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_401_to_a_renewed_token_that_was_taken_before_is_news() {
+    let world = World::new();
+    world.connect("ann").await;
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    for seq in 1..5 {
+        let signed = granted.signature.refused(seq).await.unwrap().unwrap();
+        assert_eq!(signed.seq, seq + 1);
+        granted.signature.accepted(signed.seq);
+    }
+    assert_eq!(world.server.brought().len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_renewed_is_used_even_when_a_renewal_did_not_help() {
+    let world = World::new();
+    world.connect("ann").await;
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    granted.signature.refused(1).await.unwrap();
+    world
+        .beside()
+        .keeper
+        .refresh(&world.key("ann"), true)
+        .await
+        .unwrap();
+    let signed = granted.signature.refused(2).await.unwrap().unwrap();
+    assert_eq!((signed.seq, world.server.brought().len()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_401_a_newer_token_of_the_store_is_used() {
     let world = World::new();
     world.connect("ann").await;

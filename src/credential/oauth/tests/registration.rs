@@ -69,9 +69,10 @@ async fn the_best_method_that_the_server_takes_is_asked_for() {
     let world = world(&json!({ "client_id": "c", "client_secret": "s" }));
     for (methods, asked) in [
         (
-            vec!["none", "client_secret_post", "client_secret_basic"],
-            "client_secret_basic",
+            vec!["none", "client_secret_basic", "client_secret_post"],
+            "client_secret_post",
         ),
+        (vec!["none", "client_secret_basic"], "client_secret_basic"),
         (vec!["none", "client_secret_post"], "client_secret_post"),
         (vec!["private_key_jwt", "none"], "none"),
         (vec!["client_secret_post"], "client_secret_post"),
@@ -155,8 +156,13 @@ fn the_descriptors_client_comes_first() {
     assert_eq!(auth(&server()), ClientAuth::Basic);
     assert_eq!(auth(&taking(&["client_secret_post", "none"])), ClientAuth::Post);
     assert_eq!(
-        auth(&taking(&["client_secret_post", "client_secret_basic"])),
+        auth(&taking(&["none", "client_secret_basic", "client_secret_post"])),
         ClientAuth::Basic
+    );
+    // Servers of the Python SDK name it first, and take nothing else of a client that holds a secret.
+    assert_eq!(
+        auth(&taking(&["client_secret_post", "client_secret_basic"])),
+        ClientAuth::Post
     );
     let it = known_client(&own, &server(), &redirects(CALLBACK)).unwrap();
     assert_eq!((it.id.as_str(), it.declared, it.secret), ("own", true, None));

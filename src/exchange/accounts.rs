@@ -1,7 +1,6 @@
 //! On whose behalf a request reaches a provider: which account it uses, and what is said when there
 //! is none (contracts section 2, "Accounts").
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -12,6 +11,7 @@ use super::Step;
 use super::outward::needs_auth;
 use crate::catalog::{Catalogue, Provider};
 use crate::credential::keeper::{Account, Ask, Granted, Happened, Refused, What};
+use crate::credential::told::is_name;
 use crate::credential::{Connection, Need, Owner};
 use crate::error::{Code, Error};
 use crate::mcp::RawObject;
@@ -21,8 +21,8 @@ use crate::upstream::Behalf;
 pub const HEADER: &str = "pleiades-account";
 /// The key of `_meta` that names one, and under which results say which was used.
 pub(super) const KEY: &str = "pleiades/accountId";
-/// Longest name of an account that is looked for (bytes).
-const MAX_NAME: usize = 512;
+/// Said of a name that no account can have.
+pub(super) const UNNAMABLE: &str = "an account's name is text of at most 512 bytes without control characters: name one as an answer listed it";
 /// Between two looks whether somebody connected at another replica.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -50,9 +50,18 @@ pub(super) struct Waiting {
 }
 
 /// An account's name as a caller may give it; an empty one is none.
-pub(super) fn named(text: Cow<'_, str>) -> Option<Arc<str>> {
+///
+/// # Errors
+/// [`Code::InvalidParams`] for what can be nobody's name: as if none were named, another account would
+/// be used than the one that was meant.
+pub(super) fn named(text: &str) -> Result<Option<Arc<str>>, Error> {
     let text = text.trim();
-    (!text.is_empty() && text.len() <= MAX_NAME && !text.contains(char::is_control)).then(|| text.into())
+    if text.is_empty() {
+        return Ok(None);
+    }
+    is_name(text)
+        .then(|| Some(text.into()))
+        .ok_or_else(|| Error::new(Code::InvalidParams, UNNAMABLE))
 }
 
 impl Step<'_> {
@@ -210,7 +219,8 @@ impl Step<'_> {
             return Some(Arc::clone(wanted));
         }
         let value = self.peer.keys.headers()?.get(HEADER)?;
-        named(String::from_utf8_lossy(value.as_bytes()))
+        // What is no name was refused with the head.
+        named(&String::from_utf8_lossy(value.as_bytes())).ok().flatten()
     }
 
     fn ask<'a>(

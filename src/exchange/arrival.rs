@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::accounts;
 use super::peer::unsupported;
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Id, Message, Raw, RawObject, Revision};
+use crate::mcp::{Id, Message, Raw, RawObject, Revision, raw};
 
 /// `_meta` key that makes a request one of 2026-07-28.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -82,8 +82,17 @@ impl Arrived {
     }
 
     /// The account that the message names in its `_meta`.
-    pub(super) fn account(&self) -> Option<Arc<str>> {
-        self.meta.text(accounts::KEY).and_then(accounts::named)
+    ///
+    /// # Errors
+    /// [`Code::InvalidParams`] when it is no name.
+    pub(super) fn account(&self) -> Result<Option<Arc<str>>, Error> {
+        match self.meta.get(accounts::KEY).filter(|given| given.get() != "null") {
+            None => Ok(None),
+            Some(given) => match raw::text(given) {
+                Some(name) => accounts::named(&name),
+                None => Err(Error::new(Code::InvalidParams, accounts::UNNAMABLE)),
+            },
+        }
     }
 
     /// Whether log messages are wanted during the request (2026-07-28).

@@ -33,7 +33,7 @@ impl Step<'_> {
         let mut arguments = params.read::<RawObject>("arguments").unwrap_or_default();
         let provider = self.meta_provider(name, &mut arguments)?;
         self.record.provider = Some(Arc::clone(&provider.id));
-        self.names(plan::account_of(&arguments)?);
+        self.names(plan::account_of(&arguments)?)?;
         let (catalogue, ambiguous) = match self.planned_by(&provider).await {
             Ok(found) => found,
             Err(error) => return self.failed_call(&provider, error, None),
@@ -71,10 +71,11 @@ impl Step<'_> {
     }
 
     /// The account that a call's own arguments name goes before all others.
-    fn names(&mut self, account: Option<String>) {
-        if let Some(account) = account.and_then(|account| accounts::named(account.into())) {
+    fn names(&mut self, account: Option<String>) -> Result<(), Error> {
+        if let Some(account) = accounts::named(&account.unwrap_or_default())? {
             self.wanted = Some(account);
         }
+        Ok(())
     }
 
     /// The lists that a call is understood by; and, where several accounts could make it, the error

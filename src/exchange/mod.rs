@@ -329,10 +329,15 @@ impl Exchange {
                 let _busy = self.begin();
                 let mut step = self.step(scope, peer);
                 step.outlet = outlet;
-                step.wanted = wanted;
                 step.record.method = method;
                 step.record.outcome = "ok";
-                let reply = step.request(&id, params).await;
+                let reply = match wanted {
+                    Ok(wanted) => {
+                        step.wanted = wanted;
+                        step.request(&id, params).await
+                    }
+                    Err(error) => step.failed(&id, &error),
+                };
                 (reply, step.record)
             }
             Kind::Notification => {

@@ -303,8 +303,9 @@ impl Gateway {
     async fn connection(&self, session: &Session, ctx: &mut Context, id: &str) -> Response {
         let head = session.req_header();
         if head.method != Method::GET {
-            let error = Error::new(Code::MethodNotAllowed, "GET");
-            return failed(&error);
+            let mut response = failed(&Error::new(Code::MethodNotAllowed, "GET"));
+            response.headers.retain(|(name, _)| *name != header::ALLOW);
+            return response.header(header::ALLOW, "GET");
         }
         let caller = match self.access.identify(&head.headers, ctx.peer) {
             Ok(caller) => caller,
@@ -392,7 +393,11 @@ async fn form(session: &mut Session) -> Result<Form, Refusal> {
     let kind = session.req_header().headers.get(header::CONTENT_TYPE);
     let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+    let is_encoded = session
+        .req_header()
+        .headers
+        .contains_key(header::CONTENT_ENCODING);
+    if is_encoded || !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(Refusal::new(Ground::Malformed, "This is no form.", again));
     }
     let body = bridge::body(session, MAX_FORM)

@@ -245,7 +245,7 @@ fn named(headers: &HeaderMap) -> Result<Option<&str>, Error> {
         return Ok(None);
     };
     let name = std::str::from_utf8(first.as_bytes()).ok().map(str::trim);
-    match name.filter(|name| name.len() <= MAX_NAME) {
+    match name.filter(|name| name.len() <= MAX_NAME && !name.contains(char::is_control)) {
         Some(name) if given.next().is_none() => Ok(Some(name).filter(|name| !name.is_empty())),
         _ => Err(Error::new(
             Code::InvalidRequest,

@@ -276,3 +276,19 @@ class World:
 
                 until("three renewals", renewed)
                 assert set(server.facts()["redeemed"].values()) == {1}, server.facts()
+
+    def check_14_names(self):
+        """a name that no account can have is refused, never taken for none; a long one is kept whole"""
+        with self.gateway() as gateway:
+            connected(gateway, "notes", Person("zoe"))
+            call = {"tool": "echo", "arguments": {"message": "hi"}}
+            for wrong in ("x" * 513, "a\nb", 5, ["zoe"]):
+                said = asked(caller(gateway, "/mcp/notes", J), "use_notes", {**call, "accountId": wrong})
+                assert isinstance(said, RpcError) and said.code == -32602, said
+                meta = {"pleiades/accountId": wrong}
+                said = asked(caller(gateway, "/tools/notes", J), "echo", {"message": "hi"}, meta)
+                assert isinstance(said, RpcError) and said.code == -32602, said
+            long = "x" * 300
+            connected(gateway, "notes", Person("zoe"), account=long)
+            said = asked(caller(gateway, "/mcp/notes", M), "use_notes", {**call, "accountId": long})
+            assert said["structuredContent"]["accountId"] == long, said

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::flow::{refused, united};
 use super::pending::Flow;
 use super::standing::Outcome;
@@ -11,6 +13,7 @@ use crate::credential::Connection;
 use crate::credential::key::{Key, Owner};
 use crate::credential::oauth::{self, Identity, Issued, TroubleKind};
 use crate::credential::record::{Record, Tokens};
+use crate::credential::told::is_name;
 use crate::credential::vault::Fault;
 use crate::secret::Secret;
 
@@ -24,8 +27,9 @@ const STORE_AGAIN: [Duration; 4] = [
 ];
 /// Name of an account where the provider says nothing of it and the caller named none.
 const UNNAMED: &str = "default";
-/// Longest name of an account, in bytes.
-const LONGEST: usize = 200;
+/// How long a provider may take to say whose account it is: a person waits, and the account works
+/// without.
+const NAMED: Duration = Duration::from_secs(8);
 
 impl Broker {
     /// Redeems a code, finds out whose account it is, and stores it; or asks first.
@@ -38,7 +42,8 @@ impl Broker {
             )
         })?;
         let issued = self.exchanged(&connection, &flow, code).await?;
-        let identity = self.identified(&connection, &flow, &issued).await;
+        let identity = timeout(NAMED, self.identified(&connection, &flow, &issued)).await;
+        let identity = identity.unwrap_or_default();
         if issued.id_token.is_some() && flow.nonce.is_some() && identity.nonce != flow.nonce {
             return Err(Refusal::new(
                 Ground::Provider,
@@ -160,7 +165,7 @@ fn account(wished: Option<&str>, identity: &Identity) -> String {
         .into_iter()
         .flatten()
         .map(str::trim)
-        .find(|name| !name.is_empty() && name.len() <= LONGEST && !name.chars().any(char::is_control))
+        .find(|name| is_name(name))
         .unwrap_or(UNNAMED)
         .to_owned()
 }

@@ -93,7 +93,7 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
         return elsewhere(app, connection, request, url.as_str()).await;
     }
     accounts::unsealed(app).await?;
-    let listener = Listener::bind(app.settings().listen.port())
+    let mut listener = Listener::bind(app.settings().listen.port())
         .await
         .map_err(|cause| {
             ui::fail(format_args!("no port of 127.0.0.1 can be listened on: {cause}"));
@@ -108,10 +108,9 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
         .await
         .map_err(|refusal| refused(&refusal))?;
     show(begun.url.as_str(), request);
-    let cookie = begun.cookie.as_ref().map(|(_, value)| value.expose());
-    let redirect = back.redirect().unwrap_or_default();
+    let (cookie, redirect) = (begun.cookie.as_ref(), back.redirect().unwrap_or_default());
+    let cookie = cookie.map(|(_, value)| value.expose());
     let until = Instant::now() + broker.pending_ttl();
-    let mut listener = listener;
     loop {
         let came = waiting(until, listener.next()).await?;
         let finished = match Callback::read(&came.query) {

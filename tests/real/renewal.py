@@ -11,6 +11,7 @@ import random
 import signal
 import time
 
+from connecting import digest
 from mcp import J, fetch
 from oauth import Oidc, asked, caller, protected
 from world import Everything, Gateway, until
@@ -27,6 +28,13 @@ AUTH = {key: CLIENT[key] for key in ("client_id", "client_secret")}
 LEASE = 60
 CALL = {"tool": "echo", "arguments": {"message": "hi"}}
 PER_ROUND = 4
+# The accounts belong to several users, each with a key.
+USERS = {f"user{number}": f"key-of-user-{number}-0123456789abcdef" for number in range(20)}
+ACCESS = {
+    "api_keys": [
+        {"name": user, "tenant": "acme", "user": user, "sha256": digest(key)} for user, key in USERS.items()
+    ]
+}
 
 
 def amount(name, usual):
@@ -39,21 +47,26 @@ def checks():
     yield "an answer that is lost is asked for once more, and refused is said as interrupted", lost
 
 
-def put(gateway, account, tokens, user="local", tenant="default"):
-    url = f"{gateway.admin}/v1/accounts/{tenant}/{user}/notes/{account}"
+def owner(account):
+    """Whose an account is: the same whenever it is asked."""
+    return list(USERS)[sum(account.encode()) % len(USERS)]
+
+
+def put(gateway, account, tokens):
+    url = f"{gateway.admin}/v1/accounts/acme/{owner(account)}/notes/{account}"
     reply = fetch(url, "PUT", {"content-type": "application/json"}, json.dumps(tokens).encode())
     assert reply.status in (200, 201, 204), (reply.status, reply.text)
 
 
-def status_of(gateway, account, client=None):
-    client = client or caller(gateway, "/mcp/notes", J)
+def status_of(gateway, account):
+    client = caller(gateway, "/mcp/notes", J, USERS[owner(account)])
     return asked(client, "use_notes", {**CALL, "accountId": account})["structuredContent"]
 
 
 def killed():
     rounds, dice = amount("ROUNDS", 30), random.Random(7)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        gateway = Gateway(protected("notes", server, AUTH))
+        gateway = Gateway(protected("notes", server, AUTH), settings={"access": ACCESS})
         try:
             accounts, kills = [], {}
             for number in range(rounds):
@@ -86,11 +99,10 @@ def quietly(gateway, account):
 
 def judged(gateway, server, accounts, kills):
     """Every account serves, or was caught between its answer and the store; nothing else."""
-    client = caller(gateway, "/mcp/notes", J)
 
     def settled(account):
         def ended():
-            said = status_of(gateway, account, client)
+            said = status_of(gateway, account)
             return said if said["status"] in ("ok", "token_expired", "needs_auth") else None
 
         return account, until(f"{account} to be decided", ended, guard=3 * LEASE)
@@ -106,7 +118,10 @@ def judged(gateway, server, accounts, kills):
         assert said["data"]["reason"] == "interrupted", (account, said)
         # It had been redeemed, and the process was killed within moments of that.
         caught[account] = kills[account] - facts["last"][account]
-    listed = json.loads(fetch(f"{gateway.url}/v1/accounts").text)["accounts"]
+    listed = []
+    for key in USERS.values():
+        reply = fetch(f"{gateway.url}/v1/accounts", headers={"x-api-key": key})
+        listed += json.loads(reply.text)["accounts"]
     assert {row["accountId"] for row in listed} == set(accounts), "an account was lost"
     for row in listed:
         expected = "needs_reauth" if row["accountId"] in caught else "ok"
@@ -118,21 +133,21 @@ def judged(gateway, server, accounts, kills):
 def replicas():
     amounts = amount("CREDENTIALS", 60)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        first = Gateway(protected("notes", server, AUTH))
+        first = Gateway(protected("notes", server, AUTH), settings={"access": ACCESS})
         others = []
         try:
             shared = {"file": {"path": str(first.home / "data/pleiades/vault")}}
+            settings = {"vault": shared, "access": ACCESS}
             for _ in range(2):
-                others.append(Gateway(protected("notes", server, AUTH), settings={"vault": shared}))
+                others.append(Gateway(protected("notes", server, AUTH), settings=settings))
             every = [first, *others]
             names = [f"c{number}" for number in range(amounts)]
             for name in names:
                 put(first, name, server.mint(name, "app", 3600) | {"expires_in": 8})
-            clients = [caller(gateway, "/mcp/notes", J) for gateway in every]
 
             def used(job):
                 name, at = job
-                return status_of(every[at], name, clients[at])["status"]
+                return status_of(every[at], name)["status"]
 
             end = time.monotonic() + 25
             with concurrent.futures.ThreadPoolExecutor(12) as pool:
@@ -152,7 +167,7 @@ def replicas():
 
 def lost():
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        with Gateway(protected("notes", server, AUTH)) as gateway:
+        with Gateway(protected("notes", server, AUTH), settings={"access": ACCESS}) as gateway:
             put(gateway, "zoe", server.mint("zoe", "app", 1) | {"expires_in": 0})
             server.set(drop=1)
             said = status_of(gateway, "zoe")

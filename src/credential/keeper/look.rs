@@ -18,7 +18,7 @@ use crate::secret::Secret;
 pub(super) const STORE_WITHIN: Duration = Duration::from_secs(10);
 /// Accounts of an owner that are read at a time, and at most.
 const AT_ONCE: usize = 8;
-const ACCOUNTS: usize = 256;
+const ACCOUNTS: usize = 4_096;
 /// What is known serves lists for that long, in milliseconds.
 const MOMENT: u64 = 1_000;
 

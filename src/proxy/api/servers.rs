@@ -72,7 +72,7 @@ impl Gateway {
         let work = async {
             teller.plain("connection_attempt").await;
             let end = tokio::select! {
-                end = caller.connect(&wanted, &self.desk.allowed, &teller) => end,
+                end = Box::pin(caller.connect(&wanted, &self.desk.allowed, &teller)) => end,
                 () = self.exchange.closing.cancelled() => {
                     End::Failed("the gateway is about to end: connect again".to_owned())
                 }
@@ -80,7 +80,7 @@ impl Gateway {
             teller.end(end).await;
         };
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        events::pump(session, told, work, &self.metrics).await?;
+        Box::pin(events::pump(session, told, work, &self.metrics)).await?;
         Ok(Ok(()))
     }
 }

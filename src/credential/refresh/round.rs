@@ -14,8 +14,6 @@ const LOOK: (u64, u64) = (250, 2_000);
 const STORE: (u64, u64) = (200, 5_000);
 /// How often a store is asked before a round that has nothing to lose gives up.
 const ASKED: u32 = 3;
-/// Further faults are not counted: the pause has its full length.
-const FAULTS: u32 = 6;
 
 /// One pursuit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -329,7 +327,8 @@ impl Round {
     }
 
     fn failed(&mut self, phase: Phase) -> Step {
-        self.faults = (self.faults + 1).min(FAULTS);
+        // More are not told apart: the model's states stay few.
+        self.faults = (self.faults + 1).min(ASKED);
         let pause = back_off(self.faults - 1, STORE.0, STORE.1);
         match phase {
             // Tokens in hand are never given up.

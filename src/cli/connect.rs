@@ -81,11 +81,8 @@ fn said(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
 }
 
 async fn connect(app: &App, connection: &Connection, request: &Request) -> Result<Connected, u8> {
-    if request
-        .account
-        .as_deref()
-        .is_some_and(|name| !told::is_name(name))
-    {
+    let named = request.account.as_deref();
+    if named.is_some_and(|name| !told::is_name(name)) {
         ui::fail("an account's name has 1 to 512 bytes");
         return Err(exit::USAGE);
     }

@@ -107,7 +107,7 @@ async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
         "{told}"
     );
     assert!(told["expiresAt"].is_string() && !told.to_string().contains("s3cret"));
-    assert_eq!(names(&world, "key-a").await, [("ada@x".to_owned(), false)]);
+    assert_eq!(names(&world, "key-a").await, [("ada@x".to_owned(), true)]);
     assert!(names(&world, "key-b").await.is_empty(), "another tenant");
     let path = "/v1/accounts/acme/ada/tracker/ada%40x";
     let (status, read) = ask(&world, (Method::GET, path), "key-ops", None).await;
@@ -168,7 +168,7 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
             Method::PUT,
             "/v1/accounts/tracker/%2e%2e",
             Some(r#"{"default":true}"#),
-            400,
+            404,
         ),
         (
             Method::PUT,
@@ -203,7 +203,7 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
         ask(&world, (Method::PUT, path), "key-a", Some(&huge)).await.0,
         413
     );
-    assert_eq!(names(&world, "key-a").await, [("one".to_owned(), false)]);
+    assert_eq!(names(&world, "key-a").await, [("one".to_owned(), true)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

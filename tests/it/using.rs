@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::connecting::{asking, call};
-use crate::world::authorization::Authority;
+use crate::world::authorization::{Authority, Fault};
 use crate::world::browser::Browser;
 use crate::world::client::{self, GENERATIONS};
 use crate::world::{Client, World};
@@ -278,4 +278,33 @@ async fn a_rate_per_account_is_each_accounts_own() {
         assert_eq!(status(&second), "rate_limited", "{second}");
         assert_eq!(data(&second)["rule"], "rate_account");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_fails_for_a_passing_reason_is_made_again_and_many_callers_make_one() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    connect(&client, echo(json!({}))).await;
+    let failing = json!({ "error": "temporarily_unavailable" });
+    authority.fail("/token", Fault::Says(503, failing), 1);
+    authority.expire();
+    let calls = (0..8).map(|_| client.call("use_tracker", echo(json!({}))));
+    for result in futures_util::future::join_all(calls).await {
+        assert_eq!(status(&result), "ok", "{result}");
+    }
+    assert_eq!((authority.refreshed(), authority.most_redeemed()), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_is_asked_for_again_and_then_said_to_be_interrupted() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    connect(&client, echo(json!({}))).await;
+    authority.fail("/token", Fault::Loses, 1);
+    authority.expire();
+    let result = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "token_expired", "{result}");
+    assert_eq!(data(&result)["reason"], "interrupted", "{result}");
 }

@@ -47,6 +47,13 @@ def checks():
     yield "an answer that is lost is asked for once more, and refused is said as interrupted", lost
 
 
+def notes(server):
+    """The provider; who waits for a renewal does so for moments."""
+    descriptor = protected("notes", server, AUTH)
+    descriptor["upstream"]["timeouts"] = {"call": "10s"}
+    return descriptor
+
+
 def owner(account):
     """Whose an account is: the same whenever it is asked."""
     return list(USERS)[sum(account.encode()) % len(USERS)]
@@ -66,7 +73,7 @@ def status_of(gateway, account):
 def killed():
     rounds, dice = amount("ROUNDS", 30), random.Random(7)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        gateway = Gateway(protected("notes", server, AUTH), settings={"access": ACCESS})
+        gateway = Gateway(notes(server), settings={"access": ACCESS})
         try:
             accounts, kills = [], {}
             for number in range(rounds):
@@ -133,13 +140,13 @@ def judged(gateway, server, accounts, kills):
 def replicas():
     amounts = amount("CREDENTIALS", 60)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        first = Gateway(protected("notes", server, AUTH), settings={"access": ACCESS})
+        first = Gateway(notes(server), settings={"access": ACCESS})
         others = []
         try:
             shared = {"file": {"path": str(first.home / "data/pleiades/vault")}}
             settings = {"vault": shared, "access": ACCESS}
             for _ in range(2):
-                others.append(Gateway(protected("notes", server, AUTH), settings=settings))
+                others.append(Gateway(notes(server), settings=settings))
             every = [first, *others]
             names = [f"c{number}" for number in range(amounts)]
             for name in names:
@@ -167,7 +174,7 @@ def replicas():
 
 def lost():
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
-        with Gateway(protected("notes", server, AUTH), settings={"access": ACCESS}) as gateway:
+        with Gateway(notes(server), settings={"access": ACCESS}) as gateway:
             put(gateway, "zoe", server.mint("zoe", "app", 1) | {"expires_in": 0})
             server.set(drop=1)
             said = status_of(gateway, "zoe")

@@ -37,8 +37,6 @@ pub enum Fault {
     Says(u16, Value),
     /// Does its work and answers 500 all the same: the answer is lost.
     Loses,
-    /// Never answers.
-    Hangs,
 }
 
 /// A token set that was issued.
@@ -48,7 +46,6 @@ pub struct Grant {
     pub client: String,
     pub subject: String,
     pub scope: String,
-    pub resource: Option<String>,
     pub ends: Instant,
 }
 
@@ -248,7 +245,6 @@ async fn serve(
     };
     match fault {
         Some(Fault::Says(status, said)) => return answer(status, &said),
-        Some(Fault::Hangs) => std::future::pending::<()>().await,
         Some(Fault::Loses) => {
             work(&knobs, &path, &headers, &given);
             return answer(500, &json!({}));
@@ -384,7 +380,6 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
                 client,
                 subject: person.subject.clone(),
                 scope: field(&asked, "scope").unwrap_or_default(),
-                resource: field(given, "resource"),
                 ends: Instant::now(),
             };
             let nonce = field(&asked, "nonce");
@@ -415,7 +410,6 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
                 subject: client.clone(),
                 client,
                 scope: field(given, "scope").unwrap_or_default(),
-                resource: field(given, "resource"),
                 ends: Instant::now(),
             };
             issue(knobs, grant, None)

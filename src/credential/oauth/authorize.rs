@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::digest::{SHA256, digest};
+use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use ring::rand::{SecureRandom, SystemRandom};
 use url::Url;
 
@@ -90,7 +90,8 @@ fn proof(connection: &Connection, server: &Server) -> Result<Option<Secret>, Tro
     }
     let methods = server.challenge_methods.as_deref().unwrap_or_default();
     if methods.iter().any(|it| it == S256) {
-        return unguessable().map(Some);
+        let (_, verifier) = PkceCodeChallenge::new_random_sha256();
+        return Ok(Some(Secret::new(verifier.secret())));
     }
     Err(
         Trouble::metadata("the authorization server does not say that it supports PKCE with S256").cure(
@@ -127,7 +128,7 @@ fn put(url: &mut Url, ours: &[(&str, String)], connection: &Connection) {
         .extend_pairs(ours);
 }
 
-/// 256 bits that nobody can guess, as URLs can carry them; also a PKCE verifier (RFC 7636 section 4.1).
+/// 256 bits that nobody can guess, as URLs can carry them.
 pub(super) fn unguessable() -> Result<Secret, Trouble> {
     let mut bytes = [0_u8; 32];
     SystemRandom::new()
@@ -136,8 +137,12 @@ pub(super) fn unguessable() -> Result<Secret, Trouble> {
     Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
+/// The challenge of a verifier (RFC 7636 section 4.2).
 fn challenged(verifier: &Secret) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.expose().as_bytes()))
+    let verifier = PkceCodeVerifier::new(verifier.expose().to_owned());
+    PkceCodeChallenge::from_code_verifier_sha256(&verifier)
+        .as_str()
+        .to_owned()
 }
 
 /// `resource` of authorization and token requests: as the descriptor says, else what the resource

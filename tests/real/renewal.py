@@ -175,8 +175,8 @@ def replicas():
 def lost():
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
         with Gateway(notes(server), settings={"access": ACCESS}) as gateway:
-            put(gateway, "zoe", server.mint("zoe", "app", 1) | {"expires_in": 0})
             server.set(drop=1)
+            put(gateway, "zoe", server.mint("zoe", "app", 1) | {"expires_in": 0})
             said = status_of(gateway, "zoe")
             assert said["status"] in ("timeout", "unavailable", "upstream_error"), said
             server.set(drop=0)

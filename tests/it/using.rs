@@ -308,3 +308,20 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_then_said_to_be_interrupt
     assert_eq!(status(&result), "token_expired", "{result}");
     assert_eq!(data(&result)["reason"], "interrupted", "{result}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_forgot_its_client_is_registered_at_and_connected_anew() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = world(&authority, "").await;
+    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    connect(&client, echo(json!({}))).await;
+    authority.forget_clients();
+    authority.expire();
+    let result = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "token_expired", "{result}");
+    let url = data(&result)["connect_url"].as_str().unwrap_or_default();
+    let page = Browser::default().connect(url, &[]).await;
+    assert_eq!(page.status, 200, "{}", page.body);
+    let result = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "ok", "{result}");
+}

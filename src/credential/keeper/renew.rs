@@ -15,7 +15,7 @@ use super::{Keeper, RefreshOutcome, Refreshed, What};
 use crate::credential::connection::Connection;
 use crate::credential::key::Key;
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
-use crate::credential::record::{Ended, Record};
+use crate::credential::record::{Client, Ended, Record};
 use crate::credential::refresh::{self, Answer, DEADLINE, Event, Facts, Outcome, Round, Step, Why, back_off};
 use crate::credential::slot::{Flight, Flying, Setback, Slot};
 use crate::credential::vault::{Fault, Hint, Path, Wrote};
@@ -289,7 +289,16 @@ impl Pursuit {
                 Event::Answered(Answer::Issued)
             }
             Ok(Err(trouble)) => {
-                let answer = answer_of(&trouble);
+                let client = &record.source.client;
+                let forgotten = is_forgotten(client, &trouble);
+                if forgotten {
+                    self.forget(&client.id).await;
+                }
+                let answer = if forgotten {
+                    Answer::Terminal
+                } else {
+                    answer_of(&trouble)
+                };
                 self.said = Some(trouble);
                 Event::Answered(answer)
             }
@@ -297,6 +306,22 @@ impl Pursuit {
                 uncertain: true,
                 after: None,
             }),
+        }
+    }
+
+    /// Removes a registration that its server has forgotten: the next connection makes a new one.
+    async fn forget(&self, id: &str) {
+        let folder = Path::gateway(&["clients"]);
+        let vault = &self.keeper.parts.vault;
+        for name in self.keeper.names(&folder).await.unwrap_or_default() {
+            let path = folder.child(&name);
+            let stored = within(vault.read(&path)).await.ok().flatten();
+            let kept = stored.and_then(|it| serde_json::from_str::<Kept>(it.value.expose()).ok());
+            if kept.is_some_and(|kept| kept.client.id == id) {
+                within(vault.remove(&path)).await.unwrap_or_else(|fault| {
+                    tracing::debug!(error = &fault as &dyn std::error::Error, "a registration stays");
+                });
+            }
         }
     }
 
@@ -376,6 +401,24 @@ impl Pursuit {
             }
         }
     }
+}
+
+/// A registered client, as far as it has to be known here.
+#[derive(serde::Deserialize)]
+struct Kept {
+    client: Client,
+}
+
+/// Whether a server does not know the client any more that it registered: nothing that it issued to
+/// it can be renewed, and only a new connection helps.
+fn is_forgotten(client: &Client, trouble: &Trouble) -> bool {
+    let is_registered = !client.declared && !client.id.starts_with("https://");
+    let says_so = ["invalid_client", "unauthorized_client"];
+    is_registered
+        && trouble
+            .error
+            .as_deref()
+            .is_some_and(|error| says_so.contains(&error))
 }
 
 fn answer_of(trouble: &Trouble) -> Answer {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use url::Url;
 
-use super::file::{self, quoted};
+use super::file::{self, literal, scalar};
 use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::access::Principal;
@@ -22,6 +22,11 @@ use crate::upstream::{Behalf, Call, Endpoint, Profile, Target};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Tool names that describe a provider which does not describe itself.
 const NOUNS: usize = 6;
+
+/// Longest title that is taken from a server, in characters.
+const TITLE: usize = 80;
+/// Longest description that is made of tools' names, in characters.
+const ABOUT: usize = 200;
 
 /// What to add.
 #[derive(Debug)]
@@ -164,6 +169,8 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
     let title = info
         .read::<String>("title")
         .or_else(|| info.read("name"))
+        .map(|name| ui::line(&name, TITLE))
+        .filter(|name| !name.is_empty())
         .unwrap_or_else(|| host(endpoint));
     let about = tool_names(app, endpoint, &behalf, &profile)
         .await
@@ -228,7 +235,7 @@ fn nouns(names: &[String]) -> String {
         .take(NOUNS)
         .map(|name| name.replace(['_', '-', '.'], " "))
         .collect();
-    words.join(", ")
+    ui::line(&words.join(", "), ABOUT)
 }
 
 /// From `--id`, the server's name, or what was typed.
@@ -255,14 +262,14 @@ fn id_of(title: &str, request: &Request) -> String {
 fn descriptor(id: &str, found: &Found, request: &Request) -> String {
     let mut text = String::from(file::SCHEMA);
     writeln!(text, "id: {}", file::bare(id)).ok();
-    writeln!(text, "title: {}", quoted(&found.title)).ok();
+    writeln!(text, "title: {}", scalar(&found.title)).ok();
     if let Some(about) = &found.about {
-        writeln!(text, "about: {}", quoted(about)).ok();
+        writeln!(text, "about: {}", scalar(about)).ok();
     }
     text.push_str("upstream:\n");
     match &request.url {
         Some(url) => {
-            writeln!(text, "  url: {}", quoted(url)).ok();
+            writeln!(text, "  url: {}", literal(url)).ok();
             if found.sse {
                 text.push_str("  protocol: sse\n");
             }
@@ -271,7 +278,7 @@ fn descriptor(id: &str, found: &Found, request: &Request) -> String {
             }
         }
         None => {
-            let parts: Vec<String> = request.command.iter().map(|part| quoted(part)).collect();
+            let parts: Vec<String> = request.command.iter().map(|part| literal(part)).collect();
             writeln!(text, "  command: [{}]", parts.join(", ")).ok();
         }
     }

@@ -17,6 +17,8 @@ use crate::telemetry::View;
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The number of `Code::Cancelled`.
 const CANCELLED: i64 = 499;
+/// JSON-RPC: what was asked for is wrong.
+const INVALID_PARAMS: i64 = -32602;
 
 pub(super) fn tools(global: &Global, provider: &str) -> u8 {
     with_app(global, provider, |app| {
@@ -116,6 +118,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
 /// Why a provider is not there: disabled, broken, or not named anywhere.
 fn missing(app: &App, id: &str) -> Value {
     let snapshot = app.parts().catalog.snapshot();
+    let is_known = snapshot.entries.contains_key(id);
     let message = match snapshot.entries.get(id) {
         Some(entry) if entry.disabled => format!(
             "`{id}` is disabled: set `enabled: true` in {}",
@@ -127,7 +130,8 @@ fn missing(app: &App, id: &str) -> Value {
             app.settings().providers.display()
         ),
     };
-    json!({ "message": message })
+    // A name that nobody has is a mistake in the command, as `doctor` says too.
+    json!({ "message": message, "code": if is_known { 0 } else { INVALID_PARAMS } })
 }
 
 fn told(error: &Value) -> u8 {

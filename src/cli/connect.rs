@@ -4,7 +4,7 @@
 mod browser;
 mod listener;
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -263,7 +263,7 @@ fn confirmed(connection: &Connection, certain: bool) -> bool {
         ui::err(format_args!("{question}no: nobody is there to be asked"));
         return false;
     }
-    write!(anstream::stderr(), "{question}").ok();
+    ui::ask(question);
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).ok();
     matches!(line.trim(), "y" | "Y" | "yes")

@@ -49,13 +49,26 @@ pub(super) fn bare(id: &str) -> String {
     if is_word && !is_taken {
         id.to_owned()
     } else {
-        quoted(id)
+        literal(id)
     }
 }
 
-/// A double-quoted YAML scalar; JSON strings are some.
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// A double-quoted YAML scalar of exactly this text, references in it included. JSON strings are such
+/// scalars, but for the characters that JSON lets stand and YAML does not.
+pub(super) fn scalar(text: &str) -> String {
+    let mut scalar = String::with_capacity(text.len() + 2);
+    for char in serde_json::Value::from(text).to_string().chars() {
+        match u32::from(char) {
+            0x7f..=0x9f | 0xfeff => scalar.push_str(&format!("\\u{:04x}", u32::from(char))),
+            _ => scalar.push(char),
+        }
+    }
+    scalar
+}
+
+/// The same of a text in which nothing is a reference: `${` is written as `$${`.
+pub(super) fn literal(text: &str) -> String {
+    scalar(&text.replace("${", "$${"))
 }
 
 /// Writes a file as a whole, in place of what is there.

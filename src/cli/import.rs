@@ -5,10 +5,15 @@
 
 mod address;
 mod command;
+mod document;
 mod entry;
+mod filter;
 mod json;
+mod oauth;
+mod pairs;
 mod remote;
 mod secret;
+mod servers;
 mod tell;
 mod words;
 mod write;
@@ -22,13 +27,13 @@ use super::ui;
 use super::{Global, exit};
 use crate::descriptor::{self, World, reader};
 use crate::settings::{self, Overrides};
+use document::Format;
 use json::{Node, Pos, Wrong, shown};
+use servers::Server;
 use words::Words;
 
 /// Largest file, in bytes; the descriptors' own limit.
 const LARGEST: usize = 1 << 20;
-/// Most servers of one file.
-const SERVERS: usize = 256;
 
 /// What became of a server.
 #[derive(Debug)]
@@ -62,14 +67,14 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
         Err(code) => return code,
     };
     let world = settings::world(&loaded);
-    let (root, servers) = match open(path) {
-        Ok(found) => found,
+    let planned = open(path).and_then(|root| plan(&root, path, (&loaded.providers, &world)));
+    let mut outcomes = match planned {
+        Ok(outcomes) => outcomes,
         Err(said) => {
             ui::fail(said);
             return exit::USAGE;
         }
     };
-    let mut outcomes = plan(&root, &servers, path, (&loaded.providers, &world));
     if let Err((file, cause)) = save(&loaded.providers, &mut outcomes) {
         ui::fail(format_args!("{}: {cause}; nothing was written", file.display()));
         return exit::UNAVAILABLE;
@@ -85,154 +90,78 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
     if is_any { exit::OK } else { exit::USAGE }
 }
 
-/// A file's tree, and which members of it are servers.
-fn open(path: &Path) -> Result<(Node, Vec<(Pos, String)>), String> {
-    let at = |pos: Pos, message: &str, cure: &str| {
-        format!(
-            "{}:{}:{}: {message}\n    {cure}",
-            path.display(),
-            pos.line,
-            pos.column
-        )
-    };
+/// A file's tree.
+fn open(path: &Path) -> Result<Node, String> {
     let start = Pos { line: 1, column: 1 };
     let bytes = reader::bytes(path).map_err(|error| {
-        at(
-            start,
-            &format!("the file {}", reader::reason(&error)),
-            "name a file that may be read",
-        )
+        let message = format!("the file {}", reader::reason(&error));
+        told(path, start, &message, "name a file that may be read")
     })?;
     if bytes.len() > LARGEST {
-        return Err(at(
-            start,
-            "larger than 1 MiB",
-            "keep the servers alone in a file, and import that",
-        ));
+        let cure = "keep the servers alone in a file, and import that";
+        return Err(told(path, start, "larger than 1 MiB", cure));
     }
-    let root = json::parse(&bytes).map_err(
-        |Wrong {
-             at: pos,
-             message,
-             cure,
-         }| at(pos, &message, cure),
-    )?;
-    let servers = servers(&root).map_err(
-        |Wrong {
-             at: pos,
-             message,
-             cure,
-         }| at(pos, &message, cure),
-    )?;
-    Ok((root, servers))
+    let format = Format::of(path);
+    if format != Format::Json {
+        ui::err(format_args!("{} is read as {}", path.display(), format.name()));
+    }
+    format.read(&bytes).map_err(|wrong| at_fault(path, &wrong))
 }
 
-/// Places where clients keep servers: `mcpServers`, `servers`, both below `mcp` too, and a file that is
-/// nothing but servers.
-fn holders(root: &Node) -> Vec<&Node> {
-    let below = root.get("mcp");
-    let named: Vec<&Node> = [Some(root), below]
-        .into_iter()
-        .flatten()
-        .flat_map(|node| {
-            [
-                node.get("mcpServers"),
-                node.get("servers"),
-                node.get("mcp.servers"),
-            ]
-        })
-        .flatten()
-        .collect();
-    if !named.is_empty() {
-        return named;
-    }
-    let is_server = |node: &Node| node.get("command").is_some() || node.get("url").is_some();
-    let is_bare = !root.members().is_empty() && root.members().iter().all(|member| is_server(&member.value));
-    if is_bare { vec![root] } else { Vec::new() }
+fn at_fault(path: &Path, wrong: &Wrong) -> String {
+    told(path, wrong.at, &wrong.message, wrong.cure)
 }
 
-fn servers(root: &Node) -> Result<Vec<(Pos, String)>, Wrong> {
-    let wrong = |at, message: &str, cure| Wrong {
-        at,
-        message: message.to_owned(),
-        cure,
-    };
-    let holders = holders(root);
-    if holders.is_empty() {
-        let message = "no servers: neither `mcpServers` nor `servers` is there";
-        return Err(wrong(
-            root.at,
-            message,
-            "give mcp.json, claude_desktop_config.json or .vscode/mcp.json",
-        ));
-    }
-    if let Some(odd) = holders.iter().find(|node| !node.is_map()) {
-        return Err(wrong(
-            odd.at,
-            "the servers are no object",
-            "write `{ \"name\": { … } }`",
-        ));
-    }
-    let found: Vec<(Pos, String)> = holders
-        .iter()
-        .flat_map(|node| node.members())
-        .map(|member| (member.at, member.key.clone()))
-        .collect();
-    match found.get(SERVERS) {
-        Some((at, _)) => Err(wrong(*at, "more than 256 servers", "split the file")),
-        None if found.is_empty() => Err(wrong(
-            root.at,
-            "the file names no server",
-            "add one, or use `pleiades add`",
-        )),
-        None => Ok(found),
-    }
+fn told(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
+    format!(
+        "{}:{}:{}: {message}\n    {cure}",
+        path.display(),
+        pos.line,
+        pos.column
+    )
 }
 
 /// What is to be done, without doing it.
-fn plan(
-    root: &Node,
-    servers: &[(Pos, String)],
-    path: &Path,
-    (folder, world): (&Path, &World),
-) -> Vec<Outcome> {
+///
+/// # Errors
+/// The file names no server, or too many.
+fn plan(root: &Node, path: &Path, (folder, world): (&Path, &World)) -> Result<Vec<Outcome>, String> {
+    let servers = servers::find(root).map_err(|wrong| at_fault(path, &wrong))?;
     let base = base(path);
     let mut words = Words::new(&world.env, &base);
     words.inputs = inputs(root);
     let existing = existing(folder, world);
     let mut taken = BTreeSet::new();
-    let nodes = holders(root).into_iter().flat_map(|holder| holder.members());
-    nodes
-        .take(servers.len())
-        .map(|member| {
-            let id = free(&member.key, &mut taken);
-            let file = folder.join(format!("{id}.yaml"));
-            let mut outcome = Outcome {
-                server: shown(&member.key),
-                file,
-                id,
-                became: Became::Skipped(String::new()),
-                variables: Vec::new(),
-                notes: Vec::new(),
-            };
-            outcome.became = match existing
-                .get(&outcome.id)
-                .cloned()
-                .or_else(|| there(&outcome.file))
-            {
-                Some(known) => Became::Skipped(exists(&known, &outcome.id)),
-                None => match entry::read(&member.key, &outcome.id, &member.value, &mut words) {
-                    Err(why) => Became::Skipped(why),
-                    Ok(entry) => {
-                        let became = write::descriptor(&entry, path, &outcome.file, world);
-                        (outcome.variables, outcome.notes) = (entry.variables, entry.notes);
-                        became
-                    }
-                },
-            };
-            outcome
-        })
-        .collect()
+    let outcome = |server: &Server<'_>| {
+        let id = free(&server.name, &mut taken);
+        let file = folder.join(format!("{id}.yaml"));
+        let (variables, notes) = (Vec::new(), Vec::new());
+        let mut outcome = Outcome {
+            server: shown(&server.name),
+            file,
+            id,
+            became: Became::Skipped(String::new()),
+            variables,
+            notes,
+        };
+        let known = existing
+            .get(&outcome.id)
+            .cloned()
+            .or_else(|| there(&outcome.file));
+        outcome.became = match known {
+            Some(known) => Became::Skipped(exists(&known, &outcome.id)),
+            None => match entry::read(server, &outcome.id, &mut words) {
+                Err(why) => Became::Skipped(why),
+                Ok(entry) => {
+                    let became = write::descriptor(&entry, path, &outcome.file, world);
+                    (outcome.variables, outcome.notes) = (entry.variables, entry.notes);
+                    became
+                }
+            },
+        };
+        outcome
+    };
+    Ok(servers.iter().map(outcome).collect())
 }
 
 fn there(file: &Path) -> Option<PathBuf> {

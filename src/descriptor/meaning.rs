@@ -26,8 +26,21 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Repo
             }
         }
     }
+    words(root, report);
     conflict(root, report);
     relay(root, report);
+}
+
+/// Whoever writes a reference where none is resolved wants to hear of it.
+fn words(root: &Node, report: &mut Report) {
+    for key in ["title", "about"] {
+        if let Some(node) = root.at_path(&[key])
+            && node.text().is_some_and(|text| text.contains("${"))
+        {
+            let said = say("nothing is a reference here: `${` stands as it is");
+            report.note(node.at, key, said.cure("write the words themselves"));
+        }
+    }
 }
 
 /// The credential wins over a header of the same name.

@@ -37,12 +37,12 @@ pub(crate) mod reader {
         header::{forbidden_outward, is_secret as is_secret_header},
         pem,
         read::{bytes, parse, typed},
-        reference::{Resolver, join, reason},
+        reference::{Resolver, inners, join, reason},
         report::{Report, say},
         schema::{internal, publish},
         shape::Shape,
         suggest::near,
-        yaml::{Kind, Node, Pos},
+        yaml::{Kind, Node, Pos, parse as tree},
     };
 }
 

@@ -16,7 +16,7 @@ use super::{
 /// A provider: an upstream MCP server, how requests to it are signed, and what callers may do.
 ///
 /// One YAML file in the providers' folder. Every text may hold `${NAME}`, `${file:/path}` and
-/// `${vault:path#key}`.
+/// `${vault:path#key}`, but `title` and `about`; `$${` is a literal `${`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Pleiades provider")]
@@ -28,11 +28,11 @@ pub struct Descriptor {
     /// Whether the provider runs.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Name for people. Default: the id.
+    /// Name for people. Nothing in it is a reference. Default: the id.
     #[serde(default)]
     pub title: Option<String>,
     /// Nouns that say what the provider is for; they stand verbatim in the description of its one
-    /// tool. Default: none.
+    /// tool. Nothing in it is a reference. Default: none.
     #[serde(default)]
     pub about: Option<String>,
     /// Where the provider is.

@@ -1,4 +1,5 @@
-//! `${NAME}`, `${file:/path}` and `${vault:path#key}` in texts: read within what is allowed.
+//! `${NAME}`, `${file:/path}` and `${vault:path#key}` in texts: read within what is allowed. `$${` is a
+//! literal `${`.
 //!
 //! Nothing of a malformed reference is ever printed: it may be a secret with a typing error.
 
@@ -10,6 +11,9 @@ use super::{
     yaml::{Kind, Node},
 };
 
+/// Fields of a descriptor in which nothing is a reference: what stands there is shown to every caller and
+/// every model, and is often a server's own word.
+const WORDS: [&str; 2] = ["title", "about"];
 /// Largest file that a reference reads.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -37,8 +41,9 @@ impl Resolver<'_> {
     pub(crate) fn resolve(&self, node: &mut Node, path: &str, report: &mut Report) {
         let at = node.at;
         match &mut node.kind {
+            Kind::Text(_) if self.allowed.is_some() && WORDS.contains(&path) => {}
             Kind::Text(text) if text.raw.contains("${") => {
-                text.has_references = true;
+                text.has_references = inners(&text.raw).next().is_some();
                 let mut faults = Vec::new();
                 let value = self.replace(&text.raw, &mut faults, report);
                 text.resolved = faults.is_empty().then_some(value);
@@ -66,23 +71,24 @@ impl Resolver<'_> {
 
     fn replace(&self, raw: &str, faults: &mut Vec<Refusal>, report: &mut Report) -> String {
         let mut value = String::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some((before, reference)) = rest.split_once("${") {
-            value.push_str(before);
-            let Some((inner, after)) = reference.split_once('}') else {
-                faults.push(Refusal::Fault(malformed("a reference `${` without its `}`")));
-                return value;
-            };
-            match self.read(inner) {
-                Ok(text) => {
-                    report.hide(&text);
-                    value.push_str(&text);
+        for piece in pieces(raw) {
+            match piece {
+                Piece::Literal(text) => value.push_str(text),
+                Piece::Unclosed => {
+                    let said = say("a reference `${` without its `}`");
+                    faults.push(Refusal::Fault(
+                        said.cure("close it, or write `$${` for a literal `${`"),
+                    ));
                 }
-                Err(refusal) => faults.push(refusal),
+                Piece::Reference(inner) => match self.read(inner) {
+                    Ok(text) => {
+                        report.hide(&text);
+                        value.push_str(&text);
+                    }
+                    Err(refusal) => faults.push(refusal),
+                },
             }
-            rest = after;
         }
-        value.push_str(rest);
         value
     }
 
@@ -206,6 +212,47 @@ impl Resolver<'_> {
         }
         read_bounded(&real).map_err(absent)
     }
+}
+
+/// A part of a text.
+enum Piece<'a> {
+    Literal(&'a str),
+    /// What stands between `${` and `}`.
+    Reference(&'a str),
+    /// `${` without its `}`; the last piece.
+    Unclosed,
+}
+
+/// The pieces of a text from left to right.
+fn pieces(raw: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = raw;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        if let Some(after) = rest.strip_prefix("$${") {
+            rest = after;
+            return Some(Piece::Literal("${"));
+        }
+        if let Some(reference) = rest.strip_prefix("${") {
+            let closed = reference.split_once('}');
+            rest = closed.map_or("", |(_, after)| after);
+            return Some(closed.map_or(Piece::Unclosed, |(inner, _)| Piece::Reference(inner)));
+        }
+        let end = [rest.find("$${"), rest.find("${")].into_iter().flatten().min();
+        let (literal, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
+        Some(Piece::Literal(literal))
+    })
+}
+
+/// What stands between `${` and `}` in each reference of a text.
+pub(crate) fn inners(raw: &str) -> impl Iterator<Item = &str> {
+    pieces(raw).filter_map(|piece| match piece {
+        Piece::Reference(inner) => Some(inner),
+        Piece::Unclosed => Some(""),
+        Piece::Literal(_) => None,
+    })
 }
 
 /// Whether a path is one of an entry, however a server cleans it up.

@@ -25,8 +25,8 @@ use crate::descriptor::{
     reader::{internal, publish},
 };
 
-/// Settings of the process. Every text may hold `${NAME}` and `${file:/path}`; paths are relative
-/// to this file.
+/// Settings of the process. Every text may hold `${NAME}` and `${file:/path}`; `$${` is a literal `${`;
+/// paths are relative to this file.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(title = "Pleiades settings")]

@@ -318,3 +318,229 @@ fn a_code_is_explained_by_any_of_its_names_and_an_unknown_one_by_its_neighbours(
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
     assert!(list.as_array().unwrap().len() > 70);
 }
+
+/// What was written as `id`, and the text of its descriptor.
+fn written(folder: &Path, report: &Value, id: &str) -> (Value, String) {
+    let written = report["written"].as_array().unwrap();
+    let one = written.iter().find(|one| one["id"] == id);
+    let one = one.unwrap_or_else(|| panic!("{id} is not in {report:#}"));
+    (one.clone(), descriptor(folder, id))
+}
+
+#[test]
+fn the_configuration_of_codex_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"
+        model = "some"
+        [mcp_servers.docs]
+        url = "https://mcp.example.com/mcp"
+        bearer_token_env_var = "SET_HERE"
+        http_headers = { X-Team = "blue" }
+        env_http_headers = { "X-Region" = "SET_HERE" }
+        enabled_tools = ["search", "read_*"]
+        [mcp_servers.local]
+        command = "uvx"
+        args = ["mcp-server-git"]
+        env_vars = ["SET_HERE"]
+        startup_timeout_sec = 20
+        [mcp_servers.local.env]
+        MODE = "fast"
+        [mcp_servers.off]
+        command = "uvx"
+        enabled = false
+        [mcp_servers.asks]
+        command = "uvx"
+        [mcp_servers.asks.tools.drop]
+        approval_mode = "prompt"
+    "#;
+    let (report, _) = imported(folder.path(), "config.toml", source);
+    let (one, docs) = written(folder.path(), &report, "docs");
+    assert_eq!(one["enabled"], true, "{one}");
+    for line in [
+        "value: \"${SET_HERE}\"",
+        "prefix: \"Bearer \"",
+        "\"X-Team\": \"blue\"",
+        "\"X-Region\": \"${SET_HERE}\"",
+        "allow: [\"search\", \"read_*\"]",
+    ] {
+        assert!(docs.contains(line), "{line}\n{docs}");
+    }
+    let (_, local) = written(folder.path(), &report, "local");
+    assert!(local.contains("\"SET_HERE\": \"${SET_HERE}\"") && local.contains("\"MODE\": \"fast\""));
+    for id in ["off", "asks"] {
+        assert_eq!(written(folder.path(), &report, id).0["enabled"], false, "{id}");
+    }
+    assert_checked(folder.path());
+}
+
+#[test]
+fn servers_of_every_client_are_found_where_it_keeps_them() {
+    let projects = r#"{"mcpServers": {"top": {"command": "x"}}, "projects": {
+        "/work/a": {"mcpServers": {"db": {"command": "uvx", "args": ["git"]}, "top": {"command": "x"}},
+                    "disabledMcpServers": ["db"]},
+        "/work/b": {"mcpServers": {"db": {"command": "uvx", "args": ["other"]}}}}}"#;
+    let zed = r#"{"context_servers": {"one": {"source": "custom", "command": {"path": "npx", "args": ["-y"],
+        "env": {"MODE": "a"}}}, "two": {"command": "uvx", "args": []}, "ext": {"source": "extension", "settings": {}}}}"#;
+    let opencode = r#"{"mcp": {"local": {"type": "local", "command": ["npx", "-y", "x"], "environment": {"MODE": "a"}},
+        "far": {"type": "remote", "url": "https://mcp.example.com/mcp", "headers": {"Authorization": "Bearer {env:SET_HERE}"},
+                "enabled": true}}, "tools": {"far_delete_*": false, "local*": false}}"#;
+    let kept = "name: mine\nversion: 1.0.0\nmcpServers:\n  - name: files\n    command: npx\n    args: [-y, x]\n    \
+        env: { SECRET_KEY: \"${{ secrets.SET_HERE }}\" }\n  - name: web\n    type: streamable-http\n    \
+        url: https://mcp.example.com/mcp\n    requestOptions: { headers: { X-Team: blue } }\n";
+    for (name, source, expected) in [
+        (".claude.json", projects, vec!["top", "db", "db_2"]),
+        ("settings.json", zed, vec!["one", "two"]),
+        ("opencode.json", opencode, vec!["local", "far"]),
+        ("config.yaml", kept, vec!["files", "web"]),
+        (
+            "amp.json",
+            r#"{"amp.mcpServers": {"a": {"command": "x"}}}"#,
+            vec!["a"],
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (report, all) = imported(folder.path(), name, source);
+        assert_eq!(ids(&report["written"]), expected, "{name}: {report:#}");
+        assert_checked(folder.path());
+        match name {
+            ".claude.json" => {
+                assert_eq!(written(folder.path(), &report, "db").0["enabled"], false);
+                assert_eq!(written(folder.path(), &report, "db_2").0["enabled"], true);
+            }
+            "settings.json" => assert!(
+                report["skipped"][0]["reason"]
+                    .as_str()
+                    .unwrap()
+                    .contains("extension")
+            ),
+            "opencode.json" => {
+                assert!(
+                    written(folder.path(), &report, "far")
+                        .1
+                        .contains("deny: [\"delete_*\"]"),
+                    "{all}"
+                );
+                assert!(
+                    written(folder.path(), &report, "local")
+                        .1
+                        .contains("deny: [\"*\"]"),
+                    "{all}"
+                );
+            }
+            "config.yaml" => assert!(all.contains("\"SECRET_KEY\": \"${SET_HERE}\""), "{all}"),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_taken_is_named_and_leaves_no_server_more_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"{ "mcpServers": {
+        "kept": { "url": "https://mcp.example.com/mcp", "tools": ["get_issue"] },
+        "all": { "url": "https://mcp.example.com/mcp", "tools": ["*"] },
+        "nothing": { "url": "https://mcp.example.com/mcp", "tools": [] },
+        "odd": { "url": "https://mcp.example.com/mcp", "includeTools": ["get issue"] },
+        "nested": { "url": "https://mcp.example.com/mcp", "tools": { "deny": ["x"] } },
+        "fenced": { "command": "node", "sandboxEnabled": true },
+        "number": { "command": "node", "env": 3 },
+        "approved": { "command": "node", "alwaysAllow": ["read"] } } }"#;
+    let (report, _) = imported(folder.path(), "mcp.json", source);
+    let (kept, text) = written(folder.path(), &report, "kept");
+    assert!(
+        kept["enabled"] == true && text.contains("allow: [\"get_issue\"]"),
+        "{text}"
+    );
+    assert_eq!(written(folder.path(), &report, "all").0["enabled"], true);
+    assert!(
+        written(folder.path(), &report, "nothing")
+            .1
+            .contains("deny: [\"*\"]")
+    );
+    for (id, named) in [
+        ("odd", "includeTools"),
+        ("nested", "tools"),
+        ("fenced", "sandboxEnabled"),
+        ("number", "env"),
+    ] {
+        let (one, _) = written(folder.path(), &report, id);
+        assert_eq!(one["enabled"], false, "{id}");
+        assert!(one["reason"].as_str().unwrap().contains(named), "{one}");
+    }
+    let (approved, _) = written(folder.path(), &report, "approved");
+    assert_eq!(approved["enabled"], true);
+    assert!(approved["notes"][0].as_str().unwrap().contains("alwaysAllow"));
+    assert_checked(folder.path());
+}
+
+#[test]
+fn a_login_of_the_client_becomes_one_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"{ "mcpServers": {
+        "linear": { "type": "http", "url": "https://mcp.example.com/mcp",
+                    "oauth": { "clientId": "abc", "callbackPort": 8080, "scopes": ["read", "write"] } },
+        "cursor": { "url": "https://mcp.example.com/mcp",
+                    "auth": { "CLIENT_ID": "abc", "CLIENT_SECRET": "literal-of-a-secret", "scopes": "a b" } },
+        "plain": { "url": "https://mcp.example.com/mcp", "oauth": {} },
+        "without": { "url": "https://mcp.example.com/mcp", "oauth": false },
+        "keyed": { "url": "https://mcp.example.com/mcp", "oauth": {}, "headers": { "Authorization": "Bearer ${SET_HERE}" } } } }"#;
+    let (report, all) = imported(folder.path(), "mcp.json", source);
+    let (linear, text) = written(folder.path(), &report, "linear");
+    assert!(
+        text.contains("oauth:\n    client_id: \"abc\"\n    scopes: [\"read\", \"write\"]\n"),
+        "{text}"
+    );
+    assert!(
+        linear["notes"][0].as_str().unwrap().contains("callbackPort"),
+        "{linear}"
+    );
+    assert!(
+        written(folder.path(), &report, "cursor")
+            .1
+            .contains("client_secret: \"${CURSOR_CLIENT_SECRET}\"")
+    );
+    assert!(!all.contains("literal-of-a-secret"));
+    assert!(written(folder.path(), &report, "plain").1.contains("oauth: {}"));
+    assert!(written(folder.path(), &report, "without").1.contains("none: {}"));
+    assert!(written(folder.path(), &report, "keyed").1.contains("api_key:"));
+    assert_checked(folder.path());
+}
+
+#[test]
+fn lists_of_variables_and_headers_are_read_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"{ "mcpServers": {
+        "list": { "command": "node server.js --fast", "env": ["REGION=eu", "LOG=1"] },
+        "objects": { "url": "https://mcp.example.com/mcp", "headers": [{ "X-Team": "blue" }, "X-Room: 7"] } } }"#;
+    let (report, _) = imported(folder.path(), "mcp.json", source);
+    let (list, text) = written(folder.path(), &report, "list");
+    assert!(
+        text.contains("\"REGION\": \"eu\"") && text.contains("\"LOG\": \"1\""),
+        "{text}"
+    );
+    assert!(
+        text.contains("command: [\"node\", \"server.js\", \"--fast\"]"),
+        "{text}"
+    );
+    assert!(list["notes"][0].as_str().unwrap().contains("split"));
+    let (_, text) = written(folder.path(), &report, "objects");
+    assert!(
+        text.contains("\"X-Team\": \"blue\"") && text.contains("\"X-Room\": \"7\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_that_a_file_says_about_a_server_becomes_a_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = r#"{ "mcpServers": { "a ${SET_HERE}": { "command": "x", "description": "b ${SET_HERE}\n# c\u001b[31m",
+        "includeTools": ["${SET_HERE}"] } } }"#;
+    let (report, _) = imported(folder.path(), "mcp.json", source);
+    let id = ids(&report["written"])[0].to_owned();
+    let checked = run(folder.path(), &["check", "providers.d", "--json"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
+    let doctored = run(folder.path(), &["tools", &id]);
+    let said = text(&doctored.stdout) + &text(&doctored.stderr);
+    assert!(!said.contains("a value of the environment"), "{said}");
+    assert!(!descriptor(folder.path(), &id).contains('\u{1b}'));
+}

@@ -24,6 +24,7 @@ SUITES = [
     "reload",
     "process",
     "commands",
+    "terminal",
     "shared",
     "handover",
     "vault",

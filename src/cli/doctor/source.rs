@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::step::{Found, Steps, Trouble, Veil};
 use crate::cli::exit;
 use crate::cli::ui;
-use crate::descriptor::reader::{Kind, Node, Pos, Report, Resolver, bytes, near, parse};
+use crate::descriptor::reader::{Kind, Node, Pos, Report, Resolver, bytes, inners, near, parse};
 use crate::descriptor::{self, Auth, Descriptor, Fault, Read, Severity, World};
 
 /// The descriptor of a provider as its file says it.
@@ -88,12 +88,7 @@ impl Source {
     fn walk(&mut self, node: &Node, world: &World, veil: &mut Veil) {
         match &node.kind {
             Kind::Text(text) if text.has_references => {
-                let names = text
-                    .raw
-                    .split("${")
-                    .skip(1)
-                    .filter_map(|rest| rest.split_once('}'));
-                let names: Vec<&str> = names.map(|(name, _)| name).collect();
+                let names: Vec<&str> = inners(&text.raw).collect();
                 self.references.push((node.at, names.len()));
                 for value in names.into_iter().filter_map(|name| (world.env)(name)) {
                     veil.hide(&value, 4);

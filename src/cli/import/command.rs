@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::address::{address, own, scheme};
 use super::entry::{Way, text};
 use super::json::{Kind, Node, shown};
+use super::pairs;
 use super::secret::{is_secret, is_secret_name, looks_secret};
 use super::words::{Place, Words, is_variable};
 use crate::descriptor::reader::is_secret_header;
@@ -12,7 +13,7 @@ use crate::descriptor::reader::is_secret_header;
 /// # Errors
 /// Why it cannot be taken.
 pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, String> {
-    let raw = spelt(node)?;
+    let raw = split(spelt(node)?, words);
     let folder = folder(id, node, words)?;
     let mut out: Vec<String> = Vec::with_capacity(raw.len());
     let mut flag: Option<&str> = None;
@@ -46,12 +47,15 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, 
 
 /// Program and arguments as the file has them.
 fn spelt(node: &Node) -> Result<Vec<String>, String> {
-    let mut raw = match node.get("command").map(|command| &command.kind) {
+    let command = node.get("command");
+    let path = command.and_then(|command| command.get("path"));
+    let mut raw = match path.or(command).map(|command| &command.kind) {
         Some(Kind::Text(program)) => vec![program.clone()],
         Some(Kind::List(items)) => scalars(items, "command")?,
         _ => return Err("`command` is no text".to_owned()),
     };
-    match node.get("args").map(|args| &args.kind) {
+    let inner = command.and_then(|command| command.get("args"));
+    match node.get("args").or(inner).map(|args| &args.kind) {
         None | Some(Kind::Null) => {}
         Some(Kind::List(items)) => raw.extend(scalars(items, "args")?),
         Some(_) => return Err("`args` is no list of texts".to_owned()),
@@ -60,6 +64,21 @@ fn spelt(node: &Node) -> Result<Vec<String>, String> {
         return Err("`command` names no program".to_owned());
     }
     Ok(raw)
+}
+
+/// Some clients take a whole command line as the program.
+fn split(raw: Vec<String>, words: &mut Words<'_>) -> Vec<String> {
+    let [line] = raw.as_slice() else { return raw };
+    let is_line = line.contains(' ') && !line.contains(['"', '\'', '\\']) && !words.base.join(line).exists();
+    if !is_line {
+        return raw;
+    }
+    let note = "`command` was split at its spaces: a program has none in its name here";
+    words.notes.push(note.to_owned());
+    line.split(' ')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Where the client would start it.
@@ -123,24 +142,51 @@ fn argument(
 
 fn env(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, String)>, String> {
     let mut out = Vec::new();
-    for key in ["env", "environment"] {
-        for member in node.get(key).map(Node::members).unwrap_or_default() {
-            let name = member.key.as_str();
-            let field = format!("{key}.{}", shown(name));
-            let Some(value) = member.value.scalar().filter(|_| is_variable(name)) else {
-                words
-                    .notes
-                    .push(format!("`{field}` was left out: it is no variable with a text"));
+    let command = node.get("command");
+    let places = [Some(node), command].into_iter().flatten();
+    for (key, said) in places.flat_map(|place| ["env", "environment"].map(|key| (key, place.get(key)))) {
+        let Some(said) = said else { continue };
+        let Some(pairs) = pairs::read(said, '=') else {
+            words
+                .lost
+                .push(format!("`{key}` has a form that is not known here"));
+            continue;
+        };
+        for (name, value) in pairs {
+            let field = format!("{key}.{}", shown(&name));
+            let Some(value) = value.filter(|_| is_variable(&name)) else {
+                words.lost.push(format!("`{field}` is no variable with a text"));
                 continue;
             };
             let place = Place {
                 id,
-                name,
+                name: &name,
                 field: &field,
             };
-            let value = words.guarded(&value, place, |value| is_secret(name, value))?;
-            out.push((name.to_owned(), value));
+            let value = words.guarded(&value, place, |value| is_secret(&name, value))?;
+            out.push((name, value));
         }
+    }
+    out.extend(handed_on(id, node, words)?);
+    Ok(out)
+}
+
+/// Codex: variables of its own environment that the program gets.
+fn handed_on(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, String)>, String> {
+    let Some(Kind::List(items)) = node.get("env_vars").map(|list| &list.kind) else {
+        return Ok(Vec::new());
+    };
+    let mut out = Vec::new();
+    for item in items {
+        let name = item.scalar().or_else(|| item.get("name")?.scalar());
+        let name = name.filter(|name| is_variable(name));
+        let name = name.ok_or("`env_vars` is no list of names")?;
+        let place = Place {
+            id,
+            name: &name,
+            field: "env_vars",
+        };
+        out.push((name.clone(), words.plain(&format!("${{{name}}}"), place)?));
     }
     Ok(out)
 }

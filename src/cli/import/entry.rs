@@ -1,9 +1,13 @@
 //! One server of a client's configuration, as a descriptor can say it.
 
+use super::filter::{self, Filter};
 use super::json::{Kind, Node, shown};
+use super::oauth::{self, OAuth};
 use super::secret::looks_secret;
+use super::servers::Server;
 use super::words::{Variable, Words};
 use super::{command, remote};
+use crate::cli::ui;
 
 /// What is to be written.
 #[derive(Debug, Default)]
@@ -11,12 +15,13 @@ pub(super) struct Entry {
     pub(super) id: String,
     pub(super) title: Option<String>,
     pub(super) about: Option<String>,
-    pub(super) is_off: bool,
+    /// Why it has to wait although nothing is missing: the client had it off, or it would be more open than
+    /// it was there.
+    pub(super) waits: Vec<String>,
     pub(super) way: Way,
     pub(super) key: Option<Key>,
-    /// `tools.allow`, `tools.deny`.
-    pub(super) allow: Vec<String>,
-    pub(super) deny: Vec<String>,
+    pub(super) oauth: Option<OAuth>,
+    pub(super) filter: Filter,
     pub(super) variables: Vec<Variable>,
     pub(super) notes: Vec<String>,
 }
@@ -52,12 +57,13 @@ pub(super) struct Key {
     pub(super) value: String,
 }
 
-/// Fields that are read here; the others are named in a note.
-const KNOWN: [&str; 27] = [
+/// Fields that are read here, beside the lists of tools; the others are named in a note.
+const KNOWN: [&str; 31] = [
     "command",
     "args",
     "env",
     "environment",
+    "env_vars",
     "cwd",
     "envFile",
     "url",
@@ -66,41 +72,73 @@ const KNOWN: [&str; 27] = [
     "type",
     "transport",
     "transportType",
+    "source",
     "headers",
+    "http_headers",
+    "env_http_headers",
+    "bearer_token_env_var",
+    "requestOptions",
     "disabled",
     "enabled",
     "description",
     "name",
-    "includeTools",
-    "enabledTools",
-    "excludeTools",
-    "disabledTools",
-    "tools",
     "oauth",
     "auth",
+    "oauth_resource",
+    "requiresOAuth",
+    "scopes",
     "headersHelper",
     "inputs",
     "$schema",
+];
+/// What in an unknown field's name says that it keeps something out.
+const RESTRICTS: [&str; 14] = [
+    "allow",
+    "deny",
+    "disallow",
+    "block",
+    "exclude",
+    "include",
+    "restrict",
+    "forbid",
+    "permission",
+    "scope",
+    "sandbox",
+    "filter",
+    "readonly",
+    "read_only",
+];
+/// Fields that spare a question, and keep nothing out.
+const APPROVALS: [&str; 5] = [
+    "alwaysAllow",
+    "autoApprove",
+    "autoAllow",
+    "alwaysAllowedTools",
+    "autoApproveTools",
 ];
 
 /// Reads a server.
 ///
 /// # Errors
 /// Why it cannot be taken.
-pub(super) fn read(name: &str, id: &str, node: &Node, words: &mut Words<'_>) -> Result<Entry, String> {
+pub(super) fn read(server: &Server<'_>, id: &str, words: &mut Words<'_>) -> Result<Entry, String> {
+    let (name, node) = (server.name.as_str(), server.node);
     if !node.is_map() {
         return Err("it is no object with `command` or `url`".to_owned());
     }
-    (words.wanted, words.notes) = (Vec::new(), Vec::new());
+    words.begin();
     let mut entry = Entry {
         id: id.to_owned(),
         title: said(Some(name)).filter(|title| title != id),
         about: said(node.get("description").and_then(Node::scalar).as_deref()),
-        is_off: node.get("disabled").is_some_and(is_true) || node.get("enabled").is_some_and(is_false),
-        allow: names(node, &["includeTools", "enabledTools"]),
-        deny: names(node, &["excludeTools", "disabledTools"]),
+        filter: filter::read(node),
         ..Entry::default()
     };
+    entry.filter.deny.extend(server.deny.iter().cloned());
+    let off = is_off(node)
+        .then_some("the client had it disabled")
+        .or(server.off);
+    entry.waits.extend(off.map(str::to_owned));
     let url = ["url", "serverUrl", "httpUrl"]
         .into_iter()
         .find_map(|key| Some((key, text(node, key)?)));
@@ -110,13 +148,27 @@ pub(super) fn read(name: &str, id: &str, node: &Node, words: &mut Words<'_>) -> 
     let kind = kind.map(|kind| kind.to_ascii_lowercase());
     match (node.get("command"), url) {
         (Some(_), Some(_)) => return Err("it has both `command` and `url`: keep one".to_owned()),
+        (None, None) if text(node, "source").as_deref() == Some("extension") => {
+            return Err("it is an extension of the editor, which alone can start it".to_owned());
+        }
         (None, None) => return Err("it has neither `command` nor `url`".to_owned()),
         (Some(_), None) => entry.way = command::read(id, node, words)?,
         (None, Some((key, url))) => {
-            (entry.way, entry.key) = remote::read(id, node, (key, &url), kind.as_deref(), words)?
+            (entry.way, entry.key) = remote::read(id, node, (key, &url), kind.as_deref(), words)?;
+            entry.oauth = oauth::read(id, node, words)?;
         }
     }
+    if entry.key.is_some() && entry.oauth.take().is_some() {
+        words
+            .notes
+            .push("`oauth` was left out: the key in its headers is used".to_owned());
+    }
     left_out(node, words);
+    if let Some(project) = server.project {
+        words.notes.push(format!("of the project `{}`", shown(project)));
+    }
+    entry.waits.append(&mut entry.filter.lost);
+    entry.waits.append(&mut words.lost);
     (entry.variables, entry.notes) = (
         std::mem::take(&mut words.wanted),
         std::mem::take(&mut words.notes),
@@ -130,27 +182,70 @@ fn left_out(node: &Node, words: &mut Words<'_>) {
             "envFile",
             "set its variables where the gateway starts and name them in `upstream.env`",
         ),
-        ("oauth", "`pleiades doctor` says what the server wants"),
-        ("auth", "write `auth:` of the descriptor by hand"),
         ("headersHelper", "headers that a program makes cannot be taken"),
     ] {
         if node.get(key).is_some() {
             words.notes.push(format!("`{key}` was left out: {why}"));
         }
     }
-    let others: Vec<String> = node
+    let unknown = |key: &&str| !KNOWN.contains(key) && !filter::is_known(key);
+    let others: Vec<&str> = node
         .members()
         .iter()
-        .filter(|member| !KNOWN.contains(&member.key.as_str()))
-        .map(|member| format!("`{}`", shown(&member.key)))
-        .take(8)
+        .map(|member| member.key.as_str())
+        .filter(unknown)
         .collect();
-    if !others.is_empty() {
+    for key in others.iter().filter(|key| restricts(key)) {
+        let said = node.get(key).is_some_and(says_something);
+        words
+            .lost
+            .extend(said.then(|| format!("`{}` may keep something out, and is not known here", shown(key))));
+    }
+    let named: Vec<String> = others
+        .iter()
+        .take(8)
+        .map(|key| format!("`{}`", shown(key)))
+        .collect();
+    if !named.is_empty() {
+        let more = others.len() - named.len();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
         words.notes.push(format!(
-            "{} left out: only the client knows what it means",
-            others.join(", ")
+            "{}{more} left out: only the client knows what it means",
+            named.join(", ")
         ));
     }
+}
+
+fn restricts(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    !APPROVALS.contains(&key) && RESTRICTS.iter().any(|word| lower.contains(word))
+}
+
+fn says_something(node: &Node) -> bool {
+    !matches!(&node.kind, Kind::Null | Kind::Bool(false))
+}
+
+/// Whether a server is switched off; what is no plain word about it counts as "off".
+fn is_off(node: &Node) -> bool {
+    let says = |key: &str| {
+        node.get(key)
+            .filter(|one| one.kind != Kind::Null)
+            .and_then(|one| {
+                let text = one.scalar()?.to_ascii_lowercase();
+                match text.as_str() {
+                    "true" | "1" | "yes" | "on" => Some(true),
+                    "false" | "0" | "no" | "off" => Some(false),
+                    _ => None,
+                }
+            })
+    };
+    let is_there = |key: &str| node.get(key).is_some_and(|one| one.kind != Kind::Null);
+    (is_there("disabled") && says("disabled") != Some(false))
+        || (is_there("enabled") && says("enabled") != Some(true))
 }
 
 pub(super) fn text(node: &Node, key: &str) -> Option<String> {
@@ -160,25 +255,8 @@ pub(super) fn text(node: &Node, key: &str) -> Option<String> {
     }
 }
 
-/// A text for people: one bounded line, in which nothing is a reference.
+/// A text for people: one bounded line.
 fn said(text: Option<&str>) -> Option<String> {
-    let line: String = shown(text?.trim());
-    (!line.is_empty() && !line.contains("${") && !looks_secret(&line)).then_some(line)
-}
-
-fn names(node: &Node, keys: &[&str]) -> Vec<String> {
-    let lists = keys.iter().filter_map(|key| node.get(key));
-    let items = lists.flat_map(|list| match &list.kind {
-        Kind::List(items) => items.as_slice(),
-        _ => &[],
-    });
-    items.filter_map(Node::scalar).collect()
-}
-
-fn is_true(node: &Node) -> bool {
-    node.kind == Kind::Bool(true)
-}
-
-fn is_false(node: &Node) -> bool {
-    node.kind == Kind::Bool(false)
+    let line = ui::line(text?, 80);
+    (!line.is_empty() && !looks_secret(&line)).then_some(line)
 }

@@ -90,18 +90,26 @@ impl Node {
     }
 }
 
-/// Reads a whole file.
+/// A file as text, without the mark that some editors begin it with.
 ///
 /// # Errors
-/// The first fault of its syntax.
-pub(super) fn parse(bytes: &[u8]) -> Result<Node, Wrong> {
+/// Where it is not UTF-8.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, Wrong> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let mut reader = Reader::new(std::str::from_utf8(sound).unwrap_or_default());
         while reader.next().is_some() {}
         reader.wrong("not UTF-8 from here on", "save the file as UTF-8")
     })?;
-    let mut reader = Reader::new(text.strip_prefix('\u{feff}').unwrap_or(text));
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// The first fault of its syntax.
+pub(super) fn parse(bytes: &[u8]) -> Result<Node, Wrong> {
+    let mut reader = Reader::new(text(bytes)?);
     reader.space()?;
     let root = reader.value(0)?;
     reader.space()?;

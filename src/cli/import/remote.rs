@@ -3,6 +3,7 @@
 use super::address::{address, scheme};
 use super::entry::{Key, Way};
 use super::json::{Node, shown};
+use super::pairs;
 use super::secret::{is_secret, is_secret_name, password};
 use super::words::{Place, Words};
 use crate::descriptor::reader::{forbidden_outward, is_secret_header};
@@ -49,16 +50,15 @@ type Headers = Vec<(String, String)>;
 
 /// `Authorization`, else the first header that is a secret, becomes the key; the others stay.
 fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Option<Key>), String> {
-    let members = node.get("headers").map(Node::members).unwrap_or_default();
+    let pairs = spelt(node, words);
     let is_key = |name: &str| name.eq_ignore_ascii_case("authorization");
-    let carrier = members.iter().find(|member| is_key(&member.key)).or_else(|| {
-        members
+    let carrier = pairs.iter().position(|(name, _)| is_key(name)).or_else(|| {
+        pairs
             .iter()
-            .find(|member| is_secret_header(&member.key) || is_secret_name(&member.key))
+            .position(|(name, _)| is_secret_header(name) || is_secret_name(name))
     });
     let (mut headers, mut key) = (Vec::new(), None);
-    for member in members {
-        let name = member.key.as_str();
+    for (index, (name, value)) in pairs.iter().enumerate() {
         let field = format!("headers.{}", shown(name));
         let lower = name.to_ascii_lowercase();
         if forbidden_outward(name).is_some() || lower == "accept" || lower == "content-type" {
@@ -67,12 +67,12 @@ fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Opt
                 .push(format!("`{field}` was left out: the gateway makes it itself"));
             continue;
         }
-        let Some(value) = member.value.scalar() else {
-            words.notes.push(format!("`{field}` was left out: it is no text"));
+        let Some(value) = value else {
+            words.lost.push(format!("`{field}` is no text"));
             continue;
         };
-        if carrier.is_some_and(|carrier| std::ptr::eq(carrier, member)) {
-            key = Some(carried(id, name, &field, &value, words)?);
+        if carrier == Some(index) {
+            key = Some(carried(id, name, &field, value, words)?);
             continue;
         }
         let place = Place {
@@ -81,9 +81,45 @@ fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Opt
             field: &field,
         };
         let is_own = |value: &str| is_secret_header(name) || is_secret(name, value);
-        headers.push((name.to_owned(), words.guarded(&value, place, is_own)?));
+        headers.push((name.clone(), words.guarded(value, place, is_own)?));
     }
     Ok((headers, key))
+}
+
+/// Headers as clients spell them; Codex names variables instead of values.
+fn spelt(node: &Node, words: &mut Words<'_>) -> Vec<pairs::Pair> {
+    let options = node
+        .get("requestOptions")
+        .and_then(|options| options.get("headers"));
+    let said = [
+        ("headers", node.get("headers")),
+        ("http_headers", node.get("http_headers")),
+        ("requestOptions.headers", options),
+    ];
+    let mut all = Vec::new();
+    for (key, said) in said {
+        match said.map(|said| pairs::read(said, ':')) {
+            None => {}
+            Some(Some(pairs)) => all.extend(pairs),
+            Some(None) => words
+                .lost
+                .push(format!("`{key}` has a form that is not known here")),
+        }
+    }
+    let variable = |name: &str| format!("${{{name}}}");
+    for member in node
+        .get("env_http_headers")
+        .map(Node::members)
+        .unwrap_or_default()
+    {
+        let value = member.value.scalar().map(|name| variable(&name));
+        all.push((member.key.clone(), value));
+    }
+    if let Some(name) = node.get("bearer_token_env_var").and_then(Node::scalar) {
+        let value = format!("Bearer {}", variable(&name));
+        all.push(("Authorization".to_owned(), Some(value)));
+    }
+    all
 }
 
 fn carried(id: &str, header: &str, field: &str, value: &str, words: &mut Words<'_>) -> Result<Key, String> {

@@ -32,6 +32,8 @@ pub(super) struct Words<'a> {
     /// Of the server that is being read.
     pub(super) wanted: Vec<Variable>,
     pub(super) notes: Vec<String>,
+    /// What of it could not be taken, so that it would be more open than it was.
+    pub(super) lost: Vec<String>,
 }
 
 /// Where a text stands: for names of variables, and for people.
@@ -58,7 +60,13 @@ impl<'a> Words<'a> {
             taken: BTreeMap::new(),
             wanted: Vec::new(),
             notes: Vec::new(),
+            lost: Vec::new(),
         }
+    }
+
+    /// Forgets what the server before wanted.
+    pub(super) fn begin(&mut self) {
+        (self.wanted, self.notes, self.lost) = (Vec::new(), Vec::new(), Vec::new());
     }
 
     /// A text without secrets.
@@ -87,6 +95,9 @@ impl<'a> Words<'a> {
         let mut text = String::new();
         for part in parts {
             match part {
+                Part::Variable(_) if text.ends_with('$') => {
+                    return Err(format!("`{}` has a `$` before a `${{…}}`", place.field));
+                }
                 Part::Variable(name) => text.push_str(&format!("${{{name}}}")),
                 // Beside a reference only what is a secret by itself is one: the name speaks of both.
                 Part::Literal(literal) if (is_whole && is_secret(&literal)) || looks_secret(&literal) => {
@@ -141,8 +152,11 @@ impl<'a> Words<'a> {
 
     fn parts(&mut self, raw: &str, place: Place<'_>) -> Result<Vec<Part>, String> {
         let (mut parts, mut rest) = (Vec::new(), raw);
-        while let Some((before, reference)) = rest.split_once("${") {
-            let Some((inner, after)) = reference.split_once('}') else {
+        if let Some(name) = raw.strip_prefix('$').filter(|name| is_capital(name)) {
+            return Ok(vec![self.variable(name, place)]);
+        }
+        while let Some((before, inner, after)) = next_reference(rest) {
+            let Some(inner) = inner else {
                 return Err(format!("`{}` has a `${{` without its `}}`", place.field));
             };
             if !before.is_empty() {
@@ -162,6 +176,11 @@ impl<'a> Words<'a> {
             return Ok(self.input(id));
         }
         let inner = inner.strip_prefix("env:").unwrap_or(inner);
+        // `${{ secrets.NAME }}`
+        let inner = ["secrets.", "inputs.", "env."]
+            .iter()
+            .find_map(|head| inner.strip_prefix('{')?.trim().strip_prefix(head))
+            .unwrap_or(inner);
         // A reference within a reference is more than any client promises.
         let is_flat = !inner.contains("${");
         if let Some((name, default)) = inner
@@ -220,6 +239,27 @@ impl<'a> Words<'a> {
         ));
         Part::Literal(default.to_owned())
     }
+}
+
+/// The first reference of a text in any client's spelling: `${…}`, `${{ … }}`, `{env:…}`, `{file:…}`. What
+/// stands before it, in it (`None`: it has no end) and behind it.
+fn next_reference(text: &str) -> Option<(&str, Option<&str>, &str)> {
+    let heads = ["${", "{env:", "{file:"];
+    let at = heads.iter().filter_map(|head| text.find(head)).min()?;
+    let (before, reference) = text.split_at(at);
+    let inner = reference
+        .strip_prefix("${")
+        .or_else(|| reference.strip_prefix('{'))?;
+    let end = if inner.starts_with('{') { "}}" } else { "}" };
+    match inner.split_once(end) {
+        Some((inner, after)) => Some((before, Some(inner), after)),
+        None => Some((before, None, "")),
+    }
+}
+
+/// Whether a text is a name as variables of the environment usually have: some clients read `$NAME` so.
+fn is_capital(name: &str) -> bool {
+    is_variable(name) && !name.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
 /// Literals side by side are one.
@@ -295,6 +335,9 @@ mod tests {
             ("${workspaceFolder}${/}src", "/work/space/src"),
             ("${userHome}/x", "${HOME}/x"),
             ("$HOME {x}", "$HOME {x}"),
+            ("$HOME", "${HOME}"),
+            ("{env:NAME}/x", "${NAME}/x"),
+            ("${{ secrets.NAME }}", "${NAME}"),
         ] {
             assert_eq!(words.plain(raw, AT).as_deref(), Ok(ours), "{raw}");
         }
@@ -305,6 +348,9 @@ mod tests {
             "${PLEIADES_KEY}",
             "${}",
             "${A:-${B}}",
+            "$${NAME}",
+            "{file:/run/x}",
+            "${file:/run/x}",
         ] {
             assert!(words.plain(raw, AT).is_err(), "{raw}");
         }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::Became;
 use super::entry::{Entry, Way};
-use crate::cli::file::{SCHEMA, bare, quoted};
+use super::oauth::{OAuth, Value};
+use crate::cli::file::{SCHEMA, bare, literal, scalar};
+use crate::cli::ui;
 use crate::descriptor::{self, Fault, World};
 
 /// The text that is accepted; disabled when it is not while enabled.
@@ -22,10 +24,11 @@ pub(super) fn descriptor(entry: &Entry, from: &Path, file: &Path, world: &World)
         .filter(|variable| !variable.is_set)
         .map(|variable| variable.name.as_str())
         .collect();
-    let mut waits = entry.is_off.then(|| "the client had it disabled".to_owned());
+    let mut reasons = entry.waits.clone();
     if !unset.is_empty() {
-        waits = Some(format!("not set: {}", unset.join(", ")));
+        reasons.push(format!("not set: {}", unset.join(", ")));
     }
+    let waits = (!reasons.is_empty()).then(|| reasons.join("; "));
     let (text, found) = faults(waits.as_deref());
     if found.is_empty() {
         return Became::Ready { text, waits };
@@ -65,23 +68,24 @@ fn text(entry: &Entry, from: &Path, waits: Option<&str>) -> String {
     if let Some(why) = waits {
         writeln!(
             text,
-            "# It waits ({why}). See to that, then delete the next line.\nenabled: false"
+            "# It waits ({}). See to that, then delete the next line.\nenabled: false",
+            ui::line(why, 400)
         )
         .ok();
     }
     for (key, said) in [("title", &entry.title), ("about", &entry.about)] {
         if let Some(said) = said {
-            writeln!(text, "{key}: {}", quoted(said)).ok();
+            writeln!(text, "{key}: {}", scalar(said)).ok();
         }
     }
     text.push_str("upstream:\n");
     match &entry.way {
         Way::Command { words, env } => {
-            writeln!(text, "  command: {}", list(words)).ok();
+            writeln!(text, "  command: {}", list(words, scalar)).ok();
             map(&mut text, "env", env);
         }
         Way::Url { url, is_sse, headers } => {
-            writeln!(text, "  url: {}", quoted(url)).ok();
+            writeln!(text, "  url: {}", scalar(url)).ok();
             if *is_sse {
                 text.push_str("  protocol: sse\n");
             }
@@ -91,15 +95,16 @@ fn text(entry: &Entry, from: &Path, waits: Option<&str>) -> String {
             map(&mut text, "headers", headers);
         }
     }
-    match &entry.key {
-        None => text.push_str("auth:\n  none: {}\n"),
-        Some(key) => {
-            writeln!(text, "auth:\n  api_key:\n    header: {}", quoted(&key.header)).ok();
+    match (&entry.key, &entry.oauth) {
+        (None, None) => text.push_str("auth:\n  none: {}\n"),
+        (None, Some(oauth)) => login(&mut text, oauth),
+        (Some(key), _) => {
+            writeln!(text, "auth:\n  api_key:\n    header: {}", literal(&key.header)).ok();
             writeln!(
                 text,
                 "    prefix: {}\n    value: {}",
-                quoted(&key.prefix),
-                quoted(&key.value)
+                literal(&key.prefix),
+                scalar(&key.value)
             )
             .ok();
         }
@@ -108,20 +113,42 @@ fn text(entry: &Entry, from: &Path, waits: Option<&str>) -> String {
     text
 }
 
-fn rules(text: &mut String, entry: &Entry) {
-    if entry.allow.is_empty() && entry.deny.is_empty() {
+fn login(text: &mut String, oauth: &OAuth) {
+    if oauth.is_empty() {
+        text.push_str("auth:\n  oauth: {}\n");
         return;
     }
-    text.push_str("tools:\n");
-    for (key, names) in [("allow", &entry.allow), ("deny", &entry.deny)] {
-        if !names.is_empty() {
-            writeln!(text, "  {key}: {}", list(names)).ok();
-        }
+    text.push_str("auth:\n  oauth:\n");
+    for (key, value) in oauth {
+        match value {
+            Value::Text(value) => writeln!(text, "    {key}: {}", scalar(value)).ok(),
+            Value::List(items) => writeln!(text, "    {key}: {}", list(items, literal)).ok(),
+        };
     }
 }
 
-fn list(items: &[String]) -> String {
-    let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+fn rules(text: &mut String, entry: &Entry) {
+    let (allow, deny) = (entry.filter.allow.as_deref(), entry.filter.deny.as_slice());
+    let nothing = ["*".to_owned()];
+    // A client that let nothing through is said by `deny`: nothing matches an empty list either, but says less.
+    let (allow, deny) = match allow {
+        Some([]) => (None, nothing.as_slice()),
+        _ => (allow, deny),
+    };
+    if allow.is_none() && deny.is_empty() {
+        return;
+    }
+    text.push_str("tools:\n");
+    if let Some(names) = allow {
+        writeln!(text, "  allow: {}", list(names, literal)).ok();
+    }
+    if !deny.is_empty() {
+        writeln!(text, "  deny: {}", list(deny, literal)).ok();
+    }
+}
+
+fn list(items: &[String], scalar: fn(&str) -> String) -> String {
+    let items: Vec<String> = items.iter().map(|item| scalar(item)).collect();
     format!("[{}]", items.join(", "))
 }
 
@@ -131,7 +158,7 @@ fn map(text: &mut String, key: &str, members: &[(String, String)]) {
     }
     writeln!(text, "  {key}:").ok();
     for (name, value) in members {
-        writeln!(text, "    {}: {}", quoted(name), quoted(value)).ok();
+        writeln!(text, "    {}: {}", literal(name), scalar(value)).ok();
     }
 }
 

@@ -167,3 +167,37 @@ fn without_vault_the_cure_is_named_and_unasked_there_is_no_fault() {
     let (_, said) = resolve_with("'${vault:pleiades/a#k}'", "**", &unasked);
     assert_eq!(said.len(), 1);
 }
+
+#[test]
+fn an_escaped_reference_is_its_own_text() {
+    let resolved = |text: &str| resolve(text, "/x").0;
+    assert_eq!(resolved("a $${NAME} b").as_deref(), Some("a ${NAME} b"));
+    assert_eq!(resolved("$${").as_deref(), Some("${"));
+    assert_eq!(resolved("$$${NAME}").as_deref(), Some("$${NAME}"));
+    assert_eq!(resolved("$${NAME} ${NAME}").as_deref(), Some("${NAME} value"));
+    assert_eq!(resolved("$${a}${NAME}$").as_deref(), Some("${a}value$"));
+    assert_eq!(resolved("$ ${NAME"), None);
+}
+
+#[test]
+fn title_and_about_resolve_nothing() {
+    let env: Environment = Arc::new(|_| Some("value".to_owned()));
+    let allowed = References {
+        env: vec!["*".to_owned()],
+        files: vec!["/**".to_owned()],
+        vault: Vec::new(),
+    };
+    let mut report = Report::new(Path::new("a.yaml"));
+    let text = "title: a ${NAME} ${\nabout: $${NAME} ${file:/etc/hostname}\nother: ${NAME}\n";
+    let mut node = yaml::parse(text.as_bytes()).expect("parses").expect("a document");
+    Resolver {
+        env: &env,
+        allowed: Some(&allowed),
+        secrets: Secrets::NOWHERE,
+    }
+    .resolve(&mut node, "", &mut report);
+    assert_eq!(node.text_at(&["title"]), Some("a ${NAME} ${"));
+    assert_eq!(node.text_at(&["about"]), Some("$${NAME} ${file:/etc/hostname}"));
+    assert_eq!(node.text_at(&["other"]), Some("value"));
+    assert!(report.finish().is_empty());
+}

@@ -8,7 +8,7 @@ use std::{
 
 use super::Lister;
 use crate::error::{Code, Error};
-use crate::mcp::{Declared, Raw, RawObject, Revision};
+use crate::mcp::{Declared, Raw, RawObject, Revision, reserved};
 use crate::upstream::{Behalf, Call, Endpoint};
 
 /// Pages that are followed.
@@ -134,7 +134,7 @@ impl Asked<'_> {
             token: None,
             events: None,
         };
-        let result = self.lister.request(self.endpoint, self.behalf, call).await?;
+        let result = reserved::without(self.lister.request(self.endpoint, self.behalf, call).await?);
         RawObject::open(&result).map_err(|error| {
             wrong(format!(
                 "`{}` answered something else than an object",

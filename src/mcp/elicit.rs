@@ -28,6 +28,15 @@ pub fn is_url(params: &RawObject) -> bool {
     params.text("mode").as_deref() == Some("url")
 }
 
+/// Whether a result answers an elicitation: a person accepted, declined or cancelled.
+#[must_use]
+pub fn is_answer(result: &RawObject) -> bool {
+    matches!(
+        result.text("action").as_deref(),
+        Some("accept" | "decline" | "cancel")
+    )
+}
+
 /// The parameters of an `elicitation/create` of a peer of `from`, as a peer of `to` can take them.
 ///
 /// `None` when they cannot be shown there: addresses and required multi-selects before 2025-11-25,
@@ -78,8 +87,14 @@ pub fn elicited(mut result: RawObject, from: Revision, to: Revision) -> RawObjec
 /// A form as 2025-06-18 knows it; `None` when a required property cannot be said there.
 fn plain_form(form: &mut RawObject) -> Option<()> {
     form.remove("$schema");
-    let required: HashSet<String> = form.read("required").unwrap_or_default();
-    let properties: RawObject = form.read("properties").unwrap_or_default();
+    let required: HashSet<String> = match form.get("required") {
+        Some(_) => form.read("required")?,
+        None => HashSet::new(),
+    };
+    let properties: RawObject = match form.get("properties") {
+        Some(_) => form.read("properties")?,
+        None => RawObject::new(),
+    };
     let mut shown = Vec::with_capacity(properties.len());
     for (name, schema) in properties.iter() {
         match plain_property(schema) {

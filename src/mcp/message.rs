@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use self::envelope::{Envelope, fault_of};
-use super::raw::{Raw, RawObject};
+use super::raw::{Raw, RawObject, mended};
 use crate::error::{Code, Error, RpcFault};
 
 /// Deepest nesting of objects and arrays in a message (contracts section 2).
@@ -87,7 +87,7 @@ pub enum Message {
     },
 }
 
-/// Reads one message.
+/// Reads one message. Half characters in it are read as U+FFFD ([`mended`]).
 ///
 /// # Errors
 /// [`Code::Parse`] for anything that is not JSON in UTF-8 of at most [`MAX_DEPTH`] levels;
@@ -102,6 +102,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
             "the message is nested deeper than 128 levels",
         ));
     }
+    let text = &*mended(text);
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {}
         Some(_) => return Err(not_an_object(text)),

@@ -7,6 +7,7 @@ pub mod elicit;
 pub mod headers;
 pub mod message;
 pub mod raw;
+pub mod reserved;
 pub mod revision;
 pub mod sampling;
 pub mod seal;

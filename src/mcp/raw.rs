@@ -136,6 +136,51 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     Some(Cow::Borrowed(inner))
 }
 
+/// JSON text in which every escape of half a character is that of U+FFFD.
+///
+/// Such a lone surrogate, as a text has that was cut within an emoji, is grammar, but no text can hold
+/// it (RFC 8259, section 8.2). Borrowed when there is none, which a look at the backslashes tells.
+#[must_use]
+pub fn mended(json: &str) -> Cow<'_, str> {
+    let mut mended = String::new();
+    let (mut kept, mut at) = (0, 0);
+    while let Some(next) = json.get(at..).and_then(|rest| rest.find('\\')) {
+        let escape = at + next;
+        at = match half(json, escape) {
+            None => escape + 2,
+            Some(Half::High) if half(json, escape + 6) == Some(Half::Low) => escape + 12,
+            Some(_) => {
+                mended.push_str(json.get(kept..escape).unwrap_or_default());
+                mended.push_str("\\ufffd");
+                kept = escape + 6;
+                kept
+            }
+        };
+    }
+    if kept == 0 {
+        return Cow::Borrowed(json);
+    }
+    mended.push_str(json.get(kept..).unwrap_or_default());
+    Cow::Owned(mended)
+}
+
+/// Which half of a character.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    High,
+    Low,
+}
+
+/// The half that is escaped here (`\ud83d`).
+fn half(json: &str, at: usize) -> Option<Half> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Half::High),
+        0xdc00..=0xdfff => Some(Half::Low),
+        _ => None,
+    }
+}
+
 impl Serialize for RawObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
@@ -209,6 +254,27 @@ mod tests {
         object.put("a", &2);
         assert_eq!(object.close().get(), r#"{"b":1.0,"a":2,"c":"x\u0041"}"#);
         assert_eq!(object.text("c").as_deref(), Some("xA"));
+    }
+
+    #[test]
+    fn half_a_character_becomes_the_replacement_character_and_every_other_byte_stays() {
+        for (json, expected) in [
+            (r#"{"a":"cut \ud83d"}"#, r#"{"a":"cut \ufffd"}"#),
+            (
+                r#"["\uDE00x\ud83d\ud83d\ude00"]"#,
+                r#"["\ufffdx\ufffd\ud83d\ude00"]"#,
+            ),
+            (r#"{"\udfff":"\ud83d\n\ud83"}"#, r#"{"\ufffd":"\ufffd\n\ud83"}"#),
+            (r#""\\ud83d \\\ud83d""#, r#""\\ud83d \\\ufffd""#),
+        ] {
+            assert_eq!(mended(json), expected);
+        }
+        for whole in [r#""\ud83d\ude00 \u00e4 é \"q\" \\""#, "[1.50]", ""] {
+            assert!(
+                matches!(mended(whole), Cow::Borrowed(text) if text == whole),
+                "{whole}"
+            );
+        }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 //! headers, deciding what it means, opening the session's seal, reading an event, writing the
 //! answer. Run with `cargo bench --bench hot_path`.
 
-use std::{hint::black_box, path::PathBuf, sync::Arc, sync::OnceLock, time::Duration};
+use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pleiades::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
+use pleiades::catalog::{Catalogue, Live, Provider, Relay, Slot, Tool, ToolRules};
 use pleiades::credential::Need;
 use pleiades::facade::{answer::Answer, plan};
 use pleiades::limit::{Gate, Rules};
@@ -67,7 +67,7 @@ fn catalogue() -> Catalogue {
                 raw,
                 schema,
                 mirrored: Vec::new(),
-                validator: OnceLock::new(),
+                checks: Slot::default(),
             }))
         });
     let mut catalogue = Catalogue::default();

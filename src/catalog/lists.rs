@@ -1,10 +1,8 @@
 //! The lists of a provider, entries kept as they came.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use super::checks::{Checks, Slot};
 use crate::mcp::{Raw, RawObject};
 use crate::upstream::Profile;
 
@@ -67,24 +65,15 @@ pub struct Tool {
     pub schema: Raw,
     /// Arguments mirrored into headers (`x-mcp-header`): path of property names, header suffix.
     pub mirrored: Vec<(Vec<Box<str>>, Box<str>)>,
-    /// Compiled on first use; `None` when the schema cannot be compiled (then nothing is checked).
-    pub validator: OnceLock<Option<jsonschema::Validator>>,
+    /// What checks its arguments, once it was needed.
+    pub checks: Slot,
 }
 
 impl Tool {
-    /// What checks arguments; `None` when the schema cannot be compiled. References to other
-    /// documents are never fetched.
-    ///
-    /// A schema that lists parameters and says nothing of others is read as if it refused them:
-    /// providers drop unknown ones in silence, and a write would not be the one asked for.
+    /// What checks arguments; `None` when the schema cannot be compiled (then nothing is checked).
     #[must_use]
-    pub fn validator(&self) -> Option<&jsonschema::Validator> {
-        let compile = || {
-            let mut schema = serde_json::from_str(self.schema.get()).ok()?;
-            close(&mut schema);
-            jsonschema::validator_for(&schema).ok()
-        };
-        self.validator.get_or_init(compile).as_ref()
+    pub fn checks(&self) -> Option<Arc<Checks>> {
+        self.checks.get(&self.schema)
     }
 
     /// Whether the provider says that it changes nothing.
@@ -94,31 +83,6 @@ impl Tool {
         annotations
             .and_then(|annotations| annotations.read("readOnlyHint"))
             .unwrap_or(false)
-    }
-}
-
-/// Refuses parameters that a schema does not list, unless it says where others may come from.
-fn close(schema: &mut serde_json::Value) {
-    const OTHERS: [&str; 9] = [
-        "$ref",
-        "additionalProperties",
-        "allOf",
-        "anyOf",
-        "dependentSchemas",
-        "if",
-        "oneOf",
-        "patternProperties",
-        "unevaluatedProperties",
-    ];
-    let Some(schema) = schema.as_object_mut() else {
-        return;
-    };
-    let lists = schema
-        .get("properties")
-        .and_then(serde_json::Value::as_object)
-        .is_some_and(|all| !all.is_empty());
-    if lists && !OTHERS.iter().any(|keyword| schema.contains_key(*keyword)) {
-        schema.insert("additionalProperties".to_owned(), false.into());
     }
 }
 

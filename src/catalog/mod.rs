@@ -4,6 +4,7 @@
 
 mod accounts;
 mod build;
+mod checks;
 mod compile;
 mod connections;
 mod diff;
@@ -32,6 +33,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
+pub use checks::{Checks, Effort, Slot};
 pub use compile::rehearse;
 pub use guests::Guest;
 pub use lister::Lister;

@@ -1,13 +1,11 @@
 //! Tools as they came, and what is made of them once.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use serde_json::value::RawValue;
 
 use super::Tool;
+use super::checks::Slot;
 use crate::mcp::headers;
 use crate::mcp::raw::raw as text;
 use crate::mcp::{Raw, RawObject};
@@ -58,7 +56,7 @@ fn tool(raw: RawObject, mirrors: bool, seen: &mut HashSet<String>) -> Result<Too
         raw,
         schema,
         mirrored,
-        validator: OnceLock::new(),
+        checks: Slot::default(),
     })
 }
 

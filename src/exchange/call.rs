@@ -1,19 +1,25 @@
 //! `tools/call` in the meta and the tool view.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::accounts::{self, Reached};
+use super::aside::LARGE;
 use super::outward::{Came, Outgoing};
 use super::talk::URL_REQUIRED;
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::error::{Code, Error};
-use crate::facade::answer::{Answer, Status};
+use crate::facade::answer::{self, Answer, Status};
 use crate::facade::plan::{self, Plan};
 use crate::mcp::{Raw, RawObject, headers, translate};
 use crate::telemetry::View;
 use crate::upstream::Behalf;
 
+/// How long a call waits until it was looked into.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a large result waits for a place to be taken apart.
+const SHAPING: Duration = Duration::from_secs(20);
 /// The tool that an unconnected provider shows in the tool view.
 const CONNECT: &str = "connect";
 
@@ -30,7 +36,7 @@ impl Step<'_> {
 
     /// `use_{provider}`: the facade decides what the call means.
     async fn meta_call(&mut self, name: &str, params: &RawObject) -> Result<Raw, Error> {
-        let mut arguments = params.read::<RawObject>("arguments").unwrap_or_default();
+        let mut arguments = plan::given(params.get("arguments"))?;
         let provider = self.meta_provider(name, &mut arguments)?;
         self.record.provider = Some(Arc::clone(&provider.id));
         self.names(plan::account_of(&arguments)?)?;
@@ -38,7 +44,11 @@ impl Step<'_> {
             Ok(found) => found,
             Err(error) => return self.failed_call(&provider, error, None),
         };
-        match plan::plan(&provider, &catalogue, &arguments) {
+        let plan = match self.plan(&provider, &catalogue, arguments).await {
+            Ok(plan) => plan,
+            Err(error) => return self.failed_call(&provider, error, None),
+        };
+        match plan {
             Plan::Answer(answer) => Ok(self.answered(&provider, answer)),
             Plan::Run {
                 tool,
@@ -60,7 +70,7 @@ impl Step<'_> {
                     Ok(Came::Result(mut result, from)) => {
                         self.outer_uris(&provider, "tools/call", &mut result, None);
                         translate::blocks("tools/call", &mut result, from, self.revision());
-                        Ok(self.answered(&provider, Answer::of_result(&result, notes)))
+                        Ok(self.shaped(&provider, result, notes).await)
                     }
                     Ok(Came::Asked(result)) => Ok(result),
                     Err(error) if is_the_clients(&error) => Err(error),
@@ -68,6 +78,60 @@ impl Step<'_> {
                 }
             }
         }
+    }
+
+    /// What a call means: at once where it is small and as it should be, aside where it has to be
+    /// looked into. When there is no time for that, the provider judges a call as it should be.
+    async fn plan(
+        &self,
+        provider: &Arc<Provider>,
+        catalogue: &Arc<Catalogue>,
+        arguments: RawObject,
+    ) -> Result<Plan, Error> {
+        if let Some(plan) = plan::at_once(catalogue, &arguments) {
+            return Ok(plan);
+        }
+        let arguments = Arc::new(arguments);
+        let work = {
+            let (provider, catalogue) = (Arc::clone(provider), Arc::clone(catalogue));
+            let arguments = Arc::clone(&arguments);
+            move || plan::plan(&provider, &catalogue, &arguments)
+        };
+        if let Some(plan) = self.exchange.aside.run(&provider.id, PATIENCE, work).await {
+            return Ok(plan);
+        }
+        plan::unjudged(catalogue, &arguments).ok_or_else(|| {
+            Error::new(
+                Code::Busy,
+                "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
+            )
+            .retry_after(Duration::from_secs(1))
+        })
+    }
+
+    /// A provider's result as the meta tool's answer; a large one is taken apart aside.
+    async fn shaped(&mut self, provider: &Arc<Provider>, result: RawObject, notes: Vec<String>) -> Raw {
+        let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
+        if bytes <= LARGE {
+            return self.answered(provider, Answer::of_result(&result, notes));
+        }
+        // Status and accounts are known without its blocks.
+        let mut head = Answer::of_result(&RawObject::new(), notes);
+        head.status = Answer::status_of(&result);
+        self.complete_answer(provider, &mut head);
+        let (revision, id) = (self.revision(), self.peer.request_id.clone());
+        let shared = Arc::new((result, head));
+        let shape = move |shared: &(RawObject, Answer)| {
+            let (result, head) = shared;
+            head.clone().with_result(result).into_result(revision, &id)
+        };
+        let work = {
+            let (shared, shape) = (Arc::clone(&shared), shape.clone());
+            move || shape(&shared)
+        };
+        // It is there and has to be told, however busy it is here.
+        let told = self.exchange.aside.run(&provider.id, SHAPING, work).await;
+        told.unwrap_or_else(|| shape(&shared))
     }
 
     /// The account that a call's own arguments name goes before all others.
@@ -149,6 +213,7 @@ impl Step<'_> {
         match self.outward(out).await {
             Ok(Came::Result(mut result, from)) => {
                 self.outer_uris(&provider, "tools/call", &mut result, None);
+                answer::mend(&mut result);
                 let mut result = translate::result("tools/call", result, from, self.revision());
                 self.sign_result(&mut result);
                 Ok(result.close())
@@ -249,19 +314,29 @@ impl Step<'_> {
     fn check_mirrored(&self, tool: &Tool, params: &RawObject) -> Result<(), Error> {
         match self.peer.keys.headers() {
             Some(http) if self.revision().is_modern() && !tool.mirrored.is_empty() => {
-                let arguments = params.read::<RawObject>("arguments").unwrap_or_default();
+                let arguments = match params.get("arguments").filter(|raw| raw.get() != "null") {
+                    Some(arguments) => RawObject::open(arguments).map_err(|cause| {
+                        Error::new(Code::InvalidParams, "`arguments` must be an object").because(cause)
+                    })?,
+                    None => RawObject::new(),
+                };
                 headers::check_mirrored(&tool.mirrored, http, &arguments)
             }
             _ => Ok(()),
         }
     }
 
-    fn answered(&mut self, provider: &Provider, mut answer: Answer) -> Raw {
+    /// Adds to an answer whose accounts there are, and notes what became of the call.
+    fn complete_answer(&mut self, provider: &Provider, answer: &mut Answer) {
         self.record.outcome = answer.status.as_str();
         if answer.accounts.is_empty() {
             answer.accounts = self.accounts_of(provider);
         }
         answer.account.clone_from(&self.record.account);
+    }
+
+    fn answered(&mut self, provider: &Provider, mut answer: Answer) -> Raw {
+        self.complete_answer(provider, &mut answer);
         answer.into_result(self.revision(), &self.peer.request_id)
     }
 

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod arrival;
+mod aside;
 mod ask;
 mod call;
 mod connect;
@@ -152,6 +153,8 @@ pub struct Exchange {
     lanes: lanes::Lanes,
     /// How often more rights were asked for.
     tries: invite::Tries,
+    /// Where what may take long is done.
+    aside: aside::Aside,
     /// What replicas tell each other.
     shared: Arc<SharedState>,
     me: Weak<Self>,
@@ -237,6 +240,7 @@ impl Exchange {
             mailboxes: mailbox::Mailboxes::default(),
             lanes: lanes::Lanes::default(),
             tries: invite::Tries::default(),
+            aside: aside::Aside::default(),
             me: Weak::clone(me),
             busy: Arc::default(),
             closing: CancellationToken::new(),

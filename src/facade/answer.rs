@@ -1,17 +1,19 @@
 //! What the meta tool answers (contracts section 7): one object for every outcome, its text
 //! enough on its own.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::ser::SerializeSeq;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::blocks::{self, Sorted};
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, Revision, raw};
+
+pub use super::blocks::mend;
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,31 +129,39 @@ impl Answer {
     }
 
     /// A provider's `CallToolResult`: its text blocks joined, its structured content as `data`,
-    /// its other blocks behind them.
+    /// its other blocks behind them. Without any text the text is the JSON of `data`, since many
+    /// hosts show their models nothing else (MCP 2025-11-25, tools, "Structured Content").
     #[must_use]
     pub fn of_result(result: &RawObject, notes: Vec<String>) -> Self {
-        let failed = result.read::<bool>("isError").unwrap_or(false);
-        let status = if failed { Status::UpstreamError } else { Status::Ok };
-        let blocks: Vec<&RawValue> = result.read("content").unwrap_or_default();
-        let mut texts = Vec::new();
-        let mut content = Vec::new();
-        for block in blocks {
-            match text_of(block) {
-                Some(part) => texts.push(part),
-                None => content.push(block.to_owned()),
-            }
+        let answer = Self::new(Self::status_of(result), "");
+        Self { notes, ..answer }.with_result(result)
+    }
+
+    /// Whether a provider's result is a success or its failure.
+    #[must_use]
+    pub fn status_of(result: &RawObject) -> Status {
+        match blocks::is_error(result) {
+            true => Status::UpstreamError,
+            false => Status::Ok,
         }
-        let text = texts.join("\n");
-        let data = result.get("structuredContent").map(ToOwned::to_owned);
+    }
+
+    /// The same answer with what a provider's result says.
+    #[must_use]
+    pub fn with_result(self, result: &RawObject) -> Self {
+        let Sorted { texts, content } = blocks::sorted(result);
+        let data = result
+            .get("structuredContent")
+            .filter(|data| data.get() != "null");
+        let text = match data {
+            Some(data) if texts.is_empty() => data.get().to_owned(),
+            _ => texts.join("\n"),
+        };
         Self {
-            status,
             text,
-            data,
-            notes,
-            next: None,
+            data: data.map(ToOwned::to_owned),
             content,
-            accounts: Vec::new(),
-            account: None,
+            ..self
         }
     }
 
@@ -254,20 +264,6 @@ struct Envelope<'a> {
     telemetry_id: &'a str,
 }
 
-/// What decides how a content block is passed on.
-#[derive(Deserialize)]
-struct Block<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    text: Option<Cow<'a, str>>,
-}
-
-fn text_of(block: &RawValue) -> Option<Cow<'_, str>> {
-    let block: Block<'_> = serde_json::from_str(block.get()).ok()?;
-    block.text.filter(|_| block.kind == "text")
-}
-
 const fn status_of(code: Code) -> Status {
     match code {
         Code::RateLimited | Code::Busy | Code::BreakerOpen => Status::RateLimited,
@@ -298,10 +294,9 @@ fn data_of(error: &Error) -> Option<Raw> {
     if let Some(fault) = &error.rpc {
         object.insert("code".to_owned(), json!(fault.code));
         if let Some(details) = &fault.data {
-            object.insert(
-                "data".to_owned(),
-                serde_json::from_str(details.get()).unwrap_or_default(),
-            );
+            // Of details that no value holds (1e400) their text.
+            let details = serde_json::from_str(details.get()).unwrap_or_else(|_| details.get().into());
+            object.insert("data".to_owned(), details);
         }
     }
     if let Some(after) = error.retry_after {
@@ -338,6 +333,36 @@ mod tests {
         assert_eq!(written["structuredContent"]["data"], json!({ "kept": [1, null] }));
         assert_eq!(written["structuredContent"]["status"], "ok");
         assert_eq!(written["isError"], false);
+    }
+
+    fn of(result: &str) -> Value {
+        let result = serde_json::from_str(result).expect("an object");
+        written(Answer::of_result(&result, Vec::new()))
+    }
+
+    #[test]
+    fn a_result_without_text_has_the_json_of_its_data_as_text() {
+        for content in [
+            r#""content":[],"#,
+            "",
+            r#""content":null,"#,
+            r#""content":[{"type":"text","text":null}],"#,
+        ] {
+            let answer = of(&format!(r#"{{{content}"structuredContent":{{"n": 1.50}}}}"#));
+            assert_eq!(answer["content"][0]["text"], r#"{"n": 1.50}"#, "{content}");
+            assert_eq!(answer["structuredContent"]["text"], r#"{"n": 1.50}"#);
+            assert_eq!(answer["structuredContent"]["data"], json!({ "n": 1.5 }));
+        }
+        let image =
+            of(r#"{"content":[{"type":"image","data":"x","mimeType":"image/png"}],"structuredContent":[1]}"#);
+        assert_eq!(
+            (&image["content"][0]["text"], &image["content"][1]["type"]),
+            (&json!("[1]"), &json!("image"))
+        );
+        assert_eq!(
+            of(r#"{"content":[{"type":"text","text":"t"}],"structuredContent":[1]}"#)["content"][0]["text"],
+            "t"
+        );
     }
 
     #[test]

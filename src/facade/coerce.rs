@@ -1,12 +1,19 @@
 //! Values read in the only way their schema allows: `"5"` where only a number may stand is 5.
 //! What is valid as it is, or has two readings, stays (reference: `facade.md` section 2.3).
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
+use super::envelope::printable;
 use super::twice;
 
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
+/// Bytes of a name, and of a place, that are noted.
+const MAX_PLACE: usize = 128;
+/// Changes that are noted one by one.
+const MAX_NOTES: usize = 16;
 
 /// Makes values of the type that the schema demands where that loses nothing; each change is
 /// noted. `reads`: the operation changes nothing, so that null for an optional parameter can only
@@ -41,7 +48,7 @@ impl<'a> Walk<'a> {
         }
         for (name, value) in object.iter_mut() {
             if let Some(property) = properties.get(name) {
-                self.value(property, value, &format!("{place}{name}"), depth + 1);
+                self.value(property, value, &below(place, name), depth + 1);
             }
         }
     }
@@ -55,7 +62,8 @@ impl<'a> Walk<'a> {
         place: &str,
     ) {
         let required = schema.get("required").and_then(Value::as_array);
-        let is_required = |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
+        let required: HashSet<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
+        let is_required = |name: &str| required.contains(name);
         let absent: Vec<String> = object
             .iter()
             .filter(|(name, value)| value.is_null() && !is_required(name))
@@ -68,8 +76,7 @@ impl<'a> Walk<'a> {
             .collect();
         for name in absent {
             object.shift_remove(&name);
-            self.notes
-                .push(format!("`{place}{name}` was null and was read as absent"));
+            self.note(&below(place, &name), "was null and was read as absent");
         }
     }
 
@@ -82,18 +89,25 @@ impl<'a> Walk<'a> {
         if !admits(&kinds, value)
             && let Some(read) = only_reading(schema, &kinds, value)
         {
-            self.notes
-                .push(format!("`{place}` was read as {}", kind_of(&read)));
+            self.note(place, &format!("was read as {}", kind_of(&read)));
             *value = read;
         }
         match value {
-            Value::Object(object) => self.object(schema, object, &format!("{place}."), depth),
+            Value::Object(object) => self.object(schema, object, place, depth),
             Value::Array(items) => {
                 let Some(schema) = schema.get("items") else { return };
                 for (at, item) in items.iter_mut().enumerate() {
-                    self.value(schema, item, &format!("{place}.{at}"), depth + 1);
+                    self.value(schema, item, &below(place, &at.to_string()), depth + 1);
                 }
             }
+            _ => {}
+        }
+    }
+
+    fn note(&mut self, place: &str, what: &str) {
+        match self.notes.len() {
+            0..MAX_NOTES => self.notes.push(format!("`{}` {what}", printable(place))),
+            MAX_NOTES => self.notes.push("more values were read so".to_owned()),
             _ => {}
         }
     }
@@ -107,6 +121,15 @@ impl<'a> Walk<'a> {
         target
             .and_then(|pointer| self.root.pointer(pointer))
             .unwrap_or(schema)
+    }
+}
+
+/// The place of a member or an item; of a deep one, that of what it is in.
+fn below(place: &str, name: &str) -> String {
+    match (place.len(), name.len()) {
+        (0, ..=MAX_PLACE) => name.to_owned(),
+        (1..=MAX_PLACE, ..=MAX_PLACE) => format!("{place}.{name}"),
+        _ => place.to_owned(),
     }
 }
 

@@ -67,7 +67,8 @@ pub(super) struct Unreadable {
 /// When its parts contradict each other or `arguments` is no object in any reading.
 pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unreadable> {
     let mut notes = Vec::new();
-    let outer = unwrapped(book, object_of(given), &mut notes);
+    let given = object_of(given).map_err(|why| Unreadable { why, tool: None })?;
+    let outer = unwrapped(book, given, &mut notes);
     let prompted = outer
         .get("prompt")
         .and_then(Value::as_str)
@@ -101,15 +102,17 @@ pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unread
     })
 }
 
-fn object_of(given: &RawObject) -> Object {
+/// The members of a call as values.
+///
+/// # Errors
+/// A sentence that names what cannot be one.
+fn object_of(given: &RawObject) -> Result<Object, String> {
     given
         .iter()
         .filter(|(key, value)| !(OWN.contains(key) && value.get() == "null"))
-        .map(|(key, value)| {
-            (
-                key.to_owned(),
-                serde_json::from_str(value.get()).unwrap_or_default(),
-            )
+        .map(|(key, value)| match serde_json::from_str(value.get()) {
+            Ok(read) => Ok((key.to_owned(), read)),
+            Err(_) => Err(format!("`{}` cannot be read", printable(key))),
         })
         .collect()
 }
@@ -161,7 +164,8 @@ impl Book<'_> {
             word if TOOL_WORDS.contains(&word) => value.as_str().is_some_and(|name| self.is(name, tool)),
             _ => false,
         };
-        let declared = inner.keys().any(|key| declares(tool, key));
+        let parameters = parameters(tool);
+        let declared = inner.keys().any(|key| parameters.get(key).is_some());
         if declared || !inner.contains_key("arguments") || !inner.iter().all(alike) {
             return None;
         }
@@ -175,7 +179,8 @@ impl Book<'_> {
     }
 
     fn is(self, name: &str, tool: &Tool) -> bool {
-        matches!(find(name, self.id, self.catalogue), Found::Operation(other) if other.name == tool.name)
+        *name == *tool.name
+            || matches!(find(name, self.id, self.catalogue), Found::Operation(other) if other.name == tool.name)
     }
 }
 
@@ -221,9 +226,11 @@ fn arguments(
     word: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<Option<Object>, String> {
+    let parameters = parameters(tool);
     let given = outer.remove("arguments").or_else(|| {
         let alias = ARGUMENT_WORDS.into_iter().find(|alias| {
-            !declares(tool, alias) && outer.get(*alias).is_some_and(|value| as_object(value).is_some())
+            parameters.get(alias).is_none()
+                && outer.get(*alias).is_some_and(|value| as_object(value).is_some())
         })?;
         outer.remove(alias)
     });
@@ -237,7 +244,7 @@ fn arguments(
         (arguments, true) => arguments.unwrap_or_default(),
         (arguments, false) => merged(arguments.unwrap_or_default(), outer, notes)?,
     };
-    unnamed(book, tool, &mut all, notes)?;
+    unnamed(book, (tool, &parameters), &mut all, notes)?;
     Ok(Some(all))
 }
 
@@ -280,9 +287,14 @@ fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Ob
 }
 
 /// Drops the operation's own name from its arguments.
-fn unnamed(book: Book<'_>, tool: &Tool, all: &mut Object, notes: &mut Vec<String>) -> Result<(), String> {
+fn unnamed(
+    book: Book<'_>,
+    (tool, parameters): (&Tool, &RawObject),
+    all: &mut Object,
+    notes: &mut Vec<String>,
+) -> Result<(), String> {
     for word in TOOL_WORDS {
-        let Some(name) = text(all, word).filter(|_| !declares(tool, word)) else {
+        let Some(name) = text(all, word).filter(|_| parameters.get(word).is_none()) else {
             continue;
         };
         if book.is(name, tool) {
@@ -298,13 +310,12 @@ fn unnamed(book: Book<'_>, tool: &Tool, all: &mut Object, notes: &mut Vec<String
     Ok(())
 }
 
-/// Whether an operation has a parameter of this name.
-pub(super) fn declares(tool: &Tool, parameter: &str) -> bool {
-    let properties = |schema: RawObject| schema.read::<RawObject>("properties");
+/// The parameters that an operation names.
+fn parameters(tool: &Tool) -> RawObject {
     RawObject::open(&tool.schema)
         .ok()
-        .and_then(properties)
-        .is_some_and(|all| all.get(parameter).is_some())
+        .and_then(|schema| schema.read("properties"))
+        .unwrap_or_default()
 }
 
 fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {

@@ -4,47 +4,52 @@ use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::{Map, Value};
 
 use super::envelope::printable;
-use super::{name, signature};
-use crate::catalog::Tool;
+use super::name;
+use super::shape::Shape;
+use crate::catalog::{Effort, Tool};
 
 /// Lines; more would not be read.
 const MAX_FAULTS: usize = 8;
 /// Characters of a value or message that are repeated.
 const MAX_SHOWN: usize = 120;
+/// Bytes of a place that are repeated.
+const MAX_PLACE: usize = 256;
 
-/// Where arguments do not fit an operation; empty when they do, or when its schema cannot be
-/// compiled: then the provider judges.
+/// Where arguments do not fit an operation; empty when they do, and when that takes too much to find
+/// out, or its schema cannot be compiled: then the provider judges.
 pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>) -> Vec<String> {
-    let Some(validator) = tool.validator() else {
+    let Some(checks) = tool.checks() else {
         return Vec::new();
     };
     let value = Value::Object(arguments.clone());
-    let mut lines: Vec<String> = validator
-        .iter_errors(&value)
+    if checks.fits(&value, Effort::AMPLE) != Some(false) {
+        return Vec::new();
+    }
+    let shape = Shape::of(schema);
+    let errors = checks.errors(&value).into_iter().flatten();
+    errors
+        .flat_map(|error| lines(shape, &error))
         .take(MAX_FAULTS)
-        .flat_map(|error| lines(schema, &error))
-        .collect();
-    lines.truncate(MAX_FAULTS);
-    lines
+        .collect()
 }
 
-fn lines(schema: &Value, error: &ValidationError<'_>) -> Vec<String> {
+fn lines(shape: Shape<'_>, error: &ValidationError<'_>) -> Vec<String> {
     let path = error.instance_path().to_string();
-    let place = format!("arguments{}", path.replace('/', "."));
-    let here = along(schema, &path);
+    let place = place_of(&path);
+    let here = along(shape, &path);
     match error.kind() {
         ValidationErrorKind::Required { property } => {
-            let name = property.as_str().unwrap_or_default();
+            let name = property.as_str().map(printable).unwrap_or_default();
             let expected = here
-                .and_then(|schema| schema.get("properties")?.get(name))
-                .map_or_else(String::new, expectation);
+                .and_then(|schema| shape.member(schema, property.as_str()?))
+                .map_or_else(String::new, |schema| expectation(shape, schema));
             vec![format!("{place}.{name}: missing{expected}")]
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
             .take(MAX_FAULTS)
-            .map(|name| unknown(&place, name, here))
+            .map(|name| unknown(&place, name, (shape, here)))
             .collect(),
         ValidationErrorKind::Enum { options } => {
             vec![format!(
@@ -54,7 +59,7 @@ fn lines(schema: &Value, error: &ValidationError<'_>) -> Vec<String> {
             )]
         }
         _ => {
-            let expected = here.map_or_else(String::new, expectation);
+            let expected = here.map_or_else(String::new, |schema| expectation(shape, schema));
             let why = clipped(&error.masked_with("it").to_string());
             vec![format!(
                 "{place}: got {}{expected}: {why}",
@@ -64,34 +69,50 @@ fn lines(schema: &Value, error: &ValidationError<'_>) -> Vec<String> {
     }
 }
 
-fn unknown(place: &str, name: &str, schema: Option<&Value>) -> String {
-    let known = schema
-        .and_then(|schema| schema.get("properties"))
-        .and_then(Value::as_object);
-    let near = known.and_then(|known| name::closest(name, known.keys().map(String::as_str)));
+/// A JSON pointer as a place that a caller knows.
+fn place_of(path: &str) -> String {
+    let steps = path
+        .split('/')
+        .skip(1)
+        .map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let mut place = "arguments".to_owned();
+    for step in steps {
+        if place.len() + step.len() > MAX_PLACE {
+            place.push('…');
+            break;
+        }
+        place.push('.');
+        place.push_str(&step);
+    }
+    place
+}
+
+fn unknown(place: &str, name: &str, (shape, schema): (Shape<'_>, Option<&Value>)) -> String {
+    let known = schema.map(|schema| shape.members(schema)).unwrap_or_default();
+    let near = name::closest(name, known.iter().map(|(name, _)| *name));
     let name = printable(name);
     match near {
-        Some(near) => format!("{place}.{name}: no such parameter, did you mean `{near}`"),
+        Some(near) => format!(
+            "{place}.{name}: no such parameter, did you mean `{}`",
+            printable(near)
+        ),
         None => format!("{place}.{name}: no such parameter; the provider would ignore it"),
     }
 }
 
-/// The schema of a place, as far as `properties` and `items` lead.
-fn along<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('/').skip(1).try_fold(schema, |schema, step| {
-        let property = schema
-            .get("properties")
-            .and_then(|properties| properties.get(step));
-        property.or_else(|| {
-            schema
-                .get("items")
-                .filter(|_| step.bytes().all(|byte| byte.is_ascii_digit()))
+/// The schema of a place, as far as members and items lead.
+fn along<'a>(shape: Shape<'a>, path: &str) -> Option<&'a Value> {
+    path.split('/').skip(1).try_fold(shape.root(), |schema, step| {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        shape.member(schema, &step).or_else(|| {
+            let at = step.parse().ok()?;
+            shape.item(schema, at)
         })
     })
 }
 
-fn expectation(schema: &Value) -> String {
-    format!(", expected {}", signature::kind(schema))
+fn expectation(shape: Shape<'_>, schema: &Value) -> String {
+    format!(", expected {}", shape.kind(schema))
 }
 
 /// The allowed values, the nearest ones first.
@@ -102,12 +123,15 @@ fn choices(value: &Value, options: &Value) -> String {
     let near = value
         .as_str()
         .and_then(|text| name::closest(text, options.iter().filter_map(Value::as_str)));
-    let mut sorted: Vec<&Value> = options.iter().collect();
-    sorted.sort_by_key(|option| near.is_none() || option.as_str() != near);
-    let listed: Vec<String> = sorted
+    let is_near = |option: &&Value| near.is_some() && option.as_str() == near;
+    let others = options.iter().filter(|option| !is_near(option));
+    let listed: Vec<String> = options
         .iter()
+        .filter(is_near)
+        .take(1)
+        .chain(others)
         .take(MAX_FAULTS)
-        .map(|option| shown(option))
+        .map(shown)
         .collect();
     let more = if options.len() > MAX_FAULTS { ", …" } else { "" };
     format!("{}{more}", listed.join(", "))

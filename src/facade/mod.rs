@@ -5,10 +5,13 @@ pub mod answer;
 pub mod definition;
 pub mod plan;
 
+mod blocks;
 mod coerce;
 mod envelope;
+mod example;
 mod faults;
 mod name;
+mod shape;
 mod signature;
 #[cfg(test)]
 mod tests;

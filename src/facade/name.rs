@@ -1,9 +1,18 @@
 //! Names of operations as they are spelled in practice: the exact one, a spelling that can mean
 //! only one, or the nearest ones to suggest. A typo is suggested, never run.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::catalog::{Catalogue, Tool};
+
+/// Longest name that may stand for an operation, with what hosts put before it (bytes).
+const LONGEST: usize = 512;
+/// Letters of a name that are compared one by one, and names that it is compared with.
+const COMPARED: usize = 64;
+const CANDIDATES: usize = 512;
+/// Operations among which spellings and nearest ones are looked for.
+const LOOKED_AT: usize = 4_096;
 
 /// What a name stands for.
 #[derive(Debug)]
@@ -21,6 +30,9 @@ pub(super) enum Found<'a> {
 pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Found<'a> {
     if let Some(tool) = catalogue.tool(name) {
         return Found::Operation(tool);
+    }
+    if name.len() > LONGEST {
+        return Found::Unknown;
     }
     let bare = without_host(name);
     if bare.strip_prefix("use_") == Some(id) {
@@ -42,12 +54,26 @@ fn without_host(name: &str) -> &str {
 /// The one operation with the same letters, the provider's id before it or the prefix that most
 /// operations share missing.
 fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc<Tool>> {
+    if catalogue.tools.len() > LOOKED_AT {
+        return None;
+    }
     let wanted = words(name);
     let own = words(id);
     let shorter = wanted
         .strip_prefix(own.as_slice())
         .filter(|rest| !rest.is_empty());
-    let prefix = common_prefix(catalogue).unwrap_or_default();
+    let names: Vec<(Vec<String>, &Arc<Tool>)> = catalogue
+        .tools
+        .iter()
+        .map(|tool| (words(&tool.name), tool))
+        .collect();
+    let prefix = common_prefix(&names).unwrap_or_default();
+    let only = |letters: String| {
+        let mut same = names.iter().filter(|(words, _)| is_spelled(words, &letters));
+        same.next()
+            .filter(|_| same.next().is_none())
+            .map(|(_, tool)| *tool)
+    };
     [
         Some(wanted.concat()),
         shorter.map(<[String]>::concat),
@@ -56,27 +82,29 @@ fn spelled<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Option<&'a Arc
     .into_iter()
     .flatten()
     .filter(|letters| !letters.is_empty())
-    .find_map(|letters| only(catalogue, &letters))
+    .find_map(only)
 }
 
-fn only<'a>(catalogue: &'a Catalogue, letters: &str) -> Option<&'a Arc<Tool>> {
-    let mut same = catalogue
-        .tools
+/// Whether these words, one behind the other, are these letters.
+fn is_spelled(words: &[String], letters: &str) -> bool {
+    let rest = words
         .iter()
-        .filter(|tool| words(&tool.name).concat() == letters);
-    same.next().filter(|_| same.next().is_none())
+        .try_fold(letters, |rest, word| rest.strip_prefix(word.as_str()));
+    rest == Some("")
 }
 
 /// The first word of more than half of the names (`slack_…`, `browser_…`).
-fn common_prefix(catalogue: &Catalogue) -> Option<String> {
-    let firsts: Vec<String> = catalogue
-        .tools
-        .iter()
-        .filter_map(|tool| words(&tool.name).into_iter().next())
-        .collect();
-    let most = firsts.len() / 2 + 1;
-    let shared = |word: &&String| firsts.iter().filter(|other| other == word).count() >= most.max(2);
-    firsts.iter().take(most).find(shared).cloned()
+fn common_prefix(names: &[(Vec<String>, &Arc<Tool>)]) -> Option<String> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    let firsts = || names.iter().filter_map(|(words, _)| words.first());
+    for first in firsts() {
+        *counts.entry(first).or_default() += 1;
+    }
+    let most = (firsts().count() / 2 + 1).max(2);
+    counts
+        .into_iter()
+        .find(|(_, count)| *count >= most)
+        .map(|(first, _)| first.to_owned())
 }
 
 /// A name in words: `list_issues`, `list-issues` and `listIssues` are the same ones.
@@ -101,11 +129,12 @@ pub(super) fn words(name: &str) -> Vec<String> {
 /// The operations whose names share most words with one that does not exist, then those with
 /// fewest letters changed; at most `most`.
 pub(super) fn nearest<'a>(catalogue: &'a Catalogue, name: &str, most: usize) -> Vec<&'a Arc<Tool>> {
-    let name: String = name.chars().take(128).collect();
+    let name: String = name.chars().take(COMPARED).collect();
     let wanted = words(&name);
     let mut scored: Vec<(usize, usize, &Arc<Tool>)> = catalogue
         .tools
         .iter()
+        .take(LOOKED_AT)
         .map(|tool| {
             let shared = words(&tool.name)
                 .iter()
@@ -118,22 +147,28 @@ pub(super) fn nearest<'a>(catalogue: &'a Catalogue, name: &str, most: usize) -> 
     scored.into_iter().take(most).map(|(_, _, tool)| tool).collect()
 }
 
-/// The candidate that differs from `name` by the fewest letters, if by less than half of them.
+/// The candidate that differs from `name` by the fewest letters, if by less than half of them; of the
+/// first letters of the first candidates, since both may be somebody's megabyte.
 pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let far = name.chars().count().div_ceil(2).max(2);
-    let plain = |text: &str| words(text).concat();
+    let plain = |text: &str| {
+        let head: String = text.chars().take(COMPARED).collect();
+        words(&head).concat()
+    };
+    let wanted = plain(name);
+    let far = name.chars().take(COMPARED).count().div_ceil(2).max(2);
     candidates
-        .map(|candidate| (distance(&plain(name), &plain(candidate)), candidate))
+        .take(CANDIDATES)
+        .map(|candidate| (distance(&wanted, &plain(candidate)), candidate))
         .filter(|(changes, _)| *changes < far)
         .min()
         .map(|(_, candidate)| candidate)
 }
 
-/// Letters to add, drop or change to make one text of the other (Levenshtein).
+/// Letters to add, drop or change to make one text of the other (Levenshtein), of the first ones.
 fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
+    let other: Vec<char> = other.chars().take(COMPARED).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().enumerate() {
+    for (at, letter) in one.chars().take(COMPARED).enumerate() {
         let mut diagonal = at;
         let mut left = at + 1;
         for (above, same) in row
@@ -182,5 +217,16 @@ mod tests {
         let known = ["owner", "issue_number"];
         assert_eq!(closest("issueNumber", known.into_iter()), Some("issue_number"));
         assert_eq!(closest("labels", known.into_iter()), None);
+    }
+
+    #[test]
+    fn long_names_and_long_lists_are_compared_in_part() {
+        let long = "x".repeat(1_000_000);
+        assert_eq!(distance(&long, &long.replace('x', "y")), COMPARED);
+        assert_eq!(distance(&format!("a{long}"), &format!("a{long}z")), 0);
+        let many: Vec<String> = (0..100_000).map(|at| format!("{long}{at}")).take(3).collect();
+        assert!(closest(&long, many.iter().map(String::as_str)).is_some());
+        let far = std::iter::repeat_n("zzzz", CANDIDATES).chain(["issue"]);
+        assert_eq!(closest("issue", far), None);
     }
 }

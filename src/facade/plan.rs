@@ -1,13 +1,19 @@
 //! What a call of the meta tool means: an answer at once, or one operation to run.
+//!
+//! Callers choose how large a call is, providers how large a schema, so that finding out may take
+//! long: [`at_once`] does what a thread may do that answers others, [`plan`] all of it.
 
 use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Status};
 use super::envelope::{self, Book, Envelope, Named, Unreadable, printable};
-use super::{coerce, faults, name, signature, twice};
-use crate::catalog::{Catalogue, Provider, Tool};
+use super::shape::clipped;
+use super::twice::{self, Odd};
+use super::{coerce, example, faults, name, signature};
+use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, raw};
 
@@ -20,6 +26,13 @@ const ACCOUNT: &str = "accountId";
 const MAX_WRAPPED: usize = 2;
 /// Arguments larger than this are left to the provider to judge.
 const MAX_CHECKED: usize = 256 * 1024;
+
+/// Calls, and schemas that are not compiled yet, of at most these bytes are looked at between others.
+const AT_ONCE: usize = 16 * 1024;
+const COMPILED_AT_ONCE: usize = 8 * 1024;
+/// Schemas that are read for examples and signatures (bytes), each and in one menu.
+const MAX_SCHEMA: usize = 128 * 1024;
+const MAX_MENU_READ: usize = 512 * 1024;
 
 /// What to do.
 #[derive(Debug)]
@@ -52,20 +65,82 @@ pub fn plan_among(
     arguments: &RawObject,
     elsewhere: &dyn Fn(&str) -> Option<String>,
 ) -> Plan {
-    if let Some(name) = twofold(arguments) {
-        let text = format!(
-            "Nothing was run: `{}` is given twice. Say each name once.",
-            printable(&name)
-        );
+    if let Some(why) = odd(arguments) {
+        let text = format!("Nothing was run: {why}");
         return Plan::Answer(Answer::new(Status::InvalidArguments, text));
     }
-    straight(catalogue, arguments).unwrap_or_else(|| considered(provider, catalogue, arguments, elsewhere))
+    straight(catalogue, arguments, Judge::Ample)
+        .unwrap_or_else(|| considered(provider, catalogue, arguments, elsewhere))
 }
 
-/// The first name that a call says twice, in itself or in what it carries.
-fn twofold(given: &RawObject) -> Option<String> {
-    let own = given.doubled().map(str::to_owned);
-    own.or_else(|| given.iter().find_map(|(_, value)| twice::doubled(value)))
+/// A call that is small and as it should be, which most are; `None` for any other.
+#[must_use]
+pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<Plan> {
+    let bytes: usize = arguments
+        .iter()
+        .map(|(key, value)| key.len() + value.get().len())
+        .sum();
+    if bytes > AT_ONCE || odd(arguments).is_some() {
+        return None;
+    }
+    straight(catalogue, arguments, Judge::AtOnce)
+}
+
+/// A call as it should be, for when there is no time to check its arguments: the provider judges.
+/// `None` for one that would have to be repaired or answered.
+#[must_use]
+pub fn unjudged(catalogue: &Catalogue, arguments: &RawObject) -> Option<Plan> {
+    let bytes: usize = arguments.iter().map(|(_, value)| value.get().len()).sum();
+    if bytes <= MAX_CHECKED && odd(arguments).is_some() {
+        return None;
+    }
+    straight(catalogue, arguments, Judge::Provider)
+}
+
+/// The meta tool's own arguments, as a client sent them: an object, or the JSON text of one.
+///
+/// # Errors
+/// [`Code::InvalidParams`] when they are neither.
+pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Error> {
+    let wrong = || Error::new(Code::InvalidParams, "`arguments` must be a JSON object");
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        return Ok(RawObject::new());
+    };
+    match raw::text(raw) {
+        None => RawObject::open(raw).map_err(|cause| wrong().because(cause)),
+        Some(text) if text.trim().is_empty() => Ok(RawObject::new()),
+        Some(text) => serde_json::from_str(&raw::mended(&text)).map_err(|cause| wrong().because(cause)),
+    }
+}
+
+/// Who says whether arguments fit, and how much that may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judge {
+    AtOnce,
+    Ample,
+    Provider,
+}
+
+/// Why a call is not run whatever it means: it says a name twice, in itself or in what it carries, or
+/// a number that no value holds.
+fn odd(given: &RawObject) -> Option<String> {
+    let doubled = |name: &str| format!("`{}` is given twice. Say each name once.", printable(name));
+    if let Some(name) = given.doubled() {
+        return Some(doubled(name));
+    }
+    given.iter().find_map(|(key, value)| {
+        Some(match twice::odd(value)? {
+            Odd::Doubled(name) => doubled(&name),
+            Odd::Unheld(way) => {
+                let place = std::iter::once(key.to_owned())
+                    .chain(way)
+                    .collect::<Vec<_>>()
+                    .join(".");
+                let place = printable(&place);
+                format!("`{place}` is a number that is too large to be read. Give a smaller one, or text.")
+            }
+        })
+    })
 }
 
 /// For the single tool: whose operation it is, by `provider` or by `tool` as `provider.operation`.
@@ -109,19 +184,22 @@ pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
 
 /// The call inside a call, when it looks like one.
 fn wrapped(arguments: &RawObject) -> Option<RawObject> {
+    if arguments.get("tool").is_some() {
+        return None;
+    }
     let words = ["arguments", "params", "input"];
     let value = words.into_iter().find_map(|word| arguments.get(word))?;
     let inner = match raw::text(value) {
-        Some(text) => serde_json::from_str::<RawObject>(&text).ok()?,
+        Some(text) => serde_json::from_str::<RawObject>(&raw::mended(&text)).ok()?,
         None => RawObject::open(value).ok()?,
     };
     let is_call = inner.get("tool").is_some() || inner.get("prompt").is_some();
-    (is_call && arguments.get("tool").is_none()).then_some(inner)
+    is_call.then_some(inner)
 }
 
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that
 /// it fits.
-fn straight(catalogue: &Catalogue, given: &RawObject) -> Option<Plan> {
+fn straight(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<Plan> {
     let known =
         |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
     if !given.iter().all(known) {
@@ -129,19 +207,37 @@ fn straight(catalogue: &Catalogue, given: &RawObject) -> Option<Plan> {
     }
     let tool = catalogue.tool(&given.text("tool")?)?;
     let arguments = given.get("arguments").filter(|raw| raw.get().starts_with('{'))?;
-    if arguments.get().len() <= MAX_CHECKED
-        && let Some(validator) = tool.validator()
-    {
-        let value: Value = serde_json::from_str(arguments.get()).ok()?;
-        if !validator.is_valid(&value) {
-            return None;
-        }
+    let checked = arguments.get().len() <= MAX_CHECKED && judge != Judge::Provider;
+    if checked && !fits(tool, arguments, judge)? {
+        return None;
     }
     Some(Plan::Run {
         tool: Arc::clone(tool),
         arguments: arguments.to_owned(),
         notes: Vec::new(),
     })
+}
+
+/// Whether arguments fit their operation, or the provider has to say so; `None` when finding out would
+/// take too long here.
+fn fits(tool: &Tool, arguments: &RawValue, judge: Judge) -> Option<bool> {
+    let at_once = judge == Judge::AtOnce;
+    if at_once && tool.checks.known().is_none() {
+        // A pattern of a few letters may take a millisecond to compile.
+        let schema = tool.schema.get();
+        if schema.len() > COMPILED_AT_ONCE || schema.contains("\"pattern") {
+            return None;
+        }
+    }
+    let Some(checks) = tool.checks() else {
+        return Some(true);
+    };
+    let value = serde_json::from_str(arguments.get()).ok()?;
+    let effort = if at_once { Effort::AT_ONCE } else { Effort::AMPLE };
+    match checks.fits(&value, effort) {
+        None if at_once => None,
+        fits => Some(fits.unwrap_or(true)),
+    }
 }
 
 /// Any other call: taken out of its wrapping, its values read as the schema wants them.
@@ -172,7 +268,7 @@ fn considered(
     let Some(mut arguments) = arguments else {
         return Plan::Answer(schema(&tool, notes));
     };
-    let declared: Value = serde_json::from_str(tool.schema.get()).unwrap_or_default();
+    let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
     if !faulty(&arguments).is_empty() {
         coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut notes);
@@ -192,7 +288,7 @@ fn considered(
 fn unread(unreadable: &Unreadable) -> Answer {
     match &unreadable.tool {
         Some(tool) => {
-            let schema: Value = serde_json::from_str(tool.schema.get()).unwrap_or_default();
+            let schema = declared(tool);
             invalid(tool, &schema, std::slice::from_ref(&unreadable.why), Vec::new())
         }
         None => Answer::new(
@@ -203,9 +299,9 @@ fn unread(unreadable: &Unreadable) -> Answer {
 }
 
 fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -> Answer {
-    let next = json!({ "tool": &*tool.name, "arguments": signature::example(schema) });
+    let (next, shown) = next(tool, schema);
     let text = format!(
-        "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}\nFor example: {next}",
+        "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
         tool.name,
         faults.join("\n- "),
         signature::line(tool)
@@ -217,11 +313,35 @@ fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -
     answer
 }
 
+/// The call to make next, and the line that shows it: with arguments that were put to the test, else
+/// the one that asks for the schema.
+fn next(tool: &Tool, schema: &Value) -> (Value, String) {
+    let checks = tool.checks();
+    let example = schema
+        .is_object()
+        .then(|| example::example(schema, checks.as_deref()))
+        .flatten();
+    match example {
+        Some(arguments) => {
+            let next = json!({ "tool": &*tool.name, "arguments": arguments });
+            let shown = format!("\nFor example: {next}");
+            (next, shown)
+        }
+        None => (json!({ "tool": &*tool.name }), String::new()),
+    }
+}
+
+/// What an operation takes; `null` when it is too long to be read.
+pub(super) fn declared(tool: &Tool) -> Value {
+    let text = Some(tool.schema.get()).filter(|text| text.len() <= MAX_SCHEMA);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
 fn schema(tool: &Tool, notes: Vec<String>) -> Answer {
-    let schema: Value = serde_json::from_str(tool.schema.get()).unwrap_or_default();
-    let next = json!({ "tool": &*tool.name, "arguments": signature::example(&schema) });
+    let (next, shown) = next(tool, &declared(tool));
     let text = format!(
-        "Nothing was run. {}\nIts schema: {}\nFor example: {next}",
+        "Nothing was run. {}\nIts schema: {}{shown}",
         signature::line(tool),
         tool.schema.get()
     );
@@ -241,11 +361,12 @@ fn menu(catalogue: &Catalogue, prompted: bool) -> Answer {
         true => "Nothing was run. Choose the operation yourself; these exist:".to_owned(),
         false => "Nothing was run. These operations exist:".to_owned(),
     };
-    let mut left = MENU_BYTES;
+    let (mut left, mut read) = (MENU_BYTES, 0);
     let mut shown = 0;
     for tool in &catalogue.tools {
+        read += tool.schema.get().len().min(MAX_SCHEMA);
         let line = signature::line(tool);
-        if line.len() > left {
+        if line.len() > left || read > MAX_MENU_READ {
             break;
         }
         left -= line.len();
@@ -253,15 +374,18 @@ fn menu(catalogue: &Catalogue, prompted: bool) -> Answer {
         text.push('\n');
         text.push_str(&line);
     }
-    let rest: Vec<&str> = catalogue
-        .tools
-        .iter()
-        .skip(shown)
-        .map(|tool| &*tool.name)
-        .collect();
-    if !rest.is_empty() {
+    let mut rest = catalogue.tools.iter().skip(shown).map(|tool| &*tool.name);
+    if let Some(first) = rest.next() {
+        let mut names = first.to_owned();
+        for name in rest {
+            if names.len() > MAX_NAMES_BYTES {
+                break;
+            }
+            names.push_str(", ");
+            names.push_str(name);
+        }
         text.push_str("\nOther operations: ");
-        text.push_str(&clipped(&rest.join(", "), MAX_NAMES_BYTES));
+        text.push_str(&clipped(&names, MAX_NAMES_BYTES));
     }
     text.push_str("\nNext: {\"tool\":\"…\",\"arguments\":{…}}; {\"tool\":\"…\"} alone returns its schema.");
     Answer::new(Status::Menu, text)
@@ -285,14 +409,6 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
     let mut answer = Answer::new(Status::UnknownTool, text);
     answer.data = Some(raw::raw(&json!({ "nearest": names })));
     answer
-}
-
-fn clipped(text: &str, chars: usize) -> String {
-    if text.chars().count() <= chars {
-        text.to_owned()
-    } else {
-        text.chars().take(chars - 1).chain(['…']).collect()
-    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Providers and catalogues for the tests of this module.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
+use crate::catalog::{Catalogue, Live, Provider, Relay, Slot, Tool, ToolRules};
 use crate::credential::Need;
 use crate::limit::{Gate, Rules};
 use crate::mcp::{RawObject, raw};
@@ -54,7 +54,7 @@ pub(super) fn catalogue(tools: impl IntoIterator<Item = Value>) -> Catalogue {
             raw,
             schema,
             mirrored: Vec::new(),
-            validator: OnceLock::new(),
+            checks: Slot::default(),
         })
     });
     let mut catalogue = Catalogue::default();

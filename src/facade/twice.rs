@@ -1,5 +1,5 @@
-//! Names that an object says twice: readers differ in which of the values counts, so that nothing
-//! is run on them.
+//! Names that an object says twice, and numbers that no value holds: readers differ in which of the
+//! values counts, so that nothing is run on them.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,30 +8,54 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::mcp::raw;
+
 /// Members among which a double is searched one by one.
 const SEARCHED: usize = 16;
 
-/// The first name that an object in a JSON text has twice, at any depth.
-pub(super) fn doubled(raw: &RawValue) -> Option<String> {
-    let mut found = None;
+/// What makes a JSON text one that is not run.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// An object has this name twice.
+    Doubled(String),
+    /// A number is beyond all floats (`1e400`), so that no value holds it; the names and positions
+    /// that lead there.
+    Unheld(Vec<String>),
+}
+
+/// The first odd thing in a JSON text, at any depth.
+pub(super) fn odd(raw: &RawValue) -> Option<Odd> {
+    let mut found = Found::default();
     let mut reader = serde_json::Deserializer::from_str(raw.get());
-    // Whether it is JSON is for others to say.
-    Doubles(&mut found).deserialize(&mut reader).ok();
-    found
+    let read = Look(&mut found).deserialize(&mut reader);
+    match (found.doubled, read) {
+        (Some(name), _) => Some(Odd::Doubled(name)),
+        (None, Err(_)) => Some(Odd::Unheld(found.way.into_iter().rev().collect())),
+        (None, Ok(())) => None,
+    }
 }
 
 /// A JSON text as a value; `None` when it is no JSON, or has a name twice.
 pub(super) fn value(text: &str) -> Option<Value> {
+    let text = &*raw::mended(text);
     let raw: &RawValue = serde_json::from_str(text).ok()?;
-    match doubled(raw) {
+    match odd(raw) {
         Some(_) => None,
         None => serde_json::from_str(text).ok(),
     }
 }
 
-struct Doubles<'a>(&'a mut Option<String>);
+/// What ended a look.
+#[derive(Default)]
+struct Found {
+    doubled: Option<String>,
+    /// The way to it, from its end.
+    way: Vec<String>,
+}
 
-impl<'de> DeserializeSeed<'de> for Doubles<'_> {
+struct Look<'a>(&'a mut Found);
+
+impl<'de> DeserializeSeed<'de> for Look<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -39,7 +63,7 @@ impl<'de> DeserializeSeed<'de> for Doubles<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Doubles<'_> {
+impl<'de> Visitor<'de> for Look<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,18 +95,30 @@ impl<'de> Visitor<'de> for Doubles<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Doubles(self.0))?.is_some() {}
-        Ok(())
+        let mut at = 0;
+        loop {
+            match items.next_element_seed(Look(self.0)) {
+                Ok(Some(())) => at += 1,
+                Ok(None) => return Ok(()),
+                Err(error) => {
+                    self.0.way.push(at.to_string());
+                    return Err(error);
+                }
+            }
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = Names::default();
         while let Some(name) = map.next_key::<String>()? {
             if !names.insert(&name) {
-                self.0.get_or_insert(name);
+                self.0.doubled.get_or_insert(name);
                 return Err(A::Error::custom("found"));
             }
-            map.next_value_seed(Doubles(self.0))?;
+            if let Err(error) = map.next_value_seed(Look(self.0)) {
+                self.0.way.push(name);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -114,7 +150,10 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Option<String> {
-        doubled(serde_json::from_str(text).expect("JSON"))
+        match odd(serde_json::from_str(text).expect("JSON")) {
+            Some(Odd::Doubled(name)) => Some(name),
+            _ => None,
+        }
     }
 
     #[test]
@@ -129,6 +168,17 @@ mod tests {
             found(&format!("{{{},\"k39\":1}}", many.join(","))).as_deref(),
             Some("k39")
         );
+    }
+
+    #[test]
+    fn a_number_that_no_value_holds_is_found_by_its_names() {
+        let found = |text: &str| match odd(serde_json::from_str(text).expect("JSON")) {
+            Some(Odd::Unheld(way)) => Some(way.join(".")),
+            _ => None,
+        };
+        assert_eq!(found(r#"{"a":[1,{"b":1e400}]}"#).as_deref(), Some("a.1.b"));
+        assert_eq!(found("-1e999").as_deref(), Some(""));
+        assert_eq!(found(r#"{"a":1e300,"b":123456789012345678901234567890}"#), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Arrived {
     /// Its parameters, `_meta` included.
     pub params: RawObject,
     meta: RawObject,
+    /// Whether `_meta` is there and no object.
+    is_odd: bool,
     version: Option<String>,
 }
 
@@ -49,13 +51,19 @@ impl Arrived {
         let params = params
             .and_then(|raw| RawObject::open(&raw).ok())
             .unwrap_or_default();
-        let meta: RawObject = params.read("_meta").unwrap_or_default();
+        let meta: Option<RawObject> = match params.get("_meta").filter(|meta| meta.get() != "null") {
+            Some(meta) => RawObject::open(meta).ok(),
+            None => Some(RawObject::new()),
+        };
+        let is_odd = meta.is_none();
+        let meta = meta.unwrap_or_default();
         let version = meta.read::<String>(VERSION);
         Self {
             kind,
             method,
             params,
             meta,
+            is_odd,
             version,
         }
     }
@@ -84,8 +92,11 @@ impl Arrived {
     /// The account that the message names in its `_meta`.
     ///
     /// # Errors
-    /// [`Code::InvalidParams`] when it is no name.
+    /// [`Code::InvalidParams`] when it is no name, or nobody can tell whether there is one.
     pub(super) fn account(&self) -> Result<Option<Arc<str>>, Error> {
+        if self.is_odd {
+            return Err(Error::new(Code::InvalidParams, "`_meta` must be an object"));
+        }
         match self.meta.get(accounts::KEY).filter(|given| given.get() != "null") {
             None => Ok(None),
             Some(given) => match raw::text(given) {

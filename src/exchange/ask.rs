@@ -5,12 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::Exchange;
+use super::outward::malformed;
 use super::session::now;
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Id, Raw, RawObject, Revision, elicit, raw, sampling, task};
+use crate::mcp::{Id, Raw, RawObject, Revision, elicit, raw, reserved, sampling, task};
 
 /// How long an answer is waited for (seconds); a person may have to find a document first.
 pub(super) const PATIENCE_SECS: u64 = 600;
@@ -18,6 +20,7 @@ pub(super) const PATIENCE_SECS: u64 = 600;
 const PER_PRINCIPAL: usize = 64;
 const IN_ALL: usize = 16_384;
 const PURPOSE: &str = "question";
+const ELICITATION: &str = "elicitation/create";
 
 /// What a client says to a question.
 pub(super) type Outcome = Result<Raw, RpcFault>;
@@ -52,6 +55,9 @@ pub(super) struct Question {
 struct Claims {
     replica: String,
     number: u64,
+    /// Whether it asks a person, so that what answers it is known.
+    #[serde(default)]
+    elicits: bool,
 }
 
 /// What one replica hands to another: an answer to its question.
@@ -116,12 +122,18 @@ impl Exchange {
     /// # Errors
     /// [`Code::Busy`] when it has as many open as it may; [`Code::CredentialStore`] while nothing can
     /// be sealed.
-    pub(super) fn question(&self, holder: &str, answer: oneshot::Sender<Outcome>) -> Result<Question, Error> {
+    pub(super) fn question(
+        &self,
+        holder: &str,
+        method: &str,
+        answer: oneshot::Sender<Outcome>,
+    ) -> Result<Question, Error> {
         self.sessions.sealed()?;
         let number = self.asking.enter(holder, answer)?;
         let claims = Claims {
             replica: self.shared.replica().to_owned(),
             number,
+            elicits: method == ELICITATION,
         };
         let sealed = self.sessions.sealer().seal(
             PURPOSE,
@@ -136,10 +148,11 @@ impl Exchange {
         })
     }
 
-    /// A client's answer. One that comes too late is taken and means nothing.
+    /// A client's answer. One that comes too late is taken and means nothing. One that is none ends its
+    /// question: who asked hears at once that there is no answer, instead of waiting for it.
     ///
     /// # Errors
-    /// [`Code::UnknownQuestion`] for an id that no question of this principal has, and for one
+    /// [`Code::InvalidParams`] for an answer that is none; [`Code::UnknownQuestion`] for an id that no question of this principal has, and for one
     /// that another replica asked and cannot be reached.
     pub(super) async fn answered(&self, holder: &str, id: &Id, outcome: Outcome) -> Result<(), Error> {
         let claims = self.claims(holder, id).ok_or_else(|| {
@@ -148,6 +161,25 @@ impl Exchange {
                 "this answers no question that is open to this caller",
             )
         })?;
+        let wrong = match &outcome {
+            Ok(result) if claims.elicits => !is_answer(ELICITATION, result),
+            _ => false,
+        };
+        if wrong {
+            let error = malformed("elicitation/create");
+            let fault = RpcFault {
+                code: -32602,
+                message: error.message.to_string(),
+                data: None,
+            };
+            self.delivered(holder, claims, Err(fault)).await?;
+            return Err(error);
+        }
+        self.delivered(holder, claims, outcome).await
+    }
+
+    /// Brings an answer to who waits for it, here or at another replica.
+    async fn delivered(&self, holder: &str, claims: Claims, outcome: Outcome) -> Result<(), Error> {
         if claims.replica == self.shared.replica() {
             let heard = self.asking.deliver(holder, claims.number, outcome);
             tracing::debug!(heard, "a question was answered");
@@ -193,9 +225,10 @@ pub(super) fn put(method: &str, params: Option<Raw>, from: Revision, to: Revisio
         Some(params) => RawObject::open(&params).ok()?,
         None => RawObject::new(),
     };
+    reserved::clean(&mut params);
     task::unrelated(&mut params);
     match method {
-        "elicitation/create" => elicit::elicitation(params, from, to),
+        ELICITATION => elicit::elicitation(params, from, to),
         "sampling/createMessage" => sampling::sampling(params, from, to),
         _ => Some(params),
     }
@@ -207,15 +240,20 @@ pub(super) fn said(method: &str, result: Raw, from: Revision, to: Revision) -> R
         return result;
     };
     match method {
-        "elicitation/create" => elicit::elicited(opened, from, to).close(),
+        ELICITATION => elicit::elicited(opened, from, to).close(),
         "sampling/createMessage" => sampling::sampled(opened, from, to).map_or(result, |it| it.close()),
         _ => result,
     }
 }
 
+/// Whether what came back answers a question of this method: an elicitation says what a person did.
+pub(super) fn is_answer(method: &str, result: &RawValue) -> bool {
+    method != ELICITATION || RawObject::open(result).is_ok_and(|result| elicit::is_answer(&result))
+}
+
 /// The answer to a question that nobody can be asked.
 pub(super) fn unasked(method: &str) -> Outcome {
-    if method == "elicitation/create" {
+    if method == ELICITATION {
         return Ok(raw::raw(&serde_json::json!({ "action": "decline" })));
     }
     Err(RpcFault {

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::accounts::Waiting;
+use super::outward::malformed;
 use super::session::now;
 use super::talk::URL_REQUIRED;
 use super::{Done, Step};
@@ -17,7 +19,7 @@ use crate::catalog::Provider;
 use crate::credential::keeper::Reason;
 use crate::error::{Code, Error, RpcFault};
 use crate::facade::answer::Answer;
-use crate::mcp::{Abilities, Raw, RawObject, Revision, raw};
+use crate::mcp::{Abilities, Raw, RawObject, Revision, elicit, raw};
 use crate::telemetry::View;
 
 /// The methods of 2026-07-28 that may be answered by a question.
@@ -59,6 +61,22 @@ fn address(error: &Error) -> Option<&str> {
     );
     let data = error.data.as_ref().filter(|_| mended && error.rpc.is_none())?;
     data.get("connect_url")?.as_str()
+}
+
+/// Whether a retry goes on: its question was accepted, or is not answered in it.
+fn action(responses: Option<&RawValue>) -> Result<bool, Error> {
+    let Some(responses) = responses.filter(|raw| raw.get() != "null") else {
+        return Ok(true);
+    };
+    let responses = RawObject::open(responses).map_err(|cause| malformed(QUESTION).because(cause))?;
+    let Some(answer) = responses.get(QUESTION) else {
+        return Ok(true);
+    };
+    let answer = RawObject::open(answer).map_err(|cause| malformed(QUESTION).because(cause))?;
+    match elicit::is_answer(&answer) {
+        true => Ok(answer.text("action").as_deref() == Some("accept")),
+        false => Err(malformed(QUESTION)),
+    }
 }
 
 impl Step<'_> {
@@ -159,20 +177,20 @@ impl Step<'_> {
     /// it.
     ///
     /// # Errors
-    /// [`Code::NeedsAuth`] when the person declined.
+    /// [`Code::NeedsAuth`] when the person declined; [`Code::InvalidParams`] at once for an answer that
+    /// is none, instead of a wait for a connection that nobody makes.
     pub(super) fn returned(&mut self, params: &mut RawObject) -> Result<(), (Option<String>, Error)> {
         let asked = self.revision().is_modern() && self.scope.view != View::Relay;
         let Some(pending) = asked.then(|| self.pending(params)).flatten() else {
             return Ok(());
         };
-        params.remove("requestState");
-        let responses = params.remove("inputResponses");
-        let responses = responses.and_then(|raw| RawObject::open(&raw).ok());
-        let answer: Option<RawObject> = responses.and_then(|all| all.read(QUESTION));
-        let action = answer.and_then(|answer| answer.text("action").map(|text| text.into_owned()));
-        if matches!(action.as_deref(), Some("decline" | "cancel")) {
-            return Err(self.declined(&pending.provider));
+        match action(params.get("inputResponses")) {
+            Ok(true) => {}
+            Ok(false) => return Err(self.declined(&pending.provider)),
+            Err(error) => return Err((None, error)),
         }
+        params.remove("requestState");
+        params.remove("inputResponses");
         self.waiting = Some(Waiting {
             provider: pending.provider.into(),
             until: Instant::now() + PATIENCE,
@@ -211,7 +229,7 @@ impl Step<'_> {
 
     /// A declined connection as a result that a model reads, where the method has one.
     pub(super) fn turned_down(&mut self, (title, error): (Option<String>, Error)) -> Result<Done, Error> {
-        if self.record.method != "tools/call" {
+        if self.record.method != "tools/call" || error.code == Code::InvalidParams {
             return Err(error);
         }
         let answer = Answer::of_error(&error, &title.unwrap_or_default(), false);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{self, sleep};
 
-use super::outward::{is_breakage, opened};
+use super::outward::{is_breakage, opened, untouched};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
 use crate::mcp::task::{self, Status, Told};
@@ -152,7 +152,7 @@ impl Running {
     }
 
     pub(super) async fn look(&self) -> Result<(Told, RawObject), Error> {
-        let state = opened(&self.way.request(self.way.call("tasks/get", &self.id)).await?)?;
+        let state = opened(self.way.request(self.way.call("tasks/get", &self.id)).await?)?;
         let told = Told::of(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
         Ok((told, state))
     }
@@ -163,7 +163,7 @@ impl Running {
         call.deadline = Instant::now() + self.until.saturating_duration_since(time::Instant::now());
         call.token = Some(token);
         call.events = events;
-        let mut result = opened(&self.way.request(call).await?)?;
+        let mut result = opened(self.way.request(call).await?)?;
         task::unrelated(&mut result);
         Ok(result.close())
     }
@@ -187,7 +187,7 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
     call.params.put("task", &ttl);
     call.token = Some(token);
     let made = way.request(call).await?;
-    let Some(mut told) = opened(&made).ok().and_then(|made| Told::made(&made, way.leg)) else {
+    let Some(mut told) = untouched(&made).ok().and_then(|made| Told::made(&made, way.leg)) else {
         // It was done at once.
         return Ok(made);
     };

@@ -111,6 +111,20 @@ impl Step<'_> {
     }
 }
 
+/// A member that may be left out.
+///
+/// # Errors
+/// [`Code::InvalidParams`] when it is there and of another type: it is never read as left out.
+pub(super) fn optional<T: serde::de::DeserializeOwned + Default>(
+    params: &RawObject,
+    key: &str,
+) -> Result<T, Error> {
+    match params.get(key).filter(|value| value.get() != "null") {
+        Some(_) => required(params, key),
+        None => Ok(T::default()),
+    }
+}
+
 fn required<T: serde::de::DeserializeOwned>(params: &RawObject, key: &str) -> Result<T, Error> {
     params.read(key).ok_or_else(|| {
         Error::new(

@@ -77,7 +77,7 @@ impl Talk<'_> {
         params: &RawObject,
         answer: oneshot::Sender<Outcome>,
     ) -> Result<Asked, Error> {
-        let question = self.exchange.question(self.holder, answer)?;
+        let question = self.exchange.question(self.holder, method, answer)?;
         let message = message::asked(&question.id, method, params);
         let mut asked = Asked {
             id: None,

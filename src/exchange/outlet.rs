@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::Arrived;
-use crate::mcp::{Raw, RawObject, message};
+use crate::mcp::{Raw, RawObject, message, reserved};
 use crate::upstream::Recess;
 
 /// Messages a slow reader may lag behind before it loses notifications.
@@ -60,6 +60,7 @@ impl Outlet {
     /// Progress, under the peer's own token.
     pub(super) fn progress(&self, mut params: RawObject) {
         let Some(token) = &self.token else { return };
+        reserved::clean(&mut params);
         params.set("progressToken", token.clone());
         self.say(message::notification(
             "notifications/progress",

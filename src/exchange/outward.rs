@@ -19,12 +19,12 @@ use crate::catalog::{Catalogue, Provider, Tool};
 use crate::credential::Missing;
 use crate::error::{Code, Error};
 use crate::limit::{Refusal, Rule};
-use crate::mcp::{Declared, Raw, RawObject, Revision, raw, task, translate};
+use crate::mcp::{Declared, Raw, RawObject, Revision, elicit, raw, reserved, task, translate};
 use crate::telemetry::View;
 use crate::upstream::Behalf;
 
 /// Keys of `_meta` that speak of one hop only.
-const HOP_KEYS: [&str; 2] = ["io.modelcontextprotocol/", "pleiades/"];
+const HOP_KEYS: [&str; 2] = ["io.modelcontextprotocol/", reserved::PREFIX];
 /// The one of them that means the provider, between two peers of 2026-07-28.
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
@@ -102,6 +102,9 @@ impl Step<'_> {
         let (leg, tasks) = self.footing(&out)?;
         let holder = self.peer.principal.binding();
         let retry = self.retry(out.method, &mut out.params)?;
+        if let Some(responses) = &retry.responses {
+            answers(responses)?;
+        }
         let of = || Of::new(&provider.id, behalf.signature.account, out.method, &out.params);
         let of = (self.revision().is_modern() && (retry.state.is_some() || !self.peer.abilities.is_empty()))
             .then(of);
@@ -294,12 +297,52 @@ impl Step<'_> {
     }
 }
 
-pub(super) fn opened(result: &Raw) -> Result<RawObject, Error> {
+/// A result of a provider for the views, in which no key of `_meta` is ours.
+pub(super) fn opened(result: Raw) -> Result<RawObject, Error> {
+    untouched(&reserved::without(result))
+}
+
+/// A result of a provider as it came.
+pub(super) fn untouched(result: &Raw) -> Result<RawObject, Error> {
     RawObject::open(result).map_err(|cause| {
         Error::new(Code::UpstreamProtocol, "the provider's result is not an object")
             .because(cause)
             .sent()
     })
+}
+
+/// Whether each answer to a question is one: an elicitation is accepted, declined or cancelled.
+///
+/// # Errors
+/// [`Code::InvalidParams`], at once: as an answer that is none it would be waited for, or read as
+/// agreement.
+pub(super) fn answers(responses: &RawObject) -> Result<(), Error> {
+    for (key, response) in responses.iter() {
+        let opened = RawObject::open(response);
+        let is_answer = match &opened {
+            Ok(response) if response.get("action").is_some() => elicit::is_answer(response),
+            // Of sampling and roots; an answer to an elicitation names its action.
+            Ok(response) => {
+                !response.is_empty() && (response.get("content").is_none() || response.get("role").is_some())
+            }
+            Err(_) => false,
+        };
+        if !is_answer {
+            return Err(malformed(key));
+        }
+    }
+    Ok(())
+}
+
+/// The refusal of an answer that is none.
+pub(super) fn malformed(key: &str) -> Error {
+    Error::new(
+        Code::InvalidParams,
+        format!(
+            "the answer `{}` is none: `action` must be \"accept\", \"decline\" or \"cancel\"",
+            super::printable(key)
+        ),
+    )
 }
 
 /// Whether a person agreed to everything an earlier round asked for.
@@ -338,7 +381,8 @@ impl<'s> Step<'s> {
 
 /// An upstream's own error as a peer of another revision may be told it.
 pub(super) fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> Error {
-    if let Some(fault) = error.rpc.take() {
+    if let Some(mut fault) = error.rpc.take() {
+        fault.data = fault.data.map(reserved::without);
         error.rpc = Some(Box::new(translate::fault(method, *fault, from, to)));
     }
     error

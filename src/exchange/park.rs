@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::Exchange;
 use super::ask::{self, PATIENCE_SECS};
 use super::handover::Retry;
-use super::outward::{Came, opened};
+use super::outward::{Came, malformed, opened};
 use super::state::{Of, State};
 use super::talk::{Followed, Talk, Underway};
 use crate::error::{Code, Error};
@@ -115,7 +115,7 @@ impl Exchange {
             asks,
             mut requests,
             ..
-        } = self.parking.take(slot, &holder, &of).ok_or_else(gone)?;
+        } = self.parking.take(slot, &holder, &of, &responses)?;
         let from = underway.from;
         let mut open = Vec::new();
         for (key, ask) in asks {
@@ -142,7 +142,7 @@ impl Exchange {
             Followed::Done(outcome, held) => {
                 held.conclude(self, &provider, outcome.as_ref().map(|_| ()));
                 match outcome {
-                    Ok(result) => Ok(Came::Result(opened(&result)?, from)),
+                    Ok(result) => Ok(Came::Result(opened(result)?, from)),
                     Err(error) => talk.failing(&provider, method, error, from),
                 }
             }
@@ -186,13 +186,30 @@ impl Parking {
         Ok(slot)
     }
 
-    /// Takes a call out to go on with it; `None` when it is over, or another retry took it.
-    pub(super) fn take(&self, slot: u64, holder: &str, of: &Of) -> Option<Parked> {
+    /// Takes a call out to go on with it.
+    ///
+    /// # Errors
+    /// [`Code::CallGone`] when it is over, or another retry took it; [`Code::InvalidParams`] for answers
+    /// that are none: it stays parked, and can be answered once more.
+    pub(super) fn take(
+        &self,
+        slot: u64,
+        holder: &str,
+        of: &Of,
+        responses: &RawObject,
+    ) -> Result<Parked, Error> {
         let mut lot = self.0.lock();
-        let parked = lot.calls.get(&slot)?;
+        let parked = lot.calls.get(&slot).ok_or_else(gone)?;
         if &*parked.holder != holder || parked.of != *of {
-            return None;
+            return Err(gone());
         }
-        lot.calls.remove(&slot)
+        for (key, ask) in &parked.asks {
+            if let Some(response) = responses.get(key)
+                && !ask::is_answer(&ask.method, response)
+            {
+                return Err(malformed(key));
+            }
+        }
+        lot.calls.remove(&slot).ok_or_else(gone)
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::drive::{self, Tasks, Way};
 use super::job::{Job, Next};
-use super::outward::{Came, Outgoing, opened};
+use super::outward::{Came, Outgoing, opened, untouched};
 use super::state::{Of, State};
 use super::talk::{Followed, Held, Talk, Underway};
 use super::{Outlet, Step};
@@ -106,7 +106,11 @@ impl Step<'_> {
                 }
             };
             held = back;
-            let result = match outcome.and_then(|result| opened(&result)) {
+            let open = |result: Raw| match self.scope.view {
+                View::Relay => untouched(&result),
+                View::Meta | View::Tool => opened(result),
+            };
+            let result = match outcome.and_then(open) {
                 Ok(result) => result,
                 Err(error) => return Box::pin(self.broken(&round, error, (spare, of), held)).await,
             };
@@ -372,9 +376,13 @@ impl Step<'_> {
     /// A provider's state sealed to its call before a client carries it.
     fn wrapped(&mut self, mut result: RawObject, holder: &str, of: Of) -> Raw {
         self.record.outcome = "input_required";
-        if let Some(state) = result.read::<String>("requestState") {
-            let sealed = self.exchange.seal_state(holder, of, State::Upstream(state));
-            result.put("requestState", &sealed);
+        match result.read::<String>("requestState") {
+            Some(state) => {
+                let sealed = self.exchange.seal_state(holder, of, State::Upstream(state));
+                result.put("requestState", &sealed);
+            }
+            // One that is no text could not be sealed, and nobody would take it back.
+            None => drop(result.remove("requestState")),
         }
         result.close()
     }

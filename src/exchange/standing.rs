@@ -11,7 +11,7 @@ use super::outward::{Came, Outgoing};
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Raw, RawObject, Revision, message, translate, uris};
+use crate::mcp::{Abilities, Raw, RawObject, Revision, message, reserved, translate, uris};
 use crate::telemetry::View;
 use crate::upstream::{Ask, Behalf, Event, Line, Opening, Wishes};
 
@@ -55,7 +55,8 @@ impl Ear {
             _ => false,
         };
         if passes {
-            mailbox.say(&message::notification(method, params.map(|params| &**params)));
+            let params = params.cloned().map(reserved::without);
+            mailbox.say(&message::notification(method, params.as_deref()));
         }
     }
 
@@ -75,7 +76,7 @@ impl Ear {
             return;
         };
         let (told, said) = oneshot::channel();
-        let Ok(question) = self.exchange.question(&self.holder, told) else {
+        let Ok(question) = self.exchange.question(&self.holder, &method, told) else {
             answer.send(ask::unasked(&method)).ok();
             return;
         };
@@ -275,6 +276,7 @@ fn updated(params: Option<&Raw>, bridged: bool, outer: &dyn Fn(&str) -> Option<S
     let mut params = params
         .and_then(|params| RawObject::open(params).ok())
         .unwrap_or_default();
+    reserved::clean(&mut params);
     if bridged {
         translate::notification(&mut params);
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::forward::optional;
 use super::{Done, Exchange, Scope, Step};
 use crate::access::Principal;
 use crate::catalog::Changed;
@@ -162,12 +163,11 @@ fn subscription(id: &Id) -> serde_json::Value {
 impl Step<'_> {
     /// `subscriptions/listen`: acknowledges what is honoured, then tells of it.
     pub(super) async fn listen(&self, id: &Id, params: &RawObject) -> Result<Done, Error> {
-        let wanted: RawObject = params.read("notifications").unwrap_or_default();
-        let wants = |key: &str| wanted.read::<bool>(key).unwrap_or(false);
+        let wanted: RawObject = optional(params, "notifications")?;
         let kinds = Kinds {
-            tools: wants("toolsListChanged"),
-            resources: wants("resourcesListChanged"),
-            prompts: wants("promptsListChanged"),
+            tools: optional(&wanted, "toolsListChanged")?,
+            resources: optional(&wanted, "resourcesListChanged")?,
+            prompts: optional(&wanted, "promptsListChanged")?,
         };
         let mut honoured = RawObject::new();
         for (on, key) in [
@@ -179,12 +179,12 @@ impl Step<'_> {
                 honoured.put(key, &true);
             }
         }
-        let uris: Vec<String> = wanted.read("resourceSubscriptions").unwrap_or_default();
+        let uris: Vec<String> = optional(&wanted, "resourceSubscriptions")?;
         let (mut watched, heard) = self.resources_wanted(&uris).await;
         if !heard.is_empty() {
             honoured.put("resourceSubscriptions", &heard);
         }
-        let ids: Vec<String> = wanted.read("taskIds").unwrap_or_default();
+        let ids: Vec<String> = optional(&wanted, "taskIds")?;
         let heard = self.tasks_wanted(&ids, &mut watched).await;
         if !heard.is_empty() {
             honoured.put("taskIds", &heard);

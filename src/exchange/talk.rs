@@ -3,7 +3,9 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration, time::Instant};
 
 use futures_util::future::join_all;
+use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask;
@@ -16,7 +18,7 @@ use crate::error::{Code, Error, RpcFault};
 use crate::limit::Pass;
 use crate::mcp::elicit;
 use crate::mcp::raw::raw;
-use crate::mcp::{Abilities, Id, Raw, RawObject, Revision, message};
+use crate::mcp::{Abilities, Id, Raw, RawObject, Revision, message, reserved};
 use crate::telemetry::InflightGuard;
 use crate::upstream::{Ask, Event};
 
@@ -192,6 +194,7 @@ impl Talk<'_> {
     }
 
     fn notice(&self, method: &str, params: Option<Raw>, open: &mut Open) {
+        let params = params.map(reserved::without);
         match method {
             "notifications/message" if self.logs && self.hears(params.as_ref()) => {
                 self.say(message::notification(method, params.as_deref()));
@@ -251,18 +254,14 @@ impl Talk<'_> {
         from: Revision,
         ends: bool,
     ) -> Result<RawObject, Error> {
-        let requests: RawObject = result.read("inputRequests").unwrap_or_default();
-        let asked: Vec<(&str, String, RawObject)> = requests
+        let requests = match result.get("inputRequests") {
+            Some(requests) => RawObject::open(requests).map_err(unreadable)?,
+            None => RawObject::new(),
+        };
+        let asked = requests
             .iter()
-            .filter_map(|(key, request)| {
-                let request = RawObject::open(request).ok()?;
-                Some((
-                    key,
-                    request.read("method")?,
-                    request.read("params").unwrap_or_default(),
-                ))
-            })
-            .collect();
+            .map(|(key, request)| question_of(request).map(|(method, params)| (key, method, params)))
+            .collect::<Result<Vec<(&str, String, RawObject)>, Error>>()?;
         let urls = asked.iter().filter(|(_, _, params)| elicit::is_url(params));
         let urls: Vec<&RawObject> = urls.map(|(_, _, params)| params).collect();
         let instead = ends && urls.len() == asked.len();
@@ -334,7 +333,7 @@ impl Talk<'_> {
         }
         match (self.client.is_modern(), self.abilities.has(Abilities::URL)) {
             (true, true) => Ok(Came::Asked(self.to_visit(urls, from))),
-            (false, true) => Err(error),
+            (false, true) => Err(without_ours(error)),
             (_, false) => Err(readable(provider, &urls.iter().collect::<Vec<_>>())),
         }
     }
@@ -377,8 +376,50 @@ impl Talk<'_> {
     }
 }
 
+/// What a provider of 2026-07-28 asks.
+fn question_of(request: &RawValue) -> Result<(String, RawObject), Error> {
+    #[derive(Deserialize)]
+    struct Question {
+        method: String,
+        #[serde(default)]
+        params: Option<RawObject>,
+    }
+    let Question { method, params } = serde_json::from_str(request.get()).map_err(unreadable)?;
+    Ok((method, params.unwrap_or_default()))
+}
+
+/// Of a question that is none: left out, it would be asked again without end.
+fn unreadable(cause: serde_json::Error) -> Error {
+    Error::new(
+        Code::UpstreamProtocol,
+        "the provider asked for something in a form that is not MCP",
+    )
+    .because(cause)
+    .sent()
+}
+
 /// To a provider that asks what it was told nobody can answer.
 const UNASKABLE: &str = "the provider asked for something that this client does not offer";
+
+/// A provider's wish to have an address opened, without the names under which ours says where to
+/// connect (contracts section 7).
+fn without_ours(mut error: Error) -> Error {
+    const OURS: [&str; 6] = [
+        "connect_url",
+        "connection_id",
+        "provider_id",
+        "reason",
+        "scopes",
+        "missing_scopes",
+    ];
+    if let Some(fault) = &mut error.rpc
+        && let Some(mut data) = fault.data.as_deref().and_then(|data| RawObject::open(data).ok())
+    {
+        data.retain(|key| !OURS.contains(&key));
+        fault.data = Some(reserved::without(data.close()));
+    }
+    error
+}
 
 /// What a client is told that cannot be sent to an address by its protocol.
 pub(super) fn readable(provider: &Provider, urls: &[&RawObject]) -> Error {

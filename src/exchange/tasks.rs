@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::drive::offers;
-use super::outward::{Came, Outgoing};
+use super::forward::optional;
+use super::outward::{Came, Outgoing, answers};
 use super::session::now;
 use super::{Exchange, Step};
 use crate::catalog::{Catalogue, Provider};
@@ -90,6 +91,9 @@ impl Step<'_> {
             .data(json!({ "requiredCapabilities": required })));
         }
         let outer: String = params.read("taskId").ok_or_else(unknown)?;
+        if params.get("inputResponses").is_some() {
+            answers(&optional(&params, "inputResponses")?)?;
+        }
         if self.wanted.is_none() {
             self.wanted = self.task_account(&outer);
         }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::Step;
 use super::standing::{EVENTS, UPDATED, subscribes};
 use crate::catalog::Provider;
-use crate::mcp::{Declared, Raw, RawObject, Revision, message, task, uris};
+use crate::mcp::{Declared, Raw, RawObject, Revision, message, reserved, task, uris};
 use crate::upstream::{Event, Line, Opening, Wishes};
 
 /// What a provider says of a task; the extension has `notifications/tasks` alone.
@@ -173,6 +173,7 @@ impl Teller {
 
     fn task(&self, mut said: RawObject) -> Option<RawObject> {
         let outer = self.watched.tasks.get(&said.read::<String>("taskId")?)?;
+        reserved::clean(&mut said);
         said.put("taskId", outer);
         said.remove("requestState");
         if self.union {

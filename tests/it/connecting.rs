@@ -128,6 +128,13 @@ async fn a_client_of_2026_07_28_that_declared_it_is_asked_by_a_result() {
         assert!(asked["params"].get("elicitationId").is_none());
         is_invitation(&result["_meta"]["pleiades/needs_auth"]);
         let state = result["requestState"].clone();
+        for action in [json!("yes"), json!(true), json!(null), json!({})] {
+            let retry =
+                json!({ "requestState": state, "inputResponses": { "connect": { "action": action } } });
+            let error = call(&client, name, retry).await["error"].clone();
+            assert_eq!(error["code"], -32602, "{action}: {error}");
+            assert!(error["message"].as_str().unwrap().contains("decline"), "{error}");
+        }
         for action in ["decline", "cancel"] {
             let responses = json!({ "connect": { "action": action } });
             let retry = json!({ "requestState": state, "inputResponses": responses });

@@ -33,6 +33,7 @@ mod import;
 mod layering;
 mod lists;
 mod oauth;
+mod odd;
 mod older;
 mod process;
 mod relay;

@@ -42,6 +42,8 @@ pub struct Knobs {
     pub waiting: AtomicUsize,
     pub cancelled: AtomicUsize,
     changes: broadcast::Sender<()>,
+    /// Answers to its questions.
+    answers: broadcast::Sender<Value>,
     next: AtomicU64,
 }
 
@@ -73,6 +75,7 @@ impl Fake {
             waiting: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
             changes: broadcast::channel(16).0,
+            answers: broadcast::channel(16).0,
             next: AtomicU64::new(1),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -212,6 +215,10 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
         }
         return plain(202);
     }
+    if message.get("method").is_none() {
+        knobs.answers.send(message).ok();
+        return plain(202);
+    }
     let asked = Asked {
         id: message["id"].clone(),
         params: message["params"].clone(),
@@ -346,6 +353,21 @@ fn read(asked: &Asked) -> Result<Value, (i64, &'static str)> {
 async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
     let name = asked.params["name"].as_str().unwrap_or_default();
     let text = asked.params["arguments"]["text"].as_str().unwrap_or_default();
+    let known = knobs
+        .tools
+        .lock()
+        .iter()
+        .find(|tool| tool["name"] == name)
+        .cloned();
+    if let Some(raw) = known.as_ref().and_then(|tool| tool["x-raw"].as_str()) {
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{raw}}}"#, asked.id);
+        let mut response = answer(200, Value::Null);
+        *response.body_mut() = Body::from(text);
+        return response;
+    }
+    if let Some(question) = known.map(|tool| tool["x-asks"].clone()).filter(Value::is_object) {
+        return ask(knobs, asked, &question);
+    }
     let mut before = Vec::new();
     let mut result = json!({ "content": [{ "type": "text", "text": format!("{name}: {text}"), "x-unknown": "kept" }], "x-unknown": { "deep": [null] } });
     match name {
@@ -379,6 +401,24 @@ async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
     let _ = &asked.revision;
     before.push(json!({ "jsonrpc": "2.0", "id": asked.id, "result": result }));
     reply(knobs, before)
+}
+
+/// Asks in the middle of a call; its result is the answer in text.
+fn ask(knobs: &Knobs, asked: &Asked, params: &Value) -> Response<Body> {
+    let question = json!({ "jsonrpc": "2.0", "id": "ask", "method": "elicitation/create", "params": params });
+    let (mut answers, id) = (knobs.answers.subscribe(), asked.id.clone());
+    let said = async move {
+        let answer = answers.recv().await.unwrap_or_default();
+        let content = json!([{ "type": "text", "text": answer.to_string() }]);
+        json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content } })
+    };
+    let event = |message: Value| Ok::<_, std::io::Error>(format!("event: message\ndata: {message}\n\n"));
+    let first = futures_util::stream::once(async move { event(question) });
+    let then = futures_util::stream::once(async move { event(said.await) });
+    Response::builder()
+        .header("content-type", "text/event-stream")
+        .body(Body::from_stream(futures_util::StreamExt::chain(first, then)))
+        .unwrap()
 }
 
 /// Counts a waiting call, and one whose caller left.

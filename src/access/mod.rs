@@ -2,6 +2,7 @@
 
 mod attempts;
 pub mod doors;
+pub mod framing;
 mod keys;
 pub mod names;
 pub mod signed;

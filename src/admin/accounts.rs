@@ -10,7 +10,7 @@ use pingora_core::protocols::http::ServerSession;
 use serde_json::Value;
 
 use super::{document, refusal, response};
-use crate::access::names;
+use crate::access::{framing, names};
 use crate::error::Code;
 
 /// Largest body, in bytes.
@@ -101,7 +101,7 @@ pub(super) async fn answer(
         response.headers_mut().insert(ALLOW, allowed);
         return response;
     }
-    let Some(named) = named(uri.path(), uri.query()) else {
+    let Some(named) = named(framing::without_final_slash(uri.path()), uri.query()) else {
         return unknown();
     };
     let told = if method == Method::PUT {

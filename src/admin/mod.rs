@@ -13,14 +13,14 @@ use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{
-        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
-        X_CONTENT_TYPE_OPTIONS,
+        ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+        WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
 };
 use pingora_core::{apps::http_app::ServeHttp, protocols::http::ServerSession};
 use serde_json::{Value, json};
 
-use crate::access::Access;
+use crate::access::{Access, framing};
 use crate::error::{Code, Error};
 use crate::telemetry::Metrics;
 
@@ -77,10 +77,10 @@ pub struct Asker<'a> {
 }
 
 impl Admin {
-    /// The answer to a request. `path` is without query.
+    /// The answer to a request. `path` is without query; a final slash names the same.
     #[must_use]
     pub fn answer(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
-        let mut response = self.whole(method, path, asker);
+        let mut response = self.whole(method, framing::without_final_slash(path), asker);
         if *method == Method::HEAD {
             response.body_mut().clear();
         }
@@ -137,6 +137,10 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if let Err(error) = framed(session) {
+            session.set_keepalive(None);
+            return refusal(StatusCode::BAD_REQUEST, error.code, &error.message);
+        }
         let request = session.req_header();
         if !self.own_page(&request.headers) {
             return refusal(
@@ -166,6 +170,16 @@ impl ServeHttp for Admin {
             Err(error) => kept_out(&error),
         }
     }
+}
+
+/// Whether a head can be read in one way only, as on the public listener.
+fn framed(session: &ServerSession) -> Result<(), Error> {
+    let head = session.req_header();
+    let two_lengths = head.headers.contains_key(TRANSFER_ENCODING)
+        && session
+            .as_http1()
+            .is_some_and(|plain| framing::names_length(&plain.get_headers_raw_bytes()));
+    framing::judge(two_lengths, &head.uri, &head.headers)
 }
 
 fn foreign_host() -> Response<Vec<u8>> {

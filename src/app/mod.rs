@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::HttpServerOptions;
+use pingora_core::listeners::ListenerConfig;
+use pingora_core::listeners::tls::TlsSettings;
+use pingora_core::protocols::l4::stream::L4BufferSettings;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
@@ -35,6 +38,10 @@ pub(crate) use accounts::put;
 pub use lifecycle::{Lifecycle, told_to_end};
 pub use migration::Migration;
 
+/// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB unless told otherwise, for as
+/// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
+const PLAIN_READ: usize = 0;
+const TLS_READ: usize = 16 * 1024;
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;
 const MIN_POOL: usize = 512;
@@ -284,16 +291,15 @@ impl App {
         options.keepalive_request_limit = None;
         proxy.server_options = Some(options);
         let mut service = Service::new("gateway".to_owned(), proxy);
-        let address = settings.listen.to_string();
-        match &settings.tls {
-            None => service.add_tcp(&address),
+        service.add_listener(match &settings.tls {
+            None => listener(settings.listen, PLAIN_READ),
             Some(tls) => {
                 let (cert, key) = (path(&tls.cert_file)?, path(&tls.key_file)?);
-                service
-                    .add_tls(&address, cert, key)
+                let tls = TlsSettings::intermediate(cert, key)
                     .map_err(|cause| Fault::Settings(format!("`tls`: {cause}")))?;
+                listener(settings.listen, TLS_READ).tls(tls)
             }
-        }
+        });
         Ok(service)
     }
 
@@ -319,7 +325,7 @@ impl App {
         };
         let mut service = Service::new("admin".to_owned(), admin);
         service.threads = Some(1);
-        service.add_tcp(&settings.admin.to_string());
+        service.add_listener(listener(settings.admin, PLAIN_READ));
         service
     }
 
@@ -352,6 +358,10 @@ fn shown(settings: &Settings) -> Shown {
         name: settings.name.clone(),
         single: settings.facade.single,
     }
+}
+
+fn listener(address: std::net::SocketAddr, read: usize) -> ListenerConfig {
+    ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::default().read(read))
 }
 
 /// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.

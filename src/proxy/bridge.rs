@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use tokio::sync::mpsc;
 
 use super::respond::Response;
+use crate::access::framing;
 use crate::error::{Code, Error};
 use crate::mcp::sse;
 
@@ -20,12 +21,11 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How long a client that still writes may take to notice its answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
 /// 6.3), so only the bytes of the head still tell.
 pub(super) fn has_two_lengths(session: &Session) -> bool {
-    const NAME: &[u8] = b"\ncontent-length:";
     let Some(plain) = session.as_http1().filter(|_| {
         session
             .req_header()
@@ -34,10 +34,7 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
     }) else {
         return false;
     };
-    plain
-        .get_headers_raw_bytes()
-        .windows(NAME.len())
-        .any(|window| window.eq_ignore_ascii_case(NAME))
+    framing::names_length(&plain.get_headers_raw_bytes())
 }
 
 /// The address that a request came from.
@@ -179,6 +176,13 @@ pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
         .await
 }
 
+/// A sign of life on a stream.
+pub(super) async fn comment(session: &mut Session) -> Result<()> {
+    session
+        .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
+        .await
+}
+
 /// Ends a stream.
 pub(super) async fn end_stream(session: &mut Session) -> Result<()> {
     session.write_response_body(None, true).await
@@ -191,9 +195,7 @@ pub(super) async fn pump(
     ended: impl Future<Output = ()>,
 ) -> Result<()> {
     // Proxies and clients learn at once that the stream stands.
-    session
-        .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
-        .await?;
+    comment(session).await?;
     tokio::pin!(ended);
     loop {
         let message = tokio::select! {
@@ -204,11 +206,7 @@ pub(super) async fn pump(
         };
         match message {
             None => return end_stream(session).await,
-            Some(message) if message.is_empty() => {
-                session
-                    .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
-                    .await?;
-            }
+            Some(message) if message.is_empty() => comment(session).await?,
             Some(message) => event(session, &message).await?,
         }
     }

@@ -20,6 +20,7 @@ use super::route::{self, Route};
 use super::{breakage, bridge, broker, heads, relay};
 use crate::access::Access;
 use crate::access::doors::Doors;
+use crate::access::framing;
 use crate::error::Code;
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use crate::mcp::Revision;
@@ -77,7 +78,7 @@ impl Gateway {
     async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let two_lengths = bridge::has_two_lengths(session);
         let head = session.req_header();
-        let judged = guard::framing(two_lengths, &head.uri, &head.headers)
+        let judged = framing::judge(two_lengths, &head.uri, &head.headers)
             .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
         let route = match judged {
             Ok(Passed::Preflight { origin }) => {

@@ -1,6 +1,7 @@
-//! What is refused before anything is read: foreign hosts and origins, ambiguous framing, sizes.
+//! What is refused before anything is read: foreign hosts and origins, sizes, other spellings of paths
+//! (ambiguous framing: `access::framing`).
 
-use http::{HeaderMap, HeaderName, Method, Uri, header};
+use http::{HeaderMap, Method, Uri, header};
 
 use super::route::is_for_people;
 use crate::access::doors::Doors;
@@ -9,13 +10,6 @@ use crate::error::{Code, Error};
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
-
-/// Headers that say one thing; two of them would be read differently by different readers.
-const SINGLE: [HeaderName; 3] = [
-    header::CONTENT_TYPE,
-    HeaderName::from_static("mcp-session-id"),
-    HeaderName::from_static("mcp-protocol-version"),
-];
 
 /// What the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,49 +52,6 @@ pub(super) fn inspect(
     })
 }
 
-/// Two readings of where a message ends, or of whom it is for, are one too many (RFC 9112
-/// sections 3.2 and 6.3). `two_lengths`: Pingora has dropped a `Content-Length` beside
-/// `Transfer-Encoding`.
-///
-/// # Errors
-/// [`Code::BadFraming`]: the connection is to be closed.
-pub(super) fn framing(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
-    let count = |name| headers.get_all(name).iter().count();
-    let lengths = count(header::CONTENT_LENGTH);
-    if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(bad("both `Content-Length` and `Transfer-Encoding`"));
-    }
-    if lengths > 1
-        || headers
-            .get(header::CONTENT_LENGTH)
-            .is_some_and(|value| value.as_bytes().contains(&b','))
-    {
-        return Err(bad("more than one `Content-Length`"));
-    }
-    if count(header::TRANSFER_ENCODING) > 1 {
-        return Err(bad("more than one `Transfer-Encoding`"));
-    }
-    if headers
-        .get(header::TRANSFER_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
-        return Err(bad("a `Transfer-Encoding` other than `chunked`"));
-    }
-    if SINGLE.iter().any(|name| count(name.clone()) > 1) {
-        return Err(bad("two of a header of which there is one"));
-    }
-    if count(header::HOST) > 1 {
-        return Err(bad("more than one `Host`"));
-    }
-    let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    match (uri.authority(), named) {
-        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
-            Err(bad("the request target names another authority than `Host`"))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
     if target > MAX_TARGET {
@@ -141,7 +92,7 @@ fn path(path: &str) -> Result<(), Error> {
 fn host(uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<(), Error> {
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let Some(host) = named.or_else(|| uri.authority().map(http::uri::Authority::as_str)) else {
-        return Err(bad("no `Host`"));
+        return Err(Error::new(Code::BadFraming, "ambiguous request: no `Host`"));
     };
     if doors.host_allowed(host) {
         return Ok(());
@@ -181,10 +132,6 @@ fn origin(headers: &HeaderMap, doors: &Doors) -> Result<Option<String>, Error> {
     }
 }
 
-fn bad(what: &'static str) -> Error {
-    Error::new(Code::BadFraming, format!("ambiguous request: {what}"))
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -198,9 +145,7 @@ mod tests {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let uri = target.parse().unwrap();
-        framing(false, &uri, &map)
-            .and_then(|()| inspect(&Method::POST, &uri, &map, &doors))
-            .map_err(|error| error.code)
+        inspect(&Method::POST, &uri, &map, &doors).map_err(|error| error.code)
     }
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:8787");
@@ -208,22 +153,6 @@ mod tests {
     #[test]
     fn a_plain_request_passes() {
         assert_eq!(judged("/mcp", &[HOST]), Ok(Passed::Request { origin: None }));
-    }
-
-    #[test]
-    fn ambiguous_framing_is_refused() {
-        let framed = |name, value| judged("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
-        assert_eq!(framed("transfer-encoding", "chunked"), Err(Code::BadFraming));
-        assert_eq!(framed("content-length", "6"), Err(Code::BadFraming));
-        assert_eq!(
-            judged("/mcp", &[HOST, ("transfer-encoding", "gzip, chunked")]),
-            Err(Code::BadFraming)
-        );
-        let session = ("mcp-session-id", "x");
-        assert_eq!(judged("/mcp", &[HOST, session, session]), Err(Code::BadFraming));
-        assert_eq!(judged("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
-        assert_eq!(judged("/mcp", &[]), Err(Code::BadFraming));
-        assert_eq!(judged("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));
     }
 
     #[test]
@@ -235,6 +164,7 @@ mod tests {
             "/mcp/%2E%2e/a",
             "/mcp%5Ca",
             "//mcp",
+            "/mcp//",
         ] {
             assert_eq!(judged(target, &[HOST]), Err(Code::InvalidRequest), "{target}");
         }

@@ -56,7 +56,7 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
         return Ok(());
     }
     let takes = |range: &str| {
-        let range = range.split(';').next().unwrap_or(range).trim();
+        let Some(range) = wanted(range) else { return false };
         range == "*/*"
             || kinds.iter().any(|kind| {
                 let family = kind.split('/').next().unwrap_or(kind);
@@ -70,6 +70,30 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
         Code::NotAcceptable,
         "accept `application/json` and `text/event-stream`",
     ))
+}
+
+/// The media range of an entry of `Accept`; `None` where it is weighed with 0, which means "not this"
+/// (RFC 9110 section 12.4.2).
+fn wanted(entry: &str) -> Option<&str> {
+    let mut parts = entry.split(';').map(str::trim);
+    let range = parts.next()?;
+    let refused = parts
+        .filter_map(|part| part.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .any(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0));
+    (!refused).then_some(range)
+}
+
+/// Whether a media type is accepted by its name: a client that takes anything (`*/*`, or no `Accept`)
+/// need not know what it is.
+pub(super) fn names(headers: &HeaderMap, kind: &str) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(wanted)
+        .any(|range| range.eq_ignore_ascii_case(kind))
 }
 
 /// Whether an answer goes on a stream although nothing precedes it: for a client that accepts
@@ -278,6 +302,25 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_weight_of_nothing_is_a_refusal() {
+        let takes = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            let stream = "text/event-stream";
+            (accepts(&headers, &[stream]).is_ok(), names(&headers, stream))
+        };
+        assert_eq!(takes("application/json, text/event-stream"), (true, true));
+        assert_eq!(takes("application/json, text/event-stream;q=0.1"), (true, true));
+        assert_eq!(takes("application/json, text/event-stream; q=0"), (false, false));
+        assert_eq!(
+            takes("application/json, text/event-stream;q=0.000"),
+            (false, false)
+        );
+        assert_eq!(takes("*/*"), (true, false));
+        assert_eq!(takes("application/json"), (false, false));
+    }
 
     #[test]
     fn a_client_that_names_streams_first_gets_one() {

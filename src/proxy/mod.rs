@@ -20,6 +20,7 @@ mod respond;
 mod resume;
 mod route;
 mod view;
+mod waiting;
 mod way;
 
 pub use gateway::{Config, Gateway};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::api::{self, Place};
+use crate::access::framing;
 use crate::error::{Code, Error};
 use crate::exchange::Scope;
 use crate::telemetry::View;
@@ -39,11 +40,12 @@ pub(super) fn is_for_people(path: &str) -> bool {
     path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }
 
-/// Reads a path. Whether the provider exists is not asked here.
+/// Reads a path; a final slash names the same. Whether the provider exists is not asked here.
 ///
 /// # Errors
 /// [`Code::UnknownPath`].
 pub(super) fn route(path: &str) -> Result<Route, Error> {
+    let path = framing::without_final_slash(path);
     if let Some(place) = api::place(path) {
         return Ok(Route::Beside(place));
     }
@@ -135,19 +137,44 @@ mod tests {
     }
 
     #[test]
+    fn a_final_slash_names_the_same() {
+        for path in [
+            "/mcp",
+            "/mcp/sentry",
+            "/tools",
+            "/tools/sentry",
+            "/relay/sentry",
+            "/health",
+            "/oauth/connect/abc",
+            "/oauth/callback",
+            "/oauth/callback/sentry",
+            "/oauth/client-metadata.json",
+            "/oauth/refresh/sentry",
+            "/v1/connections/x",
+            "/v1/accounts",
+            "/v1/accounts/sentry/me",
+            "/v1/tools/mcp/servers/connect",
+        ] {
+            let (with, without) = (route(&format!("{path}/")), route(path));
+            assert!(without.is_ok(), "{path}");
+            assert_eq!(with.ok(), without.ok(), "{path}");
+        }
+    }
+
+    #[test]
     fn everything_else_is_unknown() {
         for path in [
             "/",
             "",
             "/relay",
             "/relay/a/b",
-            "/mcp/",
+            "/mcp//",
             "/mcp/s_x",
             "/mcp/A",
             "/tools/a/b",
             "/health/x",
             "/oauth",
-            "/oauth/callback/",
+            "/oauth/callback//",
             "/oauth/callback/a/b",
             "/oauth/connect/",
             "/oauth/connect/a/b",

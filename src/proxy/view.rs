@@ -2,30 +2,28 @@
 //! stream, DELETE ends it.
 
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use pingora_core::Result;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use tokio::runtime::Handle;
 
 use super::context::Context;
 use super::gateway::Gateway;
 use super::intake::Addressed;
 use super::respond::{self, Response};
-use super::resume::{Kept, Place, RETRY};
+use super::resume::Place;
+use super::waiting::{OpenStream, Opening, Running, Waited, wait};
 use super::{bridge, intake};
 use crate::access::Principal;
 use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Inlet, Outlet, Peer, Record, Reply, Scope, Word};
+use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
 use crate::mcp::{Id, Revision, message};
+use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
-use crate::telemetry::{Metrics, View};
-use crate::upstream::Recess;
 
 /// A refusal on its way out: why, for which request, in which revision.
 struct Refused(Error, Option<Id>, Revision);
@@ -102,7 +100,9 @@ impl Gateway {
             Err(refused) => return Ok(Err(refused)),
         };
         let revision = peer.revision;
-        let streams = intake::accepts(&session.req_header().headers, &["text/event-stream"]).is_ok();
+        let head = session.req_header();
+        let streams = intake::accepts(&head.headers, &["text/event-stream"]).is_ok();
+        let in_time = may_open_in_time(head, &message, scope);
         let opened = streams.then(|| Outlet::open(&message)).flatten();
         let (outlet, notices) = opened.unzip();
         let lane = resumable(&peer, &message).filter(|_| streams);
@@ -110,8 +110,10 @@ impl Gateway {
         let opening = Opening {
             context: ctx,
             at_once: only_stream && place.is_some(),
+            in_time,
             resumes: lane.as_ref().zip(place.as_ref()),
             kept: &self.kept,
+            metrics: &self.metrics,
         };
         let running = self.run(Work {
             scope: scope.clone(),
@@ -245,6 +247,23 @@ impl Gateway {
     }
 }
 
+/// The session of a request whose client may come back for the answer, once that is a stream.
+fn resumable(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
+    let lane = peer.lane.as_ref()?;
+    let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
+    resumes.then(|| Arc::clone(lane))
+}
+
+/// Whether the answer may begin before it is known: not that of `initialize`, whose head names the
+/// session, nor the relay's, where a status tells what went wrong.
+fn may_open_in_time(head: &RequestHeader, message: &Arrived, scope: &Scope) -> bool {
+    scope.view != View::Relay
+        && message.id().is_some()
+        && message.method != "initialize"
+        && head.version >= http::Version::HTTP_11
+        && intake::names(&head.headers, "text/event-stream")
+}
+
 fn delete(session: &Session, to: Addressed<'_>) -> Result<Response, Refused> {
     match intake::session(to, &session.req_header().headers)? {
         Some(known) => {
@@ -278,159 +297,6 @@ fn event(
     done
 }
 
-/// The work on a message while its connection lasts. A legacy request outlives the connection,
-/// because a disconnect is no cancellation there; a modern one ends with it.
-///
-/// Boxed, because a future of its size is moved more often than it is allocated.
-struct Running {
-    work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
-    outlives: bool,
-}
-
-impl Future for Running {
-    type Output = Reply;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
-        let Some(work) = self.work.as_mut() else {
-            return Poll::Ready(Reply::Accepted);
-        };
-        let reply = std::task::ready!(work.as_mut().poll(context));
-        self.work = None;
-        Poll::Ready(reply)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Without a runtime the process is ending, and nothing outlives that.
-        if let (Some(work), true, Ok(runtime)) = (self.work.take(), self.outlives, Handle::try_current()) {
-            runtime.spawn(work);
-        }
-    }
-}
-
-enum Waited {
-    Done(Reply),
-    Streamed,
-}
-
-/// The session of a request whose client may come back for the answer, once that is a stream.
-fn resumable(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
-    let lane = peer.lane.as_ref()?;
-    let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
-    resumes.then(|| Arc::clone(lane))
-}
-
-/// How the answer of a request begins, should it be a stream.
-#[derive(Debug, Clone, Copy)]
-struct Opening<'a> {
-    context: &'a Context,
-    /// Whether it is one before there is anything to tell.
-    at_once: bool,
-    /// The session that may come back, and where the work looks whether it may.
-    resumes: Option<(&'a Arc<str>, &'a Place)>,
-    kept: &'a Kept,
-}
-
-impl Opening<'_> {
-    async fn begin(self, session: &mut Session) -> Result<()> {
-        bridge::begin_stream(session, self.context.origin.as_deref()).await?;
-        let Some((lane, place)) = self.resumes else {
-            return Ok(());
-        };
-        let id = &self.context.request_id;
-        place.get_or_init(|| self.kept.begin(lane, id));
-        bridge::prime(session, id, RETRY).await
-    }
-
-    /// Whether the client may be sent away until its provider goes on. Only one that would rather
-    /// have streams: a client that hardly knows them would take the end of this one for its answer.
-    fn may_leave(self) -> bool {
-        self.at_once && self.resumes.is_some()
-    }
-
-    /// Ends the stream as the provider did, to be resumed when the provider said.
-    async fn leave(self, session: &mut Session, recess: Recess, inlet: Inlet) -> Result<Waited> {
-        let retry = recess.retry;
-        if let Some(ticket) = self.resumes.and_then(|(_, place)| place.get()) {
-            ticket.leave(recess, inlet);
-        }
-        bridge::prime(session, &self.context.request_id, retry).await?;
-        bridge::end_stream(session).await?;
-        Ok(Waited::Streamed)
-    }
-}
-
-/// Waits for the reply. The first notification turns the answer into a stream; without one it
-/// stays plain JSON, unless it is to be a stream at once.
-async fn wait(
-    session: &mut Session,
-    opening: Opening<'_>,
-    mut running: Running,
-    mut notices: Option<Inlet>,
-) -> Result<Waited> {
-    let mut streaming = opening.at_once;
-    if streaming {
-        opening.begin(session).await?;
-    }
-    loop {
-        let next = async {
-            match notices.as_mut() {
-                Some(inlet) => inlet.next().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            word = next => match (word, notices.take()) {
-                (Some(Word::Recess(recess)), Some(inlet)) if opening.may_leave() => {
-                    return opening.leave(session, recess, inlet).await;
-                }
-                (Some(word), inlet) => {
-                    notices = inlet;
-                    // Without a word to it, the provider is asked for the rest when it said.
-                    let Word::Message(notice) = word else { continue };
-                    if !streaming {
-                        opening.begin(session).await?;
-                        streaming = true;
-                    }
-                    bridge::event(session, &notice).await?;
-                }
-                (None, _) => {}
-            },
-            reply = &mut running => {
-                let first = if streaming { None } else { notices.as_mut().and_then(Inlet::ready) };
-                return match first {
-                    None if !streaming => Ok(Waited::Done(reply)),
-                    None => finish(session, reply, notices).await,
-                    Some(notice) => {
-                        opening.begin(session).await?;
-                        bridge::event(session, &notice).await?;
-                        finish(session, reply, notices).await
-                    }
-                };
-            }
-            gone = session.read_body_or_idle(true) => {
-                gone?;
-            }
-        }
-    }
-}
-
-/// The last notifications, then the answer, on a stream that has begun.
-async fn finish(session: &mut Session, reply: Reply, notices: Option<Inlet>) -> Result<Waited> {
-    if let Some(mut inlet) = notices {
-        while let Some(notice) = inlet.ready() {
-            bridge::event(session, &notice).await?;
-        }
-    }
-    if let Reply::Answer { body, .. } = reply {
-        bridge::event(session, &body).await?;
-    }
-    bridge::end_stream(session).await?;
-    Ok(Waited::Streamed)
-}
-
 /// A JSON answer for a client that accepts only streams.
 fn streamed(mut response: Response) -> Response {
     let json = response
@@ -443,20 +309,4 @@ fn streamed(mut response: Response) -> Response {
         response.body = crate::mcp::sse::frame(&body);
     }
     response
-}
-
-/// Counted while it is open.
-struct OpenStream(Arc<Metrics>);
-
-impl OpenStream {
-    fn begin(metrics: &Arc<Metrics>) -> Self {
-        metrics.streams(1);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.streams(-1);
-    }
 }

@@ -12,7 +12,11 @@ const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
 /// Sends bytes and reads until the gateway closes the connection.
 fn until_closed(world: &World, request: &[u8], then: Option<Shutdown>) -> String {
-    let mut stream = TcpStream::connect(world.base.trim_start_matches("http://")).unwrap();
+    until_closed_at(&world.base, request, then)
+}
+
+fn until_closed_at(base: &str, request: &[u8], then: Option<Shutdown>) -> String {
+    let mut stream = TcpStream::connect(base.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(world::GUARD)).unwrap();
     // The gateway may close before all is written.
     stream.write_all(request).ok();
@@ -77,6 +81,33 @@ async fn a_malformed_body_is_400_and_ends_the_connection() {
         "Mcp-Session-Id: a\r\nMcp-Session-Id: b\r\nContent-Length: 0",
     );
     assert!(until_closed(&world, twice.as_bytes(), None).starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_listeners_refuse_heads_that_can_be_read_in_two_ways() {
+    let world = World::builder().start().await;
+    for base in [&world.base, &world.admin] {
+        let host = base.trim_start_matches("http://");
+        for rest in [
+            "Content-Length: 5\r\nTransfer-Encoding: chunked".to_owned(),
+            "Transfer-Encoding: chunked\r\nContent-Length: 5".to_owned(),
+            "Content-Length: 0\r\nContent-Length: 0".to_owned(),
+            "Content-Length: 0, 0".to_owned(),
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked".to_owned(),
+            "Transfer-Encoding: gzip, chunked".to_owned(),
+            format!("Host: {host}"),
+            "Host: other.example".to_owned(),
+        ] {
+            let request = format!("GET /health HTTP/1.1\r\nHost: {host}\r\n{rest}\r\n\r\n0\r\n\r\n");
+            // Nothing is taken for a second request of the connection.
+            let answer = until_closed_at(base, request.as_bytes(), None);
+            assert!(answer.starts_with("HTTP/1.1 400"), "{base} {rest}: {answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{base} {rest}: {answer}");
+        }
+        let elsewhere = format!("GET http://other.example/health HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = until_closed_at(base, elsewhere.as_bytes(), None);
+        assert!(answer.starts_with("HTTP/1.1 400"), "{base}: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

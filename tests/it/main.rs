@@ -44,3 +44,4 @@ mod tasks;
 mod uris;
 mod using;
 mod vault;
+mod waiting;

@@ -39,6 +39,8 @@ pub enum Code {
     NotAcceptable,
     /// The body is larger than `max_body` (HTTP 413).
     TooLarge,
+    /// The body came too slowly (HTTP 408).
+    BodyTooSlow,
     /// The request target is too long (HTTP 414).
     TargetTooLong,
     /// Not `application/json`, or an encoded body (HTTP 415).
@@ -99,7 +101,7 @@ pub enum Code {
 
 impl Code {
     /// All of them, in their order; each has a page in `pleiades explain`.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 44] = [
         Self::Parse,
         Self::InvalidRequest,
         Self::MethodNotFound,
@@ -115,6 +117,7 @@ impl Code {
         Self::MethodNotAllowed,
         Self::NotAcceptable,
         Self::TooLarge,
+        Self::BodyTooSlow,
         Self::TargetTooLong,
         Self::UnsupportedMedia,
         Self::HeadersTooLarge,
@@ -164,6 +167,7 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NotAcceptable => "not_acceptable",
             Self::TooLarge => "too_large",
+            Self::BodyTooSlow => "body_too_slow",
             Self::TargetTooLong => "target_too_long",
             Self::UnsupportedMedia => "unsupported_media",
             Self::HeadersTooLarge => "headers_too_large",

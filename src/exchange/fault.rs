@@ -53,6 +53,7 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
         Code::UnknownPath | Code::UnknownProvider | Code::UnknownSession => 404,
         Code::MethodNotAllowed => 405,
         Code::NotAcceptable => 406,
+        Code::BodyTooSlow => 408,
         Code::TooLarge => 413,
         Code::TargetTooLong => 414,
         Code::UnsupportedMedia => 415,

@@ -1,9 +1,13 @@
-//! Rate, concurrency and breaker of one provider. Knows a clock and nothing else.
+//! Rate, concurrency and breaker of one provider; memory and places that callers share. Knows a clock
+//! and nothing else.
 //!
 //! A call is let in by all three or by none: a refusal by one charges nothing to the others.
 
 mod breaker;
+mod budget;
 mod clock;
+pub mod load;
+mod places;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -17,7 +21,12 @@ use std::{
     time::Duration,
 };
 
-pub use self::{breaker::BreakerState, clock::Clock};
+pub use self::{
+    breaker::BreakerState,
+    budget::{Budget, Full, Held, Holder},
+    clock::Clock,
+    places::{Place, Places},
+};
 use self::{
     breaker::{Breaker, Ticket},
     rate::Limiter,

@@ -92,6 +92,13 @@ impl Parser {
         Ok(())
     }
 
+    /// Bytes of events that are not handed out yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        let ready: usize = self.ready.iter().map(|frame| frame.data.len()).sum();
+        ready + self.size + self.line.len()
+    }
+
     /// The oldest complete frame.
     #[expect(clippy::should_implement_trait, reason = "an iterator would promise an end")]
     pub fn next(&mut self) -> Option<Frame> {

@@ -103,6 +103,18 @@ impl Gateway {
         (revision, session): (Revision, Option<String>),
         (principal, way): (&Principal, Way),
     ) -> Result<Passage, Error> {
+        let method = head
+            .headers
+            .get("mcp-method")
+            .and_then(|it| it.to_str().ok())
+            .unwrap_or("")
+            .to_owned();
+        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
+        let stream = is_stream.then(|| {
+            self.bounds
+                .stream(principal, session.as_deref().map(Arc::from).as_ref())
+        });
+        let stream = stream.transpose()?;
         let pass = provider
             .gate
             .enter(
@@ -115,20 +127,13 @@ impl Gateway {
                 self.metrics.limited(&provider.id, refusal.rule.as_str());
                 exchange::limited(&provider.title, &refusal)
             })?;
-        let method = head
-            .headers
-            .get("mcp-method")
-            .and_then(|it| it.to_str().ok())
-            .unwrap_or("")
-            .to_owned();
-        let is_stream = head.method == http::Method::GET || method == "subscriptions/listen";
         Ok(Passage {
             // The end of the process waits for calls, not for streams that never end.
             _held: (
                 self.metrics.inflight(&provider.id),
                 (!is_stream).then(|| self.exchange.begin()),
             ),
-            is_stream,
+            stream,
             provider,
             principal: principal.clone(),
             way,

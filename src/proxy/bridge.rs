@@ -10,10 +10,13 @@ use pingora_core::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
+use super::bounds;
 use super::respond::Response;
 use crate::access::framing;
 use crate::error::{Code, Error};
+use crate::limit::{Budget, Held};
 use crate::mcp::sse;
 
 /// How long the rest of a body is waited for before an answer that does not need it.
@@ -22,6 +25,18 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long a body may take whatever its size, and what it has to bring each second after that.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+const BODY_RATE: u64 = 1024;
+/// How much is written at once, and how long a client may take to read it: 2 KiB/s at least.
+const PIECE: usize = 64 * 1024;
+const PIECE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Bounds every wait for a client that does not read.
+pub(super) fn bound(session: &mut Session) {
+    session.as_downstream_mut().set_write_timeout(Some(PIECE_WITHIN));
+}
 
 /// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
 /// 6.3), so only the bytes of the head still tell.
@@ -42,11 +57,12 @@ pub(super) fn peer(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
-/// Reads a whole body.
+/// Reads a whole body, counted in `held` as it comes.
 ///
 /// # Errors
-/// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early.
-pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
+/// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early; [`Code::BodyTooSlow`];
+/// [`Code::Busy`].
+pub(super) async fn body(session: &mut Session, limit: usize, held: &mut Held) -> Result<Bytes, Error> {
     let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
     let announced = announced
         .and_then(|value| value.to_str().ok())
@@ -55,18 +71,25 @@ pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, E
         return Err(too_large(limit));
     }
     invite(session).await?;
+    let begun = Instant::now();
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     loop {
-        let chunk = session.read_request_body().await.map_err(unreadable)?;
+        let late = begun + BODY_WITHIN + Duration::from_secs(held.bytes() as u64 / BODY_RATE);
+        let chunk = match timeout_at(late, session.read_request_body()).await {
+            Ok(chunk) => chunk.map_err(unreadable)?,
+            Err(_elapsed) => return Err(too_slow()),
+        };
         let Some(chunk) = chunk else { break };
         let seen = first.as_ref().map_or(0, Bytes::len).max(rest.len());
         if seen + chunk.len() > limit {
             return Err(too_large(limit));
         }
+        held.grow(chunk.len()).map_err(|_full| bounds::crowded())?;
         match (&first, rest.is_empty()) {
             (None, true) => first = Some(chunk),
             (Some(one), true) => {
+                rest.reserve(announced.unwrap_or(0).max(one.len() + chunk.len()));
                 rest.extend_from_slice(one);
                 rest.extend_from_slice(&chunk);
             }
@@ -78,6 +101,22 @@ pub(super) async fn body(session: &mut Session, limit: usize) -> Result<Bytes, E
     } else {
         rest.freeze()
     })
+}
+
+/// Reads a whole body that is too small to count.
+///
+/// # Errors
+/// As [`body`].
+pub(super) async fn small_body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
+    let mut held = Budget::new(limit.saturating_mul(2)).hold(None);
+    body(session, limit, &mut held).await
+}
+
+fn too_slow() -> Error {
+    Error::new(
+        Code::BodyTooSlow,
+        "the body came too slowly: after 30 s it has to bring 1 KiB a second",
+    )
 }
 
 fn too_large(limit: usize) -> Error {
@@ -135,14 +174,25 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     }
     let empty = response.body.is_empty();
     session.write_response_header(Box::new(head), empty).await?;
-    session
-        .write_response_body((!empty).then_some(response.body), true)
-        .await?;
+    if empty {
+        session.write_response_body(None, true).await?;
+    } else {
+        write(session, response.body, true).await?;
+    }
     if !read {
         // Closed on a client that still writes, the answer would be lost with the connection.
         within(LINGER, session.drain_request_body()).await;
     }
     Ok(())
+}
+
+/// Writes in pieces, so that a client has to read something now and then, not everything at once.
+async fn write(session: &mut Session, mut bytes: Bytes, is_last: bool) -> Result<()> {
+    while bytes.len() > PIECE {
+        let piece = bytes.split_to(PIECE);
+        session.write_response_body(Some(piece), false).await?;
+    }
+    session.write_response_body(Some(bytes), is_last).await
 }
 
 async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::Result<T, E>>) -> bool {
@@ -171,9 +221,7 @@ pub(super) async fn prime(session: &mut Session, id: &str, retry: Duration) -> R
 
 /// One message as an event.
 pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
-    session
-        .write_response_body(Some(sse::frame(message)), false)
-        .await
+    write(session, sse::frame(message), false).await
 }
 
 /// A sign of life on a stream.

@@ -400,7 +400,7 @@ async fn form(session: &mut Session) -> Result<Form, Refusal> {
     if is_encoded || !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(Refusal::new(Ground::Malformed, "This is no form.", again));
     }
-    let body = bridge::body(session, MAX_FORM)
+    let body = bridge::small_body(session, MAX_FORM)
         .await
         .map_err(|_unreadable| Refusal::new(Ground::Malformed, "This form cannot be read.", again))?;
     let fields = form_urlencoded::parse(&body);

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
+use super::bounds::Standing;
 use super::way::Way;
 use crate::access::{Caller, Principal};
 use crate::catalog::Provider;
@@ -42,8 +43,8 @@ pub(super) struct Passage {
     pub(super) pass: Option<Pass>,
     /// Held while it lasts: the provider's gauge, and the process's count for its end.
     pub(super) _held: (InflightGuard, Option<Busy>),
-    /// Whether it may be silent for long: it tells of changes and answers nothing.
-    pub(super) is_stream: bool,
+    /// Its place, when it may be silent for long: it tells of changes and answers nothing.
+    pub(super) stream: Option<Standing>,
     /// Bytes of the request body so far.
     pub(super) received: usize,
     /// Why it failed, when it did.

@@ -11,6 +11,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::api::Desk;
+use super::bounds::Bounds;
 use super::context::Context;
 use super::guard::{self, Passed};
 use super::material::TlsCache;
@@ -53,6 +54,7 @@ pub struct Gateway {
     pub(super) desk: Desk,
     pub(super) tls: TlsCache,
     pub(super) kept: Kept,
+    pub(super) bounds: Bounds,
     ids: RequestIds,
 }
 
@@ -70,12 +72,14 @@ impl Gateway {
             desk: config.desk,
             tls: TlsCache::default(),
             kept: Kept::default(),
+            bounds: Bounds::default(),
             ids: RequestIds::default(),
         }
     }
 
     /// Route, guard, then the view or the relay. `true`: answered here.
     async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        bridge::bound(session);
         let two_lengths = bridge::has_two_lengths(session);
         let head = session.req_header();
         let judged = framing::judge(two_lengths, &head.uri, &head.headers)

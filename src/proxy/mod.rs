@@ -4,6 +4,7 @@
 mod admit;
 mod answered;
 pub mod api;
+mod bounds;
 mod breakage;
 mod bridge;
 mod broker;

@@ -68,7 +68,8 @@ impl Gateway {
         if session.req_header().method != http::Method::POST {
             return None;
         }
-        id_of(&bridge::body(session, self.max_body).await.ok()?)
+        let mut held = Arc::clone(&self.bounds.bodies).hold(None);
+        id_of(&bridge::body(session, self.max_body, &mut held).await.ok()?)
     }
 
     /// The id of a request that failed on its way: its body was not read yet, or is still at hand.
@@ -126,7 +127,7 @@ impl Gateway {
         )]
         let mut peer = HttpPeer::new(address, url.scheme() == "https", server_name(url));
         peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
-        bound(&mut peer.options, endpoint, passage.is_stream);
+        bound(&mut peer.options, endpoint, passage.stream.is_some());
         if let Some(tls) = tls {
             let material = self.tls.material(&endpoint.identity, tls);
             peer.options.ca = material.ca;

@@ -1,12 +1,15 @@
 //! The only place that chooses a status code.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::pages;
+use super::{bounds, pages};
 use crate::credential::broker::Ground;
 use crate::error::{Code, Error};
 use crate::exchange::{Reply, rpc_fault};
+use crate::limit::load::Load;
 use crate::mcp::{Id, Revision, message};
 
 /// A whole answer.
@@ -17,6 +20,8 @@ pub(super) struct Response {
     pub(super) body: Bytes,
     /// Whether the connection must not be used again.
     pub(super) close: bool,
+    /// As what it is counted until it is written.
+    pub(super) load: Option<Arc<Load>>,
 }
 
 impl Response {
@@ -26,6 +31,7 @@ impl Response {
             headers: Vec::new(),
             body: Bytes::new(),
             close: false,
+            load: None,
         }
     }
 
@@ -36,6 +42,7 @@ impl Response {
             headers,
             body: body.into(),
             close: false,
+            load: None,
         }
     }
 
@@ -66,6 +73,7 @@ pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
         Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         Code::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
         Code::TargetTooLong => StatusCode::URI_TOO_LONG,
         Code::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -111,6 +119,17 @@ pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
     }
 }
 
+/// The status of a refusal of ours before anything was run: unlike an answer of the protocol, one for
+/// want of room is said in HTTP too, where proxies and load balancers hear it.
+pub(super) fn refused(error: &Error, is_relay: bool, revision: Revision) -> StatusCode {
+    let rule = error.data.as_ref().and_then(|data| data.get("rule"));
+    match error.code {
+        Code::Busy if rule.is_some_and(|rule| rule == bounds::MEMORY) => StatusCode::SERVICE_UNAVAILABLE,
+        code if is_relay || code == Code::Busy => relay_status(code, revision),
+        code => status(code, revision),
+    }
+}
+
 /// A refusal before or beside the protocol, with a JSON-RPC error body.
 pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revision: Revision) -> Response {
     let body = message::error(id, &rpc_fault(error, revision));
@@ -118,7 +137,7 @@ pub(super) fn refusal(status: StatusCode, error: &Error, id: Option<&Id>, revisi
     // What is left of such a request is not worth reading, or cannot be trusted.
     response.close = matches!(
         error.code,
-        Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge
+        Code::BadFraming | Code::HeadersTooLarge | Code::TooLarge | Code::BodyTooSlow
     );
     if error.code == Code::Unauthenticated {
         // RFC 6750 section 3.

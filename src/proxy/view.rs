@@ -11,6 +11,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::bounds::{self, Standing};
 use super::context::Context;
 use super::gateway::Gateway;
 use super::intake::Addressed;
@@ -21,6 +22,8 @@ use super::{bridge, intake};
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
+use crate::limit::Held;
+use crate::limit::load::{self, Load};
 use crate::mcp::{Id, Revision, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
@@ -34,6 +37,46 @@ impl From<Error> for Refused {
     }
 }
 
+/// A message that was read, with what it holds of what all share.
+struct Read {
+    peer: Peer,
+    message: Arrived,
+    /// Whether its answer is a stream even if nothing precedes it.
+    only_stream: bool,
+    body: Held,
+    /// The place of a stream that it opens.
+    standing: Option<Standing>,
+}
+
+/// What a request's whole answer depends on.
+struct Asked {
+    id: Option<Id>,
+    revision: Revision,
+    is_relay: bool,
+    only_stream: bool,
+    load: Arc<Load>,
+}
+
+impl Asked {
+    /// The answer in one piece, counted until it is written.
+    fn answered(self, reply: Reply) -> Result<Option<Response>, Refused> {
+        if let Reply::Answer { body, .. } = &reply
+            && self.load.settle(body.len()).is_err()
+        {
+            return Err(Refused(bounds::dropped(), self.id, self.revision));
+        }
+        let response = respond::reply(reply, self.revision, self.is_relay);
+        Ok(response.map(|mut response| {
+            response.load = Some(self.load);
+            if self.only_stream {
+                streamed(response)
+            } else {
+                response
+            }
+        }))
+    }
+}
+
 /// A message on its way into the exchange.
 struct Work {
     scope: Scope,
@@ -41,6 +84,8 @@ struct Work {
     message: Arrived,
     outlet: Option<Outlet>,
     place: Option<Place>,
+    load: Arc<Load>,
+    body: Held,
     started: Instant,
     from: (Option<IpAddr>, Option<Arc<str>>),
 }
@@ -74,10 +119,7 @@ impl Gateway {
     }
 
     fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
-        let status = match scope.view {
-            View::Relay => respond::relay_status(error.code, *revision),
-            View::Meta | View::Tool => respond::status(error.code, *revision),
-        };
+        let status = respond::refused(error, scope.view == View::Relay, *revision);
         let record = Record {
             method: "http".to_owned(),
             outcome: error.code.as_str(),
@@ -93,16 +135,28 @@ impl Gateway {
         ctx: &Context,
         to: Addressed<'_>,
     ) -> Result<Result<Option<Response>, Refused>> {
-        let scope = to.scope;
         let read = self.read(session, ctx, to).await;
-        let (peer, message, only_stream) = match read {
+        let Read {
+            peer,
+            message,
+            only_stream,
+            body,
+            standing: _standing,
+        } = match read {
             Ok(read) => read,
             Err(refused) => return Ok(Err(refused)),
         };
-        let revision = peer.revision;
+        let answers = Arc::clone(&self.bounds.answers).hold(Some(bounds::holder(to.principal)));
+        let asked = Asked {
+            id: message.id().cloned(),
+            revision: peer.revision,
+            is_relay: to.scope.view == View::Relay,
+            only_stream,
+            load: Load::new(answers, body.bytes()),
+        };
         let head = session.req_header();
         let streams = intake::accepts(&head.headers, &["text/event-stream"]).is_ok();
-        let in_time = may_open_in_time(head, &message, scope);
+        let in_time = may_open_in_time(head, &message, to.scope);
         let opened = streams.then(|| Outlet::open(&message)).flatten();
         let (outlet, notices) = opened.unzip();
         let lane = resumable(&peer, &message).filter(|_| streams);
@@ -116,52 +170,60 @@ impl Gateway {
             metrics: &self.metrics,
         };
         let running = self.run(Work {
-            scope: scope.clone(),
+            scope: to.scope.clone(),
             peer,
             message,
             outlet,
             place: place.clone(),
+            load: Arc::clone(&asked.load),
+            body,
             started: ctx.started,
             from: (
                 ctx.peer,
                 ctx.caller.as_ref().and_then(|caller| caller.key.clone()),
             ),
         });
-        let reply = match wait(session, opening, running, notices).await? {
-            Waited::Done(reply) => reply,
-            Waited::Streamed => return Ok(Ok(None)),
-        };
-        if let Reply::Stream(mut messages) = reply {
-            let _open = OpenStream::begin(&self.metrics);
-            bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-            bridge::pump(session, &mut messages, std::future::pending()).await?;
-            return Ok(Ok(None));
+        match wait(session, opening, running, notices).await? {
+            Waited::Streamed => Ok(Ok(None)),
+            Waited::Done(Reply::Stream(mut messages)) => {
+                let _open = OpenStream::begin(&self.metrics);
+                bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+                bridge::pump(session, &mut messages, std::future::pending()).await?;
+                Ok(Ok(None))
+            }
+            Waited::Done(reply) => Ok(asked.answered(reply)),
         }
-        let response = respond::reply(reply, revision, scope.view == View::Relay);
-        Ok(Ok(response.map(|response| {
-            if only_stream { streamed(response) } else { response }
-        })))
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        to: Addressed<'_>,
-    ) -> Result<(Peer, Arrived, bool), Refused> {
+    async fn read(&self, session: &mut Session, ctx: &Context, to: Addressed<'_>) -> Result<Read, Refused> {
         self.exchange.exists(to.scope, to.principal)?;
         intake::media(&session.req_header().headers)?;
-        let body = bridge::body(session, self.max_body).await?;
-        let message = message::decode(&body).map_err(|error| {
+        let mut held = Arc::clone(&self.bounds.bodies).hold(Some(bounds::holder(to.principal)));
+        let body = bridge::body(session, self.max_body, &mut held).await?;
+        let opened = || message::decode(&body).map(Arrived::open);
+        let message = load::weighed(body.len(), opened).map_err(|error| {
             let (error, id) = message::told_apart(error);
             Refused(error, id, Revision::NEWEST_LEGACY)
         })?;
-        let message = Arrived::open(message);
         let head = &session.req_header().headers;
         let peer = intake::peer(to, head, &message, &ctx.request_id)
             .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
-        Ok((peer, message, intake::wants_stream(head)))
+        let refused = |error| Refused(error, message.id().cloned(), peer.revision);
+        // What is no request asks for no answer, and may well make room.
+        if message.id().is_some() && self.bounds.answers.is_crowded() {
+            return Err(refused(bounds::crowded()));
+        }
+        let is_stream = peer.revision.is_modern() && message.method == "subscriptions/listen";
+        let standing = is_stream.then(|| self.bounds.stream(to.principal, None));
+        let standing = standing.transpose().map_err(refused)?;
+        Ok(Read {
+            only_stream: intake::wants_stream(head),
+            peer,
+            message,
+            body: held,
+            standing,
+        })
     }
 
     /// The work on a message, its event included.
@@ -173,11 +235,15 @@ impl Gateway {
             message,
             outlet,
             place,
+            load,
+            body,
             started,
             from,
         } = work;
         let modern = peer.revision.is_modern();
         let work = async move {
+            // What it was read from is gone by now; what was made of it goes with the work.
+            let _body = body;
             let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
             let status = match &reply {
                 Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => {
@@ -199,8 +265,9 @@ impl Gateway {
             reply
         };
         Running {
-            work: Some(Box::pin(work)),
+            work: Some(Box::pin(Arc::clone(&load).carry(work))),
             outlives: !modern,
+            load: Some(load),
         }
     }
 
@@ -223,8 +290,12 @@ impl Gateway {
             intake::accepts(head, &["text/event-stream"])?;
             Ok(intake::listener(to, head, known, &ctx.request_id))
         });
-        let peer = match opened {
-            Ok(peer) => peer,
+        let opened = opened.and_then(|peer| {
+            let place = self.bounds.stream(to.principal, peer.lane.as_ref())?;
+            Ok((peer, place))
+        });
+        let (peer, _place) = match opened {
+            Ok(opened) => opened,
             Err(error) => return Ok(Err(error.into())),
         };
         let id = peer.lane.clone().unwrap_or_default();

@@ -15,6 +15,7 @@ use super::bridge::{self, KEEP_ALIVE};
 use super::context::Context;
 use super::resume::{Kept, Place, RETRY};
 use crate::exchange::{Inlet, Reply, Word};
+use crate::limit::load::{self, Load};
 use crate::telemetry::Metrics;
 use crate::upstream::Recess;
 
@@ -30,16 +31,20 @@ const LONG: Duration = Duration::from_secs(10);
 pub(super) struct Running {
     pub(super) work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     pub(super) outlives: bool,
+    /// What it weighs.
+    pub(super) load: Option<Arc<Load>>,
 }
 
 impl Future for Running {
     type Output = Reply;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
+        let is_large = self.load.as_ref().is_some_and(|load| load.is_large());
         let Some(work) = self.work.as_mut() else {
             return Poll::Ready(Reply::Accepted);
         };
-        let reply = std::task::ready!(work.as_mut().poll(context));
+        let mut step = || work.as_mut().poll(context);
+        let reply = std::task::ready!(if is_large { load::aside(step) } else { step() });
         self.work = None;
         Poll::Ready(reply)
     }
@@ -257,6 +262,7 @@ mod tests {
             let running = Running {
                 work: Some(Box::pin(async move { reply.await.unwrap() })),
                 outlives: false,
+                load: None,
             };
             wait(&mut session, opening, running, None).await.unwrap()
         });

@@ -19,6 +19,7 @@ use super::{
     post::{challenge, late},
 };
 use crate::error::{Code, Error};
+use crate::limit::load;
 use crate::mcp::{Message, message, sse};
 
 /// The largest JSON body or single event that is read.
@@ -136,6 +137,7 @@ async fn stream(
 ) -> Result<Outcome, Failure> {
     let mut parser = sse::Parser::new(LARGEST);
     let (mut after, mut retry) = (None, None);
+    let mut most = 0;
     let broken = loop {
         while let Some(frame) = parser.next() {
             retry = frame.retry.or(retry);
@@ -149,9 +151,15 @@ async fn stream(
         }
         match reading.wait(response.chunk()).await {
             None => return Err(Failure::Final(late())),
-            Some(Ok(Some(bytes))) => parser.push(&bytes).map_err(|error| {
-                Failure::Final(foreign("the provider's event stream is malformed").because(error))
-            })?,
+            Some(Ok(Some(bytes))) => {
+                parser.push(&bytes).map_err(|error| {
+                    Failure::Final(foreign("the provider's event stream is malformed").because(error))
+                })?;
+                let more = parser.buffered().saturating_sub(most);
+                load::came(more).map_err(|_full| Failure::Final(crowded()))?;
+                most += more;
+                load::step_aside().await;
+            }
             Some(Ok(None)) => break None,
             Some(Err(error)) => break Some(error),
         }
@@ -268,6 +276,7 @@ pub(crate) async fn whole(
         if first.len().max(rest.len()) + chunk.len() > limit {
             return Err(Failure::Final(foreign("the provider's answer is too large")));
         }
+        load::came(chunk.len()).map_err(|_full| Failure::Final(crowded()))?;
         if first.is_empty() {
             first = chunk;
             continue;
@@ -277,6 +286,7 @@ pub(crate) async fn whole(
         }
         rest.extend_from_slice(&chunk);
     }
+    load::step_aside().await;
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
@@ -287,6 +297,16 @@ pub(crate) fn cut() -> Error {
         "the provider's stream ended before its answer",
     )
     .sent()
+}
+
+/// There is no room for the answer.
+pub(crate) fn crowded() -> Error {
+    let message = "the gateway holds as many answers as it may, for all callers or for this one, and dropped \
+                   this one; the call may have been carried out: look before you make it again";
+    Error::new(Code::Busy, message)
+        .sent()
+        .retry_after(Duration::from_secs(1))
+        .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
 }
 
 pub(crate) fn foreign(message: &'static str) -> Error {

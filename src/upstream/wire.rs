@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    answer::crowded,
     call::{Change, Profile},
     incoming::Outcome,
     outgoing,
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::credential::Signature;
 use crate::error::{Code, Error};
+use crate::limit::load;
 use crate::mcp::Revision;
 
 mod ear;
@@ -113,6 +115,11 @@ impl Wire {
         match answered {
             None => Err(late()),
             Some(Err(_)) => Err(died().sent()),
+            Some(Ok(Ok(Ok(result)))) => {
+                load::came(result.get().len()).map_err(|_full| crowded())?;
+                load::step_aside().await;
+                Ok(Ok(result))
+            }
             Some(Ok(answer)) => answer,
         }
     }

@@ -24,7 +24,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("access", &[]),
     // Links are sealed to principals, and the seal is the protocol's.
     ("credential", &["access", "mcp"]),
-    ("upstream", &["mcp", "credential"]),
+    ("upstream", &["mcp", "credential", "limit"]),
     // What replicas tell each other is sealed, and the seal is the protocol's.
     ("shared_state", &["mcp"]),
     (

@@ -14,7 +14,7 @@ const fn code(code: Code, whose: Whose, means: &'static str, next: &'static str,
 }
 
 /// In the order of [`Code`].
-pub(super) const PAGES: [Page; 43] = [
+pub(super) const PAGES: [Page; 44] = [
     code(
         Code::Parse,
         Whose::Caller,
@@ -134,6 +134,13 @@ pub(super) const PAGES: [Page; 43] = [
         "413",
     ),
     code(
+        Code::BodyTooSlow,
+        Whose::Caller,
+        "The body was not there after 30 s, and brought less than 1 KiB a second from then on.",
+        "Send the body at once, after it is made. Look for a proxy that holds it back.",
+        "408",
+    ),
+    code(
         Code::TargetTooLong,
         Whose::Caller,
         "Path and query are longer than 8 KiB.",
@@ -190,9 +197,12 @@ pub(super) const PAGES: [Page; 43] = [
     code(
         Code::Busy,
         Whose::Caller,
-        "The provider runs as many calls as `limits.concurrency` allows.",
-        "Try again in a moment; raise the limit when the provider can take more.",
-        "429 on the relay, else 200",
+        "The provider runs as many calls as `limits.concurrency` allows; or the caller has as many \
+         streams open as it may (2,048; 16 a session), or bodies and answers take as much memory as they may \
+         (256 MiB each, a quarter for one caller): `data.rule` says `streams` or `memory` then.",
+        "Try again after `Retry-After`. Raise the limit when the provider can take more; close streams \
+         that nobody reads; read answers as they come.",
+        "429 on the relay and for streams, 503 for memory before a call was run, else 200",
     ),
     code(
         Code::BreakerOpen,

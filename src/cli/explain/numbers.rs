@@ -23,7 +23,7 @@ const fn exit(name: &'static str, whose: Whose, means: &'static str, next: &'sta
 }
 
 /// The specification's below -32000; positive ones are ours and equal the HTTP status they would have.
-pub(super) const JSON_RPC: [Page; 26] = [
+pub(super) const JSON_RPC: [Page; 27] = [
     rpc(
         "-32700",
         Whose::Caller,
@@ -115,6 +115,12 @@ pub(super) const JSON_RPC: [Page; 26] = [
         Whose::Caller,
         "`Accept` names neither JSON nor an event stream.",
         "See `not_acceptable`.",
+    ),
+    rpc(
+        "408",
+        Whose::Caller,
+        "The body came too slowly.",
+        "See `body_too_slow`.",
     ),
     rpc(
         "410",

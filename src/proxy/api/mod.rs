@@ -150,7 +150,7 @@ impl Gateway {
 
 /// Reads a bounded body of JSON.
 async fn read(session: &mut Session) -> Result<Bytes, Error> {
-    bridge::body(session, MAX_BODY)
+    bridge::small_body(session, MAX_BODY)
         .await
         .map_err(|error| match error.code {
             Code::TooLarge => Error::new(

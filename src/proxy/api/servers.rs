@@ -62,6 +62,10 @@ impl Gateway {
             Ok(wanted) => wanted,
             Err(error) => return Ok(Err(error)),
         };
+        let _place = match self.bounds.connect(principal) {
+            Ok(place) => place,
+            Err(error) => return Ok(Err(error)),
+        };
         let caller = Caller {
             exchange: &self.exchange,
             principal,

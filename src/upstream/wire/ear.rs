@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::{ERRAND, Life, Wire};
+use crate::limit::load;
 use crate::mcp::{Message, message};
 use crate::upstream::asks::Request;
 use crate::upstream::call::Change;
@@ -25,7 +26,7 @@ impl Ear {
             return;
         }
         let provider = &*self.life.provider;
-        match message::decode(text) {
+        match load::weighed(text.len(), || message::decode(text)) {
             Ok(Message::Response { id, outcome }) => {
                 let heard = number(&id.0).is_some_and(|id| self.life.answer(id, Ok(outcome)));
                 tracing::trace!(provider.name = provider, heard, "an answer came");

@@ -1,0 +1,221 @@
+//! Memory that all callers share: bytes of bodies that are read, and of answers on their way. Nobody has
+//! more than a part of it, so that one who reads slowly keeps out nobody else.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use parking_lot::Mutex;
+
+/// What is smaller is counted in all, but not for its holder: it takes thousands of them to hurt.
+const SMALL: usize = 64 * 1024;
+
+/// A tenant and a user, or whoever else takes part in it.
+pub type Holder = (Arc<str>, Arc<str>);
+
+/// Bytes that may be held at once.
+#[derive(Debug)]
+pub struct Budget {
+    most: usize,
+    used: AtomicUsize,
+    /// Bytes of large holds by their holders; as many entries as there are such holds at most.
+    large: Mutex<HashMap<Holder, usize>>,
+}
+
+/// Bytes that are held; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<Budget>,
+    holder: Option<Holder>,
+    bytes: usize,
+    /// Whether they are counted for the holder.
+    is_large: bool,
+}
+
+/// There is no room for more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl Budget {
+    /// Room for so many bytes, a quarter of them for one holder.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            used: AtomicUsize::new(0),
+            large: Mutex::default(),
+        })
+    }
+
+    /// Whether so much is held that nothing new should begin: what runs already has a quarter to end in.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.used.load(Relaxed) >= self.most - self.most / 4
+    }
+
+    /// The beginning of something that holds nothing yet. Without a holder it is the process's own.
+    #[must_use]
+    pub const fn hold(self: Arc<Self>, holder: Option<Holder>) -> Held {
+        Held {
+            budget: self,
+            holder,
+            bytes: 0,
+            is_large: false,
+        }
+    }
+
+    fn enter(&self, holder: &Holder, bytes: usize) -> Result<(), Full> {
+        let mut large = self.large.lock();
+        let held = large.entry(holder.clone()).or_default();
+        if *held + bytes > self.most / 4 {
+            if *held == 0 {
+                large.remove(holder);
+            }
+            return Err(Full);
+        }
+        *held += bytes;
+        Ok(())
+    }
+
+    fn leave(&self, holder: &Holder, bytes: usize) {
+        let mut large = self.large.lock();
+        if let Some(held) = large.get_mut(holder) {
+            *held = held.saturating_sub(bytes);
+            if *held == 0 {
+                large.remove(holder);
+            }
+        }
+    }
+}
+
+impl Held {
+    /// How many these are.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Holds more bytes.
+    ///
+    /// # Errors
+    /// [`Full`]; what was held before still is.
+    pub fn grow(&mut self, more: usize) -> Result<(), Full> {
+        let budget = &self.budget;
+        let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= budget.most);
+        budget
+            .used
+            .fetch_update(Relaxed, Relaxed, fits)
+            .map_err(|_used| Full)?;
+        let bytes = self.bytes + more;
+        if let Some(holder) = self.holder.as_ref().filter(|_| bytes > SMALL) {
+            let new = if self.is_large { more } else { bytes };
+            if let Err(full) = budget.enter(holder, new) {
+                budget.used.fetch_sub(more, Relaxed);
+                return Err(full);
+            }
+            self.is_large = true;
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Holds so many bytes from now on, more or fewer.
+    ///
+    /// # Errors
+    /// [`Full`]; what was held before still is.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.grow(more),
+            None => {
+                let fewer = self.bytes - bytes;
+                self.budget.used.fetch_sub(fewer, Relaxed);
+                if let Some(holder) = self.holder.as_ref().filter(|_| self.is_large) {
+                    self.budget.leave(holder, fewer);
+                }
+                self.bytes = bytes;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Relaxed);
+        if let Some(holder) = self.holder.as_ref().filter(|_| self.is_large) {
+            self.budget.leave(holder, self.bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn holder(name: &str) -> Option<Holder> {
+        Some(("acme".into(), name.into()))
+    }
+
+    #[test]
+    fn no_more_is_held_than_there_is_room_for() {
+        let budget = Budget::new(4 * MIB);
+        let mut all: Vec<Held> = (0..4)
+            .map(|n| Arc::clone(&budget).hold(holder(&n.to_string())))
+            .collect();
+        for held in &mut all {
+            held.grow(MIB).unwrap();
+        }
+        let mut late = Arc::clone(&budget).hold(None);
+        assert_eq!(late.grow(1), Err(Full));
+        all.pop();
+        late.grow(MIB).unwrap();
+        drop((all, late));
+        assert_eq!(budget.used.load(Relaxed), 0);
+        assert!(budget.large.lock().is_empty());
+    }
+
+    #[test]
+    fn nobody_holds_more_than_a_quarter() {
+        let budget = Budget::new(4 * MIB);
+        let mut mine = Arc::clone(&budget).hold(holder("ann"));
+        mine.grow(SMALL).unwrap();
+        mine.grow(MIB - SMALL).unwrap();
+        assert_eq!(mine.grow(1), Err(Full));
+        let mut more = Arc::clone(&budget).hold(holder("ann"));
+        assert_eq!(more.grow(SMALL + 1), Err(Full));
+        more.grow(SMALL).unwrap();
+        let mut others = Arc::clone(&budget).hold(holder("bob"));
+        others.grow(MIB).unwrap();
+        drop((mine, more, others));
+        assert_eq!(budget.used.load(Relaxed), 0);
+        assert!(budget.large.lock().is_empty());
+    }
+
+    #[test]
+    fn what_shrinks_gives_back() {
+        let budget = Budget::new(4 * MIB);
+        let mut mine = Arc::clone(&budget).hold(holder("ann"));
+        mine.resize(MIB).unwrap();
+        mine.resize(10).unwrap();
+        assert_eq!(budget.used.load(Relaxed), 10);
+        mine.resize(MIB).unwrap();
+        drop(mine);
+        assert!(budget.large.lock().is_empty());
+    }
+
+    #[test]
+    fn nothing_new_begins_in_the_last_quarter() {
+        let budget = Budget::new(4 * MIB);
+        let mut held = Arc::clone(&budget).hold(None);
+        held.grow(3 * MIB - 1).unwrap();
+        assert!(!budget.is_crowded());
+        held.grow(1).unwrap();
+        assert!(budget.is_crowded());
+    }
+}

@@ -71,7 +71,11 @@ impl Gateway {
 
     pub(super) fn refusal(&self, refusal: &Refusal) -> Response {
         let page = pages::refused(self.broker().name(), refusal);
-        respond::page(respond::ground(refusal.ground), page)
+        let response = respond::page(respond::ground(refusal.ground), page);
+        if refusal.ground == Ground::Throttled {
+            return response.header(header::RETRY_AFTER, "60");
+        }
+        response
     }
 
     async fn connect(&self, session: &mut Session, ctx: &Context, link: &str) -> Result<Response, Refusal> {

@@ -231,7 +231,7 @@ pub const OTHER: &str = "other";
 
 /// Outcomes of calls: `ok`, an error of the tool's own, the statuses of meta answers, and every
 /// `error::Code`. Anything else counts as [`OTHER`].
-pub const OUTCOMES: [&str; 58] = [
+pub const OUTCOMES: [&str; 59] = [
     "ok",
     "tool_error",
     // statuses of meta answers that are no error code
@@ -264,6 +264,7 @@ pub const OUTCOMES: [&str; 58] = [
     "method_not_allowed",
     "not_acceptable",
     "too_large",
+    "body_too_slow",
     "target_too_long",
     "unsupported_media",
     "headers_too_large",

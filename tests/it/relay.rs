@@ -198,7 +198,7 @@ async fn a_dead_upstream_is_502_and_a_silent_one_504_with_a_json_rpc_error() {
 async fn only_the_providers_own_path_is_relayed() {
     let fake = Fake::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
-    for path in ["/relay", "/relay/one/more", "/relay/one/", "/relay/none"] {
+    for path in ["/relay", "/relay/one/more", "/relay/one/more/", "/relay/none"] {
         let answer = world
             .http
             .post(format!("{}{path}", world.base))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pending::Flow;
 use super::standing::Outcome;
-use super::{Begun, Broker, Ground, Opened, Refusal, hashed, random, short};
+use super::{Begun, Broker, Ground, Opened, Refusal, hashed, now, random, short};
 use crate::credential::Connection;
 use crate::credential::connection::Grant;
 use crate::credential::key::{Key, Owner};
@@ -45,6 +45,9 @@ impl Broker {
                 cookie: None,
             });
         }
+        let (now, ttl) = (now(), self.parts.pending_ttl.as_secs());
+        self.under_way
+            .begin(&opened.principal, &opened.id, (now, now.saturating_add(ttl)))?;
         let challenge = self.parts.prober.challenge(&connection.provider).await;
         let web = &**self.parts.keeper.web();
         let server = oauth::discover(web, &connection, challenge.as_ref()).await;

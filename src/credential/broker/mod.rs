@@ -4,6 +4,7 @@
 //! principal; that begins a flow, which is an entry of the vault so that any replica can take the
 //! answer. The answer must come with the cookie of the browser that began.
 
+mod begun;
 mod callback;
 mod client;
 mod flow;
@@ -157,7 +158,7 @@ pub enum Ground {
     Gone,
     /// Not proven to be whose it is.
     Unproven,
-    /// Too many wrong proofs came from there.
+    /// Too many wrong proofs came from there, or too many flows were begun.
     Throttled,
     /// Another account would be replaced, or the person said no.
     Conflict,
@@ -175,6 +176,7 @@ pub struct Broker {
     news: watch::Sender<u64>,
     /// Redemptions under way.
     redeeming: TaskTracker,
+    under_way: begun::UnderWay,
 }
 
 impl Broker {
@@ -185,6 +187,7 @@ impl Broker {
             parts,
             news: watch::Sender::new(0),
             redeeming: TaskTracker::new(),
+            under_way: begun::UnderWay::default(),
         });
         broker.tidy();
         broker

@@ -195,6 +195,7 @@ impl Broker {
         struct Dated {
             until: u64,
         }
+        self.under_way.tidy(now());
         let folder = Path::gateway(&["pending"]);
         for name in self.vault().list(&folder).await? {
             let path = folder.child(&name);

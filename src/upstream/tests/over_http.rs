@@ -3,6 +3,8 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use super::fake::{Fake, Seen, legacy, modern, pause, result, status, stream};
 use super::*;
 use crate::error::Code;
+use crate::limit::Budget;
+use crate::limit::load::Load;
 use crate::secret::Secret;
 
 const L: Revision = Revision::V2025_11_25;
@@ -35,6 +37,24 @@ async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
     upstreams.retire(&[1; 32]);
     let seen = fake.saw(|seen| seen.verb == Method::DELETE).await;
     assert_eq!(seen.header("mcp-session-id"), "s0");
+}
+
+#[tokio::test]
+async fn an_answer_that_there_is_no_room_for_is_dropped_and_gives_its_room_back() {
+    let big = json!({"content": [{"type": "text", "text": "x".repeat(100_000)}]});
+    let fake = Fake::start(move |seen, before| legacy(seen, before, |seen| result(seen, &big))).await;
+    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let budget = Budget::new(150_000);
+    let call =
+        || Load::new(Arc::clone(&budget).hold(None), 0).carry(upstreams.request(&endpoint, &behalf, tool(L)));
+    let mut other = Arc::clone(&budget).hold(None);
+    other.grow(100_000).unwrap();
+    let refused = call().await.unwrap_err();
+    assert_eq!((refused.code, refused.sent), (Code::Busy, true));
+    assert!(refused.retry_after.is_some());
+    drop(other);
+    call().await.unwrap();
+    Arc::clone(&budget).hold(None).grow(150_000).unwrap();
 }
 
 #[tokio::test]

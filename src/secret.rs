@@ -22,8 +22,44 @@ impl Secret {
     }
 }
 
+/// The least of any key that we seal, encrypt or sign with, in bytes: 256 bits (RFC 8725 section 3.5,
+/// NIST SP 800-107). Shorter ones are found offline from one sealed text.
+const LEAST_KEY: usize = 32;
+
+impl Secret {
+    /// Whether this is too short for a key of ours; what surrounds it does not count. The one rule for
+    /// every key, wherever it comes from.
+    #[must_use]
+    pub fn is_short_key(&self) -> bool {
+        is_short_key(&self.0)
+    }
+}
+
+/// [`Secret::is_short_key`] of a text that is still on its way to be one.
+#[must_use]
+pub fn is_short_key(text: &str) -> bool {
+    text.trim().len() < LEAST_KEY
+}
+
+/// What is said of a key that is too short.
+pub const SHORT_KEY: &str = "a key has at least 32 bytes, and this one is shorter";
+/// How to make a key that is long enough.
+pub const KEY_CURE: &str = "make one with `openssl rand -base64 32`";
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_32_bytes_whatever_surrounds_it() {
+        assert!(is_short_key("tiger") && is_short_key(&"k".repeat(31)));
+        assert!(is_short_key(&" ".repeat(40)) && is_short_key(&format!("{}\n", "k".repeat(31))));
+        assert!(!is_short_key(&"k".repeat(32)) && !Secret::new("é".repeat(16)).is_short_key());
     }
 }

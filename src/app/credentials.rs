@@ -76,8 +76,8 @@ pub(super) fn world(settings: &Settings, hashicorp: Option<&Arc<Hashicorp>>, con
     world
 }
 
-/// The store that the settings name, its requests counted. Opens nothing: a gateway that needs no
-/// credentials needs no store.
+/// The store that the settings name, its requests counted. Makes nothing: a gateway that needs no
+/// credentials needs no store; one that is there and does not open is told of at once.
 pub(super) fn vault(
     settings: &Settings,
     hashicorp: Option<&Arc<Hashicorp>>,
@@ -90,9 +90,28 @@ pub(super) fn vault(
     };
     let vault: Arc<dyn Vault> = match hashicorp {
         Some(vault) => Arc::<Hashicorp>::clone(vault),
-        None => Arc::new(file()),
+        None => {
+            let file = file();
+            examined(&file, metrics);
+            Arc::new(file)
+        }
     };
     Arc::new(Measured::new(vault, Arc::clone(metrics)))
+}
+
+/// Says at the start what would else be said with the first call that needs the store.
+fn examined(file: &File, metrics: &Metrics) {
+    match file.examine() {
+        Ok(false) => {}
+        Ok(true) => tracing::error!(
+            "the vault is under a key of fewer than 32 bytes, which whoever has the file can find: \
+             put it under another with `pleiades vault rekey`"
+        ),
+        Err(fault) => {
+            metrics.vault("read", fault.kind.as_str(), fault.kind.is_up());
+            tracing::error!(kind = fault.kind.as_str(), "{fault}");
+        }
+    }
 }
 
 /// Where the embedded store's file is; `None` when there is no home folder and no path is said.

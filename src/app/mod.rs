@@ -4,6 +4,8 @@ mod accounts;
 mod credentials;
 mod lifecycle;
 mod migration;
+mod private;
+mod rekey;
 mod seal;
 
 use std::net::TcpListener;
@@ -37,6 +39,8 @@ use crate::upstream::{Upstreams, minimal};
 pub(crate) use accounts::put;
 pub use lifecycle::{Lifecycle, told_to_end};
 pub use migration::Migration;
+pub use private::keep_private;
+pub use rekey::{NewKey, Put, Refused, rekey};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB unless told otherwise, for as
 /// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
@@ -110,9 +114,10 @@ impl App {
     pub fn build(settings: Settings, load: Load) -> Result<Self, Fault> {
         let control = control()?;
         let metrics = Metrics::new();
-        let sealer = seal::sealer(&settings)?;
         let hashicorp = credentials::hashicorp(&settings, control.handle())?;
+        // Before the seal, which is derived from the key that opens the store.
         let vault = credentials::vault(&settings, hashicorp.as_ref(), &metrics);
+        let sealer = seal::sealer(&settings)?;
         let world = credentials::world(&settings, hashicorp.as_ref(), control.handle());
         if !sealer.is_ready() {
             control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));

@@ -13,7 +13,7 @@ use super::credentials::{key_of, vault_file};
 use crate::credential::vault::file::key;
 use crate::credential::vault::{self, Kind, Path as Entry, Wrote};
 use crate::mcp::seal::Sealer;
-use crate::secret::Secret;
+use crate::secret::{Secret, is_short_key};
 use crate::settings::{Settings, Vault};
 
 /// Pauses between tries to read the keys from Vault.
@@ -40,6 +40,10 @@ pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     };
     let fresh = || key::fresh().map_err(|cause| Fault::Machine(cause.to_string()));
     let root = key_of(file);
+    if root.is_short() {
+        // What is derived from it could be found from any session id: a key in the store cannot.
+        return Ok(Arc::new(Sealer::awaiting()));
+    }
     let key = match vault_file(file) {
         // A key that is given needs no place.
         path if file.key.is_some() => root.read_or_make(path.as_deref().unwrap_or(Path::new(""))),
@@ -124,10 +128,13 @@ async fn keys(vault: &dyn vault::Vault) -> Result<Vec<Secret>, vault::Fault> {
 fn opened(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
     let kept: Option<Kept> = serde_json::from_str(value.expose()).ok();
     match kept {
-        Some(kept) if !kept.keys.is_empty() => Ok(kept.keys.into_iter().map(Secret::new).collect()),
+        Some(kept) if !kept.keys.is_empty() && !kept.keys.iter().any(|key| is_short_key(key)) => {
+            Ok(kept.keys.into_iter().map(Secret::new).collect())
+        }
         _ => Err(vault::Fault::new(
             Kind::Corrupt,
-            "the entry `_gateway/seal` of the credential store holds no keys: remove it to have a new one made",
+            "the entry `_gateway/seal` of the credential store holds no keys of at least 32 bytes: remove it \
+             to have a new one made",
         )),
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn faulty(fault: &Fault) -> u8 {
     ui::fail(format_args!("the credential store: {fault}"));
     match fault.kind {
         Kind::Unreachable | Kind::Sealed | Kind::Throttled | Kind::Failed => exit::TEMPORARY,
-        Kind::Denied | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
+        Kind::Denied | Kind::Unopened | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
     }
 }
 

@@ -205,6 +205,7 @@ enum Command {
 /// Runs the program.
 #[must_use]
 pub fn run() -> ExitCode {
+    restrict();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -264,6 +265,15 @@ pub fn run() -> ExitCode {
         ),
     };
     ExitCode::from(code)
+}
+
+/// Before anything that is a secret is read.
+fn restrict() {
+    if let Err(cause) = app::keep_private() {
+        ui::err(format_args!(
+            "what other processes may see of this one could not be restricted: {cause}"
+        ));
+    }
 }
 
 /// Loads the settings; faults are told, and decide the exit code.

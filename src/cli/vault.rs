@@ -1,5 +1,5 @@
-//! `pleiades vault migrate`: what the embedded vault keeps, copied to the `HashiCorp` Vault of the
-//! settings.
+//! `pleiades vault`: what the embedded vault keeps, copied to the `HashiCorp` Vault of the settings, or
+//! put under another key.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,16 +9,29 @@ use serde_json::{Value, json};
 
 use super::ui::{self, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
-use crate::app::{Fault, Migration};
+use crate::app::{self, Fault, Migration, NewKey, Refused};
+use crate::credential::vault::file::Rekeyed;
 use crate::credential::vault::migrate::{Became, Moved};
 use crate::credential::vault::{self, Kind};
-use crate::settings::Overrides;
+use crate::secret::Secret;
+use crate::settings::{self, Overrides, Settings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Vault {
     /// Copy accounts and registered clients from the embedded vault to `vault.hashicorp` of the
     /// settings; repeatable, writes over nothing newer, removes nothing.
     Migrate(#[command(flatten)] Migrate),
+    /// Put the embedded vault of the settings under a new key; a kill at any moment leaves it under the
+    /// old one or the new one. A key file gets a fresh key where none is said.
+    Rekey(#[command(flatten)] Rekey),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rekey {
+    /// File with the new key, of mode 0600; one is made there when there is no such file. Default: the
+    /// variable `PLEIADES_NEW_KEY`.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -39,7 +52,6 @@ struct Tally {
 }
 
 pub(super) fn run(global: &Global, command: &Vault) -> u8 {
-    let Vault::Migrate(asked) = command;
     crate::telemetry::log::init(crate::telemetry::log::Format::Auto);
     let overrides = Overrides {
         providers: global.providers.clone(),
@@ -49,7 +61,58 @@ pub(super) fn run(global: &Global, command: &Vault) -> u8 {
         Ok(settings) => settings,
         Err(code) => return code,
     };
-    let opened = Migration::open(&settings, asked.from.as_deref(), asked.key_file.as_deref());
+    match command {
+        Vault::Migrate(asked) => migrate(global, &settings, asked),
+        Vault::Rekey(asked) => rekey(global, &settings, asked),
+    }
+}
+
+fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
+    let given = settings::environment()("PLEIADES_NEW_KEY").map(Secret::new);
+    let put = match app::rekey(settings, asked.to.as_deref(), given) {
+        Ok(put) => put,
+        Err(Refused::Usage(said)) => {
+            ui::fail(said);
+            return exit::USAGE;
+        }
+        Err(Refused::Store(fault)) => {
+            ui::fail(&fault);
+            return code(fault.kind);
+        }
+    };
+    let (vault, next) = (put.vault.display().to_string(), next(&put.key));
+    let (outcome, entries) = match put.outcome {
+        Rekeyed::Done(entries) => ("rekeyed", Some(entries)),
+        Rekeyed::Already => ("already", None),
+    };
+    if global.json {
+        ui::out(json!({ "vault": vault, "outcome": outcome, "entries": entries, "next": next }));
+    } else if let Some(entries) = entries {
+        ui::out(format_args!("{GREEN}rekeyed{GREEN:#}  {entries} entries of {vault}: {next}"));
+    } else {
+        ui::out(format_args!("{DIM}already{DIM:#}  {vault} is under the new key: {next}"));
+    }
+    exit::OK
+}
+
+/// What is left to be done before a gateway starts.
+fn next(key: &NewKey) -> String {
+    match key {
+        NewKey::KeyFile(file) => format!("it opens with the key file {}", file.display()),
+        NewKey::File(file) => format!("set `vault.file.key` to `${{file:{}}}` now", file.display()),
+        NewKey::Environment => "set `vault.file.key` to what `PLEIADES_NEW_KEY` holds now".to_owned(),
+    }
+}
+
+const fn code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Unreachable | Kind::Sealed | Kind::Throttled => exit::TEMPORARY,
+        Kind::Failed | Kind::Denied | Kind::Unopened | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
+    }
+}
+
+fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> u8 {
+    let opened = Migration::open(settings, asked.from.as_deref(), asked.key_file.as_deref());
     let migration = match opened {
         Ok(migration) => migration,
         Err(fault) => {
@@ -78,13 +141,7 @@ fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result
             exit::TEMPORARY,
             Some("interrupted: run it again to go on".to_owned()),
         ),
-        Some(Err(fault)) => (
-            match fault.kind {
-                Kind::Unreachable | Kind::Sealed | Kind::Throttled => exit::TEMPORARY,
-                Kind::Failed | Kind::Denied | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
-            },
-            Some(fault.message),
-        ),
+        Some(Err(fault)) => (code(fault.kind), Some(fault.message)),
         Some(Ok(())) if tally.counts.contains_key("failed") => (exit::UNAVAILABLE, None),
         Some(Ok(())) => (exit::OK, None),
     };

@@ -7,7 +7,8 @@ use std::{
 
 use url::{Host, Url};
 
-use super::{Overrides, Settings};
+use super::{Overrides, Settings, data_folder};
+use crate::secret::{KEY_CURE, SHORT_KEY, is_short_key};
 use crate::descriptor::reader::{Local, Node, Pos, Report, join, local, pem, say};
 
 /// Checks the meaning of all that is sound in a tree.
@@ -23,6 +24,7 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     vault(root, folder, report);
     redis(root, report);
     keys(root, report);
+    lengths(root, folder, report);
 }
 
 /// What the listeners' addresses demand, once the command line was heard.
@@ -122,6 +124,37 @@ fn vault(root: &Node, folder: &Path, report: &mut Report) {
         let said = say("`http` to Vault is allowed on loopback only").cure("write `https`");
         report.fault(node.at, "vault.hashicorp.address", said);
     }
+}
+
+/// Every key of ours is long enough. One that a vault was made with while shorter ones were taken opens
+/// it still, so that what it holds is not lost.
+fn lengths(root: &Node, folder: &Path, report: &mut Report) {
+    let wrong: Wrong = |text| is_short_key(text).then_some((SHORT_KEY, KEY_CURE));
+    each(root, &["seal", "keys"], report, wrong);
+    each(root, &["signing", "inbound_keys"], report, wrong);
+    for path in [["scheduler", "key"].as_slice(), &["vault", "file", "key"]] {
+        let is_short = |node: &&Node| node.text().is_some_and(is_short_key);
+        let Some(node) = root.at_path(path).filter(is_short) else {
+            continue;
+        };
+        if path.first() == Some(&"vault") && is_made(root, folder) {
+            let said = say("a key that others can find: it is shorter than 32 bytes");
+            let cure = format!("{KEY_CURE}, and put the vault under it with `pleiades vault rekey`");
+            report.warning(node.at, &path.join("."), said.cure(cure));
+        } else {
+            report.fault(node.at, &path.join("."), say(SHORT_KEY).cure(KEY_CURE));
+        }
+    }
+}
+
+/// Whether the embedded vault is there already.
+fn is_made(root: &Node, folder: &Path) -> bool {
+    let path = match root.at_path(&["vault", "file", "path"]) {
+        Some(node) => node.text().map(|path| folder.join(path)),
+        None => data_folder().map(|data| data.join("vault")),
+    };
+    path.and_then(|path| std::fs::metadata(path).ok())
+        .is_some_and(|found| found.is_file() && found.len() > 0)
 }
 
 /// A key stands for one caller or operator, under a name of its own.

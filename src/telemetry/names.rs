@@ -328,7 +328,7 @@ pub const ACCOUNTS: [&str; 5] = ["ok", "expiring", "unhealthy", "needs_reauth", 
 pub const VAULT_OPERATIONS: [&str; 6] = ["read", "write", "remove", "list", "hint", OTHER];
 
 /// What can come of a request to the credential store.
-pub const VAULT_OUTCOMES: [&str; 10] = [
+pub const VAULT_OUTCOMES: [&str; 11] = [
     "ok",
     "conflict",
     "unreachable",
@@ -336,6 +336,7 @@ pub const VAULT_OUTCOMES: [&str; 10] = [
     "throttled",
     "failed",
     "denied",
+    "unopened",
     "corrupt",
     "refused",
     OTHER,

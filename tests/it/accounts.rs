@@ -32,7 +32,7 @@ fn settings() -> String {
         .concat();
     format!(
         "access:\n  api_keys:\n{api}  admin_keys: [{{ name: ops, sha256: {} }}]\n\
-         signing: {{ inbound_keys: [\"first-signing-key\", \"second-signing-key\"] }}\n",
+         signing: {{ inbound_keys: [\"first-signing-key-of-enough-bytes\", \"second-signing-key-of-enough-bytes\"] }}\n",
         sha256("key-ops")
     )
 }
@@ -282,7 +282,7 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
     let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t", "expires_in": 3600 })).await;
     let whose = r#"{"tenant":"acme","user":"ada","account":"one"}"#;
-    let signature = signed("second-signing-key", now(), whose);
+    let signature = signed("second-signing-key-of-enough-bytes", now(), whose);
     let (status, told) = refresh(&world, "tracker", &signature, whose).await;
     assert_eq!((status, &told["outcome"]), (200, &json!("not_due")), "{told}");
     assert!(told.get("nextRunAt").is_some());
@@ -297,7 +297,7 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
         "a replay elsewhere"
     );
     let all = r#"{"tenant":"acme","user":"ada"}"#;
-    let (status, _) = refresh(&world, "tracker", &signed("first-signing-key", now(), all), all).await;
+    let (status, _) = refresh(&world, "tracker", &signed("first-signing-key-of-enough-bytes", now(), all), all).await;
     assert_eq!(status, 200, "all accounts of a user");
     for (provider, whose) in [
         ("tracker", r#"{"tenant":"other","user":"ada"}"#),
@@ -305,7 +305,7 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
         ("tracker", "{}"),
         ("nobody", r#"{"tenant":"acme","user":"ada","n":1}"#),
     ] {
-        let signature = signed("first-signing-key", now(), whose);
+        let signature = signed("first-signing-key-of-enough-bytes", now(), whose);
         assert_eq!(
             refresh(&world, provider, &signature, whose).await.0,
             404,
@@ -319,13 +319,13 @@ async fn unsigned_stale_and_changed_requests_are_refused_alike() {
     let fake = Fake::start(&[REVISION]).await;
     let world = world(&fake).await;
     let whose = r#"{"tenant":"acme","user":"ada"}"#;
-    let good = signed("first-signing-key", now(), whose);
+    let good = signed("first-signing-key-of-enough-bytes", now(), whose);
     let mut answers = Vec::new();
     for (signature, sent) in [
         (String::new(), whose),
         (signed("wrong-key", now(), whose), whose),
-        (signed("first-signing-key", now() - 400, whose), whose),
-        (signed("first-signing-key", now() + 400, whose), whose),
+        (signed("first-signing-key-of-enough-bytes", now() - 400, whose), whose),
+        (signed("first-signing-key-of-enough-bytes", now() + 400, whose), whose),
         (good.clone(), r#"{"tenant":"acme","user":"bob"}"#),
         (good.replace("t=", "t=0"), whose),
     ] {

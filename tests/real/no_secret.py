@@ -25,7 +25,7 @@ from world import SEAL, Everything, Gateway, everything_stdio, provider, until
 
 MEGABYTES = int(os.environ.get("PLEIADES_LOG_MEGABYTES", 2))
 ADMIN = "admin-key-of-the-tests-4711"
-SIGNING = "signing-key-of-the-tests-0815"
+SIGNING = "signing-key-of-the-tests-of-enough-bytes-0815"
 API = "api-key-of-a-provider-2342"
 LENT = "api-key-out-of-vault-6789"
 CHILD = "secret-of-a-child-process-1357"

@@ -395,6 +395,7 @@ fn stored(fault: &Fault) -> Trouble {
         vault::Kind::Throttled => "ask it less often, or raise its limit",
         vault::Kind::Failed => "look at its log",
         vault::Kind::Denied => "give the role the policy that the documentation lists, and look at its login",
+        vault::Kind::Unopened => "give the key that the vault is under: `vault.file.key`, or its key file",
         vault::Kind::Corrupt => {
             "is the key the one it was written with? `vault.file.key`, or the Transit key"
         }

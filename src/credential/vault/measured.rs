@@ -38,7 +38,7 @@ impl Kind {
     #[must_use]
     pub const fn is_up(self) -> bool {
         match self {
-            Self::Unreachable | Self::Sealed | Self::Failed => false,
+            Self::Unreachable | Self::Sealed | Self::Failed | Self::Unopened => false,
             Self::Throttled | Self::Denied | Self::Corrupt | Self::Refused => true,
         }
     }
@@ -146,6 +146,7 @@ mod tests {
             (Kind::Unreachable, 0),
             (Kind::Sealed, 0),
             (Kind::Failed, 0),
+            (Kind::Unopened, 0),
             (Kind::Denied, 1),
             (Kind::Throttled, 1),
             (Kind::Corrupt, 1),

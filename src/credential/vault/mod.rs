@@ -161,6 +161,8 @@ pub enum Kind {
     Failed,
     /// It does not let us (403).
     Denied,
+    /// The store as a whole does not open: another key, or none.
+    Unopened,
     /// What is stored cannot be opened or read.
     Corrupt,
     /// Anything else that it refused.
@@ -177,6 +179,7 @@ impl Kind {
             Self::Throttled => "throttled",
             Self::Failed => "failed",
             Self::Denied => "denied",
+            Self::Unopened => "unopened",
             Self::Corrupt => "corrupt",
             Self::Refused => "refused",
         }

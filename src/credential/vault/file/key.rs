@@ -3,16 +3,18 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::secret::Secret;
+use rustix::process::geteuid;
 
-/// Length of a key that is made, in bytes; the least of one in a key file, in characters.
+use crate::secret::{KEY_CURE, SHORT_KEY, Secret};
+
+/// Length of a key that is made, in bytes.
 const KEY_BYTES: usize = 32;
 /// Largest key file, in bytes.
 const LARGEST: u64 = 64 << 10;
@@ -37,6 +39,13 @@ impl Root {
         let mut name = vault.as_os_str().to_owned();
         name.push(".key");
         Self::KeyFile(name.into())
+    }
+
+    /// Whether it is a key that vaults were made with before 32 bytes were asked of all; key files
+    /// never were shorter.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        matches!(self, Self::Given(key) if key.is_short_key())
     }
 
     /// The key as it is.
@@ -99,16 +108,44 @@ pub(super) fn make_folder(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses what others than the owner may read or write, and what is no file.
+/// Refuses what is not ours alone: another user's, what others may read or write or put something
+/// else in the place of, and what is no file.
 pub(super) fn guarded(file: &Path) -> io::Result<()> {
     let found = fs::metadata(file)?;
     if !found.is_file() {
         return Err(io::Error::other("it is no file: name another path"));
     }
+    if !is_ours(found.uid(), geteuid().as_raw()) {
+        return Err(io::Error::other(
+            "it belongs to another user: give it to the one that the gateway runs as",
+        ));
+    }
     if found.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others may read it: set its mode to 0600"));
     }
+    // Who may write a folder may put a file of theirs in the place of ours; where the folder is sticky
+    // they may not. Links lead into a folder that counts as well.
+    for file in [file, &file.canonicalize()?] {
+        let mode = fs::metadata(folder(file))?.permissions().mode();
+        if mode & 0o1002 == 0o0002 {
+            return Err(io::Error::other(
+                "others may write its folder: take that right from them (`chmod o-w`)",
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Whether a file of this owner was put there by whom we run as, or by root.
+const fn is_ours(owner: u32, us: u32) -> bool {
+    owner == us || owner == 0
+}
+
+/// The folder that a file is in.
+pub(super) fn folder(file: &Path) -> &Path {
+    file.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or_else(|| Path::new("."))
 }
 
 /// Two processes that start together agree: the file is made whole beside and linked into place by
@@ -118,19 +155,19 @@ fn make(file: &Path) -> io::Result<()> {
     let mut draft = file.as_os_str().to_owned();
     draft.push(format!(".{}", URL_SAFE_NO_PAD.encode(random::<9>()?)));
     let draft = PathBuf::from(draft);
-    let written = write(&draft).and_then(|()| link(&draft, file));
+    let written = write(&draft, &fresh()?).and_then(|()| link(&draft, file));
     // A draft that cannot be removed holds a key that nothing is sealed with.
     fs::remove_file(&draft).ok();
     written
 }
 
-fn write(draft: &Path) -> io::Result<()> {
+fn write(draft: &Path, key: &Secret) -> io::Result<()> {
     let mut handle = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(draft)?;
-    handle.write_all(fresh()?.expose().as_bytes())?;
+    handle.write_all(key.expose().as_bytes())?;
     handle.sync_all()
 }
 
@@ -146,27 +183,58 @@ fn link(draft: &Path, file: &Path) -> io::Result<()> {
 
 /// A name is on the disk once its folder is.
 pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
-    let folder = file
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
-    fs::File::open(folder)?.sync_all()
+    fs::File::open(folder(file))?.sync_all()
 }
 
-fn read(file: &Path) -> io::Result<Secret> {
+/// Where the next key of a vault waits while everything is put under it.
+pub(super) fn next(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".next");
+    PathBuf::from(name)
+}
+
+/// Writes the next key of a vault, in the place of one that was never used.
+pub(super) fn write_next(file: &Path, key: &Secret) -> io::Result<PathBuf> {
+    let next = next(file);
+    match fs::remove_file(&next) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(cause),
+        _ => write(&next, key)?,
+    }
+    sync_folder(&next)?;
+    Ok(next)
+}
+
+/// Makes the next key of a vault its key.
+pub(super) fn install(next: &Path, file: &Path) -> io::Result<()> {
+    fs::rename(next, file)?;
+    sync_folder(file)
+}
+
+/// The key in a file; one is made there when there is none.
+///
+/// # Errors
+/// As [`Root::read`], and when it cannot be made.
+pub fn read_or_make(file: &Path) -> io::Result<Secret> {
+    match read(file) {
+        Err(cause) if cause.kind() == ErrorKind::NotFound => make(file)?,
+        other => return other,
+    }
+    read(file)
+}
+
+pub(super) fn read(file: &Path) -> io::Result<Secret> {
     guarded(file)?;
     if fs::metadata(file)?.len() > LARGEST {
         return Err(io::Error::other("it is larger than any key: name another file"));
     }
     let text = Secret::new(fs::read_to_string(file)?);
-    let key = text.expose().trim();
-    if key.len() < KEY_BYTES {
-        return Err(io::Error::other(
-            "it is shorter than a key: put 32 random bytes in base64 there, or, if nothing is kept \
-             yet, remove it to have a new one made",
-        ));
+    let key = Secret::new(text.expose().trim());
+    if key.is_short_key() {
+        return Err(io::Error::other(format!(
+            "{SHORT_KEY}: {KEY_CURE}, or, if nothing is kept yet, remove it to have a new one made"
+        )));
     }
-    Ok(Secret::new(key))
+    Ok(key)
 }
 
 /// A new key.
@@ -234,6 +302,45 @@ mod tests {
             let said = root.read_or_make(&vault).unwrap_err().to_string();
             assert!(said.contains("0600"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_key_file_of_another_user_is_refused_with_its_cure() {
+        assert!(is_ours(1000, 1000) && is_ours(0, 1000) && !is_ours(1001, 1000) && !is_ours(1001, 0));
+        if !geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let vault = folder.path().join("vault");
+        let root = Root::beside(&vault);
+        root.read_or_make(&vault).unwrap();
+        std::os::unix::fs::chown(folder.path().join("vault.key"), Some(65_534), None).unwrap();
+        let said = root.read_or_make(&vault).unwrap_err().to_string();
+        assert!(said.contains("another user"), "{said}");
+    }
+
+    #[test]
+    fn a_key_file_in_a_folder_that_others_may_write_is_refused_unless_they_cannot_replace_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = folder.path().join("vault");
+        let root = Root::beside(&vault);
+        root.read_or_make(&vault).unwrap();
+        for (mode, is_good) in [(0o777, false), (0o1777, true), (0o702, false), (0o775, true)] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let read = root.read_or_make(&vault);
+            assert_eq!(read.is_ok(), is_good, "{mode:o}: {:?}", read.err());
+        }
+    }
+
+    #[test]
+    fn a_key_file_of_fewer_than_32_bytes_is_refused_with_its_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = folder.path().join("vault");
+        let file = folder.path().join("vault.key");
+        fs::write(&file, format!("{}\n", "k".repeat(31))).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let said = Root::beside(&vault).read_or_make(&vault).unwrap_err().to_string();
+        assert!(said.contains("at least 32 bytes") && said.contains("openssl"), "{said}");
     }
 
     #[test]

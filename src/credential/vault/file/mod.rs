@@ -6,6 +6,7 @@
 mod cipher;
 pub mod key;
 mod place;
+mod rekey;
 mod rows;
 mod table;
 mod trouble;
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use crate::secret::Secret;
 pub use key::Root;
+pub use rekey::{Rekeyed, rekey};
 use place::Place;
 use table::Table;
 use trouble::busy;
@@ -52,6 +54,19 @@ impl File {
             place: Arc::new(Place::new(path, root)),
             kept: Arc::default(),
         }
+    }
+
+    /// Opens the file if there is one, and says whether its key is one that new vaults are not made
+    /// with. Finishes what a killed `rekey` left. Blocks, for at most five seconds.
+    ///
+    /// # Errors
+    /// [`Fault`] when there is a file and it does not open.
+    pub fn examine(&self) -> Result<bool, Fault> {
+        let table = match self.place.has_path() {
+            true => self.place.open(false, Instant::now() + PATIENCE)?,
+            false => None,
+        };
+        Ok(table.is_some() && self.place.root.is_short())
     }
 
     /// Runs one operation on a thread that may block, one at a time; `None` when there is no file

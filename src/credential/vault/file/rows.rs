@@ -143,7 +143,7 @@ impl Table {
         transaction.commit().map_err(fault)
     }
 
-    fn opened(
+    pub(super) fn opened(
         &self,
         kind: Sealed,
         id: &Id,
@@ -227,7 +227,7 @@ fn unlink(transaction: &Transaction<'_>, cipher: &Cipher, segments: &[Box<str>])
     Ok(())
 }
 
-fn number(version: i64) -> Result<u64, Fault> {
+pub(super) fn number(version: i64) -> Result<u64, Fault> {
     u64::try_from(version).map_err(|_negative| damaged())
 }
 

@@ -19,6 +19,11 @@ const APPLICATION: i64 = 0x504c_4549;
 const FORMAT: i64 = 1;
 const CHECK: &[u8] = b"pleiades vault";
 const NOWHERE: Id = [0; 32];
+const AS_CHECK: Place<'_> = Place {
+    kind: Sealed::Check,
+    id: &NOWHERE,
+    version: 0,
+};
 
 const TABLES: &str = "
     CREATE TABLE about (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -108,7 +113,7 @@ impl Table {
     }
 
     fn make(&mut self) -> Result<(), Fault> {
-        let check = seal(&self.cipher, Sealed::Check, &NOWHERE, 0, CHECK)?;
+        let check = check(&self.cipher)?;
         let transaction = immediate(&mut self.connection)?;
         let tables: i64 = transaction
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
@@ -132,6 +137,21 @@ impl Table {
 
     /// Whether our key is the one it was made with.
     fn recognise(&self, path: &Path) -> Result<(), Fault> {
+        if self.is_under(&self.cipher)? {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Kind::Unopened,
+            format!(
+                "the vault {} cannot be opened: it was made with another key: give the key it was made with, \
+                 the new one after `pleiades vault rekey`, or move the file away to begin with an empty one",
+                path.display()
+            ),
+        ))
+    }
+
+    /// Whether this is the key that the file is under.
+    pub(super) fn is_under(&self, cipher: &Cipher) -> Result<bool, Fault> {
         let check: Option<Vec<u8>> = self
             .connection
             .query_row("SELECT value FROM about WHERE name = 'check'", [], |row| {
@@ -139,26 +159,14 @@ impl Table {
             })
             .optional()
             .map_err(fault)?;
-        let opened = check.and_then(|check| {
-            let place = Place {
-                kind: Sealed::Check,
-                id: &NOWHERE,
-                version: 0,
-            };
-            self.cipher.open(place, &check)
-        });
-        if opened.is_some_and(|text| **text == *CHECK) {
-            return Ok(());
-        }
-        Err(Fault::new(
-            Kind::Corrupt,
-            format!(
-                "the vault {} was made with another key: give the key it was made with, \
-                 or move the file away to begin with an empty one",
-                path.display()
-            ),
-        ))
+        let opened = check.and_then(|check| cipher.open(AS_CHECK, &check));
+        Ok(opened.is_some_and(|text| **text == *CHECK))
     }
+}
+
+/// The text by which a file knows its key.
+pub(super) fn check(cipher: &Cipher) -> Result<Vec<u8>, Fault> {
+    seal(cipher, Sealed::Check, &NOWHERE, 0, CHECK)
 }
 
 /// The right to write, had before anything is read: what was read holds until the commit.

@@ -140,11 +140,11 @@ async fn another_key_opens_nothing_and_changes_nothing() {
     );
     let said = fault(other.read(&account("one")).await);
     assert!(
-        said.0 == Kind::Corrupt && said.1.contains("made with another key"),
+        said.0 == Kind::Unopened && said.1.contains("made with another key"),
         "{said:?}"
     );
     let said = fault(other.write(&account("two"), 0, &Secret::new("x"), None).await);
-    assert_eq!(said.0, Kind::Corrupt);
+    assert_eq!(said.0, Kind::Unopened);
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
@@ -162,7 +162,7 @@ async fn a_lost_key_is_said_and_not_replaced() {
                 .await,
         ),
     ] {
-        assert!(said.0 == Kind::Denied && said.1.contains("vault.key"), "{said:?}");
+        assert!(said.0 == Kind::Unopened && said.1.contains("vault.key"), "{said:?}");
     }
     assert!(!folder.path().join("vault.key").exists());
 }
@@ -176,7 +176,7 @@ async fn what_others_may_read_is_refused_with_its_cure() {
         let file = folder.path().join(file);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
         let said = fault(beside(&path).read(&account("one")).await);
-        assert!(said.0 == Kind::Denied && said.1.contains("0600"), "{said:?}");
+        assert!(said.0 == Kind::Unopened && said.1.contains("0600"), "{said:?}");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert_eq!(
@@ -196,7 +196,7 @@ async fn a_place_that_cannot_be_used_is_a_fault_of_each_request_alone() {
         File::new(None, Root::Given(Secret::new(KEY))),
     ] {
         let said = fault(vault.write(&account("one"), 0, &Secret::new("x"), None).await);
-        assert!(matches!(said.0, Kind::Denied | Kind::Refused), "{said:?}");
+        assert!(matches!(said.0, Kind::Unopened | Kind::Refused), "{said:?}");
     }
 }
 
@@ -208,7 +208,7 @@ async fn a_link_to_nowhere_is_not_followed_when_the_file_is_made() {
     let said = given(&path)
         .write(&account("one"), 0, &Secret::new("x"), None)
         .await;
-    assert_eq!(fault(said).0, Kind::Denied);
+    assert_eq!(fault(said).0, Kind::Unopened);
     assert!(!target.exists());
 }
 
@@ -221,7 +221,7 @@ async fn files_of_something_else_are_left_alone() {
         .unwrap()
         .execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')")
         .unwrap();
-    for (path, kind) in [(text, Kind::Corrupt), (database, Kind::Refused)] {
+    for (path, kind) in [(text, Kind::Unopened), (database, Kind::Refused)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let before = fs::read(&path).unwrap();
         let said = fault(
@@ -444,6 +444,187 @@ async fn a_writer_that_is_killed_leaves_the_old_entry_or_the_new_one() {
             "round {round}: {number} after {last} was said"
         );
     }
+}
+
+/// The old key of the tests below.
+const SHORT: &str = "tiger";
+
+/// Every account of a vault that opens, by what it holds.
+async fn everything(vault: &File) -> Option<Vec<(String, String)>> {
+    let folder = Path::of(&["c", "acme", "ann@example.com", "github"]);
+    let mut all = Vec::new();
+    for name in vault.list(&folder).await.ok()? {
+        let kept = text(vault, &account(&name)).await.unwrap();
+        let hint = vault.hint(&account(&name)).await.unwrap();
+        assert_eq!(hint.map(|hint| hint.seq), Some(7), "{name}");
+        all.push((name, kept));
+    }
+    Some(all)
+}
+
+/// A vault of some accounts, and what they hold.
+async fn full(vault: &File, count: usize) -> Vec<(String, String)> {
+    let hint = Hint {
+        seq: 7,
+        ..Hint::default()
+    };
+    let mut all = Vec::new();
+    for number in 0..count {
+        let (name, kept) = (format!("account {number:04}"), format!("{number} {}", "x".repeat(3_000)));
+        let wrote = vault
+            .write(&account(&name), 0, &Secret::new(kept.clone()), Some(&hint))
+            .await;
+        assert!(matches!(wrote.unwrap(), Wrote::Done(_)));
+        all.push((name, kept));
+    }
+    all
+}
+
+fn under(path: &FilePath, key: &str) -> File {
+    File::new(Some(path.to_owned()), Root::Given(Secret::new(key)))
+}
+
+/// A vault made when keys of any length were taken.
+fn made_under_a_short_key(path: &FilePath) {
+    let old = cipher::Cipher::new(&Secret::new(SHORT)).unwrap();
+    let file = fs::OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+    file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
+    let inode = file.metadata().unwrap().into();
+    let until = Instant::now() + PATIENCE;
+    Table::open(path, inode, old, true, until).unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_new_vault_is_not_made_under_a_short_key_and_an_old_one_opens_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (new, old, empty) = (
+        folder.path().join("new"),
+        folder.path().join("old"),
+        folder.path().join("empty"),
+    );
+    fs::write(&empty, "").unwrap();
+    fs::set_permissions(&empty, fs::Permissions::from_mode(0o600)).unwrap();
+    for path in [&new, &empty] {
+        let wrote = under(path, SHORT)
+            .write(&account("one"), 0, &Secret::new("x"), None)
+            .await;
+        assert!(!matches!(wrote, Ok(Wrote::Done(_))), "{}", path.display());
+    }
+    assert!(!new.exists() && fs::read(&empty).unwrap().is_empty());
+    made_under_a_short_key(&old);
+    put(&under(&old, SHORT), &account("one"), "kept").await;
+    assert_eq!(text(&under(&old, SHORT), &account("one")).await.as_deref(), Some("kept"));
+    assert!(under(&old, SHORT).examine().unwrap());
+    assert!(!under(&new, SHORT).examine().unwrap());
+    assert_eq!(under(&old, KEY).examine().unwrap_err().kind, Kind::Unopened);
+}
+
+#[tokio::test]
+async fn a_vault_under_another_key_holds_what_it_held_and_the_old_key_opens_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    made_under_a_short_key(&path);
+    let before = full(&under(&path, SHORT), 20).await;
+    put(&under(&path, SHORT), &Path::gateway(&["clients", "one"]), "client").await;
+    let version = under(&path, SHORT).read(&account("account 0003")).await.unwrap().unwrap().version;
+    let old = || Root::Given(Secret::new(SHORT));
+    let new = Secret::new(KEY);
+    assert_eq!(rekey(path.clone(), old(), &new).unwrap(), Rekeyed::Done(21));
+    assert_eq!(everything(&given(&path)).await.unwrap(), before);
+    assert_eq!(everything(&under(&path, SHORT)).await, None);
+    let client = text(&given(&path), &Path::gateway(&["clients", "one"])).await;
+    assert_eq!(client.as_deref(), Some("client"));
+    let again = given(&path).read(&account("account 0003")).await.unwrap().unwrap();
+    assert_eq!(again.version, version, "whoever read it before may write it");
+    given(&path).remove(&account("account 0000")).await.unwrap();
+    assert_eq!(everything(&given(&path)).await.unwrap(), before[1..]);
+    // Who did not hear that it was done asks again, and is told.
+    assert_eq!(rekey(path, old(), &new).unwrap(), Rekeyed::Already);
+}
+
+#[tokio::test]
+async fn a_key_file_becomes_the_new_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let before = full(&beside(&path), 5).await;
+    assert_eq!(
+        rekey(path.clone(), Root::beside(&path), &Secret::new(KEY)).unwrap(),
+        Rekeyed::Done(5)
+    );
+    assert_eq!(everything(&beside(&path)).await.unwrap(), before);
+    assert_eq!(fs::read_to_string(folder.path().join("vault.key")).unwrap(), KEY);
+    assert_eq!(mode(&folder.path().join("vault.key")), 0o600);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
+}
+
+#[tokio::test]
+async fn whenever_it_was_killed_the_key_file_opens_the_vault() {
+    for is_switched in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault");
+        let before = full(&beside(&path), 5).await;
+        let file = folder.path().join("vault.key");
+        let old = fs::read_to_string(&file).unwrap();
+        // Killed before the transaction, and between it and the renaming.
+        key::write_next(&file, &Secret::new(KEY)).unwrap();
+        if is_switched {
+            let root = Root::Given(Secret::new(old.clone()));
+            assert_eq!(rekey(path.clone(), root, &Secret::new(KEY)).unwrap(), Rekeyed::Done(5));
+        }
+        assert_eq!(everything(&beside(&path)).await.unwrap(), before);
+        let now = fs::read_to_string(&file).unwrap();
+        assert_eq!(now, if is_switched { KEY.to_owned() } else { old });
+        assert_eq!(everything(&beside(&path)).await.unwrap(), before);
+        let newest = Secret::new("a third key, of at least thirty-two bytes");
+        assert_eq!(
+            rekey(path.clone(), Root::beside(&path), &newest).unwrap(),
+            Rekeyed::Done(5)
+        );
+        assert_eq!(everything(&beside(&path)).await.unwrap(), before);
+    }
+}
+
+#[tokio::test]
+async fn nobody_puts_a_vault_under_another_key_while_somebody_uses_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let vault = beside(&path);
+    put(&vault, &account("one"), "kept").await;
+    let new = Secret::new(KEY);
+    let refused = rekey(path.clone(), Root::beside(&path), &new).unwrap_err();
+    assert!(refused.message.contains("a gateway or a command uses"), "{refused}");
+    drop(vault);
+    // And nobody begins to use it meanwhile.
+    let place = Place::new(Some(path.clone()), Root::beside(&path));
+    place.reserve().unwrap();
+    assert_eq!(fault(beside(&path).read(&account("one")).await).0, Kind::Unreachable);
+    drop(place);
+    rekey(path.clone(), Root::beside(&path), &new).unwrap();
+    assert_eq!(text(&beside(&path), &account("one")).await.as_deref(), Some("kept"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_put_under_another_key_is_refused_and_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    put(&given(&path), &account("one"), "kept").await;
+    let root = || Root::Given(Secret::new(KEY));
+    let spaced = format!("{KEY} ");
+    for wrong in ["tiger", &*spaced] {
+        let refused = rekey(path.clone(), root(), &Secret::new(wrong)).unwrap_err();
+        assert_eq!(refused.kind, Kind::Refused, "{refused}");
+    }
+    let another = Secret::new("a third key, of at least thirty-two bytes");
+    let stranger = Root::Given(another.clone());
+    let refused = rekey(path.clone(), stranger, &Secret::new("k".repeat(40))).unwrap_err();
+    assert_eq!(refused.kind, Kind::Unopened);
+    let nowhere = rekey(folder.path().join("none"), root(), &another).unwrap_err();
+    assert_eq!(nowhere.kind, Kind::Refused);
+    // An entry that no folder names would be left behind.
+    Connection::open(&path).unwrap().execute_batch("DELETE FROM links").unwrap();
+    let refused = rekey(path.clone(), root(), &another).unwrap_err();
+    assert_eq!(refused.kind, Kind::Corrupt);
+    assert_eq!(text(&given(&path), &account("one")).await.as_deref(), Some("kept"));
 }
 
 #[tokio::test]

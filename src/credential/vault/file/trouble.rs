@@ -1,5 +1,6 @@
 //! What goes wrong with a file, as a store says it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::ErrorCode as Code;
@@ -20,7 +21,11 @@ pub(super) fn damaged() -> Fault {
 pub(super) fn fault(cause: rusqlite::Error) -> Fault {
     let (kind, said) = match cause.sqlite_error_code() {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => return busy().because(cause),
-        Some(Code::DatabaseCorrupt | Code::NotADatabase) => (
+        Some(Code::NotADatabase) => (
+            Kind::Unopened,
+            "the vault file is damaged or no vault: restore a backup",
+        ),
+        Some(Code::DatabaseCorrupt) => (
             Kind::Corrupt,
             "the vault file is damaged or no vault: restore a backup",
         ),
@@ -50,4 +55,20 @@ pub(super) fn busy() -> Fault {
     );
     fault.retry_after = Some(RETRY_AFTER);
     fault
+}
+
+/// Somebody puts the vault under another key.
+pub(super) fn rekeying() -> Fault {
+    let mut fault = Fault::new(Kind::Unreachable, "the vault is being put under another key");
+    fault.retry_after = Some(RETRY_AFTER);
+    fault
+}
+
+/// Others use the vault, and would go on under its old key.
+pub(super) fn used(path: &Path) -> Fault {
+    let said = format!(
+        "a gateway or a command uses the vault {}: end it, and run this again; nothing was changed",
+        path.display()
+    );
+    Fault::new(Kind::Unreachable, said)
 }

@@ -154,7 +154,7 @@ impl Trouble {
             Kind::Denied => {
                 format!("{what}: vault at {vault} does not allow it: compare the policy with docs/VAULT.md")
             }
-            Kind::Corrupt => format!("{what}: what vault at {vault} holds cannot be read{says}"),
+            Kind::Unopened | Kind::Corrupt => format!("{what}: what vault at {vault} holds cannot be read{says}"),
             Kind::Failed | Kind::Refused => {
                 let status = self
                     .status

@@ -1,0 +1,87 @@
+//! What `pleiades vault rekey` works with: the embedded store of the settings, and where its new key
+//! comes from.
+
+use std::path::{Path, PathBuf};
+
+use super::credentials::{key_of, vault_file};
+use crate::credential::vault;
+use crate::credential::vault::file::{self, Rekeyed, Root, key};
+use crate::secret::Secret;
+use crate::settings::{Settings, Vault};
+
+/// What was done.
+#[derive(Debug)]
+pub struct Put {
+    /// The vault's file.
+    pub vault: PathBuf,
+    /// What came of it.
+    pub outcome: Rekeyed,
+    /// Where the key is that opens it now.
+    pub key: NewKey,
+}
+
+/// Where the key is that opens a vault from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NewKey {
+    /// In the key file, from which it is read: nothing is left to be done.
+    KeyFile(PathBuf),
+    /// In the file that was named: the settings have to name it.
+    File(PathBuf),
+    /// In the environment: the settings have to name it.
+    Environment,
+}
+
+/// Why nothing was done.
+#[derive(Debug)]
+pub enum Refused {
+    /// What was asked cannot be meant.
+    Usage(String),
+    /// The store or a file of a key.
+    Store(vault::Fault),
+}
+
+/// Puts the embedded store of the settings under the key in `to`, made there when there is none, or under
+/// `given`; where neither is said and a key file opens it, under a fresh one. Blocks.
+///
+/// # Errors
+/// [`Refused`].
+pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> Result<Put, Refused> {
+    let usage = |said: &str| Refused::Usage(said.to_owned());
+    let Vault::File(said) = &settings.vault else {
+        return Err(usage(
+            "the settings keep credentials in HashiCorp Vault, which has keys of its own: see `transit_key` in docs/VAULT.md",
+        ));
+    };
+    let vault = vault_file(said)
+        .ok_or_else(|| usage("there is no home folder for the vault: name its file as `vault.file.path`"))?;
+    let root = key_of(said);
+    let unread = |file: &Path, cause: std::io::Error| {
+        let said = format!("the key file {} cannot be used: {cause}", file.display());
+        Refused::Store(vault::Fault::new(vault::Kind::Denied, said).because(cause))
+    };
+    let (new, place) = match (to, given) {
+        (Some(_), Some(_)) => {
+            return Err(usage("two new keys: give either `--to FILE` or `PLEIADES_NEW_KEY`"));
+        }
+        (Some(file), None) => {
+            let new = key::read_or_make(file).map_err(|cause| unread(file, cause))?;
+            (new, NewKey::File(std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())))
+        }
+        (None, Some(new)) => (new, NewKey::Environment),
+        (None, None) if matches!(root, Root::Given(_)) => {
+            return Err(usage(
+                "say the new key: `--to FILE` (one is made there when there is no such file), or the variable `PLEIADES_NEW_KEY`",
+            ));
+        }
+        (None, None) => {
+            let new = key::fresh().map_err(|cause| unread(&vault, cause))?;
+            (new, NewKey::Environment)
+        }
+    };
+    let key = match &root {
+        Root::KeyFile(file) => NewKey::KeyFile(file.clone()),
+        Root::Given(_) => place,
+    };
+    let outcome = file::rekey(vault.clone(), root, &new).map_err(Refused::Store)?;
+    Ok(Put { vault, outcome, key })
+}

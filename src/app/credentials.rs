@@ -13,7 +13,7 @@ use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
 use crate::credential::keeper::{self, Keeper};
 use crate::credential::scheduler::{self, Scheduler};
-use crate::credential::vault::Vault;
+use crate::credential::vault::{self, Vault};
 use crate::credential::vault::file::{File, Root};
 use crate::credential::vault::hashicorp::{self, Hashicorp};
 use crate::credential::vault::measured::Measured;
@@ -97,6 +97,16 @@ pub(super) fn vault(
         }
     };
     Arc::new(Measured::new(vault, Arc::clone(metrics)))
+}
+
+/// Asks Vault for what accounts need, and for nobody's: a mount, namespace or policy that is wrong is
+/// told at the start.
+pub(super) async fn asked(vault: Arc<dyn Vault>) {
+    let nobody = vault::Path::of(&["c", "_nobody"]);
+    // Whatever is wrong is told and counted where it is asked.
+    if vault.read(&nobody).await.is_ok() {
+        vault.list(&nobody).await.map(drop).unwrap_or_default();
+    }
 }
 
 /// Says at the start what would else be said with the first call that needs the store.

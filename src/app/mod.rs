@@ -252,6 +252,11 @@ impl App {
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
+        if self.hashicorp.is_some() {
+            let accounts = &self.parts.exchange.accounts;
+            let store = Arc::clone(accounts.keeper.vault());
+            self.control.spawn(credentials::asked(store));
+        }
         ready(&self);
         server.run(RunArgs {
             shutdown_signal: Box::new(lifecycle.signals()),

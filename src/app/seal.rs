@@ -85,7 +85,7 @@ pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
             }
             Err(fault) => {
                 if told != Some(fault.kind) {
-                    tracing::warn!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
+                    tracing::info!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
                 }
                 told = Some(fault.kind);
                 sleep(

@@ -106,7 +106,7 @@ fn next(key: &NewKey) -> String {
 
 const fn code(kind: Kind) -> u8 {
     match kind {
-        Kind::Unreachable | Kind::Sealed | Kind::Throttled => exit::TEMPORARY,
+        Kind::Unreachable | Kind::Sealed | Kind::Redirected | Kind::Throttled => exit::TEMPORARY,
         Kind::Failed | Kind::Denied | Kind::Unopened | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
     }
 }

@@ -11,12 +11,11 @@ use super::keeper::Keeper;
 use super::oauth::{self, Challenge, Redirects, TroubleKind};
 use super::record::{Client, ClientAuth, Record, Source, Tokens};
 use super::vault::Fault;
-use super::{Key, signature};
+use super::signature::{self, MAX_TOKEN};
+use super::Key;
 use crate::secret::Secret;
 use crate::telemetry::time::unix_now;
 
-/// Longest token, in bytes: what a header block can carry.
-const MAX_TOKEN: usize = 16 * 1024;
 /// Above this a time in seconds is one in milliseconds: it lies in the year 5138.
 const MILLIS: u64 = 100_000_000_000;
 

@@ -173,6 +173,9 @@ impl Signature {
     }
 }
 
+/// Longest access token that is used, in bytes: what a header block can carry.
+pub(super) const MAX_TOKEN: usize = 16 * 1024;
+
 /// A header value that no log prints.
 pub(super) fn sensitive(value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(value)?;

@@ -14,10 +14,11 @@ use super::key::{Key, Owner};
 use super::record::{AccountState, Ended, Record};
 use super::refresh::{Lives, Outcome, UNHEALTHY, Watch, Why};
 use super::signature::{Signature, Signed, sensitive};
+use super::vault::Kind;
 
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
 /// life when that is less.
-const LAST_MOMENTS: u64 = 5_000;
+pub(super) const LAST_MOMENTS: u64 = 5_000;
 /// Providers that share one account and have a signature of their own at hand.
 const HANDS: usize = 64;
 
@@ -35,6 +36,8 @@ pub(super) struct Slot {
     pub(super) watch: Mutex<Watch>,
     /// The pursuit that is under way.
     pub(super) flight: Mutex<Option<Flight>>,
+    /// What the store said when it failed last under a round.
+    pub(super) store: Mutex<Option<Kind>>,
     /// The last round that failed.
     pub(super) setback: Mutex<Option<Setback>>,
     /// The set that a 401 of an upstream brought about: grant, `seq`, when. A further 401 to it says
@@ -83,6 +86,8 @@ pub(super) struct Seen {
     pub(super) signed: Arc<Signed>,
     /// Until when the access token is sent, in unix milliseconds.
     until: u64,
+    /// When it ends, in unix milliseconds; 0 for one that no header carries.
+    ends: u64,
     /// The upstream answered 401 to it.
     refused: AtomicBool,
     version: u64,
@@ -92,14 +97,14 @@ impl Seen {
     fn new(key: &Key, version: u64, record: Record) -> Self {
         let value = Zeroizing::new(format!("Bearer {}", record.tokens.access.expose()));
         let header = sensitive(&value).ok();
-        let until = match (&header, record.tokens.expires_at) {
+        let (until, ends) = match (&header, record.tokens.expires_at) {
             // A token that no header can carry serves nobody.
-            (None, _) => 0,
-            (_, None) => u64::MAX,
+            (None, _) => (0, 0),
+            (_, None) => (u64::MAX, u64::MAX),
             (_, Some(at)) => {
                 let life = at.saturating_sub(record.tokens.obtained_at).saturating_mul(1000);
-                at.saturating_mul(1000)
-                    .saturating_sub(LAST_MOMENTS.min(life / 10))
+                let ends = at.saturating_mul(1000);
+                (ends.saturating_sub(LAST_MOMENTS.min(life / 10)), ends)
             }
         };
         Self {
@@ -110,6 +115,7 @@ impl Seen {
                 seq: record.seq,
             }),
             until,
+            ends,
             refused: AtomicBool::new(false),
             version,
             record,
@@ -119,6 +125,13 @@ impl Seen {
     /// Whether its access token may be sent.
     pub(super) fn serves(&self, unix_ms: u64) -> bool {
         unix_ms < self.until && !self.refused.load(Relaxed) && self.record.ended != Some(Ended::Revoked)
+    }
+
+    /// How long its access token still holds, in milliseconds; `None` when it does not. In its last
+    /// moments it is sent where no newer one can be had in time.
+    pub(super) fn left(&self, unix_ms: u64) -> Option<u64> {
+        let is_good = !self.refused.load(Relaxed) && self.record.ended != Some(Ended::Revoked);
+        self.ends.checked_sub(unix_ms).filter(|left| is_good && *left > 0)
     }
 
     /// The upstream answered 401 to its access token.
@@ -170,6 +183,7 @@ impl Slot {
             used: AtomicU64::new(0),
             watch: Mutex::default(),
             flight: Mutex::default(),
+            store: Mutex::default(),
             setback: Mutex::default(),
             mended: Mutex::default(),
         })

@@ -332,7 +332,7 @@ impl Gateway {
             }
             Ok(None) => failed(&Error::new(Code::UnknownPath, "no such connection")),
             Err(fault) => {
-                let error = Error::new(Code::CredentialStore, "the credential store cannot be reached");
+                let error = Error::new(Code::CredentialStore, fault.kind.told());
                 failed(&error.retry_after(fault.retry_after.unwrap_or(Duration::from_secs(5))))
             }
         }

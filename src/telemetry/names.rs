@@ -328,11 +328,12 @@ pub const ACCOUNTS: [&str; 5] = ["ok", "expiring", "unhealthy", "needs_reauth", 
 pub const VAULT_OPERATIONS: [&str; 6] = ["read", "write", "remove", "list", "hint", OTHER];
 
 /// What can come of a request to the credential store.
-pub const VAULT_OUTCOMES: [&str; 11] = [
+pub const VAULT_OUTCOMES: [&str; 12] = [
     "ok",
     "conflict",
     "unreachable",
     "sealed",
+    "redirected",
     "throttled",
     "failed",
     "denied",

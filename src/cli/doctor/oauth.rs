@@ -392,6 +392,7 @@ fn stored(fault: &Fault) -> Trouble {
             "look whether `vault.hashicorp.address`, or the file's folder, is reached from here"
         }
         vault::Kind::Sealed => "unseal it; a standby needs a way to the active node",
+        vault::Kind::Redirected => "give the address of the active node or of the cluster",
         vault::Kind::Throttled => "ask it less often, or raise its limit",
         vault::Kind::Failed => "look at its log",
         vault::Kind::Denied => "give the role the policy that the documentation lists, and look at its login",

@@ -37,7 +37,7 @@ pub use proof::{Proof, Way};
 
 use super::keeper::{Keeper, Reason};
 use super::oauth::Challenge;
-use super::vault::{Fault, Vault};
+use super::vault::{Fault, Kind, Vault};
 use crate::access::{Access, Principal};
 use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
@@ -249,9 +249,16 @@ impl Refusal {
         }
     }
 
-    /// The store cannot be reached; its own words are for the log.
+    /// The store cannot be reached or says no; its own words are for the log.
     fn store(fault: &Fault) -> Self {
         tracing::warn!(%fault, kind = fault.kind.as_str(), "connecting needs the credential store");
+        if fault.kind.told() != Kind::Unreachable.told() {
+            return Self::new(
+                Ground::Store,
+                "The credential store refuses the gateway, so nothing can be connected.",
+                "Tell whoever runs the gateway: its log says what is refused.",
+            );
+        }
         Self::new(
             Ground::Store,
             "The credential store cannot be reached, so nothing can be connected just now.",

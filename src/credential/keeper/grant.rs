@@ -13,8 +13,8 @@ use crate::credential::connection::Connection;
 use crate::credential::record::Ended;
 use crate::credential::refresh::{Outcome, Why};
 use crate::credential::signature::Signature;
-use crate::credential::slot::{Seen, Slot};
-use crate::credential::vault::Fault;
+use crate::credential::slot::{LAST_MOMENTS, Seen, Slot};
+use crate::credential::vault::{Fault, Kind};
 
 /// How long a call with a valid token waits for a store that is asked only whether it still stands.
 const BRIEFLY: Duration = Duration::from_millis(250);
@@ -61,28 +61,66 @@ impl Keeper {
     pub async fn grant(&self, ask: &Ask<'_>, within: Duration) -> Result<Granted, Refused> {
         let deadline = Instant::now() + within;
         let entry = self.cache.entry(&ask.owner(), self.clock.grown());
+        let chosen = || entry.with(|slots| choose(slots, ask).ok().cloned());
+        let seen = chosen().and_then(|slot| slot.seen());
+        let hurried = seen.map_or(deadline, |seen| self.hurried(&seen, deadline));
+        let refused = match self.granting(ask, &entry, hurried).await {
+            Err(refused) if refused.is_passing() => refused,
+            done => return done,
+        };
+        // Nothing newer can be had in time: a token in its last moments is a good one.
+        match chosen().and_then(|slot| Some((slot.seen()?, slot))) {
+            Some((seen, slot)) if entry.age(self.clock.grown()).is_some() && self.lasts(&seen) => {
+                Ok(self.granted(&entry, &slot, &seen, ask.connection))
+            }
+            _ => Err(refused),
+        }
+    }
+
+    /// Whether an access token still holds, if only for its last moments.
+    pub(super) fn lasts(&self, seen: &Seen) -> bool {
+        seen.left(self.clock.unix_ms()).is_some()
+    }
+
+    /// A bound for having something newer than a token in its last moments: half of them, so that it
+    /// can still be used afterwards.
+    pub(super) fn hurried(&self, seen: &Seen, deadline: Instant) -> Instant {
+        match seen.left(self.clock.unix_ms()) {
+            Some(left) if left < LAST_MOMENTS => {
+                deadline.min(Instant::now() + Duration::from_millis(left / 2))
+            }
+            _ => deadline,
+        }
+    }
+
+    async fn granting(
+        &self,
+        ask: &Ask<'_>,
+        entry: &Arc<Entry>,
+        deadline: Instant,
+    ) -> Result<Granted, Refused> {
         let since = entry.readings();
-        self.freshen(&entry, ask, deadline).await?;
+        self.freshen(entry, ask, deadline).await?;
         for _ in 0..TURNS {
             let chosen = entry.with(|slots| choose(slots, ask).cloned());
             let standing = chosen.as_ref().map(|slot| self.standing(slot));
             let refused = match (&chosen, standing) {
                 (Ok(slot), Ok(Standing::Serves(seen))) => {
-                    return Ok(self.granted(&entry, slot, &seen, ask.connection));
+                    return Ok(self.granted(entry, slot, &seen, ask.connection));
                 }
                 (Ok(slot), Ok(Standing::Renew(why))) => {
                     self.renewed(slot, ask.connection, why, deadline).await?;
                     continue;
                 }
-                (Ok(slot), Ok(Standing::Ended(ended))) => self.over(&entry, slot, ended),
-                (Err(unclear), _) | (_, Err(unclear)) => self.unclear(&entry, *unclear, ask),
-                (Ok(_), Ok(Standing::Gone)) => self.unclear(&entry, Unclear::None, ask),
+                (Ok(slot), Ok(Standing::Ended(ended))) => self.over(entry, slot, ended),
+                (Err(unclear), _) | (_, Err(unclear)) => self.unclear(entry, *unclear, ask),
+                (Ok(_), Ok(Standing::Gone)) => self.unclear(entry, Unclear::None, ask),
             };
             // Another replica, or the command line, may have connected it a moment ago.
             if entry.is_read_since(since) {
                 return Err(refused);
             }
-            self.reread_by(&entry, since, deadline).await?;
+            self.reread_by(entry, since, deadline).await?;
         }
         Err(Refused::Waiting { retry_after: SOON })
     }
@@ -93,7 +131,7 @@ impl Keeper {
         let now = self.clock.grown();
         let serves = entry.with(|slots| {
             let seen = choose(slots, ask).ok().and_then(|slot| slot.seen());
-            seen.is_some_and(|seen| seen.serves(self.clock.unix_ms()))
+            seen.is_some_and(|seen| self.lasts(&seen))
         });
         // Never chosen among some only: the default may be one that was not read yet.
         if serves && entry.age(now).is_some() {
@@ -116,7 +154,10 @@ impl Keeper {
         match timeout_at(deadline, self.reread(entry, since)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(fault)) => Err(unavailable(&fault)),
-            Err(_) => Err(Refused::Unavailable { retry_after: SOON }),
+            Err(_) => Err(Refused::Unavailable {
+                store: Kind::Unreachable,
+                retry_after: SOON,
+            }),
         }
     }
 
@@ -141,7 +182,10 @@ impl Keeper {
             Outcome::Failed { after, .. } => Err(Refused::Waiting {
                 retry_after: after.map_or(SOON, Duration::from_millis),
             }),
-            Outcome::StoreDown => Err(Refused::Unavailable { retry_after: SOON }),
+            Outcome::StoreDown => Err(Refused::Unavailable {
+                store: slot.store.lock().unwrap_or(Kind::Unreachable),
+                retry_after: SOON,
+            }),
             Outcome::Stopped => Err(Refused::Waiting { retry_after: SOON }),
         }
     }
@@ -238,6 +282,7 @@ pub(super) fn usual(slots: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
 
 fn unavailable(fault: &Fault) -> Refused {
     Refused::Unavailable {
+        store: fault.kind,
         retry_after: fault.retry_after.unwrap_or(SOON),
     }
 }

@@ -88,7 +88,8 @@ impl Held {
         let keeper = self.keeper()?;
         let deadline = Instant::now() + PATIENCE;
         for _ in 0..TURNS {
-            let renewed = keeper.renewed(&self.slot, &self.connection, why, deadline).await;
+            let hurried = keeper.hurried(&*self.seen()?, deadline);
+            let renewed = keeper.renewed(&self.slot, &self.connection, why, hurried).await;
             let seen = self.seen()?;
             let unix_ms = keeper.clock.unix_ms();
             if seen.serves(unix_ms) {
@@ -98,7 +99,12 @@ impl Held {
                 let entry = keeper.cache.entry(&self.slot.key.owner, keeper.clock.grown());
                 return Err(keeper.over(&entry, &self.slot, ended).error(&self.connection));
             }
-            renewed.map_err(|refused| refused.error(&self.connection))?;
+            if let Err(refused) = renewed {
+                if refused.is_passing() && keeper.lasts(&seen) {
+                    return Ok(Arc::clone(&seen.signed));
+                }
+                return Err(refused.error(&self.connection));
+            }
             why = seen.why();
         }
         let refused = Refused::Waiting {

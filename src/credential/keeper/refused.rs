@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::account::Account;
 use crate::credential::connection::Connection;
+use crate::credential::vault::Kind;
 use crate::error::{Code, Error};
 
 /// Why there is no signature.
@@ -33,8 +34,10 @@ pub enum Refused {
         /// Which.
         accounts: Vec<Account>,
     },
-    /// The store cannot be reached, and nothing valid is in memory.
+    /// The store cannot be reached or says no, and nothing valid is in memory.
     Unavailable {
+        /// How the store fares.
+        store: Kind,
         /// When to try again.
         retry_after: Duration,
     },
@@ -75,6 +78,12 @@ impl Reason {
 }
 
 impl Refused {
+    /// Whether it says nothing of the account, only that nothing newer can be had now.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Waiting { .. })
+    }
+
     /// The error for a caller, without the link that the exchange adds.
     #[must_use]
     pub fn error(&self, connection: &Connection) -> Error {
@@ -99,9 +108,9 @@ impl Refused {
                 format!("several accounts of {title} are connected and none is the default: name one as `accountId`"),
             )
             .data(json!({ "provider_id": &**id, "accounts": told(accounts) })),
-            Self::Unavailable { retry_after } => Error::new(
+            Self::Unavailable { store, retry_after } => Error::new(
                 Code::CredentialStore,
-                "the credential store cannot be reached; nothing was run",
+                format!("{}; nothing was run", store.told()),
             )
             .retry_after(*retry_after),
             Self::Waiting { retry_after } => Error::new(

@@ -326,6 +326,7 @@ impl Pursuit {
     }
 
     fn faulted(&self, fault: &Fault) -> Event {
+        *self.slot.store.lock() = Some(fault.kind);
         if self.round.is_storing() {
             if self.round.is_stuck() {
                 self.told.send_replace(Flying::Stuck);

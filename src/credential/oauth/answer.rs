@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::fetch::{failing, retry_after, text};
 use super::{Issued, Trouble, TroubleKind, challenge, trouble};
+use crate::credential::signature::MAX_TOKEN;
 use crate::secret::Secret;
 
 /// Longer lifetimes are mistakes of units; a token is renewed after ten years at the latest.
@@ -179,15 +180,21 @@ fn issued(fields: &Map<String, Value>) -> Option<Result<Issued, Trouble>> {
     let foreign = text(fields, "token_type")
         .is_some_and(|it| ["dpop", "mac", "pop"].contains(&it.to_ascii_lowercase().as_str()));
     let unfit = !access.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    let cure = "ask the provider for bearer tokens";
     if foreign || unfit {
         let message = if foreign {
             "the token endpoint gave a token of a type that is not spoken here"
         } else {
             "the token endpoint gave a token that no header can carry"
         };
-        return Some(Err(Trouble::client(message)
-            .cure("ask the provider for bearer tokens")
-            .sent()));
+        return Some(Err(Trouble::client(message).cure(cure).sent()));
+    }
+    if access.len() > MAX_TOKEN {
+        return Some(Err(Trouble::client(
+            "the token endpoint gave a token of more than 16 KiB, which no header can carry",
+        )
+        .cure("ask for fewer scopes, or have the provider leave groups and roles out of its tokens")
+        .sent()));
     }
     Some(Ok(Issued {
         access: Secret::new(access),

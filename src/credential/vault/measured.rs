@@ -39,7 +39,7 @@ impl Kind {
     pub const fn is_up(self) -> bool {
         match self {
             Self::Unreachable | Self::Sealed | Self::Failed | Self::Unopened => false,
-            Self::Throttled | Self::Denied | Self::Corrupt | Self::Refused => true,
+            Self::Redirected | Self::Throttled | Self::Denied | Self::Corrupt | Self::Refused => true,
         }
     }
 }
@@ -149,6 +149,7 @@ mod tests {
             (Kind::Unopened, 0),
             (Kind::Denied, 1),
             (Kind::Throttled, 1),
+            (Kind::Redirected, 1),
             (Kind::Corrupt, 1),
             (Kind::Refused, 1),
         ] {

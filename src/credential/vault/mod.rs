@@ -155,6 +155,8 @@ pub enum Kind {
     Unreachable,
     /// Sealed, or a standby that cannot serve.
     Sealed,
+    /// A standby that sends elsewhere, which is not followed.
+    Redirected,
     /// Asked too often (429).
     Throttled,
     /// It failed (5xx).
@@ -176,12 +178,31 @@ impl Kind {
         match self {
             Self::Unreachable => "unreachable",
             Self::Sealed => "sealed",
+            Self::Redirected => "redirected",
             Self::Throttled => "throttled",
             Self::Failed => "failed",
             Self::Denied => "denied",
             Self::Unopened => "unopened",
             Self::Corrupt => "corrupt",
             Self::Refused => "refused",
+        }
+    }
+}
+
+impl Kind {
+    /// What callers are told; what exactly the store said is for the operator, in the log.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Self::Unreachable | Self::Sealed | Self::Throttled | Self::Failed => {
+                "the credential store cannot be reached"
+            }
+            Self::Redirected | Self::Denied | Self::Refused => {
+                "the credential store refused the gateway, which whoever runs it has to mend"
+            }
+            Self::Unopened | Self::Corrupt => {
+                "the credential store cannot be opened, which whoever runs the gateway has to mend"
+            }
         }
     }
 }

@@ -201,12 +201,12 @@ fn no_account() -> Error {
     Error::new(Code::UnknownPath, "no such account of yours")
 }
 
-/// A store that cannot be reached, as callers are told of it; the operator reads the cause.
+/// A store that does not answer or says no, as callers are told of it; the operator reads the cause.
 fn unavailable(fault: Fault) -> Error {
     let after = fault.retry_after.unwrap_or(std::time::Duration::from_secs(5));
     Error::new(
         Code::CredentialStore,
-        "the credential store cannot be reached; nothing was changed",
+        format!("{}; nothing was changed", fault.kind.told()),
     )
     .retry_after(after)
     .because(fault)

@@ -422,3 +422,21 @@ async fn an_account_revoked_while_it_is_renewed_stays_revoked_and_its_new_tokens
     world.keeper.settled().await;
     assert!(world.server.is_revoked("refresh-2"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_in_its_last_seconds_is_used_while_the_store_is_away() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.granted(None).await;
+    sleep(Duration::from_millis(LIFE * 1_000 - 2_000)).await;
+    for left in [&world.store.reads_fail, &world.store.writes_fail] {
+        left.store(u32::MAX, Relaxed);
+    }
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    let signed = granted.signature.ready().await.unwrap();
+    assert_eq!(bearer(&signed), "Bearer access-ann-1");
+    sleep(Duration::from_secs(3)).await;
+    let over = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(matches!(over, Refused::Unavailable { .. }), "{over:?}");
+    assert!(granted.signature.ready().await.is_err());
+}

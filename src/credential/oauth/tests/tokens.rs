@@ -266,3 +266,15 @@ async fn a_token_is_revoked_and_an_unknown_one_is_gone_already() {
         .unwrap();
     assert!(world.fetched().is_empty());
 }
+
+#[tokio::test]
+async fn a_token_too_large_for_a_header_is_refused_when_it_is_issued() {
+    for (length, is_taken) in [(16 * 1024, true), (16 * 1024 + 1, false)] {
+        let body = format!(r#"{{"access_token":"{}"}}"#, "t".repeat(length));
+        let answer = redeemed(&answering(&body), client(ClientAuth::None, None)).await;
+        assert_eq!(answer.is_ok(), is_taken, "{length}");
+        if let Err(trouble) = answer {
+            assert!(trouble.message.contains("16 KiB") && trouble.cure.is_some());
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod login;
 mod lookup;
 mod name;
 mod patience;
+mod refusals;
 mod session;
 mod trouble;
 mod wire;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep};
 pub use login::Auth;
 pub use lookup::Lookup;
 use patience::{Patience, jittered};
+use refusals::Refusals;
 pub use session::LoginState;
 use session::Session;
 use trouble::Trouble;
@@ -69,6 +71,7 @@ pub struct Hashicorp {
     wire: Arc<Wire>,
     session: Arc<Session>,
     patience: Arc<Patience>,
+    refusals: Arc<Refusals>,
     mount: String,
     prefix: String,
     transit: Option<Transit>,
@@ -108,6 +111,7 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<Hashicorp>, Fault> {
         ca.as_deref(),
     )?);
     let patience = Arc::<Patience>::default();
+    let refusals = Arc::<Refusals>::default();
     let transit = config
         .transit_key
         .map(|key| {
@@ -119,9 +123,15 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<Hashicorp>, Fault> {
         })
         .transpose()?;
     Ok(Arc::new(Hashicorp {
-        session: Session::begin(Arc::clone(&wire), config.auth, Arc::clone(&patience), control),
+        session: Session::begin(
+            Arc::clone(&wire),
+            config.auth,
+            (Arc::clone(&patience), Arc::clone(&refusals)),
+            control,
+        ),
         wire,
         patience,
+        refusals,
         mount: plain(&config.mount, "mount")?,
         prefix: plain(&config.prefix, "prefix")?,
         transit,
@@ -291,7 +301,9 @@ impl Outcome {
 #[async_trait]
 impl Vault for Hashicorp {
     async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
-        self.read_entry(&self.path(path)).await
+        let read = self.read_entry(&self.path(path)).await;
+        self.refusals.note("read", path, &read);
+        read
     }
 
     async fn write(
@@ -301,19 +313,27 @@ impl Vault for Hashicorp {
         value: &Secret,
         hint: Option<&Hint>,
     ) -> Result<Wrote, Fault> {
-        self.write_entry(&self.path(path), expected, value, hint).await
+        let wrote = self.write_entry(&self.path(path), expected, value, hint).await;
+        self.refusals.note("write", path, &wrote);
+        wrote
     }
 
     async fn remove(&self, path: &Path) -> Result<(), Fault> {
-        self.remove_entry(&self.path(path)).await
+        let removed = self.remove_entry(&self.path(path)).await;
+        self.refusals.note("remove", path, &removed);
+        removed
     }
 
     async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
-        self.list_names(&self.path(folder)).await
+        let listed = self.list_names(&self.path(folder)).await;
+        self.refusals.note("list", folder, &listed);
+        listed
     }
 
     async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault> {
-        self.read_hint(&self.path(path)).await
+        let read = self.read_hint(&self.path(path)).await;
+        self.refusals.note("hint", path, &read);
+        read
     }
 }
 

@@ -82,7 +82,12 @@ impl Patience {
         let pause = match fault.kind {
             Kind::Unreachable | Kind::Sealed => Duration::ZERO,
             Kind::Throttled => fault.retry_after.unwrap_or_default(),
-            Kind::Failed | Kind::Denied | Kind::Unopened | Kind::Corrupt | Kind::Refused => return,
+            Kind::Failed
+            | Kind::Redirected
+            | Kind::Denied
+            | Kind::Unopened
+            | Kind::Corrupt
+            | Kind::Refused => return,
         };
         let mut state = self.0.lock();
         if state.pause.is_none() {

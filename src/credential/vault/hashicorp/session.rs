@@ -11,8 +11,9 @@ use tokio::time::Instant;
 
 use super::login::{self, Auth, Grant};
 use super::patience::{Pass, Patience, jittered};
+use super::refusals::Refusals;
 use super::wire::Wire;
-use crate::credential::vault::{Fault, Kind};
+use crate::credential::vault::{Fault, Kind, Path};
 
 /// Pauses between logins because a token was refused: when the next one is refused as well, it is the
 /// policy that says no. The last one ends the count.
@@ -44,6 +45,7 @@ pub(super) struct Session {
     wire: Arc<Wire>,
     auth: Auth,
     patience: Arc<Patience>,
+    refusals: Arc<Refusals>,
     held: ArcSwapOption<Held>,
     /// Whoever logs in, and what came of it last.
     login: Mutex<Last>,
@@ -116,11 +118,17 @@ impl Held {
 }
 
 impl Session {
-    pub(super) fn begin(wire: Arc<Wire>, auth: Auth, patience: Arc<Patience>, control: &Handle) -> Arc<Self> {
+    pub(super) fn begin(
+        wire: Arc<Wire>,
+        auth: Auth,
+        (patience, refusals): (Arc<Patience>, Arc<Refusals>),
+        control: &Handle,
+    ) -> Arc<Self> {
         let session = Arc::new(Self {
             wire,
             auth,
             patience,
+            refusals,
             held: ArcSwapOption::empty(),
             login: Mutex::default(),
             news: Arc::default(),
@@ -211,7 +219,9 @@ impl Session {
                 ..Fault::new(Kind::Denied, message.clone())
             });
         }
-        match self.auth.log_in(&self.wire).await {
+        let had = self.auth.log_in(&self.wire).await;
+        self.refusals.note("login", &Path::of(&[]), &had);
+        match had {
             Ok(grant) => {
                 last.refusals = 0;
                 last.refused = None;
@@ -227,7 +237,6 @@ impl Session {
                         .unwrap_or_default();
                     last.refusals += 1;
                     last.refused = Some((Instant::now() + pause, fault.message.clone()));
-                    tracing::warn!("{}", fault.message);
                 }
                 Err(fault)
             }
@@ -297,6 +306,7 @@ impl Drop for Session {
 /// need not.
 async fn keep(session: Weak<Session>, news: Arc<Notify>) {
     let mut pause = Duration::ZERO;
+    let mut told = None;
     loop {
         let due = {
             let Some(session) = session.upgrade() else { return };
@@ -320,17 +330,22 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
         match session.renew().await {
             Ok(asked) => {
                 pause = Duration::ZERO;
+                told = None;
                 if asked {
                     session.patience.worked();
                 }
             }
             Err(fault) => {
                 pause = jittered((pause * 2).clamp(RETRY, LONGEST_RETRY));
-                tracing::warn!(
-                    kind = fault.kind.as_str(),
-                    "our token of vault: {}",
-                    fault.message
-                );
+                // What is refused was told by whoever logged in.
+                if fault.kind != Kind::Denied && told != Some(fault.kind) {
+                    tracing::warn!(
+                        kind = fault.kind.as_str(),
+                        "our token of vault: {}",
+                        fault.message
+                    );
+                }
+                told = Some(fault.kind);
             }
         }
     }

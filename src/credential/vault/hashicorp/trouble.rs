@@ -148,18 +148,34 @@ impl Trouble {
             Kind::Sealed => {
                 format!("{what}: vault at {vault} is sealed or a standby that cannot serve: unseal it")
             }
+            Kind::Redirected => {
+                format!(
+                    "{what}: vault at {vault} refused and sends elsewhere, as a standby does that may not \
+                     forward; nobody is followed: give the address of the active node or of the cluster"
+                )
+            }
             Kind::Throttled => {
                 format!("{what}: vault at {vault} limits requests: raise its rate limit quota")
             }
             Kind::Denied => {
-                format!("{what}: vault at {vault} does not allow it: compare the policy with docs/VAULT.md")
+                format!(
+                    "{what}: vault at {vault} does not allow it{says}: compare the policy with docs/VAULT.md, \
+                     and see that our token still holds and that `namespace` is right"
+                )
             }
             Kind::Unopened | Kind::Corrupt => format!("{what}: what vault at {vault} holds cannot be read{says}"),
             Kind::Failed | Kind::Refused => {
                 let status = self
                     .status
                     .map_or_else(String::new, |status| format!(" with {}", status.as_u16()));
-                format!("{what}: vault at {vault} refused{status}{says}")
+                let cure = if self.kind == Kind::Failed {
+                    "look at its log"
+                } else if self.status == Some(StatusCode::NOT_FOUND) {
+                    "see that `mount` and `namespace` are right and that a KV engine of version 2 is there"
+                } else {
+                    "compare `vault.hashicorp` of the settings with docs/VAULT.md"
+                };
+                format!("{what}: vault at {vault} refused{status}{says}: {cure}")
             }
         };
         Fault {
@@ -175,7 +191,8 @@ fn meaning(status: StatusCode, text: &str) -> (Kind, bool) {
     match status.as_u16() {
         403 => (Kind::Denied, true),
         // A standby that may not forward sends elsewhere; we follow nobody.
-        307 | 472 | 473 => (Kind::Sealed, true),
+        301 | 302 | 303 | 307 | 308 => (Kind::Redirected, true),
+        472 | 473 => (Kind::Sealed, true),
         // A standby that has not seen the newest write yet.
         412 => (Kind::Failed, true),
         429 => (Kind::Throttled, true),
@@ -211,12 +228,14 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 fn printable(text: &str) -> String {
-    text.chars()
+    let is_shown = |character: &char| !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let line: String = text
+        .chars()
+        .filter(is_shown)
         .map(|character| if character.is_control() { ' ' } else { character })
         .take(MAX_TEXT)
-        .collect::<String>()
-        .trim()
-        .to_owned()
+        .collect();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -259,7 +278,9 @@ mod tests {
     fn statuses_mean_what_vault_says_they_mean() {
         for (status, body, kind, undone) in [
             (403, "{}", Kind::Denied, true),
-            (307, "", Kind::Sealed, true),
+            (307, "", Kind::Redirected, true),
+            (308, "", Kind::Redirected, true),
+            (400, "{}", Kind::Refused, true),
             (429, "", Kind::Throttled, true),
             (472, "", Kind::Sealed, true),
             (473, "", Kind::Sealed, true),
@@ -278,6 +299,23 @@ mod tests {
         ] {
             let trouble = refused(status, body);
             assert_eq!((trouble.kind, trouble.undone), (kind, undone), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn what_vault_refuses_is_told_with_its_words_and_a_cure_and_never_as_away() {
+        let denied = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
+        let mount = r#"{"errors":["no handler for route \"kv/data/x\""]}"#;
+        for (status, body, words) in [
+            (403, denied, ["error occurred: * permission denied", "compare the policy"]),
+            (404, mount, ["no handler for route", "`mount`"]),
+            (400, r#"{"errors":["bad \u001b[31m request"]}"#, ["bad [31m request", "docs/VAULT.md"]),
+            (307, "", ["sends elsewhere", "active node"]),
+        ] {
+            let fault = refused(status, body).fault("https://vault:8200", "read");
+            assert!(words.iter().all(|word| fault.message.contains(word)), "{fault}");
+            assert!(!fault.message.contains("cannot be reached") && fault.kind.is_up(), "{fault}");
+            assert!(fault.kind.told().contains("refused"), "{}", fault.kind.told());
         }
     }
 

@@ -1,0 +1,118 @@
+//! What Vault says no to: told to the operator once, and again when it says something else.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::credential::vault::{Fault, Kind, Path};
+
+/// Refusals that stand at once; beyond it the count begins anew.
+const MOST: usize = 1_024;
+
+/// What is refused, by operation and path, in Vault's words. One policy that is wrong refuses many
+/// paths with the same words, and is one change.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<HashMap<(&'static str, Path), String>>);
+
+/// What an answer changes.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    None,
+    /// It refuses with these words since now.
+    Refuses,
+    /// It does what it refused.
+    Over,
+}
+
+impl Refusals {
+    /// Notes what came of a request, and logs what that changes.
+    pub(super) fn note<T>(&self, operation: &'static str, path: &Path, done: &Result<T, Fault>) {
+        let fault = done.as_ref().err();
+        match self.change(operation, path, fault) {
+            Change::None => {}
+            Change::Refuses => {
+                if let Some(fault) = fault {
+                    tracing::warn!(kind = fault.kind.as_str(), "{fault}");
+                }
+            }
+            Change::Over => tracing::info!(operation, "vault does what it refused"),
+        }
+    }
+
+    fn change(&self, operation: &'static str, path: &Path, fault: Option<&Fault>) -> Change {
+        let mut standing = self.0.lock();
+        let Some(fault) = fault else {
+            // The way of nearly all requests.
+            if standing.is_empty() {
+                return Change::None;
+            }
+            let Some(said) = standing.remove(&(operation, path.clone())) else {
+                return Change::None;
+            };
+            standing.retain(|_, other| *other != said);
+            return Change::Over;
+        };
+        if is_away(fault.kind) {
+            return Change::None;
+        }
+        let is_news = !standing.values().any(|said| *said == fault.message);
+        if standing.len() >= MOST {
+            standing.clear();
+        }
+        standing.insert((operation, path.clone()), fault.message.clone());
+        if is_news { Change::Refuses } else { Change::None }
+    }
+}
+
+/// Whether it did not answer for itself: [`super::patience`] tells of that.
+const fn is_away(kind: Kind) -> bool {
+    matches!(kind, Kind::Unreachable | Kind::Sealed | Kind::Throttled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn no(words: &str) -> Fault {
+        Fault::new(Kind::Denied, words)
+    }
+
+    #[test]
+    fn each_change_of_what_vault_refuses_is_told_once() {
+        let refusals = Refusals::default();
+        let [one, two, three] = ["one", "two", "three"].map(|name| Path::of(&["c", name]));
+        let say = |path, fault: Option<&Fault>| refusals.change("read", path, fault);
+        assert_eq!(say(&one, None), Change::None);
+        assert_eq!(say(&one, Some(&no("denied"))), Change::Refuses);
+        for _ in 0..3 {
+            assert_eq!(say(&one, Some(&no("denied"))), Change::None);
+            // One policy refuses many, and another path may be allowed all the time.
+            assert_eq!(say(&two, Some(&no("denied"))), Change::None);
+            assert_eq!(say(&three, None), Change::None);
+        }
+        assert_eq!(say(&one, Some(&no("no such mount"))), Change::Refuses);
+        assert_eq!(say(&one, None), Change::Over);
+        assert_eq!(say(&two, None), Change::Over);
+        assert_eq!(say(&one, Some(&no("denied"))), Change::Refuses);
+    }
+
+    #[test]
+    fn a_vault_that_is_away_refuses_nothing() {
+        let refusals = Refusals::default();
+        let path = Path::of(&["c"]);
+        for kind in [Kind::Unreachable, Kind::Sealed, Kind::Throttled] {
+            let fault = Fault::new(kind, "away");
+            assert_eq!(refusals.change("read", &path, Some(&fault)), Change::None);
+        }
+    }
+
+    #[test]
+    fn it_never_holds_more_than_its_bound() {
+        let refusals = Refusals::default();
+        for number in 0..3 * MOST {
+            let path = Path::of(&["c", &number.to_string()]);
+            refusals.change("read", &path, Some(&no("denied")));
+        }
+        assert!(refusals.0.lock().len() <= MOST);
+    }
+}

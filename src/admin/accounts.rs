@@ -43,8 +43,8 @@ pub enum Told {
     Wrong(String),
     /// An authorization server that has to be asked was not reached; a sentence.
     Unreached(String),
-    /// The store cannot be reached.
-    Unavailable(Option<Duration>),
+    /// The store does not serve: a sentence, and when to try again.
+    Unavailable(&'static str, Option<Duration>),
 }
 
 /// Accounts, as operators reach them.
@@ -136,7 +136,7 @@ impl Told {
             Self::Unknown => "unknown",
             Self::Wrong(_) => "refused",
             Self::Unreached(_) => "unreached",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(..) => "unavailable",
         }
     }
 }
@@ -154,9 +154,9 @@ fn said(told: Told) -> Response<Vec<u8>> {
         Told::Unknown => unknown(),
         Told::Wrong(why) => refusal(StatusCode::BAD_REQUEST, Code::InvalidParams, &why),
         Told::Unreached(why) => refusal(StatusCode::BAD_GATEWAY, Code::UpstreamUnreachable, &why),
-        Told::Unavailable(after) => {
-            let message = "the credential store cannot be reached; nothing was changed";
-            let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::CredentialStore, message);
+        Told::Unavailable(why, after) => {
+            let message = format!("{why}; nothing was changed");
+            let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::CredentialStore, &message);
             let after = after.unwrap_or(Duration::from_secs(5)).as_secs().max(1);
             response
                 .headers_mut()
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(status(Told::Unknown), 404);
         assert_eq!(status(Told::Wrong(String::new())), 400);
         assert_eq!(status(Told::Unreached(String::new())), 502);
-        let away = said(Told::Unavailable(Some(Duration::from_secs(9))));
+        let away = said(Told::Unavailable("it is away", Some(Duration::from_secs(9))));
         assert_eq!(
             (
                 away.status().as_u16(),

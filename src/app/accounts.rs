@@ -97,6 +97,6 @@ fn untaken(why: Untaken) -> Told {
 }
 
 fn unavailable(fault: Fault) -> Told {
-    tracing::warn!(%fault, "an operator's request met a store that cannot be reached");
-    Told::Unavailable(fault.retry_after)
+    tracing::warn!(%fault, "an operator's request met a store that does not serve");
+    Told::Unavailable(fault.kind.told(), fault.retry_after)
 }

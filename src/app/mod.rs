@@ -1,7 +1,9 @@
 //! The composition root: builds each part from its own settings, binds, drains.
 
 mod accounts;
+mod changes;
 mod credentials;
+mod ended;
 mod lifecycle;
 mod migration;
 mod private;
@@ -25,6 +27,7 @@ use crate::access::doors::Doors;
 use crate::access::{Access, Grants, Principal};
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
+use crate::credential::keeper::Keeper;
 use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
@@ -49,6 +52,8 @@ const TLS_READ: usize = 16 * 1024;
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;
 const MIN_POOL: usize = 512;
+/// How long the end waits until other replicas were told what changed.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// What a front (HTTP, stdio, a command) works with.
 #[derive(Debug)]
@@ -75,6 +80,7 @@ pub struct App {
     settings: Settings,
     parts: Arc<Parts>,
     upstreams: Arc<Upstreams>,
+    shared: Arc<SharedState>,
     sealer: Arc<Sealer>,
     hashicorp: Option<Arc<Hashicorp>>,
     world: descriptor::World,
@@ -128,14 +134,8 @@ impl App {
         let access = Arc::new(access(&settings)?);
         let principal = access.local().clone();
         let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
-        let config = catalog::Config {
-            folder: settings.providers.clone(),
-            world: world.clone(),
-            tenant: Arc::clone(&principal.tenant),
-            user: Arc::clone(&principal.user),
-            machines: Arc::new(Arc::clone(&keeper)),
-            exposure: settings.facade.exposure,
-        };
+        changes::begin(&keeper, &shared, control.handle());
+        let config = loading(&settings, &world, &principal, &keeper);
         let (reader, lister) = (reader(world.clone(), load), Box::new(Arc::clone(&upstreams)));
         let own = control.handle().clone();
         let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), own);
@@ -150,7 +150,7 @@ impl App {
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
             (
-                Sessions::new(Arc::clone(&sealer), shared),
+                Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
                 Accounts { keeper, broker },
             ),
             shown(&settings),
@@ -168,6 +168,7 @@ impl App {
             settings,
             parts: Arc::new(parts),
             upstreams,
+            shared,
             sealer,
             hashicorp,
             world,
@@ -219,7 +220,10 @@ impl App {
         let ended = async {
             let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
             let settled = tokio::time::timeout(within, redeemed);
-            tokio::join!(settled, self.upstreams.shutdown(within))
+            let ended = tokio::join!(settled, self.upstreams.shutdown(within));
+            // A command that has changed an account is soon gone.
+            self.shared.told(within.min(TOLD)).await;
+            ended
         };
         if self.control.block_on(ended).0.is_err() {
             tracing::error!("new tokens could not be stored before the process ended");
@@ -252,10 +256,12 @@ impl App {
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
+        let store = Arc::clone(self.parts.exchange.accounts.keeper.vault());
         if self.hashicorp.is_some() {
-            let accounts = &self.parts.exchange.accounts;
-            let store = Arc::clone(accounts.keeper.vault());
             self.control.spawn(credentials::asked(store));
+        } else if self.settings.shared_state.is_none() {
+            let begun = ended::begin(store, &self.shared, self.control.handle());
+            self.control.block_on(begun);
         }
         ready(&self);
         server.run(RunArgs {
@@ -426,6 +432,22 @@ fn access(settings: &Settings) -> Result<Access, Fault> {
         is_admin_local: settings.admin.ip().is_loopback(),
     };
     Access::new(grants).map_err(|fault| Fault::Settings(format!("`access`: {fault}")))
+}
+
+fn loading(
+    settings: &Settings,
+    world: &descriptor::World,
+    principal: &Principal,
+    keeper: &Arc<Keeper>,
+) -> catalog::Config {
+    catalog::Config {
+        folder: settings.providers.clone(),
+        world: world.clone(),
+        tenant: Arc::clone(&principal.tenant),
+        user: Arc::clone(&principal.user),
+        machines: Arc::new(Arc::clone(keeper)),
+        exposure: settings.facade.exposure,
+    }
 }
 
 /// Where replicas meet, when the settings name a Redis.

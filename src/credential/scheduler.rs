@@ -46,7 +46,9 @@ pub fn begin(scheduler: Scheduler, keeper: &Arc<Keeper>, control: &Handle) {
     control.spawn(async move {
         loop {
             match happened.recv().await {
-                Ok(it) if matches!(it.what, What::Connected | What::Renewed) => noting.note(it.key),
+                Ok(it) if !it.elsewhere && matches!(it.what, What::Connected | What::Renewed) => {
+                    noting.note(it.key);
+                }
                 Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "the scheduler is not told of some stored tokens");

@@ -252,11 +252,12 @@ impl Exchange {
     }
 
     /// Ends a legacy session and all it holds here: what still runs for it is cancelled.
-    pub fn end_session(&self, id: &str) {
+    pub async fn end_session(&self, id: &str) {
         self.sessions.end(id);
         self.running.end(id);
         self.mailboxes.end(id);
         self.lanes.end(id);
+        self.sessions.remembered(id).await;
     }
 
     /// Something no call can have: for ids that must only be unique and unguessable.

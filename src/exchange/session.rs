@@ -96,6 +96,11 @@ impl Sessions {
         self.shared.announce_end(hash(id), now() + LIFETIME_SECS);
     }
 
+    /// Waits until the end of a session is remembered beyond this process, where anything remembers it.
+    pub async fn remembered(&self, id: &str) {
+        self.shared.remembered(hash(id), now() + LIFETIME_SECS).await;
+    }
+
     /// Waits until a session is ended, here or at another replica: its streams end with it.
     pub async fn ended(&self, id: &str) {
         let mut ends = self.shared.ended();

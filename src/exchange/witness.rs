@@ -23,17 +23,18 @@ impl Exchange {
             .spawn(listen(Arc::downgrade(self), happened));
     }
 
-    fn happened(self: &Arc<Self>, Happened { key, what }: &Happened) {
+    fn happened(self: &Arc<Self>, happened: &Happened) {
+        let Happened { key, what, elsewhere } = happened;
         let owner = &key.owner;
-        // The same account signs on: nobody sees a difference.
-        if *what == What::Renewed {
+        // The same account signs on, or does not: nobody's lists change.
+        if matches!(what, What::Renewed | What::Ended) {
             return;
         }
         for provider in self.catalog.connected_by(&owner.connection) {
             if *what == What::Revoked {
                 self.catalog.forget(&provider, &owner.tenant, &owner.user);
             }
-            if *what == What::Connected {
+            if *what == What::Connected && !elsewhere {
                 let (exchange, key, provider) = (Arc::clone(self), key.clone(), Arc::clone(&provider));
                 self.catalog
                     .control()

@@ -1,5 +1,6 @@
 //! Sealed ids: state that clients carry for us and can neither read nor change.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,10 +11,16 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, U
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::SetOnce;
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
 const SALT: &[u8] = b"pleiades seal 1";
+/// Beside a purpose: what each seal's own key is derived from.
+const SALTED: &[u8] = b"pleiades seal 2 ";
+/// Each seal has a key of its own: 96 random bits for that and 96 for the nonce are never met twice,
+/// however many are made (NIST SP 800-38D section 8.3 allows 2^32 under one key with random nonces).
+const SALT_LEN: usize = 12;
 const EXPIRY_LEN: usize = 8;
 const TICKET_LEN: usize = 24;
 /// Purposes whose keys are kept derived; there are about as many as providers.
@@ -22,7 +29,15 @@ const MAX_PURPOSES: usize = 4_096;
 const MAX_TOKEN: usize = 1 << 20;
 
 /// The keys of one purpose.
-type Derived = (Box<str>, Arc<[LessSafeKey]>);
+type Derived = (Box<str>, Arc<[Purpose]>);
+
+/// What one root gives for a purpose.
+struct Purpose {
+    /// Gives each seal its key.
+    salted: Prk,
+    /// Opens what was sealed before each seal had a key of its own.
+    plain: LessSafeKey,
+}
 
 /// Seals and opens tokens under one or more keys: the first seals, all open.
 pub struct Sealer {
@@ -32,7 +47,7 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A sealer under these keys, of any length.
+    /// A sealer under these keys; how long they are has been looked at where they come from.
     #[must_use]
     pub fn new(keys: &[Secret]) -> Self {
         let sealer = Self::awaiting();
@@ -82,17 +97,20 @@ impl Sealer {
     #[must_use]
     pub fn seal_bytes(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys(purpose);
-        let mut nonce = [0_u8; NONCE_LEN];
+        let (mut salt, mut nonce) = ([0_u8; SALT_LEN], [0_u8; NONCE_LEN]);
+        let random = self.random.fill(&mut salt).and(self.random.fill(&mut nonce));
         // Without randomness or a key nothing is sealed; nothing opens for nobody.
-        let (Some(key), Ok(())) = (keys.first(), self.random.fill(&mut nonce)) else {
+        let (Some(key), Ok(())) = (keys.first().and_then(|it| key(&it.salted, &[&salt])), random) else {
             return Vec::new();
         };
         let expires = expires_unix.to_be_bytes();
-        let mut whole = Vec::with_capacity(NONCE_LEN + EXPIRY_LEN + payload.len() + MAX_TAG_LEN);
+        let head = SALT_LEN + NONCE_LEN + EXPIRY_LEN;
+        let mut whole = Vec::with_capacity(head + payload.len() + MAX_TAG_LEN);
+        whole.extend_from_slice(&salt);
         whole.extend_from_slice(&nonce);
         whole.extend_from_slice(&expires);
         whole.extend_from_slice(payload);
-        let Some(sealed) = whole.get_mut(NONCE_LEN + EXPIRY_LEN..) else {
+        let Some(sealed) = whole.get_mut(head..) else {
             return Vec::new();
         };
         let aad = Aad::from(bound(purpose, binding, expires));
@@ -126,31 +144,25 @@ impl Sealer {
     /// caller's to bound.
     #[must_use]
     pub fn open_bytes(&self, purpose: &str, binding: &str, now_unix: u64, whole: &[u8]) -> Option<Vec<u8>> {
-        let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
-        let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
-        if u64::from_be_bytes(*expires) <= now_unix {
-            return None;
-        }
         let keys = self.keys(purpose);
-        keys.iter().find_map(|key| {
-            let mut sealed = sealed.to_vec();
-            let aad = Aad::from(bound(purpose, binding, *expires));
-            let opened = key
-                .open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed)
-                .ok()?;
-            Some(opened.to_vec())
-        })
+        let bound = |expires| bound(purpose, binding, expires);
+        let salted = whole.split_first_chunk::<SALT_LEN>().and_then(|(salt, rest)| {
+            let own = keys.iter().filter_map(|it| key(&it.salted, &[salt]));
+            opened(own, now_unix, rest, bound)
+        });
+        // What a release before sealed is still on its way.
+        salted.or_else(|| opened(keys.iter().map(|it| &it.plain), now_unix, whole, bound))
     }
 
     /// One key per purpose and root, so that a token of one purpose is noise for another.
-    fn keys(&self, purpose: &str) -> Arc<[LessSafeKey]> {
+    fn keys(&self, purpose: &str) -> Arc<[Purpose]> {
         if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
             return Arc::clone(keys);
         }
         let Some(roots) = self.roots.get() else {
             return Arc::default();
         };
-        let keys: Arc<[LessSafeKey]> = roots.iter().filter_map(|root| derive(root, purpose)).collect();
+        let keys: Arc<[Purpose]> = roots.iter().filter_map(|root| derive(root, purpose)).collect();
         let mut derived = self.derived.write();
         if derived.len() >= MAX_PURPOSES {
             derived.clear();
@@ -160,11 +172,46 @@ impl Sealer {
     }
 }
 
-fn derive(root: &Prk, purpose: &str) -> Option<LessSafeKey> {
-    let info = [purpose.as_bytes()];
-    let mut bytes = [0_u8; 32];
-    root.expand(&info, HKDF_SHA256).ok()?.fill(&mut bytes).ok()?;
-    UnboundKey::new(&AES_256_GCM, &bytes).ok().map(LessSafeKey::new)
+fn derive(root: &Prk, purpose: &str) -> Option<Purpose> {
+    let salted = expanded(root, &[SALTED, purpose.as_bytes()])?;
+    Some(Purpose {
+        salted: Prk::new_less_safe(HKDF_SHA256, &*salted),
+        plain: key(root, &[purpose.as_bytes()])?,
+    })
+}
+
+fn key(root: &Prk, info: &[&[u8]]) -> Option<LessSafeKey> {
+    let bytes = expanded(root, info)?;
+    UnboundKey::new(&AES_256_GCM, &*bytes).ok().map(LessSafeKey::new)
+}
+
+fn expanded(root: &Prk, info: &[&[u8]]) -> Option<Zeroizing<[u8; 32]>> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    root.expand(info, HKDF_SHA256).ok()?.fill(&mut *bytes).ok()?;
+    Some(bytes)
+}
+
+/// What one of the keys opens of nonce, expiry and sealed text.
+fn opened<K: Borrow<LessSafeKey>>(
+    mut keys: impl Iterator<Item = K>,
+    now_unix: u64,
+    whole: &[u8],
+    bound: impl Fn([u8; EXPIRY_LEN]) -> Vec<u8>,
+) -> Option<Vec<u8>> {
+    let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
+    let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
+    if u64::from_be_bytes(*expires) <= now_unix {
+        return None;
+    }
+    keys.find_map(|key| {
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = key
+            .borrow()
+            .open_in_place(nonce, Aad::from(bound(*expires)), &mut sealed)
+            .ok()?;
+        Some(opened.to_vec())
+    })
 }
 
 /// Associated data: unambiguous for every purpose, principal and expiry.
@@ -205,6 +252,38 @@ mod tests {
         assert_eq!(sealer.open("session", "bob", 99, &token), None);
         assert_eq!(sealer.open("relay", "alice", 99, &token), None);
         assert!(token.len() < 128 && token.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+
+    /// As releases before the second form sealed.
+    fn sealed_before(root: &str, (purpose, binding): (&str, &str), expires: u64, payload: &[u8]) -> String {
+        let root = Salt::new(HKDF_SHA256, SALT).extract(root.as_bytes());
+        let key = key(&root, &[purpose.as_bytes()]).unwrap();
+        let (nonce, expires) = ([7; NONCE_LEN], expires.to_be_bytes());
+        let mut sealed = payload.to_vec();
+        let aad = Aad::from(bound(purpose, binding, expires));
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed)
+            .unwrap();
+        URL_SAFE_NO_PAD.encode([&nonce[..], &expires[..], &sealed[..]].concat())
+    }
+
+    #[test]
+    fn what_a_release_before_sealed_still_opens_and_nothing_is_sealed_so_any_more() {
+        let before = sealed_before("old", ("session", "alice"), 100, b"payload");
+        let rotated = sealer(&["new", "old"]);
+        let open = |binding, now| rotated.open("session", binding, now, &before);
+        assert_eq!(open("alice", 99).as_deref(), Some(&b"payload"[..]));
+        assert!(open("alice", 100).is_none() && open("bob", 99).is_none());
+        let now = rotated.seal("session", "alice", 100, b"payload");
+        assert_eq!(URL_SAFE_NO_PAD.decode(now).unwrap().len(), 12 + 12 + 8 + 7 + 16);
+    }
+
+    #[test]
+    fn each_seal_has_a_key_of_its_own() {
+        let sealer = sealer(&["one"]);
+        let salts: std::collections::HashSet<Vec<u8>> = (0..1_000)
+            .map(|_| sealer.seal_bytes("session", "alice", 100, b"x")[..SALT_LEN].to_vec())
+            .collect();
+        assert_eq!(salts.len(), 1_000);
     }
 
     #[test]

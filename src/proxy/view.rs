@@ -107,7 +107,7 @@ impl Gateway {
         let served = match method {
             Method::POST => self.post(session, ctx, to).await,
             Method::GET => self.get(session, ctx, to).await,
-            Method::DELETE => Ok(delete(session, to).map(Some)),
+            Method::DELETE => Ok(self.delete(session, to).await.map(Some)),
             _ => Ok(Err(method_not_allowed())),
         };
         let response = match served? {
@@ -116,6 +116,13 @@ impl Gateway {
             Err(refused) => self.refused(ctx, &scope, &refused),
         };
         bridge::respond(session, response, ctx.origin.as_deref()).await
+    }
+
+    async fn delete(&self, session: &mut Session, to: Addressed<'_>) -> Result<Response, Refused> {
+        let known = intake::session(to, &session.req_header().headers)?;
+        let known = known.ok_or_else(method_not_allowed)?;
+        to.exchange.end_session(&known.lane).await;
+        Ok(Response::empty(StatusCode::NO_CONTENT))
     }
 
     fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
@@ -333,16 +340,6 @@ fn may_open_in_time(head: &RequestHeader, message: &Arrived, scope: &Scope) -> b
         && message.method != "initialize"
         && head.version >= http::Version::HTTP_11
         && intake::names(&head.headers, "text/event-stream")
-}
-
-fn delete(session: &Session, to: Addressed<'_>) -> Result<Response, Refused> {
-    match intake::session(to, &session.req_header().headers)? {
-        Some(known) => {
-            to.exchange.end_session(&known.lane);
-            Ok(Response::empty(StatusCode::NO_CONTENT))
-        }
-        None => Err(method_not_allowed()),
-    }
 }
 
 fn method_not_allowed() -> Refused {

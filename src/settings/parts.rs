@@ -75,7 +75,7 @@ impl Default for Connect {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Seal {
-    /// The first seals, all open: as references; processes with the same
+    /// The first seals, all open: as references, at least 32 bytes each; processes with the same
     /// keys serve each other's sessions. Default: derived from the key of `vault.file`.
     pub keys: Vec<Secret>,
 }
@@ -92,7 +92,7 @@ pub struct ConnectApi {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signing {
-    /// Keys that requests to `/oauth/refresh` may be signed with, as references.
+    /// Keys that requests to `/oauth/refresh` may be signed with, as references, at least 32 bytes each.
     pub inbound_keys: Vec<Secret>,
 }
 
@@ -103,12 +103,12 @@ pub struct Scheduler {
     /// URL that `auth/schedule` is posted to.
     #[schemars(extend("x-check" = "url"))]
     pub webhook: String,
-    /// Key that the post is signed with, as a reference.
+    /// Key that the post is signed with, as a reference, at least 32 bytes.
     pub key: Secret,
 }
 
-/// What replicas share: answers and retries that arrive at another replica than asked, and ended
-/// sessions, all sealed with `seal.keys`. Limits, result handles and caches stay each replica's own.
+/// What replicas share: answers and retries that arrive at another replica than asked, ended
+/// sessions, changed accounts; all sealed with `seal.keys`. Everything else stays each replica's own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SharedState {

@@ -29,8 +29,8 @@ impl Default for Vault {
 pub struct FileVault {
     /// The file. Default: `vault` under the XDG data folder.
     pub path: Option<PathBuf>,
-    /// The key it is encrypted with, as a reference; the key that seals session ids is derived from
-    /// it. Default: a key file of mode 0600 that is made once beside it.
+    /// The key it is encrypted with, as a reference, at least 32 bytes; the key that seals session ids
+    /// is derived from it. Default: a key file of mode 0600 that is made once beside it.
     pub key: Option<Secret>,
 }
 

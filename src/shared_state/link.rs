@@ -1,7 +1,7 @@
 //! The line to Redis: two connections, one that listens and one that speaks, kept up for as long as
 //! the process lives.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -31,8 +31,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After Redis was away, replicas that do not listen yet may only not have come back: for a moment
 /// more than the longest pause they are not called gone.
 const RETURNING: Duration = Duration::from_secs(4);
-/// Ends that are told in one message.
+/// Ends that are told in one message, and changes in one exchange.
 const TOLD_AT_ONCE: usize = 256;
+/// Changes that wait for Redis.
+const MAX_UNTOLD: usize = 1_024;
 /// Redis keeps nothing of ours for longer without hearing of it again.
 const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
 
@@ -50,10 +52,38 @@ pub(super) struct Link {
     post: Post,
     /// Ends that Redis does not know yet.
     unsent: Mutex<HashMap<[u8; 32], u64>>,
+    /// Changes that nobody was told of yet.
+    untold: Mutex<Untold>,
     news: Notify,
     line: RwLock<Option<Line>>,
     /// Whether it was said that something came which could not be opened.
     complained: AtomicBool,
+}
+
+/// Changes that wait for Redis, numbered in their order; of too many the oldest go.
+#[derive(Default)]
+struct Untold {
+    number: u64,
+    waiting: VecDeque<(u64, Vec<u8>)>,
+}
+
+impl Untold {
+    fn push(&mut self, body: Vec<u8>) {
+        self.number += 1;
+        if self.waiting.len() >= MAX_UNTOLD {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back((self.number, body));
+    }
+
+    fn first(&self, most: usize) -> Vec<(u64, Vec<u8>)> {
+        self.waiting.iter().take(most).cloned().collect()
+    }
+
+    /// All up to this one were told.
+    fn told(&mut self, last: u64) {
+        self.waiting.retain(|(number, _)| *number > last);
+    }
 }
 
 /// What speaks while the line is up.
@@ -83,6 +113,7 @@ impl Link {
             ends,
             post: Post::new(),
             unsent: Mutex::default(),
+            untold: Mutex::default(),
             news: Notify::new(),
             line: RwLock::default(),
             complained: AtomicBool::new(false),
@@ -96,6 +127,15 @@ impl Link {
     pub(super) fn announce(&self, (digest, expires): End) {
         self.unsent.lock().insert(digest, expires);
         self.news.notify_one();
+    }
+
+    pub(super) fn change(&self, body: Vec<u8>) {
+        self.untold.lock().push(body);
+        self.news.notify_one();
+    }
+
+    pub(super) fn has_told(&self) -> bool {
+        self.untold.lock().waiting.is_empty()
     }
 
     pub(super) async fn hand(&self, to: &str, body: Vec<u8>, within: Duration) -> Result<Vec<u8>, HandOver> {
@@ -181,7 +221,7 @@ impl Link {
             .await?;
         let listening = async {
             let mut both = self.client.get_async_pubsub().await?;
-            both.subscribe(&[self.channel(&self.replica), self.ended()])
+            both.subscribe(&[self.channel(&self.replica), self.ended(), self.changed()])
                 .await?;
             Ok::<_, RedisError>(both.split())
         };
@@ -233,13 +273,20 @@ impl Link {
     }
 
     async fn listen(self: &Arc<Self>, mut stream: PubSubStream) {
-        let ended = self.ended();
+        let (ended, changed) = (self.ended(), self.changed());
+        let is_own = |channel: &str| channel != ended && channel != changed;
         while let Some(message) = stream.next().await {
             let channel = message.get_channel_name();
             match Wire::open(&self.sealer, channel, wire::now(), message.get_payload_bytes()) {
                 Some(Wire::Ends(ends)) if channel == ended => self.learnt(&ends),
-                Some(Wire::Answer { id, body }) if channel != ended => self.post.tell(id, Ok(body)),
-                Some(Wire::Refusal { id, why }) if channel != ended => {
+                Some(Wire::Change { from, body }) if channel == changed => {
+                    if from != self.replica {
+                        // Nobody may be listening.
+                        self.ends.changes.send(body.into()).ok();
+                    }
+                }
+                Some(Wire::Answer { id, body }) if is_own(channel) => self.post.tell(id, Ok(body)),
+                Some(Wire::Refusal { id, why }) if is_own(channel) => {
                     self.post.tell(id, Err(why.into()));
                 }
                 Some(Wire::Ask {
@@ -247,7 +294,7 @@ impl Link {
                     within_ms,
                     from,
                     body,
-                }) if channel != ended => {
+                }) if is_own(channel) => {
                     self.asked((id, from), Duration::from_millis(within_ms), body);
                 }
                 _ => self.complain(),
@@ -334,24 +381,46 @@ impl Link {
                 let some = unsent.iter().take(TOLD_AT_ONCE);
                 some.map(|(digest, expires)| (*digest, *expires)).collect()
             };
-            if some.is_empty() {
+            let changes = self.untold.lock().first(TOLD_AT_ONCE);
+            if some.is_empty() && changes.is_empty() {
                 self.news.notified().await;
                 continue;
             }
-            match self.telling(&some).exec_async(&mut commands).await {
+            let mut all = if some.is_empty() {
+                redis::pipe()
+            } else {
+                self.telling(&some)
+            };
+            for (_, body) in &changes {
+                self.publish_change(&mut all, body);
+            }
+            match all.exec_async(&mut commands).await {
                 Ok(()) => {
                     let mut unsent = self.unsent.lock();
                     for (digest, _) in some {
                         unsent.remove(&digest);
                     }
+                    if let Some((last, _)) = changes.last() {
+                        self.untold.lock().told(*last);
+                    }
                 }
                 Err(error) if error.is_unrecoverable_error() || error.is_timeout() => return error.into(),
                 Err(error) => {
-                    tracing::warn!(%error, "Redis does not remember that sessions have ended; trying on");
+                    tracing::warn!(%error, "Redis takes neither ends of sessions nor changes; trying on");
                     sleep(LONGEST_PAUSE).await;
                 }
             }
         }
+    }
+
+    fn publish_change(&self, all: &mut redis::Pipeline, body: &[u8]) {
+        let changed = self.changed();
+        let change = Wire::Change {
+            from: self.replica.clone(),
+            body: body.to_vec(),
+        };
+        let sealed = change.seal(&self.sealer, &changed, wire::now().saturating_add(SKEW_SECS));
+        all.cmd("PUBLISH").arg(&changed).arg(sealed).ignore();
     }
 
     fn telling(&self, ends: &[End]) -> redis::Pipeline {
@@ -386,6 +455,11 @@ impl Link {
         format!("{}:r:{replica}", self.space)
     }
 
+    /// Name of the channel that tells of changes.
+    fn changed(&self) -> String {
+        format!("{}:changed", self.space)
+    }
+
     /// Name of both the memory of ended sessions and the channel that tells of them.
     fn ended(&self) -> String {
         format!("{}:ended", self.space)
@@ -408,5 +482,25 @@ impl fmt::Debug for Link {
             .field("is_up", &self.line.read().is_some())
             .field("post", &self.post)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_wait_in_their_order_and_of_too_many_the_oldest_go() {
+        let mut untold = Untold::default();
+        for number in 0..MAX_UNTOLD + 2 {
+            untold.push(number.to_be_bytes().to_vec());
+        }
+        let some = untold.first(2);
+        assert_eq!(some.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
+        // One that came meanwhile pushed the oldest out: what was told goes all the same.
+        untold.push(Vec::new());
+        untold.told(4);
+        assert_eq!(untold.waiting.len(), MAX_UNTOLD - 1);
+        assert_eq!(untold.first(1)[0].0, 5);
     }
 }

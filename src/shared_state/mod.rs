@@ -12,7 +12,7 @@ mod wire;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine;
@@ -20,8 +20,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 use self::ended::Ended;
 use self::link::Link;
@@ -30,12 +31,22 @@ use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
 use crate::telemetry::Metrics;
 
-/// Ends that a slow reader of [`SharedState::ended`] may be behind.
+/// Ends, and changes, that a slow reader of [`SharedState::ended`] or [`SharedState::changes`] may be
+/// behind.
 const FEED: usize = 1_024;
+/// Largest change that is told, in bytes.
+const MAX_CHANGE: usize = 16 << 10;
+/// How long the end of a session waits to be remembered beyond this process.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// How often is looked whether everything was told.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Answers a message that another replica handed over. It lives as long as the [`SharedState`]: what
 /// owns that should be captured weakly.
 pub type Handler = Box<dyn Fn(Vec<u8>) -> BoxFuture<'static, Vec<u8>> + Send + Sync>;
+
+/// A session that has ended, to be remembered beyond this process, and who waits for that.
+pub type Remember = (([u8; 32], u64), oneshot::Sender<()>);
 
 /// Why a message was not handed over, or brought no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,13 +87,15 @@ pub struct Meeting {
 pub struct SharedState {
     replica: String,
     ends: Arc<Ends>,
+    memory: OnceLock<mpsc::Sender<Remember>>,
     line: Option<(Arc<Link>, AbortHandle)>,
 }
 
-/// The sessions that have ended, here and elsewhere.
+/// The sessions that have ended, here and elsewhere, and what else is heard of others.
 struct Ends {
     known: Mutex<Ended>,
     feed: broadcast::Sender<wire::End>,
+    changes: broadcast::Sender<Arc<[u8]>>,
 }
 
 impl SharedState {
@@ -92,6 +105,7 @@ impl SharedState {
         Arc::new(Self {
             replica: fresh(),
             ends: Arc::new(Ends::new()),
+            memory: OnceLock::new(),
             line: None,
         })
     }
@@ -120,6 +134,7 @@ impl SharedState {
         Ok(Arc::new(Self {
             replica,
             ends,
+            memory: OnceLock::new(),
             line: Some((link, task)),
         }))
     }
@@ -164,6 +179,53 @@ impl SharedState {
         }
     }
 
+    /// Where ends are remembered that Redis does not remember; set once.
+    pub fn remember_through(&self, memory: mpsc::Sender<Remember>) {
+        if self.memory.set(memory).is_err() {
+            tracing::error!("the memory of ended sessions is set twice: the first one stays");
+        }
+    }
+
+    /// Waits until the end of a session is remembered beyond this process, at most a second.
+    pub async fn remembered(&self, digest: [u8; 32], expires_unix: u64) {
+        let Some(memory) = self.memory.get() else { return };
+        let (done, told) = oneshot::channel();
+        let is_taken = memory.try_send(((digest, expires_unix), done)).is_ok();
+        // A closed channel is an answer too: nothing more is to be waited for.
+        if !is_taken || timeout(REMEMBERED, told).await.is_err() {
+            tracing::warn!("the end of a session could not be remembered in time: it holds until a restart");
+        }
+    }
+
+    /// Tells the other replicas that something which all share has changed, in at most 16 KiB. What
+    /// Redis does not take now it is told later; of more than 1,024 that wait the oldest go.
+    pub fn tell(&self, change: Vec<u8>) {
+        if let Some((link, _)) = &self.line
+            && change.len() <= MAX_CHANGE
+        {
+            link.change(change);
+        }
+    }
+
+    /// What others tell from now on. A reader that lags has missed some.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<Arc<[u8]>> {
+        self.ends.changes.subscribe()
+    }
+
+    /// Waits until all changes were told, or as long as that.
+    pub async fn told(&self, within: Duration) {
+        let Some((link, _)) = &self.line else { return };
+        let all = async {
+            while !link.has_told() {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(within, all).await.is_err() {
+            tracing::debug!("Redis did not take all changes in time");
+        }
+    }
+
     /// Whether a session has ended, here or at a replica that told us. At most 65,536 are known; the
     /// ones that would expire first are forgotten first.
     #[must_use]
@@ -201,6 +263,7 @@ impl Ends {
         Self {
             known: Mutex::default(),
             feed: broadcast::channel(FEED).0,
+            changes: broadcast::channel(FEED).0,
         }
     }
 

@@ -20,6 +20,7 @@ const ASK: u8 = 1;
 const ANSWER: u8 = 2;
 const REFUSAL: u8 = 3;
 const ENDS: u8 = 4;
+const CHANGE: u8 = 5;
 const END_LEN: usize = 32 + 8;
 
 /// Digest of a session's id, and when the session would have expired (Unix, seconds).
@@ -53,6 +54,12 @@ pub(super) enum Wire {
     Refusal { id: u64, why: Refused },
     /// Sessions that have ended.
     Ends(Vec<End>),
+    /// Something that all replicas share has changed.
+    Change {
+        /// Replica that changed it.
+        from: String,
+        body: Vec<u8>,
+    },
 }
 
 impl Wire {
@@ -105,6 +112,12 @@ impl Wire {
                     bytes.extend_from_slice(&expires.to_be_bytes());
                 }
             }
+            Self::Change { from, body } => {
+                bytes.push(CHANGE);
+                bytes.extend_from_slice(&(from.len() as u64).to_be_bytes());
+                bytes.extend_from_slice(from.as_bytes());
+                bytes.extend_from_slice(body);
+            }
         }
         bytes
     }
@@ -120,6 +133,14 @@ impl Wire {
                 Some(Self::Ask {
                     id,
                     within_ms,
+                    from: std::str::from_utf8(from).ok()?.to_owned(),
+                    body: body.to_vec(),
+                })
+            }
+            CHANGE => {
+                let (len, rest) = number(rest)?;
+                let (from, body) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+                Some(Self::Change {
                     from: std::str::from_utf8(from).ok()?.to_owned(),
                     body: body.to_vec(),
                 })
@@ -176,7 +197,7 @@ mod tests {
         Sealer::new(&[Secret::new(key)])
     }
 
-    fn samples() -> [Wire; 7] {
+    fn samples() -> [Wire; 8] {
         [
             Wire::Ask {
                 id: 7,
@@ -201,6 +222,10 @@ mod tests {
             Wire::Refusal {
                 id: 7,
                 why: Refused::TooLarge,
+            },
+            Wire::Change {
+                from: "replica".to_owned(),
+                body: b"a canary".to_vec(),
             },
             Wire::Ends(Vec::new()),
             Wire::Ends(vec![([1; 32], 2), ([3; 32], u64::MAX)]),

@@ -1,15 +1,18 @@
 //! Where credentials are kept, from outside: what a gateway makes, needs, and does without.
 
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use pleiades::credential::vault::Vault;
 use pleiades::credential::vault::file::{File, Root};
+use pleiades::credential::vault::{Path as Entry, Vault, Wrote};
 use pleiades::secret::Secret;
 
-use super::world::{Client, Fake, World, free_port, json as body};
+use super::world::{Client, Fake, World, free_port, http, json as body};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_keeps_nothing_makes_no_vault() {
@@ -99,7 +102,7 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
     assert_eq!(migrate(folder.path(), &away, &[]).0, 64, "no embedded vault");
     let source = folder.path().join("mine");
     let vault = File::new(Some(source.clone()), Root::beside(&source));
-    let path = pleiades::credential::vault::Path::of(&["c", "acme", "ann", "github", "work"]);
+    let path = Entry::of(&["c", "acme", "ann", "github", "work"]);
     vault.write(&path, 0, &Secret::new("{}"), None).await.unwrap();
     let from = source.to_str().unwrap();
     let (code, told) = migrate(folder.path(), &away, &["--from", from]);
@@ -115,4 +118,296 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
         (69, true),
         "a key that is none: {told}"
     );
+}
+
+const KEYS: [&str; 2] = [
+    "the first key, of more than 32 bytes",
+    "the other key, of more than 32 bytes",
+];
+/// A user that owns nothing.
+const NOBODY: u32 = 65_534;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+    command
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .env("RUST_LOG", "warn")
+        .args(arguments)
+        .stdin(Stdio::null());
+    command
+}
+
+/// A gateway that writes its log to `log`; ended when it is dropped.
+struct Serving(Child, String);
+
+impl Serving {
+    async fn start(folder: &Path, settings: &str, run: impl FnOnce(&mut Command)) -> Self {
+        let (listen, admin) = (free_port(), free_port());
+        let ports = format!("listen: 127.0.0.1:{listen}\nadmin: 127.0.0.1:{admin}\n");
+        std::fs::write(folder.join("pleiades.yaml"), ports + settings).unwrap();
+        std::fs::create_dir_all(folder.join("providers.d")).unwrap();
+        let mut serve = command(folder, &[]);
+        serve.stderr(std::fs::File::create(folder.join("log")).unwrap());
+        run(&mut serve);
+        let serving = Self(serve.spawn().unwrap(), format!("http://127.0.0.1:{admin}"));
+        let up = || async { http().get(format!("{}/health", serving.1)).send().await };
+        while !up().await.is_ok_and(|answer| answer.status() == 200) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        serving
+    }
+
+    async fn metrics(&self) -> String {
+        let page = http().get(format!("{}/metrics", self.1)).send().await.unwrap();
+        page.text().await.unwrap()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn under(path: &Path, key: &str) -> File {
+    File::new(Some(path.to_owned()), Root::Given(Secret::new(key)))
+}
+
+fn account(number: usize) -> Entry {
+    Entry::of(&["c", "acme", "ann", "github", &format!("{number}")])
+}
+
+/// Accounts that are large enough for a transaction to take a while.
+async fn fill(vault: &File, count: usize) {
+    for number in 0..count {
+        let value = Secret::new(format!("{number} {}", "x".repeat(8_000)));
+        let wrote = vault.write(&account(number), 0, &value, None).await.unwrap();
+        assert!(matches!(wrote, Wrote::Done(_)));
+    }
+}
+
+/// Whether a vault opens; then it holds every account.
+async fn holds_all(vault: &File, count: usize) -> bool {
+    let Ok(names) = vault.list(&Entry::of(&["c", "acme", "ann", "github"])).await else {
+        return false;
+    };
+    assert_eq!(names.len(), count);
+    for number in 0..count {
+        let kept = vault.read(&account(number)).await.unwrap().unwrap();
+        assert!(kept.value.expose().starts_with(&format!("{number} x")));
+    }
+    true
+}
+
+fn rekeyed(folder: &Path, new: &str) -> (i32, Value) {
+    let output = command(folder, &["--json", "vault", "rekey"])
+        .env("PLEIADES_NEW_KEY", new)
+        .output()
+        .unwrap();
+    let told = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_that_is_killed_leaves_every_account_under_the_old_key_or_the_new_one() {
+    const COUNT: usize = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    fill(&under(&path, KEYS[0]), COUNT).await;
+    let settings = |key: usize| {
+        let text = format!("vault: {{ file: {{ path: vault, key: \"{}\" }} }}\n", KEYS[key]);
+        std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
+    };
+    let mut now = 0;
+    for round in 0..14 {
+        settings(now);
+        let mut rekey = command(folder.path(), &["vault", "rekey"])
+            .env("PLEIADES_NEW_KEY", KEYS[1 - now])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // A little later each time: wherever that is, the vault is whole.
+        std::thread::sleep(Duration::from_millis(round * round * 2));
+        rekey.kill().unwrap();
+        rekey.wait().unwrap();
+        let mut opened = Vec::new();
+        for (key, text) in KEYS.iter().enumerate() {
+            if holds_all(&under(&path, text), COUNT).await {
+                opened.push(key);
+            }
+        }
+        assert_eq!(opened.len(), 1, "round {round}: exactly one key opens it");
+        now = opened[0];
+    }
+    settings(now);
+    let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
+    assert_eq!((code, &told["outcome"], &told["entries"]), (0, &json!("rekeyed"), &json!(COUNT)));
+    // Whoever did not hear that, asks again.
+    let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
+    assert_eq!((code, &told["outcome"]), (0, &json!("already")));
+    assert!(holds_all(&under(&path, KEYS[1 - now]), COUNT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rekey_of_a_key_file_that_is_killed_leaves_a_vault_that_the_key_file_opens() {
+    const COUNT: usize = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    let beside = || File::new(Some(path.clone()), Root::beside(&path));
+    fill(&beside(), COUNT).await;
+    let text = "vault: { file: { path: vault } }\n";
+    std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
+    for round in 0..14 {
+        let mut rekey = command(folder.path(), &["vault", "rekey"])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(round * round * 2));
+        rekey.kill().unwrap();
+        rekey.wait().unwrap();
+        assert!(holds_all(&beside(), COUNT).await, "round {round}");
+    }
+    let before = std::fs::read_to_string(folder.path().join("vault.key")).unwrap();
+    let output = command(folder.path(), &["vault", "rekey"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_ne!(std::fs::read_to_string(folder.path().join("vault.key")).unwrap(), before);
+    assert!(holds_all(&beside(), COUNT).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_that_a_gateway_uses_is_not_put_under_another_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vault");
+    fill(&under(&path, KEYS[0]), 1).await;
+    let settings = format!("vault: {{ file: {{ path: vault, key: \"{}\" }} }}\n", KEYS[0]);
+    let serving = Serving::start(folder.path(), &settings, |_| {}).await;
+    assert_eq!(rekeyed(folder.path(), KEYS[1]).0, 75);
+    drop(serving);
+    for wrong in ["tiger", KEYS[0]] {
+        let (code, told) = rekeyed(folder.path(), wrong);
+        assert!(code == 69 || told["outcome"] == "already", "{wrong}: {code} {told}");
+    }
+    let to = folder.path().join("new.key");
+    let rekey = ["--json", "vault", "rekey", "--to", to.to_str().unwrap()];
+    let output = command(folder.path(), &rekey).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let made = std::fs::read_to_string(&to).unwrap();
+    assert!(holds_all(&under(&path, &made), 1).await);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("vault.file.key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_is_said_at_the_start_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    fill(&under(&folder.path().join("vault"), KEYS[0]), 1).await;
+    let settings = format!("vault: {{ file: {{ path: vault, key: \"{}\" }} }}\n", KEYS[1]);
+    let serving = Serving::start(folder.path(), &settings, |_| {}).await;
+    assert!(serving.metrics().await.contains("pleiades_vault_up 0\n"));
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let said: Vec<_> = log.lines().filter(|line| line.contains("cannot be opened")).collect();
+    assert!(said.len() == 1 && said[0].to_lowercase().contains("error"), "{log}");
+    assert!(said[0].contains("made with another key"), "{log}");
+    let listed = command(folder.path(), &["accounts", "list"]).output().unwrap();
+    assert_eq!(listed.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("cannot be opened"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_vault_under_a_short_key_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    for short in [
+        "vault: { file: { path: vault, key: tiger } }\n",
+        "seal: { keys: [tiger] }\n",
+        "signing: { inbound_keys: [\"${SHORT}\"] }\n",
+        "scheduler: { webhook: https://a.example.com/, key: \"${file:short}\" }\n",
+    ] {
+        std::fs::create_dir_all(folder.path().join("providers.d")).unwrap();
+        let file = folder.path().join("short");
+        std::fs::write(&file, "tiger").unwrap();
+        let text = short.replace("file:short", &format!("file:{}", file.display()));
+        std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
+        for (arguments, code) in [(["serve"], 78), (["check"], 64)] {
+            let output = command(folder.path(), &arguments)
+                .env("SHORT", "tiger")
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(code), "{short}");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains("at least 32 bytes") && said.contains("openssl"), "{said}");
+            assert!(!said.contains("tiger"), "{said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_ended_is_unknown_after_a_restart() {
+    let fake = Fake::start(&["2025-11-25"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let vault = folder.path().join("vault");
+    let settings = format!(
+        "vault: {{ file: {{ path: \"{}\", key: \"{}\" }} }}\n",
+        vault.display(),
+        KEYS[0]
+    );
+    let start = || World::builder().provider("one", &fake).settings(&settings).start();
+    let world = start().await;
+    world.until_state("one", "ready").await;
+    let (mut ended, mut kept) = (
+        Client::connect(&world, "/tools/one", "2025-11-25").await,
+        Client::connect(&world, "/tools/one", "2025-11-25").await,
+    );
+    assert!(ended.delete().await.status().is_success());
+    drop(world);
+    let world = start().await;
+    world.until_state("one", "ready").await;
+    for client in [&mut ended, &mut kept] {
+        client.url = format!("{}/tools/one", world.base);
+    }
+    assert_eq!(ended.send("tools/list", json!({})).await.status(), 404);
+    assert!(!kept.tools().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_reads_nothing_of_the_gateways_environment_and_no_core_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    let providers = at.join("providers.d");
+    std::fs::create_dir(&providers).unwrap();
+    let spy = format!(
+        "cat /proc/$PPID/environ > {0}/seen 2> {0}/why; touch {0}/done; cat",
+        at.display()
+    );
+    let descriptor = json!({ "id": "spy", "upstream": { "command": ["sh", "-c", spy] }, "auth": { "none": {} } });
+    std::fs::write(providers.join("spy.yaml"), descriptor.to_string()).unwrap();
+    // Root reads everything; whoever else runs the tests is nobody special.
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root {
+        std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o755)).unwrap();
+        chown(at, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let serving = Serving::start(at, "", |serve| {
+        serve.env("OUR_SECRET", "canary");
+        if is_root {
+            serve.uid(NOBODY).gid(NOBODY);
+        }
+    })
+    .await;
+    while !at.join("done").exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(std::fs::read(at.join("seen")).unwrap().is_empty());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.0.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(core.split_whitespace().nth(5), Some("0"), "{core}");
+    let metrics = serving.metrics().await;
+    for series in ["process_open_fds ", "process_resident_memory_bytes ", "process_cpu_seconds_total "] {
+        assert!(metrics.contains(series), "{series} of a process that others cannot look into");
+    }
 }

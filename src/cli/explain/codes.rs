@@ -254,7 +254,8 @@ pub(super) const PAGES: [Page; 44] = [
     code(
         Code::CredentialStore,
         Whose::Operator,
-        "The store of credentials cannot be reached, and no valid token is in memory.",
+        "The store of credentials cannot be reached, refuses the gateway or cannot be opened, and no valid token is \
+         in memory.",
         "Nothing is lost: look at `vault_up` and at Vault itself (sealed, down, forbidden), and try \
          again after `retry_after`.",
         "503 on the relay, else 200",

@@ -78,7 +78,7 @@ pub(super) const PAGES: [Page; 11] = [
         "unavailable",
         true,
         Whose::Operator,
-        "The store of credentials cannot be reached. It is not known whether an account is connected.",
+        "The store of credentials cannot be reached, or refuses the gateway. It is not known whether an account is connected.",
         "Call again after `data.retry_after`; whoever runs the gateway looks at its vault.",
     ),
     status(

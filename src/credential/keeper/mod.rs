@@ -82,6 +82,14 @@ pub struct Happened {
     pub key: Key,
     /// What.
     pub what: What,
+    /// Whether another replica did it, which tells the scheduler and reads first lists.
+    pub elsewhere: bool,
+}
+
+/// The other replicas.
+pub trait Replicas: Send + Sync + std::fmt::Debug {
+    /// Tells them what happened here.
+    fn tell(&self, key: &Key, what: What);
 }
 
 /// Kinds of what happens to accounts.
@@ -95,6 +103,36 @@ pub enum What {
     Revoked,
     /// Its user made it the default.
     Chosen,
+    /// It was found to have ended: only a person can mend it.
+    Ended,
+}
+
+impl What {
+    const ALL: [Self; 5] = [
+        Self::Connected,
+        Self::Renewed,
+        Self::Revoked,
+        Self::Chosen,
+        Self::Ended,
+    ];
+
+    /// The stable name, as replicas tell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Renewed => "renewed",
+            Self::Revoked => "revoked",
+            Self::Chosen => "chosen",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// What a replica told.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|what| what.as_str() == name)
+    }
 }
 
 /// What one refresh came to (contracts section 6).
@@ -140,6 +178,7 @@ pub struct Keeper {
     parts: Parts,
     loaded: OnceLock<Arc<dyn Connections>>,
     prober: SetOnce<Arc<dyn Prober>>,
+    replicas: OnceLock<Arc<dyn Replicas>>,
     happened: broadcast::Sender<Happened>,
     clock: Clock,
     cache: Cache,
@@ -160,6 +199,7 @@ impl Keeper {
             parts,
             loaded: OnceLock::new(),
             prober: SetOnce::new(),
+            replicas: OnceLock::new(),
             happened: broadcast::Sender::new(256),
             clock: Clock::new(),
             cache: Cache::new(OWNERS),
@@ -215,14 +255,41 @@ impl Keeper {
         self.loaded.get()
     }
 
+    /// Says whom to tell what happens here; once.
+    pub fn tell_through(&self, replicas: Arc<dyn Replicas>) {
+        self.replicas.set(replicas).ok();
+    }
+
+    /// What another replica did is seen here at once: what is known of the owner is read again. A
+    /// credential that was revoked there is dropped even when the store cannot be read.
+    pub async fn changed_elsewhere(&self, key: &Key, what: What) {
+        if let Some(entry) = self.cache.get(&key.owner) {
+            if what == What::Revoked {
+                entry.remove(&key.account);
+                self.schedule.remove(key);
+            }
+            if let Err(fault) = self.reread(&entry, entry.readings()).await {
+                tracing::debug!(%fault, "what another replica changed could not be read yet");
+            }
+        }
+        self.emit(key, what, true);
+    }
+
     fn tell(&self, key: &Key, what: What) {
+        if let Some(replicas) = self.replicas.get() {
+            replicas.tell(key, what);
+        }
+        self.emit(key, what, false);
+    }
+
+    fn emit(&self, key: &Key, what: What, elsewhere: bool) {
+        let happened = Happened {
+            key: key.clone(),
+            what,
+            elsewhere,
+        };
         // Nobody may be listening.
-        self.happened
-            .send(Happened {
-                key: key.clone(),
-                what,
-            })
-            .ok();
+        self.happened.send(happened).ok();
     }
 
     /// A loaded provider's part that can renew an account: the one it was connected through, else any

@@ -365,6 +365,7 @@ impl Pursuit {
         match outcome {
             Outcome::Gone => self.waste().await,
             Outcome::Refreshed => self.keeper.tell(&slot.key, What::Renewed),
+            Outcome::Ended(_) if self.round.is_ending() => self.keeper.tell(&slot.key, What::Ended),
             _ => {}
         }
         let label = match outcome {

@@ -149,3 +149,54 @@ async fn accounts_are_told_with_state_default_and_without_secrets() {
     let all = world.keeper.all(&world.tenant, &world.user).await.unwrap();
     assert_eq!(all, [(Arc::clone(&world.connection.name), accounts[0].clone())]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_changed_is_seen_as_soon_as_it_is_told() {
+    let (here, there) = {
+        let world = World::new();
+        let beside = world.beside();
+        (world, beside)
+    };
+    let key = here.key("ann");
+    here.connect("ann").await;
+    there.granted(None).await;
+    here.keeper.refresh(&key, true).await.unwrap();
+    let mut told = there.keeper.watch();
+    there.keeper.changed_elsewhere(&key, What::Renewed).await;
+    let renewed = there.keeper.at_hand(&there.ask(None)).unwrap();
+    assert_eq!(bearer(&renewed.signature.now()), "Bearer access-2");
+    let heard = told.recv().await.unwrap();
+    assert!(heard.elsewhere && heard.what == What::Renewed);
+    here.keeper.revoke(&key).await.unwrap();
+    // Even when the store cannot be read.
+    there.store.reads_fail.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
+    there.keeper.changed_elsewhere(&key, What::Revoked).await;
+    assert!(there.keeper.at_hand(&there.ask(None)).is_none());
+    assert!(renewed.signature.ready().await.is_err() && renewed.signature.now().headers.is_empty());
+}
+
+#[derive(Debug, Default)]
+struct Told(parking_lot::Mutex<Vec<(String, What)>>);
+
+impl super::Replicas for Told {
+    fn tell(&self, key: &crate::credential::Key, what: What) {
+        self.0.lock().push((key.account.to_string(), what));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_changes_an_account_here_is_told_to_the_others_and_what_they_told_is_not() {
+    let world = World::new();
+    let told = Arc::new(Told::default());
+    world.keeper.tell_through(Arc::<Told>::clone(&told));
+    let key = world.key("ann");
+    world.connect("ann").await;
+    world.keeper.choose(&key).await.unwrap();
+    world.keeper.refresh(&key, true).await.unwrap();
+    world.keeper.changed_elsewhere(&key, What::Chosen).await;
+    world.server.withdraw();
+    world.keeper.refresh(&key, true).await.unwrap();
+    world.keeper.revoke(&key).await.unwrap();
+    let expected = [What::Connected, What::Chosen, What::Renewed, What::Ended, What::Revoked];
+    assert_eq!(*told.0.lock(), expected.map(|what| ("ann".to_owned(), what)));
+}

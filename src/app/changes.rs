@@ -1,0 +1,90 @@
+//! What happens to accounts at one replica is seen by all: told through the shared state, read again where
+//! it is heard.
+
+use std::sync::{Arc, Weak};
+
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use crate::credential::keeper::{Keeper, Replicas, What};
+use crate::credential::{Key, Owner};
+use crate::shared_state::SharedState;
+
+/// Accounts that are read again at a time because others changed them.
+const AT_ONCE: usize = 16;
+
+/// An account's change, as it travels; sealed.
+#[derive(Debug, Serialize)]
+struct Change<'a> {
+    tenant: &'a str,
+    user: &'a str,
+    connection: &'a str,
+    account: &'a str,
+    what: &'a str,
+}
+
+#[derive(Debug)]
+struct Others(Arc<SharedState>);
+
+impl Replicas for Others {
+    fn tell(&self, key: &Key, what: What) {
+        let change = Change {
+            tenant: &key.owner.tenant,
+            user: &key.owner.user,
+            connection: &key.owner.connection,
+            account: &key.account,
+            what: what.as_str(),
+        };
+        match serde_json::to_vec(&change) {
+            Ok(change) => self.0.tell(change),
+            Err(error) => tracing::debug!(%error, "an account's change cannot be told"),
+        }
+    }
+}
+
+/// Begins to tell and to listen; ends with the keeper.
+pub(super) fn begin(keeper: &Arc<Keeper>, shared: &Arc<SharedState>, control: &Handle) {
+    keeper.tell_through(Arc::new(Others(Arc::clone(shared))));
+    control.spawn(listen(Arc::downgrade(keeper), shared.changes()));
+}
+
+async fn listen(keeper: Weak<Keeper>, mut changes: Receiver<Arc<[u8]>>) {
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let change = match changes.recv().await {
+            Ok(change) => change,
+            Err(RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "changes of others are seen when what is known gets old");
+                continue;
+            }
+            Err(RecvError::Closed) => return,
+        };
+        let Some((key, what)) = read(&change) else {
+            tracing::debug!("a replica of another release tells what is not understood here");
+            continue;
+        };
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
+            return;
+        };
+        let Some(keeper) = keeper.upgrade() else { return };
+        tokio::spawn(async move {
+            keeper.changed_elsewhere(&key, what).await;
+            drop(turn);
+        });
+    }
+}
+
+fn read(change: &[u8]) -> Option<(Key, What)> {
+    // A text with an escape in it is not borrowed.
+    let change: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(change).ok()?;
+    let text = |name: &str| change.get(name)?.as_str();
+    let owner = Owner {
+        tenant: text("tenant")?.into(),
+        user: text("user")?.into(),
+        connection: text("connection")?.into(),
+    };
+    let account = text("account")?.into();
+    Some((Key { owner, account }, What::parse(text("what")?)?))
+}

@@ -75,7 +75,10 @@ async fn write(vault: &dyn Vault, new: &[([u8; 32], u64)]) -> Result<(), Fault> 
             return Ok(());
         }
     }
-    Err(Fault::new(Kind::Failed, "others write the ended sessions all the time"))
+    Err(Fault::new(
+        Kind::Failed,
+        "others write the ended sessions all the time",
+    ))
 }
 
 async fn read(vault: &dyn Vault) -> Result<(u64, Ends), Fault> {
@@ -135,7 +138,10 @@ mod tests {
         let control = Handle::current();
         let before = SharedState::alone();
         begin(Arc::clone(&vault), &before, &control).await;
-        tokio::join!(before.remembered([1; 32], LATER), before.remembered([2; 32], LATER));
+        tokio::join!(
+            before.remembered([1; 32], LATER),
+            before.remembered([2; 32], LATER)
+        );
         let after = SharedState::alone();
         begin(Arc::clone(&vault), &after, &control).await;
         assert!(after.has_ended(&[1; 32]) && after.has_ended(&[2; 32]) && !after.has_ended(&[3; 32]));
@@ -163,6 +169,9 @@ mod tests {
     async fn an_entry_of_something_else_is_not_written_over() {
         let vault = Memory::default();
         vault.write(&path(), 0, &Secret::new("{}"), None).await.unwrap();
-        assert_eq!(write(&vault, &[([1; 32], LATER)]).await.unwrap_err().kind, Kind::Corrupt);
+        assert_eq!(
+            write(&vault, &[([1; 32], LATER)]).await.unwrap_err().kind,
+            Kind::Corrupt
+        );
     }
 }

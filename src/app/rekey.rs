@@ -61,11 +61,16 @@ pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> R
     };
     let (new, place) = match (to, given) {
         (Some(_), Some(_)) => {
-            return Err(usage("two new keys: give either `--to FILE` or `PLEIADES_NEW_KEY`"));
+            return Err(usage(
+                "two new keys: give either `--to FILE` or `PLEIADES_NEW_KEY`",
+            ));
         }
         (Some(file), None) => {
             let new = key::read_or_make(file).map_err(|cause| unread(file, cause))?;
-            (new, NewKey::File(std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())))
+            (
+                new,
+                NewKey::File(std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf())),
+            )
         }
         (None, Some(new)) => (new, NewKey::Environment),
         (None, None) if matches!(root, Root::Given(_)) => {

@@ -131,7 +131,9 @@ pub(super) async fn unsealed(app: &App) -> Result<(), u8> {
 pub(super) fn faulty(fault: &Fault) -> u8 {
     ui::fail(format_args!("the credential store: {fault}"));
     match fault.kind {
-        Kind::Unreachable | Kind::Sealed | Kind::Redirected | Kind::Throttled | Kind::Failed => exit::TEMPORARY,
+        Kind::Unreachable | Kind::Sealed | Kind::Redirected | Kind::Throttled | Kind::Failed => {
+            exit::TEMPORARY
+        }
         Kind::Denied | Kind::Unopened | Kind::Corrupt | Kind::Refused => exit::UNAVAILABLE,
     }
 }

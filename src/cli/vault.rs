@@ -88,9 +88,13 @@ fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
     if global.json {
         ui::out(json!({ "vault": vault, "outcome": outcome, "entries": entries, "next": next }));
     } else if let Some(entries) = entries {
-        ui::out(format_args!("{GREEN}rekeyed{GREEN:#}  {entries} entries of {vault}: {next}"));
+        ui::out(format_args!(
+            "{GREEN}rekeyed{GREEN:#}  {entries} entries of {vault}: {next}"
+        ));
     } else {
-        ui::out(format_args!("{DIM}already{DIM:#}  {vault} is under the new key: {next}"));
+        ui::out(format_args!(
+            "{DIM}already{DIM:#}  {vault} is under the new key: {next}"
+        ));
     }
     exit::OK
 }

@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
+use super::Key;
 use super::connection::{Connection, Grant};
 use super::keeper::Keeper;
 use super::oauth::{self, Challenge, Redirects, TroubleKind};
 use super::record::{Client, ClientAuth, Record, Source, Tokens};
-use super::vault::Fault;
 use super::signature::{self, MAX_TOKEN};
-use super::Key;
+use super::vault::Fault;
 use crate::secret::Secret;
 use crate::telemetry::time::unix_now;
 

@@ -8,8 +8,8 @@ use std::{
 use url::{Host, Url};
 
 use super::{Overrides, Settings, data_folder};
-use crate::secret::{KEY_CURE, SHORT_KEY, is_short_key};
 use crate::descriptor::reader::{Local, Node, Pos, Report, join, local, pem, say};
+use crate::secret::{KEY_CURE, SHORT_KEY, is_short_key};
 
 /// Checks the meaning of all that is sound in a tree.
 pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {

@@ -297,7 +297,13 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
         "a replay elsewhere"
     );
     let all = r#"{"tenant":"acme","user":"ada"}"#;
-    let (status, _) = refresh(&world, "tracker", &signed("first-signing-key-of-enough-bytes", now(), all), all).await;
+    let (status, _) = refresh(
+        &world,
+        "tracker",
+        &signed("first-signing-key-of-enough-bytes", now(), all),
+        all,
+    )
+    .await;
     assert_eq!(status, 200, "all accounts of a user");
     for (provider, whose) in [
         ("tracker", r#"{"tenant":"other","user":"ada"}"#),
@@ -324,8 +330,14 @@ async fn unsigned_stale_and_changed_requests_are_refused_alike() {
     for (signature, sent) in [
         (String::new(), whose),
         (signed("wrong-key", now(), whose), whose),
-        (signed("first-signing-key-of-enough-bytes", now() - 400, whose), whose),
-        (signed("first-signing-key-of-enough-bytes", now() + 400, whose), whose),
+        (
+            signed("first-signing-key-of-enough-bytes", now() - 400, whose),
+            whose,
+        ),
+        (
+            signed("first-signing-key-of-enough-bytes", now() + 400, whose),
+            whose,
+        ),
         (good.clone(), r#"{"tenant":"acme","user":"bob"}"#),
         (good.replace("t=", "t=0"), whose),
     ] {

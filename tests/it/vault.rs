@@ -245,7 +245,10 @@ async fn a_rekey_that_is_killed_leaves_every_account_under_the_old_key_or_the_ne
     }
     settings(now);
     let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
-    assert_eq!((code, &told["outcome"], &told["entries"]), (0, &json!("rekeyed"), &json!(COUNT)));
+    assert_eq!(
+        (code, &told["outcome"], &told["entries"]),
+        (0, &json!("rekeyed"), &json!(COUNT))
+    );
     // Whoever did not hear that, asks again.
     let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
     assert_eq!((code, &told["outcome"]), (0, &json!("already")));
@@ -275,7 +278,10 @@ async fn a_rekey_of_a_key_file_that_is_killed_leaves_a_vault_that_the_key_file_o
     let before = std::fs::read_to_string(folder.path().join("vault.key")).unwrap();
     let output = command(folder.path(), &["vault", "rekey"]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_ne!(std::fs::read_to_string(folder.path().join("vault.key")).unwrap(), before);
+    assert_ne!(
+        std::fs::read_to_string(folder.path().join("vault.key")).unwrap(),
+        before
+    );
     assert!(holds_all(&beside(), COUNT).await);
 }
 
@@ -290,7 +296,10 @@ async fn a_vault_that_a_gateway_uses_is_not_put_under_another_key() {
     drop(serving);
     for wrong in ["tiger", KEYS[0]] {
         let (code, told) = rekeyed(folder.path(), wrong);
-        assert!(code == 69 || told["outcome"] == "already", "{wrong}: {code} {told}");
+        assert!(
+            code == 69 || told["outcome"] == "already",
+            "{wrong}: {code} {told}"
+        );
     }
     let to = folder.path().join("new.key");
     let rekey = ["--json", "vault", "rekey", "--to", to.to_str().unwrap()];
@@ -309,8 +318,14 @@ async fn a_wrong_key_is_said_at_the_start_in_one_line() {
     let serving = Serving::start(folder.path(), &settings, |_| {}).await;
     assert!(serving.metrics().await.contains("pleiades_vault_up 0\n"));
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    let said: Vec<_> = log.lines().filter(|line| line.contains("cannot be opened")).collect();
-    assert!(said.len() == 1 && said[0].to_lowercase().contains("error"), "{log}");
+    let said: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("cannot be opened"))
+        .collect();
+    assert!(
+        said.len() == 1 && said[0].to_lowercase().contains("error"),
+        "{log}"
+    );
     assert!(said[0].contains("made with another key"), "{log}");
     let listed = command(folder.path(), &["accounts", "list"]).output().unwrap();
     assert_eq!(listed.status.code(), Some(69));
@@ -339,7 +354,10 @@ async fn a_new_vault_under_a_short_key_is_refused_at_the_start() {
             assert_eq!(output.status.code(), Some(code), "{short}");
             let said = [output.stdout, output.stderr].concat();
             let said = String::from_utf8_lossy(&said);
-            assert!(said.contains("at least 32 bytes") && said.contains("openssl"), "{said}");
+            assert!(
+                said.contains("at least 32 bytes") && said.contains("openssl"),
+                "{said}"
+            );
             assert!(!said.contains("tiger"), "{said}");
         }
     }
@@ -355,7 +373,12 @@ async fn a_session_that_was_ended_is_unknown_after_a_restart() {
         vault.display(),
         KEYS[0]
     );
-    let start = || World::builder().provider("one", &fake).settings(&settings).start();
+    let start = || {
+        World::builder()
+            .provider("one", &fake)
+            .settings(&settings)
+            .start()
+    };
     let world = start().await;
     world.until_state("one", "ready").await;
     let (mut ended, mut kept) = (
@@ -383,7 +406,8 @@ async fn a_child_reads_nothing_of_the_gateways_environment_and_no_core_is_writte
         "cat /proc/$PPID/environ > {0}/seen 2> {0}/why; touch {0}/done; cat",
         at.display()
     );
-    let descriptor = json!({ "id": "spy", "upstream": { "command": ["sh", "-c", spy] }, "auth": { "none": {} } });
+    let descriptor =
+        json!({ "id": "spy", "upstream": { "command": ["sh", "-c", spy] }, "auth": { "none": {} } });
     std::fs::write(providers.join("spy.yaml"), descriptor.to_string()).unwrap();
     // Root reads everything; whoever else runs the tests is nobody special.
     let is_root = rustix::process::geteuid().is_root();
@@ -403,11 +427,21 @@ async fn a_child_reads_nothing_of_the_gateways_environment_and_no_core_is_writte
     }
     assert!(std::fs::read(at.join("seen")).unwrap().is_empty());
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.0.id())).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     assert_eq!(core.split_whitespace().nth(5), Some("0"), "{core}");
     let metrics = serving.metrics().await;
-    for series in ["process_open_fds ", "process_resident_memory_bytes ", "process_cpu_seconds_total "] {
-        assert!(metrics.contains(series), "{series} of a process that others cannot look into");
+    for series in [
+        "process_open_fds ",
+        "process_resident_memory_bytes ",
+        "process_cpu_seconds_total ",
+    ] {
+        assert!(
+            metrics.contains(series),
+            "{series} of a process that others cannot look into"
+        );
     }
 }

@@ -169,7 +169,10 @@ async fn what_another_replica_changed_is_seen_as_soon_as_it_is_told() {
     assert!(heard.elsewhere && heard.what == What::Renewed);
     here.keeper.revoke(&key).await.unwrap();
     // Even when the store cannot be read.
-    there.store.reads_fail.store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
+    there
+        .store
+        .reads_fail
+        .store(u32::MAX, std::sync::atomic::Ordering::Relaxed);
     there.keeper.changed_elsewhere(&key, What::Revoked).await;
     assert!(there.keeper.at_hand(&there.ask(None)).is_none());
     assert!(renewed.signature.ready().await.is_err() && renewed.signature.now().headers.is_empty());
@@ -197,6 +200,12 @@ async fn whatever_changes_an_account_here_is_told_to_the_others_and_what_they_to
     world.server.withdraw();
     world.keeper.refresh(&key, true).await.unwrap();
     world.keeper.revoke(&key).await.unwrap();
-    let expected = [What::Connected, What::Chosen, What::Renewed, What::Ended, What::Revoked];
+    let expected = [
+        What::Connected,
+        What::Chosen,
+        What::Renewed,
+        What::Ended,
+        What::Revoked,
+    ];
     assert_eq!(*told.0.lock(), expected.map(|what| ("ann".to_owned(), what)));
 }

@@ -340,7 +340,10 @@ mod tests {
         fs::write(&file, format!("{}\n", "k".repeat(31))).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         let said = Root::beside(&vault).read_or_make(&vault).unwrap_err().to_string();
-        assert!(said.contains("at least 32 bytes") && said.contains("openssl"), "{said}");
+        assert!(
+            said.contains("at least 32 bytes") && said.contains("openssl"),
+            "{said}"
+        );
     }
 
     #[test]

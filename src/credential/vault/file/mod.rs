@@ -22,8 +22,8 @@ use tokio::time::timeout;
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use crate::secret::Secret;
 pub use key::Root;
-pub use rekey::{Rekeyed, rekey};
 use place::Place;
+pub use rekey::{Rekeyed, rekey};
 use table::Table;
 use trouble::busy;
 

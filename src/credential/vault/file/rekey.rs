@@ -131,7 +131,9 @@ impl Table {
         }
         let count = |table: &str| {
             transaction
-                .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0))
+                .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                    row.get::<_, i64>(0)
+                })
                 .map_err(fault)
         };
         let entries = count("entries_next")?;
@@ -140,7 +142,10 @@ impl Table {
         }
         transaction.execute_batch(SWITCH).map_err(fault)?;
         transaction
-            .execute("UPDATE about SET value = ?1 WHERE name = 'check'", params![check(next)?])
+            .execute(
+                "UPDATE about SET value = ?1 WHERE name = 'check'",
+                params![check(next)?],
+            )
             .map_err(fault)?;
         transaction.commit().map_err(fault)?;
         number(entries)

@@ -162,7 +162,10 @@ async fn a_lost_key_is_said_and_not_replaced() {
                 .await,
         ),
     ] {
-        assert!(said.0 == Kind::Unopened && said.1.contains("vault.key"), "{said:?}");
+        assert!(
+            said.0 == Kind::Unopened && said.1.contains("vault.key"),
+            "{said:?}"
+        );
     }
     assert!(!folder.path().join("vault.key").exists());
 }
@@ -470,7 +473,10 @@ async fn full(vault: &File, count: usize) -> Vec<(String, String)> {
     };
     let mut all = Vec::new();
     for number in 0..count {
-        let (name, kept) = (format!("account {number:04}"), format!("{number} {}", "x".repeat(3_000)));
+        let (name, kept) = (
+            format!("account {number:04}"),
+            format!("{number} {}", "x".repeat(3_000)),
+        );
         let wrote = vault
             .write(&account(&name), 0, &Secret::new(kept.clone()), Some(&hint))
             .await;
@@ -487,7 +493,11 @@ fn under(path: &FilePath, key: &str) -> File {
 /// A vault made when keys of any length were taken.
 fn made_under_a_short_key(path: &FilePath) {
     let old = cipher::Cipher::new(&Secret::new(SHORT)).unwrap();
-    let file = fs::OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .unwrap();
     file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
     let inode = file.metadata().unwrap().into();
     let until = Instant::now() + PATIENCE;
@@ -513,7 +523,10 @@ async fn a_new_vault_is_not_made_under_a_short_key_and_an_old_one_opens_under_it
     assert!(!new.exists() && fs::read(&empty).unwrap().is_empty());
     made_under_a_short_key(&old);
     put(&under(&old, SHORT), &account("one"), "kept").await;
-    assert_eq!(text(&under(&old, SHORT), &account("one")).await.as_deref(), Some("kept"));
+    assert_eq!(
+        text(&under(&old, SHORT), &account("one")).await.as_deref(),
+        Some("kept")
+    );
     assert!(under(&old, SHORT).examine().unwrap());
     assert!(!under(&new, SHORT).examine().unwrap());
     assert_eq!(under(&old, KEY).examine().unwrap_err().kind, Kind::Unopened);
@@ -525,8 +538,18 @@ async fn a_vault_under_another_key_holds_what_it_held_and_the_old_key_opens_noth
     let path = folder.path().join("vault");
     made_under_a_short_key(&path);
     let before = full(&under(&path, SHORT), 20).await;
-    put(&under(&path, SHORT), &Path::gateway(&["clients", "one"]), "client").await;
-    let version = under(&path, SHORT).read(&account("account 0003")).await.unwrap().unwrap().version;
+    put(
+        &under(&path, SHORT),
+        &Path::gateway(&["clients", "one"]),
+        "client",
+    )
+    .await;
+    let version = under(&path, SHORT)
+        .read(&account("account 0003"))
+        .await
+        .unwrap()
+        .unwrap()
+        .version;
     let old = || Root::Given(Secret::new(SHORT));
     let new = Secret::new(KEY);
     assert_eq!(rekey(path.clone(), old(), &new).unwrap(), Rekeyed::Done(21));
@@ -534,7 +557,11 @@ async fn a_vault_under_another_key_holds_what_it_held_and_the_old_key_opens_noth
     assert_eq!(everything(&under(&path, SHORT)).await, None);
     let client = text(&given(&path), &Path::gateway(&["clients", "one"])).await;
     assert_eq!(client.as_deref(), Some("client"));
-    let again = given(&path).read(&account("account 0003")).await.unwrap().unwrap();
+    let again = given(&path)
+        .read(&account("account 0003"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(again.version, version, "whoever read it before may write it");
     given(&path).remove(&account("account 0000")).await.unwrap();
     assert_eq!(everything(&given(&path)).await.unwrap(), before[1..]);
@@ -554,7 +581,11 @@ async fn a_key_file_becomes_the_new_key() {
     assert_eq!(everything(&beside(&path)).await.unwrap(), before);
     assert_eq!(fs::read_to_string(folder.path().join("vault.key")).unwrap(), KEY);
     assert_eq!(mode(&folder.path().join("vault.key")), 0o600);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing is left beside them");
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing is left beside them"
+    );
 }
 
 #[tokio::test]
@@ -569,7 +600,10 @@ async fn whenever_it_was_killed_the_key_file_opens_the_vault() {
         key::write_next(&file, &Secret::new(KEY)).unwrap();
         if is_switched {
             let root = Root::Given(Secret::new(old.clone()));
-            assert_eq!(rekey(path.clone(), root, &Secret::new(KEY)).unwrap(), Rekeyed::Done(5));
+            assert_eq!(
+                rekey(path.clone(), root, &Secret::new(KEY)).unwrap(),
+                Rekeyed::Done(5)
+            );
         }
         assert_eq!(everything(&beside(&path)).await.unwrap(), before);
         let now = fs::read_to_string(&file).unwrap();
@@ -592,15 +626,24 @@ async fn nobody_puts_a_vault_under_another_key_while_somebody_uses_it() {
     put(&vault, &account("one"), "kept").await;
     let new = Secret::new(KEY);
     let refused = rekey(path.clone(), Root::beside(&path), &new).unwrap_err();
-    assert!(refused.message.contains("a gateway or a command uses"), "{refused}");
+    assert!(
+        refused.message.contains("a gateway or a command uses"),
+        "{refused}"
+    );
     drop(vault);
     // And nobody begins to use it meanwhile.
     let place = Place::new(Some(path.clone()), Root::beside(&path));
     place.reserve().unwrap();
-    assert_eq!(fault(beside(&path).read(&account("one")).await).0, Kind::Unreachable);
+    assert_eq!(
+        fault(beside(&path).read(&account("one")).await).0,
+        Kind::Unreachable
+    );
     drop(place);
     rekey(path.clone(), Root::beside(&path), &new).unwrap();
-    assert_eq!(text(&beside(&path), &account("one")).await.as_deref(), Some("kept"));
+    assert_eq!(
+        text(&beside(&path), &account("one")).await.as_deref(),
+        Some("kept")
+    );
 }
 
 #[tokio::test]
@@ -621,10 +664,16 @@ async fn what_cannot_be_put_under_another_key_is_refused_and_as_it_was() {
     let nowhere = rekey(folder.path().join("none"), root(), &another).unwrap_err();
     assert_eq!(nowhere.kind, Kind::Refused);
     // An entry that no folder names would be left behind.
-    Connection::open(&path).unwrap().execute_batch("DELETE FROM links").unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DELETE FROM links")
+        .unwrap();
     let refused = rekey(path.clone(), root(), &another).unwrap_err();
     assert_eq!(refused.kind, Kind::Corrupt);
-    assert_eq!(text(&given(&path), &account("one")).await.as_deref(), Some("kept"));
+    assert_eq!(
+        text(&given(&path), &account("one")).await.as_deref(),
+        Some("kept")
+    );
 }
 
 #[tokio::test]

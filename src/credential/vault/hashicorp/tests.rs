@@ -191,7 +191,10 @@ async fn a_redirect_is_followed_by_nobody() {
         }
     })
     .await;
-    assert_eq!(fake.open().read(&path()).await.unwrap_err().kind, Kind::Redirected);
+    assert_eq!(
+        fake.open().read(&path()).await.unwrap_err().kind,
+        Kind::Redirected
+    );
     assert_eq!(fake.lines().len(), 1);
 }
 

@@ -163,7 +163,9 @@ impl Trouble {
                      and see that our token still holds and that `namespace` is right"
                 )
             }
-            Kind::Unopened | Kind::Corrupt => format!("{what}: what vault at {vault} holds cannot be read{says}"),
+            Kind::Unopened | Kind::Corrupt => {
+                format!("{what}: what vault at {vault} holds cannot be read{says}")
+            }
             Kind::Failed | Kind::Refused => {
                 let status = self
                     .status
@@ -307,14 +309,25 @@ mod tests {
         let denied = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
         let mount = r#"{"errors":["no handler for route \"kv/data/x\""]}"#;
         for (status, body, words) in [
-            (403, denied, ["error occurred: * permission denied", "compare the policy"]),
+            (
+                403,
+                denied,
+                ["error occurred: * permission denied", "compare the policy"],
+            ),
             (404, mount, ["no handler for route", "`mount`"]),
-            (400, r#"{"errors":["bad \u001b[31m request"]}"#, ["bad [31m request", "docs/VAULT.md"]),
+            (
+                400,
+                r#"{"errors":["bad \u001b[31m request"]}"#,
+                ["bad [31m request", "docs/VAULT.md"],
+            ),
             (307, "", ["sends elsewhere", "active node"]),
         ] {
             let fault = refused(status, body).fault("https://vault:8200", "read");
             assert!(words.iter().all(|word| fault.message.contains(word)), "{fault}");
-            assert!(!fault.message.contains("cannot be reached") && fault.kind.is_up(), "{fault}");
+            assert!(
+                !fault.message.contains("cannot be reached") && fault.kind.is_up(),
+                "{fault}"
+            );
             assert!(fault.kind.told().contains("refused"), "{}", fault.kind.told());
         }
     }

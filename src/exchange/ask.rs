@@ -19,6 +19,8 @@ pub(super) const PATIENCE_SECS: u64 = 600;
 /// Questions open at once for one principal, and in all.
 const PER_PRINCIPAL: usize = 64;
 const IN_ALL: usize = 16_384;
+/// Largest question that is put (bytes): it is kept until it is answered.
+const LARGEST: usize = 4 * 1024 * 1024;
 const PURPOSE: &str = "question";
 const ELICITATION: &str = "elicitation/create";
 
@@ -219,12 +221,16 @@ impl Answered {
     }
 }
 
-/// A question of a peer of `from` as one of `to` can take it.
+/// A question of a peer of `from` as one of `to` can take it; `None` where it cannot be put.
 pub(super) fn put(method: &str, params: Option<Raw>, from: Revision, to: Revision) -> Option<RawObject> {
     let mut params = match params {
+        Some(params) if params.get().len() > LARGEST => return None,
         Some(params) => RawObject::open(&params).ok()?,
         None => RawObject::new(),
     };
+    if method == ELICITATION && !elicit::is_question(&params) {
+        return None;
+    }
     reserved::clean(&mut params);
     task::unrelated(&mut params);
     match method {

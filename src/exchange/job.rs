@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time;
 
 use super::Outlet;
@@ -109,6 +110,10 @@ impl Job {
                 Err(given_up())
             }
             Status::Working | Status::InputRequired => {
+                let is_odd = |asked: &RawValue| asked.get() != "null" && !asked.get().starts_with('{');
+                if state.get("inputRequests").is_some_and(is_odd) {
+                    return Err(foreign("the provider's task asks in a form that is not MCP"));
+                }
                 let mut asked = pending(&state, &self.answered);
                 if asked.is_empty() {
                     // It still wants what it was told, so that was not what it wants.

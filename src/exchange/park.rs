@@ -22,6 +22,9 @@ use crate::upstream::Ask;
 /// Calls parked at once for one principal, and in all.
 const PER_PRINCIPAL: usize = 32;
 const IN_ALL: usize = 4_096;
+/// What their questions may take for one principal, and in all (bytes).
+const BYTES_PER_PRINCIPAL: usize = 8 * 1024 * 1024;
+const BYTES_IN_ALL: usize = 64 * 1024 * 1024;
 
 /// A call and what it waits for.
 #[derive(Debug)]
@@ -166,8 +169,13 @@ impl Parking {
     /// [`Code::Busy`] when the principal has as many parked as it may; the call ends.
     pub(super) fn park(&self, parked: Parked) -> Result<u64, Error> {
         let mut lot = self.0.lock();
-        let held = lot.calls.values().filter(|it| it.holder == parked.holder).count();
-        if held >= PER_PRINCIPAL || lot.calls.len() >= IN_ALL {
+        let own = || lot.calls.values().filter(|it| it.holder == parked.holder);
+        let bytes = |of: &Parked| -> usize { of.requests.iter().map(|(_, it)| it.get().len()).sum() };
+        let full = own().count() >= PER_PRINCIPAL
+            || lot.calls.len() >= IN_ALL
+            || own().map(bytes).sum::<usize>() + bytes(&parked) > BYTES_PER_PRINCIPAL
+            || lot.calls.values().map(bytes).sum::<usize>() + bytes(&parked) > BYTES_IN_ALL;
+        if full {
             drop(lot);
             let message = "too many calls of this caller wait for an answer; answer some first";
             return Err(Error::new(Code::Busy, message).sent());

@@ -1,10 +1,14 @@
 //! The rounds of one call: its provider asks, its client answers, and it goes on; or it becomes a
 //! task.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::mpsc;
 
+use super::aside::LARGE;
 use super::drive::{self, Tasks, Way};
 use super::job::{Job, Next};
 use super::outward::{Came, Outgoing, opened, untouched};
@@ -22,6 +26,8 @@ use crate::upstream::{Behalf, Call, Target};
 const EVENTS: usize = 64;
 /// How often a provider may ask anew within one call.
 const ROUNDS: usize = 16;
+/// How long a large result waits to be opened.
+const OPENING: Duration = Duration::from_secs(20);
 /// To a provider that never has enough.
 const ENDLESS: &str = "the provider asks without end";
 /// To one that asks a client nobody can ask.
@@ -106,11 +112,11 @@ impl Step<'_> {
                 }
             };
             held = back;
-            let open = |result: Raw| match self.scope.view {
-                View::Relay => untouched(&result),
-                View::Meta | View::Tool => opened(result),
+            let received = match outcome {
+                Ok(result) => self.received(&provider.id, result).await,
+                Err(error) => Err(error),
             };
-            let result = match outcome.and_then(open) {
+            let result = match received {
                 Ok(result) => result,
                 Err(error) => return Box::pin(self.broken(&round, error, (spare, of), held)).await,
             };
@@ -132,6 +138,22 @@ impl Step<'_> {
         let error = Error::new(Code::UpstreamProtocol, ENDLESS).sent();
         held.conclude(self.exchange, provider, Err(&error));
         Err(error)
+    }
+
+    /// A provider's result, opened: aside when it is large.
+    async fn received(&self, provider: &Arc<str>, result: Raw) -> Result<RawObject, Error> {
+        if self.scope.view == View::Relay {
+            return untouched(&result);
+        }
+        if result.get().len() <= LARGE {
+            return opened(result);
+        }
+        let opening = self.exchange.aside.run(provider, OPENING, move || opened(result));
+        opening.await.unwrap_or_else(|| {
+            let message =
+                "the answer came, and there was no time to open it; look before you make the call again";
+            Err(Error::new(Code::Busy, message).sent())
+        })
     }
 
     /// Whether a result asks for something.

@@ -350,7 +350,8 @@ fn schema(tool: &Tool, notes: Vec<String>) -> Answer {
     data.put("tool", &*tool.name);
     data.set("inputSchema", tool.schema.clone());
     answer.data = Some(data.close());
-    answer.next = Some(raw::raw(&next));
+    // Without an example the call that asks for the schema would come next, and that is this one.
+    answer.next = (!shown.is_empty()).then(|| raw::raw(&next));
     answer.notes = notes;
     answer
 }

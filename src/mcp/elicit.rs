@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{RawObject, Revision, edit};
+use super::{RawObject, Revision, edit, raw};
 
 /// One choice of a titled enum.
 #[derive(Deserialize)]
@@ -26,6 +26,15 @@ struct Choice {
 #[must_use]
 pub fn is_url(params: &RawObject) -> bool {
     params.text("mode").as_deref() == Some("url")
+}
+
+/// Whether parameters ask in a way that is known: by a form, or an address.
+#[must_use]
+pub fn is_question(params: &RawObject) -> bool {
+    match params.get("mode").filter(|mode| mode.get() != "null") {
+        Some(mode) => raw::text(mode).is_some_and(|mode| mode == "form" || mode == "url"),
+        None => true,
+    }
 }
 
 /// Whether a result answers an elicitation: a person accepted, declined or cancelled.

@@ -2,7 +2,7 @@
 
 mod envelope;
 
-use std::{fmt, hash};
+use std::{borrow::Cow, fmt, hash};
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -102,7 +102,8 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
             "the message is nested deeper than 128 levels",
         ));
     }
-    let text = &*mended(text);
+    let whole = mended(text);
+    let (sent, text) = (text, &*whole);
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {}
         Some(_) => return Err(not_an_object(text)),
@@ -113,8 +114,11 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
             ));
         }
     }
-    let envelope: Envelope<'_> = serde_json::from_str(text)
+    let mut envelope: Envelope<'_> = serde_json::from_str(text)
         .map_err(|cause| Error::new(Code::Parse, "the message is not JSON").because(cause))?;
+    if matches!(whole, Cow::Owned(_)) {
+        envelope.keep_id(sent);
+    }
     let id = envelope.usable_id();
     envelope.message().map_err(|message| {
         let error = Error::new(Code::InvalidRequest, message);

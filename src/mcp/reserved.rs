@@ -40,7 +40,17 @@ pub fn clean(params: &mut RawObject) {
 
 /// Whether a text may hold one of our keys, in any spelling of its letters.
 fn is_suspect(json: &str) -> bool {
-    json.contains(PREFIX) || json.contains("\\u00") || json.contains("pleiades\\/")
+    json.contains(PREFIX) || json.contains("pleiades\\/") || escapes_letters(json)
+}
+
+/// Whether a letter of our keys or of `_meta`, or their slash, is escaped, which nobody does who writes
+/// JSON: others than letters are, and `<` and `&`.
+fn escapes_letters(json: &str) -> bool {
+    const ESCAPE: &str = "\\u00";
+    let spells = |code: &str| matches!(code.as_bytes(), [b'2' | b'5', b'f' | b'F'] | [b'6' | b'7', _]);
+    json.match_indices(ESCAPE)
+        .filter_map(|(at, _)| json.get(at + ESCAPE.len()..at + ESCAPE.len() + 2))
+        .any(spells)
 }
 
 /// The text without them; `None` when there was none.
@@ -209,6 +219,7 @@ mod tests {
             ),
             (r#"{"\u005fmeta":{"pleiades/a":1}}"#, r#"{"\u005fmeta":{}}"#),
             (r#"{"\u005fmeta":{"pleiades\/a":1}}"#, r#"{"\u005fmeta":{}}"#),
+            (r#"{"_meta":{"pleiade\u0073\u002Fa":1}}"#, r#"{"_meta":{}}"#),
             (
                 r#"[{"_meta" : { "pleiades/a" : 1 , "b" : [ ] } }]"#,
                 r#"[{"_meta" : {"b" : [ ]} }]"#,

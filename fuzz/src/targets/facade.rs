@@ -96,7 +96,10 @@ fn saying(value: &Value, depth: usize, said: &mut BTreeSet<String>) {
         Value::String(text) => {
             said.insert(text.clone());
             said.insert(text.to_lowercase());
-            if let Some(inner) = serde_json::from_str(text.trim()).ok().filter(|_| depth > 0) {
+            if let Some(inner) = serde_json::from_str(&raw::mended(text.trim()))
+                .ok()
+                .filter(|_| depth > 0)
+            {
                 saying(&inner, depth - 1, said);
             }
         }

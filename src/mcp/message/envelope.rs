@@ -43,6 +43,13 @@ impl<'a> Envelope<'a> {
             .filter(|value: &serde_json::Value| !value.is_f64())
     }
 
+    /// Takes the id as it was sent: it goes back byte for byte.
+    pub(super) fn keep_id(&mut self, sent: &'a str) {
+        if let Ok(sent) = serde_json::from_str::<Envelope<'a>>(sent) {
+            self.id = sent.id;
+        }
+    }
+
     /// What the members amount to, or why they are no message.
     pub(super) fn message(self) -> Result<Message, String> {
         if let Some(name) = self.twice {

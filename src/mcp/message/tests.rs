@@ -22,6 +22,16 @@ fn a_request_keeps_its_id_and_params_byte_for_byte() {
 }
 
 #[test]
+fn half_a_character_is_replaced_in_what_is_read_and_kept_in_the_id() {
+    let text = r#"{"jsonrpc":"2.0","id":"x\ud83d","method":"m","params":{"a\udc00":"b\ud83d"}}"#;
+    let Ok(Message::Request { id, params, .. }) = decode(text.as_bytes()) else {
+        panic!("a request")
+    };
+    assert_eq!(id.as_str(), r#""x\ud83d""#);
+    assert_eq!(params.expect("params").get(), r#"{"a\ufffd":"b\ufffd"}"#);
+}
+
+#[test]
 fn a_message_without_id_is_a_notification() {
     let message = decode(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
     assert!(

@@ -231,7 +231,7 @@ pub struct Error {
     /// Whether any byte of the request may have reached the upstream: decides on retries and on
     /// what is said about writes.
     pub sent: bool,
-    /// The cause, for the log alone.
+    /// The cause, for whoever runs the gateway: log, terminal and `/providers`, never an answer.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -251,7 +251,7 @@ impl Error {
         }
     }
 
-    /// Adds the cause, which goes to the log only.
+    /// Adds the cause, which goes to the log, the terminal and `/providers` only.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
@@ -285,5 +285,94 @@ impl Error {
         error.sent = true;
         error.rpc = Some(Box::new(fault));
         error
+    }
+
+    /// Everything that is known, for whoever runs the gateway: the message, the provider's own words, the
+    /// first cause. Never for an answer: a cause may name addresses.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.message.to_string();
+        if let Some(fault) = &self.rpc {
+            let said = one_line(&fault.message, SHOWN);
+            text = format!("{text}: {said} ({})", fault.code);
+        }
+        match self.root() {
+            Some(cause) if !text.contains(&cause) => format!("{text} ({cause})"),
+            _ => text,
+        }
+    }
+
+    /// The first cause, in one line.
+    #[must_use]
+    pub fn root(&self) -> Option<String> {
+        let mut cause: &(dyn std::error::Error + 'static) = &**self.source.as_ref()?;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        let cause = one_line(&cause.to_string(), SHOWN);
+        (!cause.is_empty()).then_some(cause)
+    }
+}
+
+/// Longest word of others that is shown, in characters.
+const SHOWN: usize = 300;
+
+/// A text of others as one line: blanks joined, nothing that moves a cursor, turns the direction of
+/// writing or cannot be seen, and at most so many characters.
+#[must_use]
+pub fn one_line(text: &str, longest: usize) -> String {
+    let is_unseen = |char: &char| matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let mut line = String::new();
+    let mut length = 0;
+    let mut apart = false;
+    for char in text.chars() {
+        if char.is_whitespace() || char.is_control() {
+            apart = !line.is_empty();
+            continue;
+        }
+        if is_unseen(&char) {
+            continue;
+        }
+        if length >= longest {
+            line.push('…');
+            break;
+        }
+        if std::mem::take(&mut apart) {
+            line.push(' ');
+            length += 1;
+        }
+        line.push(char);
+        length += 1;
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_full_an_error_says_the_providers_words_and_its_first_cause() {
+        let cause = std::io::Error::other("status 410, text/plain: Gone");
+        let error = Error::new(Code::UpstreamProtocol, "the provider refused the request").because(cause);
+        assert_eq!(
+            error.in_full(),
+            "the provider refused the request (status 410, text/plain: Gone)"
+        );
+        let error = Error::rpc(RpcFault {
+            code: -32603,
+            message: "no\n\u{1b}[31m such".to_owned(),
+            data: None,
+        });
+        assert_eq!(
+            error.in_full(),
+            "the provider answered with an error: no [31m such (-32603)"
+        );
+    }
+
+    #[test]
+    fn a_text_of_others_becomes_one_bounded_line() {
+        assert_eq!(one_line("  a\r\n\tb\u{202e}c\u{0} ", 80), "a bc");
+        assert_eq!(one_line("abcdef", 3), "abc…");
     }
 }

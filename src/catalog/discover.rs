@@ -248,12 +248,9 @@ impl Gathered {
     }
 }
 
-/// The error as `/providers` says it: with the provider's own words.
+/// The error as `/providers` says it: with the provider's own words and the cause.
 pub(super) fn said(error: &Error) -> String {
-    match &error.rpc {
-        Some(fault) => format!("{}: {} ({})", error.message, fault.message, fault.code),
-        None => error.message.to_string(),
-    }
+    error.in_full()
 }
 
 fn items(list: List, raws: Vec<RawObject>, warnings: &mut Vec<String>) -> Vec<Item> {

@@ -79,13 +79,12 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     let found = asked
         .ok_or_else(|| (exit::TEMPORARY, "interrupted".to_owned()))?
         .map_err(|error| {
-            let cause = error
-                .source
-                .as_ref()
-                .map_or_else(String::new, |cause| format!(" ({cause})"));
+            let why = error.in_full();
+            // There is no file yet that could be corrected.
+            let why = why.replace("put the final address in `upstream.url`", "add the final address");
             (
                 exit::UNAVAILABLE,
-                format!("it does not answer as an MCP server: {error}{cause}"),
+                format!("it does not answer as an MCP server: {why}"),
             )
         })?;
     let id = match &request.id {

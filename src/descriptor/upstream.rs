@@ -15,6 +15,7 @@ use crate::secret::Secret;
 #[schemars(extend("oneOf" = [{"required": ["url"]}, {"required": ["command"]}, {"required": ["openapi"]}]))]
 pub struct Upstream {
     /// Streamable HTTP endpoint, or event stream of 2024-11-05: an `http` or `https` URL without credentials and fragment.
+    /// Connected to directly: variables that name proxies are ignored.
     #[serde(deserialize_with = "scalar::url")]
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub url: Option<Url>,

@@ -246,7 +246,8 @@ fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
 
 /// Whether the text nests deeper than [`MAX_DEPTH`]. Unparsed values skip the limit of the JSON
 /// reader, so bytes are counted; most messages have too few brackets for the exact scan.
-fn is_too_deep(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn is_too_deep(bytes: &[u8]) -> bool {
     if bytes.iter().filter(|byte| matches!(byte, b'{' | b'[')).count() <= MAX_DEPTH {
         return false;
     }

@@ -11,8 +11,9 @@ use super::respond::SESSION;
 use crate::upstream::Target;
 
 /// Request headers that go upstream beside `mcp-*` (design section 2).
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 11] = [
     "accept",
+    "accept-encoding",
     "content-type",
     "content-length",
     "transfer-encoding",
@@ -55,6 +56,10 @@ pub(super) fn outgoing(request: &mut RequestHeader, ctx: &mut Context) -> Result
         .collect();
     for name in dropped {
         request.remove_header(&name);
+    }
+    // Without one any coding would do (RFC 9110, 12.5.3): a client that asks for none decodes none.
+    if !request.headers.contains_key(header::ACCEPT_ENCODING) {
+        request.insert_header(header::ACCEPT_ENCODING, "identity")?;
     }
     request.remove_header(&SESSION);
     if let Some(session) = &passage.session {
@@ -113,6 +118,7 @@ mod tests {
     fn only_listed_headers_go_upstream() {
         for name in [
             "accept",
+            "accept-encoding",
             "mcp-method",
             "mcp-param-region",
             "traceparent",

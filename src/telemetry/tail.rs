@@ -1,4 +1,5 @@
-//! The last lines that child processes wrote to stderr, for a command that shows them.
+//! The last lines that child processes wrote to stderr, and the first that was no message where messages
+//! belong, for a command that shows them.
 
 use std::{
     collections::VecDeque,
@@ -16,17 +17,32 @@ use tracing_subscriber::{Layer, filter::FilterFn, layer::Context, registry::Look
 const LINES: usize = 20;
 /// What the event of such a line says (`upstream/process/pipes.rs`).
 const SAYS: &str = "the provider's process says";
+/// What the event of the first line that is no message says (`upstream/wire/ear.rs`).
+const PRINTS: &str = "the provider prints what is not JSON-RPC";
 
 /// The last lines. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub struct Tail(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    stderr: VecDeque<String>,
+    junk: Option<String>,
+}
 
 impl Tail {
-    /// The lines so far, oldest first.
+    /// The lines of stderr so far, oldest first.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().cloned().collect()
+        lines.stderr.iter().cloned().collect()
+    }
+
+    /// The first line that was no message.
+    #[must_use]
+    pub fn junk(&self) -> Option<String> {
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.junk.clone()
     }
 
     /// What fills it.
@@ -35,7 +51,10 @@ impl Tail {
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
         let is_wanted = |event: &Metadata<'_>| {
-            event.target().starts_with("pleiades::upstream::process") && *event.level() <= Level::DEBUG
+            let target = event.target();
+            let is_wire = target.starts_with("pleiades::upstream::process")
+                || target.starts_with("pleiades::upstream::wire");
+            is_wire && *event.level() <= Level::DEBUG
         };
         Listener(self).with_filter(FilterFn::new(is_wanted))
     }
@@ -47,12 +66,15 @@ impl<S: Subscriber> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let mut said = Said::default();
         event.record(&mut said);
-        if let (true, Some(line)) = (said.is_stderr, said.line) {
-            let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if lines.len() >= LINES {
-                lines.pop_front();
+        let Some(line) = said.line else { return };
+        let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.is_junk {
+            lines.junk.get_or_insert(line);
+        } else if said.is_stderr {
+            if lines.stderr.len() >= LINES {
+                lines.stderr.pop_front();
             }
-            lines.push_back(line);
+            lines.stderr.push_back(line);
         }
     }
 }
@@ -60,6 +82,7 @@ impl<S: Subscriber> Layer<S> for Listener {
 #[derive(Default)]
 struct Said {
     is_stderr: bool,
+    is_junk: bool,
     line: Option<String>,
 }
 
@@ -72,7 +95,9 @@ impl Visit for Said {
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.is_stderr = format!("{value:?}") == SAYS;
+            let message = format!("{value:?}");
+            self.is_stderr = message == SAYS;
+            self.is_junk = message == PRINTS;
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Reading one HTTP response: a JSON body, or an event stream up to the answer of our request.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout, timeout_at},
@@ -15,12 +15,15 @@ use super::{
     call::Event,
     client::failure,
     incoming::{self, Outcome, is_for, is_type},
+    lost,
     patience::Patience,
     post::{challenge, late},
+    said::{self, Said},
 };
-use crate::error::{Code, Error};
+use crate::credential::Signature;
+use crate::error::{Code, Error, RpcFault};
 use crate::limit::load;
-use crate::mcp::{Message, message, sse};
+use crate::mcp::{Message, sse};
 
 /// The largest JSON body or single event that is read.
 pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
@@ -56,14 +59,39 @@ pub(crate) struct Reading<'a> {
     /// Under what its progress is told.
     pub(crate) token: u64,
     pub(crate) deadline: Instant,
-    /// Whether a session id was sent along.
-    pub(crate) in_session: bool,
+    /// The session that the request belongs to.
+    pub(crate) session: Held,
+    /// Whether no credential was sent.
+    pub(crate) unsigned: bool,
     pub(crate) events: Option<&'a mpsc::Sender<Event>>,
     /// Moves the deadline of a call that may ask its caller.
     pub(crate) patience: Option<&'a Patience>,
 }
 
+/// Whether a request was made in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It stands alone, or opens one.
+    None,
+    /// One without an id: there is nothing that the provider could have forgotten but that it was opened.
+    Nameless,
+    Named,
+}
+
 impl Reading<'_> {
+    /// Of a request that stands alone and whose caller hears nothing but its answer.
+    pub(crate) fn alone(id: u64, deadline: Instant, signature: &Signature) -> Self {
+        Self {
+            id,
+            token: id,
+            deadline,
+            session: Held::None,
+            unsigned: signature.is_empty(),
+            events: None,
+            patience: None,
+        }
+    }
+
     /// Waits for a piece of the answer, `None` when it is too late for it.
     pub(crate) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         match self.patience {
@@ -105,7 +133,10 @@ pub(crate) async fn read(
     asked: impl Fn(Request),
 ) -> Result<Outcome, Failure> {
     if response.status() != StatusCode::OK {
-        return refused(response, reading).await;
+        return Box::pin(refused(response, reading)).await;
+    }
+    if let Some(coding) = incoming::coding(response.headers()) {
+        return Err(Failure::Final(coded(&coding)));
     }
     if is_type(response.headers(), "application/json") {
         let body = whole(response, LARGEST, reading.deadline).await?;
@@ -114,18 +145,30 @@ pub(crate) async fn read(
     if is_type(response.headers(), "text/event-stream") {
         return stream(response, reading, asked).await;
     }
-    Err(Failure::Final(foreign(
-        "the provider answered with something that is not MCP",
-    )))
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = Box::pin(beginning(response, reading.deadline)).await;
+    let said = Said::of(status, &headers, &body);
+    let message = format!(
+        "the provider answered with something that is not MCP ({})",
+        said.sort()
+    );
+    Err(Failure::Final(foreign(message).because(said)))
+}
+
+/// A body in a coding that was not asked for.
+pub(crate) fn coded(coding: &str) -> Error {
+    foreign(format!(
+        "the provider's answer is compressed (`{coding}`), although `Accept-Encoding: identity` asks for none"
+    ))
 }
 
 fn answer(body: &[u8], id: u64) -> Result<Outcome, Error> {
-    match message::decode(body) {
+    match incoming::read(body) {
         Ok(Message::Response { id: found, outcome }) if is_for(&found, id) => Ok(outcome),
         Ok(_) => Err(foreign("the provider's answer belongs to another request")),
-        Err(error) => match incoming::fault(body) {
+        Err(unread) => match incoming::fault(body) {
             Some((fault, _)) => Ok(Err(fault)),
-            None => Err(foreign("the provider's answer is not valid JSON-RPC").because(error)),
+            None => Err(foreign("the provider's answer is not valid JSON-RPC").because(unread.why)),
         },
     }
 }
@@ -146,7 +189,7 @@ async fn stream(
             }
             if let Some(outcome) = event(&frame.data, reading, &asked) {
                 drain(response);
-                return Ok(outcome);
+                return outcome.map_err(Failure::Final);
             }
         }
         match reading.wait(response.chunk()).await {
@@ -185,21 +228,26 @@ fn drain(mut response: reqwest::Response) {
     });
 }
 
-fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<Outcome> {
+fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<Result<Outcome, Error>> {
     if data.is_empty() {
         return None;
     }
-    match message::decode(data.as_bytes()) {
-        Ok(Message::Response { id, outcome }) if is_for(&id, reading.id) => return Some(outcome),
+    match incoming::read(data.as_bytes()) {
+        Ok(Message::Response { id, outcome }) if is_for(&id, reading.id) => return Some(Ok(outcome)),
         Ok(Message::Response { .. }) => tracing::debug!("an answer to no request of this stream"),
         Ok(Message::Notification { method, params }) => {
             incoming::notify(reading.events, reading.token, method, params);
         }
         Ok(Message::Request { id, method, params }) => asked(Request { id, method, params }),
-        Err(error) => match incoming::fault(data.as_bytes()) {
+        Err(unread) => match incoming::fault(data.as_bytes()) {
             // A refusal without an id on our request's own stream can only be about our request.
-            Some((fault, None)) => return Some(Err(fault)),
-            _ => tracing::debug!(%error, "an event that is not JSON-RPC"),
+            Some((fault, None)) => return Some(Ok(Err(fault))),
+            Some((fault, Some(id))) if id == reading.id => return Some(Ok(Err(fault))),
+            _ if unread.ids.contains(&reading.id) => {
+                let message = "the provider's answer is not valid JSON-RPC";
+                return Some(Err(foreign(message).because(unread.why)));
+            }
+            _ => tracing::debug!(why = unread.why, "an event that is not JSON-RPC"),
         },
     }
     None
@@ -207,55 +255,162 @@ fn event(data: &str, reading: &Reading<'_>, asked: &impl Fn(Request)) -> Option<
 
 /// A status other than 200: often still a JSON-RPC error, and sometimes the end of a session.
 pub(crate) async fn refused(response: reqwest::Response, reading: &Reading<'_>) -> Result<Outcome, Failure> {
-    let status = response.status();
-    let retry_after = incoming::retry_after(response.headers());
+    let (status, headers) = (response.status(), response.headers().clone());
     if status.is_redirection() {
-        let message = "the provider answered with a redirect, which is not followed; \
-                       put the final address in `upstream.url`";
-        return Err(Failure::Final(foreign(message)));
+        return Err(Failure::Final(redirected(status, &headers, response.url())));
     }
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let message = "the provider refused the credential, or wants one";
-        let mut error = Error::new(Code::UpstreamAuth, message).sent();
-        error.refusal = Some(Box::new((status.as_u16(), challenge(response.headers()))));
+    if let Some(coding) = incoming::coding(&headers) {
+        let error = judged(status, &headers, b"", reading).map_or_else(|error| error, |_| coded(&coding));
         return Err(Failure::Final(error));
     }
     // A refusal whose body cannot be read is still that refusal.
-    let body = whole(response, REFUSAL, reading.deadline)
-        .await
-        .unwrap_or_default();
-    let fault = incoming::fault(&body);
-    // An unknown method is the one thing a known session may be answered 404 for.
-    let unknown_method = fault
-        .as_ref()
-        .is_some_and(|(fault, _)| fault.code == METHOD_NOT_FOUND);
-    if reading.in_session && !unknown_method && ends_session(status, &body) {
-        let message = "the provider does not know our session any more";
-        return Err(Failure::SessionGone(
-            Error::new(Code::UpstreamProtocol, message).sent(),
-        ));
+    let body = beginning(response, reading.deadline).await;
+    let judged = judged(status, &headers, &body, reading);
+    let fault = judged.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
+    if is_lost(status, &headers, &body, fault, reading.session) {
+        return Err(Failure::SessionGone(match judged {
+            // Should another session be refused alike, it is the credential.
+            Err(error) if error.code == Code::UpstreamAuth => error,
+            _ => gone().because(Said::of(status, &headers, &body)),
+        }));
     }
-    if let Some((fault, _)) = fault {
-        return Ok(Err(fault));
-    }
-    let mut error = match status {
-        StatusCode::TOO_MANY_REQUESTS => busy("the provider limits our requests; try again later"),
-        _ if status.is_server_error() => busy("the provider is failing; try again later"),
-        _ => foreign("the provider refused the request without saying why"),
-    };
-    error.retry_after = retry_after;
-    Err(Failure::Final(error.because(format!("status {status}"))))
+    judged.map_err(Failure::Final)
 }
 
-const METHOD_NOT_FOUND: i64 = -32601;
+/// Looks whether a 401 is about the session, before a credential is renewed for it. What was read of the
+/// response is put back.
+pub(crate) async fn peeked(response: reqwest::Response, deadline: Instant) -> (reqwest::Response, bool) {
+    let (status, version) = (response.status(), response.version());
+    let headers = response.headers().clone();
+    let body = beginning(response, deadline).await;
+    let fault = incoming::fault(&body).map(|(fault, _)| fault);
+    let is_lost = is_lost(status, &headers, &body, fault.as_ref(), Held::Named);
+    let mut whole = http::Response::new(reqwest::Body::from(body));
+    (*whole.status_mut(), *whole.version_mut()) = (status, version);
+    *whole.headers_mut() = headers;
+    (whole.into(), is_lost)
+}
 
-/// 404 by the specification; some servers answer 400 and name the session in words.
-fn ends_session(status: StatusCode, body: &[u8]) -> bool {
-    status == StatusCode::NOT_FOUND
-        || status == StatusCode::BAD_REQUEST
-            && String::from_utf8_lossy(body)
-                .to_ascii_lowercase()
-                .contains("session")
+/// The session is none any more, and nothing was run in it.
+pub(crate) fn gone() -> Error {
+    foreign("the provider does not know our session any more")
+}
+
+/// Whether a refusal is about the session. Words of a challenge are about the credential.
+pub(crate) fn is_lost(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    fault: Option<&RpcFault>,
+    session: Held,
+) -> bool {
+    let kind = said::kind(headers);
+    let challenged = challenge(headers).is_some_and(|text| text.contains("error="));
+    match session {
+        Held::None => false,
+        _ if challenged => false,
+        // The path may be a wrong one.
+        Held::Nameless => {
+            let unknown = fault.is_some_and(|fault| !lost::is_named(fault));
+            !unknown && lost::says(&kind, body)
+        }
+        Held::Named => lost::ends_session(status, &kind, body, fault),
+    }
+}
+
+fn redirected(status: StatusCode, headers: &HeaderMap, from: &url::Url) -> Error {
+    let message = format!(
+        "the provider answered with a redirect (status {}), which is never followed; put the final address in \
+         `upstream.url`",
+        status.as_u16()
+    );
+    let mut error = foreign(message).because(Said::redirect(status, headers, from));
+    // These ask for the same request at another place: nothing was run here (RFC 9110, 15.4).
+    let elsewhere = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+    error.sent = !elsewhere.contains(&status);
+    error
+}
+
+/// What a refusal is, by status and words.
+fn judged(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    reading: &Reading<'_>,
+) -> Result<Outcome, Error> {
+    let fault = incoming::fault(body).map(|(fault, _)| fault);
+    let said = Said::of(status, headers, body);
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        let challenge = challenge(headers);
+        if status == StatusCode::FORBIDDEN && challenge.is_none() {
+            match fault {
+                Some(fault) if reading.unsigned => return Ok(Err(fault)),
+                _ if said.is_page() => return Err(walled(said)),
+                _ => {}
+            }
+        }
+        return Err(unwelcome(status, challenge, said, reading.unsigned));
+    }
+    if let Some(fault) = fault {
+        return Ok(Err(fault));
+    }
+    if status.is_success()
+        && let Ok(Message::Response { id, outcome }) = incoming::read(body)
+        && is_for(&id, reading.id)
+    {
+        return Ok(outcome);
+    }
+    let mut error = match status {
+        StatusCode::TOO_MANY_REQUESTS => busy("the provider limits our requests; try again later".to_owned()),
+        _ if status.is_server_error() => busy(format!(
+            "the provider is failing ({}); try again later",
+            said.sort()
+        )),
+        _ => foreign(format!(
+            "the provider did not answer the request ({})",
+            said.sort()
+        )),
+    };
+    error.retry_after = incoming::retry_after(headers);
+    Err(error.because(said))
+}
+
+/// A page for people where a credential would be refused in MCP.
+fn walled(said: Said) -> Error {
+    let message = format!(
+        "a page came in place of the provider's answer ({}), as firewalls and proxies show it",
+        said.sort()
+    );
+    foreign(message).because(said)
+}
+
+fn unwelcome(status: StatusCode, challenge: Option<String>, said: Said, unsigned: bool) -> Error {
+    let message = match (unsigned, status) {
+        (false, _) => "the provider refused the credential, or wants one",
+        (true, StatusCode::UNAUTHORIZED) => "the provider wants a credential",
+        (true, _) => "the provider forbids this, or wants a credential",
+    };
+    let mut error = Error::new(Code::UpstreamAuth, message).sent();
+    error.refusal = Some(Box::new((status.as_u16(), challenge)));
+    error.because(said)
+}
+
+/// The beginning of a body that is no answer; as much of it as comes soon.
+pub(crate) async fn beginning(mut response: reqwest::Response, deadline: Instant) -> Bytes {
+    let mut body = BytesMut::new();
+    let read = async {
+        while body.len() < REFUSAL
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            let room = REFUSAL - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        }
+    };
+    let soon = deadline.min(Instant::now() + LINGER);
+    if timeout_at(soon, read).await.is_err() {
+        tracing::trace!("the body of a refusal is slow to come");
+    }
+    body.freeze()
 }
 
 /// A whole body; one that comes in a single piece is not copied.
@@ -309,10 +464,10 @@ pub(crate) fn crowded() -> Error {
         .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
 }
 
-pub(crate) fn foreign(message: &'static str) -> Error {
+pub(crate) fn foreign(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Code::UpstreamProtocol, message).sent()
 }
 
-fn busy(message: &'static str) -> Error {
+fn busy(message: String) -> Error {
     Error::new(Code::UpstreamUnreachable, message).sent()
 }

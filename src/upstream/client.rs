@@ -187,6 +187,8 @@ fn prepared(own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     let accept = HeaderValue::from_static("application/json, text/event-stream");
     headers.insert(header::ACCEPT, accept);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Without it any coding would do (RFC 9110, 12.5.3), and nothing here is decoded.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }
 

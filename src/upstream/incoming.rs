@@ -2,12 +2,13 @@
 
 use http::HeaderMap;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::call::Event;
-use crate::error::RpcFault;
+use super::{call::Event, scan::Scan};
+use crate::error::{Error, RpcFault, one_line};
 use crate::mcp::raw::raw;
-use crate::mcp::{Id, Raw, RawObject};
+use crate::mcp::{Id, Message, Raw, RawObject, message};
 
 /// The answer to one request: its result, or the provider's error.
 pub(crate) type Outcome = Result<Raw, RpcFault>;
@@ -17,9 +18,86 @@ pub(crate) fn is_for(id: &Id, ours: u64) -> bool {
     number(&id.0) == Some(ours)
 }
 
-/// An id or token of ours as it comes back.
-pub(crate) fn number(raw: &Raw) -> Option<u64> {
-    raw.get().parse().ok()
+/// An id or token of ours as it comes back: a number, or the text that some servers make of it.
+pub(crate) fn number(raw: &RawValue) -> Option<u64> {
+    let text = raw.get();
+    let digits = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(text);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return digits.parse().ok();
+    }
+    None
+}
+
+/// Why a message cannot be read, and which of our requests it would have answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) ids: Vec<u64>,
+    /// A clause about the message: "it is not UTF-8".
+    pub(crate) why: String,
+}
+
+/// Reads a message as leniently as servers write it: `null` beside a result or an error is none, an array
+/// of one message is that message, an error needs no words.
+pub(crate) fn read(bytes: &[u8]) -> Result<Message, Unread> {
+    message::decode(bytes).or_else(|error| lenient(bytes, &error))
+}
+
+fn lenient(bytes: &[u8], error: &Error) -> Result<Message, Unread> {
+    let unread = |why: String| {
+        Err(Unread {
+            ids: Scan::answers(bytes),
+            why,
+        })
+    };
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return unread("it is not UTF-8".to_owned());
+    };
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        let inner = inner.trim();
+        if inner.starts_with('{')
+            && let Ok(message) = read(inner.as_bytes())
+        {
+            return Ok(message);
+        }
+        return unread("it is an array, where each message stands alone (no batches)".to_owned());
+    }
+    if let Some(message) = response(text) {
+        return Ok(message);
+    }
+    unread(error.in_full())
+}
+
+/// A response of which either half is `null`, or whose error lacks something.
+fn response(text: &str) -> Option<Message> {
+    #[derive(Deserialize)]
+    struct Envelope<'a> {
+        jsonrpc: &'a str,
+        id: Raw,
+        #[serde(borrow)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        method: Option<&'a RawValue>,
+    }
+    if message::is_too_deep(text.as_bytes()) {
+        return None;
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(text).ok()?;
+    let id = Id(envelope.id);
+    let given = |raw: &&RawValue| raw.get() != "null";
+    let (result, error) = (envelope.result.filter(given), envelope.error.filter(given));
+    let outcome = match (result, error) {
+        _ if envelope.jsonrpc != "2.0" || envelope.method.is_some() => return None,
+        (Some(result), None) => Ok(result.to_owned()),
+        (None, Some(_)) => Err(fault(text.as_bytes())?.0),
+        _ => return None,
+    };
+    Some(Message::Response { id, outcome })
 }
 
 /// Hands a notification to the call it belongs to. A caller that reads too slowly loses some:
@@ -30,7 +108,7 @@ pub(crate) fn notify(events: Option<&mpsc::Sender<Event>>, token: u64, method: S
         let Some(mut params) = params.and_then(|params| RawObject::open(&params).ok()) else {
             return;
         };
-        if params.remove("progressToken").as_ref().and_then(number) != Some(token) {
+        if params.remove("progressToken").as_deref().and_then(number) != Some(token) {
             return;
         }
         Event::Progress(params)
@@ -45,7 +123,7 @@ pub(crate) fn notify(events: Option<&mpsc::Sender<Event>>, token: u64, method: S
 /// The progress token of a notification's parameters, when it is one of ours.
 pub(crate) fn token(params: Option<&Raw>) -> Option<u64> {
     let params = RawObject::open(params?).ok()?;
-    params.read("progressToken")
+    number(params.get("progressToken")?)
 }
 
 /// A JSON-RPC error read as leniently as servers write it, with its id when that is ours to
@@ -56,6 +134,9 @@ pub(crate) fn fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         error: Fault,
         #[serde(default)]
         id: Option<Raw>,
+        /// Beside one nobody can tell which of the two is meant.
+        #[serde(default)]
+        result: Option<Raw>,
     }
     #[derive(Deserialize)]
     struct Fault {
@@ -65,19 +146,21 @@ pub(crate) fn fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         #[serde(default)]
         data: Option<Raw>,
     }
-    let Envelope { error, id } = serde_json::from_slice(body).ok()?;
+    let Envelope { error, id, result } = serde_json::from_slice(body).ok()?;
+    if result.is_some_and(|result| result.get() != "null") {
+        return None;
+    }
     let Fault { code, message, data } = error;
-    Some((RpcFault { code, message, data }, id.as_ref().and_then(number)))
+    Some((RpcFault { code, message, data }, id.as_deref().and_then(number)))
 }
 
-/// `data.supported` of error -32022.
+/// The revisions that a refusal names as those it speaks: `data.supported` of -32022, and of the -32602 that
+/// older revisions use (2025-11-25, lifecycle, "Error Handling").
 pub(crate) fn supported(fault: &RpcFault) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct Data {
+        #[serde(alias = "supportedVersions", alias = "supported_versions")]
         supported: Vec<String>,
-    }
-    if fault.code != -32022 {
-        return None;
     }
     let data: Data = serde_json::from_str(fault.data.as_ref()?.get()).ok()?;
     Some(data.supported)
@@ -138,4 +221,97 @@ pub(crate) fn changing(capabilities: &Raw) -> [bool; 3] {
             .read::<Part>(part)
             .is_some_and(|part| part.list_changed)
     })
+}
+
+/// A coding that nobody asked for: every request says `identity`.
+pub(crate) fn coding(headers: &HeaderMap) -> Option<String> {
+    let coding = headers.get(http::header::CONTENT_ENCODING)?;
+    let coding = one_line(&String::from_utf8_lossy(coding.as_bytes()), 32);
+    (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(text: &str) -> (u64, Result<String, i64>) {
+        let Message::Response { id, outcome } = read(text.as_bytes()).unwrap() else {
+            panic!("no response: {text}")
+        };
+        let outcome = outcome
+            .map(|raw| raw.get().to_owned())
+            .map_err(|fault| fault.code);
+        (number(&id.0).unwrap(), outcome)
+    }
+
+    #[test]
+    fn answers_are_read_as_servers_write_them() {
+        let one = Ok("1".to_owned());
+        for text in [
+            r#"{"jsonrpc":"2.0","id":"5","result":1}"#,
+            r#"{"jsonrpc":"2.0","id":5,"result":1,"error":null}"#,
+            r#"{"jsonrpc":"2.0","error":null,"id":"5","result":1}"#,
+            r#"[{"jsonrpc":"2.0","id":5,"result":1}]"#,
+            "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":5,\"result\":1,\"error\":null}",
+        ] {
+            assert_eq!(outcome(text), (5, one.clone()), "{text}");
+        }
+        let refused = r#"{"jsonrpc":"2.0","id":5,"result":null,"error":{"code":-1,"message":"no"}}"#;
+        assert_eq!(outcome(refused), (5, Err(-1)));
+        let null = r#"{"jsonrpc":"2.0","id":5,"result":null}"#;
+        assert_eq!(outcome(null), (5, Ok("null".to_owned())));
+    }
+
+    #[test]
+    fn what_cannot_be_read_still_names_its_request() {
+        for (text, ids, why) in [
+            (
+                &b"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":\"caf\xe9\"}"[..],
+                vec![7],
+                "UTF-8",
+            ),
+            (
+                br#"{"jsonrpc":"2.0","id":7,"result":1,"error":{"code":1,"message":"x"}}"#,
+                vec![7],
+                "not both",
+            ),
+            (br#"{"id":7,"result":1}"#, vec![7], "jsonrpc"),
+            (
+                br#"[{"jsonrpc":"2.0","id":7,"result":1},{"jsonrpc":"2.0","id":8,"result":1}]"#,
+                vec![7, 8],
+                "array",
+            ),
+            (
+                br#"{"jsonrpc":"2.0","id":7,"result":{"a":NaN}}"#,
+                vec![7],
+                "not JSON",
+            ),
+            (b"a banner", vec![], "not JSON"),
+        ] {
+            let unread = read(text).unwrap_err();
+            assert_eq!(unread.ids, ids, "{unread:?}");
+            assert!(unread.why.contains(why), "{unread:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_spoken_whatever_its_code() {
+        let fault = |code, data: &str| RpcFault {
+            code,
+            message: String::new(),
+            data: Some(RawValue::from_string(data.to_owned()).unwrap()),
+        };
+        let named = Some(vec!["2025-06-18".to_owned()]);
+        for code in [-32022, -32602, -32000] {
+            assert_eq!(
+                supported(&fault(code, r#"{"supported":["2025-06-18"],"requested":"x"}"#)),
+                named
+            );
+        }
+        assert_eq!(
+            supported(&fault(-32602, r#"{"supportedVersions":["2025-06-18"]}"#)),
+            named
+        );
+        assert_eq!(supported(&fault(-32602, "{}")), None);
+    }
 }

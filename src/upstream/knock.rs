@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use super::{
-    Upstreams,
+    Upstreams, answer,
     endpoint::{Behalf, Endpoint},
     post::{self, Head},
+    said,
 };
-use crate::error::Error;
+use crate::error::{Error, one_line};
 use crate::mcp::{RawObject, message};
+
+/// Longest words of a refusal, in characters.
+const WORDS: usize = 160;
 
 /// The head of an answer.
 #[derive(Debug, Clone)]
@@ -23,11 +27,15 @@ pub struct Knock {
     pub version: Version,
     /// Type of the body, without parameters.
     pub content_type: String,
+    /// The first words of a refusal, cleaned.
+    pub words: String,
+    /// Where a redirect leads, without its query.
+    pub location: Option<String>,
 }
 
 impl Upstreams {
-    /// POSTs `ping`, or GETs where a provider of the old transport has its stream; the body is not
-    /// read. Within the endpoint's `connect` and `call` together.
+    /// POSTs `ping`, or GETs where a provider of the old transport has its stream; of the body the
+    /// first words of a refusal are read. Within the endpoint's `connect` and `call` together.
     ///
     /// # Errors
     /// `UpstreamUnreachable`, `UpstreamTimeout`; any status is an answer.
@@ -41,15 +49,22 @@ impl Upstreams {
             let body = Bytes::from(message::request(0, "ping", &RawObject::new()));
             post::post(&route, &behalf.signature, head, body, deadline).await?
         };
-        let content_type = response
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split(';').next());
+        let (status, version) = (response.status(), response.version());
+        let headers = response.headers().clone();
+        let location = said::target(&headers, response.url()).filter(|_| status.is_redirection());
+        let content_type = said::kind(&headers);
+        let words = if status.is_success() {
+            String::new()
+        } else {
+            let body = answer::beginning(response, deadline).await;
+            one_line(&said::words(&content_type, &body), WORDS)
+        };
         Ok(Knock {
-            status: response.status(),
-            version: response.version(),
-            content_type: content_type.unwrap_or_default().trim().to_ascii_lowercase(),
+            status,
+            version,
+            content_type,
+            words,
+            location,
         })
     }
 }

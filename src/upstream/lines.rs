@@ -4,13 +4,16 @@ use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
+/// Bytes kept of the end of a line that is too long.
+const TAIL: usize = 256;
+
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// A line, without its end.
     Whole,
-    /// A line whose rest was thrown away.
-    TooLong,
+    /// A line whose rest was thrown away but for its last bytes.
+    TooLong(Vec<u8>),
     /// Nothing more comes.
     End,
 }
@@ -22,24 +25,28 @@ pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(
     limit: usize,
 ) -> io::Result<Line> {
     buffer.clear();
-    let mut too_long = false;
+    let mut tail: Option<Vec<u8>> = None;
+    let ended = |tail: Option<Vec<u8>>| tail.map_or(Line::Whole, Line::TooLong);
     loop {
         let available = reader.fill_buf().await?;
         if available.is_empty() {
-            let line = if too_long { Line::TooLong } else { Line::Whole };
-            return Ok(if buffer.is_empty() { Line::End } else { line });
+            return Ok(if buffer.is_empty() { Line::End } else { ended(tail) });
         }
         let end = available.iter().position(|&byte| byte == b'\n');
         let piece = available
             .get(..end.unwrap_or(available.len()))
             .unwrap_or_default();
         let room = limit.saturating_sub(buffer.len());
-        too_long |= piece.len() > room;
+        if tail.is_some() || piece.len() > room {
+            let tail = tail.get_or_insert_default();
+            tail.extend_from_slice(piece.get(piece.len().saturating_sub(TAIL)..).unwrap_or_default());
+            tail.drain(..tail.len().saturating_sub(TAIL));
+        }
         buffer.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
         let used = end.map_or(available.len(), |end| end + 1);
         reader.consume(used);
         if end.is_some() {
-            return Ok(if too_long { Line::TooLong } else { Line::Whole });
+            return Ok(ended(tail));
         }
     }
 }
@@ -72,7 +79,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                (Line::TooLong, "012345".to_owned()),
+                (Line::TooLong(b"456789".to_vec()), "012345".to_owned()),
                 (Line::Whole, "ok".to_owned())
             ]
         );

@@ -14,6 +14,7 @@ use super::{
     endpoint::{Behalf, Endpoint, Target},
     incoming::{self, is_type},
     outgoing::{Manner, outgoing},
+    pace::Pace,
     pool::Key,
     post::{self, Head},
     remote::Remote,
@@ -28,9 +29,6 @@ use crate::mcp::{Abilities, Declared, Message, Revision, message, sse};
 static ALL: Declared = Declared::all();
 /// Changes waiting for the listener; one that does not listen loses nothing it could not ask for.
 const WAITING: usize = 32;
-/// The first pause before a stream is opened again, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LAST: Duration = Duration::from_secs(60);
 /// A stream that is silent for so long is opened anew: the connection may be dead without a word.
 const SILENT: Duration = Duration::from_secs(3600);
 
@@ -50,7 +48,8 @@ pub(crate) fn listen(
         behalf: behalf.clone(),
         profile: profile.clone(),
         tell: tell.clone(),
-        replied: false,
+        opened: None,
+        spoke: false,
     };
     let closing = shared.closing.clone();
     shared.control.spawn(async move {
@@ -69,8 +68,10 @@ struct Listener {
     behalf: Behalf,
     profile: Profile,
     tell: mpsc::Sender<Change>,
-    /// Whether the stream under way has brought anything.
-    replied: bool,
+    /// When the stream under way was opened; nothing while there is none.
+    opened: Option<Instant>,
+    /// Whether it brought a change.
+    spoke: bool,
 }
 
 /// How a stream came to its end.
@@ -86,9 +87,9 @@ impl Listener {
             return self.process().await;
         }
         let modern = self.profile.revisions.contains(Revision::V2026_07_28);
-        let mut pause = FIRST;
+        let mut pace = Pace::default();
         loop {
-            self.replied = false;
+            (self.opened, self.spoke) = (None, false);
             let ended = if self.shared.is_wired(&self.endpoint) {
                 self.wire().await
             } else if modern {
@@ -104,16 +105,16 @@ impl Listener {
                     tracing::debug!(provider.name = provider, %error, "no stream of changes");
                 }
             }
-            if self.replied {
+            let (opened, spoke) = (self.opened, self.spoke);
+            if opened.is_some() {
                 self.say(Change::Lost).await;
-                pause = FIRST;
             }
-            sleep(pause).await;
-            pause = (pause * 2).min(LAST);
+            let lived = opened.map_or(Duration::ZERO, |opened| opened.elapsed());
+            sleep(pace.pause(lived, spoke)).await;
         }
     }
 
-    async fn process(self) {
+    async fn process(mut self) {
         let key = Key::of(&self.endpoint, &self.behalf, None, Abilities::ALL);
         let mut changes = self.shared.hubs.subscribe(&key);
         loop {
@@ -156,12 +157,13 @@ impl Listener {
         let session = remote.session(newest, self.opening()).await?;
         let mut standing = session.standing();
         let mut changes = self.shared.hubs.subscribe(session.key());
+        let begun = Instant::now();
         loop {
             let now = *standing.borrow_and_update();
             match now {
                 Standing::Never => return Ok(End::Never),
                 Standing::Over => {
-                    self.replied = true;
+                    self.opened = Some(begun);
                     return Ok(End::Closed);
                 }
                 Standing::Opening | Standing::Open | Standing::Broken => {}
@@ -191,12 +193,13 @@ impl Listener {
         let wire = wired.wire(self.opening()).await?;
         let over = wire.over();
         let mut changes = self.shared.hubs.subscribe(wire.key());
+        let begun = Instant::now();
         loop {
             let change = tokio::select! {
                 biased;
                 change = changes.recv() => change,
                 () = over.cancelled() => {
-                    self.replied = true;
+                    self.opened = Some(begun);
                     return Ok(End::Closed);
                 }
             };
@@ -230,7 +233,7 @@ impl Listener {
         if !status.is_success() || !is_type(response.headers(), "text/event-stream") {
             return Ok(End::Never);
         }
-        self.replied = true;
+        self.opened = Some(Instant::now());
         let mut parser = sse::Parser::new(LARGEST);
         while let Ok(Ok(Some(bytes))) = timeout(SILENT, response.chunk()).await {
             parser.push(&bytes)?;
@@ -241,7 +244,7 @@ impl Listener {
         Ok(End::Closed)
     }
 
-    async fn event(&self, data: &str) {
+    async fn event(&mut self, data: &str) {
         if let Ok(Message::Notification { method, .. }) = message::decode(data.as_bytes())
             && let Some(change) = Change::of(&method)
         {
@@ -249,7 +252,8 @@ impl Listener {
         }
     }
 
-    async fn say(&self, change: Change) {
+    async fn say(&mut self, change: Change) {
+        self.spoke |= change != Change::Lost;
         if self.tell.send(change).await.is_err() {
             tracing::trace!("nobody listens for changes any more");
         }

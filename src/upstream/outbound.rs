@@ -7,7 +7,7 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use ring::digest::{SHA256, digest};
@@ -19,7 +19,7 @@ use super::{
     address::{Class, Permit, classify},
     client::{Names, cause},
     endpoint::literal_of,
-    resolve, tls,
+    incoming, resolve, tls,
 };
 use crate::credential::{Reach, Unreached, Web};
 use crate::error::{Code, Error};
@@ -109,6 +109,9 @@ impl Outbound {
 
     async fn whole(client: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, Failed> {
         let mut response = client.execute(request).await.map_err(Failed::Http)?;
+        if let Some(coding) = incoming::coding(response.headers()) {
+            return Err(Failed::Coded(coding));
+        }
         let mut body = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
             if body.len() + chunk.len() > LARGEST {
@@ -127,6 +130,8 @@ impl Outbound {
 enum Failed {
     Http(reqwest::Error),
     TooLarge,
+    /// In a coding that was not asked for.
+    Coded(String),
 }
 
 #[async_trait]
@@ -147,6 +152,9 @@ impl Web for Outbound {
             })?;
         let mut asked = reqwest::Request::new(head.method, url);
         *asked.headers_mut() = head.headers;
+        // Without it any coding would do (RFC 9110, 12.5.3), and nothing here is decoded.
+        let identity = HeaderValue::from_static("identity");
+        asked.headers_mut().insert(header::ACCEPT_ENCODING, identity);
         *asked.body_mut() = Some(body.into());
         match timeout(WHOLE, Self::whole(client, asked)).await {
             Ok(Ok(response)) => Ok(response),
@@ -207,6 +215,14 @@ fn why(failed: Failed, host: &str) -> Unreached {
             return Unreached {
                 sent: true,
                 ..refused(format!("the answer of `{host}` is larger than 1 MiB"))
+            };
+        }
+        Failed::Coded(coding) => {
+            return Unreached {
+                sent: true,
+                ..refused(format!(
+                    "the answer of `{host}` is compressed (`{coding}`), although none was asked for"
+                ))
             };
         }
     };

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
+    answer,
     client::{Route, failure, may_be_set},
     outgoing::Trace,
 };
@@ -87,7 +88,7 @@ pub(crate) async fn post(
         *request.body_mut() = Some(body.clone().into());
         request
     };
-    signed(route, signature, request, deadline).await
+    signed(route, signature, (request, head.session.is_some()), deadline).await
 }
 
 /// Opens a stream (GET) or ends a session (DELETE).
@@ -108,23 +109,30 @@ pub(crate) async fn bare(
         *request.headers_mut() = headers;
         request
     };
-    signed(route, signature, request, deadline).await
+    signed(route, signature, (request, head.session.is_some()), deadline).await
 }
 
 /// Sends what is valid now, and after a 401 once what is newer than that.
 async fn signed(
     route: &Route,
     signature: &Signature,
-    request: impl Fn(&Signed) -> reqwest::Request,
+    (request, in_session): (impl Fn(&Signed) -> reqwest::Request, bool),
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
     if let Some(signed) = signature.settled() {
         return send(route, request(signed), deadline).await;
     }
     let first = within(deadline, signature.ready()).await?;
-    let response = send(route, request(&first), deadline).await?;
+    let mut response = send(route, request(&first), deadline).await?;
     if response.status() != StatusCode::UNAUTHORIZED {
         return Ok(response);
+    }
+    if in_session {
+        let (whole, is_lost) = Box::pin(answer::peeked(response, deadline)).await;
+        if is_lost {
+            return Ok(whole);
+        }
+        response = whole;
     }
     let newer = within(deadline, signature.refused(first.seq)).await;
     let newer = newer.map_err(|error| refused(error, &response))?;

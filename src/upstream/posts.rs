@@ -7,7 +7,7 @@ use tokio::{sync::Semaphore, task::JoinHandle, time::Instant};
 use url::Url;
 
 use super::{
-    answer::{self, Failure, LARGEST, Reading},
+    answer::{self, Failure, Held, LARGEST, Reading},
     endpoint::Endpoint,
     incoming::is_type,
     post::{self, Head},
@@ -109,7 +109,8 @@ impl Letter {
         let mut error = Error::from(failure);
         if gone {
             // The provider refused before it looked at the message: another stream may do.
-            error = Error::new(Code::UpstreamUnreachable, error.message);
+            error.code = Code::UpstreamUnreachable;
+            error.sent = false;
         }
         let Some(id) = id else {
             return Err(error);
@@ -145,12 +146,9 @@ impl Letter {
         let status = response.status();
         if !status.is_success() {
             let reading = Reading {
-                id: self.id.unwrap_or_default(),
-                token: self.id.unwrap_or_default(),
-                deadline: self.deadline,
-                in_session: true,
-                events: None,
-                patience: None,
+                // The stream is the session.
+                session: Held::Named,
+                ..Reading::alone(self.id.unwrap_or_default(), self.deadline, &self.signature)
             };
             let refusal = answer::refused(response, &reading).await?;
             match (self.id, refusal) {

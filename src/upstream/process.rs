@@ -63,7 +63,8 @@ pub(crate) fn spawn(
     let gone = CancellationToken::new();
     let until_gone = gone.clone();
     let reading = read(stdout, ear);
-    let logging = log(stderr, Arc::clone(provider));
+    let secrets = program.env.iter().map(|(_, value)| value.clone()).collect();
+    let logging = log(stderr, Arc::clone(&life), secrets);
     shared.control.spawn(write(stdin, queue, life.stop.clone()));
     shared
         .control

@@ -8,14 +8,17 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    answer::{self, Failure, Pause, Reading},
+    answer::{self, Failure, Held, Pause, Reading},
     asks::Request,
     call::{Call, Event, Recess},
     client::Route,
+    doubt::{self, PING},
     endpoint::{Behalf, Endpoint},
     hub::Place,
     incoming::{self, Outcome},
+    lost,
     outgoing::{self, Manner, Outgoing, outgoing},
+    pace::Pace,
     patience::Patience,
     pool::{Key, Lease},
     post::{self, Head, late},
@@ -24,13 +27,12 @@ use super::{
     stream,
 };
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Declared, Raw, Revision};
+use crate::mcp::{Declared, Raw, RawObject, Revision, message};
 
 /// Pause before a connection that was refused is tried once more.
 const AGAIN: Duration = Duration::from_millis(50);
-/// How long a stream that ended early is left alone when it does not say, and at least.
+/// How long a stream that ended early is left alone when it does not say.
 const RESUME: Duration = Duration::from_secs(1);
-const SOONEST: Duration = Duration::from_millis(10);
 /// A message that nobody waits for.
 pub(crate) const ERRAND: Duration = Duration::from_secs(5);
 
@@ -44,7 +46,7 @@ pub(crate) struct Remote<'a> {
     pub(crate) declared: &'a Declared,
 }
 
-/// Why an attempt failed, and what the next one may still do.
+/// What was tried already for one request.
 #[derive(Default)]
 struct Attempts {
     reconnected: bool,
@@ -64,25 +66,123 @@ impl Remote<'_> {
                 Some(self.session(call.revision, deadline).await?)
             };
             match self.attempt(&mut call, lease.as_ref(), deadline).await {
-                Ok(Ok(result)) => return Ok(result),
+                Ok(Ok(result)) => {
+                    if let Some(lease) = lease {
+                        lease.doubt.sound();
+                    }
+                    return Ok(result);
+                }
                 Ok(Err(fault)) => match older(&fault, call.revision) {
                     Some(revision) if !attempts.downgraded => {
                         attempts.downgraded = true;
                         call.revision = revision;
                     }
-                    _ => return Err(Error::rpc(fault)),
+                    _ => Box::pin(self.refused(&call, lease, fault, &mut attempts)).await?,
                 },
                 Err(failure) => {
-                    self.recover(&call, lease, failure, &mut attempts).await?;
+                    Box::pin(self.recover(&call, lease, failure, &mut attempts)).await?;
                 }
             }
         }
     }
 
-    /// One modern request, sent once and never answered in another revision: for detection.
+    /// One modern request, never answered in another revision: for detection. A broken connection is no
+    /// answer, so it is asked again then.
     pub(crate) async fn alone(self, mut call: Call) -> Result<Outcome, Error> {
         let deadline = Instant::from_std(call.deadline);
-        Ok(self.attempt(&mut call, None, deadline).await?)
+        match self.attempt(&mut call, None, deadline).await {
+            Err(Failure::Broken(error)) if error.sent => {
+                tracing::debug!(provider.name = &*self.endpoint.provider, %error, "asked again");
+                Ok(self.attempt(&mut call, None, deadline).await?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Decides whether a request that was answered with an error is repeated: when that says that the session
+    /// is none, and `ping` agrees. A tool may say the like of sessions of its own.
+    async fn refused(
+        self,
+        call: &Call,
+        lease: Option<Lease<Session>>,
+        fault: RpcFault,
+        attempts: &mut Attempts,
+    ) -> Result<(), Error> {
+        let Some(lease) = lease else {
+            return Err(Error::rpc(fault));
+        };
+        let named = lost::is_named(&fault);
+        let again = call.method != "tools/call" && lease.doubt.again(doubt::fault_sign(&fault));
+        if (named || again) && !self.lives(&lease, Instant::from_std(call.deadline)).await {
+            self.shared.sessions.discard(&self.key(call.revision), &lease);
+            if (named || call.idempotent) && !std::mem::replace(&mut attempts.renewed, true) {
+                return Ok(());
+            }
+        }
+        Err(Error::rpc(fault))
+    }
+
+    /// Whether a session answers `ping`.
+    async fn lives(self, lease: &Session, deadline: Instant) -> bool {
+        let deadline = deadline.min(Instant::now() + PING);
+        let id = self.shared.next_id();
+        let body = message::request(id, "ping", &RawObject::new());
+        let signature = &self.behalf.signature;
+        let reading = Reading {
+            session: lease.held(),
+            ..Reading::alone(id, deadline, signature)
+        };
+        let asked = async {
+            let route = self.shared.clients.route(self.endpoint)?;
+            let response = post::post(&route, signature, lease.head(), body.into(), deadline).await?;
+            answer::read(response, &reading, |_| ()).await
+        };
+        let outcome = asked.await;
+        let lives = outcome.is_ok_and(|outcome| doubt::is_alive(&outcome));
+        if !lives {
+            tracing::info!(
+                provider.name = &*self.endpoint.provider,
+                "a session that answers no ping is given up"
+            );
+        }
+        lives
+    }
+
+    /// Drops a session that failed twice alike, unless it answers `ping`; whether it was dropped.
+    async fn doubted(self, call: &Call, lease: &Lease<Session>, error: &Error) -> bool {
+        let Some(sign) = doubt::sign(error) else {
+            return false;
+        };
+        if !lease.doubt.again(sign) {
+            return false;
+        }
+        if error.code == Code::UpstreamTimeout {
+            // Its caller has waited long enough.
+            self.doubt_later(lease, call.revision);
+            return false;
+        }
+        let dead = !self.lives(lease, Instant::from_std(call.deadline)).await;
+        if dead {
+            self.shared.sessions.discard(&self.key(call.revision), lease);
+        }
+        dead
+    }
+
+    fn doubt_later(self, lease: &Lease<Session>, revision: Revision) {
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let (behalf, declared) = (self.behalf.clone(), self.declared.clone());
+        let (session, key) = (Arc::clone(lease), self.key(revision));
+        self.shared.detach(async move {
+            let remote = Remote {
+                shared: &shared,
+                endpoint: &endpoint,
+                behalf: &behalf,
+                declared: &declared,
+            };
+            if !remote.lives(&session, Instant::now() + PING).await {
+                shared.sessions.forget(&key, &session);
+            }
+        });
     }
 
     /// Decides whether a failed attempt is repeated; if so, returns when it is time.
@@ -107,13 +207,25 @@ impl Remote<'_> {
             Failure::Broken(error) => {
                 let harmless = !error.sent || call.idempotent;
                 if !harmless || std::mem::replace(&mut attempts.reconnected, true) {
+                    if let Some(lease) = &lease {
+                        self.doubted(call, lease, &error).await;
+                    }
                     return Err(error);
                 }
                 if !error.sent && timeout_at(deadline, sleep(AGAIN)).await.is_err() {
                     return Err(error);
                 }
             }
-            failure @ (Failure::Final(_) | Failure::Paused(_)) => return Err(failure.into()),
+            Failure::Final(error) => {
+                let dropped = match &lease {
+                    Some(lease) => self.doubted(call, lease, &error).await,
+                    None => false,
+                };
+                if !dropped || !call.idempotent || std::mem::replace(&mut attempts.renewed, true) {
+                    return Err(error);
+                }
+            }
+            failure @ Failure::Paused(_) => return Err(failure.into()),
         }
         Ok(())
     }
@@ -151,12 +263,11 @@ impl Remote<'_> {
         };
         let (patience, _place) = self.listening(call, lease, token, deadline).unzip();
         let reading = Reading {
-            id,
             token,
-            deadline,
-            in_session: session.is_some_and(|session| session.id.is_some()),
+            session: session.map_or(Held::None, Session::held),
             events: call.events.as_ref(),
             patience: patience.as_deref(),
+            ..Reading::alone(id, deadline, &self.behalf.signature)
         };
         let asked = |request: Request| {
             if let Some(lease) = lease {
@@ -196,6 +307,7 @@ impl Remote<'_> {
         let route = &*self.shared.clients.route(self.endpoint)?;
         let signature = &self.behalf.signature;
         let mut response = post::post(route, signature, head, body, reading.deadline).await?;
+        let mut pace = Pace::default();
         loop {
             let Pause { after, retry } = match answer::read(response, reading, &asked).await {
                 Err(Failure::Paused(pause)) => pause,
@@ -205,7 +317,9 @@ impl Remote<'_> {
             let Some(session) = lease else {
                 return Err(Failure::Broken(answer::cut()));
             };
-            let retry = retry.unwrap_or(RESUME).max(SOONEST);
+            pace.ask(retry.unwrap_or(RESUME));
+            // One that goes on ending without an answer is asked ever later.
+            let retry = pace.pause(Duration::ZERO, false);
             if reading.wait(recess(reading.events, retry)).await.is_none() {
                 return Err(Failure::Final(late()));
             }
@@ -308,12 +422,15 @@ async fn recess(events: Option<&mpsc::Sender<Event>>, retry: Duration) {
     }
 }
 
+/// The code of 2026-07-28 for a revision that is not spoken.
+const UNSUPPORTED: i64 = -32022;
+
 /// The newest older revision that a provider names when it refuses a modern request.
 fn older(fault: &RpcFault, asked: Revision) -> Option<Revision> {
     if !asked.is_modern() {
         return None;
     }
-    let supported = incoming::supported(fault)?;
+    let supported = incoming::supported(fault).filter(|_| fault.code == UNSUPPORTED)?;
     supported
         .iter()
         .filter_map(|text| Revision::parse(text))

@@ -6,11 +6,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::pool::Key;
+use crate::error::one_line;
 
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(30);
 /// Keys remembered.
 const REMEMBERED: usize = 4096;
+/// Longest reason that is remembered, in characters.
+const LONGEST: usize = 400;
 
 /// Deaths and failed starts, by whose process it was.
 #[derive(Debug, Default)]
@@ -20,6 +23,7 @@ pub(crate) struct Restarts(Mutex<HashMap<Key, Grief>>);
 struct Grief {
     deaths: u32,
     until: Instant,
+    why: String,
 }
 
 impl Restarts {
@@ -30,8 +34,13 @@ impl Restarts {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// Records a death, or a start that failed; a sound life forgives earlier ones.
-    pub(crate) fn died(&self, key: &Key, sound: bool, now: Instant) {
+    /// Why it ended, or did not start, the last time.
+    pub(crate) fn why(&self, key: &Key) -> Option<String> {
+        self.0.lock().get(key).map(|grief| grief.why.clone())
+    }
+
+    /// Records a death, or a start that failed, and why; a sound life forgives earlier ones.
+    pub(crate) fn died(&self, key: &Key, sound: bool, now: Instant, why: &str) {
         let mut griefs = self.0.lock();
         if griefs.len() >= REMEMBERED {
             griefs.retain(|_, grief| grief.until > now);
@@ -42,7 +51,9 @@ impl Restarts {
         let grief = griefs.entry(key.clone()).or_insert(Grief {
             deaths: 0,
             until: now,
+            why: String::new(),
         });
+        grief.why = one_line(why, LONGEST);
         grief.deaths = if sound { 1 } else { grief.deaths.saturating_add(1) };
         let delay = FIRST.saturating_mul(1_u32 << u32::min(grief.deaths - 1, 16));
         grief.until = now + delay.min(LAST);
@@ -60,7 +71,7 @@ mod tests {
         assert_eq!(restarts.delay(&key(1), now), Duration::ZERO);
         let mut waits = Vec::new();
         for _ in 0..12 {
-            restarts.died(&key(1), false, now);
+            restarts.died(&key(1), false, now, "x");
             waits.push(restarts.delay(&key(1), now).as_millis());
         }
         assert_eq!(waits[..4], [100, 200, 400, 800]);
@@ -73,9 +84,9 @@ mod tests {
     fn a_sound_life_forgives_earlier_deaths() {
         let (restarts, now) = (Restarts::default(), Instant::now());
         for _ in 0..5 {
-            restarts.died(&key(1), false, now);
+            restarts.died(&key(1), false, now, "x");
         }
-        restarts.died(&key(1), true, now);
+        restarts.died(&key(1), true, now, "x");
         assert_eq!(restarts.delay(&key(1), now), FIRST);
     }
 }

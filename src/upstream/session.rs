@@ -18,21 +18,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{self, Reading},
+    answer::{self, Failure, Held, Reading},
     asks::Request,
     call::Event,
+    doubt::Doubt,
     endpoint::Endpoint,
-    incoming::Outcome,
-    outgoing,
+    incoming, outgoing,
     patience::Asking,
     pool::Member,
     post::{self, Head, SESSION},
     remote::Remote,
+    said::Said,
     shared::Shared,
     stream::Standing,
 };
 use crate::credential::Signature;
-use crate::error::{Code, Error, RpcFault};
+use crate::error::{Code, Error, RpcFault, one_line};
 use crate::mcp::{RawObject, Revision, message};
 
 /// How long a provider may take to take an answer.
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub(crate) id: Option<HeaderValue>,
     pub(crate) revision: Revision,
     pub(crate) greeting: RawObject,
+    /// Whether it is still worth keeping.
+    pub(crate) doubt: Doubt,
     endpoint: Arc<Endpoint>,
     signature: Arc<Signature>,
     shared: Weak<Shared>,
@@ -60,14 +63,36 @@ pub(crate) enum Refusal {
     Error(Error),
     /// The provider knows no `initialize`, or not this revision.
     Rpc(RpcFault),
+    /// It settled on what we do not speak.
+    Unspoken(Error),
 }
 
-/// Opens a session, asking for `revision`; the provider may settle on another one that we know.
+/// Opens a session, asking for `revision`; the provider may settle on another one that we know. One that
+/// refuses our newest is asked for older ones, unless the descriptor pins it.
 pub(crate) async fn open(
     remote: Remote<'_>,
     revision: Revision,
     deadline: Instant,
 ) -> Result<Arc<Session>, Refusal> {
+    let refusal = match Box::pin(greet(remote, revision, deadline)).await {
+        Err(refusal) => refusal,
+        opened => return opened,
+    };
+    if remote.endpoint.revision.is_some() || revision != Revision::NEWEST_LEGACY {
+        return Err(refusal);
+    }
+    for older in refusal.others(revision) {
+        match Box::pin(greet(remote, older, deadline)).await {
+            Err(next) if !next.is_a_no() => break,
+            Err(_) => {}
+            opened => return opened,
+        }
+    }
+    Err(refusal)
+}
+
+/// One `initialize`, asked again when its connection broke: that changes nothing.
+async fn greet(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Result<Arc<Session>, Refusal> {
     let Remote {
         shared,
         endpoint,
@@ -75,26 +100,27 @@ pub(crate) async fn open(
         declared,
     } = remote;
     let route = shared.clients.route(endpoint)?;
-    let id = shared.next_id();
-    let body = message::request(id, "initialize", &outgoing::greeting(revision, declared));
-    let response = post::post(&route, &behalf.signature, Head::default(), body.into(), deadline).await?;
-    let session = response.headers().get(SESSION).cloned();
-    let reading = Reading {
-        id,
-        token: id,
-        deadline,
-        in_session: false,
-        events: None,
-        patience: None,
+    let asking = || async {
+        let id = shared.next_id();
+        let body = message::request(id, "initialize", &outgoing::greeting(revision, declared));
+        let head = Head::default();
+        let response = post::post(&route, &behalf.signature, head, body.into(), deadline).await?;
+        let session = response.headers().get(SESSION).cloned();
+        let reading = Reading::alone(id, deadline, &behalf.signature);
+        let outcome = answer::read(response, &reading, |_| ()).await?;
+        Ok((session, outcome))
     };
-    let outcome: Outcome = answer::read(response, &reading, |_| ())
-        .await
-        .map_err(Error::from)?;
-    let (revision, greeting) = settled(&outcome.map_err(Refusal::Rpc)?)?;
+    let (session, outcome) = match asking().await {
+        Err(Failure::Broken(error)) if error.sent => asking().await.map_err(Error::from)?,
+        answered => answered.map_err(Error::from)?,
+    };
+    let result = outcome.map_err(Refusal::Rpc)?;
+    let (revision, greeting) = settled(&result).map_err(Refusal::Unspoken)?;
     let session = Session {
         id: session,
         revision,
         greeting,
+        doubt: Doubt::new(),
         endpoint: Arc::clone(endpoint),
         signature: Arc::clone(&behalf.signature),
         shared: Arc::downgrade(shared),
@@ -103,21 +129,89 @@ pub(crate) async fn open(
         over: CancellationToken::new(),
     };
     let body = message::notification("notifications/initialized", None);
-    session.post(&route, body, deadline).await?;
+    match session
+        .post(&route, body.clone(), deadline)
+        .await
+        .map_err(Failure::from)
+    {
+        Err(Failure::Broken(_)) => session.post(&route, body, deadline).await?,
+        told => told.map_err(Error::from)?,
+    }
     Ok(Arc::new(session))
 }
 
 /// The revision in the answer to `initialize`, and the answer opened.
 pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), Error> {
-    let unusable = |message: &'static str| Error::new(Code::UpstreamProtocol, message).sent();
-    let greeting = RawObject::open(result)
-        .map_err(|error| unusable("the provider's answer to `initialize` is not an object").because(error))?;
-    let revision = greeting
-        .read::<String>("protocolVersion")
-        .and_then(|text| Revision::parse(&text))
-        .filter(|revision| !revision.is_modern())
-        .ok_or_else(|| unusable("the provider settled on a revision that we do not speak"))?;
+    let unusable = |message: String| Error::new(Code::UpstreamProtocol, message).sent();
+    let greeting = RawObject::open(result).map_err(|error| {
+        unusable("the provider's answer to `initialize` is not an object".to_owned()).because(error)
+    })?;
+    let Some(named) = greeting.text("protocolVersion").map(|text| one_line(&text, 40)) else {
+        return Err(unusable(
+            "the provider's answer to `initialize` names no revision".to_owned(),
+        ));
+    };
+    let spoken = Revision::parse(&named).filter(|revision| !revision.is_modern());
+    let revision = spoken.ok_or_else(|| {
+        unusable(format!(
+            "the provider settled on the revision `{named}`, which we do not speak"
+        ))
+    })?;
     Ok((revision, greeting))
+}
+
+/// Which revisions to ask for after a refusal of one, in order: the newest that the refusal names and we
+/// speak, then the two that servers commonly know. None when it names only what has no `initialize`.
+fn others(asked: Revision, fault: Option<&RpcFault>, words: &str) -> Vec<Revision> {
+    let named: Vec<String> = fault.and_then(incoming::supported).unwrap_or_default();
+    let is_named = |revision: &Revision| {
+        let text = revision.as_str();
+        named.iter().any(|name| name == text) || words.contains(text)
+    };
+    let ours = || {
+        let legacy = |revision: &Revision| !revision.is_modern() && *revision != asked;
+        Revision::ALL.into_iter().rev().filter(legacy)
+    };
+    let mut others: Vec<Revision> = ours().filter(is_named).take(1).collect();
+    if !named.is_empty() && others.is_empty() {
+        return others;
+    }
+    for usual in [Revision::V2025_06_18, Revision::V2025_03_26] {
+        if usual != asked && !others.contains(&usual) {
+            others.push(usual);
+        }
+    }
+    others
+}
+
+impl Refusal {
+    /// What to ask for after it; nothing when it is not about the revision.
+    pub(crate) fn others(&self, asked: Revision) -> Vec<Revision> {
+        if !self.is_a_no() {
+            return Vec::new();
+        }
+        match self {
+            Self::Rpc(fault) => others(asked, Some(fault), &fault.message),
+            Self::Error(error) | Self::Unspoken(error) => {
+                others(asked, None, &error.root().unwrap_or_default())
+            }
+        }
+    }
+
+    /// Whether it may be about the revision.
+    fn is_a_no(&self) -> bool {
+        match self {
+            Self::Rpc(_) | Self::Unspoken(_) => true,
+            Self::Error(error) => is_a_no(error),
+        }
+    }
+}
+
+/// Whether a refusal in HTTP's own words may be about the revision: neither the path, nor the credential, nor
+/// a failure that passes.
+fn is_a_no(error: &Error) -> bool {
+    let status = Said::status(error).map(|status| status.as_u16());
+    status.is_some_and(|status| matches!(status, 400 | 406 | 409 | 412 | 422 | 426 | 428 | 500 | 501 | 505))
 }
 
 impl Session {
@@ -145,6 +239,14 @@ impl Session {
             revision: Some(self.revision),
             session: self.id.as_ref(),
             ..Head::default()
+        }
+    }
+
+    /// What a request in it is made in.
+    pub(crate) const fn held(&self) -> Held {
+        match self.id {
+            Some(_) => Held::Named,
+            None => Held::Nameless,
         }
     }
 
@@ -248,7 +350,7 @@ impl From<Error> for Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Error(error) => error,
+            Refusal::Error(error) | Refusal::Unspoken(error) => error,
             Refusal::Rpc(fault) => Self::rpc(fault),
         }
     }

@@ -11,13 +11,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::{
-    answer::{self, LARGEST, Reading, foreign},
+    answer::{self, LARGEST, Reading, coded, foreign},
     client::failure,
     endpoint::Endpoint,
-    incoming::is_type,
+    incoming::{self, is_type},
     pool::Key,
     post::{self, Head, late},
     posts::Posts,
+    said::Said,
     shared::Shared,
     wire::{Ear, Life, Mouth, Wire},
 };
@@ -46,7 +47,7 @@ pub(crate) async fn connect(
 ) -> Result<Arc<Wire>, Error> {
     let route = shared.clients.route(endpoint)?;
     let response = post::bare(&route, signature, Method::GET, Head::default(), deadline).await?;
-    let mut stream = Stream::of(response, deadline).await?;
+    let mut stream = Stream::of(response, signature, deadline).await?;
     let named = timeout_at(deadline, stream.endpoint())
         .await
         .map_err(|_elapsed| late())??;
@@ -104,21 +105,23 @@ struct Stream {
 }
 
 impl Stream {
-    async fn of(response: reqwest::Response, deadline: Instant) -> Result<Self, Error> {
+    async fn of(
+        response: reqwest::Response,
+        signature: &Signature,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
         if response.status() != StatusCode::OK {
-            let reading = Reading {
-                id: 0,
-                token: 0,
-                deadline,
-                in_session: false,
-                events: None,
-                patience: None,
-            };
+            let reading = Reading::alone(0, deadline, signature);
             let refused = answer::refused(response, &reading).await?;
             return Err(refused.map_or_else(Error::rpc, |_| no_stream()));
         }
+        if let Some(coding) = incoming::coding(response.headers()) {
+            return Err(coded(&coding));
+        }
         if !is_type(response.headers(), "text/event-stream") {
-            return Err(no_stream());
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = answer::beginning(response, deadline).await;
+            return Err(no_stream().because(Said::of(status, &headers, &body)));
         }
         Ok(Self {
             response,

@@ -12,25 +12,25 @@ use tokio::{
 };
 
 use super::{
-    answer::LARGEST,
+    answer::{self, Held, LARGEST},
     asks::Request,
     call::Change,
-    incoming::is_type,
+    incoming::{self, is_type},
+    lost,
+    pace::Pace,
     pool::Key,
     post::{self, Head},
+    said,
     session::Session,
     shared::Shared,
 };
 use crate::error::Error;
 use crate::mcp::{Message, message, sse};
 
-/// The first pause before a stream is opened again, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LAST: Duration = Duration::from_secs(60);
-/// The shortest pause that a provider may ask for.
-const SOONEST: Duration = Duration::from_millis(10);
 /// A stream that is silent for so long is opened anew: the connection may be dead without a word.
 const SILENT: Duration = Duration::from_secs(3600);
+/// How long the words of a refusal may take.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the first call of a session waits for its stream to stand.
 const HEAD_START: Duration = Duration::from_millis(250);
 
@@ -54,8 +54,10 @@ pub(crate) async fn keep(shared: &Arc<Shared>, session: &Arc<Session>, key: &Key
         session: Arc::downgrade(session),
         key: key.clone(),
         after: None,
-        retry: None,
-        opened: false,
+        pace: Pace::default(),
+        opened: None,
+        stood: false,
+        spoke: false,
     };
     let (end, closing) = (session.end_of_stream(), shared.closing.clone());
     let standing = session.standing();
@@ -90,16 +92,19 @@ struct Keeper {
     key: Key,
     /// The last event that came, to be continued after.
     after: Option<HeaderValue>,
-    /// The pause that the provider asked for.
-    retry: Option<Duration>,
-    opened: bool,
+    pace: Pace,
+    /// When the stream under way was opened.
+    opened: Option<Instant>,
+    /// Whether any stream of the session was ever opened.
+    stood: bool,
+    /// Whether the stream under way brought a message.
+    spoke: bool,
 }
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = FIRST;
         loop {
-            self.opened = false;
+            (self.opened, self.spoke) = (None, false);
             let standing = match self.once().await {
                 Ok(standing) => standing,
                 Err(error) => {
@@ -107,18 +112,15 @@ impl Keeper {
                     Standing::Broken
                 }
             };
-            if self.opened {
-                pause = FIRST;
-                if let Some(shared) = self.shared.upgrade() {
-                    shared.hubs.tell(&self.key, Change::Lost);
-                }
+            if let (Some(_), Some(shared)) = (self.opened, self.shared.upgrade()) {
+                shared.hubs.tell(&self.key, Change::Lost);
             }
             say(&self.session, standing);
             if standing != Standing::Broken {
                 return;
             }
-            sleep(self.retry.map_or(pause, |asked| asked.clamp(SOONEST, LAST))).await;
-            pause = (pause * 2).min(LAST);
+            let lived = self.opened.map_or(Duration::ZERO, |opened| opened.elapsed());
+            sleep(self.pace.pause(lived, self.spoke)).await;
         }
     }
 
@@ -137,19 +139,25 @@ impl Keeper {
         let opened = post::bare(&route, session.signature(), Method::GET, head, deadline).await;
         let response = opened?;
         let status = response.status();
-        if status == StatusCode::NOT_FOUND && session.id.is_some() {
-            shared.sessions.forget(&self.key, &session);
-            return Ok(Standing::Over);
-        }
         // A credential that is renewed may do later.
         let is_unsigned = status == StatusCode::UNAUTHORIZED && session.signature().settled().is_none();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || is_unsigned {
             return Ok(Standing::Broken);
         }
-        if !status.is_success() || !is_type(response.headers(), "text/event-stream") {
+        if !status.is_success() {
+            if self
+                .is_over(response, session.held(), Instant::now() + LOOK)
+                .await
+            {
+                shared.sessions.forget(&self.key, &session);
+                return Ok(Standing::Over);
+            }
             return Ok(Standing::Never);
         }
-        self.opened = true;
+        if !is_type(response.headers(), "text/event-stream") {
+            return Ok(Standing::Never);
+        }
+        (self.opened, self.stood) = (Some(Instant::now()), true);
         session.stands(Standing::Open);
         // A session that nobody uses must be free to end.
         drop((route, session, shared));
@@ -157,24 +165,44 @@ impl Keeper {
         Ok(Standing::Broken)
     }
 
+    /// Whether a refusal of the stream means the end of the session. A server that has no route for GET
+    /// answers 404 as well, so that counts only where there was a stream before, or in words.
+    async fn is_over(&self, response: reqwest::Response, held: Held, deadline: Instant) -> bool {
+        let (status, headers) = (response.status(), response.headers().clone());
+        if held == Held::None || status == StatusCode::METHOD_NOT_ALLOWED {
+            return false;
+        }
+        let by_status = matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE);
+        if by_status && self.stood {
+            return held == Held::Named;
+        }
+        let body = answer::beginning(response, deadline).await;
+        let fault = incoming::fault(&body).map(|(fault, _)| fault);
+        let spoken = !by_status || lost::says(&said::kind(&headers), &body);
+        spoken && answer::is_lost(status, &headers, &body, fault.as_ref(), held)
+    }
+
     async fn read(&mut self, mut response: reqwest::Response) -> Result<(), Error> {
         let mut parser = sse::Parser::new(LARGEST);
         while let Ok(Ok(Some(bytes))) = timeout(SILENT, response.chunk()).await {
             parser.push(&bytes)?;
             while let Some(frame) = parser.next() {
-                self.retry = frame.retry.or(self.retry);
+                if let Some(retry) = frame.retry {
+                    self.pace.ask(retry);
+                }
                 if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
                     self.after = HeaderValue::from_str(&id).ok();
                 }
-                self.event(&frame.data);
+                self.spoke |= self.event(&frame.data);
             }
         }
         Ok(())
     }
 
-    fn event(&self, data: &str) {
+    /// Hands a message on; whether it was one.
+    fn event(&self, data: &str) -> bool {
         let Some(shared) = self.shared.upgrade() else {
-            return;
+            return false;
         };
         match message::decode(data.as_bytes()) {
             Ok(Message::Notification { method, params }) => match Change::of(&method) {
@@ -187,7 +215,8 @@ impl Keeper {
                     session.answer(Request { id, method, params }, routed.to.as_ref(), routed.asking);
                 }
             }
-            Ok(Message::Response { .. }) | Err(_) => {}
+            Ok(Message::Response { .. }) | Err(_) => return false,
         }
+        true
     }
 }

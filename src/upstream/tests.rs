@@ -5,6 +5,8 @@ mod detection;
 mod event_stream;
 mod failures;
 mod fake;
+mod lost;
+mod odd;
 mod outward;
 mod over_http;
 mod over_tls;

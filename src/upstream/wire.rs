@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answer::crowded,
     call::{Change, Profile},
+    doubt::Doubt,
     incoming::Outcome,
     outgoing,
     patience::Patience,
@@ -35,8 +36,12 @@ use crate::limit::load;
 use crate::mcp::Revision;
 
 mod ear;
+mod ending;
+mod junk;
 
 pub(crate) use ear::Ear;
+pub(crate) use ending::Ending;
+use junk::Junk;
 
 /// Requests under way on one wire.
 pub(crate) const UNDER_WAY: usize = 1024;
@@ -46,6 +51,8 @@ pub(crate) struct Wire {
     mouth: Mouth,
     /// Settled by the handshake.
     pub(crate) manner: OnceLock<Manner>,
+    /// Whether it is still worth keeping.
+    pub(crate) doubt: Doubt,
 }
 
 /// How messages go out.
@@ -73,7 +80,14 @@ pub(crate) struct Life {
     born: Instant,
     sound: Duration,
     requests: Mutex<HashMap<u64, Pending>>,
+    /// Nothing more is heard: what it said last may still be on its way.
+    mute: AtomicBool,
     dead: AtomicBool,
+    /// Why nothing that is said can be read.
+    spoilt: OnceLock<&'static str>,
+    junk: Mutex<Junk>,
+    /// How a child process ends.
+    pub(crate) ending: Ending,
 }
 
 /// A request without an answer: it gets the other side's, or why there will be none.
@@ -85,6 +99,7 @@ impl Wire {
             life,
             mouth,
             manner: OnceLock::new(),
+            doubt: Doubt::new(),
         }
     }
 
@@ -98,13 +113,14 @@ impl Wire {
     ) -> Result<Outcome, Error> {
         let (answer, answered) = oneshot::channel();
         self.life.add(id, answer)?;
+        let noise = self.life.junk.lock().lines();
         let mut place = Place {
             wire: self,
             id,
             sent: false,
         };
         match &self.mouth {
-            Mouth::Pipe(lines) => write(lines, body, deadline).await?,
+            Mouth::Pipe(lines) => self.write(lines, body, deadline).await?,
             Mouth::Posts(posts) => drop(posts.send(Some(id), body, self.settled(), deadline)?),
         }
         place.sent = true;
@@ -113,8 +129,8 @@ impl Wire {
             None => timeout_at(deadline, answered).await.ok(),
         };
         match answered {
-            None => Err(late()),
-            Some(Err(_)) => Err(died().sent()),
+            None => Err(self.life.late(noise)),
+            Some(Err(_)) => Err(self.life.died().sent()),
             Some(Ok(Ok(Ok(result)))) => {
                 load::came(result.get().len()).map_err(|_full| crowded())?;
                 load::step_aside().await;
@@ -127,11 +143,11 @@ impl Wire {
     /// A message without an answer; returns once it is on its way, or taken where that shows.
     pub(crate) async fn notify(&self, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
         match &self.mouth {
-            Mouth::Pipe(lines) => write(lines, body, deadline).await,
+            Mouth::Pipe(lines) => self.write(lines, body, deadline).await,
             Mouth::Posts(posts) => posts
                 .send(None, body, self.settled(), deadline)?
                 .await
-                .unwrap_or_else(|_| Err(died())),
+                .unwrap_or_else(|_| Err(self.life.died())),
         }
     }
 
@@ -144,6 +160,22 @@ impl Wire {
     pub(crate) fn sign(&self, signature: &Arc<Signature>) {
         if let Mouth::Posts(posts) = &self.mouth {
             posts.sign(signature);
+        }
+    }
+
+    async fn write(
+        &self,
+        lines: &mpsc::Sender<Vec<u8>>,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match timeout_at(deadline, lines.send(body)).await {
+            Err(_) => {
+                let message = "the provider's process reads too slowly";
+                Err(Error::new(Code::UpstreamTimeout, message))
+            }
+            Ok(Err(_)) => Err(self.life.died()),
+            Ok(Ok(())) => Ok(()),
         }
     }
 
@@ -171,20 +203,10 @@ impl Wire {
 /// How long the other side may take to take a message that nobody waits for.
 const ERRAND: Duration = Duration::from_secs(10);
 
-async fn write(lines: &mpsc::Sender<Vec<u8>>, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
-    match timeout_at(deadline, lines.send(body)).await {
-        Err(_) => {
-            let message = "the provider's process reads too slowly";
-            Err(Error::new(Code::UpstreamTimeout, message))
-        }
-        Ok(Err(_)) => Err(died()),
-        Ok(Ok(())) => Ok(()),
-    }
-}
-
-fn died() -> Error {
-    let message = "the provider's process or stream ended";
-    Error::new(Code::UpstreamUnreachable, message).because("the connection ended")
+/// An answer came, and it is none.
+fn unreadable(why: &str) -> Error {
+    let message = format!("the provider's answer cannot be read: {why}");
+    Error::new(Code::UpstreamProtocol, message).sent()
 }
 
 impl Life {
@@ -198,14 +220,21 @@ impl Life {
             born: Instant::now(),
             sound,
             requests: Mutex::default(),
+            mute: AtomicBool::new(false),
             dead: AtomicBool::new(false),
+            spoilt: OnceLock::new(),
+            junk: Mutex::default(),
+            ending: Ending::default(),
         })
     }
 
     fn add(&self, id: u64, pending: Pending) -> Result<(), Error> {
         let mut requests = self.requests.lock();
-        if self.is_dead() {
-            return Err(died());
+        if let Some(why) = self.spoilt.get() {
+            return Err(unreadable(why));
+        }
+        if self.is_dead() || self.is_mute() {
+            return Err(self.died());
         }
         if requests.len() >= UNDER_WAY {
             let message = "too many requests to the provider's process or stream are under way";
@@ -225,6 +254,46 @@ impl Life {
         self.dead.load(Ordering::Acquire)
     }
 
+    /// Nothing more will be heard; what is known of its end comes with [`Life::end`].
+    pub(crate) fn fall_silent(&self) {
+        self.mute.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    pub(crate) fn is_mute(&self) -> bool {
+        self.mute.load(Ordering::Acquire)
+    }
+
+    /// Nothing that comes on this wire can be read: all who wait are told, and all who come.
+    fn spoil(&self, why: &'static str) {
+        let mut requests = self.requests.lock();
+        let why = self.spoilt.get_or_init(|| why);
+        for (_, pending) in requests.drain() {
+            pending.send(Err(unreadable(why))).ok();
+        }
+    }
+
+    /// The end of a wire as whoever waited is told it: status and last words of a process.
+    pub(crate) fn died(&self) -> Error {
+        self.ending.error()
+    }
+
+    /// The deadline passed; `before`: how much junk had come when the request was made.
+    fn late(&self, before: u64) -> Error {
+        let junk = self.junk.lock();
+        let lines = junk.lines().saturating_sub(before);
+        if lines == 0 {
+            return late();
+        }
+        let message = "the provider did not answer in time, and said what is not JSON-RPC meanwhile";
+        let first = junk.first().unwrap_or_default();
+        Error::new(Code::UpstreamTimeout, message)
+            .because(format!(
+                "lines that are not JSON-RPC: {lines}; the first of all: {first}"
+            ))
+            .sent()
+    }
+
     /// Nothing will be answered any more: those who wait are told by their dropped channel.
     pub(crate) fn bury(&self) {
         let mut requests = self.requests.lock();
@@ -240,7 +309,8 @@ impl Life {
             && !shared.closing.is_cancelled()
         {
             let sound = self.born.elapsed() >= self.sound;
-            shared.restarts.died(&self.key, sound, Instant::now());
+            let why = self.died().message.into_owned();
+            shared.restarts.died(&self.key, sound, Instant::now(), &why);
             shared.hubs.tell(&self.key, Change::Lost);
         }
     }

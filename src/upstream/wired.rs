@@ -11,20 +11,22 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     call::{Call, Profile},
+    doubt::{self, PING},
     endpoint::{Behalf, Endpoint, Target},
     incoming::{self, Outcome},
+    lost,
     outgoing::{self, Manner, outgoing},
     patience::Patience,
     pool::{Key, Lease},
     probe,
     process::{self, Program},
-    session::settled,
+    session::{Refusal, settled},
     shared::Shared,
     sse,
     wire::{Manner as Spoken, Wire},
 };
 use crate::credential::Signature;
-use crate::error::{Code, Error};
+use crate::error::{Code, Error, RpcFault};
 use crate::mcp::raw::raw;
 use crate::mcp::{Declared, Raw, RawObject, Revision, Revisions, message};
 
@@ -48,15 +50,61 @@ impl Wired<'_> {
         let mut repeated = false;
         loop {
             let wire = self.wire(deadline).await?;
-            match self.attempt(&mut call, &wire, deadline).await {
-                Ok(outcome) => return outcome.map_err(Error::rpc),
-                Err(error) if repeated || !may_repeat(&error, call.idempotent) => {
-                    return Err(error);
+            let error = match self.attempt(&mut call, &wire, deadline).await {
+                Ok(Ok(result)) => {
+                    wire.doubt.sound();
+                    return Ok(result);
                 }
-                Err(_) => self.shared.wires(self.endpoint).discard(&self.key(), &wire),
+                Ok(Err(fault)) => {
+                    let disowned = Box::pin(self.disowned(&call, &wire, &fault)).await;
+                    if !disowned || repeated {
+                        return Err(Error::rpc(fault));
+                    }
+                    repeated = true;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if repeated || !may_repeat(&error, call.idempotent) {
+                self.doubted(&wire, &error);
+                return Err(error);
             }
+            self.discard(&wire);
             repeated = true;
         }
+    }
+
+    /// Takes a wire out of the pool; whoever uses it still ends what was begun.
+    fn discard(self, wire: &Lease<Wire>) {
+        self.shared.wires(self.endpoint).discard(&self.key(), wire);
+    }
+
+    /// Whether an error says that the handshake is not known any more, as behind a program that starts its own
+    /// child again, and `ping` agrees: then the wire is dropped and the request may be made on another. One that
+    /// refuses twice alike is dropped too; what a tool answers never counts.
+    async fn disowned(self, call: &Call, wire: &Lease<Wire>, fault: &RpcFault) -> bool {
+        let named = lost::is_named(fault);
+        let again = call.method != "tools/call" && wire.doubt.again(doubt::fault_sign(fault));
+        if !(named || again) || lives(self.shared, wire).await {
+            return false;
+        }
+        self.discard(wire);
+        named || call.idempotent
+    }
+
+    /// Drops a wire that failed twice alike, unless it answers `ping`; the caller has waited long enough.
+    fn doubted(self, wire: &Lease<Wire>, error: &Error) {
+        let again = doubt::sign(error).is_some_and(|sign| wire.doubt.again(sign));
+        if !again {
+            return;
+        }
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let (wire, key) = (Arc::clone(wire), self.key());
+        self.shared.detach(async move {
+            if !lives(&shared, &wire).await {
+                shared.wires(&endpoint).forget(&key, &wire);
+            }
+        });
     }
 
     async fn attempt(self, call: &mut Call, wire: &Lease<Wire>, deadline: Instant) -> Result<Outcome, Error> {
@@ -122,6 +170,18 @@ impl Wired<'_> {
     }
 }
 
+/// Whether a wire answers `ping`.
+async fn lives(shared: &Shared, wire: &Wire) -> bool {
+    let id = shared.next_id();
+    let body = message::request(id, "ping", &RawObject::new());
+    let asked = wire.request(id, body, Instant::now() + PING, None);
+    let lives = asked.await.is_ok_and(|outcome| doubt::is_alive(&outcome));
+    if !lives {
+        tracing::info!(?wire, "a process or stream that answers no ping is given up");
+    }
+    lives
+}
+
 /// Only a death is cured by another wire.
 fn may_repeat(error: &Error, idempotent: bool) -> bool {
     error.code == Code::UpstreamUnreachable && (!error.sent || idempotent)
@@ -155,7 +215,8 @@ impl Starting<'_> {
         }
         let delay = shared.restarts.delay(key, Instant::now());
         if delay > SOON {
-            let message = "the provider's process or stream keeps ending and is started again later";
+            let why = shared.restarts.why(key).unwrap_or_default();
+            let message = format!("the provider keeps ending and is started again later: {why}");
             return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
         }
         sleep(delay).await;
@@ -164,7 +225,8 @@ impl Starting<'_> {
             Err(error) => {
                 // Connecting costs little: only programs that cannot start are held back for it.
                 if let Target::Stdio { .. } = self.endpoint.target {
-                    shared.restarts.died(key, false, Instant::now());
+                    let why = error.message.as_ref();
+                    shared.restarts.died(key, false, Instant::now(), why);
                 }
                 return Err(unsent(error));
             }
@@ -172,7 +234,8 @@ impl Starting<'_> {
         started.map_err(|error| {
             // A death is noted by who notices it; a handshake that failed is noted here.
             if !matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamAuth) {
-                shared.restarts.died(key, false, Instant::now());
+                let why = error.message.as_ref();
+                shared.restarts.died(key, false, Instant::now(), why);
             }
             unsent(error)
         })
@@ -206,19 +269,41 @@ impl Starting<'_> {
                     return self.settle(wire, Revision::V2026_07_28, profile).await;
                 }
                 Probed::Legacy(outcome) => {
-                    return self.initialized(wire, &outcome.map_err(Error::rpc)?).await;
+                    return self.greeted(wire, Revision::NEWEST_LEGACY, Ok(outcome)).await;
                 }
                 Probed::Unknown => Revision::NEWEST_LEGACY,
                 Probed::Dead => {
                     // Some older servers end at the first word they do not know.
                     let wire = self.begin().await?;
-                    let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await?;
-                    return self.initialized(wire, &outcome.map_err(Error::rpc)?).await;
+                    let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await;
+                    return self.greeted(wire, Revision::NEWEST_LEGACY, outcome).await;
                 }
             },
         };
-        let outcome = self.initialize(&wire, asked).await?;
-        self.initialized(wire, &outcome.map_err(Error::rpc)?).await
+        let outcome = self.initialize(&wire, asked).await;
+        self.greeted(wire, asked, outcome).await
+    }
+
+    /// What came of `initialize`; after a refusal of our newest revision older ones are asked for, unless the
+    /// descriptor pins it.
+    async fn greeted(
+        self,
+        wire: Arc<Wire>,
+        asked: Revision,
+        outcome: Result<Outcome, Error>,
+    ) -> Result<Arc<Wire>, Error> {
+        let refusal = match greeting(outcome) {
+            Ok((revision, greeting)) => return self.initialized(wire, revision, &greeting).await,
+            Err(refusal) => refusal,
+        };
+        if self.endpoint.revision.is_none() && asked == Revision::NEWEST_LEGACY {
+            for older in refusal.others(asked) {
+                if let Ok((revision, greeting)) = greeting(self.initialize(&wire, older).await) {
+                    return self.initialized(wire, revision, &greeting).await;
+                }
+            }
+        }
+        Err(refusal.into())
     }
 
     /// Asks for the modern generation; a process that says nothing in `connect` may be slow to
@@ -228,6 +313,8 @@ impl Starting<'_> {
         let mut discovering = Box::pin(self.discover(wire));
         match timeout(self.endpoint.connect, &mut discovering).await {
             Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
+            // An answer that cannot be read is one.
+            Ok(Err(error)) if error.code == Code::UpstreamProtocol => return Probed::Unknown,
             Ok(Err(_)) => return Probed::Dead,
             Err(_) => {}
         }
@@ -261,9 +348,13 @@ impl Starting<'_> {
         wire.request(id, body, self.deadline, None).await
     }
 
-    async fn initialized(self, wire: Arc<Wire>, result: &Raw) -> Result<Arc<Wire>, Error> {
-        let (revision, greeting) = settled(result)?;
-        let profile = probe::greeted(revision, &greeting);
+    async fn initialized(
+        self,
+        wire: Arc<Wire>,
+        revision: Revision,
+        greeting: &RawObject,
+    ) -> Result<Arc<Wire>, Error> {
+        let profile = probe::greeted(revision, greeting);
         self.settle(wire, revision, profile).await
     }
 
@@ -283,6 +374,12 @@ impl Starting<'_> {
         }
         Ok(wire)
     }
+}
+
+/// What `initialize` settled on.
+fn greeting(outcome: Result<Outcome, Error>) -> Result<(Revision, RawObject), Refusal> {
+    let result = outcome?.map_err(Refusal::Rpc)?;
+    settled(&result).map_err(Refusal::Unspoken)
 }
 
 /// Nothing of the caller's request has been sent while a wire began.

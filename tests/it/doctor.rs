@@ -386,3 +386,103 @@ async fn a_command_that_is_told_to_end_takes_its_children_along() {
         );
     }
 }
+
+/// An HTTP server that answers everything alike.
+async fn answering(
+    status: u16,
+    headers: &'static [(&'static str, &'static str)],
+    body: &'static str,
+) -> String {
+    let router = axum::Router::new().fallback(move || async move {
+        let mut response = axum::response::Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        response.body(axum::body::Body::from(body)).unwrap()
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_at_the_server_is_shown() {
+    let page = "<html><head><title>Attention Required! | Edge</title></head></html>";
+    let location: &[_] = &[("location", "https://elsewhere.example/mcp/?key=hunter2")];
+    let html: &[_] = &[("content-type", "text/html")];
+    let plain: &[_] = &[("content-type", "text/plain")];
+    for (status, headers, body, shown) in [
+        (
+            308,
+            location,
+            "",
+            &["https://elsewhere.example/mcp/", "redirects are not followed"][..],
+        ),
+        (403, html, page, &["Attention Required! | Edge", "firewall"]),
+        (410, plain, "Gone: use v2", &["410", "Gone: use v2"]),
+        (503, plain, "no healthy upstream", &["503", "no healthy upstream"]),
+    ] {
+        let url = answering(status, headers, body).await;
+        let folder = folder(&format!("upstream: {{ url: '{url}' }}\nauth: {{ none: {{}} }}\n"));
+        let (code, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+        let http = step(&report, "http").to_string();
+        assert_eq!(code, Some(69), "{report}");
+        assert!(shown.iter().all(|word| http.contains(word)), "{http}");
+        let (_, _, added) = run(command(folder.path(), &["add", "--id", "two", &url])).await;
+        assert!(
+            added.contains(shown[0]) && !added.contains("upstream.url"),
+            "{added}"
+        );
+        assert!(!report.to_string().contains("hunter2") && !added.contains("hunter2"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_prints_and_how_it_ends_is_shown() {
+    let folder = folder("upstream: { command: [sh, odd.sh] }\nauth: { none: {} }\n");
+    let script = "printf 'Welcome \\033[1mto the server\\n'\necho 'npm error 404' >&2\nexit 3\n";
+    std::fs::write(folder.path().join("providers.d/odd.sh"), script).unwrap();
+    let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
+    let start = step(&report, "start").to_string();
+    assert!(start.contains("prints what is not JSON-RPC: Welcome"), "{start}");
+    assert!(
+        start.contains("exit status: 3") && start.contains("npm error 404"),
+        "{start}"
+    );
+    std::fs::write(folder.path().join("odd.sh"), script).unwrap();
+    std::fs::write(folder.path().join("pleiades.yaml"), "commands: true\n").unwrap();
+    let (code, _, said) = run(command(folder.path(), &["add", "--", "sh", "odd.sh"])).await;
+    assert_eq!(code, Some(69), "{said}");
+    assert!(
+        said.contains("exit status: 3") && said.contains("npm error 404"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_that_are_named_are_said_to_be_ignored_where_a_server_is_not_reached() {
+    let port = free_port();
+    let folder = folder(&format!(
+        "upstream: {{ url: 'http://127.0.0.1:{port}/mcp' }}\nauth: {{ none: {{}} }}\n"
+    ));
+    let mut asked = command(folder.path(), &["doctor", "one", "--json"]);
+    asked.env("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128");
+    let (_, report) = doctor(asked).await;
+    let tcp = step(&report, "tcp").to_string();
+    assert!(tcp.contains("`HTTPS_PROXY` is set and ignored"), "{tcp}");
+    assert!(!report.to_string().contains("hunter2"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_not_there_is_a_fault_of_usage_for_every_command() {
+    let folder = folder("upstream: { command: [x] }\nauth: { none: {} }\n");
+    for args in [
+        &["doctor", "nope"][..],
+        &["tools", "nope"],
+        &["call", "nope", "echo"],
+    ] {
+        let (code, ..) = run(command(folder.path(), args)).await;
+        assert_eq!(code, Some(64), "{args:?}");
+    }
+}

@@ -209,3 +209,28 @@ async fn only_the_providers_own_path_is_relayed() {
         assert_eq!(answer.status(), 404, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_wish_for_compression_passes_and_its_absence_means_none() {
+    let fake = Fake::start(&["2026-07-28"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
+    world.until_state("one", "ready").await;
+    let ask = |coding: Option<&'static str>| {
+        let post = world.http.post(format!("{}/relay/one", world.base));
+        let post = post
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .header("mcp-protocol-version", "2026-07-28")
+            .header("mcp-method", "tools/list");
+        let post = match coding {
+            Some(coding) => post.header("accept-encoding", coding),
+            None => post,
+        };
+        post.body(r#"{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{}}"#)
+    };
+    for (coding, expected) in [(None, "identity"), (Some("gzip, br;q=0.5"), "gzip, br;q=0.5")] {
+        ask(coding).send().await.unwrap();
+        let seen = fake.seen("tools/list").pop().unwrap();
+        assert_eq!(seen.headers["accept-encoding"], expected);
+    }
+}

@@ -1,5 +1,6 @@
 //! From a URL to an HTTP server: DNS, TCP, TLS, HTTP, each bounded by `timeouts.connect`.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,22 @@ pub(super) async fn dns(
     let more = if addresses.len() > SHOWN { ", …" } else { "" };
     let said = is_name.then(|| format!("`{name}` is {}{more}", listed.join(", ")));
     Ok((addresses, said))
+}
+
+/// Variables that name proxies, of those that are set: nothing here takes them, which is said where a server
+/// cannot be reached.
+pub(super) fn proxies(variables: impl IntoIterator<Item = OsString>) -> Vec<String> {
+    let mut set: Vec<String> = variables
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| {
+            let upper = name.to_ascii_uppercase();
+            ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"].contains(&upper.as_str())
+        })
+        .map(|name| format!("`{name}` is set and ignored: connections to providers are always made directly"))
+        .collect();
+    set.sort();
+    set
 }
 
 /// The first address that accepts.
@@ -176,13 +193,21 @@ pub(super) async fn http(
         status,
         version,
         content_type,
+        words,
+        location,
     } = knock.map_err(|error| trouble(&error))?;
     let kind = if content_type.is_empty() {
         "no body"
     } else {
         &content_type
     };
-    let said = format!("{version:?}, {status}, {kind}");
+    let mut said = format!("{version:?}, {status}, {kind}");
+    if !words.is_empty() {
+        said = format!("{said}: {words}");
+    }
+    if let Some(location) = location {
+        said = format!("{said}, to {location}");
+    }
     let is_json = content_type == "application/json" || content_type == "text/event-stream";
     let cure = match status {
         _ if status.is_redirection() => {
@@ -191,6 +216,9 @@ pub(super) async fn http(
         // Unknown methods are 404 for 2026-07-28, but with a JSON-RPC error.
         StatusCode::NOT_FOUND | StatusCode::GONE if !is_json => {
             "nothing is at this path: `upstream.url` must be the MCP endpoint itself, often `/mcp`"
+        }
+        StatusCode::FORBIDDEN if content_type == "text/html" => {
+            "a page of a firewall or proxy: have whoever guards the way to the server let this machine through"
         }
         _ if status.is_server_error() => "the server fails: look at its log, or try again later",
         _ => return Ok(said.into()),

@@ -171,7 +171,7 @@ impl Patient {
                 addresses
             }
             Err(trouble) => {
-                steps.end("dns", began, Err(trouble));
+                steps.end("dns", began, Err(direct(trouble)));
                 steps.skip_all(&["tcp", "tls", "http"], "dns");
                 self.stop(steps, "dns");
                 return false;
@@ -181,7 +181,7 @@ impl Patient {
         let address = match network::tcp(&addresses, within).await {
             Ok(address) => address,
             Err(trouble) => {
-                steps.end("tcp", began, Err(trouble));
+                steps.end("tcp", began, Err(direct(trouble)));
                 steps.skip_all(&["tls", "http"], "tcp");
                 self.stop(steps, "tcp");
                 return false;
@@ -231,7 +231,10 @@ impl Patient {
         let mut said = self.tail.lines();
         said.retain(|line| !line.trim().is_empty());
         let lines = said.iter().skip(said.len().saturating_sub(LINES));
-        let lines: Vec<String> = lines.map(|line| format!("stderr: {line}")).collect();
+        let stderr = lines.map(|line| format!("stderr: {line}"));
+        let junk = self.tail.junk();
+        let junk = junk.map(|line| format!("prints what is not JSON-RPC: {line}"));
+        let lines: Vec<String> = junk.into_iter().chain(stderr).collect();
         match probed {
             Err(error) if error.code == Code::UpstreamUnreachable => {
                 let mut trouble = protocol::trouble(&error);
@@ -266,7 +269,7 @@ impl Patient {
                 Some(profile)
             }
             Err(error) if error.code == Code::UpstreamAuth => {
-                self.unwelcome(steps, began);
+                self.unwelcome(steps, began, &error);
                 None
             }
             Err(error) => {
@@ -278,10 +281,10 @@ impl Patient {
     }
 
     /// The server answers nothing without a credential that it accepts.
-    fn unwelcome(&self, steps: &mut Steps, began: Instant) {
+    fn unwelcome(&self, steps: &mut Steps, began: Instant, error: &Error) {
         if self.connection.is_some() {
             if self.is_signed {
-                steps.end("protocol", began, Err(self.refused()));
+                steps.end("protocol", began, Err(self.refused(error)));
                 steps.skip_all(&["capabilities", "lists"], "protocol");
                 return;
             }
@@ -293,12 +296,12 @@ impl Patient {
         let why = "the server wants a credential first";
         steps.skip("protocol", why);
         steps.skip("capabilities", why);
-        steps.end("credential", began, Err(self.refused()));
+        steps.end("credential", began, Err(self.refused(error)));
         steps.skip("lists", why);
     }
 
-    fn refused(&self) -> Trouble {
-        match &self.credential {
+    fn refused(&self, error: &Error) -> Trouble {
+        let mut trouble = match &self.credential {
             Credential::Given(what) => Trouble::new(
                 format!("the server refused {what}"),
                 "put a valid key where the descriptor reads it; check header and prefix in `auth`",
@@ -311,7 +314,9 @@ impl Patient {
                 "the server wants a credential, and `auth` is `none`",
                 "write `auth: { oauth: {} }`, or `auth: { api_key: { value: \"${NAME}\" } }`",
             ),
-        }
+        };
+        trouble.lines.extend(error.root());
+        trouble
     }
 
     /// Credential and lists of a server that speaks; both are known from reading the lists.
@@ -321,16 +326,16 @@ impl Patient {
         let surveyed = examine::survey(lister, &self.provider, &self.behalf, profile).await;
         let refused =
             matches!(&surveyed, Err(error) if matches!(error.code, Code::UpstreamAuth | Code::NeedsAuth));
-        match &self.credential {
-            Credential::Login => {}
-            _ if refused => {
-                steps.end("credential", began, Err(self.refused()));
+        match (&self.credential, &surveyed) {
+            (Credential::Login, _) => {}
+            (_, Err(error)) if refused => {
+                steps.end("credential", began, Err(self.refused(error)));
             }
-            Credential::Given(what) => {
+            (Credential::Given(what), _) => {
                 steps.end("credential", began, Ok(format!("{what} is accepted").into()));
             }
-            Credential::Missing(how) => steps.skip("credential", how.clone()),
-            Credential::Unneeded => {
+            (Credential::Missing(how), _) => steps.skip("credential", how.clone()),
+            (Credential::Unneeded, _) => {
                 steps.end(
                     "credential",
                     began,
@@ -339,8 +344,8 @@ impl Patient {
             }
         }
         match surveyed {
-            Err(_) if refused && self.connection.is_some() => {
-                steps.end("lists", began, Err(self.refused()));
+            Err(error) if refused && self.connection.is_some() => {
+                steps.end("lists", began, Err(self.refused(&error)));
             }
             Err(_) if refused => steps.skip("lists", "`credential` failed"),
             Err(error) => {
@@ -351,6 +356,13 @@ impl Patient {
             }
         }
     }
+}
+
+/// What a way that does not lead there may have to do with proxies.
+fn direct(mut trouble: Trouble) -> Trouble {
+    let names = settings::variables().into_iter().map(|(name, _)| name);
+    trouble.lines.extend(network::proxies(names));
+    trouble
 }
 
 fn credential(need: &Need, brought: &Brought) -> (Credential, Arc<crate::credential::Signature>) {

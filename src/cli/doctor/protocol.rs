@@ -1,7 +1,5 @@
 //! From a connection to MCP: revisions, capabilities, the credential, the lists.
 
-use std::error::Error as _;
-
 use super::step::{Found, Trouble};
 use crate::catalog::examine::Survey;
 use crate::error::{Code, Error};
@@ -13,22 +11,21 @@ const SHOWN: usize = 12;
 
 /// An error of the way upstream, with the provider's own words and the first cause.
 pub(super) fn trouble(error: &Error) -> Trouble {
-    let mut detail = error.message.to_string();
-    if let Some(fault) = &error.rpc {
-        detail = format!("{detail}: {} ({})", fault.message, fault.code);
-    }
-    let cause = root(error).unwrap_or_default();
-    if !cause.is_empty() {
-        detail = format!("{detail} ({cause})");
-    }
+    let detail = error.in_full();
     let cure = match error.code {
         // With TLS 1.3 a server says so only after the handshake.
-        _ if cause.contains("CertificateRequired") => {
+        _ if detail.contains("CertificateRequired") => {
             "the server wants a client certificate: `upstream.tls.client_cert_file` and `client_key_file`"
         }
         Code::UpstreamUnreachable => "look whether the server runs, and at its log",
         Code::UpstreamTimeout => {
             "look whether the server hangs; a slow one needs more in `upstream.timeouts`"
+        }
+        Code::UpstreamProtocol if detail.contains("firewalls") => {
+            "have whoever guards the way to the server let this machine through"
+        }
+        Code::UpstreamProtocol if detail.contains("cannot be read") => {
+            "have the program print JSON-RPC messages in UTF-8 and nothing else, one a line"
         }
         Code::UpstreamProtocol => {
             "`upstream.url` must be the MCP endpoint itself; a pinned `upstream.protocol` must fit"
@@ -43,14 +40,6 @@ pub(super) fn trouble(error: &Error) -> Trouble {
         }
     };
     Trouble::new(detail, cure)
-}
-
-fn root(error: &Error) -> Option<String> {
-    let mut cause = error.source()?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Some(cause.to_string())
 }
 
 /// Who the server says it is, and what it speaks.

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join;
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
     process::Child,
@@ -33,16 +34,24 @@ impl Keeper {
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
-        let wanted = tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = life.stop.cancelled() => !life.is_dead(),
-            status = child.wait() => {
-                tracing::warn!(provider.name = &*self.life.provider, status = status.ok().map(|status| status.to_string()), "the provider's process ended");
-                // What it answered last is read to its end, if that comes.
-                timeout(REST, life.stop.cancelled()).await.unwrap_or_default();
-                false
-            }
+            // It may have ended just after its last word.
+            () = life.stop.cancelled() => match life.is_mute() {
+                true => Some(timeout(REST, child.wait()).await.ok()),
+                false => None,
+            },
+            status = child.wait() => Some(Some(status)),
         };
+        let wanted = ended.is_none() && !life.is_dead();
+        if let Some(Some(Ok(status))) = ended {
+            // What it answered last is read to its end, if that comes; so is what it wrote to stderr.
+            let read = join(life.stop.cancelled(), life.ending.said.cancelled());
+            timeout(REST, read).await.ok();
+            life.ending.status(status);
+            let line = life.ending.last();
+            tracing::warn!(provider.name = &*self.life.provider, %status, line, "the provider's process ended");
+        }
         life.end(wanted);
         if let Some(group) = group {
             self.end(group, &mut child).await;

@@ -9,12 +9,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::secret::Secret;
 use crate::upstream::answer::LARGEST;
 use crate::upstream::lines::{Line, next_line};
-use crate::upstream::wire::Ear;
+use crate::upstream::scan::{self, Scan};
+use crate::upstream::wire::{Ear, Life};
 
 /// The longest line of its log that is kept.
 const LOG_LINE: usize = 8 * 1024;
+/// 32 MiB: [`LARGEST`].
+const TOO_LONG: &str = "it is longer than 32 MiB";
 
 /// Writes one message a line.
 pub(super) async fn write(
@@ -35,16 +39,18 @@ pub(super) async fn write(
     // Dropping its stdin asks a process to end, as the transport prescribes.
 }
 
-/// What a child writes to stderr goes to our log.
-pub(super) async fn log(stderr: ChildStderr, provider: Arc<str>) {
+/// What a child writes to stderr goes to our log, without the secrets it was given.
+pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>, secrets: Vec<Secret>) {
+    let _said = life.ending.said.clone().drop_guard();
     let mut reader = BufReader::new(stderr);
     let mut buffer = Vec::new();
     loop {
         match next_line(&mut reader, &mut buffer, LOG_LINE).await {
-            Ok(Line::Whole | Line::TooLong) => {
-                let line = String::from_utf8_lossy(&buffer);
+            Ok(Line::Whole | Line::TooLong(_)) => {
+                let line = without(&String::from_utf8_lossy(&buffer), &secrets);
+                life.ending.line(&line);
                 tracing::debug!(
-                    provider.name = &*provider,
+                    provider.name = &*life.provider,
                     line = line.trim_end(),
                     "the provider's process says"
                 );
@@ -54,6 +60,15 @@ pub(super) async fn log(stderr: ChildStderr, provider: Arc<str>) {
     }
 }
 
+/// A line that shows none of these; one shorter than six bytes is no secret but a part of words.
+fn without(line: &str, secrets: &[Secret]) -> String {
+    let shown = |line: String, secret: &Secret| match secret.expose() {
+        secret if secret.len() >= 6 => line.replace(secret, "…"),
+        _ => line,
+    };
+    secrets.iter().fold(line.to_owned(), shown)
+}
+
 /// Reads what the process says, to its end.
 pub(super) async fn read(stdout: ChildStdout, ear: Ear) {
     let mut reader = BufReader::with_capacity(64 * 1024, stdout);
@@ -61,12 +76,15 @@ pub(super) async fn read(stdout: ChildStdout, ear: Ear) {
     loop {
         match next_line(&mut reader, &mut buffer, LARGEST).await {
             Ok(Line::Whole) => ear.hear(&buffer),
-            Ok(Line::TooLong) => {
+            Ok(Line::TooLong(tail)) => {
                 tracing::warn!(
                     provider.name = &*ear.life.provider,
                     limit = LARGEST,
                     "a line of the provider's process is too long and was dropped"
                 );
+                let mut ids = Scan::answers(&buffer);
+                ids.extend(scan::last(&tail));
+                ear.fail(&ids, TOO_LONG);
             }
             Ok(Line::End) | Err(_) => break,
         }
@@ -75,6 +93,5 @@ pub(super) async fn read(stdout: ChildStdout, ear: Ear) {
         }
     }
     // Without its stdout a process is of no use, whether it still runs or not.
-    ear.life.bury();
-    ear.life.stop.cancel();
+    ear.life.fall_silent();
 }

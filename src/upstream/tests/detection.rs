@@ -207,3 +207,100 @@ async fn a_provider_that_refuses_the_revision_it_names_is_asked_once_more() {
         assert_eq!(fake.count("server/discover"), 2);
     }
 }
+
+/// Takes `initialize` in one revision, and refuses any other as it is told.
+async fn picky(takes: Revision, refusal: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static) -> Fake {
+    Fake::start(move |seen, before| match seen.method() {
+        "initialize" if seen.body["params"]["protocolVersion"] != takes.as_str() => refusal(seen),
+        _ => legacy(seen, before, |seen| result(seen, &tools())),
+    })
+    .await
+}
+
+fn plain(status: u16, text: &'static str) -> Response {
+    let body = Body::from(text);
+    Response::builder().status(status).body(body).unwrap()
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_our_revision_is_asked_for_older_ones() {
+    const A: Revision = Revision::V2025_03_26;
+    const OLD: Revision = Revision::V2024_11_05;
+    type Refusal = fn(&Seen) -> Response;
+    let cases: [(Revision, usize, Refusal); 8] = [
+        (J, 2, |seen| {
+            fault(
+                seen,
+                200,
+                -32602,
+                &json!({"supported": ["2025-06-18", "2025-03-26"]}),
+            )
+        }),
+        (A, 2, |seen| {
+            fault(
+                seen,
+                400,
+                -32022,
+                &json!({"supported": ["2025-03-26", "2199-01-01"]}),
+            )
+        }),
+        (OLD, 2, |seen| {
+            fault(seen, 200, -32000, &json!({"supported": ["2024-11-05"]}))
+        }),
+        (J, 2, |_| plain(400, "Bad Request: Unsupported protocol version")),
+        (A, 3, |_| plain(400, "Bad Request: Unsupported protocol version")),
+        (A, 3, |seen| fault(seen, 200, -32603, &Value::Null)),
+        (J, 2, |_| plain(500, "Traceback")),
+        (OLD, 2, |_| plain(422, "this speaks 2024-11-05 alone")),
+    ];
+    for (takes, asked, refusal) in cases {
+        let fake = picky(takes, refusal).await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let upstreams = upstreams();
+        let profile = upstreams.probe(&endpoint, &behalf()).await.unwrap();
+        assert_eq!(profile.revisions, [takes].into_iter().collect());
+        assert_eq!(fake.count("initialize"), asked, "{takes}");
+        upstreams
+            .request(&endpoint, &behalf(), list(takes))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_every_revision_is_told_as_the_first_one() {
+    let fake = picky(Revision::V2026_07_28, |seen| {
+        fault(seen, 200, -32602, &json!({"requested": 1}))
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams().probe(&endpoint, &behalf()).await.unwrap_err();
+    assert_eq!(error.rpc.unwrap().code, -32602);
+    assert_eq!(fake.count("initialize"), 3, "once in each");
+}
+
+#[tokio::test]
+async fn a_pinned_revision_is_not_bargained_for() {
+    let fake = picky(J, |_| plain(400, "no")).await;
+    let endpoint = Arc::new(Endpoint {
+        revision: Some(L),
+        ..endpoint(1, at(&fake.url))
+    });
+    upstreams().probe(&endpoint, &behalf()).await.unwrap_err();
+    assert_eq!(fake.count("initialize"), 1);
+}
+
+#[tokio::test]
+async fn a_revision_that_nobody_knows_is_named() {
+    let fake = Fake::start(|seen, before| match seen.method() {
+        "initialize" => result(
+            seen,
+            &json!({"protocolVersion": "2023-01-01", "capabilities": {}}),
+        ),
+        _ => legacy(seen, before, |seen| result(seen, &tools())),
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams().probe(&endpoint, &behalf()).await.unwrap_err();
+    assert!(error.message.contains("`2023-01-01`"), "{error}");
+}

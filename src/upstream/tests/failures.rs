@@ -276,3 +276,194 @@ async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
         }
     }
 }
+
+#[tokio::test]
+async fn every_request_asks_for_no_compression_and_what_is_compressed_all_the_same_is_named() {
+    let fake = Fake::start(|seen, before| {
+        assert_eq!(seen.header("accept-encoding"), "identity");
+        let mut response = legacy(seen, before, |seen| result(seen, &tools()));
+        if seen.method() == "tools/call" {
+            let coding = http::HeaderValue::from_static("gzip");
+            response.headers_mut().insert("content-encoding", coding);
+        }
+        response
+    })
+    .await;
+    let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
+    upstreams.request(&endpoint, &behalf(), list(L)).await.unwrap();
+    let error = upstreams
+        .request(&endpoint, &behalf(), tool(L))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code, Code::UpstreamProtocol);
+    assert!(error.message.contains("`gzip`"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
+    let page = "<html><head><title>Access denied | edge.example</title></head>";
+    type Shown = &'static [&'static str];
+    let cases: [(u16, &str, &str, Code, Shown); 6] = [
+        (
+            410,
+            "text/plain",
+            "Gone: moved away",
+            Code::UpstreamProtocol,
+            &["410", "Gone: moved away"],
+        ),
+        (
+            201,
+            "text/plain",
+            "made",
+            Code::UpstreamProtocol,
+            &["201", "made"],
+        ),
+        (
+            200,
+            "text/html",
+            page,
+            Code::UpstreamProtocol,
+            &["200", "text/html", "edge.example"],
+        ),
+        (
+            403,
+            "text/html",
+            page,
+            Code::UpstreamProtocol,
+            &["403", "firewalls", "edge.example"],
+        ),
+        (
+            503,
+            "text/plain",
+            "no healthy upstream",
+            Code::UpstreamUnreachable,
+            &["503", "no healthy upstream"],
+        ),
+        (
+            308,
+            "text/plain",
+            "",
+            Code::UpstreamProtocol,
+            &["308", "https://edge.example/mcp/"],
+        ),
+    ];
+    for (status, kind, body, code, shown) in cases {
+        let fake = Fake::start(move |_, _| {
+            Response::builder()
+                .status(status)
+                .header("content-type", kind)
+                .header("location", "https://edge.example/mcp/?key=secret")
+                .body(Body::from(body))
+                .unwrap()
+        })
+        .await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let error = upstreams()
+            .request(&endpoint, &behalf(), tool(M))
+            .await
+            .unwrap_err();
+        let full = error.in_full();
+        assert_eq!(error.code, code, "{full}");
+        assert!(shown.iter().all(|word| full.contains(word)), "{full}");
+        assert!(
+            !error.message.contains("edge.example") && !full.contains("secret"),
+            "{full}"
+        );
+        assert_eq!(error.sent, status != 308, "{full}");
+    }
+}
+
+#[tokio::test]
+async fn odd_answers_with_one_meaning_are_taken() {
+    for form in ["text", "null", "array", "created"] {
+        let fake = Fake::start(move |seen, _| {
+            let id = &seen.body["id"];
+            let body = match form {
+                "text" => json!({"jsonrpc": "2.0", "id": id.to_string(), "result": tools()}),
+                "null" => json!({"jsonrpc": "2.0", "id": id, "result": tools(), "error": null}),
+                "array" => json!([{"jsonrpc": "2.0", "id": id, "result": tools()}]),
+                _ => json!({"jsonrpc": "2.0", "id": id, "result": tools()}),
+            };
+            json_body(if form == "created" { 201 } else { 200 }, &body)
+        })
+        .await;
+        let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+        let answer = upstreams().request(&endpoint, &behalf(), tool(M)).await.unwrap();
+        assert_eq!(value(&answer), tools(), "{form}");
+    }
+}
+
+/// Answers the first request of each connection, and closes it when the second comes.
+async fn racer(listener: TcpListener, seen: mpsc::Sender<String>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            for turn in 0..2 {
+                let mut request = Vec::new();
+                let body = loop {
+                    let mut piece = [0; 4096];
+                    let length = stream.read(&mut piece).await.unwrap();
+                    if length == 0 {
+                        return;
+                    }
+                    request.extend_from_slice(&piece[..length]);
+                    let text = String::from_utf8_lossy(&request).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                        continue;
+                    };
+                    let length = head
+                        .to_ascii_lowercase()
+                        .lines()
+                        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
+                        .unwrap_or(0);
+                    if body.len() >= length {
+                        break serde_json::from_str::<Value>(body).unwrap_or_default();
+                    }
+                };
+                let method = body["method"].as_str().unwrap_or("GET").to_owned();
+                seen.send(method.clone()).await.unwrap();
+                if turn == 1 {
+                    return;
+                }
+                let (status, result) = match method.as_str() {
+                    "initialize" => (200, json!({"protocolVersion": "2025-11-25", "capabilities": {}})),
+                    "GET" => (405, Value::Null),
+                    method if method.starts_with("notifications/") => (202, Value::Null),
+                    _ => (200, tools()),
+                };
+                let body = json!({"jsonrpc": "2.0", "id": body["id"], "result": result}).to_string();
+                let body = if status == 200 { body } else { String::new() };
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}",
+                    body.len()
+                );
+                stream
+                    .write_all(format!("{head}\r\n\r\n{body}").as_bytes())
+                    .await
+                    .unwrap();
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_meets_a_dying_connection_is_made_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}/mcp", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (seen, mut came) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(racer(listener, seen));
+    let endpoint = Arc::new(endpoint(1, at(&url)));
+    let upstreams = upstreams();
+    for _ in 0..4 {
+        upstreams.request(&endpoint, &behalf(), list(L)).await.unwrap();
+        // Each session is opened over a connection that was used before.
+        upstreams.retire(&[1; 32]);
+    }
+    let mut twice = 0;
+    while let Ok(method) = came.try_recv() {
+        twice += usize::from(method == "initialize");
+    }
+    assert!(twice > 4, "{twice}: none met a dying connection");
+}

@@ -224,3 +224,25 @@ async fn a_credential_that_never_comes_is_waited_for_until_the_deadline() {
     assert_eq!((error.code, error.sent), (Code::CredentialTimeout, false));
     assert!(fake.seen().is_empty());
 }
+
+#[tokio::test]
+async fn a_lost_session_that_is_answered_401_costs_no_token() {
+    let holder = Renewing::up_to(9);
+    let fake = Fake::start(|seen, before| {
+        legacy(seen, before, |seen| match seen.header("mcp-session-id") {
+            "s0" if seen.verb != http::Method::GET => axum::response::Response::builder()
+                .status(401)
+                .body("Unauthorized: Session not found".into())
+                .unwrap(),
+            _ => result(seen, &json!({"tools": []})),
+        })
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(1, at(&fake.url)));
+    upstreams()
+        .request(&endpoint, &held(&holder), tool(L))
+        .await
+        .unwrap();
+    assert!(holder.refused.lock().is_empty());
+    assert_eq!((fake.count("initialize"), fake.count("tools/call")), (2, 2));
+}

@@ -4,13 +4,17 @@ use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
-use super::{ERRAND, Life, Wire};
+use super::{ERRAND, Life, Wire, junk::Found, unreadable};
 use crate::limit::load;
-use crate::mcp::{Message, message};
+use crate::mcp::Message;
 use crate::upstream::asks::Request;
 use crate::upstream::call::Change;
 use crate::upstream::hub::Routed;
-use crate::upstream::incoming::{self, number};
+use crate::upstream::incoming::{self, Unread, number};
+
+const OVER_LINES: &str = "its JSON stands over several lines, where each message is one line";
+const FRAMED: &str = "its messages are framed by `Content-Length` headers, as those of language servers, where each \
+                      message is one line";
 
 /// Hears for a wire; does not keep it alive.
 #[derive(Clone)]
@@ -26,13 +30,18 @@ impl Ear {
             return;
         }
         let provider = &*self.life.provider;
-        match load::weighed(text.len(), || message::decode(text)) {
-            Ok(Message::Response { id, outcome }) => {
+        let message = match load::weighed(text.len(), || incoming::read(text)) {
+            Ok(message) => message,
+            Err(unread) => return self.unread(text, unread),
+        };
+        self.life.junk.lock().heard();
+        match message {
+            Message::Response { id, outcome } => {
                 let heard = number(&id.0).is_some_and(|id| self.life.answer(id, Ok(outcome)));
                 tracing::trace!(provider.name = provider, heard, "an answer came");
             }
-            Ok(Message::Request { id, method, params }) => self.asked(Request { id, method, params }),
-            Ok(Message::Notification { method, params }) => {
+            Message::Request { id, method, params } => self.asked(Request { id, method, params }),
+            Message::Notification { method, params } => {
                 let Some(shared) = self.life.shared.upgrade() else {
                     return;
                 };
@@ -41,15 +50,54 @@ impl Ear {
                     None => shared.hubs.notice(&self.life.key, &method, params.as_ref()),
                 }
             }
-            Err(error) => match incoming::fault(text) {
-                Some((fault, Some(id))) => {
-                    let heard = self.life.answer(id, Ok(Err(fault)));
-                    tracing::trace!(provider.name = provider, heard, "a refusal came");
-                }
-                _ => {
-                    tracing::debug!(provider.name = provider, %error, "the provider says what is not JSON-RPC")
-                }
-            },
+        }
+    }
+
+    /// Fails the requests that something unreadable would have answered; the rest is passed over.
+    fn unread(&self, text: &[u8], unread: Unread) {
+        if let Some((fault, Some(id))) = incoming::fault(text) {
+            let heard = self.life.answer(id, Ok(Err(fault)));
+            tracing::trace!(provider.name = &*self.life.provider, heard, "a refusal came");
+            return;
+        }
+        if unread.ids.is_empty() {
+            return self.noise(text);
+        }
+        self.fail(&unread.ids, &unread.why);
+    }
+
+    /// Fails requests whose answers came and cannot be read.
+    pub(crate) fn fail(&self, ids: &[u64], why: &str) {
+        for id in ids {
+            let heard = self.life.answer(*id, Err(unreadable(why)));
+            let provider = &*self.life.provider;
+            tracing::debug!(provider.name = provider, heard, why, "an answer cannot be read");
+        }
+    }
+
+    fn noise(&self, line: &[u8]) {
+        let mut junk = self.life.junk.lock();
+        let found = junk.line(line);
+        let first = junk.first().unwrap_or_default().to_owned();
+        drop(junk);
+        let provider = &*self.life.provider;
+        match found {
+            // `pleiades doctor` shows it.
+            Found::Noise { first: true } => {
+                tracing::info!(
+                    provider.name = provider,
+                    line = first,
+                    "the provider prints what is not JSON-RPC"
+                );
+            }
+            Found::Noise { .. } => {
+                tracing::trace!(
+                    provider.name = provider,
+                    "the provider prints what is not JSON-RPC"
+                );
+            }
+            Found::Answers(ids) => self.fail(&ids, OVER_LINES),
+            Found::Framed => self.life.spoil(FRAMED),
         }
     }
 

@@ -1,0 +1,90 @@
+//! Whether a pooled session or wire that failed is still worth keeping: one that is refused twice alike is asked
+//! `ping`, and dropped when that fails too. What a tool answers never counts.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{incoming::Outcome, said::Said};
+use crate::error::{Code, Error, RpcFault, one_line};
+
+/// How long a `ping` may take.
+pub(crate) const PING: Duration = Duration::from_secs(5);
+const METHOD_NOT_FOUND: i64 = -32601;
+/// Longest sign that is remembered, in characters.
+const LONGEST: usize = 200;
+
+/// How it failed the last time; nothing while it answers.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt(Mutex<Option<String>>);
+
+impl Doubt {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// It answered.
+    pub(crate) fn sound(&self) {
+        let mut last = self.0.lock();
+        if last.is_some() {
+            *last = None;
+        }
+    }
+
+    /// Notes a failure; whether the one before it was the same.
+    pub(crate) fn again(&self, sign: String) -> bool {
+        let mut last = self.0.lock();
+        let same = last.as_deref() == Some(sign.as_str());
+        *last = Some(sign);
+        same
+    }
+}
+
+/// What a failure is known by again; `None` where it says nothing of the session: a limit, a credential that
+/// is no more, a request that was never sent.
+pub(crate) fn sign(error: &Error) -> Option<String> {
+    let counts = matches!(
+        error.code,
+        Code::UpstreamProtocol | Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamAuth
+    );
+    let limited = error.retry_after.is_some() || Said::status(error).is_some_and(|it| it.as_u16() == 429);
+    (counts && error.sent && !limited).then(|| one_line(&error.in_full(), LONGEST))
+}
+
+/// The same of a JSON-RPC error.
+pub(crate) fn fault_sign(fault: &RpcFault) -> String {
+    one_line(&format!("{} {}", fault.code, fault.message), LONGEST)
+}
+
+/// Whether what came of a `ping` shows life: any result, or that the method is not known.
+pub(crate) fn is_alive(outcome: &Outcome) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(fault) => fault.code == METHOD_NOT_FOUND,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_failure_twice_in_a_row_counts() {
+        let doubt = Doubt::default();
+        assert!(!doubt.again("a".to_owned()));
+        assert!(!doubt.again("b".to_owned()));
+        doubt.sound();
+        assert!(!doubt.again("b".to_owned()));
+        assert!(doubt.again("b".to_owned()));
+    }
+
+    #[test]
+    fn what_says_nothing_of_a_session_is_no_sign() {
+        let failed = |code| Error::new(code, "x").sent();
+        assert!(sign(&failed(Code::UpstreamTimeout)).is_some());
+        assert!(sign(&Error::new(Code::UpstreamUnreachable, "x")).is_none());
+        assert!(sign(&failed(Code::TokenExpired)).is_none());
+        let limited = failed(Code::UpstreamUnreachable).retry_after(Duration::from_secs(1));
+        assert!(sign(&limited).is_none());
+    }
+}

@@ -1,0 +1,207 @@
+//! What a provider said in place of an answer, as far as whoever runs the gateway is shown it: status, type
+//! and a short, cleaned line. It is the cause of an error and never part of an answer: it may name addresses.
+
+use std::{error, fmt};
+
+use http::{HeaderMap, StatusCode, header};
+use url::Url;
+
+use crate::error::{Error, one_line};
+
+/// Longest line that is shown, in characters.
+const LONGEST: usize = 160;
+/// Bytes of a body that are looked into for its words.
+const LOOKED_AT: usize = 8 * 1024;
+
+/// A refusal, or something that is not MCP.
+#[derive(Debug)]
+pub(crate) struct Said {
+    status: StatusCode,
+    /// Type of the body, without parameters.
+    kind: String,
+    line: String,
+    /// Where a redirect leads, without what may be secret.
+    to: Option<String>,
+}
+
+impl Said {
+    /// Of a response, and what was read of its body.
+    pub(crate) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let kind = kind(headers);
+        let line = one_line(&words(&kind, body), LONGEST);
+        Self {
+            status,
+            kind,
+            line,
+            to: None,
+        }
+    }
+
+    /// Of a redirect.
+    pub(crate) fn redirect(status: StatusCode, headers: &HeaderMap, from: &Url) -> Self {
+        Self {
+            to: target(headers, from),
+            ..Self::of(status, headers, b"")
+        }
+    }
+
+    /// Whether it is a page for people, as firewalls and proxies show.
+    pub(crate) fn is_page(&self) -> bool {
+        self.kind == "text/html"
+    }
+
+    /// The status of the response that an error is about.
+    pub(crate) fn status(error: &Error) -> Option<StatusCode> {
+        let said: &Self = error.source.as_ref()?.downcast_ref()?;
+        Some(said.status)
+    }
+
+    /// What it is, without words of others: for answers.
+    pub(crate) fn sort(&self) -> String {
+        match self.kind.as_str() {
+            "" => format!("status {}", self.status.as_u16()),
+            kind => format!("status {}, {kind}", self.status.as_u16()),
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sort())?;
+        if let Some(to) = &self.to {
+            write!(f, " to {to}")?;
+        }
+        if !self.line.is_empty() {
+            write!(f, ": {}", self.line)?;
+        }
+        Ok(())
+    }
+}
+
+impl error::Error for Said {}
+
+/// The type of a body, without parameters: a word of others too.
+pub(crate) fn kind(headers: &HeaderMap) -> String {
+    let value = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next());
+    one_line(value.unwrap_or_default(), 64).to_ascii_lowercase()
+}
+
+/// Where a redirect leads: scheme, host and path, since queries and names in it may be secret.
+pub(crate) fn target(headers: &HeaderMap, from: &Url) -> Option<String> {
+    let location = headers.get(header::LOCATION)?.to_str().ok()?;
+    let mut to = from.join(location.trim()).ok()?;
+    let is_web = matches!(to.scheme(), "http" | "https");
+    if !is_web || to.set_username("").is_err() || to.set_password(None).is_err() {
+        return None;
+    }
+    to.set_query(None);
+    to.set_fragment(None);
+    Some(one_line(to.as_str(), LONGEST))
+}
+
+/// The first words of a body, without markup.
+pub(crate) fn words(kind: &str, body: &[u8]) -> String {
+    let body = body.get(..LOOKED_AT).unwrap_or(body);
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let lower = text.to_ascii_lowercase();
+    let is_page = kind == "text/html" || lower.starts_with("<!doctype html") || lower.starts_with("<html");
+    if !is_page {
+        let mut lines = text.lines().map(str::trim);
+        return lines.find(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    }
+    match between(text, &lower, "<title", "</title") {
+        Some(title) if !title.trim().is_empty() => title.trim().to_owned(),
+        _ => visible(text, &lower),
+    }
+}
+
+/// What stands in the first element of a name; `lower` is `text` in lower case, byte for byte.
+fn between<'a>(text: &'a str, lower: &str, open: &str, close: &str) -> Option<&'a str> {
+    let at = lower.find(open)?;
+    let start = at + lower.get(at..)?.find('>')? + 1;
+    let end = start + lower.get(start..)?.find(close)?;
+    text.get(start..end)
+}
+
+/// The text of a page up to about a line: no tags, no scripts, no styles.
+fn visible(text: &str, lower: &str) -> String {
+    let mut shown = String::new();
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if shown.trim().len() > LONGEST {
+            break;
+        }
+        let Some(tag) = rest.find('<') else {
+            shown.push_str(rest);
+            break;
+        };
+        shown.push_str(rest.get(..tag).unwrap_or_default());
+        shown.push(' ');
+        let from = at + tag;
+        let hidden = ["<script", "<style", "<head"]
+            .into_iter()
+            .find(|name| lower.get(from..).is_some_and(|rest| rest.starts_with(name)));
+        let end = match hidden {
+            Some(name) => format!("</{}", name.trim_start_matches('<')),
+            None => ">".to_owned(),
+        };
+        match lower.get(from..).and_then(|rest| rest.find(&end)) {
+            Some(length) => at = from + length + end.len(),
+            None => break,
+        }
+    }
+    let shown = shown.trim_start_matches(['>', ' ']);
+    shown.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(kind: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn a_refusal_is_shown_by_status_type_and_its_first_line() {
+        let said =
+            |kind, body: &str| Said::of(StatusCode::BAD_REQUEST, &headers(kind), body.as_bytes()).to_string();
+        assert_eq!(
+            said("text/plain; charset=utf-8", "\n Bad\trequest \u{1b}[1m\nmore"),
+            "status 400, text/plain: Bad request [1m"
+        );
+        let page = "<!DOCTYPE html><html><head><Title>Attention\nRequired!</title></head>";
+        assert_eq!(
+            said("text/html", page),
+            "status 400, text/html: Attention Required!"
+        );
+        let page =
+            "<html><head><style>x{}</style></head><body><script>let a</script><h1>No <b>entry</b></h1>";
+        assert_eq!(said("text/html", page), "status 400, text/html: No entry");
+        let long = said("text/plain", &"x".repeat(100_000));
+        assert!(long.chars().count() < 200, "{long}");
+        assert_eq!(said("", ""), "status 400");
+    }
+
+    #[test]
+    fn the_target_of_a_redirect_is_whole_and_shows_no_secret() {
+        let from = Url::parse("https://a.example/mcp").unwrap();
+        for (location, shown) in [
+            ("/mcp/?key=secret#x", Some("https://a.example/mcp/")),
+            ("https://me:secret@b.example/m", Some("https://b.example/m")),
+            ("javascript:alert(1)", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, location.parse().unwrap());
+            let said = Said::redirect(StatusCode::PERMANENT_REDIRECT, &headers, &from);
+            assert_eq!(said.to.as_deref(), shown);
+            assert!(!said.to_string().contains("secret"));
+        }
+    }
+}

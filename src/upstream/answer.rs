@@ -17,7 +17,7 @@ use super::{
     incoming::{self, Outcome, is_for, is_type},
     lost,
     patience::Patience,
-    post::{challenge, late},
+    post::{self, challenge, late},
     said::{self, Said},
 };
 use crate::credential::Signature;
@@ -185,7 +185,7 @@ async fn stream(
         while let Some(frame) = parser.next() {
             retry = frame.retry.or(retry);
             if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
-                after = HeaderValue::from_str(&id).ok();
+                after = post::event(&id);
             }
             if let Some(outcome) = event(&frame.data, reading, &asked) {
                 drain(response);

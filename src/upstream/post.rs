@@ -26,6 +26,15 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// The longest id of an event that is continued after, in bytes.
+const LONGEST_EVENT: usize = 4096;
+
+/// An event's id as a header; none that is too long to be sent along.
+pub(crate) fn event(id: &str) -> Option<HeaderValue> {
+    let id = Some(id).filter(|id| !id.is_empty() && id.len() <= LONGEST_EVENT)?;
+    HeaderValue::from_str(id).ok()
+}
+
 /// What the headers of one request are made of.
 #[derive(Debug, Default)]
 pub(crate) struct Head<'a> {

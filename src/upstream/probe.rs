@@ -11,6 +11,7 @@ use super::{
     incoming::{self, Outcome},
     older::Older,
     remote::Remote,
+    session::GREETING,
     wired::{Wired, no_capabilities},
 };
 use crate::error::{Code, Error};
@@ -172,6 +173,9 @@ pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
         instructions: Option<String>,
         #[serde(rename = "_meta")]
         meta: Option<RawObject>,
+    }
+    if result.get().len() > GREETING {
+        return None;
     }
     let found: Discovered = serde_json::from_str(result.get()).ok()?;
     let revisions = revisions(&found.supported_versions);

@@ -36,6 +36,10 @@ use crate::credential::Signature;
 use crate::error::{Code, Error, RpcFault, one_line};
 use crate::mcp::{RawObject, Revision, message};
 
+/// The longest id of a session that is kept, in bytes.
+const LONGEST_ID: usize = 4096;
+/// The largest answer to `initialize` that is kept, in bytes.
+pub(crate) const GREETING: usize = 256 * 1024;
 /// How long a provider may take to take an answer.
 const ERRAND: Duration = Duration::from_secs(10);
 /// How long a provider may take to hear that a session has ended.
@@ -115,7 +119,14 @@ async fn greet(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Res
         answered => answered.map_err(Error::from)?,
     };
     let result = outcome.map_err(Refusal::Rpc)?;
-    let (revision, greeting) = settled(&result).map_err(Refusal::Unspoken)?;
+    if session
+        .as_ref()
+        .is_some_and(|id: &HeaderValue| id.len() > LONGEST_ID)
+    {
+        let message = format!("the provider gave a session id of more than {LONGEST_ID} bytes");
+        return Err(Error::new(Code::UpstreamProtocol, message).sent().into());
+    }
+    let (revision, greeting) = settled(&result)?;
     let session = Session {
         id: session,
         revision,
@@ -141,21 +152,23 @@ async fn greet(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Res
 }
 
 /// The revision in the answer to `initialize`, and the answer opened.
-pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), Error> {
+pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), Refusal> {
     let unusable = |message: String| Error::new(Code::UpstreamProtocol, message).sent();
+    if result.get().len() > GREETING {
+        let message = "the provider's answer to `initialize` is larger than 256 KiB";
+        return Err(unusable(message.to_owned()).into());
+    }
     let greeting = RawObject::open(result).map_err(|error| {
         unusable("the provider's answer to `initialize` is not an object".to_owned()).because(error)
     })?;
     let Some(named) = greeting.text("protocolVersion").map(|text| one_line(&text, 40)) else {
-        return Err(unusable(
-            "the provider's answer to `initialize` names no revision".to_owned(),
-        ));
+        let message = "the provider's answer to `initialize` names no revision";
+        return Err(unusable(message.to_owned()).into());
     };
     let spoken = Revision::parse(&named).filter(|revision| !revision.is_modern());
     let revision = spoken.ok_or_else(|| {
-        unusable(format!(
-            "the provider settled on the revision `{named}`, which we do not speak"
-        ))
+        let message = format!("the provider settled on the revision `{named}`, which we do not speak");
+        Refusal::Unspoken(unusable(message))
     })?;
     Ok((revision, greeting))
 }

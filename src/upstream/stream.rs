@@ -191,7 +191,7 @@ impl Keeper {
                     self.pace.ask(retry);
                 }
                 if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
-                    self.after = HeaderValue::from_str(&id).ok();
+                    self.after = post::event(&id);
                 }
                 self.spoke |= self.event(&frame.data);
             }

@@ -303,6 +303,14 @@ impl Life {
 
     /// Buries; an end that nobody wanted is told to listeners and delays the next beginning.
     pub(crate) fn end(&self, wanted: bool) {
+        let lines = self.junk.lock().lines();
+        if lines > 0 {
+            tracing::debug!(
+                provider.name = &*self.provider,
+                lines,
+                "what was said and is not JSON-RPC"
+            );
+        }
         self.bury();
         self.stop.cancel();
         if let (false, Some(shared)) = (wanted, self.shared.upgrade())

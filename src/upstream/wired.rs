@@ -379,7 +379,7 @@ impl Starting<'_> {
 /// What `initialize` settled on.
 fn greeting(outcome: Result<Outcome, Error>) -> Result<(Revision, RawObject), Refusal> {
     let result = outcome?.map_err(Refusal::Rpc)?;
-    settled(&result).map_err(Refusal::Unspoken)
+    settled(&result)
 }
 
 /// Nothing of the caller's request has been sent while a wire began.

@@ -299,55 +299,59 @@ async fn every_request_asks_for_no_compression_and_what_is_compressed_all_the_sa
     assert!(error.message.contains("`gzip`"), "{error}");
 }
 
+const PAGE: &str = "<html><head><title>Access denied | edge.example</title></head>";
+
+/// Status, type and body of a refusal; what it is, and what is shown of it.
+type Refused = (u16, &'static str, &'static str, Code, &'static [&'static str]);
+
+const REFUSED: [Refused; 6] = [
+    (
+        410,
+        "text/plain",
+        "Gone: moved away",
+        Code::UpstreamProtocol,
+        &["410", "Gone: moved away"],
+    ),
+    (
+        201,
+        "text/plain",
+        "made",
+        Code::UpstreamProtocol,
+        &["201", "made"],
+    ),
+    (
+        200,
+        "text/html",
+        PAGE,
+        Code::UpstreamProtocol,
+        &["200", "text/html", "edge.example"],
+    ),
+    (
+        403,
+        "text/html",
+        PAGE,
+        Code::UpstreamProtocol,
+        &["403", "firewalls", "edge.example"],
+    ),
+    (
+        503,
+        "text/plain",
+        "no healthy upstream",
+        Code::UpstreamUnreachable,
+        &["503", "no healthy upstream"],
+    ),
+    (
+        308,
+        "text/plain",
+        "",
+        Code::UpstreamProtocol,
+        &["308", "https://edge.example/mcp/"],
+    ),
+];
+
 #[tokio::test]
 async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
-    let page = "<html><head><title>Access denied | edge.example</title></head>";
-    type Shown = &'static [&'static str];
-    let cases: [(u16, &str, &str, Code, Shown); 6] = [
-        (
-            410,
-            "text/plain",
-            "Gone: moved away",
-            Code::UpstreamProtocol,
-            &["410", "Gone: moved away"],
-        ),
-        (
-            201,
-            "text/plain",
-            "made",
-            Code::UpstreamProtocol,
-            &["201", "made"],
-        ),
-        (
-            200,
-            "text/html",
-            page,
-            Code::UpstreamProtocol,
-            &["200", "text/html", "edge.example"],
-        ),
-        (
-            403,
-            "text/html",
-            page,
-            Code::UpstreamProtocol,
-            &["403", "firewalls", "edge.example"],
-        ),
-        (
-            503,
-            "text/plain",
-            "no healthy upstream",
-            Code::UpstreamUnreachable,
-            &["503", "no healthy upstream"],
-        ),
-        (
-            308,
-            "text/plain",
-            "",
-            Code::UpstreamProtocol,
-            &["308", "https://edge.example/mcp/"],
-        ),
-    ];
-    for (status, kind, body, code, shown) in cases {
+    for (status, kind, body, code, shown) in REFUSED {
         let fake = Fake::start(move |_, _| {
             Response::builder()
                 .status(status)
@@ -374,6 +378,45 @@ async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
 }
 
 #[tokio::test]
+async fn what_a_provider_makes_us_remember_is_bounded() {
+    let long = "x".repeat(5_000);
+    let fake = Fake::start({
+        let long = long.clone();
+        move |seen, before| {
+            let mut response = legacy(seen, before, |seen| result(seen, &tools()));
+            if seen.method() == "initialize" {
+                let id = http::HeaderValue::from_str(&long).unwrap();
+                response.headers_mut().insert("mcp-session-id", id);
+            }
+            response
+        }
+    })
+    .await;
+    let endpoint_ = Arc::new(endpoint(1, at(&fake.url)));
+    let error = upstreams()
+        .request(&endpoint_, &behalf(), list(L))
+        .await
+        .unwrap_err();
+    assert!(error.message.contains("session id"), "{error}");
+    let fake = Fake::start(move |seen, _| match seen.method() {
+        "initialize" => {
+            let words = "x".repeat(300_000);
+            let greeting =
+                json!({"protocolVersion": "2025-11-25", "capabilities": {}, "instructions": words});
+            result(seen, &greeting)
+        }
+        _ => status(StatusCode::ACCEPTED),
+    })
+    .await;
+    let endpoint = Arc::new(endpoint(2, at(&fake.url)));
+    let error = upstreams()
+        .request(&endpoint, &behalf(), list(L))
+        .await
+        .unwrap_err();
+    assert!(error.message.contains("256 KiB"), "{error}");
+}
+
+#[tokio::test]
 async fn odd_answers_with_one_meaning_are_taken() {
     for form in ["text", "null", "array", "created"] {
         let fake = Fake::start(move |seen, _| {
@@ -393,54 +436,57 @@ async fn odd_answers_with_one_meaning_are_taken() {
     }
 }
 
+/// Reads one request of a connection; its body, null where there is none.
+async fn request(stream: &mut tokio::net::TcpStream) -> Option<Value> {
+    let mut read = Vec::new();
+    loop {
+        let mut piece = [0; 4096];
+        let length = stream.read(&mut piece).await.ok().filter(|length| *length > 0)?;
+        read.extend_from_slice(&piece[..length]);
+        let text = String::from_utf8_lossy(&read);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let head = head.to_ascii_lowercase();
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() >= length.map_or(0, |length| length.parse().unwrap()) {
+            return Some(serde_json::from_str(body).unwrap_or_default());
+        }
+    }
+}
+
+/// What a server without sessions and streams says to it.
+fn said(asked: &Value) -> String {
+    let (status, result) = match asked["method"].as_str() {
+        Some("initialize") => (200, json!({"protocolVersion": "2025-11-25", "capabilities": {}})),
+        None => (405, Value::Null),
+        Some(method) if method.starts_with("notifications/") => (202, Value::Null),
+        Some(_) => (200, tools()),
+    };
+    let body = match status {
+        200 => json!({"jsonrpc": "2.0", "id": asked["id"], "result": result}).to_string(),
+        _ => String::new(),
+    };
+    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json");
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
 /// Answers the first request of each connection, and closes it when the second comes.
 async fn racer(listener: TcpListener, seen: mpsc::Sender<String>) {
     while let Ok((mut stream, _)) = listener.accept().await {
         let seen = seen.clone();
         tokio::spawn(async move {
             for turn in 0..2 {
-                let mut request = Vec::new();
-                let body = loop {
-                    let mut piece = [0; 4096];
-                    let length = stream.read(&mut piece).await.unwrap();
-                    if length == 0 {
-                        return;
-                    }
-                    request.extend_from_slice(&piece[..length]);
-                    let text = String::from_utf8_lossy(&request).into_owned();
-                    let Some((head, body)) = text.split_once("\r\n\r\n") else {
-                        continue;
-                    };
-                    let length = head
-                        .to_ascii_lowercase()
-                        .lines()
-                        .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
-                        .unwrap_or(0);
-                    if body.len() >= length {
-                        break serde_json::from_str::<Value>(body).unwrap_or_default();
-                    }
-                };
-                let method = body["method"].as_str().unwrap_or("GET").to_owned();
-                seen.send(method.clone()).await.unwrap();
-                if turn == 1 {
+                let Some(asked) = request(&mut stream).await else {
                     return;
-                }
-                let (status, result) = match method.as_str() {
-                    "initialize" => (200, json!({"protocolVersion": "2025-11-25", "capabilities": {}})),
-                    "GET" => (405, Value::Null),
-                    method if method.starts_with("notifications/") => (202, Value::Null),
-                    _ => (200, tools()),
                 };
-                let body = json!({"jsonrpc": "2.0", "id": body["id"], "result": result}).to_string();
-                let body = if status == 200 { body } else { String::new() };
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}",
-                    body.len()
-                );
-                stream
-                    .write_all(format!("{head}\r\n\r\n{body}").as_bytes())
-                    .await
-                    .unwrap();
+                let method = asked["method"].as_str().unwrap_or("GET");
+                seen.send(method.to_owned()).await.unwrap();
+                if turn == 0 {
+                    stream.write_all(said(&asked).as_bytes()).await.unwrap();
+                }
             }
         });
     }

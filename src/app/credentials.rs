@@ -109,6 +109,16 @@ pub(super) async fn asked(vault: Arc<dyn Vault>) {
     }
 }
 
+/// Why the embedded store of the settings does not open, if it is there and does not.
+#[must_use]
+pub fn unopened(settings: &Settings) -> Option<String> {
+    let settings::Vault::File(file) = &settings.vault else {
+        return None;
+    };
+    let examined = File::new(vault_file(file), key_of(file)).examine();
+    examined.err().map(|fault| fault.message)
+}
+
 /// Says at the start what would else be said with the first call that needs the store.
 fn examined(file: &File, metrics: &Metrics) {
     match file.examine() {

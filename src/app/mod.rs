@@ -40,6 +40,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
 
 pub(crate) use accounts::put;
+pub use credentials::unopened;
 pub use lifecycle::{Lifecycle, told_to_end};
 pub use migration::Migration;
 pub use private::keep_private;

@@ -140,6 +140,12 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
     // What does not parse may have named another folder.
     let is_known = options.overrides.providers.is_some() || !loaded.faults.iter().any(is_unparsed);
     found.faults.extend(loaded.faults);
+    if options.online
+        && let Some(why) = crate::app::unopened(&loaded.settings)
+    {
+        let file = loaded.file.clone().unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
+        place(found, no_vault(file, why));
+    }
     match descriptor::files(&folder) {
         Ok(files) => read(&files, &loaded.settings, options, found),
         Err(_) if !is_known => {}
@@ -213,6 +219,18 @@ fn place(found: &mut Found, fault: Fault) {
 
 fn is_unparsed(fault: &Fault) -> bool {
     fault.is_fatal() && fault.field == "syntax"
+}
+
+fn no_vault(file: PathBuf, why: String) -> Fault {
+    Fault {
+        file,
+        line: 1,
+        column: 1,
+        field: "vault".to_owned(),
+        message: why,
+        cure: Some("name the file and the key that it is under in `vault.file`".to_owned()),
+        severity: Severity::Fault,
+    }
 }
 
 fn no_folder(folder: &Path, error: &io::Error) -> Fault {

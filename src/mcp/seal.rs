@@ -1,6 +1,5 @@
 //! Sealed ids: state that clients carry for us and can neither read nor change.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,11 +15,8 @@ use zeroize::Zeroizing;
 use crate::secret::Secret;
 
 const SALT: &[u8] = b"pleiades seal 1";
-/// Beside a purpose: what each seal's own key is derived from.
+/// Beside a purpose: what the keys of seals are derived from.
 const SALTED: &[u8] = b"pleiades seal 2 ";
-/// Each seal has a key of its own: 96 random bits for that and 96 for the nonce are never met twice,
-/// however many are made (NIST SP 800-38D section 8.3 allows 2^32 under one key with random nonces).
-const SALT_LEN: usize = 12;
 const EXPIRY_LEN: usize = 8;
 const TICKET_LEN: usize = 24;
 /// Purposes whose keys are kept derived; there are about as many as providers.
@@ -33,9 +29,10 @@ type Derived = (Box<str>, Arc<[Purpose]>);
 
 /// What one root gives for a purpose.
 struct Purpose {
-    /// Gives each seal its key.
+    /// Gives each principal a key for each second that seals end in: with random nonces 2^32 seals may
+    /// be made under one key (NIST SP 800-38D section 8.3), and nobody is made so many that end together.
     salted: Prk,
-    /// Opens what was sealed before each seal had a key of its own.
+    /// Opens what earlier releases sealed, for all principals and times alike.
     plain: LessSafeKey,
 }
 
@@ -97,16 +94,17 @@ impl Sealer {
     #[must_use]
     pub fn seal_bytes(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys(purpose);
-        let (mut salt, mut nonce) = ([0_u8; SALT_LEN], [0_u8; NONCE_LEN]);
-        let random = self.random.fill(&mut salt).and(self.random.fill(&mut nonce));
+        let mut nonce = [0_u8; NONCE_LEN];
+        let expires = expires_unix.to_be_bytes();
+        let own = keys
+            .first()
+            .and_then(|it| key(&it.salted, &[&expires, binding.as_bytes()]));
         // Without randomness or a key nothing is sealed; nothing opens for nobody.
-        let (Some(key), Ok(())) = (keys.first().and_then(|it| key(&it.salted, &[&salt])), random) else {
+        let (Some(key), Ok(())) = (own, self.random.fill(&mut nonce)) else {
             return Vec::new();
         };
-        let expires = expires_unix.to_be_bytes();
-        let head = SALT_LEN + NONCE_LEN + EXPIRY_LEN;
+        let head = NONCE_LEN + EXPIRY_LEN;
         let mut whole = Vec::with_capacity(head + payload.len() + MAX_TAG_LEN);
-        whole.extend_from_slice(&salt);
         whole.extend_from_slice(&nonce);
         whole.extend_from_slice(&expires);
         whole.extend_from_slice(payload);
@@ -144,14 +142,25 @@ impl Sealer {
     /// caller's to bound.
     #[must_use]
     pub fn open_bytes(&self, purpose: &str, binding: &str, now_unix: u64, whole: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
+        let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
+        if u64::from_be_bytes(*expires) <= now_unix {
+            return None;
+        }
         let keys = self.keys(purpose);
-        let bound = |expires| bound(purpose, binding, expires);
-        let salted = whole.split_first_chunk::<SALT_LEN>().and_then(|(salt, rest)| {
-            let own = keys.iter().filter_map(|it| key(&it.salted, &[salt]));
-            opened(own, now_unix, rest, bound)
-        });
-        // What a release before sealed is still on its way.
-        salted.or_else(|| opened(keys.iter().map(|it| &it.plain), now_unix, whole, bound))
+        let bound = bound(purpose, binding, *expires);
+        let opened = |key: &LessSafeKey| {
+            let mut sealed = sealed.to_vec();
+            let nonce = Nonce::assume_unique_for_key(*nonce);
+            let opened = key.open_in_place(nonce, Aad::from(&bound), &mut sealed).ok()?;
+            Some(opened.to_vec())
+        };
+        let mut own = keys
+            .iter()
+            .filter_map(|it| key(&it.salted, &[expires, binding.as_bytes()]));
+        // What an earlier release sealed is still on its way.
+        own.find_map(|key| opened(&key))
+            .or_else(|| keys.iter().find_map(|it| opened(&it.plain)))
     }
 
     /// One key per purpose and root, so that a token of one purpose is noise for another.
@@ -189,29 +198,6 @@ fn expanded(root: &Prk, info: &[&[u8]]) -> Option<Zeroizing<[u8; 32]>> {
     let mut bytes = Zeroizing::new([0_u8; 32]);
     root.expand(info, HKDF_SHA256).ok()?.fill(&mut *bytes).ok()?;
     Some(bytes)
-}
-
-/// What one of the keys opens of nonce, expiry and sealed text.
-fn opened<K: Borrow<LessSafeKey>>(
-    mut keys: impl Iterator<Item = K>,
-    now_unix: u64,
-    whole: &[u8],
-    bound: impl Fn([u8; EXPIRY_LEN]) -> Vec<u8>,
-) -> Option<Vec<u8>> {
-    let (nonce, rest) = whole.split_first_chunk::<NONCE_LEN>()?;
-    let (expires, sealed) = rest.split_first_chunk::<EXPIRY_LEN>()?;
-    if u64::from_be_bytes(*expires) <= now_unix {
-        return None;
-    }
-    keys.find_map(|key| {
-        let mut sealed = sealed.to_vec();
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let opened = key
-            .borrow()
-            .open_in_place(nonce, Aad::from(bound(*expires)), &mut sealed)
-            .ok()?;
-        Some(opened.to_vec())
-    })
 }
 
 /// Associated data: unambiguous for every purpose, principal and expiry.
@@ -273,17 +259,24 @@ mod tests {
         let open = |binding, now| rotated.open("session", binding, now, &before);
         assert_eq!(open("alice", 99).as_deref(), Some(&b"payload"[..]));
         assert!(open("alice", 100).is_none() && open("bob", 99).is_none());
-        let now = rotated.seal("session", "alice", 100, b"payload");
-        assert_eq!(URL_SAFE_NO_PAD.decode(now).unwrap().len(), 12 + 12 + 8 + 7 + 16);
     }
 
     #[test]
-    fn each_seal_has_a_key_of_its_own() {
-        let sealer = sealer(&["one"]);
-        let salts: std::collections::HashSet<Vec<u8>> = (0..1_000)
-            .map(|_| sealer.seal_bytes("session", "alice", 100, b"x")[..SALT_LEN].to_vec())
-            .collect();
-        assert_eq!(salts.len(), 1_000);
+    fn each_principal_has_a_key_for_each_second_that_seals_end_in() {
+        let root = Salt::new(HKDF_SHA256, SALT).extract(b"one");
+        let purpose = derive(&root, "session").unwrap();
+        let whole = sealer(&["one"]).seal_bytes("session", "alice", 100, b"x");
+        let (nonce, sealed) = (whole[..NONCE_LEN].try_into().unwrap(), &whole[NONCE_LEN + EXPIRY_LEN..]);
+        let opens = |key: Option<LessSafeKey>| {
+            let aad = Aad::from(bound("session", "alice", 100_u64.to_be_bytes()));
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            key.unwrap().open_in_place(nonce, aad, &mut sealed.to_vec()).is_ok()
+        };
+        let own = |expires: u64, binding: &str| {
+            key(&purpose.salted, &[&expires.to_be_bytes(), binding.as_bytes()])
+        };
+        assert!(opens(own(100, "alice")));
+        assert!(!opens(own(101, "alice")) && !opens(own(100, "bob")) && !opens(Some(purpose.plain.clone())));
     }
 
     #[test]

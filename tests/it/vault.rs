@@ -330,6 +330,12 @@ async fn a_wrong_key_is_said_at_the_start_in_one_line() {
     let listed = command(folder.path(), &["accounts", "list"]).output().unwrap();
     assert_eq!(listed.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&listed.stderr).contains("cannot be opened"));
+    for (arguments, code) in [(["check"].as_slice(), 0), (&["check", "--online"], 64)] {
+        let checked = command(folder.path(), arguments).output().unwrap();
+        assert_eq!(checked.status.code(), Some(code), "{checked:?}");
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert_eq!(said.contains("cannot be opened"), code == 64, "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -444,4 +450,39 @@ async fn a_child_reads_nothing_of_the_gateways_environment_and_no_core_is_writte
             "{series} of a process that others cannot look into"
         );
     }
+}
+
+/// Of a release that took keys of any length: one account, under the key `tiger`.
+fn old_vault(folder: &Path) {
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/vault-under-a-short-key");
+    let vault = folder.join("vault");
+    std::fs::copy(old, &vault).unwrap();
+    std::fs::set_permissions(vault, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+async fn state_of(serving: &Serving) -> Value {
+    let url = format!("{}/v1/accounts/default/local/sentry/ann", serving.1);
+    body(http().get(url).send().await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_under_a_short_key_opens_with_one_error_line_that_names_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    old_vault(folder.path());
+    let settings = |key: &str| format!("vault: {{ file: {{ path: vault, key: \"{key}\" }} }}\n");
+    let log = || std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let errors = |log: &str| log.lines().filter(|line| line.contains("\"ERROR\"")).count();
+    for _ in 0..2 {
+        let serving = Serving::start(folder.path(), &settings("tiger"), |_| {}).await;
+        assert_eq!(state_of(&serving).await["state"], "ok");
+        let log = log();
+        assert_eq!(errors(&log), 1, "{log}");
+        assert!(log.contains("pleiades vault rekey") && !log.contains("tiger"), "{log}");
+    }
+    let checked = command(folder.path(), &["check"]).output().unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("pleiades vault rekey"));
+    assert_eq!(rekeyed(folder.path(), KEYS[0]).1["outcome"], "rekeyed");
+    let serving = Serving::start(folder.path(), &settings(KEYS[0]), |_| {}).await;
+    assert_eq!((state_of(&serving).await["state"].as_str(), errors(&log())), (Some("ok"), 0));
 }

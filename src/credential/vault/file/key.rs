@@ -108,8 +108,7 @@ pub(super) fn make_folder(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Refuses what is not ours alone: another user's, what others may read or write or put something
-/// else in the place of, and what is no file.
+/// Refuses what is not ours alone: another user's, what others may read or write, and what is no file.
 pub(super) fn guarded(file: &Path) -> io::Result<()> {
     let found = fs::metadata(file)?;
     if !found.is_file() {
@@ -123,6 +122,11 @@ pub(super) fn guarded(file: &Path) -> io::Result<()> {
     if found.permissions().mode() & 0o077 != 0 {
         return Err(io::Error::other("others may read it: set its mode to 0600"));
     }
+    Ok(())
+}
+
+/// Refuses a key file that others may put another in the place of.
+fn kept(file: &Path) -> io::Result<()> {
     // Who may write a folder may put a file of theirs in the place of ours; where the folder is sticky
     // they may not. Links lead into a folder that counts as well.
     for file in [file, &file.canonicalize()?] {
@@ -224,6 +228,7 @@ pub fn read_or_make(file: &Path) -> io::Result<Secret> {
 
 pub(super) fn read(file: &Path) -> io::Result<Secret> {
     guarded(file)?;
+    kept(file)?;
     if fs::metadata(file)?.len() > LARGEST {
         return Err(io::Error::other("it is larger than any key: name another file"));
     }

@@ -143,7 +143,10 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
     if options.online
         && let Some(why) = crate::app::unopened(&loaded.settings)
     {
-        let file = loaded.file.clone().unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
+        let file = loaded
+            .file
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
         place(found, no_vault(file, why));
     }
     match descriptor::files(&folder) {

@@ -266,15 +266,19 @@ mod tests {
         let root = Salt::new(HKDF_SHA256, SALT).extract(b"one");
         let purpose = derive(&root, "session").unwrap();
         let whole = sealer(&["one"]).seal_bytes("session", "alice", 100, b"x");
-        let (nonce, sealed) = (whole[..NONCE_LEN].try_into().unwrap(), &whole[NONCE_LEN + EXPIRY_LEN..]);
+        let (nonce, sealed) = (
+            whole[..NONCE_LEN].try_into().unwrap(),
+            &whole[NONCE_LEN + EXPIRY_LEN..],
+        );
         let opens = |key: Option<LessSafeKey>| {
             let aad = Aad::from(bound("session", "alice", 100_u64.to_be_bytes()));
             let nonce = Nonce::assume_unique_for_key(nonce);
-            key.unwrap().open_in_place(nonce, aad, &mut sealed.to_vec()).is_ok()
+            key.unwrap()
+                .open_in_place(nonce, aad, &mut sealed.to_vec())
+                .is_ok()
         };
-        let own = |expires: u64, binding: &str| {
-            key(&purpose.salted, &[&expires.to_be_bytes(), binding.as_bytes()])
-        };
+        let own =
+            |expires: u64, binding: &str| key(&purpose.salted, &[&expires.to_be_bytes(), binding.as_bytes()]);
         assert!(opens(own(100, "alice")));
         assert!(!opens(own(101, "alice")) && !opens(own(100, "bob")) && !opens(Some(purpose.plain.clone())));
     }

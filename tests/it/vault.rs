@@ -477,12 +477,18 @@ async fn a_vault_under_a_short_key_opens_with_one_error_line_that_names_the_way_
         assert_eq!(state_of(&serving).await["state"], "ok");
         let log = log();
         assert_eq!(errors(&log), 1, "{log}");
-        assert!(log.contains("pleiades vault rekey") && !log.contains("tiger"), "{log}");
+        assert!(
+            log.contains("pleiades vault rekey") && !log.contains("tiger"),
+            "{log}"
+        );
     }
     let checked = command(folder.path(), &["check"]).output().unwrap();
     assert_eq!(checked.status.code(), Some(0), "{checked:?}");
     assert!(String::from_utf8_lossy(&checked.stdout).contains("pleiades vault rekey"));
     assert_eq!(rekeyed(folder.path(), KEYS[0]).1["outcome"], "rekeyed");
     let serving = Serving::start(folder.path(), &settings(KEYS[0]), |_| {}).await;
-    assert_eq!((state_of(&serving).await["state"].as_str(), errors(&log())), (Some("ok"), 0));
+    assert_eq!(
+        (state_of(&serving).await["state"].as_str(), errors(&log())),
+        (Some("ok"), 0)
+    );
 }

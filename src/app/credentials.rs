@@ -178,6 +178,12 @@ fn opener(login: &settings::Login) -> broker::Login {
         issuer: login.issuer.clone(),
         client_id: login.client_id.clone(),
         client_secret: login.client_secret.clone(),
+        tenant: match (&login.tenant_claim, &login.tenant) {
+            (Some(claim), _) => broker::Tenant::Claim(claim.clone()),
+            (None, Some(tenant)) => broker::Tenant::Named(tenant.clone()),
+            (None, None) => broker::Tenant::Named(settings::Local::default().tenant),
+        },
+        user_claim: login.user_claim.clone(),
     }
 }
 

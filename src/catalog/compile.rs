@@ -11,7 +11,7 @@ use url::Url;
 use wildmatch::WildMatch;
 
 use super::{Relay, ToolRules, identity::identity};
-use crate::credential::connection::{Grant, Resource};
+use crate::credential::connection::{Grant, Pkce, Resource};
 use crate::credential::record::ClientAuth;
 use crate::credential::{ClientKey, Connection, Machines, Need, Reach, Signature, Unmanned};
 use crate::descriptor::{self, Auth, Descriptor, Exposure, Glob};
@@ -223,7 +223,11 @@ fn need(descriptor: &Descriptor, target: &Target, around: &Around) -> Result<Nee
         Auth::Oauth(oauth) => {
             let mut connection = connection(descriptor, target, Grant::AuthorizationCode, &oauth.flow)?;
             let said = &oauth.connect;
-            connection.pkce = said.pkce == descriptor::Pkce::S256;
+            connection.pkce = match said.pkce {
+                None => Pkce::Auto,
+                Some(descriptor::Pkce::S256) => Pkce::S256,
+                Some(descriptor::Pkce::Off) => Pkce::Off,
+            };
             connection.connect_url = url("auth.oauth.connect_url", said.connect_url.as_deref())?;
             connection.lead = said.refresh.lead.get();
             connection.attempts = said.refresh.attempts;
@@ -282,6 +286,10 @@ fn connection(
         token_endpoint: url("auth.token_endpoint", flow.token_endpoint.as_deref())?,
         revocation_endpoint: url("auth.revocation_endpoint", flow.revocation_endpoint.as_deref())?,
         issuer: flow.issuer.clone(),
+        metadata: url(
+            "auth.authorization_server_metadata",
+            flow.authorization_server_metadata.as_deref(),
+        )?,
         token_auth: match flow.token_auth {
             descriptor::TokenAuth::Auto => None,
             descriptor::TokenAuth::Basic => Some(ClientAuth::Basic),
@@ -289,7 +297,7 @@ fn connection(
             descriptor::TokenAuth::None => Some(ClientAuth::None),
             descriptor::TokenAuth::PrivateKeyJwt => Some(ClientAuth::PrivateKeyJwt),
         },
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: flow.audience.clone(),
         resource: match flow.resource.as_deref() {
             None | Some("auto") => Resource::Auto,

@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use url::Url;
 
 use super::{Catalog, Live, Provider, Relay, Snapshot, ToolRules, identity::identity, lists::Which};
-use crate::credential::connection::{Grant, Resource};
+use crate::credential::connection::{Grant, Pkce, Resource};
 use crate::credential::{Connection, Need, Reach};
 use crate::limit::{Gate, Rules};
 use crate::upstream::{Endpoint, Share, Target};
@@ -277,8 +277,9 @@ fn connection(url: &Url, loopback: bool) -> Connection {
         token_endpoint: None,
         revocation_endpoint: None,
         issuer: None,
+        metadata: None,
         token_auth: None,
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: None,
         resource: Resource::Auto,
         parameters: BTreeMap::new(),

@@ -109,6 +109,7 @@ impl Digest {
         self.add(connection.name.as_bytes());
         self.maybe(connection.client_id.as_deref().map(str::as_bytes));
         self.maybe(connection.issuer.as_deref().map(str::as_bytes));
+        self.maybe(connection.metadata.as_ref().map(|url| url.as_str().as_bytes()));
         self.maybe(
             connection
                 .token_endpoint

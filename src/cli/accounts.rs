@@ -49,6 +49,12 @@ pub(super) enum Accounts {
         /// The account, as `list` names it.
         account: String,
     },
+    /// Forget how this gateway is registered at a provider's authorization server, and where the secret of
+    /// the descriptor's client goes; accounts stay, and the next connection registers anew.
+    ForgetClient {
+        /// The provider's id.
+        provider: String,
+    },
 }
 
 pub(super) fn run(global: &Global, command: Option<Accounts>) -> u8 {
@@ -66,6 +72,7 @@ pub(super) fn run(global: &Global, command: Option<Accounts>) -> u8 {
             Some(Accounts::Revoke { provider, account }) => {
                 revoke(&app, global.json, (&provider, &account)).await
             }
+            Some(Accounts::ForgetClient { provider }) => forget(&app, global.json, &provider).await,
         }
     };
     let code = super::until_told(&app, work).map_or_else(
@@ -246,6 +253,45 @@ async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> 
         ui::out(format_args!(
             "{GREEN}revoked{GREEN:#} {BOLD}{account}{BOLD:#} of {provider}"
         ));
+    }
+    Ok(exit::OK)
+}
+
+async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
+    let parts = app.parts();
+    let accounts = &parts.exchange.accounts;
+    // That of a machine, too, which has no accounts.
+    let loaded = accounts
+        .keeper
+        .loaded()
+        .and_then(|loaded| loaded.provider(provider));
+    let connection = match loaded {
+        Some(connection) => connection,
+        None => connection(app, provider)?,
+    };
+    let forgotten = accounts.broker.forget_clients(&connection).await;
+    let forgotten = forgotten.map_err(|fault| faulty(&fault))?;
+    if as_json {
+        let clients: Vec<Value> = forgotten
+            .iter()
+            .map(|it| json!({ "clientId": it.client_id, "issuer": it.issuer }))
+            .collect();
+        ui::out(json!({ "provider": provider, "forgotten": clients }));
+        return Ok(exit::OK);
+    }
+    for it in &forgotten {
+        let issuer = it.issuer.as_deref().unwrap_or("its authorization server");
+        ui::out(format_args!(
+            "{GREEN}forgotten{GREEN:#} the client {BOLD}{}{BOLD:#} of {provider} at {issuer}",
+            it.client_id
+        ));
+    }
+    if forgotten.is_empty() {
+        ui::err(format_args!(
+            "no client of {provider} is kept: the next connection makes one, where it needs one"
+        ));
+    } else {
+        ui::err("the next connection finds out anew which client it is; accounts that are connected stay");
     }
     Ok(exit::OK)
 }

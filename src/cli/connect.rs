@@ -1,8 +1,10 @@
-//! `pleiades connect`: an account of a provider from a terminal, its authorization ending on a
-//! loopback port of this very process.
+//! `pleiades connect`: an account of a provider from a terminal. The authorization ends where the
+//! gateway's would, so that one redirect URI is enough: at the gateway that runs, else on its port in this
+//! very process.
 
 mod browser;
 mod listener;
+mod way;
 
 use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
@@ -14,12 +16,15 @@ use tokio::time::Instant;
 use super::accounts;
 use super::ui::{self, BOLD, DIM, GREEN};
 use super::{Global, exit};
+use crate::access::Principal;
 use crate::app::App;
 use crate::credential::Connection;
-use crate::credential::broker::{Back, Broker, Callback, Finished, Ground, Refusal, Wish};
+use crate::credential::broker::{Back, Begun, Broker, Callback, Finished, Ground, Refusal, Standing, Wish};
 use crate::credential::keeper::Reason;
 use crate::credential::told;
+use crate::secret::Secret;
 use listener::Listener;
+use way::Way;
 
 /// How often an account that somebody else puts in is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -90,26 +95,64 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
         return elsewhere(app, connection, request, url.as_str()).await;
     }
     accounts::unsealed(app).await?;
-    let mut listener = Listener::bind(app.settings().listen.port())
-        .await
-        .map_err(|cause| {
-            ui::fail(format_args!("no port of 127.0.0.1 can be listened on: {cause}"));
-            exit::UNAVAILABLE
-        })?;
     let parts = app.parts();
     let broker = &parts.exchange.accounts.broker;
-    let wish = wished(connection, request);
-    let back = Back::Loopback(listener.port());
-    let begun = broker
-        .begin(&broker.opening(&parts.principal, &wish), back)
-        .await
-        .map_err(|refusal| refused(&refusal))?;
-    show(begun.url.as_str(), request);
-    let (cookie, redirect) = (begun.cookie.as_ref(), back.redirect().unwrap_or_default());
+    let opened = broker.opening(&parts.principal, &wished(connection, request));
+    match way::find(app, connection, &opened).await {
+        Ok(Way::Page(link)) => {
+            ui::err("The gateway that runs takes this sign-in.");
+            show(&link.url, request);
+            finished_there(broker, connection, (&opened.principal, &link.id)).await
+        }
+        Ok(Way::Served) => {
+            let begun = broker.begin(&opened, Back::Terminal).await;
+            let begun = begun.map_err(|refusal| refused(&refusal))?;
+            announce(connection, &begun);
+            show(begun.url.as_str(), request);
+            finished_there(broker, connection, (&opened.principal, &opened.id)).await
+        }
+        Ok(Way::Here(listener, origin, back)) => {
+            let begun = broker
+                .begin(&opened, back)
+                .await
+                .map_err(|refusal| refused(&refusal))?;
+            announce(connection, &begun);
+            show(begun.url.as_str(), request);
+            finished_here(broker, connection, listener, (&origin, begun.cookie.as_ref())).await
+        }
+        Err(cause) => {
+            ui::fail(format_args!("no port of loopback can be listened on: {cause}"));
+            Err(exit::UNAVAILABLE)
+        }
+    }
+}
+
+/// Says what has to be registered with a client of one's own: a provider that does not know it shows an
+/// error, and nobody comes back.
+fn announce(connection: &Connection, begun: &Begun) {
+    let Some(client) = &connection.client_id else {
+        return;
+    };
+    let redirect = begun.url.query_pairs().find(|(name, _)| name == "redirect_uri");
+    if let Some((_, redirect)) = redirect {
+        ui::err(format_args!(
+            "The client `{client}` has to have this redirect URI registered at the provider: {redirect}"
+        ));
+    }
+}
+
+/// Takes answers at a port of this process, until one is ours.
+async fn finished_here(
+    broker: &Arc<Broker>,
+    connection: &Connection,
+    mut listener: Listener,
+    (origin, cookie): (&str, Option<&(String, Secret)>),
+) -> Result<Connected, u8> {
     let cookie = cookie.map(|(_, value)| value.expose());
     let until = Instant::now() + broker.pending_ttl();
     loop {
         let came = waiting(until, listener.next()).await?;
+        let redirect = format!("{origin}{}", came.path);
         let finished = match Callback::read(&came.query) {
             Ok(callback) => broker.finish(callback, cookie, &redirect).await,
             Err(refusal) => Err(refusal),
@@ -136,6 +179,38 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
                 came.answer(&listener::refused(&refusal)).await;
                 return Err(refused(&refusal));
             }
+        }
+    }
+}
+
+/// Waits for what the gateway that runs makes of it.
+async fn finished_there(
+    broker: &Arc<Broker>,
+    connection: &Connection,
+    (principal, id): (&Principal, &str),
+) -> Result<Connected, u8> {
+    let until = Instant::now() + broker.pending_ttl();
+    let coming = broker.wait(principal, id, broker.pending_ttl());
+    let standing = waiting(until, async { Some(coming.await) }).await?;
+    let standing = standing.map_err(|fault| accounts::faulty(&fault))?;
+    match standing {
+        Some(Standing {
+            state: "connected",
+            account: Some(account),
+            ..
+        }) => Ok(Connected { account, label: None }),
+        Some(Standing {
+            state: "failed",
+            message,
+            ..
+        }) => {
+            ui::fail(message.unwrap_or_else(|| format!("{} was not connected", connection.title)));
+            ui::err("The page in the browser says what to do.");
+            Err(exit::UNAVAILABLE)
+        }
+        _ => {
+            ui::fail("nobody signed in in time; `connect.pending_ttl` says how long that may take");
+            Err(exit::TEMPORARY)
         }
     }
 }

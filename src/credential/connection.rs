@@ -38,10 +38,12 @@ pub struct Connection {
     pub revocation_endpoint: Option<Url>,
     /// `issuer`, as written: issuers are compared as text.
     pub issuer: Option<String>,
+    /// `authorization_server_metadata`.
+    pub metadata: Option<Url>,
     /// `token_auth`; `None` is `auto`.
     pub token_auth: Option<super::record::ClientAuth>,
     /// `pkce`.
-    pub pkce: bool,
+    pub pkce: Pkce,
     /// `audience`.
     pub audience: Option<String>,
     /// `resource`.
@@ -63,6 +65,17 @@ pub enum Grant {
     AuthorizationCode,
     /// Machine to machine (section 4.4).
     ClientCredentials,
+}
+
+/// Proof key for code exchange (RFC 7636).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pkce {
+    /// S256, where the metadata lists it; else the flow is refused.
+    Auto,
+    /// S256, whatever the metadata lists: the descriptor says so.
+    S256,
+    /// None.
+    Off,
 }
 
 /// `resource` of authorization and token requests (RFC 8707).

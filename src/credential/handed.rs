@@ -9,7 +9,8 @@ use url::Url;
 use super::Key;
 use super::connection::{Connection, Grant};
 use super::keeper::Keeper;
-use super::oauth::{self, Challenge, Redirects, TroubleKind};
+use super::oauth::{self, Challenge, Redirects, Server, TroubleKind};
+use super::pinned;
 use super::record::{Client, ClientAuth, Record, Source, Tokens};
 use super::signature::{self, MAX_TOKEN};
 use super::vault::Fault;
@@ -202,6 +203,7 @@ impl Handed {
         }
         match oauth::discover(&**keeper.web(), connection, challenge).await {
             Ok(server) => {
+                is_its_secret(keeper, connection, &server).await?;
                 let nowhere = Redirects {
                     used: String::new(),
                     registered: Vec::new(),
@@ -280,6 +282,17 @@ fn nobody() -> Client {
         secret: None,
         declared: false,
     }
+}
+
+/// Whether the secret of the descriptor's client may go to this server.
+async fn is_its_secret(keeper: &Keeper, connection: &Connection, server: &Server) -> Result<(), Untaken> {
+    let place = (server.issuer.as_deref(), server.token_endpoint.as_str());
+    let conflict = pinned::conflict(&**keeper.vault(), connection, place).await;
+    let Some(pinned) = conflict.map_err(Untaken::Store)? else {
+        return Ok(());
+    };
+    let (message, cure) = pinned::refusal(connection, &pinned, place.0.unwrap_or(place.1));
+    Err(wrong(format!("{message}; {cure}")))
 }
 
 fn wrong(message: impl Into<String>) -> Untaken {

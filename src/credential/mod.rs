@@ -13,6 +13,7 @@ pub mod handed;
 pub mod keeper;
 mod key;
 pub mod oauth;
+pub mod pinned;
 pub mod record;
 mod refresh;
 pub mod scheduler;

@@ -41,6 +41,8 @@ pub struct Unreached {
     pub sent: bool,
     /// Whether trying again may help: false for a forbidden address or a URL that is none.
     pub transient: bool,
+    /// What the operator can do, where it is known: of the same form as `message`.
+    pub cure: Option<String>,
     /// The cause, for the log.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,

@@ -136,6 +136,10 @@ pub struct Flow {
     pub private_key: Option<Secret>,
     /// Scopes to ask for; they win over what servers advertise. Default: what servers advertise.
     pub scopes: Option<Vec<String>>,
+    /// URL of the authorization server's metadata document, where it is not where the rules say
+    /// (RFC 8414, OpenID Connect Discovery); its issuer is then taken as it stands. Default: looked for.
+    #[schemars(extend("x-check" = "url"))]
+    pub authorization_server_metadata: Option<String>,
     /// Authorization endpoint, for providers that publish no metadata.
     #[schemars(extend("x-check" = "url"))]
     pub authorization_endpoint: Option<String>,
@@ -145,7 +149,8 @@ pub struct Flow {
     /// Revocation endpoint, for providers that publish no metadata.
     #[schemars(extend("x-check" = "url"))]
     pub revocation_endpoint: Option<String>,
-    /// Issuer, for providers that publish no metadata.
+    /// Issuer whose tokens are asked for, whatever the provider names; what its metadata document says
+    /// its issuer is does not matter then. Default: the one that the provider names.
     #[schemars(extend("x-check" = "url"))]
     pub issuer: Option<String>,
     /// How we prove who we are at the token endpoint.
@@ -164,8 +169,9 @@ pub struct Flow {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Connect {
-    /// Proof key for code exchange; `off` only for servers that choke on it.
-    pub pkce: Pkce,
+    /// Proof key for code exchange: `s256` uses it whatever the server's metadata says, `off` is only for
+    /// servers that choke on it. Default: `s256` where the metadata lists it, else nobody connects.
+    pub pkce: Option<Pkce>,
     /// Descriptors that name the same connection share its accounts; their scopes are united.
     /// Default: the id.
     pub connection: Option<String>,
@@ -195,11 +201,10 @@ pub enum TokenAuth {
 }
 
 /// Proof key for code exchange.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Pkce {
     /// SHA-256.
-    #[default]
     S256,
     /// None.
     Off,

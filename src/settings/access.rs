@@ -115,6 +115,21 @@ pub struct Login {
     /// Our client secret there, as a reference. Default: none.
     #[serde(default)]
     pub client_secret: Option<Secret>,
+    /// Tenant whose people log in here; links of other tenants are refused. Default: `default`, where
+    /// `tenant_claim` is not given either.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub tenant: Option<String>,
+    /// Claim of the ID token that names the tenant, instead of `tenant`; one that begins with `/` is a JSON
+    /// pointer. Default: none.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub tenant_claim: Option<String>,
+    /// Claim of the ID token that names the user; `email` counts only with `email_verified`. One that begins
+    /// with `/` is a JSON pointer.
+    #[serde(default = "subject")]
+    #[schemars(length(min = 1))]
+    pub user_claim: String,
 }
 
 /// A key of an operator.

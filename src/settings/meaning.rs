@@ -25,6 +25,22 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     redis(root, report);
     keys(root, report);
     lengths(root, folder, report);
+    login(root, report);
+}
+
+/// A login speaks for one tenant, or its tokens say which.
+fn login(root: &Node, report: &mut Report) {
+    let Some(login) = root.at_path(&["access", "login"]) else {
+        return;
+    };
+    if let (Some(_), Some(claim)) = (login.entry("tenant"), login.entry("tenant_claim")) {
+        let said = say("`tenant_claim` stands beside `tenant`; one says whose people log in");
+        report.fault(
+            claim.at,
+            "access.login.tenant_claim",
+            said.cure("keep one of them"),
+        );
+    }
 }
 
 /// What the listeners' addresses demand, once the command line was heard.

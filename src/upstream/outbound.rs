@@ -164,6 +164,7 @@ impl Web for Outbound {
                 message: format!("`{host}` did not answer in time"),
                 sent: true,
                 transient: true,
+                cure: None,
                 source: Some(Box::new(elapsed)),
             }),
         }
@@ -233,8 +234,11 @@ fn why(failed: Failed, host: &str) -> Unreached {
         };
     }
     let connecting = error.is_connect();
-    let message = if cause::<rustls::Error>(&error).is_some() {
-        format!("the certificate of `{host}` was not accepted")
+    let mut cure = None;
+    let message = if let Some(fault) = cause::<rustls::Error>(&error) {
+        let (what, way_out) = untrusted(fault);
+        cure = Some(way_out.to_owned());
+        format!("the certificate of `{host}` was not accepted: {what}")
     } else if let Some(ours) = cause::<Error>(&error) {
         if ours.retry_after.is_none() && is_forbidden(ours) {
             return forbidden(host);
@@ -251,7 +255,34 @@ fn why(failed: Failed, host: &str) -> Unreached {
         message,
         sent: !connecting,
         transient: true,
+        cure,
         source: Some(Box::new(error)),
+    }
+}
+
+/// What is wrong with TLS, and what the operator can do.
+const fn untrusted(fault: &rustls::Error) -> (&'static str, &'static str) {
+    use rustls::{CertificateError as Bad, Error};
+    match fault {
+        Error::InvalidCertificate(Bad::UnknownIssuer) => (
+            "nobody who is trusted here has signed it",
+            "if its authority is a private one, name that authority's certificate in `upstream.tls.ca_file`",
+        ),
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => (
+            "it has expired",
+            "its operator has to renew it; look at this machine's clock too",
+        ),
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            ("it is not valid yet", "look at this machine's clock")
+        }
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => (
+            "it is another host's",
+            "ask for the server by the name that its certificate has",
+        ),
+        _ => (
+            "the TLS handshake failed",
+            "if its certificate is of a private authority, name that in `upstream.tls.ca_file`",
+        ),
     }
 }
 
@@ -264,6 +295,7 @@ fn refused(message: String) -> Unreached {
         message,
         sent: false,
         transient: false,
+        cure: None,
         source: None,
     }
 }
@@ -275,9 +307,12 @@ fn unencrypted(host: &str) -> Unreached {
 }
 
 fn forbidden(host: &str) -> Unreached {
-    refused(format!(
-        "the address of `{host}` is a private one; set `upstream.allow_private: true` to allow it"
-    ))
+    let cure = "a private address is reached with `upstream.allow_private: true`, and only where it is the upstream's \
+                own or the descriptor names it (`issuer`, `authorization_server_metadata`, `token_endpoint`)";
+    Unreached {
+        cure: Some(cure.to_owned()),
+        ..refused(format!("the address of `{host}` is a private one"))
+    }
 }
 
 /// Why an address is not connected to, as the HTTP stack hands it through.

@@ -38,6 +38,7 @@ SUITES = [
     "conformance_client",
     "conformance_auth",
     "connecting",
+    "keycloak",
     "page",
     "renewal",
     "faults",

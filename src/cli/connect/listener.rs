@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Callbacks that wait to be looked at, and connections that are read at once.
 const QUEUE: usize = 8;
 
-/// Listens on 127.0.0.1 while a person signs in.
+/// Listens on loopback while a person signs in.
 #[derive(Debug)]
 pub(super) struct Listener {
     port: u16,
@@ -30,6 +31,8 @@ pub(super) struct Listener {
 /// A browser that came back.
 #[derive(Debug)]
 pub(super) struct Came {
+    /// The path at which it came, which says whose answer it is.
+    pub(super) path: String,
     /// What the authorization server said.
     pub(super) query: String,
     stream: TcpStream,
@@ -50,23 +53,30 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// On this port, which may be registered as the gateway's own, else on any.
+    /// On this port of the host, and on no other.
     ///
     /// # Errors
-    /// When no port can be had.
-    pub(super) async fn bind(wanted: u16) -> io::Result<Self> {
-        let at = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-        let listener = match at(wanted).await {
-            Ok(listener) => listener,
-            Err(_taken) => at(0).await?,
+    /// When the port cannot be had.
+    pub(super) async fn at(host: &str, port: u16) -> io::Result<Self> {
+        let home = if host.starts_with('[') {
+            IpAddr::from(Ipv6Addr::LOCALHOST)
+        } else {
+            IpAddr::from(Ipv4Addr::LOCALHOST)
         };
+        let listener = TcpListener::bind((home, port)).await?;
         let port = listener.local_addr()?.port();
         let (send, callbacks) = mpsc::channel(QUEUE);
+        let mut hosts = vec![format!("127.0.0.1:{port}"), format!("localhost:{port}")];
+        hosts.push(format!("{host}:{port}"));
+        if port == 80 {
+            hosts.push(host.to_owned());
+        }
+        let hosts: Arc<[String]> = hosts.into();
         let accepting = tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     // A browser opens connections that it says nothing on: none keeps another waiting.
-                    Ok((stream, _)) => drop(tokio::spawn(taken(stream, port, send.clone()))),
+                    Ok((stream, _)) => drop(tokio::spawn(taken(stream, Arc::clone(&hosts), send.clone()))),
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -89,8 +99,8 @@ impl Listener {
     }
 }
 
-async fn taken(stream: TcpStream, port: u16, send: mpsc::Sender<Came>) {
-    if let Ok(Some(came)) = timeout(PATIENCE, read(stream, port)).await {
+async fn taken(stream: TcpStream, hosts: Arc<[String]>, send: mpsc::Sender<Came>) {
+    if let Ok(Some(came)) = timeout(PATIENCE, read(stream, &hosts)).await {
         send.send(came).await.ok();
     }
 }
@@ -103,7 +113,7 @@ impl Came {
 }
 
 /// Reads one request; anything but a callback is answered at once.
-async fn read(mut stream: TcpStream, port: u16) -> Option<Came> {
+async fn read(mut stream: TcpStream, hosts: &[String]) -> Option<Came> {
     let mut head = Vec::new();
     let mut chunk = [0; 4_096];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -114,8 +124,8 @@ async fn read(mut stream: TcpStream, port: u16) -> Option<Came> {
         }
     }
     let head = String::from_utf8(head).ok()?;
-    match query(&head, port) {
-        Some(query) => Some(Came { query, stream }),
+    match target(&head, hosts) {
+        Some((path, query)) => Some(Came { path, query, stream }),
         None => {
             let page = Page {
                 status: "404 Not Found",
@@ -128,13 +138,12 @@ async fn read(mut stream: TcpStream, port: u16) -> Option<Came> {
     }
 }
 
-/// The query of a callback that is meant for this port.
-fn query(head: &str, port: u16) -> Option<String> {
+/// Path and query of a callback that is meant for this port.
+fn target(head: &str, hosts: &[String]) -> Option<(String, String)> {
     let mut lines = head.split("\r\n");
     let mut request = lines.next()?.split(' ');
     let (method, target) = (request.next()?, request.next()?);
     // A page elsewhere could make a name of its own lead here.
-    let hosts = [format!("127.0.0.1:{port}"), format!("localhost:{port}")];
     let host = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("host").then(|| value.trim().to_owned())
@@ -142,8 +151,9 @@ fn query(head: &str, port: u16) -> Option<String> {
     if method != "GET" || !hosts.contains(&host) {
         return None;
     }
-    let query = target.strip_prefix("/oauth/callback?")?;
-    Some(query.to_owned())
+    let (path, query) = target.split_once('?')?;
+    path.contains("/oauth/callback")
+        .then(|| (path.to_owned(), query.to_owned()))
 }
 
 async fn write(stream: &mut TcpStream, page: &Page) -> io::Result<()> {
@@ -223,15 +233,17 @@ mod tests {
 
     #[test]
     fn a_callback_is_for_this_port_and_no_other_name() {
-        let at = |request, host| query(&head(request, host), 8_787);
-        let target = "GET /oauth/callback?code=a&state=b";
-        assert_eq!(at(target, "127.0.0.1:8787").as_deref(), Some("code=a&state=b"));
-        assert!(at(target, "localhost:8787").is_some());
-        assert!(at(target, "evil.example:8787").is_none());
-        assert!(at(target, "127.0.0.1:1").is_none());
+        let hosts = ["127.0.0.1:8787", "localhost:8787"].map(str::to_owned);
+        let at = |request, host| target(&head(request, host), &hosts);
+        let callback = "GET /oauth/callback?code=a&state=b";
+        let came = ("/oauth/callback".to_owned(), "code=a&state=b".to_owned());
+        assert_eq!(at(callback, "127.0.0.1:8787"), Some(came));
+        assert!(at("GET /oauth/callback/mail?code=a", "localhost:8787").is_some());
+        assert!(at(callback, "evil.example:8787").is_none());
+        assert!(at(callback, "127.0.0.1:1").is_none());
         assert!(at("POST /oauth/callback?code=a", "127.0.0.1:8787").is_none());
         assert!(at("GET /favicon.ico", "127.0.0.1:8787").is_none());
-        assert!(query("GET /oauth/callback?a HTTP/1.1\r\n\r\n", 8_787).is_none());
+        assert!(target("GET /oauth/callback?a HTTP/1.1\r\n\r\n", &hosts).is_none());
     }
 
     #[test]
@@ -242,7 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_connections_keep_nobody_waiting_and_other_paths_are_answered() {
-        let mut listener = Listener::bind(0).await.unwrap();
+        let mut listener = Listener::at("127.0.0.1", 0).await.unwrap();
         let at = (Ipv4Addr::LOCALHOST, listener.port());
         let _silent = TcpStream::connect(at).await.unwrap();
         let mut other = TcpStream::connect(at).await.unwrap();

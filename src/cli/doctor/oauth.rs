@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::step::{Found, Steps, Trouble};
 use crate::app::{App, Parts};
 use crate::credential::broker::{AtHand, Prober};
-use crate::credential::connection::Grant;
+use crate::credential::connection::{Grant, Pkce};
 use crate::credential::keeper::{Account, Ask, RefreshOutcome, Refused};
 use crate::credential::oauth::{self, Challenge, Server, TroubleKind};
 use crate::credential::record::{AccountState, Record};
 use crate::credential::vault::{self, Fault, Path, Wrote};
-use crate::credential::{Connection, Key, Signature, told};
+use crate::credential::{Connection, Key, Signature, pinned, told};
 use crate::secret::Secret;
 use crate::telemetry::time::{rfc3339, unix_now};
 
@@ -72,16 +72,25 @@ impl Login<'_> {
     }
 
     fn discovered(&self, server: &Server, challenge: Option<&Challenge>) -> Result<Found, Trouble> {
-        let issuer = server.issuer.as_deref().unwrap_or("a server without metadata");
+        let issuer = match (&server.issuer, &server.unpublished) {
+            (Some(issuer), _) => issuer.as_str(),
+            (None, Some(_)) => "no metadata is published: its endpoints are guesses",
+            (None, None) => "a server whose metadata is not read",
+        };
         let pkce = match &server.challenge_methods {
             Some(methods) if methods.iter().any(|method| method == "S256") => "PKCE S256",
             Some(_) => "no PKCE S256",
             None => "PKCE is not mentioned",
         };
-        let from = match challenge.and_then(|it| it.resource_metadata.as_deref()) {
-            Some(url) => format!("named by the server's challenge: {url}"),
-            None if self.connection.token_endpoint.is_some() => "named by the descriptor".to_owned(),
-            None => "found at well-known paths".to_owned(),
+        let named = challenge.and_then(|it| it.resource_metadata.as_deref());
+        let from = match (&server.unpublished, &self.connection.metadata, named) {
+            (Some(seen), ..) => seen.clone(),
+            (None, Some(url), _) => format!("the document that the descriptor names: {url}"),
+            (None, None, Some(url)) => format!("named by the server's challenge: {url}"),
+            (None, None, None) if self.connection.token_endpoint.is_some() => {
+                "named by the descriptor".to_owned()
+            }
+            (None, None, None) => "found at well-known paths".to_owned(),
         };
         let mut lines = vec![from];
         let endpoints = [
@@ -98,12 +107,19 @@ impl Login<'_> {
                 .map(|(what, url)| format!("{what}: {url}")),
         );
         let detail = format!("{issuer}, {pkce}");
-        let people = self.connection.grant == Grant::AuthorizationCode;
-        if people && self.connection.pkce && server.issuer.is_some() && pkce != "PKCE S256" {
+        if server.unpublished.is_some() {
             return Err(Trouble {
                 detail,
-                cure: "the server must name `S256` in `code_challenge_methods_supported`; write `pkce: off` only \
-                       where you know that it chokes on it"
+                cure: oauth::UNPUBLISHED.to_owned(),
+                lines,
+            });
+        }
+        let people = self.connection.grant == Grant::AuthorizationCode;
+        if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
+            return Err(Trouble {
+                detail,
+                cure: "many servers take S256 without naming it in `code_challenge_methods_supported`, as Entra and \
+                       Cognito do: write `pkce: s256` to use it; `pkce: off` only where you know that it chokes on it"
                     .to_owned(),
                 lines,
             });
@@ -114,23 +130,69 @@ impl Login<'_> {
     async fn registration(&self, steps: &mut Steps, parts: &Parts, server: &Server) {
         let began = Instant::now();
         let broker = &parts.exchange.accounts.broker;
-        let callback = broker.redirect(None);
+        let people = self.connection.grant == Grant::AuthorizationCode;
+        let callbacks = broker.callbacks(self.connection, server);
+        let callback = callbacks.first().cloned().unwrap_or_default();
+        let uris = || callbacks_said(&callbacks);
         let found = match broker.client_at_hand(self.connection, server).await {
-            Ok(AtHand::Declared(id)) => Ok(format!("the descriptor's client `{id}`").into()),
+            Ok(AtHand::Declared(id)) => {
+                let mut lines = if people { uris() } else { Vec::new() };
+                let detail = format!("the descriptor's client `{id}`");
+                match self.secret(parts, server, &mut lines).await {
+                    Ok(()) => Ok(Found { detail, lines }),
+                    Err(trouble) => Err(trouble),
+                }
+            }
             Ok(AtHand::Document(url)) => Ok(format!("our client metadata document {url}").into()),
-            Ok(AtHand::Kept(id)) => Ok(format!("registered as `{id}`, and kept").into()),
+            Ok(AtHand::Kept { id, unanswered }) => {
+                let mut found = Found::from(format!("registered as `{id}`, and kept"));
+                if unanswered > 0 {
+                    found.lines.push(format!(
+                        "{unanswered} flows have begun since one came back: the next one asks whether the server still \
+                         knows it; `pleiades accounts forget-client {}` drops it at once",
+                        self.connection.provider
+                    ));
+                }
+                Ok(found)
+            }
             Ok(AtHand::Registers(url)) => {
                 Ok(format!("none yet: one is registered at {url} when somebody connects").into())
             }
-            Ok(AtHand::None) => Err(Trouble::new(
-                "the server lets no client register, and the descriptor names none",
-                format!(
+            Ok(AtHand::None) => Err(Trouble {
+                detail: "the server lets no client register, and the descriptor names none".to_owned(),
+                cure: format!(
                     "make an application at the provider with the redirect URI {callback}, and write its `client_id`"
                 ),
-            )),
+                lines: uris(),
+            }),
             Err(fault) => Err(stored(&fault)),
         };
         steps.end("registration", began, found);
+    }
+
+    /// Where the secret of the descriptor's client goes.
+    async fn secret(&self, parts: &Parts, server: &Server, lines: &mut Vec<String>) -> Result<(), Trouble> {
+        if !pinned::is_needed(self.connection) {
+            return Ok(());
+        }
+        let vault = &**parts.exchange.accounts.keeper.vault();
+        let pinned = pinned::read(vault, self.connection).await;
+        let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+        match pinned.map_err(|fault| stored(&fault))? {
+            Some(pinned) if pinned.issuer != issuer => {
+                let (detail, cure) = pinned::refusal(self.connection, &pinned, issuer);
+                return Err(Trouble::new(detail, cure));
+            }
+            Some(pinned) => lines.push(format!(
+                "its secret goes to {} alone, where it was first used",
+                pinned.issuer
+            )),
+            None => lines.push(format!(
+                "its secret has gone nowhere yet: the first connection keeps {issuer}; `issuer` in the descriptor says \
+                 it beforehand"
+            )),
+        }
+        Ok(())
     }
 
     fn scopes(&self, steps: &mut Steps, parts: &Parts, server: &Server, challenge: Option<&Challenge>) {
@@ -360,6 +422,20 @@ impl Login<'_> {
         }
         Ok(Found { detail, lines })
     }
+}
+
+/// What a client of one's own has to have registered.
+fn callbacks_said(callbacks: &[String]) -> Vec<String> {
+    callbacks
+        .iter()
+        .enumerate()
+        .map(|(index, uri)| match index {
+            0 => format!("redirect URI to register: {uri}"),
+            _ => format!(
+                "for `pleiades connect` beside no running gateway, if the provider takes any port: {uri}"
+            ),
+        })
+        .collect()
 }
 
 fn line(account: &Account) -> String {

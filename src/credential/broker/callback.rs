@@ -8,12 +8,9 @@ use url::form_urlencoded;
 use super::flow::{brought, cookie_name};
 use super::pending::{Flow, Stage};
 use super::standing::Outcome;
-use super::{Broker, Ground, Refusal};
-use crate::credential::oauth;
+use super::{Broker, Ground, Refusal, flow};
+use crate::credential::oauth::{self, Verdict, trouble};
 use crate::secret::Secret;
-
-/// Longest piece of a provider's own words that is shown, in characters.
-const SHOWN: usize = 200;
 
 /// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
 #[derive(Debug, Clone)]
@@ -192,42 +189,115 @@ impl Broker {
         flow: Flow,
         redirect: &str,
     ) -> Result<Finished, Refusal> {
-        if redirect != flow.redirect {
-            return Err(mixed_up());
-        }
-        let checked = oauth::check_iss(
-            flow.issuer.as_deref(),
-            flow.iss_supported,
-            callback.iss.as_deref(),
-        );
-        checked.map_err(|_trouble| mixed_up())?;
+        self.is_its_answer(&callback, &flow, redirect)?;
         if let Some(error) = &callback.error {
-            return Err(self.said_no(&flow, error, callback.description.as_deref()));
+            return Err(self.said_no(&flow, error, callback.description.as_deref()).await);
+        }
+        if let Some(name) = &flow.client {
+            self.came_back(name, &flow.source.client).await;
         }
         let Some(code) = callback.code else {
+            let provider = &flow.wish.provider;
+            tracing::warn!(
+                provider,
+                "a connection failed: the answer carries neither a code nor an error"
+            );
             return Err(Refusal::new(
                 Ground::Malformed,
-                "The provider's answer carries no code.",
+                format!(
+                    "The answer of {} carries neither a code nor an error.",
+                    self.title(provider)
+                ),
                 "Open the connect link again and begin anew.",
             ));
         };
         self.redeem(&callback.state, flow, &code).await
     }
 
-    fn said_no(&self, flow: &Flow, error: &str, description: Option<&str>) -> Refusal {
-        let title = self.title(&flow.wish.provider);
-        if error == "access_denied" {
+    /// Whether an answer came to the right path, from the server that was asked.
+    fn is_its_answer(&self, callback: &Callback, flow: &Flow, redirect: &str) -> Result<(), Refusal> {
+        let provider = &flow.wish.provider;
+        if redirect != flow.redirect {
+            tracing::warn!(
+                provider,
+                came = redirect,
+                expected = flow.redirect,
+                "a connection failed: its answer came to another redirect URI"
+            );
+            return Err(mixed_up());
+        }
+        let (issuer, promised) = (flow.issuer.as_deref(), flow.iss_supported);
+        let checked = oauth::check_iss(issuer, promised, callback.iss.as_deref());
+        let Err(trouble) = checked else { return Ok(()) };
+        let said = callback
+            .iss
+            .as_deref()
+            .map(|iss| trouble::plain(iss).unwrap_or_default());
+        tracing::warn!(
+            provider,
+            expected = issuer,
+            iss = said,
+            error = callback.error.as_deref().and_then(trouble::plain),
+            %trouble,
+            "a connection failed"
+        );
+        if callback.iss.is_some() {
+            return Err(mixed_up());
+        }
+        let title = self.title(provider);
+        Err(Refusal::new(
+            Ground::Malformed,
+            format!(
+                "The answer of {title} does not say which server it comes from (`iss`), though its metadata promises \
+                 that (RFC 9207); such an answer may be another server's."
+            ),
+            "Nothing was connected. Open the connect link again; if it happens again, tell the provider, or whoever \
+             runs the gateway.",
+        ))
+    }
+
+    /// What an authorization server answers in the place of a code (RFC 6749 section 4.1.2.1), told to
+    /// people with the cure, and to the log in full.
+    async fn said_no(&self, flow: &Flow, error: &str, description: Option<&str>) -> Refusal {
+        let provider = &flow.wish.provider;
+        let title = self.title(provider);
+        let said = description.and_then(trouble::plain);
+        let code = trouble::plain(error).unwrap_or_default();
+        tracing::warn!(
+            provider,
+            error = code,
+            description = said,
+            client = flow.source.client.id,
+            issuer = flow.issuer,
+            "a connection failed: the authorization server refused it"
+        );
+        let verdict = oauth::verdict(error, description);
+        if let Some(name) = &flow.client {
+            match verdict {
+                Verdict::UnknownClient => self.drop_client(name, &flow.source.client).await,
+                // Reason enough to ask the server before the next flow.
+                Verdict::PerhapsUnknownClient => {}
+                _ => self.came_back(name, &flow.source.client).await,
+            }
+        }
+        if verdict == Verdict::Denied {
             return Refusal::new(
                 Ground::Conflict,
                 format!("{title} was told not to give access, so nothing was connected."),
                 "Open the connect link again if that was not meant.",
             );
         }
-        let said: String = description.unwrap_or(error).chars().take(SHOWN).collect();
+        let said = said
+            .filter(|said| *said != code)
+            .map_or_else(String::new, |said| format!(": “{said}”"));
+        let cure = match (verdict, &flow.client) {
+            (Verdict::UnknownClient, Some(_)) => super::redeem::MADE_ANEW.to_owned(),
+            (verdict, _) => verdict.cure(&flow.source.client.id, &flow.redirect, &flow.scopes),
+        };
         Refusal::new(
             Ground::Provider,
-            format!("{title} refused: “{}”", said.trim()),
-            "Open the connect link again; if it goes on, ask whoever runs the gateway.",
+            format!("{title} refused with `{code}`{said}."),
+            flow::sentence(&cure),
         )
     }
 }
@@ -238,7 +308,7 @@ fn mixed_up() -> Refusal {
         Ground::Malformed,
         "This answer came from another server than the one that was asked.",
         "Nothing was connected. Open the connect link again; if it happens again, ask whoever runs the \
-         gateway.",
+         gateway, whose log names both.",
     )
 }
 

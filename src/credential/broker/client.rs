@@ -1,37 +1,85 @@
 //! Which client we are at a server: the descriptor's, else our metadata document's, else one that
 //! is registered once for an issuer and a set of redirect URIs, and kept.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::flow::refused;
 use super::pending::written;
 use super::{Back, Broker, Refusal, hashed, now};
-use crate::credential::Connection;
-use crate::credential::oauth::{self, Redirects, Server};
+use crate::credential::oauth::{self, Known, Redirects, Server, Trouble, TroubleKind};
 use crate::credential::record::Client;
 use crate::credential::vault::{Fault, Path, Wrote};
+use crate::credential::{Connection, pinned};
 
 /// A registered client as it is kept.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Registered {
     /// When it was registered, in unix seconds.
     at: u64,
     /// When its secret ends, in unix seconds.
     #[serde(default)]
     ends: Option<u64>,
+    /// Issuer, or token endpoint, of the server that registered it.
+    #[serde(default)]
+    pub(super) issuer: Option<String>,
+    /// Connections that have used it, as many as [`USERS`].
+    #[serde(default)]
+    users: Vec<String>,
+    /// Flows of it that have begun since one came back. What is known of a third party may be over: a
+    /// server that has lost the client shows an error of its own, and nobody comes back.
+    #[serde(default)]
+    pub(super) begun: u32,
+    /// Whether a flow of it ever came back.
+    #[serde(default)]
+    answered: bool,
+    /// Whether the server refused the advertised scopes when it was registered.
+    #[serde(default)]
+    unscoped: bool,
     pub(super) client: Client,
 }
 
 /// A client whose secret ends within this many seconds is registered anew: a flow takes minutes.
 const NEARLY: u64 = 3600;
+/// Connections of one issuer that are remembered for its client.
+const USERS: usize = 64;
+/// Where the server does not say whether it knows the client, it is made anew after so many flows that
+/// nobody came back from.
+const SILENT: u32 = 2;
+/// How long a server is looked for whose clients are to be forgotten.
+const DISCOVERED: Duration = Duration::from_secs(10);
+/// One that nobody ever came back from is not made anew more often than that, in seconds: then it was
+/// not the registration that was wrong.
+const SELDOM: u64 = 3600;
 
 fn path(name: &str) -> Path {
     Path::gateway(&["clients", name])
 }
 
+/// The client of a flow.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub(super) client: Client,
+    /// The name it is kept under, when it was registered.
+    pub(super) kept: Option<String>,
+    /// Whether its server refused the advertised scopes.
+    pub(super) unscoped: bool,
+}
+
+/// A client that was forgotten here, for who asked for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Its id at the server.
+    pub client_id: String,
+    /// The server, where it is known.
+    pub issuer: Option<String>,
+}
+
 impl Broker {
-    /// The client for a flow, and the name it is kept under when it was registered.
+    /// The client for a flow.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -40,40 +88,144 @@ impl Broker {
         connection: &Connection,
         server: &Server,
         redirects: &Redirects,
-        back: Back,
-    ) -> Result<(Client, Option<String>), Refusal> {
+        back: &Back,
+    ) -> Result<Chosen, Refusal> {
         if let Some(client) = oauth::known_client(connection, server, redirects) {
-            return Ok((client, None));
+            self.is_its_secret(connection, (server.issuer.as_deref(), &server.token_endpoint))
+                .await?;
+            return Ok(Chosen {
+                client,
+                kept: None,
+                unscoped: false,
+            });
         }
+        let declared = self.declared(connection);
         let web = &**self.parts.keeper.web();
         let register = || async {
-            let registered = oauth::registration(web, connection, server, redirects).await;
-            registered.map_err(|trouble| refused(connection, "lets no client register", &trouble))
+            let scopes = declared.as_deref();
+            let registered = oauth::registration(web, connection, server, redirects, scopes).await;
+            registered.map_err(|trouble| refused(connection, "cannot begin", &trouble))
         };
-        if back != Back::Here {
+        if matches!(back, Back::Own(_)) {
             // The port of a process is its own for one flow: its registration is of no use to others.
-            return Ok((register().await?.client, None));
+            let made = register().await?;
+            return Ok(Chosen {
+                client: made.client,
+                kept: None,
+                unscoped: made.unscoped,
+            });
         }
-        let name = name(server, redirects);
+        let name = name(server, redirects, declared.as_deref());
         let kept = self.registered(&name).await;
         let kept = kept.map_err(|fault| Refusal::store(&fault))?;
-        if let Some((_, registered)) = &kept
-            && registered
-                .ends
-                .is_none_or(|ends| ends > now().saturating_add(NEARLY))
+        if let Some((version, registered)) = &kept
+            && self.is_good(connection, server, redirects, registered).await
         {
-            return Ok((registered.client.clone(), Some(name)));
+            self.begins(&name, *version, registered.clone(), connection).await;
+            return Ok(Chosen {
+                client: registered.client.clone(),
+                kept: Some(name),
+                unscoped: registered.unscoped,
+            });
         }
         let made = register().await?;
         let registered = Registered {
             at: now(),
             ends: made.secret_expires_at,
+            issuer: Some(server.issuer.as_ref().unwrap_or(&server.token_endpoint).clone()),
+            users: vec![connection.name.to_string()],
+            begun: 1,
+            answered: false,
+            unscoped: made.unscoped,
             client: made.client,
         };
         let version = kept.map_or(0, |(version, _)| version);
         let client = self.keep_client(&name, version, registered).await;
-        let client = client.map_err(|fault| Refusal::store(&fault))?;
-        Ok((client, Some(name)))
+        Ok(Chosen {
+            client: client.map_err(|fault| Refusal::store(&fault))?,
+            kept: Some(name),
+            unscoped: made.unscoped,
+        })
+    }
+
+    /// Scopes that the descriptors of a connection name.
+    pub(super) fn declared(&self, connection: &Connection) -> Option<Vec<String>> {
+        let loaded = self.parts.keeper.loaded();
+        let united = loaded.and_then(|loaded| loaded.scopes(&connection.name));
+        united.or_else(|| connection.scopes.clone())
+    }
+
+    /// Whether a kept client can be used: its secret is good for a while, and the server knows it as far
+    /// as one can tell. It is asked only when flows have begun and none came back since.
+    async fn is_good(
+        &self,
+        connection: &Connection,
+        server: &Server,
+        redirects: &Redirects,
+        registered: &Registered,
+    ) -> bool {
+        let now = now();
+        if registered
+            .ends
+            .is_some_and(|ends| ends <= now.saturating_add(NEARLY))
+        {
+            return false;
+        }
+        if registered.begun == 0 {
+            return true;
+        }
+        let web = &**self.parts.keeper.web();
+        let source = oauth::source(connection, server, registered.client.clone());
+        let known = oauth::is_known(web, connection, &source, &redirects.used).await;
+        let is_good = match known {
+            Known::Yes => true,
+            Known::No => false,
+            Known::Unclear => {
+                let seldom = !registered.answered && registered.at.saturating_add(SELDOM) > now;
+                registered.begun < SILENT || seldom
+            }
+        };
+        if !is_good {
+            tracing::warn!(
+                provider = &*connection.provider,
+                client = registered.client.id,
+                unanswered = registered.begun,
+                certain = known == Known::No,
+                "the authorization server seems to have forgotten this gateway's registration: it is made anew"
+            );
+        }
+        is_good
+    }
+
+    /// Counts a flow that begins; nothing depends on one that is not counted.
+    async fn begins(&self, name: &str, version: u64, mut registered: Registered, connection: &Connection) {
+        registered.begun = registered.begun.saturating_add(1);
+        let user = &*connection.name;
+        if registered.users.len() < USERS && !registered.users.iter().any(|it| it == user) {
+            registered.users.push(user.to_owned());
+        }
+        self.note(name, version, &registered).await;
+    }
+
+    /// A flow of a kept client came back: its server knows it.
+    pub(super) async fn came_back(&self, name: &str, client: &Client) {
+        if let Ok(Some((version, mut registered))) = self.registered(name).await
+            && registered.client.id == client.id
+            && (registered.begun > 0 || !registered.answered)
+        {
+            (registered.begun, registered.answered) = (0, true);
+            self.note(name, version, &registered).await;
+        }
+    }
+
+    async fn note(&self, name: &str, version: u64, registered: &Registered) {
+        let noted = async {
+            let value = written(registered)?;
+            self.vault().write(&path(name), version, &value, None).await
+        };
+        if let Err(fault) = noted.await {
+            tracing::debug!(%fault, "how a registered client fares was not noted");
+        }
     }
 
     pub(super) async fn registered(&self, name: &str) -> Result<Option<(u64, Registered)>, Fault> {
@@ -96,10 +248,100 @@ impl Broker {
         Ok(made.client)
     }
 
-    /// Forgets a client that its server refused: the next flow registers anew.
-    pub(super) async fn forget_client(&self, name: &str) {
-        if let Err(fault) = self.vault().remove(&path(name)).await {
+    /// Forgets a client that its server refused: the next flow registers anew. One that was made since
+    /// stays.
+    pub(super) async fn drop_client(&self, name: &str, client: &Client) {
+        let dropped = async {
+            let kept = self.registered(name).await?;
+            match kept.filter(|(_, kept)| kept.client.id == client.id) {
+                Some(_) => self.vault().remove(&path(name)).await,
+                None => Ok(()),
+            }
+        };
+        if let Err(fault) = dropped.await {
             tracing::warn!(%fault, "a refused client could not be forgotten");
+        }
+    }
+
+    /// Forgets every client that is registered for this connection, and where the secret of its own client
+    /// goes: as the operator asks.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn forget_clients(&self, connection: &Connection) -> Result<Vec<Forgotten>, Fault> {
+        let mut forgotten = Vec::new();
+        if let Some(pinned) = pinned::forget(self.vault(), connection).await? {
+            forgotten.push(Forgotten {
+                client_id: pinned.client_id,
+                issuer: Some(pinned.issuer),
+            });
+        }
+        let mut kept = Vec::new();
+        for name in self.vault().list(&Path::gateway(&["clients"])).await? {
+            if let Some((_, registered)) = self.registered(&name).await? {
+                kept.push((name, registered));
+            }
+        }
+        // Entries said not always who uses them.
+        let old = kept.iter().any(|(_, kept)| kept.issuer.is_none());
+        let names = if old {
+            self.names(connection).await
+        } else {
+            Vec::new()
+        };
+        for (name, kept) in kept {
+            let is_used = kept.users.iter().any(|it| **it == *connection.name);
+            if is_used || names.contains(&name) {
+                self.vault().remove(&path(&name)).await?;
+                forgotten.push(Forgotten {
+                    client_id: kept.client.id,
+                    issuer: kept.issuer,
+                });
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Names of the entries that a flow of today would use: for those that were kept before entries said
+    /// who uses them. A server that is away now has none.
+    async fn names(&self, connection: &Connection) -> Vec<String> {
+        let web = &**self.parts.keeper.web();
+        let discovered = async {
+            let challenge = self.parts.prober.challenge(&connection.provider).await;
+            oauth::discover(web, connection, challenge.as_ref()).await.ok()
+        };
+        let discovered = timeout(DISCOVERED, discovered).await;
+        let Ok(Some(server)) = discovered else {
+            return Vec::new();
+        };
+        let redirects = self.redirects(connection, &server, &Back::Here);
+        let declared = self.declared(connection);
+        vec![
+            name(&server, &redirects, declared.as_deref()),
+            name(&server, &redirects, None),
+        ]
+    }
+
+    /// Whether the descriptor's secret may go to this server.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it belongs to another one.
+    pub(super) async fn is_its_secret(
+        &self,
+        connection: &Connection,
+        server: (Option<&str>, &str),
+    ) -> Result<(), Refusal> {
+        let conflict = pinned::conflict(self.vault(), connection, server).await;
+        match conflict.map_err(|fault| Refusal::store(&fault))? {
+            None => Ok(()),
+            Some(pinned) => {
+                let (message, cure) = pinned::refusal(connection, &pinned, server.0.unwrap_or(server.1));
+                let trouble = Trouble {
+                    cure: Some(cure),
+                    ..Trouble::new(TroubleKind::Metadata, message)
+                };
+                Err(refused(connection, "cannot begin", &trouble))
+            }
         }
     }
 
@@ -110,13 +352,18 @@ impl Broker {
     }
 }
 
-/// One client for an issuer and the redirect URIs it may send people to.
-pub(super) fn name(server: &Server, redirects: &Redirects) -> String {
+/// One client for an issuer, the redirect URIs it may send people to, and the scopes that it was declared
+/// with: a server may bind clients to them.
+pub(super) fn name(server: &Server, redirects: &Redirects, declared: Option<&[String]>) -> String {
     let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
     let mut text = format!("{issuer}\n");
     for redirect in &redirects.registered {
         text.push_str(redirect);
         text.push('\n');
+    }
+    if let Some(scopes) = declared.filter(|all| !all.is_empty()) {
+        text.push_str("scopes ");
+        text.push_str(&scopes.join(" "));
     }
     hashed(&text)
 }

@@ -11,23 +11,15 @@ use crate::credential::key::{Key, Owner};
 use crate::credential::oauth::{self, Challenge, Redirects, Server, Trouble, TroubleKind};
 
 /// Where the answer is to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Back {
     /// To the public listener, in the browser that began.
     Here,
-    /// To the listener of the very process that began, on this port of 127.0.0.1.
-    Loopback(u16),
-}
-
-impl Back {
-    /// The redirect URI of a process's own listener; `None` for the public one.
-    #[must_use]
-    pub fn redirect(self) -> Option<String> {
-        match self {
-            Self::Here => None,
-            Self::Loopback(port) => Some(format!("http://127.0.0.1:{port}/oauth/callback")),
-        }
-    }
+    /// To where the public listener is or would be, from whatever browser of this machine: begun by a
+    /// command, where `public_url` is on loopback, so that nobody elsewhere can be sent there.
+    Terminal,
+    /// To the listener of the very process that began, at this origin on loopback.
+    Own(String),
 }
 
 impl Broker {
@@ -51,14 +43,18 @@ impl Broker {
         let challenge = self.parts.prober.challenge(&connection.provider).await;
         let web = &**self.parts.keeper.web();
         let server = oauth::discover(web, &connection, challenge.as_ref()).await;
-        let server = server.map_err(|trouble| refused(&connection, "cannot be asked", &trouble))?;
-        let redirects = self.redirects(&connection, &server, back);
-        let (client, kept) = self.client(&connection, &server, &redirects, back).await?;
-        let scopes = self
+        let server = server.map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
+        let redirects = self.redirects(&connection, &server, &back);
+        let chosen = self.client(&connection, &server, &redirects, &back).await?;
+        let mut scopes = self
             .scopes(opened, &connection, &server, challenge.as_ref())
             .await?;
-        let authorization = oauth::authorize(&connection, &server, &client, &redirects.used, &scopes)
-            .map_err(|trouble| refused(&connection, "cannot be used", &trouble))?;
+        if chosen.unscoped && self.declared(&connection).is_none() {
+            let listed = server.scopes.clone().unwrap_or_default();
+            scopes.retain(|scope| listed.contains(scope) || opened.wish.scopes.contains(scope));
+        }
+        let authorization = oauth::authorize(&connection, &server, &chosen.client, &redirects.used, &scopes)
+            .map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
         let cookie = random()?;
         let state = authorization.state.expose();
         let flow = Flow {
@@ -67,15 +63,16 @@ impl Broker {
             id: opened.id.clone(),
             wish: opened.wish.clone(),
             cookie: hashed(cookie.expose()),
+            anywhere: back == Back::Terminal,
             verifier: authorization.verifier,
             nonce: authorization.nonce,
             issuer: server.issuer.clone(),
             iss_supported: server.iss_supported,
             userinfo: server.userinfo_endpoint.clone(),
-            source: oauth::source(&connection, &server, client),
+            source: oauth::source(&connection, &server, chosen.client),
             redirect: redirects.used,
             scopes,
-            client: kept,
+            client: chosen.kept,
         };
         let kept = self.keep(state, flow).await;
         kept.map_err(|fault| Refusal::store(&fault))?;
@@ -89,8 +86,9 @@ impl Broker {
     /// Where the answer comes, and what else is registered with it. An issuer that does not name
     /// itself in its answers gets a path of the provider's own, so that nobody else's answer is taken
     /// for its (RFC 9700 section 4.4.2).
-    pub(super) fn redirects(&self, connection: &Connection, server: &Server, back: Back) -> Redirects {
-        if let Some(own) = back.redirect() {
+    pub(super) fn redirects(&self, connection: &Connection, server: &Server, back: &Back) -> Redirects {
+        if let Back::Own(origin) = back {
+            let own = format!("{origin}/oauth/callback");
             return Redirects {
                 used: own.clone(),
                 registered: vec![own],
@@ -109,6 +107,25 @@ impl Broker {
             registered,
             document: self.document(),
         }
+    }
+
+    /// Every redirect URI that a flow of this connection may use, the one of browsers first: what is to be
+    /// registered with a client of one's own.
+    #[must_use]
+    pub fn callbacks(&self, connection: &Connection, server: &Server) -> Vec<String> {
+        let used = self.redirects(connection, server, &Back::Here).used;
+        let mut all = vec![used];
+        if !self.is_at_home() {
+            // A command takes the answer itself, where it begins the flow.
+            all.push("http://127.0.0.1:PORT/oauth/callback".to_owned());
+        }
+        all
+    }
+
+    /// Whether `public_url`, or the listener without one, is on loopback.
+    #[must_use]
+    pub fn is_at_home(&self) -> bool {
+        oauth::is_loopback(&self.parts.base)
     }
 
     /// The callback path of an issuer that does not name itself.
@@ -132,8 +149,7 @@ impl Broker {
         server: &Server,
         challenge: Option<&Challenge>,
     ) -> Result<Vec<String>, Refusal> {
-        let loaded = self.parts.keeper.loaded();
-        let declared = loaded.and_then(|loaded| loaded.scopes(&connection.name));
+        let declared = self.declared(connection);
         let mut before = Vec::new();
         if let Some(account) = &opened.wish.account {
             let record = self.parts.keeper.record(&key(opened, connection, account)).await;
@@ -183,9 +199,13 @@ pub(super) fn cookie_name(state: &str) -> String {
 /// # Errors
 /// [`Ground::Unproven`].
 pub(super) fn brought(flow: &Flow, cookie: Option<&str>) -> Result<(), Refusal> {
-    if cookie.is_some_and(|cookie| hashed(cookie) == flow.cookie) {
+    if flow.anywhere || cookie.is_some_and(|cookie| hashed(cookie) == flow.cookie) {
         return Ok(());
     }
+    tracing::warn!(
+        provider = flow.wish.provider,
+        "a connection failed: its answer came from another browser than the one that began"
+    );
     Err(Refusal::new(
         Ground::Unproven,
         "This answer did not come from the browser in which the connection was begun.",
@@ -208,6 +228,7 @@ pub(super) fn refused(connection: &Connection, what: &str, trouble: &Trouble) ->
         provider = &*connection.provider,
         error = trouble.error.as_deref(),
         %trouble,
+        cure = trouble.cure.as_deref(),
         "a connection failed"
     );
     let why = format!("The sign-in of {} {what}: {trouble}.", connection.title);
@@ -218,11 +239,16 @@ pub(super) fn refused(connection: &Connection, what: &str, trouble: &Trouble) ->
             "Ask whoever runs the gateway: the provider's descriptor needs a change."
         }
     };
-    let cure = trouble.cure.as_ref().map_or_else(
-        || usual.to_owned(),
-        |cure| format!("{}.", capital(cure.trim_end_matches('.'))),
-    );
+    let cure = trouble
+        .cure
+        .as_ref()
+        .map_or_else(|| usual.to_owned(), |cure| sentence(cure));
     Refusal::new(Ground::Provider, why, cure)
+}
+
+/// A cure as a sentence.
+pub(super) fn sentence(cure: &str) -> String {
+    format!("{}.", capital(cure.trim_end_matches('.')))
 }
 
 fn capital(text: &str) -> String {

@@ -12,8 +12,9 @@ use url::Url;
 
 use super::flow::refused;
 use super::{Begun, Broker, Callback, Ground, Refusal, hashed, now, short};
-use crate::credential::connection::{Connection, Grant, Resource};
-use crate::credential::oauth::{self, Redirects, Server};
+use crate::access::Principal;
+use crate::credential::connection::{Connection, Grant, Pkce, Resource};
+use crate::credential::oauth::{self, Issued, Redirects, Server};
 use crate::credential::record::Client;
 use crate::credential::web::Reach;
 use crate::secret::Secret;
@@ -30,6 +31,19 @@ pub struct Login {
     pub client_id: String,
     /// Our client secret there.
     pub client_secret: Option<Secret>,
+    /// Whose people log in: a principal is tenant and user.
+    pub tenant: Tenant,
+    /// The claim that names the user; `email` only counts when it is verified.
+    pub user_claim: String,
+}
+
+/// Which tenant a login proves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenant {
+    /// This one.
+    Named(String),
+    /// The one that this claim names.
+    Claim(String),
 }
 
 /// What the answer to a login needs.
@@ -50,7 +64,7 @@ impl Broker {
         let (connection, server, client) = self.login_server(login).await?;
         let scopes = connection.scopes.clone().unwrap_or_default();
         let authorization = oauth::authorize(&connection, &server, &client, &self.redirect(None), &scopes)
-            .map_err(|trouble| refused(&connection, "cannot be used", &trouble))?;
+            .map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
         let sealed = Sealed {
             link: link.to_owned(),
             verifier: authorization.verifier.map(|it| it.expose().to_owned()),
@@ -77,8 +91,8 @@ impl Broker {
         let sealed = sealed.ok_or_else(stale)?;
         let link = self.open(&sealed.link)?;
         let (connection, server, client) = self.login_server(login).await?;
-        let named = callback.iss.as_deref();
-        if named.map_or(server.iss_supported, |named| named != login.issuer) {
+        let iss = callback.iss.as_deref();
+        if iss.map_or(server.iss_supported, |iss| iss != login.issuer) {
             return Err(stale());
         }
         let Some(code) = callback.code.as_ref().filter(|_| callback.error.is_none()) else {
@@ -99,29 +113,53 @@ impl Broker {
         if !is_ours(&claims, login, sealed.nonce.as_deref()) {
             return Err(stale());
         }
-        let user = &*link.principal.user;
-        let mut theirs = names(&claims, user);
-        if !theirs && claims.get("email").is_none() {
-            let identity = oauth::identify(web, &connection, &server, &issued).await;
-            let identity = identity
-                .ok()
-                .filter(|it| it.subject.as_deref() == text(&claims, "sub"));
-            let email = identity.and_then(|it| it.verified_email);
-            theirs = email.as_deref() == Some(user);
-        }
-        if !theirs {
-            return Err(Refusal::new(
-                Ground::Unproven,
-                "This link was made for somebody else than who is logged in.",
-                "If somebody sent you this link, do not use it: make the call yourself to get one of your own.",
-            ));
-        }
+        self.is_principal(&claims, login, &link.principal, (&connection, &server, &issued))
+            .await?;
         let until = now().saturating_add(self.parts.pending_ttl.as_secs());
         let proof = self.parts.sealer.seal(PROOF, &hashed(&sealed.link), until, b"");
         let url = Url::parse(&self.at(&format!("/oauth/connect/{}", sealed.link)));
         let url = url.map_err(|_malformed| stale())?;
         let cookie = Some((proof_cookie(&sealed.link), Secret::new(proof)));
         Ok(Begun { url, cookie })
+    }
+
+    /// Whether a login proves to be the link's principal, which is a tenant and a user.
+    async fn is_principal(
+        &self,
+        claims: &Value,
+        login: &Login,
+        principal: &Principal,
+        (connection, server, issued): (&Connection, &Server, &Issued),
+    ) -> Result<(), Refusal> {
+        let web = &**self.parts.keeper.web();
+        if !is_tenant(claims, &login.tenant, &principal.tenant) {
+            tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
+            return Err(Refusal::new(
+                Ground::Unproven,
+                "This link was made for another tenant than the one that this login proves.",
+                "If somebody sent you this link, do not use it: make the call yourself to get one of your own. Whoever \
+                 runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose people log in.",
+            ));
+        }
+        let mut user = named(claims, &login.user_claim);
+        if login.user_claim == "email" && claims.get("email").is_none() {
+            let identity = oauth::identify(web, connection, server, issued).await;
+            let is_same = identity.subject.is_some() && identity.subject.as_deref() == text(claims, "sub");
+            user = identity.verified_email.filter(|_| is_same);
+        }
+        if user.as_deref() != Some(&*principal.user) {
+            tracing::warn!(
+                claim = login.user_claim,
+                named = user.is_some(),
+                "a login was refused: it does not prove the user that the link is for"
+            );
+            return Err(Refusal::new(
+                Ground::Unproven,
+                "This link was made for somebody else than who is logged in.",
+                "If somebody sent you this link, do not use it: make the call yourself to get one of your own.",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether a cookie proves the login that a link wants.
@@ -139,10 +177,12 @@ impl Broker {
         let web = &**self.parts.keeper.web();
         let server = oauth::discover(web, &connection, None)
             .await
-            .map_err(|trouble| refused(&connection, "cannot be asked", &trouble))?;
+            .map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
         // Many OpenID providers take PKCE without saying so; the nonce and the client's secret stand
         // in where one says nothing.
-        connection.pkce = server.challenge_methods.is_some();
+        if server.challenge_methods.is_none() {
+            connection.pkce = Pkce::Off;
+        }
         let redirect = self.redirect(None);
         let redirects = Redirects {
             registered: vec![redirect.clone()],
@@ -194,8 +234,9 @@ fn connection(login: &Login) -> Result<Connection, Refusal> {
         token_endpoint: None,
         revocation_endpoint: None,
         issuer: Some(login.issuer.clone()),
+        metadata: None,
         token_auth: None,
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: None,
         resource: Resource::Off,
         parameters: BTreeMap::new(),
@@ -240,10 +281,33 @@ fn is_ours(claims: &Value, login: &Login, nonce: Option<&str>) -> bool {
         && text(claims, "nonce") == nonce
 }
 
-/// Whether the claims are the user's: by `sub`, or by an email that the issuer has verified.
-fn names(claims: &Value, user: &str) -> bool {
-    let verified = claims.get("email_verified").and_then(Value::as_bool) == Some(true);
-    text(claims, "sub") == Some(user) || (verified && text(claims, "email") == Some(user))
+/// The user whom the claims name; an email only once its issuer has verified it.
+fn named(claims: &Value, claim: &str) -> Option<String> {
+    let is_verified = match claims.get("email_verified") {
+        Some(Value::Bool(verified)) => *verified,
+        Some(Value::String(verified)) => verified == "true",
+        _ => false,
+    };
+    let name = at(claims, claim)?;
+    (is_verified || !matches!(claim, "email" | "/email")).then(|| name.to_owned())
+}
+
+/// Whether a login proves this tenant.
+fn is_tenant(claims: &Value, proves: &Tenant, tenant: &str) -> bool {
+    match proves {
+        Tenant::Named(name) => name == tenant,
+        Tenant::Claim(claim) => at(claims, claim) == Some(tenant),
+    }
+}
+
+/// A claim by its name, or by a JSON pointer.
+fn at<'a>(claims: &'a Value, claim: &str) -> Option<&'a str> {
+    let found = if claim.starts_with('/') {
+        claims.pointer(claim)
+    } else {
+        claims.get(claim)
+    };
+    found?.as_str().filter(|text| !text.is_empty())
 }
 
 fn stale() -> Refusal {
@@ -252,4 +316,38 @@ fn stale() -> Refusal {
         "This login does not belong to a connect link that was opened in this browser.",
         "Open the connect link again and log in.",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_login_proves_one_tenant_and_never_another() {
+        let claims = json!({ "sub": "ann", "tid": "acme", "org": { "id": "globex" } });
+        let named = Tenant::Named("acme".to_owned());
+        assert!(is_tenant(&claims, &named, "acme") && !is_tenant(&claims, &named, "globex"));
+        let claim = |name: &str| Tenant::Claim(name.to_owned());
+        assert!(is_tenant(&claims, &claim("tid"), "acme") && !is_tenant(&claims, &claim("tid"), "globex"));
+        assert!(is_tenant(&claims, &claim("/org/id"), "globex"));
+        for missing in ["tenant", "/org", "/org/name", "org", ""] {
+            assert!(!is_tenant(&claims, &claim(missing), ""), "{missing}");
+            assert!(!is_tenant(&claims, &claim(missing), "acme"), "{missing}");
+        }
+    }
+
+    #[test]
+    fn a_user_is_named_by_its_claim_alone_and_an_email_has_to_be_verified() {
+        let claims = |verified: Value| json!({ "sub": "s-1", "email": "ann@x", "email_verified": verified });
+        assert_eq!(named(&claims(json!(true)), "sub").as_deref(), Some("s-1"));
+        assert_eq!(named(&claims(json!(true)), "email").as_deref(), Some("ann@x"));
+        for unproven in [json!(false), json!("false"), json!(null), json!(1)] {
+            assert_eq!(named(&claims(unproven.clone()), "email"), None, "{unproven}");
+            assert_eq!(named(&claims(unproven), "/email"), None);
+        }
+        assert_eq!(named(&json!({ "sub": 7 }), "sub"), None);
+        assert_eq!(named(&json!({ "sub": "" }), "sub"), None);
+    }
 }

@@ -13,8 +13,13 @@ pub enum AtHand {
     Declared(String),
     /// Our metadata document: its URL.
     Document(String),
-    /// Registered before, and kept: its id.
-    Kept(String),
+    /// Registered before, and kept.
+    Kept {
+        /// Its id.
+        id: String,
+        /// Flows of it that have begun since one came back.
+        unanswered: u32,
+    },
     /// One that is registered there when somebody connects.
     Registers(String),
     /// None, and none can be had.
@@ -27,15 +32,22 @@ impl Broker {
     /// # Errors
     /// [`Fault`] when the store cannot be reached.
     pub async fn client_at_hand(&self, connection: &Connection, server: &Server) -> Result<AtHand, Fault> {
-        let redirects = self.redirects(connection, server, Back::Here);
+        let redirects = self.redirects(connection, server, &Back::Here);
         if let Some(client) = oauth::known_client(connection, server, &redirects) {
             return Ok(match client.declared {
                 true => AtHand::Declared(client.id),
                 false => AtHand::Document(client.id),
             });
         }
-        if let Some((_, kept)) = self.registered(&name(server, &redirects)).await? {
-            return Ok(AtHand::Kept(kept.client.id));
+        let declared = self.declared(connection);
+        if let Some((_, kept)) = self
+            .registered(&name(server, &redirects, declared.as_deref()))
+            .await?
+        {
+            return Ok(AtHand::Kept {
+                id: kept.client.id,
+                unanswered: kept.begun,
+            });
         }
         Ok(server
             .registration_endpoint

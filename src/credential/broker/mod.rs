@@ -30,8 +30,9 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use callback::{Callback, Finished};
+pub use client::Forgotten;
 pub use flow::Back;
-pub use login::{Login, proof_cookie};
+pub use login::{Login, Tenant, proof_cookie};
 pub use look::AtHand;
 pub use proof::{Proof, Way};
 

@@ -26,6 +26,9 @@ pub(super) struct Flow {
     pub(super) wish: Wish,
     /// Hash of the cookie that the answer must bring.
     pub(super) cookie: String,
+    /// Whether the answer may come from any browser: of a command on this machine.
+    #[serde(default)]
+    pub(super) anywhere: bool,
     #[serde(default, with = "exposed_option")]
     pub(super) verifier: Option<Secret>,
     pub(super) nonce: Option<String>,

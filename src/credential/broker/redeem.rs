@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::flow::{refused, united};
 use super::pending::Flow;
 use super::standing::Outcome;
 use super::{Broker, Finished, Ground, Refusal, now, random};
-use crate::credential::Connection;
 use crate::credential::key::{Key, Owner};
-use crate::credential::oauth::{self, Identity, Issued, TroubleKind};
+use crate::credential::oauth::{self, Expected, Identity, Issued, Trouble, TroubleKind};
 use crate::credential::record::{Record, Tokens};
 use crate::credential::told::is_name;
 use crate::credential::vault::Fault;
+use crate::credential::{Connection, pinned};
 use crate::secret::Secret;
 
 /// Waits between tries to store what was redeemed: a code is good for once, so that giving up loses
@@ -27,9 +25,9 @@ const STORE_AGAIN: [Duration; 4] = [
 ];
 /// Name of an account where the provider says nothing of it and the caller named none.
 const UNNAMED: &str = "default";
-/// How long a provider may take to say whose account it is: a person waits, and the account works
-/// without.
-const NAMED: Duration = Duration::from_secs(8);
+/// What to do once a registration was dropped.
+pub(super) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and \
+                                    the gateway registers itself anew";
 
 impl Broker {
     /// Redeems a code, finds out whose account it is, and stores it; or asks first.
@@ -42,12 +40,17 @@ impl Broker {
             )
         })?;
         let issued = self.exchanged(&connection, &flow, code).await?;
-        let identity = timeout(NAMED, self.identified(&connection, &flow, &issued)).await;
-        let identity = identity.unwrap_or_default();
-        if issued.id_token.is_some() && flow.nonce.is_some() && identity.nonce != flow.nonce {
+        let identity = self.identified(&connection, &flow, &issued).await;
+        // Without PKCE the nonce is all that binds a code to its flow (RFC 9700 section 4.5.3.2): a wrong
+        // one means a code that somebody slipped in. With PKCE the server has checked that already.
+        if identity.is_foreign && flow.verifier.is_none() {
+            tracing::warn!(
+                provider = flow.wish.provider,
+                "a connection failed: without PKCE, its ID token carries the nonce of another sign-in"
+            );
             return Err(Refusal::new(
                 Ground::Provider,
-                "The provider's answer belongs to another sign-in.",
+                format!("The answer of {} belongs to another sign-in.", connection.title),
                 "Open the connect link again and begin anew.",
             ));
         }
@@ -71,6 +74,11 @@ impl Broker {
         flow: &Flow,
         code: &Secret,
     ) -> Result<Issued, Refusal> {
+        let source = &flow.source;
+        if source.client.declared {
+            let place = (source.issuer.as_deref(), source.token_endpoint.as_str());
+            self.is_its_secret(connection, place).await?;
+        }
         let web = &**self.parts.keeper.web();
         let verifier = flow.verifier.as_ref();
         let redeem = || oauth::exchange(web, connection, &flow.source, code, verifier, &flow.redirect);
@@ -78,10 +86,21 @@ impl Broker {
         if matches!(&issued, Err(trouble) if trouble.kind == TroubleKind::Transient && !trouble.sent) {
             issued = redeem().await;
         }
-        if let (Err(trouble), Some(client)) = (&issued, &flow.client)
-            && trouble.error.as_deref() == Some("invalid_client")
-        {
-            self.forget_client(client).await;
+        issued = match (issued, &flow.client) {
+            (Err(trouble), Some(name)) if trouble.error.as_deref().is_some_and(oauth::is_unknown_client) => {
+                self.drop_client(name, &source.client).await;
+                Err(Trouble {
+                    cure: Some(MADE_ANEW.to_owned()),
+                    ..trouble
+                })
+            }
+            (issued, _) => issued,
+        };
+        if issued.is_ok() && source.client.declared {
+            let place = (source.issuer.as_deref(), source.token_endpoint.as_str());
+            if let Err(fault) = pinned::keep(self.vault(), connection, place).await {
+                tracing::warn!(%fault, "where the secret of a client goes was not kept");
+            }
         }
         issued.map_err(|trouble| refused(connection, "did not finish", &trouble))
     }
@@ -89,18 +108,11 @@ impl Broker {
     /// Whose account it is; nobody's in particular where the provider does not say.
     async fn identified(&self, connection: &Connection, flow: &Flow, issued: &Issued) -> Identity {
         let (web, server) = (&**self.parts.keeper.web(), flow.server());
-        for _ in 0..2 {
-            let client = Some(flow.source.client.id.as_str());
-            match oauth::identify_for(web, connection, &server, client, issued).await {
-                Ok(identity) => return identity,
-                Err(trouble) if trouble.kind == TroubleKind::Transient => {}
-                Err(trouble) => {
-                    tracing::info!(provider = &*connection.provider, %trouble, "the account is not named");
-                    break;
-                }
-            }
-        }
-        Identity::default()
+        let expected = Expected {
+            client: Some(&flow.source.client.id),
+            nonce: flow.nonce.as_deref(),
+        };
+        oauth::identify_for(web, connection, &server, expected, issued).await
     }
 
     /// Stores an account and tells everybody who waits.

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use url::Url;
 
 use super::*;
 use crate::access::Grants;
-use crate::credential::connection::{Connection, Connections, Grant, Resource};
+use crate::credential::connection::{Connection, Connections, Grant, Pkce, Resource};
 use crate::credential::keeper;
+use crate::credential::record::ClientAuth;
 use crate::credential::vault::memory::Memory;
 use crate::credential::vault::{Path, Vault};
 use crate::credential::{Reach, Unreached, Web};
@@ -23,6 +25,18 @@ const ISSUER: &str = "https://auth.example";
 struct Server {
     redeemed: AtomicUsize,
     registered: AtomicUsize,
+    /// What the token endpoint answers in the place of tokens: to codes, and of clients that it lost.
+    refuses: Mutex<Refuses>,
+}
+
+#[derive(Debug, Default)]
+struct Refuses {
+    /// Clients that it has forgotten.
+    lost: Vec<String>,
+    /// Whether it looks at clients at all.
+    is_blind: bool,
+    /// Where its metadata lies and what it is called now; by default [`ISSUER`].
+    moved: Option<&'static str>,
 }
 
 #[async_trait::async_trait]
@@ -32,9 +46,31 @@ impl Web for Server {
         _reach: &Reach,
         request: http::Request<Vec<u8>>,
     ) -> Result<http::Response<Bytes>, Unreached> {
+        let form: BTreeMap<String, String> =
+            url::form_urlencoded::parse(request.body()).into_owned().collect();
+        if request.uri().path() == "/token" {
+            let refuses = self.refuses.lock();
+            let client = form.get("client_id").map(String::as_str).unwrap_or_default();
+            let is_known = client.starts_with("client-") && !refuses.lost.iter().any(|it| it == client)
+                || client == "own";
+            let is_made_up = form.get("code").is_some_and(|code| code != "c");
+            let error = match (is_known || refuses.is_blind, is_made_up) {
+                (false, _) => Some("invalid_client"),
+                (true, true) => Some("invalid_grant"),
+                (true, false) => None,
+            };
+            if let Some(error) = error {
+                let body = Bytes::from(format!(r#"{{"error":"{error}"}}"#));
+                return Ok(http::Response::builder().status(400).body(body).unwrap());
+            }
+        }
+        let issuer = self.refuses.lock().moved.unwrap_or(ISSUER);
         let said = match request.uri().path() {
+            "/.well-known/oauth-protected-resource/mcp" => {
+                format!(r#"{{"resource":"https://mcp.example/mcp","authorization_servers":["{issuer}"]}}"#)
+            }
             "/.well-known/oauth-authorization-server" => format!(
-                r#"{{"issuer":"{ISSUER}","authorization_endpoint":"{ISSUER}/authorize","token_endpoint":"{ISSUER}/token",
+                r#"{{"issuer":"{issuer}","authorization_endpoint":"{ISSUER}/authorize","token_endpoint":"{ISSUER}/token",
                 "registration_endpoint":"{ISSUER}/register","code_challenge_methods_supported":["S256"],
                 "response_types_supported":["code"],"authorization_response_iss_parameter_supported":true}}"#
             ),
@@ -95,8 +131,9 @@ fn connection(connect_url: Option<&str>) -> Connection {
         token_endpoint: None,
         revocation_endpoint: None,
         issuer: Some(ISSUER.to_owned()),
+        metadata: None,
         token_auth: None,
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: None,
         resource: Resource::Off,
         parameters: BTreeMap::new(),
@@ -110,6 +147,8 @@ struct World {
     vault: Arc<Memory>,
     web: Arc<Server>,
     sealer: Arc<Sealer>,
+    /// The descriptor's own client, with a secret and without an issuer.
+    is_own: bool,
 }
 
 impl World {
@@ -118,7 +157,51 @@ impl World {
             vault: Arc::default(),
             web: Arc::default(),
             sealer: Arc::new(Sealer::new(&[Secret::new("key")])),
+            is_own: false,
         }
+    }
+
+    fn connection(&self, connect_url: Option<&str>) -> Connection {
+        if !self.is_own {
+            return connection(connect_url);
+        }
+        Connection {
+            client_id: Some("own".to_owned()),
+            client_secret: Some(Secret::new("the secret of our own")),
+            token_auth: Some(ClientAuth::Post),
+            issuer: None,
+            ..connection(connect_url)
+        }
+    }
+
+    /// Begins a flow; the client that it uses, and its answer.
+    async fn begins(&self, broker: &Arc<Broker>) -> Result<(String, Callback, String), Refusal> {
+        let link = broker.link(&ada(), &wish());
+        let begun = broker.begin(&opened(broker, &link), Back::Here).await?;
+        let client = begun
+            .url
+            .query_pairs()
+            .find(|(key, _)| key == "client_id")
+            .unwrap()
+            .1
+            .into_owned();
+        let (callback, cookie) = answer(&begun);
+        Ok((client, callback, cookie))
+    }
+
+    /// A flow from its beginning to its end; the client that it used.
+    async fn connects(&self, broker: &Arc<Broker>) -> String {
+        let (client, callback, cookie) = self.begins(broker).await.unwrap();
+        let finished = broker
+            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .await;
+        match finished.unwrap() {
+            Finished::Connected { .. } => {}
+            Finished::Confirm { state, .. } => {
+                drop(broker.confirm(&state, Some(&cookie), true).await.unwrap())
+            }
+        }
+        client
     }
 
     /// One more replica.
@@ -129,7 +212,7 @@ impl World {
             metrics: Metrics::new(),
             control: Handle::current(),
         });
-        keeper.begin(Arc::new(Loaded(Arc::new(connection(connect_url)))));
+        keeper.begin(Arc::new(Loaded(Arc::new(self.connection(connect_url)))));
         let access = Access::new(Grants {
             local: ada(),
             is_local_named: false,
@@ -337,16 +420,17 @@ async fn flows_share_one_registration_but_for_those_of_a_process() {
     }
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 1);
     let opening = one.opening(&ada(), &wish());
-    let begun = one.begin(&opening, Back::Loopback(4711)).await.unwrap();
+    let own = Back::Own("http://127.0.0.1:4711".to_owned());
+    let begun = one.begin(&opening, own).await.unwrap();
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 2);
-    let redirect = Back::Loopback(4711).redirect().unwrap();
+    let redirect = "http://127.0.0.1:4711/oauth/callback";
     let asked = begun.url.query_pairs().find(|(key, _)| key == "redirect_uri");
     assert_eq!(asked.unwrap().1, redirect);
     let (callback, cookie) = answer(&begun);
     // The public listener of a server beside does not take it.
     let refused = two.finish(callback.clone(), None, &two.redirect(None)).await;
     assert_eq!(refused.unwrap_err().ground, Ground::Unproven);
-    assert!(one.finish(callback, Some(&cookie), &redirect).await.is_ok());
+    assert!(one.finish(callback, Some(&cookie), redirect).await.is_ok());
 }
 
 #[tokio::test]
@@ -363,4 +447,163 @@ async fn what_is_still_good_is_not_tidied_away() {
     world.vault.write(&old, 0, &value, None).await.unwrap();
     broker.sweep().await.unwrap();
     assert_eq!(world.entries().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_its_server_lost_is_made_anew_once_a_flow_did_not_come_back() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    assert_eq!(world.connects(&broker).await, "client-0");
+    world.web.refuses.lock().lost.push("client-0".to_owned());
+    // The server shows an error of its own: nobody comes back from this one.
+    assert_eq!(world.begins(&broker).await.unwrap().0, "client-0");
+    assert_eq!(world.connects(&broker).await, "client-1");
+    assert_eq!(world.connects(&broker).await, "client-1");
+    assert_eq!(world.web.registered.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn people_who_give_up_cost_no_registration_where_the_server_says_that_it_knows_the_client() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    world.connects(&broker).await;
+    for _ in 0..5 {
+        assert_eq!(world.begins(&broker).await.unwrap().0, "client-0");
+    }
+}
+
+#[tokio::test]
+async fn where_the_server_does_not_say_a_third_flow_is_of_a_new_client_but_not_without_end() {
+    let world = World::new();
+    world.web.refuses.lock().is_blind = true;
+    let broker = world.broker(None, 60);
+    world.connects(&broker).await;
+    let mut used = Vec::new();
+    for _ in 0..6 {
+        used.push(world.begins(&broker).await.unwrap().0);
+    }
+    // Nobody came back from the second one either: then it was not the registration.
+    let expected = [
+        "client-0", "client-0", "client-1", "client-1", "client-1", "client-1",
+    ];
+    assert_eq!(used, expected);
+}
+
+#[tokio::test]
+async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_spelling() {
+    for (error, is_dropped) in [
+        ("invalid_client", true),
+        ("unauthorized_client", true),
+        ("UNAUTHORIZED_CLIENT", true),
+        ("Invalid-Client", true),
+        ("unknown_client", true),
+        ("access_denied", false),
+        ("invalid_scope", false),
+        ("server_error", false),
+    ] {
+        let world = World::new();
+        let broker = world.broker(None, 60);
+        world.connects(&broker).await;
+        let (_, callback, cookie) = world.begins(&broker).await.unwrap();
+        let callback = Callback {
+            code: None,
+            error: Some(error.to_owned()),
+            description: Some("words of\nthe provider".to_owned()),
+            ..callback
+        };
+        let refused = broker
+            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .await;
+        let refusal = refused.unwrap_err();
+        if error != "access_denied" {
+            assert!(
+                refusal.why.contains(error) && refusal.why.contains("words of the provider"),
+                "{refusal:?}"
+            );
+        }
+        let next = if is_dropped { "client-1" } else { "client-0" };
+        assert_eq!(world.connects(&broker).await, next, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    assert!(broker.forget_clients(&connection(None)).await.unwrap().is_empty());
+    world.connects(&broker).await;
+    let other = Connection {
+        name: "another".into(),
+        provider: "another".into(),
+        ..connection(None)
+    };
+    assert!(broker.forget_clients(&other).await.unwrap().is_empty());
+    let forgotten = broker.forget_clients(&connection(None)).await.unwrap();
+    let expected = Forgotten {
+        client_id: "client-0".to_owned(),
+        issuer: Some(ISSUER.to_owned()),
+    };
+    assert_eq!(forgotten, [expected]);
+    assert_eq!(world.connects(&broker).await, "client-1");
+}
+
+#[tokio::test]
+async fn the_secret_of_a_client_goes_where_it_first_went_until_the_operator_says_otherwise() {
+    let world = World {
+        is_own: true,
+        ..World::new()
+    };
+    let broker = world.broker(None, 60);
+    assert_eq!(world.connects(&broker).await, "own");
+    world.web.refuses.lock().moved = Some("https://taken-over.example");
+    let refusal = world.begins(&broker).await.unwrap_err();
+    for part in [ISSUER, "https://taken-over.example"] {
+        assert!(refusal.why.contains(part), "{refusal:?}");
+    }
+    assert!(
+        refusal.cure.contains("pleiades accounts forget-client tracker"),
+        "{refusal:?}"
+    );
+    assert_eq!(
+        broker
+            .forget_clients(&world.connection(None))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert!(world.begins(&broker).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_answer_without_the_promised_iss_is_told_as_that_with_the_providers_name() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    for (iss, said) in [(None, "`iss`"), (Some("https://evil.example"), "another server")] {
+        let (_, callback, cookie) = world.begins(&broker).await.unwrap();
+        let callback = Callback {
+            iss: iss.map(str::to_owned),
+            ..callback
+        };
+        let refused = broker
+            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .await;
+        let refusal = refused.unwrap_err();
+        assert!(refusal.why.contains(said), "{refusal:?}");
+        assert_eq!(refusal.why.contains("Tracker"), iss.is_none());
+        assert!(!refusal.why.contains("evil.example"));
+    }
+}
+
+#[tokio::test]
+async fn a_flow_of_a_command_on_this_machine_may_come_back_in_any_browser() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    let begun = broker
+        .begin(&broker.opening(&ada(), &wish()), Back::Terminal)
+        .await
+        .unwrap();
+    let (callback, _) = answer(&begun);
+    let finished = broker.finish(callback, None, &broker.redirect(None)).await;
+    assert!(matches!(finished, Ok(Finished::Connected { .. })));
 }

@@ -1,6 +1,7 @@
 //! Tokens of client credentials (RFC 6749 section 4.4): in memory alone, one for all callers.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -14,8 +15,10 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Keeper;
+use super::look::STORE_WITHIN;
 use crate::credential::connection::{Connection, Resource};
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
+use crate::credential::pinned;
 use crate::credential::record::AccountState;
 use crate::credential::refresh::back_off;
 use crate::credential::signature::{Holder, Machines, Signature, Signed, sensitive};
@@ -45,6 +48,8 @@ struct Machine {
     token: ArcSwapOption<Token>,
     flight: Mutex<Option<watch::Receiver<bool>>>,
     trouble: Mutex<Trial>,
+    /// Whether the store has been told where the secret goes.
+    pinned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -81,6 +86,7 @@ impl Machines for Arc<Keeper> {
                 token: ArcSwapOption::empty(),
                 flight: Mutex::default(),
                 trouble: Mutex::default(),
+                pinned: AtomicBool::default(),
             })
         };
         // A reload that changes nothing of the connection keeps its token.
@@ -246,7 +252,39 @@ impl Machine {
         let wanted = connection.scopes.clone();
         let wanted = wanted.or_else(|| challenge.and_then(|it| it.scopes));
         let wanted = wanted.or_else(|| server.resource_scopes.clone());
-        oauth::client_credentials(web, connection, &server, wanted.as_deref()).await
+        let place = (server.issuer.as_deref(), server.token_endpoint.as_str());
+        self.is_its_secret(keeper, place).await?;
+        let issued = oauth::client_credentials(web, connection, &server, wanted.as_deref()).await?;
+        if !self.pinned.load(Ordering::Relaxed) {
+            match pinned::keep(&*keeper.parts.vault, connection, place).await {
+                Ok(()) => self.pinned.store(true, Ordering::Relaxed),
+                Err(fault) => tracing::warn!(%fault, "where the secret of a client goes was not kept"),
+            }
+        }
+        Ok(issued)
+    }
+
+    /// Whether the descriptor's secret may go to this server: the store is asked only where the
+    /// descriptor does not say.
+    async fn is_its_secret(&self, keeper: &Keeper, place: (Option<&str>, &str)) -> Result<(), Trouble> {
+        let asked = pinned::conflict(&*keeper.parts.vault, &self.connection, place);
+        let asked = timeout(STORE_WITHIN, asked).await;
+        match asked {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(pinned))) => {
+                let issuer = place.0.unwrap_or(place.1);
+                let (message, cure) = pinned::refusal(&self.connection, &pinned, issuer);
+                let mut trouble = Trouble::new(TroubleKind::Metadata, message);
+                trouble.cure = Some(cure);
+                Err(trouble)
+            }
+            Ok(Err(_)) | Err(_) => {
+                let message = "the store does not say where the client's secret may go";
+                let mut trouble = Trouble::new(TroubleKind::Transient, message);
+                trouble.cure = Some("write `issuer` into the descriptor, which needs no store".to_owned());
+                Err(trouble)
+            }
+        }
     }
 
     fn note(&self, now: u64, trouble: &Trouble) {

@@ -7,8 +7,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use url::Url;
 
 use super::discover::S256;
-use super::{Authorization, Challenge, Server, Trouble, fetch};
-use crate::credential::connection::{Connection, Resource};
+use super::{Authorization, Challenge, Server, Trouble, fetch, trouble};
+use crate::credential::connection::{Connection, Pkce, Resource};
 use crate::credential::record::{Client, Source};
 use crate::secret::Secret;
 
@@ -72,12 +72,17 @@ pub fn authorize(
 fn endpoint(server: &Server) -> Result<Url, Trouble> {
     let text = &server.authorization_endpoint;
     let mut url = fetch::usable(text).ok_or_else(|| {
+        let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+        let whose = trouble::quoted(whose);
         let what = if text.is_empty() {
-            "the authorization server names no `authorization_endpoint`"
+            format!("the metadata of {whose} names no https URL as `authorization_endpoint`")
         } else {
-            "the authorization endpoint is no https URL, so nobody is sent there"
+            let endpoint = trouble::quoted(text);
+            format!("the authorization endpoint {endpoint} is no https URL, so nobody is sent there")
         };
-        Trouble::metadata(what).cure("only on loopback may it be http; the provider has to mend its metadata")
+        Trouble::metadata(what).cure(
+            "write the right `authorization_endpoint` into the descriptor; only on loopback may it be http",
+        )
     })?;
     url.set_fragment(None);
     Ok(url)
@@ -85,19 +90,31 @@ fn endpoint(server: &Server) -> Result<Url, Trouble> {
 
 /// The verifier of this authorization; `None` with `pkce: off`.
 fn proof(connection: &Connection, server: &Server) -> Result<Option<Secret>, Trouble> {
-    if !connection.pkce {
-        return Ok(None);
+    let methods = server.challenge_methods.as_deref();
+    let is_listed = methods.is_some_and(|all| all.iter().any(|it| it == S256));
+    match connection.pkce {
+        Pkce::Off => return Ok(None),
+        Pkce::Auto if !is_listed => return Err(unlisted(server)),
+        Pkce::Auto | Pkce::S256 => {}
     }
-    let methods = server.challenge_methods.as_deref().unwrap_or_default();
-    if methods.iter().any(|it| it == S256) {
-        let (_, verifier) = PkceCodeChallenge::new_random_sha256();
-        return Ok(Some(Secret::new(verifier.secret())));
-    }
-    Err(
-        Trouble::metadata("the authorization server does not say that it supports PKCE with S256").cure(
-            "the provider has to name it in `code_challenge_methods_supported`; `pkce: off` in the \
-             descriptor goes without",
-        ),
+    let (_, verifier) = PkceCodeChallenge::new_random_sha256();
+    Ok(Some(Secret::new(verifier.secret())))
+}
+
+/// A server that does not say that it takes S256: the operator may know better.
+fn unlisted(server: &Server) -> Trouble {
+    let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+    let said = match &server.challenge_methods {
+        None => "does not name `code_challenge_methods_supported`".to_owned(),
+        Some(methods) => {
+            let methods = trouble::quoted(&methods.join(" "));
+            format!("names {methods} as `code_challenge_methods_supported`, and not `S256`")
+        }
+    };
+    let whose = trouble::quoted(whose);
+    Trouble::metadata(format!("the metadata of {whose} {said}")).cure(
+        "many servers take PKCE with S256 without saying so, as Entra and Cognito do: write `pkce: s256` into the \
+         descriptor to use it; `pkce: off` goes without, which only a server needs that chokes on it",
     )
 }
 

@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::fetch::{self, host};
-use super::{Challenge, Server, Trouble, TroubleKind, metadata, protected};
+use super::protected::{Looked, Protected};
+use super::{Challenge, Server, Trouble, TroubleKind, metadata, protected, trouble};
 use crate::credential::connection::{Connection, Grant};
 use crate::credential::web::Web;
 
@@ -16,8 +17,10 @@ pub(super) const S256: &str = "S256";
 /// the root), else the upstream's own origin; then RFC 8414 and OpenID documents in the specification's
 /// order; 2025-03-26's fixed paths last.
 ///
-/// An `issuer` of the descriptor is the only one that is asked; the resource's metadata then says
-/// what the resource is called and which scopes it knows, and nothing more.
+/// The descriptor's word comes first: `authorization_server_metadata` is the one document that is asked;
+/// what is found of its `issuer` is taken for that one's, and no other issuer's is used. The resource's
+/// metadata then says what the resource is called and which scopes it knows, and where the issuer's
+/// document lies if not at its own places.
 ///
 /// # Errors
 /// [`Trouble`]: [`TroubleKind::Metadata`] when what was found must not be used,
@@ -30,19 +33,18 @@ pub async fn discover(
     if let Some(server) = described(connection) {
         return Ok(server);
     }
-    let resource = protected::find(web, connection, challenge).await;
-    let (mut server, resource) = match &connection.issuer {
-        Some(issuer) => (
-            of_declared(web, connection, issuer).await?,
-            resource.ok().flatten(),
-        ),
-        None => match resource? {
-            Some(resource) if !resource.servers.is_empty() => {
-                let server = of_first(web, connection, &resource.servers).await?;
-                (server, Some(resource))
-            }
-            resource => (of_origin(web, connection).await?, resource),
-        },
+    let looked = protected::find(web, connection, challenge).await;
+    let (mut server, resource) = match (&connection.metadata, &connection.issuer) {
+        (Some(place), _) => {
+            let server = metadata::named(web, connection, place).await?;
+            (server, looked.ok().and_then(|it| it.found))
+        }
+        (None, Some(issuer)) => {
+            let resource = looked.ok().and_then(|it| it.found);
+            let server = of_declared(web, connection, issuer, resource.as_ref()).await?;
+            (server, resource)
+        }
+        (None, None) => undeclared(web, connection, looked?).await?,
     };
     if let Some(resource) = resource {
         server.resource = Some(resource.resource);
@@ -51,8 +53,29 @@ pub async fn discover(
     Ok(amended(server, connection))
 }
 
+/// The server that the resource names, else its origin's.
+async fn undeclared(
+    web: &dyn Web,
+    connection: &Connection,
+    looked: Looked,
+) -> Result<(Server, Option<Protected>), Trouble> {
+    match looked.found {
+        Some(resource) if !resource.servers.is_empty() => {
+            let server = of_first(web, connection, &resource.servers).await?;
+            Ok((server, Some(resource)))
+        }
+        resource => {
+            let server = of_origin(web, connection, looked.seen, looked.unsure).await?;
+            Ok((server, resource))
+        }
+    }
+}
+
 /// The server that the descriptor describes whole: nothing is asked.
 fn described(connection: &Connection) -> Option<Server> {
+    if connection.metadata.is_some() {
+        return None;
+    }
     let token = connection.token_endpoint.as_ref()?;
     let authorization = match (&connection.authorization_endpoint, connection.grant) {
         (Some(url), _) => url.to_string(),
@@ -69,26 +92,63 @@ fn described(connection: &Connection) -> Option<Server> {
     })
 }
 
-async fn of_declared(web: &dyn Web, connection: &Connection, issuer: &str) -> Result<Server, Trouble> {
-    metadata::of_issuer(web, connection, issuer)
-        .await?
-        .ok_or_else(|| {
-            Trouble::metadata("the descriptor's `issuer` publishes no metadata")
-                .cure("name `authorization_endpoint` and `token_endpoint` in the descriptor")
-        })
+/// The server of the descriptor's `issuer`: at its own places, else where the resource or its origin
+/// publishes that issuer's metadata.
+async fn of_declared(
+    web: &dyn Web,
+    connection: &Connection,
+    issuer: &str,
+    resource: Option<&Protected>,
+) -> Result<Server, Trouble> {
+    let mut search = match metadata::of_declared(web, connection, issuer).await? {
+        Ok(server) => return Ok(server),
+        Err(search) => search,
+    };
+    let servers = resource.map(|it| it.servers.as_slice()).unwrap_or_default();
+    let elsewhere = servers
+        .iter()
+        .take(TRIED)
+        .filter_map(|server| fetch::usable(server));
+    for elsewhere in elsewhere.chain([origin_of(connection)]) {
+        let found = metadata::of_declared_at(web, connection, issuer, &elsewhere).await;
+        match found {
+            Ok(Ok(server)) => return Ok(server),
+            Ok(Err(more)) => search.seen.extend(more.seen),
+            // It is not the operator's: that it must not be asked decides nothing.
+            Err(trouble) => search.seen.push(trouble.message),
+        }
+    }
+    let trouble = search.trouble().unwrap_or_else(|| {
+        Trouble::metadata(format!(
+            "the descriptor's `issuer` {} publishes no metadata: {}",
+            trouble::quoted(issuer),
+            search.said()
+        ))
+        .cure(NO_METADATA)
+    });
+    Err(trouble)
 }
+
+/// More servers of a resource than these are no choice but a waste of time.
+const TRIED: usize = 4;
+const NO_METADATA: &str = "write `authorization_server_metadata` with the URL of the document into the descriptor, or \
+                           `authorization_endpoint` and `token_endpoint` if there is none";
 
 /// The first server that can be used. One that cannot be reached is passed over too: which of them is
 /// asked does not matter to the resource, and each grant remembers its own.
 async fn of_first(web: &dyn Web, connection: &Connection, servers: &[String]) -> Result<Server, Trouble> {
-    /// More than these are no choice but a waste of time.
-    const TRIED: usize = 4;
     let mut why: Option<Trouble> = None;
     for issuer in servers.iter().take(TRIED) {
         let trouble = match metadata::of_issuer(web, connection, issuer).await {
-            Ok(Some(server)) => return Ok(server),
-            Ok(None) => Trouble::metadata("the authorization server publishes no metadata")
-                .cure("name `authorization_endpoint` and `token_endpoint` in the descriptor"),
+            Ok(Ok(server)) => return Ok(server),
+            Ok(Err(mut search)) => search.trouble().unwrap_or_else(|| {
+                Trouble::metadata(format!(
+                    "the authorization server {} publishes no metadata: {}",
+                    trouble::quoted(issuer),
+                    search.said()
+                ))
+                .cure(NO_METADATA)
+            }),
             Err(trouble) => trouble,
         };
         // That it may work later matters more than why another one never will.
@@ -102,20 +162,40 @@ async fn of_first(web: &dyn Web, connection: &Connection, servers: &[String]) ->
     Err(why.unwrap_or_else(|| Trouble::metadata("the resource's metadata names no authorization server")))
 }
 
-/// The server of an endpoint that describes none: its own origin (2025-03-26, section 2.3).
-async fn of_origin(web: &dyn Web, connection: &Connection) -> Result<Server, Trouble> {
+/// Scheme, host and port of the upstream.
+fn origin_of(connection: &Connection) -> Url {
     let mut origin = connection.upstream.clone();
     origin.set_path("");
     origin.set_query(None);
     origin.set_fragment(None);
-    if let Some(server) = metadata::of_origin(web, connection, &origin).await? {
-        return Ok(server);
+    origin
+}
+
+/// The server of an endpoint that describes none: its own origin (2025-03-26, section 2.3). `seen` is
+/// what was at the resource's places, `unsure` why one of them may have a document nevertheless: then
+/// nothing is guessed.
+async fn of_origin(
+    web: &dyn Web,
+    connection: &Connection,
+    mut seen: Vec<String>,
+    unsure: Option<Trouble>,
+) -> Result<Server, Trouble> {
+    let origin = origin_of(connection);
+    match metadata::of_origin(web, connection, &origin).await? {
+        Ok(server) => return Ok(server),
+        Err(mut search) => {
+            if let Some(trouble) = search.trouble().or(unsure) {
+                return Err(trouble);
+            }
+            seen.extend(search.seen);
+        }
     }
     if fetch::usable(origin.as_str()).is_none() {
         return Err(Trouble::metadata(format!(
             "`{}` is not reached over https, so nothing secret is sent there",
             host(&origin)
-        )));
+        ))
+        .cure("write `upstream.url` with https; only on loopback may it be http"));
     }
     let at = |path: &str| {
         let mut url = origin.clone();
@@ -128,9 +208,29 @@ async fn of_origin(web: &dyn Web, connection: &Connection) -> Result<Server, Tro
         registration_endpoint: Some(at("/register")),
         // That revision demands it of every server and has no place to say so.
         challenge_methods: Some(vec![S256.to_owned()]),
+        unpublished: Some(metadata::said(&seen)),
         ..Server::default()
     })
 }
+
+impl Server {
+    /// Trouble at an endpoint that was guessed, since nothing is published: the cure is another then.
+    pub(super) fn guessed(&self, mut trouble: Trouble) -> Trouble {
+        if let Some(seen) = &self.unpublished {
+            trouble.message = format!(
+                "it publishes no OAuth metadata ({seen}), and at the usual places {}",
+                trouble.message
+            );
+            trouble.cure = Some(UNPUBLISHED.to_owned());
+        }
+        trouble
+    }
+}
+
+/// What an operator can do about a server that publishes nothing.
+pub const UNPUBLISHED: &str = "perhaps it wants a key and no OAuth: then write `api_key` or `client_key` as `auth`; else \
+                               write `authorization_server_metadata`, or `authorization_endpoint`, `token_endpoint` and \
+                               `client_id`, from the provider's documentation";
 
 /// Single endpoints of the descriptor win over those of the metadata.
 fn amended(mut server: Server, connection: &Connection) -> Server {

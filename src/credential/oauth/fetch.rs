@@ -1,44 +1,103 @@
 //! Reading documents of servers: what is there, what is not, and what cannot be known just now.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::Trouble;
+use super::{Trouble, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::web::{Reach, Web};
 
-/// A document that is a JSON object; `None` when there is none. Its type is not looked at: what
-/// is an object is a document, and a page that answers for every path is none.
+/// How long one document may take: there are several places to look at, and a person waits.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// What was at a place where a document may be.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A JSON object. Its type is not looked at: what is an object is a document, and a page that
+    /// answers for every path is none.
+    Document(Map<String, Value>),
+    /// No document, and what was there instead: for people.
+    Nothing(String),
+    /// It cannot be known just now.
+    Unknown(Unknown),
+}
+
+/// Why it cannot be known whether there is a document.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    pub(super) trouble: Trouble,
+    /// Status of the answer, if there was one.
+    pub(super) status: Option<StatusCode>,
+}
+
+/// Looks whether there is a document at a place.
 ///
 /// # Errors
-/// When it cannot be known whether there is one.
-pub(super) async fn document(
-    web: &dyn Web,
-    connection: &Connection,
-    url: &Url,
-) -> Result<Option<Map<String, Value>>, Trouble> {
+/// When the place must not be asked at all.
+pub(super) async fn document(web: &dyn Web, connection: &Connection, url: &Url) -> Result<Seen, Trouble> {
+    let place = trouble::quoted(url.as_str());
     let request = Request::builder()
         .method(Method::GET)
         .uri(url.as_str())
         .header(header::ACCEPT, "application/json")
         .body(Vec::new())
-        .map_err(|_error| Trouble::metadata(format!("`{}` is no address to ask", host(url))))?;
-    let response = web.send(&reach(connection, url), request).await?;
+        .map_err(|_error| Trouble::metadata(format!("{place} is no address to ask")))?;
+    let unknown = |trouble, status| Seen::Unknown(Unknown { trouble, status });
+    let asked = timeout(PATIENCE, web.send(&reach(connection, url), request)).await;
+    let response = match asked {
+        Ok(Ok(response)) => response,
+        Ok(Err(unreached)) if unreached.transient => return Ok(unknown(unreached.into(), None)),
+        Ok(Err(unreached)) => return Err(unreached.into()),
+        Err(_elapsed) => {
+            let message = format!("{place} did not answer within {} s", PATIENCE.as_secs());
+            return Ok(unknown(Trouble::transient(message).sent(), None));
+        }
+    };
     let status = response.status();
     if failing(status) {
-        return Err(Trouble::transient(format!(
-            "`{}` answered {} where its metadata may be",
-            host(url),
-            status.as_u16()
-        ))
-        .after(retry_after(&response))
-        .sent());
+        let message = format!("{place} answered {}, where metadata may be", status.as_u16());
+        let trouble = Trouble::transient(message).after(retry_after(&response)).sent();
+        return Ok(unknown(trouble, Some(status)));
     }
-    if !status.is_success() {
-        return Ok(None);
+    Ok(match read(&response) {
+        Some(document) => Seen::Document(document),
+        None => Seen::Nothing(absent(&place, &response)),
+    })
+}
+
+/// The object in an answer of 2xx, behind the mark of byte order that some files begin with.
+fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
+    let body = response.body();
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    response
+        .status()
+        .is_success()
+        .then(|| serde_json::from_slice(body).ok())
+        .flatten()
+}
+
+/// What was there instead of a document.
+fn absent(place: &str, response: &Response<Bytes>) -> String {
+    let status = response.status();
+    let number = status.as_u16();
+    if status.is_redirection() {
+        let target = response.headers().get(header::LOCATION);
+        let target = target.and_then(|it| it.to_str().ok()).map(trouble::quoted);
+        let target = target.unwrap_or_else(|| "nowhere".to_owned());
+        return format!("{place} redirects ({number}) to {target}, and redirects are not followed");
     }
-    Ok(serde_json::from_slice(response.body()).ok())
+    if status.is_success() {
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        let kind = kind.and_then(|it| it.to_str().ok()).map(trouble::quoted);
+        let kind = kind.map_or_else(String::new, |kind| format!(" ({kind})"));
+        return format!("{place} answered {number} with what is no JSON object{kind}");
+    }
+    format!("{place} answered {number}")
 }
 
 /// Whether a status says nothing about what was asked.
@@ -57,14 +116,16 @@ pub(super) fn retry_after<B>(response: &Response<B>) -> Option<std::time::Durati
     Some(std::time::Duration::from_secs(seconds.min(86_400)))
 }
 
-/// What may be connected to for this address. Loopback is for those who are told of it by the
-/// operator or live there themselves: a server elsewhere must not send us to what listens here.
+/// What may be connected to for this address. `allow_private` and loopback are for the upstream's own
+/// origin and for what the descriptor names: a server elsewhere must not send us to what listens inside
+/// or here. Only who lives on loopback itself may name other ports of it.
 pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
     let mut reach = connection.reach.clone();
     let declared = [
         connection.authorization_endpoint.as_ref(),
         connection.token_endpoint.as_ref(),
         connection.revocation_endpoint.as_ref(),
+        connection.metadata.as_ref(),
     ];
     let issuer = connection.issuer.as_deref().and_then(|it| Url::parse(it).ok());
     let told = declared
@@ -73,6 +134,7 @@ pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
         .chain(issuer.as_ref())
         .chain([&connection.upstream])
         .any(|told| told.origin() == url.origin());
+    reach.private &= told;
     reach.loopback &= told || is_loopback(&connection.upstream);
     reach
 }
@@ -86,7 +148,8 @@ pub(super) fn usable(text: &str) -> Option<Url> {
 }
 
 /// Whether a URL names loopback: by address, or by the name that always is (RFC 6761).
-pub(super) fn is_loopback(url: &Url) -> bool {
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),

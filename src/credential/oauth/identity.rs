@@ -1,11 +1,14 @@
 //! Whose account tokens are: what the ID token and userinfo say (OpenID Connect Core).
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderValue, Method, Request, header};
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
-use super::{Identity, Issued, Server, Trouble, TroubleKind, fetch};
+use super::{Identity, Issued, Server, Trouble, TroubleKind, fetch, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::web::Web;
 use crate::secret::Secret;
@@ -13,55 +16,125 @@ use crate::telemetry::time::unix_now;
 
 /// Clocks differ by less, in seconds.
 const SKEW: u64 = 300;
+/// How long userinfo may take, both tries together: a person waits, and the account works without a name.
+const NAMED: Duration = Duration::from_secs(6);
 /// Longer names are cut, in characters.
 const LONGEST: usize = 200;
 
 type Claims = Map<String, Value>;
 
 /// Whose account the tokens are, for the descriptor's client; [`identify_for`] for any other.
-///
-/// # Errors
-/// As [`identify_for`].
-pub async fn identify(
-    web: &dyn Web,
-    connection: &Connection,
-    server: &Server,
-    issued: &Issued,
-) -> Result<Identity, Trouble> {
+pub async fn identify(web: &dyn Web, connection: &Connection, server: &Server, issued: &Issued) -> Identity {
     // A metadata document may have been passed over for a registered client.
     let client = connection.client_id.as_deref();
     let client = client.filter(|id| !id.starts_with("https://"));
-    identify_for(web, connection, server, client, issued).await
+    let expected = Expected { client, nonce: None };
+    identify_for(web, connection, server, expected, issued).await
+}
+
+/// What an ID token has to say to be believed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expected<'a> {
+    /// Our client id, for its audience.
+    pub client: Option<&'a str>,
+    /// The nonce of the authorization request.
+    pub nonce: Option<&'a str>,
 }
 
 /// Whose account the tokens are: the ID token's claims and, where the metadata names it, userinfo's. A
 /// server that names nobody gives an empty [`Identity`].
 ///
-/// # Errors
-/// [`TroubleKind::Metadata`] when the ID token is of another issuer, for another client than `client`
-/// or over; [`TroubleKind::Transient`] when userinfo could not be asked and the ID token names nobody.
+/// None of it is needed for the access token, which state, cookie and PKCE bind: an ID token that fails
+/// its check (`OpenID` Connect Core section 3.1.3.7) is dropped, a userinfo that fails or takes longer than
+/// [`NAMED`] is done without, and the log says so.
 pub async fn identify_for(
     web: &dyn Web,
     connection: &Connection,
     server: &Server,
-    client: Option<&str>,
+    expected: Expected<'_>,
     issued: &Issued,
-) -> Result<Identity, Trouble> {
-    let token = issued.id_token.as_ref().and_then(claims_of);
-    if let Some(claims) = &token {
-        checked(claims, server, client)?;
-    }
-    let token = token.unwrap_or_default();
-    let asked = userinfo(web, connection, server, &issued.access).await;
-    let info = match asked {
-        Ok(info) => info.filter(|info| same_subject(&token, info)).unwrap_or_default(),
-        Err(trouble) if names(&token) => {
-            tracing::debug!(%trouble, "userinfo could not be asked");
+) -> Identity {
+    let provider = &*connection.provider;
+    let checked = issued
+        .id_token
+        .as_ref()
+        .map(|token| believed(token, server, expected));
+    let (token, is_foreign) = match checked {
+        None => (Claims::new(), false),
+        Some(Ok(claims)) => (claims, false),
+        Some(Err(fault)) => {
+            tracing::warn!(provider, %fault, "the ID token is not used; the account is named without it");
+            (Claims::new(), fault == Unusable::Nonce)
+        }
+    };
+    let info = match timeout(NAMED, asked(web, connection, server, &issued.access)).await {
+        Ok(Ok(info)) => info.filter(|info| same_subject(&token, info)).unwrap_or_default(),
+        Ok(Err(trouble)) => {
+            tracing::warn!(provider, %trouble, "userinfo does not name the account");
             Claims::new()
         }
-        Err(trouble) => return Err(trouble),
+        Err(_elapsed) => {
+            tracing::warn!(
+                provider,
+                seconds = NAMED.as_secs(),
+                "userinfo did not answer in time"
+            );
+            Claims::new()
+        }
     };
-    Ok(identity(&token, &info))
+    Identity {
+        is_foreign,
+        ..identity(&token, &info)
+    }
+}
+
+/// Userinfo, once more where it failed for a passing reason.
+async fn asked(
+    web: &dyn Web,
+    connection: &Connection,
+    server: &Server,
+    access: &Secret,
+) -> Result<Option<Claims>, Trouble> {
+    match userinfo(web, connection, server, access).await {
+        Err(trouble) if trouble.kind == TroubleKind::Transient => {
+            userinfo(web, connection, server, access).await
+        }
+        answer => answer,
+    }
+}
+
+/// Why an ID token is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Unusable {
+    #[error("it is encrypted, and no key for it was agreed on")]
+    Encrypted,
+    #[error("it is no JWT that can be read")]
+    Unreadable,
+    #[error("it is of the issuer {said}, and {expected} was asked")]
+    Issuer { said: String, expected: String },
+    #[error("it is for the audience {0}, and not for our client")]
+    Audience(String),
+    #[error("it expired at {0} (unix seconds)")]
+    Expired(i64),
+    #[error("it carries no nonce, though one was sent")]
+    NoNonce,
+    #[error("it carries the nonce of another sign-in")]
+    Nonce,
+}
+
+/// The claims of an ID token, once it is checked.
+fn believed(token: &Secret, server: &Server, expected: Expected<'_>) -> Result<Claims, Unusable> {
+    // A JWE has five parts (RFC 7516 section 3.1).
+    if token.expose().split('.').count() == 5 {
+        return Err(Unusable::Encrypted);
+    }
+    let claims = claims_of(token).ok_or(Unusable::Unreadable)?;
+    checked(&claims, server, expected.client)?;
+    match (expected.nonce, fetch::text(&claims, "nonce")) {
+        (Some(_), None) => Err(Unusable::NoNonce),
+        (Some(sent), Some(said)) if sent != said => Err(Unusable::Nonce),
+        _ => Ok(claims),
+    }
 }
 
 /// The payload of a JWT. Its signature is not checked: it came over TLS from the token endpoint itself
@@ -76,32 +149,42 @@ fn claims_of(token: &Secret) -> Option<Claims> {
     serde_json::from_slice(&payload).ok()
 }
 
-fn checked(claims: &Claims, server: &Server, client: Option<&str>) -> Result<(), Trouble> {
-    let wrong = |what: &str| Err(Trouble::metadata(format!("the ID token is {what}")).sent());
+fn checked(claims: &Claims, server: &Server, client: Option<&str>) -> Result<(), Unusable> {
     if let Some(issuer) = &server.issuer {
         let said = fetch::text(claims, "iss").unwrap_or_default();
+        // Entra's document for every tenant has a place for the tenant, which the token names.
+        let tenant = fetch::text(claims, "tid")
+            .filter(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-'));
+        let ours = tenant.map_or_else(|| issuer.clone(), |tenant| issuer.replace("{tenantid}", &tenant));
         // Google leaves the scheme out now and then (OpenID Connect Core section 15.6.2 of old).
-        let is_same = said == *issuer || issuer.strip_prefix("https://") == Some(said.as_str());
+        let is_same = said == ours || ours.strip_prefix("https://") == Some(said.as_str());
         if !is_same {
-            return wrong("another issuer's");
+            return Err(Unusable::Issuer {
+                said: trouble::quoted(&said),
+                expected: trouble::quoted(issuer),
+            });
         }
     }
     if let Some(client) = client {
         let audience = fetch::list(claims, "aud").unwrap_or_default();
         if !audience.iter().any(|it| it == client) {
-            return wrong("for another client");
+            return Err(Unusable::Audience(trouble::quoted(&audience.join(" "))));
         }
     }
     let ends = claims.get("exp").and_then(Value::as_f64);
     #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52")]
     let now = unix_now().saturating_sub(SKEW) as f64;
-    if ends.is_some_and(|ends| ends < now) {
-        return wrong("over already");
+    match ends {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "for the log, and cut at the ends of the type"
+        )]
+        Some(ends) if ends < now => Err(Unusable::Expired(ends as i64)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// What userinfo says; `None` where there is none, or it is not for this token.
+/// What userinfo says; `None` where there is none.
 async fn userinfo(
     web: &dyn Web,
     connection: &Connection,
@@ -129,7 +212,8 @@ async fn userinfo(
         return Err(trouble.after(fetch::retry_after(&response)));
     }
     if !status.is_success() {
-        return Ok(None);
+        let message = format!("userinfo answered {}", status.as_u16());
+        return Err(Trouble::metadata(message).sent());
     }
     let plain = serde_json::from_slice(response.body()).ok();
     // Some sign it, where their client settings say so.
@@ -138,7 +222,9 @@ async fn userinfo(
             .ok()
             .map(|it| Secret::new(it.trim()))
     };
-    Ok(plain.or_else(|| signed().as_ref().and_then(claims_of)))
+    let claims = plain.or_else(|| signed().as_ref().and_then(claims_of));
+    let unreadable = || Trouble::metadata("userinfo answered neither JSON nor a JWT that can be read").sent();
+    claims.map(Some).ok_or_else(unreadable)
 }
 
 /// Userinfo of somebody else is not believed (OpenID Connect Core section 5.3.2).
@@ -148,12 +234,6 @@ fn same_subject(token: &Claims, info: &Claims) -> bool {
         (Some(_), None) => false,
         (None, _) => true,
     }
-}
-
-fn names(claims: &Claims) -> bool {
-    ["preferred_username", "email", "sub"]
-        .iter()
-        .any(|key| name(claims, key).is_some())
 }
 
 fn identity(token: &Claims, info: &Claims) -> Identity {
@@ -169,7 +249,7 @@ fn identity(token: &Claims, info: &Claims) -> Identity {
         label: claim("email").or_else(|| claim("name")),
         subject: fetch::text(token, "sub").or_else(|| fetch::text(info, "sub")),
         verified_email: verified,
-        nonce: fetch::text(token, "nonce"),
+        is_foreign: false,
     }
 }
 

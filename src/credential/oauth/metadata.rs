@@ -1,72 +1,238 @@
 //! An authorization server's metadata (RFC 8414, OpenID Connect Discovery): where it is, and whether
 //! it may be believed.
+//!
+//! Issuers are compared as text, but for the slash behind an empty path: RFC 8414 section 3.1 takes it
+//! off before the place is made, RFC 3986 section 6.2.3 has both for one resource, and servers write
+//! the one here and the other there. A document that the operator vouches for in the descriptor needs
+//! no issuer to do so. The `iss` of an answer is another matter: see [`super::check_iss`].
 
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::fetch::{self, host};
-use super::{Server, Trouble};
+use super::fetch::{self, Seen};
+use super::{Server, Trouble, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::web::Web;
 
-/// The metadata of an issuer; `None` when it publishes none.
+/// What looking at several places came to.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Why a document that is there must not be used.
+    refused: Option<Trouble>,
+    /// Why it cannot be known whether one is there.
+    unknown: Option<Trouble>,
+    /// What was there instead, for people.
+    pub(super) seen: Vec<String>,
+}
+
+impl Search {
+    /// What is to be said when nothing was found: a document that is there and wrong comes first, then
+    /// that it cannot be known just now; `None` when there is none.
+    pub(super) fn trouble(&mut self) -> Option<Trouble> {
+        self.refused.take().or_else(|| self.unknown.take())
+    }
+
+    /// What was there, in one sentence's part.
+    pub(super) fn said(&self) -> String {
+        said(&self.seen)
+    }
+}
+
+/// A list of places and what was there, as a part of a sentence.
+pub(super) fn said(seen: &[String]) -> String {
+    /// More than these help nobody.
+    const SHOWN: usize = 4;
+    match seen.len() {
+        0 => "nothing was found".to_owned(),
+        count if count <= SHOWN => seen.join(", "),
+        count => {
+            let shown: Vec<&str> = seen.iter().take(SHOWN).map(String::as_str).collect();
+            format!("{} and {} more", shown.join(", "), count - SHOWN)
+        }
+    }
+}
+
+/// The metadata of an issuer; `Err` holds what was there instead.
 ///
 /// # Errors
-/// When what it publishes is another issuer's or lacks an endpoint, or it cannot be known.
+/// When a place must not be asked at all.
 pub(super) async fn of_issuer(
     web: &dyn Web,
     connection: &Connection,
     issuer: &str,
-) -> Result<Option<Server>, Trouble> {
-    let Some(url) = fetch::usable(issuer) else {
-        return Err(
-            Trouble::metadata("the issuer that the metadata names is no https URL")
-                .cure("the provider has to mend its metadata"),
-        );
+) -> Result<Result<Server, Search>, Trouble> {
+    let url = usable(issuer)?;
+    let vouched = |said: Option<&str>| said.filter(|said| same(said, issuer)).map(str::to_owned);
+    first(web, connection, &places(&url), (issuer, &vouched)).await
+}
+
+/// The metadata that the operator says is this issuer's: whatever issuer a document at its places
+/// names, it is taken for this one.
+///
+/// # Errors
+/// As [`of_issuer`].
+pub(super) async fn of_declared(
+    web: &dyn Web,
+    connection: &Connection,
+    issuer: &str,
+) -> Result<Result<Server, Search>, Trouble> {
+    let url = usable(issuer)?;
+    let vouched = |said: Option<&str>| {
+        let said = said.filter(|said| same(said, issuer));
+        Some(said.unwrap_or(issuer).to_owned())
     };
-    first(web, connection, &places(&url), |said| said == issuer).await
+    first(web, connection, &places(&url), (issuer, &vouched)).await
+}
+
+/// The metadata of an issuer at the places of another URL: where the resource or its origin publishes it.
+///
+/// # Errors
+/// As [`of_issuer`].
+pub(super) async fn of_declared_at(
+    web: &dyn Web,
+    connection: &Connection,
+    issuer: &str,
+    elsewhere: &Url,
+) -> Result<Result<Server, Search>, Trouble> {
+    let vouched = |said: Option<&str>| said.filter(|said| same(said, issuer)).map(str::to_owned);
+    first(web, connection, &places(elsewhere), (issuer, &vouched)).await
 }
 
 /// The metadata at the origin of an endpoint that describes no resource (2025-03-26, "Authorization
 /// Base URL"): its issuer is the origin, with or without the slash that a URL of no path may have.
+///
+/// # Errors
+/// As [`of_issuer`].
 pub(super) async fn of_origin(
     web: &dyn Web,
     connection: &Connection,
     origin: &Url,
-) -> Result<Option<Server>, Trouble> {
-    let ours = origin.as_str().trim_end_matches('/');
-    first(web, connection, &places(origin), |said| {
-        said == ours || said.strip_suffix('/') == Some(ours)
-    })
-    .await
+) -> Result<Result<Server, Search>, Trouble> {
+    let ours = origin.as_str();
+    let vouched = |said: Option<&str>| said.filter(|said| same(said, ours)).map(str::to_owned);
+    first(web, connection, &places(origin), (ours, &vouched)).await
 }
 
-/// The first document of these places that its issuer vouches for.
+/// The document that the descriptor names: its issuer is taken as it stands, or as the descriptor says.
+///
+/// # Errors
+/// When there is none, or it cannot be known.
+pub(super) async fn named(web: &dyn Web, connection: &Connection, place: &Url) -> Result<Server, Trouble> {
+    let declared = connection.issuer.as_deref();
+    let whatever = |said: Option<&str>| {
+        let said = said.filter(|said| declared.is_none_or(|declared| same(said, declared)));
+        said.or(declared).map(str::to_owned)
+    };
+    let cure = "correct `authorization_server_metadata` in the descriptor, or leave it out to look where the rules say";
+    match fetch::document(web, connection, place).await? {
+        Seen::Document(found) => {
+            let issuer = whatever(fetch::text(&found, "issuer").as_deref());
+            read(&found, issuer, place)
+        }
+        Seen::Nothing(what) => Err(Trouble::metadata(format!(
+            "there is no metadata where the descriptor's `authorization_server_metadata` says: {what}"
+        ))
+        .cure(cure)),
+        Seen::Unknown(unknown) => Err(unknown.trouble),
+    }
+}
+
+fn usable(issuer: &str) -> Result<Url, Trouble> {
+    fetch::usable(issuer).ok_or_else(|| {
+        let message = format!(
+            "the issuer {} is no https URL, so nothing is asked there",
+            trouble::quoted(issuer)
+        );
+        Trouble::metadata(message).cure(
+            "write the provider's right one as `issuer` into the descriptor; only on loopback may it be http",
+        )
+    })
+}
+
+/// Whether two issuers are the same to the letter, but for the slash behind an empty path.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    let bare = |text: &str| {
+        let is_empty = Url::parse(text).is_ok_and(|url| url.path() == "/" && url.query().is_none());
+        let cut = text.strip_suffix('/').filter(|_| is_empty);
+        cut.unwrap_or(text).to_owned()
+    };
+    one == other || bare(one) == bare(other)
+}
+
+/// Which issuer a document is of, by what it says itself; `None` for a document that must not be used.
+type Vouched<'a> = &'a (dyn Fn(Option<&str>) -> Option<String> + Sync);
+
+/// The first document of these places that is vouched for: `vouched` says which issuer it is of, by what
+/// it says itself.
 async fn first(
     web: &dyn Web,
     connection: &Connection,
     places: &[Url],
-    is_issuer: impl Fn(&str) -> bool,
-) -> Result<Option<Server>, Trouble> {
-    let mut refused = None;
+    (issuer, vouched): (&str, Vouched<'_>),
+) -> Result<Result<Server, Search>, Trouble> {
+    let mut search = Search::default();
     for place in places {
-        let Some(found) = fetch::document(web, connection, place).await? else {
-            continue;
-        };
-        match fetch::text(&found, "issuer") {
-            Some(issuer) if is_issuer(&issuer) => return read(&found, issuer, place).map(Some),
-            // Written by another issuer, or by nobody: nothing in it is used.
-            Some(_) | None => {
-                refused.get_or_insert_with(|| other_issuer(place));
+        let found = match fetch::document(web, connection, place).await? {
+            Seen::Document(found) => found,
+            Seen::Nothing(what) => {
+                search.seen.push(what);
+                continue;
             }
+            Seen::Unknown(unknown) => {
+                // All places are of one host: what cannot be connected to is not asked again.
+                let is_away = !unknown.trouble.sent;
+                search.unknown.get_or_insert(unknown.trouble);
+                if is_away {
+                    break;
+                }
+                continue;
+            }
+        };
+        let said = fetch::text(&found, "issuer");
+        if said.is_none() && fetch::text(&found, "token_endpoint").is_none() {
+            // Some answer `{}` for whatever they do not know.
+            let place = trouble::quoted(place.as_str());
+            search
+                .seen
+                .push(format!("{place} answered an object that is no metadata"));
+            continue;
+        }
+        let judged = match vouched(said.as_deref()) {
+            Some(issuer) => read(&found, Some(issuer), place),
+            // Written by another issuer, or by nobody: nothing in it is used.
+            None => Err(other_issuer(place, issuer, said.as_deref())),
+        };
+        match judged {
+            Ok(server) => return Ok(Ok(server)),
+            Err(trouble) => drop(search.refused.get_or_insert(trouble)),
         }
     }
-    refused.map_or(Ok(None), Err)
+    Ok(Err(search))
 }
 
-fn other_issuer(place: &Url) -> Trouble {
-    let message = format!("the metadata at `{}` is another issuer's", host(place));
-    Trouble::metadata(message).cure("its `issuer` has to be the one it is published under, to the letter")
+fn other_issuer(place: &Url, issuer: &str, said: Option<&str>) -> Trouble {
+    let (place, expected) = (trouble::quoted(place.as_str()), trouble::quoted(issuer));
+    let Some(said) = said else {
+        return Trouble::metadata(format!("{place} names no `issuer`, where {expected} was expected")).cure(format!(
+            "if that document is the right one, write `authorization_server_metadata` with its URL, {place}, into \
+             the descriptor"
+        ));
+    };
+    let is_template = said.contains('{');
+    let said = trouble::quoted(said);
+    let message = format!("{place} says that its issuer is {said}, where {expected} was expected");
+    let cure = if is_template {
+        format!(
+            "that document is for every tenant: write the issuer of your own tenant as `issuer` into the descriptor, \
+             or `authorization_server_metadata` with the URL {place} to take the document as it stands"
+        )
+    } else {
+        format!(
+            "if it is the right one, write {said} as `issuer` into the descriptor, or `authorization_server_metadata` \
+             with the URL {place}; else the provider has to mend its metadata"
+        )
+    };
+    Trouble::metadata(message).cure(cure)
 }
 
 /// Where an issuer's metadata may be, in the order of the specification: RFC 8414, then OpenID, with
@@ -90,18 +256,23 @@ fn places(issuer: &Url) -> Vec<Url> {
     places
 }
 
-fn read(found: &Map<String, Value>, issuer: String, place: &Url) -> Result<Server, Trouble> {
-    // An endpoint that nobody may be sent to is as good as none.
+fn read(found: &Map<String, Value>, issuer: Option<String>, place: &Url) -> Result<Server, Trouble> {
     let endpoint = |key: &str| fetch::text(found, key).filter(|it| fetch::usable(it).is_some());
     let token_endpoint = endpoint("token_endpoint").ok_or_else(|| {
-        let message = format!(
-            "the metadata at `{}` names no usable `token_endpoint`",
-            host(place)
-        );
-        Trouble::metadata(message).cure("endpoints have to be https URLs")
+        let place = trouble::quoted(place.as_str());
+        let message = match fetch::text(found, "token_endpoint") {
+            Some(url) => {
+                let url = trouble::quoted(&url);
+                format!("{place} names {url} as `token_endpoint`, which is no https URL")
+            }
+            None => format!("{place} names no `token_endpoint`"),
+        };
+        Trouble::metadata(message).cure(
+            "write `token_endpoint` and `authorization_endpoint` into the descriptor, as the provider documents them",
+        )
     })?;
     Ok(Server {
-        issuer: Some(issuer),
+        issuer,
         // Absent where only machines are served.
         authorization_endpoint: endpoint("authorization_endpoint").unwrap_or_default(),
         token_endpoint,
@@ -115,5 +286,6 @@ fn read(found: &Map<String, Value>, issuer: String, place: &Url) -> Result<Serve
         metadata_documents: fetch::flag(found, "client_id_metadata_document_supported"),
         resource: None,
         resource_scopes: None,
+        unpublished: None,
     })
 }

@@ -11,12 +11,14 @@ mod discover;
 mod fetch;
 mod identity;
 mod issuer;
+mod known;
 mod metadata;
 mod protected;
 mod register;
 mod revoke;
 mod token;
-mod trouble;
+pub mod trouble;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -26,12 +28,17 @@ use url::Url;
 pub use authorize::{authorize, resource, scopes, source};
 pub use challenge::challenge;
 pub use client::{client_document, known_client};
-pub use discover::discover;
-pub use identity::{identify, identify_for};
+pub use discover::{UNPUBLISHED, discover};
+pub use fetch::is_loopback;
+pub use identity::{Expected, identify, identify_for};
 pub use issuer::check_iss;
+pub use known::{Known, is_known};
 pub use register::{Registered, register, registration};
 pub use revoke::revoke;
 pub use token::{client_credentials, exchange, refresh};
+pub use trouble::{is_unknown_client, may_be_unknown_client};
+pub use verdict::Verdict;
+pub use verdict::verdict;
 
 use crate::secret::Secret;
 
@@ -65,6 +72,8 @@ pub struct Server {
     pub resource: Option<String>,
     /// `scopes_supported` of the protected resource's metadata.
     pub resource_scopes: Option<Vec<String>>,
+    /// Where nothing is published and the endpoints are guesses: what was at the places instead.
+    pub unpublished: Option<String>,
 }
 
 /// What an upstream said when it refused: `WWW-Authenticate` of a 401 or 403 (RFC 9728 section 5.1,
@@ -119,8 +128,8 @@ pub struct Identity {
     pub subject: Option<String>,
     /// Whether `email` is there and verified.
     pub verified_email: Option<String>,
-    /// `nonce` of the ID token.
-    pub nonce: Option<String>,
+    /// Whether the ID token carried the nonce of another sign-in: nothing of it is used then.
+    pub is_foreign: bool,
 }
 
 /// An authorization to be opened in a browser.

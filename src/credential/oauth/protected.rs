@@ -1,11 +1,12 @@
 //! The protected resource's metadata (RFC 9728): what it is, and who gives tokens for it.
 
+use http::StatusCode;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::fetch::{self, host};
-use super::{Challenge, Trouble};
-use crate::credential::connection::Connection;
+use super::fetch::{self, Seen, Unknown};
+use super::{Challenge, Trouble, metadata, trouble};
+use crate::credential::connection::{Connection, Resource};
 use crate::credential::web::Web;
 
 /// What a resource says of itself.
@@ -19,8 +20,24 @@ pub(super) struct Protected {
     pub(super) scopes: Option<Vec<String>>,
 }
 
+/// What looking for a resource's metadata came to.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// The document.
+    pub(super) found: Option<Protected>,
+    /// What was at the places instead, for people.
+    pub(super) seen: Vec<String>,
+    /// Why it is not certain that there is no document: a place failed in a way in which one fails
+    /// that does not exist.
+    pub(super) unsure: Option<Trouble>,
+}
+
 /// Looks where the challenge says, else at the path of the endpoint, else at the root: the first
 /// document that is there decides.
+///
+/// A place that answers 5xx is asked twice. One that says 500, 501 or 502 then may be a path that a proxy
+/// has no way for, and the next is asked; one that is overloaded or away is waited for, since what
+/// follows would be a lesser document.
 ///
 /// # Errors
 /// When the document names another resource, or it cannot be known whether there is one.
@@ -28,16 +45,58 @@ pub(super) async fn find(
     web: &dyn Web,
     connection: &Connection,
     challenge: Option<&Challenge>,
-) -> Result<Option<Protected>, Trouble> {
+) -> Result<Looked, Trouble> {
     let told = challenge
         .and_then(|it| it.resource_metadata.as_deref())
         .and_then(fetch::usable);
-    for url in told.into_iter().chain(well_known(&connection.upstream)) {
-        if let Some(found) = fetch::document(web, connection, &url).await? {
-            return read(connection, &found).map(Some);
+    let mut looked = Looked::default();
+    for url in told.iter().cloned().chain(well_known(&connection.upstream)) {
+        match twice(web, connection, &url).await? {
+            Seen::Document(found) if is_metadata(&found) => {
+                looked.found = Some(read(connection, &found, &url)?);
+                return Ok(looked);
+            }
+            Seen::Document(_) => {
+                let place = trouble::quoted(url.as_str());
+                let what = format!("{place} answered an object that is no metadata");
+                looked.seen.push(what);
+            }
+            Seen::Nothing(what) => looked.seen.push(what),
+            // The server's own word for where it is: the well-known places may have it, a guess may not.
+            Seen::Unknown(unknown) if may_be_absent(&unknown) || Some(&url) == told.as_ref() => {
+                looked.unsure.get_or_insert(unknown.trouble);
+            }
+            Seen::Unknown(unknown) => return Err(unknown.trouble),
         }
     }
-    Ok(None)
+    Ok(looked)
+}
+
+/// A document of this kind, however broken; `{}` is what some answer for every path.
+fn is_metadata(found: &Map<String, Value>) -> bool {
+    ["resource", "authorization_servers"]
+        .iter()
+        .any(|key| found.contains_key(*key))
+}
+
+/// What is at a place; asked once more where the server failed.
+async fn twice(web: &dyn Web, connection: &Connection, url: &Url) -> Result<Seen, Trouble> {
+    let seen = fetch::document(web, connection, url).await?;
+    let failed = |unknown: &Unknown| unknown.status.is_some_and(|status| status.is_server_error());
+    match seen {
+        Seen::Unknown(unknown) if failed(&unknown) => fetch::document(web, connection, url).await,
+        seen => Ok(seen),
+    }
+}
+
+/// Whether a failure may be that of a path which leads nowhere.
+fn may_be_absent(unknown: &Unknown) -> bool {
+    let nowhere = [
+        StatusCode::INTERNAL_SERVER_ERROR,
+        StatusCode::NOT_IMPLEMENTED,
+        StatusCode::BAD_GATEWAY,
+    ];
+    unknown.status.is_some_and(|status| nowhere.contains(&status))
 }
 
 /// The well-known places of an endpoint: with its path, then without.
@@ -60,22 +119,27 @@ fn well_known(upstream: &Url) -> Vec<Url> {
     places.collect()
 }
 
-fn read(connection: &Connection, found: &Map<String, Value>) -> Result<Protected, Trouble> {
+fn read(connection: &Connection, found: &Map<String, Value>, place: &Url) -> Result<Protected, Trouble> {
+    const CURE: &str = "write the provider's `issuer` into the descriptor: this document is not needed then";
     let upstream = &connection.upstream;
+    let at = trouble::quoted(place.as_str());
     let resource = fetch::text(found, "resource").ok_or_else(|| {
         Trouble::metadata(format!(
-            "the metadata of `{}` names no `resource`",
-            host(upstream)
+            "{at} names no `resource`, which has to be the endpoint's"
         ))
-        .cure("the provider has to publish it (RFC 9728); until then name the `issuer` in the descriptor")
+        .cure(CURE)
     })?;
-    if !covers(&resource, upstream) {
-        let message = format!(
-            "the metadata of `{}` is about another resource than the endpoint that was asked",
-            host(upstream)
-        );
-        return Err(Trouble::metadata(message)
-            .cure("check `upstream.url`; tokens for another resource are never asked for"));
+    // The operator's own word for what the resource is called is as good as the endpoint's.
+    let is_declared = matches!(&connection.resource, Resource::Url(url) if metadata::same(url, &resource));
+    if !is_declared && !covers(&resource, upstream) {
+        let (named, asked) = (trouble::quoted(&resource), trouble::quoted(upstream.as_str()));
+        return Err(Trouble::metadata(format!(
+            "{at} is about the resource {named}, and the endpoint that was asked is {asked}"
+        ))
+        .cure(format!(
+            "check `upstream.url` against it; if the provider misdescribes itself, as behind a proxy, write {named} \
+             as `resource` into the descriptor"
+        )));
     }
     Ok(Protected {
         resource,

@@ -1,6 +1,7 @@
 //! Dynamic client registration (RFC 7591).
 
-use http::{Method, Request, header};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -21,6 +22,9 @@ pub struct Registered {
     pub client: Client,
     /// When its secret ends, in unix seconds: register again before that. `None`: never.
     pub secret_expires_at: Option<u64>,
+    /// Whether the server refused the scopes that were advertised, and took the client without: it would
+    /// refuse those in an authorization request too, as far as it does not list them itself.
+    pub unscoped: bool,
 }
 
 /// Registers a client (RFC 7591); what [`registration`] does, for those who keep no expiry.
@@ -33,10 +37,17 @@ pub async fn register(
     server: &Server,
     redirects: &Redirects,
 ) -> Result<Client, Trouble> {
-    Ok(registration(web, connection, server, redirects).await?.client)
+    let declared = connection.scopes.as_deref();
+    Ok(registration(web, connection, server, redirects, declared)
+        .await?
+        .client)
 }
 
 /// Registers a client (RFC 7591) with all callbacks of ours, and says when its secret ends.
+///
+/// It names the scopes that the descriptors `declared`, else those that are advertised. They are optional
+/// (section 2), and some servers refuse every registration that names any, or one of these: a refusal is
+/// followed by one try without.
 ///
 /// # Errors
 /// [`TroubleKind::Client`] when the server registers nobody, or not us; [`TroubleKind::Transient`]
@@ -46,39 +57,130 @@ pub async fn registration(
     connection: &Connection,
     server: &Server,
     redirects: &Redirects,
+    declared: Option<&[String]>,
 ) -> Result<Registered, Trouble> {
-    const CURE: &str = "register a client by hand and put its `client_id` into the descriptor";
+    let place = Place {
+        web,
+        connection,
+        server,
+        redirects,
+    };
     let endpoint = server.registration_endpoint.as_deref().and_then(fetch::usable);
     let endpoint = endpoint.ok_or_else(|| {
-        Trouble::client("the authorization server registers no clients by itself").cure(CURE)
+        let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+        let whose = trouble::quoted(whose);
+        Trouble::client(format!(
+            "the metadata of {whose} names no `registration_endpoint`, so the gateway cannot register itself, and the \
+             descriptor names no `client_id`"
+        ))
+        .cure(by_hand(redirects))
     })?;
-    let auth = method(connection, server)?;
-    let asked = request(server, redirects, auth);
-    let body = serde_json::to_vec(&asked).unwrap_or_default();
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(endpoint.as_str())
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::ACCEPT, "application/json")
-        .body(body)
-        .map_err(|_error| Trouble::metadata("the registration endpoint is no address to ask"))?;
-    let response = web.send(&fetch::reach(connection, &endpoint), request).await?;
-    let status = response.status();
-    if fetch::failing(status) {
-        let message = format!("registration is failing with status {}", status.as_u16());
-        return Err(Trouble::transient(message)
-            .after(fetch::retry_after(&response))
-            .sent());
-    }
-    let said: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();
-    let said = said.unwrap_or_default();
-    // Some servers answer 200 where the specification has 201.
-    if !status.is_success() || said.contains_key("error") {
-        return Err(refused(&said, status.as_u16()).cure(CURE));
-    }
-    accepted(&said, auth).ok_or_else(|| {
-        Trouble::client("the answer to the registration holds no client that can be used").cure(CURE)
+    let scopes = named(server, declared);
+    let first = place.register(&endpoint, scopes.as_deref()).await;
+    let registered = match first {
+        Err(Refused::Said(status, _)) if scopes.is_some() && may_be_about_scopes(status) => {
+            let made = place.register(&endpoint, None).await;
+            made.map(|made| Registered {
+                unscoped: true,
+                ..made
+            })
+        }
+        first => first,
+    };
+    registered.map_err(|refused| match refused {
+        Refused::Said(_, trouble) | Refused::Other(trouble) => server.guessed(trouble),
     })
+}
+
+/// What a person does where nobody registers by itself.
+fn by_hand(redirects: &Redirects) -> String {
+    format!(
+        "register an application at the provider with the redirect URI `{}` and write its `client_id`, and \
+         `client_secret` if it has one, into the descriptor",
+        redirects.used
+    )
+}
+
+/// Why there is no client.
+enum Refused {
+    /// The server said no, with this status.
+    Said(StatusCode, Trouble),
+    Other(Trouble),
+}
+
+impl From<Trouble> for Refused {
+    fn from(trouble: Trouble) -> Self {
+        Self::Other(trouble)
+    }
+}
+
+/// Refusals that scopes may be the reason of (RFC 7591 section 3.2.2; Keycloak's policies say 403).
+fn may_be_about_scopes(status: StatusCode) -> bool {
+    let refusals = [
+        StatusCode::BAD_REQUEST,
+        StatusCode::FORBIDDEN,
+        StatusCode::UNPROCESSABLE_ENTITY,
+    ];
+    refusals.contains(&status) || status.is_success()
+}
+
+/// What a registration is about.
+struct Place<'a> {
+    web: &'a dyn Web,
+    connection: &'a Connection,
+    server: &'a Server,
+    redirects: &'a Redirects,
+}
+
+impl Place<'_> {
+    async fn register(&self, endpoint: &Url, scopes: Option<&str>) -> Result<Registered, Refused> {
+        let Self {
+            web,
+            connection,
+            server,
+            redirects,
+        } = self;
+        let auth = method(connection, server)?;
+        let asked = request(redirects, auth, scopes);
+        let body = serde_json::to_vec(&asked).unwrap_or_default();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(endpoint.as_str())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(body)
+            .map_err(|_error| Trouble::metadata("the registration endpoint is no address to ask"))?;
+        let at = trouble::quoted(endpoint.as_str());
+        let response = web
+            .send(&fetch::reach(connection, endpoint), request)
+            .await
+            .map_err(Trouble::from)?;
+        let status = response.status();
+        if fetch::failing(status) {
+            let message = format!(
+                "the registration at {at} is failing with status {}",
+                status.as_u16()
+            );
+            let trouble = Trouble::transient(message)
+                .after(fetch::retry_after(&response))
+                .sent();
+            return Err(trouble.into());
+        }
+        let said: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();
+        let said = said.unwrap_or_default();
+        // Some servers answer 200 where the specification has 201.
+        if !status.is_success() || said.contains_key("error") {
+            let trouble = refused(&said, &at, &response).cure(by_hand(redirects));
+            return Err(Refused::Said(status, trouble));
+        }
+        accepted(&said, auth).ok_or_else(|| {
+            let message = format!(
+                "the registration at {at} answered {} without a client that can be used",
+                status.as_u16()
+            );
+            Refused::Other(Trouble::client(message).cure(by_hand(redirects)))
+        })
+    }
 }
 
 /// The method to be registered with: the descriptor's, else the best that the server takes. A secret in
@@ -96,12 +198,34 @@ fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Troubl
     let known = [ClientAuth::Post, ClientAuth::Basic, ClientAuth::None];
     let best = known.into_iter().find(|auth| takes(*auth));
     wanted.filter(|it| takes(*it)).or(best).ok_or_else(|| {
-        Trouble::client("the authorization server takes no client authentication that a registration gives")
-            .cure("register a client by hand, with a `private_key` in the descriptor")
+        let named = server.auth_methods.iter().flatten().map(String::as_str);
+        let named = trouble::quoted(&named.collect::<Vec<_>>().join(" "));
+        Trouble::client(format!(
+            "the authorization server names {named} as `token_endpoint_auth_methods_supported`, none of which a \
+             registration can be made for"
+        ))
+        .cure("register a client by hand and write its `client_id` and `private_key` into the descriptor")
     })
 }
 
-fn request(server: &Server, redirects: &Redirects, auth: ClientAuth) -> Value {
+/// The scopes to register with: the descriptors', else the advertised with what is asked for beside
+/// them, as a server that binds clients to scopes would refuse those later; `None`: none.
+fn named(server: &Server, declared: Option<&[String]>) -> Option<String> {
+    let mut scopes = match declared.or(server.resource_scopes.as_deref()) {
+        None | Some([]) => return None,
+        Some(scopes) => scopes.to_vec(),
+    };
+    if declared.is_none() {
+        for scope in beside(server) {
+            if !scopes.iter().any(|it| it == scope) {
+                scopes.push(scope.to_owned());
+            }
+        }
+    }
+    Some(scopes.join(" "))
+}
+
+fn request(redirects: &Redirects, auth: ClientAuth, scopes: Option<&str>) -> Value {
     let native =
         Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && fetch::is_loopback(&url));
     let mut uris = redirects.registered.clone();
@@ -116,16 +240,8 @@ fn request(server: &Server, redirects: &Redirects, auth: ClientAuth) -> Value {
         "response_types": ["code"],
         "token_endpoint_auth_method": auth.as_str(),
     });
-    let scopes = server.resource_scopes.as_deref().unwrap_or_default();
-    if let (Some(asked), false) = (asked.as_object_mut(), scopes.is_empty()) {
-        let mut scopes = scopes.to_vec();
-        // A server that binds clients to scopes would refuse it later.
-        for scope in beside(server) {
-            if !scopes.iter().any(|it| it == scope) {
-                scopes.push(scope.to_owned());
-            }
-        }
-        asked.insert("scope".to_owned(), json!(scopes.join(" ")));
+    if let (Some(asked), Some(scopes)) = (asked.as_object_mut(), scopes) {
+        asked.insert("scope".to_owned(), json!(scopes));
     }
     asked
 }
@@ -146,6 +262,7 @@ fn accepted(said: &Map<String, Value>, asked: ClientAuth) -> Option<Registered> 
     let secret = secret.filter(|_| matches!(auth, ClientAuth::Basic | ClientAuth::Post));
     Some(Registered {
         secret_expires_at: ends.filter(|at| *at > 0 && secret.is_some()),
+        unscoped: false,
         client: Client {
             id,
             auth,
@@ -155,12 +272,25 @@ fn accepted(said: &Map<String, Value>, asked: ClientAuth) -> Option<Registered> 
     })
 }
 
-fn refused(said: &Map<String, Value>, status: u16) -> Trouble {
+fn refused(said: &Map<String, Value>, at: &str, response: &Response<Bytes>) -> Trouble {
+    let status = response.status();
+    if status.is_redirection() {
+        let target = response
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|it| it.to_str().ok());
+        let target = trouble::quoted(target.unwrap_or("nowhere"));
+        let number = status.as_u16();
+        let message =
+            format!("the registration at {at} redirects ({number}) to {target}, and is not sent on");
+        return Trouble::client(message).sent();
+    }
     let code = fetch::text(said, "error").and_then(|it| trouble::code(&it, &[]));
     let why = fetch::text(said, "error_description").and_then(|it| trouble::shown(&it, &[]));
     let mut message = format!(
-        "the registration was refused: {}",
-        code.clone().unwrap_or_else(|| format!("status {status}"))
+        "the registration at {at} was refused: {}",
+        code.clone()
+            .unwrap_or_else(|| format!("status {}", status.as_u16()))
     );
     if let Some(why) = why {
         message = format!("{message} ({why})");

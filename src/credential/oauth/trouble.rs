@@ -67,6 +67,7 @@ impl From<Unreached> for Trouble {
         };
         let mut trouble = Self::new(kind, unreached.message);
         trouble.sent = unreached.sent;
+        trouble.cure = unreached.cure;
         if let Some(source) = unreached.source {
             tracing::debug!(error = %source, trouble = %trouble.message, "an authorization server was not reached");
         }
@@ -85,6 +86,18 @@ pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
     let cleaned = cleaned.trim().trim_end_matches('.').trim_end();
     let leaks = secrets.iter().any(|secret| repeats(text, secret.expose()));
     (!cleaned.is_empty() && !leaks).then(|| cleaned.to_owned())
+}
+
+/// Somebody else's words as a page or the log carries them; nothing of them was a secret of ours.
+#[must_use]
+pub fn plain(text: &str) -> Option<String> {
+    shown(text, &[])
+}
+
+/// A value of somebody else's as a sentence carries it: cut, of one line, in no quotes but its own.
+pub(super) fn quoted(text: &str) -> String {
+    let shown = shown(&text.replace('`', "'"), &[]).unwrap_or_default();
+    format!("`{shown}`")
 }
 
 /// Whether a text holds the secret, or a run of [`LEAK`] of its characters.
@@ -137,7 +150,78 @@ const REGISTERED: [&str; 24] = [
     "unsupported_token_type",
 ];
 
-/// The word, when it is a registered one.
+/// The word, when it is a registered one, in whatever case and with whatever between its parts.
 pub(super) fn registered(text: &str) -> Option<String> {
-    REGISTERED.contains(&text).then(|| text.to_owned())
+    let word = word(text);
+    if REGISTERED.contains(&word.as_str()) {
+        return Some(word);
+    }
+    UNKNOWN_CLIENT
+        .contains(&word.as_str())
+        .then(|| "invalid_client".to_owned())
+}
+
+/// Other names that servers have for a client they do not know: Slack's, GitHub's, and words of their own.
+const UNKNOWN_CLIENT: [&str; 12] = [
+    "application_not_found",
+    "bad_client_id",
+    "bad_client_secret",
+    "client_not_found",
+    "incorrect_client_credentials",
+    "invalid_app",
+    "invalid_application",
+    "invalid_client_id",
+    "invalid_client_secret",
+    "unauthorised_client",
+    "unknown_client",
+    "unregistered_client",
+];
+
+/// `Invalid-Client`, `invalidClient` and `INVALID CLIENT` as one word.
+pub(super) fn word(text: &str) -> String {
+    let mut word = String::with_capacity(text.len());
+    let mut was_lower = false;
+    for each in text.trim().chars().take(64) {
+        if each.is_ascii_uppercase() && was_lower {
+            word.push('_');
+        }
+        was_lower = each.is_ascii_lowercase();
+        if each.is_ascii_alphanumeric() {
+            word.push(each.to_ascii_lowercase());
+        } else if !word.ends_with('_') {
+            word.push('_');
+        }
+    }
+    word
+}
+
+/// Whether an error says that the server does not know our client any more.
+#[must_use]
+pub fn is_unknown_client(error: &str) -> bool {
+    matches!(
+        registered(error).as_deref(),
+        Some("invalid_client" | "unauthorized_client")
+    )
+}
+
+/// Whether a description of an error may say that: nothing for certain, reason enough to ask.
+#[must_use]
+pub fn may_be_unknown_client(description: &str) -> bool {
+    const SIGNS: [&str; 10] = [
+        "not found",
+        "unknown",
+        "not registered",
+        "unregistered",
+        "does not exist",
+        "doesn't exist",
+        "not exist",
+        "invalid",
+        "not recogni",
+        "aadsts700016",
+    ];
+    let text = description.to_ascii_lowercase();
+    let names_us = ["client", "application", "app "]
+        .iter()
+        .any(|it| text.contains(it));
+    names_us && SIGNS.iter().any(|sign| text.contains(sign))
 }

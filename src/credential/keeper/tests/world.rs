@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use url::Url;
 
 use super::super::{Account, Ask, Keeper, Parts};
-use crate::credential::connection::{Connection, Connections, Grant, Resource};
+use crate::credential::connection::{Connection, Connections, Grant, Pkce, Resource};
 use crate::credential::key::{Key, Owner};
 use crate::credential::record::{Client, ClientAuth, Record, Source, Tokens};
 use crate::credential::signature::Signed;
@@ -187,8 +187,9 @@ fn connection() -> Connection {
         token_endpoint: None,
         revocation_endpoint: None,
         issuer: None,
+        metadata: None,
         token_auth: None,
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: None,
         resource: Resource::Off,
         parameters: BTreeMap::new(),
@@ -353,6 +354,7 @@ impl Web for Server {
             message: "gone".to_owned(),
             sent,
             transient: true,
+            cure: None,
             source: None,
         };
         let (status, body) = match (request.uri().path(), next) {

@@ -119,7 +119,7 @@ fn openid_gets_a_nonce_and_offline_access_a_consent() {
 }
 
 #[test]
-fn a_server_that_does_not_name_s256_is_refused_unless_the_descriptor_goes_without() {
+fn a_server_that_does_not_name_s256_is_refused_unless_the_descriptor_says_otherwise() {
     for methods in [None, Some(vec![]), Some(vec!["plain".to_owned()])] {
         let server = Server {
             challenge_methods: methods,
@@ -128,8 +128,16 @@ fn a_server_that_does_not_name_s256_is_refused_unless_the_descriptor_goes_withou
         let client = client(ClientAuth::None, None);
         let trouble = authorize(&connection(), &server, &client, CALLBACK, &[]).unwrap_err();
         assert_eq!(trouble.kind, TroubleKind::Metadata);
+        assert!(trouble.message.contains(ISSUER), "{trouble}");
+        assert!(trouble.cure.unwrap().contains("`pkce: s256`"));
+        let said = Connection {
+            pkce: Pkce::S256,
+            ..connection()
+        };
+        let it = authorize(&said, &server, &client, CALLBACK, &[]).unwrap();
+        assert!(it.verifier.is_some() && it.url.as_str().contains("code_challenge_method=S256"));
         let off = Connection {
-            pkce: false,
+            pkce: Pkce::Off,
             ..connection()
         };
         let it = authorize(&off, &server, &client, CALLBACK, &[]).unwrap();

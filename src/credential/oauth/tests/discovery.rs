@@ -141,27 +141,47 @@ async fn an_issuer_without_a_path_is_looked_for_in_two() {
 }
 
 #[tokio::test]
-async fn a_document_of_another_issuer_is_discarded_to_the_letter() {
+async fn a_document_of_another_issuer_is_discarded_but_for_the_slash_behind_an_empty_path() {
     for (used, said) in [
-        (ISSUER, "https://as.example/"),
-        ("https://as.example/", ISSUER),
         (ISSUER, "https://AS.example"),
         (ISSUER, "https://evil.example"),
+        (ISSUER, "http://as.example"),
+        (ISSUER, "https://as.example:8443/"),
+        (ISSUER, "https://as.example//"),
+        (ISSUER, "https://as.example/?x"),
+        ("https://as.example/app", "https://as.example/app/"),
+        ("https://as.example/app/", "https://as.example/app"),
+        ("https://as.example/app", ISSUER),
     ] {
+        let mut document = metadata(ISSUER);
+        document["issuer"] = json!(said);
+        let path = used.trim_start_matches(ISSUER).trim_end_matches('/');
+        let world = World::default()
+            .json(AT_PATH, &resource(&[used]))
+            .json(&format!("{RFC}{path}"), &document);
+        let trouble = found(&world).await.unwrap_err();
+        assert_eq!(trouble.kind, TroubleKind::Metadata, "{used} {said}");
+        let told = trouble.to_string();
+        assert!(
+            told.contains(&format!("`{used}`")) && told.contains(&format!("`{said}`")),
+            "{told}"
+        );
+        assert!(trouble.cure.unwrap().contains("`issuer`"));
+    }
+    let slashed = "https://as.example/";
+    for (used, said) in [(ISSUER, slashed), (slashed, ISSUER), (slashed, slashed)] {
         let mut document = metadata(ISSUER);
         document["issuer"] = json!(said);
         let world = World::default()
             .json(AT_PATH, &resource(&[used]))
             .json(RFC, &document);
-        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{used} {said}");
+        // What the server calls itself: the `iss` of its answers is compared with that.
+        assert_eq!(
+            found(&world).await.unwrap().issuer.as_deref(),
+            Some(said),
+            "{used}"
+        );
     }
-    let slashed = "https://as.example/";
-    let mut document = metadata(ISSUER);
-    document["issuer"] = json!(slashed);
-    let world = World::default()
-        .json(AT_PATH, &resource(&[slashed]))
-        .json(RFC, &document);
-    assert_eq!(found(&world).await.unwrap().issuer.as_deref(), Some(slashed));
 }
 
 #[tokio::test]
@@ -176,22 +196,257 @@ async fn the_first_usable_server_is_taken() {
 }
 
 #[tokio::test]
-async fn a_server_that_fails_is_no_server_without_metadata() {
-    for status in [500, 503, 429] {
-        let world = World::default()
-            .json(AT_PATH, &resource(&[ISSUER]))
-            .says(RFC, status, "text/html", "oh")
-            .json(OPENID, &metadata(ISSUER));
+async fn a_place_that_fails_is_passed_over_and_transient_is_said_only_when_none_has_a_document() {
+    for status in [500, 501, 502, 503, 504, 429, 408] {
+        let failing = || {
+            World::default()
+                .json(AT_PATH, &resource(&[ISSUER]))
+                .says(RFC, status, "text/html", "oh")
+        };
+        let world = failing().json(OPENID, &metadata(ISSUER));
+        assert!(found(&world).await.is_ok(), "{status}");
+        let world = failing();
         let trouble = found(&world).await.unwrap_err();
         assert_eq!(trouble.kind, TroubleKind::Transient, "{status}");
+        assert!(trouble.message.contains(RFC), "{trouble}");
         assert_eq!(trouble.retry_after.is_some(), status == 429);
-        assert_eq!(world.fetched(), [AT_PATH, RFC]);
+        assert_eq!(world.fetched(), [AT_PATH, RFC, OPENID]);
+        // A document that is there and wrong says more than a place that fails.
+        let mut other = metadata(ISSUER);
+        other["issuer"] = json!("https://other.example");
+        let world = failing().json(OPENID, &other);
+        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{status}");
     }
-    let world = World::default().says(AT_PATH, 502, "text/html", "oh");
-    assert_eq!(kind(found(&world).await), TroubleKind::Transient);
-    assert_eq!(world.fetched(), [AT_PATH]);
     let world = World::default().down("mcp.example", false);
     assert_eq!(kind(found(&world).await), TroubleKind::Transient);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_never_answers_is_passed_over_too() {
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .hanging(RFC)
+        .json(OPENID, &metadata(ISSUER));
+    assert!(found(&world).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_resource_whose_place_leads_nowhere_is_asked_for_at_the_next() {
+    for status in [500, 501, 502] {
+        let world = World::default()
+            .says(AT_PATH, status, "text/html", "oh")
+            .json(AT_ROOT, &resource(&[ISSUER]))
+            .json(RFC, &metadata(ISSUER));
+        assert!(found(&world).await.is_ok(), "{status}");
+        assert_eq!(world.fetched(), [AT_PATH, AT_PATH, AT_ROOT, RFC], "{status}");
+        let origin = "https://mcp.example/.well-known/oauth-authorization-server";
+        let world = World::default()
+            .says(AT_PATH, status, "text/html", "oh")
+            .json(origin, &metadata("https://mcp.example"));
+        assert!(found(&world).await.is_ok(), "{status}");
+        // Nothing is guessed while it may be there.
+        let world = World::default().says(AT_PATH, status, "text/html", "oh");
+        assert_eq!(kind(found(&world).await), TroubleKind::Transient, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_is_overloaded_is_asked_twice_and_sends_nobody_to_a_lesser_document() {
+    for status in [503, 504, 429] {
+        let world = World::default()
+            .says(AT_PATH, status, "text/html", "oh")
+            .json(AT_ROOT, &resource(&["https://lesser.example"]));
+        assert_eq!(kind(found(&world).await), TroubleKind::Transient, "{status}");
+        assert!(world.fetched().iter().all(|url| url == AT_PATH), "{status}");
+    }
+    let world = World::default()
+        .once(AT_PATH, 503, "oh")
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(RFC, &metadata(ISSUER));
+    assert!(found(&world).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_document_behind_a_byte_order_mark_is_read() {
+    let marked = format!("\u{feff}{}", metadata(ISSUER));
+    let world = World::default()
+        .says(
+            AT_PATH,
+            200,
+            "application/json",
+            &format!("\u{feff}{}", resource(&[ISSUER])),
+        )
+        .says(RFC, 200, "application/json", &marked);
+    assert_eq!(found(&world).await.unwrap().issuer.as_deref(), Some(ISSUER));
+}
+
+#[tokio::test]
+async fn what_was_there_instead_of_a_document_is_named() {
+    let nothing = || {
+        World::default()
+            .json(AT_PATH, &resource(&[ISSUER]))
+            .says(RFC, 307, "text/html", "")
+            .header_of(RFC, "location", "https://as.example/elsewhere")
+            .says(OPENID, 200, "text/html", "<html>")
+    };
+    let trouble = found(&nothing()).await.unwrap_err();
+    for part in [
+        ISSUER,
+        RFC,
+        "redirects (307)",
+        "https://as.example/elsewhere",
+        OPENID,
+        "no JSON object",
+    ] {
+        assert!(trouble.message.contains(part), "{part}: {trouble}");
+    }
+    assert!(trouble.cure.unwrap().contains("`authorization_server_metadata`"));
+    let world = World::default().says(AT_PATH, 301, "text/html", "").header_of(
+        AT_PATH,
+        "location",
+        "https://mcp.example/docs",
+    );
+    let guessed = found(&world).await.unwrap().unpublished.unwrap();
+    assert!(
+        guessed.contains("redirects (301) to `https://mcp.example/docs`"),
+        "{guessed}"
+    );
+    let world = World::default()
+        .json(AT_PATH, &json!({}))
+        .json(AT_ROOT, &resource(&[ISSUER]))
+        .json(RFC, &json!({}))
+        .json(OPENID, &metadata(ISSUER));
+    assert!(found(&world).await.is_ok(), "an empty object is no document");
+}
+
+#[tokio::test]
+async fn another_resource_is_named_beside_the_endpoint_and_the_operator_may_vouch_for_it() {
+    let other = "http://mcp.example/team/mcp";
+    let world = || {
+        World::default()
+            .json(
+                AT_PATH,
+                &json!({ "resource": other, "authorization_servers": [ISSUER] }),
+            )
+            .json(RFC, &metadata(ISSUER))
+    };
+    let trouble = found(&world()).await.unwrap_err();
+    for part in [other, UPSTREAM, AT_PATH] {
+        assert!(trouble.message.contains(&format!("`{part}`")), "{trouble}");
+    }
+    assert!(trouble.cure.unwrap().contains("`resource`"));
+    let vouched = Connection {
+        resource: Resource::Url(other.to_owned()),
+        ..connection()
+    };
+    let server = discover(&world(), &vouched, None).await.unwrap();
+    assert_eq!(server.resource.as_deref(), Some(other));
+}
+
+#[tokio::test]
+async fn what_is_found_of_the_descriptors_issuer_is_taken_for_it() {
+    let declared = |issuer: &str| Connection {
+        issuer: Some(issuer.to_owned()),
+        ..connection()
+    };
+    let issuer = "https://login.example/common/v2.0";
+    let mut template = metadata(ISSUER);
+    template["issuer"] = json!("https://login.example/{tenantid}/v2.0");
+    let place = "https://login.example/common/v2.0/.well-known/openid-configuration";
+    let world = || {
+        World::default()
+            .json(AT_PATH, &resource(&[issuer]))
+            .json(place, &template)
+    };
+    let trouble = found(&world()).await.unwrap_err();
+    assert!(
+        trouble.cure.unwrap().contains("of your own tenant"),
+        "{}",
+        trouble.message
+    );
+    let server = discover(&world(), &declared(issuer), None).await.unwrap();
+    assert_eq!(server.issuer.as_deref(), Some(issuer));
+    // The issuer that a document names, and the document where the resource says.
+    let elsewhere = World::default()
+        .json(AT_PATH, &resource(&["https://as.example/app"]))
+        .json(&format!("{RFC}/app"), &metadata(ISSUER));
+    assert_eq!(kind(found(&elsewhere).await), TroubleKind::Metadata);
+    let server = discover(&elsewhere, &declared(ISSUER), None).await.unwrap();
+    assert_eq!(server.issuer.as_deref(), Some(ISSUER));
+    let other = discover(&elsewhere, &declared("https://third.example"), None).await;
+    assert_eq!(kind(other), TroubleKind::Metadata, "nobody named that one");
+    // The upstream's own origin serves the metadata of an issuer on another host.
+    let origin = "https://mcp.example/.well-known/oauth-authorization-server";
+    let proxied = World::default().json(origin, &metadata(ISSUER));
+    let trouble = found(&proxied).await.unwrap_err();
+    assert!(trouble.message.contains(&format!("`{ISSUER}`")), "{trouble}");
+    assert!(discover(&proxied, &declared(ISSUER), None).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_document_that_the_descriptor_names_is_taken_as_it_stands() {
+    let place = "https://docs.example/as.json";
+    let named = Connection {
+        metadata: Some(Url::parse(place).unwrap()),
+        ..connection()
+    };
+    let world = World::default()
+        .json(place, &metadata(ISSUER))
+        .json(AT_PATH, &resource(&["https://other.example"]));
+    let server = discover(&world, &named, None).await.unwrap();
+    assert_eq!(server.issuer.as_deref(), Some(ISSUER));
+    assert_eq!(server.resource.as_deref(), Some(UPSTREAM));
+    assert!(server.registration_endpoint.is_some());
+    assert!(!world.fetched().iter().any(|url| url.contains("other.example")));
+    let nothing = discover(&World::default(), &named, None).await.unwrap_err();
+    assert_eq!(nothing.kind, TroubleKind::Metadata);
+    assert!(nothing.message.contains(place), "{nothing}");
+    let failing = World::default().says(place, 503, "text/html", "oh");
+    assert_eq!(
+        kind(discover(&failing, &named, None).await),
+        TroubleKind::Transient
+    );
+}
+
+#[tokio::test]
+async fn allow_private_is_for_the_upstream_and_what_the_descriptor_names() {
+    let private = Connection {
+        reach: Reach {
+            private: true,
+            loopback: true,
+            ..Reach::default()
+        },
+        ..connection()
+    };
+    let world = World::default()
+        .json(AT_PATH, &resource(&[ISSUER]))
+        .json(RFC, &metadata(ISSUER));
+    let server = discover(&world, &private, None).await.unwrap();
+    registration(
+        &world,
+        &private,
+        &server,
+        &redirects("https://gw.example/cb"),
+        None,
+    )
+    .await
+    .ok();
+    let reach_of = |url: &str| {
+        let reaches = world.reaches.lock();
+        let found = reaches.iter().find(|(it, _)| it == url).unwrap();
+        (found.1.private, found.1.loopback)
+    };
+    assert_eq!(reach_of(AT_PATH), (true, true));
+    assert_eq!(reach_of(RFC), (false, false), "the resource named it");
+    assert_eq!(reach_of("https://as.example/register"), (false, false));
+    let told = Connection {
+        issuer: Some(ISSUER.to_owned()),
+        ..private
+    };
+    let world = World::default().json(RFC, &metadata(ISSUER));
+    discover(&world, &told, None).await.unwrap();
+    let reaches = world.reaches.lock();
+    assert!(reaches.iter().find(|(it, _)| it == RFC).unwrap().1.private);
 }
 
 #[tokio::test]
@@ -268,7 +523,7 @@ async fn machines_need_no_authorization_endpoint() {
 }
 
 #[tokio::test]
-async fn the_issuer_of_the_descriptor_is_the_only_one_that_is_asked() {
+async fn the_issuer_of_the_descriptor_is_asked_before_any_that_is_named() {
     let connection = Connection {
         issuer: Some(ISSUER.to_owned()),
         ..connection()

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::*;
-use crate::credential::connection::{Connection, Grant, Resource};
+use crate::credential::connection::{Connection, Grant, Pkce, Resource};
 use crate::credential::record::{Client, ClientAuth, Source};
 use crate::credential::web::{Reach, Unreached, Web};
 
@@ -28,6 +28,12 @@ struct World {
     answers: HashMap<String, (u16, &'static str, String)>,
     /// Hosts that cannot be connected to, and those that break after the request.
     down: Vec<(&'static str, bool)>,
+    /// URLs that never answer.
+    hanging: Vec<String>,
+    /// Headers of answers by URL.
+    headers: HashMap<String, (&'static str, String)>,
+    /// Answers that come before the usual one, by URL.
+    first: Mutex<HashMap<String, Vec<(u16, String)>>>,
     seen: Mutex<Vec<Request<Vec<u8>>>>,
     reaches: Mutex<Vec<(String, Reach)>>,
 }
@@ -45,6 +51,23 @@ impl World {
 
     fn down(mut self, host: &'static str, sent: bool) -> Self {
         self.down.push((host, sent));
+        self
+    }
+
+    fn hanging(mut self, url: &str) -> Self {
+        self.hanging.push(url.to_owned());
+        self
+    }
+
+    fn header_of(mut self, url: &str, name: &'static str, value: &str) -> Self {
+        self.headers.insert(url.to_owned(), (name, value.to_owned()));
+        self
+    }
+
+    /// One answer at this URL, before the usual ones.
+    fn once(self, url: &str, status: u16, body: &str) -> Self {
+        let answer = (status, body.to_owned());
+        self.first.lock().entry(url.to_owned()).or_default().push(answer);
         self
     }
 
@@ -85,19 +108,34 @@ impl Web for World {
                 message: format!("`{host}` did not answer"),
                 sent: *sent,
                 transient: true,
+                cure: None,
                 source: None,
             });
         }
-        let (status, kind, body) =
-            self.answers
-                .get(&url)
-                .cloned()
-                .unwrap_or((404, "text/html", "<html>".into()));
+        if self.hanging.contains(&url) {
+            std::future::pending::<()>().await;
+        }
+        let once = self
+            .first
+            .lock()
+            .get_mut(&url)
+            .filter(|it| !it.is_empty())
+            .map(|it| it.remove(0));
+        let once = once.map(|(status, body)| (status, "application/json", body));
+        let usual = self
+            .answers
+            .get(&url)
+            .cloned()
+            .unwrap_or((404, "text/html", "<html>".into()));
+        let (status, kind, body) = once.unwrap_or(usual);
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = StatusCode::from_u16(status).unwrap();
         response
             .headers_mut()
             .insert(header::CONTENT_TYPE, kind.parse().unwrap());
+        if let Some((name, value)) = self.headers.get(&url) {
+            response.headers_mut().insert(*name, value.parse().unwrap());
+        }
         if status == 429 {
             response
                 .headers_mut()
@@ -131,8 +169,9 @@ fn connection() -> Connection {
         token_endpoint: None,
         revocation_endpoint: None,
         issuer: None,
+        metadata: None,
         token_auth: None,
-        pkce: true,
+        pkce: Pkce::Auto,
         audience: None,
         resource: Resource::Auto,
         parameters: BTreeMap::new(),

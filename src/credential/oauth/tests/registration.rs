@@ -15,7 +15,7 @@ fn taking(methods: &[&str]) -> Server {
 }
 
 async fn registered(world: &World, server: &Server) -> Result<Registered, Trouble> {
-    registration(world, &connection(), server, &redirects(CALLBACK)).await
+    registration(world, &connection(), server, &redirects(CALLBACK), None).await
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_loopback_callback_over_http_is_a_native_application() {
         ("http://localhost:9/cb", "native"),
         ("https://localhost:9/cb", "web"),
     ] {
-        registration(&world, &connection(), &server(), &redirects(callback))
+        registration(&world, &connection(), &server(), &redirects(callback), None)
             .await
             .unwrap();
         assert_eq!(world.posted()["application_type"], kind);
@@ -123,7 +123,7 @@ async fn a_refused_registration_is_the_operators_and_a_failing_one_nobodys() {
     assert_eq!(trouble.error.as_deref(), Some("invalid_redirect_uri"));
     assert_eq!(
         trouble.message,
-        "the registration was refused: invalid_redirect_uri (not this one)"
+        format!("the registration at `{REGISTER}` was refused: invalid_redirect_uri (not this one)")
     );
     let world = World::default().says(REGISTER, 503, "text/html", "oh");
     assert_eq!(
@@ -224,4 +224,122 @@ fn our_document_names_itself() {
     assert_eq!(document["client_name"], "Ours");
     assert_eq!(document["redirect_uris"], json!([CALLBACK]));
     assert_eq!(document["token_endpoint_auth_method"], "none");
+}
+
+fn scopes_of(world: &World) -> Vec<Option<String>> {
+    let seen = world.seen.lock();
+    let posted = seen
+        .iter()
+        .map(|it| serde_json::from_slice::<Value>(it.body()).unwrap());
+    posted.map(|it| it["scope"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test]
+async fn a_registration_names_the_descriptors_scopes_else_the_advertised_ones() {
+    let advertised = Server {
+        resource_scopes: Some(texts(&["read", "write"])),
+        scopes: Some(texts(&["openid", "offline_access", "read"])),
+        ..server()
+    };
+    let ours = texts(&["read"]);
+    for (server, declared, expected) in [
+        (&advertised, Some(ours.as_slice()), Some("read")),
+        (&advertised, None, Some("read write offline_access openid")),
+        (&advertised, Some(&[][..]), None),
+        (&server(), None, None),
+        (&server(), Some(ours.as_slice()), Some("read")),
+    ] {
+        let world = world(&json!({ "client_id": "c" }));
+        let redirects = redirects(CALLBACK);
+        let it = registration(&world, &connection(), server, &redirects, declared).await;
+        assert!(it.is_ok());
+        assert_eq!(scopes_of(&world), [expected.map(str::to_owned)]);
+    }
+}
+
+#[tokio::test]
+async fn a_registration_that_is_refused_with_scopes_is_tried_once_without() {
+    let scoped = Server {
+        resource_scopes: Some(texts(&["read"])),
+        ..server()
+    };
+    let refusal = json!({ "error": "invalid_client_metadata" }).to_string();
+    for status in [400, 403, 200] {
+        let world = world(&json!({ "client_id": "c" })).once(REGISTER, status, &refusal);
+        assert!(registered(&world, &scoped).await.is_ok(), "{status}");
+        assert_eq!(scopes_of(&world), [Some("read".to_owned()), None], "{status}");
+    }
+    for (status, server, times) in [
+        (403, &scoped, 2),
+        (403, &server(), 1),
+        (401, &scoped, 1),
+        (503, &scoped, 1),
+    ] {
+        let world = World::default().says(REGISTER, status, "application/json", &refusal);
+        assert!(registered(&world, server).await.is_err());
+        assert_eq!(world.fetched().len(), times, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_metadata_is_said_to_have_none() {
+    let guessed = discover(&World::default(), &connection(), None).await.unwrap();
+    let redirects = redirects(CALLBACK);
+    let trouble = registration(&World::default(), &connection(), &guessed, &redirects, None)
+        .await
+        .unwrap_err();
+    for part in [
+        "no OAuth metadata",
+        "answered 404",
+        "https://mcp.example/register",
+    ] {
+        assert!(trouble.message.contains(part), "{trouble}");
+    }
+    assert!(trouble.cure.unwrap().contains("`api_key`"));
+}
+
+#[tokio::test]
+async fn a_server_that_registers_nobody_says_which_redirect_uri_to_register() {
+    let nobody = Server {
+        registration_endpoint: None,
+        ..server()
+    };
+    let trouble = registered(&World::default(), &nobody).await.unwrap_err();
+    assert!(trouble.message.contains("`registration_endpoint`") && trouble.message.contains(ISSUER));
+    assert!(trouble.cure.unwrap().contains(&format!("`{CALLBACK}`")));
+}
+
+#[tokio::test]
+async fn whether_a_client_is_known_is_asked_with_a_code_that_cannot_exist() {
+    let asked = |world: World| async move {
+        is_known(
+            &world,
+            &connection(),
+            &source(client(ClientAuth::None, None)),
+            CALLBACK,
+        )
+        .await
+    };
+    let says = |error: &str| json!({ "error": error }).to_string();
+    let always = |error: &str| World::default().says(TOKEN, 400, "application/json", &says(error));
+    for gone in [
+        "invalid_client",
+        "unauthorized_client",
+        "INVALID_CLIENT",
+        "unknown_client",
+    ] {
+        assert_eq!(asked(always(gone)).await, Known::No, "{gone}");
+    }
+    // A server that looks at the code alone says the same of a client that cannot exist.
+    assert_eq!(asked(always("invalid_grant")).await, Known::Unclear);
+    let looks = always("invalid_client").once(TOKEN, 400, &says("invalid_grant"));
+    assert_eq!(asked(looks).await, Known::Yes);
+    assert_eq!(
+        asked(World::default().says(TOKEN, 503, "text/html", "oh")).await,
+        Known::Unclear
+    );
+    assert_eq!(
+        asked(World::default().down("as.example", false)).await,
+        Known::Unclear
+    );
 }

@@ -1,13 +1,41 @@
-//! Whom TLS trusts: the system's roots, or certificates of a file instead of them.
+//! Whom TLS trusts: the system's roots, or certificates of a file instead of them; and where what is
+//! secret may travel without TLS: within this machine.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use url::{Host, Url};
 
 /// Why certificates cannot be trusted.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether what is sent to a URL can be read on the way: no TLS, and not within this machine (RFC 6750
+/// section 5.3, RFC 9700 section 2.6). The one rule of all parts that send or take something secret.
+pub(crate) fn is_clear(url: &Url) -> bool {
+    !matches!(url.scheme(), "https" | "rediss") && !is_home(url)
+}
+
+/// Whether a URL names this machine: by address, or by the name that always does (RFC 6761 section 6.3).
+pub(crate) fn is_home(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => is_home_address(IpAddr::V6(ip)),
+        // Hosts of schemes that are not the web's are not parsed as addresses.
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(is_home_address)
+        }
+        None => false,
+    }
+}
+
+/// Whether an address is one of this machine's loopback.
+pub(crate) fn is_home_address(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
 
 /// The system's roots. Read once, when the first https peer is called: it costs milliseconds and
 /// memory that a gateway in front of local servers need not spend.
@@ -48,5 +76,44 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, C
         Err("no certificate in it".into())
     } else {
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_tls_nothing_secret_leaves_this_machine() {
+        let is_clear = |url: &str| super::is_clear(&Url::parse(url).unwrap());
+        for url in [
+            "http://example.com/",
+            "HTTP://EXAMPLE.COM/",
+            "http://10.0.0.1/",
+            "http://notes/",
+            "http://localhost.example.com/",
+            "http://127.0.0.1.example.com/",
+            "http://[::2]/",
+            "http://[64:ff9b::7f00:1]/",
+            "http://0.0.0.0/",
+            "redis://redis:6379",
+            "redis://10.0.0.1:6379",
+        ] {
+            assert!(is_clear(url), "{url}");
+        }
+        for url in [
+            "https://example.com/",
+            "http://127.0.0.1:9/",
+            "http://127.9.9.9/",
+            "http://[::1]/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://localhost/",
+            "http://LOCALHOST./",
+            "http://a.localhost/",
+            "redis://127.0.0.1:6379",
+            "rediss://redis:6379",
+        ] {
+            assert!(!is_clear(url), "{url}");
+        }
     }
 }

@@ -1,8 +1,6 @@
 //! Keys by their digests: none is kept, none is printed, and looking one up takes equally long
 //! whichever it is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use http::{HeaderMap, HeaderName, header};
 use ring::digest::SHA256;
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -14,11 +12,9 @@ const SCHEME: &[u8] = b"bearer";
 pub(super) struct Keys<T>(Vec<Known<T>>);
 
 /// One of them.
-pub(super) struct Known<T> {
+struct Known<T> {
     digest: [u8; 32],
-    pub(super) whose: T,
-    /// From where it was used last.
-    place: AtomicU64,
+    whose: T,
 }
 
 impl<T> Default for Keys<T> {
@@ -29,41 +25,23 @@ impl<T> Default for Keys<T> {
 
 impl<T> Keys<T> {
     pub(super) fn add(&mut self, digest: [u8; 32], whose: T) {
-        self.0.push(Known {
-            digest,
-            whose,
-            place: AtomicU64::new(0),
-        });
+        self.0.push(Known { digest, whose });
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Compares with every one, in time that tells nothing of where they differ.
-    pub(super) fn find(&self, key: &[u8]) -> Option<&Known<T>> {
+    /// What a key stands for. Compares with every one, in time that tells nothing of where they differ.
+    pub(super) fn find(&self, key: &[u8]) -> Option<&T> {
         let digest = ring::digest::digest(&SHA256, key);
         let mut found = 0_u64;
         for (number, known) in (1_u64..).zip(&self.0) {
             found.conditional_assign(&number, known.digest.as_slice().ct_eq(digest.as_ref()));
         }
         let index = usize::try_from(found.checked_sub(1)?).ok()?;
-        self.0.get(index).filter(|_| !key.is_empty())
-    }
-}
-
-impl<T> Known<T> {
-    /// Whether it was last used from there.
-    pub(super) fn was_at(&self, place: u64) -> bool {
-        place != 0 && self.place.load(Ordering::Relaxed) == place
-    }
-
-    /// It is used from there.
-    pub(super) fn is_at(&self, place: u64) {
-        // A key is mostly used from one place: reading does not take the line from other cores.
-        if self.place.load(Ordering::Relaxed) != place {
-            self.place.store(place, Ordering::Relaxed);
-        }
+        let found = self.0.get(index).filter(|_| !key.is_empty())?;
+        Some(&found.whose)
     }
 }
 
@@ -102,6 +80,14 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at_checked(SCHEME.len())?;
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && rest.first().is_none_or(|byte| *byte == b' ');
     is_bearer.then(|| rest.trim_ascii())
+}
+
+/// The digest of a key.
+pub(super) fn digest_of(key: &str) -> Option<[u8; 32]> {
+    ring::digest::digest(&SHA256, key.as_bytes())
+        .as_ref()
+        .try_into()
+        .ok()
 }
 
 /// The digest that 64 hexadecimal digits write.

@@ -5,20 +5,26 @@ pub mod doors;
 pub mod framing;
 mod keys;
 pub mod names;
+mod proxied;
 pub mod signed;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 
 use crate::error::{Code, Error};
+use crate::secret::Secret;
 use attempts::Attempts;
 use keys::{Keys, Presented, presented};
+pub use proxied::passed_on;
+
+/// What the key of the local caller is called in the log.
+const LOCAL_KEY: &str = "access.local";
 
 /// A caller as the rest of the way knows it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -57,10 +63,11 @@ pub struct Caller {
 /// What the settings say of who may call, as text that was checked.
 #[derive(Debug)]
 pub struct Grants<'a> {
-    /// Who an unauthenticated local caller is.
+    /// Who a local caller is.
     pub local: Principal,
-    /// Whether that is written out: then local callers need no key beside those of others.
-    pub is_local_named: bool,
+    /// What a local caller proves itself by, where others have keys; `None`: by nothing, so that there
+    /// it is nobody.
+    pub local_key: Option<Secret>,
     /// Keys of callers: name, whose, SHA-256 in hexadecimal digits.
     pub callers: Vec<(&'a str, Principal, &'a str)>,
     /// Keys of operators: name, SHA-256 in hexadecimal digits.
@@ -77,11 +84,23 @@ pub struct NoDigest(String);
 /// Who may call.
 pub struct Access {
     local: Principal,
-    is_local_named: bool,
+    /// Nobody is named: whoever is on this machine is the local caller.
+    is_open: bool,
+    /// The local caller has a key, beside those of others.
+    is_local_keyed: bool,
     callers: Keys<Caller>,
     operators: Keys<Arc<str>>,
     is_admin_local: bool,
-    attempts: Attempts,
+    /// Wrong keys, each door's own: guessing at one closes no other.
+    guessed: Guessed,
+}
+
+/// Wrong keys by where they were tried.
+#[derive(Default)]
+struct Guessed {
+    calling: Attempts,
+    typed: Attempts,
+    operating: Attempts,
 }
 
 impl Access {
@@ -100,119 +119,147 @@ impl Access {
         for (name, text) in grants.operators {
             operators.add(digest(name, text)?, Arc::from(name));
         }
+        let is_open = callers.is_empty();
+        let local_key = grants.local_key.filter(|_| !is_open);
+        let local_key = local_key.and_then(|key| keys::digest_of(key.expose()));
+        if let Some(digest) = local_key {
+            let (principal, key) = (grants.local.clone(), Some(Arc::from(LOCAL_KEY)));
+            callers.add(digest, Caller { principal, key });
+        }
         Ok(Self {
             local: grants.local,
-            is_local_named: grants.is_local_named,
+            is_open,
+            is_local_keyed: local_key.is_some(),
             callers,
             operators,
             is_admin_local: grants.is_admin_local,
-            attempts: Attempts::default(),
+            guessed: Guessed::default(),
         })
     }
 
     /// Who sent a request, from its head and the address that it came from.
     ///
-    /// A key that is presented must be known, wherever it comes from. Without one only a local caller is
-    /// let in, and once callers have keys only where `access.local` is written out.
+    /// Where callers have keys one must be brought, wherever the request comes from, and a right one is
+    /// always let in. Where nobody has, only a local caller is let in.
     ///
     /// # Errors
-    /// [`Code::Unauthenticated`]; [`Code::RateLimited`] after too many wrong keys of one address.
+    /// [`Code::Unauthenticated`]; [`Code::RateLimited`] after too many wrong keys of one address;
+    /// [`Code::PolicyDenied`] where no key would help.
     pub fn identify(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, Error> {
-        if self.callers.is_empty() {
-            return if is_loopback(peer) {
-                Ok(self.as_local())
-            } else {
-                Err(no_key())
-            };
+        if self.is_open {
+            only_local(headers, peer)?;
+            return Ok(Caller {
+                principal: self.local.clone(),
+                key: None,
+            });
         }
-        match presented(headers) {
-            Presented::Key(key) => self.proved(&self.callers, key, peer).cloned(),
-            Presented::Unusable(why) => Err(self.failed(peer, why)),
-            // A proxy on this machine is no local caller: it speaks for others.
-            Presented::Nothing if self.is_local_named && is_loopback(peer) && !is_forwarded(headers) => {
-                Ok(self.as_local())
-            }
-            Presented::Nothing => Err(no_key()),
-        }
+        let missing = if self.is_local_keyed {
+            "this gateway wants a key: send it as `x-api-key` or `Authorization: Bearer`; who works on its \
+             machine finds one in `local.key` of its data folder, or calls through `pleiades stdio`"
+        } else {
+            "this gateway wants a key: send it as `x-api-key` or `Authorization: Bearer`"
+        };
+        let presented = presented(headers);
+        proved(&self.callers, &presented, (&self.guessed.calling, peer), missing).cloned()
+    }
+
+    /// Whose a key is that somebody typed on a page.
+    ///
+    /// # Errors
+    /// As [`identify`](Self::identify); wrong ones count for pages alone.
+    pub fn typed(&self, key: &str, peer: Option<IpAddr>) -> Result<Caller, Error> {
+        let presented = Presented::Key(key.as_bytes());
+        proved(&self.callers, &presented, (&self.guessed.typed, peer), "").cloned()
     }
 
     /// Who asks the admin listener for what is not everybody's: the name of the operator's key, `local`
-    /// where none exists and the listener is on a loopback address.
+    /// where none exists, the listener is on a loopback address and the request comes from this machine.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`], [`Code::RateLimited`] as for callers; [`Code::PolicyDenied`] where no
-    /// key exists and the listener can be reached from elsewhere.
+    /// key exists and the request may come from elsewhere.
     pub fn admin(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Arc<str>, Error> {
         if self.operators.is_empty() {
-            return if self.is_admin_local {
-                Ok(Arc::from("local"))
-            } else {
-                Err(closed())
-            };
+            let is_local = self.is_admin_local && only_local(headers, peer).is_ok();
+            return is_local.then(|| Arc::from("local")).ok_or_else(closed);
         }
-        match presented(headers) {
-            Presented::Key(key) => self.proved(&self.operators, key, peer).cloned(),
-            Presented::Unusable(why) => Err(self.failed(peer, why)),
-            Presented::Nothing => Err(Error::new(
-                Code::Unauthenticated,
-                "this path is for operators: send a key of `access.admin_keys` as `x-api-key` or \
-                 `Authorization: Bearer`",
-            )),
-        }
+        let missing = "this path is for operators: send a key of `access.admin_keys` as `x-api-key` or \
+                       `Authorization: Bearer`";
+        let presented = presented(headers);
+        proved(
+            &self.operators,
+            &presented,
+            (&self.guessed.operating, peer),
+            missing,
+        )
+        .cloned()
     }
 
-    /// Whose a key is. Whoever asks bounds how often.
+    /// Whether whoever is on this machine is the local caller, without a key.
     #[must_use]
-    pub fn by_key(&self, key: &str) -> Option<Principal> {
-        let found = self.callers.find(key.as_bytes())?;
-        Some(found.whose.principal.clone())
+    pub const fn is_open(&self) -> bool {
+        self.is_open
     }
 
-    /// Whether a loopback peer is let in without a key.
+    /// Whether the local caller has a key, beside those of others.
     #[must_use]
-    pub fn open_to_loopback(&self) -> bool {
-        self.callers.is_empty() || self.is_local_named
+    pub const fn is_local_keyed(&self) -> bool {
+        self.is_local_keyed
     }
 
-    /// Whether callers have keys.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        !self.callers.is_empty()
-    }
-
-    /// Who an unauthenticated local caller is.
+    /// Who a local caller is.
     #[must_use]
     pub const fn local(&self) -> &Principal {
         &self.local
     }
+}
 
-    fn as_local(&self) -> Caller {
-        Caller {
-            principal: self.local.clone(),
-            key: None,
-        }
+/// What a key stands for. A right one is let in whatever else came from its address: keys are random,
+/// and waiting is for those who guess.
+fn proved<'k, T>(
+    keys: &'k Keys<T>,
+    presented: &Presented<'_>,
+    (attempts, peer): (&Attempts, Option<IpAddr>),
+    missing: &'static str,
+) -> Result<&'k T, Error> {
+    let why = match presented {
+        Presented::Nothing => return Err(Error::new(Code::Unauthenticated, missing)),
+        Presented::Unusable(why) => *why,
+        Presented::Key(key) => match keys.find(key) {
+            Some(whose) => return Ok(whose),
+            None => "this key is not known here",
+        },
+    };
+    match peer.map(|peer| attempts.failed(peer, Instant::now())) {
+        Some(Err(after)) => Err(too_many(after)),
+        Some(Ok(())) | None => Err(Error::new(Code::Unauthenticated, why)),
     }
+}
 
-    /// What a key stands for. While its address is over the limit of wrong ones, only a key that was
-    /// last used from there counts: whoever shares the address of a guesser keeps working.
-    fn proved<'k, T>(&self, keys: &'k Keys<T>, key: &[u8], peer: Option<IpAddr>) -> Result<&'k T, Error> {
-        let Some(found) = keys.find(key) else {
-            return Err(self.failed(peer, "this key is not known here"));
-        };
-        let place = peer.map_or(0, |peer| self.attempts.place(peer));
-        if let Some(after) = peer.and_then(|peer| self.attempts.held_back(peer, Instant::now()))
-            && !found.was_at(place)
-        {
-            return Err(too_many(after));
-        }
-        found.is_at(place);
-        Ok(&found.whose)
+/// Lets in what was sent on this machine, as far as can be seen: from `127.0.0.1` or `::1`, and through
+/// no proxy that says so.
+///
+/// # Errors
+/// [`Code::PolicyDenied`].
+pub fn only_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
+    if !is_here(peer) {
+        return Err(Error::new(
+            Code::PolicyDenied,
+            "only `127.0.0.1` and `::1` may call here: the operator names other callers in `access`",
+        ));
     }
-
-    fn failed(&self, peer: Option<IpAddr>, why: &'static str) -> Error {
-        match peer.map(|peer| self.attempts.failed(peer, Instant::now())) {
-            Some(Err(after)) => too_many(after),
-            Some(Ok(())) | None => Error::new(Code::Unauthenticated, why),
+    match passed_on(headers) {
+        None => Ok(()),
+        Some(header) => {
+            let mut name = header.to_owned();
+            name.truncate(64);
+            Err(Error::new(
+                Code::PolicyDenied,
+                format!(
+                    "this request came through a proxy (`{name}`), and only callers on the gateway's own machine are \
+                     let in without a key: the operator names others in `access`"
+                ),
+            ))
         }
     }
 }
@@ -225,31 +272,21 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Whether a peer is on this machine, however its address is written.
-#[must_use]
-pub fn is_loopback(peer: Option<IpAddr>) -> bool {
-    peer.is_some_and(|peer| peer.to_canonical().is_loopback())
-}
-
-/// Whether a request came through a proxy, which speaks for others.
-#[must_use]
-pub fn is_forwarded(headers: &HeaderMap) -> bool {
-    ["forwarded", "x-forwarded-for", "x-real-ip"]
-        .iter()
-        .any(|name| headers.contains_key(*name))
-}
-
-fn no_key() -> Error {
-    Error::new(
-        Code::Unauthenticated,
-        "this gateway wants a key: send it as `x-api-key` or `Authorization: Bearer`",
-    )
+/// Whether a peer is `127.0.0.1` or `::1`, however that is written. Other addresses of 127.0.0.0/8 are
+/// given to those who pass on for others, such as sidecars.
+fn is_here(peer: Option<IpAddr>) -> bool {
+    let here = [
+        IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::from(Ipv6Addr::LOCALHOST),
+    ];
+    peer.is_some_and(|peer| here.contains(&peer.to_canonical()))
 }
 
 fn closed() -> Error {
     Error::new(
         Code::PolicyDenied,
-        "off loopback this path needs an admin key, and `access.admin_keys` names none",
+        "only a request from the gateway's own machine needs no admin key here, and `access.admin_keys` \
+         names none",
     )
 }
 

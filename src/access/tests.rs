@@ -12,12 +12,15 @@ fn hex(key: &str) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The key of the local caller.
+const OWN: &str = "0123456789-own";
+
 fn access(keys: &[&str], is_local_named: bool) -> Access {
     let digests: Vec<String> = keys.iter().map(|key| hex(key)).collect();
     let operator = hex("operator");
     Access::new(Grants {
         local: Principal::new("default", "local"),
-        is_local_named,
+        local_key: is_local_named.then(|| Secret::new(OWN)),
         callers: keys
             .iter()
             .zip(&digests)
@@ -46,18 +49,63 @@ fn who(access: &Access, fields: &[(&'static str, &str)], peer: Option<IpAddr>) -
 
 const REFUSED: Result<String, Code> = Err(Code::Unauthenticated);
 
+const CLOSED: Result<String, Code> = Err(Code::PolicyDenied);
+
+fn at(address: &str) -> Option<IpAddr> {
+    Some(address.parse().unwrap())
+}
+
 #[test]
-fn without_keys_a_loopback_caller_is_local_and_nobody_else_is_let_in() {
+fn without_keys_127_0_0_1_and_1_alone_are_local() {
     let open = access(&[], false);
-    assert_eq!(who(&open, &[], LOCAL).unwrap(), "local");
-    assert_eq!(who(&open, &[], Some("::1".parse().unwrap())).unwrap(), "local");
-    assert_eq!(
-        who(&open, &[], Some("::ffff:127.0.0.1".parse().unwrap())).unwrap(),
-        "local"
-    );
+    for here in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+        assert_eq!(who(&open, &[], at(here)).unwrap(), "local", "{here}");
+    }
     assert_eq!(who(&open, &[("x-api-key", "whatever")], LOCAL).unwrap(), "local");
-    assert_eq!(who(&open, &[], FAR), REFUSED);
-    assert_eq!(who(&open, &[], None), REFUSED);
+    for there in [
+        "127.0.0.2",
+        "127.0.0.6",
+        "127.1.2.3",
+        "127.255.255.254",
+        "::ffff:127.0.0.6",
+        "::127.0.0.1",
+        "64:ff9b::127.0.0.1",
+        "10.0.0.1",
+        "203.0.113.1",
+    ] {
+        assert_eq!(who(&open, &[], at(there)), CLOSED, "{there}");
+    }
+    assert_eq!(who(&open, &[], None), CLOSED);
+}
+
+#[test]
+fn what_a_proxy_passes_on_is_never_the_local_callers() {
+    let fields = [
+        ("forwarded", "for=127.0.0.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "mcp.example.com"),
+        ("x-forwarded-proto", "https"),
+        ("via", "1.1 squid"),
+        ("x-real-ip", ""),
+        ("cf-connecting-ip", "203.0.113.1"),
+        ("true-client-ip", "203.0.113.1"),
+        ("x-envoy-external-address", "203.0.113.1"),
+        ("tailscale-user-login", "ann@example.com"),
+    ];
+    for field in fields {
+        assert_eq!(who(&access(&[], false), &[field], LOCAL), CLOSED, "{field:?}");
+        let brought = [field, ("authorization", "Bearer whatever")];
+        assert_eq!(who(&access(&[], false), &brought, LOCAL), CLOSED, "{field:?}");
+        for is_local_named in [false, true] {
+            assert_eq!(
+                who(&access(&[ANN], is_local_named), &[field], LOCAL),
+                REFUSED,
+                "{field:?}"
+            );
+            let keyed = [field, ("x-api-key", ANN)];
+            assert_eq!(who(&access(&[ANN], is_local_named), &keyed, LOCAL).unwrap(), ANN);
+        }
+    }
 }
 
 #[test]
@@ -98,30 +146,54 @@ fn what_is_no_known_key_is_refused_even_where_local_callers_need_none() {
 }
 
 #[test]
-fn with_keys_a_local_caller_needs_one_unless_it_is_written_out() {
+fn with_keys_a_local_caller_proves_itself_by_its_own_where_it_is_written_out() {
     assert_eq!(who(&access(&[ANN], false), &[], LOCAL), REFUSED);
+    assert_eq!(who(&access(&[ANN], false), &[("x-api-key", OWN)], LOCAL), REFUSED);
     let named = access(&[ANN], true);
-    assert_eq!(who(&named, &[], LOCAL).unwrap(), "local");
-    assert_eq!(who(&named, &[], FAR), REFUSED);
-    // What a proxy on this machine passes on is not local.
-    assert_eq!(who(&named, &[("x-forwarded-for", "203.0.113.1")], LOCAL), REFUSED);
-    assert_eq!(who(&named, &[("forwarded", "for=203.0.113.1")], LOCAL), REFUSED);
+    assert_eq!(who(&named, &[], LOCAL), REFUSED);
+    let own = head(&[("x-api-key", OWN)]);
+    for peer in [LOCAL, FAR] {
+        let caller = named.identify(&own, peer).unwrap();
+        assert_eq!(caller.principal, Principal::new("default", "local"));
+        assert_eq!(caller.key.as_deref(), Some("access.local"));
+    }
 }
 
 #[test]
-fn a_guesser_waits_and_whoever_shares_its_address_does_not() {
-    let keyed = access(&[ANN, BOB], false);
-    assert_eq!(who(&keyed, &[("x-api-key", ANN)], FAR).unwrap(), ANN);
+fn a_guesser_waits_and_a_right_key_is_always_let_in() {
+    // As after a restart in the middle of it: nothing is known of who was here before.
+    let keyed = access(&[ANN, BOB], true);
     let guess = || who(&keyed, &[("x-api-key", "guess")], FAR);
-    let first_refused = (0..1000)
+    let refused = (0..1000)
         .map(|_| guess())
         .position(|it| it == Err(Code::RateLimited));
-    assert!(first_refused.is_some());
-    assert_eq!(who(&keyed, &[("x-api-key", ANN)], FAR).unwrap(), ANN);
-    assert_eq!(who(&keyed, &[("x-api-key", BOB)], FAR), Err(Code::RateLimited));
-    assert_eq!(who(&keyed, &[("x-api-key", BOB)], LOCAL).unwrap(), BOB);
+    assert!(refused.is_some());
+    for (key, whose) in [(ANN, ANN), (BOB, BOB), (OWN, "local")] {
+        assert_eq!(who(&keyed, &[("x-api-key", key)], FAR).unwrap(), whose);
+        assert_eq!(keyed.typed(key, FAR).unwrap().principal.user.as_ref(), whose);
+    }
     let error = keyed.identify(&head(&[("x-api-key", "guess")]), FAR).unwrap_err();
     assert!(error.retry_after.is_some());
+}
+
+#[test]
+fn guesses_at_one_door_count_at_no_other() {
+    let keyed = access(&[ANN], false);
+    let guess = head(&[("x-api-key", "guess")]);
+    let limited = |ask: &dyn Fn() -> Code| (0..1000).any(|_| ask() == Code::RateLimited);
+    assert!(limited(&|| keyed.typed("guess", FAR).unwrap_err().code));
+    assert_eq!(
+        keyed.identify(&guess, FAR).unwrap_err().code,
+        Code::Unauthenticated
+    );
+    assert_eq!(keyed.admin(&guess, FAR).unwrap_err().code, Code::Unauthenticated);
+    assert!(limited(&|| keyed.identify(&guess, FAR).unwrap_err().code));
+    assert_eq!(keyed.admin(&guess, FAR).unwrap_err().code, Code::Unauthenticated);
+    assert!(limited(&|| keyed.admin(&guess, FAR).unwrap_err().code));
+    assert_eq!(
+        &*keyed.admin(&head(&[("x-api-key", "operator")]), FAR).unwrap(),
+        "ops"
+    );
 }
 
 #[test]
@@ -135,28 +207,37 @@ fn callers_and_operators_have_keys_of_their_own() {
         keyed.admin(&HeaderMap::new(), LOCAL).unwrap_err().code,
         Code::Unauthenticated
     );
-    assert_eq!(keyed.by_key(ANN).unwrap(), Principal::new("acme", ANN));
-    assert_eq!(keyed.by_key("operator"), None);
-    assert_eq!(keyed.by_key(""), None);
+    assert_eq!(
+        keyed.typed(ANN, LOCAL).unwrap().principal,
+        Principal::new("acme", ANN)
+    );
+    assert!(keyed.typed("operator", LOCAL).is_err() && keyed.typed("", LOCAL).is_err());
 }
 
 #[test]
-fn without_admin_keys_only_a_loopback_listener_is_open() {
-    let admin = |is_admin_local| {
+fn without_admin_keys_only_this_machine_is_let_in_by_a_loopback_listener() {
+    let admin = |is_admin_local, fields: &[(&'static str, &str)], peer| {
         let access = Access::new(Grants {
             local: Principal::new("default", "local"),
-            is_local_named: false,
+            local_key: None,
             callers: Vec::new(),
             operators: Vec::new(),
             is_admin_local,
         });
-        access
-            .unwrap()
-            .admin(&HeaderMap::new(), LOCAL)
-            .map_err(|error| error.code)
+        let asked = access.unwrap().admin(&head(fields), peer);
+        asked.map_err(|error| error.code)
     };
-    assert_eq!(admin(true).as_deref(), Ok("local"));
-    assert_eq!(admin(false), Err(Code::PolicyDenied));
+    assert_eq!(admin(true, &[], LOCAL).as_deref(), Ok("local"));
+    assert_eq!(admin(false, &[], LOCAL), Err(Code::PolicyDenied));
+    assert_eq!(admin(true, &[], at("127.0.0.6")), Err(Code::PolicyDenied));
+    assert_eq!(admin(true, &[], None), Err(Code::PolicyDenied));
+    for name in ["forwarded", "x-forwarded-proto", "via", "cf-ray"] {
+        assert_eq!(
+            admin(true, &[(name, "x")], LOCAL),
+            Err(Code::PolicyDenied),
+            "{name}"
+        );
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::access::{Grants, Principal};
 fn access(operators: Vec<(&str, &str)>, is_admin_local: bool) -> Arc<Access> {
     let access = Access::new(Grants {
         local: Principal::new("default", "local"),
-        is_local_named: false,
+        local_key: None,
         callers: Vec::new(),
         operators,
         is_admin_local,

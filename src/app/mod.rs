@@ -5,6 +5,7 @@ mod changes;
 mod credentials;
 mod ended;
 mod lifecycle;
+mod local;
 mod migration;
 mod private;
 mod rekey;
@@ -34,7 +35,7 @@ use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::api::{Allowed, Desk};
 use crate::proxy::{Config, Gateway};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::shared_state::{Meeting, SharedState};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
@@ -42,6 +43,7 @@ use crate::upstream::{Upstreams, minimal};
 pub(crate) use accounts::put;
 pub use credentials::unopened;
 pub use lifecycle::{Lifecycle, told_to_end};
+pub(crate) use local::file as local_key_file;
 pub use migration::Migration;
 pub use private::keep_private;
 pub use rekey::{NewKey, Put, Refused, rekey};
@@ -132,7 +134,7 @@ impl App {
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams =
             Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
-        let access = Arc::new(access(&settings)?);
+        let access = Arc::new(access(&settings, &load)?);
         let principal = access.local().clone();
         let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
         changes::begin(&keeper, &shared, control.handle());
@@ -245,6 +247,9 @@ impl App {
     pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         free(listen, "listen")?;
+        if !self.settings.access.names_callers() {
+            tracing::info!("{}", settings::OPEN);
+        }
         free(admin, "admin")?;
         let lifecycle = Lifecycle::new(
             &self.settings,
@@ -414,18 +419,20 @@ fn desk(settings: &Settings) -> Desk {
     let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
     Desk {
         inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
-        allowed: Allowed::new(allow.unwrap_or_default(), settings.is_loopback()),
+        allowed: Allowed::new(allow.unwrap_or_default()),
     }
 }
 
 /// Who may call, as the settings say.
-fn access(settings: &Settings) -> Result<Access, Fault> {
+fn access(settings: &Settings, load: &Load) -> Result<Access, Fault> {
+    // Other commands act as the local caller without a request that would have to prove it.
+    let local_key = (*load == Load::All).then(|| local::key(settings)).flatten();
     let (said, local) = (&settings.access, settings.access.local());
     let callers = said.api_keys.iter();
     let operators = said.admin_keys.iter();
     let grants = Grants {
         local: Principal::new(local.tenant, local.user),
-        is_local_named: said.local.is_some(),
+        local_key,
         callers: callers
             .map(|key| (&*key.name, Principal::new(&*key.tenant, &*key.user), &*key.sha256))
             .collect(),

@@ -23,6 +23,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Ask DNS and connect too.
     pub online: bool,
+    /// Warnings are faults, and so is what an installation that several people share must not have.
+    pub strict: bool,
     /// One JSON object a line instead of text.
     pub json: bool,
 }
@@ -42,7 +44,14 @@ struct Found {
 /// # Errors
 /// When the output cannot be written.
 pub fn run(options: &Options, output: &mut dyn Write, summary: &mut dyn Write) -> io::Result<u8> {
-    let found = look(options);
+    let mut found = look(options);
+    if options.strict {
+        for fault in &mut found.faults {
+            if matches!(fault.severity, Severity::Warning | Severity::Private) {
+                fault.severity = Severity::Fault;
+            }
+        }
+    }
     for fault in &found.faults {
         if options.json {
             writeln!(output, "{}", json(fault))?;
@@ -78,7 +87,7 @@ fn print(fault: &Fault, output: &mut dyn Write) -> io::Result<()> {
     let colour = match fault.severity {
         Severity::Fault => AnsiColor::Red,
         Severity::Warning => AnsiColor::Yellow,
-        Severity::Note => AnsiColor::Cyan,
+        Severity::Private | Severity::Note => AnsiColor::Cyan,
     };
     let (field, cure) = (colour.on_default(), Style::new().dimmed());
     let text = fault.to_string();
@@ -100,7 +109,7 @@ fn json(fault: &Fault) -> serde_json::Value {
     let severity = match fault.severity {
         Severity::Fault => "fault",
         Severity::Warning => "warning",
-        Severity::Note => "note",
+        Severity::Private | Severity::Note => "note",
     };
     serde_json::json!({
         "file": fault.file.to_string_lossy(),

@@ -24,7 +24,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App, Load};
-use crate::descriptor::Fault;
+use crate::descriptor::{Fault, Severity};
 use crate::settings::{self, Overrides, Settings};
 use crate::telemetry;
 
@@ -80,6 +80,20 @@ pub(crate) struct Addresses {
     pub(crate) admin: Option<SocketAddr>,
 }
 
+/// What `check` looks at, and how.
+#[derive(Debug, Args)]
+struct Checking {
+    /// Installations, folders or files; default: the settings and their providers.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Ask the network too: names, connections.
+    #[arg(long)]
+    online: bool,
+    /// Warnings are faults, and so is what an installation that several people share must not have.
+    #[arg(long)]
+    strict: bool,
+}
+
 impl Global {
     /// Lets a command act as somebody else than `access.local`.
     fn act(&self, settings: &mut Settings) {
@@ -112,14 +126,7 @@ enum Command {
     /// Serve the providers over HTTP (the default).
     Serve(#[command(flatten)] Addresses),
     /// Report every fault of settings and descriptors, each with its place and cure.
-    Check {
-        /// Installations, folders or files; default: the settings and their providers.
-        #[arg(value_name = "PATH")]
-        paths: Vec<PathBuf>,
-        /// Ask the network too: names, connections.
-        #[arg(long)]
-        online: bool,
-    },
+    Check(#[command(flatten)] Checking),
     /// Print the JSON Schemas of descriptors and settings, or write them to a folder.
     Schema {
         /// Folder to write `provider.json` and `settings.json` to.
@@ -223,7 +230,7 @@ pub fn run() -> ExitCode {
     let code = match command {
         None => serve::run(&global, &addresses),
         Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
-        Some(Command::Check { paths, online }) => checked(&global, paths, online),
+        Some(Command::Check(checking)) => checked(&global, checking),
         Some(Command::Schema { out }) => written(schema::run(out.as_deref(), &mut anstream::stdout())),
         Some(Command::Stdio) => stdio::run(&global),
         Some(Command::Tools { provider }) => call::tools(&global, &provider),
@@ -279,7 +286,9 @@ fn restrict() {
 /// Loads the settings; faults are told, and decide the exit code.
 pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
     let mut loaded = settings::load(global.config.as_deref(), overrides);
-    for fault in &loaded.faults {
+    // Notes are for `check`: every command would say them.
+    let is_note = |fault: &&Fault| matches!(fault.severity, Severity::Private | Severity::Note);
+    for fault in loaded.faults.iter().filter(|fault| !is_note(fault)) {
         ui::err(fault);
     }
     if loaded.faults.iter().any(Fault::is_fatal) {
@@ -318,14 +327,15 @@ pub(crate) fn until_told<T>(app: &App, work: impl Future<Output = T>) -> Option<
     })
 }
 
-fn checked(global: &Global, paths: Vec<PathBuf>, online: bool) -> u8 {
+fn checked(global: &Global, checking: Checking) -> u8 {
     let overrides = Overrides {
         providers: global.providers.clone(),
         ..Overrides::default()
     };
     let options = check::Options {
-        paths,
-        online,
+        paths: checking.paths,
+        online: checking.online,
+        strict: checking.strict,
         json: global.json,
         config: global.config.clone(),
         overrides,

@@ -1,12 +1,13 @@
 //! `pleiades serve`: the start that a person reads, then the listeners.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
 use super::{Addresses, Global, exit};
-use crate::app::{App, Fault};
+use crate::app::{self, App, Fault};
 use crate::catalog::State;
-use crate::settings::Overrides;
+use crate::settings::{self, Overrides, Settings};
 
 pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
     if global.tenant.is_some() || global.user.is_some() {
@@ -24,7 +25,7 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
     };
     let served = app.serve(|app| {
         if ui::is_person() {
-            ui::err(banner(app));
+            ui::err(banner(app, global));
         }
     });
     crate::telemetry::log::flush();
@@ -41,7 +42,7 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
 }
 
 /// Endpoints, providers with their states, and a client configuration to paste.
-fn banner(app: &App) -> String {
+fn banner(app: &App, global: &Global) -> String {
     let settings = app.settings();
     let scheme = if settings.tls.is_some() { "https" } else { "http" };
     let base = settings.public_url.as_ref().map_or_else(
@@ -70,9 +71,57 @@ fn banner(app: &App) -> String {
     )
     .ok();
     text.push_str(&providers(app));
-    let config = serde_json::json!({ "mcpServers": { settings.name.clone(): { "type": "http", "url": format!("{base}/mcp") } } });
-    writeln!(text, "\n{BOLD}Client configuration{BOLD:#}\n{config:#}\n").ok();
+    text.push_str(&client(app.settings(), global, &base));
     text
+}
+
+/// A client configuration to paste, and where a key that it needs comes from.
+fn client(settings: &Settings, global: &Global, base: &str) -> String {
+    let url = format!("{base}/mcp");
+    let (entry, beside) = match app::local_key_file(settings) {
+        Some(file) => {
+            let header = format!(
+                "\nThis starts `pleiades stdio`, which needs no key. Over HTTP it is {url} with the header `x-api-key`, \
+                 whose value this prints:\n  cat {}\n",
+                quoted(&file)
+            );
+            (stdio(global), header)
+        }
+        None if settings.access.names_callers() => {
+            let headers = serde_json::json!({ "x-api-key": "the caller's own key" });
+            let entry = serde_json::json!({ "type": "http", "url": url, "headers": headers });
+            (entry, String::new())
+        }
+        None => {
+            let warning = format!("\n{YELLOW}{}{YELLOW:#}\n", settings::OPEN);
+            (serde_json::json!({ "type": "http", "url": url }), warning)
+        }
+    };
+    let config = serde_json::json!({ "mcpServers": { settings.name.clone(): entry } });
+    format!("\n{BOLD}Client configuration{BOLD:#}\n{config:#}\n{beside}\n")
+}
+
+/// `pleiades stdio` with these settings, which needs no key; clients start it in folders of their own.
+fn stdio(global: &Global) -> serde_json::Value {
+    let config = global.config.clone().unwrap_or_else(|| settings::FILE.into());
+    let files = [
+        ("--config", Some(config)),
+        ("--providers", global.providers.clone()),
+    ];
+    let mut words = Vec::new();
+    for (flag, file) in files {
+        if let Some(file) = file.and_then(|file| file.canonicalize().ok()) {
+            words.extend([flag.to_owned(), file.display().to_string()]);
+        }
+    }
+    words.push("stdio".to_owned());
+    serde_json::json!({ "command": "pleiades", "args": words })
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn providers(app: &App) -> String {

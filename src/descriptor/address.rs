@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 use super::report::{Said, say};
+use crate::trust;
 
 /// What is wrong with a URL wherever it stands. Never quotes it: it may hold a credential.
 pub(crate) fn wrong_url(found: &str) -> Option<Said> {
@@ -93,6 +94,50 @@ pub(crate) fn local(url: &Url) -> Option<Local> {
             (name == "metadata.google.internal").then_some(Local::Private("a metadata service"))
         }
     }
+}
+
+/// Where those are who can read what is sent to a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clear {
+    /// In a network of the operator's own.
+    Inside,
+    /// Anywhere on the way.
+    Outside,
+}
+
+/// Who can read what is sent to a URL; `None`: nobody.
+pub(crate) fn clear(url: &Url) -> Option<Clear> {
+    let is_inside = || match url.host() {
+        Some(Host::Domain(name)) => is_inner_name(name),
+        _ => matches!(local(url), Some(Local::Private(_))),
+    };
+    trust::is_clear(url).then(|| {
+        if is_inside() {
+            Clear::Inside
+        } else {
+            Clear::Outside
+        }
+    })
+}
+
+/// Whether a name is of no public domain: a single word, or one that ends as names within networks do
+/// (RFC 6762 and 8375, the top-level names that ICANN keeps for it, those of Kubernetes and Docker).
+fn is_inner_name(name: &str) -> bool {
+    const ENDS: [&str; 11] = [
+        ".local",
+        ".internal",
+        ".lan",
+        ".home",
+        ".corp",
+        ".private",
+        ".intranet",
+        ".localdomain",
+        ".home.arpa",
+        ".svc",
+        ".test",
+    ];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    !name.contains('.') || ENDS.iter().any(|end| name.ends_with(end))
 }
 
 /// What an address is, when it is not a public one; embedded IPv4 addresses count as themselves.
@@ -185,5 +230,37 @@ mod tests {
         }
         assert_eq!(of("https://1.1.1.1/"), None);
         assert_eq!(of("https://example.com/"), None);
+    }
+
+    #[test]
+    fn plain_http_is_read_by_others_outside_of_this_machine() {
+        let of = |url: &str| clear(&Url::parse(url).unwrap());
+        for url in [
+            "http://127.0.0.1/",
+            "http://localhost/",
+            "https://example.com/",
+            "https://10.0.0.1/",
+        ] {
+            assert_eq!(of(url), None, "{url}");
+        }
+        for url in [
+            "http://10.0.0.1/",
+            "http://[fd00::1]/",
+            "http://notes:8080/",
+            "http://notes.default.svc/",
+            "http://notes.default.svc.cluster.local/",
+            "http://host.docker.internal/",
+        ] {
+            assert_eq!(of(url), Some(Clear::Inside), "{url}");
+        }
+        for url in [
+            "http://example.com/",
+            "http://1.1.1.1/",
+            "http://local.example.com/",
+            "http://10.0.0.1.nip.io/",
+            "http://localhost.example.com/",
+        ] {
+            assert_eq!(of(url), Some(Clear::Outside), "{url}");
+        }
     }
 }

@@ -9,6 +9,9 @@ pub enum Severity {
     Fault,
     /// The file is taken, but something should change.
     Warning,
+    /// The file is taken; fine for one person on one machine, and a fault where several share it
+    /// (`check --strict`). Printed as a note.
+    Private,
     /// The file is taken; a consequence worth knowing.
     Note,
 }
@@ -46,7 +49,7 @@ impl fmt::Display for Fault {
         let head = match self.severity {
             Severity::Fault => "",
             Severity::Warning => "warning: ",
-            Severity::Note => "note: ",
+            Severity::Private | Severity::Note => "note: ",
         };
         let Self {
             line,

@@ -17,6 +17,7 @@ use super::{
 pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Report) {
     if let Some(node) = root.at_path(&["upstream"]) {
         upstream::check(node, folder, world, report);
+        upstream::credential_in_clear(node, root.at_path(&["auth"]), report);
     }
     if let Some(node) = root.at_path(&["auth"]) {
         auth::check(node, report);

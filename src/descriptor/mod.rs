@@ -33,7 +33,7 @@ pub use schema::published as schema;
 /// What the settings are read with too.
 pub(crate) mod reader {
     pub(crate) use super::{
-        address::{Local, local, local_ip},
+        address::{Local, local_ip},
         header::{forbidden_outward, is_secret as is_secret_header},
         pem,
         read::{bytes, parse, typed},

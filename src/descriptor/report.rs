@@ -84,6 +84,11 @@ impl Report {
         self.add(Severity::Note, at, field, said);
     }
 
+    /// What one person on one machine may have, and no installation that several share.
+    pub(crate) fn private(&mut self, at: Pos, field: &str, said: Said) {
+        self.add(Severity::Private, at, field, said);
+    }
+
     fn add(&mut self, severity: Severity, at: Pos, field: &str, said: Said) {
         // What is wrong with the file as a whole has no field.
         let field = if field.is_empty() { "syntax" } else { field };

@@ -15,7 +15,6 @@ use super::pages;
 use super::respond::{self, Response};
 use super::route::Door;
 use super::{bridge, cookies};
-use crate::access;
 use crate::credential::Need;
 use crate::credential::broker::{
     Back, Begun, Broker, Callback, Finished, Ground, Opened, Proof, Refusal, proof_cookie,
@@ -144,7 +143,7 @@ impl Gateway {
             key: form.get("api_key"),
             login: login.as_deref(),
             peer: ctx.peer,
-            is_forwarded: access::is_forwarded(headers),
+            head: Some(headers),
         };
         let begun = if broker.prove(link, &opened, &proof)? {
             self.begun(&opened).await?

@@ -97,14 +97,20 @@ pub(super) fn connect(page: &Connect<'_>) -> String {
 
 /// What the form asks of the opener.
 fn asked(way: Option<Way>, gateway: &str, title: &str) -> String {
-    match way {
-        Some(Way::Key) => format!(
+    let key = |which: &str| {
+        format!(
             "<label for=\"api_key\">Your API key for {gateway}</label>\
              <input type=\"password\" name=\"api_key\" id=\"api_key\" autocomplete=\"off\" required \
              aria-describedby=\"why\">\
-             <p class=\"soft\" id=\"why\">The key that your client uses: it shows that this link is yours, and is \
+             <p class=\"soft\" id=\"why\">{which}: it shows that this link is yours, and is \
              not stored.</p><button type=\"submit\">Continue to {title}</button>"
-        ),
+        )
+    };
+    match way {
+        Some(Way::Key) => key("The key that your client uses"),
+        Some(Way::LocalKey) => {
+            key("The key in the file <code>local.key</code>, in the gateway's data folder on its own machine")
+        }
         Some(Way::Login) => format!(
             "<p class=\"soft\">Log in to {gateway} first, to show that this link is yours.</p>\
              <button type=\"submit\" name=\"login\" value=\"1\">Log in</button>"

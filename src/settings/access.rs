@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// Who may call; several sources at once. Needed off loopback.
+/// Who may call; several sources at once. Callers must be named, in `api_keys` or `jwt`, off loopback, and
+/// where `hosts`, `trusted_proxies` or a `public_url` that is not loopback say that others call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// Who an unauthenticated loopback caller is. Default: the user `local` of the tenant `default`,
-    /// while `api_keys` and `jwt` are empty; beside them nobody is let in without a key or token from
-    /// loopback either, unless this is written out.
+    /// Who a caller on this machine is, and as whom the command line acts. Default: the user `local` of
+    /// the tenant `default`. While `api_keys` and `jwt` are empty such a caller needs no key. Beside them it
+    /// is let in where this is written out, by the key in `local.key` of the XDG data folder, a file of mode
+    /// 0600 that is made once; whoever deletes it and starts the gateway again has another.
     pub local: Option<Local>,
     /// Keys of callers, brought as `x-api-key` or `Authorization: Bearer`. Default: none.
     pub api_keys: Vec<ApiKey>,
@@ -25,14 +27,20 @@ pub struct Access {
 }
 
 impl Access {
-    /// Who an unauthenticated loopback caller is, written out or not; the command line acts as it too.
+    /// Whether callers are named: `login` and `admin_keys` name none.
+    #[must_use]
+    pub const fn names_callers(&self) -> bool {
+        !self.api_keys.is_empty() || !self.jwt.is_empty()
+    }
+
+    /// Who a caller on this machine is, written out or not; the command line acts as it too.
     #[must_use]
     pub fn local(&self) -> Local {
         self.local.clone().unwrap_or_default()
     }
 }
 
-/// Who an unauthenticated loopback caller is.
+/// Who a caller on this machine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Local {

@@ -18,7 +18,7 @@ use crate::descriptor::reader::{
 static SCHEMA: LazyLock<Value> = LazyLock::new(internal::<Settings>);
 
 /// The settings' file name.
-pub(super) const FILE: &str = "pleiades.yaml";
+pub const FILE: &str = "pleiades.yaml";
 
 /// Finds and reads the settings: `explicit`, else `./pleiades.yaml`, else `pleiades/pleiades.yaml`
 /// in the XDG configuration folder, else defaults.

@@ -8,8 +8,9 @@ use std::{
 use url::{Host, Url};
 
 use super::{Overrides, Settings, data_folder};
-use crate::descriptor::reader::{Local, Node, Pos, Report, join, local, pem, say};
+use crate::descriptor::reader::{Node, Pos, Report, join, pem, say};
 use crate::secret::{KEY_CURE, SHORT_KEY, is_short_key};
+use crate::trust;
 
 /// Checks the meaning of all that is sound in a tree.
 pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
@@ -21,7 +22,9 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     each(root, &["references", "files"], report, wrong_file_glob);
     each(root, &["trusted_proxies"], report, wrong_network);
     each(root, &["connect_api", "allow"], report, wrong_url_glob);
+    wide_globs(root, report);
     vault(root, folder, report);
+    in_clear(root, report);
     redis(root, report);
     keys(root, report);
     lengths(root, folder, report);
@@ -43,7 +46,7 @@ fn login(root: &Node, report: &mut Report) {
     }
 }
 
-/// What the listeners' addresses demand, once the command line was heard.
+/// What the listeners' addresses demand, once the command line was heard, and whoever they let in.
 pub(super) fn check_listeners(
     settings: &Settings,
     root: Option<&Node>,
@@ -55,26 +58,17 @@ pub(super) fn check_listeners(
         node.map(|entry| (entry.value.at, entry.value.is_bad))
             .unwrap_or((Pos::START, false))
     };
-    let (listen_at, listen_bad) = place("listen", overrides.listen.is_some());
+    let listen = place("listen", overrides.listen.is_some());
+    let (listen_at, listen_bad) = listen;
     let (admin_at, admin_bad) = place("admin", overrides.admin.is_some());
-    let guards = ["api_keys", "jwt"];
-    let access = root.and_then(|root| root.at_path(&["access"]));
-    // An empty list names nobody; one that is no list is refused as such.
-    let names_somebody = |node: &Node| node.is_bad || !node.items().is_empty();
-    let is_guarded = access.is_some_and(|access| {
-        let mut given = guards.iter().filter_map(|key| access.entry(key));
-        given.any(|entry| names_somebody(&entry.value))
-    });
-    if !listen_bad && !settings.is_loopback() && !is_guarded {
+    callers(settings, root, listen, report);
+    if !listen_bad && !settings.is_loopback() && settings.tls.is_none() && !has(root, &["tls"]) {
         let said = say(format!(
-            "`{}` is not a loopback address, and `access` names nobody who may call",
+            "keys and answers travel unencrypted to `{}`, for anybody on the way to read and use",
             settings.listen
         ));
-        report.fault(
-            listen_at,
-            "listen",
-            said.cure("listen on `127.0.0.1`, or say in `access` who may call"),
-        );
+        let cure = "name a certificate in `tls`, or listen on `127.0.0.1` behind a proxy that has one";
+        report.warning(listen_at, "listen", said.cure(cure));
     }
     if !listen_bad && !admin_bad && collide(settings.listen, settings.admin) {
         // `listen` alone may have taken the port that `admin` has by default.
@@ -87,6 +81,108 @@ pub(super) fn check_listeners(
         let said = say(format!("`{}` is the {other} listener's address", settings.admin));
         report.fault(at, field, said.cure("use another port"));
     }
+}
+
+fn has(root: Option<&Node>, path: &[&str]) -> bool {
+    root.is_some_and(|root| root.at_path(path).is_some())
+}
+
+/// Whoever may be called by others names them: where a request comes from says who sent it on the
+/// machine's own loopback alone, and there only as long as nothing passes on for others.
+fn callers(settings: &Settings, root: Option<&Node>, listen: (Pos, bool), report: &mut Report) {
+    let access = root.and_then(|root| root.at_path(&["access"]));
+    // An empty list names nobody; one that is no list is refused as such.
+    let names = |key: &str| {
+        let entry = access.and_then(|access| access.entry(key));
+        entry.is_some_and(|entry| entry.value.is_bad || !entry.value.items().is_empty())
+    };
+    let is_hosted = root.is_some_and(|root| root.entry("hosted").is_some());
+    if names("api_keys") || names("jwt") || is_hosted {
+        if names("api_keys") && !names("admin_keys") {
+            unguarded_admin(access, report);
+        }
+        return;
+    }
+    let (listen_at, is_listen_bad) = listen;
+    let mut elsewhere = Vec::new();
+    if !is_listen_bad && !settings.is_loopback() {
+        elsewhere.push((
+            listen_at,
+            "listen",
+            format!("`{}` is not a loopback address", settings.listen),
+        ));
+    }
+    elsewhere.extend(root.into_iter().flat_map(others_call));
+    for (at, field, why) in &elsewhere {
+        let said = say(format!("{why}, and `access` names nobody who may call"));
+        let cure = if *field == "listen" {
+            "listen on `127.0.0.1`, or say in `access.api_keys` who may call"
+        } else {
+            "remove it, or say in `access.api_keys` who may call"
+        };
+        report.fault(*at, field, said.cure(cure));
+    }
+    if elsewhere.is_empty() && !is_listen_bad {
+        let at = root
+            .and_then(|root| root.entry("access"))
+            .map_or(listen_at, |entry| entry.at);
+        let said = say(super::OPEN)
+            .cure("name callers in `access.api_keys` before anything passes requests on to it");
+        report.private(at, "access", said);
+    }
+}
+
+/// What says that callers come from elsewhere than this machine: place, field and why.
+fn others_call(root: &Node) -> Vec<(Pos, &'static str, String)> {
+    let mut found = Vec::new();
+    if let Some(node) = root.at_path(&["public_url"])
+        && node
+            .text()
+            .and_then(|text| Url::parse(text).ok())
+            .is_some_and(|url| !trust::is_home(&url))
+    {
+        found.push((
+            node.at,
+            "public_url",
+            "callers come from elsewhere to this URL".to_owned(),
+        ));
+    }
+    if let Some(node) = root.at_path(&["hosts"]) {
+        let is_elsewhere = |host: &&str| {
+            let url = Url::parse(&format!("http://{host}/"));
+            url.is_ok_and(|url| !trust::is_home(&url))
+        };
+        if let Some(host) = node.items().iter().filter_map(Node::text).find(is_elsewhere) {
+            found.push((
+                node.at,
+                "hosts",
+                format!("callers come from elsewhere to `{host}`"),
+            ));
+        }
+    }
+    if let Some(node) = root.at_path(&["trusted_proxies"])
+        && !node.items().is_empty()
+    {
+        found.push((
+            node.at,
+            "trusted_proxies",
+            "a proxy passes requests of others on".to_owned(),
+        ));
+    }
+    found
+}
+
+/// Where callers have keys, there is more than one person behind the admin listener's loopback.
+fn unguarded_admin(access: Option<&Node>, report: &mut Report) {
+    let Some(entry) = access.and_then(|access| access.entry("api_keys")) else {
+        return;
+    };
+    let said = say(
+        "callers need keys, but the admin listener needs none: every program on this machine, a provider's process \
+         too, can read, replace and revoke everybody's accounts",
+    );
+    let cure = "name a key in `access.admin_keys`; `/providers` and `/v1/accounts` then need one";
+    report.warning(entry.at, "access.admin_keys", said.cure(cure));
 }
 
 /// Whether two listeners cannot both have their address.
@@ -115,30 +211,58 @@ fn public_url(root: &Node, report: &mut Report) {
     let Some(node) = root.at_path(&["public_url"]) else {
         return;
     };
-    let url = node.text().and_then(|text| Url::parse(text).ok());
-    if url.is_some_and(|url| url.query().is_some()) {
+    let Some(url) = node.text().and_then(|text| Url::parse(text).ok()) else {
+        return;
+    };
+    if url.query().is_some() {
         report.fault(
             node.at,
             "public_url",
             say("the URL has a query").cure("remove `?` and what follows"),
         );
     }
+    if trust::is_clear(&url) {
+        let said = say(
+            "people and clients send keys to this URL unencrypted, and cookies are not kept to encrypted \
+             connections",
+        );
+        report.warning(node.at, "public_url", said.cure("write `https`"));
+    }
 }
 
-/// Vault's tokens do not travel in the clear, and its certificates are there.
+/// What is secret does not travel in the clear: not to Vault, the login, the scheduler or the issuers of
+/// tokens.
+fn in_clear(root: &Node, report: &mut Report) {
+    let mut check = |node: Option<&Node>, field: &str, what: &str| {
+        let Some(node) = node else { return };
+        let url = node.text().and_then(|text| Url::parse(text).ok());
+        if url.is_some_and(|url| trust::is_clear(&url)) {
+            let said = say(format!("`http` to {what} is allowed on loopback only")).cure("write `https`");
+            report.fault(node.at, field, said);
+        }
+    };
+    let vault = "vault.hashicorp.address";
+    check(root.at_path(&["vault", "hashicorp", "address"]), vault, "Vault");
+    check(
+        root.at_path(&["scheduler", "webhook"]),
+        "scheduler.webhook",
+        "a scheduler",
+    );
+    let login = "access.login.issuer";
+    check(root.at_path(&["access", "login", "issuer"]), login, "an issuer");
+    let issuers = root.at_path(&["access", "jwt"]).map(Node::items);
+    for (index, issuer) in issuers.unwrap_or_default().iter().enumerate() {
+        for key in ["issuer", "jwks_url"] {
+            let field = join(&join("access.jwt", &index.to_string()), key);
+            check(issuer.at_path(&[key]), &field, "an issuer");
+        }
+    }
+}
+
+/// Vault's certificates are there.
 fn vault(root: &Node, folder: &Path, report: &mut Report) {
     if let Some(file) = root.at_path(&["vault", "hashicorp", "ca_file"]) {
         pem::certificates(file, "vault.hashicorp.ca_file", folder, report);
-    }
-    let Some(node) = root.at_path(&["vault", "hashicorp", "address"]) else {
-        return;
-    };
-    let Some(url) = node.text().and_then(|text| Url::parse(text).ok()) else {
-        return;
-    };
-    if url.scheme() == "http" && local(&url) != Some(Local::Loopback) {
-        let said = say("`http` to Vault is allowed on loopback only").cure("write `https`");
-        report.fault(node.at, "vault.hashicorp.address", said);
     }
 }
 
@@ -213,6 +337,15 @@ fn redis(root: &Node, report: &mut Report) {
     };
     if let Some((message, cure)) = node.text().and_then(wrong_redis) {
         report.fault(node.at, field, say(message).cure(cure));
+    }
+    let url = node.text().and_then(|text| Url::parse(text).ok());
+    if url.is_some_and(|url| url.password().is_some() && trust::is_clear(&url)) {
+        let said = say("the password travels unencrypted, for anybody on the way to read and use");
+        report.warning(
+            node.at,
+            field,
+            said.cure("write `rediss://` if the server has TLS"),
+        );
     }
     let has = |path: &[&str]| root.at_path(path).is_some();
     if !has(&["seal", "keys"]) && !has(&["vault", "file", "key"]) && !has(&["vault", "hashicorp"]) {
@@ -331,7 +464,36 @@ fn wrong_url_glob(text: &str) -> Option<(&'static str, &'static str)> {
     let is_open = text.strip_prefix("http://").is_some_and(|rest| {
         let host = rest.split(['/', '*', '?']).next().unwrap_or_default();
         let url = Url::parse(&format!("http://{host}/")).ok();
-        url.is_none_or(|url| local(&url) != Some(Local::Loopback))
+        url.is_none_or(|url| !trust::is_home(&url))
     });
     is_open.then_some(("`http` is allowed on loopback only", "write `https`"))
+}
+
+/// Warns of globs whose host begins or ends with a wildcard within a name: it can be read as more than
+/// it admits, or admits more than one domain.
+fn wide_globs(root: &Node, report: &mut Report) {
+    let globs = root.at_path(&["connect_api", "allow"]).map(Node::items);
+    for (index, node) in globs.unwrap_or_default().iter().enumerate() {
+        let Some(text) = node.text() else { continue };
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = match authority.rsplit_once(':') {
+            Some((host, _)) if !authority.ends_with(']') => host,
+            _ => authority,
+        };
+        let field = join("connect_api.allow", &index.to_string());
+        let is_any = host == "*";
+        if !is_any && host.ends_with(['*', '?']) {
+            let said = say("a wildcard at the end of a host does not reach over it, into domains of others");
+            let cure = "end the host with `/`, like `https://api.example.com/*`";
+            report.warning(node.at, &field, said.cure(cure));
+        } else if !is_any && host.starts_with('*') && !host.starts_with("*.") {
+            let said = say("a wildcard before a host without a dot admits domains of others that end alike");
+            report.warning(
+                node.at,
+                &field,
+                said.cure("write it like `https://*.example.com/*`"),
+            );
+        }
+    }
 }

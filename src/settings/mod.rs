@@ -8,7 +8,7 @@ mod parts;
 mod vault;
 
 pub use access::{Access, AdminKey, ApiKey, Jwt, Local, Login};
-pub use load::{data_folder, load};
+pub use load::{FILE, data_folder, load};
 pub use parts::{
     Audit, Connect, ConnectApi, Facade, OnFailure, Scheduler, Seal, SharedState, Shutdown, Signing,
     Structured, Telemetry, Tls,
@@ -35,22 +35,24 @@ pub struct Settings {
     /// beginning with a letter or digit.
     #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "name"))]
     pub name: String,
-    /// Address and port of the public listener. Off loopback, `access` is needed.
+    /// Address and port of the public listener. Off loopback, `access` must name callers.
     #[schemars(with = "String", extend("x-check" = "address"))]
     pub listen: SocketAddr,
     /// Address and port of the admin listener.
     #[schemars(with = "String", extend("x-check" = "address"))]
     pub admin: SocketAddr,
-    /// URL that callers reach the public listener at, when it is not its address. Default: none.
+    /// URL that callers reach the public listener at, when it is not its address; unless that is loopback,
+    /// `access` must name callers. Default: none.
     #[serde(deserialize_with = "parts::url")]
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub public_url: Option<url::Url>,
     /// Certificate of the public listener. Default: plain HTTP.
     pub tls: Option<Tls>,
-    /// Networks of proxies whose `Forwarded` headers are believed. Default: none. Not built yet.
+    /// Networks of proxies whose `Forwarded` headers are believed; `access` must name callers. Default: none.
+    /// Not built yet.
     pub trusted_proxies: Vec<String>,
-    /// Host names accepted beside loopback names, IP literals and the host of `public_url`. Default:
-    /// none.
+    /// Host names accepted beside loopback names, IP literals and the host of `public_url`; unless they are
+    /// loopback too, `access` must name callers. Default: none.
     pub hosts: Vec<String>,
     /// Origins accepted beside the listener's own and `public_url`'s: scheme, host and port. Default:
     /// none.
@@ -121,6 +123,10 @@ impl Default for Settings {
         }
     }
 }
+
+/// What it means that nobody is named in `access`: said at the start and by `check`.
+pub const OPEN: &str = "callers are not authenticated: whoever reaches this address from this machine is the local \
+                        user, and so is everybody whom a proxy or a tunnel on this machine lets through";
 
 impl Settings {
     /// Whether the public listener is on a loopback address.

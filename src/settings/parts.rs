@@ -84,7 +84,8 @@ pub struct Seal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectApi {
-    /// Globs over whole URLs; `http` only on loopback.
+    /// Globs over whole URLs; `http` only on loopback. A wildcard of the host does not reach over its end,
+    /// and loopback is admitted only where a host says it without a wildcard.
     pub allow: Vec<String>,
 }
 

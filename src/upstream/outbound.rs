@@ -3,7 +3,7 @@
 //! No connection is kept: a request here is rare, may redeem what can be redeemed once, and comes from
 //! either runtime. So whether it was sent is always known: what was never connected was not.
 
-use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -16,13 +16,14 @@ use url::{Host, Url};
 
 use super::{
     Resolver,
-    address::{Class, Permit, classify},
+    address::Permit,
     client::{Names, cause},
     endpoint::literal_of,
     incoming, resolve, tls,
 };
 use crate::credential::{Reach, Unreached, Web};
 use crate::error::{Code, Error};
+use crate::trust;
 
 /// One request, from its first look-up to the last byte of its answer.
 const WHOLE: Duration = Duration::from_secs(15);
@@ -189,7 +190,7 @@ fn key(url: &Url, reach: &Reach) -> Result<Key, Unreached> {
     if way == Way::Plain {
         permit.loopback |= permit.private;
         permit.private = false;
-        if literal_of(url).is_some_and(|ip| !is_home(ip)) {
+        if literal_of(url).is_some_and(|ip| !trust::is_home_address(ip)) {
             return Err(unencrypted(host));
         }
     }
@@ -202,10 +203,6 @@ fn key(url: &Url, reach: &Reach) -> Result<Key, Unreached> {
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().unwrap_or_default()
-}
-
-fn is_home(ip: IpAddr) -> bool {
-    classify(ip) == Class::Loopback
 }
 
 /// Says what went wrong below HTTP, naming the host and nothing else.
@@ -340,7 +337,11 @@ impl Resolve for AtHome {
                     Box::new(error)
                 }
             })?;
-            let home: Vec<_> = found.iter().copied().filter(|it| is_home(it.ip())).collect();
+            let home: Vec<_> = found
+                .iter()
+                .copied()
+                .filter(|it| trust::is_home_address(it.ip()))
+                .collect();
             if home.is_empty() {
                 return Err(Box::new(Refused::Unencrypted) as _);
             }

@@ -151,8 +151,14 @@ async fn a_page_of_ours_reads_the_refusal_and_asks_beforehand_without_a_key() {
     assert_eq!(status(&world, "/mcp", &foreign).await, 403);
 }
 
+/// The key of the local caller, as the data folder has it.
+fn local_key(world: &World) -> std::path::PathBuf {
+    world.folder.path().join("data/pleiades/local.key")
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn local_callers_need_no_key_where_one_is_written_out_and_a_wrong_one_is_wrong_still() {
+async fn beside_keys_a_local_caller_brings_the_one_of_the_data_folder_where_it_is_written_out() {
+    use std::os::unix::fs::PermissionsExt;
     let fake = Fake::start(&["2025-06-18"]).await;
     let settings = format!("{KEYS}  local: {{ tenant: acme, user: me }}\n");
     let world = World::builder()
@@ -160,13 +166,163 @@ async fn local_callers_need_no_key_where_one_is_written_out_and_a_wrong_one_is_w
         .settings(&settings)
         .start()
         .await;
+    let file = local_key(&world);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let own = std::fs::read_to_string(file).unwrap();
+    for path in PATHS {
+        assert_eq!(status(&world, path, &[]).await, 401, "{path}");
+        assert_eq!(
+            status(&world, path, &[("x-api-key", own.trim())]).await,
+            200,
+            "{path}"
+        );
+        assert_eq!(status(&world, path, &[("x-api-key", BOB)]).await, 200, "{path}");
+        assert_eq!(
+            status(&world, path, &[("x-api-key", "wrong")]).await,
+            401,
+            "{path}"
+        );
+    }
+    let listed = |key: String| {
+        let asked = world.http.get(format!("{}/v1/accounts", world.base));
+        asked.header("x-api-key", key).send()
+    };
+    assert_eq!(listed(own.trim().to_owned()).await.unwrap().status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_a_local_key_where_no_local_caller_is_written_out_or_nobody_else_is_named() {
+    let fake = Fake::start(&["2025-06-18"]).await;
+    for settings in [KEYS, "access: { local: { tenant: acme, user: me } }\n", ""] {
+        let world = World::builder()
+            .provider("one", &fake)
+            .settings(settings)
+            .start()
+            .await;
+        assert!(!local_key(&world).exists(), "{settings}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_access_what_a_proxy_passes_on_is_refused_with_403_and_open_paths_are_not() {
+    let fake = Fake::start(&["2025-06-18"]).await;
+    let world = World::builder().provider("one", &fake).start().await;
     assert_eq!(status(&world, "/mcp", &[]).await, 200);
-    assert_eq!(status(&world, "/mcp", &[("x-api-key", BOB)]).await, 200);
-    assert_eq!(status(&world, "/mcp", &[("x-api-key", "wrong")]).await, 401);
-    assert_eq!(
-        status(&world, "/mcp", &[("x-forwarded-for", "203.0.113.1")]).await,
-        401
-    );
+    let proxies = [
+        "x-forwarded-for",
+        "forwarded",
+        "via",
+        "x-forwarded-host",
+        "cf-ray",
+        "tailscale-user-login",
+    ];
+    for name in proxies {
+        for path in PATHS {
+            assert_eq!(status(&world, path, &[(name, "x")]).await, 403, "{path} {name}");
+            let brought = [(name, "x"), ("authorization", "Bearer whatever")];
+            assert_eq!(status(&world, path, &brought).await, 403, "{path} {name}");
+        }
+        for path in ["/v1/accounts", "/v1/connections/x"] {
+            let asked = world.http.get(format!("{}{path}", world.base));
+            assert_eq!(
+                asked.header(name, "x").send().await.unwrap().status(),
+                403,
+                "{path} {name}"
+            );
+        }
+        let asked = world.http.get(format!("{}/health", world.base));
+        assert_eq!(asked.header(name, "x").send().await.unwrap().status(), 200);
+        let callback = world.http.get(format!("{}/oauth/callback?state=x", world.base));
+        let callback = callback.header(name, "x").send().await.unwrap();
+        assert!(
+            callback.headers()["content-type"]
+                .to_str()
+                .unwrap()
+                .contains("text/html")
+        );
+        let operator = world.http.get(format!("{}/providers", world.admin));
+        assert_eq!(operator.header(name, "x").send().await.unwrap().status(), 403);
+    }
+    // A sidecar delivers from another address of this machine.
+    let other = reqwest::Client::builder()
+        .local_address(Some("127.0.0.6".parse().unwrap()))
+        .no_proxy()
+        .build()
+        .unwrap();
+    let asked = other
+        .get(format!("{}/v1/accounts", world.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.status(), 403);
+    let asked = other
+        .get(format!("{}/providers", world.admin))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(asked.status(), 403);
+}
+
+#[test]
+fn where_others_call_and_nobody_is_named_the_process_refuses_to_start_and_says_why() {
+    let somebody = "access: { api_keys: [{ name: a, tenant: t, user: u, sha256: \
+                    a43e0ad598a444b1933e3535025c95ba2340322d8adb1bf40e03824376e4b7d2 }] }";
+    let operators = "access: { local: { user: me }, admin_keys: [{ name: ops, sha256: \
+                     cb85242b9180efcc711d457c83aa77639a56891ac72cf7179c208da97efe7374 }] }";
+    for field in [
+        "public_url: https://mcp.example.com",
+        "public_url: http://192.168.1.5:8787",
+        "public_url: https://127.0.0.1.example.com",
+        "hosts: [localhost, mcp.example.com]",
+        "listen: 0.0.0.0:0",
+    ] {
+        for access in ["", operators, "access: { api_keys: [] }"] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("providers.d")).unwrap();
+            let text = format!("{field}\n{access}\n");
+            std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
+            for command in ["serve", "check"] {
+                let output = pleiades(folder.path(), &[command]);
+                let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                let code = if command == "serve" { 78 } else { 64 };
+                assert_eq!(output.status.code(), Some(code), "{field} {access}: {said}");
+                assert!(said.contains("`access` names nobody who may call"), "{said}");
+                assert!(said.contains(field.split_once(':').unwrap().0), "{said}");
+            }
+            std::fs::write(
+                folder.path().join("pleiades.yaml"),
+                format!("{field}\n{somebody}\n"),
+            )
+            .unwrap();
+            let output = pleiades(folder.path(), &["check"]);
+            assert_eq!(output.status.code(), Some(0), "{field}: {output:?}");
+        }
+    }
+    for field in [
+        "public_url: http://localhost:8787",
+        "hosts: [localhost, a.localhost]",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("providers.d")).unwrap();
+        std::fs::write(folder.path().join("pleiades.yaml"), format!("{field}\n")).unwrap();
+        let output = pleiades(folder.path(), &["check"]);
+        assert_eq!(output.status.code(), Some(0), "{field}: {output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("note: callers are not authenticated"), "{said}");
+        // Several people share nothing where everybody on the machine is one of them.
+        let output = pleiades(folder.path(), &["check", "--strict"]);
+        assert_eq!(output.status.code(), Some(64), "{field}: {output:?}");
+    }
+}
+
+fn pleiades(folder: &std::path::Path, arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_pleiades"))
+        .current_dir(folder)
+        .env("XDG_DATA_HOME", folder.join("data"))
+        .env("XDG_CONFIG_HOME", folder.join("config"))
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +391,13 @@ async fn who_guesses_keys_is_told_to_wait_and_who_has_one_goes_on() {
     }
     let refused = refused.unwrap();
     assert!(refused.headers().contains_key("retry-after"));
-    assert_eq!(status(&world, "/mcp", &[("x-api-key", ANN)]).await, 200);
+    // Those of people who have not been here, too.
+    for key in [ANN, TWIN, BOB, EVE] {
+        assert_eq!(status(&world, "/mcp", &[("x-api-key", key)]).await, 200);
+    }
+    let operator = world.http.get(format!("{}/providers", world.admin));
+    let wrong = operator.bearer_auth("guess").send().await.unwrap();
+    assert_eq!(wrong.status(), 401, "guesses at one listener count at no other");
 }
 
 #[tokio::test(flavor = "multi_thread")]

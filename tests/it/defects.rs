@@ -24,7 +24,13 @@ async fn an_expired_upstream_session_recovers_within_the_call() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_own_keys_never_reach_an_upstream() {
     let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
-    let world = World::builder().provider("one", &fake).start().await;
+    let known = "access: { api_keys: [{ name: me, tenant: acme, user: me, sha256: \
+                 ef463420edc797e78fe3cdfcaddb67f822b4482788cb1009d0467eea8694736f }] }\n";
+    let world = World::builder()
+        .provider("one", &fake)
+        .settings(known)
+        .start()
+        .await;
     world.until_state("one", "ready").await;
     let secret = [
         ("authorization", "Bearer caller-secret"),

@@ -405,7 +405,8 @@ async fn the_metadata_document_is_there_only_where_others_can_reach_it() {
     let at = format!("{}/oauth/client-metadata.json", world.base);
     assert_eq!(world.http.get(&at).send().await.unwrap().status(), 404);
     drop(world);
-    let world = self::world(&authority, "public_url: https://mcp.example.com\n").await;
+    let settings = format!("public_url: https://mcp.example.com\n{}", keys());
+    let world = self::world(&authority, &settings).await;
     let at = format!("{}/oauth/client-metadata.json", world.base);
     let answer = world.http.get(&at).send().await.unwrap();
     assert_eq!(answer.status(), 200);

@@ -1,14 +1,16 @@
 """Defects that other gateways are known for, as claims about this one."""
 
+import hashlib
 import json
 import socket
 
 from mcp import J, L, M, NAMES, Client, fetch
 from world import Everything, Gateway, Modern, free_port, metric, provider, until
 
+KEY = "callers-own-key"
 CREDENTIALS = {
-    "authorization": "Bearer callers-own-token",
-    "x-api-key": "callers-own-key",
+    "authorization": f"Bearer {KEY}",
+    "x-api-key": KEY,
     "cookie": "session=callers-own-cookie",
     "proxy-authorization": "Basic callers-own-proxy",
     "x-forwarded-user": "callers-own-user",
@@ -133,7 +135,9 @@ def leaks():
         own = provider("own", upstream.url)
         own["auth"] = {"client_key": {"headers": ["x-own-key"], "forward_as": "X-Service-Key"}}
         plain = provider("plain", upstream.url, upstream={"headers": {"X-Org": "acme"}})
-        with Gateway(plain, keyed, own) as gateway:
+        digest = hashlib.sha256(KEY.encode()).hexdigest()
+        known = {"name": "me", "tenant": "acme", "user": "me", "sha256": digest}
+        with Gateway(plain, keyed, own, settings={"access": {"api_keys": [known]}}) as gateway:
             for name in ("plain", "keyed"):
                 gateway.settled(name)
 
@@ -157,7 +161,7 @@ def leaks():
                 assert "x-own-key" not in saw and "callers-own" not in json.dumps(saw), saw
 
             def asked():
-                client = Client(f"{gateway.url}/mcp/own", M).connect()
+                client = Client(f"{gateway.url}/mcp/own", M, {"x-api-key": KEY}).connect()
                 result = client.call("use_own", {"tool": "headers", "arguments": {}})
                 assert result["isError"], result
                 assert "x-own-key" in result["content"][0]["text"].lower(), result

@@ -25,6 +25,7 @@ SUITES = [
     "asking",
     "relay",
     "tls",
+    "proxied",
     "defects",
     "reload",
     "process",

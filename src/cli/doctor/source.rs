@@ -170,7 +170,7 @@ fn line(fault: &Fault) -> String {
     let head = match fault.severity {
         Severity::Fault => "",
         Severity::Warning => "warning: ",
-        Severity::Note => "note: ",
+        Severity::Private | Severity::Note => "note: ",
     };
     format!("{line}:{column}: {field}: {head}{message} ({cure})")
 }

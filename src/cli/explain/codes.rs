@@ -216,7 +216,9 @@ pub(super) const PAGES: [Page; 44] = [
         Code::Unauthenticated,
         Whose::Caller,
         "The request proves no caller that the gateway knows.",
-        "Send a key of `access.api_keys` as `x-api-key`, or as `Authorization: Bearer …`.",
+        "Send a key of `access.api_keys` as `x-api-key`, or as `Authorization: Bearer …`. On the gateway's own \
+         machine, where `access.local` is written out beside keys: the key in `local.key` of its data folder, or \
+         use `pleiades stdio`, which needs none.",
         "401",
     ),
     code(
@@ -270,9 +272,10 @@ pub(super) const PAGES: [Page; 44] = [
     code(
         Code::PolicyDenied,
         Whose::Operator,
-        "A rule hides this from the caller or from the relay: `tools.deny`, `allow`, `relay`.",
+        "A rule hides this from the caller or from the relay: `tools.deny`, `allow`, `relay`. Or nobody is \
+         named in `access`, and the request came through a proxy, or not from this machine.",
         "Use the tool view; or change the descriptor: with rules on tools the relay opens only \
-         by `relay: unchecked`.",
+         by `relay: unchecked`. Behind a proxy, name callers in `access.api_keys`.",
         "403 on the relay, else 200",
     ),
     code(

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::{Broker, Ground, Opened, Refusal};
-use crate::access::{Principal, is_loopback};
+use crate::access::{Principal, only_local};
 use crate::error::Code;
 
 /// How the opener of a link proves to be its principal: what the page asks for.
@@ -15,7 +15,9 @@ pub enum Way {
     Login,
     /// By an API key, typed on the page.
     Key,
-    /// By being on the machine itself.
+    /// By the key of the local caller, typed on the page.
+    LocalKey,
+    /// By being on the machine itself: nobody is named who may call from elsewhere.
     Loopback,
     /// Not at all: nobody can.
     Nobody,
@@ -30,26 +32,26 @@ pub struct Proof<'a> {
     pub login: Option<&'a str>,
     /// Where the opener is.
     pub peer: Option<IpAddr>,
-    /// Whether a proxy stands between: the peer is not the opener then.
-    pub is_forwarded: bool,
+    /// The head of the form: it may say that a proxy stands between, and then the peer is not the opener.
+    pub head: Option<&'a HeaderMap>,
 }
 
 impl Broker {
-    /// What the page of a link asks for: a login where there is one; nothing of whoever may call
-    /// without a key; else the key.
+    /// What the page of a link asks for: a login where there is one; nothing where whoever is on this
+    /// machine may call without a key; else the key.
     #[must_use]
     pub fn way(&self, opened: &Opened) -> Way {
         let access = &self.parts.access;
         if self.parts.login.is_some() {
             return Way::Login;
         }
-        if access.open_to_loopback() && *access.local() == opened.principal {
-            return Way::Loopback;
+        let is_local = *access.local() == opened.principal;
+        match (access.is_open(), is_local) {
+            (true, true) => Way::Loopback,
+            (true, false) => Way::Nobody,
+            (false, true) if access.is_local_keyed() => Way::LocalKey,
+            (false, _) => Way::Key,
         }
-        if access.has_keys() {
-            return Way::Key;
-        }
-        Way::Nobody
     }
 
     /// Whether the opener is the link's principal; `false`: is to log in first.
@@ -59,8 +61,14 @@ impl Broker {
     pub fn prove(&self, link: &str, opened: &Opened, proof: &Proof<'_>) -> Result<bool, Refusal> {
         match self.way(opened) {
             Way::Login => Ok(proof.login.is_some_and(|cookie| self.logged_in(link, cookie))),
-            Way::Key => self.by_key(proof, &opened.principal).map(|()| true),
-            Way::Loopback if is_loopback(proof.peer) && !proof.is_forwarded => Ok(true),
+            Way::Key | Way::LocalKey => self.by_key(proof, &opened.principal).map(|()| true),
+            Way::Loopback
+                if proof
+                    .head
+                    .is_some_and(|head| only_local(head, proof.peer).is_ok()) =>
+            {
+                Ok(true)
+            }
             Way::Loopback => Err(Refusal::new(
                 Ground::Unproven,
                 "This link can only be used on the machine that the gateway runs on.",
@@ -74,7 +82,7 @@ impl Broker {
         }
     }
 
-    /// The typed key counts as the same key on a request does, wrong ones included.
+    /// The typed key counts as the same key on a request does.
     fn by_key(&self, proof: &Proof<'_>, principal: &Principal) -> Result<(), Refusal> {
         let wrong = || {
             Refusal::new(
@@ -85,11 +93,8 @@ impl Broker {
             )
         };
         let typed = proof.key.map(str::trim).filter(|key| !key.is_empty());
-        let typed = typed.and_then(|key| HeaderValue::from_str(key).ok());
-        let mut head = HeaderMap::new();
-        head.insert("x-api-key", typed.ok_or_else(wrong)?);
-        match self.parts.access.identify(&head, proof.peer) {
-            Ok(caller) if caller.key.is_some() && caller.principal == *principal => Ok(()),
+        match self.parts.access.typed(typed.ok_or_else(wrong)?, proof.peer) {
+            Ok(caller) if caller.principal == *principal => Ok(()),
             Ok(_) => Err(wrong()),
             Err(error) if error.code == Code::RateLimited => Err(Refusal::new(
                 Ground::Throttled,

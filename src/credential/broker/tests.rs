@@ -215,7 +215,7 @@ impl World {
         keeper.begin(Arc::new(Loaded(Arc::new(self.connection(connect_url)))));
         let access = Access::new(Grants {
             local: ada(),
-            is_local_named: false,
+            local_key: None,
             callers: Vec::new(),
             operators: Vec::new(),
             is_admin_local: true,

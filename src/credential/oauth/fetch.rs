@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
-use url::{Host, Url};
+use url::Url;
 
 use super::{Trouble, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::web::{Reach, Web};
+use crate::trust;
 
 /// How long one document may take: there are several places to look at, and a person waits.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -135,7 +136,7 @@ pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
         .chain([&connection.upstream])
         .any(|told| told.origin() == url.origin());
     reach.private &= told;
-    reach.loopback &= told || is_loopback(&connection.upstream);
+    reach.loopback &= told || trust::is_home(&connection.upstream);
     reach
 }
 
@@ -143,19 +144,8 @@ pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
 pub(super) fn usable(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let sane = url.username().is_empty() && url.password().is_none() && url.has_host();
-    let plain = url.scheme() == "http" && is_loopback(&url);
-    (sane && (url.scheme() == "https" || plain)).then_some(url)
-}
-
-/// Whether a URL names loopback: by address, or by the name that always is (RFC 6761).
-#[must_use]
-pub fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
+    let is_web = matches!(url.scheme(), "https" | "http");
+    (sane && is_web && !trust::is_clear(&url)).then_some(url)
 }
 
 /// The host of a URL, for people.

@@ -11,6 +11,7 @@ use crate::credential::connection::Connection;
 use crate::credential::record::{Client, ClientAuth};
 use crate::credential::web::Web;
 use crate::secret::Secret;
+use crate::trust;
 
 /// The name that people read on consent pages where the caller gives none.
 const NAME: &str = "Pleiades";
@@ -227,7 +228,7 @@ fn named(server: &Server, declared: Option<&[String]>) -> Option<String> {
 
 fn request(redirects: &Redirects, auth: ClientAuth, scopes: Option<&str>) -> Value {
     let native =
-        Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && fetch::is_loopback(&url));
+        Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && trust::is_home(&url));
     let mut uris = redirects.registered.clone();
     if !uris.contains(&redirects.used) {
         uris.insert(0, redirects.used.clone());

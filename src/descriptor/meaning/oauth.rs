@@ -1,11 +1,15 @@
 //! `auth.oauth` and `auth.client_credentials`: what cannot stand together, and what needs another.
 
+use url::Url;
+
 use crate::descriptor::{
     report::{Report, say},
     yaml::Node,
 };
+use crate::trust;
 
 pub(super) fn check(node: &Node, path: &str, report: &mut Report) {
+    in_clear(node, path, report);
     if let (Some(_), Some(key)) = (node.entry("client_secret"), node.entry("private_key")) {
         let said = say("`private_key` stands beside `client_secret`; one proves who the client is");
         report.fault(
@@ -23,5 +27,26 @@ pub(super) fn check(node: &Node, path: &str, report: &mut Report) {
         let said = say(format!("`{needed}` is missing, which `token_auth` needs"));
         let cure = format!("add `{needed}:`, or leave `token_auth` out");
         report.fault(node.first_key(), &format!("{path}.{needed}"), said.cure(cure));
+    }
+}
+
+/// Whatever of a flow is asked over the network is asked over https, or on loopback.
+fn in_clear(node: &Node, path: &str, report: &mut Report) {
+    for key in [
+        "issuer",
+        "authorization_server_metadata",
+        "authorization_endpoint",
+        "token_endpoint",
+        "revocation_endpoint",
+        "connect_url",
+    ] {
+        let Some(found) = node.at_path(&[key]) else {
+            continue;
+        };
+        let url = found.text().and_then(|text| Url::parse(text).ok());
+        if url.is_some_and(|url| trust::is_clear(&url)) {
+            let said = say("what signs people in is reached over `https`, and over `http` on loopback only");
+            report.fault(found.at, &format!("{path}.{key}"), said.cure("write `https`"));
+        }
     }
 }

@@ -7,7 +7,7 @@ use url::Url;
 use super::{name, same_name, value};
 use crate::descriptor::{
     World,
-    address::{self, Local},
+    address::{self, Clear, Local},
     header, pem,
     reference::{is_variable, join},
     report::{Report, say},
@@ -49,6 +49,69 @@ fn url(node: &Node, world: &World, report: &mut Report) {
         "upstream.url",
         said.cure("write `allow_private: true` beside it if that is meant"),
     );
+}
+
+/// What proves who we are travels encrypted, or within this machine; within a network of the operator's
+/// own where that is said.
+pub(super) fn credential_in_clear(upstream: &Node, auth: Option<&Node>, report: &mut Report) {
+    let Some(found) = upstream.at_path(&["url"]) else {
+        return;
+    };
+    let Some(url) = found.text().and_then(|text| Url::parse(text).ok()) else {
+        return;
+    };
+    let Some((what, clear)) = credential(upstream, &url, auth).zip(address::clear(&url)) else {
+        return;
+    };
+    let said = say(format!(
+        "{what} would travel unencrypted, for anybody on the way to read and use"
+    ));
+    let is_allowed = upstream.at_path(&["allow_private"]).and_then(Node::boolean) == Some(true);
+    let needs_permission = matches!(address::local(&url), Some(Local::Private(_)));
+    match clear {
+        Clear::Inside if is_allowed => {
+            report.warning(
+                found.at,
+                "upstream.url",
+                said.cure("write `https` if the server has it"),
+            );
+        }
+        // That it may not be reached at all was said.
+        Clear::Inside if needs_permission => {}
+        Clear::Inside => {
+            let cure = "write `https`; or, in a network of your own, `allow_private: true` beside it";
+            report.fault(found.at, "upstream.url", said.cure(cure));
+        }
+        Clear::Outside => report.fault(found.at, "upstream.url", said.cure("write `https`")),
+    }
+}
+
+/// What of a descriptor is secret on the way to its provider.
+fn credential(upstream: &Node, url: &Url, auth: Option<&Node>) -> Option<String> {
+    let mut kinds = auth.map(Node::entries).unwrap_or_default().iter();
+    if let Some(kind) = kinds.find(|entry| entry.is_named() && entry.key != "none") {
+        return Some(format!("the credential of `auth.{}`", kind.key));
+    }
+    let headers = upstream
+        .at_path(&["headers"])
+        .map(Node::entries)
+        .unwrap_or_default();
+    let is_secret = |entry: &&crate::descriptor::yaml::Entry| {
+        header::is_secret(&entry.key) || entry.value.has_references()
+    };
+    if let Some(entry) = headers.iter().find(is_secret) {
+        return Some(format!("the header `{}`", entry.key));
+    }
+    let mut query = url
+        .query_pairs()
+        .map(|(name, _)| name.replace('_', "-").to_ascii_lowercase());
+    let is_secret = |name: &String| {
+        ["key", "apikey", "token", "secret", "password", "code", "sig"].contains(&name.as_str())
+            || header::is_secret(name)
+    };
+    query
+        .find(is_secret)
+        .map(|_| "what the URL's query holds".to_owned())
 }
 
 fn command(node: &Node, world: &World, report: &mut Report) {

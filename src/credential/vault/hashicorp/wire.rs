@@ -94,6 +94,11 @@ impl Wire {
             .ok_or_else(|| {
                 refused("`vault.hashicorp.address` must be scheme, host and port: write `https://vault:8200`")
             })?;
+        if trust::is_clear(&url) {
+            return Err(refused(
+                "`vault.hashicorp.address` is `http` off loopback, where others could read Vault's tokens: write `https`",
+            ));
+        }
         let namespace = namespace
             .map(|namespace| HeaderValue::from_str(namespace.trim_matches('/')))
             .transpose()

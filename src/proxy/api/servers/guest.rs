@@ -11,6 +11,7 @@ use super::wanted::Wanted;
 use crate::catalog::{Guest, Provider};
 use crate::error::Code;
 use crate::secret::Secret;
+use crate::trust;
 use crate::upstream::Behalf;
 
 /// Headers that one server has, and the longest value of one, in bytes.
@@ -19,49 +20,100 @@ const MAX_VALUE: usize = 8 * 1_024;
 
 /// Which servers may be connected beside the loaded ones.
 #[derive(Debug, Default)]
-pub struct Allowed {
-    urls: Vec<(Option<WildMatch>, WildMatch)>,
-    loopback: bool,
-}
+pub struct Allowed(Vec<Pattern>);
 
 impl Allowed {
-    /// `connect_api.allow`, globs over whole URLs, and whether the gateway itself listens on loopback,
-    /// where loopback servers need no permission.
+    /// `connect_api.allow`, globs over whole URLs.
     #[must_use]
-    pub fn new(globs: &[String], loopback: bool) -> Self {
-        Self {
-            urls: globs.iter().map(|glob| parted(glob)).collect(),
-            loopback,
-        }
+    pub fn new(globs: &[String]) -> Self {
+        Self(globs.iter().map(|glob| Pattern::new(glob)).collect())
     }
 
-    /// Whether a URL may be connected to: `http` on loopback only, and never with a user in it.
+    /// Whether a URL may be connected to: never with a user in it, and over `http` on loopback only.
     fn admits(&self, url: &Url) -> bool {
-        let is_loopback = match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        };
-        let is_sound = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
-        if !is_sound || !url.username().is_empty() || url.password().is_some() {
-            return false;
-        }
-        let whole = url.as_str();
-        let host = &url[..url::Position::BeforePath];
-        self.urls
-            .iter()
-            .any(|(front, glob)| glob.matches(whole) && front.as_ref().is_none_or(|it| it.matches(host)))
+        matches!(url.scheme(), "https" | "http")
+            && !trust::is_clear(url)
+            && url.username().is_empty()
+            && url.password().is_none()
+            && self.0.iter().any(|pattern| pattern.admits(url))
     }
 }
 
-/// A glob over the whole URL and, where it says where the path begins, over what stands before: else
-/// `https://*.example.com/*` would admit `https://elsewhere/.example.com/`.
-fn parted(glob: &str) -> (Option<WildMatch>, WildMatch) {
-    let host = glob.find("://").map_or(0, |at| at + 3);
-    let path = glob.get(host..).and_then(|rest| rest.find('/'));
-    let front = path.and_then(|path| glob.get(..host + path)).map(WildMatch::new);
-    (front, WildMatch::new(glob))
+/// A glob in the parts of a URL, each of which is matched for itself: a wildcard of the host reaches
+/// neither into the path nor over the end of the host.
+#[derive(Debug)]
+struct Pattern {
+    scheme: WildMatch,
+    host: String,
+    /// `None`: the scheme's own.
+    port: Option<WildMatch>,
+    /// What follows: path and query.
+    rest: WildMatch,
+}
+
+impl Pattern {
+    fn new(glob: &str) -> Self {
+        let (scheme, rest) = glob.split_once("://").unwrap_or(("*", glob));
+        let at = rest.find('/').unwrap_or(rest.len());
+        let (authority, path) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        let is_bare = |host: &str| !host.contains(':') || host.ends_with(']');
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if is_bare(host) && !authority.ends_with(']') => (host, Some(port)),
+            _ if authority == "*" => (authority, Some("*")),
+            _ => (authority, None),
+        };
+        // A glob that ends with the host is open to all paths by the wildcard it ends with.
+        let rest = match path {
+            "" if authority.ends_with('*') => "*",
+            "" => "/",
+            path => path,
+        };
+        let end = if host == "*" {
+            host
+        } else {
+            host.trim_end_matches('*')
+        };
+        Self {
+            scheme: WildMatch::new(scheme),
+            host: end.to_ascii_lowercase(),
+            port: port.map(WildMatch::new),
+            rest: WildMatch::new(rest),
+        }
+    }
+
+    fn admits(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let is_port = match (&self.port, url.port()) {
+            (None, port) => port.is_none(),
+            (Some(glob), _) => {
+                let port = url.port_or_known_default().unwrap_or_default();
+                glob.matches(&port.to_string())
+            }
+        };
+        // What listens on the gateway's own machine is there for whoever is named it by the operator.
+        let is_named = !self.host.contains(['*', '?']) || self.host.ends_with(".localhost");
+        is_port
+            && self.scheme.matches(url.scheme())
+            && self.is_host(host)
+            && self.rest.matches(&url[url::Position::BeforePath..])
+            && (is_named || !trust::is_home(url))
+    }
+
+    /// Label by label: a first `*` is any number of them, another one stays within its own.
+    fn is_host(&self, host: &str) -> bool {
+        let mut labels = host.rsplit('.');
+        let mut globs = self.host.rsplit('.').peekable();
+        while let Some(glob) = globs.next() {
+            let Some(label) = labels.next() else { return false };
+            if glob == "*" && globs.peek().is_none() {
+                return !label.is_empty();
+            }
+            if !WildMatch::new(glob).matches(label) {
+                return false;
+            }
+        }
+        labels.next().is_none()
+    }
 }
 
 /// The server as a provider of this caller's alone.
@@ -92,7 +144,7 @@ pub(super) async fn invited(
         url: wanted.url.clone(),
         headers: headers(&wanted.headers)?,
         sse,
-        loopback: allowed.loopback,
+        loopback: trust::is_home(&wanted.url),
         oauth: false,
     };
     let (tenant, user) = (&caller.principal.tenant, &caller.principal.user);
@@ -209,7 +261,7 @@ mod tests {
 
     fn admits(globs: &[&str], url: &str) -> bool {
         let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
-        Allowed::new(&globs, true).admits(&Url::parse(url).unwrap())
+        Allowed::new(&globs).admits(&Url::parse(url).unwrap())
     }
 
     #[test]
@@ -238,6 +290,93 @@ mod tests {
             "https://x.example.evil.test/other"
         ));
         assert!(!admits(&["https://*.example/*"], "https://evil.test?a.example/"));
+    }
+
+    #[test]
+    fn a_wildcard_does_not_reach_over_the_end_of_the_host() {
+        for glob in [
+            "https://api.example.com*",
+            "https://api.example.com*/mcp",
+            "https://api.example.com**",
+            "https://api.example.c*m/*",
+            "https://api.example.co?/*",
+            "https://api.example.*/*",
+            "https://api*",
+        ] {
+            for host in [
+                "api.example.com.evil.test",
+                "api.example.com-evil.test",
+                "api.example.comevil.test",
+                "api.example.c.evil.com",
+                "api.example.evil",
+                "api.evil.test",
+            ] {
+                for port in ["", ":8443"] {
+                    let url = format!("https://{host}{port}/mcp");
+                    assert!(!admits(&[glob], &url), "{glob} admits {url}");
+                }
+            }
+        }
+        assert!(admits(
+            &["https://api.example.com*"],
+            "https://api.example.com/mcp?a=b"
+        ));
+        assert!(admits(
+            &["https://api.example.com/*"],
+            "https://API.example.com/mcp"
+        ));
+        assert!(admits(
+            &["https://api.*.example.com/*"],
+            "https://api.eu.example.com/mcp"
+        ));
+        assert!(!admits(
+            &["https://api.*.example.com/*"],
+            "https://api.evil.test/.example.com/"
+        ));
+        assert!(admits(&["https://x.example:*/mcp"], "https://x.example:8443/mcp"));
+        assert!(admits(&["https://*"], "https://x.example:8443/mcp"));
+        assert!(!admits(&["https://*.example.com/*"], "https://example.com/mcp"));
+        assert!(!admits(
+            &["https://*.example.com/*"],
+            "https://evilexample.com/mcp"
+        ));
+    }
+
+    #[test]
+    fn loopback_is_admitted_where_a_glob_names_it() {
+        let home = [
+            "https://127.0.0.1:8443/",
+            "https://127.1.2.3/",
+            "https://[::1]:8443/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://localhost:8443/",
+            "https://a.localhost/",
+            "http://127.0.0.1:9000/mcp",
+        ];
+        for url in home {
+            for glob in [
+                "*",
+                "https://*",
+                "https://*/*",
+                "https://*:*/*",
+                "http*://*",
+                "https://*.0.0.1:*/*",
+                "https://1*",
+            ] {
+                assert!(!admits(&[glob], url), "{glob} admits {url}");
+            }
+        }
+        assert!(admits(
+            &["https://127.0.0.1:8443/*"],
+            "https://127.0.0.1:8443/mcp"
+        ));
+        assert!(admits(&["https://[::1]:*"], "https://[::1]:8443/mcp"));
+        assert!(admits(&["https://localhost:*/*"], "https://localhost:8443/mcp"));
+        assert!(admits(&["https://*.localhost/*"], "https://a.localhost/mcp"));
+        assert!(!admits(
+            &["https://localhost:*/*"],
+            "https://localhost.evil.test:8443/mcp"
+        ));
     }
 
     #[test]

@@ -1,0 +1,28 @@
+//! The key by which a caller on this machine proves itself beside those who have keys: that it comes from
+//! here proves nothing, for so does whatever a proxy on this machine passes on.
+
+use std::path::{Path, PathBuf};
+
+use crate::credential::vault::file::key::Root;
+use crate::secret::Secret;
+use crate::settings::{self, Settings};
+
+/// Where the key is; `None` where nobody needs one, or there is no home folder.
+#[must_use]
+pub(crate) fn file(settings: &Settings) -> Option<PathBuf> {
+    let is_needed = settings.access.local.is_some() && settings.access.names_callers();
+    let folder = settings::data_folder().filter(|_| is_needed)?;
+    Some(folder.join("local.key"))
+}
+
+/// The key, made when there is none; without a usable file local callers are not let in.
+pub(super) fn key(settings: &Settings) -> Option<Secret> {
+    let file = file(settings)?;
+    match Root::KeyFile(file.clone()).read_or_make(Path::new("")) {
+        Ok(key) => Some(key),
+        Err(cause) => {
+            tracing::error!(key.file = %file.display(), %cause, "the key of `access.local` cannot be used: nobody is let in as the local caller");
+            None
+        }
+    }
+}

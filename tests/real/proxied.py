@@ -98,7 +98,7 @@ def named(server):
                 for path in PATHS:
                     answer = status(nginx.url, path, method=method_of(path))
                     assert answer.status == 403, (lines, path, answer.status, answer.text)
-                    assert json.loads(answer.text)["error"]["data"]["code"] == "policy_denied", answer.text
+                    assert "came through a proxy" in answer.text and "`access`" in answer.text, answer.text
                 assert status(nginx.url, "/health", method="GET").status == 200
             with Nginx(gateway.admin_port, lines) as nginx:
                 assert fetch(f"{nginx.url}/providers").status == 403, lines
@@ -230,12 +230,12 @@ def guessed(server):
                     assert answer.status in (401, 429), answer.text
                     return answer.status == 429
 
-                until("the guesser to be told to wait", lambda: is_hushed(nginx.url, "/mcp", "POST"))
+                assert any(is_hushed(nginx.url, "/mcp", "POST") for _ in range(1000))
                 # Nobody has called since the start: nothing is remembered of anybody.
                 for key in (ANN, local_key(gateway).read_text().strip()):
                     assert Client(f"{nginx.url}/tools/notes", L, {"x-api-key": key}).connect().tools()
                 assert status(admin.url, "/providers", {"x-api-key": "guess"}, "GET").status == 401
-                until("the same at the admin listener", lambda: is_hushed(admin.url, "/providers", "GET"))
+                assert any(is_hushed(admin.url, "/providers", "GET") for _ in range(1000))
                 assert status(admin.url, "/providers", {"x-api-key": OPS}, "GET").status == 200
     finally:
         gateway.stop()

@@ -155,3 +155,55 @@ fn providers(app: &App) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{ApiKey, Local};
+
+    const BASE: &str = "http://127.0.0.1:8787";
+
+    fn shown(settings: &Settings) -> String {
+        let global = Global {
+            config: None,
+            providers: None,
+            tenant: None,
+            user: None,
+            json: false,
+        };
+        client(settings, &global, BASE)
+    }
+
+    #[test]
+    fn a_client_beside_keys_starts_stdio_or_brings_the_key_that_a_line_prints() {
+        let mut settings = Settings::default();
+        let open = shown(&settings);
+        assert!(open.contains("/mcp\"") && open.contains(settings::OPEN), "{open}");
+        settings.access.api_keys.push(ApiKey {
+            name: "ci".to_owned(),
+            tenant: "acme".to_owned(),
+            user: "bot".to_owned(),
+            sha256: "0".repeat(64),
+        });
+        let keyed = shown(&settings);
+        assert!(
+            keyed.contains("\"x-api-key\"") && !keyed.contains(settings::OPEN),
+            "{keyed}"
+        );
+        settings.access.local = Some(Local::default());
+        let local = shown(&settings);
+        assert!(
+            local.contains("`pleiades stdio`") && local.contains("\"stdio\""),
+            "{local}"
+        );
+        assert!(
+            local.contains("`x-api-key`") && local.contains("local.key'"),
+            "{local}"
+        );
+    }
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("/a b/it's")), "'/a b/it'\\''s'");
+    }
+}

@@ -274,3 +274,20 @@ fn client(roots: Arc<RootCertStore>) -> Result<reqwest::Client, Fault> {
 fn refused(message: &str) -> Fault {
     Fault::new(Kind::Refused, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_vault_never_leaves_this_machine_in_the_clear() {
+        for address in [
+            "http://vault:8200",
+            "http://10.0.0.1:8200",
+            "http://vault.example.com",
+        ] {
+            let fault = Wire::open(address, None, None).err().unwrap();
+            assert!(fault.to_string().contains("https"), "{address}: {fault}");
+        }
+    }
+}

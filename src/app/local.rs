@@ -1,9 +1,9 @@
 //! The key by which a caller on this machine proves itself beside those who have keys: that it comes from
 //! here proves nothing, for so does whatever a proxy on this machine passes on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::credential::vault::file::key::Root;
+use crate::credential::vault::file::key;
 use crate::secret::Secret;
 use crate::settings::{self, Settings};
 
@@ -16,9 +16,9 @@ pub(crate) fn file(settings: &Settings) -> Option<PathBuf> {
 }
 
 /// The key, made when there is none; without a usable file local callers are not let in.
-pub(super) fn key(settings: &Settings) -> Option<Secret> {
+pub(super) fn secret(settings: &Settings) -> Option<Secret> {
     let file = file(settings)?;
-    match Root::KeyFile(file.clone()).read_or_make(Path::new("")) {
+    match key::read_or_make(&file) {
         Ok(key) => Some(key),
         Err(cause) => {
             tracing::error!(key.file = %file.display(), %cause, "the key of `access.local` cannot be used: nobody is let in as the local caller");

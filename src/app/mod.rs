@@ -426,7 +426,7 @@ fn desk(settings: &Settings) -> Desk {
 /// Who may call, as the settings say.
 fn access(settings: &Settings, load: &Load) -> Result<Access, Fault> {
     // Other commands act as the local caller without a request that would have to prove it.
-    let local_key = (*load == Load::All).then(|| local::key(settings)).flatten();
+    let local_key = (*load == Load::All).then(|| local::secret(settings)).flatten();
     let (said, local) = (&settings.access, settings.access.local());
     let callers = said.api_keys.iter();
     let operators = said.admin_keys.iter();

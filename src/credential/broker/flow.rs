@@ -9,6 +9,7 @@ use crate::credential::Connection;
 use crate::credential::connection::Grant;
 use crate::credential::key::{Key, Owner};
 use crate::credential::oauth::{self, Challenge, Redirects, Server, Trouble, TroubleKind};
+use crate::trust;
 
 /// Where the answer is to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +126,7 @@ impl Broker {
     /// Whether `public_url`, or the listener without one, is on loopback.
     #[must_use]
     pub fn is_at_home(&self) -> bool {
-        oauth::is_loopback(&self.parts.base)
+        trust::is_home(&self.parts.base)
     }
 
     /// The callback path of an issuer that does not name itself.

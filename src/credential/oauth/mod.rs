@@ -29,7 +29,6 @@ pub use authorize::{authorize, resource, scopes, source};
 pub use challenge::challenge;
 pub use client::{client_document, known_client};
 pub use discover::{UNPUBLISHED, discover};
-pub use fetch::is_loopback;
 pub use identity::{Expected, identify, identify_for};
 pub use issuer::check_iss;
 pub use known::{Known, is_known};

@@ -227,8 +227,7 @@ fn named(server: &Server, declared: Option<&[String]>) -> Option<String> {
 }
 
 fn request(redirects: &Redirects, auth: ClientAuth, scopes: Option<&str>) -> Value {
-    let native =
-        Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && trust::is_home(&url));
+    let native = Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && trust::is_home(&url));
     let mut uris = redirects.registered.clone();
     if !uris.contains(&redirects.used) {
         uris.insert(0, redirects.used.clone());

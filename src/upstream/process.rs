@@ -63,8 +63,9 @@ pub(crate) fn spawn(
     let gone = CancellationToken::new();
     let until_gone = gone.clone();
     let reading = read(stdout, ear);
-    let secrets = program.env.iter().map(|(_, value)| value.clone()).collect();
-    let logging = log(stderr, Arc::clone(&life), secrets);
+    let secrets = program.env.iter().map(|(_, value)| value.clone());
+    life.secrets.get_or_init(|| secrets.collect());
+    let logging = log(stderr, Arc::clone(&life));
     shared.control.spawn(write(stdin, queue, life.stop.clone()));
     shared
         .control

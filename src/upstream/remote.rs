@@ -309,6 +309,7 @@ impl Remote<'_> {
         let mut response = post::post(route, signature, head, body, reading.deadline).await?;
         let mut pace = Pace::default();
         loop {
+            let begun = Instant::now();
             let Pause { after, retry } = match answer::read(response, reading, &asked).await {
                 Err(Failure::Paused(pause)) => pause,
                 read => return read,
@@ -319,7 +320,7 @@ impl Remote<'_> {
             };
             pace.ask(retry.unwrap_or(RESUME));
             // One that goes on ending without an answer is asked ever later.
-            let retry = pace.pause(Duration::ZERO, false);
+            let retry = pace.pause(begun.elapsed(), false);
             if reading.wait(recess(reading.events, retry)).await.is_none() {
                 return Err(Failure::Final(late()));
             }

@@ -34,6 +34,7 @@ use crate::credential::Signature;
 use crate::error::{Code, Error};
 use crate::limit::load;
 use crate::mcp::Revision;
+use crate::secret::Secret;
 
 mod ear;
 mod ending;
@@ -88,6 +89,8 @@ pub(crate) struct Life {
     junk: Mutex<Junk>,
     /// How a child process ends.
     pub(crate) ending: Ending,
+    /// What a child process was given to keep: no line of it that we keep or log shows any of it.
+    pub(crate) secrets: OnceLock<Vec<Secret>>,
 }
 
 /// A request without an answer: it gets the other side's, or why there will be none.
@@ -225,6 +228,7 @@ impl Life {
             spoilt: OnceLock::new(),
             junk: Mutex::default(),
             ending: Ending::default(),
+            secrets: OnceLock::new(),
         })
     }
 
@@ -252,6 +256,17 @@ impl Life {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
+    }
+
+    /// A line of the other side without the secrets it was given; one shorter than six bytes is no secret but a
+    /// part of words.
+    pub(crate) fn veiled(&self, line: &str) -> String {
+        let shown = |line: String, secret: &Secret| match secret.expose() {
+            secret if secret.len() >= 6 => line.replace(secret, "…"),
+            _ => line,
+        };
+        let secrets = self.secrets.get().map_or(&[][..], Vec::as_slice);
+        secrets.iter().fold(line.to_owned(), shown)
     }
 
     /// Nothing more will be heard; what is known of its end comes with [`Life::end`].

@@ -9,7 +9,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::secret::Secret;
 use crate::upstream::answer::LARGEST;
 use crate::upstream::lines::{Line, next_line};
 use crate::upstream::scan::{self, Scan};
@@ -40,14 +39,14 @@ pub(super) async fn write(
 }
 
 /// What a child writes to stderr goes to our log, without the secrets it was given.
-pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>, secrets: Vec<Secret>) {
+pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>) {
     let _said = life.ending.said.clone().drop_guard();
     let mut reader = BufReader::new(stderr);
     let mut buffer = Vec::new();
     loop {
         match next_line(&mut reader, &mut buffer, LOG_LINE).await {
             Ok(Line::Whole | Line::TooLong(_)) => {
-                let line = without(&String::from_utf8_lossy(&buffer), &secrets);
+                let line = life.veiled(&String::from_utf8_lossy(&buffer));
                 life.ending.line(&line);
                 tracing::debug!(
                     provider.name = &*life.provider,
@@ -58,15 +57,6 @@ pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>, secrets: Vec<Secre
             Ok(Line::End) | Err(_) => return,
         }
     }
-}
-
-/// A line that shows none of these; one shorter than six bytes is no secret but a part of words.
-fn without(line: &str, secrets: &[Secret]) -> String {
-    let shown = |line: String, secret: &Secret| match secret.expose() {
-        secret if secret.len() >= 6 => line.replace(secret, "…"),
-        _ => line,
-    };
-    secrets.iter().fold(line.to_owned(), shown)
 }
 
 /// Reads what the process says, to its end.

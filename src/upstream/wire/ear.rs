@@ -77,7 +77,7 @@ impl Ear {
 
     fn noise(&self, line: &[u8]) {
         let mut junk = self.life.junk.lock();
-        let found = junk.line(line);
+        let found = junk.line(line, |line| self.life.veiled(line));
         let first = junk.first().unwrap_or_default().to_owned();
         drop(junk);
         let provider = &*self.life.provider;

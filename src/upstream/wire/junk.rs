@@ -47,13 +47,14 @@ impl Junk {
         self.first.as_deref()
     }
 
-    /// Takes a line that is no message.
-    pub(crate) fn line(&mut self, line: &[u8]) -> Found {
+    /// Takes a line that is no message; `veiled` takes out of it what may not be shown.
+    pub(crate) fn line(&mut self, line: &[u8], veiled: impl Fn(&str) -> String) -> Found {
         self.lines = self.lines.saturating_add(1);
         let first = self.first.is_none();
         if first {
             let beginning = line.get(..4 * LONGEST).unwrap_or(line);
-            self.first = Some(one_line(&String::from_utf8_lossy(beginning), LONGEST));
+            let shown = veiled(&String::from_utf8_lossy(beginning));
+            self.first = Some(one_line(&shown, LONGEST));
         }
         if !self.heard && is_framed(line) {
             return Found::Framed;
@@ -90,20 +91,21 @@ fn is_framed(line: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn line(junk: &mut Junk, line: &str) -> Found {
+        junk.line(line.as_bytes(), |line| line.replace("hunter2", "…"))
+    }
+
     fn lines(junk: &mut Junk, text: &str) -> Vec<Found> {
-        text.lines().map(|line| junk.line(line.as_bytes())).collect()
+        text.lines().map(|text| line(junk, text)).collect()
     }
 
     #[test]
     fn noise_is_counted_and_its_first_line_kept_clean() {
         let mut junk = Junk::default();
-        let found = lines(&mut junk, "\u{1b}[32mlistening on [::1]:80\n{ not json\nmore");
+        let found = lines(&mut junk, "\u{1b}[32mlistening with hunter2\n{ not json\nmore");
         assert_eq!(found[0], Found::Noise { first: true });
         assert_eq!(found[2], Found::Noise { first: false });
-        assert_eq!(
-            (junk.lines(), junk.first()),
-            (3, Some("[32mlistening on [::1]:80"))
-        );
+        assert_eq!((junk.lines(), junk.first()), (3, Some("[32mlistening with …")));
     }
 
     #[test]
@@ -120,18 +122,21 @@ mod tests {
 
     #[test]
     fn frames_of_language_servers_are_named_while_nothing_was_read() {
-        for line in [
+        for text in [
             "Content-Length: 52\r",
             "content-length:7",
             "{\"a\":{}}Content-Length: 9",
         ] {
-            assert_eq!(Junk::default().line(line.as_bytes()), Found::Framed, "{line}");
+            assert_eq!(line(&mut Junk::default(), text), Found::Framed, "{text}");
         }
         let mut junk = Junk::default();
         junk.heard();
-        assert_eq!(junk.line(b"Content-Length: 52"), Found::Noise { first: true });
         assert_eq!(
-            Junk::default().line(b"Content-Length: many"),
+            line(&mut junk, "Content-Length: 52"),
+            Found::Noise { first: true }
+        );
+        assert_eq!(
+            line(&mut Junk::default(), "Content-Length: many"),
             Found::Noise { first: true }
         );
     }

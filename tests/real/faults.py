@@ -200,6 +200,8 @@ class World:
             until("vault to be asked", lambda: self.proxy.asked["slow"] >= 3)
         for name in UNAFFECTED:
             until(f"{name} to be called", lambda name=name: len(self.during(name)) >= ENOUGH)
+        if fault == 403:
+            assert "does not allow it" in self.gateway.output(), "whoever runs it is told what vault refuses"
         if fault in UP:
             until(f"vault_up to be {UP[fault]}", lambda: self.up() == UP[fault])
         self.judged(str(fault))

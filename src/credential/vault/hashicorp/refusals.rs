@@ -55,11 +55,13 @@ impl Refusals {
         if is_away(fault.kind) {
             return Change::None;
         }
-        let is_news = !standing.values().any(|said| *said == fault.message);
+        // What could not be done stands before what Vault said to it.
+        let said = fault.message.split_once(": ").map_or(&*fault.message, |(_, said)| said);
+        let is_news = !standing.values().any(|other| other == said);
         if standing.len() >= MOST {
             standing.clear();
         }
-        standing.insert((operation, path.clone()), fault.message.clone());
+        standing.insert((operation, path.clone()), said.to_owned());
         if is_news { Change::Refuses } else { Change::None }
     }
 }
@@ -94,6 +96,18 @@ mod tests {
         assert_eq!(say(&one, None), Change::Over);
         assert_eq!(say(&two, None), Change::Over);
         assert_eq!(say(&one, Some(&no("denied"))), Change::Refuses);
+    }
+
+    #[test]
+    fn one_policy_that_refuses_several_operations_is_one_change() {
+        let refusals = Refusals::default();
+        let path = Path::of(&["c"]);
+        let read = no("read: vault does not allow it: look at the policy");
+        let list = no("list: vault does not allow it: look at the policy");
+        assert_eq!(refusals.change("read", &path, Some(&read)), Change::Refuses);
+        assert_eq!(refusals.change("list", &path, Some(&list)), Change::None);
+        assert_eq!(refusals.change("read", &path, None), Change::Over);
+        assert_eq!(refusals.change("list", &path, Some(&list)), Change::Refuses);
     }
 
     #[test]

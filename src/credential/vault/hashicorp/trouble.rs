@@ -141,7 +141,7 @@ impl Trouble {
         let says = if self.text.is_empty() {
             String::new()
         } else {
-            format!(": {}", self.text)
+            format!(": {}", self.text.trim_end_matches('.'))
         };
         let message = match self.kind {
             Kind::Unreachable => format!("{what}: vault at {vault} cannot be reached{says}"),

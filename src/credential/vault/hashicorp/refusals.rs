@@ -56,7 +56,10 @@ impl Refusals {
             return Change::None;
         }
         // What could not be done stands before what Vault said to it.
-        let said = fault.message.split_once(": ").map_or(&*fault.message, |(_, said)| said);
+        let said = fault
+            .message
+            .split_once(": ")
+            .map_or(&*fault.message, |(_, said)| said);
         let is_news = !standing.values().any(|other| other == said);
         if standing.len() >= MOST {
             standing.clear();

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::ask;
 use super::mailbox::Mailbox;
 use super::outward::{Came, Outgoing};
+use super::stream::BACKLOG;
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
@@ -103,7 +104,7 @@ impl Step<'_> {
     /// The line of this client's session to a provider, opened when there is none.
     fn line(&self, provider: &Arc<Provider>, leg: Revision, behalf: Option<Behalf>) -> Option<Arc<Line>> {
         let lane = self.peer.lane.as_ref()?;
-        let mailbox = self.exchange.mailboxes.of(lane);
+        let mailbox = self.exchange.mailboxes.of(lane, &self.peer.principal);
         if let Some(line) = mailbox.line(&provider.id) {
             return Some(line);
         }
@@ -142,7 +143,8 @@ impl Step<'_> {
         if let (Some(lane), Some(outer)) = (&self.peer.lane, params.read::<String>("uri"))
             && outer != uri
         {
-            self.exchange.mailboxes.of(lane).name(&provider.id, &uri, outer);
+            let mailbox = self.exchange.mailboxes.of(lane, &self.peer.principal);
+            mailbox.name(&provider.id, &uri, outer);
         }
         let behalf = self.behalf(&provider).await.ok();
         let line = self.line(&provider, leg, behalf).ok_or_else(|| {
@@ -198,7 +200,10 @@ impl Step<'_> {
             .ok_or_else(|| Error::new(Code::MethodNotFound, "no log messages are passed on here"))?;
         let level = params.read::<String>("level").unwrap_or_default();
         let known = match &self.peer.lane {
-            Some(lane) => self.exchange.mailboxes.of(lane).set_level(&level),
+            Some(lane) => {
+                let mailbox = self.exchange.mailboxes.of(lane, &self.peer.principal);
+                mailbox.set_level(&level)
+            }
             None => true,
         };
         if !known {
@@ -299,18 +304,12 @@ impl Exchange {
     /// ask outside of calls, until the process ends.
     #[must_use]
     pub fn session_stream(&self, scope: &Scope, peer: &Peer) -> mpsc::Receiver<Vec<u8>> {
-        let (receiver, sender) = self.watch_session(scope, &peer.principal);
-        if let Some(lane) = &peer.lane {
-            let placed = self.mailboxes.place(lane, sender.clone());
-            let closing = self.closing.clone();
-            tokio::spawn(async move {
-                // Whoever still holds a sender keeps the stream open.
-                closing.run_until_cancelled(sender.closed()).await;
-                drop(placed);
-            });
-            if scope.provider.is_some() && scope.view != View::Relay {
-                self.step(scope, peer).stand();
-            }
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        let lane = peer.lane.as_ref();
+        let placed = lane.map(|lane| self.mailboxes.place(lane, &peer.principal, sender.clone()));
+        self.watch_session(scope, &peer.principal, (sender, placed));
+        if lane.is_some() && scope.provider.is_some() && scope.view != View::Relay {
+            self.step(scope, peer).stand();
         }
         receiver
     }

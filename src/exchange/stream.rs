@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::forward::optional;
+use super::mailbox::Placed;
 use super::{Done, Exchange, Scope, Step};
 use crate::access::Principal;
 use crate::catalog::Changed;
@@ -16,7 +17,7 @@ use crate::mcp::{Id, RawObject, message, raw};
 use crate::upstream::Line;
 
 /// Messages a slow reader may lag behind before its stream waits.
-const BACKLOG: usize = 64;
+pub(super) const BACKLOG: usize = 64;
 
 /// Which lists a stream tells about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +34,13 @@ const ALL: Kinds = Kinds {
 };
 
 impl Exchange {
-    /// A stream of list changes, and the way to say more on it.
+    /// Tells a session's stream of list changes, and keeps its place for as long as it stands.
     pub(super) fn watch_session(
         &self,
         scope: &Scope,
         principal: &Principal,
-    ) -> (mpsc::Receiver<Vec<u8>>, mpsc::Sender<Vec<u8>>) {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
+        (sender, placed): (mpsc::Sender<Vec<u8>>, Option<Placed>),
+    ) {
         let watch = Watch {
             changes: self.catalog.changes(),
             provider: scope.provider.clone(),
@@ -47,11 +48,11 @@ impl Exchange {
             kinds: ALL,
             tag: None,
             updates: None,
-            sender: sender.clone(),
+            sender,
+            _placed: placed,
             closing: self.closing.clone(),
         };
         tokio::spawn(watch.run(Vec::new()));
-        (receiver, sender)
     }
 }
 
@@ -64,6 +65,8 @@ struct Watch {
     /// Of watched resources, with the lines they come on.
     updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Line>)>,
     sender: mpsc::Sender<Vec<u8>>,
+    /// Among the streams of a legacy session.
+    _placed: Option<Placed>,
     closing: CancellationToken,
 }
 
@@ -210,6 +213,7 @@ impl Step<'_> {
             tag: Some(id.clone()),
             updates,
             sender,
+            _placed: None,
             closing: self.exchange.closing.clone(),
         };
         tokio::spawn(watch.run(vec![ack]));

@@ -1,5 +1,5 @@
 //! Memory that all callers share: bytes of bodies that are read, and of answers on their way. Nobody has
-//! more than a part of it, so that one who reads slowly keeps out nobody else.
+//! all of it, so that one who reads slowly keeps out nobody else.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ pub struct Held {
 pub struct Full;
 
 impl Budget {
-    /// Room for so many bytes, a quarter of them for one holder.
+    /// Room for so many bytes, three quarters of them for one holder at most.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -51,10 +51,10 @@ impl Budget {
         })
     }
 
-    /// Whether so much is held that nothing new should begin: what runs already has a quarter to end in.
+    /// Whether so much is held that nothing new should begin: what runs already has an eighth to end in.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.used.load(Relaxed) >= self.most - self.most / 4
+        self.used.load(Relaxed) >= self.most - self.most / 8
     }
 
     /// The beginning of something that holds nothing yet. Without a holder it is the process's own.
@@ -71,7 +71,7 @@ impl Budget {
     fn enter(&self, holder: &Holder, bytes: usize) -> Result<(), Full> {
         let mut large = self.large.lock();
         let held = large.entry(holder.clone()).or_default();
-        if *held + bytes > self.most / 4 {
+        if *held + bytes > self.most - self.most / 4 {
             if *held == 0 {
                 large.remove(holder);
             }
@@ -181,17 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_more_than_a_quarter() {
+    fn nobody_holds_more_than_three_quarters() {
         let budget = Budget::new(4 * MIB);
         let mut mine = Arc::clone(&budget).hold(holder("ann"));
         mine.grow(SMALL).unwrap();
-        mine.grow(MIB - SMALL).unwrap();
+        mine.grow(3 * MIB - SMALL).unwrap();
         assert_eq!(mine.grow(1), Err(Full));
         let mut more = Arc::clone(&budget).hold(holder("ann"));
         assert_eq!(more.grow(SMALL + 1), Err(Full));
         more.grow(SMALL).unwrap();
         let mut others = Arc::clone(&budget).hold(holder("bob"));
-        others.grow(MIB).unwrap();
+        others.grow(MIB - SMALL).unwrap();
         drop((mine, more, others));
         assert_eq!(budget.used.load(Relaxed), 0);
         assert!(budget.large.lock().is_empty());
@@ -210,10 +210,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_new_begins_in_the_last_quarter() {
+    fn nothing_new_begins_in_the_last_eighth() {
         let budget = Budget::new(4 * MIB);
         let mut held = Arc::clone(&budget).hold(None);
-        held.grow(3 * MIB - 1).unwrap();
+        held.grow(4 * MIB - MIB / 2 - 1).unwrap();
         assert!(!budget.is_crowded());
         held.grow(1).unwrap();
         assert!(budget.is_crowded());

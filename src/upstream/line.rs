@@ -40,6 +40,8 @@ const LAST: Duration = Duration::from_secs(60);
 const SILENT: Duration = Duration::from_secs(3600);
 /// Resources that one line watches.
 const MAX_WATCHED: usize = 256;
+/// Longest name of one, in bytes.
+const MAX_URI: usize = 8 * 1024;
 
 /// What a line stands for besides being open.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,8 +65,13 @@ impl Line {
     /// told already, by a request of the same session.
     ///
     /// # Errors
-    /// [`Code::Busy`] when the line watches as many as it may (256).
+    /// [`Code::Busy`] when the line watches as many as it may (256); [`Code::InvalidParams`] when the name
+    /// is longer than 8 KiB.
     pub fn watch(&self, uri: &str, told: bool) -> Result<(), Error> {
+        if uri.len() > MAX_URI {
+            let message = "`uri` is longer than 8 KiB, which is not watched";
+            return Err(Error::new(Code::InvalidParams, message));
+        }
         if self.wishes.borrow().resources.len() >= MAX_WATCHED {
             return Err(Error::new(
                 Code::Busy,

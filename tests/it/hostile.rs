@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -155,24 +156,29 @@ async fn a_session_has_so_many_streams_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_of_one_caller_take_a_quarter_of_the_memory_at_most() {
+async fn bodies_of_one_caller_take_three_quarters_of_the_memory_at_most() {
     let fake = Fake::start(&["2025-11-25"]).await;
-    let world = World::builder().provider("one", &fake).start().await;
+    let world = World::builder()
+        .provider("one", &fake)
+        .settings("max_body: 64MiB\n")
+        .start()
+        .await;
     world.until_state("one", "ready").await;
-    let size = 8 * 1024 * 1024;
+    let size = 64 * 1024 * 1024;
+    let most: Arc<[u8]> = vec![b' '; size - 1].into();
     let (answered, answers) = std::sync::mpsc::channel();
     let mut open = Vec::new();
-    // Nine bodies of 8 MiB, each short of its last byte: eight of them are 64 MiB.
-    for _ in 0..9 {
+    // Four bodies of 64 MiB, each short of its last byte: three of them are 192 MiB.
+    for _ in 0..4 {
         let stream = TcpStream::connect(world.base.trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(world::GUARD)).unwrap();
         open.push(stream.try_clone().unwrap());
         let head = head(&world, "/mcp", &format!("Content-Length: {size}"));
-        let answered = answered.clone();
+        let (answered, most) = (answered.clone(), Arc::clone(&most));
         std::thread::spawn(move || {
             let mut stream = stream;
             stream.write_all(head.as_bytes()).ok();
-            stream.write_all(&vec![b' '; size - 1]).ok();
+            stream.write_all(&most).ok();
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer).ok();
             answered.send(String::from_utf8_lossy(&answer).into_owned()).ok();

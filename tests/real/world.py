@@ -224,7 +224,7 @@ def everything_stdio(name="everything", **rest):
 class Gateway(Process):
     """The gateway with the given providers, ready to be called."""
 
-    def __init__(self, *providers, settings=None, wait=True, home=None, env=None):
+    def __init__(self, *providers, settings=None, wait=True, home=None, env=None, program=PLEIADES):
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin = f"http://127.0.0.1:{self.admin_port}"
@@ -249,7 +249,7 @@ class Gateway(Process):
         own = {"XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config")}
         env = {**own, **(env or {})}
         self.environment = {**os.environ, **env}
-        super().__init__("gateway", [PLEIADES, "--config", config], env, self.home)
+        super().__init__("gateway", [program, "--config", config], env, self.home)
         if wait:
             until("the gateway to be ready", self.is_ready)
 

@@ -199,7 +199,7 @@ pub(super) const PAGES: [Page; 44] = [
         Whose::Caller,
         "The provider runs as many calls as `limits.concurrency` allows; or the caller has as many \
          streams open as it may (2,048; 16 a session), or bodies and answers take as much memory as they may \
-         (256 MiB each, a quarter for one caller): `data.rule` says `streams` or `memory` then.",
+         (256 MiB each, 192 MiB of them for one caller): `data.rule` says `streams` or `memory` then.",
         "Try again after `Retry-After`. Raise the limit when the provider can take more; close streams \
          that nobody reads; read answers as they come.",
         "429 on the relay and for streams, 503 for memory before a call was run, else 200",

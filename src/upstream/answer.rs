@@ -421,6 +421,11 @@ pub(crate) async fn whole(
 ) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    // Room for all of it at once, where its length is told: of many that come together some are refused,
+    // not all when each is half there.
+    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut room = announced.min(limit);
+    load::came(room).map_err(|_full| Failure::Final(crowded()))?;
     loop {
         let chunk = match timeout_at(deadline, response.chunk()).await {
             Err(_) => return Err(Failure::Final(late())),
@@ -428,10 +433,12 @@ pub(crate) async fn whole(
             Ok(Ok(chunk)) => chunk,
         };
         let Some(chunk) = chunk else { break };
-        if first.len().max(rest.len()) + chunk.len() > limit {
+        let seen = first.len().max(rest.len()) + chunk.len();
+        if seen > limit {
             return Err(Failure::Final(foreign("the provider's answer is too large")));
         }
-        load::came(chunk.len()).map_err(|_full| Failure::Final(crowded()))?;
+        load::came(seen.saturating_sub(room)).map_err(|_full| Failure::Final(crowded()))?;
+        room = room.max(seen);
         if first.is_empty() {
             first = chunk;
             continue;

@@ -1,6 +1,9 @@
 //! The lists of a provider, entries kept as they came.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::checks::{Checks, Slot};
 use crate::mcp::{Raw, RawObject};
@@ -25,6 +28,8 @@ pub struct Catalogue {
     pub complete: bool,
     /// Smallest `ttlMs` the provider gave, 0 when it gave none.
     pub ttl_ms: u64,
+    /// Whether all tools say that they change nothing, once it was asked.
+    pub reads_only: OnceLock<bool>,
 }
 
 impl Catalogue {
@@ -42,6 +47,15 @@ impl Catalogue {
             .map(|(at, tool)| (tool.name.clone(), at))
             .collect();
         self.tools = tools;
+        self.reads_only = OnceLock::new();
+    }
+
+    /// Whether there are tools and all say that they change nothing. Each list of the meta view asks,
+    /// and there may be thousands.
+    #[must_use]
+    pub fn reads_only(&self) -> bool {
+        let all = || !self.tools.is_empty() && self.tools.iter().all(|tool| tool.is_read_only());
+        *self.reads_only.get_or_init(all)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Work whose amount a caller or a provider chooses, aside from the threads that answer everybody.
 //!
-//! There are few places, and each provider has one of them at a time, so that one provider's work
-//! waits for itself. What does not get a place in time is not done; what runs holds its place until it
-//! ends, whoever still waits for it, so that nothing piles up behind it.
+//! There are few places. Each provider has one of them at a time, each caller half of them, so that
+//! the work of one waits for itself. What does not get a place in time is not done; what runs holds its
+//! place until it ends, whoever still waits for it, so that nothing piles up behind it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,25 +19,30 @@ use tokio::time::timeout;
 pub(super) const LARGE: usize = 64 * 1024;
 /// Pieces of work that wait for a place; each holds its input.
 const MAX_WAITING: usize = 256;
-/// Providers whose places are remembered while nobody uses them.
+/// Shares that are remembered while nobody uses them.
 const REMEMBERED: usize = 1_024;
 
 /// The places.
 #[derive(Debug)]
 pub(super) struct Aside {
     places: Arc<Semaphore>,
-    providers: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// Of these places a caller has so many.
+    each: usize,
+    shares: Mutex<HashMap<Whose, Arc<Semaphore>>>,
     waiting: AtomicUsize,
+}
+
+/// Whose share of the places.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Provider(Arc<str>),
+    Caller(Box<str>),
 }
 
 impl Default for Aside {
     fn default() -> Self {
         let threads = available_parallelism().map_or(1, std::num::NonZero::get);
-        Self {
-            places: Arc::new(Semaphore::new(threads.div_ceil(2))),
-            providers: Mutex::default(),
-            waiting: AtomicUsize::new(0),
-        }
+        Self::of(threads.div_ceil(2))
     }
 }
 
@@ -50,10 +55,19 @@ impl Drop for Waiting<'_> {
 }
 
 impl Aside {
-    /// Does a piece of work for a provider; `None` when it is not done within this time.
+    fn of(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            each: places.div_ceil(2),
+            shares: Mutex::default(),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Does a piece of work for a provider and a caller; `None` when it is not done within this time.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        provider: &Arc<str>,
+        (provider, caller): (&Arc<str>, &str),
         within: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -62,9 +76,13 @@ impl Aside {
         if ahead >= MAX_WAITING {
             return None;
         }
-        let own = self.own(provider);
+        let provider = self.share(Whose::Provider(Arc::clone(provider)), 1);
+        let caller = self.share(Whose::Caller(caller.into()), self.each);
         let done = async {
-            let own = own.acquire_owned().await.ok()?;
+            let own = (
+                provider.acquire_owned().await.ok()?,
+                caller.acquire_owned().await.ok()?,
+            );
             let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
             drop(waiting);
             let worked = spawn_blocking(move || {
@@ -77,15 +95,15 @@ impl Aside {
         timeout(within, done).await.ok().flatten()
     }
 
-    fn own(&self, provider: &Arc<str>) -> Arc<Semaphore> {
-        let mut providers = self.providers.lock();
-        if providers.len() >= REMEMBERED {
-            providers.retain(|_, own| Arc::strong_count(own) > 1);
+    fn share(&self, whose: Whose, places: usize) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock();
+        if shares.len() >= REMEMBERED {
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
         }
-        let own = providers
-            .entry(Arc::clone(provider))
-            .or_insert_with(|| Arc::new(Semaphore::new(1)));
-        Arc::clone(own)
+        let share = shares
+            .entry(whose)
+            .or_insert_with(|| Arc::new(Semaphore::new(places)));
+        Arc::clone(share)
     }
 }
 
@@ -98,61 +116,75 @@ mod tests {
     const LONG: Duration = Duration::from_secs(600);
 
     fn aside(places: usize) -> Arc<Aside> {
-        Arc::new(Aside {
-            places: Arc::new(Semaphore::new(places)),
-            ..Aside::default()
-        })
+        Arc::new(Aside::of(places))
     }
 
-    /// Work of a provider that ends when it is told to; returns once it runs.
+    type Said = Arc<Mutex<Vec<&'static str>>>;
+
+    /// A piece of work that says its caller when it runs.
+    async fn says(aside: Arc<Aside>, provider: &'static str, caller: &'static str, said: Said) -> Option<()> {
+        let work = move || said.lock().push(caller);
+        aside.run((&Arc::from(provider), caller), LONG, work).await
+    }
+
+    /// Work that ends when it is told to; returns once it runs.
     async fn busy(
         aside: &Arc<Aside>,
         provider: &str,
+        caller: &'static str,
     ) -> (mpsc::Sender<()>, tokio::task::JoinHandle<Option<()>>) {
         let (end, ended) = mpsc::channel::<()>();
         let (runs, running) = tokio::sync::oneshot::channel();
-        let (aside, provider) = (Arc::clone(aside), Arc::from(provider));
+        let (aside, provider): (_, Arc<str>) = (Arc::clone(aside), Arc::from(provider));
         let work = tokio::spawn(async move {
             let work = move || {
                 runs.send(()).ok();
                 ended.recv().ok();
             };
-            aside.run(&provider, LONG, work).await
+            aside.run((&provider, caller), LONG, work).await
         });
         running.await.expect("it runs");
         (end, work)
     }
 
     #[tokio::test]
-    async fn work_of_one_provider_waits_for_itself_and_not_for_others() {
-        let aside = aside(2);
-        let (end, first) = busy(&aside, "slow").await;
-        assert_eq!(aside.run(&"other".into(), LONG, || 1).await, Some(1));
-        assert_eq!(aside.run(&"slow".into(), Duration::ZERO, || 2).await, None);
-        drop(end);
-        assert_eq!(first.await.expect("no panic"), Some(()));
-        assert_eq!(aside.run(&"slow".into(), LONG, || 2).await, Some(2));
+    async fn work_of_one_provider_or_caller_waits_for_itself_and_not_for_others() {
+        let (aside, said) = (aside(4), Said::default());
+        let (end, first) = busy(&aside, "slow", "a").await;
+        let (end_other, second) = busy(&aside, "other", "a").await;
+        let provider = tokio::spawn(says(Arc::clone(&aside), "slow", "b", Arc::clone(&said)));
+        let caller = tokio::spawn(says(Arc::clone(&aside), "third", "a", Arc::clone(&said)));
+        says(Arc::clone(&aside), "fourth", "c", Arc::clone(&said))
+            .await
+            .expect("done");
+        assert_eq!(*said.lock(), ["c"], "who waits for nobody");
+        drop((end, end_other));
+        for done in [first, second, provider, caller] {
+            assert_eq!(done.await.expect("no panic"), Some(()));
+        }
+        assert_eq!(said.lock().len(), 3);
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_holds_its_place_until_it_ends() {
-        let aside = aside(1);
-        let (end, first) = busy(&aside, "slow").await;
+        let (aside, said) = (aside(1), Said::default());
+        let (end, first) = busy(&aside, "slow", "a").await;
         first.abort();
         first.await.expect_err("aborted");
-        assert_eq!(aside.run(&"other".into(), Duration::ZERO, || 1).await, None);
+        assert_eq!(aside.places.available_permits(), 0);
         drop(end);
-        assert_eq!(aside.run(&"other".into(), LONG, || 1).await, Some(1));
+        says(aside, "other", "b", Arc::clone(&said)).await.expect("done");
+        assert_eq!(*said.lock(), ["b"]);
     }
 
     #[tokio::test]
     async fn what_finds_too_many_waiting_is_not_done_and_what_panics_gives_its_place_back() {
-        let aside = aside(1);
+        let (aside, said) = (aside(1), Said::default());
         aside.waiting.store(MAX_WAITING, Ordering::Relaxed);
-        assert_eq!(aside.run(&"a".into(), LONG, || 1).await, None);
+        assert_eq!(says(Arc::clone(&aside), "a", "a", Arc::clone(&said)).await, None);
         aside.waiting.store(0, Ordering::Relaxed);
         let panics = || -> i32 { panic!("on purpose") };
-        assert_eq!(aside.run(&"a".into(), LONG, panics).await, None);
-        assert_eq!(aside.run(&"a".into(), LONG, || 1).await, Some(1));
+        assert_eq!(aside.run((&Arc::from("a"), "a"), LONG, panics).await, None);
+        says(aside, "a", "a", said).await.expect("done");
     }
 }

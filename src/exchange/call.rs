@@ -97,7 +97,9 @@ impl Step<'_> {
             let arguments = Arc::clone(&arguments);
             move || plan::plan(&provider, &catalogue, &arguments)
         };
-        if let Some(plan) = self.exchange.aside.run(&provider.id, PATIENCE, work).await {
+        let holder = self.peer.principal.binding();
+        let aside = &self.exchange.aside;
+        if let Some(plan) = aside.run((&provider.id, &holder), PATIENCE, work).await {
             return Ok(plan);
         }
         plan::unjudged(catalogue, &arguments).ok_or_else(|| {
@@ -130,7 +132,9 @@ impl Step<'_> {
             move || shape(&shared)
         };
         // It is there and has to be told, however busy it is here.
-        let told = self.exchange.aside.run(&provider.id, SHAPING, work).await;
+        let holder = self.peer.principal.binding();
+        let aside = &self.exchange.aside;
+        let told = aside.run((&provider.id, &holder), SHAPING, work).await;
         told.unwrap_or_else(|| shape(&shared))
     }
 

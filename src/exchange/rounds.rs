@@ -113,7 +113,7 @@ impl Step<'_> {
             };
             held = back;
             let received = match outcome {
-                Ok(result) => self.received(&provider.id, result).await,
+                Ok(result) => self.received((&provider.id, &holder), result).await,
                 Err(error) => Err(error),
             };
             let result = match received {
@@ -141,14 +141,14 @@ impl Step<'_> {
     }
 
     /// A provider's result, opened: aside when it is large.
-    async fn received(&self, provider: &Arc<str>, result: Raw) -> Result<RawObject, Error> {
+    async fn received(&self, whose: (&Arc<str>, &str), result: Raw) -> Result<RawObject, Error> {
         if self.scope.view == View::Relay {
             return untouched(&result);
         }
         if result.get().len() <= LARGE {
             return opened(result);
         }
-        let opening = self.exchange.aside.run(provider, OPENING, move || opened(result));
+        let opening = self.exchange.aside.run(whose, OPENING, move || opened(result));
         opening.await.unwrap_or_else(|| {
             let message =
                 "the answer came, and there was no time to open it; look before you make the call again";

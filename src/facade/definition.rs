@@ -54,7 +54,7 @@ pub fn single(name: &str, providers: &[(&Provider, Option<&Catalogue>)]) -> RawO
     ));
     let read_only = providers
         .iter()
-        .all(|(_, catalogue)| catalogue.is_some_and(reads_only));
+        .all(|(_, catalogue)| catalogue.is_some_and(Catalogue::reads_only));
     let hints = Hints {
         read_only,
         search: subjects.join("; "),
@@ -94,13 +94,9 @@ fn hints(title: &str, provider: &Provider, catalogue: Option<&Catalogue>) -> Hin
         .as_ref()
         .map_or_else(|| title.to_owned(), |about| format!("{title}: {about}"));
     Hints {
-        read_only: catalogue.is_some_and(reads_only),
+        read_only: catalogue.is_some_and(Catalogue::reads_only),
         search,
     }
-}
-
-fn reads_only(catalogue: &Catalogue) -> bool {
-    !catalogue.tools.is_empty() && catalogue.tools.iter().all(|tool| tool.is_read_only())
 }
 
 fn definition(

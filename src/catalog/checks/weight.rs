@@ -29,7 +29,7 @@ const MAX_SPREAD: u64 = 1_024;
 pub struct Effort {
     /// Pairs of a subschema and a value that are looked at while counting.
     pairs: usize,
-    /// Steps that judging may take; one is some 10 to 30 ns.
+    /// Steps that judging may take.
     steps: u64,
 }
 

@@ -366,10 +366,8 @@ fn judged(
             "the provider is failing ({}); try again later",
             said.sort()
         )),
-        _ => foreign(format!(
-            "the provider did not answer the request ({})",
-            said.sort()
-        )),
+        _ if status.is_success() => foreign(format!("the provider gave no answer ({})", said.sort())),
+        _ => foreign(format!("the provider refused the request ({})", said.sort())),
     };
     error.retry_after = incoming::retry_after(headers);
     Err(error.because(said))

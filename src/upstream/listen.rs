@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{
-    answer::LARGEST,
+    answer::{LARGEST, coded},
     call::{Change, Profile},
     endpoint::{Behalf, Endpoint, Target},
     incoming::{self, is_type},
@@ -232,6 +232,9 @@ impl Listener {
         }
         if !status.is_success() || !is_type(response.headers(), "text/event-stream") {
             return Ok(End::Never);
+        }
+        if let Some(coding) = incoming::coding(response.headers()) {
+            return Err(coded(&coding));
         }
         self.opened = Some(Instant::now());
         let mut parser = sse::Parser::new(LARGEST);

@@ -157,6 +157,9 @@ impl Keeper {
         if !is_type(response.headers(), "text/event-stream") {
             return Ok(Standing::Never);
         }
+        if let Some(coding) = incoming::coding(response.headers()) {
+            return Err(answer::coded(&coding));
+        }
         (self.opened, self.stood) = (Some(Instant::now()), true);
         session.stands(Standing::Open);
         // A session that nobody uses must be free to end.

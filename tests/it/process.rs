@@ -260,7 +260,7 @@ async fn tools_and_calls_work_from_a_terminal() {
         (Some(0), "echo: hi")
     );
     assert_eq!(run(&["call", "one", "echo", "[]"]).await.status.code(), Some(64));
-    assert_eq!(run(&["tools", "none"]).await.status.code(), Some(69));
+    assert_eq!(run(&["tools", "none"]).await.status.code(), Some(64));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,6 @@ use ring::digest::{SHA256, digest};
 use url::Url;
 
 use super::{Catalog, Live, Provider, Relay, Snapshot, ToolRules, identity::identity, lists::Which};
-use crate::credential::connection::{Grant, Pkce, Resource};
 use crate::credential::{Connection, Need, Reach};
 use crate::limit::{Gate, Rules};
 use crate::upstream::{Endpoint, Share, Target};
@@ -258,35 +257,13 @@ fn connection(url: &Url, loopback: bool) -> Connection {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let name: Arc<str> = format!("guest-{hex}").into();
-    Connection {
-        provider: Arc::clone(&name),
-        name,
-        title: url.host_str().unwrap_or_default().to_owned(),
-        grant: Grant::AuthorizationCode,
-        upstream: url.clone(),
-        reach: Reach {
-            private: false,
-            loopback,
-            ca: None,
-        },
-        client_id: None,
-        client_secret: None,
-        private_key: None,
-        scopes: None,
-        authorization_endpoint: None,
-        token_endpoint: None,
-        revocation_endpoint: None,
-        issuer: None,
-        metadata: None,
-        token_auth: None,
-        pkce: Pkce::Auto,
-        audience: None,
-        resource: Resource::Auto,
-        parameters: BTreeMap::new(),
-        connect_url: None,
-        lead: Duration::from_secs(600),
-        attempts: 3,
-    }
+    let reach = Reach {
+        private: false,
+        loopback,
+        ca: None,
+    };
+    let title = url.host_str().unwrap_or_default().to_owned();
+    Connection::discovering(name, title, url.clone(), reach)
 }
 
 #[cfg(test)]

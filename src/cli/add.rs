@@ -12,7 +12,8 @@ use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::access::Principal;
 use crate::app::{self, App};
-use crate::credential::Signature;
+use crate::credential::oauth::{self, TroubleKind};
+use crate::credential::{Connection, Reach, Signature};
 use crate::error::{Code, Error};
 use crate::mcp::{Declared, RawObject};
 use crate::settings::Overrides;
@@ -25,6 +26,8 @@ const NOUNS: usize = 6;
 
 /// Longest title that is taken from a server, in characters.
 const TITLE: usize = 80;
+/// Longest sentence about a sign-in, in characters.
+const SAID: usize = 600;
 /// Longest description that is made of tools' names, in characters.
 const ABOUT: usize = 200;
 
@@ -45,6 +48,8 @@ struct Found {
     profile: Option<Profile>,
     /// Whether it speaks only the transport of 2024-11-05.
     sse: bool,
+    /// Why a sign-in could not be discovered, and what helps.
+    unpublished: Option<(String, String)>,
 }
 
 pub(super) fn run(global: &Global, request: &Request) -> u8 {
@@ -151,7 +156,9 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
     let profile = match app.upstreams().probe(endpoint, &behalf).await {
         Ok(profile) => profile,
         Err(error) if error.code == Code::UpstreamAuth => {
+            let unpublished = unpublished(app, endpoint, &error).await;
             return Ok(Found {
+                unpublished,
                 title: host(endpoint),
                 about: None,
                 profile: None,
@@ -180,7 +187,38 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
         sse: matches!(endpoint.target, Target::Http { .. }) && app.upstreams().is_wired(endpoint),
+        unpublished: None,
     })
+}
+
+/// Why somebody could not sign in at a server that wants a credential: it publishes no OAuth metadata, or
+/// such that must not be used. `None` when a sign-in is found, or it cannot be known just now.
+async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(String, String)> {
+    let Target::Http { url, .. } = &endpoint.target else {
+        return None;
+    };
+    let challenge = error.refusal.as_ref().map(|refusal| {
+        let (status, header) = &**refusal;
+        oauth::challenge(*status, header.as_deref())
+    });
+    let reach = Reach {
+        private: true,
+        loopback: true,
+        ca: None,
+    };
+    let connection = Connection::discovering("added".into(), host(endpoint), url.clone(), reach);
+    let parts = app.parts();
+    let web = &**parts.exchange.accounts.keeper.web();
+    let found = tokio::time::timeout(PATIENCE, oauth::discover(web, &connection, challenge.as_ref())).await;
+    match found.ok()? {
+        Ok(server) => {
+            let seen = server.unpublished?;
+            let what = format!("it publishes no OAuth metadata: {seen}");
+            Some((what, oauth::UNPUBLISHED.to_owned()))
+        }
+        Err(trouble) if trouble.kind == TroubleKind::Transient => None,
+        Err(trouble) => Some((trouble.message, trouble.cure.unwrap_or_default())),
+    }
 }
 
 /// Names on the first page of its tools; enough to describe it.
@@ -323,10 +361,16 @@ fn tell(found: &Found) {
                 revisions.join(", ")
             ));
         }
-        None => ui::err(format_args!(
-            "{} wants a credential: see the comment in the file",
-            found.title
-        )),
+        None => {
+            ui::err(format_args!(
+                "{} wants a credential: see the comment in the file",
+                found.title
+            ));
+            if let Some((what, cure)) = &found.unpublished {
+                ui::err(ui::line(what, SAID));
+                ui::err(ui::line(cure, SAID));
+            }
+        }
     }
 }
 
@@ -359,6 +403,7 @@ mod tests {
             about: None,
             profile: None,
             sse: false,
+            unpublished: None,
         };
         let text = descriptor("a", &found, &asked(Some("https://mcp.example.com/mcp"), &[]));
         assert!(text.contains("enabled: false") && text.contains("oauth: {}"));
@@ -372,6 +417,7 @@ mod tests {
             about: None,
             profile: None,
             sse: true,
+            unpublished: None,
         };
         let text = descriptor("old", &found, &asked(Some("https://mcp.example.com/sse"), &[]));
         assert!(text.contains("/sse\"\n  protocol: sse\n"), "{text}");

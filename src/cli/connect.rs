@@ -109,7 +109,8 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
             let begun = begun.map_err(|refusal| refused(&refusal))?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
-            finished_there(broker, connection, (&opened.principal, &opened.id)).await
+            let id = broker.connection_id(&opened);
+            finished_there(broker, connection, (&opened.principal, &id)).await
         }
         Ok(Way::Here(listener, origin, back)) => {
             let begun = broker

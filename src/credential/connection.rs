@@ -58,6 +58,38 @@ pub struct Connection {
     pub attempts: u32,
 }
 
+impl Connection {
+    /// What `oauth: {}` says of an endpoint: everything is discovered.
+    #[must_use]
+    pub fn discovering(name: Arc<str>, title: String, upstream: Url, reach: Reach) -> Self {
+        Self {
+            provider: Arc::clone(&name),
+            name,
+            title,
+            grant: Grant::AuthorizationCode,
+            upstream,
+            reach,
+            client_id: None,
+            client_secret: None,
+            private_key: None,
+            scopes: None,
+            authorization_endpoint: None,
+            token_endpoint: None,
+            revocation_endpoint: None,
+            issuer: None,
+            metadata: None,
+            token_auth: None,
+            pkce: Pkce::Auto,
+            audience: None,
+            resource: Resource::Auto,
+            parameters: BTreeMap::new(),
+            connect_url: None,
+            lead: Duration::from_secs(600),
+            attempts: 3,
+        }
+    }
+}
+
 /// How tokens are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grant {

@@ -437,7 +437,8 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let authority = Authority::start(&[REVISION]).await;
     let people = Authority::start(&[]).await;
     let settings = format!(
-        "access:\n  local: {{ tenant: acme, user: ada@example.com }}\n  login: {{ issuer: \"{}\", client_id: gateway }}\n",
+        "access:\n  local: {{ tenant: acme, user: ada@example.com }}\n  login: {{ issuer: \"{}\", client_id: gateway, \
+         tenant: acme, user_claim: email }}\n",
         people.url
     );
     let world = world(&authority, &settings).await;
@@ -476,6 +477,34 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let other = invitation(&world, None, call).await["connect_url"].clone();
     let page = browser.get(other.as_str().unwrap()).await;
     assert!(page.body.contains(">Log in</button>"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_opens_links_of_its_own_tenant_alone() {
+    let authority = Authority::start(&[REVISION]).await;
+    let people = Authority::start(&[]).await;
+    people.sign_in("u-ada", "ada", "ada@example.com");
+    for (proves, is_theirs) in [
+        ("tenant: globex", false),
+        ("tenant_claim: tid", false),
+        // What no tenant is written for speaks for `default`.
+        ("user_claim: sub", false),
+        ("tenant: acme", true),
+    ] {
+        let settings = format!(
+            "access:\n  local: {{ tenant: acme, user: u-ada }}\n  login: {{ issuer: \"{}\", client_id: gateway, {proves} }}\n",
+            people.url
+        );
+        let world = world(&authority, &settings).await;
+        let (url, _) = link(&world, None).await;
+        let answered = log_in(&Browser::default(), &url).await;
+        if is_theirs {
+            assert_eq!(answered.status, 303, "{proves}: {}", answered.body);
+        } else {
+            is_refused(&answered);
+            assert_eq!(answered.status, 403, "{proves}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,19 +14,20 @@ const CONNECTION: &str = "connection";
 /// How long an id answers `expired` after its link is over, in seconds; then it is unknown.
 const REMEMBERED: u64 = 24 * 3600;
 
-/// A link: for whom, and the id, which is sealed to them.
-#[derive(Serialize, Deserialize)]
-struct Sealed {
-    t: String,
-    u: String,
-    i: String,
-}
+/// Longest handle of a connection, in characters: 96 bits that nobody can guess.
+const HANDLE: usize = 16;
+
+/// What a link says: tenant, user, provider, account, scopes, until when, handle. Without names, and without
+/// the reason, which nobody asks a link for: every byte makes it longer, and an agent has to repeat it.
+type Sealed = (String, String, String, Option<String>, Vec<String>, u64, String);
 
 /// What an id of a connection says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
     pub(super) wish: Wish,
     pub(super) until: u64,
+    /// Under what its standing is kept.
+    pub(super) handle: String,
 }
 
 impl Broker {
@@ -43,7 +44,7 @@ impl Broker {
         };
         Link {
             url,
-            id: opened.id,
+            id: self.connection_id(&opened),
             scopes: self.wanted(wish),
         }
     }
@@ -51,28 +52,39 @@ impl Broker {
     /// What a link of this caller would say: for a flow that needs no page (`pleiades connect`).
     #[must_use]
     pub fn opening(&self, principal: &Principal, wish: &Wish) -> Opened {
-        let until = now().saturating_add(self.parts.link_ttl.as_secs());
-        let known = Known {
-            wish: wish.clone(),
-            until,
-        };
-        let payload = serde_json::to_vec(&known).unwrap_or_default();
-        let expires = until.saturating_add(REMEMBERED);
-        let binding = principal.binding();
         Opened {
             principal: principal.clone(),
-            wish: known.wish,
-            id: self.parts.sealer.seal(CONNECTION, &binding, expires, &payload),
-            until,
+            wish: wish.clone(),
+            id: self.parts.sealer.ticket().chars().take(HANDLE).collect(),
+            until: now().saturating_add(self.parts.link_ttl.as_secs()),
         }
     }
 
-    fn seal_link(&self, opened: &Opened) -> String {
-        let sealed = Sealed {
-            t: opened.principal.tenant.to_string(),
-            u: opened.principal.user.to_string(),
-            i: opened.id.clone(),
+    /// The id under which its caller, and nobody else, asks how a connection fares.
+    #[must_use]
+    pub fn connection_id(&self, opened: &Opened) -> String {
+        let known = Known {
+            wish: opened.wish.clone(),
+            until: opened.until,
+            handle: opened.id.clone(),
         };
+        let payload = serde_json::to_vec(&known).unwrap_or_default();
+        let expires = opened.until.saturating_add(REMEMBERED);
+        let binding = opened.principal.binding();
+        self.parts.sealer.seal(CONNECTION, &binding, expires, &payload)
+    }
+
+    fn seal_link(&self, opened: &Opened) -> String {
+        let (principal, wish) = (&opened.principal, opened.wish.clone());
+        let sealed: Sealed = (
+            principal.tenant.to_string(),
+            principal.user.to_string(),
+            wish.provider,
+            wish.account,
+            wish.scopes,
+            opened.until,
+            opened.id.clone(),
+        );
         let payload = serde_json::to_vec(&sealed).unwrap_or_default();
         // The seal outlives the link, so that a late opener is told that it is too late.
         let until = opened.until.saturating_add(REMEMBERED);
@@ -112,12 +124,16 @@ impl Broker {
     fn unseal(&self, link: &str) -> Option<Opened> {
         let bytes = self.parts.sealer.open(LINK, "", now(), link)?;
         let sealed: Sealed = serde_json::from_slice(&bytes).ok()?;
-        let principal = Principal::new(sealed.t, sealed.u);
-        let Known { wish, until } = self.known(&principal, &sealed.i)?;
+        let (tenant, user, provider, account, scopes, until, id) = sealed;
         Some(Opened {
-            principal,
-            wish,
-            id: sealed.i,
+            principal: Principal::new(tenant, user),
+            wish: Wish {
+                provider,
+                account,
+                scopes,
+                reason: String::new(),
+            },
+            id,
             until,
         })
     }

@@ -108,7 +108,7 @@ pub struct Opened {
     pub principal: Principal,
     /// For what.
     pub wish: Wish,
-    /// Of which connection.
+    /// Of which connection: under what its standing is kept.
     pub id: String,
     /// Until when, in unix seconds.
     pub until: u64,

@@ -52,7 +52,10 @@ impl Broker {
         let Some(known) = self.known(principal, id) else {
             return Ok(None);
         };
-        let mut kept = self.kept(id).await?.map(|(_, kept)| (kept.until, kept.outcome));
+        let mut kept = self
+            .kept(&known.handle)
+            .await?
+            .map(|(_, kept)| (kept.until, kept.outcome));
         if kept.is_none() {
             kept = self
                 .elsewhere(principal, &known)

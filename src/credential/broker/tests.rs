@@ -280,12 +280,31 @@ async fn a_link_says_whose_it_is_to_nobody_and_needs_no_store() {
         assert!(!link.url.contains(part));
     }
     let opened = opened(&broker, &link);
-    assert_eq!((opened.principal, opened.wish), (ada(), wish()));
+    let said = Wish {
+        reason: String::new(),
+        ..wish()
+    };
+    assert_eq!((opened.principal, opened.wish), (ada(), said));
     assert!(world.entries().await.is_empty());
     // An id of a connection is no link, nor the other way round.
     assert!(broker.open(&link.id).is_err());
     let token = link.url.rsplit('/').next().unwrap();
     assert!(broker.standing(&ada(), token).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_link_is_short_enough_to_be_repeated() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    let wish = Wish {
+        provider: "google_calendar".to_owned(),
+        account: Some("ada.lovelace@example.com".to_owned()),
+        scopes: Vec::new(),
+        reason: String::new(),
+    };
+    let link = broker.link(&Principal::new("default", "ada.lovelace"), &wish);
+    assert!(link.url.len() <= 240, "{} characters", link.url.len());
+    assert_eq!(opened(&broker, &link).wish, wish);
 }
 
 #[tokio::test]

@@ -313,7 +313,7 @@ async fn a_disabled_provider_with_a_login_is_looked_at_as_far_as_it_goes() {
     assert_eq!(step(&report, "http")["state"], "ok");
     assert_eq!(
         step(&report, "discovery")["detail"],
-        "a server without metadata, PKCE S256"
+        "no metadata is published: its endpoints are guesses, PKCE S256"
     );
     assert_eq!(step(&report, "vault")["state"], "ok");
     assert_eq!(step(&report, "credential")["state"], "skipped");

@@ -42,7 +42,9 @@ impl Login<'_> {
         let web = &**parts.exchange.accounts.keeper.web();
         match oauth::discover(web, self.connection, challenge.as_ref()).await {
             Ok(server) => {
-                steps.end("discovery", began, self.discovered(&server, challenge.as_ref()));
+                let is_there = server.unpublished.is_none() || self.answers(&server).await;
+                let found = self.discovered(&server, challenge.as_ref(), is_there);
+                steps.end("discovery", began, found);
                 self.registration(steps, &parts, &server).await;
                 self.scopes(steps, &parts, &server, challenge.as_ref());
             }
@@ -71,7 +73,24 @@ impl Login<'_> {
         self.account(steps, &parts).await
     }
 
-    fn discovered(&self, server: &Server, challenge: Option<&Challenge>) -> Result<Found, Trouble> {
+    /// Whether anything is at a guessed authorization endpoint.
+    async fn answers(&self, server: &Server) -> bool {
+        let parts = self.app.parts();
+        let request = http::Request::builder().uri(&server.authorization_endpoint);
+        let Ok(request) = request.body(Vec::new()) else {
+            return false;
+        };
+        let web = parts.exchange.accounts.keeper.web();
+        let asked = web.send(&self.connection.reach, request).await;
+        asked.is_ok_and(|answer| ![404, 405, 410].contains(&answer.status().as_u16()))
+    }
+
+    fn discovered(
+        &self,
+        server: &Server,
+        challenge: Option<&Challenge>,
+        is_there: bool,
+    ) -> Result<Found, Trouble> {
         let issuer = match (&server.issuer, &server.unpublished) {
             (Some(issuer), _) => issuer.as_str(),
             (None, Some(_)) => "no metadata is published: its endpoints are guesses",
@@ -107,7 +126,7 @@ impl Login<'_> {
                 .map(|(what, url)| format!("{what}: {url}")),
         );
         let detail = format!("{issuer}, {pkce}");
-        if server.unpublished.is_some() {
+        if !is_there {
             return Err(Trouble {
                 detail,
                 cure: oauth::UNPUBLISHED.to_owned(),

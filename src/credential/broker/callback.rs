@@ -189,12 +189,18 @@ impl Broker {
         flow: Flow,
         redirect: &str,
     ) -> Result<Finished, Refusal> {
-        self.is_its_answer(&callback, &flow, redirect)?;
+        let judged = self.is_its_answer(&callback, &flow, redirect);
+        // Whoever wrote it: a server that has lost the client sends nobody back.
+        if let Some(name) = flow
+            .client
+            .as_ref()
+            .filter(|_| judged.is_err() || callback.error.is_none())
+        {
+            self.came_back(name, &flow.source.client).await;
+        }
+        judged?;
         if let Some(error) = &callback.error {
             return Err(self.said_no(&flow, error, callback.description.as_deref()).await);
-        }
-        if let Some(name) = &flow.client {
-            self.came_back(name, &flow.source.client).await;
         }
         let Some(code) = callback.code else {
             let provider = &flow.wish.provider;

@@ -46,8 +46,8 @@ pub(super) struct Registered {
 const NEARLY: u64 = 3600;
 /// Connections of one issuer that are remembered for its client.
 const USERS: usize = 64;
-/// Where the server does not say whether it knows the client, it is made anew after so many flows that
-/// nobody came back from.
+/// The server is asked after so many flows in a row that nobody came back from; where it does not say
+/// whether it knows the client, that is made anew. One person who gives up, or two who are at it, are no reason.
 const SILENT: u32 = 2;
 /// How long a server is looked for whose clients are to be forgotten.
 const DISCOVERED: Duration = Duration::from_secs(10);
@@ -171,7 +171,7 @@ impl Broker {
         {
             return false;
         }
-        if registered.begun == 0 {
+        if registered.begun < SILENT {
             return true;
         }
         let web = &**self.parts.keeper.web();
@@ -180,10 +180,7 @@ impl Broker {
         let is_good = match known {
             Known::Yes => true,
             Known::No => false,
-            Known::Unclear => {
-                let seldom = !registered.answered && registered.at.saturating_add(SELDOM) > now;
-                registered.begun < SILENT || seldom
-            }
+            Known::Unclear => !registered.answered && registered.at.saturating_add(SELDOM) > now,
         };
         if !is_good {
             tracing::warn!(

@@ -469,12 +469,13 @@ async fn what_is_still_good_is_not_tidied_away() {
 }
 
 #[tokio::test]
-async fn a_client_that_its_server_lost_is_made_anew_once_a_flow_did_not_come_back() {
+async fn a_client_that_its_server_lost_is_made_anew_once_two_flows_did_not_come_back() {
     let world = World::new();
     let broker = world.broker(None, 60);
     assert_eq!(world.connects(&broker).await, "client-0");
     world.web.refuses.lock().lost.push("client-0".to_owned());
-    // The server shows an error of its own: nobody comes back from this one.
+    // The server shows an error of its own: nobody comes back from these.
+    assert_eq!(world.begins(&broker).await.unwrap().0, "client-0");
     assert_eq!(world.begins(&broker).await.unwrap().0, "client-0");
     assert_eq!(world.connects(&broker).await, "client-1");
     assert_eq!(world.connects(&broker).await, "client-1");

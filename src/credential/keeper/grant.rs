@@ -73,6 +73,8 @@ impl Keeper {
             Some((seen, slot)) if entry.age(self.clock.grown()).is_some() && self.lasts(&seen) => {
                 Ok(self.granted(&entry, &slot, &seen, ask.connection))
             }
+            // It ended while it was hurried for: now there is all the time that the caller has.
+            _ if hurried < deadline => self.granting(ask, &entry, deadline).await,
             _ => Err(refused),
         }
     }

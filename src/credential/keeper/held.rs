@@ -103,7 +103,10 @@ impl Held {
                 if refused.is_passing() && keeper.lasts(&seen) {
                     return Ok(Arc::clone(&seen.signed));
                 }
-                return Err(refused.error(&self.connection));
+                // It ended while it was hurried for: now there is all the time that the request has.
+                if !(refused.is_passing() && hurried < deadline) {
+                    return Err(refused.error(&self.connection));
+                }
             }
             why = seen.why();
         }

@@ -440,3 +440,19 @@ async fn a_token_in_its_last_seconds_is_used_while_the_store_is_away() {
     assert!(matches!(over, Refused::Unavailable { .. }), "{over:?}");
     assert!(granted.signature.ready().await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_is_hurried_for_a_token_that_ends_meanwhile_is_not_told_less_for_it() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.granted(None).await;
+    *world.server.takes.lock() = Duration::from_secs(4);
+    // The renewal takes longer than half of what is left, and the request is sent after its end.
+    sleep(Duration::from_millis(LIFE * 1_000 - 2_000)).await;
+    let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+    assert_eq!(bearer(&granted.signature.now()), "Bearer access-ann-1");
+    sleep(Duration::from_millis(1_999)).await;
+    let signed = granted.signature.ready().await.unwrap();
+    assert_eq!(bearer(&signed), "Bearer access-2");
+    assert_eq!(world.server.brought().len(), 1);
+}

@@ -146,7 +146,10 @@ async fn a_private_ca_is_trusted_where_it_is_named_and_nowhere_else() {
         let unreached = post(&outbound, &reach, &url).await.unwrap_err();
         assert_eq!(
             (unreached.sent, unreached.message.as_str()),
-            (false, "the certificate of `localhost` was not accepted")
+            (
+                false,
+                "the certificate of `localhost` was not accepted: nobody who is trusted here has signed it"
+            )
         );
     }
     assert!(post(&outbound, &trusting(FIRST_CA), &url).await.is_ok());

@@ -6,7 +6,7 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pleiades::catalog::{Catalogue, Live, Provider, Relay, Slot, Tool, ToolRules};
+use pleiades::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
 use pleiades::credential::Need;
 use pleiades::facade::{answer::Answer, plan};
 use pleiades::limit::{Gate, Rules};
@@ -58,27 +58,10 @@ fn catalogue() -> Catalogue {
             let raw: RawObject = serde_json::from_str(line)
                 .ok()
                 .filter(|raw: &RawObject| raw.text("server").as_deref() == Some("github"))?;
-            let (name, schema) = (
-                raw.text("name")?.into_owned().into(),
-                raw.get("inputSchema")?.to_owned(),
-            );
-            Some(Arc::new(Tool {
-                name,
-                raw,
-                schema,
-                mirrored: Vec::new(),
-                checks: Slot::default(),
-            }))
+            let name = raw.text("name")?.into_owned();
+            Some(Arc::new(Tool::new(&name, name.clone(), raw)))
         });
-    let mut catalogue = Catalogue::default();
-    catalogue.tools = tools.collect();
-    catalogue.by_name = catalogue
-        .tools
-        .iter()
-        .enumerate()
-        .map(|(at, tool)| (tool.name.clone(), at))
-        .collect();
-    catalogue
+    Catalogue::of(tools.collect())
 }
 
 fn messages(c: &mut Criterion) {

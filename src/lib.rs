@@ -25,4 +25,5 @@ pub mod telemetry;
 
 pub mod error;
 pub mod secret;
+pub mod text;
 mod trust;

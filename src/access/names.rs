@@ -1,7 +1,9 @@
 //! Names of people's own choosing in paths and queries.
 
-/// A segment of a path or a value of a query, percent-decoded once (RFC 3986 section 2.1): whole UTF-8
-/// without control characters, not empty; `None` for anything else. A plus sign is a plus sign.
+/// A segment of a path or a value of a query, percent-decoded once (RFC 3986 section 2.1).
+///
+/// Whole UTF-8 without characters that cannot be seen, not empty; `None` for anything else. A plus sign is
+/// a plus sign.
 #[must_use]
 pub fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -19,7 +21,7 @@ pub fn decoded(text: &str) -> Option<String> {
         bytes.push(digit()? << 4 | digit()?);
     }
     let name = String::from_utf8(bytes).ok()?;
-    (!name.is_empty() && !name.chars().any(char::is_control)).then_some(name)
+    (!name.is_empty() && !name.chars().any(crate::text::is_hidden)).then_some(name)
 }
 
 /// The name that ends a path: the rest of it, slashes included, else `account` of the query, for names

@@ -31,11 +31,11 @@ use crate::catalog::{self, Catalog};
 use crate::credential::keeper::Keeper;
 use crate::credential::vault::hashicorp::Hashicorp;
 use crate::descriptor;
-use crate::exchange::{Accounts, Exchange, RequestIds, Sessions, Shown};
+use crate::exchange::{Accounts, Exchange, Names, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
 use crate::proxy::api::{Allowed, Desk};
 use crate::proxy::{Config, Gateway};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, ToolNames};
 use crate::shared_state::{Meeting, SharedState};
 use crate::telemetry::Metrics;
 use crate::upstream::{Upstreams, minimal};
@@ -379,6 +379,10 @@ fn shown(settings: &Settings) -> Shown {
     Shown {
         name: settings.name.clone(),
         single: settings.facade.single,
+        names: match settings.tool_names {
+            ToolNames::Safe => Names::Safe,
+            ToolNames::Dotted => Names::Dotted,
+        },
     }
 }
 

@@ -78,7 +78,7 @@ impl Catalog {
             good |= *count > 0 && works(state);
         }
         match (any, good) {
-            (_, true) => (State::Ready, None),
+            (_, true) => (State::Ready, reason.filter(|_| state == State::Ready)),
             (true, false) => {
                 let reason = "no connected account works any more: each has to be connected again";
                 (State::NeedsAuth, Some(reason.to_owned()))

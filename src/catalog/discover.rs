@@ -1,16 +1,30 @@
 //! What a provider is and what it offers: one attempt to find out. Changes nothing by itself.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
 
 use super::{
     Catalogue, Item, Lister, Provider, Tool,
+    bounds::{self, LeftOut, Room},
     lists::Which,
+    names,
     pages::{Asked, List, Pages},
     tools,
 };
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision};
+use crate::text::shown;
 use crate::upstream::{Behalf, Profile, Target};
+
+/// How long a provider that declares nothing may take to say that it has tools.
+const UNDECLARED: Duration = Duration::from_secs(5);
+/// Longest capabilities, `serverInfo` and instructions that are kept, in bytes.
+const ITSELF: usize = 64 * 1024;
+/// Characters of a name that a sentence repeats.
+const NAMED: usize = 80;
+/// Of a provider that is there, and has nothing to offer.
+const IDLE: &str = "it offers nothing: the server declares neither tools, resources nor prompts, and lists no tools when it is asked";
 
 /// What an attempt found.
 #[derive(Debug)]
@@ -19,9 +33,11 @@ pub(super) struct Found {
     /// Tools before the descriptor's rules.
     pub(super) offered: Arc<[Arc<Tool>]>,
     /// What was left out, and why.
-    pub(super) warnings: Vec<String>,
+    pub(super) left_out: LeftOut,
     /// Why a list is incomplete.
     pub(super) failing: Option<String>,
+    /// Why it offers nothing, where that is by its own word.
+    pub(super) idle: Option<&'static str>,
 }
 
 /// What is known from before: what is not asked for, or fails, stays as it was.
@@ -59,15 +75,30 @@ pub(super) async fn discover(
         .revision
         .or_else(|| profile.revisions.newest())
         .unwrap_or(Revision::NEWEST_LEGACY);
+    let profile = bounded(profile)?;
+    let bounds = provider.live.bounds;
+    let room = Arc::new(Room::new(bounds.lists));
     let asked = Asked {
+        bounds,
+        room: &room,
         lister,
         endpoint,
         behalf,
         revision,
     };
-    let offers = offers(&profile, which);
+    let declares = declares(&profile);
+    let offers = Which {
+        tools: which.tools && declares.tools,
+        resources: which.resources && declares.resources,
+        prompts: which.prompts && declares.prompts,
+    };
     let (tools, resources, templates, prompts) = tokio::join!(
-        when(offers.tools, asked, List::Tools),
+        async {
+            match which.tools && !declares.any() {
+                true => undeclared(asked).await,
+                false => when(offers.tools, asked, List::Tools).await,
+            }
+        },
         when(offers.resources, asked, List::Resources),
         when(offers.resources, asked, List::Templates),
         when(offers.prompts, asked, List::Prompts),
@@ -118,62 +149,66 @@ async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
     }
 }
 
-/// Which of the wanted lists the provider has at all.
-fn offers(profile: &Profile, which: Which) -> Which {
+/// Asks for tools although nothing is declared: some servers have them and do not say so. Whatever else
+/// than a list comes, they have none.
+async fn undeclared(asked: Asked<'_>) -> Option<Pages> {
+    let pages = timeout(UNDECLARED, asked.all(List::Tools)).await.ok()?;
+    pages.failure.is_none().then_some(pages)
+}
+
+/// Which lists the provider says that it has.
+fn declares(profile: &Profile) -> Which {
     let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
     let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
     Which {
-        tools: which.tools && has("tools"),
-        resources: which.resources && has("resources"),
-        prompts: which.prompts && has("prompts"),
+        tools: has("tools"),
+        resources: has("resources"),
+        prompts: has("prompts"),
     }
 }
 
+/// What a provider says of itself, as far as it is kept.
+fn bounded(mut profile: Profile) -> Result<Profile, Error> {
+    if profile.capabilities.get().len() > ITSELF {
+        let message = format!("the provider's capabilities are longer than {ITSELF} bytes");
+        return Err(Error::new(Code::UpstreamProtocol, message));
+    }
+    if profile
+        .server_info
+        .as_ref()
+        .is_some_and(|info| info.get().len() > ITSELF)
+    {
+        profile.server_info = None;
+    }
+    if let Some(instructions) = &mut profile.instructions
+        && instructions.len() > ITSELF
+    {
+        *instructions = instructions.chars().take(ITSELF / 4).collect();
+    }
+    Ok(profile)
+}
+
 fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Result<Found, Error> {
+    let declares = declares(&read.profile);
     let mut gathered = Gathered::since(known.listed);
     let mut catalogue = Catalogue {
         profile: Some(read.profile),
         ..Catalogue::default()
     };
-    let mut warnings = Vec::new();
-    let mirrors = matches!(provider.endpoint.target, Target::Http { .. });
-    let offered = match gathered.entries(read.tools, which.tools) {
-        Entries::Read(raws) => tools::compile(raws, mirrors, &mut warnings).into(),
-        Entries::Kept => Arc::clone(&known.offered),
-    };
-    let admitted = offered.iter().filter(|tool| provider.rules.admits(&tool.name));
+    let (offered, cost) = gathered.tools(read.tools, which, (provider, known));
+    let admitted = offered.iter().filter(|tool| provider.rules.lets(tool));
     catalogue.set_tools(admitted.cloned().collect());
+    catalogue.cost.tools = cost;
     let old = &known.catalogue;
-    let (with_resources, with_prompts) = (which.resources, which.prompts);
-    let lists = [
-        (
-            read.resources,
-            with_resources,
-            List::Resources,
-            &mut catalogue.resources,
-            &old.resources,
-        ),
-        (
-            read.templates,
-            with_resources,
-            List::Templates,
-            &mut catalogue.templates,
-            &old.templates,
-        ),
-        (
-            read.prompts,
-            with_prompts,
-            List::Prompts,
-            &mut catalogue.prompts,
-            &old.prompts,
-        ),
-    ];
-    for (pages, wanted, list, slot, before) in lists {
-        *slot = match gathered.entries(pages, wanted) {
-            Entries::Read(raws) => items(list, raws, &mut warnings),
-            Entries::Kept => before.clone(),
-        };
-    }
+    catalogue.resources = gathered.items(read.resources, which.resources, List::Resources, &old.resources);
+    catalogue.templates = gathered.items(read.templates, which.resources, List::Templates, &old.templates);
+    catalogue.prompts = gathered.items(read.prompts, which.prompts, List::Prompts, &old.prompts);
+    let others = [&catalogue.resources, &catalogue.templates, &catalogue.prompts];
+    catalogue.cost.others = others
+        .into_iter()
+        .flatten()
+        .map(|item| bounds::cost(&item.raw))
+        .sum();
     if let Some(fatal) = gathered.fatal {
         return Err(fatal);
     }
@@ -183,17 +218,19 @@ fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Res
         (true, ttl) => ttl.unwrap_or(0),
         (false, ttl) => old.ttl_ms.min(ttl.unwrap_or(u64::MAX)),
     };
+    let nothing = offered.is_empty() && gathered.left_out.is_empty() && gathered.failing.is_none();
     Ok(Found {
+        idle: (nothing && !declares.any()).then_some(IDLE),
         catalogue,
         offered,
-        warnings,
+        left_out: gathered.left_out,
         failing: gathered.failing,
     })
 }
 
 /// What to make of a list.
 enum Entries {
-    Read(Vec<RawObject>),
+    Read(Box<Pages>),
     Kept,
 }
 
@@ -201,6 +238,7 @@ struct Gathered {
     listed: bool,
     ttl_ms: Option<u64>,
     failing: Option<String>,
+    left_out: LeftOut,
     /// A failure that speaks of the provider, not of one list.
     fatal: Option<Error>,
 }
@@ -211,15 +249,40 @@ impl Gathered {
             listed,
             ttl_ms: None,
             failing: None,
+            left_out: LeftOut::default(),
             fatal: None,
         }
     }
 
+    /// The tools before the descriptor's rules, and what they take.
+    fn tools(
+        &mut self,
+        pages: Option<Pages>,
+        which: Which,
+        (provider, known): (&Provider, &Known),
+    ) -> (Arc<[Arc<Tool>]>, usize) {
+        match self.entries(pages, which.tools) {
+            Entries::Read(pages) => {
+                let mirrors = matches!(provider.endpoint.target, Target::Http { .. });
+                let tools = tools::compile(pages.entries, mirrors, &mut self.left_out);
+                (tools.into(), pages.cost)
+            }
+            Entries::Kept => (Arc::clone(&known.offered), known.catalogue.cost.tools),
+        }
+    }
+
+    fn items(&mut self, pages: Option<Pages>, wanted: bool, list: List, before: &[Item]) -> Vec<Item> {
+        match self.entries(pages, wanted) {
+            Entries::Read(pages) => items(list, pages.entries, &mut self.left_out),
+            Entries::Kept => before.to_vec(),
+        }
+    }
+
     fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
-        let Some(pages) = pages else {
+        let Some(mut pages) = pages else {
             // Not offered (any more), or not asked for.
             return if wanted {
-                Entries::Read(Vec::new())
+                Entries::Read(Box::default())
             } else {
                 Entries::Kept
             };
@@ -227,23 +290,25 @@ impl Gathered {
         if let Some(ttl) = pages.ttl_ms {
             self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |before| before.min(ttl)));
         }
-        let Some(error) = pages.failure else {
-            return Entries::Read(pages.entries);
+        self.left_out.append(std::mem::take(&mut pages.left_out));
+        let Some(error) = &pages.failure else {
+            return Entries::Read(Box::new(pages));
         };
         if self.failing.is_none() {
-            self.failing = Some(said(&error));
+            self.failing = Some(said(error));
         }
         if matches!(
             error.code,
             Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable | Code::UnsupportedRevision
         ) {
-            self.fatal = Some(error);
+            self.fatal = pages.failure;
+            return Entries::Kept;
         }
         // Half a list is better than none, but not better than a whole one of before.
         if self.listed {
             Entries::Kept
         } else {
-            Entries::Read(pages.entries)
+            Entries::Read(Box::new(pages))
         }
     }
 }
@@ -253,21 +318,23 @@ pub(super) fn said(error: &Error) -> String {
     error.in_full()
 }
 
-fn items(list: List, raws: Vec<RawObject>, warnings: &mut Vec<String>) -> Vec<Item> {
+fn items(list: List, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
     let (_, identity) = list.keys();
     let mut seen = HashSet::new();
     let mut items = Vec::with_capacity(raws.len());
     for raw in raws {
-        let Some(key) = raw.read::<String>(identity) else {
-            warnings.push(format!(
+        let key = raw.read::<String>(identity).filter(|key| !names::is_blank(key));
+        let Some(key) = key else {
+            left_out.say(format!(
                 "an entry of `{}` was left out: it has no `{identity}`",
                 list.method()
             ));
             continue;
         };
         if !seen.insert(key.clone()) {
-            warnings.push(format!(
-                "`{key}` was left out: `{}` names it twice, the first is kept",
+            left_out.say(format!(
+                "`{}` was left out: `{}` names it twice, the first is kept",
+                shown(&key, NAMED),
                 list.method()
             ));
             continue;

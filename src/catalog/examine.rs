@@ -65,11 +65,8 @@ pub async fn survey(
         listed: false,
     };
     let found = discover::discover(lister, provider, behalf, &known, Some(Which::ALL)).await?;
-    let mut left_out = found.warnings;
-    let hidden = found
-        .offered
-        .iter()
-        .filter(|tool| !provider.rules.admits(&tool.name));
+    let mut left_out = found.left_out.into_sentences();
+    let hidden = found.offered.iter().filter(|tool| !provider.rules.lets(tool));
     left_out
         .extend(hidden.map(|tool| format!("tool `{}` is hidden by `tools` of the descriptor", tool.name)));
     Ok(Survey {

@@ -242,7 +242,7 @@ fn provider(guest: Guest) -> Provider {
         soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
-        live: Arc::new(Live::default()),
+        live: Arc::new(Live::of_guest()),
     }
 }
 

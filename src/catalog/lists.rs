@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use serde_json::value::RawValue;
+
 use super::checks::{Checks, Slot};
+use super::names;
 use crate::mcp::{Raw, RawObject};
 use crate::upstream::Profile;
 
@@ -16,7 +19,7 @@ pub struct Catalogue {
     pub profile: Option<Profile>,
     /// Tools by position; allow and deny already applied; names as the provider spells them.
     pub tools: Vec<Arc<Tool>>,
-    /// Position in `tools` by name.
+    /// Position in `tools` by every name.
     pub by_name: BTreeMap<Box<str>, usize>,
     /// Whole resource objects.
     pub resources: Vec<Item>,
@@ -30,22 +33,47 @@ pub struct Catalogue {
     pub ttl_ms: u64,
     /// Whether all tools say that they change nothing, once it was asked.
     pub reads_only: OnceLock<bool>,
+    /// What it takes to keep it.
+    pub(crate) cost: Cost,
+    /// Positions of resources and, behind them, templates, in the order of their URIs; made when a URI
+    /// is looked for first.
+    pub(crate) by_uri: OnceLock<Vec<u32>>,
+}
+
+/// What lists take, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(super) tools: usize,
+    pub(super) others: usize,
 }
 
 impl Catalogue {
-    /// The tool of this name.
+    /// The tool that a name means: the provider's own, or one that it is shown by.
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {
         self.by_name.get(name).and_then(|at| self.tools.get(*at))
     }
 
+    /// Lists of tools alone.
+    #[must_use]
+    pub fn of(tools: Vec<Arc<Tool>>) -> Self {
+        let mut catalogue = Self::default();
+        catalogue.set_tools(tools);
+        catalogue
+    }
+
     /// Puts these tools in place of those that are there.
     pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
-        self.by_name = tools
-            .iter()
-            .enumerate()
-            .map(|(at, tool)| (tool.name.clone(), at))
-            .collect();
+        // The provider's own names come last: none of ours takes one of them away.
+        let names: [fn(&Tool) -> &Box<str>; 3] = [|it| &it.alias, |it| &it.name, |it| &it.upstream];
+        self.by_name = BTreeMap::new();
+        for name in names {
+            let named = tools
+                .iter()
+                .enumerate()
+                .map(|(at, tool)| (name(tool).clone(), at));
+            self.by_name.extend(named);
+        }
         self.tools = tools;
         self.reads_only = OnceLock::new();
     }
@@ -56,6 +84,30 @@ impl Catalogue {
     pub fn reads_only(&self) -> bool {
         let all = || !self.tools.is_empty() && self.tools.iter().all(|tool| tool.is_read_only());
         *self.reads_only.get_or_init(all)
+    }
+
+    /// Whether a URI is that of a resource, or a template, as it is listed.
+    #[must_use]
+    pub fn lists(&self, uri: &str) -> bool {
+        let by_uri = self.by_uri.get_or_init(|| {
+            let count = u32::try_from(self.resources.len() + self.templates.len()).unwrap_or(0);
+            let mut all: Vec<u32> = (0..count).collect();
+            all.sort_unstable_by_key(|at| self.located(*at));
+            all
+        });
+        by_uri
+            .binary_search_by_key(&Some(uri), |at| self.located(*at))
+            .is_ok()
+    }
+
+    /// The URI at a position of [`Self::by_uri`].
+    fn located(&self, at: u32) -> Option<&str> {
+        let at = usize::try_from(at).ok()?;
+        let item = match at.checked_sub(self.resources.len()) {
+            None => self.resources.get(at),
+            Some(at) => self.templates.get(at),
+        };
+        item.map(|item| &*item.key)
     }
 }
 
@@ -71,9 +123,14 @@ pub struct Item {
 /// A tool.
 #[derive(Debug)]
 pub struct Tool {
-    /// Name upstream.
+    /// What it is called here: as upstream where that is legal in MCP, else its alias.
     pub name: Box<str>,
-    /// The object as it came.
+    /// What it is called upstream.
+    pub upstream: Box<str>,
+    /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown
+    /// so.
+    pub alias: Box<str>,
+    /// The object as it came, mended.
     pub raw: RawObject,
     /// Its `inputSchema`.
     pub schema: Raw,
@@ -84,10 +141,35 @@ pub struct Tool {
 }
 
 impl Tool {
+    /// A tool of this name upstream. `alias`: as [`super::names::fitted`] made it; `raw`: a mended
+    /// definition.
+    #[must_use]
+    pub fn new(upstream: &str, alias: String, raw: RawObject) -> Self {
+        let alias = alias.into_boxed_str();
+        let anything = || crate::mcp::raw::raw(&serde_json::json!({ "type": "object" }));
+        Self {
+            name: match names::is_legal(upstream) {
+                true => upstream.into(),
+                false => alias.clone(),
+            },
+            upstream: upstream.into(),
+            alias,
+            schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
+            raw,
+            mirrored: Vec::new(),
+            checks: Slot::default(),
+        }
+    }
+
     /// What checks arguments; `None` when the schema cannot be compiled (then nothing is checked).
     #[must_use]
     pub fn checks(&self) -> Option<Arc<Checks>> {
         self.checks.get(&self.schema)
+    }
+
+    /// Whether two lists hold the same tools, byte by byte.
+    pub(super) fn are_same(these: &[Arc<Self>], those: &[Arc<Self>]) -> bool {
+        these.len() == those.len() && same(these.iter().map(|it| &it.raw), those.iter().map(|it| &it.raw))
     }
 
     /// Whether the provider says that it changes nothing.

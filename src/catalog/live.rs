@@ -1,7 +1,7 @@
 //! The changing part of a provider: its lists, how it fares, whose attempt is running.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -10,11 +10,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Catalogue, Shelf, State, ToolRules};
+use super::{
+    Catalogue, Shelf, State, Tool, ToolRules,
+    bounds::Bounds,
+};
 use crate::upstream::Behalf;
 
 /// Accounts whose lists are kept per provider; the one unused for longest goes first.
 const ACCOUNTS: usize = 256;
+
+/// Different lists of tools that new ones are compared with.
+const COMPARED: usize = 4;
 
 /// Tenants whose last lists are kept per provider, for `facade.exposure: soft`; beyond it one goes.
 const TENANTS: usize = 256;
@@ -29,6 +35,8 @@ pub struct Live {
     accounts: Mutex<HashMap<[u8; 32], Kept>>,
     /// What an account of each tenant saw last.
     templates: Mutex<HashMap<Arc<str>, Arc<Catalogue>>>,
+    /// How much is kept.
+    pub(super) bounds: Bounds,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
     /// Wakes the provider's task: something failed that it should look into.
@@ -71,7 +79,17 @@ impl Live {
     /// A provider not reached yet; its shared lists are these until it is.
     #[must_use]
     pub fn new(shared: Catalogue) -> Self {
+        Self::within(Bounds::NAMED, shared)
+    }
+
+    /// The same, with as much room as a server has that a caller connected.
+    pub(super) fn of_guest() -> Self {
+        Self::within(Bounds::GUEST, Catalogue::default())
+    }
+
+    fn within(bounds: Bounds, shared: Catalogue) -> Self {
         Self::with(
+            bounds,
             Shelf::new(shared),
             Health {
                 state: State::Starting,
@@ -81,8 +99,9 @@ impl Live {
         )
     }
 
-    fn with(shared: Shelf, health: Health) -> Self {
+    fn with(bounds: Bounds, shared: Shelf, health: Health) -> Self {
         Self {
+            bounds,
             shared: Arc::new(shared),
             accounts: Mutex::default(),
             templates: Mutex::default(),
@@ -95,7 +114,7 @@ impl Live {
 
     /// The same provider under other rules on tools: what is known stays known.
     pub(super) fn under(&self, rules: &ToolRules) -> Self {
-        let heir = Self::with(self.shared.under(rules), self.health());
+        let heir = Self::with(self.bounds, self.shared.under(rules), self.health());
         let accounts = self.accounts.lock();
         let kept = accounts.iter().map(|(account, kept)| {
             (
@@ -117,7 +136,7 @@ impl Live {
     fn inherit(&self, templates: &HashMap<Arc<str>, Arc<Catalogue>>, rules: &ToolRules) {
         let admitted = templates.iter().map(|(tenant, old)| {
             let mut catalogue = Catalogue::clone(old);
-            let tools = old.tools.iter().filter(|tool| rules.admits(&tool.name));
+            let tools = old.tools.iter().filter(|tool| rules.lets(tool));
             catalogue.set_tools(tools.cloned().collect());
             (Arc::clone(tenant), Arc::new(catalogue))
         });
@@ -157,6 +176,66 @@ impl Live {
                 .lock()
                 .get(account)
                 .map(|kept| Arc::clone(&kept.shelf)),
+        }
+    }
+
+    /// Takes the tools of another account in place of new ones that are the same: most accounts of a
+    /// provider see the same.
+    pub(super) fn share(&self, catalogue: &mut Catalogue, offered: &mut Arc<[Arc<Tool>]>, rules: &ToolRules) {
+        let others: Vec<Arc<Shelf>> = self
+            .accounts
+            .lock()
+            .values()
+            .map(|kept| Arc::clone(&kept.shelf))
+            .collect();
+        let mut tried = HashSet::new();
+        for other in others {
+            let theirs = other.offered();
+            // Many accounts have few different lists.
+            if theirs.is_empty() || !tried.insert(theirs.as_ptr()) {
+                continue;
+            }
+            if Tool::are_same(&theirs, offered) {
+                catalogue.set_tools(theirs.iter().filter(|it| rules.lets(it)).cloned().collect());
+                *offered = theirs;
+                return;
+            }
+            if tried.len() >= COMPARED {
+                return;
+            }
+        }
+    }
+
+    /// Forgets the accounts unused for longest, until what all of them take is within bounds.
+    pub(super) fn trim(&self) {
+        let mut accounts = self.accounts.lock();
+        let mut order: Vec<([u8; 32], u64)> = accounts.iter().map(|(id, kept)| (*id, kept.used)).collect();
+        order.sort_unstable_by_key(|(_, used)| std::cmp::Reverse(*used));
+        let (mut tools, mut total) = (HashSet::new(), 0);
+        for (at, (account, _)) in order.iter().enumerate() {
+            let Some(kept) = accounts.get(account) else {
+                continue;
+            };
+            let (whose, cost) = kept.shelf.cost();
+            total += cost.others;
+            if tools.insert(whose) {
+                total += cost.tools;
+            }
+            if at > 0 && total > self.bounds.accounts {
+                accounts.remove(account);
+            }
+        }
+        drop(accounts);
+        let mut templates = self.templates.lock();
+        while templates.len() > 1
+            && templates
+                .values()
+                .map(|it| it.cost.tools + it.cost.others)
+                .sum::<usize>()
+                > self.bounds.accounts
+        {
+            let any = templates.keys().next().cloned();
+            any.map(|any| templates.remove(&any));
         }
     }
 
@@ -228,4 +307,47 @@ pub(super) fn jittered(whole: Duration) -> Duration {
     let chance = RandomState::new().hash_one(()) % 1024;
     let chance = u32::try_from(chance).unwrap_or(0);
     whole / 2 + whole / 2 * chance / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::RawObject;
+
+    fn offered(names: &[&str]) -> Arc<[Arc<Tool>]> {
+        let tool = |name: &&str| {
+            let mut raw = RawObject::new();
+            raw.put("name", name);
+            Arc::new(Tool::new(name, (*name).to_owned(), raw))
+        };
+        names.iter().map(tool).collect()
+    }
+
+    #[test]
+    fn accounts_that_see_the_same_tools_share_them() {
+        let (live, rules) = (Live::default(), ToolRules::default());
+        let first = offered(&["a", "b"]);
+        let known = Arc::new(Shelf::default());
+        let claim = known.claim().expect("nobody reads");
+        claim.found(super::super::discover::Found {
+            catalogue: Catalogue::of(first.to_vec()),
+            offered: Arc::clone(&first),
+            left_out: super::super::bounds::LeftOut::default(),
+            failing: None,
+            idle: None,
+        });
+        let kept = Kept {
+            shelf: known,
+            used: 1,
+            owner: ("t".into(), "u".into()),
+        };
+        live.accounts.lock().insert([0; 32], kept);
+        for (names, shares) in [(&["a", "b"][..], true), (&["a", "c"][..], false)] {
+            let mut own = offered(names);
+            let mut catalogue = Catalogue::of(own.to_vec());
+            live.share(&mut catalogue, &mut own, &rules);
+            assert_eq!(Arc::ptr_eq(&own, &first), shares, "{names:?}");
+            assert_eq!(Arc::ptr_eq(&catalogue.tools[0], &first[0]), shares);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
 mod accounts;
+mod bounds;
 mod build;
 mod checks;
 mod compile;
@@ -17,11 +18,14 @@ mod lister;
 mod lists;
 mod live;
 mod load;
+mod mend;
+pub mod names;
 mod pages;
 mod provider;
 mod reach;
 mod retire;
 mod shelf;
+mod sound;
 mod status;
 mod store;
 mod tools;
@@ -40,6 +44,7 @@ pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
 pub use load::Reader;
+pub use mend::MAX_URI;
 pub use provider::{Provider, Relay, ToolRules};
 pub use shelf::Shelf;
 pub use store::{Catalog, Config, Outcome, Reload};

@@ -2,19 +2,35 @@
 
 use std::{
     collections::HashSet,
+    fmt,
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use serde::Deserialize;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
 use super::Lister;
+use super::bounds::{self, Bounds, LeftOut, Room};
+use super::mend::mend;
+use super::sound::sound;
 use crate::error::{Code, Error};
 use crate::mcp::{Declared, Raw, RawObject, Revision, reserved};
+use crate::text::shown;
 use crate::upstream::{Behalf, Call, Endpoint};
 
 /// Pages that are followed.
 const PAGES: usize = 1_000;
 /// Entries that are kept.
 const ENTRIES: usize = 50_000;
+/// Longest cursor that is followed, in bytes.
+const CURSOR: usize = 16 * 1024;
+/// A page of more bytes is opened on a thread of its own, so that it keeps nobody waiting.
+const LARGE: usize = 64 * 1024;
+/// Characters of a name that a sentence repeats.
+const NAMED: usize = 80;
 /// Calls' worth of time that all pages of a list may take together.
 const PATIENCE: u32 = 10;
 /// JSON-RPC: no such method.
@@ -53,7 +69,11 @@ impl List {
 /// What was read of a list.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
+    /// Mended, and within their bounds.
     pub(super) entries: Vec<RawObject>,
+    /// What they take, in bytes.
+    pub(super) cost: usize,
+    pub(super) left_out: LeftOut,
     /// The smallest `ttlMs` of all pages.
     pub(super) ttl_ms: Option<u64>,
     /// Why it ends before its end.
@@ -63,6 +83,9 @@ pub(super) struct Pages {
 /// Whom to ask.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
+    pub(super) bounds: Bounds,
+    /// What is left for all lists together.
+    pub(super) room: &'a Arc<Room>,
     pub(super) lister: &'a dyn Lister,
     pub(super) endpoint: &'a Arc<Endpoint>,
     pub(super) behalf: &'a Behalf,
@@ -87,7 +110,8 @@ impl Asked<'_> {
                 .saturating_mul(PATIENCE)
                 .max(Duration::from_secs(1));
         let mut cursor: Option<String> = None;
-        let mut seen = HashSet::new();
+        let (mut seen, hasher) = (HashSet::new(), RandomState::new());
+        let mut read = 0;
         for _ in 0..PAGES {
             let page = match self.page(list, cursor.as_deref()).await {
                 Ok(page) => page,
@@ -97,12 +121,33 @@ impl Asked<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            take(list, &page, pages)?;
+            read += page.get().len();
+            let filling = Filling {
+                list,
+                room: Arc::clone(self.room),
+                left: self.bounds.list.saturating_sub(pages.cost),
+                count: pages.entries.len(),
+            };
+            let opened = opened(filling, page).await?;
+            pages.entries.extend(opened.entries);
+            pages.cost += opened.cost;
+            pages.left_out.append(opened.left_out);
+            pages.ttl_ms = Some(pages.ttl_ms.map_or(opened.ttl, |before| before.min(opened.ttl)));
             // Some providers end with an empty cursor where they should leave it out.
-            let Some(next) = page.read::<String>("nextCursor").filter(|next| !next.is_empty()) else {
+            let Some(next) = opened.next.filter(|next| !next.is_empty()) else {
                 return Ok(());
             };
-            if !seen.insert(next.clone()) {
+            if opened.full || read > bounds::READ {
+                pages.left_out.say(too_much(list));
+                return Ok(());
+            }
+            if next.len() > CURSOR {
+                return Err(wrong(format!(
+                    "`{}` gives cursors that are too long",
+                    list.method()
+                )));
+            }
+            if !seen.insert(hasher.hash_one(&next)) {
                 return Err(wrong(format!(
                     "`{}` came back to a page it had given before",
                     list.method()
@@ -117,7 +162,7 @@ impl Asked<'_> {
         Err(wrong(format!("`{}` has more than {PAGES} pages", list.method())))
     }
 
-    async fn page(&self, list: List, cursor: Option<&str>) -> Result<RawObject, Error> {
+    async fn page(&self, list: List, cursor: Option<&str>) -> Result<Raw, Error> {
         let mut params = RawObject::new();
         if let Some(cursor) = cursor {
             params.put("cursor", cursor);
@@ -134,39 +179,180 @@ impl Asked<'_> {
             token: None,
             events: None,
         };
-        let result = reserved::without(self.lister.request(self.endpoint, self.behalf, call).await?);
-        RawObject::open(&result).map_err(|error| {
-            wrong(format!(
-                "`{}` answered something else than an object",
-                list.method()
-            ))
-            .because(error)
-        })
+        let result = self.lister.request(self.endpoint, self.behalf, call).await?;
+        if result.get().len() > bounds::PAGE {
+            let message = format!(
+                "`{}` answered with more than {} bytes",
+                list.method(),
+                bounds::PAGE
+            );
+            return Err(wrong(message));
+        }
+        Ok(result)
     }
 }
 
-fn take(list: List, page: &RawObject, pages: &mut Pages) -> Result<(), Error> {
-    let (member, _) = list.keys();
-    let Some(entries) = page.read::<Vec<Raw>>(member) else {
-        return Err(wrong(format!(
-            "`{}` answered without a list `{member}`",
-            list.method()
-        )));
-    };
-    if pages.entries.len() + entries.len() > ENTRIES {
-        return Err(wrong(format!(
-            "`{}` has more than {ENTRIES} entries",
-            list.method()
-        )));
+/// A page, opened.
+#[derive(Debug, Default)]
+struct Opened {
+    entries: Vec<RawObject>,
+    cost: usize,
+    left_out: LeftOut,
+    /// Whether an entry found no room any more.
+    full: bool,
+    next: Option<String>,
+    /// A page without it holds for no time that is known: 0, the smallest.
+    ttl: u64,
+}
+
+/// The page that is opened, and what room there is for it.
+#[derive(Debug)]
+struct Filling {
+    list: List,
+    room: Arc<Room>,
+    /// Bytes that are left of the list's own bound.
+    left: usize,
+    /// Entries that are there already.
+    count: usize,
+}
+
+async fn opened(filling: Filling, page: Raw) -> Result<Opened, Error> {
+    if page.get().len() <= LARGE {
+        return filling.open(&reserved::without(page));
     }
-    // What is no object has no identity either: nobody could ask for it.
-    pages
-        .entries
-        .extend(entries.iter().filter_map(|entry| RawObject::open(entry).ok()));
-    // A page without it holds for no time that is known: 0, the smallest.
-    let ttl = page.read::<u64>("ttlMs").unwrap_or(0);
-    pages.ttl_ms = Some(pages.ttl_ms.map_or(ttl, |before| before.min(ttl)));
-    Ok(())
+    let method = filling.list.method();
+    let opening = tokio::task::spawn_blocking(move || filling.open(&reserved::without(page)));
+    opening
+        .await
+        .unwrap_or_else(|_| Err(wrong(format!("a page of `{method}` could not be opened"))))
+}
+
+/// As much of a page as is looked at.
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    resources: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "resourceTemplates")]
+    templates: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompts: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "nextCursor")]
+    next: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "ttlMs")]
+    ttl: Option<&'a RawValue>,
+}
+
+impl Filling {
+    fn open(self, page: &RawValue) -> Result<Opened, Error> {
+        let method = self.list.method();
+        let page: Page<'_> = serde_json::from_str(page.get()).map_err(|error| {
+            wrong(format!("`{method}` answered something else than an object")).because(error)
+        })?;
+        let entries = match self.list {
+            List::Tools => page.tools,
+            List::Resources => page.resources,
+            List::Templates => page.templates,
+            List::Prompts => page.prompts,
+        };
+        let (member, _) = self.list.keys();
+        let missing = || wrong(format!("`{method}` answered without a list `{member}`"));
+        let entries = entries.ok_or_else(missing)?;
+        let read = |value: &RawValue| serde_json::from_str(value.get()).ok();
+        let opened = Opened {
+            next: page
+                .next
+                .and_then(|next| serde_json::from_str::<Option<String>>(next.get()).ok().flatten()),
+            ttl: page.ttl.and_then(read).unwrap_or(0),
+            ..Opened::default()
+        };
+        let filler = Filler {
+            filling: self,
+            opened,
+        };
+        let mut entries = serde_json::Deserializer::from_str(entries.get());
+        entries.deserialize_seq(filler).map_err(|_cause| missing())
+    }
+}
+
+/// Takes entries one by one, so that a page is never there twice.
+struct Filler {
+    filling: Filling,
+    opened: Opened,
+}
+
+impl<'de> Visitor<'de> for Filler {
+    type Value = Opened;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<Opened, A::Error> {
+        while let Some(entry) = entries.next_element::<&RawValue>()? {
+            if self.opened.full {
+                continue;
+            }
+            if let Err(why) = self.take(entry) {
+                self.opened.left_out.say(why);
+            }
+        }
+        Ok(self.opened)
+    }
+}
+
+impl Filler {
+    fn take(&mut self, entry: &RawValue) -> Result<(), String> {
+        let list = self.filling.list;
+        let method = list.method();
+        if entry.get().len() > bounds::ENTRY {
+            let most = bounds::ENTRY / 1024;
+            return Err(format!(
+                "an entry of `{method}` was left out: it is larger than {most} KiB"
+            ));
+        }
+        let text = sound(entry.get()).map_err(|why| format!("an entry of `{method}` was left out: {why}"))?;
+        let mut entry: RawObject = serde_json::from_str(&text)
+            .map_err(|_cause| format!("an entry of `{method}` was left out: it is no object"))?;
+        mend(list, &mut entry).map_err(|why| format!("{} was left out: {why}", called(list, &entry)))?;
+        let cost = bounds::cost(&entry);
+        let most = match list {
+            List::Templates => bounds::TEMPLATES,
+            List::Tools | List::Resources | List::Prompts => ENTRIES,
+        };
+        let count = self.filling.count + self.opened.entries.len();
+        let fits = self.opened.cost + cost <= self.filling.left && count < most;
+        if !fits || !self.filling.room.take(cost) {
+            self.opened.full = true;
+            return Err(too_much(list));
+        }
+        self.opened.cost += cost;
+        self.opened.entries.push(entry);
+        Ok(())
+    }
+}
+
+/// An entry as sentences name it.
+fn called(list: List, entry: &RawObject) -> String {
+    let (_, identity) = list.keys();
+    let kind = match list {
+        List::Tools => "tool",
+        List::Resources => "resource",
+        List::Templates => "template",
+        List::Prompts => "prompt",
+    };
+    match entry.text(identity).or_else(|| entry.text("name")) {
+        Some(name) => format!("{kind} `{}`", shown(&name, NAMED)),
+        None => format!("a {kind}"),
+    }
+}
+
+fn too_much(list: List) -> String {
+    format!(
+        "the rest of `{}` was left out: it is more than is kept of one provider",
+        list.method()
+    )
 }
 
 fn is_unknown_method(error: &Error) -> bool {

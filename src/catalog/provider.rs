@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
-use super::{Live, State};
+use super::{Live, State, Tool};
 use crate::credential::Need;
 use crate::limit::{BreakerState, Gate};
 use crate::upstream::Endpoint;
@@ -75,6 +75,19 @@ pub struct ToolRules {
 }
 
 impl ToolRules {
+    /// Whether a tool exists for callers: by its own name or one that it is shown by; a rule that denies
+    /// any of them denies it.
+    #[must_use]
+    pub fn lets(&self, tool: &Tool) -> bool {
+        let names = [&*tool.upstream, &*tool.name, &*tool.alias];
+        let fits = |globs: &[wildmatch::WildMatch]| {
+            globs
+                .iter()
+                .any(|glob| names.iter().any(|name| glob.matches(name)))
+        };
+        fits(&self.allow) && !fits(&self.deny)
+    }
+
     /// Whether a tool of this name exists for callers.
     #[must_use]
     pub fn admits(&self, name: &str) -> bool {

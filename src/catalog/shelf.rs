@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Catalogue, Tool, ToolRules, discover::Found, live::jittered};
+use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, discover::Found, lists::Cost, live::jittered};
 use crate::error::{Code, Error};
 use crate::upstream::Profile;
 
@@ -30,7 +30,7 @@ struct Desk {
     last: Option<Last>,
     /// Tools before the descriptor's rules, so that other rules need no new attempt.
     offered: Arc<[Arc<Tool>]>,
-    warnings: Vec<String>,
+    left_out: LeftOut,
 }
 
 /// What the last attempt came to.
@@ -125,12 +125,13 @@ impl Shelf {
             prompts: old.prompts.clone(),
             complete: old.complete,
             ttl_ms: old.ttl_ms,
+            cost: old.cost,
             ..Catalogue::default()
         };
         catalogue.set_tools(
             desk.offered
                 .iter()
-                .filter(|tool| rules.admits(&tool.name))
+                .filter(|tool| rules.lets(tool))
                 .cloned()
                 .collect(),
         );
@@ -139,7 +140,7 @@ impl Shelf {
             running: false,
             last: desk.last.clone(),
             offered: Arc::clone(&desk.offered),
-            warnings: desk.warnings.clone(),
+            left_out: desk.left_out.clone(),
         };
         heir
     }
@@ -171,6 +172,11 @@ impl Shelf {
     /// When the lists will be old.
     pub(super) fn until(&self) -> Option<Instant> {
         self.desk.lock().last.as_ref().map(|last| last.until)
+    }
+
+    /// Which tools are here and what they take, and what all else takes, in bytes.
+    pub(super) fn cost(&self) -> (*const Arc<Tool>, Cost) {
+        (self.desk.lock().offered.as_ptr(), self.catalogue.load().cost)
     }
 
     pub(super) fn offered(&self) -> Arc<[Arc<Tool>]> {
@@ -229,8 +235,8 @@ impl Claim {
         &self.shelf
     }
 
-    /// Puts what was found on the shelf. Says whether the attempt before had failed, and which
-    /// warnings are new.
+    /// Puts what was found on the shelf. Says whether the attempt before had failed, and what was left
+    /// out for the first time.
     pub(super) fn found(&self, mut found: Found) -> (bool, Vec<String>) {
         let mut desk = self.shelf.desk.lock();
         // It may have been learnt while the lists were read.
@@ -238,12 +244,7 @@ impl Claim {
             found.catalogue.profile = Some(settled);
         }
         let failed = desk.last.as_ref().is_some_and(|last| last.failure.is_some());
-        let new = found
-            .warnings
-            .iter()
-            .filter(|warning| !desk.warnings.contains(warning))
-            .cloned()
-            .collect();
+        let new = found.left_out.news(&desk.left_out).cloned().collect();
         let now = Instant::now();
         let until = now + holds(&found.catalogue);
         desk.last = Some(Last {
@@ -252,7 +253,7 @@ impl Claim {
             failure: None,
         });
         desk.offered = found.offered;
-        desk.warnings = found.warnings;
+        desk.left_out = found.left_out;
         self.shelf.catalogue.store(Arc::new(found.catalogue));
         (failed, new)
     }

@@ -2,71 +2,63 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use serde_json::value::RawValue;
-
 use super::Tool;
-use super::checks::Slot;
-use crate::mcp::headers;
-use crate::mcp::raw::raw as text;
-use crate::mcp::{Raw, RawObject};
+use super::bounds::LeftOut;
+use super::names::{self, Whole};
+use crate::mcp::{RawObject, headers};
+use crate::text::shown;
 
-/// Longest name of a tool, as MCP 2025-11-25 recommends.
-const NAME: usize = 128;
+/// Characters of a name that a sentence repeats.
+const NAMED: usize = 80;
 
-/// Compiles the entries of `tools/list`. Each that callers could not use is left out with a warning.
+/// Compiles the mended entries of `tools/list`. Each that callers could not use is left out.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
-pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, warnings: &mut Vec<String>) -> Vec<Arc<Tool>> {
+pub(super) fn compile(
+    raws: Vec<RawObject>,
+    mirrors: bool,
+    left_out: &mut LeftOut,
+) -> Vec<Arc<Tool>> {
+    let named = named(raws, left_out);
+    let wholes: Vec<Whole> = named.iter().map(|(name, _)| Whole::own(name)).collect();
     let mut seen = HashSet::new();
-    let mut tools = Vec::with_capacity(raws.len());
-    for raw in raws {
-        match tool(raw, mirrors, &mut seen) {
-            Ok(tool) => tools.push(Arc::new(tool)),
-            Err(why) => warnings.push(why),
+    let mut tools = Vec::with_capacity(named.len());
+    for ((name, raw), alias) in named.into_iter().zip(names::fitted(&wholes)) {
+        if !seen.insert(alias.clone()) {
+            left_out.say(without(&name, "its name cannot be told from another one's"));
+            continue;
         }
+        let mut tool = Tool::new(&name, alias, raw);
+        match headers::mirror_paths(&tool.schema) {
+            Ok(paths) if mirrors => tool.mirrored = paths,
+            Err(why) if mirrors => {
+                left_out.say(without(&name, &why.to_string()));
+                continue;
+            }
+            _ => {}
+        }
+        tools.push(Arc::new(tool));
     }
     tools
 }
 
-fn tool(raw: RawObject, mirrors: bool, seen: &mut HashSet<String>) -> Result<Tool, String> {
-    let Some(name) = raw.read::<String>("name") else {
-        return Err("a tool was left out: it has no name".to_owned());
-    };
-    if !is_name(&name) {
-        let shown: String = name.chars().take(NAME).collect();
-        return Err(format!(
-            "tool `{}` was left out: its name is not 1 to 128 of `A-Z a-z 0-9 _ . - /`",
-            shown.escape_debug()
-        ));
+/// Entries by their names upstream.
+fn named(raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<(String, RawObject)> {
+    let mut seen = HashSet::new();
+    let mut named = Vec::with_capacity(raws.len());
+    for raw in raws {
+        let Some(name) = raw.read::<String>("name").filter(|name| !names::is_blank(name)) else {
+            left_out.say("a tool was left out: it has no name".to_owned());
+            continue;
+        };
+        if seen.insert(name.clone()) {
+            named.push((name, raw));
+        } else {
+            left_out.say(without(&name, "the provider names it twice, the first is kept"));
+        }
     }
-    let schema: Raw = raw
-        .get("inputSchema")
-        .map_or_else(no_arguments, RawValue::to_owned);
-    let mirrored = match headers::mirror_paths(&schema) {
-        Ok(paths) if mirrors => paths,
-        Err(why) if mirrors => return Err(format!("tool `{name}` was left out: {why}")),
-        _ => Vec::new(),
-    };
-    if !seen.insert(name.clone()) {
-        return Err(format!(
-            "tool `{name}` was left out: the provider names it twice, the first is kept"
-        ));
-    }
-    Ok(Tool {
-        name: name.into(),
-        raw,
-        schema,
-        mirrored,
-        checks: Slot::default(),
-    })
+    named
 }
 
-fn is_name(name: &str) -> bool {
-    (1..=NAME).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/'))
-}
-
-fn no_arguments() -> Raw {
-    text(&serde_json::json!({"type": "object"}))
+fn without(name: &str, why: &str) -> String {
+    format!("tool `{}` was left out: {why}", shown(name, NAMED))
 }

@@ -163,13 +163,22 @@ impl Work {
         claim: &Claim,
         (provider, behalf): (&Provider, &Behalf),
         (known, announced): (&Known, Which),
-        found: Found,
+        mut found: Found,
     ) {
         let shared = Arc::ptr_eq(claim.shelf(), &provider.live.shared);
-        let failing = found.failing.clone();
-        let (failed_before, warnings) = claim.found(found);
-        for warning in warnings {
-            tracing::warn!(provider.name = %provider.id, "{warning}");
+        let (failing, idle) = (found.failing.clone().filter(|_| shared), found.idle);
+        let reason = match (failing, found.left_out.reason()) {
+            (Some(failing), Some(left_out)) => Some(format!("{failing}; {left_out}")),
+            (failing, left_out) => failing.or(left_out),
+        };
+        if !shared {
+            provider
+                .live
+                .share(&mut found.catalogue, &mut found.offered, &provider.rules);
+        }
+        let (failed_before, left_out) = claim.found(found);
+        for why in left_out {
+            tracing::warn!(provider.name = %provider.id, "{why}");
         }
         let catalogue = claim.shelf().load();
         let count = catalogue.tools.len();
@@ -180,9 +189,9 @@ impl Work {
             differ.resources |= !catalogue.resources.is_empty() || !catalogue.templates.is_empty();
             differ.prompts |= !catalogue.prompts.is_empty();
         }
-        match failing {
-            Some(reason) if shared => self.fares(provider, State::Degraded, Some(reason)),
-            _ => self.fares(provider, State::Ready, None),
+        match reason {
+            Some(reason) => self.fares(provider, State::Degraded, Some(reason)),
+            None => self.fares(provider, State::Ready, idle.map(str::to_owned)),
         }
         if self.current(&provider.id, &provider.live).is_none() {
             return;
@@ -191,6 +200,7 @@ impl Work {
             self.metrics.tools(&provider.id, count);
         } else {
             provider.live.seen(&behalf.tenant, Arc::clone(&catalogue));
+            provider.live.trim();
         }
         if differ.any() {
             let user = (!shared).then(|| (Arc::clone(&behalf.tenant), Arc::clone(&behalf.user)));

@@ -78,10 +78,7 @@ fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8
 /// One request in the tool view of a provider.
 fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, Value> {
     let parts = app.parts();
-    let scope = Scope {
-        view: View::Tool,
-        provider: Some(Arc::from(provider)),
-    };
+    let scope = Scope::new(View::Tool, Some(Arc::from(provider)));
     if parts.exchange.exists(&scope, &parts.principal).is_err() {
         return Err(missing(app, provider));
     }

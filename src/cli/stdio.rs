@@ -69,10 +69,7 @@ impl Server {
         let (lines, writer) = mpsc::channel(BACKLOG);
         Arc::new(Self {
             app: app.parts(),
-            scope: Scope {
-                view: View::Meta,
-                provider: None,
-            },
+            scope: Scope::new(View::Meta, None),
             settled: Mutex::new(None),
             keys: crate::settings::environment(),
             told: AtomicBool::new(false),

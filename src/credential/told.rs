@@ -9,14 +9,16 @@ use super::keeper::{Account, Keeper};
 use super::vault::Fault;
 use super::{Key, Owner};
 use crate::access::Principal;
+use crate::text::is_hidden;
 
 /// Longest name of an account, in bytes.
 pub const MAX_NAME: usize = 512;
 
-/// Whether a name can be that of an account: 1 to 512 bytes, no control character.
+/// Whether a name can be that of an account: 1 to 512 bytes, and no character that cannot be seen or turns
+/// what stands around it, so that no two accounts look alike.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(char::is_control)
+    !name.is_empty() && name.len() <= MAX_NAME && !name.chars().any(is_hidden)
 }
 
 /// The connection of a loaded provider that has accounts.
@@ -95,4 +97,24 @@ fn document(account: &Account, provider: &str) -> Value {
         object.insert("provider".to_owned(), json!(provider));
     }
     told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_names_of_accounts_look_alike() {
+        for name in ["work", "ann@example.com", "Änne Müller", "仕事", "a b"] {
+            assert!(is_name(name), "{name}");
+        }
+        let hidden = [
+            "\u{202a}", "\u{202e}", "\u{2066}", "\u{2069}", "\u{200e}", "\u{200f}", "\u{61c}", "\u{200b}",
+            "\u{200d}", "\u{2060}", "\u{feff}", "\u{0}", "\n", "\u{7f}", "\u{85}",
+        ];
+        for hidden in hidden {
+            assert!(!is_name(&format!("work{hidden}")), "{}", hidden.escape_unicode());
+        }
+        assert!(!is_name("") && !is_name(&"x".repeat(MAX_NAME + 1)));
+    }
 }

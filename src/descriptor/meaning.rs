@@ -28,6 +28,7 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Repo
         }
     }
     words(root, report);
+    long(root, report);
     conflict(root, report);
     relay(root, report);
 }
@@ -41,6 +42,25 @@ fn words(root: &Node, report: &mut Report) {
             let said = say("nothing is a reference here: `${` stands as it is");
             report.note(node.at, key, said.cure("write the words themselves"));
         }
+    }
+}
+
+/// Longest name of a tool that most models take, and what stands before the id in it.
+const LONGEST: usize = 64;
+const PREFIX: &str = "use_";
+
+/// The meta tool is called after the id.
+fn long(root: &Node, report: &mut Report) {
+    let Some(entry) = root.entry("id").filter(|entry| !entry.value.is_bad) else {
+        return;
+    };
+    let length = root.text_at(&["id"]).map_or(0, |id| PREFIX.len() + id.len());
+    if length > LONGEST {
+        let said = say(format!(
+            "the tool `use_{{id}}` has {length} characters; most models take names of {LONGEST} at most"
+        ));
+        let cure = format!("shorten it to {} characters", LONGEST - PREFIX.len());
+        report.warning(entry.value.at, "id", said.cure(cure));
     }
 }
 

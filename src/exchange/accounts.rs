@@ -22,7 +22,7 @@ pub const HEADER: &str = "pleiades-account";
 /// The key of `_meta` that names one, and under which results say which was used.
 pub(super) const KEY: &str = "pleiades/accountId";
 /// Said of a name that no account can have.
-pub(super) const UNNAMABLE: &str = "an account's name is text of at most 512 bytes without control characters: name one as an answer listed it";
+pub(super) const UNNAMABLE: &str = "an account's name is text of at most 512 bytes without control characters, marks of direction or characters of no width: name one as an answer listed it";
 /// Between two looks whether somebody connected at another replica.
 const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::accounts::{self, Reached};
 use super::aside::LARGE;
+use super::naming::Listed;
 use super::outward::{Came, Outgoing};
 use super::talk::URL_REQUIRED;
 use super::{Step, printable};
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a large result waits for a place to be taken apart.
 const SHAPING: Duration = Duration::from_secs(20);
 /// The tool that an unconnected provider shows in the tool view.
-const CONNECT: &str = "connect";
+pub(super) const CONNECT: &str = "connect";
 
 impl Step<'_> {
     pub(super) async fn tools_call(&mut self, params: RawObject) -> Result<Raw, Error> {
@@ -172,7 +173,11 @@ impl Step<'_> {
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
     fn meta_provider(&self, name: &str, arguments: &mut RawObject) -> Result<Arc<Provider>, Error> {
         if self.exchange.single && self.scope.provider.is_none() {
-            let id = plan::provider_of(arguments).ok_or_else(|| {
+            let given = plan::provider_of(arguments).or_else(|| {
+                let provider = self.prefix_of(&arguments.text("tool")?)?;
+                Some(provider.id.to_string())
+            });
+            let id = given.ok_or_else(|| {
                 Error::new(
                     Code::InvalidParams,
                     "say which `provider` the operation belongs to",
@@ -194,7 +199,7 @@ impl Step<'_> {
 
     /// A real tool by its own name.
     async fn tool_call(&mut self, name: &str, mut params: RawObject) -> Result<Raw, Error> {
-        let (provider, inner) = self.split(name)?;
+        let (provider, inner) = self.named(name, Listed::Tools).await?;
         self.record.provider = Some(Arc::clone(&provider.id));
         let catalogue = match self.connected(&provider).await {
             Ok(catalogue) => catalogue,
@@ -204,8 +209,8 @@ impl Step<'_> {
         self.check_mirrored(&tool, &params)?;
         // Whether it becomes a task is for provider and gateway to say.
         params.remove("task");
-        if self.scope.provider.is_none() {
-            params.put("name", &*tool.name);
+        if *name != *tool.upstream {
+            params.put("name", &*tool.upstream);
         }
         let out = Outgoing {
             provider: &provider,
@@ -240,21 +245,6 @@ impl Step<'_> {
             return Err(error);
         }
         Ok(self.readable(provider, &error, tool))
-    }
-
-    /// `{provider}.{tool}` in the union, the bare name for one provider.
-    pub(super) fn split(&self, name: &str) -> Result<(Arc<Provider>, String), Error> {
-        if let Some(provider) = self.only()? {
-            return Ok((provider, name.to_owned()));
-        }
-        let (id, inner) = name.split_once('.').ok_or_else(|| unknown_tool(name))?;
-        let provider = self
-            .snapshot
-            .providers
-            .get(id)
-            .cloned()
-            .ok_or_else(|| unknown_tool(name))?;
-        Ok((provider, inner.to_owned()))
     }
 
     /// The provider's lists for this caller, or why it has none.
@@ -359,7 +349,7 @@ impl Step<'_> {
 /// The parameters of an operation's own call; what the outer call says beside it goes along.
 fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
     let mut params = RawObject::new();
-    params.put("name", &*tool.name);
+    params.put("name", &*tool.upstream);
     params.set("arguments", arguments);
     for beside in ["_meta", "requestState", "inputResponses"] {
         if let Some(value) = outer.get(beside) {

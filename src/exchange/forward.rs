@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::naming::Listed;
 use super::outward::{Came, Outgoing};
 use super::{Step, printable};
-use crate::catalog::{Catalogue, Provider};
+use crate::catalog::{Catalogue, MAX_URI, Provider};
 use crate::error::{Code, Error};
 use crate::mcp::uris::denamespaced;
 use crate::mcp::{Raw, RawObject, translate};
@@ -21,9 +22,7 @@ impl Step<'_> {
 
     pub(super) async fn prompts_get(&mut self, mut params: RawObject) -> Result<Raw, Error> {
         let name: String = required(&params, "name")?;
-        let Ok((provider, inner)) = self.split(&name) else {
-            return Err(unknown_prompt(&name));
-        };
+        let (provider, inner) = self.named(&name, Listed::Prompts).await?;
         let catalogue = self.connected(&provider).await?;
         params.put("name", &inner);
         self.forwarded((&provider, &catalogue), "prompts/get", params, None)
@@ -39,9 +38,7 @@ impl Step<'_> {
             (provider, catalogue)
         } else {
             let name: String = required(&reference, "name")?;
-            let Ok((provider, inner)) = self.split(&name) else {
-                return Err(unknown_prompt(&name));
-            };
+            let (provider, inner) = self.named(&name, Listed::Prompts).await?;
             reference.put("name", &inner);
             let catalogue = self.connected(&provider).await?;
             (provider, catalogue)
@@ -88,6 +85,9 @@ impl Step<'_> {
             let catalogue = self.connected(&provider).await?;
             return Ok((provider, catalogue, inner.into_owned()));
         }
+        if let Some((provider, catalogue)) = self.listing(uri) {
+            return Ok(self.reachable(provider, catalogue, uri).await);
+        }
         let parts = self.parts().await?;
         let found = |owns: fn(&Catalogue, &str) -> bool| {
             let mut owners = parts
@@ -96,18 +96,38 @@ impl Step<'_> {
                 .filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
             owners.find(|(_, catalogue)| owns(catalogue, uri))
         };
-        let (provider, catalogue) = found(lists).or_else(|| found(has_template)).ok_or_else(|| {
-            Error::new(
-                Code::ResourceNotFound,
-                format!("no resource `{}`", printable(uri)),
-            )
-        })?;
+        let (provider, catalogue) = found(Catalogue::lists)
+            .or_else(|| found(has_template))
+            .ok_or_else(|| {
+                Error::new(
+                    Code::ResourceNotFound,
+                    format!("no resource `{}`", printable(uri)),
+                )
+            })?;
         let (provider, catalogue) = (Arc::clone(provider), Arc::clone(catalogue));
+        Ok(self.reachable(provider, catalogue, uri).await)
+    }
+
+    /// The provider that lists a URI, of those whose lists are at hand: what is known need not wait for
+    /// what is not.
+    fn listing(&self, uri: &str) -> Option<(Arc<Provider>, Arc<Catalogue>)> {
+        self.known_lists()
+            .0
+            .into_iter()
+            .find(|(_, known)| known.lists(uri))
+    }
+
+    async fn reachable(
+        &self,
+        provider: Arc<Provider>,
+        catalogue: Arc<Catalogue>,
+        uri: &str,
+    ) -> (Arc<Provider>, Arc<Catalogue>, String) {
         let catalogue = match self.behalf(&provider).await {
             Ok(behalf) => self.met(&provider, &behalf, catalogue).await,
             Err(_) => catalogue,
         };
-        Ok((provider, catalogue, uri.to_owned()))
+        (provider, catalogue, uri.to_owned())
     }
 }
 
@@ -134,28 +154,17 @@ fn required<T: serde::de::DeserializeOwned>(params: &RawObject, key: &str) -> Re
     })
 }
 
-fn unknown_prompt(name: &str) -> Error {
-    Error::new(
-        Code::InvalidParams,
-        format!("unknown prompt `{}`", printable(name)),
-    )
-}
-
-fn lists(catalogue: &Catalogue, uri: &str) -> bool {
-    catalogue
-        .resources
-        .iter()
-        .chain(&catalogue.templates)
-        .any(|item| *item.key == *uri)
-}
-
 fn has_template(catalogue: &Catalogue, uri: &str) -> bool {
     catalogue.templates.iter().any(|item| matches(&item.key, uri))
 }
 
 /// Whether a URI can come from a template (RFC 6570): its literal parts occur in order. Wide on
-/// purpose: the provider decides, this only chooses whom to ask.
+/// purpose: the provider decides, this only chooses whom to ask. Costs as many steps as both are long
+/// together; longer URIs than any that is listed come from none.
 pub(super) fn matches(template: &str, uri: &str) -> bool {
+    if uri.len() > MAX_URI {
+        return false;
+    }
     let mut rest = uri;
     for (at, part) in template.split('{').enumerate() {
         let literal = if at == 0 {

@@ -1,22 +1,27 @@
 //! Lists: every provider's part from memory, in one order, whatever became of the others.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::Step;
 use super::namespace::Claims;
-use crate::catalog::{Catalogue, Item, Provider, State};
+use crate::catalog::{Catalogue, Item, Provider, State, Tool};
 use crate::error::{Code, Error};
 use crate::facade::definition;
 use crate::mcp::translate::{self, Kind, Scope as CacheScope};
 use crate::mcp::{Raw, RawObject};
 use crate::telemetry::View;
 
-/// The longest that a union waits for one provider: below the minute that common clients wait for
-/// an answer.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// The longest that a union waits for its providers, all at once: an answer takes a second at most
+/// (contracts section 2). What comes later is told by `list_changed`.
+const PATIENCE: Duration = Duration::from_millis(800);
+/// The same for one that was late before: nobody's list takes longer for it each time.
+const BRIEF: Duration = Duration::from_millis(40);
 
 /// One provider's share of a list.
 #[derive(Debug)]
@@ -56,7 +61,6 @@ impl Step<'_> {
     pub(super) async fn tools_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let claims = self.claims_of(&parts);
         let tools: Vec<RawObject> = match self.scope.view {
             View::Meta if self.exchange.single && self.scope.provider.is_none() => {
                 vec![self.single_tool(&parts)]
@@ -66,11 +70,13 @@ impl Step<'_> {
                 .iter()
                 .map(|it| definition::tool(&it.provider, it.catalogue.as_deref()))
                 .collect(),
-            View::Tool | View::Relay => parts
-                .parts
-                .iter()
-                .flat_map(|part| self.real_tools(part, &claims))
-                .collect(),
+            View::Tool | View::Relay => {
+                let (claims, names) = (self.claims_of(&parts), self.tool_names(&parts));
+                let named = parts.parts.iter().zip(names);
+                named
+                    .flat_map(|(part, names)| self.real_tools(part, names, &claims))
+                    .collect()
+            }
         };
         Ok(self.page("tools", &tools, &parts))
     }
@@ -85,22 +91,21 @@ impl Step<'_> {
     }
 
     /// A provider's own tools; of an unconnected one the tool that connects it.
-    fn real_tools(&self, part: &Part, claims: &Claims<'_>) -> Vec<RawObject> {
+    fn real_tools(&self, part: &Part, names: Vec<String>, claims: &Claims<'_>) -> Vec<RawObject> {
+        let provider = &part.provider;
         let Some(catalogue) = &part.catalogue else {
-            return vec![definition::connect(
-                &self.outer_name(&part.provider, "connect"),
-                &part.provider,
-            )];
+            let connect = |name: &String| definition::connect(name, provider);
+            return names.iter().map(connect).collect();
         };
-        let named = |tool: &Arc<crate::catalog::Tool>| {
+        let named = |(tool, name): (&Arc<Tool>, String)| {
             let mut entry = translate::entry(Kind::Tool, tool.raw.clone(), self.revision());
-            claims.rename(Kind::Tool, &part.provider.id, &mut entry);
-            if self.scope.provider.is_none() {
-                entry.put("name", &self.outer_name(&part.provider, &tool.name));
+            claims.rename(Kind::Tool, &provider.id, &mut entry);
+            if *name != *tool.upstream {
+                entry.put("name", &name);
             }
             entry
         };
-        catalogue.tools.iter().map(named).collect()
+        catalogue.tools.iter().zip(names).map(named).collect()
     }
 
     pub(super) async fn resources_list(&self, params: &RawObject) -> Result<Raw, Error> {
@@ -121,16 +126,17 @@ impl Step<'_> {
         one_page(params)?;
         let parts = self.parts().await?;
         let mut entries = Vec::new();
-        for (provider, catalogue) in parts.catalogues() {
-            entries.extend(catalogue.prompts.iter().map(|item| self.prompt(provider, item)));
+        for (part, names) in parts.parts.iter().zip(self.prompt_names(&parts)) {
+            let items = part.catalogue.iter().flat_map(|lists| &lists.prompts);
+            entries.extend(items.zip(names).map(|(item, name)| self.prompt(item, &name)));
         }
         Ok(self.page("prompts", &entries, &parts))
     }
 
-    fn prompt(&self, provider: &Provider, item: &Item) -> RawObject {
+    fn prompt(&self, item: &Item, name: &str) -> RawObject {
         let mut entry = translate::entry(Kind::Prompt, item.raw.clone(), self.revision());
-        if self.scope.provider.is_none() {
-            entry.put("name", &self.outer_name(provider, &item.key));
+        if *name != *item.key {
+            entry.put("name", name);
         }
         entry
     }
@@ -147,14 +153,6 @@ impl Step<'_> {
             }));
         }
         entries
-    }
-
-    /// The name a client knows a provider's tool or prompt by.
-    pub(super) fn outer_name(&self, provider: &Provider, name: &str) -> String {
-        match self.scope.provider {
-            Some(_) => name.to_owned(),
-            None => format!("{}.{name}", provider.id),
-        }
     }
 
     fn page(&self, key: &str, entries: &[RawObject], parts: &Parts) -> Raw {
@@ -184,32 +182,47 @@ impl Step<'_> {
         let mut complete = true;
         let mut parts = Vec::with_capacity(asked.len());
         for (provider, answer) in asked.into_iter().zip(answers) {
-            match answer {
-                Ok(catalogue) => {
-                    complete &= catalogue.as_ref().is_none_or(|it| it.complete);
-                    parts.push(Part { provider, catalogue });
-                }
-                Err(_) => complete = false,
-            }
+            let Some(catalogue) = answer else {
+                complete = false;
+                continue;
+            };
+            complete &= catalogue.as_ref().is_none_or(|it| it.complete);
+            parts.push(Part { provider, catalogue });
         }
         Ok(Parts { parts, complete })
     }
 
-    /// As [`Self::part`], but nobody waits for a provider that is known to be out of reach, nor for
-    /// one that hangs so long that the client gives the whole list up.
-    async fn union_part(&self, provider: &Arc<Provider>) -> Result<Option<Arc<Catalogue>>, Error> {
+    /// As [`Self::part`], but what one provider does is not everybody's time: nobody waits for one
+    /// that is known to be out of reach, nor longer than [`PATIENCE`], nor that long twice.
+    /// `None`: it is left out.
+    async fn union_part(&self, provider: &Arc<Provider>) -> Option<Option<Arc<Catalogue>>> {
         if provider.state().0 == State::Unreachable && self.known(provider).is_none() {
-            return Err(Error::new(
-                Code::UpstreamUnreachable,
-                "the provider cannot be reached",
-            ));
+            return None;
         }
-        timeout(PATIENCE, self.part(provider)).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                Code::UpstreamTimeout,
-                "the provider did not say in time what it offers",
-            ))
-        })
+        let (key, late) = (self.late_key(provider), &self.exchange.late);
+        let patience = match late.has(&key) {
+            true => BRIEF,
+            false => PATIENCE,
+        };
+        let asked = Instant::now();
+        match timeout(patience, self.part(provider)).await {
+            Ok(Ok(lists)) => {
+                late.came(&key);
+                Some(lists)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(provider.name = %provider.id, reason = %error, "left out of a union");
+                if asked.elapsed() > BRIEF {
+                    late.failed(key);
+                }
+                None
+            }
+            Err(_elapsed) => {
+                self.wait_beside(provider, key);
+                // Its one tool can be shown; which operations there are is not known yet.
+                Some(Some(Arc::new(Catalogue::default())))
+            }
+        }
     }
 
     /// A provider's lists for this caller; `None` when the caller is not connected.

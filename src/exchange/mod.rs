@@ -18,9 +18,11 @@ mod identity;
 mod invite;
 mod job;
 mod lanes;
+mod late;
 mod list;
 mod mailbox;
 mod namespace;
+mod naming;
 mod open;
 mod outlet;
 mod outward;
@@ -48,6 +50,7 @@ pub use accounts::HEADER as ACCOUNT_HEADER;
 pub use arrival::{Arrived, Kind};
 pub use fault::rpc_fault;
 pub(crate) use invite::Used;
+pub use naming::Names;
 pub use outlet::{Inlet, Outlet, Word};
 pub(crate) use outward::{is_breakage, limited, needs_auth};
 pub use peer::{Keys, Peer, RequestIds, Variables, unsupported};
@@ -63,6 +66,7 @@ use crate::mcp::{Id, Raw, RawObject, Revision, message};
 use crate::shared_state::SharedState;
 use crate::telemetry::events::RequestDone;
 use crate::telemetry::{Metrics, View};
+use crate::text::shown;
 use crate::upstream::Upstreams;
 
 /// What a message is addressed to.
@@ -72,6 +76,20 @@ pub struct Scope {
     pub view: View,
     /// One provider, or the union of all.
     pub provider: Option<Arc<str>>,
+    /// How names are shown; `None`: as the settings say.
+    pub names: Option<Names>,
+}
+
+impl Scope {
+    /// A view of one provider or of all, names as the settings say.
+    #[must_use]
+    pub const fn new(view: View, provider: Option<Arc<str>>) -> Self {
+        Self {
+            view,
+            provider,
+            names: None,
+        }
+    }
 }
 
 /// What comes back for a message.
@@ -139,6 +157,8 @@ pub struct Exchange {
     pub name: String,
     /// One tool for all providers in the meta union.
     pub single: bool,
+    /// How names of several providers are told apart.
+    pub names: Names,
     /// Calls that a peer may cancel.
     running: running::Running,
     /// Questions that are open towards clients.
@@ -151,6 +171,8 @@ pub struct Exchange {
     mailboxes: mailbox::Mailboxes,
     /// What is remembered of them.
     lanes: lanes::Lanes,
+    /// Providers that unions do not wait for.
+    late: late::Late,
     /// How often more rights were asked for.
     tries: invite::Tries,
     /// Where what may take long is done.
@@ -181,6 +203,8 @@ pub struct Shown {
     pub name: String,
     /// `facade.single`.
     pub single: bool,
+    /// `tool_names`.
+    pub names: Names,
 }
 
 /// To those whose requests were running when the process had to end.
@@ -222,7 +246,7 @@ impl Exchange {
         upstreams: Arc<Upstreams>,
         metrics: Arc<Metrics>,
         (sessions, accounts): (Sessions, Accounts),
-        Shown { name, single }: Shown,
+        Shown { name, single, names }: Shown,
     ) -> Arc<Self> {
         let exchange = Arc::new_cyclic(|me| Self {
             catalog,
@@ -233,12 +257,14 @@ impl Exchange {
             accounts,
             name,
             single,
+            names,
             running: running::Running::default(),
             asking: ask::Asking::default(),
             parking: park::Parking::default(),
             needing: drive::Needing::default(),
             mailboxes: mailbox::Mailboxes::default(),
             lanes: lanes::Lanes::default(),
+            late: late::Late::default(),
             tries: invite::Tries::default(),
             aside: aside::Aside::default(),
             me: Weak::clone(me),
@@ -523,7 +549,7 @@ pub(crate) fn unknown_provider(id: &str) -> Error {
     )
 }
 
-/// A peer's word as it may stand in an error: bounded, no control characters.
+/// A peer's word as it may stand in an error: bounded, without what cannot be seen.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(128).collect()
+    shown(text, 128)
 }

@@ -12,16 +12,20 @@ use std::sync::Arc;
 use super::Step;
 use super::forward::matches;
 use super::list::Parts;
-use crate::catalog::{Catalogue, Provider, State};
+use crate::catalog::{Catalogue, MAX_URI, Provider, State};
 use crate::mcp::RawObject;
 use crate::mcp::translate::Kind;
 use crate::mcp::uris::{self, denamespaced, namespaced};
 
-/// Comparisons of templates that one answer may cost; beyond them everything is in doubt.
-const COMPARISONS: usize = 1_000_000;
+/// Steps (bytes compared) that templates may cost one answer, some ten milliseconds; beyond them
+/// everything is in doubt. How many templates there are and how long is the providers' choice.
+const STEPS: usize = 16 << 20;
+/// URIs that are looked up in the lists one after the other; for more of them in one answer an index
+/// over all lists is made first.
+const SINGLE: usize = 16;
 
 /// A provider and what it offers to this caller.
-type Lists = (Arc<Provider>, Arc<Catalogue>);
+pub(super) type Lists = (Arc<Provider>, Arc<Catalogue>);
 
 /// The providers whose lists are known, and which resources they claim.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub(super) struct Claims<'a> {
     known: Vec<(&'a str, &'a Catalogue)>,
     /// Whether no other provider could claim anything.
     whole: bool,
+    looked_up: Cell<usize>,
     listed: OnceCell<HashMap<&'a str, Owner<'a>>>,
     left: Cell<usize>,
 }
@@ -101,7 +106,7 @@ impl Step<'_> {
 
     /// The lists that are at hand, because no answer waits for a provider it did not come from; and
     /// whether those that are not can be left out.
-    fn known_lists(&self) -> (Vec<Lists>, bool) {
+    pub(super) fn known_lists(&self) -> (Vec<Lists>, bool) {
         let mut whole = true;
         let mut known = Vec::new();
         for provider in self.in_scope() {
@@ -124,8 +129,9 @@ impl<'a> Claims<'a> {
             union,
             known,
             whole,
+            looked_up: Cell::new(0),
             listed: OnceCell::new(),
-            left: Cell::new(COMPARISONS),
+            left: Cell::new(STEPS),
         }
     }
 
@@ -164,18 +170,27 @@ impl<'a> Claims<'a> {
         if denamespaced(uri).is_some_and(|(id, _)| union.contains(id)) {
             return Some(Owner::Several);
         }
+        Some(match self.owner_by_list(uri) {
+            Owner::Nobody => self.owner_by_template(uri),
+            listed => listed,
+        })
+    }
+
+    fn owner_by_list(&self, uri: &str) -> Owner<'a> {
+        let looked_up = self.looked_up.get();
+        self.looked_up.set(looked_up + 1);
+        if looked_up < SINGLE {
+            let listing = self.known.iter().filter(|(_, lists)| lists.lists(uri));
+            return listing.fold(Owner::Nobody, |owner, (provider, _)| owner.and(provider));
+        }
         let listed = self.listed.get_or_init(|| listed(&self.known));
-        let owner = listed.get(uri).copied();
-        Some(owner.unwrap_or_else(|| self.owner_by_template(uri)))
+        listed.get(uri).copied().unwrap_or(Owner::Nobody)
     }
 
     fn owner_by_template(&self, uri: &str) -> Owner<'a> {
         let mut owner = Owner::Nobody;
         for (provider, lists) in &self.known {
-            let makes = lists
-                .templates
-                .iter()
-                .any(|item| !self.spend() || matches(&item.key, uri));
+            let makes = lists.templates.iter().any(|item| self.matches(&item.key, uri));
             if makes {
                 owner = owner.and(provider);
             }
@@ -194,20 +209,19 @@ impl<'a> Claims<'a> {
         others.any(|(_, lists)| {
             let mut resources = lists.resources.iter();
             let mut templates = lists.templates.iter();
-            resources.any(|item| !self.spend() || matches(template, &item.key))
+            resources.any(|item| self.matches(template, &item.key))
                 || templates.any(|item| {
-                    !self.spend()
-                        || matches(&item.key, &example)
-                        || matches(template, &self::example(&item.key))
+                    self.matches(&item.key, &example) || self.matches(template, &self::example(&item.key))
                 })
         })
     }
 
-    /// Takes one comparison; false when none is left.
-    fn spend(&self) -> bool {
-        let left = self.left.get().saturating_sub(1);
+    /// As [`matches`], within what an answer may cost; once that is spent everything matches.
+    fn matches(&self, template: &str, uri: &str) -> bool {
+        let cost = template.len() + uri.len().min(MAX_URI) + 1;
+        let left = self.left.get().saturating_sub(cost);
         self.left.set(left);
-        left > 0
+        left == 0 || matches(template, uri)
     }
 }
 
@@ -351,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_costs_no_more_comparisons_than_allowed() {
+    fn an_answer_costs_no_more_steps_than_allowed() {
         let many: Vec<String> = (0..1_500).map(|at| format!("t{at}://{{id}}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let (one, two) = (lists(&["a://own"], &many), lists(&[], &[]));
@@ -360,6 +374,7 @@ mod tests {
         for _ in 0..1_000 {
             claims.outer("one", "none://x");
         }
+        assert_eq!(claims.left.get(), 0);
         assert!(
             claims.outer("one", "t7://x").is_some(),
             "in doubt it is namespaced"
@@ -369,6 +384,32 @@ mod tests {
             None,
             "listed ones need no comparison"
         );
+    }
+
+    #[test]
+    fn many_uris_in_one_answer_are_found_as_a_few_are() {
+        let (one, two) = (lists(&["a://own", "a://both"], &[]), lists(&["a://both"], &[]));
+        let claims = union(&one, &two);
+        for _ in 0..SINGLE * 2 {
+            assert_eq!(claims.outer("one", "a://own"), None);
+            assert!(claims.outer("one", "a://both").is_some());
+        }
+    }
+
+    #[test]
+    fn long_uris_and_templates_cost_no_more_steps_than_allowed() {
+        let long: Vec<String> = (0..500)
+            .map(|at| format!("t://{{x}}{}{at}", "a".repeat(4_000)))
+            .collect();
+        let long: Vec<&str> = long.iter().map(String::as_str).collect();
+        let (one, two) = (lists(&[], &long), lists(&[], &[]));
+        let claims = union(&one, &two);
+        let uri = format!("t://{}", "a".repeat(8_000));
+        for _ in 0..100 {
+            claims.outer("two", &uri);
+        }
+        assert_eq!(claims.left.get(), 0);
+        assert!(!matches("t://{x}", &format!("t://{}", "a".repeat(MAX_URI))));
     }
 
     #[test]

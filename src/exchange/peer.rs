@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::telemetry::events::RequestDone;
 
 /// The sender of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// Who it is.
     pub principal: Principal,
@@ -54,6 +54,7 @@ fn trace_id(traceparent: &str) -> Option<String> {
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Where a caller's keys are found; looked at only when a provider wants one.
+#[derive(Clone)]
 pub enum Keys {
     /// Headers of the HTTP request.
     Headers(HeaderMap),

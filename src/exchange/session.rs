@@ -240,10 +240,7 @@ mod tests {
     use crate::telemetry::View;
 
     fn union() -> Scope {
-        Scope {
-            view: View::Meta,
-            provider: None,
-        }
+        Scope::new(View::Meta, None)
     }
 
     fn sessions(key: &str) -> Sessions {
@@ -287,10 +284,7 @@ mod tests {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
         let id = one.open(&alice, &union(), Revision::V2025_11_25, Abilities::FORM);
-        let at = |view, provider: Option<&str>| Scope {
-            view,
-            provider: provider.map(Arc::from),
-        };
+        let at = |view, provider: Option<&str>| Scope::new(view, provider.map(Arc::from));
         for scope in [
             at(View::Tool, None),
             at(View::Meta, Some("one")),

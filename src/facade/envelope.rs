@@ -327,5 +327,5 @@ fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
 
 /// A caller's text as it may be repeated.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|char| !char.is_control()).take(128).collect()
+    crate::text::shown(text, 128)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::catalog::{Catalogue, Live, Provider, Relay, Slot, Tool, ToolRules};
+use crate::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
 use crate::credential::Need;
 use crate::limit::{Gate, Rules};
 use crate::mcp::{RawObject, raw};
@@ -47,17 +47,8 @@ pub(super) fn provider(id: &str) -> Provider {
 pub(super) fn catalogue(tools: impl IntoIterator<Item = Value>) -> Catalogue {
     let tools = tools.into_iter().map(|tool| {
         let raw = RawObject::open(&raw::raw(&tool)).expect("an object");
-        let schema = raw.get("inputSchema").expect("a schema").to_owned();
-        let name = raw.text("name").expect("a name").into_owned().into();
-        Arc::new(Tool {
-            name,
-            raw,
-            schema,
-            mirrored: Vec::new(),
-            checks: Slot::default(),
-        })
+        let name = raw.text("name").expect("a name").into_owned();
+        Arc::new(Tool::new(&name, name.clone(), raw))
     });
-    let mut catalogue = Catalogue::default();
-    catalogue.set_tools(tools.collect());
-    catalogue
+    Catalogue::of(tools.collect())
 }

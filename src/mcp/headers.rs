@@ -54,6 +54,10 @@ pub fn mirror_paths(schema: &RawValue) -> Result<Vec<Mirror>, String> {
     Ok(walk.found)
 }
 
+/// Arguments of one tool that are mirrored, and the longest path to one, in bytes.
+const MAX_MIRRORED: usize = 64;
+const MAX_PATH: usize = 1_024;
+
 struct Walk {
     found: Vec<Mirror>,
     path: Vec<Box<str>>,
@@ -71,6 +75,10 @@ impl Walk {
             self.path.push(name.as_str().into());
             if let Some(header) = property.get("x-mcp-header") {
                 let header = legal(header, property.get("type"))?;
+                let length: usize = self.path.iter().map(|name| name.len()).sum();
+                if self.found.len() == MAX_MIRRORED || length > MAX_PATH {
+                    return Err("`x-mcp-header` stands at too many places, or too far down".to_owned());
+                }
                 self.found.push((self.path.clone(), header.into()));
             }
             self.object(property)?;

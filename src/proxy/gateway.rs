@@ -97,7 +97,7 @@ impl Gateway {
             }
             Ok(Passed::Request { origin }) => {
                 ctx.origin = origin;
-                route::route(head.uri.path())
+                route::route(head.uri.path(), head.uri.query())
             }
             Err(error) => Err(error),
         };

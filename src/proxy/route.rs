@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::api::{self, Place};
 use crate::access::framing;
 use crate::error::{Code, Error};
-use crate::exchange::Scope;
+use crate::exchange::{Names, Scope};
 use crate::telemetry::View;
 
 /// What a path names.
@@ -40,11 +40,33 @@ pub(super) fn is_for_people(path: &str) -> bool {
     path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }
 
-/// Reads a path; a final slash names the same. Whether the provider exists is not asked here.
+/// Reads a path, a final slash names the same; and how names are to be shown (`?names=safe`, `?names=dotted`). Whether the provider
+/// exists is not asked here.
 ///
 /// # Errors
 /// [`Code::UnknownPath`].
-pub(super) fn route(path: &str) -> Result<Route, Error> {
+pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
+    let route = by_path(path)?;
+    Ok(match route {
+        Route::Mcp(mut scope) => {
+            scope.names = query.and_then(names);
+            Route::Mcp(scope)
+        }
+        other => other,
+    })
+}
+
+fn names(query: &str) -> Option<Names> {
+    query
+        .split('&')
+        .find_map(|pair| match pair.strip_prefix("names=")? {
+            "safe" => Some(Names::Safe),
+            "dotted" => Some(Names::Dotted),
+            _ => None,
+        })
+}
+
+fn by_path(path: &str) -> Result<Route, Error> {
     let path = framing::without_final_slash(path);
     if let Some(place) = api::place(path) {
         return Ok(Route::Beside(place));
@@ -60,11 +82,8 @@ pub(super) fn route(path: &str) -> Result<Route, Error> {
         _ => return Err(unknown()),
     };
     match second {
-        None => Ok(Route::Mcp(Scope { view, provider: None })),
-        Some(id) if is_id(id) => Ok(Route::Mcp(Scope {
-            view,
-            provider: Some(Arc::from(id)),
-        })),
+        None => Ok(Route::Mcp(Scope::new(view, None))),
+        Some(id) if is_id(id) => Ok(Route::Mcp(Scope::new(view, Some(Arc::from(id))))),
         Some(_) => Err(unknown()),
     }
 }
@@ -104,11 +123,25 @@ fn unknown() -> Error {
 mod tests {
     use super::*;
 
+    fn route(path: &str) -> Result<Route, Error> {
+        super::route(path, None)
+    }
+
+    #[test]
+    fn how_names_are_shown_stands_in_the_query() {
+        let names = |query| match super::route("/tools", query) {
+            Ok(Route::Mcp(scope)) => scope.names,
+            _ => panic!("a view"),
+        };
+        assert_eq!(names(Some("names=dotted")), Some(Names::Dotted));
+        assert_eq!(names(Some("a=b&names=safe")), Some(Names::Safe));
+        for query in [None, Some(""), Some("names=loud"), Some("xnames=dotted")] {
+            assert_eq!(names(query), None);
+        }
+    }
+
     fn mcp(view: View, provider: Option<&str>) -> Option<Route> {
-        Some(Route::Mcp(Scope {
-            view,
-            provider: provider.map(Arc::from),
-        }))
+        Some(Route::Mcp(Scope::new(view, provider.map(Arc::from))))
     }
 
     #[test]

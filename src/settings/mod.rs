@@ -11,7 +11,7 @@ pub use access::{Access, AdminKey, ApiKey, Jwt, Local, Login};
 pub use load::{FILE, data_folder, load};
 pub use parts::{
     Audit, Connect, ConnectApi, Facade, OnFailure, Scheduler, Seal, SharedState, Shutdown, Signing,
-    Structured, Telemetry, Tls,
+    Structured, Telemetry, Tls, ToolNames,
 };
 pub use vault::{AppRole, FileVault, Hashicorp, JwtLogin, Kubernetes, Vault, VaultAuth};
 
@@ -35,6 +35,10 @@ pub struct Settings {
     /// beginning with a letter or digit.
     #[schemars(extend("pattern" = "^[a-z0-9][a-z0-9_-]{0,62}$", "x-check" = "name"))]
     pub name: String,
+    /// How tools and prompts of several providers are named: `safe`, `{provider}__{tool}` in at most 64 of
+    /// `A-Z a-z 0-9 _ -`, which all models take; or `dotted`, `{provider}.{tool}` as the provider spells
+    /// it. Calls take both; a URL's `?names=safe` or `?names=dotted` wins.
+    pub tool_names: ToolNames,
     /// Address and port of the public listener. Off loopback, `access` must name callers.
     #[schemars(with = "String", extend("x-check" = "address"))]
     pub listen: SocketAddr,
@@ -97,6 +101,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             name: "pleiades".to_owned(),
+            tool_names: ToolNames::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8787)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8788)),
             public_url: None,

@@ -50,6 +50,17 @@ pub enum Structured {
     Off,
 }
 
+/// How tools and prompts of several providers are named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolNames {
+    /// `{provider}__{tool}`, at most 64 of `A-Z a-z 0-9 _ -`.
+    #[default]
+    Safe,
+    /// `{provider}.{tool}`, as the provider spells it.
+    Dotted,
+}
+
 /// How connecting an account goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

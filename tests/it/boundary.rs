@@ -146,9 +146,9 @@ async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_now
         );
         let key = [("x-openai-key", "caller-key"), ("x-openai-org", "org-1")];
         let own = Client::connect_with(&world, "/tools", revision, &key).await;
-        own.call("keyed.echo", json!({ "text": "x" })).await;
-        own.call("other.echo", json!({ "text": "x" })).await;
-        assert!(!own.tools().await.contains(&"keyed.connect".to_owned()));
+        own.call("keyed__echo", json!({ "text": "x" })).await;
+        own.call("other__echo", json!({ "text": "x" })).await;
+        assert!(!own.tools().await.contains(&"keyed__connect".to_owned()));
     }
     let call = keyed.seen("tools/call").pop().unwrap();
     assert_eq!(call.headers["authorization"], "Bearer caller-key");

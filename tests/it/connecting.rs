@@ -65,8 +65,8 @@ async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
         for (path, name) in [
             ("/mcp/tracker", "use_tracker"),
             ("/tools/tracker", "connect"),
-            ("/tools", "tracker.connect"),
-            ("/tools", "tracker.whatever"),
+            ("/tools", "tracker__connect"),
+            ("/tools", "tracker__whatever"),
         ] {
             let client = Client::connect(&world, path, revision).await;
             let result = client.call(name, json!({})).await;
@@ -174,7 +174,7 @@ async fn nothing_of_a_provider_shows_before_it_is_connected() {
             assert_eq!(result[list], json!([]), "{method}");
         }
         let union = Client::connect(&world, "/tools", revision).await;
-        assert_eq!(union.tools().await, ["tracker.connect"]);
+        assert_eq!(union.tools().await, ["tracker__connect"]);
     }
     let status = world.status("tracker").await;
     assert_eq!(status["state"], "needs_auth");

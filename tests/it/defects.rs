@@ -77,7 +77,7 @@ async fn one_broken_descriptor_stops_nothing_and_is_named() {
         .await;
     world.until_state("good", "ready").await;
     let peer = Client::connect(&world, "/tools", "2025-11-25").await;
-    assert!(peer.tools().await.contains(&"good.echo".to_owned()));
+    assert!(peer.tools().await.contains(&"good__echo".to_owned()));
     let status = world.status("bad").await;
     assert!(status["faults"].to_string().contains("upstrem"), "{status}");
 }

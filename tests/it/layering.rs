@@ -10,13 +10,14 @@ use std::{
 };
 
 /// Known by everyone.
-const LEAVES: &[&str] = &["error", "secret", "telemetry", "trust"];
+const LEAVES: &[&str] = &["error", "secret", "telemetry", "text", "trust"];
 
 /// What each top-level module may know beside the leaves.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
     ("telemetry", &[]),
+    ("text", &[]),
     ("trust", &[]),
     ("mcp", &[]),
     ("limit", &[]),

@@ -75,9 +75,9 @@ async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
             .iter()
             .map(|it| it["name"].as_str().unwrap())
             .collect();
-        assert!(names.contains(&"good.echo"), "{revision}");
+        assert!(names.contains(&"good__echo"), "{revision}");
         assert!(
-            names.iter().all(|name| name.starts_with("good.")),
+            names.iter().all(|name| name.starts_with("good__")),
             "{revision}: {names:?}"
         );
         if peer.is_modern() {
@@ -97,18 +97,18 @@ async fn the_union_prefixes_tools_and_prompts_and_namespaces_colliding_uris() {
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
     let peer = Client::connect(&world, "/tools", "2025-11-25").await;
-    assert!(peer.tools().await.contains(&"two.echo".to_owned()));
+    assert!(peer.tools().await.contains(&"two__echo".to_owned()));
     assert_eq!(
-        peer.call("two.echo", json!({ "text": "x" })).await["content"][0]["text"],
+        peer.call("two__echo", json!({ "text": "x" })).await["content"][0]["text"],
         "echo: x"
     );
     assert_eq!(
         peer.names("prompts/list", "prompts", "name").await,
-        ["one.greet", "two.greet"]
+        ["one__greet", "two__greet"]
     );
     peer.result(
         "prompts/get",
-        json!({ "name": "two.greet", "arguments": { "who": "x" } }),
+        json!({ "name": "two__greet", "arguments": { "who": "x" } }),
     )
     .await;
     let uris = peer.names("resources/list", "resources", "uri").await;
@@ -126,7 +126,7 @@ async fn one_provider_is_still_prefixed_in_the_union_and_never_on_its_own_path()
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let union = Client::connect(&world, "/tools", "2025-11-25").await;
-    assert!(union.tools().await.iter().all(|name| name.starts_with("one.")));
+    assert!(union.tools().await.iter().all(|name| name.starts_with("one__")));
     let own = Client::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(own.tools().await.contains(&"echo".to_owned()));
 }
@@ -215,12 +215,12 @@ async fn a_reload_reaches_live_sessions() {
     std::fs::write(world.providers().join("two.yaml"), text).unwrap();
     until_method(&mut stream, "notifications/tools/list_changed").await;
     world.until_state("two", "ready").await;
-    assert!(peer.tools().await.contains(&"two.echo".to_owned()));
+    assert!(peer.tools().await.contains(&"two__echo".to_owned()));
     std::fs::remove_file(world.providers().join("two.yaml")).unwrap();
     world
         .until("two to be gone", || async { world.status("two").await.is_null() })
         .await;
-    assert!(!peer.tools().await.contains(&"two.echo".to_owned()));
+    assert!(!peer.tools().await.contains(&"two__echo".to_owned()));
     let gone = world
         .http
         .post(format!("{}/tools/two", world.base))

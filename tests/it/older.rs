@@ -39,7 +39,7 @@ async fn clients_of_2026_07_28_leave_a_provider_unasked_wherever_they_call() {
     for (path, tool) in [
         ("/tools/both", "echo"),
         ("/relay/both", "echo"),
-        ("/tools", "both.echo"),
+        ("/tools", "both__echo"),
         ("/tools/modern", "echo"),
         ("/relay/modern", "echo"),
     ] {
@@ -76,7 +76,7 @@ async fn in_a_union_only_the_provider_that_is_called_is_asked() {
     let peer = Client::connect(&world, "/tools", "2025-06-18").await;
     peer.tools().await;
     assert!(both.seen("initialize").is_empty() && modern.seen("initialize").is_empty());
-    echoes(&peer, "both.echo").await;
+    echoes(&peer, "both__echo").await;
     assert_eq!(leg(&both), "2025-06-18");
     assert!(modern.seen("initialize").is_empty());
 }

@@ -188,7 +188,7 @@ async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
         .await;
     world.until_state("one", "ready").await;
     let client = Client::connect(&world, "/tools", "2026-07-28").await;
-    let lists_one = || async { client.tools().await.iter().any(|name| name == "one.echo") };
+    let lists_one = || async { client.tools().await.iter().any(|name| name == "one__echo") };
     assert!(lists_one().await);
     write(&world, "one", &text("one", &fake, "enabled: false\n"));
     world.until_state("one", "disabled").await;

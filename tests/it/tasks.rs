@@ -284,7 +284,7 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
             client.initialized["capabilities"]["extensions"][EXTENSION],
             json!({})
         );
-        let name = if path == "/tools" { "one.ends" } else { "ends" };
+        let name = if path == "/tools" { "one__ends" } else { "ends" };
         let made = client
             .result("tools/call", tending(json!({ "name": name, "arguments": {} })))
             .await;

@@ -37,7 +37,7 @@ async fn a_link_in_a_tools_result_is_read_through_the_union_from_the_provider_th
     for revision in GENERATIONS {
         let (world, one, two) = twins(revision).await;
         for client in GENERATIONS {
-            for (path, name) in [("/tools", "two.link"), ("/mcp", "use_two")] {
+            for (path, name) in [("/tools", "two__link"), ("/mcp", "use_two")] {
                 let peer = Client::connect(&world, path, client).await;
                 for inner in ["fake://text", "fake://item/7", "fake://unlisted"] {
                     let arguments = match path {
@@ -65,7 +65,7 @@ async fn prompts_templates_and_apps_of_a_union_lead_to_their_provider() {
     let (world, one, two) = twins("2026-07-28").await;
     for client in GENERATIONS {
         let peer = Client::connect(&world, "/tools", client).await;
-        let prompt = json!({ "name": "two.greet", "arguments": { "who": "x" } });
+        let prompt = json!({ "name": "two__greet", "arguments": { "who": "x" } });
         let prompt = peer.result("prompts/get", prompt).await;
         let embedded = prompt["messages"][1]["content"]["resource"]["uri"]
             .as_str()
@@ -86,11 +86,11 @@ async fn prompts_templates_and_apps_of_a_union_lead_to_their_provider() {
 
         let list = peer.result("tools/list", json!({})).await;
         let mut tools = list["tools"].as_array().unwrap().iter();
-        let meta = &tools.find(|it| it["name"] == "two.link").unwrap()["_meta"];
+        let meta = &tools.find(|it| it["name"] == "two__link").unwrap()["_meta"];
         let page = meta["ui"]["resourceUri"].as_str().unwrap();
         assert!(page.starts_with("ui://"), "hosts of apps take no other scheme");
         assert_eq!((&meta["own"], &meta["ui"]["csp"]), (&json!(1), &json!({})));
-        let result = peer.call("two.link", json!({ "text": "fake://text" })).await;
+        let result = peer.call("two__link", json!({ "text": "fake://text" })).await;
         assert_eq!(result["_meta"]["ui"]["resourceUri"], page);
         reads_from_two(&peer, page, "ui://app/page", &one, &two).await;
     }
@@ -104,7 +104,7 @@ async fn one_provider_alone_keeps_its_uris_and_so_does_a_union_without_doubt() {
     for client in GENERATIONS {
         for (world, path, name) in [
             (&world, "/tools/two", "link"),
-            (&single, "/tools", "one.link"),
+            (&single, "/tools", "one__link"),
             (&single, "/tools/one", "link"),
         ] {
             let peer = Client::connect(world, path, client).await;

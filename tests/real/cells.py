@@ -212,4 +212,4 @@ def union(gateway):
     for revision in REVISIONS:
         names = {tool["name"] for tool in Client(f"{gateway.url}/tools", revision).connect().tools()}
         for prefix in "jlm":
-            assert f"{prefix}.many_{MANY - 1}" in names, (revision, prefix, len(names))
+            assert f"{prefix}__many_{MANY - 1}" in names, (revision, prefix, len(names))

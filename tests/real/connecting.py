@@ -88,7 +88,7 @@ class World:
                 for revision in (J, L, M):
                     client = caller(gateway, path, revision)
                     texts.append(json.dumps(client.tools()))
-                    name = "use_notes" if path.startswith("/mcp") else "notes.echo"
+                    name = "use_notes" if path.startswith("/mcp") else "notes__echo"
                     outcome = asked(client, name if path != "/tools/notes" else "echo", {"tool": "echoo"})
                     texts.append(str(outcome))
             texts.append(fetch(f"{gateway.admin}/providers").text)

@@ -83,8 +83,8 @@ def dead():
             def lists(revision):
                 client = Client(f"{gateway.url}/tools", revision).connect()
                 names = [tool["name"] for tool in client.tools()]
-                assert "well.echo" in names, names
-                assert client.call("well.echo", {"message": "hi"})["content"][0]["text"] == "hi"
+                assert "well__echo" in names, names
+                assert client.call("well__echo", {"message": "hi"})["content"][0]["text"] == "hi"
                 names = [t["name"] for t in Client(f"{gateway.url}/mcp", revision).connect().tools()]
                 assert "use_well" in names, names
 

@@ -96,7 +96,7 @@ def views(gateway, transport, client):
         seen = run(client, f"{base}/mcp", "--call", "use_everything", "--args", json.dumps(META))
         assert "use_everything" in seen["tools"], seen["tools"]
         assert "hi" in text_of(seen)
-        tool_view(client, f"{base}/tools", "everything.")
+        tool_view(client, f"{base}/tools", "everything__")
 
     where = f"with everything over {transport}"
     yield f"{client} lists and calls at /mcp/everything {where}", meta

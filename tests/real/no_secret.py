@@ -275,7 +275,7 @@ class World:
             assert not said.get("isError"), said
             asked(self.client(gateway, "/mcp/keyed", revision, bob), "use_keyed", CALL)
             asked(self.client(gateway, "/mcp/notes", revision, bob), "use_notes", CALL)
-            asked(self.client(gateway, "/tools", revision, ann), "notes.none", {})
+            asked(self.client(gateway, "/tools", revision, ann), "notes__none", {})
         relay = self.client(gateway, "/relay/notes", L, ann, {"pleiades-account": "kept"})
         asked(relay, "echo", {"message": "hi"})
         if gateway is self.gateways[0]:

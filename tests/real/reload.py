@@ -30,7 +30,7 @@ def changes(upstream):
             gateway.write(provider(name, upstream.url))
             stream.wait_for(CHANGED)
             gateway.settled(name)
-            wanted = f"use_{name}" if view == "mcp" else f"{name}.echo"
+            wanted = f"use_{name}" if view == "mcp" else f"{name}__echo"
             after = {tool["name"] for tool in client.tools()}
             assert wanted in after - before, after - before
             stream.close()

@@ -204,7 +204,7 @@ def native(gateway, peer):
     yield "the extension is announced where it is served, and others pass as they are", announced
     yield "a client without the extension is told that the tool needs it", undeclared
     yield "a task passes under an id of its own, and its questions with it", lambda: passes("/tools/ownm", "research")
-    yield "the same in the union", lambda: passes("/tools", "ownm.research")
+    yield "the same in the union", lambda: passes("/tools", "ownm__research")
     yield "a task is cancelled by its client", cancelled
     yield "an id that is not the task's own is refused", misnamed
 

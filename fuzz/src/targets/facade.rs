@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use pleiades::catalog::{Catalogue, Effort, Live, Provider, Relay, Slot, Tool, ToolRules};
+use pleiades::catalog::{Catalogue, Effort, Live, Provider, Relay, Tool, ToolRules};
 use pleiades::credential::Need;
 use pleiades::facade::plan::{self, Plan};
 use pleiades::limit::{Gate, Rules};
@@ -135,13 +135,8 @@ fn providers() -> Vec<(Provider, Catalogue)> {
     let mut servers: BTreeMap<String, Vec<Arc<Tool>>> = BTreeMap::new();
     for row in rows("tests/data/meta_tools.jsonl") {
         let entry = RawObject::open(&raw::raw(&row)).expect("an object");
-        let tool = Tool {
-            name: entry.text("name").expect("a name").into_owned().into(),
-            schema: entry.get("inputSchema").expect("a schema").to_owned(),
-            raw: entry,
-            mirrored: Vec::new(),
-            checks: Slot::default(),
-        };
+        let name = entry.text("name").expect("a name").into_owned();
+        let tool = Tool::new(&name, name.clone(), entry);
         servers
             .entry(row["server"].as_str().expect("a server").to_owned())
             .or_default()
@@ -149,20 +144,8 @@ fn providers() -> Vec<(Provider, Catalogue)> {
     }
     servers
         .into_iter()
-        .map(|(id, tools)| (provider(&id), catalogue(tools)))
+        .map(|(id, tools)| (provider(&id), Catalogue::of(tools)))
         .collect()
-}
-
-fn catalogue(tools: Vec<Arc<Tool>>) -> Catalogue {
-    Catalogue {
-        by_name: tools
-            .iter()
-            .enumerate()
-            .map(|(at, tool)| (tool.name.clone(), at))
-            .collect(),
-        tools,
-        ..Catalogue::default()
-    }
 }
 
 fn provider(id: &str) -> Provider {

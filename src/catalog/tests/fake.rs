@@ -36,6 +36,8 @@ pub(super) struct Faked {
     pub(super) down: Option<Code>,
     /// Lets only those in who bring a credential: the challenge, and of which method.
     pub(super) wants: Option<(&'static str, &'static str)>,
+    /// Declares no capability, whatever it has.
+    pub(super) quiet: bool,
     /// Answers nothing while this is true.
     pub(super) held: watch::Sender<bool>,
     /// It names 2026-07-28 alone, and speaks 2025-11-25 too.
@@ -53,6 +55,7 @@ impl Faked {
             failing: BTreeSet::new(),
             down: None,
             wants: None,
+            quiet: false,
             held: watch::Sender::new(false),
             modern: false,
             coy: watch::Sender::new(false),
@@ -149,9 +152,12 @@ impl Lister for Arc<Fake> {
         };
         Ok(Profile {
             revisions: Revisions::default().with(named),
-            capabilities: raw(&json!({
-                "tools": has("tools/list"), "resources": has("resources/list"), "prompts": has("prompts/list"),
-            })),
+            capabilities: match faked.quiet {
+                true => raw(&json!({})),
+                false => raw(&json!({
+                    "tools": has("tools/list"), "resources": has("resources/list"), "prompts": has("prompts/list"),
+                })),
+            },
             server_info: None,
             instructions: None,
             older: faked.modern.then(Older::default),

@@ -20,7 +20,10 @@ async fn lists_are_followed_to_their_last_page() {
     assert_eq!(names(&lists), ["t0", "t1", "t2"]);
     assert_eq!(lists.tool("t1").map(|tool| &*tool.name), Some("t1"));
     assert_eq!(&*lists.resources[0].key, "a:1");
-    assert_eq!(lists.resources[0].raw.close().get(), r#"{"uri":"a:1","x":[1]}"#);
+    assert_eq!(
+        lists.resources[0].raw.close().get(),
+        r#"{"uri":"a:1","x":[1],"name":"a:1"}"#
+    );
     // A provider with resources but no method for templates has no templates.
     assert!(lists.templates.is_empty() && lists.complete);
     assert_eq!(lists.prompts.len(), 1);
@@ -204,13 +207,110 @@ async fn tools_that_nobody_could_use_are_left_out() {
     });
     let bench = bench.open();
     let lists = bench.lists("one").await.expect("it is listed");
-    assert_eq!(names(&lists), ["twice"]);
+    assert_eq!(names(&lists), ["twice", "with_space"]);
+    assert_eq!(&*lists.tools[1].upstream, "with space");
     assert_eq!(
         lists.tools[0].raw.read::<String>("title").as_deref(),
         Some("first")
     );
     assert_eq!(lists.tools[0].schema.get(), r#"{"type":"object"}"#);
     assert!(lists.complete);
+    let line = bench.line("one");
+    assert_eq!(line["state"], "degraded");
+    let reason = line["reason"].as_str().expect("a reason");
+    assert!(
+        reason.contains("`twice`") && reason.contains("`mirrored`"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn a_provider_that_declares_nothing_is_asked_for_its_tools() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| one.quiet = true);
+    let bench = bench.open();
+    assert_eq!(bench.tools("one").await, ["one_tool"]);
+    let line = bench.line("one");
+    assert_eq!(
+        (&line["state"], line.get("reason")),
+        (&json!("ready"), None),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_provider_with_nothing_to_offer_says_why() {
+    let bench = Bench::new().with("one");
+    bench.fake.set("one", |one| {
+        one.quiet = true;
+        one.pages.clear();
+    });
+    let bench = bench.open();
+    assert_eq!(bench.tools("one").await, Vec::<String>::new());
+    let line = bench.line("one");
+    assert_eq!(line["state"], "ready");
+    assert!(
+        line["reason"]
+            .as_str()
+            .expect("a reason")
+            .contains("declares neither"),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn lists_are_kept_within_their_bounds_and_the_rest_is_said() {
+    let bench = Bench::new().with("one");
+    let many = |list: &str, key: &str| {
+        let entry =
+            |at: usize| json!({ key: format!("a://{at}/{}", "x".repeat(1_000)), "name": format!("n{at}") });
+        json!({ list: (0..6_000).map(entry).collect::<Vec<_>>() })
+    };
+    let (resources, templates) = (many("resources", "uri"), many("resourceTemplates", "uriTemplate"));
+    bench.fake.set("one", |one| {
+        one.pages.insert("resources/list", vec![resources]);
+        one.pages.insert("resources/templates/list", vec![templates]);
+    });
+    let bench = bench.open();
+    let lists = bench.lists("one").await.expect("it is listed");
+    assert_eq!(names(&lists), ["one_tool"]);
+    assert!(
+        (1_000..4_000).contains(&lists.resources.len()),
+        "{}",
+        lists.resources.len()
+    );
+    assert_eq!(lists.templates.len(), 1_000);
+    let reason = bench.line("one")["reason"].to_string();
+    assert!(
+        reason.contains("`resources/list`") && reason.contains("`resources/templates/list`"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn lists_of_all_accounts_together_are_bounded() {
+    let bench = Bench::new();
+    bench.write("one", r#", "auth": {"client_key": {"headers": ["x-one-key"]}}"#);
+    let large = |at: usize| json!({ "name": format!("t{at}"), "description": "x".repeat(100_000) });
+    bench.fake.set("one", |one| {
+        let tools: Vec<_> = (0..30).map(large).collect();
+        one.pages.insert("tools/list", vec![json!({ "tools": tools })]);
+    });
+    let bench = bench.open();
+    let provider = bench.provider("one");
+    let mut behalves = Vec::new();
+    for at in 0..12 {
+        let behalf = bringing(&format!("key{at}"));
+        soon(bench.catalog().lists(&provider, &behalf))
+            .await
+            .expect("it is listed");
+        behalves.push(behalf);
+    }
+    let kept = behalves
+        .iter()
+        .filter(|behalf| provider.live.known(behalf.signature.account.as_ref()).is_some())
+        .count();
+    assert!((1..=6).contains(&kept), "{kept} accounts with 3 MB each");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use crate::credential::connection::Connection;
 use crate::credential::web::Web;
 use crate::secret::Secret;
 use crate::telemetry::time::unix_now;
+use crate::text::is_hidden;
 
 /// Clocks differ by less, in seconds.
 const SKEW: u64 = 300;
@@ -260,7 +261,7 @@ fn name(claims: &Claims, key: &str) -> Option<String> {
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    let clean: String = text.chars().filter(|it| !it.is_control()).take(LONGEST).collect();
+    let clean: String = text.chars().filter(|it| !is_hidden(*it)).take(LONGEST).collect();
     let clean = clean.trim();
     (!clean.is_empty()).then(|| clean.to_owned())
 }

@@ -196,10 +196,7 @@ impl Caller<'_> {
             trace: None,
             request_id: self.request_id.to_owned(),
         };
-        let scope = Scope {
-            view: View::Tool,
-            provider: Some(Arc::clone(&provider.id)),
-        };
+        let scope = Scope::new(View::Tool, Some(Arc::clone(&provider.id)));
         let message = Message::Request {
             id: Id(raw::raw(&1)),
             method: "tools/list".to_owned(),

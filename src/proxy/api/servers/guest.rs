@@ -193,7 +193,7 @@ fn headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>,
     }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(given.len());
     for (name, value) in given {
-        let shown: String = name.chars().filter(|char| !char.is_control()).take(64).collect();
+        let shown = crate::text::shown(name, 64);
         let parsed: HeaderName = name
             .parse()
             .map_err(|_invalid| format!("`{shown}` is not the name of a header"))?;

@@ -10,10 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Catalogue, Shelf, State, Tool, ToolRules,
-    bounds::Bounds,
-};
+use super::{Catalogue, Shelf, State, Tool, ToolRules, bounds::Bounds};
 use crate::upstream::Behalf;
 
 /// Accounts whose lists are kept per provider; the one unused for longest goes first.

@@ -13,11 +13,7 @@ const NAMED: usize = 80;
 
 /// Compiles the mended entries of `tools/list`. Each that callers could not use is left out.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
-pub(super) fn compile(
-    raws: Vec<RawObject>,
-    mirrors: bool,
-    left_out: &mut LeftOut,
-) -> Vec<Arc<Tool>> {
+pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOut) -> Vec<Arc<Tool>> {
     let named = named(raws, left_out);
     let wholes: Vec<Whole> = named.iter().map(|(name, _)| Whole::own(name)).collect();
     let mut seen = HashSet::new();

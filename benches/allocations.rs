@@ -157,10 +157,7 @@ fn whole(folder: &std::path::Path) {
         .expect("a runtime");
     let provider: Arc<str> = "fast".into();
     for (name, view, body) in [("tool view", View::Tool, TOOL), ("meta view", View::Meta, META)] {
-        let scope = Scope {
-            view,
-            provider: Some(Arc::clone(&provider)),
-        };
+        let scope = Scope::new(view, Some(Arc::clone(&provider)));
         for _ in 0..20 {
             assert!(
                 runtime.block_on(call(&parts, &scope, body)),

@@ -3,7 +3,7 @@
 
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::Key;
@@ -43,10 +43,12 @@ struct From {
     auth: Option<ClientAuth>,
 }
 
-/// A token answer as RFC 6749 section 5.1 has it, and beside it who issued it to whom. Members that
-/// are not named here are ignored, as that section demands.
+/// A token answer as RFC 6749 section 5.1 has it, and beside it who issued it to whom. That section
+/// lets clients ignore what they do not know; what a person says here and is not heard (`expiry` for
+/// `expires_at`) would be missed later.
 #[derive(Deserialize)]
 struct Answer {
+    token_type: Option<Value>,
     access_token: String,
     refresh_token: Option<String>,
     expires_in: Option<Value>,
@@ -60,7 +62,22 @@ struct Answer {
     client_id: Option<String>,
     client_secret: Option<String>,
     token_endpoint_auth_method: Option<String>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
+
+/// Members of servers' answers that change nothing of how a token is used.
+const IGNORED: [&str; 6] = [
+    "id_token",
+    "refresh_token_expires_in",
+    "refresh_expires_in",
+    "ext_expires_in",
+    "session_state",
+    "not-before-policy",
+];
+/// Unknown members that are named, and characters of each.
+const NAMED: usize = 5;
+const NAME: usize = 40;
 
 /// Why a token is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +104,8 @@ impl Handed {
     pub fn read(json: &[u8]) -> Result<Self, Untaken> {
         let answer: Answer = serde_json::from_slice(json)
             .map_err(|_cause| wrong("send a JSON object with `access_token`, as a token endpoint answers"))?;
+        known(&answer.others)?;
+        bearer(answer.token_type.as_ref())?;
         let from = From {
             token_endpoint: endpoint("token_endpoint", answer.token_endpoint)?,
             revocation_endpoint: endpoint("revocation_endpoint", answer.revocation_endpoint)?,
@@ -175,6 +194,7 @@ impl Handed {
             chosen: 0,
             connected_at: now,
             unanswered: false,
+            refusal: None,
         };
         keeper.connect(key, record).await.map_err(Untaken::Store)
     }
@@ -299,6 +319,46 @@ fn wrong(message: impl Into<String>) -> Untaken {
     Untaken::Wrong(message.into())
 }
 
+/// Refuses members that mean something to whoever wrote them, and nothing here.
+fn known(others: &Map<String, Value>) -> Result<(), Untaken> {
+    let shown = |name: &String| -> String {
+        let fits = name.chars().map(|it| {
+            if it.is_ascii_graphic() && it != '`' {
+                it
+            } else {
+                '?'
+            }
+        });
+        fits.take(NAME).collect()
+    };
+    let unknown = others.keys().filter(|name| !IGNORED.contains(&name.as_str()));
+    let named: Vec<String> = unknown
+        .take(NAMED)
+        .map(|name| format!("`{}`", shown(name)))
+        .collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    Err(wrong(format!(
+        "{} is not known here; beside `access_token` there may be `token_type`, `refresh_token`, `expires_in`, \
+         `expires_at`, `scope`, `label`, `token_endpoint`, `revocation_endpoint`, `issuer`, `resource`, \
+         `client_id`, `client_secret` and `token_endpoint_auth_method`",
+        named.join(", ")
+    )))
+}
+
+/// A token of another type is not carried as a bearer token is (RFC 6749 section 7.1).
+fn bearer(kind: Option<&Value>) -> Result<(), Untaken> {
+    let is_bearer = match kind {
+        None | Some(Value::Null) => true,
+        Some(Value::String(kind)) => kind.trim().eq_ignore_ascii_case("bearer"),
+        Some(_) => false,
+    };
+    is_bearer.then_some(()).ok_or_else(|| {
+        wrong("`token_type` is `Bearer`: tokens of other types (DPoP, MAC) are not spoken here")
+    })
+}
+
 fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.trim().is_empty())
 }
@@ -397,8 +457,8 @@ mod tests {
     #[test]
     fn a_token_answer_is_read_as_servers_write_them() {
         let handed = read(
-            r#"{"access_token":"at","token_type":"bot","refresh_token":"rt","expires_in":"3600",
-               "scope":"a  b","id_token":"x","label":"Me","anything":[1]}"#,
+            r#"{"access_token":"at","token_type":"bearer","refresh_token":"rt","expires_in":"3600",
+               "scope":"a  b","id_token":"x","label":"Me","ext_expires_in":3600}"#,
         )
         .unwrap();
         assert!(handed.is_refreshable());
@@ -435,6 +495,34 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(matches!(error, Untaken::Wrong(_)), "{text}");
             assert!(!format!("{error:?} {error}").contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn members_that_are_not_known_are_named_and_other_types_refused() {
+        for (text, words) in [
+            (
+                r#"{"access_token":"at","expiry":"2026-12-01T00:00:00Z"}"#,
+                "`expiry`",
+            ),
+            (
+                r#"{"access_token":"at","expires":5,"tokenType":"x"}"#,
+                "`expires`, `tokenType`",
+            ),
+            (r#"{"access_token":"at","a`\nb":1}"#, "`a??b`"),
+            (r#"{"access_token":"at","token_type":"DPoP"}"#, "DPoP"),
+            (r#"{"access_token":"at","token_type":"mac"}"#, "`token_type`"),
+            (r#"{"access_token":"at","token_type":""}"#, "`token_type`"),
+            (r#"{"access_token":"at","token_type":7}"#, "`token_type`"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        for text in [
+            r#"{"access_token":"at","token_type":"BEARER","session_state":"s"}"#,
+            r#"{"access_token":"at","token_type":null}"#,
+        ] {
+            assert!(read(text).is_ok(), "{text}");
         }
     }
 

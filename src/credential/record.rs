@@ -42,6 +42,10 @@ pub struct Record {
     /// Set when only a person can mend it.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// Why the last renewal was refused. Without `ended` nobody knows whether it was for good: the
+    /// person is asked, and so is the server, now and then.
+    #[serde(default)]
+    pub refusal: Option<Said>,
     /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
     /// account with the largest.
     #[serde(default)]
@@ -63,6 +67,15 @@ pub struct Tokens {
     pub expires_at: Option<u64>,
     /// When it was had, in unix seconds.
     pub obtained_at: u64,
+}
+
+/// What a token endpoint said to a renewal, cleaned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// `error`, where it named one.
+    pub error: Option<String>,
+    /// One sentence: lowercase, no full stop, no secret.
+    pub why: String,
 }
 
 /// Where tokens come from: enough to redeem, revoke and describe without asking anybody again.

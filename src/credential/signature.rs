@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 use super::connection::Connection;
+use super::oauth::{Challenge, Lack};
 use super::record::AccountState;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -40,6 +41,15 @@ pub trait Holder: Send + Sync + std::fmt::Debug {
 
     /// The upstream took what [`Holder::refused`] gave: a later 401 to it is news.
     fn accepted(&self, _seq: u64) {}
+
+    /// The upstream took this token set.
+    fn taken(&self, _seq: u64) {}
+
+    /// Whether a refusal for want of rights may mean a token that is old: all these scopes are granted,
+    /// it is due, and can be renewed.
+    fn is_stale(&self, _scopes: &[String]) -> bool {
+        false
+    }
 }
 
 /// Signs for connections that are nobody's: client credentials.
@@ -160,6 +170,27 @@ impl Signature {
     pub fn accepted(&self, seq: u64) {
         if let Way::Held(holder) = &self.way {
             holder.accepted(seq);
+        }
+    }
+
+    /// The upstream took this token set.
+    pub fn taken(&self, seq: u64) {
+        if let Way::Held(holder) = &self.way {
+            holder.taken(seq);
+        }
+    }
+
+    /// Whether something newer may be taken where this was refused.
+    #[must_use]
+    pub fn may_help(&self, challenge: &Challenge) -> bool {
+        let Way::Held(holder) = &self.way else {
+            return false;
+        };
+        match challenge.lack() {
+            _ if !challenge.is_refusal() => false,
+            Lack::Token => true,
+            Lack::Scope => holder.is_stale(challenge.scopes.as_deref().unwrap_or_default()),
+            Lack::Other => false,
         }
     }
 

@@ -19,6 +19,8 @@ use super::vault::Kind;
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
 /// life when that is less.
 pub(super) const LAST_MOMENTS: u64 = 5_000;
+/// A token that was had so long ago was taken before, at least elsewhere: seconds.
+const FRESH: u64 = 600;
 /// Providers that share one account and have a signature of their own at hand.
 const HANDS: usize = 64;
 
@@ -61,12 +63,14 @@ pub(super) enum Flying {
 }
 
 /// A round failed: when the next may begin, in milliseconds of the growing clock.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Setback {
     /// For a caller that waits.
     pub(super) asked: u64,
     /// In the background.
     pub(super) alone: u64,
+    /// Why, for callers.
+    pub(super) said: Option<Arc<str>>,
 }
 
 /// A signature for one provider.
@@ -90,6 +94,8 @@ pub(super) struct Seen {
     ends: u64,
     /// The upstream answered 401 to it.
     refused: AtomicBool,
+    /// The upstream took it.
+    taken: AtomicBool,
     version: u64,
 }
 
@@ -117,6 +123,7 @@ impl Seen {
             until,
             ends,
             refused: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
             version,
             record,
         }
@@ -139,10 +146,39 @@ impl Seen {
         self.refused.store(true, Relaxed);
     }
 
-    /// Why only a person can mend it; `None` while it can be renewed or serves.
+    /// The upstream took its access token.
+    pub(super) fn take(&self) {
+        // Written once: what is only read stays in every core's cache.
+        if !self.taken.load(Relaxed) {
+            self.taken.store(true, Relaxed);
+        }
+    }
+
+    /// Whether its access token was refused that had been had a moment ago, and was never taken.
+    pub(super) fn is_unaccepted(&self, unix: u64) -> bool {
+        let fresh = unix.saturating_sub(self.record.tokens.obtained_at) < FRESH;
+        fresh && self.refused.load(Relaxed) && !self.taken.load(Relaxed)
+    }
+
+    /// Why a person is asked; `None` while it can be renewed or serves.
     pub(super) fn ended(&self, unix_ms: u64) -> Option<Ended> {
         let over = self.record.tokens.refresh.is_none() && !self.serves(unix_ms);
-        self.record.ended.or_else(|| over.then_some(Ended::NoRefresh))
+        let refused = || {
+            let interrupted = self.record.unanswered;
+            self.record.refusal.as_ref().map(|_| match interrupted {
+                true => Ended::Interrupted,
+                false => Ended::Refused,
+            })
+        };
+        self.record
+            .ended
+            .or_else(|| over.then_some(Ended::NoRefresh))
+            .or_else(refused)
+    }
+
+    /// Whether a later renewal may go well although the last one was refused.
+    pub(super) const fn may_mend(&self) -> bool {
+        self.record.ended.is_none() && self.record.tokens.refresh.is_some()
     }
 
     /// Its state, with `lead` in seconds.
@@ -229,6 +265,7 @@ impl Slot {
         let same = |it: &&Seen| it.grant == seen.grant && it.record.seq == seen.record.seq;
         if let Some(before) = before.filter(same) {
             seen.refused.store(before.refused.load(Relaxed), Relaxed);
+            seen.taken.store(before.taken.load(Relaxed), Relaxed);
         }
         self.seen.store(Some(Arc::new(seen)));
     }

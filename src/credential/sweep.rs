@@ -1,5 +1,5 @@
-//! Looks after what no replica uses: one of them at a time walks the store, unhurried, renews what
-//! is due and removes flows that nobody finished.
+//! Looks after what no replica uses: one of them at a time walks the store, unhurried, and renews what
+//! is due.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -26,20 +26,12 @@ const PACE: Duration = Duration::from_millis(20);
 const GONE: u64 = 180_000;
 /// How often a sweeper gives a sign, in milliseconds.
 const BEAT: u64 = 30_000;
-/// Entries of `_gateway/pending` looked at in one walk.
-const PENDING: usize = 10_000;
 
 /// Who sweeps, and that it is alive: the content of `_gateway/sweep`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Sign {
     nonce: String,
     beat: u64,
-}
-
-/// The one thing read of a pending flow.
-#[derive(Debug, Deserialize)]
-struct Pending {
-    expires: u64,
 }
 
 /// Starts the sweeper of a keeper; it ends with it.
@@ -111,7 +103,7 @@ impl Sweeper {
                 }
             }
         }
-        self.pending(keeper).await
+        Ok(())
     }
 
     async fn owner(&mut self, keeper: &Arc<Keeper>, owner: &Owner) -> Result<(), Stop> {
@@ -142,23 +134,6 @@ impl Sweeper {
                     .control()
                     .clone()
                     .spawn(async move { keeper.renew_alone(&key).await });
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what nobody finished in time.
-    async fn pending(&mut self, keeper: &Arc<Keeper>) -> Result<(), Stop> {
-        let folder = Path::gateway(&["pending"]);
-        for name in self.names(keeper, &folder).await?.into_iter().take(PENDING) {
-            self.pace(keeper).await?;
-            let path = folder.child(&name);
-            let Some(stored) = within(keeper.vault().read(&path)).await? else {
-                continue;
-            };
-            let pending = serde_json::from_str::<Pending>(stored.value.expose());
-            if pending.is_ok_and(|it| it.expires < keeper.unix()) {
-                within(keeper.vault().remove(&path)).await?;
             }
         }
         Ok(())

@@ -169,7 +169,8 @@ impl Step<'_> {
             .unwrap_or_default();
         let title = self.snapshot.providers.get(id).map_or(id, |it| it.title.as_str());
         let reason = data.get("reason").and_then(Value::as_str).unwrap_or_default();
-        let why = super::invite::sentence(reason);
+        let detail = data.get("detail").and_then(Value::as_str);
+        let why = super::invite::sentence(detail, reason);
         format!("{} asks you to connect {title}: {why}", self.exchange.name)
     }
 

@@ -11,8 +11,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
-use tokio::time::{self, sleep};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{self, sleep, timeout};
 
 use super::outward::{is_breakage, opened, untouched};
 use crate::catalog::{Catalogue, Provider};
@@ -23,6 +23,8 @@ use crate::upstream::{Behalf, Call, Endpoint, Event, Heard, Upstreams};
 
 /// The longest that a task may take in all, unless one call may take longer.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// How long the answer of a call is waited for whose caller has left, and which may have made a task.
+const LINGER: Duration = Duration::from_secs(5);
 /// Requests for a task that may fail in a row before it is given up.
 const FAILURES: u32 = 3;
 /// Tools that are remembered; beyond it all are forgotten, which costs each one refused call.
@@ -179,6 +181,68 @@ impl Drop for Running {
     }
 }
 
+/// What came of a call that may make a task: its result, and the task that it made.
+type Made = (Raw, Option<(Running, Told)>);
+
+impl Way {
+    /// Makes a call that may make a task. Its answer is heard although its caller leaves meanwhile, for as
+    /// long as it `lingers`: a task that was made then, and that nobody would know of, is cancelled.
+    async fn make(&self, call: Call, lingers: Option<Duration>) -> Result<Made, Error> {
+        let (made, heard) = oneshot::channel();
+        let way = self.clone();
+        self.upstreams
+            .detach(async move { way.hear(call, lingers, made).await });
+        heard.await.unwrap_or_else(|_ended| {
+            let message = "the gateway is ending";
+            Err(Error::new(Code::ShuttingDown, message).sent())
+        })
+    }
+
+    async fn hear(
+        &self,
+        call: Call,
+        lingers: Option<Duration>,
+        mut made: oneshot::Sender<Result<Made, Error>>,
+    ) {
+        let mut request = Box::pin(self.request(call));
+        let outcome = tokio::select! {
+            biased;
+            outcome = &mut request => outcome,
+            () = made.closed() => match lingers {
+                // Its own deadline bounds it.
+                None => request.await,
+                Some(bound) => match timeout(bound, request).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return,
+                },
+            },
+        };
+        let outcome = outcome.map(|raw| {
+            let told = untouched(&raw).ok().and_then(|made| Told::made(&made, self.leg));
+            let task = told.map(|told| {
+                let mut task = Running::new(self.clone(), told.id.clone());
+                task.over = told.is_over();
+                (task, told)
+            });
+            (raw, task)
+        });
+        // Dropped unheard, on either side of the channel, a task is cancelled.
+        drop(made.send(outcome));
+    }
+}
+
+/// Makes a call that may make a task of the extension, which whoever hears of it looks after.
+pub(super) async fn extended(way: Way, call: Call, tasks: Tasks) -> Result<Raw, Error> {
+    // Where a task is certain its id comes at once. Any other call of a client that looks after tasks
+    // itself runs until its stream is closed, which is what cancels it.
+    let lingers = (tasks == Tasks::Native).then_some(LINGER);
+    let (raw, task) = way.make(call, lingers).await?;
+    if let Some((mut task, _)) = task {
+        task.over = true;
+    }
+    Ok(raw)
+}
+
 /// Makes a call as a task of 2025-11-25 and brings its result.
 pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
     let token = way.upstreams.token();
@@ -186,12 +250,11 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
     let ttl = serde_json::json!({ "ttl": within(&way.endpoint).as_secs() * 1_000 });
     call.params.put("task", &ttl);
     call.token = Some(token);
-    let made = way.request(call).await?;
-    let Some(mut told) = untouched(&made).ok().and_then(|made| Told::made(&made, way.leg)) else {
+    let (mut task, mut told) = match way.make(call, None).await? {
+        (_, Some(made)) => made,
         // It was done at once.
-        return Ok(made);
+        (raw, None) => return Ok(raw),
     };
-    let mut task = Running::new(way, told.id.clone());
     let mut failures = 0;
     loop {
         if told.status == Status::Working {
@@ -208,10 +271,7 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
             });
             (told, _) = task.watch(told, |told, _| told.status == Status::Working).await?;
         }
-        task.over = matches!(
-            told.status,
-            Status::Completed | Status::Failed | Status::Cancelled
-        );
+        task.over = told.is_over();
         if told.status == Status::Cancelled {
             return Err(given_up());
         }

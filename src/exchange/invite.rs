@@ -1,38 +1,30 @@
 //! What is said to a caller whose account is missing, has ended or may not do something: why, and
 //! where to connect (contracts section 7).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
 use super::accounts::Reached;
 use super::{Exchange, Step};
 use crate::access::Principal;
 use crate::catalog::Provider;
-use crate::credential::broker::{Broker, Wish};
-use crate::credential::keeper::{Granted, Reason, Refused};
-use crate::credential::oauth::challenge;
+use crate::credential::broker::Wish;
+use crate::credential::keeper::{Granted, Missing, Reason, Refused};
+use crate::credential::oauth::{Lack, challenge};
 use crate::credential::{Connection, Key, Need, Owner};
 use crate::error::{Code, Error};
 
-/// Authorizations that are asked for per account and operation.
-const AUTHORIZATIONS: u8 = 3;
-/// Operations whose authorizations are counted; then counting begins anew.
-const MOST_TRIED: usize = 16_384;
+/// Said where no further authorization is asked for.
+const SPENT: &str = "it was connected again for this, which did not help, so no further link is given: whoever \
+                     runs the gateway has to compare `resource`, `audience` and `scopes` of the descriptor with what \
+                     the provider expects";
 
-/// The sentence for a reason, as an error names it.
-pub(super) fn sentence(reason: &str) -> &'static str {
-    let all = [
-        Reason::NeverConnected,
-        Reason::Revoked,
-        Reason::Refused,
-        Reason::Interrupted,
-        Reason::Scopes,
-    ];
-    let known = all.into_iter().find(|it| it.as_str() == reason);
-    Broker::sentence(known.unwrap_or(Reason::NeverConnected))
+/// The sentence for why an account has to be connected: what is known exactly, else the one of the
+/// reason.
+pub(super) fn sentence<'a>(detail: Option<&'a str>, reason: &str) -> &'a str {
+    let known = || Reason::ALL.into_iter().find(|it| it.as_str() == reason);
+    detail.unwrap_or_else(|| known().unwrap_or(Reason::NeverConnected).sentence())
 }
 
 impl Exchange {
@@ -42,7 +34,7 @@ impl Exchange {
         principal: &Principal,
         connection: &Connection,
         refused: &Refused,
-        wanted: Option<&str>,
+        (wanted, operation): (Option<&str>, Option<&str>),
     ) -> Error {
         let mut error = refused.error(connection);
         if let Some(accounts) = error.data.as_mut().and_then(|data| data.get_mut("accounts")) {
@@ -55,6 +47,10 @@ impl Exchange {
         match refused {
             Refused::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])),
             Refused::Expired { account, .. } => {
+                let key = key(principal, connection, account);
+                if self.tries.is_spent(&key, operation) {
+                    return spent(error);
+                }
                 self.invite(principal, connection, error, (Some(account), &[]))
             }
             Refused::Ambiguous { .. } | Refused::Unavailable { .. } | Refused::Waiting { .. } => error,
@@ -93,10 +89,11 @@ impl Exchange {
             .connect_url
             .as_ref()
             .map_or(link.url, ToString::to_string);
+        let detail = data.get("detail").and_then(Value::as_str);
         error.message = format!(
             "{}: {}. To connect {} to {}, open {url} and make the same call again; nothing was run",
             error.message,
-            sentence(&reason),
+            sentence(detail, &reason),
             connection.title,
             self.name
         )
@@ -112,8 +109,9 @@ impl Exchange {
         error
     }
 
-    /// What an upstream's refusal of an account means: it has ended (401), or may not do this (403,
-    /// RFC 6750 section 3.1). Other errors, and those of other kinds of credentials, stay.
+    /// What an upstream's refusal of an account means: its token is not taken, or may not do this; the
+    /// challenge's word decides (RFC 6750 section 3.1), then the status. Other errors, and those of other
+    /// kinds of credentials, stay.
     pub(crate) async fn judged(
         &self,
         principal: &Principal,
@@ -125,43 +123,40 @@ impl Exchange {
             return error;
         };
         match error.code {
-            Code::NeedsAuth | Code::TokenExpired => {
-                self.invite(principal, connection, error, (Some(used.account), &[]))
-            }
-            Code::UpstreamAuth => match error.refusal.as_deref() {
-                Some((403, header)) => {
-                    let challenge = challenge(403, header.as_deref());
-                    let scopes = challenge.scopes.unwrap_or_default();
-                    let mut incapable = incapable(connection, used.account, &scopes);
-                    incapable.sent = error.sent;
-                    let incapable = incapable.because(error);
-                    self.step_up(principal, connection, used, (scopes, incapable))
-                        .await
+            Code::NeedsAuth | Code::TokenExpired => self.asked(principal, connection, used, error),
+            Code::UpstreamAuth => {
+                let said = error.refusal.as_deref();
+                let said =
+                    said.map_or_else(Default::default, |(status, it)| challenge(*status, it.as_deref()));
+                match said.lack() {
+                    // Without a status it is the keeper that knows of a refusal.
+                    Lack::Other if said.status != 0 => {
+                        let mut incapable = incapable(connection, used.account, &[], &[]);
+                        incapable.sent = error.sent;
+                        incapable.because(error)
+                    }
+                    Lack::Scope => {
+                        let scopes = said.scopes.unwrap_or_default();
+                        self.step_up(principal, connection, used, (scopes, error)).await
+                    }
+                    Lack::Token | Lack::Other => {
+                        let ended = ended(connection, used.account).because(error);
+                        self.asked(principal, connection, used, ended)
+                    }
                 }
-                _ => self.ended(principal, connection, used.account, Some(error)),
-            },
+            }
             _ => error,
         }
     }
 
-    /// The provider refuses the account, and renewing it did not help.
-    fn ended(
-        &self,
-        principal: &Principal,
-        connection: &Connection,
-        account: &str,
-        cause: Option<Error>,
-    ) -> Error {
-        let title = &connection.title;
-        let mut error = Error::new(
-            Code::TokenExpired,
-            format!("{title} does not take the connection of `{account}` any more"),
-        )
-        .data(json!({ "accountId": account, "reason": Reason::Refused.as_str() }));
-        if let Some(cause) = cause {
-            error = error.because(cause);
+    /// Counts that an account did not do, and adds a way to connect it again unless that was done often
+    /// enough.
+    fn asked(&self, principal: &Principal, connection: &Connection, used: Used<'_>, error: Error) -> Error {
+        let key = key(principal, connection, used.account);
+        match self.tries.refused(&key, used) {
+            true => self.invite(principal, connection, error, (Some(used.account), &[])),
+            false => spent(error),
         }
-        self.invite(principal, connection, error, (Some(account), &[]))
     }
 
     /// Asking for more rights helps only where they were not asked for before, and not without end.
@@ -172,36 +167,101 @@ impl Exchange {
         used: Used<'_>,
         (scopes, error): (Vec<String>, Error),
     ) -> Error {
-        if scopes.is_empty() {
-            return error;
-        }
-        let key = Key {
-            owner: Owner {
-                tenant: Arc::clone(&principal.tenant),
-                user: Arc::clone(&principal.user),
-                connection: Arc::clone(&connection.name),
-            },
-            account: Arc::clone(used.account),
-        };
-        match self.accounts.keeper.missing_scopes(&key, &scopes).await {
-            Ok(true) if self.tries.again(&key, used) => {
-                self.invite(principal, connection, error, (Some(used.account), &scopes))
-            }
-            Ok(_) => error,
+        let key = key(principal, connection, used.account);
+        let missing = match self.accounts.keeper.missing_scopes(&key, &scopes).await {
+            Ok(missing) => missing,
             Err(fault) => {
-                tracing::debug!(provider.name = %connection.provider, cause = %fault, "missing scopes could not be noted");
-                error
+                tracing::debug!(provider.name = %connection.provider, cause = %fault, "missing scopes could not be looked up");
+                Missing {
+                    scopes: scopes.clone(),
+                    is_new: false,
+                }
             }
+        };
+        let mut incapable = incapable(connection, used.account, &scopes, &missing.scopes);
+        incapable.sent = error.sent;
+        let mut incapable = incapable.because(error);
+        let may_ask = self.tries.refused(&key, used);
+        match (missing.is_new, may_ask) {
+            (true, true) => {
+                let scopes = (Some(&**used.account), &*missing.scopes);
+                return self.invite(principal, connection, incapable, scopes);
+            }
+            (true, false) => return spent(incapable),
+            (false, _) if !missing.scopes.is_empty() => {
+                incapable.message = format!(
+                    "{}; they were asked for before and the provider did not grant them",
+                    incapable.message
+                )
+                .into();
+            }
+            (false, _) => {}
+        }
+        incapable
+    }
+
+    /// An operation of an account succeeded.
+    pub(crate) fn took(&self, principal: &Principal, provider: &Provider, used: Used<'_>) {
+        if self.tries.is_empty() {
+            return;
+        }
+        if let Need::OAuth(connection) = &provider.need {
+            let key = key(principal, connection, used.account);
+            self.tries.succeeded(&key, used.operation);
         }
     }
 }
 
-/// The provider refuses this to the account.
-fn incapable(connection: &Connection, account: &str, scopes: &[String]) -> Error {
+fn key(principal: &Principal, connection: &Connection, account: &Arc<str>) -> Key {
+    Key {
+        owner: Owner {
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+            connection: Arc::clone(&connection.name),
+        },
+        account: Arc::clone(account),
+    }
+}
+
+/// An error as it is where connecting again did not help: why, and no link.
+fn spent(mut error: Error) -> Error {
+    let detail = error
+        .data
+        .as_ref()
+        .and_then(|data| data.get("detail"))
+        .and_then(Value::as_str);
+    let detail = detail.map_or_else(String::new, |detail| format!("{detail}; "));
+    error.message = format!("{}: {detail}{SPENT}", error.message).into();
+    error
+}
+
+/// The provider refuses the tokens of an account, also those that were had for that.
+fn ended(connection: &Connection, account: &str) -> Error {
     let title = &connection.title;
-    let rights = match scopes.is_empty() {
-        true => String::new(),
-        false => format!("; it wants the scopes {}", scopes.join(", ")),
+    let reason = Reason::Unaccepted;
+    Error::new(
+        Code::TokenExpired,
+        format!("{title} does not take the connection of `{account}`"),
+    )
+    .data(json!({
+        "provider_id": &*connection.provider,
+        "accountId": account,
+        "reason": reason.as_str(),
+        "detail": reason.sentence(),
+    }))
+}
+
+/// The provider refuses this to the account: `wanted` are the scopes that it names, `missing` those of
+/// them that the account lacks.
+fn incapable(connection: &Connection, account: &str, wanted: &[String], missing: &[String]) -> Error {
+    let title = &connection.title;
+    let rights = match (wanted, missing) {
+        ([], _) => String::new(),
+        (_, []) => format!(
+            "; it names the scopes {}, which the account has",
+            wanted.join(", ")
+        ),
+        _ => format!("; it wants the scopes {}", missing.join(", ")),
     };
     Error::new(
         Code::CapabilityMiss,
@@ -211,7 +271,7 @@ fn incapable(connection: &Connection, account: &str, scopes: &[String]) -> Error
         "provider_id": &*connection.provider,
         "accountId": account,
         "reason": Reason::Scopes.as_str(),
-        "missing_scopes": scopes,
+        "missing_scopes": missing,
     }))
 }
 
@@ -226,33 +286,6 @@ pub(crate) struct Used<'a> {
     pub(crate) operation: &'a str,
 }
 
-/// Authorizations for one operation of one account that were asked for.
-#[derive(Debug, Default)]
-pub(super) struct Tries(Mutex<HashMap<(Key, Box<str>), Tried>>);
-
-#[derive(Debug, Default)]
-struct Tried {
-    count: u8,
-    /// The account as it was the last time.
-    was: Option<[u8; 32]>,
-}
-
-impl Tries {
-    /// Whether a person may be asked for more rights: not a fourth time for the same operation.
-    fn again(&self, key: &Key, used: Used<'_>) -> bool {
-        let mut tried = self.0.lock();
-        if tried.len() >= MOST_TRIED {
-            tried.clear();
-        }
-        let tried = tried.entry((key.clone(), used.operation.into())).or_default();
-        if tried.count == 0 || tried.was != used.fingerprint {
-            tried.count = tried.count.saturating_add(1);
-            tried.was = used.fingerprint;
-        }
-        tried.count <= AUTHORIZATIONS
-    }
-}
-
 impl Step<'_> {
     /// The error for this caller without a usable account.
     pub(super) fn unconnected(
@@ -262,7 +295,34 @@ impl Step<'_> {
         wanted: Option<&str>,
     ) -> Error {
         let principal = &self.peer.principal;
-        self.exchange.unconnected(principal, connection, refused, wanted)
+        let operation = Some(self.operation());
+        self.exchange
+            .unconnected(principal, connection, refused, (wanted, operation))
+    }
+
+    /// What is to be done, as far as it is known yet.
+    fn operation(&self) -> &str {
+        self.record.tool.as_deref().unwrap_or(&self.record.method)
+    }
+
+    /// What an account was used for succeeded.
+    pub(super) fn took(&self, provider: &Provider, reached: &Reached) {
+        let Some(account) = reached
+            .account
+            .as_ref()
+            .filter(|_| !self.exchange.tries.is_empty())
+        else {
+            return;
+        };
+        // Its lists were read on the way, under the method's name.
+        for operation in [self.operation(), &self.record.method] {
+            let used = Used {
+                account,
+                fingerprint: reached.behalf.signature.account,
+                operation,
+            };
+            self.exchange.took(&self.peer.principal, provider, used);
+        }
     }
 
     /// What an upstream's refusal of the account means that a request used.
@@ -281,7 +341,7 @@ impl Step<'_> {
         let used = Used {
             account,
             fingerprint,
-            operation: self.record.tool.as_deref().unwrap_or(&self.record.method),
+            operation: self.operation(),
         };
         let principal = &self.peer.principal;
         self.exchange.judged(principal, provider, used, error).await
@@ -294,10 +354,14 @@ impl Step<'_> {
             self.insufficient.set(fingerprint).ok();
         }
         let scopes = self.waiting.as_ref().map_or(&[][..], |waiting| &waiting.scopes);
-        if scopes.is_empty() {
-            return self.exchange.ended(principal, connection, account, None);
+        let error = match scopes.is_empty() {
+            true => ended(connection, account),
+            false => incapable(connection, account, scopes, scopes),
+        };
+        let key = key(principal, connection, account);
+        if self.exchange.tries.is_spent(&key, Some(self.operation())) {
+            return spent(error);
         }
-        let error = incapable(connection, account, scopes);
         self.exchange
             .invite(principal, connection, error, (Some(account), scopes))
     }

@@ -37,6 +37,7 @@ mod state;
 mod stream;
 mod talk;
 mod tasks;
+mod tries;
 mod watched;
 mod witness;
 
@@ -174,7 +175,7 @@ pub struct Exchange {
     /// Providers that unions do not wait for.
     late: late::Late,
     /// How often more rights were asked for.
-    tries: invite::Tries,
+    tries: tries::Tries,
     /// Where what may take long is done.
     aside: aside::Aside,
     /// What replicas tell each other.
@@ -265,7 +266,7 @@ impl Exchange {
             mailboxes: mailbox::Mailboxes::default(),
             lanes: lanes::Lanes::default(),
             late: late::Late::default(),
-            tries: invite::Tries::default(),
+            tries: tries::Tries::default(),
             aside: aside::Aside::default(),
             me: Weak::clone(me),
             busy: Arc::default(),

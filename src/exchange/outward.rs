@@ -92,7 +92,10 @@ impl Step<'_> {
         self.remember(provider);
         match self.made(out, &reached.behalf).await {
             Err(error) => Err(self.judged(provider, &reached, error).await),
-            came => came,
+            came => {
+                self.took(provider, &reached);
+                came
+            }
         }
     }
 

@@ -79,6 +79,14 @@ struct Round<'a> {
     talk: Talk<'a>,
 }
 
+/// Makes a call that may make a task.
+async fn made((way, tasks): (Way, Tasks), call: Call) -> Result<Raw, Error> {
+    match tasks {
+        Tasks::Core => drive::core(way, call).await,
+        _ => drive::extended(way, call, tasks).await,
+    }
+}
+
 /// Whether a provider may have log messages to tell. Looked at with each call, so by the word alone:
 /// where it stands by another meaning, nothing is lost but time.
 fn may_log(catalogue: &Catalogue) -> bool {
@@ -330,11 +338,11 @@ impl Step<'_> {
     async fn follow(&self, round: &Round<'_>, params: RawObject, held: Held) -> Followed {
         let upstreams = &self.exchange.upstreams;
         let (provider, leg, method) = (round.provider, round.leg, round.method);
-        let way = (round.tasks == Tasks::Core).then(|| self.way(round));
+        let way = (round.tasks != Tasks::None).then(|| (self.way(round), round.tasks));
         let mut call = self.call(round, params);
         if !self.converses(round) {
             let outcome = match way {
-                Some(way) => Box::pin(drive::core(way, call)).await,
+                Some(way) => Box::pin(made(way, call)).await,
                 None => upstreams.request(&provider.endpoint, round.behalf, call).await,
             };
             return Followed::Done(outcome, held);
@@ -345,7 +353,7 @@ impl Step<'_> {
         let behalf = round.behalf.clone();
         let running = Box::pin(async move {
             match way {
-                Some(way) => drive::core(way, call).await,
+                Some(way) => made(way, call).await,
                 None => upstreams.request(&endpoint, &behalf, call).await,
             }
         });

@@ -67,6 +67,15 @@ impl Told {
         Self::of(&result.read("task")?)
     }
 
+    /// Whether it has ended.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(
+            self.status,
+            Status::Completed | Status::Failed | Status::Cancelled
+        )
+    }
+
     /// Reads what is told of a task; `None` without an id.
     #[must_use]
     pub fn of(task: &RawObject) -> Option<Self> {

@@ -10,6 +10,7 @@ use super::context::{Context, Passage};
 use super::gateway::Gateway;
 use super::respond::SESSION;
 use super::{bridge, heads, way};
+use crate::credential::oauth::{self, Challenge};
 use crate::error::{Code, Error};
 use crate::exchange::{self, ACCOUNT_HEADER};
 use crate::upstream::challenge;
@@ -29,11 +30,9 @@ impl Gateway {
             return Ok(());
         };
         passage.answered = passage.sent.map(|sent| sent.elapsed());
+        let said = said(response);
         let failure = match response.status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let said = (response.status.as_u16(), challenge(&response.headers));
-                self.refused_above(session, passage, said).await
-            }
+            _ if said.1.is_refusal() => self.refused_above(session, passage, said).await,
             status if status.is_redirection() => Some(Error::new(
                 Code::UpstreamProtocol,
                 "the provider answered with a redirect, which is not followed",
@@ -42,9 +41,7 @@ impl Gateway {
                 Some(exchange::unsealed())
             }
             _ => {
-                if passage.is_renewed {
-                    passage.way.signature.accepted(passage.way.signed.seq);
-                }
+                self.passed(passage, response.status);
                 self.returned(response, passage)?;
                 return match ctx.origin.clone() {
                     Some(origin) => bridge::cors(response, Some(&origin)),
@@ -82,14 +79,30 @@ impl Gateway {
         Ok(())
     }
 
+    /// The upstream took the credential.
+    fn passed(&self, passage: &Passage, status: StatusCode) {
+        let way = &passage.way;
+        if passage.is_renewed {
+            way.signature.accepted(way.signed.seq);
+        }
+        if status.is_success() {
+            way.signature.taken(way.signed.seq);
+            if let Some(account) = &way.account {
+                let used = way::used(account, &way.signature, &passage.method);
+                self.exchange.took(&passage.principal, &passage.provider, used);
+            }
+        }
+    }
+
     /// The upstream refuses the credential; `None` when the request is sent again with a newer one.
     async fn refused_above(
         &self,
         session: &Session,
         passage: &mut Passage,
-        said: (u16, Option<String>),
+        (header, challenge): (Option<String>, Challenge),
     ) -> Option<Error> {
-        let error = if said.0 == StatusCode::UNAUTHORIZED && !passage.is_renewed {
+        let said = (challenge.status, header);
+        let error = if !passage.is_renewed && passage.way.signature.may_help(&challenge) {
             passage.is_renewed = true;
             match renewed(passage).await {
                 Ok(true) if !session.as_ref().retry_buffer_truncated() => {
@@ -113,6 +126,17 @@ impl Gateway {
                 .await,
         )
     }
+}
+
+/// What a head says of the credential, and in which words.
+fn said(response: &ResponseHeader) -> (Option<String>, Challenge) {
+    let header = response
+        .status
+        .is_client_error()
+        .then(|| challenge(&response.headers))
+        .flatten();
+    let challenge = oauth::challenge(response.status.as_u16(), header.as_deref());
+    (header, challenge)
 }
 
 /// Has something newer put on the request; `false` when there is nothing else.

@@ -234,10 +234,14 @@ pub struct TokenRefreshed<'a> {
     pub provider: &'a str,
     /// One of [`names::REFRESHES`].
     pub outcome: &'static str,
+    /// Tenant, user and name of the account; `None` of tokens that are nobody's.
+    pub account: Option<[&'a str; 3]>,
     /// Which set is there now.
     pub seq: Option<u64>,
-    /// Why not, without any secret.
+    /// Why not: the server's name for it.
     pub error: Option<&'a str>,
+    /// Why not, in a sentence, without any secret.
+    pub description: Option<&'a str>,
     /// What to do.
     pub cure: Option<&'a str>,
 }
@@ -246,15 +250,32 @@ impl TokenRefreshed<'_> {
     /// Counts it and writes it: as a warning when there is no new set.
     pub fn emit(&self, metrics: &Metrics) {
         metrics.refreshed(self.provider, self.outcome);
-        let error = self.error.map(without_queries);
-        let (error, cure) = (error.as_deref(), self.cure);
+        let description = self.description.map(without_queries);
+        let (error, description, cure) = (self.error, description.as_deref(), self.cure);
+        let [tenant, user, account] = self.account.map_or([None; 3], |all| all.map(Some));
         let (provider, outcome, seq) = (self.provider, self.outcome, self.seq);
         if matches!(outcome, "refreshed" | "lost_race") {
-            info!(provider.name = provider, outcome, seq, "tokens renewed");
+            info!(
+                provider.name = provider,
+                principal.tenant = tenant,
+                principal.user = user,
+                account.id = account,
+                outcome,
+                seq,
+                "tokens renewed"
+            );
         } else {
             warn!(
                 provider.name = provider,
-                outcome, seq, error, cure, "tokens could not be renewed"
+                principal.tenant = tenant,
+                principal.user = user,
+                account.id = account,
+                outcome,
+                seq,
+                error,
+                description,
+                cure,
+                "tokens could not be renewed"
             );
         }
     }

@@ -20,7 +20,7 @@ use super::{
     post::{self, challenge, late},
     said::{self, Said},
 };
-use crate::credential::Signature;
+use crate::credential::{Signature, oauth};
 use crate::error::{Code, Error, RpcFault};
 use crate::limit::load;
 use crate::mcp::{Message, sse};
@@ -340,8 +340,8 @@ fn judged(
 ) -> Result<Outcome, Error> {
     let fault = incoming::fault(body).map(|(fault, _)| fault);
     let said = Said::of(status, headers, body);
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let challenge = challenge(headers);
+    let challenge = challenge(headers);
+    if oauth::challenge(status.as_u16(), challenge.as_deref()).is_refusal() {
         if status == StatusCode::FORBIDDEN && challenge.is_none() {
             match fault {
                 Some(fault) if reading.unsigned => return Ok(Err(fault)),
@@ -367,7 +367,11 @@ fn judged(
             said.sort()
         )),
         _ if status.is_success() => foreign(format!("the provider gave no answer ({})", said.sort())),
-        _ => foreign(format!("the provider refused the request ({})", said.sort())),
+        _ => {
+            // What a provider refuses a request for is for whoever made it.
+            let words = said::told(body).map_or_else(String::new, |words| format!(": {words}"));
+            foreign(format!("the provider refused the request ({}){words}", said.sort()))
+        }
     };
     error.retry_after = incoming::retry_after(headers);
     Err(error.because(said))

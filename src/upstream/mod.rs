@@ -249,6 +249,12 @@ impl Upstreams {
         });
     }
 
+    /// Work that outlives whoever began it, on the runtime that owns what must not be cut; it is waited
+    /// for at the end.
+    pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.detach(work);
+    }
+
     /// Opens a client's standing line to a provider.
     #[must_use]
     pub fn line(&self, opening: Opening) -> Line {

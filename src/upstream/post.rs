@@ -1,11 +1,12 @@
 //! One HTTP request to a provider, from its headers to its response head. It is sent once more when
-//! the provider answers 401 and there is a newer credential: such an answer means that nothing was run.
+//! the provider refuses the credential and there may be a newer one: such an answer means that nothing
+//! was run.
 //!
 //! Headers go out by construction: the descriptor's, ours, then the credential's. Nothing of the
 //! caller's request is copied.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
@@ -14,6 +15,7 @@ use super::{
     client::{Route, failure, may_be_set},
     outgoing::Trace,
 };
+use crate::credential::oauth::{self, Challenge};
 use crate::credential::{Signature, Signed};
 use crate::error::{Code, Error};
 use crate::mcp::Revision;
@@ -121,7 +123,7 @@ pub(crate) async fn bare(
     signed(route, signature, (request, head.session.is_some()), deadline).await
 }
 
-/// Sends what is valid now, and after a 401 once what is newer than that.
+/// Sends what is valid now, and once what is newer where that may be taken.
 async fn signed(
     route: &Route,
     signature: &Signature,
@@ -133,7 +135,11 @@ async fn signed(
     }
     let first = within(deadline, signature.ready()).await?;
     let mut response = send(route, request(&first), deadline).await?;
-    if response.status() != StatusCode::UNAUTHORIZED {
+    let before = said(&response);
+    if !signature.may_help(&before) {
+        if response.status().is_success() {
+            signature.taken(first.seq);
+        }
         return Ok(response);
     }
     if in_session {
@@ -150,10 +156,25 @@ async fn signed(
     };
     drop(response);
     let response = send(route, request(&newer), deadline).await?;
-    if response.status() != StatusCode::UNAUTHORIZED {
+    let after = said(&response);
+    if !after.is_refusal() || after.lack() != before.lack() {
         signature.accepted(newer.seq);
     }
+    if response.status().is_success() {
+        signature.taken(newer.seq);
+    }
     Ok(response)
+}
+
+/// What a response says of the credential.
+fn said(response: &reqwest::Response) -> Challenge {
+    let status = response.status();
+    // Most answers say nothing of it.
+    let header = status
+        .is_client_error()
+        .then(|| challenge(response.headers()))
+        .flatten();
+    oauth::challenge(status.as_u16(), header.as_deref())
 }
 
 /// Why there is nothing newer, and what the provider said to what there was.

@@ -4,6 +4,7 @@
 use std::{error, fmt};
 
 use http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value};
 use url::Url;
 
 use crate::error::{Error, one_line};
@@ -87,6 +88,58 @@ pub(crate) fn kind(headers: &HeaderMap) -> String {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next());
     one_line(value.unwrap_or_default(), 64).to_ascii_lowercase()
+}
+
+/// Of a provider's own text at most this is shown, in characters, and of one word of it: a longer one
+/// may be the credential that it was sent.
+const TOLD: usize = 200;
+const WORD: usize = 40;
+
+/// What the body of a refusal says to whoever made the request: a member of an object that usually holds them, else the
+/// text itself, when it is no page. On one line, and cut.
+pub(crate) fn told(body: &[u8]) -> Option<String> {
+    const MEMBERS: [&str; 5] = ["error_description", "message", "detail", "title", "error"];
+    let text = match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Object(fields)) => {
+            let inner = fields.get("error").and_then(Value::as_object).unwrap_or(&fields);
+            let of = |fields: &Map<String, Value>| {
+                let texts = MEMBERS.iter().filter_map(|member| fields.get(*member)?.as_str());
+                texts.map(str::to_owned).find(|text| !text.trim().is_empty())
+            };
+            of(inner).or_else(|| of(&fields))?
+        }
+        Ok(Value::String(text)) => text,
+        Ok(_) => return None,
+        Err(_) => std::str::from_utf8(body)
+            .ok()
+            .filter(|text| !text.trim_start().starts_with('<'))?
+            .to_owned(),
+    };
+    let is_seen = |each: &char| !matches!(each, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    let text: String = text
+        .chars()
+        .filter(is_seen)
+        .map(|each| if each.is_control() { ' ' } else { each })
+        .collect();
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.split_whitespace() {
+        let follows = words
+            .last()
+            .is_some_and(|last| last.eq_ignore_ascii_case("bearer"));
+        words.push(if follows || word.len() > WORD { "…" } else { word });
+    }
+    let text: String = words.join(" ").chars().take(TOLD).collect();
+    let text = text.trim_end_matches('.').trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// 404 by the specification; some servers answer 400 and name the session in words.
+fn ends_session(status: StatusCode, body: &[u8]) -> bool {
+    status == StatusCode::NOT_FOUND
+        || status == StatusCode::BAD_REQUEST
+            && String::from_utf8_lossy(body)
+                .to_ascii_lowercase()
+                .contains("session")
 }
 
 /// Where a redirect leads: scheme, host and path, since queries and names in it may be secret.
@@ -203,5 +256,31 @@ mod tests {
             assert_eq!(said.to.as_deref(), shown);
             assert!(!said.to_string().contains("secret"));
         }
+    }
+
+    #[test]
+    fn what_a_refusal_says_in_words_is_shown_and_no_credential_with_it() {
+        let secret = "x".repeat(41);
+        let named = format!("token {secret} has expired.");
+        for (body, expected) in [
+            ("Token expired.", Some("Token expired")),
+            (r#"{"message":"Token expired"}"#, Some("Token expired")),
+            (r#"{"error":{"code":7,"message":"over"}}"#, Some("over")),
+            (
+                r#"{"error":"invalid_grant","error_description":"a\r\nb"}"#,
+                Some("a b"),
+            ),
+            (r#"{"error":"no_such_thing"}"#, Some("no_such_thing")),
+            ("a\u{202e}b\u{1b}[31m", Some("ab [31m")),
+            ("Bearer short is over", Some("Bearer … is over")),
+            (&named, Some("token … has expired")),
+            ("<html>no</html>", None),
+            ("{}", None),
+            ("[]", None),
+            ("", None),
+        ] {
+            assert_eq!(told(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+        assert_eq!(told("a ".repeat(500).as_bytes()).unwrap().chars().count(), 199);
     }
 }

@@ -38,6 +38,7 @@ mod oauth;
 mod odd;
 mod older;
 mod process;
+mod refusals;
 mod relay;
 mod reload;
 mod renewal;

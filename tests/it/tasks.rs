@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::world::client::{GENERATIONS, until_method};
 use super::world::{Client, World};
@@ -27,6 +27,8 @@ struct Peer {
     tasks: Mutex<HashMap<String, String>>,
     told: broadcast::Sender<Value>,
     next: AtomicUsize,
+    /// The answer to the making of a `held` task waits for it.
+    release: Semaphore,
 }
 
 impl Peer {
@@ -37,6 +39,7 @@ impl Peer {
             tasks: Mutex::default(),
             told: broadcast::channel(8).0,
             next: AtomicUsize::new(1),
+            release: Semaphore::new(0),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
@@ -50,6 +53,14 @@ impl Peer {
         seen.iter()
             .filter(|it| it["method"] == "tools/call")
             .cloned()
+            .collect()
+    }
+
+    /// Names that requests of a method gave.
+    fn named(&self, method: &str) -> Vec<String> {
+        let seen = self.seen.lock();
+        let of = seen.iter().filter(|it| it["method"] == method);
+        of.map(|it| it["params"]["taskId"].as_str().unwrap().to_owned())
             .collect()
     }
 
@@ -79,7 +90,7 @@ impl Peer {
             }
             "tools/list" => {
                 let named = |name: &str| json!({ "name": name, "inputSchema": { "type": "object" } });
-                let mut tools: Vec<Value> = ["echo", "ends", "fails", "gives-up"].map(named).into();
+                let mut tools: Vec<Value> = ["echo", "ends", "fails", "gives-up", "held"].map(named).into();
                 for tool in &mut tools[1..] {
                     if !modern {
                         tool["execution"] = json!({ "taskSupport": "required" });
@@ -191,7 +202,11 @@ async fn serve(
     if name.starts_with("tasks/") && peer.revisions == ["2026-07-28"] {
         assert_eq!(headers["mcp-name"], asked["params"]["taskId"].as_str().unwrap());
     }
-    let message = match peer.answer(name, &asked["params"]) {
+    let answered = peer.answer(name, &asked["params"]);
+    if name == "tools/call" && answered.is_ok() && asked["params"]["name"] == "held" {
+        peer.release.acquire().await.unwrap().forget();
+    }
+    let message = match answered {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
         Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error }),
     };
@@ -361,4 +376,56 @@ async fn a_task_is_its_own_users() {
         );
     }
     ann.result("tasks/get", tending(json!({ "taskId": id }))).await;
+}
+
+/// Cancels a call whose task the provider has made and not named yet; then the provider names it.
+async fn cancelled_unheard(world: &World, peer: &Arc<Peer>, client: Client, params: Value) {
+    let made = peer.tasks.lock().len();
+    let client = Arc::new(client);
+    let calling = {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move { client.send_as(json!("mine"), "tools/call", params).await })
+    };
+    world
+        .until("the task to be made", || async { peer.tasks.lock().len() > made })
+        .await;
+    if client.is_modern() {
+        calling.abort();
+        drop(calling.await);
+    } else {
+        client
+            .notify("notifications/cancelled", json!({ "requestId": "mine" }))
+            .await;
+        calling.await.unwrap();
+    }
+    assert!(peer.named("tasks/cancel").is_empty(), "nobody knows the task yet");
+    peer.release.add_permits(1);
+    let task = format!("task-{}", made + 1);
+    world
+        .until("the task to be cancelled", || async {
+            peer.named("tasks/cancel").contains(&task)
+        })
+        .await;
+    assert_eq!(peer.named("tasks/cancel"), [task]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_cancelled_before_its_task_is_named_cancels_the_task() {
+    for upstream in [["2025-11-25"], ["2026-07-28"]] {
+        for revision in GENERATIONS {
+            for (path, name) in [("/mcp/one", "use_one"), ("/tools/one", "held")] {
+                let (world, peer) = world(&upstream).await;
+                let client = Client::connect(&world, path, revision).await;
+                let mut params = json!({ "name": name, "arguments": {} });
+                if name == "use_one" {
+                    params["arguments"] = json!({ "tool": "held", "arguments": {} });
+                }
+                if client.is_modern() && upstream == ["2026-07-28"] && name == "held" {
+                    // It looks after its tasks itself, and was not told of this one.
+                    params = tending(params);
+                }
+                cancelled_unheard(&world, &peer, client, params).await;
+            }
+        }
+    }
 }

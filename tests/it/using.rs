@@ -302,6 +302,9 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_then_said_to_be_interrupt
     let world = world(&authority, "").await;
     let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     connect(&client, echo(json!({}))).await;
+    // The account's lists are read: what follows is about the call alone.
+    let first = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&first), "ok", "{first}");
     authority.fail("/token", Fault::Loses, 1);
     authority.expire();
     let result = client.call("use_tracker", echo(json!({}))).await;

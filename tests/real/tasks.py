@@ -115,18 +115,22 @@ def cell(gateway, peer, client, upstream, view):
         assert person.asked["message"] == "Which topic?", person.asked
         assert len(peer.tasks) == made + 1, "the call was made more than once"
 
-    def cancels():
+    def cancels(held):
+        """`held`: before the gateway hears of the task; else once it has looked at it."""
         made, cancelled = len(peer.tasks), peer.count("tasks/cancel")
         person = open_(gateway, view, provider_id, client)
-        inner = {"name": "research", "arguments": {"endless": True}}
-        outer = {"name": f"use_{provider_id}", "arguments": {"tool": "research", "arguments": {"endless": True}}}
+        inner = {"name": "research", "arguments": {"endless": True, "held": held}}
+        outer = {"name": f"use_{provider_id}", "arguments": {"tool": "research", "arguments": inner["arguments"]}}
         begun = person.begin("tools/call", outer if view == "mcp" else inner)
         until("the task to be made", lambda: len(peer.tasks) > made)
         name = list(peer.tasks)[-1]
+        if not held:
+            until("the task to be looked at", lambda: name in peer.named("tasks/get"))
         if client == M:
             begun.close()
         else:
             person.notify("notifications/cancelled", {"requestId": begun.number})
+        peer.tasks[name].named.set()
         until("the task to be cancelled", lambda: name in peer.named("tasks/cancel"))
         assert peer.count("tasks/cancel") == cancelled + 1
         begun.close()
@@ -134,7 +138,8 @@ def cell(gateway, peer, client, upstream, view):
     yield f"{where}: a tool does not say that it is a task", listed
     yield f"{where}: a tool that is a task runs to its result, with progress", runs
     yield f"{where}: a task that asks is answered by the client, and its call made once", asks
-    yield f"{where}: a call that is cancelled cancels its task", cancels
+    yield f"{where}: a call that is cancelled cancels its task", lambda: cancels(False)
+    yield f"{where}: a call that is cancelled before its task is named cancels it too", lambda: cancels(True)
 
 
 def native(gateway, peer):

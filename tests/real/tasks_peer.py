@@ -1,7 +1,8 @@
 """A server whose one tool only runs as a task: in 2025-11-25 by the `task` parameter, in 2026-07-28 by
 the extension. It notes every request, so that a test sees what the gateway does for a task.
 
-`research` takes `ask` (it elicits a topic before it ends) and `endless` (it ends when it is cancelled).
+`research` takes `ask` (it elicits a topic before it ends), `endless` (it ends when it is cancelled) and
+`held` (the answer that names it waits until the test lets it go).
 Standard library only.
 """
 
@@ -33,6 +34,9 @@ class Task:
         self.name, self.token = name, token
         self.asks, self.endless = arguments.get("ask", False), arguments.get("endless", False)
         self.looks, self.cancelled, self.answer = 0, False, None
+        self.named = threading.Event()
+        if not arguments.get("held", False):
+            self.named.set()
         self.answered = threading.Event()
 
     def status(self):
@@ -118,7 +122,7 @@ class Peer:
             return self.identity()
         if method == "tools/list":
             tool = {"name": "research", "inputSchema": {"type": "object", "properties": {
-                "ask": {"type": "boolean"}, "endless": {"type": "boolean"}}}}
+                "ask": {"type": "boolean"}, "endless": {"type": "boolean"}, "held": {"type": "boolean"}}}}
             if not modern:
                 tool["execution"] = {"taskSupport": "required"}
             return self.complete({"tools": [tool], "ttlMs": 0, "cacheScope": "private"} if modern else {"tools": [tool]})
@@ -152,6 +156,7 @@ class Peer:
         token = params.get("_meta", {}).get("progressToken")
         task = self.tasks[name] = Task(name, params.get("arguments", {}), token)
         told = self.told(task)
+        assert task.named.wait(60), "nobody lets the task go"
         return {"resultType": "task", **told} if self.revision == M else {"task": told}
 
     def told(self, task):

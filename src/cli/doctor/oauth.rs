@@ -376,10 +376,17 @@ impl Login<'_> {
                     Ok(format!("a new token was had and stored; due again {next}").into())
                 }
                 RefreshOutcome::NotDue => Ok(format!("it is not due; next {next}").into()),
-                RefreshOutcome::NeedsReauth => Err(Trouble::new(
-                    "the provider has ended the connection",
-                    format!("run `pleiades connect {}`", self.connection.provider),
-                )),
+                RefreshOutcome::NeedsReauth => {
+                    let record = keeper.record(key).await.ok().flatten();
+                    let said = record.and_then(|record| record.refusal);
+                    Err(Trouble::new(
+                        said.map_or_else(
+                            || "the provider has ended the connection".to_owned(),
+                            |said| format!("the provider refuses to renew it: {}", said.why),
+                        ),
+                        format!("run `pleiades connect {}`", self.connection.provider),
+                    ))
+                }
                 RefreshOutcome::Unhealthy => Err(Trouble::new(
                     "the authorization server did not renew it now",
                     "look at the log for why; it is tried again by itself",
@@ -394,7 +401,15 @@ impl Login<'_> {
     fn stands(&self, record: &Record) -> Result<Found, Trouble> {
         let connect = format!("run `pleiades connect {}`", self.connection.provider);
         if let Some(ended) = record.ended {
-            return Err(Trouble::new(format!("it has ended: {}", ended.as_str()), connect));
+            let said = record.refusal.as_ref().map_or("", |said| said.why.as_str());
+            let why = format!("{} {said}", ended.as_str());
+            return Err(Trouble::new(format!("it has ended: {}", why.trim()), connect));
+        }
+        if let Some(said) = &record.refusal {
+            return Err(Trouble::new(
+                format!("the provider refused to renew it: {}", said.why),
+                format!("{connect}, if asking again (`--refresh`) does not help"),
+            ));
         }
         let mut lines = Vec::new();
         if let Some(lease) = &record.lease {

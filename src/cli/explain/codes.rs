@@ -232,17 +232,19 @@ pub(super) const PAGES: [Page; 44] = [
     code(
         Code::TokenExpired,
         Whose::Caller,
-        "The account was connected, and renewing its token failed for good: the provider refused the \
-         refresh token, or gave none.",
-        "Open the link of the answer and connect the account again. `data.reason` says what happened.",
+        "The account was connected, and its token serves no more: the provider refused to renew it, gave \
+         nothing to renew it with, or does not take the tokens that it gave.",
+        "Open the link of the answer and connect the account again; `data.reason` and `data.detail` say \
+         what happened. Without a link connecting did not help before: compare `resource`, `audience` and \
+         `scopes` of the descriptor with what the provider expects.",
         "403 on the relay, else 200",
     ),
     code(
         Code::CapabilityMiss,
         Whose::Caller,
         "The account is connected, but the provider does not let it do this.",
-        "Where the answer has a link, open it and grant the rights in `data.missing_scopes`; else ask \
-         whoever administers the account.",
+        "Where the answer has a link, open it and grant the rights in `data.missing_scopes`, which are \
+         those that the account lacks; else ask whoever administers the account.",
         "403 on the relay, else 200",
     ),
     code(
@@ -265,7 +267,8 @@ pub(super) const PAGES: [Page; 44] = [
     code(
         Code::CredentialTimeout,
         Whose::Provider,
-        "The token is being renewed, here or by another replica, and it takes longer than the call may.",
+        "The token is being renewed, here or by another replica, and it takes longer than the call may; or \
+         its authorization server fails or cannot be reached, as the message says.",
         "Try again after `retry_after`.",
         "504 on the relay, else 200",
     ),

@@ -36,7 +36,7 @@ pub use login::{Login, Tenant, proof_cookie};
 pub use look::AtHand;
 pub use proof::{Proof, Way};
 
-use super::keeper::{Keeper, Reason};
+use super::keeper::Keeper;
 use super::oauth::Challenge;
 use super::vault::{Fault, Kind, Vault};
 use crate::access::{Access, Principal};
@@ -216,18 +216,6 @@ impl Broker {
     pub async fn settled(&self) {
         self.redeeming.close();
         self.redeeming.wait().await;
-    }
-
-    /// The sentence for a reason.
-    #[must_use]
-    pub const fn sentence(reason: Reason) -> &'static str {
-        match reason {
-            Reason::NeverConnected => "this account was never connected",
-            Reason::Revoked => "the connection was revoked",
-            Reason::Refused => "the provider ended the connection",
-            Reason::Interrupted => "renewing the connection was interrupted",
-            Reason::Scopes => "more rights are needed",
-        }
     }
 
     /// A path of ours as a URL.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, Ground, Refusal, Wish, hashed, now};
@@ -13,8 +14,10 @@ use crate::secret::Secret;
 
 /// Tries of a write that others keep coming before.
 pub(super) const TRIES: usize = 8;
-/// How long a used or expired state is remembered, in seconds, so that its replay is told apart.
+/// How long a used state is remembered, in seconds, so that its replay is told apart.
 const REMEMBERED: u64 = 3600;
+/// The same of a flow that nobody finished, which is larger.
+const LATE: u64 = 300;
 
 /// One authorization on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -189,14 +192,23 @@ impl Broker {
         });
     }
 
-    /// Removes what was over an hour ago.
+    /// Removes what was over some time ago.
     ///
     /// # Errors
     /// [`Fault`].
     pub(super) async fn sweep(&self) -> Result<(), Fault> {
+        /// As much of an entry as says how long it is kept; none of its secrets.
         #[derive(Deserialize)]
         struct Dated {
             until: u64,
+            stage: Option<Reached>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum Reached {
+            Begun(IgnoredAny),
+            Asked(IgnoredAny, IgnoredAny),
+            Used,
         }
         self.under_way.tidy(now());
         let folder = Path::gateway(&["pending"]);
@@ -206,7 +218,12 @@ impl Broker {
                 continue;
             };
             let dated = serde_json::from_str::<Dated>(stored.value.expose());
-            if dated.map_or(true, |it| it.until.saturating_add(REMEMBERED) <= now()) {
+            let is_over = |it: Dated| {
+                let unfinished = matches!(it.stage, Some(Reached::Begun(_)));
+                let remembered = if unfinished { LATE } else { REMEMBERED };
+                it.until.saturating_add(remembered) <= now()
+            };
+            if dated.map_or(true, is_over) {
                 self.abandon(&stored).await;
                 self.vault().remove(&path).await?;
             }

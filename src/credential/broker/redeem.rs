@@ -233,6 +233,7 @@ fn record(
         chosen: before.map_or(0, |it| it.chosen),
         connected_at: now,
         unanswered: false,
+        refusal: None,
     })
 }
 

@@ -20,6 +20,16 @@ const TRIES: u32 = 16;
 /// How long a provider has to revoke one token.
 const REVOKED_WITHIN: Duration = Duration::from_secs(10);
 
+/// What an account lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Scopes that were not granted, or not as far as is known.
+    pub scopes: Vec<String>,
+    /// Whether some were not asked for before: asking the person may help. Whoever does names them in
+    /// the link.
+    pub is_new: bool,
+}
+
 impl Keeper {
     /// Stores a new connection; it wins over whatever was there but for what its user chose.
     ///
@@ -52,14 +62,20 @@ impl Keeper {
             .await
     }
 
-    /// Whether asking may help an account that was refused a request for want of scopes: some were
-    /// not asked for before. Whoever asks the person names them in the link.
+    /// What an account lacks that was refused a request for want of scopes.
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn missing_scopes(&self, key: &Key, scopes: &[String]) -> Result<bool, Fault> {
+    pub async fn missing_scopes(&self, key: &Key, scopes: &[String]) -> Result<Missing, Fault> {
         let record = self.record(key).await?;
-        Ok(record.is_none_or(|record| scopes.iter().any(|scope| !record.requested.contains(scope))))
+        let (granted, requested) = record.map_or((None, Vec::new()), |it| (it.granted, it.requested));
+        let granted = granted.unwrap_or_default();
+        let lacks = |scope: &&String| !granted.contains(scope);
+        let scopes: Vec<String> = scopes.iter().filter(lacks).cloned().collect();
+        Ok(Missing {
+            is_new: scopes.iter().any(|scope| !requested.contains(scope)),
+            scopes,
+        })
     }
 
     async fn detached<T: Send + 'static, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Fault>
@@ -186,6 +202,12 @@ fn succeeding(record: &Record, before: Option<&Record>) -> Record {
     if new.grant_id.is_empty() || new.grant_id == before.grant_id {
         new.grant_id = nonce();
     }
+    if new.tokens.refresh.is_none() && is_same_consent(&new, before) {
+        // Of a second consent many give none (RFC 6749 section 5.1): the first one's still renews it.
+        new.tokens.refresh.clone_from(&before.tokens.refresh);
+        new.lease.clone_from(&before.lease);
+        new.unanswered = before.unanswered;
+    }
     new.chosen = new.chosen.max(before.chosen);
     new.connected_at = new.connected_at.max(before.connected_at);
     // What was asked for before is not asked for in vain again.
@@ -195,6 +217,15 @@ fn succeeding(record: &Record, before: Option<&Record>) -> Record {
         }
     }
     new
+}
+
+/// Whether both are of the same person and client, so that what renewed the one renews the other; what
+/// has ended for good renews nothing.
+fn is_same_consent(new: &Record, before: &Record) -> bool {
+    let (one, other) = (&new.source, &before.source);
+    let person = new.subject.is_some() && new.subject == before.subject;
+    let client = one.client.id == other.client.id && one.token_endpoint == other.token_endpoint;
+    person && client && before.ended.is_none()
 }
 
 fn contended() -> Fault {

@@ -149,7 +149,7 @@ impl Keeper {
         let left = due.saturating_sub(self.unix_ms());
         // Replicas a moment apart: the first renews it, the others find it done.
         let at = now.saturating_add(left).saturating_add(spread().min(left / 8));
-        let after = slot.setback.lock().map_or(0, |setback| setback.alone);
+        let after = slot.setback.lock().as_ref().map_or(0, |setback| setback.alone);
         self.schedule().put(&slot.key, at.max(after));
     }
 
@@ -163,7 +163,12 @@ impl Keeper {
             return;
         };
         let now = self.grown();
-        if slot.setback.lock().is_some_and(|setback| setback.alone > now) {
+        if slot
+            .setback
+            .lock()
+            .as_ref()
+            .is_some_and(|setback| setback.alone > now)
+        {
             return self.plan(&slot);
         }
         if let Some(connection) = self.connection_of(&key.owner.connection, &seen.record.provider) {

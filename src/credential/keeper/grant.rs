@@ -124,7 +124,7 @@ impl Keeper {
             }
             self.reread_by(entry, since, deadline).await?;
         }
-        Err(Refused::Waiting { retry_after: SOON })
+        Err(waiting(SOON, None))
     }
 
     /// Reads again what is too old. A call that has a valid token waits for that only briefly, and
@@ -171,8 +171,8 @@ impl Keeper {
         why: Why,
         deadline: Instant,
     ) -> Result<(), Refused> {
-        if let Some(left) = self.setback(slot) {
-            return Err(Refused::Waiting { retry_after: left });
+        if let Some((left, said)) = self.setback(slot) {
+            return Err(waiting(left, said));
         }
         let outcome = timeout_at(deadline, self.pursue(slot, connection, why)).await;
         match outcome.unwrap_or(Outcome::Stopped) {
@@ -180,15 +180,17 @@ impl Keeper {
             | Outcome::Newer { .. }
             | Outcome::NotDue
             | Outcome::Gone
+            | Outcome::Refused
             | Outcome::Ended(_) => Ok(()),
-            Outcome::Failed { after, .. } => Err(Refused::Waiting {
-                retry_after: after.map_or(SOON, Duration::from_millis),
-            }),
+            Outcome::Failed { after } => {
+                let said = self.setback(slot).and_then(|(_, said)| said);
+                Err(waiting(after.map_or(SOON, Duration::from_millis), said))
+            }
             Outcome::StoreDown => Err(Refused::Unavailable {
                 store: slot.store.lock().unwrap_or(Kind::Unreachable),
                 retry_after: SOON,
             }),
-            Outcome::Stopped => Err(Refused::Waiting { retry_after: SOON }),
+            Outcome::Stopped => Err(waiting(SOON, None)),
         }
     }
 
@@ -201,8 +203,9 @@ impl Keeper {
             return Standing::Serves(seen);
         }
         match seen.ended(unix_ms) {
-            Some(ended) => Standing::Ended(ended),
-            None => Standing::Renew(seen.why()),
+            // What may have passed is asked for again, but not with each call.
+            Some(ended) if !seen.may_mend() || self.setback(slot).is_some() => Standing::Ended(ended),
+            _ => Standing::Renew(seen.why()),
         }
     }
 
@@ -213,14 +216,23 @@ impl Keeper {
             wanted: None,
             accounts: self.told(entry),
         };
+        let seen = slot.seen();
+        let unrenewed = seen.as_ref().is_some_and(|seen| seen.may_mend());
+        let unix = self.clock.unix();
+        let unaccepted = seen.as_ref().is_some_and(|seen| seen.is_unaccepted(unix));
+        let said = seen.and_then(|seen| seen.record.refusal.clone());
         let expired = |reason| Refused::Expired {
             account: Arc::clone(&slot.key.account),
             reason,
+            said: said.map(|said| said.why),
         };
         match ended {
             Ended::Revoked => connect(Reason::Revoked),
             Ended::Scopes => connect(Reason::Scopes),
-            Ended::Refused | Ended::NoRefresh => expired(Reason::Refused),
+            Ended::Refused if unrenewed => expired(Reason::Unrenewed),
+            Ended::Refused => expired(Reason::Refused),
+            Ended::NoRefresh if unaccepted => expired(Reason::Unaccepted),
+            Ended::NoRefresh => expired(Reason::NoRefresh),
             Ended::Interrupted => expired(Reason::Interrupted),
         }
     }
@@ -280,6 +292,10 @@ pub(super) fn usual(slots: &[Arc<Slot>]) -> Option<&Arc<Slot>> {
         .map(|slot| (chosen(slot), slot))
         .max_by_key(|(at, _)| *at)?;
     (at > 0).then_some(slot)
+}
+
+fn waiting(retry_after: Duration, said: Option<Arc<str>>) -> Refused {
+    Refused::Waiting { retry_after, said }
 }
 
 fn unavailable(fault: &Fault) -> Refused {

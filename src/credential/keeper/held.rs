@@ -68,6 +68,7 @@ impl Held {
         if seen.grant != self.grant && !same {
             let refused = Refused::Waiting {
                 retry_after: Duration::from_secs(1),
+                said: None,
             };
             return Err(refused.error(&self.connection));
         }
@@ -112,6 +113,7 @@ impl Held {
         }
         let refused = Refused::Waiting {
             retry_after: Duration::from_secs(5),
+            said: None,
         };
         Err(refused.error(&self.connection))
     }
@@ -155,6 +157,27 @@ impl Holder for Held {
         let signed = self.wait(why).await?;
         *self.slot.mended.lock() = Some((Arc::clone(&self.grant), signed.seq, now));
         Ok(signed)
+    }
+
+    fn taken(&self, seq: u64) {
+        if let Some(seen) = self.slot.seen().filter(|seen| seen.record.seq == seq) {
+            seen.take();
+        }
+    }
+
+    fn is_stale(&self, scopes: &[String]) -> bool {
+        let (Ok(seen), Ok(keeper)) = (self.seen(), self.keeper()) else {
+            return false;
+        };
+        let record = &seen.record;
+        let granted = record.granted.as_deref().unwrap_or_default();
+        let due = seen
+            .lives()
+            .is_within_lead(keeper.clock.unix(), self.connection.lead.as_secs());
+        !scopes.is_empty()
+            && scopes.iter().all(|scope| granted.contains(scope))
+            && (due || record.tokens.expires_at.is_none())
+            && record.tokens.refresh.is_some()
     }
 
     fn accepted(&self, seq: u64) {

@@ -226,8 +226,10 @@ impl Machine {
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome,
+            account: None,
             seq: Some(seq),
-            error: error.as_ref().map(|trouble| trouble.message.as_str()),
+            error: error.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            description: error.as_ref().map(|trouble| trouble.message.as_str()),
             cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
         };
         event.emit(&keeper.parts.metrics);
@@ -324,13 +326,11 @@ impl Machine {
 
 fn token(connection: &Connection, issued: &Issued, seq: u64, asked: u64) -> Result<Token, Trouble> {
     let value = Zeroizing::new(format!("Bearer {}", issued.access.expose()));
-    let value = sensitive(&value).map_err(|_cause| Trouble {
-        kind: TroubleKind::Client,
-        message: "the token that was issued cannot be put into a header".to_owned(),
-        cure: None,
-        error: None,
-        sent: true,
-        retry_after: None,
+    let value = sensitive(&value).map_err(|_cause| {
+        let message = "the token that was issued cannot be put into a header";
+        let mut trouble = Trouble::new(TroubleKind::Client, message);
+        trouble.sent = true;
+        trouble
     })?;
     let life = issued.expires_in.map(|life| life.saturating_mul(1000));
     let asked = asked.saturating_mul(1000);

@@ -5,6 +5,7 @@ mod account;
 mod change;
 mod due;
 mod grant;
+mod habits;
 mod held;
 pub(super) mod look;
 mod machine;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use account::Account;
+pub use change::Missing;
 use due::Schedule;
 pub use refused::{Reason, Refused};
 
@@ -184,6 +186,7 @@ pub struct Keeper {
     cache: Cache,
     schedule: Schedule,
     machines: machine::Machinery,
+    habits: habits::Habits,
     background: Arc<Semaphore>,
     /// Work that must not be cut: redemptions, changes.
     work: TaskTracker,
@@ -205,6 +208,7 @@ impl Keeper {
             cache: Cache::new(OWNERS),
             schedule: Schedule::new(OWNERS),
             machines: machine::Machinery::default(),
+            habits: habits::Habits::default(),
             background: Arc::new(Semaphore::new(IN_BACKGROUND)),
             work: TaskTracker::new(),
             closing: CancellationToken::new(),

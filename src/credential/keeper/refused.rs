@@ -28,6 +28,8 @@ pub enum Refused {
         account: Arc<str>,
         /// Why.
         reason: Reason,
+        /// What the authorization server said, in a sentence without a full stop.
+        said: Option<String>,
     },
     /// Several and no default.
     Ambiguous {
@@ -45,10 +47,12 @@ pub enum Refused {
     Waiting {
         /// When to try again.
         retry_after: Duration,
+        /// Why the last attempt failed, where one did.
+        said: Option<Arc<str>>,
     },
 }
 
-/// `reason` of answers, each with a sentence.
+/// Why an account has to be connected, each with a sentence; several are the same `reason` of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Never connected.
@@ -57,6 +61,12 @@ pub enum Reason {
     Revoked,
     /// Refused by the provider.
     Refused,
+    /// Its renewal is refused, and nobody knows whether for good.
+    Unrenewed,
+    /// Its access token ended, and the provider gave nothing to renew it with.
+    NoRefresh,
+    /// The provider does not take the tokens that were just given.
+    Unaccepted,
     /// A renewal was interrupted.
     Interrupted,
     /// More rights are needed.
@@ -64,15 +74,47 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The stable name.
+    /// All of them; of those with one name the usual one first.
+    pub const ALL: [Self; 8] = [
+        Self::NeverConnected,
+        Self::Revoked,
+        Self::Refused,
+        Self::Unrenewed,
+        Self::NoRefresh,
+        Self::Unaccepted,
+        Self::Interrupted,
+        Self::Scopes,
+    ];
+
+    /// The stable name: `reason` of answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NeverConnected => "never_connected",
             Self::Revoked => "revoked",
-            Self::Refused => "refused",
+            Self::Refused | Self::Unrenewed | Self::NoRefresh | Self::Unaccepted => "refused",
             Self::Interrupted => "interrupted",
             Self::Scopes => "scopes",
+        }
+    }
+
+    /// The sentence: lowercase, no full stop.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NeverConnected => "this account was never connected",
+            Self::Revoked => "the connection was revoked",
+            Self::Refused => "the provider ended the connection",
+            Self::Unrenewed => "the connection cannot be renewed",
+            Self::NoRefresh => {
+                "the access token has ended, and the provider gave no refresh token to renew it with"
+            }
+            Self::Unaccepted => {
+                "the provider does not take the tokens that were just given for it: they may be for another \
+                 audience (`resource` and `audience` in the descriptor)"
+            }
+            Self::Interrupted => "renewing the connection was interrupted",
+            Self::Scopes => "more rights are needed",
         }
     }
 }
@@ -98,11 +140,17 @@ impl Refused {
                 }
                 Error::new(Code::NeedsAuth, format!("{title} is not connected{name}")).data(data)
             }
-            Self::Expired { account, reason } => Error::new(
-                Code::TokenExpired,
-                format!("the connection of `{account}` to {title} has ended; connect it again"),
-            )
-            .data(json!({ "provider_id": &**id, "accountId": &**account, "reason": reason.as_str() })),
+            Self::Expired { account, reason, said } => {
+                let mut detail = reason.sentence().to_owned();
+                if let Some(said) = said {
+                    detail = format!("{detail}: {said}");
+                }
+                Error::new(
+                    Code::TokenExpired,
+                    format!("the connection of `{account}` to {title} has ended; connect it again"),
+                )
+                .data(json!({ "provider_id": &**id, "accountId": &**account, "reason": reason.as_str(), "detail": detail }))
+            }
             Self::Ambiguous { accounts } => Error::new(
                 Code::AccountAmbiguous,
                 format!("several accounts of {title} are connected and none is the default: name one as `accountId`"),
@@ -113,11 +161,15 @@ impl Refused {
                 format!("{}; nothing was run", store.told()),
             )
             .retry_after(*retry_after),
-            Self::Waiting { retry_after } => Error::new(
-                Code::CredentialTimeout,
-                format!("the credential of {title} is being renewed; nothing was run"),
-            )
-            .retry_after(*retry_after),
+            Self::Waiting { retry_after, said } => {
+                let message = match said {
+                    Some(said) => format!(
+                        "the credential of {title} could not be renewed just now, and it is tried again: {said}; nothing was run"
+                    ),
+                    None => format!("the credential of {title} is being renewed; nothing was run"),
+                };
+                Error::new(Code::CredentialTimeout, message).retry_after(*retry_after)
+            }
         }
     }
 }

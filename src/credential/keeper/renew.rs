@@ -15,7 +15,7 @@ use super::{Keeper, RefreshOutcome, Refreshed, What};
 use crate::credential::connection::Connection;
 use crate::credential::key::Key;
 use crate::credential::oauth::{self, Issued, Trouble, TroubleKind};
-use crate::credential::record::{Client, Ended, Record};
+use crate::credential::record::{Client, Ended, Record, Said};
 use crate::credential::refresh::{self, Answer, DEADLINE, Event, Facts, Outcome, Round, Step, Why, back_off};
 use crate::credential::slot::{Flight, Flying, Setback, Slot};
 use crate::credential::vault::{Fault, Hint, Path, Wrote};
@@ -25,6 +25,8 @@ use crate::telemetry::events::TokenRefreshed;
 const ALONE: (u64, u64) = (15_000, 600_000);
 /// The same for callers.
 const ASKED: u64 = 2_000;
+/// When an endpoint that must not be asked is looked at again, in milliseconds.
+const ASIDE: u64 = 60_000;
 /// How long somebody who asks for one refresh waits for it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -48,7 +50,7 @@ impl Keeper {
             Outcome::Refreshed | Outcome::Newer { .. } => RefreshOutcome::Refreshed,
             Outcome::NotDue => RefreshOutcome::NotDue,
             Outcome::Gone => return Ok(None),
-            Outcome::Ended(_) => RefreshOutcome::NeedsReauth,
+            Outcome::Ended(_) | Outcome::Refused => RefreshOutcome::NeedsReauth,
             Outcome::StoreDown => return Err(store_down()),
             Outcome::Failed { .. } | Outcome::Stopped => RefreshOutcome::Unhealthy,
         };
@@ -131,10 +133,11 @@ impl Keeper {
     }
 
     /// How long a caller waits before this account is tried again.
-    pub(super) fn setback(&self, slot: &Slot) -> Option<Duration> {
-        let setback = (*slot.setback.lock())?;
+    pub(super) fn setback(&self, slot: &Slot) -> Option<(Duration, Option<Arc<str>>)> {
+        let setback = slot.setback.lock();
+        let setback = setback.as_ref()?;
         let left = setback.asked.saturating_sub(self.clock.grown());
-        (left > 0).then(|| Duration::from_millis(left))
+        (left > 0).then(|| (Duration::from_millis(left), setback.said.clone()))
     }
 
     /// Writes a record, with what may be known of it without reading.
@@ -184,17 +187,27 @@ impl Pursuit {
                 }
                 Step::Store { version } => self.store(version).await,
                 Step::End { version, ended } => {
-                    self.write(version, |record| refresh::ended(record, ended)).await
-                }
-                Step::Fail { version, replay } => {
-                    let lost = self.unanswered;
-                    self.write(version, |record| refresh::failed(record, replay, true, lost))
+                    let said = self.refusal();
+                    self.write(version, |record| refresh::ended(record, ended, said))
                         .await
+                }
+                Step::Fail {
+                    version,
+                    replay,
+                    refused,
+                } => {
+                    let (lost, said) = (self.unanswered, refused.then(|| self.refusal()).flatten());
+                    self.write(version, |record| {
+                        refresh::failed(record, replay, true, lost, said)
+                    })
+                    .await
                 }
                 Step::Release { version, replay } => {
                     let lost = self.unanswered;
-                    self.write(version, |record| refresh::failed(record, replay, false, lost))
-                        .await
+                    self.write(version, |record| {
+                        refresh::failed(record, replay, false, lost, None)
+                    })
+                    .await
                 }
             };
         }
@@ -211,6 +224,14 @@ impl Pursuit {
             () = sleep(pause) => Event::Woke,
             () = self.keeper.closing.cancelled() => Event::Stop,
         }
+    }
+
+    /// What the server said to the last request.
+    fn refusal(&self) -> Option<Said> {
+        self.said.as_ref().map(|trouble| Said {
+            error: trouble.error.clone(),
+            why: trouble.message.clone(),
+        })
     }
 
     async fn read(&mut self) -> Event {
@@ -270,16 +291,17 @@ impl Pursuit {
             });
         };
         let Some(token) = &record.tokens.refresh else {
-            return Event::Answered(Answer::Client);
+            return Event::Answered(Answer::Refused { uncertain: false });
         };
         let asked = self.keeper.clock.unix();
         let scopes = record.granted.as_deref().filter(|scopes| !scopes.is_empty());
         let web = &*self.keeper.parts.web;
-        let answer = oauth::refresh(web, &self.connection, &record.source, token, scopes);
+        let habits = &self.keeper.habits;
+        let answer = habits.renew(web, &self.connection, (&record.source, token), scopes);
         let answer = timeout(Duration::from_millis(DEADLINE), answer).await;
         self.unanswered |= match &answer {
             Ok(Ok(_)) => false,
-            Ok(Err(trouble)) => trouble.sent && trouble.kind == TroubleKind::Transient,
+            Ok(Err(trouble)) => trouble.unread || (trouble.sent && trouble.kind == TroubleKind::Transient),
             Err(_) => true,
         };
         match answer {
@@ -346,33 +368,43 @@ impl Pursuit {
     }
 
     async fn over(&mut self, outcome: Outcome) {
-        let slot = &self.slot;
+        let slot = Arc::clone(&self.slot);
         let now = self.keeper.clock.grown();
         let failures = self.record.as_ref().map_or(1, |record| record.failures.max(1));
         let alone = back_off(failures - 1, ALONE.0, ALONE.1);
+        let said = self.said.as_ref().map(said);
         *slot.setback.lock() = match outcome {
-            Outcome::Failed { after, .. } => Some(Setback {
+            // Whoever calls hears at once that it is refused; it is asked again less and less often.
+            Outcome::Refused => Some(Setback {
+                asked: now + back_off(failures - 1, ASKED, ALONE.1),
+                alone: now + alone,
+                said,
+            }),
+            Outcome::Failed { after } => Some(Setback {
                 asked: now + after.unwrap_or(0).clamp(ASKED, ALONE.1),
                 alone: now + alone.max(after.unwrap_or(0)).min(ALONE.1),
+                said,
             }),
             Outcome::StoreDown => Some(Setback {
                 asked: now,
                 alone: now + ALONE.0,
+                said: None,
             }),
             _ => None,
         };
-        self.keeper.plan(slot);
+        self.keeper.plan(&slot);
         match outcome {
             Outcome::Gone => self.waste().await,
             Outcome::Refreshed => self.keeper.tell(&slot.key, What::Renewed),
+            Outcome::Refused => self.keeper.tell(&slot.key, What::Ended),
             Outcome::Ended(_) if self.round.is_ending() => self.keeper.tell(&slot.key, What::Ended),
             _ => {}
         }
         let label = match outcome {
             Outcome::Refreshed => "refreshed",
             Outcome::Newer { raced: true } => "lost_race",
-            Outcome::Failed { client: false, .. } => "transient",
-            Outcome::Failed { client: true, .. } => "refused",
+            Outcome::Failed { .. } => "transient",
+            Outcome::Refused => "refused",
             Outcome::Ended(Ended::Interrupted) if self.round.is_ending() => "interrupted",
             Outcome::Ended(_) if self.round.is_ending() => "refused",
             _ => return,
@@ -380,8 +412,10 @@ impl Pursuit {
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome: label,
+            account: Some([&slot.key.owner.tenant, &slot.key.owner.user, &slot.key.account]),
             seq: self.record.as_ref().map(|record| record.seq),
-            error: self.said.as_ref().map(|trouble| trouble.message.as_str()),
+            error: self.said.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            description: self.said.as_ref().map(|trouble| trouble.message.as_str()),
             cure: self.said.as_ref().and_then(|trouble| trouble.cure.as_deref()),
         };
         event.emit(&self.keeper.parts.metrics);
@@ -423,10 +457,25 @@ fn is_forgotten(client: &Client, trouble: &Trouble) -> bool {
             .is_some_and(|error| says_so.contains(&error))
 }
 
+/// Why a round failed, as callers may read it: whoever did not answer is not named to them.
+fn said(trouble: &Trouble) -> Arc<str> {
+    match trouble.error.is_some() || trouble.message.starts_with("the token endpoint") {
+        true => trouble.message.as_str().into(),
+        false => "its authorization server cannot be reached".into(),
+    }
+}
+
 fn answer_of(trouble: &Trouble) -> Answer {
     match trouble.kind {
         TroubleKind::Grant => Answer::Terminal,
-        TroubleKind::Client | TroubleKind::Metadata => Answer::Client,
+        TroubleKind::Client => Answer::Refused {
+            uncertain: trouble.unread,
+        },
+        // Nobody was asked, and nobody refused: what stands in the way is the operator's to mend.
+        TroubleKind::Metadata => Answer::Transient {
+            uncertain: false,
+            after: Some(ASIDE),
+        },
         TroubleKind::Transient => Answer::Transient {
             uncertain: trouble.sent,
             after: trouble
@@ -441,7 +490,8 @@ pub(super) fn hint(record: &Record) -> Hint {
     let state = match record.ended {
         Some(Ended::Revoked) => "revoked",
         Some(_) => "needs_reauth",
-        None if record.failures >= refresh::UNHEALTHY => "unhealthy",
+        // Looked at again by whoever sweeps: a refusal that nobody knows may pass.
+        None if record.failures >= refresh::UNHEALTHY || record.refusal.is_some() => "unhealthy",
         None => "ok",
     };
     Hint {

@@ -209,3 +209,101 @@ async fn whatever_changes_an_account_here_is_told_to_the_others_and_what_they_to
     ];
     assert_eq!(*told.0.lock(), expected.map(|what| ("ann".to_owned(), what)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_consent_without_a_refresh_token_keeps_the_first_ones() {
+    let again = |subject: Option<&str>, client: &str| {
+        let (subject, client) = (subject.map(str::to_owned), client.to_owned());
+        async move {
+            let world = World::new();
+            world.connect("ann").await;
+            let before = world.stored("ann").await.tokens.refresh;
+            let mut new = world::record("ann", "", world.keeper.clock.unix());
+            new.tokens.refresh = None;
+            new.subject = subject;
+            new.source.client.id = client;
+            world.keeper.connect(&world.key("ann"), new).await.unwrap();
+            let after = world.stored("ann").await.tokens.refresh;
+            assert!(before.is_some() && (after.is_none() || after == before));
+            after.is_some()
+        }
+    };
+    assert!(again(Some("sub-ann"), "us").await);
+    assert!(!again(Some("sub-bob"), "us").await, "another person");
+    assert!(!again(None, "us").await, "perhaps another person");
+    assert!(!again(Some("sub-ann"), "others").await, "another client");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_token_that_has_ended_is_not_kept() {
+    let world = World::new();
+    world.connect("ann").await;
+    world.server.withdraw();
+    world.keeper.refresh(&world.key("ann"), true).await.unwrap();
+    let mut new = world::record("ann", "", world.keeper.clock.unix());
+    new.tokens.refresh = None;
+    world.keeper.connect(&world.key("ann"), new).await.unwrap();
+    assert_eq!(world.stored("ann").await.tokens.refresh, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_account_lacks_is_what_was_not_granted() {
+    let world = World::new();
+    world.connect("ann").await;
+    let of = |scopes: &[&str]| scopes.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    let key = world.key("ann");
+    for (wanted, missing, is_new) in [
+        (of(&["read"]), of(&[]), false),
+        (of(&["read", "admin"]), of(&["admin"]), true),
+        (of(&[]), of(&[]), false),
+    ] {
+        let it = world.keeper.missing_scopes(&key, &wanted).await.unwrap();
+        assert_eq!((it.scopes, it.is_new), (missing, is_new), "{wanted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_was_never_taken_is_told_as_such_and_one_that_was_is_not() {
+    for taken in [false, true] {
+        let world = World::new();
+        let mut bare = world::record("ann", "", world.keeper.clock.unix());
+        bare.tokens.refresh = None;
+        world.keeper.connect(&world.key("ann"), bare).await.unwrap();
+        let granted = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap();
+        if taken {
+            granted.signature.taken(1);
+        }
+        let error = granted.signature.refused(1).await.unwrap_err();
+        let detail = error.data.unwrap()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(detail.contains("another audience"), !taken, "{detail}");
+        assert_eq!(detail.contains("no refresh token"), taken, "{detail}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_that_are_granted_and_refused_mean_an_old_token_where_it_is_due() {
+    use crate::credential::oauth::challenge;
+    let world = World::new();
+    world.connect("ann").await;
+    let signature = world
+        .keeper
+        .grant(&world.ask(None), WITHIN)
+        .await
+        .unwrap()
+        .signature;
+    let said = |scope: &str| {
+        challenge(
+            403,
+            Some(&format!("Bearer error=insufficient_scope, scope=\"{scope}\"")),
+        )
+    };
+    assert!(!signature.may_help(&said("read")), "it is not due");
+    tokio::time::sleep(Duration::from_secs(world::LIFE - 300)).await;
+    assert!(signature.may_help(&said("read")));
+    assert!(!signature.may_help(&said("read admin")) && !signature.may_help(&challenge(403, None)));
+    assert!(signature.may_help(&challenge(403, Some("Bearer error=\"invalid_token\""))));
+    assert!(!signature.may_help(&challenge(
+        401,
+        Some("Bearer error=\"insufficient_scope\", scope=admin")
+    )));
+}

@@ -1,7 +1,7 @@
 //! What a token endpoint answered, in all the ways in which they do.
 
 use bytes::Bytes;
-use http::{Response, StatusCode, header};
+use http::{Response, header};
 use serde_json::{Map, Value};
 
 use super::fetch::{failing, retry_after, text};
@@ -15,29 +15,24 @@ const LONGEST: f64 = 315_360_000.0;
 /// Reads the tokens of an answer. `secrets` are what was sent: none of them is in any message.
 ///
 /// # Errors
-/// [`Trouble`], which may always have been sent; [`TroubleKind::Grant`] only for `invalid_grant` and
-/// what well-known servers say instead.
+/// [`Trouble`], which may always have been sent. [`TroubleKind::Grant`] only for `invalid_grant` and
+/// what well-known servers say instead; [`TroubleKind::Transient`] only for what a failing or busy
+/// server says (RFC 6749 section 5.2 knows no such error, RFC 9110 section 15.6 does). Whatever else
+/// holds no token is a refusal: it would be "not yet" for ever.
 pub(super) fn tokens(response: &Response<Bytes>, secrets: &[&Secret]) -> Result<Issued, Trouble> {
     let status = response.status();
     if failing(status) {
         // Whatever the body says: a server that fails knows nothing about a grant.
-        return Err(unsure(response, "the token endpoint is failing"));
+        let message = format!("the token endpoint is failing (status {})", status.as_u16());
+        return Err(Trouble::transient(message).after(retry_after(response)).sent());
     }
-    let Some(fields) = fields(response) else {
-        return Err(unsure(response, "the token endpoint did not answer with tokens"));
-    };
-    if let Some(code) = error(&fields) {
-        return Err(refused(response, &fields, &code, secrets));
+    let fields = fields(response);
+    if status.is_success()
+        && let Some(issued) = fields.as_ref().filter(|it| error(it).is_none()).and_then(issued)
+    {
+        return issued;
     }
-    if !status.is_success() {
-        return Err(wordless(response));
-    }
-    issued(&fields).unwrap_or_else(|| {
-        Err(unsure(
-            response,
-            "the answer of the token endpoint holds no token",
-        ))
-    })
+    Err(refused(response, &fields.unwrap_or_default(), secrets))
 }
 
 /// The members of an answer: a JSON object, or a form, as GitHub sends without being asked for JSON.
@@ -58,49 +53,109 @@ fn fields(response: &Response<Bytes>) -> Option<Map<String, Value>> {
     })
 }
 
-/// The error that an answer of any status carries.
+/// The error that an answer of any status carries (RFC 6749 section 5.2).
 fn error(fields: &Map<String, Value>) -> Option<String> {
     let refused = fields.get("ok") == Some(&Value::Bool(false));
     match fields.get("error") {
         Some(Value::String(code)) if !code.is_empty() => Some(code.clone()),
-        Some(Value::Object(inner)) => {
-            let code = ["code", "type", "status"].iter().find_map(|key| text(inner, key));
-            Some(code.unwrap_or_default())
-        }
+        Some(Value::Object(inner)) => Some(code_of(inner, &["code", "type", "status"]).unwrap_or_default()),
         _ if refused => Some(String::new()),
         _ => None,
     }
 }
 
-fn refused(
-    response: &Response<Bytes>,
-    fields: &Map<String, Value>,
-    code: &str,
-    secrets: &[&Secret],
-) -> Trouble {
-    let kind = kind(code);
-    let said = trouble::code(code, secrets).unwrap_or_else(|| "an error without a name".to_owned());
-    let why = text(fields, "error_description").and_then(|it| trouble::shown(&it, secrets));
-    let mut message = format!("the token endpoint answered `{said}`");
-    if let Some(why) = why {
-        message = format!("{message} ({why})");
-    }
+/// The first member that may be the name of an error: a word, and none that says only that there is
+/// one.
+fn code_of(fields: &Map<String, Value>, members: &[&str]) -> Option<String> {
+    let is_name = |code: &String| {
+        let says_nothing = ["error", "fail", "failed", "failure", "false"];
+        !code.bytes().all(|it| it.is_ascii_digit()) && !says_nothing.contains(&&*code.to_ascii_lowercase())
+    };
+    members
+        .iter()
+        .find_map(|member| text(fields, member).filter(is_name))
+}
+
+/// What is said beside an error: of RFC 6749, of RFC 9457, and of those who follow neither.
+fn description(fields: &Map<String, Value>) -> Option<String> {
+    const MEMBERS: [&str; 8] = [
+        "error_description",
+        "message",
+        "error_message",
+        "errmsg",
+        "detail",
+        "msg",
+        "title",
+        "description",
+    ];
+    let of = |fields: &Map<String, Value>| MEMBERS.iter().find_map(|member| text(fields, member));
+    let inner = fields.get("error").and_then(Value::as_object);
+    let listed = fields.get("errors").and_then(Value::as_array);
+    let listed = listed.and_then(|all| all.first()).and_then(Value::as_object);
+    of(fields)
+        .or_else(|| inner.and_then(of))
+        .or_else(|| listed.and_then(of))
+}
+
+/// What an answer without tokens says.
+fn refused(response: &Response<Bytes>, fields: &Map<String, Value>, secrets: &[&Secret]) -> Trouble {
+    let status = response.status();
+    // Of some servers the name of an error stands elsewhere; an answer that succeeds names none there.
+    let elsewhere = || code_of(fields, &["error_code", "errorCode", "code", "status", "type"]);
+    let named = error(fields);
+    let code = match &named {
+        Some(code) if !code.is_empty() => Some(code.clone()),
+        _ if !status.is_success() => elsewhere(),
+        _ => None,
+    };
+    let why = description(fields).or_else(|| plain(response));
+    let why = why.and_then(|it| trouble::shown(&it, secrets));
+    let said = code.as_deref().and_then(|code| trouble::code(code, secrets));
+    let message = match (&said, status.is_success() && named.is_none()) {
+        (Some(said), _) => format!("the token endpoint answered `{said}`"),
+        (None, true) => format!(
+            "the token endpoint answered {} without a token in it",
+            status.as_u16()
+        ),
+        (None, false) if code.is_some() || (named.is_some() && why.is_some()) => {
+            format!("the token endpoint refused (status {})", status.as_u16())
+        }
+        (None, false) => format!(
+            "the token endpoint answered {} without saying why",
+            status.as_u16()
+        ),
+    };
+    let message = match &why {
+        Some(why) => format!("{} ({why})", message.trim_end_matches(" without saying why")),
+        None => message,
+    };
+    let kind = code.as_deref().map_or(TroubleKind::Client, kind);
     let mut trouble = Trouble::new(kind, message).sent();
-    trouble.error = trouble::registered(code);
+    // In the registered spelling where it is a registered word.
+    trouble.error = code.as_deref().and_then(trouble::registered).or(said);
+    trouble.description = why;
+    trouble.unread = status.is_success() && named.is_none() && trouble.description.is_none();
     match kind {
         TroubleKind::Transient => trouble.after(retry_after(response)),
         TroubleKind::Grant => trouble.cure("connect the account again"),
         TroubleKind::Client | TroubleKind::Metadata => {
-            let cure = cure(code);
+            let cure = cure(code.as_deref().unwrap_or_default());
             trouble.cure(cure)
         }
     }
 }
 
-/// What an error code means for the grant. GitHub and Slack have names of their own for a grant that
-/// is over; everything unknown leaves it alone.
+/// The text of an answer that is nothing but text.
+fn plain(response: &Response<Bytes>) -> Option<String> {
+    let text = std::str::from_utf8(response.body()).ok()?.trim();
+    let is_text = !text.starts_with(['<', '{', '[']) && !response.status().is_success();
+    (is_text && !text.is_empty()).then(|| text.to_owned())
+}
+
+/// What an error code means for the grant, however it is written. GitHub, Slack and `HubSpot` have
+/// names of their own for a grant that is over; everything unknown leaves it alone.
 fn kind(code: &str) -> TroubleKind {
-    match code {
+    match &*code.trim().to_ascii_lowercase().replace(['-', ' '], "_") {
         "invalid_grant"
         | "bad_refresh_token"
         | "bad_verification_code"
@@ -116,12 +171,13 @@ fn kind(code: &str) -> TroubleKind {
         | "rate_limit_exceeded"
         | "too_many_requests"
         | "internal_error"
+        | "internal_server_error"
         | "fatal_error"
         | "service_unavailable"
         | "request_timeout"
-        | "UNAVAILABLE"
-        | "INTERNAL"
-        | "RESOURCE_EXHAUSTED" => TroubleKind::Transient,
+        | "unavailable"
+        | "internal"
+        | "resource_exhausted" => TroubleKind::Transient,
         _ => TroubleKind::Client,
     }
 }
@@ -136,35 +192,11 @@ fn cure(code: &str) -> &'static str {
         "redirect_uri_mismatch" | "bad_redirect_uri" => {
             "register the gateway's callback at the provider, to the letter"
         }
+        "interaction_required" | "login_required" | "consent_required" | "account_selection_required" => {
+            "connect the account again"
+        }
         _ => "check `auth` in the descriptor against the provider's documentation",
     }
-}
-
-/// A refusal without a word: of what a client may have done wrong, or of something in between.
-fn wordless(response: &Response<Bytes>) -> Trouble {
-    let status = response.status();
-    let ours = [
-        StatusCode::BAD_REQUEST,
-        StatusCode::UNAUTHORIZED,
-        StatusCode::FORBIDDEN,
-    ];
-    if ours.contains(&status) {
-        let message = format!(
-            "the token endpoint answered {} without saying why",
-            status.as_u16()
-        );
-        return Trouble::client(message)
-            .cure("check `auth` in the descriptor against the provider's settings")
-            .sent();
-    }
-    unsure(response, "the token endpoint did not answer with tokens")
-}
-
-/// An answer that says nothing about the grant.
-fn unsure(response: &Response<Bytes>, what: &str) -> Trouble {
-    Trouble::transient(format!("{what} (status {})", response.status().as_u16()))
-        .after(retry_after(response))
-        .sent()
 }
 
 /// The tokens of an answer without an error; `None` when there is none in it.

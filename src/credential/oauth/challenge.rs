@@ -5,30 +5,80 @@ use super::Challenge;
 /// More parameters than these are nobody's.
 const MOST: usize = 64;
 
+/// The schemes of tokens, the usual one first; the last is that of a challenge which names none.
+const SCHEMES: [&str; 4] = ["Bearer", "DPoP", "OAuth", ""];
+
 /// Reads `WWW-Authenticate`: the bearer challenge among all in it, the one that names its resource's
-/// metadata first. Several header lines may be joined with commas. What cannot be read is left out.
+/// metadata first. Several header lines may be joined with commas.
+///
+/// What cannot be read is left out. The word for what is wrong may stand in another challenge than the
+/// metadata.
 #[must_use]
 pub fn challenge(status: u16, header: Option<&str>) -> Challenge {
     let all = header.map(parse).unwrap_or_default();
-    let ours = |scheme: &str| {
-        let of = |it: &&Offer| it.scheme.eq_ignore_ascii_case(scheme);
+    let of = |scheme: &'static str| {
         all.iter()
-            .filter(of)
-            .find(|it| it.get("resource_metadata").is_some())
-            .or_else(|| all.iter().find(of))
+            .filter(move |it| it.scheme.eq_ignore_ascii_case(scheme))
     };
-    let Some(offer) = ours("Bearer").or_else(|| ours("DPoP")) else {
+    let ours = |scheme| {
+        of(scheme)
+            .find(|it| it.get("resource_metadata").is_some())
+            .or_else(|| of(scheme).next())
+    };
+    let Some(offer) = SCHEMES.into_iter().find_map(ours) else {
         return Challenge {
             status,
             ..Challenge::default()
         };
     };
-    let scopes = offer.get("scope").map(split).filter(|all| !all.is_empty());
+    let told = SCHEMES
+        .into_iter()
+        .flat_map(of)
+        .find(|it| it.get("error").is_some());
+    let scopes = |it: &Offer| it.get("scope").map(split).filter(|all| !all.is_empty());
     Challenge {
         status,
         resource_metadata: offer.get("resource_metadata").map(str::to_owned),
-        scopes,
-        error: offer.get("error").map(str::to_owned),
+        scopes: told.and_then(scopes).or_else(|| scopes(offer)),
+        error: told.and_then(|it| it.get("error")).map(str::to_owned),
+    }
+}
+
+/// What a refusal of a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// The token: expired, revoked, or none of the provider's.
+    Token,
+    /// Rights of the token.
+    Scope,
+    /// Something that no other token would mend, as far as is said.
+    Other,
+}
+
+impl Challenge {
+    /// What is wrong: the word counts (RFC 6750 section 3.1), whatever the status; without one that is
+    /// known 401 is about the token.
+    #[must_use]
+    pub fn lack(&self) -> Lack {
+        let said = self
+            .error
+            .as_deref()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase();
+        match (&*said.replace('-', "_"), self.status) {
+            ("invalid_token" | "expired_token" | "token_expired", _) => Lack::Token,
+            ("insufficient_scope", _) => Lack::Scope,
+            (_, 401) => Lack::Token,
+            _ => Lack::Other,
+        }
+    }
+
+    /// Whether it is about a credential at all: by the status, or by its word.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let client_error = (400..500).contains(&self.status);
+        matches!(self.status, 401 | 403) || (client_error && self.lack() != Lack::Other)
     }
 }
 
@@ -80,6 +130,9 @@ fn parse(header: &str) -> Vec<Offer> {
         }
         match value(after) {
             Some((value, after)) => {
+                if all.is_empty() {
+                    all.push(Offer::default());
+                }
                 if let Some(offer) = all.last_mut() {
                     offer.parameters.push((word.to_owned(), value));
                 }
@@ -112,6 +165,12 @@ fn value(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start().strip_prefix('=')?.trim_start();
     if let Some(quoted) = text.strip_prefix('"') {
         return Some(unquoted(quoted));
+    }
+    // Single quotes are characters of a token; some servers take them for quotes.
+    if let Some((quoted, after)) = text.strip_prefix('\'').and_then(|rest| rest.split_once('\''))
+        && !quoted.contains('"')
+    {
+        return Some((quoted.to_owned(), after));
     }
     // Unquoted URLs and scopes are not allowed and common.
     let end = text

@@ -26,7 +26,7 @@ mod tests;
 use url::Url;
 
 pub use authorize::{authorize, resource, scopes, source};
-pub use challenge::challenge;
+pub use challenge::{Lack, challenge};
 pub use client::{client_document, known_client};
 pub use discover::{UNPUBLISHED, discover};
 pub use identity::{Expected, identify, identify_for};
@@ -154,8 +154,12 @@ pub struct Trouble {
     pub message: String,
     /// The cure, for `doctor` and the page.
     pub cure: Option<String>,
-    /// `error` as the server said it, where it is a registered word.
+    /// `error` as the server said it, where it is a word of RFC 6749's characters.
     pub error: Option<String>,
+    /// What the server said beside it, cleaned.
+    pub description: Option<String>,
+    /// An answer that succeeds and holds no tokens that could be read: those sent may be used up.
+    pub unread: bool,
     /// Whether the request may have arrived: a refresh token may be used up.
     pub sent: bool,
     /// When trying again may help.
@@ -169,8 +173,8 @@ pub enum TroubleKind {
     Transient,
     /// The grant is refused for good: `invalid_grant`, and nothing else.
     Grant,
-    /// Our client is refused, or the request is: `invalid_client`, `unauthorized_client`, …; only the
-    /// operator can mend it, and the grant may be good.
+    /// Our client is refused, or the request is: `invalid_client`, `unauthorized_client`, and whatever
+    /// else is no answer to come back later. The grant may be good all the same.
     Client,
     /// Metadata that must not be used: another issuer, another resource, no PKCE, no endpoint.
     Metadata,

@@ -19,6 +19,8 @@ impl Trouble {
             message: message.into(),
             cure: None,
             error: None,
+            description: None,
+            unread: false,
             sent: false,
             retry_after: None,
         }
@@ -80,6 +82,7 @@ impl From<Unreached> for Trouble {
 pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
     let cleaned: String = text
         .chars()
+        .filter(|each| !is_unseen(*each))
         .map(|each| if each.is_control() { ' ' } else { each })
         .take(SHOWN)
         .collect();
@@ -98,6 +101,11 @@ pub fn plain(text: &str) -> Option<String> {
 pub(super) fn quoted(text: &str) -> String {
     let shown = shown(&text.replace('`', "'"), &[]).unwrap_or_default();
     format!("`{shown}`")
+}
+
+/// Marks that turn the direction of a text, or stand in it unseen.
+const fn is_unseen(each: char) -> bool {
+    matches!(each, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Whether a text holds the secret, or a run of [`LEAK`] of its characters.

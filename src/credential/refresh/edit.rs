@@ -2,7 +2,7 @@
 
 use super::TTL;
 use crate::credential::oauth::Issued;
-use crate::credential::record::{Ended, Lease, Record, Tokens};
+use crate::credential::record::{Ended, Lease, Record, Said, Tokens};
 
 /// With a lease of ours.
 pub(crate) fn claimed(record: &Record, nonce: &str, replay: bool) -> Record {
@@ -34,13 +34,21 @@ pub(crate) fn renewed(record: &Record, issued: &Issued, asked: u64) -> Record {
         failures: 0,
         unanswered: false,
         ended: None,
+        refusal: None,
         ..record.clone()
     }
 }
 
 /// With the lease given back and, when the round `counts`, one more failure. That a redemption was
 /// interrupted and replayed is remembered for the next round, and so is one that went `unanswered`.
-pub(crate) fn failed(record: &Record, replay: bool, counts: bool, unanswered: bool) -> Record {
+/// A `refusal` stands until tokens are had, whatever else fails meanwhile.
+pub(crate) fn failed(
+    record: &Record,
+    replay: bool,
+    counts: bool,
+    unanswered: bool,
+    refusal: Option<Said>,
+) -> Record {
     let lease = record.lease.as_ref().filter(|_| replay);
     Record {
         lease: lease.map(|lease| Lease {
@@ -50,16 +58,18 @@ pub(crate) fn failed(record: &Record, replay: bool, counts: bool, unanswered: bo
         }),
         failures: record.failures.saturating_add(u32::from(counts)),
         unanswered: record.unanswered || unanswered,
+        refusal: refusal.or_else(|| record.refusal.clone()),
         ..record.clone()
     }
 }
 
-/// With the sentence that only a person can mend it. The tokens stay: the access token may serve
-/// on.
-pub(crate) fn ended(record: &Record, ended: Ended) -> Record {
+/// With the sentence that only a person can mend it, and what was said. The tokens stay: the access
+/// token may serve on.
+pub(crate) fn ended(record: &Record, ended: Ended, refusal: Option<Said>) -> Record {
     let interrupted = record.unanswered && ended == Ended::Refused;
     Record {
         ended: Some(if interrupted { Ended::Interrupted } else { ended }),
+        refusal,
         lease: None,
         ..record.clone()
     }

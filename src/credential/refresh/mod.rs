@@ -140,8 +140,12 @@ pub(super) enum Answer {
     Issued,
     /// The grant is refused for good.
     Terminal,
-    /// Our client, or the request, is refused: the grant may be good.
-    Client,
+    /// It is refused for a reason that says nothing certain of the grant: only a person may mend it,
+    /// or a later round.
+    Refused {
+        /// Whether the token may be used up: an answer that succeeded and could not be read.
+        uncertain: bool,
+    },
     /// Nothing, or come later.
     Transient {
         /// Whether the token may be used up.
@@ -169,7 +173,12 @@ pub(super) enum Step {
     /// Write that only a person can mend it.
     End { version: u64, ended: Ended },
     /// Write that a round failed; the lease is given back, and remembers a replay.
-    Fail { version: u64, replay: bool },
+    Fail {
+        version: u64,
+        replay: bool,
+        /// Write down why it was refused, too.
+        refused: bool,
+    },
     /// Give the lease back: nothing was sent.
     Release { version: u64, replay: bool },
     /// Wait so many milliseconds.
@@ -198,9 +207,9 @@ pub(super) enum Outcome {
     Failed {
         /// The server wants to be asked again after so many milliseconds.
         after: Option<u64>,
-        /// It refused our client or request.
-        client: bool,
     },
+    /// It was refused, and nobody knows whether for good.
+    Refused,
     /// The store cannot be reached.
     StoreDown,
     /// The process is about to end.

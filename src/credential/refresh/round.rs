@@ -130,6 +130,7 @@ impl Round {
                     return Step::Fail {
                         version: facts.version,
                         replay: self.replay,
+                        refused: outcome == Outcome::Refused,
                     };
                 }
                 Step::Done(outcome)
@@ -239,11 +240,11 @@ impl Round {
                 });
                 return Step::Read;
             }
-            Answer::Client => {
-                return self.fail(Outcome::Failed {
-                    after: None,
-                    client: true,
-                });
+            // What could not be read may have been the tokens: asked again at once, as if it were lost.
+            Answer::Refused { uncertain } if uncertain && self.sent < self.attempts => (true, None),
+            Answer::Refused { uncertain } => {
+                self.unanswered += u32::from(uncertain);
+                return self.fail(Outcome::Refused);
             }
             Answer::Transient { uncertain, after } => (uncertain, after),
         };
@@ -252,7 +253,7 @@ impl Round {
             .unwrap_or(0)
             .max(back_off(self.sent.saturating_sub(1), PAUSE.0, PAUSE.1));
         if self.sent >= self.attempts || pause > PAUSE.1 || self.stopping {
-            return self.fail(Outcome::Failed { after, client: false });
+            return self.fail(Outcome::Failed { after });
         }
         // A lease that runs out meanwhile is asked for anew when the pause is over.
         Step::Wait(pause)
@@ -291,6 +292,7 @@ impl Round {
         Step::Fail {
             version: self.version,
             replay: self.replay,
+            refused: outcome == Outcome::Refused,
         }
     }
 

@@ -324,23 +324,74 @@ fn transient_is_not_terminal() {
         told.tell(Event::Answered(TRANSIENT)),
         Step::Fail {
             version: 2,
-            replay: false
+            replay: false,
+            refused: false,
         }
     );
-    let failed = Outcome::Failed {
-        after: None,
-        client: false,
-    };
+    let failed = Outcome::Failed { after: None };
     assert_eq!(told.tell(Event::Wrote(3)), Step::Done(failed));
 }
 
 #[test]
-fn a_refused_client_ends_the_round_and_not_the_grant() {
+fn a_refusal_that_nobody_knows_ends_the_round_is_written_down_and_leaves_the_grant() {
     let mut told = Told::due().claimed();
-    assert!(matches!(
-        told.tell(Event::Answered(Answer::Client)),
-        Step::Fail { .. }
-    ));
+    let refused = |version| Step::Fail {
+        version,
+        replay: false,
+        refused: true,
+    };
+    let answer = Answer::Refused { uncertain: false };
+    assert_eq!(told.tell(Event::Answered(answer)), refused(2));
+    assert_eq!(told.tell(Event::Conflict), Step::Read);
+    let ours = Facts {
+        version: 7,
+        ..under("us-1", false)
+    };
+    assert_eq!(told.read(ours), refused(7));
+    assert_eq!(told.tell(Event::Wrote(8)), Step::Done(Outcome::Refused));
+}
+
+#[test]
+fn a_refusal_is_not_written_over_a_newer_set_a_reconnect_or_somebody_elses_lease() {
+    let after = |facts| {
+        let mut told = Told::due().claimed();
+        told.tell(Event::Answered(Answer::Refused { uncertain: false }));
+        told.tell(Event::Conflict);
+        told.read(facts)
+    };
+    let reconnected = Facts {
+        grant: "two".into(),
+        seq: 1,
+        ..facts()
+    };
+    for facts in [at(3, 5), reconnected, under("them", false)] {
+        assert_eq!(after(facts.clone()), Step::Done(Outcome::Refused), "{facts:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_could_not_be_read_is_asked_for_again_before_it_is_a_refusal() {
+    let mut told = Told::due().claimed();
+    let unread = Event::Answered(Answer::Refused { uncertain: true });
+    for _ in 0..2 {
+        let Step::Wait(pause) = told.tell(unread.clone()) else {
+            panic!("no further attempt");
+        };
+        told.now += pause;
+        assert_eq!(told.tell(Event::Woke), Step::Redeem);
+    }
+    assert!(matches!(told.tell(unread), Step::Fail { refused: true, .. }));
+    // What is refused for good then may have been used up by what was not read.
+    let mut told = Told::due().claimed();
+    told.tell(Event::Answered(Answer::Refused { uncertain: true }));
+    told.now += 1_000;
+    assert_eq!(told.tell(Event::Woke), Step::Redeem);
+    told.tell(Event::Answered(Answer::Terminal));
+    let end = Step::End {
+        version: 2,
+        ended: Ended::Interrupted,
+    };
+    assert_eq!(told.read(under("us-1", false)), end);
 }
 
 #[test]

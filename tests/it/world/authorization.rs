@@ -39,6 +39,9 @@ pub enum Fault {
     Loses,
 }
 
+/// Status, challenge and body of an answer to a tool's call.
+pub type Denied = (u16, &'static str, &'static str);
+
 /// A token set that was issued.
 #[derive(Debug, Clone)]
 pub struct Grant {
@@ -83,6 +86,12 @@ pub struct Knobs {
     pub scopes: Mutex<Vec<String>>,
     /// Scopes that a tool needs; without them 403 `insufficient_scope`.
     pub needs: Mutex<HashMap<String, String>>,
+    /// How the MCP server refuses a token that is not good: status and challenge.
+    pub refuses: Mutex<Option<(u16, &'static str)>>,
+    /// What a tool answers to any token: status, challenge, body.
+    pub denies_tools: Mutex<HashMap<String, Denied>>,
+    /// The MCP server takes tokens at all.
+    pub takes: AtomicBool,
     /// What an endpoint (`/token`, `/register`, …) does next, so many times.
     pub faults: Mutex<HashMap<String, (Fault, usize)>>,
     /// Requests that came, by path.
@@ -124,6 +133,9 @@ impl Authority {
             lifetime: AtomicU64::new(3600),
             scopes: Mutex::new(vec!["read".to_owned(), "write".to_owned()]),
             needs: Mutex::default(),
+            refuses: Mutex::default(),
+            denies_tools: Mutex::default(),
+            takes: AtomicBool::new(true),
             faults: Mutex::default(),
             seen: Mutex::default(),
             replayed: AtomicUsize::new(0),
@@ -515,11 +527,25 @@ async fn guarded(knobs: &Arc<Knobs>, method: Method, headers: HeaderMap, body: S
             .body(Body::empty())
             .unwrap()
     };
-    let Some(grant) = bearer(knobs, &headers) else {
-        return refused(401, "");
+    let said = |(status, challenge, body): Denied| {
+        let said = Response::builder()
+            .status(status)
+            .header("www-authenticate", challenge);
+        said.body(Body::from(body)).unwrap()
+    };
+    let takes = knobs.takes.load(Ordering::Relaxed);
+    let Some(grant) = bearer(knobs, &headers).filter(|_| takes) else {
+        let refuses = *knobs.refuses.lock();
+        return match refuses.filter(|_| headers.contains_key("authorization")) {
+            Some((status, challenge)) => said((status, challenge, "")),
+            None => refused(401, ""),
+        };
     };
     let message: Value = serde_json::from_str(&body).unwrap_or_default();
     let tool = message["params"]["name"].as_str().unwrap_or_default();
+    if let Some(denied) = knobs.denies_tools.lock().get(tool).copied() {
+        return said(denied);
+    }
     let needed = knobs.needs.lock().get(tool).cloned();
     if let Some(needed) = needed.filter(|it| !grant.scope.split(' ').any(|scope| scope == it)) {
         return refused(

@@ -11,7 +11,6 @@ use super::world::{LIFE, Spoilt, WITHIN, World, bearer, record};
 use crate::credential::record::{AccountState, Ended, Lease};
 use crate::credential::vault::{Path, Vault};
 use crate::error::Code;
-use crate::secret::Secret;
 
 const A_LIFE: Duration = Duration::from_secs(LIFE);
 
@@ -75,20 +74,12 @@ async fn what_is_in_use_is_renewed_ahead_of_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_sweeper_renews_what_nobody_uses_and_removes_what_nobody_finished() {
+async fn the_sweeper_renews_what_nobody_uses() {
     let world = World::new();
     world.connect("ann").await;
-    let unix = world.keeper.clock.unix();
-    let pending = |name: &str| Path::gateway(&["pending", name]);
-    for (name, expires) in [("old", unix + 60), ("new", unix + 10 * LIFE)] {
-        let value = Secret::new(format!(r#"{{"expires":{expires},"more":1}}"#));
-        world.store.write(&pending(name), 0, &value, None).await.unwrap();
-    }
     let other = world.beside().begun();
     sleep(A_LIFE - Duration::from_secs(300)).await;
     assert_eq!(other.stored("ann").await.seq, 2);
-    assert_eq!(world.store.read(&pending("old")).await.unwrap(), None);
-    assert!(world.store.read(&pending("new")).await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,7 +160,7 @@ async fn a_refused_grant_is_expired_and_nothing_is_deleted() {
     world.server.withdraw();
     let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
     assert!(
-        matches!(&refused, Refused::Expired { account, reason: Reason::Refused } if &**account == "ann"),
+        matches!(&refused, Refused::Expired { account, reason: Reason::Refused, .. } if &**account == "ann"),
         "{refused:?}"
     );
     let stored = world.stored("ann").await;
@@ -354,11 +345,18 @@ async fn without_a_refresh_token_an_ended_access_token_is_expired() {
         matches!(
             refused,
             Refused::Expired {
-                reason: Reason::Refused,
+                reason: Reason::NoRefresh,
+                said: None,
                 ..
             }
         ),
         "{refused:?}"
+    );
+    let told = refused.error(&world.connection).data.unwrap();
+    assert_eq!(told["reason"], "refused");
+    assert!(
+        told["detail"].as_str().unwrap().contains("no refresh token"),
+        "{told}"
     );
 }
 
@@ -455,4 +453,183 @@ async fn who_is_hurried_for_a_token_that_ends_meanwhile_is_not_told_less_for_it(
     let signed = granted.signature.ready().await.unwrap();
     assert_eq!(bearer(&signed), "Bearer access-2");
     assert_eq!(world.server.brought().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_knows_asks_the_person_at_once_and_deletes_nothing() {
+    for (spoilt, words) in [
+        (Spoilt::Refuses("invalid_request"), "`invalid_request`"),
+        (Spoilt::Refuses("interaction_required"), "`interaction_required`"),
+        (Spoilt::Refuses("unauthorized"), "`unauthorized`"),
+        (Spoilt::Says(403, "<html>"), "403"),
+        (Spoilt::Says(404, ""), "404"),
+        (Spoilt::Says(400, "no"), "(no)"),
+        (Spoilt::Says(200, r#"{"ok":false,"message":"over"}"#), "(over)"),
+    ] {
+        let world = expired().await;
+        *world.server.next.lock() = vec![spoilt; 2];
+        let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+        let Refused::Expired {
+            reason: Reason::Unrenewed,
+            said: Some(said),
+            ..
+        } = &refused
+        else {
+            panic!("{spoilt:?}: {refused:?}");
+        };
+        assert!(said.contains(words), "{spoilt:?}: {said}");
+        let told = refused.error(&world.connection);
+        assert_eq!(
+            (told.code, &told.data.unwrap()["reason"]),
+            (Code::TokenExpired, &"refused".into())
+        );
+        let stored = world.stored("ann").await;
+        assert_eq!((stored.ended, stored.seq, stored.lease), (None, 1, None));
+        assert!(stored.tokens.refresh.is_some() && stored.refusal.is_some());
+        let accounts = world.keeper.accounts(&world.key("ann").owner).await.unwrap();
+        assert_eq!(
+            (accounts[0].state, accounts[0].reason.as_deref()),
+            (AccountState::NeedsReauth, Some("refused"))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_knows_is_asked_about_again_less_and_less_often() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Refuses("access_denied"); 100];
+    let ask = world.ask(None);
+    for _ in 0..600 {
+        let refused = world.keeper.grant(&ask, WITHIN).await.unwrap_err();
+        assert!(matches!(refused, Refused::Expired { .. }), "{refused:?}");
+        sleep(Duration::from_secs(1)).await;
+    }
+    let asked = world.server.forms.lock().len();
+    assert!((5..=12).contains(&asked), "{asked} requests in ten minutes");
+    world.server.next.lock().clear();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(world.granted(None).await, "ann");
+    let stored = world.stored("ann").await;
+    assert_eq!((stored.refusal, stored.failures, stored.seq), (None, 0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_ahead_of_the_end_lets_the_access_token_serve_and_mends_itself() {
+    let world = World::new().begun();
+    world.connect("ann").await;
+    world.granted(None).await;
+    *world.server.next.lock() = vec![Spoilt::Says(403, "<html>robot?</html>"); 2];
+    sleep(A_LIFE - Duration::from_secs(430)).await;
+    assert_eq!(world.granted(None).await, "ann");
+    sleep(Duration::from_secs(300)).await;
+    let stored = world.stored("ann").await;
+    assert_eq!(
+        (stored.seq, stored.refusal),
+        (2, None),
+        "asked again in the background"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconnect_wins_over_a_refusal_that_nobody_knows() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Refuses("invalid_request"); 2];
+    world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    world.connect("ann").await;
+    assert_eq!(world.granted(None).await, "ann");
+    assert_eq!(world.stored("ann").await.refusal, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_nobody_knows_after_a_lost_answer_was_interrupted() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![
+        Spoilt::Refuses("invalid_request"),
+        Spoilt::Refuses("invalid_request"),
+        Spoilt::Lost,
+    ];
+    let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+    assert!(
+        matches!(
+            &refused,
+            Refused::Expired {
+                reason: Reason::Interrupted,
+                said: Some(_),
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_401_to_a_token_whose_renewal_is_refused_asks_the_person() {
+    let world = World::new();
+    world.connect("ann").await;
+    let signature = world
+        .keeper
+        .grant(&world.ask(None), WITHIN)
+        .await
+        .unwrap()
+        .signature;
+    *world.server.next.lock() = vec![Spoilt::Refuses("invalid_token"); 2];
+    let error = signature.refused(1).await.unwrap_err();
+    assert_eq!(error.code, Code::TokenExpired);
+    assert!(
+        error.data.unwrap()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("`invalid_token`")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn transient_faults_say_why_and_name_no_address() {
+    for (spoilt, words) in [
+        (Spoilt::Unavailable, "status 503"),
+        (Spoilt::Unreached, "its authorization server cannot be reached"),
+        (
+            Spoilt::Refuses("temporarily_unavailable"),
+            "`temporarily_unavailable`",
+        ),
+    ] {
+        let world = expired().await;
+        *world.server.next.lock() = vec![spoilt; 3];
+        let refused = world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+        let told = refused.error(&world.connection);
+        assert_eq!(told.code, Code::CredentialTimeout);
+        assert!(
+            told.message.contains(words) && !told.message.contains("gone"),
+            "{}",
+            told.message
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_a_renewal_may_not_name_is_left_out_and_stays_left_out() {
+    let world = expired().await;
+    *world.server.next.lock() = vec![Spoilt::Without("scope")];
+    assert_eq!(world.granted(None).await, "ann");
+    sleep(A_LIFE).await;
+    assert_eq!(world.granted(None).await, "ann");
+    let named: Vec<bool> = world
+        .server
+        .forms
+        .lock()
+        .iter()
+        .map(|form| form.contains_key("scope"))
+        .collect();
+    assert_eq!(named, [true, false, false]);
+    assert_eq!(world.stored("ann").await.granted, Some(vec!["read".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_scope_is_no_reason_to_ask_again_for_a_grant_that_is_over() {
+    for error in ["invalid_grant", "invalid_client", "interaction_required"] {
+        let world = expired().await;
+        *world.server.next.lock() = vec![Spoilt::Refuses(error)];
+        world.keeper.grant(&world.ask(None), WITHIN).await.unwrap_err();
+        assert_eq!(world.server.forms.lock().len(), 1, "{error}");
+    }
 }

@@ -156,6 +156,7 @@ pub(in crate::credential) fn record(account: &str, refresh: &str, now: u64) -> R
         chosen: 0,
         connected_at: now,
         unanswered: false,
+        refusal: None,
     }
 }
 
@@ -276,6 +277,8 @@ pub(super) struct Server {
     /// How it answers the next requests, before it looks at them.
     pub(super) next: Mutex<Vec<Spoilt>>,
     machines: AtomicU32,
+    /// Requests to renew, in order.
+    pub(super) forms: Mutex<Vec<BTreeMap<String, String>>>,
     /// How long it takes to answer.
     pub(super) takes: Mutex<Duration>,
 }
@@ -296,6 +299,12 @@ pub(super) enum Spoilt {
     Lost,
     /// Not reached.
     Unreached,
+    /// 400 with this error, having done nothing.
+    Refuses(&'static str),
+    /// This status and body, having done nothing.
+    Says(u16, &'static str),
+    /// 400 `invalid_request` when this parameter comes with it.
+    Without(&'static str),
 }
 
 impl Server {
@@ -349,6 +358,9 @@ impl Web for Server {
         tokio::time::sleep(takes).await;
         let form: BTreeMap<String, String> =
             url::form_urlencoded::parse(request.body()).into_owned().collect();
+        if form.get("grant_type").is_some_and(|it| it == "refresh_token") {
+            self.forms.lock().push(form.clone());
+        }
         let next = self.next.lock().pop();
         let lost = |sent| Unreached {
             message: "gone".to_owned(),
@@ -368,6 +380,11 @@ impl Web for Server {
                 return Err(lost(true));
             }
             (_, Some(Spoilt::Unavailable)) => (503, "{}".to_owned()),
+            (_, Some(Spoilt::Refuses(error))) => (400, format!(r#"{{"error":"{error}"}}"#)),
+            (_, Some(Spoilt::Says(status, body))) => (status, body.to_owned()),
+            (_, Some(Spoilt::Without(name))) if form.contains_key(name) => {
+                (400, r#"{"error":"invalid_request"}"#.to_owned())
+            }
             (_, None) if form["grant_type"] == "client_credentials" => {
                 let made = self.machines.fetch_add(1, Relaxed) + 1;
                 let body = format!(
@@ -375,7 +392,7 @@ impl Web for Server {
                 );
                 (200, body)
             }
-            (_, None) => self.redeem(&form["refresh_token"]),
+            (_, Some(Spoilt::Without(_)) | None) => self.redeem(&form["refresh_token"]),
         };
         let response = http::Response::builder()
             .status(status)

@@ -80,3 +80,65 @@ fn what_cannot_be_read_says_nothing_and_harms_nobody() {
     let endless = "Bearer a=b,".repeat(100_000);
     assert_eq!(read(&endless).scopes, None);
 }
+
+#[test]
+fn the_word_counts_and_not_the_status() {
+    let quoted = [
+        "Bearer error=\"invalid_token\"",
+        "Bearer error=invalid_token",
+        "Bearer error='invalid_token'",
+        "bearer Error = \"Invalid_Token\"",
+        "DPoP algs=\"ES256\", error=\"invalid_token\"",
+        "Basic realm=\"x\", Bearer realm=\"a, b\", error=\"invalid_token\", error_description=\"over\"",
+        "Bearer resource_metadata=\"https://a.example/\", Bearer error=\"invalid_token\"",
+        "Negotiate, Bearer error=\"invalid_token\"",
+        "error=\"invalid_token\"",
+        "OAuth realm=\"x\", error=\"invalid_token\"",
+    ];
+    for status in [400, 401, 403] {
+        for header in quoted {
+            let token = challenge(status, Some(header));
+            assert_eq!(
+                (token.lack(), token.is_refusal()),
+                (Lack::Token, true),
+                "{status} {header}"
+            );
+            let header = header
+                .to_lowercase()
+                .replace("invalid_token", "insufficient_scope");
+            let scope = challenge(status, Some(&header));
+            assert_eq!(
+                (scope.lack(), scope.is_refusal()),
+                (Lack::Scope, true),
+                "{status} {header}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_a_word_that_is_known_the_status_counts() {
+    for header in [
+        None,
+        Some("Bearer"),
+        Some("Basic realm=\"invalid_token\""),
+        Some("Bearer error=\"odd\""),
+    ] {
+        let of = |status| challenge(status, header);
+        assert_eq!(
+            (of(401).lack(), of(403).lack()),
+            (Lack::Token, Lack::Other),
+            "{header:?}"
+        );
+        assert!(of(403).is_refusal() && !of(400).is_refusal() && !of(404).is_refusal());
+        assert!(!challenge(500, Some("Bearer error=invalid_token")).is_refusal());
+    }
+}
+
+#[test]
+fn single_quotes_are_quotes() {
+    let it = read("Bearer scope='a b', resource_metadata='https://a.example/x', error='insufficient_scope'");
+    assert_eq!(it.scopes, Some(texts(&["a", "b"])));
+    assert_eq!(it.resource_metadata.as_deref(), Some("https://a.example/x"));
+    assert_eq!(it.lack(), Lack::Scope);
+}

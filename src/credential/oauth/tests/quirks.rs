@@ -101,6 +101,17 @@ async fn only_a_refused_grant_is_final() {
         (401, json!({ "error": "invalid_grant" })),
         (200, json!({ "error": "bad_refresh_token" })),
         (200, json!({ "ok": false, "error": "invalid_refresh_token" })),
+        (400, json!({ "error": "INVALID_GRANT" })),
+        (400, json!({ "error": "invalid-grant" })),
+        (
+            400,
+            json!({ "error": { "code": "invalid_grant", "message": "gone" } }),
+        ),
+        (
+            400,
+            json!({ "status": "BAD_REFRESH_TOKEN", "message": "missing or unknown refresh token" }),
+        ),
+        (401, json!({ "errorCode": "invalid_grant" })),
     ] {
         let trouble = json_told(status, &body).await.unwrap_err();
         assert_eq!((trouble.kind, trouble.sent), (TroubleKind::Grant, true), "{body}");
@@ -118,14 +129,11 @@ async fn what_is_failing_says_nothing_of_the_grant() {
         (400, "application/json", r#"{"error":"slow_down"}"#),
         (400, "application/json", r#"{"error":"server_error"}"#),
         (200, "application/json", r#"{"ok":false,"error":"ratelimited"}"#),
-        (200, "text/html", "<html>log in to the network</html>"),
-        (403, "text/html", "<html>are you a robot</html>"),
-        (404, "text/html", "<html>"),
-        (302, "text/html", ""),
-        (200, "application/json", "{}"),
-        (200, "application/json", r#"{"access_token":""}"#),
-        (200, "application/json", "[]"),
-        (200, "application/json", ""),
+        (502, "text/plain", "bad gateway"),
+        (425, "text/plain", ""),
+        (400, "application/json", r#"{"error":"Temporarily-Unavailable"}"#),
+        (400, "application/json", r#"{"error":{"code":"SERVER_ERROR"}}"#),
+        (403, "application/json", r#"{"code":"rate_limit_exceeded"}"#),
     ] {
         let trouble = told(status, kind, body).await.unwrap_err();
         assert_eq!(
@@ -153,8 +161,12 @@ async fn what_the_operator_has_to_mend_leaves_the_grant_alone() {
         let trouble = json_told(status, &json!({ "error": error })).await.unwrap_err();
         assert_eq!(trouble.kind, TroubleKind::Client, "{error}");
         assert!(trouble.cure.is_some() && trouble.message.contains(error));
-        let registered = error != "something_new";
-        assert_eq!(trouble.error.is_some(), registered);
+        // Other names for a client that is not known mean the registered one.
+        let word = match error {
+            "incorrect_client_credentials" => "invalid_client",
+            error => error,
+        };
+        assert_eq!(trouble.error.as_deref(), Some(word));
     }
     for (status, body) in [
         (401, json!({ "message": "no" })),
@@ -224,4 +236,128 @@ async fn nothing_is_sent_to_an_endpoint_without_tls() {
         .unwrap_err();
     assert_eq!((trouble.kind, trouble.sent), (TroubleKind::Metadata, false));
     assert!(world.fetched().is_empty());
+}
+
+/// Status and body; the error that is told, and words of the message.
+const REFUSALS: [(u16, &str, Option<&str>, &str); 15] = [
+    (
+        400,
+        r#"{"error":"invalid_request","error_description":"no such thing."}"#,
+        Some("invalid_request"),
+        "`invalid_request` (no such thing)",
+    ),
+    (
+        400,
+        r#"{"error":"interaction_required"}"#,
+        Some("interaction_required"),
+        "`interaction_required`",
+    ),
+    (
+        401,
+        r#"{"error":"invalid_token"}"#,
+        Some("invalid_token"),
+        "`invalid_token`",
+    ),
+    (
+        403,
+        r#"{"error":"access_denied"}"#,
+        Some("access_denied"),
+        "`access_denied`",
+    ),
+    (
+        400,
+        r#"{"status":"REVOKED_BY_OWNER","message":"ask again"}"#,
+        Some("REVOKED_BY_OWNER"),
+        "`REVOKED_BY_OWNER` (ask again)",
+    ),
+    (
+        400,
+        r#"{"status":"error","errors":[{"message":"no"}]}"#,
+        None,
+        "(no)",
+    ),
+    (
+        422,
+        r#"{"type":"about:blank","title":"Unprocessable","status":422}"#,
+        None,
+        "(Unprocessable)",
+    ),
+    (
+        400,
+        "refresh token is not known",
+        None,
+        "(refresh token is not known)",
+    ),
+    (200, r#"{"error":{"message":"over"}}"#, None, "(over)"),
+    (
+        200,
+        r#"{"errcode":40030,"errmsg":"invalid refresh_token"}"#,
+        None,
+        "(invalid refresh_token)",
+    ),
+    (
+        401,
+        "<html>are you a robot</html>",
+        None,
+        "401 without saying why",
+    ),
+    (
+        403,
+        "<html>are you a robot</html>",
+        None,
+        "403 without saying why",
+    ),
+    (
+        404,
+        "<html>are you a robot</html>",
+        None,
+        "404 without saying why",
+    ),
+    (410, "", None, "410 without saying why"),
+    (302, "", None, "302 without saying why"),
+];
+
+#[tokio::test]
+async fn whatever_else_holds_no_token_is_a_refusal_with_the_servers_words() {
+    for (status, body, error, words) in REFUSALS {
+        let kind = if body.starts_with('{') {
+            "application/json"
+        } else {
+            "text/html"
+        };
+        let trouble = told(status, kind, body).await.unwrap_err();
+        let is_refusal = trouble.kind == TroubleKind::Client && trouble.sent && !trouble.unread;
+        assert!(is_refusal, "{status} {body}: {trouble:?}");
+        assert_eq!(trouble.error.as_deref(), error, "{status} {body}");
+        assert!(trouble.message.contains(words), "{status} {body}: {trouble}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_succeeds_without_a_word_may_have_used_the_token_up() {
+    for (kind, body) in [
+        ("text/html", "<html>log in to the network</html>"),
+        ("application/json", "{}"),
+        ("application/json", r#"{"access_token":""}"#),
+        ("application/json", r#"{"data":{"access_token":"elsewhere"}}"#),
+        ("application/json", r#"{"access_token":"cut off"#),
+        ("application/json", "[]"),
+        ("application/json", ""),
+    ] {
+        let trouble = told(200, kind, body).await.unwrap_err();
+        assert_eq!(
+            (trouble.kind, trouble.unread),
+            (TroubleKind::Client, true),
+            "{body}"
+        );
+        assert!(trouble.message.contains("without a token"), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_says_turns_no_text_around_and_hides_nothing() {
+    let said =
+        json!({ "error": "invalid_request", "error_description": "a\u{202e}b\u{200b}c\u{1b}[31m\u{feff}" });
+    let trouble = json_told(400, &said).await.unwrap_err();
+    assert_eq!(trouble.description.as_deref(), Some("abc [31m"));
 }

@@ -58,7 +58,7 @@ impl Model for Worlds {
         for at in 0..self.replicas {
             actions.push(Action::Begin(at));
             actions.extend([How::Well, How::Late, How::Unheard, How::Away].map(|how| Action::Do(at, how)));
-            let served = [Served::Well, Served::Later, Served::Lost];
+            let served = [Served::Well, Served::Later, Served::Lost, Served::Refused];
             actions.extend(served.map(|served| Action::Serve(at, served)));
             actions.extend([Action::Hear(at), Action::Crash(at)]);
         }
@@ -89,6 +89,7 @@ impl Model for Worlds {
                     Served::Well => {}
                     Served::Later => spend(&mut state.may.transient)?,
                     Served::Lost => spend(&mut state.may.lost)?,
+                    Served::Refused => spend(&mut state.may.refusals)?,
                 }
                 state.serve(at, served, self.grace)?;
             }
@@ -148,6 +149,14 @@ impl Model for Worlds {
                 let token = &state.tokens[usize::from(state.current.token)];
                 state.current.ended != Some(Ended::Refused) || token.is_revoked || token.is_used
             }),
+            // Beside "refused only what the server refuses": it is no end, and goes with its token set.
+            Property::always(
+                "a refusal is written down of the token it was about",
+                |_, state: &State| {
+                    let token = &state.tokens[usize::from(state.current.token)];
+                    !state.current.refused || token.is_refused
+                },
+            ),
             Property::always("a reconnect is never undone", |worlds, state: &State| {
                 let made = worlds.may.reconnects - state.may.reconnects;
                 state.current.grant == made
@@ -249,6 +258,39 @@ fn answers_that_are_lost_or_late_end_nothing_that_is_good() {
         grace: true,
         may: Budget {
             transient: 2,
+            lost: 1,
+            ..Budget::default()
+        },
+        until: 2 * TICK,
+    });
+}
+
+#[test]
+fn a_refusal_that_nobody_knows_is_written_down_ends_nothing_and_a_later_round_mends_it() {
+    for (crashes, reconnects) in [(0, 0), (1, 0), (0, 1)] {
+        check(Worlds {
+            replicas: 2,
+            grace: false,
+            may: Budget {
+                refusals: 2,
+                stale: 1,
+                unsure: 1,
+                crashes,
+                reconnects,
+                ..Budget::default()
+            },
+            until: 2 * TICK,
+        });
+    }
+}
+
+#[test]
+fn a_refusal_after_a_lost_answer_is_no_end_either() {
+    check(Worlds {
+        replicas: 2,
+        grace: true,
+        may: Budget {
+            refusals: 1,
             lost: 1,
             ..Budget::default()
         },

@@ -17,6 +17,8 @@ pub(super) struct Budget {
     pub(super) transient: u8,
     /// Answers that are lost.
     pub(super) lost: u8,
+    /// Refusals that say nothing certain of the grant.
+    pub(super) refusals: u8,
     pub(super) reconnects: u8,
     /// Grants that the provider ends by itself.
     pub(super) withdrawals: u8,
@@ -29,6 +31,8 @@ pub(super) struct Stored {
     pub(super) token: u8,
     pub(super) lease: Option<Claim>,
     pub(super) ended: Option<Ended>,
+    /// The last renewal was refused, and nobody knows whether for good.
+    pub(super) refused: bool,
 }
 
 /// A refresh token at its server.
@@ -43,6 +47,8 @@ pub(super) struct Token {
     pub(super) lost: u8,
     /// Whether a replay of it was claimed.
     pub(super) replayed: bool,
+    /// Whether it was refused without saying anything certain.
+    pub(super) is_refused: bool,
 }
 
 /// An answer, and the token that came with it.
@@ -94,6 +100,8 @@ pub(super) enum Served {
     Well,
     Later,
     Lost,
+    /// Refused for no reason that is known.
+    Refused,
 }
 
 impl State {
@@ -104,6 +112,7 @@ impl State {
             token: 0,
             lease: None,
             ended: None,
+            refused: false,
         };
         Self {
             now: 0,
@@ -247,6 +256,9 @@ impl State {
         };
         let answer = if served == Served::Later {
             (transient, None)
+        } else if served == Served::Refused {
+            self.tokens[usize::from(token)].is_refused = true;
+            (Answer::Refused { uncertain: false }, None)
         } else {
             let answer = self.redeem(usize::from(token), grace);
             if uncertain {
@@ -323,6 +335,7 @@ impl State {
             token,
             lease: None,
             ended: None,
+            refused: false,
         };
         self.write(self.version, new);
     }
@@ -393,6 +406,7 @@ impl Replica {
                         seq,
                         token,
                         ended: None,
+                        refused: false,
                         ..unleased
                     },
                 )
@@ -404,13 +418,29 @@ impl Replica {
                     ..unleased
                 },
             ),
-            Step::Fail { version, replay } | Step::Release { version, replay } => {
-                let given_back = |lease: Claim| Claim { ttl: 0, ..lease };
-                let lease = read.lease.filter(|_| replay).map(given_back);
-                (version, Stored { lease, ..unleased })
-            }
+            Step::Fail {
+                version,
+                replay,
+                refused,
+            } => (
+                version,
+                Stored {
+                    refused: refused || read.refused,
+                    ..given_back(read, replay)
+                },
+            ),
+            Step::Release { version, replay } => (version, given_back(read, replay)),
             Step::Read | Step::Redeem | Step::Wait(_) | Step::Done(_) => return None,
         })
+    }
+}
+
+/// A record whose lease is given back, which remembers a replay.
+fn given_back(read: Stored, replay: bool) -> Stored {
+    let lease = read.lease.filter(|_| replay);
+    Stored {
+        lease: lease.map(|lease| Claim { ttl: 0, ..lease }),
+        ..read
     }
 }
 
@@ -424,6 +454,7 @@ impl Token {
             redeemed: 0,
             lost: 0,
             replayed: false,
+            is_refused: false,
         }
     }
 }

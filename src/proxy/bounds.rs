@@ -19,6 +19,8 @@ const STREAMS: usize = 2_048;
 const OF_SESSION: usize = 16;
 /// Streams that connect a server, of one caller: each waits for a person.
 const CONNECTS: usize = 32;
+/// Questions for connections, of one caller at once: each asks the store.
+const QUESTIONS: usize = 32;
 /// When memory is worth another try, and when a stream.
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(5);
@@ -35,6 +37,7 @@ pub(super) struct Bounds {
     streams: Places<Holder>,
     sessions: Places<Arc<str>>,
     connects: Places<Holder>,
+    questions: Places<Holder>,
 }
 
 /// A stream's place among those of its caller, and of its session.
@@ -52,6 +55,7 @@ impl Default for Bounds {
             streams: Places::new(STREAMS),
             sessions: Places::new(OF_SESSION),
             connects: Places::new(CONNECTS),
+            questions: Places::new(QUESTIONS),
         }
     }
 }
@@ -84,6 +88,15 @@ impl Bounds {
     pub(super) fn connect(&self, principal: &Principal) -> Result<Place<Holder>, Error> {
         let place = self.connects.take(&holder(principal));
         place.ok_or_else(|| taken("32 servers are being connected for this caller; finish or close some"))
+    }
+
+    /// A place for one more question for a connection.
+    ///
+    /// # Errors
+    /// [`Code::Busy`].
+    pub(super) fn question(&self, principal: &Principal) -> Result<Place<Holder>, Error> {
+        let place = self.questions.take(&holder(principal));
+        place.ok_or_else(|| taken("32 questions for connections of this caller are open; ask again later"))
     }
 }
 
@@ -138,5 +151,17 @@ mod tests {
         assert!(bounds.stream(&bob, None).is_ok());
         open.clear();
         assert!(bounds.stream(&ann, Some(&session)).is_ok());
+    }
+
+    #[test]
+    fn questions_for_connections_are_bounded_by_caller() {
+        let bounds = Bounds::default();
+        let (ann, bob) = (Principal::new("acme", "ann"), Principal::new("acme", "bob"));
+        let mut open: Vec<_> = (0..QUESTIONS).map(|_| bounds.question(&ann).unwrap()).collect();
+        let refused = bounds.question(&ann).unwrap_err();
+        assert_eq!((refused.code, refused.retry_after), (Code::Busy, Some(LATER)));
+        assert!(bounds.question(&bob).is_ok());
+        open.pop();
+        assert!(bounds.question(&ann).is_ok());
     }
 }

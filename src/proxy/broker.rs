@@ -314,6 +314,10 @@ impl Gateway {
             Ok(caller) => caller,
             Err(error) => return failed(&error),
         };
+        let _place = match self.bounds.question(&caller.principal) {
+            Ok(place) => place,
+            Err(error) => return failed(&error),
+        };
         let standing = self.broker().standing(&caller.principal, id).await;
         ctx.caller = Some(caller);
         match standing {

@@ -239,7 +239,7 @@ async fn tokens_that_are_never_taken_are_told_as_such_and_asked_for_three_times_
                 })
                 .await;
             authority.revoke_all();
-            assert!(link(&call(&client).await).is_some(), "a success begins anew");
+            assert!(link(&call(client).await).is_some(), "a success begins anew");
         }
     }
 }

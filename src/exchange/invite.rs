@@ -34,7 +34,7 @@ impl Exchange {
         principal: &Principal,
         connection: &Connection,
         refused: &Refused,
-        (wanted, operation): (Option<&str>, Option<&str>),
+        (wanted, operation): (Option<&str>, &str),
     ) -> Error {
         let mut error = refused.error(connection);
         if let Some(accounts) = error.data.as_mut().and_then(|data| data.get_mut("accounts")) {
@@ -46,12 +46,15 @@ impl Exchange {
         }
         match refused {
             Refused::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])),
-            Refused::Expired { account, .. } => {
-                let key = key(principal, connection, account);
-                if self.tries.is_spent(&key, operation) {
-                    return spent(error);
-                }
-                self.invite(principal, connection, error, (Some(account), &[]))
+            Refused::Expired {
+                account, fingerprint, ..
+            } => {
+                let used = Used {
+                    account,
+                    fingerprint: *fingerprint,
+                    operation,
+                };
+                self.asked(principal, connection, used, error)
             }
             Refused::Ambiguous { .. } | Refused::Unavailable { .. } | Refused::Waiting { .. } => error,
         }
@@ -295,7 +298,7 @@ impl Step<'_> {
         wanted: Option<&str>,
     ) -> Error {
         let principal = &self.peer.principal;
-        let operation = Some(self.operation());
+        let operation = self.operation();
         self.exchange
             .unconnected(principal, connection, refused, (wanted, operation))
     }
@@ -359,7 +362,7 @@ impl Step<'_> {
             false => incapable(connection, account, scopes, scopes),
         };
         let key = key(principal, connection, account);
-        if self.exchange.tries.is_spent(&key, Some(self.operation())) {
+        if self.exchange.tries.is_spent(&key, self.operation()) {
             return spent(error);
         }
         self.exchange

@@ -70,20 +70,16 @@ impl Tries {
         !tried.is_spent()
     }
 
-    /// Whether nobody is asked for another authorization of an account, for this operation; for any
-    /// where it is not known.
-    pub(super) fn is_spent(&self, key: &Key, operation: Option<&str>) -> bool {
+    /// Whether nobody is asked for another authorization of an account, for this operation.
+    pub(super) fn is_spent(&self, key: &Key, operation: &str) -> bool {
         if self.is_empty() {
             return false;
         }
         let tried = self.tried.lock();
-        let Some(of_key) = tried.get(key) else {
-            return false;
-        };
-        match operation {
-            Some(operation) => of_key.get(operation).is_some_and(Tried::is_spent),
-            None => of_key.values().any(Tried::is_spent),
-        }
+        let of_key = tried.get(key);
+        of_key
+            .and_then(|of_key| of_key.get(operation))
+            .is_some_and(Tried::is_spent)
     }
 
     /// Whether nothing is counted at all.
@@ -137,8 +133,8 @@ mod tests {
         for (print, asks) in [(1, true), (1, true), (2, true), (2, true), (3, false), (4, false)] {
             assert_eq!(refused(&tries, &ada, print, "read"), asks, "{print}");
         }
-        assert!(tries.is_spent(&ada, Some("read")) && tries.is_spent(&ada, None));
-        assert!(!tries.is_spent(&ada, Some("write")) && !tries.is_spent(&key("bob"), None));
+        assert!(tries.is_spent(&ada, "read"));
+        assert!(!tries.is_spent(&ada, "write") && !tries.is_spent(&key("bob"), "read"));
         assert!(refused(&tries, &ada, 4, "write") && refused(&tries, &key("bob"), 4, "read"));
     }
 
@@ -152,10 +148,10 @@ mod tests {
         };
         assert_eq!(spend(), [true, true, false]);
         tries.succeeded(&ada, "read");
-        assert!(tries.is_empty() && !tries.is_spent(&ada, None));
+        assert!(tries.is_empty() && !tries.is_spent(&ada, "read"));
         assert_eq!(spend(), [true, true, false]);
         tokio::time::advance(FORGOTTEN).await;
-        assert!(!tries.is_spent(&ada, Some("read")));
+        assert!(!tries.is_spent(&ada, "read"));
         assert!(refused(&tries, &ada, 3, "read"));
     }
 

@@ -112,9 +112,11 @@ impl Gateway {
         let within = provider.endpoint.connect.saturating_add(provider.endpoint.call);
         match keeper.grant(&ask, within).await {
             Ok(granted) => Ok((granted.signature, Some(granted.account))),
-            Err(refused) => Err(self
-                .exchange
-                .unconnected(principal, connection, &refused, (wanted, None))),
+            Err(refused) => {
+                Err(self
+                    .exchange
+                    .unconnected(principal, connection, &refused, (wanted, RELAYED)))
+            }
         }
     }
 

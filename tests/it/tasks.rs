@@ -146,6 +146,7 @@ impl Peer {
         match name.as_str() {
             "ends" => told["status"] = json!("completed"),
             "fails" => told["status"] = json!("failed"),
+            "held" => told["status"] = json!("working"),
             _ => told["status"] = json!("cancelled"),
         }
         match name.as_str() {

@@ -219,12 +219,14 @@ impl Keeper {
         let seen = slot.seen();
         let unrenewed = seen.as_ref().is_some_and(|seen| seen.may_mend());
         let unix = self.clock.unix();
+        let fingerprint = seen.as_ref().map(|seen| seen.fingerprint);
         let unaccepted = seen.as_ref().is_some_and(|seen| seen.is_unaccepted(unix));
         let said = seen.and_then(|seen| seen.record.refusal.clone());
         let expired = |reason| Refused::Expired {
             account: Arc::clone(&slot.key.account),
             reason,
             said: said.map(|said| said.why),
+            fingerprint,
         };
         match ended {
             Ended::Revoked => connect(Reason::Revoked),

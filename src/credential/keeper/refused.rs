@@ -30,6 +30,8 @@ pub enum Refused {
         reason: Reason,
         /// What the authorization server said, in a sentence without a full stop.
         said: Option<String>,
+        /// The account as it is: another one after it was connected again.
+        fingerprint: Option<[u8; 32]>,
     },
     /// Several and no default.
     Ambiguous {
@@ -140,7 +142,7 @@ impl Refused {
                 }
                 Error::new(Code::NeedsAuth, format!("{title} is not connected{name}")).data(data)
             }
-            Self::Expired { account, reason, said } => {
+            Self::Expired { account, reason, said, .. } => {
                 let mut detail = reason.sentence().to_owned();
                 if let Some(said) = said {
                     detail = format!("{detail}: {said}");

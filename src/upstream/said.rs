@@ -1,5 +1,6 @@
 //! What a provider said in place of an answer, as far as whoever runs the gateway is shown it: status, type
-//! and a short, cleaned line. It is the cause of an error and never part of an answer: it may name addresses.
+//! and a short, cleaned line. It is the cause of an error and no part of an answer: it may name addresses. Only
+//! why a request itself is refused is told to whoever made it.
 
 use std::{error, fmt};
 

@@ -370,7 +370,10 @@ fn judged(
         _ => {
             // What a provider refuses a request for is for whoever made it.
             let words = said::told(body).map_or_else(String::new, |words| format!(": {words}"));
-            foreign(format!("the provider refused the request ({}){words}", said.sort()))
+            foreign(format!(
+                "the provider refused the request ({}){words}",
+                said.sort()
+            ))
         }
     };
     error.retry_after = incoming::retry_after(headers);

@@ -134,15 +134,6 @@ pub(crate) fn told(body: &[u8]) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// 404 by the specification; some servers answer 400 and name the session in words.
-fn ends_session(status: StatusCode, body: &[u8]) -> bool {
-    status == StatusCode::NOT_FOUND
-        || status == StatusCode::BAD_REQUEST
-            && String::from_utf8_lossy(body)
-                .to_ascii_lowercase()
-                .contains("session")
-}
-
 /// Where a redirect leads: scheme, host and path, since queries and names in it may be secret.
 pub(crate) fn target(headers: &HeaderMap, from: &Url) -> Option<String> {
     let location = headers.get(header::LOCATION)?.to_str().ok()?;

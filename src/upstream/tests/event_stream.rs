@@ -341,7 +341,7 @@ async fn questions_and_progress_come_on_the_stream() {
         };
         ask.answer.send(Ok(raw(&json!({"action": "decline"})))).unwrap();
     };
-    let (answer, ()) = soon(async { tokio::join!(world.ask(call), answering) }).await;
+    let (answer, ()) = Box::pin(soon(async { tokio::join!(world.ask(call), answering) })).await;
     assert_eq!(value(&answer.unwrap()), json!({"action": "decline"}));
 }
 

@@ -85,10 +85,12 @@ impl Cache {
 /// Drops the eighth that was used least recently, so that making room is seldom.
 fn evict(shard: &mut HashMap<Owner, Arc<Entry>>) {
     let mut used: Vec<u64> = shard.values().map(|entry| entry.used()).collect();
-    let at = used.len() / 8;
-    let (_, limit, _) = used.select_nth_unstable(at);
+    let mut left = (used.len() / 8).max(1);
+    if left > used.len() {
+        return;
+    }
+    let (_, limit, _) = used.select_nth_unstable(left - 1);
     let limit = *limit;
-    let mut left = at.max(1);
     shard.retain(|_, entry| {
         let goes = left > 0 && entry.used() <= limit;
         left -= usize::from(goes);

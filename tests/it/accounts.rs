@@ -168,7 +168,7 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
             Method::PUT,
             "/v1/accounts/tracker/%2e%2e",
             Some(r#"{"default":true}"#),
-            404,
+            405,
         ),
         (
             Method::PUT,

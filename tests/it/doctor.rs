@@ -84,8 +84,9 @@ async fn revisions_that_a_provider_does_not_name_are_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_is_well_is_well_at_every_step() {
-    let mut tools = vec![tool("echo"), tool("hidden"), tool("no name")];
+    let mut tools = vec![tool("echo"), tool("hidden"), tool("broken")];
     tools[0]["title"] = json!("Echo");
+    tools[2]["inputSchema"] = json!("no schema");
     let fake = Fake::start_paged(&["2025-06-18", "2025-11-25"], 2, tools).await;
     let url = fake.url.replace("127.0.0.1", "localhost");
     let folder = folder(&format!(
@@ -123,7 +124,7 @@ async fn a_provider_that_is_well_is_well_at_every_step() {
     );
     let lines = lists["lines"].to_string();
     assert!(
-        lines.contains("`no name`") && lines.contains("`hidden`"),
+        lines.contains("`broken`") && lines.contains("`hidden`"),
         "{lines}"
     );
     assert!(fake.seen("tools/call").is_empty(), "nothing was run");

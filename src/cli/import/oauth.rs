@@ -59,10 +59,21 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Optio
             )),
         }
     }
-    let top = node.get("oauth_resource").or_else(|| node.get("requiresOAuth"));
-    Ok(top
-        .filter(|one| !matches!(one.kind, Kind::Null | Kind::Bool(false)))
-        .map(|_| Vec::new()))
+    // Codex has scopes beside the URL, LibreChat a word that a login is needed.
+    let mut found = OAuth::new();
+    if let Some(list) = node.get("scopes") {
+        found.push(("scopes", Value::List(scopes(list, "scopes")?)));
+    }
+    if let Some(resource) = node.get("oauth_resource").and_then(Node::scalar) {
+        let place = Place {
+            id,
+            name: "RESOURCE",
+            field: "oauth_resource",
+        };
+        found.push(("resource", Value::Text(words.plain(&resource, place)?)));
+    }
+    let is_required = node.get("requiresOAuth").is_some_and(|one| one.kind == Kind::Bool(true));
+    Ok((is_required || !found.is_empty()).then_some(found))
 }
 
 fn is_client(node: &Node) -> bool {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// glibc gives little back of what threads have used; decision 0007 has the figures.
+/// glibc gives little back of what threads have used; decision 0011 has the figures.
 #[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -59,6 +59,8 @@ class Asked(Client):
         declared = all_of(revision) if capabilities is None else capabilities
         super().__init__(url, revision, headers, declared)
         self.answer = answer
+        # The status of an answer that is one.
+        self.taken = 202
         self.asked, self.questions, self.retracted = [], [], []
 
     def heard(self, message):
@@ -72,7 +74,7 @@ class Asked(Client):
         self.questions.append(message["id"])
         result = self.answer(message["method"], params)
         if result is not None:
-            assert self.respond(message["id"], result).status == 202, message
+            assert self.respond(message["id"], result).status == self.taken, message
 
     def respond(self, question, result):
         """Answers a question by POST; what came back."""

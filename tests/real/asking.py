@@ -121,8 +121,9 @@ def answers(world):
             assert not grown(cell, caller, before)
 
         def wrong_kind(cell=cell):
-            """A model's words are no form; the provider may make of it what it likes, once."""
+            """A model's words are no form: they are refused at once, and the call ends as one without an answer."""
             caller = cell.open(lambda *_: MODEL)
+            caller.taken = 400
             try:
                 said = cell.call(caller, ACT)
                 assert said.text != "action=accept", said

@@ -154,8 +154,8 @@ impl Exchange {
     /// question: who asked hears at once that there is no answer, instead of waiting for it.
     ///
     /// # Errors
-    /// [`Code::InvalidParams`] for an answer that is none; [`Code::UnknownQuestion`] for an id that no question of this principal has, and for one
-    /// that another replica asked and cannot be reached.
+    /// [`Code::InvalidRequest`] for an answer that is none; [`Code::UnknownQuestion`] for an id that no question
+    /// of this principal has, and for one that another replica asked and cannot be reached.
     pub(super) async fn answered(&self, holder: &str, id: &Id, outcome: Outcome) -> Result<(), Error> {
         let claims = self.claims(holder, id).ok_or_else(|| {
             Error::new(
@@ -175,7 +175,8 @@ impl Exchange {
                 data: None,
             };
             self.delivered(holder, claims, Err(fault)).await?;
-            return Err(error);
+            // What POSTs a response hears by the status that it was not taken (streamable HTTP, "Sending Messages").
+            return Err(Error::new(Code::InvalidRequest, error.message));
         }
         self.delivered(holder, claims, outcome).await
     }

@@ -245,8 +245,9 @@ async fn an_answer_with_a_malformed_action_is_refused_at_once() {
     let question = client::until_method(&mut stream, "elicitation/create").await;
     let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": { "action": "yes" } });
     let refused = client.post().body(answer.to_string()).send().await.unwrap();
+    assert_eq!(refused.status(), 400);
     let refused = crate::world::json(refused).await;
-    assert_eq!(refused["error"]["code"], -32602, "{refused}");
+    assert_eq!(refused["error"]["code"], -32600, "{refused}");
     let rest = stream.text().await.unwrap();
     assert!(rest.contains("-32602"), "{rest}");
     // One of 2026-07-28 may answer once more.

@@ -74,7 +74,8 @@ class Asked(Client):
         self.questions.append(message["id"])
         result = self.answer(message["method"], params)
         if result is not None:
-            assert self.respond(message["id"], result).status == self.taken, message
+            status = self.respond(message["id"], result).status
+            assert status == self.taken, (status, message)
 
     def respond(self, question, result):
         """Answers a question by POST; what came back."""

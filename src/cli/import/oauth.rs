@@ -72,7 +72,9 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Optio
         };
         found.push(("resource", Value::Text(words.plain(&resource, place)?)));
     }
-    let is_required = node.get("requiresOAuth").is_some_and(|one| one.kind == Kind::Bool(true));
+    let is_required = node
+        .get("requiresOAuth")
+        .is_some_and(|one| one.kind == Kind::Bool(true));
     Ok((is_required || !found.is_empty()).then_some(found))
 }
 

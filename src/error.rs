@@ -100,6 +100,22 @@ pub enum Code {
 }
 
 impl Code {
+    /// Whether it is the credential of a request that was missing, refused or could not be had, so that
+    /// it says nothing of what was asked for.
+    #[must_use]
+    pub const fn is_of_credentials(self) -> bool {
+        matches!(
+            self,
+            Self::NeedsAuth
+                | Self::TokenExpired
+                | Self::CapabilityMiss
+                | Self::AccountAmbiguous
+                | Self::CredentialStore
+                | Self::CredentialTimeout
+                | Self::UpstreamAuth
+        )
+    }
+
     /// All of them, in their order; each has a page in `pleiades explain`.
     pub const ALL: [Self; 44] = [
         Self::Parse,

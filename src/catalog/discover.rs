@@ -10,6 +10,7 @@ use super::{
     lists::Which,
     names,
     pages::{Asked, List, Pages},
+    shelf::Failure,
     tools,
 };
 use crate::error::{Code, Error};
@@ -104,7 +105,7 @@ pub(super) async fn discover(
         when(offers.prompts, asked, List::Prompts),
     );
     assemble(
-        provider,
+        (provider, behalf),
         known,
         which,
         Read {
@@ -150,10 +151,14 @@ async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
 }
 
 /// Asks for tools although nothing is declared: some servers have them and do not say so. Whatever else
-/// than a list comes, they have none.
+/// than a list comes, they have none; but for a credential that fails.
 async fn undeclared(asked: Asked<'_>) -> Option<Pages> {
     let pages = timeout(UNDECLARED, asked.all(List::Tools)).await.ok()?;
-    pages.failure.is_none().then_some(pages)
+    let failed = pages.failure.as_ref();
+    // Without a credential nobody knows what would have come.
+    failed
+        .is_none_or(|error| error.code.is_of_credentials())
+        .then_some(pages)
 }
 
 /// Which lists the provider says that it has.
@@ -188,12 +193,27 @@ fn bounded(mut profile: Profile) -> Result<Profile, Error> {
     Ok(profile)
 }
 
-fn assemble(provider: &Provider, known: &Known, which: Which, read: Read) -> Result<Found, Error> {
+/// Why tools are missing.
+fn unread(pages: Option<&Pages>, behalf: &Behalf) -> Option<Box<Failure>> {
+    let error = pages?.failure.as_ref()?;
+    Some(Box::new(Failure::of(error, behalf)))
+}
+
+fn assemble(
+    (provider, behalf): (&Provider, &Behalf),
+    known: &Known,
+    which: Which,
+    read: Read,
+) -> Result<Found, Error> {
     let declares = declares(&read.profile);
     let mut gathered = Gathered::since(known.listed);
     let mut catalogue = Catalogue {
         profile: Some(read.profile),
         ..Catalogue::default()
+    };
+    catalogue.unread = match which.tools {
+        true => unread(read.tools.as_ref(), behalf),
+        false => known.catalogue.unread.clone(),
     };
     let (offered, cost) = gathered.tools(read.tools, which, (provider, known));
     let admitted = offered.iter().filter(|tool| provider.rules.lets(tool));
@@ -278,6 +298,16 @@ impl Gathered {
         }
     }
 
+    /// Whether a failure speaks of the provider or of the credential, not of one list. One of a
+    /// credential that may pass takes nothing away that was read before.
+    const fn is_fatal(&self, code: Code) -> bool {
+        match code {
+            Code::UpstreamUnreachable | Code::UnsupportedRevision => true,
+            Code::CredentialStore | Code::CredentialTimeout => !self.listed,
+            _ => code.is_of_credentials(),
+        }
+    }
+
     fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
         let Some(mut pages) = pages else {
             // Not offered (any more), or not asked for.
@@ -297,10 +327,7 @@ impl Gathered {
         if self.failing.is_none() {
             self.failing = Some(said(error));
         }
-        if matches!(
-            error.code,
-            Code::UpstreamAuth | Code::NeedsAuth | Code::UpstreamUnreachable | Code::UnsupportedRevision
-        ) {
+        if self.is_fatal(error.code) {
             self.fatal = pages.failure;
             return Entries::Kept;
         }

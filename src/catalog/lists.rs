@@ -9,6 +9,8 @@ use serde_json::value::RawValue;
 
 use super::checks::{Checks, Slot};
 use super::names;
+use super::shelf::Failure;
+use crate::error::Error;
 use crate::mcp::{Raw, RawObject};
 use crate::upstream::Profile;
 
@@ -29,6 +31,8 @@ pub struct Catalogue {
     pub prompts: Vec<Item>,
     /// Whether every list the provider offers was read to its last page.
     pub complete: bool,
+    /// Why the newest reading of the tools ended before their last page: some may be missing, or all.
+    pub(crate) unread: Option<Box<Failure>>,
     /// Smallest `ttlMs` the provider gave, 0 when it gave none.
     pub ttl_ms: u64,
     /// Whether all tools say that they change nothing, once it was asked.
@@ -52,6 +56,12 @@ impl Catalogue {
     #[must_use]
     pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {
         self.by_name.get(name).and_then(|at| self.tools.get(*at))
+    }
+
+    /// Why tools may be missing: the newest reading of them ended before their last page.
+    #[must_use]
+    pub fn unread(&self) -> Option<Error> {
+        self.unread.as_ref().map(|failure| failure.error())
     }
 
     /// Lists of tools alone.

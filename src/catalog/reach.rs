@@ -4,13 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Catalog, Catalogue, Provider, Shelf, State, lists::Which, shelf::Standing};
+use super::{
+    Catalog, Catalogue, Provider, Shelf, State,
+    lists::Which,
+    shelf::{RETRY, Standing},
+};
 use crate::credential::Need;
 use crate::error::{Code, Error};
 use crate::upstream::{Behalf, Older};
 
-/// The least between attempts that callers ask for after a failure.
-const RETRY: Duration = Duration::from_secs(1);
 /// The least between readings that callers ask for although lists are known.
 const REFRESH: Duration = Duration::from_secs(5);
 /// How long a call or a session of an older generation waits for the answer whether its provider
@@ -19,8 +21,9 @@ const OLDER: Duration = Duration::from_secs(2);
 
 impl Catalog {
     /// The lists of a provider for a caller. Known: at once. Not yet, or not reached last time: an
-    /// attempt is made, by one for all who ask and at most once per second, and waited for; at
-    /// most `connect` + `call` of the provider. Old lists are served and read again beside.
+    /// attempt is made, by one for all who ask and at most once per second (at once where the account
+    /// has new tokens), and waited for; at most `connect` + `call` of the provider. Old lists are served
+    /// and read again beside.
     ///
     /// # Errors
     /// Why there are none: the provider cannot be reached, is too slow, or wants a credential.
@@ -32,7 +35,7 @@ impl Catalog {
                 self.work.start(provider, &shelf, behalf, Some(Which::ALL));
                 Ok(shelf.load_full())
             }
-            Standing::Failed(failure, ago) if ago < RETRY => Err(failure.error()),
+            Standing::Failed(failure, ago) if failure.holds(ago, behalf) => Err(failure.error()),
             Standing::Failed(..) | Standing::Never => self.attempt(provider, &shelf, behalf, None).await,
         }
     }
@@ -46,13 +49,51 @@ impl Catalog {
         let shelf = provider.live.shelf(behalf);
         let known = shelf.load_full();
         match shelf.standing() {
-            Standing::Failed(_, ago) if known.profile.is_some() => {
-                if ago >= RETRY {
+            Standing::Failed(failure, ago) if known.profile.is_some() => {
+                if !failure.holds(ago, behalf) {
                     self.work.start(provider, &shelf, behalf, None);
                 }
                 Ok(known)
             }
             _ => self.lists(provider, behalf).await,
+        }
+    }
+
+    /// The lists of a call that names a tool which is not in those of [`Catalog::for_call`], where that
+    /// does not say that there is none: their newest reading failed, or ended before the last tool. It is
+    /// made again as [`Catalog::lists`] says. `None` where the tool is known to be none.
+    ///
+    /// # Errors
+    /// As [`Catalog::lists`].
+    pub async fn in_doubt(
+        &self,
+        provider: &Arc<Provider>,
+        behalf: &Behalf,
+    ) -> Option<Result<Arc<Catalogue>, Error>> {
+        let shelf = provider.live.shelf(behalf);
+        let known = shelf.load_full();
+        match (shelf.standing(), &known.unread) {
+            (Standing::Failed(..) | Standing::Never, _) => Some(self.lists(provider, behalf).await),
+            (_, None) => None,
+            (_, Some(failure)) => {
+                let ago = shelf.age().unwrap_or_default();
+                Some(match failure.holds(ago, behalf) {
+                    true => Ok(known),
+                    false => self.attempt(provider, &shelf, behalf, Some(Which::ALL)).await,
+                })
+            }
+        }
+    }
+
+    /// Reads lists again whose last reading failed, because their account has new tokens; leaves others
+    /// alone.
+    pub async fn renewed(&self, provider: &Arc<Provider>, behalf: &Behalf) {
+        let Some(shelf) = provider.live.known(behalf.signature.account.as_ref()) else {
+            return;
+        };
+        let failed = matches!(shelf.standing(), Standing::Failed(..)) || shelf.load().unread.is_some();
+        if failed && let Some(Err(error)) = self.in_doubt(provider, behalf).await {
+            tracing::debug!(provider.name = %provider.id, cause = %error, "the lists of a renewed account could not be read");
         }
     }
 

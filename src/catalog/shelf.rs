@@ -8,10 +8,12 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, discover::Found, lists::Cost, live::jittered};
 use crate::error::{Code, Error};
-use crate::upstream::Profile;
+use crate::upstream::{Behalf, Profile};
 
 /// Lists are read again after this long when nobody says how long they hold.
 const TTL: Duration = Duration::from_secs(300);
+/// The least between attempts that callers ask for after a failure.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// The shortest that a provider may say.
 const TTL_LEAST: Duration = Duration::from_secs(60);
 
@@ -44,19 +46,23 @@ struct Last {
 
 /// An error that several callers are told.
 #[derive(Debug, Clone)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub(super) code: Code,
     pub(super) message: String,
+    /// Which token set the reading ended with; 0 for credentials that are never renewed.
+    pub(super) tokens: u64,
     data: Option<serde_json::Value>,
     refusal: Option<Box<(u16, Option<String>)>>,
     retry_after: Option<Duration>,
 }
 
 impl Failure {
-    pub(super) fn of(error: &Error) -> Self {
+    /// Of a reading that was made for this caller.
+    pub(super) fn of(error: &Error, behalf: &Behalf) -> Self {
         Self {
             code: error.code,
             message: error.message.to_string(),
+            tokens: behalf.signature.now().seq,
             data: error.data.clone(),
             refusal: error.refusal.clone(),
             retry_after: error.retry_after,
@@ -69,6 +75,12 @@ impl Failure {
         error.refusal.clone_from(&self.refusal);
         error.retry_after = self.retry_after;
         error
+    }
+
+    /// Whether an attempt that failed so long ago says what one made now would come to: not when it is
+    /// a while ago, nor when the account has other tokens since.
+    pub(super) fn holds(&self, ago: Duration, behalf: &Behalf) -> bool {
+        ago < RETRY && self.tokens == behalf.signature.now().seq
     }
 }
 
@@ -124,6 +136,7 @@ impl Shelf {
             templates: old.templates.clone(),
             prompts: old.prompts.clone(),
             complete: old.complete,
+            unread: old.unread.clone(),
             ttl_ms: old.ttl_ms,
             cost: old.cost,
             ..Catalogue::default()

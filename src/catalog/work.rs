@@ -154,7 +154,7 @@ impl Work {
         }
         match result {
             Ok(found) => self.found(&claim, (provider, behalf), (&known, announced), found),
-            Err(error) => self.failed(&claim, provider, &error),
+            Err(error) => self.failed(&claim, (provider, behalf), &error),
         }
     }
 
@@ -199,7 +199,10 @@ impl Work {
         if shared {
             self.metrics.tools(&provider.id, count);
         } else {
-            provider.live.seen(&behalf.tenant, Arc::clone(&catalogue));
+            // Nothing that could be read is no news of what the provider offers.
+            if count > 0 || catalogue.unread.is_none() {
+                provider.live.seen(&behalf.tenant, Arc::clone(&catalogue));
+            }
             provider.live.trim();
         }
         if differ.any() {
@@ -208,16 +211,16 @@ impl Work {
         }
     }
 
-    fn failed(&self, claim: &Claim, provider: &Provider, error: &Error) {
+    fn failed(&self, claim: &Claim, (provider, behalf): (&Provider, &Behalf), error: &Error) {
         let shared = Arc::ptr_eq(claim.shelf(), &provider.live.shared);
         tracing::debug!(
             provider.name = %provider.id, error.code = error.code.as_str(), cause = error.source.as_ref().map(tracing::field::display),
             "lists could not be read: {error}"
         );
-        claim.failed(Failure::of(error));
+        claim.failed(Failure::of(error, behalf));
         match error.code {
             // What one caller brought says nothing of the provider.
-            Code::UpstreamAuth | Code::NeedsAuth if !shared => {}
+            _ if !shared && error.code.is_of_credentials() => {}
             Code::UpstreamAuth | Code::NeedsAuth => self.fares(provider, State::NeedsAuth, Some(said(error))),
             Code::UpstreamUnreachable | Code::UpstreamTimeout => {
                 self.fares(provider, State::Unreachable, Some(said(error)))

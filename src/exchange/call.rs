@@ -41,12 +41,12 @@ impl Step<'_> {
         let provider = self.meta_provider(name, &mut arguments)?;
         self.record.provider = Some(Arc::clone(&provider.id));
         self.names(plan::account_of(&arguments)?)?;
-        let (catalogue, ambiguous) = match self.planned_by(&provider).await {
-            Ok(found) => found,
-            Err(error) => return self.failed_call(&provider, error, None),
-        };
-        let plan = match self.plan(&provider, &catalogue, arguments).await {
-            Ok(plan) => plan,
+        let Planned {
+            catalogue,
+            ambiguous,
+            plan,
+        } = match self.planned(&provider, arguments).await {
+            Ok(planned) => planned,
             Err(error) => return self.failed_call(&provider, error, None),
         };
         match plan {
@@ -81,21 +81,47 @@ impl Step<'_> {
         }
     }
 
+    /// What a call means by the lists of its account. That these lack an operation is said only where
+    /// they are known; else they are read again, and what keeps them from being read is the answer.
+    async fn planned(&mut self, provider: &Arc<Provider>, arguments: RawObject) -> Result<Planned, Error> {
+        let (reached, catalogue, ambiguous) = self.planned_by(provider).await?;
+        let arguments = Arc::new(arguments);
+        let plan = self.plan(provider, &catalogue, &arguments).await?;
+        let mut planned = Planned {
+            catalogue,
+            ambiguous,
+            plan,
+        };
+        if !planned.lacks() {
+            return Ok(planned);
+        }
+        let lists = match self.exchange.catalog.in_doubt(provider, &reached.behalf).await {
+            None => return Ok(planned),
+            Some(Ok(lists)) => self.met(provider, &reached.behalf, lists).await,
+            Some(Err(error)) => return Err(self.judged(provider, &reached, error).await),
+        };
+        planned.plan = self.plan(provider, &lists, &arguments).await?;
+        planned.catalogue = lists;
+        match planned.catalogue.unread() {
+            Some(error) if planned.lacks() => Err(self.judged(provider, &reached, error).await),
+            _ => Ok(planned),
+        }
+    }
+
     /// What a call means: at once where it is small and as it should be, aside where it has to be
     /// looked into. When there is no time for that, the provider judges a call as it should be.
     async fn plan(
         &self,
         provider: &Arc<Provider>,
         catalogue: &Arc<Catalogue>,
-        arguments: RawObject,
+        arguments: &Arc<RawObject>,
     ) -> Result<Plan, Error> {
-        if let Some(plan) = plan::at_once(catalogue, &arguments) {
+        if let Some(plan) = plan::at_once(catalogue, arguments) {
             return Ok(plan);
         }
-        let arguments = Arc::new(arguments);
         let work = {
             let (provider, catalogue) = (Arc::clone(provider), Arc::clone(catalogue));
-            let arguments = Arc::clone(&arguments);
+            let arguments = Arc::clone(arguments);
             move || plan::plan(&provider, &catalogue, &arguments)
         };
         let holder = self.peer.principal.binding();
@@ -103,7 +129,7 @@ impl Step<'_> {
         if let Some(plan) = aside.run((&provider.id, &holder), PATIENCE, work).await {
             return Ok(plan);
         }
-        plan::unjudged(catalogue, &arguments).ok_or_else(|| {
+        plan::unjudged(catalogue, arguments).ok_or_else(|| {
             Error::new(
                 Code::Busy,
                 "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
@@ -147,12 +173,12 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The lists that a call is understood by; and, where several accounts could make it, the error
+    /// How a call reaches its provider, and the lists that it is understood by; and, where several accounts could make it, the error
     /// for the case that it has to be made.
     async fn planned_by(
         &mut self,
         provider: &Arc<Provider>,
-    ) -> Result<(Arc<Catalogue>, Option<Error>), Error> {
+    ) -> Result<(Reached, Arc<Catalogue>, Option<Error>), Error> {
         let (reached, ambiguous) = match self.reach(provider).await {
             Ok(reached) => (reached, None),
             Err(error) if error.code == Code::AccountAmbiguous => {
@@ -165,9 +191,9 @@ impl Step<'_> {
         };
         let catalogue = self.lists_as(provider, &reached).await?;
         if ambiguous.is_none() {
-            self.record.account = reached.account;
+            self.record.account.clone_from(&reached.account);
         }
-        Ok((catalogue, ambiguous))
+        Ok((reached, catalogue, ambiguous))
     }
 
     /// Which provider a meta tool's name stands for; the single tool says it in its arguments.
@@ -205,7 +231,11 @@ impl Step<'_> {
             Ok(catalogue) => catalogue,
             Err(error) => return self.failed_call(&provider, error, None),
         };
-        let (catalogue, tool) = self.find(&provider, catalogue, &inner, name).await?;
+        let (catalogue, tool) = match self.find(&provider, catalogue, &inner, name).await {
+            Ok(found) => found,
+            Err(error) if is_the_clients(&error) => return Err(error),
+            Err(error) => return self.failed_call(&provider, error, None),
+        };
         self.check_mirrored(&tool, &params)?;
         // Whether it becomes a task is for provider and gateway to say.
         params.remove("task");
@@ -276,7 +306,8 @@ impl Step<'_> {
         catalog.with_older(provider, behalf, catalogue).await
     }
 
-    /// A tool by name; one that is not there is looked for once more upstream.
+    /// A tool by name; one that is not there is looked for once more upstream. That there is none is
+    /// said only by lists that could be read.
     async fn find(
         &self,
         provider: &Arc<Provider>,
@@ -293,15 +324,20 @@ impl Step<'_> {
                 "already connected: list the tools again",
             ));
         }
-        let behalf = self.behalf(provider).await?;
-        let fresh = self
-            .exchange
-            .catalog
-            .refresh(provider, &behalf)
-            .await
-            .unwrap_or(catalogue);
-        let tool = fresh.tool(inner).cloned().ok_or_else(|| unknown_tool(outer))?;
-        Ok((fresh, tool))
+        let reached = self.reach(provider).await?;
+        let catalog = &self.exchange.catalog;
+        let fresh = match catalog.in_doubt(provider, &reached.behalf).await {
+            Some(read) => read,
+            None => catalog.refresh(provider, &reached.behalf).await,
+        };
+        let error = match fresh {
+            Ok(fresh) => match fresh.tool(inner).cloned() {
+                Some(tool) => return Ok((fresh, tool)),
+                None => fresh.unread().unwrap_or_else(|| unknown_tool(outer)),
+            },
+            Err(error) => error,
+        };
+        Err(self.judged(provider, &reached, error).await)
     }
 
     /// A modern client must mirror the annotated arguments into headers, and truthfully.
@@ -343,6 +379,29 @@ impl Step<'_> {
         let answer = Answer::of_error(error, &provider.title, writes);
         debug_assert_ne!(answer.status, Status::Ok);
         self.answered(provider, answer)
+    }
+}
+
+/// A call that is understood.
+struct Planned {
+    /// The lists that it is understood by.
+    catalogue: Arc<Catalogue>,
+    /// Why it cannot be made where it has to be: several accounts could make it.
+    ambiguous: Option<Error>,
+    plan: Plan,
+}
+
+impl Planned {
+    /// Whether it wants something that is not in the lists: an operation, or any.
+    fn lacks(&self) -> bool {
+        match &self.plan {
+            Plan::Answer(answer) => match answer.status {
+                Status::UnknownTool => true,
+                Status::Menu | Status::NoMatch => self.catalogue.tools.is_empty(),
+                _ => false,
+            },
+            Plan::Run { .. } => false,
+        }
     }
 }
 

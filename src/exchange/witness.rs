@@ -26,8 +26,12 @@ impl Exchange {
     fn happened(self: &Arc<Self>, happened: &Happened) {
         let Happened { key, what, elsewhere } = happened;
         let owner = &key.owner;
-        // The same account signs on, or does not: nobody's lists change.
+        // The same account signs on, or does not: nobody's lists change, but for those that it could not
+        // read before.
         if matches!(what, What::Renewed | What::Ended) {
+            if *what == What::Renewed {
+                self.read_again(key);
+            }
             return;
         }
         for provider in self.catalog.connected_by(&owner.connection) {
@@ -58,11 +62,31 @@ impl Exchange {
         }
     }
 
+    /// Reads the lists of an account again that could not be read with the tokens it had.
+    fn read_again(self: &Arc<Self>, key: &Key) {
+        for provider in self.catalog.connected_by(&key.owner.connection) {
+            let (exchange, key) = (Arc::clone(self), key.clone());
+            self.catalog.control().spawn(async move {
+                if let Some(behalf) = exchange.behalf_of(&provider, &key).await {
+                    exchange.catalog.renewed(&provider, &behalf).await;
+                }
+            });
+        }
+    }
+
     /// Reads the lists of an account that was just connected, so that its first caller finds them.
     async fn first_lists(&self, provider: &Arc<Provider>, key: &Key) {
-        let Some(connection) = provider.need.connection() else {
+        let Some(behalf) = self.behalf_of(provider, key).await else {
             return;
         };
+        if let Err(error) = self.catalog.lists(provider, &behalf).await {
+            tracing::debug!(provider.name = %provider.id, cause = %error, "the first lists of an account could not be read");
+        }
+    }
+
+    /// An account as it reaches a provider; `None` when it does not.
+    async fn behalf_of(&self, provider: &Provider, key: &Key) -> Option<Behalf> {
+        let connection = provider.need.connection()?;
         let ask = Ask {
             tenant: &key.owner.tenant,
             user: &key.owner.user,
@@ -70,18 +94,18 @@ impl Exchange {
             account: Some(&key.account),
             remembered: None,
         };
-        let Ok(granted) = self.accounts.keeper.grant(&ask, provider.endpoint.call).await else {
-            return;
-        };
-        let behalf = Behalf {
+        let granted = self
+            .accounts
+            .keeper
+            .grant(&ask, provider.endpoint.call)
+            .await
+            .ok()?;
+        Some(Behalf {
             lane: None,
             tenant: Arc::clone(&key.owner.tenant),
             user: Arc::clone(&key.owner.user),
             signature: granted.signature,
-        };
-        if let Err(error) = self.catalog.lists(provider, &behalf).await {
-            tracing::debug!(provider.name = %provider.id, cause = %error, "the first lists of an account could not be read");
-        }
+        })
     }
 }
 

@@ -113,7 +113,7 @@ pub(crate) async fn older(remote: Remote<'_>, older: &Older) {
 /// Errors that no other generation of the protocol would cure.
 fn hopeless(error: &Error) -> bool {
     match error.code {
-        Code::UpstreamAuth => true,
+        code if code.is_of_credentials() => true,
         Code::UpstreamUnreachable | Code::UpstreamTimeout => !error.sent,
         _ => false,
     }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::connecting::{asking, call};
-use crate::world::authorization::{Authority, Fault};
+use crate::world::authorization::{Authority, Fault, Meets};
 use crate::world::browser::Browser;
 use crate::world::client::{self, GENERATIONS};
 use crate::world::{Client, World};
@@ -327,4 +327,82 @@ async fn a_server_that_forgot_its_client_is_registered_at_and_connected_anew() {
     assert_eq!(page.status, 200, "{}", page.body);
     let result = client.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&result), "ok", "{result}");
+}
+
+/// A gateway with a connected account whose lists nobody has read: its provider's descriptor was
+/// changed since.
+async fn unread(authority: &Authority) -> World {
+    let world = world(authority, "").await;
+    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    connect(&client, echo(json!({}))).await;
+    // Reading them at once is over, too.
+    let first = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&first), "ok", "{first}");
+    let body = format!(
+        "id: tracker\ntitle: Another\nabout: issues\nupstream: {{ url: \"{}\", timeouts: {{ call: 29s }} }}\nauth: {{ oauth: {{}} }}\n",
+        authority.resource
+    );
+    std::fs::write(world.providers().join("tracker.yaml"), body).unwrap();
+    let is_read = || async { world.status("tracker").await["title"] == "Another" };
+    world.until("the descriptor to be read", is_read).await;
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_ends_while_its_lists_are_read_is_told_as_ended() {
+    for revision in GENERATIONS {
+        for path in ["/mcp/tracker", "/tools/tracker"] {
+            let authority = Authority::start(&GENERATIONS).await;
+            let world = unread(&authority).await;
+            let client = Client::connect(&world, path, revision).await;
+            authority.meet("tools/list", Meets::Revocation);
+            let (name, arguments) = match path {
+                "/mcp/tracker" => ("use_tracker", echo(json!({}))),
+                _ => ("echo", json!({ "text": "hi" })),
+            };
+            let result = client.call(name, arguments.clone()).await;
+            assert_eq!(status(&result), "token_expired", "{path} {revision}: {result}");
+            let url = data(&result)["connect_url"].as_str().unwrap_or_default();
+            let page = Browser::default().connect(url, &[]).await;
+            assert_eq!(page.status, 200, "{}", page.body);
+            let result = client.call(name, arguments).await;
+            assert_eq!(
+                result["content"][0]["text"], "echo: hi",
+                "{path} {revision}: {result}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_while_the_lists_are_read_is_renewed() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = unread(&authority).await;
+    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    authority.meet("tools/list", Meets::Expiry);
+    let result = client.call("use_tracker", echo(json!({}))).await;
+    assert_eq!(status(&result), "ok", "{result}");
+    assert_eq!(authority.refreshed(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_cannot_be_read_are_said_as_that_and_read_again() {
+    let authority = Authority::start(&GENERATIONS).await;
+    let world = unread(&authority).await;
+    let meta = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let tools = Client::connect(&world, "/tools/tracker", GENERATIONS[0]).await;
+    authority.meet("tools/list", Meets::Status(400));
+    for asked in [echo(json!({})), json!({ "tool": "echo" }), json!({})] {
+        let result = meta.call("use_tracker", asked.clone()).await;
+        assert_eq!(status(&result), "upstream_error", "{asked}: {result}");
+    }
+    let result = tools.call("echo", json!({ "text": "hi" })).await;
+    assert_eq!(status(&result), "upstream_error", "{result}");
+    authority.knobs.meets.lock().clear();
+    let runs = || async { status(&meta.call("use_tracker", echo(json!({}))).await) == "ok" };
+    world.until("the lists to be read again", runs).await;
+    let result = meta
+        .call("use_tracker", json!({ "tool": "nothing", "arguments": {} }))
+        .await;
+    assert_eq!(status(&result), "unknown_tool", "{result}");
 }

@@ -33,6 +33,8 @@ pub(super) struct Faked {
     /// Pages by method.
     pub(super) pages: BTreeMap<&'static str, Vec<Value>>,
     pub(super) failing: BTreeSet<&'static str>,
+    /// What reading a list of this method fails with.
+    pub(super) refuses: Option<(&'static str, Code)>,
     pub(super) down: Option<Code>,
     /// Lets only those in who bring a credential: the challenge, and of which method.
     pub(super) wants: Option<(&'static str, &'static str)>,
@@ -53,6 +55,7 @@ impl Faked {
         Self {
             pages: BTreeMap::from([("tools/list", vec![tools])]),
             failing: BTreeSet::new(),
+            refuses: None,
             down: None,
             wants: None,
             quiet: false,
@@ -184,6 +187,9 @@ impl Lister for Arc<Fake> {
             return Err(Error::new(code, "the fake is down"));
         }
         self.let_in(endpoint, behalf, call.method)?;
+        if let Some((_, code)) = faked.refuses.filter(|(method, _)| *method == call.method) {
+            return Err(Error::new(code, "the fake refuses"));
+        }
         if faked.failing.contains(call.method) {
             return Err(Error::new(Code::UpstreamTimeout, "the list hangs"));
         }

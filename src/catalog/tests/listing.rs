@@ -1,9 +1,13 @@
 //! What is learnt from providers, and who waits for it.
 
+use std::sync::atomic::AtomicU64;
+
+use async_trait::async_trait;
 use serde_json::json;
 
 use super::*;
-use crate::error::Code;
+use crate::credential::{Holder, Signed};
+use crate::error::{Code, Error};
 use crate::upstream::Change;
 
 #[tokio::test]
@@ -351,4 +355,111 @@ async fn lists_are_read_again_on_demand_but_not_at_once() {
         .await
         .expect("it is listed");
     assert_eq!(names(&lists), ["one_tool"]);
+}
+
+/// Tokens of an account, by their number.
+#[derive(Debug, Default)]
+struct Tokens(AtomicU64);
+
+#[async_trait]
+impl Holder for Tokens {
+    fn now(&self) -> Arc<Signed> {
+        Arc::new(Signed {
+            headers: Vec::new(),
+            seq: self.0.load(SeqCst),
+        })
+    }
+
+    async fn ready(&self) -> Result<Arc<Signed>, Error> {
+        Ok(self.now())
+    }
+
+    async fn refused(&self, _seq: u64) -> Result<Arc<Signed>, Error> {
+        Ok(self.now())
+    }
+}
+
+/// A caller with an account, and the account's tokens.
+fn connected() -> (Behalf, Arc<Tokens>) {
+    let tokens = Arc::<Tokens>::default();
+    let holder: Arc<dyn Holder> = Arc::<Tokens>::clone(&tokens);
+    let behalf = Behalf {
+        signature: Arc::new(Signature::held(holder, Some([7; 32]))),
+        ..anybody()
+    };
+    (behalf, tokens)
+}
+
+#[tokio::test]
+async fn lists_that_a_credential_keeps_from_being_read_are_none_until_there_are_new_tokens() {
+    for code in [
+        Code::TokenExpired,
+        Code::NeedsAuth,
+        Code::CredentialStore,
+        Code::CredentialTimeout,
+        Code::UpstreamAuth,
+    ] {
+        let bench = Bench::new().with("one").open();
+        bench.fake.set("one", |one| {
+            one.refuses = Some(("tools/list", code));
+            one.pages
+                .insert("resources/list", vec![json!({"resources": [{"uri": "a:1"}]})]);
+        });
+        let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
+        let failed = soon(bench.catalog().lists(&provider, &behalf)).await;
+        assert_eq!(failed.expect_err("nothing can be read").code, code);
+        bench.fake.set("one", |one| one.refuses = None);
+        tokens.0.fetch_add(1, SeqCst);
+        let lists = soon(bench.catalog().lists(&provider, &behalf)).await;
+        assert_eq!(names(&lists.expect("it is listed")), ["one_tool"]);
+    }
+}
+
+#[tokio::test]
+async fn new_tokens_have_lists_read_again_that_failed_and_no_others() {
+    let bench = Bench::new().with("one").open();
+    bench.tools("one").await;
+    let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
+    let probed = || bench.fake.probed("one");
+    let before = probed();
+    soon(bench.catalog().renewed(&provider, &behalf)).await;
+    assert_eq!(probed(), before, "nobody has asked for these");
+    bench.fake.set("one", |one| {
+        one.refuses = Some(("tools/list", Code::TokenExpired))
+    });
+    let failed = soon(bench.catalog().lists(&provider, &behalf)).await;
+    assert_eq!(failed.expect_err("nothing can be read").code, Code::TokenExpired);
+    bench.fake.set("one", |one| one.refuses = None);
+    tokens.0.fetch_add(1, SeqCst);
+    soon(bench.catalog().renewed(&provider, &behalf)).await;
+    let known = bench.catalog().peek(&provider, &behalf);
+    assert_eq!(names(&known.expect("it was read")), ["one_tool"]);
+    let before = probed();
+    soon(bench.catalog().renewed(&provider, &behalf)).await;
+    assert_eq!(probed(), before, "what is known is left alone");
+}
+
+#[tokio::test]
+async fn tools_whose_reading_failed_are_in_doubt_until_they_are_read() {
+    let bench = Bench::new().with("one").open();
+    bench.fake.set("one", |one| {
+        one.refuses = Some(("tools/list", Code::UpstreamProtocol));
+        one.pages
+            .insert("resources/list", vec![json!({"resources": [{"uri": "a:1"}]})]);
+    });
+    let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
+    let lists = soon(bench.catalog().for_call(&provider, &behalf)).await;
+    let lists = lists.expect("there are resources");
+    assert_eq!((lists.tools.len(), lists.resources.len()), (0, 1));
+    let why = |lists: &Catalogue| lists.unread().map(|error| error.code);
+    assert_eq!(why(&lists), Some(Code::UpstreamProtocol));
+    let doubted = soon(bench.catalog().in_doubt(&provider, &behalf)).await;
+    let doubted = doubted.expect("it is in doubt").expect("there are resources");
+    assert_eq!(why(&doubted), Some(Code::UpstreamProtocol));
+    bench.fake.set("one", |one| one.refuses = None);
+    tokens.0.fetch_add(1, SeqCst);
+    let read = soon(bench.catalog().in_doubt(&provider, &behalf)).await;
+    let read = read.expect("it was in doubt").expect("it is listed");
+    assert_eq!((names(&read), why(&read)), (vec!["one_tool".to_owned()], None));
+    assert!(soon(bench.catalog().in_doubt(&provider, &behalf)).await.is_none());
 }

@@ -39,6 +39,17 @@ pub enum Fault {
     Loses,
 }
 
+/// What the MCP server does with requests of a method, however good their tokens are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meets {
+    /// All access tokens end with the first one.
+    Expiry,
+    /// All that was ever given ends with the first one.
+    Revocation,
+    /// Answers this status.
+    Status(u16),
+}
+
 /// Status, challenge and body of an answer to a tool's call.
 pub type Denied = (u16, &'static str, &'static str);
 
@@ -60,6 +71,15 @@ struct Kept {
     refresh: HashMap<String, Grant>,
     redeemed: HashMap<String, usize>,
     dead: HashSet<u64>,
+}
+
+impl Kept {
+    fn end(&mut self, what: Meets) {
+        self.access.clear();
+        if what == Meets::Revocation {
+            self.refresh.clear();
+        }
+    }
 }
 
 /// What it does; changed while it runs.
@@ -90,6 +110,8 @@ pub struct Knobs {
     pub refuses: Mutex<Option<(u16, &'static str)>>,
     /// What a tool answers to any token: status, challenge, body.
     pub denies_tools: Mutex<HashMap<String, Denied>>,
+    /// What requests of an MCP method meet.
+    pub meets: Mutex<HashMap<&'static str, Meets>>,
     /// The MCP server takes tokens at all.
     pub takes: AtomicBool,
     /// What an endpoint (`/token`, `/register`, …) does next, so many times.
@@ -135,6 +157,7 @@ impl Authority {
             needs: Mutex::default(),
             refuses: Mutex::default(),
             denies_tools: Mutex::default(),
+            meets: Mutex::default(),
             takes: AtomicBool::new(true),
             faults: Mutex::default(),
             seen: Mutex::default(),
@@ -191,14 +214,17 @@ impl Authority {
 
     /// Ends all access tokens, as time would.
     pub fn expire(&self) {
-        self.knobs.kept.lock().access.clear();
+        self.knobs.kept.lock().end(Meets::Expiry);
     }
 
     /// Ends everything that was ever given, as an administrator there would.
     pub fn revoke_all(&self) {
-        let mut kept = self.knobs.kept.lock();
-        kept.access.clear();
-        kept.refresh.clear();
+        self.knobs.kept.lock().end(Meets::Revocation);
+    }
+
+    /// What requests of an MCP method meet from now on.
+    pub fn meet(&self, method: &'static str, meets: Meets) {
+        self.knobs.meets.lock().insert(method, meets);
     }
 
     /// Forgets all clients, so that they are invalid.
@@ -514,6 +540,19 @@ fn bearer(knobs: &Knobs, headers: &HeaderMap) -> Option<Grant> {
     grant.filter(|it| it.ends > Instant::now())
 }
 
+/// What a request of a method meets: a status that is answered, or the end of tokens.
+fn met(knobs: &Knobs, method: &str) -> Option<u16> {
+    let mut meets = knobs.meets.lock();
+    match meets.get(method).copied()? {
+        Meets::Status(status) => Some(status),
+        ends => {
+            meets.remove(method);
+            knobs.kept.lock().end(ends);
+            None
+        }
+    }
+}
+
 /// The MCP server behind its guard.
 async fn guarded(knobs: &Arc<Knobs>, method: Method, headers: HeaderMap, body: String) -> Response<Body> {
     let document = format!("{}/.well-known/oauth-protected-resource/mcp", knobs.origin);
@@ -533,6 +572,10 @@ async fn guarded(knobs: &Arc<Knobs>, method: Method, headers: HeaderMap, body: S
             .header("www-authenticate", challenge);
         said.body(Body::from(body)).unwrap()
     };
+    let message: Value = serde_json::from_str(&body).unwrap_or_default();
+    if let Some(status) = met(knobs, message["method"].as_str().unwrap_or_default()) {
+        return said((status, "", ""));
+    }
     let takes = knobs.takes.load(Ordering::Relaxed);
     let Some(grant) = bearer(knobs, &headers).filter(|_| takes) else {
         let refuses = *knobs.refuses.lock();
@@ -541,7 +584,6 @@ async fn guarded(knobs: &Arc<Knobs>, method: Method, headers: HeaderMap, body: S
             None => refused(401, ""),
         };
     };
-    let message: Value = serde_json::from_str(&body).unwrap_or_default();
     let tool = message["params"]["name"].as_str().unwrap_or_default();
     if let Some(denied) = knobs.denies_tools.lock().get(tool).copied() {
         return said(denied);

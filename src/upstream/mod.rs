@@ -55,7 +55,7 @@ pub use older::Older;
 pub use outbound::Outbound;
 pub(crate) use post::challenge;
 pub use resolve::{Permit, Resolver};
-pub(crate) use tls::config as tls_config;
+pub(crate) use tls::{config as tls_config, is_own_authority};
 
 use patience::{LONGEST_ASK, Patience};
 use pool::Key;

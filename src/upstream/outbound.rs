@@ -162,7 +162,7 @@ impl Web for Outbound {
             Ok(Err(failed)) => Err(why(failed, &host)),
             // A connection that was not there by then has failed already.
             Err(elapsed) => Err(Unreached {
-                message: format!("`{host}` did not answer in time"),
+                message: format!("`{host}` did not answer within {} s", WHOLE.as_secs()),
                 sent: true,
                 transient: true,
                 cure: None,
@@ -235,14 +235,20 @@ fn why(failed: Failed, host: &str) -> Unreached {
     let message = if let Some(fault) = cause::<rustls::Error>(&error) {
         let (what, way_out) = untrusted(fault);
         cure = Some(way_out.to_owned());
-        format!("the certificate of `{host}` was not accepted: {what}")
+        match fault {
+            rustls::Error::InvalidMessage(_) => format!("`{host}` does not speak TLS there: is it `http`?"),
+            rustls::Error::InvalidCertificate(_) => {
+                format!("the certificate of `{host}` was not accepted: {what}")
+            }
+            _ => format!("the TLS handshake with `{host}` failed"),
+        }
     } else if let Some(ours) = cause::<Error>(&error) {
         if ours.retry_after.is_none() && is_forbidden(ours) {
             return forbidden(host);
         }
         format!("the name `{host}` was not resolved")
     } else if error.is_timeout() {
-        format!("`{host}` did not answer in time")
+        format!("`{host}` took no connection within {} s", CONNECT.as_secs())
     } else if connecting {
         format!("`{host}` cannot be connected to")
     } else {
@@ -258,9 +264,17 @@ fn why(failed: Failed, host: &str) -> Unreached {
 }
 
 /// What is wrong with TLS, and what the operator can do.
-const fn untrusted(fault: &rustls::Error) -> (&'static str, &'static str) {
+fn untrusted(fault: &rustls::Error) -> (&'static str, &'static str) {
     use rustls::{CertificateError as Bad, Error};
     match fault {
+        Error::InvalidCertificate(_) if tls::is_own_authority(fault) => (
+            "it is self-signed as an authority (CA:TRUE)",
+            "give the server a certificate signed by one, and name that one in `upstream.tls.ca_file`",
+        ),
+        Error::InvalidMessage(_) => (
+            "no TLS is spoken",
+            "correct scheme and port of that URL; only on loopback may it be http",
+        ),
         Error::InvalidCertificate(Bad::UnknownIssuer) => (
             "nobody who is trusted here has signed it",
             "if its authority is a private one, name that authority's certificate in `upstream.tls.ca_file`",
@@ -277,7 +291,7 @@ const fn untrusted(fault: &rustls::Error) -> (&'static str, &'static str) {
             "ask for the server by the name that its certificate has",
         ),
         _ => (
-            "the TLS handshake failed",
+            "it cannot be checked",
             "if its certificate is of a private authority, name that in `upstream.tls.ca_file`",
         ),
     }

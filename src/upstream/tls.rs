@@ -55,6 +55,15 @@ pub(crate) fn config_beside(ca: &[u8]) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
+/// Whether a certificate was refused because it is an authority of its own (`CA:TRUE`) and serves itself.
+pub(crate) fn is_own_authority(fault: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(why) = fault else {
+        return false;
+    };
+    // What webpki says and rustls has no word for comes as text alone.
+    format!("{why:?}").contains("CaUsedAsEndEntity")
+}
+
 fn unusable(what: &str) -> Error {
     Error::new(
         Code::UpstreamUnreachable,

@@ -13,7 +13,7 @@ use url::{Host, Url};
 
 use super::protocol::trouble;
 use super::step::{Found, Trouble};
-use crate::upstream::{Behalf, Endpoint, Knock, Permit, Tls, Upstreams, tls_config};
+use crate::upstream::{Behalf, Endpoint, Knock, Permit, Tls, Upstreams, is_own_authority, tls_config};
 
 /// Addresses that are named.
 const SHOWN: usize = 4;
@@ -155,8 +155,13 @@ fn refused(error: &std::io::Error, has_ca: bool) -> Trouble {
     };
     let cure = match inner {
         rustls::Error::InvalidCertificate(why) => match why {
+            _ if is_own_authority(inner) => {
+                "it is self-signed as an authority (CA:TRUE): give the server a certificate signed by one, and name that \
+                 one in `upstream.tls.ca_file`"
+            }
             CertificateError::UnknownIssuer if has_ca => {
-                "put the authority that signed it into `upstream.tls.ca_file`"
+                "put the authority that signed it into `upstream.tls.ca_file`: that file replaces the system's \
+                 certificates, so it has to hold every one that is needed"
             }
             CertificateError::UnknownIssuer => {
                 "if it is a private authority, name its PEM file in `upstream.tls.ca_file`"

@@ -10,7 +10,7 @@ use crate::credential::broker::{AtHand, Prober};
 use crate::credential::connection::{Grant, Pkce};
 use crate::credential::keeper::{Account, Ask, RefreshOutcome, Refused};
 use crate::credential::oauth::{self, Challenge, Server, TroubleKind};
-use crate::credential::record::{AccountState, Record};
+use crate::credential::record::{AccountState, Ended, Record, Said};
 use crate::credential::vault::{self, Fault, Path, Wrote};
 use crate::credential::{Connection, Key, Signature, pinned, told};
 use crate::secret::Secret;
@@ -137,9 +137,7 @@ impl Login<'_> {
         if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
             return Err(Trouble {
                 detail,
-                cure: "many servers take S256 without naming it in `code_challenge_methods_supported`, as Entra and \
-                       Cognito do: write `pkce: s256` to use it; `pkce: off` only where you know that it chokes on it"
-                    .to_owned(),
+                cure: oauth::without_s256(server.challenge_methods.as_deref()).to_owned(),
                 lines,
             });
         }
@@ -378,14 +376,16 @@ impl Login<'_> {
                 RefreshOutcome::NotDue => Ok(format!("it is not due; next {next}").into()),
                 RefreshOutcome::NeedsReauth => {
                     let record = keeper.record(key).await.ok().flatten();
-                    let said = record.and_then(|record| record.refusal);
-                    Err(Trouble::new(
-                        said.map_or_else(
-                            || "the provider has ended the connection".to_owned(),
-                            |said| format!("the provider refuses to renew it: {}", said.why),
-                        ),
-                        format!("run `pleiades connect {}`", self.connection.provider),
-                    ))
+                    let connect = format!("run `pleiades connect {}`", self.connection.provider);
+                    Err(
+                        match record.and_then(|it| it.refusal.clone().map(|said| (it, said))) {
+                            Some((record, said)) => Trouble::new(
+                                format!("the provider refuses to renew it: {}", said.why),
+                                self.connecting(&record, &said).unwrap_or(connect),
+                            ),
+                            None => Trouble::new("the provider has ended the connection", connect),
+                        },
+                    )
                 }
                 RefreshOutcome::Unhealthy => Err(Trouble::new(
                     "the authorization server did not renew it now",
@@ -398,18 +398,45 @@ impl Login<'_> {
         self.stands(&record)
     }
 
-    fn stands(&self, record: &Record) -> Result<Found, Trouble> {
+    /// What connecting again needs where a renewal was refused for the sake of our client.
+    fn connecting(&self, record: &Record, said: &Said) -> Option<String> {
+        said.error.as_deref().filter(|it| oauth::is_unknown_client(it))?;
+        let connect = format!("`pleiades connect {}`", self.connection.provider);
+        Some(match record.source.client.declared {
+            true => format!(
+                "check `client_id`, `client_secret` and `token_auth` in the descriptor against the provider's settings: \
+                 {connect} helps only after they are right"
+            ),
+            false => format!(
+                "its registration of this gateway was dropped here: run {connect}, and the gateway registers itself anew"
+            ),
+        })
+    }
+
+    /// Why an account is not renewed any more, and what to do.
+    fn stopped(&self, record: &Record) -> Option<Trouble> {
         let connect = format!("run `pleiades connect {}`", self.connection.provider);
-        if let Some(ended) = record.ended {
-            let said = record.refusal.as_ref().map_or("", |said| said.why.as_str());
-            let why = format!("{} {said}", ended.as_str());
-            return Err(Trouble::new(format!("it has ended: {}", why.trim()), connect));
-        }
-        if let Some(said) = &record.refusal {
-            return Err(Trouble::new(
+        let cure = record
+            .refusal
+            .as_ref()
+            .and_then(|said| self.connecting(record, said));
+        Some(match (record.ended.map(Ended::as_str), &record.refusal) {
+            (Some(ended), Some(said)) => Trouble::new(
+                format!("it has ended ({ended}): {}", said.why),
+                cure.unwrap_or(connect),
+            ),
+            (Some(ended), None) => Trouble::new(format!("it has ended: {ended}"), connect),
+            (None, Some(said)) => Trouble::new(
                 format!("the provider refused to renew it: {}", said.why),
-                format!("{connect}, if asking again (`--refresh`) does not help"),
-            ));
+                cure.unwrap_or_else(|| format!("{connect}, if asking again (`--refresh`) does not help")),
+            ),
+            (None, None) => return None,
+        })
+    }
+
+    fn stands(&self, record: &Record) -> Result<Found, Trouble> {
+        if let Some(stopped) = self.stopped(record) {
+            return Err(stopped);
         }
         let mut lines = Vec::new();
         if let Some(lease) = &record.lease {

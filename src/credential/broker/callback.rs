@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
-use super::flow::{brought, cookie_name};
+use super::flow::{OPERATORS, brought, cookie_name};
 use super::pending::{Flow, Stage};
 use super::standing::Outcome;
 use super::{Broker, Ground, Refusal, flow};
-use crate::credential::oauth::{self, Verdict, trouble};
+use crate::credential::connection::Resource;
+use crate::credential::oauth::{self, Sent, Verdict, trouble};
 use crate::secret::Secret;
 
 /// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
@@ -117,7 +118,7 @@ impl Broker {
             let id = flow.id.clone();
             let finished = broker.answered(callback, *flow, &redirect).await;
             if let Err(refusal) = &finished {
-                broker.tell(&id, Outcome::Failed(refusal.why.clone())).await;
+                broker.tell(&id, Outcome::Failed(refusal.told().to_owned())).await;
             }
             finished
         };
@@ -158,7 +159,7 @@ impl Broker {
                 ))
             };
             if let Err(refusal) = &finished {
-                broker.tell(&id, Outcome::Failed(refusal.why.clone())).await;
+                broker.tell(&id, Outcome::Failed(refusal.told().to_owned())).await;
             }
             finished
         };
@@ -245,6 +246,7 @@ impl Broker {
             iss = said,
             error = callback.error.as_deref().and_then(trouble::plain),
             %trouble,
+            cure = callback.iss.is_none().then_some(WITHOUT_ISS),
             "a connection failed"
         );
         if callback.iss.is_some() {
@@ -257,8 +259,9 @@ impl Broker {
                 "The answer of {title} does not say which server it comes from (`iss`), though its metadata promises \
                  that (RFC 9207); such an answer may be another server's."
             ),
-            "Nothing was connected. Open the connect link again; if it happens again, tell the provider, or whoever \
-             runs the gateway.",
+            format!(
+                "Nothing was connected. Open the connect link again; if it happens again: {WITHOUT_ISS}. {OPERATORS}"
+            ),
         ))
     }
 
@@ -269,15 +272,29 @@ impl Broker {
         let title = self.title(provider);
         let said = description.and_then(trouble::plain);
         let code = trouble::plain(error).unwrap_or_default();
+        let verdict = oauth::verdict(error, description);
+        let connection = self.connection(provider);
+        let declared = connection.as_ref().map_or(&Resource::Auto, |it| &it.resource);
+        let cure = match (verdict, &flow.client) {
+            (Verdict::UnknownClient, Some(_)) => oauth::MADE_ANEW.to_owned(),
+            (verdict, _) => verdict.cure(Sent {
+                client: &flow.source.client.id,
+                redirect: &flow.redirect,
+                scopes: &flow.scopes,
+                resource: (flow.source.resource.as_deref(), declared),
+            }),
+        };
         tracing::warn!(
             provider,
             error = code,
             description = said,
             client = flow.source.client.id,
             issuer = flow.issuer,
+            scopes = flow.scopes.join(" "),
+            resource = flow.source.resource,
+            cure,
             "a connection failed: the authorization server refused it"
         );
-        let verdict = oauth::verdict(error, description);
         if let Some(name) = &flow.client {
             match verdict {
                 Verdict::UnknownClient => self.drop_client(name, &flow.source.client).await,
@@ -296,17 +313,18 @@ impl Broker {
         let said = said
             .filter(|said| *said != code)
             .map_or_else(String::new, |said| format!(": “{said}”"));
-        let cure = match (verdict, &flow.client) {
-            (Verdict::UnknownClient, Some(_)) => super::redeem::MADE_ANEW.to_owned(),
-            (verdict, _) => verdict.cure(&flow.source.client.id, &flow.redirect, &flow.scopes),
-        };
         Refusal::new(
             Ground::Provider,
             format!("{title} refused with `{code}`{said}."),
-            flow::sentence(&cure),
+            flow::advice(&cure),
         )
     }
 }
+
+/// What to do where the promised `iss` does not come.
+const WITHOUT_ISS: &str = "the provider has to send `iss`, or to take `authorization_response_iss_parameter_supported` out of \
+                           its metadata; until then `authorization_endpoint`, `token_endpoint` and `client_id` in the \
+                           descriptor do without it";
 
 /// Says nothing of what came: an attacker may have written it.
 fn mixed_up() -> Refusal {

@@ -243,12 +243,28 @@ pub(super) fn refused(connection: &Connection, what: &str, trouble: &Trouble) ->
     let cure = trouble
         .cure
         .as_ref()
-        .map_or_else(|| usual.to_owned(), |cure| sentence(cure));
-    Refusal::new(Ground::Provider, why, cure)
+        .map_or_else(|| usual.to_owned(), |cure| advice(cure));
+    let brief = format!("The sign-in of {} {what}: {}.", connection.title, trouble.told());
+    Refusal {
+        brief: Some(brief),
+        ..Refusal::new(Ground::Provider, why, cure)
+    }
+}
+
+/// For whoever opened a link and has no descriptor to write.
+pub(super) const OPERATORS: &str = "Whoever runs this gateway can mend that.";
+
+/// A cure for a page: as a sentence, and who can follow it.
+pub(super) fn advice(cure: &str) -> String {
+    let is_operators = cure.contains("descriptor") || cure.contains("`upstream.");
+    match is_operators {
+        true => format!("{} {OPERATORS}", sentence(cure)),
+        false => sentence(cure),
+    }
 }
 
 /// A cure as a sentence.
-pub(super) fn sentence(cure: &str) -> String {
+fn sentence(cure: &str) -> String {
     format!("{}.", capital(cure.trim_end_matches('.')))
 }
 

@@ -144,6 +144,8 @@ pub struct Refusal {
     pub ground: Ground,
     /// Why: a sentence for people.
     pub why: String,
+    /// The same for callers, where `why` names servers by their addresses.
+    pub brief: Option<String>,
     /// What to do: a sentence for people.
     pub cure: String,
 }
@@ -234,8 +236,15 @@ impl Refusal {
         Self {
             ground,
             why: why.into(),
+            brief: None,
             cure: cure.into(),
         }
+    }
+
+    /// Why, as callers may read it.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        self.brief.as_deref().unwrap_or(&self.why)
     }
 
     /// The store cannot be reached or says no; its own words are for the log.

@@ -25,9 +25,6 @@ const STORE_AGAIN: [Duration; 4] = [
 ];
 /// Name of an account where the provider says nothing of it and the caller named none.
 const UNNAMED: &str = "default";
-/// What to do once a registration was dropped.
-pub(super) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and \
-                                    the gateway registers itself anew";
 
 impl Broker {
     /// Redeems a code, finds out whose account it is, and stores it; or asks first.
@@ -90,7 +87,7 @@ impl Broker {
             (Err(trouble), Some(name)) if trouble.error.as_deref().is_some_and(oauth::is_unknown_client) => {
                 self.drop_client(name, &source.client).await;
                 Err(Trouble {
-                    cure: Some(MADE_ANEW.to_owned()),
+                    cure: Some(oauth::MADE_ANEW.to_owned()),
                     ..trouble
                 })
             }

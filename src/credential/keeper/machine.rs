@@ -223,13 +223,14 @@ impl Machine {
                 (outcome, Some(trouble))
             }
         };
+        let description = error.as_ref().map(ToString::to_string);
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome,
             account: None,
             seq: Some(seq),
             error: error.as_ref().and_then(|trouble| trouble.error.as_deref()),
-            description: error.as_ref().map(|trouble| trouble.message.as_str()),
+            description: description.as_deref(),
             cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
         };
         event.emit(&keeper.parts.metrics);

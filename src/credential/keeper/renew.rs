@@ -310,11 +310,12 @@ impl Pursuit {
                 self.said = None;
                 Event::Answered(Answer::Issued)
             }
-            Ok(Err(trouble)) => {
+            Ok(Err(mut trouble)) => {
                 let client = &record.source.client;
                 let forgotten = is_forgotten(client, &trouble);
                 if forgotten {
                     self.forget(&client.id).await;
+                    trouble.cure = Some(oauth::MADE_ANEW.to_owned());
                 }
                 let answer = if forgotten {
                     Answer::Terminal
@@ -409,13 +410,14 @@ impl Pursuit {
             Outcome::Ended(_) if self.round.is_ending() => "refused",
             _ => return,
         };
+        let description = self.said.as_ref().map(ToString::to_string);
         let event = TokenRefreshed {
             provider: &self.connection.provider,
             outcome: label,
             account: Some([&slot.key.owner.tenant, &slot.key.owner.user, &slot.key.account]),
             seq: self.record.as_ref().map(|record| record.seq),
             error: self.said.as_ref().and_then(|trouble| trouble.error.as_deref()),
-            description: self.said.as_ref().map(|trouble| trouble.message.as_str()),
+            description: description.as_deref(),
             cure: self.said.as_ref().and_then(|trouble| trouble.cure.as_deref()),
         };
         event.emit(&self.keeper.parts.metrics);
@@ -459,10 +461,7 @@ fn is_forgotten(client: &Client, trouble: &Trouble) -> bool {
 
 /// Why a round failed, as callers may read it: whoever did not answer is not named to them.
 fn said(trouble: &Trouble) -> Arc<str> {
-    match trouble.error.is_some() || trouble.message.starts_with("the token endpoint") {
-        true => trouble.message.as_str().into(),
-        false => "its authorization server cannot be reached".into(),
-    }
+    trouble.told().into()
 }
 
 fn answer_of(trouble: &Trouble) -> Answer {

@@ -5,12 +5,32 @@ use http::{Response, header};
 use serde_json::{Map, Value};
 
 use super::fetch::{failing, retry_after, text};
-use super::{Issued, Trouble, TroubleKind, challenge, trouble};
+use super::{Issued, Trouble, TroubleKind, challenge, trouble, verdict};
+use crate::credential::connection::Resource;
 use crate::credential::signature::MAX_TOKEN;
 use crate::secret::Secret;
 
 /// Longer lifetimes are mistakes of units; a token is renewed after ten years at the latest.
 const LONGEST: f64 = 315_360_000.0;
+
+/// What was asked, as far as the sentences about the answer name it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The token endpoint.
+    pub(super) endpoint: &'a str,
+    /// The redirect URI of the code that is redeemed; `None` where none is.
+    pub(super) redirect: Option<&'a str>,
+    /// `resource` (RFC 8707), and what the descriptor says of it.
+    pub(super) resource: (Option<&'a str>, &'a Resource),
+}
+
+impl Asked<'_> {
+    /// The sentence with the endpoint's URL in it.
+    fn full(&self, message: &str) -> String {
+        let named = format!("the token endpoint {}", trouble::quoted(self.endpoint));
+        message.replacen("the token endpoint", &named, 1)
+    }
+}
 
 /// Reads the tokens of an answer. `secrets` are what was sent: none of them is in any message.
 ///
@@ -19,20 +39,33 @@ const LONGEST: f64 = 315_360_000.0;
 /// what well-known servers say instead; [`TroubleKind::Transient`] only for what a failing or busy
 /// server says (RFC 6749 section 5.2 knows no such error, RFC 9110 section 15.6 does). Whatever else
 /// holds no token is a refusal: it would be "not yet" for ever.
-pub(super) fn tokens(response: &Response<Bytes>, secrets: &[&Secret]) -> Result<Issued, Trouble> {
+pub(super) fn tokens(
+    response: &Response<Bytes>,
+    asked: Asked<'_>,
+    secrets: &[&Secret],
+) -> Result<Issued, Trouble> {
     let status = response.status();
     if failing(status) {
         // Whatever the body says: a server that fails knows nothing about a grant.
         let message = format!("the token endpoint is failing (status {})", status.as_u16());
-        return Err(Trouble::transient(message).after(retry_after(response)).sent());
+        let mut trouble = Trouble::transient(message).after(retry_after(response)).sent();
+        trouble.full = Some(asked.full(&trouble.message));
+        return Err(trouble);
     }
     let fields = fields(response);
     if status.is_success()
         && let Some(issued) = fields.as_ref().filter(|it| error(it).is_none()).and_then(issued)
     {
-        return issued;
+        return issued.map_err(|mut trouble| {
+            trouble.full = Some(asked.full(&trouble.message));
+            trouble
+        });
     }
-    Err(refused(response, &fields.unwrap_or_default(), secrets))
+    let mut trouble = refused(response, &fields.unwrap_or_default(), secrets);
+    let (full, cure) = in_full(&trouble, response, asked, secrets);
+    trouble.full = Some(full);
+    trouble.cure = cure.or(trouble.cure);
+    Err(trouble)
 }
 
 /// The members of an answer: a JSON object, or a form, as GitHub sends without being asked for JSON.
@@ -145,6 +178,68 @@ fn refused(response: &Response<Bytes>, fields: &Map<String, Value>, secrets: &[&
     }
 }
 
+/// The sentence with what came and from where, and a cure that is better than the one of the error alone.
+fn in_full(
+    trouble: &Trouble,
+    response: &Response<Bytes>,
+    asked: Asked<'_>,
+    secrets: &[&Secret],
+) -> (String, Option<String>) {
+    let status = response.status();
+    let number = status.as_u16();
+    let header = |name| {
+        let text = response.headers().get(name).and_then(|it| it.to_str().ok())?;
+        trouble::shown(&text.replace('`', "'"), secrets)
+    };
+    let kind = header(header::CONTENT_TYPE).map_or_else(String::new, |kind| format!(" (`{kind}`)"));
+    let endpoint = format!("the token endpoint {}", trouble::quoted(asked.endpoint));
+    let said = || asked.full(&trouble.message);
+    match (trouble.error.as_deref(), asked.redirect) {
+        (Some("invalid_target"), _) => (said(), Some(verdict::other_resource(asked.resource))),
+        (Some("redirect_uri_mismatch" | "bad_redirect_uri" | "invalid_redirect_uri"), Some(uri)) => (
+            said(),
+            Some(format!(
+                "register the redirect URI `{uri}` at the provider, to the letter"
+            )),
+        ),
+        (Some(error), Some(uri)) if trouble.kind == TroubleKind::Grant => {
+            let why = trouble.description.as_deref();
+            let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+            (
+                format!("{endpoint} refused the code with `{error}`{why}"),
+                Some(format!(
+                    "open the link again; if it is refused again, compare the redirect URI `{uri}` and `pkce` with the \
+                     provider"
+                )),
+            )
+        }
+        (Some(_), _) => (said(), None),
+        _ if status.is_redirection() => {
+            let target =
+                header(header::LOCATION).map_or_else(|| "nowhere".to_owned(), |it| format!("`{it}`"));
+            (
+                format!("{endpoint} redirects ({number}) to {target}, and redirects are not followed with a secret"),
+                Some(
+                    "if that is the provider's token endpoint, write it as `token_endpoint` into the descriptor".to_owned(),
+                ),
+            )
+        }
+        _ if trouble.unread => (
+            format!("{endpoint} answered {number}{kind} without `access_token`"),
+            Some(ELSEWHERE.to_owned()),
+        ),
+        _ if trouble.description.is_none() && matches!(number, 404 | 405 | 410) => (
+            format!("{endpoint} answered {number}{kind} without saying why"),
+            Some(ELSEWHERE.to_owned()),
+        ),
+        _ => (said(), None),
+    }
+}
+
+/// What to do where the token endpoint seems to be none.
+const ELSEWHERE: &str = "check `token_endpoint`, in the descriptor or else in the server's metadata, against the provider's \
+                         documentation";
+
 /// The text of an answer that is nothing but text.
 fn plain(response: &Response<Bytes>) -> Option<String> {
     let text = std::str::from_utf8(response.body()).ok()?.trim();
@@ -185,7 +280,8 @@ fn kind(code: &str) -> TroubleKind {
 fn cure(code: &str) -> &'static str {
     match code {
         "invalid_client" | "unauthorized_client" | "incorrect_client_credentials" | "bad_client_secret" => {
-            "check `client_id`, `client_secret` and `token_auth` in the descriptor against the provider's settings"
+            "check `client_id`, `client_secret` and `token_auth` in the descriptor against the provider's settings: \
+             connecting again helps only after they are right"
         }
         "invalid_scope" => "check `scopes` in the descriptor against what the provider knows",
         "invalid_target" => "check `resource` in the descriptor; `off` sends none",

@@ -112,10 +112,20 @@ fn unlisted(server: &Server) -> Trouble {
         }
     };
     let whose = trouble::quoted(whose);
-    Trouble::metadata(format!("the metadata of {whose} {said}")).cure(
-        "many servers take PKCE with S256 without saying so, as Entra and Cognito do: write `pkce: s256` into the \
-         descriptor to use it; `pkce: off` goes without, which only a server needs that chokes on it",
-    )
+    Trouble::metadata(format!("the metadata of {whose} {said}"))
+        .cure(without_s256(server.challenge_methods.as_deref()))
+}
+
+/// What to do about a server whose `code_challenge_methods_supported` does not name S256.
+#[must_use]
+pub fn without_s256(methods: Option<&[String]>) -> &'static str {
+    let is_plain = methods.is_some_and(|all| !all.is_empty() && all.iter().all(|it| it == "plain"));
+    if is_plain {
+        return "it names only `plain`: ask the provider whether it takes S256; if so write `pkce: s256` into the \
+                descriptor, else `pkce: off`";
+    }
+    "many servers take PKCE with S256 without saying so, as Entra and Cognito do: write `pkce: s256` into the descriptor to \
+     use it; `pkce: off` goes without, which only a server needs that chokes on it"
 }
 
 /// Puts the query together: the endpoint's own and the descriptor's parameters, and ours in place of

@@ -132,7 +132,7 @@ async fn of_declared(
 /// More servers of a resource than these are no choice but a waste of time.
 const TRIED: usize = 4;
 const NO_METADATA: &str = "write `authorization_server_metadata` with the URL of the document into the descriptor, or \
-                           `authorization_endpoint` and `token_endpoint` if there is none";
+                           `authorization_endpoint`, `token_endpoint` and `client_id` if there is none";
 
 /// The first server that can be used. One that cannot be reached is passed over too: which of them is
 /// asked does not matter to the resource, and each grant remembers its own.
@@ -219,8 +219,9 @@ impl Server {
         if let Some(seen) = &self.unpublished {
             trouble.message = format!(
                 "it publishes no OAuth metadata ({seen}), and at the usual places {}",
-                trouble.message
+                trouble
             );
+            trouble.full = None;
             trouble.cure = Some(UNPUBLISHED.to_owned());
         }
         trouble

@@ -36,11 +36,15 @@ pub(super) struct Unknown {
     pub(super) status: Option<StatusCode>,
 }
 
-/// Looks whether there is a document at a place.
+/// Looks whether there is a document at a place; `who` is whose it is, for people, where it is known.
 ///
 /// # Errors
 /// When the place must not be asked at all.
-pub(super) async fn document(web: &dyn Web, connection: &Connection, url: &Url) -> Result<Seen, Trouble> {
+pub(super) async fn document(
+    web: &dyn Web,
+    connection: &Connection,
+    (url, who): (&Url, Option<&str>),
+) -> Result<Seen, Trouble> {
     let place = trouble::quoted(url.as_str());
     let request = Request::builder()
         .method(Method::GET)
@@ -52,8 +56,13 @@ pub(super) async fn document(web: &dyn Web, connection: &Connection, url: &Url) 
     let asked = timeout(PATIENCE, web.send(&reach(connection, url), request)).await;
     let response = match asked {
         Ok(Ok(response)) => response,
-        Ok(Err(unreached)) if unreached.transient => return Ok(unknown(unreached.into(), None)),
-        Ok(Err(unreached)) => return Err(unreached.into()),
+        Ok(Err(mut unreached)) => {
+            unreached.message = trouble::named(&unreached.message, url, who.unwrap_or(&place));
+            return match unreached.transient {
+                true => Ok(unknown(unreached.into(), None)),
+                false => Err(unreached.into()),
+            };
+        }
         Err(_elapsed) => {
             let message = format!("{place} did not answer within {} s", PATIENCE.as_secs());
             return Ok(unknown(Trouble::transient(message).sent(), None));

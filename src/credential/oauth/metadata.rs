@@ -124,7 +124,7 @@ pub(super) async fn named(web: &dyn Web, connection: &Connection, place: &Url) -
         said.or(declared).map(str::to_owned)
     };
     let cure = "correct `authorization_server_metadata` in the descriptor, or leave it out to look where the rules say";
-    match fetch::document(web, connection, place).await? {
+    match fetch::document(web, connection, (place, None)).await? {
         Seen::Document(found) => {
             let issuer = whatever(fetch::text(&found, "issuer").as_deref());
             read(&found, issuer, place)
@@ -171,8 +171,9 @@ async fn first(
     (issuer, vouched): (&str, Vouched<'_>),
 ) -> Result<Result<Server, Search>, Trouble> {
     let mut search = Search::default();
+    let who = format!("the authorization server {}", trouble::quoted(issuer));
     for place in places {
-        let found = match fetch::document(web, connection, place).await? {
+        let found = match fetch::document(web, connection, (place, Some(&who))).await? {
             Seen::Document(found) => found,
             Seen::Nothing(what) => {
                 search.seen.push(what);
@@ -268,7 +269,8 @@ fn read(found: &Map<String, Value>, issuer: Option<String>, place: &Url) -> Resu
             None => format!("{place} names no `token_endpoint`"),
         };
         Trouble::metadata(message).cure(
-            "write `token_endpoint` and `authorization_endpoint` into the descriptor, as the provider documents them",
+            "write `authorization_endpoint`, `token_endpoint` and `client_id` into the descriptor, as the provider \
+             documents them",
         )
     })?;
     Ok(Server {

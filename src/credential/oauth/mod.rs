@@ -25,7 +25,7 @@ mod tests;
 
 use url::Url;
 
-pub use authorize::{authorize, resource, scopes, source};
+pub use authorize::{authorize, resource, scopes, source, without_s256};
 pub use challenge::{Lack, challenge};
 pub use client::{client_document, known_client};
 pub use discover::{UNPUBLISHED, discover};
@@ -36,8 +36,7 @@ pub use register::{Registered, register, registration};
 pub use revoke::revoke;
 pub use token::{client_credentials, exchange, refresh};
 pub use trouble::{is_unknown_client, may_be_unknown_client};
-pub use verdict::Verdict;
-pub use verdict::verdict;
+pub use verdict::{MADE_ANEW, Sent, Verdict, verdict};
 
 use crate::secret::Secret;
 
@@ -146,12 +145,15 @@ pub struct Authorization {
 
 /// Why an authorization server did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{}", .full.as_ref().unwrap_or(.message))]
 pub struct Trouble {
     /// What kind: decides whether anybody is asked to connect again.
     pub kind: TroubleKind,
     /// One sentence: lowercase, no full stop, no secret.
     pub message: String,
+    /// The same with the addresses of servers, where `message` goes without: for the log, for `doctor` and
+    /// for whoever has proven to be a link's principal, and never for callers.
+    pub full: Option<String>,
     /// The cure, for `doctor` and the page.
     pub cure: Option<String>,
     /// `error` as the server said it, where it is a word of RFC 6749's characters.

@@ -81,10 +81,10 @@ fn is_metadata(found: &Map<String, Value>) -> bool {
 
 /// What is at a place; asked once more where the server failed.
 async fn twice(web: &dyn Web, connection: &Connection, url: &Url) -> Result<Seen, Trouble> {
-    let seen = fetch::document(web, connection, url).await?;
+    let seen = fetch::document(web, connection, (url, None)).await?;
     let failed = |unknown: &Unknown| unknown.status.is_some_and(|status| status.is_server_error());
     match seen {
-        Seen::Unknown(unknown) if failed(&unknown) => fetch::document(web, connection, url).await,
+        Seen::Unknown(unknown) if failed(&unknown) => fetch::document(web, connection, (url, None)).await,
         seen => Ok(seen),
     }
 }

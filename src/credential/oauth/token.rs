@@ -8,7 +8,8 @@ use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use super::{Issued, Server, Trouble, answer, assertion, authorize, client, fetch};
+use super::answer::Asked;
+use super::{Issued, Server, Trouble, answer, assertion, authorize, client, fetch, trouble};
 use crate::credential::connection::Connection;
 use crate::credential::record::{Client, ClientAuth, Source};
 use crate::credential::web::Web;
@@ -36,7 +37,7 @@ pub async fn exchange(
     if let Some(verifier) = verifier {
         form.secret("code_verifier", verifier);
     }
-    form.redeem(web, connection, source).await
+    form.redeem(web, connection, (source, Some(redirect))).await
 }
 
 /// Redeems a refresh token; `scopes` are sent along where they are given, for servers that give less
@@ -54,7 +55,7 @@ pub async fn refresh(
     let mut form = Form::new("refresh_token", source);
     form.secret("refresh_token", token);
     form.scopes(scopes);
-    form.redeem(web, connection, source).await
+    form.redeem(web, connection, (source, None)).await
 }
 
 /// A token for the gateway itself (RFC 6749 section 4.4).
@@ -83,7 +84,7 @@ pub async fn client_credentials(
     if let Some(audience) = &connection.audience {
         form.put("audience", audience);
     }
-    form.redeem(web, connection, &source).await
+    form.redeem(web, connection, (&source, None)).await
 }
 
 /// A form in the making, and what of it no message may repeat.
@@ -129,12 +130,17 @@ impl<'a> Form<'a> {
         self,
         web: &dyn Web,
         connection: &Connection,
-        source: &Source,
+        (source, redirect): (&Source, Option<&str>),
     ) -> Result<Issued, Trouble> {
+        let asked = Asked {
+            endpoint: &source.token_endpoint,
+            redirect,
+            resource: (source.resource.as_deref(), &connection.resource),
+        };
         let mut secrets: Vec<Secret> = self.secrets.iter().copied().cloned().collect();
         secrets.extend(proof_of(connection, &source.client).ok().flatten().cloned());
         let response = self.send(web, connection, source, &source.token_endpoint).await?;
-        answer::tokens(&response, &secrets.iter().collect::<Vec<_>>())
+        answer::tokens(&response, asked, &secrets.iter().collect::<Vec<_>>())
     }
 
     /// Posts the form to an endpoint of the source's server, with the client's proof.
@@ -163,7 +169,13 @@ impl<'a> Form<'a> {
         let request = request
             .body(self.encoded())
             .map_err(|_error| Trouble::metadata("the token endpoint is no address to ask"))?;
-        Ok(web.send(&reach(connection, &endpoint), request).await?)
+        let what = match source.revocation_endpoint.as_deref() == Some(endpoint.as_str()) {
+            true => "revocation",
+            false => "token",
+        };
+        let who = format!("the {what} endpoint {}", trouble::quoted(endpoint.as_str()));
+        let sent = web.send(&reach(connection, &endpoint), request).await;
+        sent.map_err(|unreached| Trouble::unreached(unreached, &endpoint, &who))
     }
 
     /// Adds the client's proof (RFC 6749 section 2.3, RFC 7523): to the form, or as a header.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 use super::{Trouble, TroubleKind};
 use crate::credential::web::Unreached;
 use crate::secret::Secret;
@@ -17,6 +19,7 @@ impl Trouble {
         Self {
             kind,
             message: message.into(),
+            full: None,
             cure: None,
             error: None,
             description: None,
@@ -53,6 +56,25 @@ impl Trouble {
         self
     }
 
+    /// The sentence as callers may read it: nobody who did not answer is named to them.
+    #[must_use]
+    pub fn told(&self) -> &str {
+        match self.kind {
+            _ if self.message.starts_with("the token endpoint") => &self.message,
+            TroubleKind::Transient => "its authorization server cannot be reached",
+            _ => "its authorization server cannot be used as it is set up here",
+        }
+    }
+
+    /// No whole answer of a server that is called so, with its URL.
+    pub(super) fn unreached(unreached: Unreached, url: &Url, who: &str) -> Self {
+        let full = named(&unreached.message, url, who);
+        Self {
+            full: Some(full),
+            ..Self::from(unreached)
+        }
+    }
+
     /// Marks that the request may have arrived.
     pub(super) fn sent(mut self) -> Self {
         self.sent = true;
@@ -74,6 +96,15 @@ impl From<Unreached> for Trouble {
             tracing::debug!(error = %source, trouble = %trouble.message, "an authorization server was not reached");
         }
         trouble
+    }
+}
+
+/// A sentence that names a host, with whose it is in its place.
+pub(super) fn named(message: &str, url: &Url, who: &str) -> String {
+    let host = format!("`{}`", url.host_str().unwrap_or_default());
+    match message.starts_with("the name ") {
+        true => format!("{message}, so {who} is not reached"),
+        false => message.replacen(&host, who, 1),
     }
 }
 

@@ -2,6 +2,7 @@
 //! Connect Core section 3.1.2.6), and what can be done about it.
 
 use super::trouble::{self, is_unknown_client, may_be_unknown_client};
+use crate::credential::connection::Resource;
 
 /// What an authorization server's refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +61,56 @@ pub fn verdict(error: &str, description: Option<&str>) -> Verdict {
     }
 }
 
+/// What to do once a registration was dropped.
+pub const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
+                             gateway registers itself anew";
+
+/// What an authorization request said, as far as a server may not take it.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent<'a> {
+    /// Client id.
+    pub client: &'a str,
+    /// Redirect URI.
+    pub redirect: &'a str,
+    /// Scopes.
+    pub scopes: &'a [String],
+    /// `resource` (RFC 8707), and what the descriptor says of it.
+    pub resource: (Option<&'a str>, &'a Resource),
+}
+
+/// What to do about a `resource` that is not taken: it depends on which was sent, and why.
+pub(super) fn other_resource((sent, declared): (Option<&str>, &Resource)) -> String {
+    match (declared, sent.map(trouble::quoted)) {
+        (Resource::Off, None) => {
+            "no `resource` was sent (`resource: off` in the provider's descriptor): remove that, or \
+                                  write the one that the server expects"
+                .to_owned()
+        }
+        (Resource::Url(_), Some(sent)) => format!(
+            "the `resource` that was sent is {sent}, from the provider's descriptor: correct it, or write `off`"
+        ),
+        (_, Some(sent)) => format!(
+            "the `resource` that was sent is {sent}: write `resource: off` into the provider's descriptor to send none, \
+             or the one that the server expects"
+        ),
+        (_, None) => {
+            "no `resource` was sent: write the one that the server expects as `resource` into the provider's \
+                      descriptor"
+                .to_owned()
+        }
+    }
+}
+
 impl Verdict {
-    /// What can be done about it, for a client with this id, redirect URI and scopes.
+    /// What can be done about it.
     #[must_use]
-    pub fn cure(self, client: &str, redirect: &str, scopes: &[String]) -> String {
+    pub fn cure(self, sent: Sent<'_>) -> String {
+        let Sent {
+            client,
+            redirect,
+            scopes,
+            resource,
+        } = sent;
         match self {
             Self::Denied => "open the connect link again if that was not meant".to_owned(),
             Self::UnknownClient => format!(
@@ -73,9 +120,7 @@ impl Verdict {
                 "open the connect link again: if the provider has lost the client `{client}`, the gateway finds out and \
                  registers anew; for a client of your own check `client_id` in the descriptor"
             ),
-            Self::Resource => "write `resource: off` into the provider's descriptor: it sends no `resource`, which this \
-                               server does not take, or takes in another form than the one that was sent"
-                .to_owned(),
+            Self::Resource => other_resource(resource),
             Self::Scope => {
                 let asked = if scopes.is_empty() { "none".to_owned() } else { scopes.join(" ") };
                 format!(
@@ -144,10 +189,43 @@ mod tests {
     #[test]
     fn each_cure_names_the_field_or_the_value() {
         let scopes = ["read".to_owned()];
-        let cure = |verdict: Verdict| verdict.cure("client-1", "https://gw.example/oauth/callback", &scopes);
+        let sent = Sent {
+            client: "client-1",
+            redirect: "https://gw.example/oauth/callback",
+            scopes: &scopes,
+            resource: (Some("https://mcp.example/mcp"), &Resource::Auto),
+        };
+        let cure = |verdict: Verdict| verdict.cure(sent);
         assert!(cure(Verdict::Resource).contains("`resource: off`"));
         assert!(cure(Verdict::Scope).contains("`scopes`") && cure(Verdict::Scope).contains("read"));
         assert!(cure(Verdict::RedirectUri).contains("https://gw.example/oauth/callback"));
         assert!(cure(Verdict::UnknownClient).contains("client-1"));
+    }
+
+    #[test]
+    fn what_to_do_about_a_resource_depends_on_the_one_that_was_sent() {
+        let sent = Some("https://mcp.example/mcp");
+        let url = Resource::Url("https://mcp.example/mcp".to_owned());
+        for (resource, parts) in [
+            (
+                (None, &Resource::Off),
+                ["no `resource` was sent (`resource: off`", "remove that"],
+            ),
+            (
+                (sent, &url),
+                [
+                    "`https://mcp.example/mcp`, from the provider's descriptor",
+                    "write `off`",
+                ],
+            ),
+            (
+                (sent, &Resource::Auto),
+                ["`https://mcp.example/mcp`: write `resource: off`", "expects"],
+            ),
+        ] {
+            let cure = other_resource(resource);
+            assert!(parts.iter().all(|part| cure.contains(part)), "{cure}");
+        }
+        assert!(!other_resource((None, &Resource::Off)).contains("write `resource: off`"));
     }
 }

@@ -361,3 +361,88 @@ async fn what_a_server_says_turns_no_text_around_and_hides_nothing() {
     let trouble = json_told(400, &said).await.unwrap_err();
     assert_eq!(trouble.description.as_deref(), Some("abc [31m"));
 }
+
+#[tokio::test]
+async fn what_came_of_a_code_is_said_with_the_token_endpoint_and_callers_hear_no_address() {
+    const REDIRECT: &str = "https://gw.example/oauth/callback/tracker";
+    for (status, kind, body, full, cure) in [
+        (
+            200,
+            "text/html",
+            "<html>",
+            "answered 200 (`text/html`) without `access_token`",
+            "check `token_endpoint`",
+        ),
+        (
+            404,
+            "text/html",
+            "<html>",
+            "answered 404 (`text/html`)",
+            "check `token_endpoint`",
+        ),
+        (
+            302,
+            "text/html",
+            "",
+            "redirects (302) to `https://as.example/oauth/token`",
+            "write it as `token_endpoint`",
+        ),
+        (
+            400,
+            "application/json",
+            r#"{"error":"invalid_grant","error_description":"Code verifier mismatch"}"#,
+            "refused the code with `invalid_grant` (Code verifier mismatch)",
+            "if it is refused again, compare the redirect URI `https://gw.example/oauth/callback/tracker` and `pkce`",
+        ),
+        (
+            400,
+            "application/json",
+            r#"{"error":"bad_redirect_uri"}"#,
+            "answered `bad_redirect_uri`",
+            "register the redirect URI `https://gw.example/oauth/callback/tracker`",
+        ),
+        (
+            401,
+            "application/json",
+            r#"{"error":"invalid_client"}"#,
+            "answered `invalid_client`",
+            "connecting again helps only after they are right",
+        ),
+        (500, "text/html", "<html>", "is failing (status 500)", ""),
+    ] {
+        let world = World::default().says(TOKEN, status, kind, body).header_of(
+            TOKEN,
+            "location",
+            "https://as.example/oauth/token",
+        );
+        let of = source(client(ClientAuth::None, None));
+        let code = Secret::new("the-code-itself");
+        let trouble = exchange(&world, &connection(), &of, &code, None, REDIRECT).await;
+        let trouble = trouble.unwrap_err();
+        let said = trouble.to_string();
+        assert!(
+            said.contains(&format!("the token endpoint `{TOKEN}` {full}")),
+            "{said}"
+        );
+        assert!(
+            trouble.cure.as_deref().unwrap_or_default().contains(cure),
+            "{trouble:?}"
+        );
+        assert!(!trouble.told().contains("://"), "{}", trouble.told());
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_not_reached_is_named_by_role_and_url() {
+    let world = World::default().down("as.example", false);
+    let of = source(client(ClientAuth::None, None));
+    let trouble = refresh(&world, &connection(), &of, &Secret::new("rt"), None).await;
+    let trouble = trouble.unwrap_err();
+    assert!(
+        trouble
+            .to_string()
+            .contains(&format!("the token endpoint `{TOKEN}`")),
+        "{trouble}"
+    );
+    assert!(!trouble.told().contains("as.example"));
+}

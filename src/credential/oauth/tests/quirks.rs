@@ -362,54 +362,57 @@ async fn what_a_server_says_turns_no_text_around_and_hides_nothing() {
     assert_eq!(trouble.description.as_deref(), Some("abc [31m"));
 }
 
+const REDIRECT: &str = "https://gw.example/oauth/callback/tracker";
+/// Status, type and body of an answer to a code; what is said of it and what to do.
+const CAME: [(u16, &str, &str, &str, &str); 7] = [
+    (
+        200,
+        "text/html",
+        "<html>",
+        "answered 200 (`text/html`) without `access_token`",
+        "check `token_endpoint`",
+    ),
+    (
+        404,
+        "text/html",
+        "<html>",
+        "answered 404 (`text/html`)",
+        "check `token_endpoint`",
+    ),
+    (
+        302,
+        "text/html",
+        "",
+        "redirects (302) to `https://as.example/oauth/token`",
+        "write it as `token_endpoint`",
+    ),
+    (
+        400,
+        "application/json",
+        r#"{"error":"invalid_grant","error_description":"Code verifier mismatch"}"#,
+        "refused the code with `invalid_grant` (Code verifier mismatch)",
+        "if it is refused again, compare the redirect URI `https://gw.example/oauth/callback/tracker` and `pkce`",
+    ),
+    (
+        400,
+        "application/json",
+        r#"{"error":"bad_redirect_uri"}"#,
+        "answered `bad_redirect_uri`",
+        "register the redirect URI `https://gw.example/oauth/callback/tracker`",
+    ),
+    (
+        401,
+        "application/json",
+        r#"{"error":"invalid_client"}"#,
+        "answered `invalid_client`",
+        "connecting again helps only after they are right",
+    ),
+    (500, "text/html", "<html>", "is failing (status 500)", ""),
+];
+
 #[tokio::test]
 async fn what_came_of_a_code_is_said_with_the_token_endpoint_and_callers_hear_no_address() {
-    const REDIRECT: &str = "https://gw.example/oauth/callback/tracker";
-    for (status, kind, body, full, cure) in [
-        (
-            200,
-            "text/html",
-            "<html>",
-            "answered 200 (`text/html`) without `access_token`",
-            "check `token_endpoint`",
-        ),
-        (
-            404,
-            "text/html",
-            "<html>",
-            "answered 404 (`text/html`)",
-            "check `token_endpoint`",
-        ),
-        (
-            302,
-            "text/html",
-            "",
-            "redirects (302) to `https://as.example/oauth/token`",
-            "write it as `token_endpoint`",
-        ),
-        (
-            400,
-            "application/json",
-            r#"{"error":"invalid_grant","error_description":"Code verifier mismatch"}"#,
-            "refused the code with `invalid_grant` (Code verifier mismatch)",
-            "if it is refused again, compare the redirect URI `https://gw.example/oauth/callback/tracker` and `pkce`",
-        ),
-        (
-            400,
-            "application/json",
-            r#"{"error":"bad_redirect_uri"}"#,
-            "answered `bad_redirect_uri`",
-            "register the redirect URI `https://gw.example/oauth/callback/tracker`",
-        ),
-        (
-            401,
-            "application/json",
-            r#"{"error":"invalid_client"}"#,
-            "answered `invalid_client`",
-            "connecting again helps only after they are right",
-        ),
-        (500, "text/html", "<html>", "is failing (status 500)", ""),
-    ] {
+    for (status, kind, body, full, cure) in CAME {
         let world = World::default().says(TOKEN, status, kind, body).header_of(
             TOKEN,
             "location",

@@ -216,7 +216,7 @@ impl<'a> Claims<'a> {
         })
     }
 
-    /// As [`matches`], within what an answer may cost; once that is spent everything matches.
+    /// As [`matches()`], within what an answer may cost; once that is spent everything matches.
     fn matches(&self, template: &str, uri: &str) -> bool {
         let cost = template.len() + uri.len().min(MAX_URI) + 1;
         let left = self.left.get().saturating_sub(cost);

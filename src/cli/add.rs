@@ -212,9 +212,8 @@ async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(S
     let found = tokio::time::timeout(PATIENCE, oauth::discover(web, &connection, challenge.as_ref())).await;
     match found.ok()? {
         Ok(server) => {
-            let seen = server.unpublished?;
-            let what = format!("it publishes no OAuth metadata: {seen}");
-            Some((what, oauth::UNPUBLISHED.to_owned()))
+            let unpublished = server.unpublished?;
+            Some((unpublished.said(), unpublished.cure().to_owned()))
         }
         Err(trouble) if trouble.kind == TroubleKind::Transient => None,
         Err(trouble) => Some((trouble.message, trouble.cure.unwrap_or_default())),

@@ -11,7 +11,7 @@ use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::credential::broker::Wish;
 use crate::credential::keeper::{Granted, Missing, Reason, Refused};
-use crate::credential::oauth::{Lack, challenge};
+use crate::credential::oauth::{self, Lack, challenge};
 use crate::credential::{Connection, Key, Need, Owner};
 use crate::error::{Code, Error};
 
@@ -25,6 +25,17 @@ const SPENT: &str = "it was connected again for this, which did not help, so no 
 pub(super) fn sentence<'a>(detail: Option<&'a str>, reason: &str) -> &'a str {
     let known = || Reason::ALL.into_iter().find(|it| it.as_str() == reason);
     detail.unwrap_or_else(|| known().unwrap_or(Reason::NeverConnected).sentence())
+}
+
+/// A provider's words without those that are as long as tokens are: it may repeat the one that it was sent.
+fn spare(text: &str) -> String {
+    /// Longer words are few, and codes rather.
+    const WORD: usize = 24;
+    let words = text.split(' ').map(|word| match word.chars().count() > WORD {
+        true => "…",
+        false => word,
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl Exchange {
@@ -93,8 +104,13 @@ impl Exchange {
             .as_ref()
             .map_or(link.url, ToString::to_string);
         let detail = data.get("detail").and_then(Value::as_str);
+        let failed = self
+            .accounts
+            .broker
+            .last_failure(principal, &connection.provider)
+            .map_or_else(String::new, |why| format!(". The last attempt failed: {why}"));
         error.message = format!(
-            "{}: {}. To connect {} to {}, open {url} and make the same call again; nothing was run",
+            "{}: {}{failed}. To connect {} to {}, open {url} and make the same call again; nothing was run",
             error.message,
             sentence(detail, &reason),
             connection.title,
@@ -125,6 +141,7 @@ impl Exchange {
         let Need::OAuth(connection) = &provider.need else {
             return error;
         };
+        self.note_refused(principal, connection, used, &error);
         match error.code {
             Code::NeedsAuth | Code::TokenExpired => self.asked(principal, connection, used, error),
             Code::UpstreamAuth => {
@@ -150,6 +167,37 @@ impl Exchange {
             }
             _ => error,
         }
+    }
+
+    /// Says to the operator, once for each token and operation, what an upstream said to a token that its
+    /// authorization server had given: the caller's link alone does not mend that.
+    fn note_refused(&self, principal: &Principal, connection: &Connection, used: Used<'_>, error: &Error) {
+        let Some((status, header)) = error.refusal.as_deref() else {
+            return;
+        };
+        let said = challenge(*status, header.as_deref());
+        let is_known = self
+            .tries
+            .is_counted(&key(principal, connection, used.account), used);
+        if said.lack() != Lack::Token || is_known {
+            return;
+        }
+        tracing::warn!(
+            provider.name = &*connection.provider,
+            principal.tenant = &*principal.tenant,
+            principal.user = &*principal.user,
+            account.id = &**used.account,
+            http.status = said.status,
+            error = said.error.as_deref().and_then(oauth::plain),
+            description = said
+                .description
+                .as_deref()
+                .and_then(oauth::plain)
+                .as_deref()
+                .map(spare),
+            cure = "if it goes on with new tokens, compare `resource`, `audience` and `scopes` with what the provider expects",
+            "the provider refuses the token of an account"
+        );
     }
 
     /// Counts that an account did not do, and adds a way to connect it again unless that was done often

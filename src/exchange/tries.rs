@@ -82,6 +82,13 @@ impl Tries {
             .is_some_and(Tried::is_spent)
     }
 
+    /// Whether this very authorization was counted for this operation.
+    pub(super) fn is_counted(&self, key: &Key, used: Used<'_>) -> bool {
+        let tried = self.tried.lock();
+        let of_key = tried.get(key).and_then(|it| it.get(used.operation));
+        of_key.is_some_and(|it| it.was == used.fingerprint)
+    }
+
     /// Whether nothing is counted at all.
     pub(super) fn is_empty(&self) -> bool {
         self.count.load(Relaxed) == 0

@@ -27,6 +27,7 @@ async fn a_closed_provider_says_what_it_wants() {
         resource_metadata: Some("https://one.example/prm".to_owned()),
         scopes: Some(vec!["read".to_owned()]),
         error: None,
+        description: None,
     };
     assert_eq!(challenge(&bench, "one").await, Some(expected));
 }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::step::{Found, Steps, Trouble};
 use crate::app::{App, Parts};
 use crate::credential::broker::{AtHand, Prober};
@@ -31,6 +33,8 @@ pub(super) struct Login<'a> {
     pub(super) loaded: bool,
     /// Whether a token is really renewed.
     pub(super) refresh: bool,
+    /// The `resource` that was sent for the account's token, once that is known.
+    pub(super) sent: Mutex<Option<String>>,
 }
 
 impl Login<'_> {
@@ -93,6 +97,7 @@ impl Login<'_> {
     ) -> Result<Found, Trouble> {
         let issuer = match (&server.issuer, &server.unpublished) {
             (Some(issuer), _) => issuer.as_str(),
+            (None, Some(it)) if it.has_moved() => "its metadata has moved: the endpoints are guesses",
             (None, Some(_)) => "no metadata is published: its endpoints are guesses",
             (None, None) => "a server whose metadata is not read",
         };
@@ -102,16 +107,15 @@ impl Login<'_> {
             None => "PKCE is not mentioned",
         };
         let named = challenge.and_then(|it| it.resource_metadata.as_deref());
-        let from = match (&server.unpublished, &self.connection.metadata, named) {
-            (Some(seen), ..) => seen.clone(),
-            (None, Some(url), _) => format!("the document that the descriptor names: {url}"),
-            (None, None, Some(url)) => format!("named by the server's challenge: {url}"),
+        let mut lines = match (&server.unpublished, &self.connection.metadata, named) {
+            (Some(unpublished), ..) => unpublished.seen.clone(),
+            (None, Some(url), _) => vec![format!("the document that the descriptor names: {url}")],
+            (None, None, Some(url)) => vec![format!("named by the server's challenge: {url}")],
             (None, None, None) if self.connection.token_endpoint.is_some() => {
-                "named by the descriptor".to_owned()
+                vec!["named by the descriptor".to_owned()]
             }
-            (None, None, None) => "found at well-known paths".to_owned(),
+            (None, None, None) => vec!["found at well-known paths".to_owned()],
         };
-        let mut lines = vec![from];
         let endpoints = [
             ("authorization", Some(&server.authorization_endpoint)),
             ("token", Some(&server.token_endpoint)),
@@ -126,12 +130,10 @@ impl Login<'_> {
                 .map(|(what, url)| format!("{what}: {url}")),
         );
         let detail = format!("{issuer}, {pkce}");
-        if !is_there {
-            return Err(Trouble {
-                detail,
-                cure: oauth::UNPUBLISHED.to_owned(),
-                lines,
-            });
+        let doubtful = server.unpublished.as_ref();
+        if let Some(unpublished) = doubtful.filter(|it| !is_there || it.has_moved()) {
+            let cure = unpublished.cure().to_owned();
+            return Err(Trouble { detail, cure, lines });
         }
         let people = self.connection.grant == Grant::AuthorizationCode;
         if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
@@ -365,6 +367,9 @@ impl Login<'_> {
     /// How the renewal of an account stands; with `--refresh` it is done.
     async fn renewal(&self, parts: &Parts, key: &Key) -> Result<Found, Trouble> {
         let keeper = &parts.exchange.accounts.keeper;
+        let record = keeper.record(key).await.map_err(|fault| stored(&fault))?;
+        let record = record.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
+        self.sent.lock().clone_from(&record.source.resource);
         if self.refresh {
             let came = keeper.refresh(key, true).await.map_err(|fault| stored(&fault))?;
             let came = came.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
@@ -393,8 +398,6 @@ impl Login<'_> {
                 )),
             };
         }
-        let record = keeper.record(key).await.map_err(|fault| stored(&fault))?;
-        let record = record.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
         self.stands(&record)
     }
 

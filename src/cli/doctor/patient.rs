@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
 use super::oauth::Login;
 use super::step::{Found, Steps, Trouble};
 use super::{network, program, protocol};
@@ -39,6 +41,8 @@ pub(super) struct Patient {
     connection: Option<Arc<Connection>>,
     /// Whether an account's token is put on requests.
     is_signed: bool,
+    /// Whether its token was renewed just now, and which `resource` was sent for it.
+    renewed: Option<Option<String>>,
     /// The credential, and whether there is one to be judged.
     credential: Credential,
 }
@@ -82,6 +86,7 @@ impl Patient {
             may_start: world.commands,
             connection,
             is_signed: false,
+            renewed: None,
             credential,
         })
     }
@@ -136,11 +141,14 @@ impl Patient {
             connection,
             loaded: loaded.is_some_and(|loaded| loaded.provider(&connection.provider).is_some()),
             refresh,
+            sent: Mutex::default(),
         };
         if let Some(signature) = login.examine(steps).await {
             self.behalf.signature = signature;
             self.is_signed = true;
         }
+        let is_renewed = refresh && steps.is_ok("refresh");
+        self.renewed = is_renewed.then(|| login.sent.into_inner());
     }
 
     /// Skips all that comes after a step that failed.
@@ -300,16 +308,27 @@ impl Patient {
         steps.skip("lists", why);
     }
 
+    /// What to do about a token that is not taken.
+    fn unaccepted(&self) -> String {
+        let Some(sent) = &self.renewed else {
+            return "run this with `--refresh`; if a new token is refused too, look at `resource`, `audience` and scopes"
+                .to_owned();
+        };
+        let sent = sent
+            .as_ref()
+            .map_or_else(|| "none was sent".to_owned(), |it| format!("sent: `{it}`"));
+        format!(
+            "the new token was refused too: look at `resource` ({sent}), `audience` and `scopes` in the descriptor"
+        )
+    }
+
     fn refused(&self, error: &Error) -> Trouble {
         let mut trouble = match &self.credential {
             Credential::Given(what) => Trouble::new(
                 format!("the server refused {what}"),
                 "put a valid key where the descriptor reads it; check header and prefix in `auth`",
             ),
-            Credential::Login => Trouble::new(
-                "the server refused the account's token",
-                "run this with `--refresh`; if a new token is refused too, look at `resource`, `audience` and scopes",
-            ),
+            Credential::Login => Trouble::new("the server refused the account's token", self.unaccepted()),
             Credential::Unneeded | Credential::Missing(_) => Trouble::new(
                 "the server wants a credential, and `auth` is `none`",
                 "write `auth: { oauth: {} }`, or `auth: { api_key: { value: \"${NAME}\" } }`",

@@ -106,6 +106,12 @@ impl Steps {
         }
     }
 
+    /// Whether a step of this name has ended well.
+    pub(super) fn is_ok(&self, name: &str) -> bool {
+        let is_it = |step: &Value| step["step"] == name && step["state"] == State::Ok.as_str();
+        self.done.iter().any(is_it)
+    }
+
     pub(super) fn is_well(&self) -> bool {
         self.failed == 0
     }
@@ -188,7 +194,14 @@ impl Veil {
         let is_shown = |char: &char| {
             !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
         };
-        clean.chars().filter(is_shown).take(LONGEST).collect()
+        let clean: String = clean.chars().filter(is_shown).collect();
+        let Some((end, _)) = clean.char_indices().nth(LONGEST) else {
+            return clean;
+        };
+        // Between words: half a URL is another one.
+        let cut = clean.get(..end).unwrap_or_default();
+        let whole = cut.rsplit_once(' ').map_or(cut, |(whole, _)| whole);
+        format!("{whole} …")
     }
 }
 
@@ -212,5 +225,16 @@ mod tests {
             veil.over("a secret-and-more\u{1b}[31m, secret, k\n"),
             "a …[31m, …, k"
         );
+    }
+
+    #[test]
+    fn a_line_is_cut_between_words_and_says_so() {
+        let line = format!("{} https://as.example/path", "word ".repeat(LONGEST / 5 - 3));
+        let cut = Veil::default().over(&line);
+        assert!(
+            cut.ends_with("word …") && cut.chars().count() <= LONGEST + 2,
+            "{cut}"
+        );
+        assert_eq!(Veil::default().over("short"), "short");
     }
 }

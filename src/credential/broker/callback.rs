@@ -115,9 +115,10 @@ impl Broker {
         let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
         let work = async move {
             broker.take(&callback.state, version).await?;
-            let id = flow.id.clone();
+            let (id, whose, provider) = (flow.id.clone(), flow.whose(), flow.wish.provider.clone());
             let finished = broker.answered(callback, *flow, &redirect).await;
             if let Err(refusal) = &finished {
+                broker.failed.note(&whose, &provider, refusal.told());
                 broker.tell(&id, Outcome::Failed(refusal.told().to_owned())).await;
             }
             finished

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::pending::Flow;
 use super::standing::Outcome;
 use super::{Begun, Broker, Ground, Opened, Refusal, hashed, now, random, short};
+use crate::access::Principal;
 use crate::credential::Connection;
 use crate::credential::connection::Grant;
 use crate::credential::key::{Key, Owner};
@@ -29,6 +30,24 @@ impl Broker {
     /// # Errors
     /// [`Refusal`]; nothing is stored then.
     pub async fn begin(&self, opened: &Opened, back: Back) -> Result<Begun, Refusal> {
+        let begun = self.begun(opened, back).await;
+        if let Err(refusal) = &begun
+            && refusal.ground == Ground::Provider
+        {
+            let provider = &opened.wish.provider;
+            self.failed.note(&opened.principal, provider, refusal.told());
+        }
+        begun
+    }
+
+    /// Why the last attempt of a caller to connect failed in this process, not long ago: a sentence without its
+    /// full stop that names no address.
+    #[must_use]
+    pub fn last_failure(&self, principal: &Principal, provider: &str) -> Option<String> {
+        self.failed.of(principal, provider)
+    }
+
+    async fn begun(&self, opened: &Opened, back: Back) -> Result<Begun, Refusal> {
         let connection = self.connection(&opened.wish.provider);
         let connection = connection.filter(|it| it.grant == Grant::AuthorizationCode);
         let connection = connection.ok_or_else(not_offered)?;

@@ -7,6 +7,7 @@
 mod begun;
 mod callback;
 mod client;
+mod failed;
 mod flow;
 mod link;
 mod login;
@@ -180,6 +181,7 @@ pub struct Broker {
     /// Redemptions under way.
     redeeming: TaskTracker,
     under_way: begun::UnderWay,
+    failed: failed::Failed,
 }
 
 impl Broker {
@@ -191,6 +193,7 @@ impl Broker {
             news: watch::Sender::new(0),
             redeeming: TaskTracker::new(),
             under_way: begun::UnderWay::default(),
+            failed: failed::Failed::default(),
         });
         broker.tidy();
         broker

@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Broker, Ground, Refusal, Wish, hashed, now};
+use crate::access::Principal;
 use crate::credential::oauth::Server;
 use crate::credential::record::{Record, Source, exposed_option};
 use crate::credential::vault::{Fault, Kind, Path, Stored, Wrote};
@@ -65,6 +66,11 @@ pub(super) enum Stage {
 }
 
 impl Flow {
+    /// Whose flow it is.
+    pub(super) fn whose(&self) -> Principal {
+        Principal::new(self.tenant.as_str(), self.user.as_str())
+    }
+
     /// As much of the server as naming the account needs.
     pub(super) fn server(&self) -> Server {
         Server {

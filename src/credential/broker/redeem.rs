@@ -137,6 +137,7 @@ impl Broker {
             return Err(Refusal::store(&fault));
         }
         tracing::info!(provider = flow.wish.provider, "an account was connected");
+        self.failed.forget(&flow.whose(), &flow.wish.provider);
         self.tell(&flow.id, Outcome::Connected(record.account)).await;
         Ok(finished)
     }

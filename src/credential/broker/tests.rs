@@ -547,6 +547,39 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
 }
 
 #[tokio::test]
+async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_can_mend_it() {
+    let world = World::new();
+    let broker = world.broker(None, 60);
+    assert!(broker.last_failure(&ada(), "tracker").is_none());
+    let (_, callback, cookie) = world.begins(&broker).await.unwrap();
+    let callback = Callback {
+        code: None,
+        error: Some("invalid_target".to_owned()),
+        description: Some("see https://auth.example/help".to_owned()),
+        ..callback
+    };
+    let redirect = broker.redirect(None);
+    let refusal = broker
+        .finish(callback, Some(&cookie), &redirect)
+        .await
+        .unwrap_err();
+    for part in [
+        "`https://mcp.example/mcp`",
+        "`resource: off`",
+        "Whoever runs this gateway can mend that.",
+    ] {
+        assert!(refusal.cure.contains(part), "{refusal:?}");
+    }
+    let said = broker.last_failure(&ada(), "tracker").unwrap();
+    assert!(
+        said.contains("refused with `invalid_target`") && !said.contains("://"),
+        "{said}"
+    );
+    world.connects(&broker).await;
+    assert!(broker.last_failure(&ada(), "tracker").is_none());
+}
+
+#[tokio::test]
 async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
     let world = World::new();
     let broker = world.broker(None, 60);

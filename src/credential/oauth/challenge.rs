@@ -41,6 +41,7 @@ pub fn challenge(status: u16, header: Option<&str>) -> Challenge {
         resource_metadata: offer.get("resource_metadata").map(str::to_owned),
         scopes: told.and_then(scopes).or_else(|| scopes(offer)),
         error: told.and_then(|it| it.get("error")).map(str::to_owned),
+        description: told.and_then(|it| it.get("error_description")).map(str::to_owned),
     }
 }
 

@@ -118,21 +118,14 @@ async fn of_declared(
             Err(trouble) => search.seen.push(trouble.message),
         }
     }
-    let trouble = search.trouble().unwrap_or_else(|| {
-        Trouble::metadata(format!(
-            "the descriptor's `issuer` {} publishes no metadata: {}",
-            trouble::quoted(issuer),
-            search.said()
-        ))
-        .cure(NO_METADATA)
-    });
+    let trouble = search
+        .trouble()
+        .unwrap_or_else(|| search.without(&format!("the descriptor's `issuer` {}", trouble::quoted(issuer))));
     Err(trouble)
 }
 
 /// More servers of a resource than these are no choice but a waste of time.
 const TRIED: usize = 4;
-const NO_METADATA: &str = "write `authorization_server_metadata` with the URL of the document into the descriptor, or \
-                           `authorization_endpoint`, `token_endpoint` and `client_id` if there is none";
 
 /// The first server that can be used. One that cannot be reached is passed over too: which of them is
 /// asked does not matter to the resource, and each grant remembers its own.
@@ -142,12 +135,7 @@ async fn of_first(web: &dyn Web, connection: &Connection, servers: &[String]) ->
         let trouble = match metadata::of_issuer(web, connection, issuer).await {
             Ok(Ok(server)) => return Ok(server),
             Ok(Err(mut search)) => search.trouble().unwrap_or_else(|| {
-                Trouble::metadata(format!(
-                    "the authorization server {} publishes no metadata: {}",
-                    trouble::quoted(issuer),
-                    search.said()
-                ))
-                .cure(NO_METADATA)
+                search.without(&format!("the authorization server {}", trouble::quoted(issuer)))
             }),
             Err(trouble) => trouble,
         };
@@ -208,7 +196,7 @@ async fn of_origin(
         registration_endpoint: Some(at("/register")),
         // That revision demands it of every server and has no place to say so.
         challenge_methods: Some(vec![S256.to_owned()]),
-        unpublished: Some(metadata::said(&seen)),
+        unpublished: Some(Unpublished { seen }),
         ..Server::default()
     })
 }
@@ -216,20 +204,60 @@ async fn of_origin(
 impl Server {
     /// Trouble at an endpoint that was guessed, since nothing is published: the cure is another then.
     pub(super) fn guessed(&self, mut trouble: Trouble) -> Trouble {
-        if let Some(seen) = &self.unpublished {
-            trouble.message = format!(
-                "it publishes no OAuth metadata ({seen}), and at the usual places {}",
-                trouble
-            );
+        if let Some(unpublished) = &self.unpublished {
+            trouble.message = format!("{}; at the usual places {trouble}", unpublished.said());
             trouble.full = None;
-            trouble.cure = Some(UNPUBLISHED.to_owned());
+            trouble.cure = Some(unpublished.cure().to_owned());
         }
         trouble
     }
 }
 
+/// What was at the places of a provider that publishes no metadata, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unpublished {
+    /// A sentence's part for each place.
+    pub seen: Vec<String>,
+}
+
+impl Unpublished {
+    /// Whether a place says where else to look: nobody is followed there, and what is guessed is likely wrong.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        metadata::has_moved(&self.seen)
+    }
+
+    /// What is wrong, in few words.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        match self.has_moved() {
+            true => "its OAuth metadata has moved",
+            false => "it publishes no OAuth metadata",
+        }
+    }
+
+    /// What is wrong, with what was seen.
+    #[must_use]
+    pub fn said(&self) -> String {
+        format!("{}: {}", self.title(), metadata::said(&self.seen))
+    }
+
+    /// What an operator can do.
+    #[must_use]
+    pub fn cure(&self) -> &'static str {
+        match self.has_moved() {
+            true => MOVED,
+            false => UNPUBLISHED,
+        }
+    }
+}
+
+/// What an operator can do about metadata that is elsewhere.
+const MOVED: &str = "have the provider serve its metadata where it belongs, or write `issuer`, or \
+                     `authorization_server_metadata` with the URL of the server's document, into the descriptor";
+
 /// What an operator can do about a server that publishes nothing.
-pub const UNPUBLISHED: &str = "perhaps it wants a key and no OAuth: then write `api_key` or `client_key` as `auth`; else \
+const UNPUBLISHED: &str = "perhaps it wants a key and no OAuth: then write `api_key` or `client_key` as `auth`; else \
                                write `authorization_server_metadata`, or `authorization_endpoint`, `token_endpoint` and \
                                `client_id`, from the provider's documentation";
 

@@ -91,6 +91,9 @@ fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
         .flatten()
 }
 
+/// Stands in what is said of a place that says where else to look.
+pub(super) const MOVED: &str = " redirects (";
+
 /// What was there instead of a document.
 fn absent(place: &str, response: &Response<Bytes>) -> String {
     let status = response.status();
@@ -99,7 +102,7 @@ fn absent(place: &str, response: &Response<Bytes>) -> String {
         let target = response.headers().get(header::LOCATION);
         let target = target.and_then(|it| it.to_str().ok()).map(trouble::quoted);
         let target = target.unwrap_or_else(|| "nowhere".to_owned());
-        return format!("{place} redirects ({number}) to {target}, and redirects are not followed");
+        return format!("{place}{MOVED}{number}) to {target}, and redirects are not followed");
     }
     if status.is_success() {
         let kind = response.headers().get(header::CONTENT_TYPE);

@@ -32,10 +32,30 @@ impl Search {
         self.refused.take().or_else(|| self.unknown.take())
     }
 
+    /// That an authorization server has no metadata where it should be, and what was there.
+    pub(super) fn without(&self, whose: &str) -> Trouble {
+        let said = self.said();
+        if has_moved(&self.seen) {
+            return Trouble::metadata(format!("the metadata of {whose} has moved: {said}")).cure(
+                "if what it redirects to is the provider's document, write `authorization_server_metadata` with that URL into \
+                 the descriptor; else `authorization_endpoint`, `token_endpoint` and `client_id`",
+            );
+        }
+        Trouble::metadata(format!("{whose} publishes no metadata: {said}")).cure(NO_METADATA)
+    }
+
     /// What was there, in one sentence's part.
     pub(super) fn said(&self) -> String {
         said(&self.seen)
     }
+}
+
+const NO_METADATA: &str = "write `authorization_server_metadata` with the URL of the document into the descriptor, or \
+                           `authorization_endpoint`, `token_endpoint` and `client_id` if there is none";
+
+/// Whether one of these places says where else to look.
+pub(super) fn has_moved(seen: &[String]) -> bool {
+    seen.iter().any(|it| it.contains(fetch::MOVED))
 }
 
 /// A list of places and what was there, as a part of a sentence.

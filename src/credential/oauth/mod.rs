@@ -28,14 +28,14 @@ use url::Url;
 pub use authorize::{authorize, resource, scopes, source, without_s256};
 pub use challenge::{Lack, challenge};
 pub use client::{client_document, known_client};
-pub use discover::{UNPUBLISHED, discover};
+pub use discover::{Unpublished, discover};
 pub use identity::{Expected, identify, identify_for};
 pub use issuer::check_iss;
 pub use known::{Known, is_known};
 pub use register::{Registered, register, registration};
 pub use revoke::revoke;
 pub use token::{client_credentials, exchange, refresh};
-pub use trouble::{is_unknown_client, may_be_unknown_client};
+pub use trouble::{is_unknown_client, may_be_unknown_client, plain};
 pub use verdict::{MADE_ANEW, Sent, Verdict, verdict};
 
 use crate::secret::Secret;
@@ -71,7 +71,7 @@ pub struct Server {
     /// `scopes_supported` of the protected resource's metadata.
     pub resource_scopes: Option<Vec<String>>,
     /// Where nothing is published and the endpoints are guesses: what was at the places instead.
-    pub unpublished: Option<String>,
+    pub unpublished: Option<Unpublished>,
 }
 
 /// What an upstream said when it refused: `WWW-Authenticate` of a 401 or 403 (RFC 9728 section 5.1,
@@ -86,6 +86,8 @@ pub struct Challenge {
     pub scopes: Option<Vec<String>>,
     /// `error`.
     pub error: Option<String>,
+    /// `error_description`.
+    pub description: Option<String>,
 }
 
 /// Where a person is sent back to.

@@ -50,7 +50,10 @@ pub(super) async fn find(
         .and_then(|it| it.resource_metadata.as_deref())
         .and_then(fetch::usable);
     let mut looked = Looked::default();
-    for url in told.iter().cloned().chain(well_known(&connection.upstream)) {
+    let mut places: Vec<Url> = told.iter().cloned().collect();
+    let usual = well_known(&connection.upstream);
+    places.extend(usual.into_iter().filter(|it| Some(it) != told.as_ref()));
+    for url in places {
         match twice(web, connection, &url).await? {
             Seen::Document(found) if is_metadata(&found) => {
                 looked.found = Some(read(connection, &found, &url)?);

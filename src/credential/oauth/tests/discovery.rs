@@ -300,17 +300,29 @@ async fn what_was_there_instead_of_a_document_is_named() {
     ] {
         assert!(trouble.message.contains(part), "{part}: {trouble}");
     }
+    assert!(trouble.message.contains("has moved"), "{trouble}");
     assert!(trouble.cure.unwrap().contains("`authorization_server_metadata`"));
+    let bare = World::default().json(AT_PATH, &resource(&[ISSUER]));
+    let trouble = found(&bare).await.unwrap_err();
+    assert!(trouble.message.contains("publishes no metadata"), "{trouble}");
+    assert!(trouble.cure.unwrap().contains("`token_endpoint` and `client_id`"));
     let world = World::default().says(AT_PATH, 301, "text/html", "").header_of(
         AT_PATH,
         "location",
         "https://mcp.example/docs",
     );
-    let guessed = found(&world).await.unwrap().unpublished.unwrap();
-    assert!(
-        guessed.contains("redirects (301) to `https://mcp.example/docs`"),
-        "{guessed}"
-    );
+    let challenge = Challenge {
+        resource_metadata: Some(AT_PATH.to_owned()),
+        ..Challenge::default()
+    };
+    let guessed = discover(&world, &connection(), Some(&challenge)).await.unwrap();
+    let guessed = guessed.unpublished.unwrap();
+    let said = guessed.said();
+    assert!(said.starts_with("its OAuth metadata has moved: "), "{said}");
+    let target = "redirects (301) to `https://mcp.example/docs`";
+    assert_eq!(said.matches(target).count(), 1, "{said}");
+    let nothing = found(&World::default()).await.unwrap().unpublished.unwrap();
+    assert!(!nothing.has_moved() && nothing.said().starts_with("it publishes no OAuth metadata: "));
     let world = World::default()
         .json(AT_PATH, &json!({}))
         .json(AT_ROOT, &resource(&[ISSUER]))

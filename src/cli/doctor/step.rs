@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_between_words_and_says_so() {
-        let line = format!("{} https://as.example/path", "word ".repeat(LONGEST / 5 - 3));
+        let line = format!("{}https://as.example/path", "word ".repeat(LONGEST / 5 - 3));
         let cut = Veil::default().over(&line);
         assert!(
             cut.ends_with("word …") && cut.chars().count() <= LONGEST + 2,

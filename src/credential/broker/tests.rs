@@ -564,8 +564,8 @@ async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_ca
         .await
         .unwrap_err();
     for part in [
-        "`https://mcp.example/mcp`",
-        "`resource: off`",
+        "No `resource` was sent",
+        "(`resource: off` in the provider's descriptor): remove that",
         "Whoever runs this gateway can mend that.",
     ] {
         assert!(refusal.cure.contains(part), "{refusal:?}");

@@ -19,7 +19,7 @@ fn a_bearer_challenge_is_read_whole() {
         resource_metadata: Some("https://mcp.example/.well-known/oauth-protected-resource?a=1,2".to_owned()),
         scopes: Some(texts(&["files:read", "files:write"])),
         error: Some("insufficient_scope".to_owned()),
-        description: None,
+        description: Some("say \"please\", twice".to_owned()),
     };
     assert_eq!(it, expected);
 }

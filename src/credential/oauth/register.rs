@@ -155,7 +155,7 @@ impl Place<'_> {
         let response = web
             .send(&fetch::reach(connection, endpoint), request)
             .await
-            .map_err(Trouble::from)?;
+            .map_err(|it| Trouble::unreached(it, endpoint, &format!("the registration endpoint {at}")))?;
         let status = response.status();
         if fetch::failing(status) {
             let message = format!(

@@ -156,6 +156,18 @@ async fn a_private_ca_is_trusted_where_it_is_named_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_told_as_that_and_not_as_a_bad_certificate() {
+    let port = serving(Router::new()).await;
+    let url = format!("https://localhost:{port}/token");
+    let unreached = post(&outbound("127.0.0.1"), &home(), &url).await.unwrap_err();
+    assert_eq!(
+        unreached.message,
+        "`localhost` does not speak TLS there: is it `http`?"
+    );
+    assert!(unreached.cure.unwrap().contains("correct scheme and port"));
+}
+
+#[tokio::test]
 async fn no_message_holds_more_of_a_url_than_its_host() {
     let url = "http://localhost:1/path?secret=s3cr3t";
     let unreached = post(&outbound("127.0.0.1"), &home(), url).await.unwrap_err();

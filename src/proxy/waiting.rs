@@ -152,6 +152,10 @@ pub(super) async fn wait(
         };
         tokio::select! {
             biased;
+            // Before anything else: what a client that left would be told is not lost to it, it is cancelled.
+            gone = session.read_body_or_idle(true) => {
+                gone?;
+            }
             word = next => match (word, notices.take()) {
                 (Some(Word::Recess(recess)), Some(inlet)) if opening.may_leave() => {
                     return opening.leave(session, recess, inlet).await;
@@ -180,9 +184,6 @@ pub(super) async fn wait(
                         opening.finish(session, reply, notices).await
                     }
                 };
-            }
-            gone = session.read_body_or_idle(true) => {
-                gone?;
             }
             () = &mut quiet, if streaming || opening.in_time => {
                 if !streaming {

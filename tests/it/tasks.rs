@@ -393,6 +393,16 @@ async fn cancelled_unheard(world: &World, peer: &Arc<Peer>, client: Client, para
     if client.is_modern() {
         calling.abort();
         drop(calling.await);
+        // The connection is closed by a task of the client's own: released earlier, the task would be heard of
+        // by a gateway whose client is still there.
+        world
+            .until("the gateway to see that its client left", || async {
+                world
+                    .metrics()
+                    .await
+                    .contains("pleiades_inflight{provider=\"one\"} 0")
+            })
+            .await;
     } else {
         client
             .notify("notifications/cancelled", json!({ "requestId": "mine" }))

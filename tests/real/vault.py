@@ -12,7 +12,7 @@ import tempfile
 import threading
 
 from hashicorp import Kubernetes, Refused, Standby, Teller, Vault
-from world import Gateway, provider, until
+from world import Gateway, freeze, provider, until
 
 VALUE = "record-canary-of-vault"
 # Everything that no log may tell; filled as it comes into being.
@@ -375,7 +375,7 @@ def outages():
             def frozen():
                 with Teller(settings, folder) as teller:
                     assert teller.read("c", "kept")["value"] == VALUE
-                    vault.popen.send_signal(signal.SIGSTOP)
+                    freeze(vault.popen.pid)
                     try:
                         assert teller.read("c", "kept")["kind"] == "unreachable"
                         # The first has waited for an answer; those who come now do not.
@@ -411,7 +411,7 @@ def standby():
                 with Teller(node.settings({"token": secret(leader.token())}), folder) as teller:
                     assert teller.write("c", "kept", value=VALUE)["version"] == 1
                     assert teller.write("c", "kept", value=VALUE) == {"version": None}
-                    leader.popen.send_signal(signal.SIGSTOP)
+                    freeze(leader.popen.pid)
                     try:
                         answer = teller.read("c", "kept")
                         assert answer.get("kind") in ("unreachable", "sealed", "failed"), answer

@@ -76,6 +76,17 @@ def descendants(pid):
     return found
 
 
+def freeze(pid):
+    """Stops a process; comes back when none of its threads runs any more."""
+    os.kill(pid, signal.SIGSTOP)
+
+    def is_stopped(task):
+        stat = (task / "stat").read_text()
+        return stat[stat.rindex(")") + 2] == "T"
+
+    until("the process to stand", lambda: all(map(is_stopped, pathlib.Path(f"/proc/{pid}/task").iterdir())))
+
+
 def listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

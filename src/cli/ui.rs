@@ -124,7 +124,7 @@ pub(crate) fn line(words: &str, most: usize) -> String {
     let plain = words
         .chars()
         .map(|char| if char.is_whitespace() { ' ' } else { char });
-    let clean: String = plain.filter(|char| !is_unseen(*char)).collect();
+    let clean: String = plain.filter(|char| !crate::text::is_hidden(*char)).collect();
     clean
         .split(' ')
         .filter(|word| !word.is_empty())

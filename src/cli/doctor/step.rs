@@ -191,10 +191,10 @@ impl Veil {
             .0
             .iter()
             .fold(text.to_owned(), |text, hidden| text.replace(hidden.as_str(), "…"));
-        let is_shown = |char: &char| {
-            !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
-        };
-        let clean: String = clean.chars().filter(is_shown).collect();
+        let clean: String = clean
+            .chars()
+            .filter(|char| !crate::text::is_hidden(*char))
+            .collect();
         let Some((end, _)) = clean.char_indices().nth(LONGEST) else {
             return clean;
         };

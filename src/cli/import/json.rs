@@ -372,10 +372,7 @@ impl<'a> Reader<'a> {
 
 /// A key as it may be printed: bounded, one line.
 pub(super) fn shown(key: &str) -> String {
-    let clean = |char: &char| {
-        !char.is_control() && !matches!(char, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}')
-    };
-    key.chars().filter(clean).take(80).collect()
+    crate::text::shown(key, 80)
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use allocation_counter::measure;
 use axum::{Router, body::Bytes, http::StatusCode, response::IntoResponse};
 use http::HeaderMap;
-use pleiades::app::{App, Load, Parts};
+use pleiades::app::{App, LoadScope, Services};
 use pleiades::exchange::{Arrived, Keys, Peer, Reply, Scope};
-use pleiades::facade::answer::Answer;
-use pleiades::mcp::{Abilities, RawObject, Revision, message, raw, seal::Sealer, sse};
+use pleiades::facade::answer::MetaAnswer;
+use pleiades::mcp::{ClientCapabilities, RawObject, Revision, message, raw, seal::Sealer, sse};
 use pleiades::secret::Secret;
 use pleiades::settings::{Overrides, load};
 use pleiades::telemetry::View;
@@ -49,7 +49,7 @@ fn steps() {
     let result = RawObject::open(&raw::raw(&content)).unwrap_or_default();
     once("answer/of_result_into_result", &mut || {
         drop(black_box(
-            Answer::of_result(&result, Vec::new()).into_result(Revision::V2025_06_18, "t"),
+            MetaAnswer::of_result(&result, Vec::new()).into_result(Revision::V2025_06_18, "t"),
         ));
     });
     let sealer = Sealer::new(&[Secret::new("0123456789abcdef0123456789abcdef")]);
@@ -113,11 +113,11 @@ async fn answer(body: Bytes) -> impl IntoResponse {
     )
 }
 
-fn peer(parts: &Parts) -> Peer {
+fn peer(parts: &Services) -> Peer {
     Peer {
         principal: parts.principal.clone(),
         revision: Revision::V2025_06_18,
-        abilities: Abilities::NONE,
+        abilities: ClientCapabilities::NONE,
         capabilities: None,
         lane: None,
         keys: Keys::Headers(HeaderMap::new()),
@@ -126,7 +126,7 @@ fn peer(parts: &Parts) -> Peer {
     }
 }
 
-async fn call(parts: &Parts, scope: &Scope, body: &[u8]) -> bool {
+async fn call(parts: &Services, scope: &Scope, body: &[u8]) -> bool {
     let Ok(arrived) = message::decode(body).map(Arrived::open) else {
         return false;
     };
@@ -148,8 +148,8 @@ fn whole(folder: &std::path::Path) {
     );
     std::fs::write(folder.join("pleiades.yaml"), settings).expect("a file");
     let loaded = load(Some(&folder.join("pleiades.yaml")), &Overrides::default());
-    let app = App::build(loaded.settings, Load::All).expect("an app");
-    let parts = app.parts();
+    let app = App::build(loaded.settings, LoadScope::All).expect("an app");
+    let parts = app.services();
     // One thread, so that all that a call allocates is counted where it is.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

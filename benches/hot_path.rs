@@ -6,13 +6,13 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pleiades::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
-use pleiades::credential::Need;
-use pleiades::facade::{answer::Answer, plan};
+use pleiades::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades::credential::ProviderAuth;
+use pleiades::facade::{answer::MetaAnswer, plan};
 use pleiades::limit::{Gate, Rules};
 use pleiades::mcp::{Message, RawObject, Revision, headers, message, raw, seal::Sealer, sse, translate};
 use pleiades::secret::Secret;
-use pleiades::upstream::{Endpoint, Share, Target};
+use pleiades::upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::json;
 
 const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"use_github","arguments":{"tool":"issue_read","arguments":{"method":"get","owner":"octocat","repo":"hello-world","issue_number":42}},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":3}}}"#;
@@ -24,14 +24,14 @@ fn object(value: &serde_json::Value) -> RawObject {
 fn provider() -> Provider {
     let endpoint = Endpoint {
         provider: "github".into(),
-        identity: [0; 32],
-        target: Target::Stdio {
+        digest: [0; 32],
+        target: Transport::Stdio {
             command: Vec::new(),
             env: Vec::new(),
             folder: PathBuf::new(),
         },
         revision: None,
-        share: Share::User,
+        share: SessionSharing::User,
         connect: Duration::from_secs(1),
         call: Duration::from_secs(1),
         idle: Duration::from_secs(1),
@@ -41,9 +41,9 @@ fn provider() -> Provider {
         title: "GitHub".to_owned(),
         about: None,
         endpoint: Arc::new(endpoint),
-        need: Need::None,
+        need: ProviderAuth::None,
         rules: ToolRules::default(),
-        relay: Relay::Open,
+        relay: RelayAccess::Open,
         soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
@@ -121,7 +121,9 @@ fn answers(c: &mut Criterion) {
         &json!({ "content": [{ "type": "text", "text": "x".repeat(1000) }], "structuredContent": { "a": 1 } }),
     );
     c.bench_function("answer/of_result_into_result", |b| {
-        b.iter(|| Answer::of_result(black_box(&result), Vec::new()).into_result(Revision::V2026_07_28, "t"));
+        b.iter(|| {
+            MetaAnswer::of_result(black_box(&result), Vec::new()).into_result(Revision::V2026_07_28, "t")
+        });
     });
     c.bench_function("translate/legacy_to_modern", |b| {
         b.iter(|| {

@@ -23,7 +23,7 @@ pub fn is_hidden(character: char) -> bool {
 
 /// The first `most` characters that can be seen.
 #[must_use]
-pub fn shown(text: &str, most: usize) -> String {
+pub fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|it| !is_hidden(*it)).take(most).collect()
 }
 
@@ -43,6 +43,6 @@ mod tests {
 
     #[test]
     fn only_what_can_be_seen_is_shown_and_not_more_than_asked() {
-        assert_eq!(shown("a\u{202e}b\nc", 2), "ab");
+        assert_eq!(printable("a\u{202e}b\nc", 2), "ab");
     }
 }

@@ -14,26 +14,26 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Whether what is sent to a URL can be read on the way: no TLS, and not within this machine (RFC 6750
 /// section 5.3, RFC 9700 section 2.6). The one rule of all parts that send or take something secret.
-pub(crate) fn is_clear(url: &Url) -> bool {
-    !matches!(url.scheme(), "https" | "rediss") && !is_home(url)
+pub(crate) fn is_cleartext(url: &Url) -> bool {
+    !matches!(url.scheme(), "https" | "rediss") && !is_loopback(url)
 }
 
 /// Whether a URL names this machine: by address, or by the name that always does (RFC 6761 section 6.3).
-pub(crate) fn is_home(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => is_home_address(IpAddr::V6(ip)),
+        Some(Host::Ipv6(ip)) => is_loopback_address(IpAddr::V6(ip)),
         // Hosts of schemes that are not the web's are not parsed as addresses.
         Some(Host::Domain(name)) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(is_home_address)
+            name == "localhost" || name.ends_with(".localhost") || name.parse().is_ok_and(is_loopback_address)
         }
         None => false,
     }
 }
 
 /// Whether an address is one of this machine's loopback.
-pub(crate) fn is_home_address(ip: IpAddr) -> bool {
+pub(crate) fn is_loopback_address(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
 }
 
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn without_tls_nothing_secret_leaves_this_machine() {
-        let is_clear = |url: &str| super::is_clear(&Url::parse(url).unwrap());
+        let is_clear = |url: &str| super::is_cleartext(&Url::parse(url).unwrap());
         for url in [
             "http://example.com/",
             "HTTP://EXAMPLE.COM/",

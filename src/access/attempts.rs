@@ -15,17 +15,17 @@ const MOST: usize = 4096;
 
 /// What addresses have tried of late.
 #[derive(Default)]
-pub(super) struct Attempts {
+pub(super) struct KeyAttempts {
     /// When each will have waited for all it tried.
     until: Mutex<HashMap<IpAddr, Instant>>,
 }
 
-impl Attempts {
+impl KeyAttempts {
     /// Notes a wrong key.
     ///
     /// # Errors
     /// How long its address has to wait, when it sent too many.
-    pub(super) fn failed(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
+    pub(super) fn record_failure(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
         let peer = network(peer);
         let mut until = self.until.lock();
         let due = until.get(&peer).copied().filter(|due| *due > now).unwrap_or(now);
@@ -36,7 +36,7 @@ impl Attempts {
             return Err(over);
         }
         if until.len() >= MOST && !until.contains_key(&peer) {
-            make_room(&mut until, now);
+            evict(&mut until, now);
         }
         until.insert(peer, next);
         Ok(())
@@ -51,7 +51,7 @@ fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
-fn make_room(until: &mut HashMap<IpAddr, Instant>, now: Instant) {
+fn evict(until: &mut HashMap<IpAddr, Instant>, now: Instant) {
     until.retain(|_, due| *due > now);
     let soonest = until.iter().min_by_key(|(_, due)| **due).map(|(peer, _)| *peer);
     if let Some(peer) = soonest.filter(|_| until.len() >= MOST) {
@@ -67,38 +67,40 @@ mod tests {
 
     #[test]
     fn an_address_waits_once_it_sent_too_many() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (KeyAttempts::default(), Instant::now());
         for _ in 0..BURST {
-            attempts.failed(PEER, now).unwrap();
+            attempts.record_failure(PEER, now).unwrap();
         }
-        assert_eq!(attempts.failed(PEER, now), Err(EVERY));
-        attempts.failed(PEER, now + EVERY).unwrap();
-        assert!(attempts.failed(PEER, now + EVERY).is_err());
+        assert_eq!(attempts.record_failure(PEER, now), Err(EVERY));
+        attempts.record_failure(PEER, now + EVERY).unwrap();
+        assert!(attempts.record_failure(PEER, now + EVERY).is_err());
     }
 
     #[test]
     fn networks_of_ipv6_count_as_one_address() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (KeyAttempts::default(), Instant::now());
         let one = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
         for last in 0..u16::try_from(BURST).unwrap() {
-            attempts.failed(one(last), now).unwrap();
+            attempts.record_failure(one(last), now).unwrap();
         }
-        assert!(attempts.failed(one(9999), now).is_err());
+        assert!(attempts.record_failure(one(9999), now).is_err());
         attempts
-            .failed(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]), now)
+            .record_failure(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]), now)
             .unwrap();
     }
 
     #[test]
     fn memory_of_addresses_is_bounded_and_keeps_the_worst() {
-        let (attempts, now) = (Attempts::default(), Instant::now());
+        let (attempts, now) = (KeyAttempts::default(), Instant::now());
         for _ in 0..BURST {
-            attempts.failed(PEER, now).unwrap();
+            attempts.record_failure(PEER, now).unwrap();
         }
         for number in 0..u32::try_from(MOST).unwrap() + 10 {
-            attempts.failed(IpAddr::from(number.to_be_bytes()), now).unwrap();
+            attempts
+                .record_failure(IpAddr::from(number.to_be_bytes()), now)
+                .unwrap();
         }
         assert_eq!(attempts.until.lock().len(), MOST);
-        assert!(attempts.failed(PEER, now).is_err());
+        assert!(attempts.record_failure(PEER, now).is_err());
     }
 }

@@ -15,7 +15,7 @@ const SINGLE: [HeaderName; 3] = [
 /// Whether a head names a `Content-Length`, by its bytes: Pingora drops one that stands beside
 /// `Transfer-Encoding`, so only they still tell.
 #[must_use]
-pub fn names_length(head: &[u8]) -> bool {
+pub fn has_content_length(head: &[u8]) -> bool {
     const NAME: &[u8] = b"\ncontent-length:";
     head.windows(NAME.len())
         .any(|window| window.eq_ignore_ascii_case(NAME))
@@ -26,40 +26,40 @@ pub fn names_length(head: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Code::BadFraming`]: the connection is to be closed.
-pub fn judge(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+pub fn check(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     let count = |name| headers.get_all(name).iter().count();
     let lengths = count(header::CONTENT_LENGTH);
     if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
-        return Err(bad("both `Content-Length` and `Transfer-Encoding`"));
+        return Err(ambiguous("both `Content-Length` and `Transfer-Encoding`"));
     }
     if lengths > 1
         || headers
             .get(header::CONTENT_LENGTH)
             .is_some_and(|value| value.as_bytes().contains(&b','))
     {
-        return Err(bad("more than one `Content-Length`"));
+        return Err(ambiguous("more than one `Content-Length`"));
     }
     if count(header::TRANSFER_ENCODING) > 1 {
-        return Err(bad("more than one `Transfer-Encoding`"));
+        return Err(ambiguous("more than one `Transfer-Encoding`"));
     }
     if headers
         .get(header::TRANSFER_ENCODING)
         .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
     {
-        return Err(bad("a `Transfer-Encoding` other than `chunked`"));
+        return Err(ambiguous("a `Transfer-Encoding` other than `chunked`"));
     }
     if SINGLE.iter().any(|name| count(name.clone()) > 1) {
-        return Err(bad("two of a header of which there is one"));
+        return Err(ambiguous("two of a header of which there is one"));
     }
     if count(header::HOST) > 1 {
-        return Err(bad("more than one `Host`"));
+        return Err(ambiguous("more than one `Host`"));
     }
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     match (uri.authority(), named) {
-        (None, None) => Err(bad("no `Host`")),
-        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
-            Err(bad("the request target names another authority than `Host`"))
-        }
+        (None, None) => Err(ambiguous("no `Host`")),
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => Err(ambiguous(
+            "the request target names another authority than `Host`",
+        )),
         _ => Ok(()),
     }
 }
@@ -73,7 +73,7 @@ pub fn without_final_slash(path: &str) -> &str {
     }
 }
 
-fn bad(what: &'static str) -> Error {
+fn ambiguous(what: &'static str) -> Error {
     Error::new(Code::BadFraming, format!("ambiguous request: {what}"))
 }
 
@@ -83,41 +83,43 @@ mod tests {
 
     use super::*;
 
-    fn judged(target: &str, headers: &[(&'static str, &str)]) -> Result<(), Code> {
+    fn checked(target: &str, headers: &[(&'static str, &str)]) -> Result<(), Code> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        judge(false, &target.parse().unwrap(), &map).map_err(|error| error.code)
+        check(false, &target.parse().unwrap(), &map).map_err(|error| error.code)
     }
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:8787");
 
     #[test]
     fn ambiguous_framing_is_refused() {
-        let framed = |name, value| judged("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
+        let framed = |name, value| checked("/mcp", &[HOST, ("content-length", "5"), (name, value)]);
         assert_eq!(framed("accept", "*/*"), Ok(()));
         assert_eq!(framed("transfer-encoding", "chunked"), Err(Code::BadFraming));
         assert_eq!(framed("content-length", "6"), Err(Code::BadFraming));
         assert_eq!(
-            judged("/mcp", &[HOST, ("content-length", "5, 5")]),
+            checked("/mcp", &[HOST, ("content-length", "5, 5")]),
             Err(Code::BadFraming)
         );
         assert_eq!(
-            judged("/mcp", &[HOST, ("transfer-encoding", "gzip, chunked")]),
+            checked("/mcp", &[HOST, ("transfer-encoding", "gzip, chunked")]),
             Err(Code::BadFraming)
         );
         let session = ("mcp-session-id", "x");
-        assert_eq!(judged("/mcp", &[HOST, session, session]), Err(Code::BadFraming));
-        assert_eq!(judged("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
-        assert_eq!(judged("/mcp", &[]), Err(Code::BadFraming));
-        assert_eq!(judged("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));
+        assert_eq!(checked("/mcp", &[HOST, session, session]), Err(Code::BadFraming));
+        assert_eq!(checked("/mcp", &[HOST, HOST]), Err(Code::BadFraming));
+        assert_eq!(checked("/mcp", &[]), Err(Code::BadFraming));
+        assert_eq!(checked("http://evil.example/mcp", &[HOST]), Err(Code::BadFraming));
     }
 
     #[test]
     fn a_length_that_was_dropped_is_found_in_the_bytes_of_the_head() {
-        assert!(names_length(b"POST / HTTP/1.1\r\ncontent-LENGTH: 5\r\n\r\n"));
-        assert!(!names_length(
+        assert!(has_content_length(
+            b"POST / HTTP/1.1\r\ncontent-LENGTH: 5\r\n\r\n"
+        ));
+        assert!(!has_content_length(
             b"POST /content-length: HTTP/1.1\r\nx-content-length: 5\r\n\r\n"
         ));
     }

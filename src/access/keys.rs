@@ -9,23 +9,23 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SCHEME: &[u8] = b"bearer";
 
 /// Keys, and what each stands for.
-pub(super) struct Keys<T>(Vec<Known<T>>);
+pub(super) struct KeyTable<T>(Vec<KeyEntry<T>>);
 
 /// One of them.
-struct Known<T> {
+struct KeyEntry<T> {
     digest: [u8; 32],
-    whose: T,
+    owner: T,
 }
 
-impl<T> Default for Keys<T> {
+impl<T> Default for KeyTable<T> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T> Keys<T> {
-    pub(super) fn add(&mut self, digest: [u8; 32], whose: T) {
-        self.0.push(Known { digest, whose });
+impl<T> KeyTable<T> {
+    pub(super) fn add(&mut self, digest: [u8; 32], owner: T) {
+        self.0.push(KeyEntry { digest, owner });
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -41,7 +41,7 @@ impl<T> Keys<T> {
         }
         let index = usize::try_from(found.checked_sub(1)?).ok()?;
         let found = self.0.get(index).filter(|_| !key.is_empty())?;
-        Some(&found.whose)
+        Some(&found.owner)
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Presented<'a> {
 
 /// The key of a request: `x-api-key`, or the bearer token of `Authorization` (RFC 6750 section 2.1).
 /// The same key in both is one.
-pub(super) fn presented(headers: &HeaderMap) -> Presented<'_> {
+pub(super) fn presented_key(headers: &HeaderMap) -> Presented<'_> {
     let own = headers
         .get_all(API_KEY)
         .iter()
@@ -83,7 +83,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The digest of a key.
-pub(super) fn digest_of(key: &str) -> Option<[u8; 32]> {
+pub(super) fn digest_key(key: &str) -> Option<[u8; 32]> {
     ring::digest::digest(&SHA256, key.as_bytes())
         .as_ref()
         .try_into()
@@ -91,7 +91,7 @@ pub(super) fn digest_of(key: &str) -> Option<[u8; 32]> {
 }
 
 /// The digest that 64 hexadecimal digits write.
-pub(super) fn digest(text: &str) -> Option<[u8; 32]> {
+pub(super) fn parse_digest(text: &str) -> Option<[u8; 32]> {
     let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|it| u8::try_from(it).ok());
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     let bytes: Option<Vec<u8>> = pairs

@@ -1,10 +1,10 @@
 //! Who is calling: keys of callers and of operators, and who an unauthenticated local caller is.
 
 mod attempts;
-pub mod doors;
 pub mod framing;
 mod keys;
 pub mod names;
+pub mod origins;
 mod proxied;
 pub mod signed;
 #[cfg(test)]
@@ -19,9 +19,9 @@ use http::HeaderMap;
 
 use crate::error::{Code, Error};
 use crate::secret::Secret;
-use attempts::Attempts;
-use keys::{Keys, Presented, presented};
-pub use proxied::passed_on;
+use attempts::KeyAttempts;
+use keys::{KeyTable, Presented, presented_key};
+pub use proxied::proxy_header;
 
 /// What the key of the local caller is called in the log.
 const LOCAL_KEY: &str = "access.local";
@@ -88,19 +88,19 @@ pub struct Access {
     is_open: bool,
     /// The local caller has a key, beside those of others.
     is_local_keyed: bool,
-    callers: Keys<Caller>,
-    operators: Keys<Arc<str>>,
+    callers: KeyTable<Caller>,
+    operators: KeyTable<Arc<str>>,
     is_admin_local: bool,
     /// Wrong keys, each door's own: guessing at one closes no other.
-    guessed: Guessed,
+    attempts: AttemptCounters,
 }
 
 /// Wrong keys by where they were tried.
 #[derive(Default)]
-struct Guessed {
-    calling: Attempts,
-    typed: Attempts,
-    operating: Attempts,
+struct AttemptCounters {
+    callers: KeyAttempts,
+    pages: KeyAttempts,
+    operators: KeyAttempts,
 }
 
 impl Access {
@@ -109,19 +109,20 @@ impl Access {
     /// # Errors
     /// [`NoDigest`]; such a key must not be left out, for without any key every local caller is let in.
     pub fn new(grants: Grants<'_>) -> Result<Self, NoDigest> {
-        let digest = |name: &str, text: &str| keys::digest(text).ok_or_else(|| NoDigest(name.to_owned()));
-        let mut callers = Keys::default();
+        let digest =
+            |name: &str, text: &str| keys::parse_digest(text).ok_or_else(|| NoDigest(name.to_owned()));
+        let mut callers = KeyTable::default();
         for (name, principal, text) in grants.callers {
             let key = Some(Arc::from(name));
             callers.add(digest(name, text)?, Caller { principal, key });
         }
-        let mut operators = Keys::default();
+        let mut operators = KeyTable::default();
         for (name, text) in grants.operators {
             operators.add(digest(name, text)?, Arc::from(name));
         }
         let is_open = callers.is_empty();
         let local_key = grants.local_key.filter(|_| !is_open);
-        let local_key = local_key.and_then(|key| keys::digest_of(key.expose()));
+        let local_key = local_key.and_then(|key| keys::digest_key(key.expose()));
         if let Some(digest) = local_key {
             let (principal, key) = (grants.local.clone(), Some(Arc::from(LOCAL_KEY)));
             callers.add(digest, Caller { principal, key });
@@ -133,7 +134,7 @@ impl Access {
             callers,
             operators,
             is_admin_local: grants.is_admin_local,
-            guessed: Guessed::default(),
+            attempts: AttemptCounters::default(),
         })
     }
 
@@ -147,7 +148,7 @@ impl Access {
     /// [`Code::PolicyDenied`] where no key would help.
     pub fn identify(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Caller, Error> {
         if self.is_open {
-            only_local(headers, peer)?;
+            require_local(headers, peer)?;
             return Ok(Caller {
                 principal: self.local.clone(),
                 key: None,
@@ -159,17 +160,17 @@ impl Access {
         } else {
             "this gateway wants a key: send it as `x-api-key` or `Authorization: Bearer`"
         };
-        let presented = presented(headers);
-        proved(&self.callers, &presented, (&self.guessed.calling, peer), missing).cloned()
+        let presented = presented_key(headers);
+        authenticate(&self.callers, &presented, (&self.attempts.callers, peer), missing).cloned()
     }
 
     /// Whose a key is that somebody typed on a page.
     ///
     /// # Errors
     /// As [`identify`](Self::identify); wrong ones count for pages alone.
-    pub fn typed(&self, key: &str, peer: Option<IpAddr>) -> Result<Caller, Error> {
+    pub fn identify_typed_key(&self, key: &str, peer: Option<IpAddr>) -> Result<Caller, Error> {
         let presented = Presented::Key(key.as_bytes());
-        proved(&self.callers, &presented, (&self.guessed.typed, peer), "").cloned()
+        authenticate(&self.callers, &presented, (&self.attempts.pages, peer), "").cloned()
     }
 
     /// Who asks the admin listener for what is not everybody's: the name of the operator's key, `local`
@@ -178,18 +179,18 @@ impl Access {
     /// # Errors
     /// [`Code::Unauthenticated`], [`Code::RateLimited`] as for callers; [`Code::PolicyDenied`] where no
     /// key exists and the request may come from elsewhere.
-    pub fn admin(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Arc<str>, Error> {
+    pub fn identify_operator(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Result<Arc<str>, Error> {
         if self.operators.is_empty() {
-            let is_local = self.is_admin_local && only_local(headers, peer).is_ok();
-            return is_local.then(|| Arc::from("local")).ok_or_else(closed);
+            let is_local = self.is_admin_local && require_local(headers, peer).is_ok();
+            return is_local.then(|| Arc::from("local")).ok_or_else(admin_closed);
         }
         let missing = "this path is for operators: send a key of `access.admin_keys` as `x-api-key` or \
                        `Authorization: Bearer`";
-        let presented = presented(headers);
-        proved(
+        let presented = presented_key(headers);
+        authenticate(
             &self.operators,
             &presented,
-            (&self.guessed.operating, peer),
+            (&self.attempts.operators, peer),
             missing,
         )
         .cloned()
@@ -216,10 +217,10 @@ impl Access {
 
 /// What a key stands for. A right one is let in whatever else came from its address: keys are random,
 /// and waiting is for those who guess.
-fn proved<'k, T>(
-    keys: &'k Keys<T>,
+fn authenticate<'k, T>(
+    keys: &'k KeyTable<T>,
     presented: &Presented<'_>,
-    (attempts, peer): (&Attempts, Option<IpAddr>),
+    (attempts, peer): (&KeyAttempts, Option<IpAddr>),
     missing: &'static str,
 ) -> Result<&'k T, Error> {
     let why = match presented {
@@ -230,7 +231,7 @@ fn proved<'k, T>(
             None => "this key is not known here",
         },
     };
-    match peer.map(|peer| attempts.failed(peer, Instant::now())) {
+    match peer.map(|peer| attempts.record_failure(peer, Instant::now())) {
         Some(Err(after)) => Err(too_many(after)),
         Some(Ok(())) | None => Err(Error::new(Code::Unauthenticated, why)),
     }
@@ -241,14 +242,14 @@ fn proved<'k, T>(
 ///
 /// # Errors
 /// [`Code::PolicyDenied`].
-pub fn only_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
-    if !is_here(peer) {
+pub fn require_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
+    if !is_loopback_peer(peer) {
         return Err(Error::new(
             Code::PolicyDenied,
             "only `127.0.0.1` and `::1` may call here: the operator names other callers in `access`",
         ));
     }
-    match passed_on(headers) {
+    match proxy_header(headers) {
         None => Ok(()),
         Some(header) => {
             let mut name = header.to_owned();
@@ -274,7 +275,7 @@ impl fmt::Debug for Access {
 
 /// Whether a peer is `127.0.0.1` or `::1`, however that is written. Other addresses of 127.0.0.0/8 are
 /// given to those who pass on for others, such as sidecars.
-fn is_here(peer: Option<IpAddr>) -> bool {
+fn is_loopback_peer(peer: Option<IpAddr>) -> bool {
     let here = [
         IpAddr::from(Ipv4Addr::LOCALHOST),
         IpAddr::from(Ipv6Addr::LOCALHOST),
@@ -282,7 +283,7 @@ fn is_here(peer: Option<IpAddr>) -> bool {
     peer.is_some_and(|peer| here.contains(&peer.to_canonical()))
 }
 
-fn closed() -> Error {
+fn admin_closed() -> Error {
     Error::new(
         Code::PolicyDenied,
         "only a request from the gateway's own machine needs no admin key here, and `access.admin_keys` \

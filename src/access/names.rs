@@ -5,7 +5,7 @@
 /// Whole UTF-8 without characters that cannot be seen, not empty; `None` for anything else. A plus sign is
 /// a plus sign.
 #[must_use]
-pub fn decoded(text: &str) -> Option<String> {
+pub fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -27,13 +27,13 @@ pub fn decoded(text: &str) -> Option<String> {
 /// The name that ends a path: the rest of it, slashes included, else `account` of the query, for names
 /// that no path carries (`..`, or one with a backslash).
 #[must_use]
-pub fn last(path: &str, query: Option<&str>) -> Option<String> {
+pub fn account_name(path: &str, query: Option<&str>) -> Option<String> {
     if !path.is_empty() {
-        return decoded(path);
+        return decode(path);
     }
     let mut given = query?.split('&').filter_map(|pair| pair.strip_prefix("account="));
     let one = given.next()?;
-    given.next().is_none().then(|| decoded(one)).flatten()
+    given.next().is_none().then(|| decode(one)).flatten()
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn names_are_decoded_once_and_whole() {
-        let name = |text: &str| decoded(text);
+        let name = |text: &str| decode(text);
         assert_eq!(name("me@example.com").as_deref(), Some("me@example.com"));
         assert_eq!(name("a%20b+c").as_deref(), Some("a b+c"));
         assert_eq!(name("%C3%BCmit%F0%9F%99%82").as_deref(), Some("ümit🙂"));
@@ -54,12 +54,15 @@ mod tests {
 
     #[test]
     fn names_that_no_path_carries_come_in_the_query() {
-        assert_eq!(last("a%40b", None).as_deref(), Some("a@b"));
-        assert_eq!(last("team/me", None).as_deref(), Some("team/me"));
-        assert_eq!(last("", Some("account=AD%5Cme")).as_deref(), Some("AD\\me"));
-        assert_eq!(last("", Some("x=1&account=..")).as_deref(), Some(".."));
-        assert_eq!(last("", Some("account=a&account=b")), None);
-        assert_eq!(last("", None), None);
-        assert_eq!(last("a", Some("account=b")).as_deref(), Some("a"));
+        assert_eq!(account_name("a%40b", None).as_deref(), Some("a@b"));
+        assert_eq!(account_name("team/me", None).as_deref(), Some("team/me"));
+        assert_eq!(
+            account_name("", Some("account=AD%5Cme")).as_deref(),
+            Some("AD\\me")
+        );
+        assert_eq!(account_name("", Some("x=1&account=..")).as_deref(), Some(".."));
+        assert_eq!(account_name("", Some("account=a&account=b")), None);
+        assert_eq!(account_name("", None), None);
+        assert_eq!(account_name("a", Some("account=b")).as_deref(), Some("a"));
     }
 }

@@ -119,15 +119,15 @@ const NAMES: [&str; 11] = [
 
 /// The name of a header that a proxy added; `None`: there is none, which proves nothing.
 #[must_use]
-pub fn passed_on(headers: &HeaderMap) -> Option<&str> {
+pub fn proxy_header(headers: &HeaderMap) -> Option<&str> {
     headers
         .keys()
         .map(http::HeaderName::as_str)
-        .find(|name| is_added(name))
+        .find(|name| is_proxy_header(name))
 }
 
 /// Whether proxies add a header of this name. Underscores are read as what many servers make of them.
-fn is_added(name: &str) -> bool {
+fn is_proxy_header(name: &str) -> bool {
     let name = name.replace('_', "-");
     NAMES.contains(&name.as_str())
         || FAMILIES.iter().any(|family| name.starts_with(family))
@@ -185,7 +185,7 @@ mod tests {
             "l5d-client-id",
             "x-cf-applicationid",
         ] {
-            assert!(is_added(name), "{name}");
+            assert!(is_proxy_header(name), "{name}");
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
             "x-request-id",
             "x-org",
         ] {
-            assert!(!is_added(name), "{name}");
+            assert!(!is_proxy_header(name), "{name}");
         }
     }
 }

@@ -18,7 +18,7 @@ const LONGEST: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     /// The same for the same time and body, whatever the key: what is accepted once.
-    pub once: String,
+    pub replay_key: String,
     /// From then on its time alone refuses it, in unix seconds.
     pub until: u64,
 }
@@ -26,7 +26,7 @@ pub struct Verified {
 /// The value of the header for a body.
 #[must_use]
 pub fn sign(key: &Secret, now: u64, body: &[u8]) -> String {
-    let tag = hmac::sign(&keyed(key), &signed(&now.to_string(), body));
+    let tag = hmac::sign(&hmac_key(key), &signed_message(&now.to_string(), body));
     format!("t={now},v1={}", hex(tag.as_ref()))
 }
 
@@ -49,21 +49,21 @@ pub fn verify(header: &str, body: &[u8], keys: &[Secret], now: u64) -> Option<Ve
             _ => {}
         }
     }
-    let said = time?;
-    let at: u64 = canonical(said)?;
+    let time_text = time?;
+    let at: u64 = canonical(time_text)?;
     if at.abs_diff(now) > SKEW {
         return None;
     }
-    let message = signed(said, body);
+    let message = signed_message(time_text, body);
     // Every key is tried with every tag: how long it takes tells nothing of which fitted.
     let mut holds = false;
-    for key in keys.iter().map(keyed) {
+    for key in keys.iter().map(hmac_key) {
         for tag in &tags {
             holds |= hmac::verify(&key, &message, tag).is_ok();
         }
     }
     holds.then(|| Verified {
-        once: hex(digest::digest(&digest::SHA256, &message).as_ref()),
+        replay_key: hex(digest::digest(&digest::SHA256, &message).as_ref()),
         until: at.saturating_add(SKEW).saturating_add(1),
     })
 }
@@ -75,11 +75,11 @@ fn canonical(text: &str) -> Option<u64> {
         .filter(|number: &u64| number.to_string() == text)
 }
 
-fn keyed(key: &Secret) -> hmac::Key {
+fn hmac_key(key: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())
 }
 
-fn signed(time: &str, body: &[u8]) -> Vec<u8> {
+fn signed_message(time: &str, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(time.len() + 1 + body.len());
     message.extend_from_slice(time.as_bytes());
     message.push(b'.');
@@ -120,21 +120,21 @@ mod tests {
 
     #[test]
     fn the_tag_is_hmac_sha256_of_time_dot_body_in_hex() {
-        let said = sign(&key("secret"), 1_700_000_000, b"{}");
+        let header = sign(&key("secret"), 1_700_000_000, b"{}");
         // Made with `printf '1700000000.{}' | openssl dgst -sha256 -hmac secret`.
         assert_eq!(
-            said,
+            header,
             "t=1700000000,v1=b8569b78799ff9e3cbff0fc2d63a33a2b57f3282abd07c37ae5e8e7d79a5f163"
         );
     }
 
     #[test]
     fn any_of_the_keys_and_any_of_the_tags_will_do() {
-        let said = sign(&key("old"), NOW, b"body");
+        let header = sign(&key("old"), NOW, b"body");
         let keys = [key("new"), key("old")];
-        let verified = verify(&said, b"body", &keys, NOW).unwrap();
+        let verified = verify(&header, b"body", &keys, NOW).unwrap();
         assert_eq!(verified.until, NOW + SKEW + 1);
-        let two = format!("{said},v1={}", "0".repeat(64));
+        let two = format!("{header},v1={}", "0".repeat(64));
         assert_eq!(verify(&two, b"body", &keys, NOW), Some(verified.clone()));
         // The same request under another key is the same request.
         let again = sign(&key("new"), NOW, b"body");
@@ -143,24 +143,24 @@ mod tests {
 
     #[test]
     fn a_time_beyond_the_skew_is_refused_on_both_sides() {
-        let said = sign(&key("k"), NOW, b"");
+        let header = sign(&key("k"), NOW, b"");
         let keys = [key("k")];
-        assert!(verify(&said, b"", &keys, NOW + SKEW).is_some());
-        assert!(verify(&said, b"", &keys, NOW - SKEW).is_some());
-        assert!(verify(&said, b"", &keys, NOW + SKEW + 1).is_none());
-        assert!(verify(&said, b"", &keys, NOW - SKEW - 1).is_none());
+        assert!(verify(&header, b"", &keys, NOW + SKEW).is_some());
+        assert!(verify(&header, b"", &keys, NOW - SKEW).is_some());
+        assert!(verify(&header, b"", &keys, NOW + SKEW + 1).is_none());
+        assert!(verify(&header, b"", &keys, NOW - SKEW - 1).is_none());
     }
 
     #[test]
     fn another_body_key_time_or_form_is_refused() {
-        let said = sign(&key("k"), NOW, b"body");
+        let header = sign(&key("k"), NOW, b"body");
         let keys = [key("k")];
-        assert!(verify(&said, b"bodY", &keys, NOW).is_none());
-        assert!(verify(&said, b"body", &[key("q")], NOW).is_none());
-        assert!(verify(&said, b"body", &[], NOW).is_none());
-        let later = said.replace(&format!("t={NOW}"), &format!("t={}", NOW + 1));
+        assert!(verify(&header, b"bodY", &keys, NOW).is_none());
+        assert!(verify(&header, b"body", &[key("q")], NOW).is_none());
+        assert!(verify(&header, b"body", &[], NOW).is_none());
+        let later = header.replace(&format!("t={NOW}"), &format!("t={}", NOW + 1));
         assert!(verify(&later, b"body", &keys, NOW).is_none());
-        let (time, tag) = said.split_once(',').unwrap();
+        let (time, tag) = header.split_once(',').unwrap();
         for form in [
             String::new(),
             time.to_owned(),

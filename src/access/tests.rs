@@ -168,30 +168,52 @@ fn a_guesser_waits_and_a_right_key_is_always_let_in() {
         .map(|_| guess())
         .position(|it| it == Err(Code::RateLimited));
     assert!(refused.is_some());
-    for (key, whose) in [(ANN, ANN), (BOB, BOB), (OWN, "local")] {
-        assert_eq!(who(&keyed, &[("x-api-key", key)], FAR).unwrap(), whose);
-        assert_eq!(keyed.typed(key, FAR).unwrap().principal.user.as_ref(), whose);
+    for (key, expected) in [(ANN, ANN), (BOB, BOB), (OWN, "local")] {
+        assert_eq!(who(&keyed, &[("x-api-key", key)], FAR).unwrap(), expected);
+        assert_eq!(
+            keyed
+                .identify_typed_key(key, FAR)
+                .unwrap()
+                .principal
+                .user
+                .as_ref(),
+            expected
+        );
     }
     let error = keyed.identify(&head(&[("x-api-key", "guess")]), FAR).unwrap_err();
     assert!(error.retry_after.is_some());
 }
 
 #[test]
-fn guesses_at_one_door_count_at_no_other() {
+fn guesses_in_one_place_count_in_no_other() {
     let keyed = access(&[ANN], false);
     let guess = head(&[("x-api-key", "guess")]);
     let limited = |ask: &dyn Fn() -> Code| (0..1000).any(|_| ask() == Code::RateLimited);
-    assert!(limited(&|| keyed.typed("guess", FAR).unwrap_err().code));
+    assert!(limited(&|| keyed
+        .identify_typed_key("guess", FAR)
+        .unwrap_err()
+        .code));
     assert_eq!(
         keyed.identify(&guess, FAR).unwrap_err().code,
         Code::Unauthenticated
     );
-    assert_eq!(keyed.admin(&guess, FAR).unwrap_err().code, Code::Unauthenticated);
-    assert!(limited(&|| keyed.identify(&guess, FAR).unwrap_err().code));
-    assert_eq!(keyed.admin(&guess, FAR).unwrap_err().code, Code::Unauthenticated);
-    assert!(limited(&|| keyed.admin(&guess, FAR).unwrap_err().code));
     assert_eq!(
-        &*keyed.admin(&head(&[("x-api-key", "operator")]), FAR).unwrap(),
+        keyed.identify_operator(&guess, FAR).unwrap_err().code,
+        Code::Unauthenticated
+    );
+    assert!(limited(&|| keyed.identify(&guess, FAR).unwrap_err().code));
+    assert_eq!(
+        keyed.identify_operator(&guess, FAR).unwrap_err().code,
+        Code::Unauthenticated
+    );
+    assert!(limited(&|| keyed
+        .identify_operator(&guess, FAR)
+        .unwrap_err()
+        .code));
+    assert_eq!(
+        &*keyed
+            .identify_operator(&head(&[("x-api-key", "operator")]), FAR)
+            .unwrap(),
         "ops"
     );
 }
@@ -199,19 +221,24 @@ fn guesses_at_one_door_count_at_no_other() {
 #[test]
 fn callers_and_operators_have_keys_of_their_own() {
     let keyed = access(&[ANN], false);
-    let admin = |key: &str| keyed.admin(&head(&[("x-api-key", key)]), LOCAL);
+    let admin = |key: &str| keyed.identify_operator(&head(&[("x-api-key", key)]), LOCAL);
     assert_eq!(&*admin("operator").unwrap(), "ops");
     assert_eq!(admin(ANN).unwrap_err().code, Code::Unauthenticated);
     assert_eq!(who(&keyed, &[("x-api-key", "operator")], LOCAL), REFUSED);
     assert_eq!(
-        keyed.admin(&HeaderMap::new(), LOCAL).unwrap_err().code,
+        keyed
+            .identify_operator(&HeaderMap::new(), LOCAL)
+            .unwrap_err()
+            .code,
         Code::Unauthenticated
     );
     assert_eq!(
-        keyed.typed(ANN, LOCAL).unwrap().principal,
+        keyed.identify_typed_key(ANN, LOCAL).unwrap().principal,
         Principal::new("acme", ANN)
     );
-    assert!(keyed.typed("operator", LOCAL).is_err() && keyed.typed("", LOCAL).is_err());
+    assert!(
+        keyed.identify_typed_key("operator", LOCAL).is_err() && keyed.identify_typed_key("", LOCAL).is_err()
+    );
 }
 
 #[test]
@@ -224,7 +251,7 @@ fn without_admin_keys_only_this_machine_is_let_in_by_a_loopback_listener() {
             operators: Vec::new(),
             is_admin_local,
         });
-        let asked = access.unwrap().admin(&head(fields), peer);
+        let asked = access.unwrap().identify_operator(&head(fields), peer);
         asked.map_err(|error| error.code)
     };
     assert_eq!(admin(true, &[], LOCAL).as_deref(), Ok("local"));
@@ -249,5 +276,5 @@ fn nothing_prints_a_digest() {
     );
     let start: String = hex(ANN).chars().take(8).collect();
     assert!(!printed.contains(&start), "{printed}");
-    assert!(keys::digest("00").is_none() && keys::digest(&"0g".repeat(32)).is_none());
+    assert!(keys::parse_digest("00").is_none() && keys::parse_digest(&"0g".repeat(32)).is_none());
 }

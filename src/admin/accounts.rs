@@ -19,7 +19,7 @@ const PREFIX: &str = "/v1/accounts/";
 
 /// Which account.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct AccountPath {
     /// Tenant.
     pub tenant: String,
     /// User.
@@ -32,7 +32,7 @@ pub struct Named {
 
 /// What is told of it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum AccountOutcome {
     /// Its state, without a secret.
     Account(Value),
     /// It was revoked and removed.
@@ -49,23 +49,23 @@ pub enum Told {
 
 /// Accounts, as operators reach them.
 #[async_trait]
-pub trait Accounts: Send + Sync {
+pub trait AccountAdmin: Send + Sync {
     /// The state of an account.
-    async fn get(&self, named: &Named) -> Told;
+    async fn get(&self, named: &AccountPath) -> AccountOutcome;
     /// Puts in a token, as a token endpoint answered it.
-    async fn put(&self, named: &Named, token: &[u8]) -> Told;
+    async fn put(&self, named: &AccountPath, token: &[u8]) -> AccountOutcome;
     /// Revokes an account and removes it.
-    async fn delete(&self, named: &Named) -> Told;
+    async fn delete(&self, named: &AccountPath) -> AccountOutcome;
 }
 
 /// Whether a path is one of these, whatever it names.
-pub(super) fn is_here(path: &str) -> bool {
+pub(super) fn is_account_path(path: &str) -> bool {
     path.starts_with(PREFIX)
 }
 
 /// What a path names. Encoded slashes and dot segments are refused as on the public listener; a name
 /// that needs them comes as `account` of the query.
-pub(super) fn named(path: &str, query: Option<&str>) -> Option<Named> {
+pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath> {
     let rest = path.strip_prefix(PREFIX)?;
     let lower = path.to_ascii_lowercase();
     let is_hidden = ["%2f", "%5c", "%2e", "\\", "//"]
@@ -75,10 +75,10 @@ pub(super) fn named(path: &str, query: Option<&str>) -> Option<Named> {
         return None;
     }
     let mut segments = rest.splitn(4, '/');
-    let mut next = || names::decoded(segments.next()?);
+    let mut next = || names::decode(segments.next()?);
     let (tenant, user, provider) = (next()?, next()?, next()?);
-    let account = names::last(segments.next().unwrap_or_default(), query)?;
-    Some(Named {
+    let account = names::account_name(segments.next().unwrap_or_default(), query)?;
+    Some(AccountPath {
         tenant,
         user,
         provider,
@@ -88,7 +88,7 @@ pub(super) fn named(path: &str, query: Option<&str>) -> Option<Named> {
 
 /// Answers an operator.
 pub(super) async fn answer(
-    accounts: &dyn Accounts,
+    accounts: &dyn AccountAdmin,
     session: &mut ServerSession,
     operator: &str,
 ) -> Response<Vec<u8>> {
@@ -101,10 +101,10 @@ pub(super) async fn answer(
         response.headers_mut().insert(ALLOW, allowed);
         return response;
     }
-    let Some(named) = named(framing::without_final_slash(uri.path()), uri.query()) else {
+    let Some(named) = parse_path(framing::without_final_slash(uri.path()), uri.query()) else {
         return unknown();
     };
-    let told = if method == Method::PUT {
+    let outcome = if method == Method::PUT {
         if !is_json(&head.headers) {
             let message = "send `Content-Type: application/json`, without `Content-Encoding`";
             return refusal(
@@ -113,7 +113,7 @@ pub(super) async fn answer(
                 message,
             );
         }
-        match body(session).await {
+        match read_body(session).await {
             Ok(token) => accounts.put(&named, &token).await,
             Err(response) => return response,
         }
@@ -123,12 +123,12 @@ pub(super) async fn answer(
         accounts.get(&named).await
     };
     if method != Method::GET && method != Method::HEAD {
-        tracing::info!(operator, %method, provider.name = %named.provider, outcome = told.name(), "an account was changed by an operator");
+        tracing::info!(operator, %method, provider.name = %named.provider, outcome = outcome.name(), "an account was changed by an operator");
     }
-    said(told)
+    to_response(outcome)
 }
 
-impl Told {
+impl AccountOutcome {
     const fn name(&self) -> &'static str {
         match self {
             Self::Account(_) => "stored",
@@ -141,20 +141,20 @@ impl Told {
     }
 }
 
-fn said(told: Told) -> Response<Vec<u8>> {
-    match told {
-        Told::Account(state) => document(StatusCode::OK, &state),
-        Told::Gone => {
+fn to_response(outcome: AccountOutcome) -> Response<Vec<u8>> {
+    match outcome {
+        AccountOutcome::Account(state) => document(StatusCode::OK, &state),
+        AccountOutcome::Gone => {
             let mut empty = response(StatusCode::NO_CONTENT, super::JSON, Vec::new());
             // RFC 9110 section 8.6: 204 has no length.
             empty.headers_mut().remove(http::header::CONTENT_LENGTH);
             empty.headers_mut().remove(CONTENT_TYPE);
             empty
         }
-        Told::Unknown => unknown(),
-        Told::Wrong(why) => refusal(StatusCode::BAD_REQUEST, Code::InvalidParams, &why),
-        Told::Unreached(why) => refusal(StatusCode::BAD_GATEWAY, Code::UpstreamUnreachable, &why),
-        Told::Unavailable(why, after) => {
+        AccountOutcome::Unknown => unknown(),
+        AccountOutcome::Wrong(why) => refusal(StatusCode::BAD_REQUEST, Code::InvalidParams, &why),
+        AccountOutcome::Unreached(why) => refusal(StatusCode::BAD_GATEWAY, Code::UpstreamUnreachable, &why),
+        AccountOutcome::Unavailable(why, after) => {
             let message = format!("{why}; nothing was changed");
             let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::CredentialStore, &message);
             let after = after.unwrap_or(Duration::from_secs(5)).as_secs().max(1);
@@ -180,7 +180,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.eq_ignore_ascii_case("application/json") && !headers.contains_key(CONTENT_ENCODING)
 }
 
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, Response<Vec<u8>>> {
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Response<Vec<u8>>> {
     let mut whole = Vec::new();
     loop {
         match session.read_request_body().await {
@@ -203,12 +203,12 @@ mod tests {
     use super::*;
 
     fn four(path: &str, query: Option<&str>) -> Option<[String; 4]> {
-        let Named {
+        let AccountPath {
             tenant,
             user,
             provider,
             account,
-        } = named(path, query)?;
+        } = parse_path(path, query)?;
         Some([tenant, user, provider, account])
     }
 
@@ -238,13 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_has_a_status_and_nothing_else_decides_it() {
-        let status = |told| said(told).status().as_u16();
-        assert_eq!(status(Told::Account(Value::Null)), 200);
-        assert_eq!(status(Told::Unknown), 404);
-        assert_eq!(status(Told::Wrong(String::new())), 400);
-        assert_eq!(status(Told::Unreached(String::new())), 502);
-        let away = said(Told::Unavailable("it is away", Some(Duration::from_secs(9))));
+    fn an_outcome_has_a_status_and_nothing_else_decides_it() {
+        let status = |outcome| to_response(outcome).status().as_u16();
+        assert_eq!(status(AccountOutcome::Account(Value::Null)), 200);
+        assert_eq!(status(AccountOutcome::Unknown), 404);
+        assert_eq!(status(AccountOutcome::Wrong(String::new())), 400);
+        assert_eq!(status(AccountOutcome::Unreached(String::new())), 502);
+        let away = to_response(AccountOutcome::Unavailable(
+            "it is away",
+            Some(Duration::from_secs(9)),
+        ));
         assert_eq!(
             (
                 away.status().as_u16(),
@@ -252,7 +255,7 @@ mod tests {
             ),
             (503, "9")
         );
-        let gone = said(Told::Gone);
+        let gone = to_response(AccountOutcome::Gone);
         assert_eq!(gone.status(), 204);
         assert!(!gone.headers().contains_key("content-length"));
     }

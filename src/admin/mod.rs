@@ -28,7 +28,7 @@ use crate::telemetry::Metrics;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
-pub use accounts::{Accounts, Named, Told};
+pub use accounts::{AccountAdmin, AccountOutcome, AccountPath};
 
 /// Whether something is so, else why not: a sentence for the operator.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -54,7 +54,7 @@ pub struct Admin {
     /// Who may read what is not everybody's.
     pub access: Arc<Access>,
     /// Everybody's accounts, for operators.
-    pub accounts: Arc<dyn Accounts>,
+    pub accounts: Arc<dyn AccountAdmin>,
 }
 
 impl fmt::Debug for Admin {
@@ -67,7 +67,7 @@ impl fmt::Debug for Admin {
 
 /// What of a request decides who asks.
 #[derive(Debug, Clone, Copy)]
-pub struct Asker<'a> {
+pub struct AdminRequest<'a> {
     /// The host that is asked; `None` when the request names none or several.
     pub host: Option<&'a str>,
     /// Its headers.
@@ -79,15 +79,15 @@ pub struct Asker<'a> {
 impl Admin {
     /// The answer to a request. `path` is without query; a final slash names the same.
     #[must_use]
-    pub fn answer(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
-        let mut response = self.whole(method, framing::without_final_slash(path), asker);
+    pub fn answer(&self, method: &Method, path: &str, asker: AdminRequest<'_>) -> Response<Vec<u8>> {
+        let mut response = self.route(method, framing::without_final_slash(path), asker);
         if *method == Method::HEAD {
             response.body_mut().clear();
         }
         response
     }
 
-    fn whole(&self, method: &Method, path: &str, asker: Asker<'_>) -> Response<Vec<u8>> {
+    fn route(&self, method: &Method, path: &str, asker: AdminRequest<'_>) -> Response<Vec<u8>> {
         if !asker.host.is_some_and(|host| (self.host_allowed)(host)) {
             return foreign_host();
         }
@@ -106,30 +106,30 @@ impl Admin {
             return response;
         }
         match path {
-            "/metrics" => self.rendered(),
-            "/health" => checked(&self.health),
-            "/ready" => checked(&self.ready),
+            "/metrics" => self.render_metrics(),
+            "/health" => health_response(&self.health),
+            "/ready" => health_response(&self.ready),
             _ => self.providers(asker),
         }
     }
 
     /// Whether a request comes from no page, or from one of ours.
-    fn own_page(&self, headers: &HeaderMap) -> bool {
+    fn is_own_origin(&self, headers: &HeaderMap) -> bool {
         headers
             .get_all(ORIGIN)
             .iter()
             .all(|origin| origin.to_str().is_ok_and(|origin| (self.origin_allowed)(origin)))
     }
 
-    fn rendered(&self) -> Response<Vec<u8>> {
+    fn render_metrics(&self) -> Response<Vec<u8>> {
         (self.collect)(&self.metrics);
         response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
     }
 
-    fn providers(&self, asker: Asker<'_>) -> Response<Vec<u8>> {
-        match self.access.admin(asker.headers, asker.peer) {
+    fn providers(&self, asker: AdminRequest<'_>) -> Response<Vec<u8>> {
+        match self.access.identify_operator(asker.headers, asker.peer) {
             Ok(_operator) => document(StatusCode::OK, &(self.report)()),
-            Err(error) => kept_out(&error),
+            Err(error) => unauthorized(&error),
         }
     }
 }
@@ -137,12 +137,12 @@ impl Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        if let Err(error) = framed(session) {
+        if let Err(error) = check_framing(session) {
             session.set_keepalive(None);
             return refusal(StatusCode::BAD_REQUEST, error.code, &error.message);
         }
         let request = session.req_header();
-        if !self.own_page(&request.headers) {
+        if !self.is_own_origin(&request.headers) {
             return refusal(
                 StatusCode::FORBIDDEN,
                 Code::OriginRefused,
@@ -154,32 +154,32 @@ impl ServeHttp for Admin {
             request.uri.authority().map(http::uri::Authority::as_str),
         );
         let peer = session.client_addr().and_then(|peer| peer.as_inet());
-        let asker = Asker {
+        let asker = AdminRequest {
             host,
             headers: &request.headers,
             peer: peer.map(std::net::SocketAddr::ip),
         };
-        if !accounts::is_here(request.uri.path()) {
+        if !accounts::is_account_path(request.uri.path()) {
             return self.answer(&request.method, request.uri.path(), asker);
         }
         if !host.is_some_and(|host| (self.host_allowed)(host)) {
             return foreign_host();
         }
-        match self.access.admin(asker.headers, asker.peer) {
+        match self.access.identify_operator(asker.headers, asker.peer) {
             Ok(operator) => accounts::answer(&*self.accounts, session, &operator).await,
-            Err(error) => kept_out(&error),
+            Err(error) => unauthorized(&error),
         }
     }
 }
 
 /// Whether a head can be read in one way only, as on the public listener.
-fn framed(session: &ServerSession) -> Result<(), Error> {
+fn check_framing(session: &ServerSession) -> Result<(), Error> {
     let head = session.req_header();
     let two_lengths = head.headers.contains_key(TRANSFER_ENCODING)
         && session
             .as_http1()
-            .is_some_and(|plain| framing::names_length(&plain.get_headers_raw_bytes()));
-    framing::judge(two_lengths, &head.uri, &head.headers)
+            .is_some_and(|plain| framing::has_content_length(&plain.get_headers_raw_bytes()));
+    framing::check(two_lengths, &head.uri, &head.headers)
 }
 
 fn foreign_host() -> Response<Vec<u8>> {
@@ -201,7 +201,7 @@ fn host<'a>(headers: &'a HeaderMap, authority: Option<&'a str>) -> Option<&'a st
         .then_some(named)
 }
 
-fn checked(check: &Check) -> Response<Vec<u8>> {
+fn health_response(check: &Check) -> Response<Vec<u8>> {
     match check() {
         Ok(()) => document(StatusCode::OK, &json!({"status": "ok"})),
         Err(reason) => {
@@ -219,7 +219,7 @@ fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
 }
 
 /// The refusal of somebody who is no operator.
-fn kept_out(error: &Error) -> Response<Vec<u8>> {
+fn unauthorized(error: &Error) -> Response<Vec<u8>> {
     let status = match error.code {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,

@@ -14,8 +14,8 @@ fn access(operators: Vec<(&str, &str)>, is_admin_local: bool) -> Arc<Access> {
     Arc::new(access.unwrap())
 }
 
-fn asker<'a>(host: Option<&'a str>, headers: &'a HeaderMap) -> Asker<'a> {
-    Asker {
+fn asker<'a>(host: Option<&'a str>, headers: &'a HeaderMap) -> AdminRequest<'a> {
+    AdminRequest {
         host,
         headers,
         peer: Some(IpAddr::from([127, 0, 0, 1])),
@@ -32,22 +32,22 @@ fn admin() -> Admin {
         host_allowed: Arc::new(|host| host == "localhost:8788"),
         origin_allowed: Arc::new(|origin| origin == "http://localhost:8788"),
         access: access(Vec::new(), true),
-        accounts: Arc::new(Nobody),
+        accounts: Arc::new(NoAccounts),
     }
 }
 
-struct Nobody;
+struct NoAccounts;
 
 #[async_trait]
-impl Accounts for Nobody {
-    async fn get(&self, _named: &Named) -> Told {
-        Told::Unknown
+impl AccountAdmin for NoAccounts {
+    async fn get(&self, _named: &AccountPath) -> AccountOutcome {
+        AccountOutcome::Unknown
     }
-    async fn put(&self, _named: &Named, _token: &[u8]) -> Told {
-        Told::Unknown
+    async fn put(&self, _named: &AccountPath, _token: &[u8]) -> AccountOutcome {
+        AccountOutcome::Unknown
     }
-    async fn delete(&self, _named: &Named) -> Told {
-        Told::Unknown
+    async fn delete(&self, _named: &AccountPath) -> AccountOutcome {
+        AccountOutcome::Unknown
     }
 }
 
@@ -248,7 +248,7 @@ fn pages_of_other_sites_are_refused() {
         for origin in origins {
             headers.append(ORIGIN, HeaderValue::from_static(origin));
         }
-        admin().own_page(&headers)
+        admin().is_own_origin(&headers)
     };
     assert!(from(&[]) && from(&["http://localhost:8788"]));
     assert!(

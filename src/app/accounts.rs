@@ -5,42 +5,42 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::access::Principal;
-use crate::admin::{Named, Told};
+use crate::admin::{AccountOutcome, AccountPath};
 use crate::catalog::Catalog;
-use crate::credential::Key;
+use crate::credential::AccountKey;
 use crate::credential::broker::Prober;
-use crate::credential::handed::{Handed, Untaken};
-use crate::credential::keeper::Keeper;
-use crate::credential::told;
+use crate::credential::imported_token::{ImportError, ImportedToken};
+use crate::credential::manager::CredentialManager;
+use crate::credential::user_accounts;
 use crate::credential::vault::Fault;
 
 /// Reaches the accounts of everybody.
-pub(super) struct Accounts {
-    pub(super) keeper: Arc<Keeper>,
+pub(super) struct AdminAccounts {
+    pub(super) manager: Arc<CredentialManager>,
     pub(super) catalog: Arc<Catalog>,
 }
 
 #[async_trait]
-impl crate::admin::Accounts for Accounts {
-    async fn get(&self, named: &Named) -> Told {
+impl crate::admin::AccountAdmin for AdminAccounts {
+    async fn get(&self, named: &AccountPath) -> AccountOutcome {
         let key = self.key(named);
-        match told::one(&self.keeper, &key, &named.provider).await {
-            Ok(Some(state)) => Told::Account(state),
-            Ok(None) => Told::Unknown,
+        match user_accounts::account_json(&self.manager, &key, &named.provider).await {
+            Ok(Some(state)) => AccountOutcome::Account(state),
+            Ok(None) => AccountOutcome::Unknown,
             Err(fault) => unavailable(fault),
         }
     }
 
-    async fn put(&self, named: &Named, token: &[u8]) -> Told {
-        let handed = match Handed::read(token) {
+    async fn put(&self, named: &AccountPath, token: &[u8]) -> AccountOutcome {
+        let handed = match ImportedToken::read(token) {
             Ok(handed) => handed,
-            Err(why) => return untaken(why),
+            Err(why) => return import_error(why),
         };
-        if !told::is_name(&named.account) {
-            return Told::Wrong("an account's name has 1 to 512 bytes".to_owned());
+        if !user_accounts::is_account_name(&named.account) {
+            return AccountOutcome::Wrong("an account's name has 1 to 512 bytes".to_owned());
         }
         let put = put(
-            &self.keeper,
+            &self.manager,
             &self.catalog,
             handed,
             (&self.key(named), &named.provider),
@@ -48,23 +48,23 @@ impl crate::admin::Accounts for Accounts {
         .await;
         match put {
             Ok(()) => self.get(named).await,
-            Err(why) => untaken(why),
+            Err(why) => import_error(why),
         }
     }
 
-    async fn delete(&self, named: &Named) -> Told {
-        match self.keeper.revoke(&self.key(named)).await {
-            Ok(true) => Told::Gone,
-            Ok(false) => Told::Unknown,
+    async fn delete(&self, named: &AccountPath) -> AccountOutcome {
+        match self.manager.revoke(&self.key(named)).await {
+            Ok(true) => AccountOutcome::Gone,
+            Ok(false) => AccountOutcome::Unknown,
             Err(fault) => unavailable(fault),
         }
     }
 }
 
-impl Accounts {
-    fn key(&self, named: &Named) -> Key {
+impl AdminAccounts {
+    fn key(&self, named: &AccountPath) -> AccountKey {
         let principal = Principal::new(&*named.tenant, &*named.user);
-        told::key(&self.keeper, &principal, &named.provider, &named.account)
+        user_accounts::key(&self.manager, &principal, &named.provider, &named.account)
     }
 }
 
@@ -73,30 +73,30 @@ impl Accounts {
 /// # Errors
 /// [`Untaken`].
 pub(crate) async fn put(
-    keeper: &Keeper,
+    manager: &CredentialManager,
     catalog: &Catalog,
-    handed: Handed,
-    (key, provider): (&Key, &str),
-) -> Result<(), Untaken> {
-    let connection = told::connection(keeper, provider).ok_or(Untaken::Unknown)?;
+    handed: ImportedToken,
+    (key, provider): (&AccountKey, &str),
+) -> Result<(), ImportError> {
+    let connection = user_accounts::connection(manager, provider).ok_or(ImportError::UnknownProvider)?;
     // Only what can be renewed has to be known where.
-    let challenge = match handed.asks_nobody(&connection) {
+    let challenge = match handed.needs_no_discovery(&connection) {
         true => None,
         false => catalog.challenge(provider).await,
     };
-    handed.put(keeper, &connection, challenge.as_ref(), key).await
+    handed.store(manager, &connection, challenge.as_ref(), key).await
 }
 
-fn untaken(why: Untaken) -> Told {
+fn import_error(why: ImportError) -> AccountOutcome {
     match why {
-        Untaken::Wrong(why) => Told::Wrong(why),
-        Untaken::Unknown => Told::Unknown,
-        Untaken::Unreached(why) => Told::Unreached(why),
-        Untaken::Store(fault) => unavailable(fault),
+        ImportError::Invalid(why) => AccountOutcome::Wrong(why),
+        ImportError::UnknownProvider => AccountOutcome::Unknown,
+        ImportError::Unreached(why) => AccountOutcome::Unreached(why),
+        ImportError::Store(fault) => unavailable(fault),
     }
 }
 
-fn unavailable(fault: Fault) -> Told {
+fn unavailable(fault: Fault) -> AccountOutcome {
     tracing::warn!(%fault, "an operator's request met a store that does not serve");
-    Told::Unavailable(fault.kind.told(), fault.retry_after)
+    AccountOutcome::Unavailable(fault.kind.caller_message(), fault.retry_after)
 }

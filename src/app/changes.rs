@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::credential::keeper::{Keeper, Replicas, What};
-use crate::credential::{Key, Owner};
+use crate::credential::manager::{AccountEventKind, CredentialManager, Replicas};
+use crate::credential::{AccountKey, AccountOwner};
 use crate::shared_state::SharedState;
 
 /// Accounts that are read again at a time because others changed them.
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 16;
 
 /// An account's change, as it travels; sealed.
 #[derive(Debug, Serialize)]
-struct Change<'a> {
+struct AccountChange<'a> {
     tenant: &'a str,
     user: &'a str,
     connection: &'a str,
@@ -26,11 +26,11 @@ struct Change<'a> {
 }
 
 #[derive(Debug)]
-struct Others(Arc<SharedState>);
+struct OtherReplicas(Arc<SharedState>);
 
-impl Replicas for Others {
-    fn tell(&self, key: &Key, what: What) {
-        let change = Change {
+impl Replicas for OtherReplicas {
+    fn notify(&self, key: &AccountKey, what: AccountEventKind) {
+        let change = AccountChange {
             tenant: &key.owner.tenant,
             user: &key.owner.user,
             connection: &key.owner.connection,
@@ -38,19 +38,19 @@ impl Replicas for Others {
             what: what.as_str(),
         };
         match serde_json::to_vec(&change) {
-            Ok(change) => self.0.tell(change),
+            Ok(change) => self.0.publish_change(change),
             Err(error) => tracing::debug!(%error, "an account's change cannot be told"),
         }
     }
 }
 
 /// Begins to tell and to listen; ends with the keeper.
-pub(super) fn begin(keeper: &Arc<Keeper>, shared: &Arc<SharedState>, control: &Handle) {
-    keeper.tell_through(Arc::new(Others(Arc::clone(shared))));
-    control.spawn(listen(Arc::downgrade(keeper), shared.changes()));
+pub(super) fn begin(manager: &Arc<CredentialManager>, shared: &Arc<SharedState>, control: &Handle) {
+    manager.notify_through(Arc::new(OtherReplicas(Arc::clone(shared))));
+    control.spawn(listen(Arc::downgrade(manager), shared.changes()));
 }
 
-async fn listen(keeper: Weak<Keeper>, mut changes: Receiver<Arc<[u8]>>) {
+async fn listen(manager: Weak<CredentialManager>, mut changes: Receiver<Arc<[u8]>>) {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let change = match changes.recv().await {
@@ -68,23 +68,26 @@ async fn listen(keeper: Weak<Keeper>, mut changes: Receiver<Arc<[u8]>>) {
         let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
             return;
         };
-        let Some(keeper) = keeper.upgrade() else { return };
+        let Some(manager) = manager.upgrade() else { return };
         tokio::spawn(async move {
-            keeper.changed_elsewhere(&key, what).await;
+            manager.changed_elsewhere(&key, what).await;
             drop(turn);
         });
     }
 }
 
-fn read(change: &[u8]) -> Option<(Key, What)> {
+fn read(change: &[u8]) -> Option<(AccountKey, AccountEventKind)> {
     // A text with an escape in it is not borrowed.
     let change: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(change).ok()?;
     let text = |name: &str| change.get(name)?.as_str();
-    let owner = Owner {
+    let owner = AccountOwner {
         tenant: text("tenant")?.into(),
         user: text("user")?.into(),
         connection: text("connection")?.into(),
     };
     let account = text("account")?.into();
-    Some((Key { owner, account }, What::parse(text("what")?)?))
+    Some((
+        AccountKey { owner, account },
+        AccountEventKind::parse(text("what")?)?,
+    ))
 }

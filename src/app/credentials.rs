@@ -11,13 +11,13 @@ use super::Fault;
 use crate::access::Access;
 use crate::catalog::Catalog;
 use crate::credential::broker::{self, Broker};
-use crate::credential::keeper::{self, Keeper};
-use crate::credential::scheduler::{self, Scheduler};
-use crate::credential::vault::file::{File, Root};
-use crate::credential::vault::hashicorp::{self, Hashicorp};
-use crate::credential::vault::measured::Measured;
+use crate::credential::manager::{self, CredentialManager};
+use crate::credential::scheduler::{self, SchedulerHook};
+use crate::credential::vault::file::{File, RootKey};
+use crate::credential::vault::hashicorp::{self, HashicorpVault};
+use crate::credential::vault::measured::MeasuredVault;
 use crate::credential::vault::{self, Vault};
-use crate::descriptor::{Secrets, World};
+use crate::descriptor::{ReadContext, SecretSource};
 use crate::mcp::seal::Sealer;
 use crate::settings::{self, FileVault, Settings, VaultAuth};
 use crate::telemetry::Metrics;
@@ -27,8 +27,8 @@ use crate::upstream::{Outbound, Upstreams};
 ///
 /// # Errors
 /// [`Fault::Settings`].
-pub(super) fn hashicorp(settings: &Settings, control: &Handle) -> Result<Option<Arc<Hashicorp>>, Fault> {
-    let settings::Vault::Hashicorp(vault) = &settings.vault else {
+pub(super) fn hashicorp(settings: &Settings, control: &Handle) -> Result<Option<Arc<HashicorpVault>>, Fault> {
+    let settings::VaultSettings::Hashicorp(vault) = &settings.vault else {
         return Ok(None);
     };
     let config = hashicorp::Config {
@@ -44,21 +44,21 @@ pub(super) fn hashicorp(settings: &Settings, control: &Handle) -> Result<Option<
     Ok(Some(vault))
 }
 
-fn login(auth: &VaultAuth) -> hashicorp::Auth {
+fn login(auth: &VaultAuth) -> hashicorp::LoginMethod {
     match auth {
-        VaultAuth::Token(token) => hashicorp::Auth::Token(token.clone()),
-        VaultAuth::TokenFile(file) => hashicorp::Auth::TokenFile(file.clone()),
-        VaultAuth::Approle(role) => hashicorp::Auth::AppRole {
+        VaultAuth::Token(token) => hashicorp::LoginMethod::Token(token.clone()),
+        VaultAuth::TokenFile(file) => hashicorp::LoginMethod::TokenFile(file.clone()),
+        VaultAuth::Approle(role) => hashicorp::LoginMethod::AppRole {
             mount: role.mount.clone(),
             role_id: role.role_id.clone(),
             secret_id: role.secret_id.clone(),
         },
-        VaultAuth::Kubernetes(account) => hashicorp::Auth::Kubernetes {
+        VaultAuth::Kubernetes(account) => hashicorp::LoginMethod::Kubernetes {
             mount: account.mount.clone(),
             role: account.role.clone(),
             token_file: account.token_file.clone(),
         },
-        VaultAuth::Jwt(login) => hashicorp::Auth::Jwt {
+        VaultAuth::Jwt(login) => hashicorp::LoginMethod::Jwt {
             mount: login.mount.clone(),
             role: login.role.clone(),
             token: login.token.clone(),
@@ -67,10 +67,14 @@ fn login(auth: &VaultAuth) -> hashicorp::Auth {
 }
 
 /// What descriptors read under these settings may depend on, Vault among it.
-pub(super) fn world(settings: &Settings, hashicorp: Option<&Arc<Hashicorp>>, control: &Handle) -> World {
-    let mut world = settings::world(settings);
-    if let (Some(vault), Secrets::Vault { lookup, .. }) = (hashicorp, &mut world.secrets) {
-        let fields = hashicorp::Lookup::new(Arc::clone(vault), control.clone());
+pub(super) fn world(
+    settings: &Settings,
+    hashicorp: Option<&Arc<HashicorpVault>>,
+    control: &Handle,
+) -> ReadContext {
+    let mut world = settings::read_context(settings);
+    if let (Some(vault), SecretSource::Vault { lookup, .. }) = (hashicorp, &mut world.secrets) {
+        let fields = hashicorp::FieldLookup::new(Arc::clone(vault), control.clone());
         *lookup = Some(Arc::new(move |path, key| fields.field(path, key)));
     }
     world
@@ -80,28 +84,28 @@ pub(super) fn world(settings: &Settings, hashicorp: Option<&Arc<Hashicorp>>, con
 /// credentials needs no store; one that is there and does not open is told of at once.
 pub(super) fn vault(
     settings: &Settings,
-    hashicorp: Option<&Arc<Hashicorp>>,
+    hashicorp: Option<&Arc<HashicorpVault>>,
     metrics: &Arc<Metrics>,
 ) -> Arc<dyn Vault> {
     let file = || match &settings.vault {
-        settings::Vault::File(file) => File::new(vault_file(file), key_of(file)),
+        settings::VaultSettings::File(file) => File::new(vault_file(file), key_of(file)),
         // Not without a way to Vault; a store without a place refuses everything.
-        settings::Vault::Hashicorp(_) => File::new(None, Root::beside(Path::new(""))),
+        settings::VaultSettings::Hashicorp(_) => File::new(None, RootKey::beside(Path::new(""))),
     };
     let vault: Arc<dyn Vault> = match hashicorp {
-        Some(vault) => Arc::<Hashicorp>::clone(vault),
+        Some(vault) => Arc::<HashicorpVault>::clone(vault),
         None => {
             let file = file();
-            examined(&file, metrics);
+            report_vault(&file, metrics);
             Arc::new(file)
         }
     };
-    Arc::new(Measured::new(vault, Arc::clone(metrics)))
+    Arc::new(MeasuredVault::new(vault, Arc::clone(metrics)))
 }
 
 /// Asks Vault for what accounts need, and for nobody's: a mount, namespace or policy that is wrong is
 /// told at the start.
-pub(super) async fn asked(vault: Arc<dyn Vault>) {
+pub(super) async fn check_vault(vault: Arc<dyn Vault>) {
     let nobody = vault::Path::of(&["c", "_nobody"]);
     // Whatever is wrong is told and counted where it is asked.
     if vault.read(&nobody).await.is_ok() {
@@ -111,8 +115,8 @@ pub(super) async fn asked(vault: Arc<dyn Vault>) {
 
 /// Why the embedded store of the settings does not open, if it is there and does not.
 #[must_use]
-pub fn unopened(settings: &Settings) -> Option<String> {
-    let settings::Vault::File(file) = &settings.vault else {
+pub fn vault_fault(settings: &Settings) -> Option<String> {
+    let settings::VaultSettings::File(file) = &settings.vault else {
         return None;
     };
     let examined = File::new(vault_file(file), key_of(file)).examine();
@@ -120,7 +124,7 @@ pub fn unopened(settings: &Settings) -> Option<String> {
 }
 
 /// Says at the start what would else be said with the first call that needs the store.
-fn examined(file: &File, metrics: &Metrics) {
+fn report_vault(file: &File, metrics: &Metrics) {
     match file.examine() {
         Ok(false) => {}
         Ok(true) => tracing::error!(
@@ -143,21 +147,21 @@ pub(super) fn vault_file(file: &FileVault) -> Option<PathBuf> {
 }
 
 /// The key of the embedded store: the settings', else the key file's beside it.
-pub(super) fn key_of(file: &FileVault) -> Root {
+pub(super) fn key_of(file: &FileVault) -> RootKey {
     match &file.key {
-        Some(key) => Root::Given(key.clone()),
-        None => Root::beside(&vault_file(file).unwrap_or_default()),
+        Some(key) => RootKey::Given(key.clone()),
+        None => RootKey::beside(&vault_file(file).unwrap_or_default()),
     }
 }
 
 /// The keeper of accounts.
-pub(super) fn keeper(
+pub(super) fn credential_manager(
     vault: Arc<dyn Vault>,
     upstreams: &Arc<Upstreams>,
     metrics: &Arc<Metrics>,
     control: &Handle,
-) -> Arc<Keeper> {
-    Keeper::new(keeper::Parts {
+) -> Arc<CredentialManager> {
+    CredentialManager::new(manager::ManagerParts {
         vault,
         web: Arc::new(Outbound::new(Arc::clone(upstreams.resolver()))),
         metrics: Arc::clone(metrics),
@@ -167,21 +171,21 @@ pub(super) fn keeper(
 
 /// What the broker needs beside the keeper.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Beside<'a> {
+pub(super) struct BrokerContext<'a> {
     pub(super) sealer: &'a Arc<Sealer>,
     pub(super) access: &'a Arc<Access>,
     pub(super) control: &'a Handle,
 }
 
-fn opener(login: &settings::Login) -> broker::Login {
-    broker::Login {
+fn login_config(login: &settings::LoginSettings) -> broker::LoginConfig {
+    broker::LoginConfig {
         issuer: login.issuer.clone(),
         client_id: login.client_id.clone(),
         client_secret: login.client_secret.clone(),
         tenant: match (&login.tenant_claim, &login.tenant) {
             (Some(claim), _) => broker::Tenant::Claim(claim.clone()),
             (None, Some(tenant)) => broker::Tenant::Named(tenant.clone()),
-            (None, None) => broker::Tenant::Named(settings::Local::default().tenant),
+            (None, None) => broker::Tenant::Named(settings::LocalCaller::default().tenant),
         },
         user_claim: login.user_claim.clone(),
     }
@@ -193,22 +197,22 @@ fn opener(login: &settings::Login) -> broker::Login {
 /// [`Fault`] when our own address is none.
 pub(super) fn broker(
     settings: &Settings,
-    keeper: &Arc<Keeper>,
+    manager: &Arc<CredentialManager>,
     catalog: &Arc<Catalog>,
-    beside: Beside<'_>,
+    beside: BrokerContext<'_>,
 ) -> Result<Arc<Broker>, Fault> {
     let loaded: Arc<Catalog> = Arc::clone(catalog);
-    keeper.begin(loaded);
-    scheduler(settings, keeper, beside.control)?;
+    manager.begin(loaded);
+    scheduler(settings, manager, beside.control)?;
     let prober: Arc<Catalog> = Arc::clone(catalog);
     let asked: Arc<Catalog> = Arc::clone(catalog);
-    keeper.ask_through(asked);
-    Ok(Broker::new(broker::Parts {
-        keeper: Arc::clone(keeper),
+    manager.probe_through(asked);
+    Ok(Broker::new(broker::Config {
+        manager: Arc::clone(manager),
         sealer: Arc::clone(beside.sealer),
         prober,
         access: Arc::clone(beside.access),
-        login: settings.access.login.as_ref().map(opener),
+        login: settings.access.login.as_ref().map(login_config),
         control: beside.control.clone(),
         base: base(settings)?,
         name: settings.name.clone(),
@@ -218,14 +222,14 @@ pub(super) fn broker(
 }
 
 /// Who is told when stored tokens are due, where the settings name somebody.
-fn scheduler(settings: &Settings, keeper: &Arc<Keeper>, control: &Handle) -> Result<(), Fault> {
-    let Some(said) = &settings.scheduler else {
+fn scheduler(settings: &Settings, manager: &Arc<CredentialManager>, control: &Handle) -> Result<(), Fault> {
+    let Some(configured) = &settings.scheduler else {
         return Ok(());
     };
-    let webhook = Url::parse(&said.webhook)
+    let webhook = Url::parse(&configured.webhook)
         .map_err(|cause| Fault::Settings(format!("`scheduler.webhook`: {cause}")))?;
-    let key = said.key.clone();
-    scheduler::begin(Scheduler { webhook, key }, keeper, control);
+    let key = configured.key.clone();
+    scheduler::begin(SchedulerHook { webhook, key }, manager, control);
     Ok(())
 }
 

@@ -28,11 +28,11 @@ const END_LEN: usize = 32 + 8;
 
 /// The entry as it is kept.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredEnds {
     ended: String,
 }
 
-type Ends = BTreeMap<[u8; 32], u64>;
+type EndedSessions = BTreeMap<[u8; 32], u64>;
 
 /// Reads which sessions have ended, and remembers those that end from now on.
 pub(super) async fn begin(vault: Arc<dyn Vault>, shared: &SharedState, control: &Handle) {
@@ -71,7 +71,7 @@ async fn write(vault: &dyn Vault, new: &[([u8; 32], u64)]) -> Result<(), Fault> 
     for _ in 0..TRIES {
         let (version, mut ends) = read(vault).await?;
         ends.extend(new.iter().copied());
-        if vault.write(&path(), version, &written(ends)?, None).await? != Wrote::Conflict {
+        if vault.write(&path(), version, &encode(ends)?, None).await? != Wrote::Conflict {
             return Ok(());
         }
     }
@@ -81,11 +81,11 @@ async fn write(vault: &dyn Vault, new: &[([u8; 32], u64)]) -> Result<(), Fault> 
     ))
 }
 
-async fn read(vault: &dyn Vault) -> Result<(u64, Ends), Fault> {
+async fn read(vault: &dyn Vault) -> Result<(u64, EndedSessions), Fault> {
     let Some(stored) = vault.read(&path()).await? else {
-        return Ok((0, Ends::new()));
+        return Ok((0, EndedSessions::new()));
     };
-    let ends = kept(&stored).ok_or_else(|| {
+    let ends = decode(&stored).ok_or_else(|| {
         Fault::new(
             Kind::Corrupt,
             "the entry `_gateway/ended` of the credential store cannot be read: remove it",
@@ -98,8 +98,8 @@ fn path() -> Path {
     Path::gateway(&["ended"])
 }
 
-fn kept(stored: &Stored) -> Option<Ends> {
-    let kept: Kept = serde_json::from_str(stored.value.expose()).ok()?;
+fn decode(stored: &Stored) -> Option<EndedSessions> {
+    let kept: StoredEnds = serde_json::from_str(stored.value.expose()).ok()?;
     let bytes = STANDARD_NO_PAD.decode(kept.ended).ok()?;
     let ends = bytes.chunks(END_LEN).map(|end| {
         let (digest, expires) = end.split_first_chunk::<32>()?;
@@ -109,7 +109,7 @@ fn kept(stored: &Stored) -> Option<Ends> {
 }
 
 /// As it is kept: without what has expired, and of too many those that live longest.
-fn written(ends: Ends) -> Result<Secret, Fault> {
+fn encode(ends: EndedSessions) -> Result<Secret, Fault> {
     let now = unix_now();
     let mut ends: Vec<_> = ends.into_iter().filter(|(_, expires)| *expires > now).collect();
     ends.sort_by_key(|(_, expires)| std::cmp::Reverse(*expires));
@@ -120,7 +120,7 @@ fn written(ends: Ends) -> Result<Secret, Fault> {
         bytes.extend_from_slice(&expires.to_be_bytes());
     }
     let ended = STANDARD_NO_PAD.encode(bytes);
-    serde_json::to_string(&Kept { ended })
+    serde_json::to_string(&StoredEnds { ended })
         .map(Secret::new)
         .map_err(|cause| Fault::new(Kind::Failed, "ended sessions cannot be written").because(cause))
 }
@@ -128,13 +128,13 @@ fn written(ends: Ends) -> Result<Secret, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::vault::memory::Memory;
+    use crate::credential::vault::memory::MemoryVault;
 
     const LATER: u64 = u64::MAX;
 
     #[tokio::test]
     async fn a_session_that_was_ended_is_ended_after_a_restart() {
-        let vault: Arc<dyn Vault> = Arc::new(Memory::default());
+        let vault: Arc<dyn Vault> = Arc::new(MemoryVault::default());
         let control = Handle::current();
         let before = SharedState::alone();
         begin(Arc::clone(&vault), &before, &control).await;
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_expired_or_is_too_much_is_forgotten() {
-        let vault = Memory::default();
+        let vault = MemoryVault::default();
         write(&vault, &[([1; 32], 1)]).await.unwrap();
         assert!(read(&vault).await.unwrap().1.is_empty());
         let many: Vec<_> = (0..MOST as u64 + 9)
@@ -167,7 +167,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_entry_of_something_else_is_not_written_over() {
-        let vault = Memory::default();
+        let vault = MemoryVault::default();
         vault.write(&path(), 0, &Secret::new("{}"), None).await.unwrap();
         assert_eq!(
             write(&vault, &[([1; 32], LATER)]).await.unwrap_err().kind,

@@ -11,7 +11,7 @@ use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Parts;
+use super::Services;
 use crate::mcp::seal::Sealer;
 use crate::settings::Settings;
 use crate::telemetry::Metrics;
@@ -40,7 +40,7 @@ struct Inner {
     drained: AtomicBool,
     drain: Duration,
     grace: Duration,
-    parts: Arc<Parts>,
+    services: Arc<Services>,
     upstreams: Arc<Upstreams>,
     sealer: Arc<Sealer>,
 }
@@ -48,7 +48,7 @@ struct Inner {
 impl Lifecycle {
     pub(super) fn new(
         settings: &Settings,
-        parts: Arc<Parts>,
+        services: Arc<Services>,
         upstreams: Arc<Upstreams>,
         sealer: Arc<Sealer>,
     ) -> Self {
@@ -58,7 +58,7 @@ impl Lifecycle {
             drained: AtomicBool::new(false),
             drain: settings.shutdown.drain.get(),
             grace: settings.shutdown.grace.get(),
-            parts,
+            services: services,
             upstreams,
             sealer,
         }))
@@ -89,7 +89,7 @@ impl Lifecycle {
         if !self.0.sealer.is_ready() {
             return Err("the seal key was not read from the credential store yet".to_owned());
         }
-        if self.0.parts.catalog.is_loaded() {
+        if self.0.services.catalog.is_loaded() {
             Ok(())
         } else {
             Err("the descriptors are not read yet".to_owned())
@@ -99,12 +99,12 @@ impl Lifecycle {
     /// Sets the gauges that are read rather than counted.
     pub fn collect(&self, metrics: &Metrics) {
         metrics.sessions(self.0.upstreams.sessions());
-        self.0.parts.catalog.publish();
-        self.0.parts.exchange.accounts.keeper.publish();
+        self.0.services.catalog.publish();
+        self.0.services.exchange.accounts.manager.publish();
     }
 
     /// How long children and sessions may still take once nothing is served any more.
-    pub(super) fn left(&self) -> Duration {
+    pub(super) fn time_left(&self) -> Duration {
         if self.0.drained.load(Ordering::Relaxed) {
             Duration::ZERO
         } else {
@@ -138,10 +138,10 @@ impl Lifecycle {
         // The last ticks are for the runtimes.
         let end = Instant::now() + inner.grace.saturating_sub(2 * TICK);
         let farewell = FAREWELL.min(inner.grace / 4);
-        inner.parts.exchange.closing.cancel();
+        inner.services.exchange.closing.cancel();
         // Nothing is redeemed any more, and what was redeemed is stored before the process ends.
-        let accounts = &inner.parts.exchange.accounts;
-        let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
+        let accounts = &inner.services.exchange.accounts;
+        let redeemed = async { tokio::join!(accounts.manager.shut_down(), accounts.broker.drained()) };
         let settled = timeout_at(end, redeemed);
         let (settled, ()) = tokio::join!(settled, self.farewell(end, farewell));
         if settled.is_err() {
@@ -157,10 +157,10 @@ impl Lifecycle {
         tokio::time::sleep(TICK).await;
         if timeout_at(end - farewell, self.idle()).await.is_err() {
             tracing::warn!(
-                calls = inner.parts.exchange.busy(),
+                calls = inner.services.exchange.busy(),
                 "calls were still running when the grace period ended"
             );
-            inner.parts.exchange.ending.cancel();
+            inner.services.exchange.ending.cancel();
             timeout(LAST_WORDS.min(farewell / 2), self.idle())
                 .await
                 .unwrap_or_default();
@@ -173,7 +173,7 @@ impl Lifecycle {
     }
 
     async fn idle(&self) {
-        while self.0.parts.exchange.busy() > 0 {
+        while self.0.services.exchange.busy() > 0 {
             tokio::time::sleep(TICK).await;
         }
     }
@@ -225,7 +225,7 @@ impl ShutdownSignalWatch for Signals {
 }
 
 /// Waits for a signal that asks a process at a terminal or of a desktop client to end.
-pub async fn told_to_end() {
+pub async fn termination_signal() {
     let kinds = [
         SignalKind::terminate(),
         SignalKind::interrupt(),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 use super::credentials::{hashicorp, vault_file};
-use super::{Fault, told_to_end};
+use super::{Fault, termination_signal};
 use crate::credential::vault;
-use crate::credential::vault::file::{File, Root};
-use crate::credential::vault::hashicorp::Hashicorp;
-use crate::credential::vault::migrate::{self, Moved};
+use crate::credential::vault::file::{File, RootKey};
+use crate::credential::vault::hashicorp::HashicorpVault;
+use crate::credential::vault::migrate::{self, CopiedEntry};
 use crate::settings::{FileVault, Settings};
 
 /// Two stores, and a runtime to work in.
@@ -19,7 +19,7 @@ pub struct Migration {
     control: Runtime,
     source: PathBuf,
     from: File,
-    to: Arc<Hashicorp>,
+    to: Arc<HashicorpVault>,
 }
 
 impl Migration {
@@ -45,7 +45,10 @@ impl Migration {
                 "there is no embedded vault at {place}: name it with `--from`"
             )));
         }
-        let root = key_file.map_or_else(|| Root::beside(&source), |file| Root::KeyFile(file.to_path_buf()));
+        let root = key_file.map_or_else(
+            || RootKey::beside(&source),
+            |file| RootKey::KeyFile(file.to_path_buf()),
+        );
         Ok(Self {
             from: File::new(Some(source.clone()), root),
             control,
@@ -64,11 +67,11 @@ impl Migration {
     ///
     /// # Errors
     /// [`vault::Fault`] when a store cannot be used.
-    pub fn run(&self, told: impl FnMut(&Moved)) -> Option<Result<(), vault::Fault>> {
+    pub fn run(&self, on_entry: impl FnMut(&CopiedEntry)) -> Option<Result<(), vault::Fault>> {
         self.control.block_on(async {
             tokio::select! {
-                done = migrate::run(&self.from, self.to.as_ref(), told) => Some(done),
-                () = told_to_end() => None,
+                done = migrate::run(&self.from, self.to.as_ref(), on_entry) => Some(done),
+                () = termination_signal() => None,
             }
         })
     }

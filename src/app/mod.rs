@@ -24,29 +24,29 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use crate::access::doors::Doors;
+use crate::access::origins::OriginPolicy;
 use crate::access::{Access, Grants, Principal};
 use crate::admin::Admin;
 use crate::catalog::{self, Catalog};
-use crate::credential::keeper::Keeper;
-use crate::credential::vault::hashicorp::Hashicorp;
+use crate::credential::manager::CredentialManager;
+use crate::credential::vault::hashicorp::HashicorpVault;
 use crate::descriptor;
 use crate::exchange::{Accounts, Exchange, Names, RequestIds, Sessions, Shown};
 use crate::mcp::seal::Sealer;
-use crate::proxy::api::{Allowed, Desk};
+use crate::proxy::api::{ApiConfig, ConnectAllowlist};
 use crate::proxy::{Config, Gateway};
 use crate::settings::{self, Settings, ToolNames};
-use crate::shared_state::{Meeting, SharedState};
+use crate::shared_state::{RedisConfig, SharedState};
 use crate::telemetry::Metrics;
-use crate::upstream::{Upstreams, minimal};
+use crate::upstream::{Upstreams, minimal_environment};
 
 pub(crate) use accounts::put;
-pub use credentials::unopened;
-pub use lifecycle::{Lifecycle, told_to_end};
+pub use credentials::vault_fault;
+pub use lifecycle::{Lifecycle, termination_signal};
 pub(crate) use local::file as local_key_file;
 pub use migration::Migration;
 pub use private::keep_private;
-pub use rekey::{NewKey, Put, Refused, rekey};
+pub use rekey::{NewKey, RekeyError, RekeyReport, rekey};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB unless told otherwise, for as
 /// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
@@ -56,11 +56,11 @@ const TLS_READ: usize = 16 * 1024;
 const KEPT_PER_UPSTREAM: usize = 8;
 const MIN_POOL: usize = 512;
 /// How long the end waits until other replicas were told what changed.
-const TOLD: Duration = Duration::from_secs(1);
+const ANNOUNCE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a front (HTTP, stdio, a command) works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Services {
     /// The way of a message.
     pub exchange: Arc<Exchange>,
     /// What is loaded.
@@ -81,18 +81,18 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct App {
     settings: Settings,
-    parts: Arc<Parts>,
+    services: Arc<Services>,
     upstreams: Arc<Upstreams>,
     shared: Arc<SharedState>,
     sealer: Arc<Sealer>,
-    hashicorp: Option<Arc<Hashicorp>>,
-    world: descriptor::World,
+    hashicorp: Option<Arc<HashicorpVault>>,
+    world: descriptor::ReadContext,
     control: tokio::runtime::Runtime,
 }
 
 /// Which descriptors a process loads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Load {
+pub enum LoadScope {
     /// Every one.
     All,
     /// That of one provider.
@@ -120,7 +120,7 @@ impl App {
     ///
     /// # Errors
     /// [`Fault`].
-    pub fn build(settings: Settings, load: Load) -> Result<Self, Fault> {
+    pub fn build(settings: Settings, load: LoadScope) -> Result<Self, Fault> {
         let control = control()?;
         let metrics = Metrics::new();
         let hashicorp = credentials::hashicorp(&settings, control.handle())?;
@@ -132,33 +132,35 @@ impl App {
             control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));
         }
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
-        let upstreams =
-            Upstreams::with_environment(control.handle().clone(), minimal(crate::settings::variables()));
+        let upstreams = Upstreams::with_environment(
+            control.handle().clone(),
+            minimal_environment(crate::settings::variables()),
+        );
         let access = Arc::new(access(&settings, &load)?);
         let principal = access.local().clone();
-        let keeper = credentials::keeper(vault, &upstreams, &metrics, control.handle());
-        changes::begin(&keeper, &shared, control.handle());
-        let config = loading(&settings, &world, &principal, &keeper);
+        let manager = credentials::credential_manager(vault, &upstreams, &metrics, control.handle());
+        changes::begin(&manager, &shared, control.handle());
+        let config = catalog_config(&settings, &world, &principal, &manager);
         let (reader, lister) = (reader(world.clone(), load), Box::new(Arc::clone(&upstreams)));
         let own = control.handle().clone();
         let catalog = Catalog::open_with(config, reader, lister, Arc::clone(&metrics), own);
-        let beside = credentials::Beside {
+        let beside = credentials::BrokerContext {
             sealer: &sealer,
             access: &access,
             control: control.handle(),
         };
-        let broker = credentials::broker(&settings, &keeper, &catalog, beside)?;
+        let broker = credentials::broker(&settings, &manager, &catalog, beside)?;
         let exchange = Exchange::new(
             Arc::clone(&catalog),
             Arc::clone(&upstreams),
             Arc::clone(&metrics),
             (
                 Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
-                Accounts { keeper, broker },
+                Accounts { manager, broker },
             ),
             shown(&settings),
         );
-        let parts = Parts {
+        let services = Services {
             exchange,
             catalog,
             metrics,
@@ -169,7 +171,7 @@ impl App {
         };
         Ok(Self {
             settings,
-            parts: Arc::new(parts),
+            services: Arc::new(services),
             upstreams,
             shared,
             sealer,
@@ -181,19 +183,19 @@ impl App {
 
     /// What fronts work with.
     #[must_use]
-    pub fn parts(&self) -> Arc<Parts> {
-        Arc::clone(&self.parts)
+    pub fn services(&self) -> Arc<Services> {
+        Arc::clone(&self.services)
     }
 
     /// The way to `HashiCorp` Vault, when credentials are kept there.
     #[must_use]
-    pub const fn hashicorp(&self) -> Option<&Arc<Hashicorp>> {
+    pub const fn hashicorp(&self) -> Option<&Arc<HashicorpVault>> {
         self.hashicorp.as_ref()
     }
 
     /// What descriptors are read with.
     #[must_use]
-    pub const fn world(&self) -> &descriptor::World {
+    pub const fn world(&self) -> &descriptor::ReadContext {
         &self.world
     }
 
@@ -217,15 +219,15 @@ impl App {
 
     /// Ends sessions and child processes.
     pub fn stop(self, within: Duration) {
-        self.parts.exchange.closing.cancel();
+        self.services.exchange.closing.cancel();
         // Codes and refresh tokens are good for once: what is being redeemed is stored before the end.
-        let accounts = &self.parts.exchange.accounts;
+        let accounts = &self.services.exchange.accounts;
         let ended = async {
-            let redeemed = async { tokio::join!(accounts.keeper.settled(), accounts.broker.settled()) };
+            let redeemed = async { tokio::join!(accounts.manager.shut_down(), accounts.broker.drained()) };
             let settled = tokio::time::timeout(within, redeemed);
             let ended = tokio::join!(settled, self.upstreams.shutdown(within));
             // A command that has changed an account is soon gone.
-            self.shared.told(within.min(TOLD)).await;
+            self.shared.changes_published(within.min(ANNOUNCE_WITHIN)).await;
             ended
         };
         if self.control.block_on(ended).0.is_err() {
@@ -246,14 +248,14 @@ impl App {
     /// [`Fault`] when an address cannot be bound or a certificate cannot be read.
     pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
-        free(listen, "listen")?;
+        check_free(listen, "listen")?;
         if !self.settings.access.names_callers() {
             tracing::info!("{}", settings::OPEN);
         }
-        free(admin, "admin")?;
+        check_free(admin, "admin")?;
         let lifecycle = Lifecycle::new(
             &self.settings,
-            Arc::clone(&self.parts),
+            Arc::clone(&self.services),
             Arc::clone(&self.upstreams),
             Arc::clone(&self.sealer),
         );
@@ -262,9 +264,9 @@ impl App {
         server.add_service(self.gateway(&conf)?);
         server.add_service(self.admin(&lifecycle));
         lifecycle.watch_listeners(self.control.handle(), [listen, admin]);
-        let store = Arc::clone(self.parts.exchange.accounts.keeper.vault());
+        let store = Arc::clone(self.services.exchange.accounts.manager.vault());
         if self.hashicorp.is_some() {
-            self.control.spawn(credentials::asked(store));
+            self.control.spawn(credentials::check_vault(store));
         } else if self.settings.shared_state.is_none() {
             let begun = ended::begin(store, &self.shared, self.control.handle());
             self.control.block_on(begun);
@@ -273,12 +275,12 @@ impl App {
         server.run(RunArgs {
             shutdown_signal: Box::new(lifecycle.signals()),
         });
-        self.stop(lifecycle.left());
+        self.stop(lifecycle.time_left());
         Ok(())
     }
 
     fn conf(&self) -> ServerConf {
-        let providers = self.parts.catalog.snapshot().providers.len();
+        let providers = self.services.catalog.snapshot().providers.len();
         ServerConf {
             threads: std::thread::available_parallelism().map_or(2, usize::from),
             work_stealing: true,
@@ -297,15 +299,15 @@ impl App {
     ) -> Result<impl pingora_core::services::ServiceWithDependents + 'static, Fault> {
         let settings = &self.settings;
         let config = Config {
-            doors: self.doors(settings.listen),
-            access: Arc::clone(&self.parts.access),
-            max_body: self.parts.max_body,
-            desk: desk(settings),
+            origins: self.origin_policy(settings.listen),
+            access: Arc::clone(&self.services.access),
+            max_body: self.services.max_body,
+            api: api_config(settings),
         };
         let gateway = Gateway::new(
             config,
-            Arc::clone(&self.parts.exchange),
-            Arc::clone(&self.parts.metrics),
+            Arc::clone(&self.services.exchange),
+            Arc::clone(&self.services.metrics),
             Arc::clone(&self.sealer),
         );
         let mut proxy = pingora_proxy::http_proxy(conf, gateway);
@@ -328,21 +330,21 @@ impl App {
     fn admin(&self, lifecycle: &Lifecycle) -> impl pingora_core::services::ServiceWithDependents + 'static {
         let settings = &self.settings;
         let (health, ready, collected) = (lifecycle.clone(), lifecycle.clone(), lifecycle.clone());
-        let catalog = Arc::clone(&self.parts.catalog);
-        let doors = self.doors(settings.admin);
-        let origins = doors.clone();
+        let catalog = Arc::clone(&self.services.catalog);
+        let origin_policy = self.origin_policy(settings.admin);
+        let origins = origin_policy.clone();
         let admin = Admin {
-            metrics: Arc::clone(&self.parts.metrics),
+            metrics: Arc::clone(&self.services.metrics),
             collect: Arc::new(move |metrics| collected.collect(metrics)),
             report: Arc::new(move || catalog.report()),
             health: Arc::new(move || health.health()),
             ready: Arc::new(move || ready.readiness()),
-            host_allowed: Arc::new(move |host| doors.host_allowed(host)),
+            host_allowed: Arc::new(move |host| origin_policy.host_allowed(host)),
             origin_allowed: Arc::new(move |origin| origins.origin_allowed(origin)),
-            access: Arc::clone(&self.parts.access),
-            accounts: Arc::new(accounts::Accounts {
-                keeper: Arc::clone(&self.parts.exchange.accounts.keeper),
-                catalog: Arc::clone(&self.parts.catalog),
+            access: Arc::clone(&self.services.access),
+            accounts: Arc::new(accounts::AdminAccounts {
+                manager: Arc::clone(&self.services.exchange.accounts.manager),
+                catalog: Arc::clone(&self.services.catalog),
             }),
         };
         let mut service = Service::new("admin".to_owned(), admin);
@@ -351,9 +353,9 @@ impl App {
         service
     }
 
-    fn doors(&self, listen: std::net::SocketAddr) -> Doors {
+    fn origin_policy(&self, listen: std::net::SocketAddr) -> OriginPolicy {
         let settings = &self.settings;
-        Doors::new(
+        OriginPolicy::new(
             listen,
             settings.tls.is_some(),
             settings.public_url.as_ref(),
@@ -391,7 +393,7 @@ fn listener(address: std::net::SocketAddr, read: usize) -> ListenerConfig {
 }
 
 /// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.
-fn free(address: std::net::SocketAddr, field: &str) -> Result<(), Fault> {
+fn check_free(address: std::net::SocketAddr, field: &str) -> Result<(), Fault> {
     TcpListener::bind(address).map(drop).map_err(|cause| {
         Fault::Machine(format!("`{field}`: {address} cannot be bound: {cause}; end what uses it, or choose another with `--{field}`"))
     })
@@ -404,13 +406,13 @@ fn path(path: &Path) -> Result<&str, Fault> {
 
 /// An endpoint that no descriptor names, to be asked once.
 #[must_use]
-pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> crate::upstream::Endpoint {
+pub fn endpoint_for_probe(target: crate::upstream::Transport, within: Duration) -> crate::upstream::Endpoint {
     crate::upstream::Endpoint {
         provider: Arc::from("add"),
-        identity: [0; 32],
+        digest: [0; 32],
         target,
         revision: None,
-        share: crate::upstream::Share::User,
+        share: crate::upstream::SessionSharing::User,
         connect: within,
         call: within,
         idle: within,
@@ -418,22 +420,24 @@ pub fn endpoint_for_probe(target: crate::upstream::Target, within: Duration) -> 
 }
 
 /// What the paths beside the protocol need of the settings.
-fn desk(settings: &Settings) -> Desk {
+fn api_config(settings: &Settings) -> ApiConfig {
     let signing = settings.signing.as_ref();
     let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
-    Desk {
+    ApiConfig {
         inbound_keys: signing.map(|it| it.inbound_keys.clone()).unwrap_or_default(),
-        allowed: Allowed::new(allow.unwrap_or_default()),
+        allowed: ConnectAllowlist::new(allow.unwrap_or_default()),
     }
 }
 
 /// Who may call, as the settings say.
-fn access(settings: &Settings, load: &Load) -> Result<Access, Fault> {
+fn access(settings: &Settings, load: &LoadScope) -> Result<Access, Fault> {
     // Other commands act as the local caller without a request that would have to prove it.
-    let local_key = (*load == Load::All).then(|| local::secret(settings)).flatten();
-    let (said, local) = (&settings.access, settings.access.local());
-    let callers = said.api_keys.iter();
-    let operators = said.admin_keys.iter();
+    let local_key = (*load == LoadScope::All)
+        .then(|| local::secret(settings))
+        .flatten();
+    let (declared, local) = (&settings.access, settings.access.local());
+    let callers = declared.api_keys.iter();
+    let operators = declared.admin_keys.iter();
     let grants = Grants {
         local: Principal::new(local.tenant, local.user),
         local_key,
@@ -446,18 +450,18 @@ fn access(settings: &Settings, load: &Load) -> Result<Access, Fault> {
     Access::new(grants).map_err(|fault| Fault::Settings(format!("`access`: {fault}")))
 }
 
-fn loading(
+fn catalog_config(
     settings: &Settings,
-    world: &descriptor::World,
+    world: &descriptor::ReadContext,
     principal: &Principal,
-    keeper: &Arc<Keeper>,
+    manager: &Arc<CredentialManager>,
 ) -> catalog::Config {
     catalog::Config {
         folder: settings.providers.clone(),
         world: world.clone(),
         tenant: Arc::clone(&principal.tenant),
         user: Arc::clone(&principal.user),
-        machines: Arc::new(Arc::clone(keeper)),
+        client_credentials: Arc::new(Arc::clone(manager)),
         exposure: settings.facade.exposure,
     }
 }
@@ -472,7 +476,7 @@ fn shared_state(
     let Some(shared) = &settings.shared_state else {
         return Ok(SharedState::alone());
     };
-    let meeting = Meeting {
+    let meeting = RedisConfig {
         url: shared.redis.clone(),
         name: settings.name.clone(),
         sealer: Arc::clone(sealer),
@@ -487,14 +491,14 @@ fn has_accounts(descriptor: &descriptor::Descriptor) -> bool {
 
 /// Reads descriptors. What a command is not about is left disabled, so that it reaches and starts
 /// nothing else.
-fn reader(world: descriptor::World, load: Load) -> catalog::Reader {
+fn reader(world: descriptor::ReadContext, load: LoadScope) -> catalog::DescriptorReader {
     Arc::new(move |file, text| {
         let mut read = descriptor::read(file, text, &world);
         let is_meant = match &load {
-            Load::All => return read,
-            Load::One(id) => read.id.as_ref() == Some(id),
-            Load::Accounts => read.descriptor.as_ref().is_some_and(has_accounts),
-            Load::Login(id) => read.descriptor.as_ref().is_some_and(|it| {
+            LoadScope::All => return read,
+            LoadScope::One(id) => read.id.as_ref() == Some(id),
+            LoadScope::Accounts => read.descriptor.as_ref().is_some_and(has_accounts),
+            LoadScope::Login(id) => read.descriptor.as_ref().is_some_and(|it| {
                 let is_machine = matches!(it.auth, descriptor::Auth::ClientCredentials(_));
                 has_accounts(it) || (is_machine && it.id == *id)
             }),

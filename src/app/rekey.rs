@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::credentials::{key_of, vault_file};
 use crate::credential::vault;
-use crate::credential::vault::file::{self, Rekeyed, Root, key};
+use crate::credential::vault::file::{self, Rekeyed, RootKey, key};
 use crate::secret::Secret;
-use crate::settings::{Settings, Vault};
+use crate::settings::{Settings, VaultSettings};
 
 /// What was done.
 #[derive(Debug)]
-pub struct Put {
+pub struct RekeyReport {
     /// The vault's file.
     pub vault: PathBuf,
     /// What came of it.
@@ -33,7 +33,7 @@ pub enum NewKey {
 
 /// Why nothing was done.
 #[derive(Debug)]
-pub enum Refused {
+pub enum RekeyError {
     /// What was asked cannot be meant.
     Usage(String),
     /// The store or a file of a key.
@@ -45,9 +45,13 @@ pub enum Refused {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> Result<Put, Refused> {
-    let usage = |said: &str| Refused::Usage(said.to_owned());
-    let Vault::File(said) = &settings.vault else {
+pub fn rekey(
+    settings: &Settings,
+    to: Option<&Path>,
+    given: Option<Secret>,
+) -> Result<RekeyReport, RekeyError> {
+    let usage = |said: &str| RekeyError::Usage(said.to_owned());
+    let VaultSettings::File(said) = &settings.vault else {
         return Err(usage(
             "the settings keep credentials in HashiCorp Vault, which has keys of its own: see `transit_key` in docs/VAULT.md",
         ));
@@ -57,7 +61,7 @@ pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> R
     let root = key_of(said);
     let unread = |file: &Path, cause: std::io::Error| {
         let said = format!("the key file {} cannot be used: {cause}", file.display());
-        Refused::Store(vault::Fault::new(vault::Kind::Denied, said).because(cause))
+        RekeyError::Store(vault::Fault::new(vault::Kind::Denied, said).because(cause))
     };
     let (new, place) = match (to, given) {
         (Some(_), Some(_)) => {
@@ -73,7 +77,7 @@ pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> R
             )
         }
         (None, Some(new)) => (new, NewKey::Environment),
-        (None, None) if matches!(root, Root::Given(_)) => {
+        (None, None) if matches!(root, RootKey::Given(_)) => {
             return Err(usage(
                 "say the new key: `--to FILE` (one is made there when there is no such file), or the variable `PLEIADES_NEW_KEY`",
             ));
@@ -84,9 +88,9 @@ pub fn rekey(settings: &Settings, to: Option<&Path>, given: Option<Secret>) -> R
         }
     };
     let key = match &root {
-        Root::KeyFile(file) => NewKey::KeyFile(file.clone()),
-        Root::Given(_) => place,
+        RootKey::KeyFile(file) => NewKey::KeyFile(file.clone()),
+        RootKey::Given(_) => place,
     };
-    let outcome = file::rekey(vault.clone(), root, &new).map_err(Refused::Store)?;
-    Ok(Put { vault, outcome, key })
+    let outcome = file::rekey(vault.clone(), root, &new).map_err(RekeyError::Store)?;
+    Ok(RekeyReport { vault, outcome, key })
 }

@@ -14,7 +14,7 @@ use crate::credential::vault::file::key;
 use crate::credential::vault::{self, Kind, Path as Entry, Wrote};
 use crate::mcp::seal::Sealer;
 use crate::secret::{Secret, is_short_key};
-use crate::settings::{Settings, Vault};
+use crate::settings::{Settings, VaultSettings};
 
 /// Pauses between tries to read the keys from Vault.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The keys as Vault keeps them: the first seals, all open.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredKeys {
     keys: Vec<String>,
 }
 
@@ -35,14 +35,14 @@ pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     if !settings.seal.keys.is_empty() {
         return Ok(Arc::new(Sealer::new(&settings.seal.keys)));
     }
-    let Vault::File(file) = &settings.vault else {
-        return Ok(Arc::new(Sealer::awaiting()));
+    let VaultSettings::File(file) = &settings.vault else {
+        return Ok(Arc::new(Sealer::without_keys()));
     };
     let fresh = || key::fresh().map_err(|cause| Fault::Machine(cause.to_string()));
     let root = key_of(file);
     if root.is_short() {
         // What is derived from it could be found from any session id: a key in the store cannot.
-        return Ok(Arc::new(Sealer::awaiting()));
+        return Ok(Arc::new(Sealer::without_keys()));
     }
     let key = match vault_file(file) {
         // A key that is given needs no place.
@@ -56,7 +56,7 @@ pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     let key = match key {
         Ok(key) => key,
         Err(cause) => {
-            let file = named(&root);
+            let file = key_file(&root);
             tracing::warn!(key.file = %file.display(), %cause, "the key file cannot be used: sessions end with this process");
             fresh()?
         }
@@ -64,10 +64,10 @@ pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     Ok(Arc::new(Sealer::new(&[key])))
 }
 
-fn named(root: &key::Root) -> PathBuf {
+fn key_file(root: &key::RootKey) -> PathBuf {
     match root {
-        key::Root::KeyFile(file) => file.clone(),
-        key::Root::Given(_) => PathBuf::new(),
+        key::RootKey::KeyFile(file) => file.clone(),
+        key::RootKey::Given(_) => PathBuf::new(),
     }
 }
 
@@ -75,19 +75,19 @@ fn named(root: &key::Root) -> PathBuf {
 /// first; tries until it succeeds.
 pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
     let mut pause = FIRST_PAUSE;
-    let mut told = None;
+    let mut last_kind = None;
     while !sealer.is_ready() {
         match keys(vault.as_ref()).await {
             Ok(keys) => {
-                sealer.arrive(&keys);
+                sealer.set_keys(&keys);
                 tracing::info!("the seal key was read from the credential store");
                 return;
             }
             Err(fault) => {
-                if told != Some(fault.kind) {
+                if last_kind != Some(fault.kind) {
                     tracing::info!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
                 }
-                told = Some(fault.kind);
+                last_kind = Some(fault.kind);
                 sleep(
                     fault
                         .retry_after
@@ -106,12 +106,12 @@ pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
 async fn keys(vault: &dyn vault::Vault) -> Result<Vec<Secret>, vault::Fault> {
     let path = Entry::gateway(&["seal"]);
     if let Some(kept) = vault.read(&path).await? {
-        return opened(&kept.value);
+        return decode(&kept.value);
     }
     let unmade =
         |cause: String| vault::Fault::new(Kind::Failed, format!("no seal key could be made: {cause}"));
     let key = key::fresh().map_err(|cause| unmade(cause.to_string()))?;
-    let kept = serde_json::to_string(&Kept {
+    let kept = serde_json::to_string(&StoredKeys {
         keys: vec![key.expose().to_owned()],
     });
     let value = Secret::new(kept.map_err(|cause| unmade(cause.to_string()))?);
@@ -119,14 +119,14 @@ async fn keys(vault: &dyn vault::Vault) -> Result<Vec<Secret>, vault::Fault> {
         Wrote::Done(_) => Ok(vec![key]),
         // Another replica was first; its key is everybody's.
         Wrote::Conflict => match vault.read(&path).await? {
-            Some(kept) => opened(&kept.value),
+            Some(kept) => decode(&kept.value),
             None => Err(unmade("it is there and cannot be read yet".to_owned())),
         },
     }
 }
 
-fn opened(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
-    let kept: Option<Kept> = serde_json::from_str(value.expose()).ok();
+fn decode(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
+    let kept: Option<StoredKeys> = serde_json::from_str(value.expose()).ok();
     match kept {
         Some(kept) if !kept.keys.is_empty() && !kept.keys.iter().any(|key| is_short_key(key)) => {
             Ok(kept.keys.into_iter().map(Secret::new).collect())
@@ -143,12 +143,12 @@ fn opened(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
 mod tests {
     use super::*;
     use crate::credential::vault::Vault as _;
-    use crate::credential::vault::memory::Memory;
+    use crate::credential::vault::memory::MemoryVault;
 
     #[tokio::test]
     async fn the_seal_key_is_made_once_and_every_replica_reads_the_same() {
-        let vault: Arc<dyn vault::Vault> = Arc::new(Memory::default());
-        let replicas = [Arc::new(Sealer::awaiting()), Arc::new(Sealer::awaiting())];
+        let vault: Arc<dyn vault::Vault> = Arc::new(MemoryVault::default());
+        let replicas = [Arc::new(Sealer::without_keys()), Arc::new(Sealer::without_keys())];
         for sealer in &replicas {
             assert!(!sealer.is_ready());
             fetch(Arc::clone(sealer), Arc::clone(&vault)).await;
@@ -161,10 +161,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_comes_back_is_read_then_and_what_is_broken_is_not_written_over() {
-        let vault = Arc::new(Memory::default());
+        let vault = Arc::new(MemoryVault::default());
         let path = Entry::gateway(&["seal"]);
         vault.write(&path, 0, &Secret::new("{}"), None).await.unwrap();
-        let sealer = Arc::new(Sealer::awaiting());
+        let sealer = Arc::new(Sealer::without_keys());
         let store: Arc<dyn vault::Vault> = Arc::clone(&vault) as _;
         let fetching = tokio::spawn(fetch(Arc::clone(&sealer), store));
         sleep(LONGEST_PAUSE * 3).await;
@@ -181,7 +181,7 @@ mod tests {
         let blocked = folder.path().join("file");
         std::fs::write(&blocked, "").unwrap();
         let mut settings = Settings::default();
-        settings.vault = Vault::File(crate::settings::FileVault {
+        settings.vault = VaultSettings::File(crate::settings::FileVault {
             path: Some(blocked.join("below/vault")),
             key: None,
         });

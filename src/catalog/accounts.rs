@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{Catalog, Catalogue, Provider, State, lists::Which};
-use crate::credential::Need;
+use super::{Catalog, Catalogue, Provider, State, lists::ListSet};
+use crate::credential::ProviderAuth;
 use crate::credential::record::AccountState;
 
 impl Catalog {
@@ -28,16 +28,17 @@ impl Catalog {
     /// chosen.
     pub fn account_changed(&self, provider: &Arc<Provider>, tenant: &Arc<str>, user: &Arc<str>) {
         let user = (Arc::clone(tenant), Arc::clone(user));
-        self.work.tell_user(Some(&provider.id), Some(user), Which::ALL);
+        self.work
+            .notify_user(Some(&provider.id), Some(user), ListSet::ALL);
     }
 
     /// Takes everything as changed: what happened was missed.
     pub fn everything_changed(&self) {
-        self.work.tell(None, Which::ALL);
+        self.work.notify(None, ListSet::ALL);
     }
 
     /// Forgets the lists of a user's accounts; those that are still connected are read again.
-    pub fn forget(&self, provider: &Provider, tenant: &str, user: &str) {
+    pub fn forget_account(&self, provider: &Provider, tenant: &str, user: &str) {
         provider.live.forget(tenant, user);
     }
 
@@ -54,10 +55,10 @@ impl Catalog {
     /// Accounts of a provider by state: those that are in memory.
     pub(super) fn accounts(&self, provider: &Provider) -> Vec<(AccountState, usize)> {
         let connection = match &provider.need {
-            Need::OAuth(connection) | Need::Machine(connection, _) => connection,
-            Need::None | Need::ApiKey(_) | Need::ClientKey(_) => return Vec::new(),
+            ProviderAuth::OAuth(connection) | ProviderAuth::ClientCredentials(connection, _) => connection,
+            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => return Vec::new(),
         };
-        self.around.machines.accounts(&connection.name)
+        self.context.client_credentials.accounts(&connection.name)
     }
 
     /// How a provider fares whose callers use accounts: it needs one that works before all else.
@@ -66,7 +67,9 @@ impl Catalog {
         provider: &Provider,
         (state, reason): (State, Option<String>),
     ) -> (State, Option<String>) {
-        if !matches!(provider.need, Need::OAuth(_)) || !matches!(state, State::Ready | State::NeedsAuth) {
+        if !matches!(provider.need, ProviderAuth::OAuth(_))
+            || !matches!(state, State::Ready | State::NeedsAuth)
+        {
             return (state, reason);
         }
         let accounts = self.accounts(provider);

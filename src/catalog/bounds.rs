@@ -17,7 +17,7 @@ const HEAD: usize = 320;
 
 /// What is kept of one provider, in bytes of memory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct MemoryBounds {
     /// One list.
     pub(super) list: usize,
     /// All lists of one reading.
@@ -26,7 +26,7 @@ pub(super) struct Bounds {
     pub(super) accounts: usize,
 }
 
-impl Bounds {
+impl MemoryBounds {
     /// Of a provider that a descriptor names: below 64 MiB with what a reading takes beside it.
     pub(super) const NAMED: Self = Self {
         list: 4 << 20,
@@ -53,9 +53,9 @@ pub(super) fn cost(entry: &RawObject) -> usize {
 
 /// What is left of a bound that several take from.
 #[derive(Debug)]
-pub(super) struct Room(AtomicUsize);
+pub(super) struct ByteBudget(AtomicUsize);
 
-impl Room {
+impl ByteBudget {
     pub(super) const fn new(bytes: usize) -> Self {
         Self(AtomicUsize::new(bytes))
     }
@@ -72,19 +72,19 @@ impl Room {
 /// What was left out of lists, and why: the first few in words, the rest counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LeftOut {
-    said: Vec<String>,
+    reasons: Vec<String>,
     more: usize,
 }
 
 impl LeftOut {
     /// Sentences that are kept.
-    const SAID: usize = 20;
+    const REASONS: usize = 20;
     /// Longest reason that `/providers` shows, in characters.
     const LONGEST: usize = 400;
 
-    pub(super) fn say(&mut self, why: String) {
-        if self.said.len() < Self::SAID && !self.said.contains(&why) {
-            self.said.push(why);
+    pub(super) fn add(&mut self, why: String) {
+        if self.reasons.len() < Self::REASONS && !self.reasons.contains(&why) {
+            self.reasons.push(why);
         } else {
             self.more += 1;
         }
@@ -92,18 +92,18 @@ impl LeftOut {
 
     pub(super) fn append(&mut self, other: Self) {
         self.more += other.more;
-        for why in other.said {
-            self.say(why);
+        for why in other.reasons {
+            self.add(why);
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.said.is_empty()
+        self.reasons.is_empty()
     }
 
     /// Those that are not in an older one.
-    pub(super) fn news<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a String> {
-        self.said.iter().filter(|why| !old.said.contains(why))
+    pub(super) fn not_in<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a String> {
+        self.reasons.iter().filter(|why| !old.reasons.contains(why))
     }
 
     /// The reason that `/providers` gives; `None` when nothing was left out.
@@ -113,7 +113,7 @@ impl LeftOut {
         }
         let mut reason = String::new();
         let mut shown = 0;
-        for why in &self.said {
+        for why in &self.reasons {
             let so_far = reason.chars().count();
             if shown > 0 && so_far + why.chars().count() > Self::LONGEST {
                 break;
@@ -122,7 +122,7 @@ impl LeftOut {
             reason.extend(why.chars().take(Self::LONGEST));
             shown += 1;
         }
-        let more = self.said.len() - shown + self.more;
+        let more = self.reasons.len() - shown + self.more;
         if more > 0 {
             reason.push_str(&format!("; and {more} more"));
         }
@@ -131,11 +131,11 @@ impl LeftOut {
 
     /// Each in a sentence, the last one for those that are only counted.
     pub(super) fn into_sentences(self) -> Vec<String> {
-        let mut said = self.said;
+        let mut reasons = self.reasons;
         if self.more > 0 {
-            said.push(format!("{} more entries were left out", self.more));
+            reasons.push(format!("{} more entries were left out", self.more));
         }
-        said
+        reasons
     }
 }
 
@@ -144,26 +144,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_left_out_is_said_shortly_and_counted() {
+    fn what_was_left_out_is_named_shortly_and_counted() {
         let mut left = LeftOut::default();
         assert_eq!(left.reason(), None);
-        left.say("one".to_owned());
-        left.say("two".to_owned());
+        left.add("one".to_owned());
+        left.add("two".to_owned());
         assert_eq!(left.reason().as_deref(), Some("one; two"));
         for at in 0..1_000 {
-            left.say(format!("{at}: {}", "x".repeat(100)));
+            left.add(format!("{at}: {}", "x".repeat(100)));
         }
         let reason = left.reason().unwrap();
         assert!(
             reason.chars().count() < 500 && reason.ends_with(" more"),
             "{reason}"
         );
-        assert_eq!(left.into_sentences().len(), LeftOut::SAID + 1);
+        assert_eq!(left.into_sentences().len(), LeftOut::REASONS + 1);
     }
 
     #[test]
     fn room_is_taken_once() {
-        let room = Room::new(100);
+        let room = ByteBudget::new(100);
         assert!(room.take(60) && !room.take(60) && room.take(40) && !room.take(1));
     }
 }

@@ -8,16 +8,18 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Entry, Live, Provider, Reader, Snapshot, compile::Draft, diff::Plan, load::Parsed};
+use super::{
+    DescriptorReader, Entry, Live, Provider, Snapshot, compile::Draft, diff::ReloadPlan, load::Parsed,
+};
 use crate::descriptor::{self, Severity};
 use crate::limit::Gate;
 
 /// Builds the next snapshot beside the running one; what did not change is the same object.
 pub(super) fn snapshot(
-    plan: &Plan,
+    plan: &ReloadPlan,
     running: &BTreeMap<Arc<str>, Arc<Draft>>,
     old: &Snapshot,
-    reader: &Reader,
+    reader: &DescriptorReader,
 ) -> Snapshot {
     let run = plan.run.iter().map(|(id, draft)| {
         let before = running.get(id).zip(old.providers.get(id));
@@ -35,8 +37,8 @@ pub(super) fn snapshot(
 }
 
 /// What `/providers` lists: a line for each file, under a name of its own.
-fn entries(plan: &Plan, old: &Snapshot, reader: &Reader) -> BTreeMap<Arc<str>, Entry> {
-    let doubles = doubles(plan, reader);
+fn entries(plan: &ReloadPlan, old: &Snapshot, reader: &DescriptorReader) -> BTreeMap<Arc<str>, Entry> {
+    let doubles = duplicate_faults(plan, reader);
     let mut entries = BTreeMap::new();
     let mut add = |id: Arc<str>, title: &str, file: &Path, disabled: bool, own: &[String]| {
         let mut entry = Entry {
@@ -63,9 +65,9 @@ fn entries(plan: &Plan, old: &Snapshot, reader: &Reader) -> BTreeMap<Arc<str>, E
             .map_or(parsed.title.as_str(), |provider| &provider.title);
         add(Arc::clone(id), title, &parsed.path, false, &parsed.faults);
     }
-    let losers = plan.doubles.values().flat_map(|files| files.iter().skip(1));
+    let losers = plan.duplicates.values().flat_map(|files| files.iter().skip(1));
     let mut taken: HashSet<Arc<str>> = plan.run.keys().chain(plan.stale.keys()).cloned().collect();
-    for parsed in plan.rest.iter().chain(losers) {
+    for parsed in plan.idle.iter().chain(losers) {
         let id = free_name(parsed, &taken);
         taken.insert(Arc::clone(&id));
         add(id, &parsed.title, &parsed.path, !parsed.enabled, &parsed.faults);
@@ -74,9 +76,9 @@ fn entries(plan: &Plan, old: &Snapshot, reader: &Reader) -> BTreeMap<Arc<str>, E
 }
 
 /// Faults of files that claim the same id, as `check` says them.
-fn doubles(plan: &Plan, reader: &Reader) -> BTreeMap<PathBuf, Vec<String>> {
+fn duplicate_faults(plan: &ReloadPlan, reader: &DescriptorReader) -> BTreeMap<PathBuf, Vec<String>> {
     let mut faults = BTreeMap::new();
-    for files in plan.doubles.values() {
+    for files in plan.duplicates.values() {
         let read = |file: &Arc<Parsed>| reader(&file.path, &fs::read(&file.path).unwrap_or_default());
         let mut reads: Vec<_> = files.iter().map(read).collect();
         descriptor::mark_duplicates(&mut reads);
@@ -96,10 +98,10 @@ fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -
     if let Some((_, old)) = before.filter(|(drafted, _)| Arc::ptr_eq(drafted, draft)) {
         return Arc::clone(old);
     }
-    let same = before.filter(|(drafted, _)| drafted.endpoint.identity == draft.endpoint.identity);
+    let same = before.filter(|(drafted, _)| drafted.endpoint.digest == draft.endpoint.digest);
     let live = match same {
         Some((drafted, old)) if drafted.rules == draft.rules => Arc::clone(&old.live),
-        Some((_, old)) => Arc::new(old.live.under(&draft.rules)),
+        Some((_, old)) => Arc::new(old.live.with_rules(&draft.rules)),
         None => Arc::new(Live::default()),
     };
     // Buckets are not refilled by an edit of something else.

@@ -6,7 +6,7 @@
 //! judged the steps that it takes are counted ([`weight`]), each pair of a subschema and a value
 //! once. Where they are too many, nobody judges but the provider (OWASP API4:2023, CWE-407).
 
-mod kept;
+mod cache;
 mod weight;
 
 use std::fmt;
@@ -15,7 +15,7 @@ use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-pub use kept::Slot;
+pub use cache::ValidatorSlot;
 pub use weight::Effort;
 use weight::Weight;
 
@@ -27,18 +27,18 @@ const MAX_PATTERN: usize = 32 * 1024;
 const TURNING: [&str; 5] = ["not", "oneOf", "if", "contains", "maxContains"];
 
 /// What checks the arguments of an operation.
-pub struct Checks {
+pub struct ArgumentValidator {
     validator: Validator,
     weight: Weight,
 }
 
-impl fmt::Debug for Checks {
+impl fmt::Debug for ArgumentValidator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Checks").finish_non_exhaustive()
     }
 }
 
-impl Checks {
+impl ArgumentValidator {
     /// Compiles a schema; `None` when it is none, or too big, or refers to other documents, which
     /// are never fetched.
     ///
@@ -50,11 +50,11 @@ impl Checks {
             return None;
         }
         let mut schema: Value = serde_json::from_str(schema.get()).ok()?;
-        close(&mut schema);
+        refuse_unlisted(&mut schema);
         let weight = Weight::of(&schema)?;
-        let validator = built(&schema).or_else(|| {
-            relax(&mut schema)?;
-            built(&schema)
+        let validator = build_validator(&schema).or_else(|| {
+            drop_unknown_patterns(&mut schema)?;
+            build_validator(&schema)
         })?;
         Some(Self { validator, weight })
     }
@@ -85,7 +85,7 @@ impl Checks {
     }
 }
 
-fn built(schema: &Value) -> Option<Validator> {
+fn build_validator(schema: &Value) -> Option<Validator> {
     let patterns = PatternOptions::regex()
         .size_limit(MAX_PATTERN)
         .dfa_size_limit(MAX_PATTERN);
@@ -96,7 +96,7 @@ fn built(schema: &Value) -> Option<Validator> {
 }
 
 /// Refuses parameters that a schema does not list, unless it says where others may come from.
-fn close(schema: &mut Value) {
+fn refuse_unlisted(schema: &mut Value) {
     const OTHERS: [&str; 9] = [
         "$ref",
         "additionalProperties",
@@ -122,8 +122,8 @@ fn close(schema: &mut Value) {
 
 /// Takes out patterns that the linear engine does not know (look-around, back-references, too large
 /// ones), where the schema admits only more without them: those are the provider's to judge.
-fn relax(schema: &mut Value) -> Option<()> {
-    let unknown = |pattern: &str| built(&serde_json::json!({ "pattern": pattern })).is_none();
+fn drop_unknown_patterns(schema: &mut Value) -> Option<()> {
+    let unknown = |pattern: &str| build_validator(&serde_json::json!({ "pattern": pattern })).is_none();
     let mut left = vec![schema];
     while let Some(value) = left.pop() {
         match value {

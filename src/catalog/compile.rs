@@ -10,15 +10,18 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::{Relay, ToolRules, identity::identity};
-use crate::credential::connection::{Grant, Pkce, Resource};
+use super::{RelayAccess, ToolRules, endpoint_digest::endpoint_digest};
+use crate::credential::connection::{GrantType, Pkce, ResourceParameter};
 use crate::credential::record::ClientAuth;
-use crate::credential::{ClientKey, Connection, Machines, Need, Reach, Signature, Unmanned};
+use crate::credential::{
+    AddressPolicy, ClientCredentialsTokens, ClientKey, Connection, NoClientCredentials, ProviderAuth,
+    Signature,
+};
 use crate::descriptor::{self, Auth, Descriptor, Exposure, Glob};
 use crate::limit::{BreakerRule, Per, Rate, Rules};
 use crate::mcp::Revision;
 use crate::secret::Secret;
-use crate::upstream::{Endpoint, Share, Target, Tls};
+use crate::upstream::{ClientTls, Endpoint, SessionSharing, Transport};
 
 /// A compiled descriptor, before it is joined with what is known of the provider already.
 #[derive(Debug)]
@@ -27,9 +30,9 @@ pub(super) struct Draft {
     pub(super) title: String,
     pub(super) about: Option<String>,
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) need: Need,
+    pub(super) need: ProviderAuth,
     pub(super) rules: ToolRules,
-    pub(super) relay: Relay,
+    pub(super) relay: RelayAccess,
     pub(super) limits: Rules,
     pub(super) soft: bool,
     pub(super) file: PathBuf,
@@ -37,7 +40,7 @@ pub(super) struct Draft {
 
 impl Draft {
     /// Whether the provider's lists look the same to callers, as far as the descriptor decides it.
-    pub(super) fn looks_like(&self, other: &Self) -> bool {
+    pub(super) fn is_listed_like(&self, other: &Self) -> bool {
         self.title == other.title
             && self.about == other.about
             && self.rules == other.rules
@@ -47,21 +50,21 @@ impl Draft {
 
 /// What a descriptor is compiled in.
 #[derive(Debug, Clone)]
-pub(super) struct Around {
+pub(super) struct CompileContext {
     /// Whether the gateway itself listens on loopback, where local providers need no permission.
     pub(super) loopback: bool,
     /// Who signs for `client_credentials`.
-    pub(super) machines: Arc<dyn Machines>,
+    pub(super) client_credentials: Arc<dyn ClientCredentialsTokens>,
     /// `facade.exposure` of the settings.
     pub(super) exposure: Exposure,
 }
 
-impl Around {
+impl CompileContext {
     /// For what is only looked at.
-    pub(super) fn unmanned(loopback: bool) -> Self {
+    pub(super) fn for_inspection(loopback: bool) -> Self {
         Self {
             loopback,
-            machines: Arc::new(Unmanned),
+            client_credentials: Arc::new(NoClientCredentials),
             exposure: Exposure::default(),
         }
     }
@@ -71,20 +74,24 @@ impl Around {
 ///
 /// # Errors
 /// What loading it would say: a fault that its reader let through.
-pub fn rehearse(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(), String> {
-    compile(file, descriptor, &Around::unmanned(loopback)).map(drop)
+pub fn dry_run(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(), String> {
+    compile(file, descriptor, &CompileContext::for_inspection(loopback)).map(drop)
 }
 
 /// Compiles a descriptor that has no faults.
 ///
 /// # Errors
 /// What changed on disk since the descriptor was read, or escaped its reader.
-pub(super) fn compile(file: &Path, descriptor: &Descriptor, around: &Around) -> Result<Draft, String> {
+pub(super) fn compile(
+    file: &Path,
+    descriptor: &Descriptor,
+    around: &CompileContext,
+) -> Result<Draft, String> {
     let id: Arc<str> = descriptor.id.as_str().into();
     let target = target(file, descriptor, around.loopback)?;
     let need = need(descriptor, &target, around)?;
     let endpoint = endpoint(descriptor, target, &id, &need);
-    let unchecked = descriptor.relay == descriptor::Relay::Unchecked;
+    let unchecked = descriptor.relay == descriptor::RelayMode::Unchecked;
     let is_open = unchecked || !descriptor.has_tool_rules();
     Ok(Draft {
         title: descriptor.title().to_owned(),
@@ -95,7 +102,11 @@ pub(super) fn compile(file: &Path, descriptor: &Descriptor, around: &Around) -> 
             allow: globs(&descriptor.tools.allow),
             deny: globs(&descriptor.tools.deny),
         },
-        relay: if is_open { Relay::Open } else { Relay::Closed },
+        relay: if is_open {
+            RelayAccess::Open
+        } else {
+            RelayAccess::Closed
+        },
         limits: limits(&descriptor.limits),
         soft: descriptor.facade.exposure.unwrap_or(around.exposure) == Exposure::Soft,
         file: file.to_path_buf(),
@@ -114,30 +125,30 @@ fn globs(globs: &[Glob]) -> Vec<WildMatch> {
     globs.iter().map(|glob| WildMatch::new(&glob.0)).collect()
 }
 
-fn endpoint(descriptor: &Descriptor, target: Target, id: &Arc<str>, need: &Need) -> Endpoint {
+fn endpoint(descriptor: &Descriptor, target: Transport, id: &Arc<str>, need: &ProviderAuth) -> Endpoint {
     let upstream = &descriptor.upstream;
     let mut endpoint = Endpoint {
         provider: Arc::clone(id),
-        identity: [0; 32],
+        digest: [0; 32],
         target,
         revision: upstream.protocol.date().and_then(Revision::parse),
         share: match upstream.share {
-            descriptor::Share::User => Share::User,
-            descriptor::Share::Tenant => Share::Tenant,
-            descriptor::Share::All => Share::All,
+            descriptor::ShareScope::User => SessionSharing::User,
+            descriptor::ShareScope::Tenant => SessionSharing::Tenant,
+            descriptor::ShareScope::All => SessionSharing::All,
         },
         connect: upstream.timeouts.connect.get(),
         call: upstream.timeouts.call.get(),
         idle: upstream.timeouts.idle.get(),
     };
-    endpoint.identity = identity(&endpoint, need);
+    endpoint.digest = endpoint_digest(&endpoint, need);
     endpoint
 }
 
-fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target, String> {
+fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Transport, String> {
     let upstream = &descriptor.upstream;
     match upstream.target() {
-        Some(descriptor::Target::Url(url)) => Ok(Target::Http {
+        Some(descriptor::UpstreamTarget::Url(url)) => Ok(Transport::Http {
             url: url.clone(),
             headers: headers(&upstream.headers)?,
             tls: tls(&upstream.tls)?,
@@ -145,7 +156,7 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Target
             allow_loopback: upstream.allow_private || loopback,
             sse: upstream.protocol == descriptor::Protocol::Sse,
         }),
-        Some(descriptor::Target::Command(command)) => Ok(Target::Stdio {
+        Some(descriptor::UpstreamTarget::Command(command)) => Ok(Transport::Stdio {
             command: command.to_vec(),
             env: upstream
                 .env
@@ -164,9 +175,10 @@ fn folder(file: &Path) -> PathBuf {
 }
 
 fn headers<'a>(
-    said: impl IntoIterator<Item = (&'a String, &'a Secret)>,
+    declared: impl IntoIterator<Item = (&'a String, &'a Secret)>,
 ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
-    said.into_iter()
+    declared
+        .into_iter()
         .map(|(name, value)| {
             let at = || format!("upstream.headers.{name}: cannot stand in a header");
             let header = name.parse::<HeaderName>().map_err(|_error| at())?;
@@ -177,12 +189,17 @@ fn headers<'a>(
         .collect()
 }
 
-fn tls(tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
+fn tls(tls: &descriptor::UpstreamTls) -> Result<Option<Arc<ClientTls>>, String> {
     let read = |field: &str, path: &Option<PathBuf>| -> Result<Option<Vec<u8>>, String> {
         let Some(path) = path else { return Ok(None) };
         let read = fs::read(path);
-        read.map(Some)
-            .map_err(|error| format!("upstream.tls.{field}: `{}`: {}", path.display(), why(&error)))
+        read.map(Some).map_err(|error| {
+            format!(
+                "upstream.tls.{field}: `{}`: {}",
+                path.display(),
+                describe_io(&error)
+            )
+        })
     };
     let ca = read("ca_file", &tls.ca_file)?;
     let client = match (
@@ -196,11 +213,11 @@ fn tls(tls: &descriptor::Tls) -> Result<Option<Arc<Tls>>, String> {
         }
         _ => None,
     };
-    Ok((ca.is_some() || client.is_some()).then(|| Arc::new(Tls { ca, client })))
+    Ok((ca.is_some() || client.is_some()).then(|| Arc::new(ClientTls { ca, client })))
 }
 
 /// An I/O error without the number of the operating system.
-pub(super) fn why(error: &io::Error) -> String {
+pub(super) fn describe_io(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
@@ -209,51 +226,55 @@ pub(super) fn why(error: &io::Error) -> String {
     }
 }
 
-fn need(descriptor: &Descriptor, target: &Target, around: &Around) -> Result<Need, String> {
+fn need(
+    descriptor: &Descriptor,
+    target: &Transport,
+    around: &CompileContext,
+) -> Result<ProviderAuth, String> {
     match &descriptor.auth {
-        Auth::None(_) => Ok(Need::None),
+        Auth::None(_) => Ok(ProviderAuth::None),
         Auth::ApiKey(key) => {
             let name = header("auth.api_key.header", &key.header)?;
             let value = Secret::new(format!("{}{}", key.prefix(), key.value.expose()));
             let signature = Signature::of_header(name, &value)
                 .map_err(|_error| "auth.api_key.value: cannot stand in a header".to_owned())?;
-            Ok(Need::ApiKey(Arc::new(signature)))
+            Ok(ProviderAuth::ApiKey(Arc::new(signature)))
         }
         Auth::ClientKey(key) => client_key(key),
         Auth::Oauth(oauth) => {
-            let mut connection = connection(descriptor, target, Grant::AuthorizationCode, &oauth.flow)?;
-            let said = &oauth.connect;
-            connection.pkce = match said.pkce {
+            let mut connection = connection(descriptor, target, GrantType::AuthorizationCode, &oauth.flow)?;
+            let declared = &oauth.connect;
+            connection.pkce = match declared.pkce {
                 None => Pkce::Auto,
-                Some(descriptor::Pkce::S256) => Pkce::S256,
-                Some(descriptor::Pkce::Off) => Pkce::Off,
+                Some(descriptor::PkceMode::S256) => Pkce::S256,
+                Some(descriptor::PkceMode::Off) => Pkce::Off,
             };
-            connection.connect_url = url("auth.oauth.connect_url", said.connect_url.as_deref())?;
-            connection.lead = said.refresh.lead.get();
-            connection.attempts = said.refresh.attempts;
-            if let Some(name) = &said.connection {
+            connection.connect_url = url("auth.oauth.connect_url", declared.connect_url.as_deref())?;
+            connection.lead = declared.refresh.lead.get();
+            connection.attempts = declared.refresh.attempts;
+            if let Some(name) = &declared.connection {
                 connection.name = name.as_str().into();
             }
-            Ok(Need::OAuth(Arc::new(connection)))
+            Ok(ProviderAuth::OAuth(Arc::new(connection)))
         }
         Auth::ClientCredentials(machine) => {
-            let mut connection = connection(descriptor, target, Grant::ClientCredentials, &machine.flow)?;
+            let mut connection = connection(descriptor, target, GrantType::ClientCredentials, &machine.flow)?;
             connection.lead = machine.refresh.lead.get();
             connection.attempts = machine.refresh.attempts;
             let connection = Arc::new(connection);
-            let signature = around.machines.machine(&connection);
-            Ok(Need::Machine(connection, signature))
+            let signature = around.client_credentials.signature(&connection);
+            Ok(ProviderAuth::ClientCredentials(connection, signature))
         }
     }
 }
 
 fn connection(
     descriptor: &Descriptor,
-    target: &Target,
-    grant: Grant,
-    flow: &descriptor::Flow,
+    target: &Transport,
+    grant: GrantType,
+    flow: &descriptor::OAuthFlow,
 ) -> Result<Connection, String> {
-    let Target::Http {
+    let Transport::Http {
         url: upstream,
         tls,
         allow_private,
@@ -270,7 +291,7 @@ fn connection(
         title: descriptor.title().to_owned(),
         grant,
         upstream: upstream.clone(),
-        reach: Reach {
+        reach: AddressPolicy {
             private: *allow_private,
             loopback: *allow_loopback,
             ca: tls.as_ref().and_then(|tls| tls.ca.clone()).map(Arc::new),
@@ -300,9 +321,9 @@ fn connection(
         pkce: Pkce::Auto,
         audience: flow.audience.clone(),
         resource: match flow.resource.as_deref() {
-            None | Some("auto") => Resource::Auto,
-            Some("off") => Resource::Off,
-            Some(url) => Resource::Url(url.to_owned()),
+            None | Some("auto") => ResourceParameter::Auto,
+            Some("off") => ResourceParameter::Off,
+            Some(url) => ResourceParameter::Url(url.to_owned()),
         },
         parameters: flow.parameters.clone(),
         connect_url: None,
@@ -311,12 +332,13 @@ fn connection(
     })
 }
 
-fn url(field: &str, said: Option<&str>) -> Result<Option<Url>, String> {
-    said.map(|text| Url::parse(text).map_err(|_error| format!("{field}: not a URL")))
+fn url(field: &str, declared: Option<&str>) -> Result<Option<Url>, String> {
+    declared
+        .map(|text| Url::parse(text).map_err(|_error| format!("{field}: not a URL")))
         .transpose()
 }
 
-fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
+fn client_key(key: &descriptor::ClientKeyConfig) -> Result<ProviderAuth, String> {
     let headers = key
         .headers
         .iter()
@@ -327,7 +349,7 @@ fn client_key(key: &descriptor::ClientKey) -> Result<Need, String> {
             header("auth.client_key.companions", to)?,
         ))
     });
-    Ok(Need::ClientKey(Arc::new(ClientKey {
+    Ok(ProviderAuth::ClientKey(Arc::new(ClientKey {
         headers: headers.collect::<Result<_, String>>()?,
         env: key.env.clone(),
         forward_as: header("auth.client_key.forward_as", &key.forward_as)?,
@@ -342,14 +364,14 @@ fn header(field: &str, name: &str) -> Result<HeaderName, String> {
         .map_err(|_error| format!("{field}: `{}` is not a header name", name.escape_debug()))
 }
 
-fn limits(said: &descriptor::Limits) -> Rules {
-    let rate = said.rate.iter().map(|rate| Rate {
+fn limits(declared: &descriptor::Limits) -> Rules {
+    let rate = declared.rate.iter().map(|rate| Rate {
         per: match rate.per {
-            descriptor::Per::Caller => Per::Caller,
-            descriptor::Per::Tenant => Per::Tenant,
-            descriptor::Per::Account => Per::Account,
-            descriptor::Per::Provider => Per::Provider,
-            descriptor::Per::Tool => Per::Tool,
+            descriptor::RateScope::Caller => Per::Caller,
+            descriptor::RateScope::Tenant => Per::Tenant,
+            descriptor::RateScope::Account => Per::Account,
+            descriptor::RateScope::Provider => Per::Provider,
+            descriptor::RateScope::Tool => Per::Tool,
         },
         requests: rate.requests,
         every: rate.every.get(),
@@ -357,8 +379,8 @@ fn limits(said: &descriptor::Limits) -> Rules {
     });
     Rules {
         rate: rate.collect(),
-        concurrency: said.concurrency,
-        breaker: said.breaker.as_ref().map(|breaker| BreakerRule {
+        concurrency: declared.concurrency,
+        breaker: declared.breaker.as_ref().map(|breaker| BreakerRule {
             failures: breaker.failures,
             within: breaker.within.get(),
             open_for: breaker.open_for.get(),

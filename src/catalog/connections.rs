@@ -8,17 +8,17 @@ use async_trait::async_trait;
 use super::{Catalog, Lister};
 use crate::credential::broker::Prober;
 use crate::credential::oauth::{self, Challenge};
-use crate::credential::{Connection, Connections, Need, Signature};
+use crate::credential::{Connection, Connections, ProviderAuth, Signature};
 use crate::error::{Code, Error};
-use crate::mcp::{Declared, RawObject, Revision};
-use crate::upstream::{Behalf, Call, Endpoint};
+use crate::mcp::{DeclaredCapabilities, RawObject, Revision};
+use crate::upstream::{Call, Endpoint, Identity};
 
 impl Connections for Catalog {
     fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
         let snapshot = self.snapshot();
         let all = snapshot.providers.values().filter_map(|it| match &it.need {
-            Need::OAuth(own) | Need::Machine(own, _) => Some(own),
-            Need::None | Need::ApiKey(_) | Need::ClientKey(_) => None,
+            ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(own),
+            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
         });
         let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
         if found.is_empty() {
@@ -38,8 +38,8 @@ impl Connections for Catalog {
             return guests.find(|own| *own.provider == *provider);
         };
         match &loaded.need {
-            Need::OAuth(own) | Need::Machine(own, _) => Some(Arc::clone(own)),
-            Need::None | Need::ApiKey(_) | Need::ClientKey(_) => None,
+            ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(Arc::clone(own)),
+            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
         }
     }
 }
@@ -59,12 +59,12 @@ impl Prober for Catalog {
             .get(provider)
             .map(|it| Arc::clone(&it.endpoint));
         let endpoint = loaded.or_else(|| self.guest_endpoint(provider))?;
-        let behalf = Behalf {
+        let identity = Identity {
             signature: Arc::new(Signature::fixed(Vec::new(), Some(NOBODY))),
-            ..self.work.behalf(&Need::None)?
+            ..self.work.identity(&ProviderAuth::None)?
         };
-        let patience = endpoint.connect.saturating_add(endpoint.call);
-        let asked = tokio::time::timeout(patience, ask(&*self.work.lister, &endpoint, &behalf)).await;
+        let limit = endpoint.connect.saturating_add(endpoint.call);
+        let asked = tokio::time::timeout(limit, ask(&*self.work.lister, &endpoint, &identity)).await;
         match asked {
             Ok(Err(error)) => refusal(&error),
             Ok(Ok(())) | Err(_) => None,
@@ -81,8 +81,8 @@ fn refusal(error: &Error) -> Option<Challenge> {
     Some(oauth::challenge(*status, header.as_deref()))
 }
 
-async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<(), Error> {
-    let profile = lister.probe(endpoint, behalf).await?;
+async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<(), Error> {
+    let profile = lister.probe(endpoint, identity).await?;
     let revision = endpoint
         .revision
         .or_else(|| profile.revisions.newest())
@@ -94,10 +94,10 @@ async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> 
         mirrored: Vec::new(),
         deadline: Instant::now() + endpoint.call,
         idempotent: true,
-        declared: Declared::all(),
+        declared: DeclaredCapabilities::all(),
         progress: false,
         token: None,
         events: None,
     };
-    lister.request(endpoint, behalf, call).await.map(drop)
+    lister.request(endpoint, identity, call).await.map(drop)
 }

@@ -10,25 +10,25 @@ use super::{compile::Draft, load::Parsed};
 
 /// What each file comes to.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct ReloadPlan {
     /// Runs, by id.
     pub(super) run: BTreeMap<Arc<str>, Arc<Draft>>,
     /// Keeps running although this newer version of its file is broken.
     pub(super) stale: BTreeMap<Arc<str>, Arc<Parsed>>,
     /// Claims an id that another file has: the file that has it comes first.
-    pub(super) doubles: BTreeMap<Arc<str>, Vec<Arc<Parsed>>>,
+    pub(super) duplicates: BTreeMap<Arc<str>, Vec<Arc<Parsed>>>,
     /// Does not run: broken from the start, or disabled.
-    pub(super) rest: Vec<Arc<Parsed>>,
+    pub(super) idle: Vec<Arc<Parsed>>,
 }
 
 /// Decides by what runs already: it is never displaced by a file that came later.
-pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft>>) -> Plan {
-    let mut plan = Plan::default();
+pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft>>) -> ReloadPlan {
+    let mut plan = ReloadPlan::default();
     let mut claims: BTreeMap<Arc<str>, Vec<&Arc<Parsed>>> = BTreeMap::new();
     for file in files {
         match &file.id {
             Some(id) => claims.entry(Arc::clone(id)).or_default().push(file),
-            None => plan.rest.push(Arc::clone(file)),
+            None => plan.idle.push(Arc::clone(file)),
         }
     }
     for (id, mut files) in claims {
@@ -36,7 +36,7 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
         // Stable: else by file name. What was broken all along does not take an id from what is not.
         files.sort_by_key(|file| (Some(file.path.as_path()) != at, !file.faults.is_empty()));
         if files.len() > 1 {
-            plan.doubles.insert(
+            plan.duplicates.insert(
                 Arc::clone(&id),
                 files.iter().map(|file| Arc::clone(file)).collect(),
             );
@@ -48,7 +48,7 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
             ) {
                 (Some(draft), _) => drop(plan.run.insert(id, Arc::clone(draft))),
                 (None, true) => drop(plan.stale.insert(id, Arc::clone(first))),
-                (None, false) => plan.rest.push(Arc::clone(first)),
+                (None, false) => plan.idle.push(Arc::clone(first)),
             }
         }
     }
@@ -57,13 +57,13 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
 }
 
 /// A broken file may not even tell its id: then it is the one that ran from this path.
-fn keep_by_path(plan: &mut Plan, running: &BTreeMap<Arc<str>, Arc<Draft>>) {
+fn keep_by_path(plan: &mut ReloadPlan, running: &BTreeMap<Arc<str>, Arc<Draft>>) {
     let by_path: BTreeMap<&Path, &Arc<str>> = running
         .iter()
         .map(|(id, draft)| (draft.file.as_path(), id))
         .collect();
     let taken: BTreeSet<Arc<str>> = plan.run.keys().chain(plan.stale.keys()).cloned().collect();
-    let mut rest = std::mem::take(&mut plan.rest);
+    let mut rest = std::mem::take(&mut plan.idle);
     rest.retain(|file| {
         let Some(id) = by_path
             .get(file.path.as_path())
@@ -77,5 +77,5 @@ fn keep_by_path(plan: &mut Plan, running: &BTreeMap<Arc<str>, Arc<Draft>>) {
         plan.stale.insert(Arc::clone(id), Arc::clone(file));
         false
     });
-    plan.rest = rest;
+    plan.idle = rest;
 }

@@ -6,17 +6,17 @@ use tokio::time::timeout;
 
 use super::{
     Catalogue, Item, Lister, Provider, Tool,
-    bounds::{self, LeftOut, Room},
-    lists::Which,
+    bounds::{self, ByteBudget, LeftOut},
+    cached::ListFailure,
+    lists::ListSet,
     names,
-    pages::{Asked, List, Pages},
-    shelf::Failure,
+    pages::{ListKind, ListRequest, Pages},
     tools,
 };
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision};
-use crate::text::shown;
-use crate::upstream::{Behalf, Profile, Target};
+use crate::text::printable;
+use crate::upstream::{Identity, Profile, Transport};
 
 /// How long a provider that declares nothing may take to say that it has tools.
 const UNDECLARED: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ const IDLE: &str = "it offers nothing: the server declares neither tools, resour
 
 /// What an attempt found.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Discovery {
     pub(super) catalogue: Catalogue,
     /// Tools before the descriptor's rules.
     pub(super) offered: Arc<[Arc<Tool>]>,
@@ -43,7 +43,7 @@ pub(super) struct Found {
 
 /// What is known from before: what is not asked for, or fails, stays as it was.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct Previous {
     pub(super) catalogue: Arc<Catalogue>,
     pub(super) offered: Arc<[Arc<Tool>]>,
     /// Whether any attempt succeeded before.
@@ -59,17 +59,17 @@ pub(super) struct Known {
 pub(super) async fn discover(
     lister: &dyn Lister,
     provider: &Provider,
-    behalf: &Behalf,
-    known: &Known,
-    which: Option<Which>,
-) -> Result<Found, Error> {
+    identity: &Identity,
+    previous: &Previous,
+    which: Option<ListSet>,
+) -> Result<Discovery, Error> {
     let endpoint = &provider.endpoint;
-    let (profile, which) = match (&known.catalogue.profile, which) {
+    let (profile, which) = match (&previous.catalogue.profile, which) {
         (Some(profile), Some(which)) => (profile.clone(), which),
         (before, _) => {
-            let profile = lister.probe(endpoint, behalf).await?;
-            let profile = recalled(lister, provider, behalf, (before.as_ref(), profile)).await;
-            (profile, Which::ALL)
+            let profile = lister.probe(endpoint, identity).await?;
+            let profile = with_older_revision(lister, provider, identity, (before.as_ref(), profile)).await;
+            (profile, ListSet::ALL)
         }
     };
     let revision = endpoint
@@ -78,17 +78,17 @@ pub(super) async fn discover(
         .unwrap_or(Revision::NEWEST_LEGACY);
     let profile = bounded(profile)?;
     let bounds = provider.live.bounds;
-    let room = Arc::new(Room::new(bounds.lists));
-    let asked = Asked {
+    let room = Arc::new(ByteBudget::new(bounds.lists));
+    let asked = ListRequest {
         bounds,
         room: &room,
         lister,
         endpoint,
-        behalf,
+        identity,
         revision,
     };
     let declares = declares(&profile);
-    let offers = Which {
+    let offers = ListSet {
         tools: which.tools && declares.tools,
         resources: which.resources && declares.resources,
         prompts: which.prompts && declares.prompts,
@@ -96,19 +96,19 @@ pub(super) async fn discover(
     let (tools, resources, templates, prompts) = tokio::join!(
         async {
             match which.tools && !declares.any() {
-                true => undeclared(asked).await,
-                false => when(offers.tools, asked, List::Tools).await,
+                true => undeclared_tools(asked).await,
+                false => read_if(offers.tools, asked, ListKind::Tools).await,
             }
         },
-        when(offers.resources, asked, List::Resources),
-        when(offers.resources, asked, List::Templates),
-        when(offers.prompts, asked, List::Prompts),
+        read_if(offers.resources, asked, ListKind::Resources),
+        read_if(offers.resources, asked, ListKind::Templates),
+        read_if(offers.prompts, asked, ListKind::Prompts),
     );
     assemble(
-        (provider, behalf),
-        known,
+        (provider, identity),
+        previous,
         which,
-        Read {
+        ReadLists {
             profile,
             tools,
             resources,
@@ -120,21 +120,21 @@ pub(super) async fn discover(
 
 /// What spoke an older revision before is asked for it at once: its clients of that generation must not
 /// lose their way to it meanwhile.
-async fn recalled(
+async fn with_older_revision(
     lister: &dyn Lister,
     provider: &Provider,
-    behalf: &Behalf,
+    identity: &Identity,
     (before, now): (Option<&Profile>, Profile),
 ) -> Profile {
     let spoke = before.is_some_and(|before| !before.revisions.iter().all(Revision::is_modern));
-    if !spoke || now.older.is_none() {
+    if !spoke || now.legacy.is_none() {
         return now;
     }
-    let asked = lister.older(&provider.endpoint, behalf, &now).await;
+    let asked = lister.older(&provider.endpoint, identity, &now).await;
     asked.unwrap_or(now)
 }
 
-struct Read {
+struct ReadLists {
     profile: Profile,
     tools: Option<Pages>,
     resources: Option<Pages>,
@@ -142,7 +142,7 @@ struct Read {
     prompts: Option<Pages>,
 }
 
-async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
+async fn read_if(asked_for: bool, asked: ListRequest<'_>, list: ListKind) -> Option<Pages> {
     if asked_for {
         Some(asked.all(list).await)
     } else {
@@ -152,8 +152,8 @@ async fn when(asked_for: bool, asked: Asked<'_>, list: List) -> Option<Pages> {
 
 /// Asks for tools although nothing is declared: some servers have them and do not say so. Whatever else
 /// than a list comes, they have none; but for a credential that fails.
-async fn undeclared(asked: Asked<'_>) -> Option<Pages> {
-    let pages = timeout(UNDECLARED, asked.all(List::Tools)).await.ok()?;
+async fn undeclared_tools(asked: ListRequest<'_>) -> Option<Pages> {
+    let pages = timeout(UNDECLARED, asked.all(ListKind::Tools)).await.ok()?;
     let failed = pages.failure.as_ref();
     // Without a credential nobody knows what would have come.
     failed
@@ -162,10 +162,10 @@ async fn undeclared(asked: Asked<'_>) -> Option<Pages> {
 }
 
 /// Which lists the provider says that it has.
-fn declares(profile: &Profile) -> Which {
+fn declares(profile: &Profile) -> ListSet {
     let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
     let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
-    Which {
+    ListSet {
         tools: has("tools"),
         resources: has("resources"),
         prompts: has("prompts"),
@@ -194,35 +194,45 @@ fn bounded(mut profile: Profile) -> Result<Profile, Error> {
 }
 
 /// Why tools are missing.
-fn unread(pages: Option<&Pages>, behalf: &Behalf) -> Option<Box<Failure>> {
+fn tools_failure(pages: Option<&Pages>, identity: &Identity) -> Option<Box<ListFailure>> {
     let error = pages?.failure.as_ref()?;
-    Some(Box::new(Failure::of(error, behalf)))
+    Some(Box::new(ListFailure::of(error, identity)))
 }
 
 fn assemble(
-    (provider, behalf): (&Provider, &Behalf),
-    known: &Known,
-    which: Which,
-    read: Read,
-) -> Result<Found, Error> {
+    (provider, identity): (&Provider, &Identity),
+    previous: &Previous,
+    which: ListSet,
+    read: ReadLists,
+) -> Result<Discovery, Error> {
     let declares = declares(&read.profile);
-    let mut gathered = Gathered::since(known.listed);
+    let mut gathered = ListAssembly::new(previous.listed);
     let mut catalogue = Catalogue {
         profile: Some(read.profile),
         ..Catalogue::default()
     };
-    catalogue.unread = match which.tools {
-        true => unread(read.tools.as_ref(), behalf),
-        false => known.catalogue.unread.clone(),
+    catalogue.tools_failure = match which.tools {
+        true => tools_failure(read.tools.as_ref(), identity),
+        false => previous.catalogue.tools_failure.clone(),
     };
-    let (offered, cost) = gathered.tools(read.tools, which, (provider, known));
-    let admitted = offered.iter().filter(|tool| provider.rules.lets(tool));
+    let (offered, cost) = gathered.tools(read.tools, which, (provider, previous));
+    let admitted = offered.iter().filter(|tool| provider.rules.admits_tool(tool));
     catalogue.set_tools(admitted.cloned().collect());
     catalogue.cost.tools = cost;
-    let old = &known.catalogue;
-    catalogue.resources = gathered.items(read.resources, which.resources, List::Resources, &old.resources);
-    catalogue.templates = gathered.items(read.templates, which.resources, List::Templates, &old.templates);
-    catalogue.prompts = gathered.items(read.prompts, which.prompts, List::Prompts, &old.prompts);
+    let old = &previous.catalogue;
+    catalogue.resources = gathered.items(
+        read.resources,
+        which.resources,
+        ListKind::Resources,
+        &old.resources,
+    );
+    catalogue.templates = gathered.items(
+        read.templates,
+        which.resources,
+        ListKind::Templates,
+        &old.templates,
+    );
+    catalogue.prompts = gathered.items(read.prompts, which.prompts, ListKind::Prompts, &old.prompts);
     let others = [&catalogue.resources, &catalogue.templates, &catalogue.prompts];
     catalogue.cost.others = others
         .into_iter()
@@ -233,13 +243,13 @@ fn assemble(
         return Err(fatal);
     }
     // A partial reading says nothing of the lists it left alone.
-    catalogue.complete = gathered.failing.is_none() && (which == Which::ALL || old.complete);
-    catalogue.ttl_ms = match (which == Which::ALL, gathered.ttl_ms) {
+    catalogue.complete = gathered.failing.is_none() && (which == ListSet::ALL || old.complete);
+    catalogue.ttl_ms = match (which == ListSet::ALL, gathered.ttl_ms) {
         (true, ttl) => ttl.unwrap_or(0),
         (false, ttl) => old.ttl_ms.min(ttl.unwrap_or(u64::MAX)),
     };
     let nothing = offered.is_empty() && gathered.left_out.is_empty() && gathered.failing.is_none();
-    Ok(Found {
+    Ok(Discovery {
         idle: (nothing && !declares.any()).then_some(IDLE),
         catalogue,
         offered,
@@ -251,10 +261,10 @@ fn assemble(
 /// What to make of a list.
 enum Entries {
     Read(Box<Pages>),
-    Kept,
+    Unchanged,
 }
 
-struct Gathered {
+struct ListAssembly {
     listed: bool,
     ttl_ms: Option<u64>,
     failing: Option<String>,
@@ -263,8 +273,8 @@ struct Gathered {
     fatal: Option<Error>,
 }
 
-impl Gathered {
-    fn since(listed: bool) -> Self {
+impl ListAssembly {
+    fn new(listed: bool) -> Self {
         Self {
             listed,
             ttl_ms: None,
@@ -278,23 +288,23 @@ impl Gathered {
     fn tools(
         &mut self,
         pages: Option<Pages>,
-        which: Which,
-        (provider, known): (&Provider, &Known),
+        which: ListSet,
+        (provider, previous): (&Provider, &Previous),
     ) -> (Arc<[Arc<Tool>]>, usize) {
         match self.entries(pages, which.tools) {
             Entries::Read(pages) => {
-                let mirrors = matches!(provider.endpoint.target, Target::Http { .. });
+                let mirrors = matches!(provider.endpoint.target, Transport::Http { .. });
                 let tools = tools::compile(pages.entries, mirrors, &mut self.left_out);
                 (tools.into(), pages.cost)
             }
-            Entries::Kept => (Arc::clone(&known.offered), known.catalogue.cost.tools),
+            Entries::Unchanged => (Arc::clone(&previous.offered), previous.catalogue.cost.tools),
         }
     }
 
-    fn items(&mut self, pages: Option<Pages>, wanted: bool, list: List, before: &[Item]) -> Vec<Item> {
+    fn items(&mut self, pages: Option<Pages>, wanted: bool, list: ListKind, before: &[Item]) -> Vec<Item> {
         match self.entries(pages, wanted) {
             Entries::Read(pages) => items(list, pages.entries, &mut self.left_out),
-            Entries::Kept => before.to_vec(),
+            Entries::Unchanged => before.to_vec(),
         }
     }
 
@@ -314,7 +324,7 @@ impl Gathered {
             return if wanted {
                 Entries::Read(Box::default())
             } else {
-                Entries::Kept
+                Entries::Unchanged
             };
         };
         if let Some(ttl) = pages.ttl_ms {
@@ -325,15 +335,15 @@ impl Gathered {
             return Entries::Read(Box::new(pages));
         };
         if self.failing.is_none() {
-            self.failing = Some(said(error));
+            self.failing = Some(error_text(error));
         }
         if self.is_fatal(error.code) {
             self.fatal = pages.failure;
-            return Entries::Kept;
+            return Entries::Unchanged;
         }
         // Half a list is better than none, but not better than a whole one of before.
         if self.listed {
-            Entries::Kept
+            Entries::Unchanged
         } else {
             Entries::Read(Box::new(pages))
         }
@@ -341,27 +351,27 @@ impl Gathered {
 }
 
 /// The error as `/providers` says it: with the provider's own words and the cause.
-pub(super) fn said(error: &Error) -> String {
+pub(super) fn error_text(error: &Error) -> String {
     error.in_full()
 }
 
-fn items(list: List, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
+fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
     let (_, identity) = list.keys();
     let mut seen = HashSet::new();
     let mut items = Vec::with_capacity(raws.len());
     for raw in raws {
         let key = raw.read::<String>(identity).filter(|key| !names::is_blank(key));
         let Some(key) = key else {
-            left_out.say(format!(
+            left_out.add(format!(
                 "an entry of `{}` was left out: it has no `{identity}`",
                 list.method()
             ));
             continue;
         };
         if !seen.insert(key.clone()) {
-            left_out.say(format!(
+            left_out.add(format!(
                 "`{}` was left out: `{}` names it twice, the first is kept",
-                shown(&key, NAMED),
+                printable(&key, NAMED),
                 list.method()
             ));
             continue;

@@ -4,20 +4,24 @@ use std::{path::Path, sync::Arc};
 
 use super::{
     Catalogue, Lister, Live, Provider, compile,
-    discover::{self, Known},
-    lists::Which,
+    discover::{self, Previous},
+    lists::ListSet,
 };
 use crate::descriptor::Descriptor;
 use crate::error::Error;
 use crate::limit::Gate;
-use crate::upstream::{Behalf, Profile};
+use crate::upstream::{Identity, Profile};
 
 /// Compiles one descriptor, whether it is enabled or not. `loopback`: as for the catalogue.
 ///
 /// # Errors
 /// What keeps it from running, in one sentence.
-pub fn alone(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc<Provider>, String> {
-    let draft = compile::compile(file, descriptor, &compile::Around::unmanned(loopback))?;
+pub fn compile_one(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc<Provider>, String> {
+    let draft = compile::compile(
+        file,
+        descriptor,
+        &compile::CompileContext::for_inspection(loopback),
+    )?;
     Ok(Arc::new(Provider {
         id: draft.id,
         title: draft.title,
@@ -53,10 +57,10 @@ pub struct Survey {
 pub async fn survey(
     lister: &dyn Lister,
     provider: &Provider,
-    behalf: &Behalf,
+    identity: &Identity,
     profile: Profile,
 ) -> Result<Survey, Error> {
-    let known = Known {
+    let previous = Previous {
         catalogue: Arc::new(Catalogue {
             profile: Some(profile),
             ..Catalogue::default()
@@ -64,9 +68,12 @@ pub async fn survey(
         offered: Arc::new([]),
         listed: false,
     };
-    let found = discover::discover(lister, provider, behalf, &known, Some(Which::ALL)).await?;
+    let found = discover::discover(lister, provider, identity, &previous, Some(ListSet::ALL)).await?;
     let mut left_out = found.left_out.into_sentences();
-    let hidden = found.offered.iter().filter(|tool| !provider.rules.lets(tool));
+    let hidden = found
+        .offered
+        .iter()
+        .filter(|tool| !provider.rules.admits_tool(tool));
     left_out
         .extend(hidden.map(|tool| format!("tool `{}` is hidden by `tools` of the descriptor", tool.name)));
     Ok(Survey {

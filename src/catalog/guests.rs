@@ -11,10 +11,13 @@ use parking_lot::RwLock;
 use ring::digest::{SHA256, digest};
 use url::Url;
 
-use super::{Catalog, Live, Provider, Relay, Snapshot, ToolRules, identity::identity, lists::Which};
-use crate::credential::{Connection, Need, Reach};
+use super::{
+    Catalog, Live, Provider, RelayAccess, Snapshot, ToolRules, endpoint_digest::endpoint_digest,
+    lists::ListSet,
+};
+use crate::credential::{AddressPolicy, Connection, ProviderAuth};
 use crate::limit::{Gate, Rules};
-use crate::upstream::{Endpoint, Share, Target};
+use crate::upstream::{Endpoint, SessionSharing, Transport};
 
 /// How long one stays after it was connected last.
 const LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -52,60 +55,60 @@ impl Guest {
 }
 
 /// Whose: tenant and user.
-type Whose = (Arc<str>, Arc<str>);
+type GuestOwner = (Arc<str>, Arc<str>);
 
 /// All of them.
 #[derive(Debug, Default)]
-pub(super) struct Guests(RwLock<HashMap<Whose, BTreeMap<Arc<str>, Kept>>>);
+pub(super) struct Guests(RwLock<HashMap<GuestOwner, BTreeMap<Arc<str>, GuestEntry>>>);
 
 #[derive(Debug)]
-struct Kept {
+struct GuestEntry {
     provider: Arc<Provider>,
     since: Instant,
 }
 
-impl Kept {
+impl GuestEntry {
     fn is_here(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < LIFE
     }
 }
 
 impl Guests {
-    fn of(&self, whose: &Whose, now: Instant) -> Vec<(Arc<str>, Arc<Provider>)> {
+    fn of(&self, owner: &GuestOwner, now: Instant) -> Vec<(Arc<str>, Arc<Provider>)> {
         let all = self.0.read();
-        let own = all.get(whose).into_iter().flatten();
-        own.filter(|(_, kept)| kept.is_here(now))
-            .map(|(name, kept)| (Arc::clone(name), Arc::clone(&kept.provider)))
+        let own = all.get(owner).into_iter().flatten();
+        own.filter(|(_, entry)| entry.is_here(now))
+            .map(|(name, entry)| (Arc::clone(name), Arc::clone(&entry.provider)))
             .collect()
     }
 
-    fn add(&self, whose: Whose, provider: Arc<Provider>, now: Instant) -> Vec<Arc<Provider>> {
+    fn add(&self, owner: GuestOwner, provider: Arc<Provider>, now: Instant) -> Vec<Arc<Provider>> {
         let mut all = self.0.write();
         let mut gone = Vec::new();
         for own in all.values_mut() {
-            own.retain(|_, kept| {
-                let stays = kept.is_here(now);
+            own.retain(|_, entry| {
+                let stays = entry.is_here(now);
                 if !stays {
-                    gone.push(Arc::clone(&kept.provider));
+                    gone.push(Arc::clone(&entry.provider));
                 }
                 stays
             });
         }
         all.retain(|_, own| !own.is_empty());
-        let own = all.entry(whose).or_default();
+        let own = all.entry(owner).or_default();
         let name = Arc::clone(&provider.id);
-        let before = own.insert(name, Kept { provider, since: now });
-        gone.extend(before.map(|kept| kept.provider));
+        let before = own.insert(name, GuestEntry { provider, since: now });
+        gone.extend(before.map(|entry| entry.provider));
         if own.len() > PER_CALLER {
             gone.extend(oldest(own));
         }
         if all.values().map(BTreeMap::len).sum::<usize>() > MOST {
-            let first = |own: &BTreeMap<Arc<str>, Kept>| own.values().map(|kept| kept.since).min();
+            let first = |own: &BTreeMap<Arc<str>, GuestEntry>| own.values().map(|entry| entry.since).min();
             let longest = all
                 .iter()
                 .min_by_key(|(_, own)| first(own))
-                .map(|(whose, _)| whose.clone());
-            gone.extend(longest.and_then(|whose| oldest(all.get_mut(&whose)?)));
+                .map(|(owner, _)| owner.clone());
+            gone.extend(longest.and_then(|owner| oldest(all.get_mut(&owner)?)));
         }
         gone
     }
@@ -115,12 +118,12 @@ impl Guests {
     fn connections(&self, now: Instant) -> Vec<Arc<Connection>> {
         let all = self.0.read();
         let mut found: Vec<Arc<Connection>> = Vec::new();
-        for kept in all
+        for entry in all
             .values()
             .flat_map(BTreeMap::values)
-            .filter(|kept| kept.is_here(now))
+            .filter(|entry| entry.is_here(now))
         {
-            if let Need::OAuth(connection) = &kept.provider.need
+            if let ProviderAuth::OAuth(connection) = &entry.provider.need
                 && !found.iter().any(|known| known.name == connection.name)
             {
                 found.push(Arc::clone(connection));
@@ -134,18 +137,18 @@ impl Guests {
     }
 }
 
-fn oldest(own: &mut BTreeMap<Arc<str>, Kept>) -> Option<Arc<Provider>> {
+fn oldest(own: &mut BTreeMap<Arc<str>, GuestEntry>) -> Option<Arc<Provider>> {
     let name = own
         .iter()
-        .min_by_key(|(_, kept)| kept.since)
+        .min_by_key(|(_, entry)| entry.since)
         .map(|(name, _)| Arc::clone(name))?;
-    own.remove(&name).map(|kept| kept.provider)
+    own.remove(&name).map(|entry| entry.provider)
 }
 
 impl Catalog {
     /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
     #[must_use]
-    pub fn snapshot_of(&self, tenant: &Arc<str>, user: &Arc<str>) -> Arc<Snapshot> {
+    pub fn snapshot_for(&self, tenant: &Arc<str>, user: &Arc<str>) -> Arc<Snapshot> {
         let snapshot = self.snapshot();
         if self.guests.is_empty() {
             return snapshot;
@@ -169,18 +172,18 @@ impl Catalog {
     }
 
     /// Makes a server a provider of this caller alone; one of the same name is replaced.
-    pub fn invite(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
+    pub fn add_guest(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
         // Names that callers chose are no labels of metrics.
         if !self.snapshot().providers.contains_key(&provider.id) {
             self.work.metrics.forget(&provider.id);
         }
-        let whose = (Arc::clone(tenant), Arc::clone(user));
+        let owner = (Arc::clone(tenant), Arc::clone(user));
         let all_gone = self
             .guests
-            .add(whose.clone(), Arc::clone(&provider), Instant::now());
-        self.work.tell_user(None, Some(whose), Which::ALL);
+            .add(owner.clone(), Arc::clone(&provider), Instant::now());
+        self.work.notify_user(None, Some(owner), ListSet::ALL);
         for gone in all_gone {
-            if gone.endpoint.identity != provider.endpoint.identity {
+            if gone.endpoint.digest != provider.endpoint.digest {
                 super::retire::retire(&self.work, &gone);
             }
         }
@@ -196,10 +199,10 @@ impl Catalog {
     /// Where a guest that wants accounts is, by the name of its connection.
     pub(super) fn guest_endpoint(&self, provider: &str) -> Option<Arc<Endpoint>> {
         let all = self.guests.0.read();
-        let mut kept = all.values().flat_map(BTreeMap::values);
-        kept.find_map(|kept| match &kept.provider.need {
-            Need::OAuth(connection) if *connection.provider == *provider => {
-                Some(Arc::clone(&kept.provider.endpoint))
+        let mut entry = all.values().flat_map(BTreeMap::values);
+        entry.find_map(|entry| match &entry.provider.need {
+            ProviderAuth::OAuth(connection) if *connection.provider == *provider => {
+                Some(Arc::clone(&entry.provider.endpoint))
             }
             _ => None,
         })
@@ -209,14 +212,14 @@ impl Catalog {
 fn provider(guest: Guest) -> Provider {
     let id: Arc<str> = guest.name.into();
     let need = if guest.oauth {
-        Need::OAuth(Arc::new(connection(&guest.url, guest.loopback)))
+        ProviderAuth::OAuth(Arc::new(connection(&guest.url, guest.loopback)))
     } else {
-        Need::None
+        ProviderAuth::None
     };
     let mut endpoint = Endpoint {
         provider: Arc::clone(&id),
-        identity: [0; 32],
-        target: Target::Http {
+        digest: [0; 32],
+        target: Transport::Http {
             url: guest.url,
             headers: guest.headers,
             tls: None,
@@ -225,12 +228,12 @@ fn provider(guest: Guest) -> Provider {
             sse: guest.sse,
         },
         revision: None,
-        share: Share::User,
+        share: SessionSharing::User,
         connect: CONNECT,
         call: CALL,
         idle: IDLE,
     };
-    endpoint.identity = identity(&endpoint, &need);
+    endpoint.digest = endpoint_digest(&endpoint, &need);
     Provider {
         title: id.to_string(),
         id,
@@ -238,7 +241,7 @@ fn provider(guest: Guest) -> Provider {
         endpoint: Arc::new(endpoint),
         need,
         rules: ToolRules::default(),
-        relay: Relay::Closed,
+        relay: RelayAccess::Closed,
         soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),
@@ -257,7 +260,7 @@ fn connection(url: &Url, loopback: bool) -> Connection {
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let name: Arc<str> = format!("guest-{hex}").into();
-    let reach = Reach {
+    let reach = AddressPolicy {
         private: false,
         loopback,
         ca: None,
@@ -282,13 +285,13 @@ mod tests {
         .provider()
     }
 
-    fn whose(user: &str) -> Whose {
+    fn owner(user: &str) -> GuestOwner {
         ("t".into(), user.into())
     }
 
     fn names(guests: &Guests, user: &str, now: Instant) -> Vec<String> {
         guests
-            .of(&whose(user), now)
+            .of(&owner(user), now)
             .iter()
             .map(|(name, _)| name.to_string())
             .collect()
@@ -297,7 +300,7 @@ mod tests {
     #[test]
     fn a_guest_is_its_own_callers_alone_and_goes_after_a_day() {
         let (guests, now) = (Guests::default(), Instant::now());
-        guests.add(whose("ann"), guest("a", "https://x/"), now);
+        guests.add(owner("ann"), guest("a", "https://x/"), now);
         assert_eq!(names(&guests, "ann", now), ["a"]);
         assert_eq!(names(&guests, "bob", now), Vec::<String>::new());
         assert!(names(&guests, "ann", now + LIFE).is_empty());
@@ -310,7 +313,7 @@ mod tests {
         let at = |number: usize| now + Duration::from_secs(number as u64);
         for number in 0..=PER_CALLER {
             let gone = guests.add(
-                whose("ann"),
+                owner("ann"),
                 guest(&format!("n{number}"), "https://x/"),
                 at(number),
             );
@@ -321,7 +324,7 @@ mod tests {
         assert!(!left.contains(&"n0".to_owned()));
         for number in 0..MOST {
             guests.add(
-                whose(&format!("u{number}")),
+                owner(&format!("u{number}")),
                 guest("x", "https://x/"),
                 at(100 + number),
             );
@@ -334,9 +337,9 @@ mod tests {
     #[test]
     fn one_url_is_one_connection_whoever_connects_it_and_under_whatever_name() {
         let (guests, now) = (Guests::default(), Instant::now());
-        guests.add(whose("ann"), guest("a", "https://x/mcp"), now);
-        guests.add(whose("bob"), guest("b", "https://x/mcp"), now);
-        guests.add(whose("bob"), guest("c", "https://y/mcp"), now);
+        guests.add(owner("ann"), guest("a", "https://x/mcp"), now);
+        guests.add(owner("bob"), guest("b", "https://x/mcp"), now);
+        guests.add(owner("bob"), guest("c", "https://y/mcp"), now);
         assert_eq!(guests.connections(now).len(), 2);
     }
 }

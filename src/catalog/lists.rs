@@ -7,9 +7,9 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::checks::{Checks, Slot};
+use super::cached::ListFailure;
+use super::checks::{ArgumentValidator, ValidatorSlot};
 use super::names;
-use super::shelf::Failure;
 use crate::error::Error;
 use crate::mcp::{Raw, RawObject};
 use crate::upstream::Profile;
@@ -32,7 +32,7 @@ pub struct Catalogue {
     /// Whether every list the provider offers was read to its last page.
     pub complete: bool,
     /// Why the newest reading of the tools ended before their last page: some may be missing, or all.
-    pub(crate) unread: Option<Box<Failure>>,
+    pub(crate) tools_failure: Option<Box<ListFailure>>,
     /// Smallest `ttlMs` the provider gave, 0 when it gave none.
     pub ttl_ms: u64,
     /// Whether all tools say that they change nothing, once it was asked.
@@ -60,8 +60,8 @@ impl Catalogue {
 
     /// Why tools may be missing: the newest reading of them ended before their last page.
     #[must_use]
-    pub fn unread(&self) -> Option<Error> {
-        self.unread.as_ref().map(|failure| failure.error())
+    pub fn tools_error(&self) -> Option<Error> {
+        self.tools_failure.as_ref().map(|failure| failure.error())
     }
 
     /// Lists of tools alone.
@@ -98,20 +98,20 @@ impl Catalogue {
 
     /// Whether a URI is that of a resource, or a template, as it is listed.
     #[must_use]
-    pub fn lists(&self, uri: &str) -> bool {
+    pub fn has_uri(&self, uri: &str) -> bool {
         let by_uri = self.by_uri.get_or_init(|| {
             let count = u32::try_from(self.resources.len() + self.templates.len()).unwrap_or(0);
             let mut all: Vec<u32> = (0..count).collect();
-            all.sort_unstable_by_key(|at| self.located(*at));
+            all.sort_unstable_by_key(|at| self.uri_at(*at));
             all
         });
         by_uri
-            .binary_search_by_key(&Some(uri), |at| self.located(*at))
+            .binary_search_by_key(&Some(uri), |at| self.uri_at(*at))
             .is_ok()
     }
 
     /// The URI at a position of [`Self::by_uri`].
-    fn located(&self, at: u32) -> Option<&str> {
+    fn uri_at(&self, at: u32) -> Option<&str> {
         let at = usize::try_from(at).ok()?;
         let item = match at.checked_sub(self.resources.len()) {
             None => self.resources.get(at),
@@ -147,7 +147,7 @@ pub struct Tool {
     /// Arguments mirrored into headers (`x-mcp-header`): path of property names, header suffix.
     pub mirrored: Vec<(Vec<Box<str>>, Box<str>)>,
     /// What checks its arguments, once it was needed.
-    pub checks: Slot,
+    pub checks: ValidatorSlot,
 }
 
 impl Tool {
@@ -167,13 +167,13 @@ impl Tool {
             schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
             raw,
             mirrored: Vec::new(),
-            checks: Slot::default(),
+            checks: ValidatorSlot::default(),
         }
     }
 
     /// What checks arguments; `None` when the schema cannot be compiled (then nothing is checked).
     #[must_use]
-    pub fn checks(&self) -> Option<Arc<Checks>> {
+    pub fn checks(&self) -> Option<Arc<ArgumentValidator>> {
         self.checks.get(&self.schema)
     }
 
@@ -194,13 +194,13 @@ impl Tool {
 
 /// Which lists of a provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Which {
+pub(crate) struct ListSet {
     pub(crate) tools: bool,
     pub(crate) resources: bool,
     pub(crate) prompts: bool,
 }
 
-impl Which {
+impl ListSet {
     pub(crate) const ALL: Self = Self {
         tools: true,
         resources: true,
@@ -212,7 +212,7 @@ impl Which {
     }
 
     /// What is in either.
-    pub(crate) const fn or(self, other: Self) -> Self {
+    pub(crate) const fn union(self, other: Self) -> Self {
         Self {
             tools: self.tools || other.tools,
             resources: self.resources || other.resources,
@@ -221,7 +221,7 @@ impl Which {
     }
 
     /// Where two catalogues differ, byte by byte.
-    pub(crate) fn between(old: &Catalogue, new: &Catalogue) -> Self {
+    pub(crate) fn differences(old: &Catalogue, new: &Catalogue) -> Self {
         Self {
             tools: !same(
                 old.tools.iter().map(|tool| &tool.raw),

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Catalogue, Shelf, State, Tool, ToolRules, bounds::Bounds};
-use crate::upstream::Behalf;
+use super::{CachedLists, Catalogue, State, Tool, ToolRules, bounds::MemoryBounds};
+use crate::upstream::Identity;
 
 /// Accounts whose lists are kept per provider; the one unused for longest goes first.
 const ACCOUNTS: usize = 256;
@@ -28,12 +28,12 @@ const TENANTS: usize = 256;
 #[derive(Debug)]
 pub struct Live {
     /// Lists for callers signed alike (`none`, `api_key`, a fallback key); empty before discovery.
-    pub shared: Arc<Shelf>,
-    accounts: Mutex<HashMap<[u8; 32], Kept>>,
+    pub shared: Arc<CachedLists>,
+    accounts: Mutex<HashMap<[u8; 32], AccountLists>>,
     /// What an account of each tenant saw last.
     templates: Mutex<HashMap<Arc<str>, Arc<Catalogue>>>,
     /// How much is kept.
-    pub(super) bounds: Bounds,
+    pub(super) bounds: MemoryBounds,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
     /// Wakes the provider's task: something failed that it should look into.
@@ -43,8 +43,8 @@ pub struct Live {
 }
 
 #[derive(Debug)]
-struct Kept {
-    shelf: Arc<Shelf>,
+struct AccountLists {
+    cached: Arc<CachedLists>,
     /// Grows with each use of any account of the provider.
     used: u64,
     /// Tenant and user whose account it is.
@@ -76,18 +76,18 @@ impl Live {
     /// A provider not reached yet; its shared lists are these until it is.
     #[must_use]
     pub fn new(shared: Catalogue) -> Self {
-        Self::within(Bounds::NAMED, shared)
+        Self::within(MemoryBounds::NAMED, shared)
     }
 
     /// The same, with as much room as a server has that a caller connected.
     pub(super) fn of_guest() -> Self {
-        Self::within(Bounds::GUEST, Catalogue::default())
+        Self::within(MemoryBounds::GUEST, Catalogue::default())
     }
 
-    fn within(bounds: Bounds, shared: Catalogue) -> Self {
+    fn within(bounds: MemoryBounds, shared: Catalogue) -> Self {
         Self::with(
             bounds,
-            Shelf::new(shared),
+            CachedLists::new(shared),
             Health {
                 state: State::Starting,
                 reason: None,
@@ -96,7 +96,7 @@ impl Live {
         )
     }
 
-    fn with(bounds: Bounds, shared: Shelf, health: Health) -> Self {
+    fn with(bounds: MemoryBounds, shared: CachedLists, health: Health) -> Self {
         Self {
             bounds,
             shared: Arc::new(shared),
@@ -110,20 +110,20 @@ impl Live {
     }
 
     /// The same provider under other rules on tools: what is known stays known.
-    pub(super) fn under(&self, rules: &ToolRules) -> Self {
-        let heir = Self::with(self.bounds, self.shared.under(rules), self.health());
+    pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
+        let heir = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
         let accounts = self.accounts.lock();
-        let kept = accounts.iter().map(|(account, kept)| {
+        let entry = accounts.iter().map(|(account, entry)| {
             (
                 *account,
-                Kept {
-                    shelf: Arc::new(kept.shelf.under(rules)),
-                    used: kept.used,
-                    owner: kept.owner.clone(),
+                AccountLists {
+                    cached: Arc::new(entry.cached.with_rules(rules)),
+                    used: entry.used,
+                    owner: entry.owner.clone(),
                 },
             )
         });
-        *heir.accounts.lock() = kept.collect();
+        *heir.accounts.lock() = entry.collect();
         drop(accounts);
         heir.inherit(&self.templates.lock(), rules);
         heir
@@ -133,7 +133,7 @@ impl Live {
     fn inherit(&self, templates: &HashMap<Arc<str>, Arc<Catalogue>>, rules: &ToolRules) {
         let admitted = templates.iter().map(|(tenant, old)| {
             let mut catalogue = Catalogue::clone(old);
-            let tools = old.tools.iter().filter(|tool| rules.lets(tool));
+            let tools = old.tools.iter().filter(|tool| rules.admits_tool(tool));
             catalogue.set_tools(tools.cloned().collect());
             (Arc::clone(tenant), Arc::new(catalogue))
         });
@@ -142,48 +142,53 @@ impl Live {
 
     /// The lists of the account that a caller uses, made on its first use; those of everybody where
     /// all are signed alike.
-    pub(super) fn shelf(&self, behalf: &Behalf) -> Arc<Shelf> {
-        let Some(account) = behalf.signature.account.as_ref() else {
+    pub(super) fn cached(&self, identity: &Identity) -> Arc<CachedLists> {
+        let Some(account) = identity.signature.account.as_ref() else {
             return Arc::clone(&self.shared);
         };
         let mut accounts = self.accounts.lock();
-        let now = accounts.values().map(|kept| kept.used).max().unwrap_or(0) + 1;
+        let now = accounts.values().map(|entry| entry.used).max().unwrap_or(0) + 1;
         if !accounts.contains_key(account) && accounts.len() >= ACCOUNTS {
             let oldest = accounts
                 .iter()
-                .min_by_key(|(_, kept)| kept.used)
+                .min_by_key(|(_, entry)| entry.used)
                 .map(|(account, _)| *account);
             oldest.map(|oldest| accounts.remove(&oldest));
         }
-        let kept = accounts.entry(*account).or_insert_with(|| Kept {
-            shelf: Arc::new(Shelf::default()),
+        let entry = accounts.entry(*account).or_insert_with(|| AccountLists {
+            cached: Arc::new(CachedLists::default()),
             used: now,
-            owner: (Arc::clone(&behalf.tenant), Arc::clone(&behalf.user)),
+            owner: (Arc::clone(&identity.tenant), Arc::clone(&identity.user)),
         });
-        kept.used = now;
-        Arc::clone(&kept.shelf)
+        entry.used = now;
+        Arc::clone(&entry.cached)
     }
 
     /// The lists of an account if there are any, without making room for it.
-    pub(super) fn known(&self, account: Option<&[u8; 32]>) -> Option<Arc<Shelf>> {
+    pub(super) fn cached_if_any(&self, account: Option<&[u8; 32]>) -> Option<Arc<CachedLists>> {
         match account {
             None => Some(Arc::clone(&self.shared)),
             Some(account) => self
                 .accounts
                 .lock()
                 .get(account)
-                .map(|kept| Arc::clone(&kept.shelf)),
+                .map(|entry| Arc::clone(&entry.cached)),
         }
     }
 
     /// Takes the tools of another account in place of new ones that are the same: most accounts of a
     /// provider see the same.
-    pub(super) fn share(&self, catalogue: &mut Catalogue, offered: &mut Arc<[Arc<Tool>]>, rules: &ToolRules) {
-        let others: Vec<Arc<Shelf>> = self
+    pub(super) fn share_equal_tools(
+        &self,
+        catalogue: &mut Catalogue,
+        offered: &mut Arc<[Arc<Tool>]>,
+        rules: &ToolRules,
+    ) {
+        let others: Vec<Arc<CachedLists>> = self
             .accounts
             .lock()
             .values()
-            .map(|kept| Arc::clone(&kept.shelf))
+            .map(|entry| Arc::clone(&entry.cached))
             .collect();
         let mut tried = HashSet::new();
         for other in others {
@@ -193,7 +198,13 @@ impl Live {
                 continue;
             }
             if Tool::are_same(&theirs, offered) {
-                catalogue.set_tools(theirs.iter().filter(|it| rules.lets(it)).cloned().collect());
+                catalogue.set_tools(
+                    theirs
+                        .iter()
+                        .filter(|it| rules.admits_tool(it))
+                        .cloned()
+                        .collect(),
+                );
                 *offered = theirs;
                 return;
             }
@@ -206,16 +217,16 @@ impl Live {
     /// Forgets the accounts unused for longest, until what all of them take is within bounds.
     pub(super) fn trim(&self) {
         let mut accounts = self.accounts.lock();
-        let mut order: Vec<([u8; 32], u64)> = accounts.iter().map(|(id, kept)| (*id, kept.used)).collect();
+        let mut order: Vec<([u8; 32], u64)> = accounts.iter().map(|(id, entry)| (*id, entry.used)).collect();
         order.sort_unstable_by_key(|(_, used)| std::cmp::Reverse(*used));
         let (mut tools, mut total) = (HashSet::new(), 0);
         for (at, (account, _)) in order.iter().enumerate() {
-            let Some(kept) = accounts.get(account) else {
+            let Some(entry) = accounts.get(account) else {
                 continue;
             };
-            let (whose, cost) = kept.shelf.cost();
+            let (list, cost) = entry.cached.cost();
             total += cost.others;
-            if tools.insert(whose) {
+            if tools.insert(list) {
                 total += cost.tools;
             }
             if at > 0 && total > self.bounds.accounts {
@@ -238,12 +249,12 @@ impl Live {
 
     /// Forgets the lists of every account of a user.
     pub(super) fn forget(&self, tenant: &str, user: &str) {
-        let of_user = |kept: &Kept| *kept.owner.0 == *tenant && *kept.owner.1 == *user;
-        self.accounts.lock().retain(|_, kept| !of_user(kept));
+        let of_user = |entry: &AccountLists| *entry.owner.0 == *tenant && *entry.owner.1 == *user;
+        self.accounts.lock().retain(|_, entry| !of_user(entry));
     }
 
     /// Notes what an account of a tenant saw.
-    pub(super) fn seen(&self, tenant: &Arc<str>, catalogue: Arc<Catalogue>) {
+    pub(super) fn remember_template(&self, tenant: &Arc<str>, catalogue: Arc<Catalogue>) {
         let mut templates = self.templates.lock();
         if !templates.contains_key(tenant) && templates.len() >= TENANTS {
             let any = templates.keys().next().cloned();
@@ -272,7 +283,7 @@ impl Live {
     }
 
     /// Notes how the provider fares; says whether that is another state than before.
-    pub(super) fn fares(&self, state: State, reason: Option<String>) -> bool {
+    pub(super) fn set_health(&self, state: State, reason: Option<String>) -> bool {
         let mut health = self.health.lock();
         let changed = health.state != state;
         if changed {
@@ -324,25 +335,25 @@ mod tests {
     fn accounts_that_see_the_same_tools_share_them() {
         let (live, rules) = (Live::default(), ToolRules::default());
         let first = offered(&["a", "b"]);
-        let known = Arc::new(Shelf::default());
+        let known = Arc::new(CachedLists::default());
         let claim = known.claim().expect("nobody reads");
-        claim.found(super::super::discover::Found {
+        claim.succeed(super::super::discover::Discovery {
             catalogue: Catalogue::of(first.to_vec()),
             offered: Arc::clone(&first),
             left_out: super::super::bounds::LeftOut::default(),
             failing: None,
             idle: None,
         });
-        let kept = Kept {
-            shelf: known,
+        let entry = AccountLists {
+            cached: known,
             used: 1,
             owner: ("t".into(), "u".into()),
         };
-        live.accounts.lock().insert([0; 32], kept);
+        live.accounts.lock().insert([0; 32], entry);
         for (names, shares) in [(&["a", "b"][..], true), (&["a", "c"][..], false)] {
             let mut own = offered(names);
             let mut catalogue = Catalogue::of(own.to_vec());
-            live.share(&mut catalogue, &mut own, &rules);
+            live.share_equal_tools(&mut catalogue, &mut own, &rules);
             assert_eq!(Arc::ptr_eq(&own, &first), shares, "{names:?}");
             assert_eq!(Arc::ptr_eq(&catalogue.tools[0], &first[0]), shares);
         }

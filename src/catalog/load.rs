@@ -8,8 +8,8 @@ use std::{
 
 use ring::digest::{Context, SHA256};
 
-use super::compile::{self, Around, Draft, why};
-use crate::descriptor::{self, Read, Severity, reader::bytes};
+use super::compile::{self, CompileContext, Draft, describe_io};
+use crate::descriptor::{self, DescriptorFile, Severity, reader::bytes};
 
 /// Listings before a file that is named but not there is believed to be broken.
 const TRIES: usize = 3;
@@ -17,7 +17,7 @@ const TRIES: usize = 3;
 const REFERENCES: [&[u8]; 2] = [b"${file:", b"${vault:"];
 
 /// Reads a descriptor's text; what it may depend on besides is inside.
-pub type Reader = Arc<dyn Fn(&Path, &[u8]) -> Read + Send + Sync>;
+pub type DescriptorReader = Arc<dyn Fn(&Path, &[u8]) -> DescriptorFile + Send + Sync>;
 
 /// A descriptor file as it was read last.
 #[derive(Debug)]
@@ -48,13 +48,14 @@ pub(super) struct Parsed {
 pub(super) fn folder(
     folder: &Path,
     before: &[Arc<Parsed>],
-    reader: &Reader,
-    around: &Around,
+    reader: &DescriptorReader,
+    around: &CompileContext,
 ) -> Result<Vec<Arc<Parsed>>, String> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        let files = files(folder).map_err(|error| format!("`{}`: {}", folder.display(), why(&error)))?;
+        let files =
+            files(folder).map_err(|error| format!("`{}`: {}", folder.display(), describe_io(&error)))?;
         let texts: Vec<_> = files.into_iter().map(|path| (bytes(&path), path)).collect();
         // A file may be renamed between listing and reading; the next listing is right.
         let vanished = |text: &io::Result<Vec<u8>>| matches!(text, Err(error) if error.kind() == io::ErrorKind::NotFound);
@@ -83,12 +84,12 @@ fn file(
     path: PathBuf,
     text: io::Result<Vec<u8>>,
     old: Option<&Arc<Parsed>>,
-    reader: &Reader,
-    around: &Around,
+    reader: &DescriptorReader,
+    around: &CompileContext,
 ) -> Arc<Parsed> {
     let new = match text {
         Ok(text) => {
-            if let Some(old) = old.filter(|old| old.holds(&text)) {
+            if let Some(old) = old.filter(|old| old.is_current(&text)) {
                 return Arc::clone(old);
             }
             Parsed::of(path, &text, reader, around)
@@ -97,13 +98,13 @@ fn file(
     };
     match old {
         // A broken file is read each time, as its cure may lie elsewhere: a missing file appears.
-        Some(old) if old.says_the_same(&new) => Arc::clone(old),
+        Some(old) if old.is_equivalent(&new) => Arc::clone(old),
         _ => Arc::new(new),
     }
 }
 
 impl Parsed {
-    fn of(path: PathBuf, text: &[u8], reader: &Reader, around: &Around) -> Self {
+    fn of(path: PathBuf, text: &[u8], reader: &DescriptorReader, around: &CompileContext) -> Self {
         let read = reader(&path, text);
         let of = |severity| move |fault: &&descriptor::Fault| fault.severity == severity;
         let mut faults: Vec<_> = read
@@ -167,13 +168,13 @@ impl Parsed {
     }
 
     /// Whether this is what the text says, without reading it again.
-    fn holds(&self, text: &[u8]) -> bool {
+    fn is_current(&self, text: &[u8]) -> bool {
         self.faults.is_empty() && !self.refers && self.digest == digest(text, &self.sources)
     }
 
-    fn says_the_same(&self, new: &Self) -> bool {
+    fn is_equivalent(&self, new: &Self) -> bool {
         let compiled = match (&self.draft, &new.draft) {
-            (Some(old), Some(new)) => old.endpoint.identity == new.endpoint.identity,
+            (Some(old), Some(new)) => old.endpoint.digest == new.endpoint.digest,
             (None, None) => true,
             _ => false,
         };

@@ -5,49 +5,49 @@
 mod accounts;
 mod bounds;
 mod build;
+mod cached;
 mod checks;
 mod compile;
 mod connections;
 mod diff;
 mod discover;
+mod discovery_task;
+mod endpoint_digest;
 pub mod examine;
+mod fetch;
 mod guests;
-mod identity;
-mod keep;
 mod lister;
 mod lists;
 mod live;
 mod load;
-mod mend;
 pub mod names;
 mod pages;
 mod provider;
-mod reach;
+mod repair;
 mod retire;
-mod shelf;
-mod sound;
+mod sanitize;
+mod service;
 mod status;
 mod store;
 mod tools;
 mod watch;
-mod work;
 
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
-pub use checks::{Checks, Effort, Slot};
-pub use compile::rehearse;
+pub use cached::CachedLists;
+pub use checks::{ArgumentValidator, Effort, ValidatorSlot};
+pub use compile::dry_run;
 pub use guests::Guest;
 pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
-pub use load::Reader;
-pub use mend::MAX_URI;
-pub use provider::{Provider, Relay, ToolRules};
-pub use shelf::Shelf;
-pub use store::{Catalog, Config, Outcome, Reload};
+pub use load::DescriptorReader;
+pub use provider::{Provider, RelayAccess, ToolRules};
+pub use repair::MAX_URI;
+pub use store::{Catalog, Config, Reload, ReloadOutcome};
 
 /// State of a provider as `/providers` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -121,7 +121,7 @@ pub struct Entry {
 /// What became of a list, told to whoever listens. A listener that falls behind takes everything
 /// as changed.
 #[derive(Debug, Clone)]
-pub struct Changed {
+pub struct CatalogChange {
     /// Whose list; `None` when providers came or went (all lists).
     pub provider: Option<Arc<str>>,
     /// The one user (tenant and name) whose lists changed; `None` for everybody's.

@@ -18,20 +18,20 @@ pub const SEPARATOR: &str = "__";
 
 /// A name before it is fitted: as people would write it, and in a form that no other one has.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct FullName {
     /// The name.
     pub text: String,
     /// What makes it another than one of the same text.
-    pub apart: String,
+    pub unique: String,
 }
 
-impl Whole {
+impl FullName {
     /// A provider's own name.
     #[must_use]
     pub fn own(name: &str) -> Self {
         Self {
             text: name.to_owned(),
-            apart: name.to_owned(),
+            unique: name.to_owned(),
         }
     }
 
@@ -40,13 +40,13 @@ impl Whole {
     pub fn prefixed(provider: &str, name: &str) -> Self {
         Self {
             text: format!("{provider}{SEPARATOR}{name}"),
-            apart: format!("{provider}.{name}"),
+            unique: format!("{provider}.{name}"),
         }
     }
 
     /// The name as it is shown when no other one is in its way.
     #[must_use]
-    pub fn alone(&self) -> String {
+    pub fn preferred(&self) -> String {
         let safe = safe(&self.text);
         if safe.len() > LONGEST {
             return cut(&safe, &self.text);
@@ -55,7 +55,7 @@ impl Whole {
     }
 
     /// The name as it is shown beside another one that would be shown alike.
-    fn marked(&self) -> String {
+    fn with_hash(&self) -> String {
         cut(&safe(&self.text), &self.text)
     }
 
@@ -70,7 +70,7 @@ impl Whole {
         if name.len() != head + 9 || safe.get(..head) != name.get(..head) {
             return false;
         }
-        cut(&safe, &self.text) == name || cut(&safe, &self.apart) == name
+        cut(&safe, &self.text) == name || cut(&safe, &self.unique) == name
     }
 }
 
@@ -90,9 +90,9 @@ pub(super) fn is_blank(name: &str) -> bool {
 
 /// Fits names, each to one that no other has. Which one depends on the names alone, not on their order.
 #[must_use]
-pub fn fitted(wholes: &[Whole]) -> Vec<String> {
-    let mut shown: Vec<String> = wholes.iter().map(Whole::alone).collect();
-    let mut marked = vec![false; wholes.len()];
+pub fn fit_all(names: &[FullName]) -> Vec<String> {
+    let mut shown: Vec<String> = names.iter().map(FullName::preferred).collect();
+    let mut marked = vec![false; names.len()];
     // Marking one may meet another that is called so by itself: a few rounds settle it.
     for _ in 0..4 {
         let mut count: HashMap<&str, usize> = HashMap::with_capacity(shown.len());
@@ -107,28 +107,28 @@ pub fn fitted(wholes: &[Whole]) -> Vec<String> {
             break;
         }
         for at in shared {
-            if let (Some(whole), Some(name), Some(mark)) =
-                (wholes.get(at), shown.get_mut(at), marked.get_mut(at))
+            if let (Some(full), Some(name), Some(mark)) =
+                (names.get(at), shown.get_mut(at), marked.get_mut(at))
             {
-                *name = whole.marked();
+                *name = full.with_hash();
                 *mark = true;
             }
         }
     }
-    apart(wholes, &mut shown);
+    disambiguate(names, &mut shown);
     shown
 }
 
 /// Names whose very text is the same are told apart by whose they are.
-fn apart(wholes: &[Whole], shown: &mut [String]) {
+fn disambiguate(names: &[FullName], shown: &mut [String]) {
     let mut seen: HashSet<&str> = HashSet::with_capacity(shown.len());
     let twice: HashSet<String> = shown.iter().filter(|name| !seen.insert(name)).cloned().collect();
     if twice.is_empty() {
         return;
     }
-    for (whole, name) in wholes.iter().zip(shown.iter_mut()) {
+    for (full, name) in names.iter().zip(shown.iter_mut()) {
         if twice.contains(name) {
-            *name = cut(&safe(&whole.text), &whole.apart);
+            *name = cut(&safe(&full.text), &full.unique);
         }
     }
 }
@@ -143,10 +143,10 @@ fn safe(name: &str) -> String {
 }
 
 /// The head of a fitted name and a hash of what it stands for.
-fn cut(safe: &str, whole: &str) -> String {
+fn cut(safe: &str, full: &str) -> String {
     let mut name: String = safe.chars().take(CUT).collect();
     name.push('_');
-    let hash = digest(&SHA256, whole.as_bytes());
+    let hash = digest(&SHA256, full.as_bytes());
     for byte in hash.as_ref().iter().take(4) {
         name.push_str(&format!("{byte:02x}"));
     }
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn own(names: &[&str]) -> Vec<String> {
-        fitted(&names.iter().map(|name| Whole::own(name)).collect::<Vec<_>>())
+        fit_all(&names.iter().map(|name| FullName::own(name)).collect::<Vec<_>>())
     }
 
     fn fits(name: &str) -> bool {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_be_shared_are_told_apart_whatever_their_order() {
+    fn names_that_would_be_shared_differ_whatever_their_order() {
         let mut names = vec!["a.b", "a_b", "a b", "c"];
         let shown = own(&names);
         assert_eq!(shown.iter().collect::<HashSet<_>>().len(), 4);
@@ -209,30 +209,30 @@ mod tests {
 
     #[test]
     fn a_name_that_looks_like_the_mark_of_another_is_marked_too() {
-        let marked = Whole::own("a.b").marked();
+        let marked = FullName::own("a.b").with_hash();
         let shown = own(&["a.b", "a_b", &marked]);
         assert_eq!(shown.iter().collect::<HashSet<_>>().len(), 3, "{shown:?}");
     }
 
     #[test]
-    fn two_providers_that_spell_one_name_are_told_apart() {
-        let shown = fitted(&[
-            Whole::prefixed("a", "b__c"),
-            Whole::prefixed("a__b", "c"),
-            Whole::prefixed("a", "c"),
+    fn two_providers_that_spell_one_name_are_shown_by_two() {
+        let shown = fit_all(&[
+            FullName::prefixed("a", "b__c"),
+            FullName::prefixed("a__b", "c"),
+            FullName::prefixed("a", "c"),
         ]);
         assert_eq!(shown.iter().collect::<HashSet<_>>().len(), 3, "{shown:?}");
         assert!(shown.iter().all(|name| fits(name)));
         assert_eq!(shown.last().map(String::as_str), Some("a__c"));
         for (at, (provider, name)) in [("a", "b__c"), ("a__b", "c")].into_iter().enumerate() {
-            assert!(Whole::prefixed(provider, name).is_shown_as(&shown[at]));
+            assert!(FullName::prefixed(provider, name).is_shown_as(&shown[at]));
         }
     }
 
     #[test]
     fn an_id_of_63_characters_still_makes_a_name_that_fits() {
         let id = "x".repeat(63);
-        let shown = fitted(&[Whole::prefixed(&id, "echo"), Whole::prefixed(&id, "other")]);
+        let shown = fit_all(&[FullName::prefixed(&id, "echo"), FullName::prefixed(&id, "other")]);
         assert!(
             shown.iter().all(|name| fits(name)) && shown[0] != shown[1],
             "{shown:?}"

@@ -13,13 +13,13 @@ use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Lister;
-use super::bounds::{self, Bounds, LeftOut, Room};
-use super::mend::mend;
-use super::sound::sound;
+use super::bounds::{self, ByteBudget, LeftOut, MemoryBounds};
+use super::repair::repair_entry;
+use super::sanitize::sanitize;
 use crate::error::{Code, Error};
-use crate::mcp::{Declared, Raw, RawObject, Revision, reserved};
-use crate::text::shown;
-use crate::upstream::{Behalf, Call, Endpoint};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, reserved};
+use crate::text::printable;
+use crate::upstream::{Call, Endpoint, Identity};
 
 /// Pages that are followed.
 const PAGES: usize = 1_000;
@@ -32,20 +32,20 @@ const LARGE: usize = 64 * 1024;
 /// Characters of a name that a sentence repeats.
 const NAMED: usize = 80;
 /// Calls' worth of time that all pages of a list may take together.
-const PATIENCE: u32 = 10;
+const CALLS_PER_LIST: u32 = 10;
 /// JSON-RPC: no such method.
 const METHOD_NOT_FOUND: i64 = -32601;
 
 /// A list that a provider may offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum List {
+pub(super) enum ListKind {
     Tools,
     Resources,
     Templates,
     Prompts,
 }
 
-impl List {
+impl ListKind {
     pub(super) const fn method(self) -> &'static str {
         match self {
             Self::Tools => "tools/list",
@@ -82,19 +82,19 @@ pub(super) struct Pages {
 
 /// Whom to ask.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) bounds: Bounds,
+pub(super) struct ListRequest<'a> {
+    pub(super) bounds: MemoryBounds,
     /// What is left for all lists together.
-    pub(super) room: &'a Arc<Room>,
+    pub(super) room: &'a Arc<ByteBudget>,
     pub(super) lister: &'a dyn Lister,
     pub(super) endpoint: &'a Arc<Endpoint>,
-    pub(super) behalf: &'a Behalf,
+    pub(super) identity: &'a Identity,
     pub(super) revision: Revision,
 }
 
-impl Asked<'_> {
+impl ListRequest<'_> {
     /// Follows a list to its last page; what was read before a failure is kept.
-    pub(super) async fn all(&self, list: List) -> Pages {
+    pub(super) async fn all(&self, list: ListKind) -> Pages {
         let mut pages = Pages::default();
         if let Err(error) = self.follow(list, &mut pages).await {
             pages.failure = Some(error);
@@ -102,12 +102,12 @@ impl Asked<'_> {
         pages
     }
 
-    async fn follow(&self, list: List, pages: &mut Pages) -> Result<(), Error> {
+    async fn follow(&self, list: ListKind, pages: &mut Pages) -> Result<(), Error> {
         let deadline = Instant::now()
             + self
                 .endpoint
                 .call
-                .saturating_mul(PATIENCE)
+                .saturating_mul(CALLS_PER_LIST)
                 .max(Duration::from_secs(1));
         let mut cursor: Option<String> = None;
         let (mut seen, hasher) = (HashSet::new(), RandomState::new());
@@ -116,19 +116,19 @@ impl Asked<'_> {
             let page = match self.page(list, cursor.as_deref()).await {
                 Ok(page) => page,
                 // Declared as a capability, yet not there: an empty list, not a broken provider.
-                Err(error) if list != List::Tools && seen.is_empty() && is_unknown_method(&error) => {
+                Err(error) if list != ListKind::Tools && seen.is_empty() && is_unknown_method(&error) => {
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
             read += page.get().len();
-            let filling = Filling {
+            let filling = PageContext {
                 list,
                 room: Arc::clone(self.room),
                 left: self.bounds.list.saturating_sub(pages.cost),
                 count: pages.entries.len(),
             };
-            let opened = opened(filling, page).await?;
+            let opened = parse_page(filling, page).await?;
             pages.entries.extend(opened.entries);
             pages.cost += opened.cost;
             pages.left_out.append(opened.left_out);
@@ -138,7 +138,7 @@ impl Asked<'_> {
                 return Ok(());
             };
             if opened.full || read > bounds::READ {
-                pages.left_out.say(too_much(list));
+                pages.left_out.add(too_much(list));
                 return Ok(());
             }
             if next.len() > CURSOR {
@@ -162,7 +162,7 @@ impl Asked<'_> {
         Err(wrong(format!("`{}` has more than {PAGES} pages", list.method())))
     }
 
-    async fn page(&self, list: List, cursor: Option<&str>) -> Result<Raw, Error> {
+    async fn page(&self, list: ListKind, cursor: Option<&str>) -> Result<Raw, Error> {
         let mut params = RawObject::new();
         if let Some(cursor) = cursor {
             params.put("cursor", cursor);
@@ -174,12 +174,12 @@ impl Asked<'_> {
             mirrored: Vec::new(),
             deadline: Instant::now() + self.endpoint.call,
             idempotent: true,
-            declared: Declared::all(),
+            declared: DeclaredCapabilities::all(),
             progress: false,
             token: None,
             events: None,
         };
-        let result = self.lister.request(self.endpoint, self.behalf, call).await?;
+        let result = self.lister.request(self.endpoint, self.identity, call).await?;
         if result.get().len() > bounds::PAGE {
             let message = format!(
                 "`{}` answered with more than {} bytes",
@@ -194,7 +194,7 @@ impl Asked<'_> {
 
 /// A page, opened.
 #[derive(Debug, Default)]
-struct Opened {
+struct ParsedPage {
     entries: Vec<RawObject>,
     cost: usize,
     left_out: LeftOut,
@@ -207,21 +207,21 @@ struct Opened {
 
 /// The page that is opened, and what room there is for it.
 #[derive(Debug)]
-struct Filling {
-    list: List,
-    room: Arc<Room>,
+struct PageContext {
+    list: ListKind,
+    room: Arc<ByteBudget>,
     /// Bytes that are left of the list's own bound.
     left: usize,
     /// Entries that are there already.
     count: usize,
 }
 
-async fn opened(filling: Filling, page: Raw) -> Result<Opened, Error> {
+async fn parse_page(filling: PageContext, page: Raw) -> Result<ParsedPage, Error> {
     if page.get().len() <= LARGE {
-        return filling.open(&reserved::without(page));
+        return filling.open(&reserved::strip(page));
     }
     let method = filling.list.method();
-    let opening = tokio::task::spawn_blocking(move || filling.open(&reserved::without(page)));
+    let opening = tokio::task::spawn_blocking(move || filling.open(&reserved::strip(page)));
     opening
         .await
         .unwrap_or_else(|_| Err(wrong(format!("a page of `{method}` could not be opened"))))
@@ -229,7 +229,7 @@ async fn opened(filling: Filling, page: Raw) -> Result<Opened, Error> {
 
 /// As much of a page as is looked at.
 #[derive(Deserialize)]
-struct Page<'a> {
+struct RawPage<'a> {
     #[serde(borrow, default)]
     tools: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -244,30 +244,30 @@ struct Page<'a> {
     ttl: Option<&'a RawValue>,
 }
 
-impl Filling {
-    fn open(self, page: &RawValue) -> Result<Opened, Error> {
+impl PageContext {
+    fn open(self, page: &RawValue) -> Result<ParsedPage, Error> {
         let method = self.list.method();
-        let page: Page<'_> = serde_json::from_str(page.get()).map_err(|error| {
+        let page: RawPage<'_> = serde_json::from_str(page.get()).map_err(|error| {
             wrong(format!("`{method}` answered something else than an object")).because(error)
         })?;
         let entries = match self.list {
-            List::Tools => page.tools,
-            List::Resources => page.resources,
-            List::Templates => page.templates,
-            List::Prompts => page.prompts,
+            ListKind::Tools => page.tools,
+            ListKind::Resources => page.resources,
+            ListKind::Templates => page.templates,
+            ListKind::Prompts => page.prompts,
         };
         let (member, _) = self.list.keys();
         let missing = || wrong(format!("`{method}` answered without a list `{member}`"));
         let entries = entries.ok_or_else(missing)?;
         let read = |value: &RawValue| serde_json::from_str(value.get()).ok();
-        let opened = Opened {
+        let opened = ParsedPage {
             next: page
                 .next
                 .and_then(|next| serde_json::from_str::<Option<String>>(next.get()).ok().flatten()),
             ttl: page.ttl.and_then(read).unwrap_or(0),
-            ..Opened::default()
+            ..ParsedPage::default()
         };
-        let filler = Filler {
+        let filler = PageVisitor {
             filling: self,
             opened,
         };
@@ -277,32 +277,32 @@ impl Filling {
 }
 
 /// Takes entries one by one, so that a page is never there twice.
-struct Filler {
-    filling: Filling,
-    opened: Opened,
+struct PageVisitor {
+    filling: PageContext,
+    opened: ParsedPage,
 }
 
-impl<'de> Visitor<'de> for Filler {
-    type Value = Opened;
+impl<'de> Visitor<'de> for PageVisitor {
+    type Value = ParsedPage;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<Opened, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut entries: A) -> Result<ParsedPage, A::Error> {
         while let Some(entry) = entries.next_element::<&RawValue>()? {
             if self.opened.full {
                 continue;
             }
             if let Err(why) = self.take(entry) {
-                self.opened.left_out.say(why);
+                self.opened.left_out.add(why);
             }
         }
         Ok(self.opened)
     }
 }
 
-impl Filler {
+impl PageVisitor {
     fn take(&mut self, entry: &RawValue) -> Result<(), String> {
         let list = self.filling.list;
         let method = list.method();
@@ -312,14 +312,16 @@ impl Filler {
                 "an entry of `{method}` was left out: it is larger than {most} KiB"
             ));
         }
-        let text = sound(entry.get()).map_err(|why| format!("an entry of `{method}` was left out: {why}"))?;
+        let text =
+            sanitize(entry.get()).map_err(|why| format!("an entry of `{method}` was left out: {why}"))?;
         let mut entry: RawObject = serde_json::from_str(&text)
             .map_err(|_cause| format!("an entry of `{method}` was left out: it is no object"))?;
-        mend(list, &mut entry).map_err(|why| format!("{} was left out: {why}", called(list, &entry)))?;
+        repair_entry(list, &mut entry)
+            .map_err(|why| format!("{} was left out: {why}", describe(list, &entry)))?;
         let cost = bounds::cost(&entry);
         let most = match list {
-            List::Templates => bounds::TEMPLATES,
-            List::Tools | List::Resources | List::Prompts => ENTRIES,
+            ListKind::Templates => bounds::TEMPLATES,
+            ListKind::Tools | ListKind::Resources | ListKind::Prompts => ENTRIES,
         };
         let count = self.filling.count + self.opened.entries.len();
         let fits = self.opened.cost + cost <= self.filling.left && count < most;
@@ -334,21 +336,21 @@ impl Filler {
 }
 
 /// An entry as sentences name it.
-fn called(list: List, entry: &RawObject) -> String {
+fn describe(list: ListKind, entry: &RawObject) -> String {
     let (_, identity) = list.keys();
     let kind = match list {
-        List::Tools => "tool",
-        List::Resources => "resource",
-        List::Templates => "template",
-        List::Prompts => "prompt",
+        ListKind::Tools => "tool",
+        ListKind::Resources => "resource",
+        ListKind::Templates => "template",
+        ListKind::Prompts => "prompt",
     };
     match entry.text(identity).or_else(|| entry.text("name")) {
-        Some(name) => format!("{kind} `{}`", shown(&name, NAMED)),
+        Some(name) => format!("{kind} `{}`", printable(&name, NAMED)),
         None => format!("a {kind}"),
     }
 }
 
-fn too_much(list: List) -> String {
+fn too_much(list: ListKind) -> String {
     format!(
         "the rest of `{}` was left out: it is more than is kept of one provider",
         list.method()

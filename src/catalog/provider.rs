@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use super::{Live, State, Tool};
-use crate::credential::Need;
+use crate::credential::ProviderAuth;
 use crate::limit::{BreakerState, Gate};
 use crate::upstream::Endpoint;
 
@@ -19,11 +19,11 @@ pub struct Provider {
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
     /// How requests are signed.
-    pub need: Need,
+    pub need: ProviderAuth,
     /// Which tools exist for callers.
     pub rules: ToolRules,
     /// Whether the relay is open.
-    pub relay: Relay,
+    pub relay: RelayAccess,
     /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
     pub soft: bool,
     /// Rate, concurrency, breaker; kept across a reload that left them and the endpoint as they were.
@@ -78,7 +78,7 @@ impl ToolRules {
     /// Whether a tool exists for callers: by its own name or one that it is shown by; a rule that denies
     /// any of them denies it.
     #[must_use]
-    pub fn lets(&self, tool: &Tool) -> bool {
+    pub fn admits_tool(&self, tool: &Tool) -> bool {
         let names = [&*tool.upstream, &*tool.name, &*tool.alias];
         let fits = |globs: &[wildmatch::WildMatch]| {
             globs
@@ -116,7 +116,7 @@ impl PartialEq for ToolRules {
 
 /// Whether the relay may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Relay {
+pub enum RelayAccess {
     /// Open: no rule on tools, or `relay: unchecked`.
     Open,
     /// Closed by a rule on tools, which could not hold on untouched bodies.

@@ -9,10 +9,10 @@ use crate::limit::BreakerState;
 use crate::telemetry::time;
 
 /// State, reason and since.
-type Standing = (State, Option<String>, SystemTime);
+type StateSince = (State, Option<String>, SystemTime);
 
 /// State, reason and since of an entry, running or not.
-fn standing(entry: &Entry, provider: Option<&Provider>) -> Standing {
+fn state_of(entry: &Entry, provider: Option<&Provider>) -> StateSince {
     match provider {
         Some(provider) => provider.state(),
         None if entry.disabled => (State::Disabled, None, entry.since),
@@ -49,7 +49,7 @@ impl Catalog {
         if let Some(refused) = self.refused() {
             report.insert(
                 "refused".into(),
-                json!({"since": time::said(refused.since), "reason": refused.reason}),
+                json!({"since": time::to_rfc3339(refused.since), "reason": refused.reason}),
             );
         }
         Value::Object(report)
@@ -61,7 +61,7 @@ impl Catalog {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (id, entry) in &snapshot.entries {
             let provider = snapshot.providers.get(id);
-            let (state, ..) = self.standing(entry, provider.map(AsRef::as_ref));
+            let (state, ..) = self.state_of(entry, provider.map(AsRef::as_ref));
             *counts.entry(state.as_str()).or_default() += 1;
         }
         self.work.metrics.providers(counts);
@@ -72,15 +72,15 @@ impl Catalog {
 
     fn line(&self, entry: &Entry, snapshot: &Snapshot) -> Value {
         let provider = snapshot.providers.get(&entry.id).map(AsRef::as_ref);
-        let mut line = line(entry, provider, self.standing(entry, provider));
+        let mut line = line(entry, provider, self.state_of(entry, provider));
         let accounts = provider.map(|provider| self.account_counts(provider));
         line.insert("accounts".into(), json!(accounts.unwrap_or_default()));
         Value::Object(line)
     }
 
     /// As [`standing`], with what is known of accounts.
-    fn standing(&self, entry: &Entry, provider: Option<&Provider>) -> Standing {
-        let (state, reason, since) = standing(entry, provider);
+    fn state_of(&self, entry: &Entry, provider: Option<&Provider>) -> StateSince {
+        let (state, reason, since) = state_of(entry, provider);
         let Some(provider) = provider else {
             return (state, reason, since);
         };
@@ -110,7 +110,11 @@ fn lists_of(provider: &Provider) -> Arc<Catalogue> {
     provider.live.any_template().unwrap_or(shared)
 }
 
-fn line(entry: &Entry, provider: Option<&Provider>, (state, reason, since): Standing) -> Map<String, Value> {
+fn line(
+    entry: &Entry,
+    provider: Option<&Provider>,
+    (state, reason, since): StateSince,
+) -> Map<String, Value> {
     let lists = provider.map(lists_of);
     let eras: Vec<&str> = lists
         .as_ref()
@@ -128,7 +132,7 @@ fn line(entry: &Entry, provider: Option<&Provider>, (state, reason, since): Stan
     line.insert("id".into(), json!(*entry.id));
     line.insert("title".into(), json!(entry.title));
     line.insert("state".into(), json!(state.as_str()));
-    line.insert("since".into(), json!(time::said(since)));
+    line.insert("since".into(), json!(time::to_rfc3339(since)));
     if let Some(reason) = reason {
         line.insert("reason".into(), json!(reason));
     }

@@ -16,19 +16,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changed, Lister, Provider, Reader, Snapshot, State, build,
-    compile::{Around, Draft},
-    diff::{self, Plan},
+    CatalogChange, DescriptorReader, Lister, Provider, Snapshot, State, build,
+    compile::{CompileContext, Draft},
+    diff::{self, ReloadPlan},
+    discovery_task,
     guests::Guests,
-    keep,
-    lists::Which,
+    lists::ListSet,
     load::{self, Parsed},
     retire::retire,
+    service::DiscoveryService,
     watch as watcher,
-    work::Work,
 };
-use crate::credential::{Machines, Need};
-use crate::descriptor::{self, Exposure, World};
+use crate::credential::{ClientCredentialsTokens, ProviderAuth};
+use crate::descriptor::{self, Exposure, ReadContext};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstreams;
 
@@ -38,20 +38,20 @@ pub struct Config {
     /// The folder of descriptors.
     pub folder: PathBuf,
     /// What descriptors may depend on.
-    pub world: World,
+    pub world: ReadContext,
     /// Tenant on whose behalf shared lists are read.
     pub tenant: Arc<str>,
     /// User on whose behalf shared lists are read.
     pub user: Arc<str>,
     /// Who signs for `client_credentials`, and says how accounts fare.
-    pub machines: Arc<dyn Machines>,
+    pub client_credentials: Arc<dyn ClientCredentialsTokens>,
     /// `facade.exposure` of the settings.
     pub exposure: Exposure,
 }
 
 /// What came of a reading of the folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReloadOutcome {
     /// Everything in it runs.
     Applied,
     /// Swapped, though some files have faults.
@@ -62,7 +62,7 @@ pub enum Outcome {
     Unchanged,
 }
 
-impl Outcome {
+impl ReloadOutcome {
     /// The stable name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -83,42 +83,42 @@ pub struct Reload {
     /// Generation after it.
     pub generation: u64,
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: ReloadOutcome,
 }
 
 /// The folder, what is loaded from it, and the tasks that keep both true. One per process.
 pub struct Catalog {
-    pub(super) work: Arc<Work>,
+    pub(super) work: Arc<DiscoveryService>,
     pub(super) guests: Guests,
     pub(super) folder: PathBuf,
-    reader: Reader,
-    pub(super) around: Around,
+    reader: DescriptorReader,
+    pub(super) context: CompileContext,
     /// Held while the disk is read, which may take long: nobody else waits for it.
-    memory: Mutex<Memory>,
-    standing: Mutex<Standing>,
+    last: Mutex<LastReading>,
+    status: Mutex<LoadStatus>,
     reloads: watch::Sender<Reload>,
     pub(super) end: CancellationToken,
 }
 
 /// What the next reading is compared with.
 #[derive(Default)]
-struct Memory {
+struct LastReading {
     files: Vec<Arc<Parsed>>,
     running: BTreeMap<Arc<str>, Arc<Draft>>,
-    refused: Option<Refused>,
+    refused: Option<FolderRefusal>,
     loaded: bool,
 }
 
 /// What others may ask between two readings.
 #[derive(Default)]
-struct Standing {
-    refused: Option<Refused>,
+struct LoadStatus {
+    refused: Option<FolderRefusal>,
     loaded: bool,
 }
 
 /// Why the folder is not believed.
 #[derive(Debug, Clone)]
-pub(super) struct Refused {
+pub(super) struct FolderRefusal {
     pub(super) since: SystemTime,
     pub(super) reason: String,
 }
@@ -154,7 +154,7 @@ impl Catalog {
         control: Handle,
     ) -> Arc<Self> {
         let world = config.world.clone();
-        let reader: Reader = Arc::new(move |file, text| descriptor::read(file, text, &world));
+        let reader: DescriptorReader = Arc::new(move |file, text| descriptor::read(file, text, &world));
         Self::open_with(config, reader, Box::new(upstreams), metrics, control)
     }
 
@@ -162,35 +162,39 @@ impl Catalog {
     #[must_use]
     pub fn open_with(
         config: Config,
-        reader: Reader,
+        reader: DescriptorReader,
         lister: Box<dyn Lister>,
         metrics: Arc<Metrics>,
         control: Handle,
     ) -> Arc<Self> {
         let principal = (config.tenant, config.user);
         let catalog = Arc::new(Self {
-            work: Arc::new(Work::new(lister, metrics, control.clone(), principal)),
+            work: Arc::new(DiscoveryService::new(lister, metrics, control.clone(), principal)),
             guests: Guests::default(),
             folder: config.folder,
             reader,
-            around: Around {
+            context: CompileContext {
                 loopback: config.world.loopback,
-                machines: config.machines,
+                client_credentials: config.client_credentials,
                 exposure: config.exposure,
             },
-            memory: Mutex::default(),
-            standing: Mutex::default(),
+            last: Mutex::default(),
+            status: Mutex::default(),
             reloads: watch::Sender::new(Reload {
                 readings: 0,
                 generation: 0,
-                outcome: Outcome::Unchanged,
+                outcome: ReloadOutcome::Unchanged,
             }),
             end: CancellationToken::new(),
         });
         // Watching begins before reading: what is written between the two is an event.
-        let ears = watcher::Ears::open(&catalog.folder);
+        let folder_watcher = watcher::FolderWatcher::open(&catalog.folder);
         catalog.reload();
-        control.spawn(watcher::run(Arc::downgrade(&catalog), ears, catalog.end.clone()));
+        control.spawn(watcher::run(
+            Arc::downgrade(&catalog),
+            folder_watcher,
+            catalog.end.clone(),
+        ));
         catalog
     }
 
@@ -202,7 +206,7 @@ impl Catalog {
 
     /// Changes of lists from now on.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Changed> {
+    pub fn changes(&self) -> broadcast::Receiver<CatalogChange> {
         self.work.changes.subscribe()
     }
 
@@ -215,26 +219,26 @@ impl Catalog {
     /// Whether every descriptor was read once.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.standing.lock().loaded
+        self.status.lock().loaded
     }
 
-    pub(super) fn refused(&self) -> Option<Refused> {
-        self.standing.lock().refused.clone()
+    pub(super) fn refused(&self) -> Option<FolderRefusal> {
+        self.status.lock().refused.clone()
     }
 
     /// Reads the folder and swaps what is different. Blocks on the disk.
-    pub fn reload(&self) -> Outcome {
-        let mut memory = self.memory.lock();
-        let outcome = match self.read(&memory) {
-            Ok(files) => self.apply(&mut memory, files),
-            Err(reason) => refuse(&mut memory, reason),
+    pub fn reload(&self) -> ReloadOutcome {
+        let mut last = self.last.lock();
+        let outcome = match self.read(&last) {
+            Ok(files) => self.apply(&mut last, files),
+            Err(reason) => refuse(&mut last, reason),
         };
-        memory.loaded = true;
-        *self.standing.lock() = Standing {
-            refused: memory.refused.clone(),
+        last.loaded = true;
+        *self.status.lock() = LoadStatus {
+            refused: last.refused.clone(),
             loaded: true,
         };
-        drop(memory);
+        drop(last);
         let generation = self.work.snapshot.load().generation;
         self.work.metrics.reload(outcome.as_str(), generation);
         self.publish();
@@ -248,9 +252,9 @@ impl Catalog {
         outcome
     }
 
-    fn read(&self, memory: &Memory) -> Result<Vec<Arc<Parsed>>, String> {
-        let files = load::folder(&self.folder, &memory.files, &self.reader, &self.around)?;
-        if files.is_empty() && !memory.files.is_empty() {
+    fn read(&self, last: &LastReading) -> Result<Vec<Arc<Parsed>>, String> {
+        let files = load::folder(&self.folder, &last.files, &self.reader, &self.context)?;
+        if files.is_empty() && !last.files.is_empty() {
             return Err(format!(
                 "`{}` is suddenly empty; what ran keeps running: put the files back, or restart to run without them",
                 self.folder.display()
@@ -259,26 +263,26 @@ impl Catalog {
         Ok(files)
     }
 
-    fn apply(&self, memory: &mut Memory, files: Vec<Arc<Parsed>>) -> Outcome {
-        if memory.refused.take().is_some() {
+    fn apply(&self, last: &mut LastReading, files: Vec<Arc<Parsed>>) -> ReloadOutcome {
+        if last.refused.take().is_some() {
             tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
         }
-        let same = files.len() == memory.files.len()
-            && files.iter().zip(&memory.files).all(|(a, b)| Arc::ptr_eq(a, b));
-        if same && memory.loaded {
-            return Outcome::Unchanged;
+        let same =
+            files.len() == last.files.len() && files.iter().zip(&last.files).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same && last.loaded {
+            return ReloadOutcome::Unchanged;
         }
         if files.is_empty() {
             tracing::warn!(folder = %self.folder.display(), "the folder of descriptors is empty");
         }
-        log_news(&files, &memory.files);
-        let plan = diff::plan(&files, &memory.running);
+        log_news(&files, &last.files);
+        let plan = diff::plan(&files, &last.running);
         let old = self.work.snapshot.load_full();
-        let new = build::snapshot(&plan, &memory.running, &old, &self.reader);
+        let new = build::snapshot(&plan, &last.running, &old, &self.reader);
         let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
-            Outcome::Applied
+            ReloadOutcome::Applied
         } else {
-            Outcome::Partial
+            ReloadOutcome::Partial
         };
         tracing::info!(
             generation = new.generation,
@@ -287,12 +291,12 @@ impl Catalog {
             outcome = outcome.as_str(),
             "descriptors loaded"
         );
-        self.swap(memory, plan, &old, Arc::new(new));
-        memory.files = files;
+        self.swap(last, plan, &old, Arc::new(new));
+        last.files = files;
         outcome
     }
 
-    fn swap(&self, memory: &mut Memory, plan: Plan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
+    fn swap(&self, last: &mut LastReading, plan: ReloadPlan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
         for (id, provider) in &new.providers {
             let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
             let is_stale = reason.is_some();
@@ -301,38 +305,38 @@ impl Catalog {
             }
         }
         self.work.snapshot.store(Arc::clone(&new));
-        let mut came_or_went = false;
+        let mut set_changed = false;
         for (id, provider) in &new.providers {
             let before = old.providers.get(id);
-            came_or_went |= before.is_none();
+            set_changed |= before.is_none();
             if before.is_none_or(|before| !Arc::ptr_eq(&before.live, &provider.live)) {
-                self.begin(provider);
+                self.start(provider);
             }
         }
         for (id, provider) in &old.providers {
             let after = new.providers.get(id);
             if after.is_none() {
-                came_or_went = true;
+                set_changed = true;
                 self.work.metrics.forget(id);
                 tracing::info!(provider.name = %id, "provider removed");
             }
             if after.is_none_or(|after| !Arc::ptr_eq(&after.live, &provider.live)) {
                 provider.live.end.cancel();
             }
-            if after.is_none_or(|after| after.endpoint.identity != provider.endpoint.identity) {
+            if after.is_none_or(|after| after.endpoint.digest != provider.endpoint.digest) {
                 retire(&self.work, provider);
             }
         }
-        if came_or_went && old.generation > 0 {
-            self.work.tell(None, Which::ALL);
+        if set_changed && old.generation > 0 {
+            self.work.notify(None, ListSet::ALL);
         } else {
-            self.tell_changed(memory, &plan, old, &new);
+            self.notify_changed(last, &plan, old, &new);
         }
         let stale = plan
             .stale
             .keys()
-            .filter_map(|id| Some((Arc::clone(id), Arc::clone(memory.running.get(id)?))));
-        memory.running = stale
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(last.running.get(id)?))));
+        last.running = stale
             .chain(
                 plan.run
                     .iter()
@@ -341,74 +345,76 @@ impl Catalog {
             .collect();
     }
 
-    fn tell_changed(&self, memory: &Memory, plan: &Plan, old: &Snapshot, new: &Snapshot) {
+    fn notify_changed(&self, last: &LastReading, plan: &ReloadPlan, old: &Snapshot, new: &Snapshot) {
         for (id, draft) in &plan.run {
-            let Some(before) = memory.running.get(id) else {
+            let Some(before) = last.running.get(id) else {
                 continue;
             };
             let moved =
-                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.identity != new.endpoint.identity;
+                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.digest != new.endpoint.digest;
             if old
                 .providers
                 .get(id)
                 .zip(new.providers.get(id))
                 .is_some_and(moved)
             {
-                self.work.tell(Some(id), Which::ALL);
-            } else if !draft.looks_like(before) {
-                self.work.tell(
+                self.work.notify(Some(id), ListSet::ALL);
+            } else if !draft.is_listed_like(before) {
+                self.work.notify(
                     Some(id),
-                    Which {
+                    ListSet {
                         tools: true,
-                        ..Which::default()
+                        ..ListSet::default()
                     },
                 );
             }
         }
     }
 
-    fn begin(&self, provider: &Arc<Provider>) {
+    fn start(&self, provider: &Arc<Provider>) {
         self.work.metrics.provider(&provider.id);
         self.work
             .metrics
             .tools(&provider.id, provider.live.shared.load().tools.len());
-        if self.work.behalf(&provider.need).is_none() {
+        if self.work.identity(&provider.need).is_none() {
             let reason = match &provider.need {
-                Need::ClientKey(key) => {
+                ProviderAuth::ClientKey(key) => {
                     let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
                     format!("each caller brings a key in the header {}", headers.join(" or "))
                 }
-                Need::OAuth(_) => "nobody has connected an account yet".to_owned(),
-                Need::None | Need::ApiKey(_) | Need::Machine(..) => "it has no credential".to_owned(),
+                ProviderAuth::OAuth(_) => "nobody has connected an account yet".to_owned(),
+                ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientCredentials(..) => {
+                    "it has no credential".to_owned()
+                }
             };
-            provider.live.fares(State::NeedsAuth, Some(reason));
+            provider.live.set_health(State::NeedsAuth, Some(reason));
         }
-        keep::begin(&self.work, provider);
+        discovery_task::spawn(&self.work, provider);
     }
 }
 
-fn refuse(memory: &mut Memory, reason: String) -> Outcome {
-    if !memory.loaded || memory.files.is_empty() {
+fn refuse(last: &mut LastReading, reason: String) -> ReloadOutcome {
+    if !last.loaded || last.files.is_empty() {
         // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
-        if !memory.loaded {
+        if !last.loaded {
             tracing::warn!("no descriptors: {reason}");
-            return Outcome::Refused;
+            return ReloadOutcome::Refused;
         }
-        return Outcome::Unchanged;
+        return ReloadOutcome::Unchanged;
     }
-    if memory
+    if last
         .refused
         .as_ref()
         .is_none_or(|refused| refused.reason != reason)
     {
         tracing::error!("descriptors were not reloaded: {reason}");
     }
-    let since = memory
+    let since = last
         .refused
         .as_ref()
         .map_or_else(SystemTime::now, |refused| refused.since);
-    memory.refused = Some(Refused { since, reason });
-    Outcome::Refused
+    last.refused = Some(FolderRefusal { since, reason });
+    ReloadOutcome::Refused
 }
 
 fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {

@@ -21,12 +21,12 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use tempfile::TempDir;
 
-use self::fake::Fake;
+use self::fake::FakeLister;
 use super::*;
 use crate::credential::Signature;
-use crate::descriptor::{References, World, read};
+use crate::descriptor::{ReadContext, References, read};
 use crate::telemetry::Metrics;
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 /// Only a guard against hanging: nothing is expected to take that long.
 const GUARD: Duration = Duration::from_secs(30);
@@ -40,7 +40,7 @@ async fn soon<F: Future>(future: F) -> F::Output {
 /// A folder, a catalogue over it, and what its reader was asked.
 struct Bench {
     root: TempDir,
-    fake: Arc<Fake>,
+    fake: Arc<FakeLister>,
     reads: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     catalog: Option<Arc<Catalog>>,
@@ -72,18 +72,18 @@ impl Bench {
     /// The same; something happens before a file's text is read.
     fn open_after(mut self, before: impl Fn(&Path) + Send + Sync + 'static) -> Self {
         let reads = Arc::clone(&self.reads);
-        let world = World {
+        let world = ReadContext {
             env: Arc::new(|_| None),
             references: References {
                 files: vec![format!("{}/*", real(self.root.path()).display())],
                 ..References::default()
             },
-            secrets: crate::descriptor::Secrets::None,
+            secrets: crate::descriptor::SecretSource::None,
             commands: true,
             loopback: true,
         };
         let within = world.clone();
-        let reader: Reader = Arc::new(move |file, text| {
+        let reader: DescriptorReader = Arc::new(move |file, text| {
             reads.fetch_add(1, SeqCst);
             before(file);
             read(file, text, &within)
@@ -94,7 +94,7 @@ impl Bench {
             world,
             tenant: "t".into(),
             user: "u".into(),
-            machines: Arc::new(crate::credential::Unmanned),
+            client_credentials: Arc::new(crate::credential::NoClientCredentials),
         };
         let lister = Box::new(Arc::clone(&self.fake));
         let control = tokio::runtime::Handle::current();
@@ -188,7 +188,11 @@ impl Bench {
     }
 
     /// Waits for a change of a provider's tools.
-    async fn told(&self, changes: &mut tokio::sync::broadcast::Receiver<Changed>, id: &str) -> Changed {
+    async fn next_change(
+        &self,
+        changes: &mut tokio::sync::broadcast::Receiver<CatalogChange>,
+        id: &str,
+    ) -> CatalogChange {
         soon(async {
             loop {
                 let changed = changes.recv().await.expect("the catalogue is there");
@@ -205,24 +209,24 @@ fn names(catalogue: &Catalogue) -> Vec<String> {
     catalogue.tools.iter().map(|tool| tool.name.to_string()).collect()
 }
 
-fn anybody() -> Behalf {
-    Behalf {
-        lane: None,
+fn anybody() -> Identity {
+    Identity {
+        session: None,
         tenant: "t".into(),
         user: "u".into(),
         signature: Arc::default(),
     }
 }
 
-fn bringing(key: &str) -> Behalf {
+fn bringing(key: &str) -> Identity {
     let headers = vec![(
         HeaderName::from_static("authorization"),
         HeaderValue::from_str(key).expect("a value"),
     )];
     let mut account = [0; 32];
     account[..key.len()].copy_from_slice(key.as_bytes());
-    Behalf {
-        lane: None,
+    Identity {
+        session: None,
         signature: Arc::new(Signature::fixed(headers, Some(account))),
         ..anybody()
     }

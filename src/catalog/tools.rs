@@ -4,9 +4,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::Tool;
 use super::bounds::LeftOut;
-use super::names::{self, Whole};
+use super::names::{self, FullName};
 use crate::mcp::{RawObject, headers};
-use crate::text::shown;
+use crate::text::printable;
 
 /// Characters of a name that a sentence repeats.
 const NAMED: usize = 80;
@@ -15,19 +15,19 @@ const NAMED: usize = 80;
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
 pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOut) -> Vec<Arc<Tool>> {
     let named = named(raws, left_out);
-    let wholes: Vec<Whole> = named.iter().map(|(name, _)| Whole::own(name)).collect();
+    let wholes: Vec<FullName> = named.iter().map(|(name, _)| FullName::own(name)).collect();
     let mut seen = HashSet::new();
     let mut tools = Vec::with_capacity(named.len());
-    for ((name, raw), alias) in named.into_iter().zip(names::fitted(&wholes)) {
+    for ((name, raw), alias) in named.into_iter().zip(names::fit_all(&wholes)) {
         if !seen.insert(alias.clone()) {
-            left_out.say(without(&name, "its name cannot be told from another one's"));
+            left_out.add(without(&name, "its name cannot be told from another one's"));
             continue;
         }
         let mut tool = Tool::new(&name, alias, raw);
         match headers::mirror_paths(&tool.schema) {
             Ok(paths) if mirrors => tool.mirrored = paths,
             Err(why) if mirrors => {
-                left_out.say(without(&name, &why.to_string()));
+                left_out.add(without(&name, &why.to_string()));
                 continue;
             }
             _ => {}
@@ -43,18 +43,18 @@ fn named(raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<(String, RawObject
     let mut named = Vec::with_capacity(raws.len());
     for raw in raws {
         let Some(name) = raw.read::<String>("name").filter(|name| !names::is_blank(name)) else {
-            left_out.say("a tool was left out: it has no name".to_owned());
+            left_out.add("a tool was left out: it has no name".to_owned());
             continue;
         };
         if seen.insert(name.clone()) {
             named.push((name, raw));
         } else {
-            left_out.say(without(&name, "the provider names it twice, the first is kept"));
+            left_out.add(without(&name, "the provider names it twice, the first is kept"));
         }
     }
     named
 }
 
 fn without(name: &str, why: &str) -> String {
-    format!("tool `{}` was left out: {why}", shown(name, NAMED))
+    format!("tool `{}` was left out: {why}", printable(name, NAMED))
 }

@@ -26,32 +26,32 @@ use super::Catalog;
 /// Quiet after an event before the folder is read.
 const QUIET: Duration = Duration::from_millis(200);
 /// The folder is read that long after the first event at the latest.
-const PATIENCE: Duration = Duration::from_millis(600);
+const MAX_DELAY: Duration = Duration::from_millis(600);
 /// The folder is read that often without an event: some file systems send none.
 const POLL: Duration = Duration::from_secs(30);
 /// The folder itself is looked at that often: a watch does not follow when it is replaced.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A watch on the folder.
-pub(super) struct Ears {
+pub(super) struct FolderWatcher {
     heard: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
     /// Device and inode of the folder that is watched.
     on: Option<(u64, u64)>,
     /// Keeps the inode's number from being given to a folder made in place of a deleted one.
-    held: Option<File>,
+    handle: Option<File>,
 }
 
-impl Ears {
+impl FolderWatcher {
     pub(super) fn open(folder: &Path) -> Self {
-        let mut ears = Self {
+        let mut watching = Self {
             heard: Arc::default(),
             watcher: None,
             on: None,
-            held: None,
+            handle: None,
         };
-        ears.point_at(folder);
-        ears
+        watching.point_at(folder);
+        watching
     }
 
     /// Watches the folder that is there now; says whether it is another than before.
@@ -65,7 +65,7 @@ impl Ears {
         self.on = there;
         self.watcher = None;
         // A folder that may not be read has no handle; nothing can be watched in it either.
-        self.held = File::open(folder).ok();
+        self.handle = File::open(folder).ok();
         if there.is_some() {
             match listen(folder, &self.heard) {
                 Ok(watcher) => self.watcher = Some(watcher),
@@ -100,28 +100,28 @@ fn is_reading(kind: EventKind) -> bool {
 }
 
 /// Reads the folder whenever it is due, until the catalogue is gone.
-pub(super) async fn run(catalog: Weak<Catalog>, ears: Ears, end: CancellationToken) {
-    end.run_until_cancelled(watch(catalog, ears))
+pub(super) async fn run(catalog: Weak<Catalog>, watching: FolderWatcher, end: CancellationToken) {
+    end.run_until_cancelled(watch(catalog, watching))
         .await
         .unwrap_or_default();
 }
 
-async fn watch(catalog: Weak<Catalog>, mut ears: Ears) {
+async fn watch(catalog: Weak<Catalog>, mut watching: FolderWatcher) {
     let mut poll = Instant::now() + POLL;
     loop {
-        let heard = timeout_at(Instant::now() + LOOK, ears.heard.notified())
+        let heard = timeout_at(Instant::now() + LOOK, watching.heard.notified())
             .await
             .is_ok();
         if heard {
-            settle(&ears.heard).await;
+            settle(&watching.heard).await;
         }
         let Some(due) = catalog.upgrade() else { return };
         let read = heard || Instant::now() >= poll;
-        let Ok((moved, back)) = tokio::task::spawn_blocking(move || look(&due, ears, read)).await else {
+        let Ok((moved, back)) = tokio::task::spawn_blocking(move || check(&due, watching, read)).await else {
             tracing::error!("reading the folder of descriptors ended in a panic; it is not watched any more");
             return;
         };
-        ears = back;
+        watching = back;
         if read || moved {
             poll = Instant::now() + POLL;
         }
@@ -129,19 +129,19 @@ async fn watch(catalog: Weak<Catalog>, mut ears: Ears) {
 }
 
 /// Reads the folder if that is due, or if it is another one than before.
-fn look(catalog: &Catalog, mut ears: Ears, read: bool) -> (bool, Ears) {
-    let moved = ears.point_at(&catalog.folder);
+fn check(catalog: &Catalog, mut watching: FolderWatcher, read: bool) -> (bool, FolderWatcher) {
+    let moved = watching.point_at(&catalog.folder);
     if read || moved {
         catalog.reload();
     } else {
         catalog.publish();
     }
-    (moved, ears)
+    (moved, watching)
 }
 
 /// Waits until nothing has happened for a moment, but not for ever.
 async fn settle(heard: &Notify) {
-    let latest = Instant::now() + PATIENCE;
+    let latest = Instant::now() + MAX_DELAY;
     loop {
         let quiet = (Instant::now() + QUIET).min(latest);
         if timeout_at(quiet, heard.notified()).await.is_err() {

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 
 use super::ui::{self, BOLD, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
-use crate::app::{self, App, Load};
-use crate::credential::handed::{Handed, Untaken};
-use crate::credential::told;
+use crate::app::{self, App, LoadScope};
+use crate::credential::imported_token::{ImportError, ImportedToken};
+use crate::credential::user_accounts;
 use crate::credential::vault::{Fault, Kind};
-use crate::credential::{Connection, Key};
+use crate::credential::{AccountKey, Connection};
 use crate::settings::Overrides;
 
 /// Longest token that is read, in bytes.
@@ -24,7 +24,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const UNSEAL: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Accounts {
+pub(super) enum AccountsCommand {
     /// List what is connected (the default).
     List,
     /// Make an account the one that is used where none is named.
@@ -57,25 +57,27 @@ pub(super) enum Accounts {
     },
 }
 
-pub(super) fn run(global: &Global, command: Option<Accounts>) -> u8 {
+pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> u8 {
     let app = match open(global) {
         Ok(app) => app,
         Err(code) => return code,
     };
     let work = async {
         match command {
-            None | Some(Accounts::List) => list(&app, global.json).await,
-            Some(Accounts::Default { provider, account }) => {
+            None | Some(AccountsCommand::List) => list(&app, global.json).await,
+            Some(AccountsCommand::Default { provider, account }) => {
                 choose(&app, global.json, (&provider, &account)).await
             }
-            Some(Accounts::Set { provider, account }) => set(&app, global.json, (&provider, account)).await,
-            Some(Accounts::Revoke { provider, account }) => {
+            Some(AccountsCommand::Set { provider, account }) => {
+                set(&app, global.json, (&provider, account)).await
+            }
+            Some(AccountsCommand::Revoke { provider, account }) => {
                 revoke(&app, global.json, (&provider, &account)).await
             }
-            Some(Accounts::ForgetClient { provider }) => forget(&app, global.json, &provider).await,
+            Some(AccountsCommand::ForgetClient { provider }) => forget(&app, global.json, &provider).await,
         }
     };
-    let code = super::until_told(&app, work).map_or_else(
+    let code = super::until_signal(&app, work).map_or_else(
         || {
             ui::fail("interrupted");
             exit::TEMPORARY
@@ -92,7 +94,7 @@ pub(super) fn open(global: &Global) -> Result<App, u8> {
         providers: global.providers.clone(),
         ..Overrides::default()
     };
-    super::open_with(global, &overrides, Load::Accounts)
+    super::open_with(global, &overrides, LoadScope::Accounts)
 }
 
 pub(super) fn close(app: App) {
@@ -101,11 +103,11 @@ pub(super) fn close(app: App) {
 
 /// A provider's connection; why there is none is told.
 pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u8> {
-    let parts = app.parts();
-    let connection = told::connection(&parts.exchange.accounts.keeper, provider);
+    let services = app.services();
+    let connection = user_accounts::connection(&services.exchange.accounts.manager, provider);
     connection.ok_or_else(|| {
         let folder = &app.settings().providers;
-        let snapshot = parts.catalog.snapshot();
+        let snapshot = services.catalog.snapshot();
         match snapshot.entries.get(provider) {
             Some(entry) => ui::fail(format_args!(
                 "`{provider}` has no accounts: its `auth` is not `oauth`, or it is disabled or broken; `pleiades \
@@ -122,7 +124,7 @@ pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u
 }
 
 /// Waits for the key that seals, where Vault keeps it.
-pub(super) async fn unsealed(app: &App) -> Result<(), u8> {
+pub(super) async fn wait_for_seal(app: &App) -> Result<(), u8> {
     let waiting = async {
         while !app.is_unsealed() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -135,7 +137,7 @@ pub(super) async fn unsealed(app: &App) -> Result<(), u8> {
 }
 
 /// A fault of the store, told.
-pub(super) fn faulty(fault: &Fault) -> u8 {
+pub(super) fn fail_store(fault: &Fault) -> u8 {
     ui::fail(format_args!("the credential store: {fault}"));
     match fault.kind {
         Kind::Unreachable | Kind::Sealed | Kind::Redirected | Kind::Throttled | Kind::Failed => {
@@ -146,11 +148,11 @@ pub(super) fn faulty(fault: &Fault) -> u8 {
 }
 
 async fn list(app: &App, as_json: bool) -> Result<u8, u8> {
-    let parts = app.parts();
-    let keeper = &parts.exchange.accounts.keeper;
-    let accounts = told::all(keeper, &parts.principal)
+    let services = app.services();
+    let manager = &services.exchange.accounts.manager;
+    let accounts = user_accounts::accounts_json(manager, &services.principal)
         .await
-        .map_err(|fault| faulty(&fault))?;
+        .map_err(|fault| fail_store(&fault))?;
     if as_json {
         ui::out(json!({ "accounts": accounts }));
     } else if accounts.is_empty() {
@@ -199,11 +201,11 @@ fn print(accounts: &[Value]) {
     }
 }
 
-fn key(app: &App, provider: &str, account: &str) -> Key {
-    let parts = app.parts();
-    told::key(
-        &parts.exchange.accounts.keeper,
-        &parts.principal,
+fn key(app: &App, provider: &str, account: &str) -> AccountKey {
+    let services = app.services();
+    user_accounts::key(
+        &services.exchange.accounts.manager,
+        &services.principal,
         provider,
         account,
     )
@@ -217,10 +219,15 @@ fn no_account(provider: &str, account: &str) -> u8 {
 }
 
 /// Tells how an account stands now.
-async fn stands(app: &App, as_json: bool, (key, provider): (&Key, &str), done: &str) -> Result<u8, u8> {
-    let parts = app.parts();
-    let told = told::one(&parts.exchange.accounts.keeper, key, provider).await;
-    let told = told.map_err(|fault| faulty(&fault))?;
+async fn print_account(
+    app: &App,
+    as_json: bool,
+    (key, provider): (&AccountKey, &str),
+    done: &str,
+) -> Result<u8, u8> {
+    let services = app.services();
+    let told = user_accounts::account_json(&services.exchange.accounts.manager, key, provider).await;
+    let told = told.map_err(|fault| fail_store(&fault))?;
     if as_json {
         ui::out(told.unwrap_or_default());
     } else {
@@ -234,17 +241,17 @@ async fn stands(app: &App, as_json: bool, (key, provider): (&Key, &str), done: &
 
 async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
     let key = key(app, provider, account);
-    let chosen = app.parts().exchange.accounts.keeper.choose(&key).await;
-    if !chosen.map_err(|fault| faulty(&fault))? {
+    let chosen = app.services().exchange.accounts.manager.choose(&key).await;
+    if !chosen.map_err(|fault| fail_store(&fault))? {
         return Err(no_account(provider, account));
     }
-    stands(app, as_json, (&key, provider), "default is now").await
+    print_account(app, as_json, (&key, provider), "default is now").await
 }
 
 async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
     let key = key(app, provider, account);
-    let revoked = app.parts().exchange.accounts.keeper.revoke(&key).await;
-    if !revoked.map_err(|fault| faulty(&fault))? {
+    let revoked = app.services().exchange.accounts.manager.revoke(&key).await;
+    if !revoked.map_err(|fault| fail_store(&fault))? {
         return Err(no_account(provider, account));
     }
     if as_json {
@@ -258,11 +265,11 @@ async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> 
 }
 
 async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
-    let parts = app.parts();
-    let accounts = &parts.exchange.accounts;
+    let services = app.services();
+    let accounts = &services.exchange.accounts;
     // That of a machine, too, which has no accounts.
     let loaded = accounts
-        .keeper
+        .manager
         .loaded()
         .and_then(|loaded| loaded.provider(provider));
     let connection = match loaded {
@@ -270,7 +277,7 @@ async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
         None => connection(app, provider)?,
     };
     let forgotten = accounts.broker.forget_clients(&connection).await;
-    let forgotten = forgotten.map_err(|fault| faulty(&fault))?;
+    let forgotten = forgotten.map_err(|fault| fail_store(&fault))?;
     if as_json {
         let clients: Vec<Value> = forgotten
             .iter()
@@ -303,7 +310,7 @@ async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String
         exit::USAGE
     })?;
     let account = match account {
-        Some(account) if told::is_name(&account) => account,
+        Some(account) if user_accounts::is_account_name(&account) => account,
         Some(_) => {
             ui::fail("an account's name has 1 to 512 bytes");
             return Err(exit::USAGE);
@@ -311,30 +318,33 @@ async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String
         None => only_one(app, provider).await?,
     };
     let key = key(app, provider, &account);
-    let parts = app.parts();
-    let keeper = &parts.exchange.accounts.keeper;
+    let services = app.services();
+    let manager = &services.exchange.accounts.manager;
     let is_refreshable = handed.is_refreshable();
-    match app::put(keeper, &parts.catalog, handed, (&key, provider)).await {
+    match app::put(manager, &services.catalog, handed, (&key, provider)).await {
         Ok(()) => {}
-        Err(Untaken::Store(fault)) => return Err(faulty(&fault)),
+        Err(ImportError::Store(fault)) => return Err(fail_store(&fault)),
         Err(why) => {
             ui::fail(&why);
-            let may_pass = matches!(why, Untaken::Unreached(_));
+            let may_pass = matches!(why, ImportError::Unreached(_));
             return Err(if may_pass { exit::TEMPORARY } else { exit::USAGE });
         }
     }
     if !is_refreshable && !as_json {
         ui::err("there is no refresh token: when this token ends, set another");
     }
-    stands(app, as_json, (&key, provider), "stored").await
+    print_account(app, as_json, (&key, provider), "stored").await
 }
 
 /// The name of the only account there is; `default` where there is none yet.
 async fn only_one(app: &App, provider: &str) -> Result<String, u8> {
-    let parts = app.parts();
-    let keeper = &parts.exchange.accounts.keeper;
-    let owner = told::owner(keeper, &parts.principal, provider);
-    let accounts = keeper.accounts(&owner).await.map_err(|fault| faulty(&fault))?;
+    let services = app.services();
+    let manager = &services.exchange.accounts.manager;
+    let owner = user_accounts::owner(manager, &services.principal, provider);
+    let accounts = manager
+        .accounts(&owner)
+        .await
+        .map_err(|fault| fail_store(&fault))?;
     match accounts.as_slice() {
         [] => Ok("default".to_owned()),
         [one] => Ok(one.id.to_string()),
@@ -346,7 +356,7 @@ async fn only_one(app: &App, provider: &str) -> Result<String, u8> {
 }
 
 /// A token from stdin, which no list of processes and no history of a shell shows.
-fn token() -> Result<Handed, String> {
+fn token() -> Result<ImportedToken, String> {
     if std::io::stdin().is_terminal() {
         ui::err("paste the token, then end with Enter and Ctrl-D");
     }
@@ -357,9 +367,9 @@ fn token() -> Result<Handed, String> {
         return Err(format!("stdin holds more than {MAX_TOKEN} bytes"));
     }
     let handed = if text.trim_start().starts_with('{') {
-        Handed::read(text.as_bytes())
+        ImportedToken::read(text.as_bytes())
     } else {
-        Handed::bare(&text)
+        ImportedToken::bare(&text)
     };
     handed.map_err(|why| why.to_string())
 }

@@ -12,28 +12,28 @@ use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
 use crate::access::Principal;
 use crate::app::{self, App};
-use crate::credential::oauth::{self, TroubleKind};
-use crate::credential::{Connection, Reach, Signature};
+use crate::credential::oauth::{self, OAuthErrorKind};
+use crate::credential::{AddressPolicy, Connection, Signature};
 use crate::error::{Code, Error};
-use crate::mcp::{Declared, RawObject};
+use crate::mcp::{DeclaredCapabilities, RawObject};
 use crate::settings::Overrides;
-use crate::upstream::{Behalf, Call, Endpoint, Profile, Target};
+use crate::upstream::{Call, Endpoint, Identity, Profile, Transport};
 
 /// A command may have to be installed first.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Tool names that describe a provider which does not describe itself.
 const NOUNS: usize = 6;
 
 /// Longest title that is taken from a server, in characters.
 const TITLE: usize = 80;
 /// Longest sentence about a sign-in, in characters.
-const SAID: usize = 600;
+const MAX_SENTENCE: usize = 600;
 /// Longest description that is made of tools' names, in characters.
 const ABOUT: usize = 200;
 
 /// What to add.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct AddRequest {
     pub(super) url: Option<String>,
     pub(super) id: Option<String>,
     pub(super) force: bool,
@@ -41,7 +41,7 @@ pub(super) struct Request {
 }
 
 /// What a server turned out to be.
-struct Found {
+struct ServerFacts {
     title: String,
     about: Option<String>,
     /// `None`: it wants a credential.
@@ -52,7 +52,7 @@ struct Found {
     unpublished: Option<(String, String)>,
 }
 
-pub(super) fn run(global: &Global, request: &Request) -> u8 {
+pub(super) fn run(global: &Global, request: &AddRequest) -> u8 {
     let overrides = Overrides {
         providers: global.providers.clone(),
         ..Overrides::default()
@@ -76,11 +76,11 @@ pub(super) fn run(global: &Global, request: &Request) -> u8 {
     code
 }
 
-fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
+fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
     let target = target(app, request)?;
-    let endpoint = Arc::new(app::endpoint_for_probe(target, PATIENCE));
+    let endpoint = Arc::new(app::endpoint_for_probe(target, PROBE_TIMEOUT));
     ui::err(format_args!("{DIM}asking what it is …{DIM:#}"));
-    let asked = super::until_told(app, ask(app, &endpoint));
+    let asked = super::until_signal(app, ask(app, &endpoint));
     let found = asked
         .ok_or_else(|| (exit::TEMPORARY, "interrupted".to_owned()))?
         .map_err(|error| {
@@ -114,7 +114,7 @@ fn add(app: &App, request: &Request) -> Result<PathBuf, (u8, String)> {
     Ok(path)
 }
 
-fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
+fn target(app: &App, request: &AddRequest) -> Result<Transport, (u8, String)> {
     let Some(text) = &request.url else {
         if !app.settings().commands() {
             return Err((
@@ -122,7 +122,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
                 "commands are off: set `commands: true` in the settings".to_owned(),
             ));
         }
-        return Ok(Target::Stdio {
+        return Ok(Transport::Stdio {
             command: request.command.clone(),
             env: Vec::new(),
             folder: PathBuf::from("."),
@@ -135,7 +135,7 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
             "give an http or https URL without credentials".to_owned(),
         ));
     }
-    Ok(Target::Http {
+    Ok(Transport::Http {
         url,
         headers: Vec::new(),
         tls: None,
@@ -145,19 +145,19 @@ fn target(app: &App, request: &Request) -> Result<Target, (u8, String)> {
     })
 }
 
-async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
-    let principal: &Principal = &app.parts().principal;
-    let behalf = Behalf {
-        lane: None,
+async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> {
+    let principal: &Principal = &app.services().principal;
+    let identity = Identity {
+        session: None,
         tenant: Arc::clone(&principal.tenant),
         user: Arc::clone(&principal.user),
         signature: Arc::new(Signature::default()),
     };
-    let profile = match app.upstreams().probe(endpoint, &behalf).await {
+    let profile = match app.upstreams().probe(endpoint, &identity).await {
         Ok(profile) => profile,
         Err(error) if error.code == Code::UpstreamAuth => {
             let unpublished = unpublished(app, endpoint, &error).await;
-            return Ok(Found {
+            return Ok(ServerFacts {
                 unpublished,
                 title: host(endpoint),
                 about: None,
@@ -178,15 +178,15 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
         .map(|name| ui::line(&name, TITLE))
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| host(endpoint));
-    let about = tool_names(app, endpoint, &behalf, &profile)
+    let about = tool_names(app, endpoint, &identity, &profile)
         .await
         .ok()
         .map(|names| nouns(&names));
-    Ok(Found {
+    Ok(ServerFacts {
         title,
         about: about.filter(|text| !text.is_empty()),
         profile: Some(profile),
-        sse: matches!(endpoint.target, Target::Http { .. }) && app.upstreams().is_wired(endpoint),
+        sse: matches!(endpoint.target, Transport::Http { .. }) && app.upstreams().is_wired(endpoint),
         unpublished: None,
     })
 }
@@ -194,28 +194,32 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<Found, Error> {
 /// Why somebody could not sign in at a server that wants a credential: it publishes no OAuth metadata, or
 /// such that must not be used. `None` when a sign-in is found, or it cannot be known just now.
 async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(String, String)> {
-    let Target::Http { url, .. } = &endpoint.target else {
+    let Transport::Http { url, .. } = &endpoint.target else {
         return None;
     };
     let challenge = error.refusal.as_ref().map(|refusal| {
         let (status, header) = &**refusal;
         oauth::challenge(*status, header.as_deref())
     });
-    let reach = Reach {
+    let reach = AddressPolicy {
         private: true,
         loopback: true,
         ca: None,
     };
     let connection = Connection::discovering("added".into(), host(endpoint), url.clone(), reach);
-    let parts = app.parts();
-    let web = &**parts.exchange.accounts.keeper.web();
-    let found = tokio::time::timeout(PATIENCE, oauth::discover(web, &connection, challenge.as_ref())).await;
+    let parts = app.services();
+    let web = &**parts.exchange.accounts.manager.web();
+    let found = tokio::time::timeout(
+        PROBE_TIMEOUT,
+        oauth::discover(web, &connection, challenge.as_ref()),
+    )
+    .await;
     match found.ok()? {
         Ok(server) => {
             let unpublished = server.unpublished?;
-            Some((unpublished.said(), unpublished.cure().to_owned()))
+            Some((unpublished.describe(), unpublished.cure().to_owned()))
         }
-        Err(trouble) if trouble.kind == TroubleKind::Transient => None,
+        Err(trouble) if trouble.kind == OAuthErrorKind::Transient => None,
         Err(trouble) => Some((trouble.message, trouble.cure.unwrap_or_default())),
     }
 }
@@ -224,7 +228,7 @@ async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(S
 async fn tool_names(
     app: &App,
     endpoint: &Arc<Endpoint>,
-    behalf: &Behalf,
+    identity: &Identity,
     profile: &Profile,
 ) -> Result<Vec<String>, Error> {
     let Some(revision) = profile.revisions.newest() else {
@@ -235,14 +239,14 @@ async fn tool_names(
         params: RawObject::new(),
         revision,
         mirrored: Vec::new(),
-        deadline: Instant::now() + PATIENCE,
+        deadline: Instant::now() + PROBE_TIMEOUT,
         idempotent: true,
-        declared: Declared::all(),
+        declared: DeclaredCapabilities::all(),
         progress: false,
         token: None,
         events: None,
     };
-    let result = app.upstreams().request(endpoint, behalf, call).await?;
+    let result = app.upstreams().request(endpoint, identity, call).await?;
     let tools: Vec<RawObject> = RawObject::open(&result)
         .ok()
         .and_then(|result| result.read("tools"))
@@ -252,7 +256,7 @@ async fn tool_names(
 
 fn host(endpoint: &Endpoint) -> String {
     match &endpoint.target {
-        Target::Http { url, .. } => {
+        Transport::Http { url, .. } => {
             let host = url.host_str().unwrap_or("server");
             let parts: Vec<&str> = host
                 .split('.')
@@ -260,7 +264,7 @@ fn host(endpoint: &Endpoint) -> String {
                 .collect();
             (*parts.first().unwrap_or(&"server")).to_owned()
         }
-        Target::Stdio { .. } => "server".to_owned(),
+        Transport::Stdio { .. } => "server".to_owned(),
     }
 }
 
@@ -275,7 +279,7 @@ fn nouns(names: &[String]) -> String {
 }
 
 /// From `--id`, the server's name, or what was typed.
-fn id_of(title: &str, request: &Request) -> String {
+fn id_of(title: &str, request: &AddRequest) -> String {
     let typed = request.command.last().map_or(title, String::as_str);
     let source = if request.url.is_some() || title != "server" {
         title
@@ -295,7 +299,7 @@ fn id_of(title: &str, request: &Request) -> String {
     file::legal(&id)
 }
 
-fn descriptor(id: &str, found: &Found, request: &Request) -> String {
+fn descriptor(id: &str, found: &ServerFacts, request: &AddRequest) -> String {
     let mut text = String::from(file::SCHEMA);
     writeln!(text, "id: {}", file::bare(id)).ok();
     writeln!(text, "title: {}", scalar(&found.title)).ok();
@@ -346,7 +350,7 @@ fn is_private(url: &str) -> bool {
     }
 }
 
-fn tell(found: &Found) {
+fn tell(found: &ServerFacts) {
     match &found.profile {
         Some(profile) => {
             let revisions: Vec<&str> = profile
@@ -366,8 +370,8 @@ fn tell(found: &Found) {
                 found.title
             ));
             if let Some((what, cure)) = &found.unpublished {
-                ui::err(ui::line(what, SAID));
-                ui::err(ui::line(cure, SAID));
+                ui::err(ui::line(what, MAX_SENTENCE));
+                ui::err(ui::line(cure, MAX_SENTENCE));
             }
         }
     }
@@ -377,8 +381,8 @@ fn tell(found: &Found) {
 mod tests {
     use super::*;
 
-    fn asked(url: Option<&str>, command: &[&str]) -> Request {
-        Request {
+    fn asked(url: Option<&str>, command: &[&str]) -> AddRequest {
+        AddRequest {
             url: url.map(str::to_owned),
             id: None,
             force: false,
@@ -397,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_server_that_wants_a_credential_is_written_disabled() {
-        let found = Found {
+        let found = ServerFacts {
             title: "A \"b\": c".to_owned(),
             about: None,
             profile: None,
@@ -411,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_transport_of_2024_11_05_is_written_down() {
-        let found = Found {
+        let found = ServerFacts {
             title: "old".to_owned(),
             about: None,
             profile: None,

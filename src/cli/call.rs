@@ -10,7 +10,7 @@ use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
 use crate::exchange::{Arrived, Keys, Peer, Reply, Scope};
-use crate::mcp::{Abilities, Id, Message, Revision, raw};
+use crate::mcp::{ClientCapabilities, Id, Message, Revision, raw};
 use crate::settings::Overrides;
 use crate::telemetry::View;
 
@@ -32,7 +32,7 @@ pub(super) fn tools(global: &Global, provider: &str) -> u8 {
                 }
                 exit::OK
             }
-            Err(error) => told(&error),
+            Err(error) => report_error(&error),
         }
     })
 }
@@ -56,7 +56,7 @@ pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Optio
                 }
                 code_of(&result)
             }
-            Err(error) => told(&error),
+            Err(error) => report_error(&error),
         }
     })
 }
@@ -77,29 +77,31 @@ fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8
 
 /// One request in the tool view of a provider.
 fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, Value> {
-    let parts = app.parts();
+    let services = app.services();
     let scope = Scope::new(View::Tool, Some(Arc::from(provider)));
-    if parts.exchange.exists(&scope, &parts.principal).is_err() {
+    if services.exchange.exists(&scope, &services.principal).is_err() {
         return Err(missing(app, provider));
     }
     let peer = Peer {
-        principal: parts.principal.clone(),
+        principal: services.principal.clone(),
         revision: Revision::NEWEST_LEGACY,
         // As lists are read, so that both use one session; what is asked is declined.
-        abilities: Abilities::ALL,
+        abilities: ClientCapabilities::ALL,
         capabilities: None,
         lane: None,
         keys: Keys::Environment(crate::settings::environment()),
         trace: None,
-        request_id: parts.ids.next(),
+        request_id: services.ids.next(),
     };
     let message = Message::Request {
         id: Id(raw::raw(&1)),
         method: method.to_owned(),
         params: Some(raw::raw(&params)),
     };
-    let handling = parts.exchange.handle(&scope, &peer, Arrived::open(message), None);
-    let Some((reply, _)) = super::until_told(app, handling) else {
+    let handling = services
+        .exchange
+        .handle(&scope, &peer, Arrived::open(message), None);
+    let Some((reply, _)) = super::until_signal(app, handling) else {
         return Err(json!({ "code": CANCELLED, "message": "interrupted" }));
     };
     let Reply::Answer { body, .. } = reply else {
@@ -114,7 +116,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
 
 /// Why a provider is not there: disabled, broken, or not named anywhere.
 fn missing(app: &App, id: &str) -> Value {
-    let snapshot = app.parts().catalog.snapshot();
+    let snapshot = app.services().catalog.snapshot();
     let is_known = snapshot.entries.contains_key(id);
     let message = match snapshot.entries.get(id) {
         Some(entry) if entry.disabled => format!(
@@ -131,7 +133,7 @@ fn missing(app: &App, id: &str) -> Value {
     json!({ "message": message, "code": if is_known { 0 } else { INVALID_PARAMS } })
 }
 
-fn told(error: &Value) -> u8 {
+fn report_error(error: &Value) -> u8 {
     let message = error
         .get("message")
         .and_then(Value::as_str)

@@ -9,7 +9,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
-use crate::descriptor::{self, Fault, Read, Severity};
+use crate::descriptor::{self, DescriptorFile, Fault, Severity};
 use crate::settings::{self, Overrides, Settings};
 
 /// What to check and how.
@@ -34,7 +34,7 @@ const EXIT_FAULTS: u8 = 64;
 
 /// What was found.
 #[derive(Debug, Default)]
-struct Found {
+struct CheckResult {
     faults: Vec<Fault>,
     files: usize,
 }
@@ -44,7 +44,7 @@ struct Found {
 /// # Errors
 /// When the output cannot be written.
 pub fn run(options: &Options, output: &mut dyn Write, summary: &mut dyn Write) -> io::Result<u8> {
-    let mut found = look(options);
+    let mut found = check_paths(options);
     if options.strict {
         for fault in &mut found.faults {
             if matches!(fault.severity, Severity::Warning | Severity::Private) {
@@ -122,8 +122,8 @@ fn json(fault: &Fault) -> serde_json::Value {
     })
 }
 
-fn look(options: &Options) -> Found {
-    let mut found = Found::default();
+fn check_paths(options: &Options) -> CheckResult {
+    let mut found = CheckResult::default();
     if options.paths.is_empty() {
         installation(options.config.as_deref(), options, &mut found);
         return found;
@@ -142,7 +142,7 @@ fn look(options: &Options) -> Found {
 }
 
 /// Settings and their providers.
-fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
+fn installation(config: Option<&Path>, options: &Options, found: &mut CheckResult) {
     let loaded = settings::load(config, &options.overrides);
     found.files += usize::from(loaded.file.is_some());
     let folder = loaded.settings.providers.clone();
@@ -150,13 +150,13 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
     let is_known = options.overrides.providers.is_some() || !loaded.faults.iter().any(is_unparsed);
     found.faults.extend(loaded.faults);
     if options.online
-        && let Some(why) = crate::app::unopened(&loaded.settings)
+        && let Some(why) = crate::app::vault_fault(&loaded.settings)
     {
         let file = loaded
             .file
             .clone()
             .unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
-        place(found, no_vault(file, why));
+        insert(found, no_vault(file, why));
     }
     match descriptor::files(&folder) {
         Ok(files) => read(&files, &loaded.settings, options, found),
@@ -166,13 +166,13 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut Found) {
             if let (Some(file), Some((line, column))) = (loaded.file, loaded.providers_at) {
                 (fault.file, fault.line, fault.column) = (file, line, column);
             }
-            place(found, fault);
+            insert(found, fault);
         }
     }
 }
 
 /// Files and folders of descriptors, under the settings as `serve` would find them.
-fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut Found) {
+fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut CheckResult) {
     let loaded = settings::load(options.config.as_deref(), &options.overrides);
     // Its faults are not what was asked about, but that it could not be read at all is.
     if options.config.is_some() {
@@ -205,9 +205,9 @@ fn identity(file: &Path) -> PathBuf {
     folder.join(file.file_name().unwrap_or_default())
 }
 
-fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut Found) {
-    let world = settings::world(settings);
-    let mut reads: Vec<Read> = files
+fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut CheckResult) {
+    let world = settings::read_context(settings);
+    let mut reads: Vec<DescriptorFile> = files
         .iter()
         .map(|file| descriptor::read_file(file, &world))
         .collect();
@@ -222,7 +222,7 @@ fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut F
 }
 
 /// Adds a fault of the settings before those that follow it in their file.
-fn place(found: &mut Found, fault: Fault) {
+fn insert(found: &mut CheckResult, fault: Fault) {
     let is_later =
         |other: &Fault| other.file == fault.file && (other.line, other.column) > (fault.line, fault.column);
     let index = found.faults.iter().position(is_later);

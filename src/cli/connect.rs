@@ -4,7 +4,7 @@
 
 mod browser;
 mod listener;
-mod way;
+mod receiver;
 
 use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
@@ -19,19 +19,22 @@ use super::{Global, exit};
 use crate::access::Principal;
 use crate::app::App;
 use crate::credential::Connection;
-use crate::credential::broker::{Back, Begun, Broker, Callback, Finished, Ground, Refusal, Standing, Wish};
-use crate::credential::keeper::Reason;
-use crate::credential::told;
+use crate::credential::broker::{
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, ConnectionRequest,
+    ConnectionStatus, RedirectTarget,
+};
+use crate::credential::manager::Reason;
+use crate::credential::user_accounts;
 use crate::secret::Secret;
-use listener::Listener;
-use way::Way;
+use listener::CallbackListener;
+use receiver::CallbackReceiver;
 
 /// How often an account that somebody else puts in is looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What is asked for.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct ConnectRequest {
     pub(super) provider: String,
     pub(super) account: Option<String>,
     pub(super) no_browser: bool,
@@ -43,7 +46,7 @@ struct Connected {
     label: Option<String>,
 }
 
-pub(super) fn run(global: &Global, request: &Request) -> u8 {
+pub(super) fn run(global: &Global, request: &ConnectRequest) -> u8 {
     let app = match accounts::open(global) {
         Ok(app) => app,
         Err(code) => return code,
@@ -51,8 +54,8 @@ pub(super) fn run(global: &Global, request: &Request) -> u8 {
     let code = match accounts::connection(&app, &request.provider) {
         Ok(connection) => {
             let connecting = connect(&app, &connection, request);
-            match super::until_told(&app, connecting) {
-                Some(Ok(connected)) => said(global, &connection, &connected),
+            match super::until_signal(&app, connecting) {
+                Some(Ok(connected)) => print_connected(global, &connection, &connected),
                 Some(Err(code)) => code,
                 None => {
                     ui::fail("interrupted: nothing was connected");
@@ -66,7 +69,7 @@ pub(super) fn run(global: &Global, request: &Request) -> u8 {
     code
 }
 
-fn said(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
+fn print_connected(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
     let Connected { account, label } = connected;
     if global.json {
         ui::out(json!({
@@ -85,41 +88,41 @@ fn said(global: &Global, connection: &Connection, connected: &Connected) -> u8 {
     exit::OK
 }
 
-async fn connect(app: &App, connection: &Connection, request: &Request) -> Result<Connected, u8> {
+async fn connect(app: &App, connection: &Connection, request: &ConnectRequest) -> Result<Connected, u8> {
     let named = request.account.as_deref();
-    if named.is_some_and(|name| !told::is_name(name)) {
+    if named.is_some_and(|name| !user_accounts::is_account_name(name)) {
         ui::fail("an account's name has 1 to 512 bytes");
         return Err(exit::USAGE);
     }
     if let Some(url) = &connection.connect_url {
-        return elsewhere(app, connection, request, url.as_str()).await;
+        return wait_for_import(app, connection, request, url.as_str()).await;
     }
-    accounts::unsealed(app).await?;
-    let parts = app.parts();
-    let broker = &parts.exchange.accounts.broker;
-    let opened = broker.opening(&parts.principal, &wished(connection, request));
-    match way::find(app, connection, &opened).await {
-        Ok(Way::Page(link)) => {
+    accounts::wait_for_seal(app).await?;
+    let services = app.services();
+    let broker = &services.exchange.accounts.broker;
+    let opened = broker.link_payload(&services.principal, &connect_request(connection, request));
+    match receiver::find(app, connection, &opened).await {
+        Ok(CallbackReceiver::Page(link)) => {
             ui::err("The gateway that runs takes this sign-in.");
             show(&link.url, request);
-            finished_there(broker, connection, (&opened.principal, &link.id)).await
+            await_gateway(broker, connection, (&opened.principal, &link.id)).await
         }
-        Ok(Way::Served) => {
-            let begun = broker.begin(&opened, Back::Terminal).await;
+        Ok(CallbackReceiver::Served) => {
+            let begun = broker.begin(&opened, RedirectTarget::Terminal).await;
             let begun = begun.map_err(|refusal| refused(&refusal))?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
             let id = broker.connection_id(&opened);
-            finished_there(broker, connection, (&opened.principal, &id)).await
+            await_gateway(broker, connection, (&opened.principal, &id)).await
         }
-        Ok(Way::Here(listener, origin, back)) => {
+        Ok(CallbackReceiver::Here(listener, origin, back)) => {
             let begun = broker
                 .begin(&opened, back)
                 .await
                 .map_err(|refusal| refused(&refusal))?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
-            finished_here(broker, connection, listener, (&origin, begun.cookie.as_ref())).await
+            receive_callback(broker, connection, listener, (&origin, begun.cookie.as_ref())).await
         }
         Err(cause) => {
             ui::fail(format_args!("no port of loopback can be listened on: {cause}"));
@@ -130,7 +133,7 @@ async fn connect(app: &App, connection: &Connection, request: &Request) -> Resul
 
 /// Says what has to be registered with a client of one's own: a provider that does not know it shows an
 /// error, and nobody comes back.
-fn announce(connection: &Connection, begun: &Begun) {
+fn announce(connection: &Connection, begun: &BrowserRedirect) {
     let Some(client) = &connection.client_id else {
         return;
     };
@@ -143,41 +146,41 @@ fn announce(connection: &Connection, begun: &Begun) {
 }
 
 /// Takes answers at a port of this process, until one is ours.
-async fn finished_here(
+async fn receive_callback(
     broker: &Arc<Broker>,
     connection: &Connection,
-    mut listener: Listener,
+    mut listener: CallbackListener,
     (origin, cookie): (&str, Option<&(String, Secret)>),
 ) -> Result<Connected, u8> {
     let cookie = cookie.map(|(_, value)| value.expose());
     let until = Instant::now() + broker.pending_ttl();
     loop {
-        let came = waiting(until, listener.next()).await?;
-        let redirect = format!("{origin}{}", came.path);
-        let finished = match Callback::read(&came.query) {
+        let returned = wait_with_countdown(until, listener.next()).await?;
+        let redirect = format!("{origin}{}", returned.path);
+        let finished = match Callback::read(&returned.query) {
             Ok(callback) => broker.finish(callback, cookie, &redirect).await,
             Err(refusal) => Err(refusal),
         };
         match finished {
-            Ok(Finished::Connected { account, label, .. }) => {
-                came.answer(&listener::connected(&connection.title)).await;
+            Ok(CallbackResult::Connected { account, label, .. }) => {
+                returned.answer(&listener::connected(&connection.title)).await;
                 return Ok(Connected { account, label });
             }
-            Ok(Finished::Confirm { state, certain, .. }) => {
-                came.answer(&listener::asked()).await;
-                return asked(broker, connection, (&state, cookie), certain).await;
+            Ok(CallbackResult::Confirm { state, certain, .. }) => {
+                returned.answer(&listener::asked()).await;
+                return confirm_replacement(broker, connection, (&state, cookie), certain).await;
             }
             // Somebody else's answer, or none at all: ours is still to come.
             Err(refusal)
                 if matches!(
-                    refusal.ground,
-                    Ground::Unknown | Ground::Malformed | Ground::Unproven
+                    refusal.kind,
+                    ConnectErrorKind::Unknown | ConnectErrorKind::Malformed | ConnectErrorKind::Unproven
                 ) =>
             {
-                came.answer(&listener::refused(&refusal)).await;
+                returned.answer(&listener::refused(&refusal)).await;
             }
             Err(refusal) => {
-                came.answer(&listener::refused(&refusal)).await;
+                returned.answer(&listener::refused(&refusal)).await;
                 return Err(refused(&refusal));
             }
         }
@@ -185,22 +188,22 @@ async fn finished_here(
 }
 
 /// Waits for what the gateway that runs makes of it.
-async fn finished_there(
+async fn await_gateway(
     broker: &Arc<Broker>,
     connection: &Connection,
     (principal, id): (&Principal, &str),
 ) -> Result<Connected, u8> {
     let until = Instant::now() + broker.pending_ttl();
     let coming = broker.wait(principal, id, broker.pending_ttl());
-    let standing = waiting(until, async { Some(coming.await) }).await?;
-    let standing = standing.map_err(|fault| accounts::faulty(&fault))?;
-    match standing {
-        Some(Standing {
+    let status = wait_with_countdown(until, async { Some(coming.await) }).await?;
+    let status = status.map_err(|fault| accounts::fail_store(&fault))?;
+    match status {
+        Some(ConnectionStatus {
             state: "connected",
             account: Some(account),
             ..
         }) => Ok(Connected { account, label: None }),
-        Some(Standing {
+        Some(ConnectionStatus {
             state: "failed",
             message,
             ..
@@ -217,7 +220,7 @@ async fn finished_there(
 }
 
 /// Another person's account under a name that is taken: only who sits at the terminal can say yes.
-async fn asked(
+async fn confirm_replacement(
     broker: &Arc<Broker>,
     connection: &Connection,
     (state, cookie): (&str, Option<&str>),
@@ -226,14 +229,14 @@ async fn asked(
     let yes = confirmed(connection, certain);
     let confirmed = broker.confirm(state, cookie, yes).await;
     match confirmed.map_err(|refusal| refused(&refusal))? {
-        Finished::Connected { account, label, .. } => Ok(Connected { account, label }),
-        Finished::Confirm { .. } => Err(exit::UNAVAILABLE),
+        CallbackResult::Connected { account, label, .. } => Ok(Connected { account, label }),
+        CallbackResult::Confirm { .. } => Err(exit::UNAVAILABLE),
     }
 }
 
 /// What is to be connected, as the broker takes it.
-fn wished(connection: &Connection, request: &Request) -> Wish {
-    Wish {
+fn connect_request(connection: &Connection, request: &ConnectRequest) -> ConnectionRequest {
+    ConnectionRequest {
         provider: connection.provider.to_string(),
         account: request.account.clone(),
         scopes: Vec::new(),
@@ -242,30 +245,31 @@ fn wished(connection: &Connection, request: &Request) -> Wish {
 }
 
 /// A flow that runs elsewhere puts its token in through the admin listener: here it is waited for.
-async fn elsewhere(
+async fn wait_for_import(
     app: &App,
     connection: &Connection,
-    request: &Request,
+    request: &ConnectRequest,
     url: &str,
 ) -> Result<Connected, u8> {
-    let parts = app.parts();
-    let keeper = &parts.exchange.accounts.keeper;
-    let owner = told::owner(keeper, &parts.principal, &connection.provider);
-    let before = keeper
+    let services = app.services();
+    let manager = &services.exchange.accounts.manager;
+    let owner = user_accounts::owner(manager, &services.principal, &connection.provider);
+    let before = manager
         .accounts(&owner)
         .await
-        .map_err(|fault| accounts::faulty(&fault))?;
+        .map_err(|fault| accounts::fail_store(&fault))?;
     show(url, request);
-    let until = Instant::now() + parts.exchange.accounts.broker.pending_ttl();
+    let until = Instant::now() + services.exchange.accounts.broker.pending_ttl();
     let coming = async {
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = keeper
+            let now = manager
                 .accounts(&owner)
                 .await
-                .map_err(|fault| accounts::faulty(&fault))?;
+                .map_err(|fault| accounts::fail_store(&fault))?;
             let is_wanted = |id: &str| request.account.as_deref().is_none_or(|name| name == id);
-            let is_new = |it: &&crate::credential::keeper::Account| is_wanted(&it.id) && !before.contains(it);
+            let is_new =
+                |it: &&crate::credential::manager::Account| is_wanted(&it.id) && !before.contains(it);
             if let Some(account) = now.iter().find(is_new) {
                 return Ok(Connected {
                     account: account.id.to_string(),
@@ -274,11 +278,11 @@ async fn elsewhere(
             }
         }
     };
-    waiting(until, async { Some(coming.await) }).await?
+    wait_with_countdown(until, async { Some(coming.await) }).await?
 }
 
 /// Prints the address and, where a person is there, opens it.
-fn show(url: &str, request: &Request) {
+fn show(url: &str, request: &ConnectRequest) {
     ui::err("Open this address and sign in:\n");
     ui::err(format_args!("  {BOLD}{url}{BOLD:#}\n"));
     if !request.no_browser && ui::is_person() {
@@ -287,7 +291,7 @@ fn show(url: &str, request: &Request) {
 }
 
 /// Waits with a line that says for how long still; what ends first decides.
-async fn waiting<T>(until: Instant, coming: impl Future<Output = Option<T>>) -> Result<T, u8> {
+async fn wait_with_countdown<T>(until: Instant, coming: impl Future<Output = Option<T>>) -> Result<T, u8> {
     let person = ui::is_person();
     tokio::pin!(coming);
     loop {
@@ -304,9 +308,9 @@ async fn waiting<T>(until: Instant, coming: impl Future<Output = Option<T>>) -> 
             left
         };
         tokio::select! {
-            came = &mut coming => {
+            returned = &mut coming => {
                 clear(person);
-                return came.ok_or(exit::UNAVAILABLE);
+                return returned.ok_or(exit::UNAVAILABLE);
             }
             () = tokio::time::sleep(tick) => {}
         }
@@ -345,11 +349,11 @@ fn confirmed(connection: &Connection, certain: bool) -> bool {
     matches!(line.trim(), "y" | "Y" | "yes")
 }
 
-fn refused(refusal: &Refusal) -> u8 {
+fn refused(refusal: &ConnectError) -> u8 {
     ui::fail(&refusal.why);
     ui::err(&refusal.cure);
-    match refusal.ground {
-        Ground::Store => exit::TEMPORARY,
+    match refusal.kind {
+        ConnectErrorKind::Store => exit::TEMPORARY,
         _ => exit::UNAVAILABLE,
     }
 }

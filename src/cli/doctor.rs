@@ -5,22 +5,22 @@
 
 mod network;
 mod oauth;
-mod patient;
 mod program;
 mod protocol;
 mod source;
 mod step;
+mod subject;
 
 use std::time::{Duration, Instant};
 
 use super::{Global, exit, ui};
-use crate::app::{App, Load};
-use crate::descriptor::World;
+use crate::app::{App, LoadScope};
+use crate::descriptor::ReadContext;
 use crate::settings::Overrides;
 use crate::telemetry::{self, tail::Tail};
-use patient::Patient;
-use source::Source;
-use step::{Steps, Trouble};
+use source::DescriptorSource;
+use step::{StepFailure, Steps};
+use subject::Subject;
 
 /// What children get to end by themselves.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -33,12 +33,12 @@ pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
-    let app = match super::open_with(global, &overrides, Load::Login(provider.to_owned())) {
+    let app = match super::open_with(global, &overrides, LoadScope::Login(provider.to_owned())) {
         Ok(app) => app,
         Err(code) => return code,
     };
     let world = app.world().clone();
-    let source = Source::find(&app.settings().providers, provider, &world);
+    let source = DescriptorSource::find(&app.settings().providers, provider, &world);
     let code = match source {
         Ok(source) => examined(global, &app, source, (provider, &world, tail), refresh),
         Err(code) => code,
@@ -50,30 +50,30 @@ pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
 fn examined(
     global: &Global,
     app: &App,
-    mut source: Source,
-    (provider, world, tail): (&str, &World, Tail),
+    mut source: DescriptorSource,
+    (provider, world, tail): (&str, &ReadContext, Tail),
     refresh: bool,
 ) -> u8 {
     let began = Instant::now();
     let file = source.file();
-    let mut steps = Steps::new(global.json, source.veil(world));
+    let mut steps = Steps::new(global.json, source.redactor(world));
     let descriptor = source.check(&mut steps, began);
     let examining = async {
         let Some(descriptor) = descriptor else {
             steps.skip("upstream", "the descriptor cannot be used");
             return;
         };
-        let patient = match Patient::admit(app, &file, descriptor, world, tail) {
-            Ok(patient) => patient,
+        let subject = match Subject::new(app, &file, descriptor, world, tail) {
+            Ok(subject) => subject,
             Err(why) => {
                 let cure = format!("`pleiades check {}` may say more", file.display());
-                steps.end("upstream", Instant::now(), Err(Trouble::new(why, cure)));
+                steps.end("upstream", Instant::now(), Err(StepFailure::new(why, cure)));
                 return;
             }
         };
-        patient.examine(app, &mut steps, refresh).await;
+        subject.examine(app, &mut steps, refresh).await;
     };
-    if super::until_told(app, examining).is_none() {
+    if super::until_signal(app, examining).is_none() {
         ui::fail("interrupted");
         return exit::TEMPORARY;
     }

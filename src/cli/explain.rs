@@ -19,7 +19,7 @@ use crate::mcp::Revision;
 
 /// What there is to say of one code.
 #[derive(Debug)]
-pub struct Page {
+pub struct Explanation {
     /// As it is asked for.
     pub name: &'static str,
     /// What kind of code it is.
@@ -27,7 +27,7 @@ pub struct Page {
     /// What happened.
     pub means: &'static str,
     /// Who can change it.
-    pub whose: Whose,
+    pub whose: AtFault,
     /// What to do next.
     pub next: &'static str,
 }
@@ -59,7 +59,7 @@ pub enum Kind {
 
 /// Who is at fault, so far as the code alone says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whose {
+pub enum AtFault {
     /// Who sent the request.
     Caller,
     /// Who runs the gateway and writes descriptors and settings.
@@ -87,7 +87,7 @@ impl Kind {
     }
 }
 
-impl Whose {
+impl AtFault {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "caller",
@@ -98,7 +98,7 @@ impl Whose {
         }
     }
 
-    const fn said(self) -> &'static str {
+    const fn sentence(self) -> &'static str {
         match self {
             Self::Caller => "the caller",
             Self::Operator => "whoever runs the gateway",
@@ -110,8 +110,8 @@ impl Whose {
 }
 
 /// Every page, in the order of the document.
-pub fn pages() -> impl Iterator<Item = &'static Page> {
-    static ALL: [&[Page]; 6] = [
+pub fn pages() -> impl Iterator<Item = &'static Explanation> {
+    static ALL: [&[Explanation]; 6] = [
         &codes::PAGES,
         &statuses::PAGES,
         &statuses::OUTCOMES,
@@ -136,11 +136,11 @@ pub fn numbers_of(code: Code) -> Vec<(Revision, i64)> {
     found
 }
 
-impl Page {
+impl Explanation {
     /// Codes that are answered with this page's number.
     fn codes(&self) -> Vec<&'static str> {
         let number: Option<i64> = self.name.parse().ok();
-        let is_answered = |page: &Page| match (self.kind, page.kind) {
+        let is_answered = |page: &Explanation| match (self.kind, page.kind) {
             (Kind::JsonRpc, Kind::Error { code, .. }) => {
                 numbers_of(code).iter().any(|(_, of)| Some(*of) == number)
             }
@@ -157,13 +157,13 @@ impl Page {
     /// The lines below the meaning, each with its head.
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
-            ("At fault", self.whose.said().to_owned()),
+            ("At fault", self.whose.sentence().to_owned()),
             ("Do", self.next.trim_end_matches('.').to_owned()),
         ];
         match self.kind {
             Kind::Error { code, http } => {
                 facts.push(("HTTP", http.to_owned()));
-                facts.push(("JSON-RPC", numbers_said(code)));
+                facts.push(("JSON-RPC", describe_numbers(code)));
                 if statuses::SHARED.contains(&self.name) {
                     facts.push((
                         "Also",
@@ -206,7 +206,7 @@ impl Page {
     }
 }
 
-fn numbers_said(code: Code) -> String {
+fn describe_numbers(code: Code) -> String {
     if code == Code::UpstreamError {
         return "the provider's".to_owned();
     }
@@ -303,7 +303,7 @@ pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
 
 fn list(json: bool) {
     if json {
-        ui::out(Value::Array(pages().map(Page::json).collect()));
+        ui::out(Value::Array(pages().map(Explanation::json).collect()));
         return;
     }
     let rows: Vec<Vec<String>> = pages()

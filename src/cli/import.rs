@@ -12,10 +12,10 @@ mod json;
 mod oauth;
 mod pairs;
 mod remote;
+mod rewrite;
 mod secret;
 mod servers;
 mod tell;
-mod words;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,30 +25,30 @@ use std::path::{Path, PathBuf};
 use super::file;
 use super::ui;
 use super::{Global, exit};
-use crate::descriptor::{self, World, reader};
+use crate::descriptor::{self, ReadContext, reader};
 use crate::settings::{self, Overrides};
-use document::Format;
-use json::{Node, Pos, Wrong, shown};
-use servers::Server;
-use words::Words;
+use document::FileFormat;
+use json::{DocumentNode, SourcePos, SyntaxFault, shown};
+use rewrite::Rewriter;
+use servers::ServerEntry;
 
 /// Largest file, in bytes; the descriptors' own limit.
 const LARGEST: usize = 1 << 20;
 
 /// What became of a server.
 #[derive(Debug)]
-struct Outcome {
+struct ImportedServer {
     /// Its name in the client's configuration.
     server: String,
     file: PathBuf,
     id: String,
-    became: Became,
-    variables: Vec<words::Variable>,
+    became: ImportOutcome,
+    variables: Vec<rewrite::Variable>,
     notes: Vec<String>,
 }
 
 #[derive(Debug)]
-enum Became {
+enum ImportOutcome {
     /// Text to write, and why it is disabled if it is.
     Ready {
         text: String,
@@ -66,12 +66,12 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let world = settings::world(&loaded);
+    let world = settings::read_context(&loaded);
     let planned = open(path).and_then(|root| plan(&root, path, (&loaded.providers, &world)));
     let mut outcomes = match planned {
         Ok(outcomes) => outcomes,
-        Err(said) => {
-            ui::fail(said);
+        Err(message) => {
+            ui::fail(message);
             return exit::USAGE;
         }
     };
@@ -86,33 +86,33 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
     }
     let is_any = outcomes
         .iter()
-        .any(|outcome| matches!(outcome.became, Became::Ready { .. }));
+        .any(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }));
     if is_any { exit::OK } else { exit::USAGE }
 }
 
 /// A file's tree.
-fn open(path: &Path) -> Result<Node, String> {
-    let start = Pos { line: 1, column: 1 };
+fn open(path: &Path) -> Result<DocumentNode, String> {
+    let start = SourcePos { line: 1, column: 1 };
     let bytes = reader::bytes(path).map_err(|error| {
         let message = format!("the file {}", reader::reason(&error));
-        told(path, start, &message, "name a file that may be read")
+        fault_text(path, start, &message, "name a file that may be read")
     })?;
     if bytes.len() > LARGEST {
         let cure = "keep the servers alone in a file, and import that";
-        return Err(told(path, start, "larger than 1 MiB", cure));
+        return Err(fault_text(path, start, "larger than 1 MiB", cure));
     }
-    let format = Format::of(path);
-    if format != Format::Json {
+    let format = FileFormat::of(path);
+    if format != FileFormat::Json {
         ui::err(format_args!("{} is read as {}", path.display(), format.name()));
     }
     format.read(&bytes).map_err(|wrong| at_fault(path, &wrong))
 }
 
-fn at_fault(path: &Path, wrong: &Wrong) -> String {
-    told(path, wrong.at, &wrong.message, wrong.cure)
+fn at_fault(path: &Path, wrong: &SyntaxFault) -> String {
+    fault_text(path, wrong.at, &wrong.message, wrong.cure)
 }
 
-fn told(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
+fn fault_text(path: &Path, pos: SourcePos, message: &str, cure: &str) -> String {
     format!(
         "{}:{}:{}: {message}\n    {cure}",
         path.display(),
@@ -125,33 +125,37 @@ fn told(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
 ///
 /// # Errors
 /// The file names no server, or too many.
-fn plan(root: &Node, path: &Path, (folder, world): (&Path, &World)) -> Result<Vec<Outcome>, String> {
+fn plan(
+    root: &DocumentNode,
+    path: &Path,
+    (folder, world): (&Path, &ReadContext),
+) -> Result<Vec<ImportedServer>, String> {
     let servers = servers::find(root).map_err(|wrong| at_fault(path, &wrong))?;
     let base = base(path);
-    let mut words = Words::new(&world.env, &base);
+    let mut words = Rewriter::new(&world.env, &base);
     words.inputs = inputs(root);
     let existing = existing(folder, world);
     let mut taken = BTreeSet::new();
-    let outcome = |server: &Server<'_>| {
+    let outcome = |server: &ServerEntry<'_>| {
         let id = free(&server.name, &mut taken);
         let file = folder.join(format!("{id}.yaml"));
         let (variables, notes) = (Vec::new(), Vec::new());
-        let mut outcome = Outcome {
+        let mut outcome = ImportedServer {
             server: shown(&server.name),
             file,
             id,
-            became: Became::Skipped(String::new()),
+            became: ImportOutcome::Skipped(String::new()),
             variables,
             notes,
         };
         let known = existing
             .get(&outcome.id)
             .cloned()
-            .or_else(|| there(&outcome.file));
+            .or_else(|| existing_file(&outcome.file));
         outcome.became = match known {
-            Some(known) => Became::Skipped(exists(&known, &outcome.id)),
+            Some(known) => ImportOutcome::Skipped(exists(&known, &outcome.id)),
             None => match entry::read(server, &outcome.id, &mut words) {
-                Err(why) => Became::Skipped(why),
+                Err(why) => ImportOutcome::Skipped(why),
                 Ok(entry) => {
                     let became = write::descriptor(&entry, path, &outcome.file, world);
                     (outcome.variables, outcome.notes) = (entry.variables, entry.notes);
@@ -164,7 +168,7 @@ fn plan(root: &Node, path: &Path, (folder, world): (&Path, &World)) -> Result<Ve
     Ok(servers.iter().map(outcome).collect())
 }
 
-fn there(file: &Path) -> Option<PathBuf> {
+fn existing_file(file: &Path) -> Option<PathBuf> {
     file.symlink_metadata().is_ok().then(|| file.to_path_buf())
 }
 
@@ -176,7 +180,7 @@ fn exists(file: &Path, id: &str) -> String {
 }
 
 /// Files by the ids that they claim.
-fn existing(folder: &Path, world: &World) -> BTreeMap<String, PathBuf> {
+fn existing(folder: &Path, world: &ReadContext) -> BTreeMap<String, PathBuf> {
     let files = descriptor::files(folder).unwrap_or_default();
     let reads = files.iter().map(|file| descriptor::read_file(file, world));
     reads.filter_map(|read| Some((read.id?, read.file))).collect()
@@ -204,7 +208,7 @@ fn base(path: &Path) -> PathBuf {
 }
 
 /// Descriptions of what an editor would ask for.
-fn inputs(root: &Node) -> BTreeMap<String, String> {
+fn inputs(root: &DocumentNode) -> BTreeMap<String, String> {
     let lists = [
         root.get("inputs"),
         root.get("mcp").and_then(|mcp| mcp.get("inputs")),
@@ -215,23 +219,26 @@ fn inputs(root: &Node) -> BTreeMap<String, String> {
     });
     items
         .filter_map(|item| {
-            let about = item.get("description").and_then(Node::scalar).unwrap_or_default();
+            let about = item
+                .get("description")
+                .and_then(DocumentNode::scalar)
+                .unwrap_or_default();
             Some((item.get("id")?.scalar()?, shown(&about)))
         })
         .collect()
 }
 
 /// Writes all, or none: a failure takes back what was written before it.
-fn save(folder: &Path, outcomes: &mut [Outcome]) -> Result<(), (PathBuf, io::Error)> {
+fn save(folder: &Path, outcomes: &mut [ImportedServer]) -> Result<(), (PathBuf, io::Error)> {
     let mut written: Vec<PathBuf> = Vec::new();
     for outcome in outcomes {
-        let Became::Ready { text, .. } = &outcome.became else {
+        let ImportOutcome::Ready { text, .. } = &outcome.became else {
             continue;
         };
         match file::create(folder, &outcome.file, text) {
             Ok(()) => written.push(outcome.file.clone()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                outcome.became = Became::Skipped(exists(&outcome.file, &outcome.id));
+                outcome.became = ImportOutcome::Skipped(exists(&outcome.file, &outcome.id));
             }
             Err(error) => {
                 for file in written {

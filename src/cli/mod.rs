@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::{self, App, Load};
+use crate::app::{self, App, LoadScope};
 use crate::descriptor::{Fault, Severity};
 use crate::settings::{self, Overrides, Settings};
 use crate::telemetry;
@@ -164,7 +164,7 @@ enum Command {
     /// List accounts, choose the default, store or revoke one.
     Accounts {
         #[command(subcommand)]
-        command: Option<accounts::Accounts>,
+        command: Option<accounts::AccountsCommand>,
     },
     /// Say what an error code, status, JSON-RPC number or exit code means, and what to do.
     Explain {
@@ -187,7 +187,7 @@ enum Command {
     },
     /// Work on where credentials are kept.
     #[command(subcommand)]
-    Vault(vault::Vault),
+    Vault(vault::VaultCommand),
     /// Ask a server what it is and write its descriptor.
     Add {
         /// URL of a remote server.
@@ -245,7 +245,7 @@ pub fn run() -> ExitCode {
             no_browser,
         }) => connect::run(
             &global,
-            &connect::Request {
+            &connect::ConnectRequest {
                 provider,
                 account,
                 no_browser,
@@ -263,7 +263,7 @@ pub fn run() -> ExitCode {
             command,
         }) => add::run(
             &global,
-            &add::Request {
+            &add::AddRequest {
                 url,
                 id,
                 force,
@@ -301,13 +301,13 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
 
 /// Loads the settings and builds the parts; faults are told, and decide the exit code.
 pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
-    let load = only.map_or(Load::All, |id| Load::One(id.to_owned()));
+    let load = only.map_or(LoadScope::All, |id| LoadScope::One(id.to_owned()));
     open_with(global, overrides, load)
 }
 
 /// The same, with what is loaded said in full.
-pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: Load) -> Result<App, u8> {
-    telemetry::log::init(telemetry::log::Format::Auto);
+pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope) -> Result<App, u8> {
+    telemetry::log::init(telemetry::log::LogFormat::Auto);
     App::build(settings(global, overrides)?, load).map_err(|fault| {
         ui::fail(&fault);
         match fault {
@@ -318,11 +318,11 @@ pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: Load) -> R
 }
 
 /// Runs work of a command; `None` when a signal came first. What it started ends with [`App::stop`].
-pub(crate) fn until_told<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
     app.control().block_on(async {
         tokio::select! {
             done = work => Some(done),
-            () = app::told_to_end() => None,
+            () = app::termination_signal() => None,
         }
     })
 }

@@ -125,7 +125,7 @@ fn quoted(path: &Path) -> String {
 }
 
 fn providers(app: &App) -> String {
-    let snapshot = app.parts().catalog.snapshot();
+    let snapshot = app.services().catalog.snapshot();
     if snapshot.entries.is_empty() {
         return format!(
             "  {YELLOW}none yet: drop a descriptor into the folder, or run `pleiades add URL`{YELLOW:#}\n"
@@ -159,7 +159,7 @@ fn providers(app: &App) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{ApiKey, Local};
+    use crate::settings::{CallerKey, LocalCaller};
 
     const BASE: &str = "http://127.0.0.1:8787";
 
@@ -179,7 +179,7 @@ mod tests {
         let mut settings = Settings::default();
         let open = shown(&settings);
         assert!(open.contains("/mcp\"") && open.contains(settings::OPEN), "{open}");
-        settings.access.api_keys.push(ApiKey {
+        settings.access.api_keys.push(CallerKey {
             name: "ci".to_owned(),
             tenant: "acme".to_owned(),
             user: "bot".to_owned(),
@@ -190,7 +190,7 @@ mod tests {
             keyed.contains("\"x-api-key\"") && !keyed.contains(settings::OPEN),
             "{keyed}"
         );
-        settings.access.local = Some(Local::default());
+        settings.access.local = Some(LocalCaller::default());
         let local = shown(&settings);
         assert!(
             local.contains("`pleiades stdio`") && local.contains("\"stdio\""),

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::{Global, exit};
-use crate::app::{App, told_to_end};
+use crate::app::{App, termination_signal};
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault};
-use crate::mcp::{Abilities, Revision, message};
+use crate::mcp::{ClientCapabilities, Revision, message};
 use crate::settings::Overrides;
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
@@ -40,7 +40,7 @@ pub(super) fn run(global: &Global) -> u8 {
         Err(code) => return code,
     };
     let control = app.control();
-    let served = control.block_on(Server::new(&app).serve());
+    let served = control.block_on(StdioServer::new(&app).serve());
     app.stop(STOP);
     match served {
         Ok(()) => exit::OK,
@@ -51,11 +51,11 @@ pub(super) fn run(global: &Global) -> u8 {
     }
 }
 
-struct Server {
-    app: Arc<crate::app::Parts>,
+struct StdioServer {
+    app: Arc<crate::app::Services>,
     scope: Scope,
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
-    settled: Mutex<Option<(Revision, Abilities)>>,
+    settled: Mutex<Option<(Revision, ClientCapabilities)>>,
     keys: crate::descriptor::Environment,
     /// Whether list changes are told; once is enough however often a client says it is ready.
     told: AtomicBool,
@@ -64,11 +64,11 @@ struct Server {
     tasks: TaskTracker,
 }
 
-impl Server {
+impl StdioServer {
     fn new(app: &App) -> Arc<Self> {
         let (lines, writer) = mpsc::channel(BACKLOG);
         Arc::new(Self {
-            app: app.parts(),
+            app: app.services(),
             scope: Scope::new(View::Meta, None),
             settled: Mutex::new(None),
             keys: crate::settings::environment(),
@@ -86,7 +86,7 @@ impl Server {
         let writer = tokio::spawn(write(receiver));
         let read = tokio::select! {
             read = self.read() => read,
-            () = told_to_end() => Ok(()),
+            () = termination_signal() => Ok(()),
         };
         let exchange = &self.app.exchange;
         exchange.closing.cancel();
@@ -107,16 +107,16 @@ impl Server {
         loop {
             line.clear();
             match next_line(&mut stdin, &mut line, limit).await? {
-                Line::End => return Ok(()),
-                Line::TooLong => {
+                InputLine::End => return Ok(()),
+                InputLine::TooLong => {
                     let error = Error::new(
                         Code::TooLarge,
                         format!("a line is longer than {limit} bytes (`max_body`)"),
                     );
                     self.refuse(None, &error, Revision::NEWEST_LEGACY).await;
                 }
-                Line::Whole if line.trim_ascii().is_empty() => {}
-                Line::Whole => self.arrived(&line).await,
+                InputLine::Whole if line.trim_ascii().is_empty() => {}
+                InputLine::Whole => self.arrived(&line).await,
             }
         }
     }
@@ -126,7 +126,7 @@ impl Server {
         let message = match message::decode(line) {
             Ok(message) => message,
             Err(error) => {
-                let (error, id) = message::told_apart(error);
+                let (error, id) = message::split_id(error);
                 return self.refuse(id.as_ref(), &error, Revision::NEWEST_LEGACY).await;
             }
         };
@@ -153,10 +153,10 @@ impl Server {
             }
             (
                 Revision::V2026_07_28,
-                stated.map(Abilities::of).unwrap_or_default(),
+                stated.map(ClientCapabilities::of).unwrap_or_default(),
             )
         } else {
-            let unknown = (Revision::V2025_06_18, Abilities::NONE);
+            let unknown = (Revision::V2025_06_18, ClientCapabilities::NONE);
             self.settled.lock().unwrap_or(unknown)
         };
         let capabilities = stated.filter(|_| revision.is_modern());
@@ -229,7 +229,7 @@ impl Server {
     }
 }
 
-enum Line {
+enum InputLine {
     Whole,
     TooLong,
     End,
@@ -240,12 +240,12 @@ async fn next_line(
     from: &mut (impl AsyncBufRead + Unpin),
     line: &mut Vec<u8>,
     limit: usize,
-) -> std::io::Result<Line> {
+) -> std::io::Result<InputLine> {
     let mut long = false;
     loop {
         let chunk = from.fill_buf().await?;
         if chunk.is_empty() && line.is_empty() && !long {
-            return Ok(Line::End);
+            return Ok(InputLine::End);
         }
         let end = chunk.iter().position(|byte| *byte == b'\n');
         let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
@@ -257,7 +257,11 @@ async fn next_line(
         let done = end.is_some() || used == 0;
         from.consume(used);
         if done {
-            return Ok(if long { Line::TooLong } else { Line::Whole });
+            return Ok(if long {
+                InputLine::TooLong
+            } else {
+                InputLine::Whole
+            });
         }
     }
 }

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 
 use super::ui::{self, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
-use crate::app::{self, Fault, Migration, NewKey, Refused};
+use crate::app::{self, Fault, Migration, NewKey, RekeyError};
 use crate::credential::vault::file::Rekeyed;
-use crate::credential::vault::migrate::{Became, Moved};
+use crate::credential::vault::migrate::{CopiedEntry, CopyOutcome};
 use crate::credential::vault::{self, Kind};
 use crate::secret::Secret;
 use crate::settings::{self, Overrides, Settings};
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Vault {
+pub(super) enum VaultCommand {
     /// Copy accounts and registered clients from the embedded vault to `vault.hashicorp` of the
     /// settings; repeatable, writes over nothing newer, removes nothing.
     Migrate(#[command(flatten)] Migrate),
@@ -51,8 +51,8 @@ struct Tally {
     entries: Vec<Value>,
 }
 
-pub(super) fn run(global: &Global, command: &Vault) -> u8 {
-    crate::telemetry::log::init(crate::telemetry::log::Format::Auto);
+pub(super) fn run(global: &Global, command: &VaultCommand) -> u8 {
+    crate::telemetry::log::init(crate::telemetry::log::LogFormat::Auto);
     let overrides = Overrides {
         providers: global.providers.clone(),
         ..Overrides::default()
@@ -62,8 +62,8 @@ pub(super) fn run(global: &Global, command: &Vault) -> u8 {
         Err(code) => return code,
     };
     match command {
-        Vault::Migrate(asked) => migrate(global, &settings, asked),
-        Vault::Rekey(asked) => rekey(global, &settings, asked),
+        VaultCommand::Migrate(asked) => migrate(global, &settings, asked),
+        VaultCommand::Rekey(asked) => rekey(global, &settings, asked),
     }
 }
 
@@ -71,11 +71,11 @@ fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
     let given = settings::environment()("PLEIADES_NEW_KEY").map(Secret::new);
     let put = match app::rekey(settings, asked.to.as_deref(), given) {
         Ok(put) => put,
-        Err(Refused::Usage(said)) => {
-            ui::fail(said);
+        Err(RekeyError::Usage(message)) => {
+            ui::fail(message);
             return exit::USAGE;
         }
-        Err(Refused::Store(fault)) => {
+        Err(RekeyError::Store(fault)) => {
             ui::fail(&fault);
             return code(fault.kind);
         }
@@ -129,7 +129,7 @@ fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> u8 {
     };
     let mut tally = Tally::default();
     let done = migration.run(|moved| {
-        *tally.counts.entry(moved.became.as_str()).or_default() += 1;
+        *tally.counts.entry(moved.outcome.as_str()).or_default() += 1;
         if global.json {
             tally.entries.push(entry(moved));
         } else {
@@ -140,7 +140,7 @@ fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> u8 {
 }
 
 fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result<(), vault::Fault>>) -> u8 {
-    let (code, said) = match done {
+    let (code, message) = match done {
         None => (
             exit::TEMPORARY,
             Some("interrupted: run it again to go on".to_owned()),
@@ -156,7 +156,7 @@ fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result
             "complete": code == exit::OK,
             "counts": tally.counts,
             "entries": tally.entries,
-            "error": said,
+            "error": message,
         }));
     } else {
         let counts: Vec<String> = tally
@@ -170,46 +170,46 @@ fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result
         };
         ui::err(format_args!("{counts}; {source} is as it was"));
     }
-    if let Some(said) = said {
-        ui::fail(said);
+    if let Some(message) = message {
+        ui::fail(message);
     }
     code
 }
 
 /// A line for each entry, as it is done.
-fn line(moved: &Moved) -> String {
-    let style = match moved.became {
-        Became::Copied | Became::Updated => GREEN,
-        Became::Unchanged => DIM,
-        Became::Newer | Became::Another => YELLOW,
-        Became::Failed(_) => RED,
+fn line(moved: &CopiedEntry) -> String {
+    let style = match moved.outcome {
+        CopyOutcome::Copied | CopyOutcome::Updated => GREEN,
+        CopyOutcome::Unchanged => DIM,
+        CopyOutcome::Newer | CopyOutcome::Another => YELLOW,
+        CopyOutcome::Failed(_) => RED,
     };
     let segments = moved.path.segments().iter();
     // What stands in names is no instruction to a terminal.
     let name: Vec<String> = segments
         .map(|segment| segment.escape_debug().to_string())
         .collect();
-    let what = format!("{:<9}", moved.became.as_str());
-    let why = match reason(&moved.became) {
+    let what = format!("{:<9}", moved.outcome.as_str());
+    let why = match reason(&moved.outcome) {
         Some(why) => format!("  {DIM}{why}{DIM:#}"),
         None => String::new(),
     };
     format!("{style}{what}{style:#}  {}{why}", name.join("/"))
 }
 
-fn reason(became: &Became) -> Option<&str> {
+fn reason(became: &CopyOutcome) -> Option<&str> {
     match became {
-        Became::Copied | Became::Updated | Became::Unchanged => None,
-        Became::Newer => Some("what is there is as new or newer, and stays"),
-        Became::Another => Some("what is there is of another connection, and stays"),
-        Became::Failed(why) => Some(why),
+        CopyOutcome::Copied | CopyOutcome::Updated | CopyOutcome::Unchanged => None,
+        CopyOutcome::Newer => Some("what is there is as new or newer, and stays"),
+        CopyOutcome::Another => Some("what is there is of another connection, and stays"),
+        CopyOutcome::Failed(why) => Some(why),
     }
 }
 
-fn entry(moved: &Moved) -> Value {
+fn entry(moved: &CopiedEntry) -> Value {
     json!({
         "path": moved.path.segments().iter().map(|segment| &**segment).collect::<Vec<_>>(),
-        "outcome": moved.became.as_str(),
-        "reason": reason(&moved.became),
+        "outcome": moved.outcome.as_str(),
+        "reason": reason(&moved.outcome),
     })
 }

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
-use super::key::Owner;
-use super::record::Record;
-use super::slot::Slot;
+use super::key::AccountOwner;
+use super::record::AccountRecord;
+use super::slot::AccountSlot;
 use super::vault::{Fault, Kind};
 
 /// Locks that owners are spread over.
@@ -27,13 +27,13 @@ const QUIET: u64 = 5_000;
 
 /// Owners in memory.
 #[derive(Debug)]
-pub(super) struct Cache {
-    shards: Vec<RwLock<HashMap<Owner, Arc<Entry>>>>,
+pub(super) struct AccountCache {
+    shards: Vec<RwLock<HashMap<AccountOwner, Arc<OwnerAccounts>>>>,
     hasher: RandomState,
     most: usize,
 }
 
-impl Cache {
+impl AccountCache {
     /// For at most `most` owners.
     pub(super) fn new(most: usize) -> Self {
         Self {
@@ -44,16 +44,16 @@ impl Cache {
     }
 
     /// What is known of an owner.
-    pub(super) fn get(&self, owner: &Owner) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, owner: &AccountOwner) -> Option<Arc<OwnerAccounts>> {
         self.shard(owner)?.read().get(owner).cloned()
     }
 
     /// The entry of an owner, made when there is none.
-    pub(super) fn entry(&self, owner: &Owner, now: u64) -> Arc<Entry> {
+    pub(super) fn entry(&self, owner: &AccountOwner, now: u64) -> Arc<OwnerAccounts> {
         if let Some(found) = self.get(owner) {
             return found;
         }
-        let made = Arc::new(Entry::new(owner.clone(), now));
+        let made = Arc::new(OwnerAccounts::new(owner.clone(), now));
         let Some(shard) = self.shard(owner) else {
             return made;
         };
@@ -69,21 +69,21 @@ impl Cache {
     }
 
     /// Every entry, in no order.
-    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(super) fn all(&self) -> Vec<Arc<OwnerAccounts>> {
         let shards = self.shards.iter();
         shards
             .flat_map(|it| it.read().values().cloned().collect::<Vec<_>>())
             .collect()
     }
 
-    fn shard(&self, owner: &Owner) -> Option<&RwLock<HashMap<Owner, Arc<Entry>>>> {
+    fn shard(&self, owner: &AccountOwner) -> Option<&RwLock<HashMap<AccountOwner, Arc<OwnerAccounts>>>> {
         let hash = usize::try_from(self.hasher.hash_one(owner) >> 32).unwrap_or_default();
         self.shards.get(hash % SHARDS)
     }
 }
 
 /// Drops the eighth that was used least recently, so that making room is seldom.
-fn evict(shard: &mut HashMap<Owner, Arc<Entry>>) {
+fn evict(shard: &mut HashMap<AccountOwner, Arc<OwnerAccounts>>) {
     let mut used: Vec<u64> = shard.values().map(|entry| entry.used()).collect();
     let mut left = (used.len() / 8).max(1);
     if left > used.len() {
@@ -100,21 +100,21 @@ fn evict(shard: &mut HashMap<Owner, Arc<Entry>>) {
 
 /// What is known of one owner.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) owner: Owner,
+pub(super) struct OwnerAccounts {
+    pub(super) owner: AccountOwner,
     /// Held while its accounts are read: one reading serves all who wait.
     pub(super) reading: tokio::sync::Mutex<()>,
     used: AtomicU64,
     /// Readings that have begun.
     begun: AtomicU64,
-    known: ArcSwap<Known>,
+    state: ArcSwap<OwnerState>,
     changing: Mutex<()>,
 }
 
 /// What a reading found.
 #[derive(Debug, Default)]
-struct Known {
-    accounts: Vec<Arc<Slot>>,
+struct OwnerState {
+    accounts: Vec<Arc<AccountSlot>>,
     /// The reading that found them; 0 for none.
     reading: u64,
     /// When it was begun.
@@ -126,16 +126,16 @@ struct Known {
 }
 
 /// What came of one reading.
-pub(super) type Read = Vec<(u64, Record)>;
+pub(super) type VersionedRecords = Vec<(u64, AccountRecord)>;
 
-impl Entry {
-    fn new(owner: Owner, now: u64) -> Self {
+impl OwnerAccounts {
+    fn new(owner: AccountOwner, now: u64) -> Self {
         Self {
             owner,
             reading: tokio::sync::Mutex::new(()),
             used: AtomicU64::new(now),
             begun: AtomicU64::new(0),
-            known: ArcSwap::default(),
+            state: ArcSwap::default(),
             changing: Mutex::new(()),
         }
     }
@@ -150,15 +150,15 @@ impl Entry {
     }
 
     /// Its accounts, ordered by id.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&[Arc<Slot>]) -> T) -> T {
-        look(&self.known.load().accounts)
+    pub(super) fn with<T>(&self, look: impl FnOnce(&[Arc<AccountSlot>]) -> T) -> T {
+        look(&self.state.load().accounts)
     }
 
-    pub(super) fn slots(&self) -> Vec<Arc<Slot>> {
-        self.known.load().accounts.clone()
+    pub(super) fn slots(&self) -> Vec<Arc<AccountSlot>> {
+        self.state.load().accounts.clone()
     }
 
-    pub(super) fn slot(&self, account: &str) -> Option<Arc<Slot>> {
+    pub(super) fn slot(&self, account: &str) -> Option<Arc<AccountSlot>> {
         self.with(|slots| slots.iter().find(|slot| *slot.key.account == *account).cloned())
     }
 
@@ -168,48 +168,48 @@ impl Entry {
     }
 
     /// Begins a reading.
-    pub(super) fn begin(&self) -> u64 {
+    pub(super) fn begin_reading(&self) -> u64 {
         self.begun.fetch_add(1, Relaxed) + 1
     }
 
     /// Whether a reading that began after `since` has found what is known.
     pub(super) fn is_read_since(&self, since: u64) -> bool {
-        self.known.load().reading > since
+        self.state.load().reading > since
     }
 
     /// How a reading that began after `since` failed.
     pub(super) fn failed_since(&self, since: u64) -> Option<Fault> {
-        let known = self.known.load();
-        let (reading, _, kind, message) = known.failed.as_ref()?;
+        let state = self.state.load();
+        let (reading, _, kind, message) = state.failed.as_ref()?;
         (*reading > since).then(|| Fault::new(*kind, message.clone()))
     }
 
     /// Whether what is known may be used without asking the store: it is young, or the store was
     /// asked a moment ago and did not answer.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
-        let known = self.known.load();
+        let state = self.state.load();
         // Single accounts that were put in say nothing of the others.
-        known
+        state
             .at
-            .is_some_and(|at| now.saturating_sub(at) < FRESH || is_quiet(&known, now))
+            .is_some_and(|at| now.saturating_sub(at) < FRESH || is_quiet(&state, now))
     }
 
     /// How old what is known is; `None` when nothing is.
     pub(super) fn age(&self, now: u64) -> Option<u64> {
-        let known = self.known.load();
-        known.at.map(|at| now.saturating_sub(at))
+        let state = self.state.load();
+        state.at.map(|at| now.saturating_sub(at))
     }
 
     /// Whether the store failed a moment ago.
     pub(super) fn is_quiet(&self, now: u64) -> bool {
-        is_quiet(&self.known.load(), now)
+        is_quiet(&self.state.load(), now)
     }
 
     /// Takes what a reading found. What was written here after the reading began stays.
-    pub(super) fn found(&self, reading: u64, at: u64, read: Read) {
+    pub(super) fn apply_reading(&self, reading: u64, at: u64, read: VersionedRecords) {
         let _changing = self.changing.lock();
-        let before = self.known.load();
-        let mut accounts: Vec<Arc<Slot>> = Vec::with_capacity(read.len());
+        let before = self.state.load();
+        let mut accounts: Vec<Arc<AccountSlot>> = Vec::with_capacity(read.len());
         let mut removed = before.removed.clone();
         removed.retain(|(_, until)| *until >= reading);
         for (version, record) in read {
@@ -220,8 +220,8 @@ impl Entry {
                 .accounts
                 .iter()
                 .find(|slot| *slot.key.account == *record.account);
-            let slot = slot.map_or_else(|| Slot::new(&self.owner, &record.account), Arc::clone);
-            slot.read(version, record, reading);
+            let slot = slot.map_or_else(|| AccountSlot::new(&self.owner, &record.account), Arc::clone);
+            slot.take_read(version, record, reading);
             accounts.push(slot);
         }
         for slot in &before.accounts {
@@ -231,11 +231,11 @@ impl Entry {
             if slot.written.load(Relaxed) >= reading {
                 accounts.push(Arc::clone(slot));
             } else {
-                slot.gone();
+                slot.clear();
             }
         }
         accounts.sort_by(|one, other| one.key.account.cmp(&other.key.account));
-        self.known.store(Arc::new(Known {
+        self.state.store(Arc::new(OwnerState {
             accounts,
             reading,
             at: Some(at),
@@ -245,10 +245,10 @@ impl Entry {
     }
 
     /// Notes that a reading failed; what was known stays.
-    pub(super) fn failed(&self, reading: u64, at: u64, fault: &Fault) {
+    pub(super) fn apply_failure(&self, reading: u64, at: u64, fault: &Fault) {
         let _changing = self.changing.lock();
-        let before = self.known.load();
-        self.known.store(Arc::new(Known {
+        let before = self.state.load();
+        self.state.store(Arc::new(OwnerState {
             accounts: before.accounts.clone(),
             reading: before.reading,
             at: before.at,
@@ -258,49 +258,49 @@ impl Entry {
     }
 
     /// Takes a record that was read or written alone.
-    pub(super) fn put(&self, version: u64, record: Record) -> Arc<Slot> {
+    pub(super) fn put(&self, version: u64, record: AccountRecord) -> Arc<AccountSlot> {
         let _changing = self.changing.lock();
-        let before = self.known.load();
+        let before = self.state.load();
         let found = before
             .accounts
             .iter()
             .find(|slot| *slot.key.account == *record.account);
         if let Some(slot) = found {
-            slot.write(version, record, self.readings());
+            slot.take_written(version, record, self.readings());
             return Arc::clone(slot);
         }
-        let slot = Slot::new(&self.owner, &record.account);
-        slot.write(version, record, self.readings());
+        let slot = AccountSlot::new(&self.owner, &record.account);
+        slot.take_written(version, record, self.readings());
         let mut accounts = before.accounts.clone();
         accounts.push(Arc::clone(&slot));
         accounts.sort_by(|one, other| one.key.account.cmp(&other.key.account));
-        let mut known = before.with(accounts);
-        known.removed.retain(|(removed, _)| *removed != slot.key.account);
-        self.known.store(Arc::new(known));
+        let mut state = before.with(accounts);
+        state.removed.retain(|(removed, _)| *removed != slot.key.account);
+        self.state.store(Arc::new(state));
         slot
     }
 
     /// Forgets an account that is no more.
     pub(super) fn remove(&self, account: &str) {
         let _changing = self.changing.lock();
-        let before = self.known.load();
+        let before = self.state.load();
         let (gone, accounts) = before
             .accounts
             .iter()
             .cloned()
             .partition::<Vec<_>, _>(|slot| *slot.key.account == *account);
         for slot in gone {
-            slot.gone();
+            slot.clear();
         }
         // A reading that is under way may have seen it: what it finds is not taken for new.
-        let mut known = before.with(accounts);
-        known.removed.push((account.into(), self.readings()));
-        self.known.store(Arc::new(known));
+        let mut state = before.with(accounts);
+        state.removed.push((account.into(), self.readings()));
+        self.state.store(Arc::new(state));
     }
 }
 
-impl Known {
-    fn with(&self, accounts: Vec<Arc<Slot>>) -> Self {
+impl OwnerState {
+    fn with(&self, accounts: Vec<Arc<AccountSlot>>) -> Self {
         Self {
             accounts,
             reading: self.reading,
@@ -311,8 +311,8 @@ impl Known {
     }
 }
 
-fn is_quiet(known: &Known, now: u64) -> bool {
-    known
+fn is_quiet(state: &OwnerState, now: u64) -> bool {
+    state
         .failed
         .as_ref()
         .is_some_and(|(_, at, ..)| now.saturating_sub(*at) < QUIET)
@@ -321,10 +321,10 @@ fn is_quiet(known: &Known, now: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::keeper::tests::world::record;
+    use crate::credential::manager::tests::world::record;
 
-    fn owner(name: &str) -> Owner {
-        Owner {
+    fn owner(name: &str) -> AccountOwner {
+        AccountOwner {
             tenant: "acme".into(),
             user: name.into(),
             connection: "mail".into(),
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn it_never_holds_more_than_its_bound_and_the_least_used_go_first() {
-        let cache = Cache::new(160);
+        let cache = AccountCache::new(160);
         for at in 0..2_000 {
             cache.entry(&owner(&format!("user{at}")), at);
         }
@@ -345,19 +345,19 @@ mod tests {
 
     #[test]
     fn a_late_reading_brings_back_nothing_that_was_removed_or_replaced() {
-        let entry = Entry::new(owner("ann"), 0);
-        let reading = entry.begin();
+        let entry = OwnerAccounts::new(owner("ann"), 0);
+        let reading = entry.begin_reading();
         let mut newer = record("work", "refresh", 0);
         newer.grant_id = "two".to_owned();
         entry.put(2, newer);
         entry.remove("home");
         let mut older = record("work", "refresh", 0);
         older.grant_id = "one".to_owned();
-        entry.found(reading, 0, vec![(1, older), (1, record("home", "refresh", 0))]);
+        entry.apply_reading(reading, 0, vec![(1, older), (1, record("home", "refresh", 0))]);
         let slots = entry.slots();
         assert_eq!(slots.len(), 1);
         assert_eq!(&*slots[0].seen().unwrap().grant, "two");
-        entry.found(entry.begin(), 0, Vec::new());
+        entry.apply_reading(entry.begin_reading(), 0, Vec::new());
         assert!(entry.slots().is_empty());
     }
 }

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 /// Two clocks of this process: one that only grows, and unix time that never goes back.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(super) struct TokenClock {
     start: Instant,
     unix: Duration,
 }
 
-impl Clock {
+impl TokenClock {
     pub(super) fn new() -> Self {
         Self {
             start: Instant::now(),
@@ -20,7 +20,7 @@ impl Clock {
     }
 
     /// Milliseconds since the process began; unmoved by whoever sets the machine's clock.
-    pub(super) fn grown(&self) -> u64 {
+    pub(super) fn monotonic_ms(&self) -> u64 {
         millis(self.start.elapsed())
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use url::Url;
 
-use super::web::Reach;
+use super::web::AddressPolicy;
 use crate::secret::Secret;
 
 /// One provider's part of a connection. Providers that name the same connection share its accounts.
@@ -17,11 +17,11 @@ pub struct Connection {
     /// Provider's title, for people.
     pub title: String,
     /// Authorization code, or client credentials.
-    pub grant: Grant,
+    pub grant: GrantType,
     /// The provider's endpoint, where discovery begins.
     pub upstream: Url,
     /// What may be connected to on the way.
-    pub reach: Reach,
+    pub reach: AddressPolicy,
     /// `client_id`.
     pub client_id: Option<String>,
     /// `client_secret`.
@@ -47,7 +47,7 @@ pub struct Connection {
     /// `audience`.
     pub audience: Option<String>,
     /// `resource`.
-    pub resource: Resource,
+    pub resource: ResourceParameter,
     /// `parameters` of the authorization request.
     pub parameters: BTreeMap<String, String>,
     /// `connect_url`: the flow runs elsewhere.
@@ -61,12 +61,12 @@ pub struct Connection {
 impl Connection {
     /// What `oauth: {}` says of an endpoint: everything is discovered.
     #[must_use]
-    pub fn discovering(name: Arc<str>, title: String, upstream: Url, reach: Reach) -> Self {
+    pub fn discovering(name: Arc<str>, title: String, upstream: Url, reach: AddressPolicy) -> Self {
         Self {
             provider: Arc::clone(&name),
             name,
             title,
-            grant: Grant::AuthorizationCode,
+            grant: GrantType::AuthorizationCode,
             upstream,
             reach,
             client_id: None,
@@ -81,7 +81,7 @@ impl Connection {
             token_auth: None,
             pkce: Pkce::Auto,
             audience: None,
-            resource: Resource::Auto,
+            resource: ResourceParameter::Auto,
             parameters: BTreeMap::new(),
             connect_url: None,
             lead: Duration::from_secs(600),
@@ -92,7 +92,7 @@ impl Connection {
 
 /// How tokens are had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Grant {
+pub enum GrantType {
     /// A person connects (RFC 6749 section 4.1).
     AuthorizationCode,
     /// Machine to machine (section 4.4).
@@ -112,7 +112,7 @@ pub enum Pkce {
 
 /// `resource` of authorization and token requests (RFC 8707).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Resource {
+pub enum ResourceParameter {
     /// What the protected resource's metadata names, else the upstream's canonical URL.
     Auto,
     /// Not sent.

@@ -6,7 +6,7 @@ use ring::digest::{Context, SHA256};
 
 /// Whose accounts of one connection. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner {
+pub struct AccountOwner {
     /// The tenant.
     pub tenant: Arc<str>,
     /// The user within it.
@@ -17,20 +17,20 @@ pub struct Owner {
 
 /// One account of an owner: the name of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct AccountKey {
     /// Whose.
-    pub owner: Owner,
+    pub owner: AccountOwner,
     /// `accountId`.
     pub account: Arc<str>,
 }
 
-impl Key {
+impl AccountKey {
     /// Fingerprint of the account under one grant: part of the key of sessions and catalogues, so
     /// that nothing of an earlier grant is used with a later one.
     #[must_use]
     pub fn fingerprint(&self, grant_id: &str) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
-        let Owner {
+        let AccountOwner {
             tenant,
             user,
             connection,

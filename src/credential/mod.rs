@@ -9,9 +9,9 @@ pub mod broker;
 mod cache;
 mod clock;
 pub mod connection;
-pub mod handed;
-pub mod keeper;
+pub mod imported_token;
 mod key;
+pub mod manager;
 pub mod oauth;
 pub mod pinned;
 pub mod record;
@@ -20,7 +20,7 @@ pub mod scheduler;
 mod signature;
 mod slot;
 mod sweep;
-pub mod told;
+pub mod user_accounts;
 pub mod vault;
 mod web;
 
@@ -34,16 +34,18 @@ use ring::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 pub use connection::{Connection, Connections};
-pub use key::{Key, Owner};
+pub use key::{AccountKey, AccountOwner};
 use signature::sensitive;
-pub use signature::{Holder, Machines, Signature, Signed, Unmanned};
-pub use web::{Reach, Unreached, Web};
+pub use signature::{
+    ClientCredentialsTokens, CredentialSource, NoClientCredentials, Signature, SignedHeaders,
+};
+pub use web::{AddressPolicy, HttpClient, SendError};
 
 use crate::secret::Secret;
 
 /// How requests to a provider are signed.
 #[derive(Debug, Clone)]
-pub enum Need {
+pub enum ProviderAuth {
     /// Not at all.
     None,
     /// One key for all callers.
@@ -53,7 +55,7 @@ pub enum Need {
     /// Every user connects accounts of their own; the keeper hands out their signatures.
     OAuth(Arc<Connection>),
     /// One token for all callers, which the keeper has and renews.
-    Machine(Arc<Connection>, Arc<Signature>),
+    ClientCredentials(Arc<Connection>, Arc<Signature>),
 }
 
 /// A key that the caller brings; never stored, never logged.
@@ -76,14 +78,14 @@ pub struct ClientKey {
 /// What the caller brought: values of the headers (or environment variables) that any loaded
 /// `client_key` names, by lower-case header name. Filled by the transport, read by [`Need::sign`].
 #[derive(Clone, Default)]
-pub struct Brought {
+pub struct CallerKeys {
     /// Header name to value.
     pub headers: HashMap<HeaderName, Secret>,
     /// Whether the transport is stdio, where keys come in the environment.
     pub environment: BTreeMap<String, Secret>,
 }
 
-impl std::fmt::Debug for Brought {
+impl std::fmt::Debug for CallerKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.headers.keys()).finish()
     }
@@ -91,27 +93,27 @@ impl std::fmt::Debug for Brought {
 
 /// The caller must bring a key: which header, which variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct MissingKey {
     /// Header names that are accepted.
     pub headers: Vec<String>,
     /// The environment variable over stdio.
     pub env: Option<String>,
 }
 
-impl Need {
+impl ProviderAuth {
     /// The headers for one request. `None` and `ApiKey` hand out a shared value.
     ///
     /// # Errors
     /// [`Missing`] when the caller must bring a key and brought none that a header can carry, and for
     /// accounts, which are the keeper's.
-    pub fn sign(&self, brought: &Brought) -> Result<Arc<Signature>, Missing> {
+    pub fn sign(&self, caller_keys: &CallerKeys) -> Result<Arc<Signature>, MissingKey> {
         static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
         match self {
             Self::None => Ok(Arc::clone(&UNSIGNED)),
             Self::ApiKey(signature) => Ok(Arc::clone(signature)),
-            Self::Machine(_, signature) => Ok(Arc::clone(signature)),
-            Self::ClientKey(key) => key.sign(brought).ok_or_else(|| key.missing()),
-            Self::OAuth(_) => Err(Missing {
+            Self::ClientCredentials(_, signature) => Ok(Arc::clone(signature)),
+            Self::ClientKey(key) => key.sign(caller_keys).ok_or_else(|| key.missing()),
+            Self::OAuth(_) => Err(MissingKey {
                 headers: Vec::new(),
                 env: None,
             }),
@@ -129,16 +131,16 @@ impl Need {
     pub const fn connection(&self) -> Option<&Arc<Connection>> {
         match self {
             Self::OAuth(connection) => Some(connection),
-            Self::None | Self::ApiKey(_) | Self::ClientKey(_) | Self::Machine(..) => None,
+            Self::None | Self::ApiKey(_) | Self::ClientKey(_) | Self::ClientCredentials(..) => None,
         }
     }
 
     /// Names of the headers that callers may bring keys and companions in, for the transport to
     /// collect.
-    pub fn brings(&self) -> impl Iterator<Item = &HeaderName> {
+    pub fn key_headers(&self) -> impl Iterator<Item = &HeaderName> {
         let key = match self {
             Self::ClientKey(key) => Some(key),
-            Self::None | Self::ApiKey(_) | Self::OAuth(_) | Self::Machine(..) => None,
+            Self::None | Self::ApiKey(_) | Self::OAuth(_) | Self::ClientCredentials(..) => None,
         };
         key.into_iter().flat_map(|key| {
             key.headers
@@ -149,15 +151,15 @@ impl Need {
 }
 
 impl ClientKey {
-    fn sign(&self, brought: &Brought) -> Option<Arc<Signature>> {
+    fn sign(&self, caller_keys: &CallerKeys) -> Option<Arc<Signature>> {
         let own = self
             .headers
             .iter()
-            .find_map(|name| brought.headers.get(name))
+            .find_map(|name| caller_keys.headers.get(name))
             .or_else(|| {
                 self.env
                     .as_ref()
-                    .and_then(|variable| brought.environment.get(variable))
+                    .and_then(|variable| caller_keys.environment.get(variable))
             });
         let key = own.or(self.fallback.as_ref())?.expose().trim();
         if key.is_empty() {
@@ -168,7 +170,7 @@ impl ClientKey {
         headers.push((self.forward_as.clone(), sensitive(&self.prefixed(key)).ok()?));
         digest(account.as_mut(), key);
         for (from, to) in &self.companions {
-            let Some(value) = brought.headers.get(from) else {
+            let Some(value) = caller_keys.headers.get(from) else {
                 continue;
             };
             // A companion names whose quota a key is used on: with the fallback it stays behind,
@@ -196,8 +198,8 @@ impl ClientKey {
         Zeroizing::new(format!("{}{bare}", self.prefix))
     }
 
-    fn missing(&self) -> Missing {
-        Missing {
+    fn missing(&self) -> MissingKey {
+        MissingKey {
             headers: self.headers.iter().map(|name| name.as_str().to_owned()).collect(),
             env: self.env.clone(),
         }

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pinned {
+pub struct PinnedIssuer {
     /// Issuer, else the token endpoint of a server that names none.
     pub issuer: String,
     /// The descriptor's client id.
@@ -43,7 +43,7 @@ fn path(connection: &Connection) -> Path {
 ///
 /// # Errors
 /// [`Fault`].
-pub async fn read(vault: &dyn Vault, connection: &Connection) -> Result<Option<Pinned>, Fault> {
+pub async fn read(vault: &dyn Vault, connection: &Connection) -> Result<Option<PinnedIssuer>, Fault> {
     if !is_needed(connection) {
         return Ok(None);
     }
@@ -68,7 +68,7 @@ pub async fn conflict(
     vault: &dyn Vault,
     connection: &Connection,
     (issuer, token_endpoint): (Option<&str>, &str),
-) -> Result<Option<Pinned>, Fault> {
+) -> Result<Option<PinnedIssuer>, Fault> {
     let ours = issuer.unwrap_or(token_endpoint);
     Ok(read(vault, connection)
         .await?
@@ -90,7 +90,7 @@ pub async fn keep(
     if read(vault, connection).await?.is_some() {
         return Ok(());
     }
-    let pinned = Pinned {
+    let pinned = PinnedIssuer {
         issuer: issuer.unwrap_or(token_endpoint).to_owned(),
         client_id,
     };
@@ -108,7 +108,7 @@ pub async fn keep(
 ///
 /// # Errors
 /// [`Fault`].
-pub async fn forget(vault: &dyn Vault, connection: &Connection) -> Result<Option<Pinned>, Fault> {
+pub async fn forget(vault: &dyn Vault, connection: &Connection) -> Result<Option<PinnedIssuer>, Fault> {
     let pinned = read(vault, connection).await;
     if matches!(&pinned, Err(fault) if fault.kind != Kind::Corrupt) || matches!(pinned, Ok(None)) {
         return pinned;
@@ -119,8 +119,8 @@ pub async fn forget(vault: &dyn Vault, connection: &Connection) -> Result<Option
 
 /// Why the secret is not sent, and what the operator can do: of the form of a trouble's message and cure.
 #[must_use]
-pub fn refusal(connection: &Connection, pinned: &Pinned, issuer: &str) -> (String, String) {
-    let Pinned {
+pub fn refusal(connection: &Connection, pinned: &PinnedIssuer, issuer: &str) -> (String, String) {
+    let PinnedIssuer {
         issuer: first,
         client_id,
     } = pinned;

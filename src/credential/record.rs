@@ -8,7 +8,7 @@ use crate::secret::Secret;
 /// token set; they decide everything, the version that a store gives a record decides nothing but
 /// the write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub struct AccountRecord {
     /// New with each connection.
     pub grant_id: String,
     /// Grows by one with each token set of the grant, from 1.
@@ -22,16 +22,16 @@ pub struct Record {
     /// Provider through which it was connected.
     pub provider: String,
     /// Where its tokens come from and who we are there.
-    pub source: Source,
+    pub source: TokenSource,
     /// Scopes that were asked for, over all authorizations of this account.
     pub requested: Vec<String>,
     /// Scopes that were granted, as far as the server says.
     pub granted: Option<Vec<String>>,
     /// The tokens of `seq`.
-    pub tokens: Tokens,
+    pub tokens: TokenSet,
     /// Who redeems the refresh token just now, or died doing so.
     #[serde(default)]
-    pub lease: Option<Lease>,
+    pub lease: Option<RefreshLease>,
     /// Refresh rounds that failed in a row for transient reasons.
     #[serde(default)]
     pub failures: u32,
@@ -41,11 +41,11 @@ pub struct Record {
     pub unanswered: bool,
     /// Set when only a person can mend it.
     #[serde(default)]
-    pub ended: Option<Ended>,
+    pub ended: Option<EndReason>,
     /// Why the last renewal was refused. Without `ended` nobody knows whether it was for good: the
     /// person is asked, and so is the server, now and then.
     #[serde(default)]
-    pub refusal: Option<Said>,
+    pub refusal: Option<TokenRefusal>,
     /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
     /// account with the largest.
     #[serde(default)]
@@ -56,7 +56,7 @@ pub struct Record {
 
 /// A token set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tokens {
+pub struct TokenSet {
     /// Put on requests.
     #[serde(with = "exposed")]
     pub access: Secret,
@@ -71,7 +71,7 @@ pub struct Tokens {
 
 /// What a token endpoint said to a renewal, cleaned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct TokenRefusal {
     /// `error`, where it named one.
     pub error: Option<String>,
     /// One sentence: lowercase, no full stop, no secret.
@@ -80,7 +80,7 @@ pub struct Said {
 
 /// Where tokens come from: enough to redeem, revoke and describe without asking anybody again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
+pub struct TokenSource {
     /// Issuer, as its metadata names it; `None` of a provider that publishes nothing.
     pub issuer: Option<String>,
     /// Token endpoint.
@@ -89,7 +89,7 @@ pub struct Source {
     #[serde(default)]
     pub revocation_endpoint: Option<String>,
     /// The client that the grant was made to.
-    pub client: Client,
+    pub client: OAuthClient,
     /// `resource` of the token request (RFC 8707).
     #[serde(default)]
     pub resource: Option<String>,
@@ -97,7 +97,7 @@ pub struct Source {
 
 /// The client that a grant was made to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
+pub struct OAuthClient {
     /// Client id.
     pub id: String,
     /// How it proves who it is.
@@ -128,7 +128,7 @@ pub enum ClientAuth {
 /// The right to redeem; dead one full `ttl` after a reader first saw its `nonce` on a clock of its
 /// own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lease {
+pub struct RefreshLease {
     /// New with each claim.
     pub nonce: String,
     /// How long it holds, in seconds.
@@ -141,7 +141,7 @@ pub struct Lease {
 /// Why only a person can mend it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
+pub enum EndReason {
     /// The provider refused the refresh token.
     Refused,
     /// A redemption was interrupted and its replay refused.
@@ -154,7 +154,7 @@ pub enum Ended {
     Scopes,
 }
 
-impl Ended {
+impl EndReason {
     /// The stable name, also `reason` of answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

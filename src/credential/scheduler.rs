@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::error::RecvError;
 use url::Url;
 
-use super::keeper::{Keeper, What};
-use super::record::Record;
-use super::web::{Reach, Web};
-use super::{Connection, Key};
+use super::manager::{AccountEventKind, CredentialManager};
+use super::record::AccountRecord;
+use super::web::{AddressPolicy, HttpClient};
+use super::{AccountKey, Connection};
 use crate::access::signed;
 use crate::secret::Secret;
 use crate::telemetry::time::{rfc3339, unix_now};
@@ -23,7 +23,7 @@ use crate::telemetry::time::{rfc3339, unix_now};
 /// Accounts that wait to be told of; each once. Beyond that the oldest go untold, with a warning.
 const QUEUE: usize = 1_024;
 /// Pauses before further attempts at one account.
-const AGAIN: [Duration; 3] = [
+const RETRY_PAUSES: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
     Duration::from_secs(25),
@@ -31,7 +31,7 @@ const AGAIN: [Duration; 3] = [
 
 /// `scheduler` of the settings.
 #[derive(Debug, Clone)]
-pub struct Scheduler {
+pub struct SchedulerHook {
     /// Where it is told.
     pub webhook: Url,
     /// Signs what it is told.
@@ -39,14 +39,17 @@ pub struct Scheduler {
 }
 
 /// Begins to tell; ends with the keeper.
-pub fn begin(scheduler: Scheduler, keeper: &Arc<Keeper>, control: &Handle) {
-    let waiting = Arc::new(Waiting::default());
-    let mut happened = keeper.watch();
+pub fn begin(scheduler: SchedulerHook, manager: &Arc<CredentialManager>, control: &Handle) {
+    let waiting = Arc::new(AccountQueue::default());
+    let mut happened = manager.subscribe();
     let noting = Arc::clone(&waiting);
     control.spawn(async move {
         loop {
             match happened.recv().await {
-                Ok(it) if !it.elsewhere && matches!(it.what, What::Connected | What::Renewed) => {
+                Ok(it)
+                    if !it.elsewhere
+                        && matches!(it.kind, AccountEventKind::Connected | AccountEventKind::Renewed) =>
+                {
                     noting.note(it.key);
                 }
                 Ok(_) => {}
@@ -57,17 +60,17 @@ pub fn begin(scheduler: Scheduler, keeper: &Arc<Keeper>, control: &Handle) {
             }
         }
     });
-    control.spawn(tell(scheduler, Arc::downgrade(keeper), waiting));
+    control.spawn(deliver(scheduler, Arc::downgrade(manager), waiting));
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    keys: Mutex<(VecDeque<Key>, bool)>,
+struct AccountQueue {
+    keys: Mutex<(VecDeque<AccountKey>, bool)>,
     more: Notify,
 }
 
-impl Waiting {
-    fn note(&self, key: Key) {
+impl AccountQueue {
+    fn note(&self, key: AccountKey) {
         let mut keys = self.keys.lock();
         if keys.0.contains(&key) {
             return;
@@ -87,7 +90,7 @@ impl Waiting {
     }
 
     /// The next account; `None` at the end.
-    async fn next(&self) -> Option<Key> {
+    async fn next(&self) -> Option<AccountKey> {
         loop {
             {
                 let mut keys = self.keys.lock();
@@ -103,11 +106,11 @@ impl Waiting {
     }
 }
 
-async fn tell(scheduler: Scheduler, keeper: Weak<Keeper>, waiting: Arc<Waiting>) {
+async fn deliver(scheduler: SchedulerHook, manager: Weak<CredentialManager>, waiting: Arc<AccountQueue>) {
     while let Some(key) = waiting.next().await {
-        let Some(keeper) = keeper.upgrade() else { return };
+        let Some(manager) = manager.upgrade() else { return };
         // What is stored now is told, however long it waited.
-        let record = match keeper.record(&key).await {
+        let record = match manager.record(&key).await {
             Ok(Some(record)) => record,
             Ok(None) => continue,
             Err(fault) => {
@@ -115,19 +118,19 @@ async fn tell(scheduler: Scheduler, keeper: Weak<Keeper>, waiting: Arc<Waiting>)
                 continue;
             }
         };
-        let Some(body) = said(&keeper, &key, &record) else {
+        let Some(body) = to_body(&manager, &key, &record) else {
             continue;
         };
-        let web = Arc::clone(keeper.web());
+        let web = Arc::clone(manager.web());
         // The keeper is not held while somebody else is waited for.
-        drop(keeper);
+        drop(manager);
         post(&scheduler, &*web, body.to_string().as_bytes()).await;
     }
 }
 
 /// What is told of an account; nothing of one that is never refreshed.
-fn said(keeper: &Keeper, key: &Key, record: &Record) -> Option<Value> {
-    let loaded = keeper.loaded()?;
+fn to_body(manager: &CredentialManager, key: &AccountKey, record: &AccountRecord) -> Option<Value> {
+    let loaded = manager.loaded()?;
     let parts = loaded.of(&key.owner.connection);
     let part = parts
         .iter()
@@ -145,7 +148,7 @@ fn said(keeper: &Keeper, key: &Key, record: &Record) -> Option<Value> {
 }
 
 /// When an account is due: `lead` before its end, but never before half its life is over.
-fn due(connection: &Connection, record: &Record) -> Option<u64> {
+fn due(connection: &Connection, record: &AccountRecord) -> Option<u64> {
     if record.ended.is_some() || record.tokens.refresh.is_none() {
         return None;
     }
@@ -154,38 +157,38 @@ fn due(connection: &Connection, record: &Record) -> Option<u64> {
     Some(end.saturating_sub(connection.lead.as_secs().min(life / 2)))
 }
 
-async fn post(scheduler: &Scheduler, web: &dyn Web, body: &[u8]) {
-    let mut pauses = AGAIN.into_iter();
+async fn post(scheduler: &SchedulerHook, web: &dyn HttpClient, body: &[u8]) {
+    let mut pauses = RETRY_PAUSES.into_iter();
     loop {
         let why = match once(scheduler, web, body).await {
             Ok(()) => return,
-            Err(Why::Final(why)) => return tracing::warn!("the scheduler was not told: {why}"),
-            Err(Why::Passing(why)) => why,
+            Err(DeliveryError::Final(why)) => return tracing::warn!("the scheduler was not told: {why}"),
+            Err(DeliveryError::Passing(why)) => why,
         };
         let Some(pause) = pauses.next() else {
             return tracing::warn!(
                 "the scheduler was not told after {} attempts: {why}",
-                AGAIN.len() + 1
+                RETRY_PAUSES.len() + 1
             );
         };
         tokio::time::sleep(pause).await;
     }
 }
 
-enum Why {
+enum DeliveryError {
     Final(String),
     Passing(String),
 }
 
-async fn once(scheduler: &Scheduler, web: &dyn Web, body: &[u8]) -> Result<(), Why> {
+async fn once(scheduler: &SchedulerHook, web: &dyn HttpClient, body: &[u8]) -> Result<(), DeliveryError> {
     let request = http::Request::post(scheduler.webhook.as_str())
         .header(http::header::CONTENT_TYPE, "application/json")
         // Signed anew with each attempt: the time is part of it.
         .header(signed::HEADER, signed::sign(&scheduler.key, unix_now(), body))
         .body(body.to_vec())
-        .map_err(|error| Why::Final(error.to_string()))?;
+        .map_err(|error| DeliveryError::Final(error.to_string()))?;
     // The operator named it: it may be beside us.
-    let reach = Reach {
+    let reach = AddressPolicy {
         private: true,
         loopback: true,
         ca: None,
@@ -197,12 +200,12 @@ async fn once(scheduler: &Scheduler, web: &dyn Web, body: &[u8]) -> Result<(), W
             let why = format!("it answered {status}");
             let passes = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
             Err(if passes {
-                Why::Passing(why)
+                DeliveryError::Passing(why)
             } else {
-                Why::Final(why)
+                DeliveryError::Final(why)
             })
         }
-        Err(error) if error.transient => Err(Why::Passing(error.message)),
-        Err(error) => Err(Why::Final(error.message)),
+        Err(error) if error.transient => Err(DeliveryError::Passing(error.message)),
+        Err(error) => Err(DeliveryError::Final(error.message)),
     }
 }

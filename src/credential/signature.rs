@@ -6,14 +6,14 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
 use super::connection::Connection;
-use super::oauth::{Challenge, Lack};
+use super::oauth::{Challenge, RefusalCause};
 use super::record::AccountState;
 use crate::error::Error;
 use crate::secret::Secret;
 
 /// Headers for one upstream request, marked sensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Signed {
+pub struct SignedHeaders {
     /// Put on the request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Which token set they carry; 0 for what is never renewed.
@@ -22,22 +22,22 @@ pub struct Signed {
 
 /// Keeps the headers of one account's grant up to date.
 #[async_trait]
-pub trait Holder: Send + Sync + std::fmt::Debug {
+pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     /// What is at hand, valid or not. No I/O.
-    fn now(&self) -> Arc<Signed>;
+    fn now(&self) -> Arc<SignedHeaders>;
 
     /// What may be sent: at once when it is valid, else once it was renewed.
     ///
     /// # Errors
     /// `NeedsAuth`, `TokenExpired`, `CredentialStore`, `CredentialTimeout`.
-    async fn ready(&self) -> Result<Arc<Signed>, Error>;
+    async fn ready(&self) -> Result<Arc<SignedHeaders>, Error>;
 
     /// The upstream answered 401 to this token set: something newer, of the store or of the
     /// provider, once for all who wait.
     ///
     /// # Errors
     /// As [`Holder::ready`].
-    async fn refused(&self, seq: u64) -> Result<Arc<Signed>, Error>;
+    async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error>;
 
     /// The upstream took what [`Holder::refused`] gave: a later 401 to it is news.
     fn accepted(&self, _seq: u64) {}
@@ -53,9 +53,9 @@ pub trait Holder: Send + Sync + std::fmt::Debug {
 }
 
 /// Signs for connections that are nobody's: client credentials.
-pub trait Machines: Send + Sync + std::fmt::Debug {
+pub trait ClientCredentialsTokens: Send + Sync + std::fmt::Debug {
     /// The signature of a connection; it has its token when it is first asked to be ready.
-    fn machine(&self, connection: &Arc<Connection>) -> Arc<Signature>;
+    fn signature(&self, connection: &Arc<Connection>) -> Arc<Signature>;
 
     /// How the accounts of a connection fare that are in memory: how many are in which state.
     fn accounts(&self, _connection: &str) -> Vec<(AccountState, usize)> {
@@ -65,10 +65,10 @@ pub trait Machines: Send + Sync + std::fmt::Debug {
 
 /// Signs nothing: for what is only looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Unmanned;
+pub struct NoClientCredentials;
 
-impl Machines for Unmanned {
-    fn machine(&self, _connection: &Arc<Connection>) -> Arc<Signature> {
+impl ClientCredentialsTokens for NoClientCredentials {
+    fn signature(&self, _connection: &Arc<Connection>) -> Arc<Signature> {
         Arc::default()
     }
 }
@@ -79,22 +79,22 @@ pub struct Signature {
     /// Digest of what the *caller* brought, or of the account that it uses; `None` when every caller
     /// is signed alike: part of the key of sessions and catalogues.
     pub account: Option<[u8; 32]>,
-    way: Way,
+    kind: SignatureKind,
 }
 
 #[derive(Debug, Clone)]
-enum Way {
-    Fixed(Arc<Signed>),
-    Held(Arc<dyn Holder>),
+enum SignatureKind {
+    Fixed(Arc<SignedHeaders>),
+    Renewed(Arc<dyn CredentialSource>),
 }
 
 impl Default for Signature {
     /// No header at all.
     fn default() -> Self {
-        static UNSIGNED: LazyLock<Arc<Signed>> = LazyLock::new(Arc::default);
+        static UNSIGNED: LazyLock<Arc<SignedHeaders>> = LazyLock::new(Arc::default);
         Self {
             account: None,
-            way: Way::Fixed(Arc::clone(&UNSIGNED)),
+            kind: SignatureKind::Fixed(Arc::clone(&UNSIGNED)),
         }
     }
 }
@@ -105,16 +105,16 @@ impl Signature {
     pub fn fixed(headers: Vec<(HeaderName, HeaderValue)>, account: Option<[u8; 32]>) -> Self {
         Self {
             account,
-            way: Way::Fixed(Arc::new(Signed { headers, seq: 0 })),
+            kind: SignatureKind::Fixed(Arc::new(SignedHeaders { headers, seq: 0 })),
         }
     }
 
     /// Headers that somebody keeps up to date.
     #[must_use]
-    pub fn held(holder: Arc<dyn Holder>, account: Option<[u8; 32]>) -> Self {
+    pub fn renewed(holder: Arc<dyn CredentialSource>, account: Option<[u8; 32]>) -> Self {
         Self {
             account,
-            way: Way::Held(holder),
+            kind: SignatureKind::Renewed(holder),
         }
     }
 
@@ -128,19 +128,19 @@ impl Signature {
 
     /// What is at hand, valid or not. No I/O.
     #[must_use]
-    pub fn now(&self) -> Arc<Signed> {
-        match &self.way {
-            Way::Fixed(signed) => Arc::clone(signed),
-            Way::Held(holder) => holder.now(),
+    pub fn now(&self) -> Arc<SignedHeaders> {
+        match &self.kind {
+            SignatureKind::Fixed(signed) => Arc::clone(signed),
+            SignatureKind::Renewed(holder) => holder.now(),
         }
     }
 
     /// What never changes; `None` of what somebody keeps up to date.
     #[must_use]
-    pub const fn settled(&self) -> Option<&Arc<Signed>> {
-        match &self.way {
-            Way::Fixed(signed) => Some(signed),
-            Way::Held(_) => None,
+    pub const fn settled(&self) -> Option<&Arc<SignedHeaders>> {
+        match &self.kind {
+            SignatureKind::Fixed(signed) => Some(signed),
+            SignatureKind::Renewed(_) => None,
         }
     }
 
@@ -148,10 +148,10 @@ impl Signature {
     ///
     /// # Errors
     /// As [`Holder::ready`].
-    pub async fn ready(&self) -> Result<Arc<Signed>, Error> {
-        match &self.way {
-            Way::Fixed(signed) => Ok(Arc::clone(signed)),
-            Way::Held(holder) => holder.ready().await,
+    pub async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
+        match &self.kind {
+            SignatureKind::Fixed(signed) => Ok(Arc::clone(signed)),
+            SignatureKind::Renewed(holder) => holder.ready().await,
         }
     }
 
@@ -159,23 +159,23 @@ impl Signature {
     ///
     /// # Errors
     /// As [`Holder::ready`].
-    pub async fn refused(&self, seq: u64) -> Result<Option<Arc<Signed>>, Error> {
-        match &self.way {
-            Way::Fixed(_) => Ok(None),
-            Way::Held(holder) => holder.refused(seq).await.map(Some),
+    pub async fn refused(&self, seq: u64) -> Result<Option<Arc<SignedHeaders>>, Error> {
+        match &self.kind {
+            SignatureKind::Fixed(_) => Ok(None),
+            SignatureKind::Renewed(holder) => holder.refused(seq).await.map(Some),
         }
     }
 
     /// What came of [`Signature::refused`] was taken by the upstream.
     pub fn accepted(&self, seq: u64) {
-        if let Way::Held(holder) = &self.way {
+        if let SignatureKind::Renewed(holder) = &self.kind {
             holder.accepted(seq);
         }
     }
 
     /// The upstream took this token set.
     pub fn taken(&self, seq: u64) {
-        if let Way::Held(holder) = &self.way {
+        if let SignatureKind::Renewed(holder) = &self.kind {
             holder.taken(seq);
         }
     }
@@ -183,23 +183,23 @@ impl Signature {
     /// Whether something newer may be taken where this was refused.
     #[must_use]
     pub fn may_help(&self, challenge: &Challenge) -> bool {
-        let Way::Held(holder) = &self.way else {
+        let SignatureKind::Renewed(holder) = &self.kind else {
             return false;
         };
-        match challenge.lack() {
+        match challenge.cause() {
             _ if !challenge.is_refusal() => false,
-            Lack::Token => true,
-            Lack::Scope => holder.is_stale(challenge.scopes.as_deref().unwrap_or_default()),
-            Lack::Other => false,
+            RefusalCause::Token => true,
+            RefusalCause::Scope => holder.is_stale(challenge.scopes.as_deref().unwrap_or_default()),
+            RefusalCause::Other => false,
         }
     }
 
     /// Whether nothing is put on requests.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        match &self.way {
-            Way::Fixed(signed) => signed.headers.is_empty(),
-            Way::Held(_) => false,
+        match &self.kind {
+            SignatureKind::Fixed(signed) => signed.headers.is_empty(),
+            SignatureKind::Renewed(_) => false,
         }
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
-use super::key::{Key, Owner};
-use super::record::{AccountState, Ended, Record};
-use super::refresh::{Lives, Outcome, UNHEALTHY, Watch, Why};
-use super::signature::{Signature, Signed, sensitive};
+use super::key::{AccountKey, AccountOwner};
+use super::record::{AccountRecord, AccountState, EndReason};
+use super::refresh::{FinalState, LeaseWatch, RefreshTrigger, TokenLifetime, UNHEALTHY};
+use super::signature::{Signature, SignedHeaders, sensitive};
 use super::vault::Kind;
 
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
@@ -22,60 +22,60 @@ pub(super) const LAST_MOMENTS: u64 = 5_000;
 /// A token that was had so long ago was taken before, at least elsewhere: seconds.
 const FRESH: u64 = 600;
 /// Providers that share one account and have a signature of their own at hand.
-const HANDS: usize = 64;
+const MAX_SIGNATURES: usize = 64;
 
 /// One account in memory.
 #[derive(Debug)]
-pub(super) struct Slot {
-    pub(super) key: Key,
-    seen: ArcSwapOption<Seen>,
+pub(super) struct AccountSlot {
+    pub(super) key: AccountKey,
+    seen: ArcSwapOption<SeenRecord>,
     /// The last reading that had begun when it was written here.
     pub(super) written: AtomicU64,
-    hands: RwLock<Vec<Hand>>,
+    signatures: RwLock<Vec<ProviderSignature>>,
     /// When it signed something last, in milliseconds of the growing clock.
     pub(super) used: AtomicU64,
     /// Leases of others, and since when they are known here.
-    pub(super) watch: Mutex<Watch>,
+    pub(super) lease_watch: Mutex<LeaseWatch>,
     /// The pursuit that is under way.
-    pub(super) flight: Mutex<Option<Flight>>,
+    pub(super) in_flight: Mutex<Option<InFlightRefresh>>,
     /// What the store said when it failed last under a round.
-    pub(super) store: Mutex<Option<Kind>>,
+    pub(super) store_fault: Mutex<Option<Kind>>,
     /// The last round that failed.
-    pub(super) setback: Mutex<Option<Setback>>,
+    pub(super) backoff: Mutex<Option<RefreshBackoff>>,
     /// The set that a 401 of an upstream brought about: grant, `seq`, when. A further 401 to it says
     /// nothing about the token.
-    pub(super) mended: Mutex<Option<(Arc<str>, u64, u64)>>,
+    pub(super) renewed_after_401: Mutex<Option<(Arc<str>, u64, u64)>>,
 }
 
 /// A pursuit, as whoever waits for it sees it.
-pub(super) type Flight = watch::Receiver<Flying>;
+pub(super) type InFlightRefresh = watch::Receiver<InFlightState>;
 
 /// How far a pursuit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flying {
+pub(super) enum InFlightState {
     /// Under way.
     On,
     /// The store is away, and does not take the tokens in hand: storing is tried on, and nobody is kept
     /// waiting for it.
     Stuck,
     /// What it came to.
-    Over(Outcome),
+    Over(FinalState),
 }
 
 /// A round failed: when the next may begin, in milliseconds of the growing clock.
 #[derive(Debug, Clone)]
-pub(super) struct Setback {
+pub(super) struct RefreshBackoff {
     /// For a caller that waits.
-    pub(super) asked: u64,
+    pub(super) for_callers: u64,
     /// In the background.
-    pub(super) alone: u64,
+    pub(super) in_background: u64,
     /// Why, for callers.
-    pub(super) said: Option<Arc<str>>,
+    pub(super) cause: Option<Arc<str>>,
 }
 
 /// A signature for one provider.
 #[derive(Debug)]
-struct Hand {
+struct ProviderSignature {
     connection: Arc<Connection>,
     grant: Arc<str>,
     signature: Arc<Signature>,
@@ -83,11 +83,11 @@ struct Hand {
 
 /// A record as it was seen.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) record: Record,
+pub(super) struct SeenRecord {
+    pub(super) record: AccountRecord,
     pub(super) grant: Arc<str>,
     pub(super) fingerprint: [u8; 32],
-    pub(super) signed: Arc<Signed>,
+    pub(super) signed: Arc<SignedHeaders>,
     /// Until when the access token is sent, in unix milliseconds.
     until: u64,
     /// When it ends, in unix milliseconds; 0 for one that no header carries.
@@ -95,12 +95,12 @@ pub(super) struct Seen {
     /// The upstream answered 401 to it.
     refused: AtomicBool,
     /// The upstream took it.
-    taken: AtomicBool,
+    accepted: AtomicBool,
     version: u64,
 }
 
-impl Seen {
-    fn new(key: &Key, version: u64, record: Record) -> Self {
+impl SeenRecord {
+    fn new(key: &AccountKey, version: u64, record: AccountRecord) -> Self {
         let value = Zeroizing::new(format!("Bearer {}", record.tokens.access.expose()));
         let header = sensitive(&value).ok();
         let (until, ends) = match (&header, record.tokens.expires_at) {
@@ -116,14 +116,14 @@ impl Seen {
         Self {
             grant: record.grant_id.as_str().into(),
             fingerprint: key.fingerprint(&record.grant_id),
-            signed: Arc::new(Signed {
+            signed: Arc::new(SignedHeaders {
                 headers: header.into_iter().map(|value| (AUTHORIZATION, value)).collect(),
                 seq: record.seq,
             }),
             until,
             ends,
             refused: AtomicBool::new(false),
-            taken: AtomicBool::new(false),
+            accepted: AtomicBool::new(false),
             version,
             record,
         }
@@ -131,73 +131,73 @@ impl Seen {
 
     /// Whether its access token may be sent.
     pub(super) fn serves(&self, unix_ms: u64) -> bool {
-        unix_ms < self.until && !self.refused.load(Relaxed) && self.record.ended != Some(Ended::Revoked)
+        unix_ms < self.until && !self.refused.load(Relaxed) && self.record.ended != Some(EndReason::Revoked)
     }
 
     /// How long its access token still holds, in milliseconds; `None` when it does not. In its last
     /// moments it is sent where no newer one can be had in time.
-    pub(super) fn left(&self, unix_ms: u64) -> Option<u64> {
-        let is_good = !self.refused.load(Relaxed) && self.record.ended != Some(Ended::Revoked);
+    pub(super) fn time_left(&self, unix_ms: u64) -> Option<u64> {
+        let is_good = !self.refused.load(Relaxed) && self.record.ended != Some(EndReason::Revoked);
         self.ends.checked_sub(unix_ms).filter(|left| is_good && *left > 0)
     }
 
     /// The upstream answered 401 to its access token.
-    pub(super) fn refuse(&self) {
+    pub(super) fn mark_refused(&self) {
         self.refused.store(true, Relaxed);
     }
 
     /// The upstream took its access token.
-    pub(super) fn take(&self) {
+    pub(super) fn mark_accepted(&self) {
         // Written once: what is only read stays in every core's cache.
-        if !self.taken.load(Relaxed) {
-            self.taken.store(true, Relaxed);
+        if !self.accepted.load(Relaxed) {
+            self.accepted.store(true, Relaxed);
         }
     }
 
     /// Whether its access token was refused that had been had a moment ago, and was never taken.
     pub(super) fn is_unaccepted(&self, unix: u64) -> bool {
         let fresh = unix.saturating_sub(self.record.tokens.obtained_at) < FRESH;
-        fresh && self.refused.load(Relaxed) && !self.taken.load(Relaxed)
+        fresh && self.refused.load(Relaxed) && !self.accepted.load(Relaxed)
     }
 
     /// Why a person is asked; `None` while it can be renewed or serves.
-    pub(super) fn ended(&self, unix_ms: u64) -> Option<Ended> {
+    pub(super) fn ended(&self, unix_ms: u64) -> Option<EndReason> {
         let over = self.record.tokens.refresh.is_none() && !self.serves(unix_ms);
         let refused = || {
             let interrupted = self.record.unanswered;
             self.record.refusal.as_ref().map(|_| match interrupted {
-                true => Ended::Interrupted,
-                false => Ended::Refused,
+                true => EndReason::Interrupted,
+                false => EndReason::Refused,
             })
         };
         self.record
             .ended
-            .or_else(|| over.then_some(Ended::NoRefresh))
+            .or_else(|| over.then_some(EndReason::NoRefresh))
             .or_else(refused)
     }
 
     /// Whether a later renewal may go well although the last one was refused.
-    pub(super) const fn may_mend(&self) -> bool {
+    pub(super) const fn may_recover(&self) -> bool {
         self.record.ended.is_none() && self.record.tokens.refresh.is_some()
     }
 
     /// Its state, with `lead` in seconds.
     pub(super) fn state(&self, unix_ms: u64, lead: u64) -> AccountState {
         match self.ended(unix_ms) {
-            Some(Ended::Revoked) => AccountState::Revoked,
+            Some(EndReason::Revoked) => AccountState::Revoked,
             Some(_) => AccountState::NeedsReauth,
             None if self.record.failures >= UNHEALTHY => AccountState::Unhealthy,
-            None if self.lives().is_within_lead(unix_ms / 1000, lead) => AccountState::Expiring,
+            None if self.lifetime().is_within_lead(unix_ms / 1000, lead) => AccountState::Expiring,
             None => AccountState::Ok,
         }
     }
 
-    pub(super) fn lives(&self) -> Lives {
-        Lives::of(&self.record.tokens)
+    pub(super) fn lifetime(&self) -> TokenLifetime {
+        TokenLifetime::of(&self.record.tokens)
     }
 
     /// Whether `record` is certainly older than this.
-    fn is_newer_than(&self, version: u64, record: &Record) -> bool {
+    fn is_newer_than(&self, version: u64, record: &AccountRecord) -> bool {
         if *self.grant == *record.grant_id {
             return record.seq < self.record.seq;
         }
@@ -205,9 +205,9 @@ impl Seen {
     }
 }
 
-impl Slot {
-    pub(super) fn new(owner: &Owner, account: &str) -> Arc<Self> {
-        let key = Key {
+impl AccountSlot {
+    pub(super) fn new(owner: &AccountOwner, account: &str) -> Arc<Self> {
+        let key = AccountKey {
             owner: owner.clone(),
             account: account.into(),
         };
@@ -215,24 +215,24 @@ impl Slot {
             key,
             seen: ArcSwapOption::empty(),
             written: AtomicU64::new(0),
-            hands: RwLock::default(),
+            signatures: RwLock::default(),
             used: AtomicU64::new(0),
-            watch: Mutex::default(),
-            flight: Mutex::default(),
-            store: Mutex::default(),
-            setback: Mutex::default(),
-            mended: Mutex::default(),
+            lease_watch: Mutex::default(),
+            in_flight: Mutex::default(),
+            store_fault: Mutex::default(),
+            backoff: Mutex::default(),
+            renewed_after_401: Mutex::default(),
         })
     }
 
     /// What was seen last; `None` once the account is gone.
-    pub(super) fn seen(&self) -> Option<Arc<Seen>> {
+    pub(super) fn seen(&self) -> Option<Arc<SeenRecord>> {
         self.seen.load_full()
     }
 
     /// Takes what a reading found, unless it was written here since: stores may answer a little
     /// behind.
-    pub(super) fn read(&self, version: u64, record: Record, reading: u64) {
+    pub(super) fn take_read(&self, version: u64, record: AccountRecord, reading: u64) {
         let before = self.seen();
         let late = self.written.load(Relaxed) >= reading;
         if before
@@ -241,11 +241,11 @@ impl Slot {
         {
             return;
         }
-        self.take(before.as_deref(), version, record);
+        self.replace(before.as_deref(), version, record);
     }
 
     /// Takes what was written here, or read alone.
-    pub(super) fn write(&self, version: u64, record: Record, readings: u64) {
+    pub(super) fn take_written(&self, version: u64, record: AccountRecord, readings: u64) {
         let before = self.seen();
         if before
             .as_ref()
@@ -254,44 +254,45 @@ impl Slot {
             return;
         }
         self.written.store(readings, Relaxed);
-        self.take(before.as_deref(), version, record);
+        self.replace(before.as_deref(), version, record);
     }
 
-    fn take(&self, before: Option<&Seen>, version: u64, record: Record) {
+    fn replace(&self, before: Option<&SeenRecord>, version: u64, record: AccountRecord) {
         if before.is_some_and(|seen| seen.record == record && seen.version == version) {
             return;
         }
-        let seen = Seen::new(&self.key, version, record);
-        let same = |it: &&Seen| it.grant == seen.grant && it.record.seq == seen.record.seq;
+        let seen = SeenRecord::new(&self.key, version, record);
+        let same = |it: &&SeenRecord| it.grant == seen.grant && it.record.seq == seen.record.seq;
         if let Some(before) = before.filter(same) {
             seen.refused.store(before.refused.load(Relaxed), Relaxed);
-            seen.taken.store(before.taken.load(Relaxed), Relaxed);
+            seen.accepted.store(before.accepted.load(Relaxed), Relaxed);
         }
         self.seen.store(Some(Arc::new(seen)));
     }
 
     /// The account is no more: whoever still holds a signature of it signs nothing.
-    pub(super) fn gone(&self) {
+    pub(super) fn clear(&self) {
         self.seen.store(None);
-        self.hands.write().clear();
+        self.signatures.write().clear();
     }
 
     /// The signature for a provider under the grant that was seen; made once.
-    pub(super) fn hand(
+    pub(super) fn signature_for(
         &self,
-        seen: &Seen,
+        seen: &SeenRecord,
         connection: &Arc<Connection>,
         make: impl FnOnce() -> Signature,
     ) -> Arc<Signature> {
-        let fits = |hand: &&Hand| Arc::ptr_eq(&hand.connection, connection) && hand.grant == seen.grant;
-        if let Some(hand) = self.hands.read().iter().find(fits) {
+        let fits =
+            |hand: &&ProviderSignature| Arc::ptr_eq(&hand.connection, connection) && hand.grant == seen.grant;
+        if let Some(hand) = self.signatures.read().iter().find(fits) {
             return Arc::clone(&hand.signature);
         }
         let made = Arc::new(make());
-        let mut hands = self.hands.write();
+        let mut hands = self.signatures.write();
         hands.retain(|it| it.connection.provider != connection.provider && it.grant == seen.grant);
-        hands.truncate(HANDS - 1);
-        hands.push(Hand {
+        hands.truncate(MAX_SIGNATURES - 1);
+        hands.push(ProviderSignature {
             connection: Arc::clone(connection),
             grant: Arc::clone(&seen.grant),
             signature: Arc::clone(&made),
@@ -300,15 +301,15 @@ impl Slot {
     }
 }
 
-impl Seen {
+impl SeenRecord {
     /// Why it is renewed, when it does not serve.
-    pub(super) fn why(&self) -> Why {
+    pub(super) fn trigger(&self) -> RefreshTrigger {
         if self.refused.load(Relaxed) {
-            return Why::Refused {
+            return RefreshTrigger::Refused {
                 grant: Arc::clone(&self.grant),
                 seq: self.record.seq,
             };
         }
-        Why::Due
+        RefreshTrigger::Due
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 /// What may be connected to beside public addresses.
 #[derive(Debug, Clone, Default)]
-pub struct Reach {
+pub struct AddressPolicy {
     /// Private and link-local addresses.
     pub private: bool,
     /// Loopback addresses, there also without TLS.
@@ -19,22 +19,22 @@ pub struct Reach {
 /// Sends requests outward: every address checked as it is connected to, no redirect followed, no
 /// proxy variable believed.
 #[async_trait]
-pub trait Web: Send + Sync + fmt::Debug {
+pub trait HttpClient: Send + Sync + fmt::Debug {
     /// One request and its whole answer, of any status: at most 1 MiB, within 15 s.
     ///
     /// # Errors
     /// [`Unreached`] when there is no whole answer. `https` is required but on loopback.
     async fn send(
         &self,
-        reach: &Reach,
+        reach: &AddressPolicy,
         request: http::Request<Vec<u8>>,
-    ) -> Result<http::Response<Bytes>, Unreached>;
+    ) -> Result<http::Response<Bytes>, SendError>;
 }
 
 /// There was no whole answer.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Unreached {
+pub struct SendError {
     /// One sentence: lowercase, no full stop, no secret, the host at most.
     pub message: String,
     /// Whether the request may have arrived.

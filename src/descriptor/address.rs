@@ -4,11 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-use super::report::{Said, say};
+use super::report::{Finding, say};
 use crate::trust;
 
 /// What is wrong with a URL wherever it stands. Never quotes it: it may hold a credential.
-pub(crate) fn wrong_url(found: &str) -> Option<Said> {
+pub(crate) fn wrong_url(found: &str) -> Option<Finding> {
     if found
         .chars()
         .any(|character| character.is_whitespace() || character.is_control() || character == '\\')
@@ -33,8 +33,8 @@ pub(crate) fn wrong_url(found: &str) -> Option<Said> {
         return Some(say("the URL has no host").cure("write it like `https://mcp.example.com/mcp`"));
     }
     let error = Url::parse(found).err()?;
-    let said = say(format!("not a URL: {}", error.to_string().to_lowercase()));
-    Some(said.cure("write it like `https://mcp.example.com/mcp`"))
+    let finding = say(format!("not a URL: {}", error.to_string().to_lowercase()));
+    Some(finding.cure("write it like `https://mcp.example.com/mcp`"))
 }
 
 /// Whether a text is the URL of a Redis without a password: no secret, where one could stand.
@@ -48,24 +48,24 @@ pub(crate) fn is_open_redis(found: &str) -> bool {
 }
 
 /// What else is wrong with a URL that can be parsed, all of it.
-pub(crate) fn misused_url(found: &str) -> Vec<Said> {
+pub(crate) fn misused_url(found: &str) -> Vec<Finding> {
     let Ok(url) = Url::parse(found) else {
         return Vec::new();
     };
-    let mut said = Vec::new();
+    let mut finding = Vec::new();
     let rest = found.split_once("://").map_or("", |(_, rest)| rest);
     if !url.username().is_empty() || url.password().is_some() || authority(rest).contains('@') {
-        said.push(
+        finding.push(
             say("the URL holds credentials; they would end in logs").cure("take them out and use `auth`"),
         );
     }
     if url.fragment().is_some() {
-        said.push(say("the URL has a fragment, which is never sent").cure("remove `#` and what follows"));
+        finding.push(say("the URL has a fragment, which is never sent").cure("remove `#` and what follows"));
     }
     if url.port() == Some(0) {
-        said.push(say("port 0 cannot be connected to").cure("use a port from 1 to 65535"));
+        finding.push(say("port 0 cannot be connected to").cure("use a port from 1 to 65535"));
     }
-    said
+    finding
 }
 
 fn authority(rest: &str) -> &str {
@@ -74,7 +74,7 @@ fn authority(rest: &str) -> &str {
 
 /// What an address is, when it is not one of the public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Local {
+pub(crate) enum LocalAddress {
     /// This machine.
     Loopback,
     /// Anything else that needs `allow_private`, by its name.
@@ -82,23 +82,23 @@ pub(crate) enum Local {
 }
 
 /// What a URL's host is, as far as can be said without asking DNS.
-pub(crate) fn local(url: &Url) -> Option<Local> {
+pub(crate) fn local(url: &Url) -> Option<LocalAddress> {
     match url.host()? {
         Host::Ipv4(address) => local_v4(address),
         Host::Ipv6(address) => local_ip(IpAddr::V6(address)),
         Host::Domain(name) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
             if name == "localhost" || name.ends_with(".localhost") {
-                return Some(Local::Loopback);
+                return Some(LocalAddress::Loopback);
             }
-            (name == "metadata.google.internal").then_some(Local::Private("a metadata service"))
+            (name == "metadata.google.internal").then_some(LocalAddress::Private("a metadata service"))
         }
     }
 }
 
 /// Where those are who can read what is sent to a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Clear {
+pub(crate) enum ClearText {
     /// In a network of the operator's own.
     Inside,
     /// Anywhere on the way.
@@ -106,16 +106,16 @@ pub(crate) enum Clear {
 }
 
 /// Who can read what is sent to a URL; `None`: nobody.
-pub(crate) fn clear(url: &Url) -> Option<Clear> {
+pub(crate) fn clear(url: &Url) -> Option<ClearText> {
     let is_inside = || match url.host() {
         Some(Host::Domain(name)) => is_inner_name(name),
-        _ => matches!(local(url), Some(Local::Private(_))),
+        _ => matches!(local(url), Some(LocalAddress::Private(_))),
     };
-    trust::is_clear(url).then(|| {
+    trust::is_cleartext(url).then(|| {
         if is_inside() {
-            Clear::Inside
+            ClearText::Inside
         } else {
-            Clear::Outside
+            ClearText::Outside
         }
     })
 }
@@ -141,26 +141,26 @@ fn is_inner_name(name: &str) -> bool {
 }
 
 /// What an address is, when it is not a public one; embedded IPv4 addresses count as themselves.
-pub(crate) fn local_ip(address: IpAddr) -> Option<Local> {
+pub(crate) fn local_ip(address: IpAddr) -> Option<LocalAddress> {
     let address = match address {
         IpAddr::V4(address) => return local_v4(address),
         IpAddr::V6(address) => address,
     };
     if address == Ipv6Addr::LOCALHOST {
-        return Some(Local::Loopback);
+        return Some(LocalAddress::Loopback);
     }
     if address.is_unspecified() {
-        return Some(Local::Private("the unspecified address"));
+        return Some(LocalAddress::Private("the unspecified address"));
     }
     if let Some(inner) = embedded(address) {
         return local_v4(inner);
     }
     match address.segments() {
-        [0xfd00, 0xec2, ..] => Some(Local::Private("a metadata service")),
-        [first, ..] if first & 0xfe00 == 0xfc00 => Some(Local::Private("a private address")),
-        [first, ..] if first & 0xffc0 == 0xfe80 => Some(Local::Private("a link-local address")),
-        [first, ..] if first & 0xffc0 == 0xfec0 => Some(Local::Private("a site-local address")),
-        [first, ..] if first & 0xff00 == 0xff00 => Some(Local::Private("a multicast address")),
+        [0xfd00, 0xec2, ..] => Some(LocalAddress::Private("a metadata service")),
+        [first, ..] if first & 0xfe00 == 0xfc00 => Some(LocalAddress::Private("a private address")),
+        [first, ..] if first & 0xffc0 == 0xfe80 => Some(LocalAddress::Private("a link-local address")),
+        [first, ..] if first & 0xffc0 == 0xfec0 => Some(LocalAddress::Private("a site-local address")),
+        [first, ..] if first & 0xff00 == 0xff00 => Some(LocalAddress::Private("a multicast address")),
         _ => None,
     }
 }
@@ -179,9 +179,9 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-fn local_v4(address: Ipv4Addr) -> Option<Local> {
+fn local_v4(address: Ipv4Addr) -> Option<LocalAddress> {
     let private = match address.octets() {
-        [127, ..] => return Some(Local::Loopback),
+        [127, ..] => return Some(LocalAddress::Loopback),
         [169, 254, 169, 254] | [100, 100, 100, 200] => "a metadata service",
         [0, ..] => "the unspecified address",
         [10, ..] | [192, 168, ..] => "a private address",
@@ -193,14 +193,14 @@ fn local_v4(address: Ipv4Addr) -> Option<Local> {
         [first, ..] if first & 0xf0 == 240 => "a reserved address",
         _ => return None,
     };
-    Some(Local::Private(private))
+    Some(LocalAddress::Private(private))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(url: &str) -> Option<Local> {
+    fn of(url: &str) -> Option<LocalAddress> {
         local(&Url::parse(url).expect("a url"))
     }
 
@@ -214,7 +214,7 @@ mod tests {
             "http://[::ffff:127.0.0.1]/",
             "http://localhost./",
         ] {
-            assert_eq!(of(url), Some(Local::Loopback), "{url}");
+            assert_eq!(of(url), Some(LocalAddress::Loopback), "{url}");
         }
         for url in [
             "http://10.0.0.1/",
@@ -226,7 +226,7 @@ mod tests {
             "http://[::]/",
             "http://[64:ff9b::a00:1]/",
         ] {
-            assert!(matches!(of(url), Some(Local::Private(_))), "{url}");
+            assert!(matches!(of(url), Some(LocalAddress::Private(_))), "{url}");
         }
         assert_eq!(of("https://1.1.1.1/"), None);
         assert_eq!(of("https://example.com/"), None);
@@ -251,7 +251,7 @@ mod tests {
             "http://notes.default.svc.cluster.local/",
             "http://host.docker.internal/",
         ] {
-            assert_eq!(of(url), Some(Clear::Inside), "{url}");
+            assert_eq!(of(url), Some(ClearText::Inside), "{url}");
         }
         for url in [
             "http://example.com/",
@@ -260,7 +260,7 @@ mod tests {
             "http://10.0.0.1.nip.io/",
             "http://localhost.example.com/",
         ] {
-            assert_eq!(of(url), Some(Clear::Outside), "{url}");
+            assert_eq!(of(url), Some(ClearText::Outside), "{url}");
         }
     }
 }

@@ -17,7 +17,7 @@ pub enum Auth {
     /// One key for all callers.
     ApiKey(ApiKey),
     /// The caller brings a key on each request; it is never stored.
-    ClientKey(ClientKey),
+    ClientKey(ClientKeyConfig),
     /// Every user connects accounts of their own; `{}` discovers everything.
     Oauth(Box<OAuth>),
     /// Machine to machine: one token for all callers.
@@ -54,7 +54,8 @@ impl ApiKey {
 /// A key that the caller brings.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ClientKey {
+#[schemars(rename = "ClientKey")]
+pub struct ClientKeyConfig {
     /// Request headers it may come in; the first present wins. At least one. Not allowed: headers
     /// that prove who the caller is (`authorization`, `x-api-key`, `cookie`), hop-by-hop headers,
     /// `host`, `forwarded`, `x-forwarded-*`, `content-*`, `mcp-*`.
@@ -77,7 +78,7 @@ pub struct ClientKey {
     pub fallback: Option<Secret>,
 }
 
-impl ClientKey {
+impl ClientKeyConfig {
     /// What is put before the key.
     #[must_use]
     pub fn prefix(&self) -> &str {
@@ -105,10 +106,10 @@ fn prefix<'a>(given: Option<&'a str>, header: &str) -> &'a str {
 pub struct OAuth {
     /// What client we are and where tokens come from.
     #[serde(flatten)]
-    pub flow: Flow,
+    pub flow: OAuthFlow,
     /// What is asked of people and kept for them.
     #[serde(flatten)]
-    pub connect: Connect,
+    pub connect: OAuthConnect,
 }
 
 /// OAuth without a person.
@@ -118,7 +119,7 @@ pub struct OAuth {
 pub struct ClientCredentials {
     /// What client we are and where tokens come from.
     #[serde(flatten)]
-    pub flow: Flow,
+    pub flow: OAuthFlow,
     /// Ahead of expiry.
     pub refresh: Refresh,
 }
@@ -126,7 +127,7 @@ pub struct ClientCredentials {
 /// What client we are at the provider, and where tokens come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Flow {
+pub struct OAuthFlow {
     /// Client id. An https URL with `token_auth: none` is a Client ID Metadata Document. Default:
     /// the gateway registers itself.
     pub client_id: Option<String>,
@@ -168,10 +169,10 @@ pub struct Flow {
 /// What is asked of people and kept for them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Connect {
+pub struct OAuthConnect {
     /// Proof key for code exchange: `s256` uses it whatever the server's metadata says, `off` is only for
     /// servers that choke on it. Default: `s256` where the metadata lists it, else nobody connects.
-    pub pkce: Option<Pkce>,
+    pub pkce: Option<PkceMode>,
     /// Descriptors that name the same connection share its accounts; their scopes are united.
     /// Default: the id.
     pub connection: Option<String>,
@@ -203,7 +204,8 @@ pub enum TokenAuth {
 /// Proof key for code exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Pkce {
+#[schemars(rename = "Pkce")]
+pub enum PkceMode {
     /// SHA-256.
     S256,
     /// None.

@@ -12,20 +12,21 @@ use super::scalar::Span;
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Rate rules, all of which must agree to a call. Default: none.
-    pub rate: Vec<Rate>,
+    pub rate: Vec<RateConfig>,
     /// Calls to the provider that may run at once, 1 to 100000; more are refused. Default: no limit.
     #[schemars(range(min = 1, max = 100_000))]
     pub concurrency: Option<u32>,
     /// Leaves the provider alone for a while after failures. Default: none.
-    pub breaker: Option<Breaker>,
+    pub breaker: Option<BreakerConfig>,
 }
 
 /// A rate rule: `requests` in each period `every`, up to `burst` at once.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rate {
+#[schemars(rename = "Rate")]
+pub struct RateConfig {
     /// Whose calls share one bucket.
-    pub per: Per,
+    pub per: RateScope,
     /// Calls allowed in each period, 1 to 4294967295.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub requests: NonZeroU32,
@@ -38,7 +39,7 @@ pub struct Rate {
     pub burst: Option<NonZeroU32>,
 }
 
-impl Rate {
+impl RateConfig {
     /// The bucket's size.
     #[must_use]
     pub fn burst(&self) -> NonZeroU32 {
@@ -49,7 +50,8 @@ impl Rate {
 /// Whose calls share a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Per {
+#[schemars(rename = "Per")]
+pub enum RateScope {
     /// One bucket for each caller.
     Caller,
     /// One for each tenant.
@@ -66,7 +68,8 @@ pub enum Per {
 /// A circuit breaker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Breaker {
+#[schemars(rename = "Breaker")]
+pub struct BreakerConfig {
     /// Failed calls within `within` that open it, 1 to 4294967295.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub failures: u32,
@@ -78,7 +81,7 @@ pub struct Breaker {
     pub open_for: Span,
 }
 
-impl Default for Breaker {
+impl Default for BreakerConfig {
     fn default() -> Self {
         Self {
             failures: 5,

@@ -7,14 +7,14 @@ mod upstream;
 use std::path::Path;
 
 use super::{
-    World, header,
+    ReadContext, header,
     reference::join,
     report::{Report, say},
     yaml::{Entry, Node},
 };
 
 /// Checks the meaning of all that is sound in a tree.
-pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Report) {
+pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mut Report) {
     if let Some(node) = root.at_path(&["upstream"]) {
         upstream::check(node, folder, world, report);
         upstream::credential_in_clear(node, root.at_path(&["auth"]), report);
@@ -27,20 +27,20 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &World, report: &mut Repo
             }
         }
     }
-    words(root, report);
-    long(root, report);
+    plain_texts(root, report);
+    tool_name_length(root, report);
     conflict(root, report);
     relay(root, report);
 }
 
 /// Whoever writes a reference where none is resolved wants to hear of it.
-fn words(root: &Node, report: &mut Report) {
+fn plain_texts(root: &Node, report: &mut Report) {
     for key in ["title", "about"] {
         if let Some(node) = root.at_path(&[key])
             && node.text().is_some_and(|text| text.contains("${"))
         {
-            let said = say("nothing is a reference here: `${` stands as it is");
-            report.note(node.at, key, said.cure("write the words themselves"));
+            let finding = say("nothing is a reference here: `${` stands as it is");
+            report.note(node.at, key, finding.cure("write the words themselves"));
         }
     }
 }
@@ -50,17 +50,17 @@ const LONGEST: usize = 64;
 const PREFIX: &str = "use_";
 
 /// The meta tool is called after the id.
-fn long(root: &Node, report: &mut Report) {
+fn tool_name_length(root: &Node, report: &mut Report) {
     let Some(entry) = root.entry("id").filter(|entry| !entry.value.is_bad) else {
         return;
     };
     let length = root.text_at(&["id"]).map_or(0, |id| PREFIX.len() + id.len());
     if length > LONGEST {
-        let said = say(format!(
+        let finding = say(format!(
             "the tool `use_{{id}}` has {length} characters; most models take names of {LONGEST} at most"
         ));
         let cure = format!("shorten it to {} characters", LONGEST - PREFIX.len());
-        report.warning(entry.value.at, "id", said.cure(cure));
+        report.warning(entry.value.at, "id", finding.cure(cure));
     }
 }
 
@@ -80,8 +80,8 @@ fn conflict(root: &Node, report: &mut Report) {
         .unwrap_or_default();
     for entry in headers {
         if carrier.is_some_and(|carrier| carrier.eq_ignore_ascii_case(&entry.key)) {
-            let said = say(format!("`auth` sets `{}`, which wins", entry.key)).cure("remove it here");
-            report.warning(entry.at, &format!("upstream.headers.{}", entry.key), said);
+            let finding = say(format!("`auth` sets `{}`, which wins", entry.key)).cure("remove it here");
+            report.warning(entry.at, &format!("upstream.headers.{}", entry.key), finding);
         }
     }
 }
@@ -97,11 +97,11 @@ fn relay(root: &Node, report: &mut Report) {
         Some(entry) => (entry.value.at, "relay".to_owned()),
         None => (at, field),
     };
-    let said = say("rules on tools leave this provider without its relay, where they could not hold");
+    let finding = say("rules on tools leave this provider without its relay, where they could not hold");
     report.note(
         at,
         &field,
-        said.cure("write `relay: unchecked` to have the relay without these rules"),
+        finding.cure("write `relay: unchecked` to have the relay without these rules"),
     );
 }
 
@@ -139,11 +139,11 @@ fn same_name(entries: &[Entry], index: usize, entry: &Entry, path: &str, report:
         .clone()
         .find(|other| other.key.eq_ignore_ascii_case(&entry.key) && other.key != entry.key);
     if let Some(first) = first {
-        let said = say(format!(
+        let finding = say(format!(
             "`{}` is `{}` again: header names have no case",
             entry.key, first.key
         ));
-        report.fault(entry.at, path, said.cure("keep one of them"));
+        report.fault(entry.at, path, finding.cure("keep one of them"));
     }
     first.is_some()
 }
@@ -151,13 +151,14 @@ fn same_name(entries: &[Entry], index: usize, entry: &Entry, path: &str, report:
 /// Reports a header name that cannot be one, or may not stand here.
 fn name(at: super::yaml::Pos, name: &str, path: &str, forbidden: Forbidden, report: &mut Report) -> bool {
     if !header::is_name(name) {
-        let said = say("not a header name").cure("use letters, digits and `-`");
-        report.fault(at, path, said);
+        let finding = say("not a header name").cure("use letters, digits and `-`");
+        report.fault(at, path, finding);
         return false;
     }
     if let Some(why) = forbidden(name) {
-        let said = say(format!("the header `{name}` may not be used: it {why}")).cure("use another header");
-        report.fault(at, path, said);
+        let finding =
+            say(format!("the header `{name}` may not be used: it {why}")).cure("use another header");
+        report.fault(at, path, finding);
         return false;
     }
     true
@@ -168,7 +169,7 @@ type Forbidden = fn(&str) -> Option<&'static str>;
 /// Reports a text that cannot be a header value; never quotes it.
 fn value(node: &Node, path: &str, report: &mut Report) {
     if node.text().is_some_and(|text| !header::is_value(text)) {
-        let said = say("not a header value").cure("use printable ASCII without line breaks");
-        report.fault(node.at, path, said);
+        let finding = say("not a header value").cure("use printable ASCII without line breaks");
+        report.fault(node.at, path, finding);
     }
 }

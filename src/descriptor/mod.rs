@@ -21,32 +21,33 @@ mod upstream;
 mod yaml;
 
 pub use auth::{
-    ApiKey, Auth, ClientCredentials, ClientKey, Connect, Flow, OAuth, Pkce, Refresh, TokenAuth, Unsigned,
+    ApiKey, Auth, ClientCredentials, ClientKeyConfig, OAuth, OAuthConnect, OAuthFlow, PkceMode, Refresh,
+    TokenAuth, Unsigned,
 };
 pub use fault::{Fault, Severity};
-pub use limits::{Breaker, Limits, Per, Rate};
-pub use policy::{Allow, Arguments, Ask, Consent, Pin, Price, Relay, Tools};
-pub use provider::{Cache, Descriptor, Exposure, Facade, Mode, Results};
+pub use limits::{BreakerConfig, Limits, RateConfig, RateScope};
+pub use policy::{Allow, Arguments, Consent, ConsentFrequency, Pin, Price, RelayMode, Tools};
+pub use provider::{CacheConfig, Descriptor, Exposure, Facade, Mode, Results};
 pub use read::{files, mark_duplicates, read, read_file, unreadable};
 pub use scalar::{Glob, Globs, References, Size, Span};
 pub use schema::published as schema;
 /// What the settings are read with too.
 pub(crate) mod reader {
     pub(crate) use super::{
-        address::{Local, local_ip},
+        address::{LocalAddress, local_ip},
         header::{forbidden_outward, is_secret as is_secret_header},
         pem,
         read::{bytes, parse, typed},
-        reference::{Resolver, inners, join, reason},
+        reference::{ReferenceResolver, join, reason, reference_names},
         report::{Report, say},
         schema::{internal, publish},
-        shape::Shape,
+        shape::ShapeCheck,
         suggest::near,
         yaml::{Kind, Node, Pos, parse as tree},
     };
 }
 
-pub use upstream::{Protocol, Share, Target, Timeouts, Tls, Upstream};
+pub use upstream::{Protocol, ShareScope, Timeouts, Upstream, UpstreamTarget, UpstreamTls};
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -57,7 +58,7 @@ pub type Environment = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Where `${vault:path#key}` is looked up.
 #[derive(Clone, Default)]
-pub enum Secrets {
+pub enum SecretSource {
     /// Nowhere: credentials are not kept in HashiCorp Vault.
     #[default]
     None,
@@ -69,14 +70,14 @@ pub enum Secrets {
         prefix: String,
         /// Answers a path within the mount and a key with the text of the field, or with why there is
         /// none; it may block. `None`: nobody is asked, and a sound reference is no fault.
-        lookup: Option<Lookup>,
+        lookup: Option<VaultLookup>,
     },
 }
 
 /// Looks a field of an entry up: path within the mount, key.
-pub type Lookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync>;
+pub type VaultLookup = Arc<dyn Fn(&str, &str) -> Result<Secret, String> + Send + Sync>;
 
-impl std::fmt::Debug for Secrets {
+impl std::fmt::Debug for SecretSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::None => "None",
@@ -85,27 +86,27 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
-impl Secrets {
+impl SecretSource {
     /// The same without the way to Vault.
     pub(crate) const NOWHERE: &'static Self = &Self::None;
 }
 
 /// What meaning may depend on beside the file: nothing else is read.
 #[derive(Clone)]
-pub struct World {
+pub struct ReadContext {
     /// The environment.
     pub env: Environment,
     /// Which variables and files references may name.
     pub references: References,
     /// Where references to Vault are looked up.
-    pub secrets: Secrets,
+    pub secrets: SecretSource,
     /// Whether descriptors may start processes.
     pub commands: bool,
     /// Whether the gateway itself listens on a loopback address only.
     pub loopback: bool,
 }
 
-impl std::fmt::Debug for World {
+impl std::fmt::Debug for ReadContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("World")
             .field("references", &self.references)
@@ -117,7 +118,7 @@ impl std::fmt::Debug for World {
 
 /// One descriptor file as it was read.
 #[derive(Debug)]
-pub struct Read {
+pub struct DescriptorFile {
     /// Path as given.
     pub file: PathBuf,
     /// The id, when the file has a legal one.

@@ -9,7 +9,7 @@ use rustls::{
 
 use super::{
     reference::reason,
-    report::{Report, Said, say},
+    report::{Finding, Report, say},
     yaml::Node,
 };
 
@@ -56,14 +56,14 @@ pub(crate) fn private_key(
 ) -> Option<PrivateKeyDer<'static>> {
     let bytes = contents(node, path, folder, report)?;
     let Ok(key) = PrivateKeyDer::from_pem_slice(&bytes) else {
-        let said =
+        let finding =
             say("the file holds no PEM private key").cure("name a file with `-----BEGIN PRIVATE KEY-----`");
-        return refuse(report, node, path, said);
+        return refuse(report, node, path, finding);
     };
     if rustls::crypto::ring::sign::any_supported_type(&key).is_err() {
-        let said =
+        let finding =
             say("the file holds a private key that cannot be used").cure("use an RSA, ECDSA or Ed25519 key");
-        return refuse(report, node, path, said);
+        return refuse(report, node, path, finding);
     }
     Some(key)
 }
@@ -89,9 +89,9 @@ pub(crate) fn pair(
 fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Option<Vec<u8>> {
     let text = node.text()?;
     if text.contains("-----BEGIN") {
-        let said =
+        let finding =
             say("must be a path, found the PEM text itself").cure("write the text to a file and name that");
-        return refuse(report, node, path, said);
+        return refuse(report, node, path, finding);
     }
     // A resolved reference is never printed.
     let shown = if node.has_references() {
@@ -118,7 +118,7 @@ fn contents(node: &Node, path: &str, folder: &Path, report: &mut Report) -> Opti
     }
 }
 
-fn refuse<T>(report: &mut Report, node: &Node, path: &str, said: Said) -> Option<T> {
-    report.lenient(node.at, path, said);
+fn refuse<T>(report: &mut Report, node: &Node, path: &str, finding: Finding) -> Option<T> {
+    report.lenient(node.at, path, finding);
     None
 }

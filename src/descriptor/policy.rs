@@ -95,13 +95,14 @@ pub struct Consent {
     pub tools: Globs,
     /// How often the person is asked.
     #[serde(default)]
-    pub ask: Ask,
+    pub ask: ConsentFrequency,
 }
 
 /// How often a person is asked for consent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Ask {
+#[schemars(rename = "Ask")]
+pub enum ConsentFrequency {
     /// Before every call.
     Always,
     /// Once for each tool.
@@ -112,7 +113,8 @@ pub enum Ask {
 /// Whether the relay is offered beside rules on tools, which cannot hold on untouched bodies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Relay {
+#[schemars(rename = "Relay")]
+pub enum RelayMode {
     /// No relay when there is a rule on tools.
     #[default]
     Checked,

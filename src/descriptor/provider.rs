@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth::Auth,
-    limits::{Limits, Per},
-    policy::{Allow, Arguments, Consent, Price, Relay, Tools},
+    limits::{Limits, RateScope},
+    policy::{Allow, Arguments, Consent, Price, RelayMode, Tools},
     scalar::{Globs, Span},
     upstream::Upstream,
 };
@@ -59,7 +59,7 @@ pub struct Descriptor {
     pub consent: Option<Consent>,
     /// Whether the relay is offered beside rules on tools.
     #[serde(default)]
-    pub relay: Relay,
+    pub relay: RelayMode,
     /// What a call costs. Default: nothing. Reserved. Not built yet.
     #[serde(default)]
     pub price: Option<Price>,
@@ -82,7 +82,7 @@ impl Descriptor {
         self.tools.is_restrictive()
             || self.consent.is_some()
             || self.arguments != Arguments::default()
-            || self.limits.rate.iter().any(|rate| rate.per == Per::Tool)
+            || self.limits.rate.iter().any(|rate| rate.per == RateScope::Tool)
     }
 }
 
@@ -100,7 +100,7 @@ pub struct Facade {
     /// How long results are shaped. Default: unshaped. Not built yet.
     pub results: Option<Results>,
     /// Which answers are kept. Default: none. Not built yet.
-    pub cache: Option<Cache>,
+    pub cache: Option<CacheConfig>,
 }
 
 /// One tool for the provider, or its own.
@@ -139,7 +139,8 @@ pub struct Results {
 /// Which answers are kept. Not built yet.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Cache {
+#[schemars(rename = "Cache")]
+pub struct CacheConfig {
     /// How long an answer is kept, 1s to 24h.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub ttl: Span,

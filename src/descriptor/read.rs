@@ -9,43 +9,43 @@ use std::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Descriptor, Fault, Read, Severity, World, meaning,
-    reference::Resolver,
+    Descriptor, DescriptorFile, Fault, ReadContext, Severity, meaning,
+    reference::ReferenceResolver,
     report::{Report, say},
     schema,
-    shape::Shape,
+    shape::ShapeCheck,
     yaml::{self, Kind, Node, Pos},
 };
 
 /// Reads one descriptor: shape and meaning of the whole file, every fault once.
 #[must_use]
-pub fn read(file: &Path, text: &[u8], world: &World) -> Read {
+pub fn read(file: &Path, text: &[u8], world: &ReadContext) -> DescriptorFile {
     let mut report = Report::new(file);
     let mut root = match parse(text, &mut report) {
         Some(root) if !matches!(root.kind, Kind::Null) => root,
         Some(_) => {
-            let said = say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
-            report.fault(Pos::START, "syntax", said);
-            return broken(file, None, report);
+            let finding = say("the file is empty").cure("a descriptor needs `id`, `upstream` and `auth`");
+            report.fault(Pos::START, "syntax", finding);
+            return without_descriptor(file, None, report);
         }
-        None => return broken(file, None, report),
+        None => return without_descriptor(file, None, report),
     };
     let enabled = root.at_path(&["enabled"]).and_then(Node::boolean).unwrap_or(true);
     if !enabled {
         report.relax();
     }
-    let resolver = Resolver {
+    let resolver = ReferenceResolver {
         env: &world.env,
         allowed: Some(&world.references),
         secrets: &world.secrets,
     };
     resolver.resolve(&mut root, "", &mut report);
-    Shape::new(schema::descriptor(), &mut report).run(&mut root);
+    ShapeCheck::new(schema::descriptor(), &mut report).run(&mut root);
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     meaning::check(&root, folder, world, &mut report);
     let descriptor: Option<Descriptor> =
-        typed(&root, &mut report).map(|descriptor| placed(descriptor, folder));
-    let mut read = broken(file, Some(&root), report);
+        typed(&root, &mut report).map(|descriptor| resolve_paths(descriptor, folder));
+    let mut read = without_descriptor(file, Some(&root), report);
     read.enabled = enabled;
     read.descriptor = descriptor;
     read
@@ -56,13 +56,13 @@ pub(crate) fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
     match yaml::parse(text) {
         Ok(root) => Some(root.unwrap_or_else(|| Node::new(Pos::START, Kind::Null))),
         Err(syntax) => {
-            let said = say(syntax.message);
+            let finding = say(syntax.message);
             report.fault(
                 syntax.at,
                 "syntax",
                 match syntax.cure {
-                    Some(cure) => said.cure(cure),
-                    None => said,
+                    Some(cure) => finding.cure(cure),
+                    None => finding,
                 },
             );
             None
@@ -93,7 +93,7 @@ pub(crate) fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Op
 }
 
 /// Paths relative to the descriptor are made relative to the working folder.
-fn placed(mut descriptor: Descriptor, folder: &Path) -> Descriptor {
+fn resolve_paths(mut descriptor: Descriptor, folder: &Path) -> Descriptor {
     let tls = &mut descriptor.upstream.tls;
     for path in [
         &mut tls.ca_file,
@@ -108,7 +108,7 @@ fn placed(mut descriptor: Descriptor, folder: &Path) -> Descriptor {
     descriptor
 }
 
-fn broken(file: &Path, root: Option<&Node>, report: Report) -> Read {
+fn without_descriptor(file: &Path, root: Option<&Node>, report: Report) -> DescriptorFile {
     let id_node = root.and_then(|root| root.at_path(&["id"]));
     let id = id_node.and_then(Node::text).map(str::to_owned);
     let stem = file
@@ -116,7 +116,7 @@ fn broken(file: &Path, root: Option<&Node>, report: Report) -> Read {
         .map(|stem| stem.to_string_lossy().into_owned())
         .unwrap_or_default();
     let title = root.and_then(|root| root.text_at(&["title"])).map(str::to_owned);
-    Read {
+    DescriptorFile {
         file: file.to_path_buf(),
         id_at: id_node.map_or((1, 1), |node| (node.at.line, node.at.column)),
         url_at: root
@@ -154,7 +154,7 @@ pub fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Adds a fault to every file whose id another one claims too. The first in the slice keeps its
 /// `descriptor` (pass the one that runs already first); the others lose it.
-pub fn mark_duplicates(reads: &mut [Read]) {
+pub fn mark_duplicates(reads: &mut [DescriptorFile]) {
     let mut claims: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, read) in reads.iter().enumerate() {
         if let Some(id) = &read.id {
@@ -202,7 +202,7 @@ pub fn mark_duplicates(reads: &mut [Read]) {
 
 /// A file that cannot even be read.
 #[must_use]
-pub fn unreadable(file: &Path, error: &io::Error) -> Read {
+pub fn unreadable(file: &Path, error: &io::Error) -> DescriptorFile {
     let mut report = Report::new(file);
     report.fault(
         Pos::START,
@@ -210,12 +210,12 @@ pub fn unreadable(file: &Path, error: &io::Error) -> Read {
         say(format!("the file {}", super::reference::reason(error)))
             .cure("name a file that exists and may be read"),
     );
-    broken(file, None, report)
+    without_descriptor(file, None, report)
 }
 
 /// Reads a descriptor file from the disk: never more than the limit, never anything but a file.
 #[must_use]
-pub fn read_file(file: &Path, world: &World) -> Read {
+pub fn read_file(file: &Path, world: &ReadContext) -> DescriptorFile {
     match bytes(file) {
         Ok(text) => read(file, &text, world),
         Err(error) => unreadable(file, &error),

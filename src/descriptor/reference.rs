@@ -6,8 +6,8 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::{
-    Environment, References, Secrets,
-    report::{Report, Said, say},
+    Environment, References, SecretSource,
+    report::{Finding, Report, say},
     yaml::{Kind, Node},
 };
 
@@ -18,40 +18,40 @@ const WORDS: [&str; 2] = ["title", "about"];
 const MAX_FILE: u64 = 1 << 20;
 
 /// What references may read.
-pub(crate) struct Resolver<'a> {
+pub(crate) struct ReferenceResolver<'a> {
     pub(crate) env: &'a Environment,
     /// `None`: everything, as in the settings.
     pub(crate) allowed: Option<&'a References>,
     /// Where references to Vault are looked up.
-    pub(crate) secrets: &'a Secrets,
+    pub(crate) secrets: &'a SecretSource,
 }
 
 /// Why a reference has no value.
-enum Refusal {
+enum Unresolved {
     /// Wrong wherever it stands.
-    Fault(Said),
+    Fault(Finding),
     /// Wrong here and now: no harm while the provider is disabled.
-    Absent(Said),
+    Absent(Finding),
     /// Not asked for.
     Unasked,
 }
 
-impl Resolver<'_> {
+impl ReferenceResolver<'_> {
     /// Resolves every text below a node, reporting at the text.
     pub(crate) fn resolve(&self, node: &mut Node, path: &str, report: &mut Report) {
         let at = node.at;
         match &mut node.kind {
             Kind::Text(_) if self.allowed.is_some() && WORDS.contains(&path) => {}
             Kind::Text(text) if text.raw.contains("${") => {
-                text.has_references = inners(&text.raw).next().is_some();
+                text.has_references = reference_names(&text.raw).next().is_some();
                 let mut faults = Vec::new();
                 let value = self.replace(&text.raw, &mut faults, report);
                 text.resolved = faults.is_empty().then_some(value);
                 for fault in faults {
                     match fault {
-                        Refusal::Fault(said) => report.fault(at, path, said),
-                        Refusal::Absent(said) => report.lenient(at, path, said),
-                        Refusal::Unasked => {}
+                        Unresolved::Fault(finding) => report.fault(at, path, finding),
+                        Unresolved::Absent(finding) => report.lenient(at, path, finding),
+                        Unresolved::Unasked => {}
                     }
                 }
             }
@@ -69,15 +69,15 @@ impl Resolver<'_> {
         }
     }
 
-    fn replace(&self, raw: &str, faults: &mut Vec<Refusal>, report: &mut Report) -> String {
+    fn replace(&self, raw: &str, faults: &mut Vec<Unresolved>, report: &mut Report) -> String {
         let mut value = String::with_capacity(raw.len());
         for piece in pieces(raw) {
             match piece {
                 Piece::Literal(text) => value.push_str(text),
                 Piece::Unclosed => {
-                    let said = say("a reference `${` without its `}`");
-                    faults.push(Refusal::Fault(
-                        said.cure("close it, or write `$${` for a literal `${`"),
+                    let finding = say("a reference `${` without its `}`");
+                    faults.push(Unresolved::Fault(
+                        finding.cure("close it, or write `$${` for a literal `${`"),
                     ));
                 }
                 Piece::Reference(inner) => match self.read(inner) {
@@ -92,7 +92,7 @@ impl Resolver<'_> {
         value
     }
 
-    fn read(&self, inner: &str) -> Result<String, Refusal> {
+    fn read(&self, inner: &str) -> Result<String, Unresolved> {
         if let Some(path) = inner.strip_prefix("file:") {
             return self.file(path);
         }
@@ -100,99 +100,103 @@ impl Resolver<'_> {
             return self.vault(path);
         }
         if !is_variable(inner) {
-            return Err(Refusal::Fault(malformed("a malformed reference")));
+            return Err(Unresolved::Fault(malformed("a malformed reference")));
         }
         self.variable(inner)
     }
 
-    fn variable(&self, name: &str) -> Result<String, Refusal> {
+    fn variable(&self, name: &str) -> Result<String, Unresolved> {
         if let Some(allowed) = self.allowed {
             if name.starts_with("PLEIADES_") {
-                let said = say(format!(
+                let finding = say(format!(
                     "`${{{name}}}` is the gateway's own and never read by a descriptor"
                 ));
-                return Err(Refusal::Fault(said.cure("use another name")));
+                return Err(Unresolved::Fault(finding.cure("use another name")));
             }
             if !allowed.env.iter().any(|glob| matches(glob, name)) {
-                let said = say(format!(
+                let finding = say(format!(
                     "`${{{name}}}` is outside `references.env` of the settings"
                 ));
-                return Err(Refusal::Fault(
-                    said.cure(format!("add `{name}` to `references.env`")),
+                return Err(Unresolved::Fault(
+                    finding.cure(format!("add `{name}` to `references.env`")),
                 ));
             }
         }
         (self.env)(name).ok_or_else(|| {
-            let said = say(format!("the environment variable `{name}` is not set"));
-            Refusal::Absent(said.cure(format!("set `{name}` where the gateway starts")))
+            let finding = say(format!("the environment variable `{name}` is not set"));
+            Unresolved::Absent(finding.cure(format!("set `{name}` where the gateway starts")))
         })
     }
 
-    fn vault(&self, given: &str) -> Result<String, Refusal> {
+    fn vault(&self, given: &str) -> Result<String, Unresolved> {
         let sound = given
             .split_once('#')
             .filter(|(path, key)| is_entry(path) && !key.is_empty() && !key.contains("${"));
         let Some((path, key)) = sound else {
-            return Err(Refusal::Fault(malformed(
+            return Err(Unresolved::Fault(malformed(
                 "a reference to Vault without a plain path and a key",
             )));
         };
         let Some(allowed) = self.allowed else {
-            let said = say("the settings cannot read Vault: they say where it is");
-            return Err(Refusal::Fault(said.cure("use `${NAME}` or `${file:/path}`")));
+            let finding = say("the settings cannot read Vault: they say where it is");
+            return Err(Unresolved::Fault(
+                finding.cure("use `${NAME}` or `${file:/path}`"),
+            ));
         };
-        let Secrets::Vault {
+        let SecretSource::Vault {
             mount,
             prefix,
             lookup,
         } = self.secrets
         else {
-            let said = say("references to Vault need `vault.hashicorp` in the settings");
-            return Err(Refusal::Absent(
-                said.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`"),
+            let finding = say("references to Vault need `vault.hashicorp` in the settings");
+            return Err(Unresolved::Absent(
+                finding.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`"),
             ));
         };
-        let path = within(path, mount);
-        if path == prefix || within(path, prefix) != path {
-            let said = say("the gateway's own entries in Vault are never read by a descriptor");
-            return Err(Refusal::Fault(said.cure("keep the secret under another path")));
+        let path = strip_folder(path, mount);
+        if path == prefix || strip_folder(path, prefix) != path {
+            let finding = say("the gateway's own entries in Vault are never read by a descriptor");
+            return Err(Unresolved::Fault(
+                finding.cure("keep the secret under another path"),
+            ));
         }
         if !allowed
             .vault
             .iter()
-            .any(|glob| matches(within(glob, mount), path))
+            .any(|glob| matches(strip_folder(glob, mount), path))
         {
-            let said = say(format!("`{path}` is outside `references.vault` of the settings"));
-            return Err(Refusal::Fault(
-                said.cure(format!("add `{path}` to `references.vault`")),
+            let finding = say(format!("`{path}` is outside `references.vault` of the settings"));
+            return Err(Unresolved::Fault(
+                finding.cure(format!("add `{path}` to `references.vault`")),
             ));
         }
         let Some(lookup) = lookup else {
-            return Err(Refusal::Unasked);
+            return Err(Unresolved::Unasked);
         };
         let found = lookup(path, key).map(|text| text.expose().to_owned());
         found.map_err(|why| {
-            Refusal::Absent(say(why).cure("`vault kv get` with the gateway's policy must show it"))
+            Unresolved::Absent(say(why).cure("`vault kv get` with the gateway's policy must show it"))
         })
     }
 
-    fn file(&self, given: &str) -> Result<String, Refusal> {
+    fn file(&self, given: &str) -> Result<String, Unresolved> {
         let path = Path::new(given);
         if !path.is_absolute() || given.contains("${") {
-            return Err(Refusal::Fault(malformed(
+            return Err(Unresolved::Fault(malformed(
                 "a reference to a file without an absolute path",
             )));
         }
         if path.components().any(|part| matches!(part, Component::ParentDir)) {
-            let said = say("a reference to a file may not contain `..`");
-            return Err(Refusal::Fault(said.cure("write the path out")));
+            let finding = say("a reference to a file may not contain `..`");
+            return Err(Unresolved::Fault(finding.cure("write the path out")));
         }
         // `/a//b` and `/a/./b` are `/a/b` for the globs too.
         let path: PathBuf = path.components().collect();
         let shown = path.display();
         let outside = || {
-            let said = say(format!("`{shown}` is outside `references.files` of the settings"));
-            Refusal::Fault(said.cure(format!("add `{shown}` to `references.files`")))
+            let finding = say(format!("`{shown}` is outside `references.files` of the settings"));
+            Unresolved::Fault(finding.cure(format!("add `{shown}` to `references.files`")))
         };
         let globs = self.allowed.map(|allowed| allowed.files.as_slice());
         let globs: Option<Vec<&String>> =
@@ -201,8 +205,8 @@ impl Resolver<'_> {
             return Err(outside());
         }
         let absent = |why: &str| {
-            let said = say(format!("the file `{shown}` {why}"));
-            Refusal::Absent(said.cure("make the file readable for the gateway"))
+            let finding = say(format!("the file `{shown}` {why}"));
+            Unresolved::Absent(finding.cure("make the file readable for the gateway"))
         };
         let real = path.canonicalize().map_err(|error| absent(reason(&error)))?;
         // A link may lead elsewhere below the folder that a glob names (as Kubernetes mounts do), not
@@ -247,7 +251,7 @@ fn pieces(raw: &str) -> impl Iterator<Item = Piece<'_>> {
 }
 
 /// What stands between `${` and `}` in each reference of a text.
-pub(crate) fn inners(raw: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn reference_names(raw: &str) -> impl Iterator<Item = &str> {
     pieces(raw).filter_map(|piece| match piece {
         Piece::Reference(inner) => Some(inner),
         Piece::Unclosed => Some(""),
@@ -263,7 +267,7 @@ fn is_entry(path: &str) -> bool {
 }
 
 /// A path without the folder that it begins with, as it is when it does not begin with it.
-fn within<'a>(path: &'a str, folder: &str) -> &'a str {
+fn strip_folder<'a>(path: &'a str, folder: &str) -> &'a str {
     path.strip_prefix(folder)
         .and_then(|rest| rest.strip_prefix('/'))
         .unwrap_or(path)
@@ -295,7 +299,7 @@ pub(crate) fn reason(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn malformed(message: &str) -> Said {
+fn malformed(message: &str) -> Finding {
     say(message).cure("write `${NAME}`, `${file:/path}` or `${vault:path#key}`")
 }
 
@@ -326,7 +330,7 @@ fn path_matches(glob: &str, path: &Path) -> bool {
 /// Whether a glob matches a whole text: `*` and `?` do not cross a `/`, `**` does. In time that grows
 /// with their product, whatever stands in them.
 fn matches(glob: &str, text: &str) -> bool {
-    let steps = steps(glob);
+    let steps = glob_tokens(glob);
     // The number of steps that can have matched what was read so far.
     let mut here = vec![false; steps.len() + 1];
     if let Some(start) = here.first_mut() {
@@ -340,10 +344,10 @@ fn matches(glob: &str, text: &str) -> bool {
                 continue;
             }
             let (stays, passes) = match step {
-                Step::All => (true, false),
-                Step::Part => (byte != b'/', false),
-                Step::Any => (false, byte != b'/'),
-                Step::Byte(literal) => (false, *literal == byte),
+                GlobToken::All => (true, false),
+                GlobToken::Part => (byte != b'/', false),
+                GlobToken::Any => (false, byte != b'/'),
+                GlobToken::Byte(literal) => (false, *literal == byte),
             };
             let target = if stays { index } else { index + 1 };
             if let Some(reached) = next.get_mut(target).filter(|_| stays || passes) {
@@ -357,7 +361,7 @@ fn matches(glob: &str, text: &str) -> bool {
 }
 
 /// What one part of a glob stands for.
-enum Step {
+enum GlobToken {
     /// `**`
     All,
     /// `*`
@@ -367,15 +371,15 @@ enum Step {
     Byte(u8),
 }
 
-fn steps(glob: &str) -> Vec<Step> {
+fn glob_tokens(glob: &str) -> Vec<GlobToken> {
     let mut steps = Vec::new();
     let mut rest = glob.as_bytes();
     while let [first, after @ ..] = rest {
         let (step, after) = match (first, after) {
-            (b'*', [b'*', after @ ..]) => (Step::All, after),
-            (b'*', _) => (Step::Part, after),
-            (b'?', _) => (Step::Any, after),
-            (literal, _) => (Step::Byte(*literal), after),
+            (b'*', [b'*', after @ ..]) => (GlobToken::All, after),
+            (b'*', _) => (GlobToken::Part, after),
+            (b'?', _) => (GlobToken::Any, after),
+            (literal, _) => (GlobToken::Byte(*literal), after),
         };
         steps.push(step);
         rest = after;
@@ -384,9 +388,9 @@ fn steps(glob: &str) -> Vec<Step> {
 }
 
 /// Stars may match nothing.
-fn skip_stars(steps: &[Step], here: &mut [bool]) {
+fn skip_stars(steps: &[GlobToken], here: &mut [bool]) {
     for (index, step) in steps.iter().enumerate() {
-        let is_star = matches!(step, Step::All | Step::Part);
+        let is_star = matches!(step, GlobToken::All | GlobToken::Part);
         if is_star
             && here.get(index).copied().unwrap_or_default()
             && let Some(after) = here.get_mut(index + 1)

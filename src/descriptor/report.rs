@@ -25,20 +25,20 @@ pub(crate) struct Report {
 
 /// What to say about a place.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Finding {
     message: String,
     cure: Option<String>,
 }
 
 /// A sentence without a cure.
-pub(crate) fn say(message: impl Into<String>) -> Said {
-    Said {
+pub(crate) fn say(message: impl Into<String>) -> Finding {
+    Finding {
         message: message.into(),
         cure: None,
     }
 }
 
-impl Said {
+impl Finding {
     /// What to do about it.
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
@@ -62,39 +62,39 @@ impl Report {
         self.strict = false;
     }
 
-    pub(crate) fn fault(&mut self, at: Pos, field: &str, said: Said) {
-        self.add(Severity::Fault, at, field, said);
+    pub(crate) fn fault(&mut self, at: Pos, field: &str, finding: Finding) {
+        self.add(Severity::Fault, at, field, finding);
     }
 
     /// A fault that does no harm while the provider is disabled.
-    pub(crate) fn lenient(&mut self, at: Pos, field: &str, said: Said) {
+    pub(crate) fn lenient(&mut self, at: Pos, field: &str, finding: Finding) {
         let severity = if self.strict {
             Severity::Fault
         } else {
             Severity::Warning
         };
-        self.add(severity, at, field, said);
+        self.add(severity, at, field, finding);
     }
 
-    pub(crate) fn warning(&mut self, at: Pos, field: &str, said: Said) {
-        self.add(Severity::Warning, at, field, said);
+    pub(crate) fn warning(&mut self, at: Pos, field: &str, finding: Finding) {
+        self.add(Severity::Warning, at, field, finding);
     }
 
-    pub(crate) fn note(&mut self, at: Pos, field: &str, said: Said) {
-        self.add(Severity::Note, at, field, said);
+    pub(crate) fn note(&mut self, at: Pos, field: &str, finding: Finding) {
+        self.add(Severity::Note, at, field, finding);
     }
 
     /// What one person on one machine may have, and no installation that several share.
-    pub(crate) fn private(&mut self, at: Pos, field: &str, said: Said) {
-        self.add(Severity::Private, at, field, said);
+    pub(crate) fn private(&mut self, at: Pos, field: &str, finding: Finding) {
+        self.add(Severity::Private, at, field, finding);
     }
 
-    fn add(&mut self, severity: Severity, at: Pos, field: &str, said: Said) {
+    fn add(&mut self, severity: Severity, at: Pos, field: &str, finding: Finding) {
         // What is wrong with the file as a whole has no field.
         let field = if field.is_empty() { "syntax" } else { field };
-        let (field, message) = (printable(field), printable(&self.veiled(&said.message)));
+        let (field, message) = (printable(field), printable(&self.redacted(&finding.message)));
         if self.known.insert((at, field.clone(), message.clone())) {
-            let (file, cure) = (self.file.clone(), said.cure.as_deref().map(printable));
+            let (file, cure) = (self.file.clone(), finding.cure.as_deref().map(printable));
             self.faults.push(Fault {
                 file,
                 line: at.line,
@@ -115,7 +115,7 @@ impl Report {
         }
     }
 
-    fn veiled(&self, message: &str) -> String {
+    fn redacted(&self, message: &str) -> String {
         let veil = |message: String, text: &String| message.replace(text.as_str(), "…");
         self.hidden.iter().fold(message.to_owned(), veil)
     }

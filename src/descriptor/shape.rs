@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     reference::join,
-    report::{Report, Said, say},
+    report::{Finding, Report, say},
     suggest::nearest,
     yaml::{Kind, Node, Pos},
 };
@@ -17,20 +17,20 @@ use super::{
 const PENDING: &str = "Not built yet";
 
 /// Checks a tree against a schema of ours.
-pub(crate) struct Shape<'a> {
+pub(crate) struct ShapeCheck<'a> {
     root: &'a Value,
     report: &'a mut Report,
 }
 
 /// Where in the tree, and what stands around it.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct FieldPath<'a> {
     path: &'a str,
     /// An ancestor was refused as not built yet.
     pending: bool,
 }
 
-impl<'a> Shape<'a> {
+impl<'a> ShapeCheck<'a> {
     pub(crate) fn new(root: &'a Value, report: &'a mut Report) -> Self {
         Self { root, report }
     }
@@ -41,19 +41,19 @@ impl<'a> Shape<'a> {
         self.check(
             node,
             root,
-            Place {
+            FieldPath {
                 path: "",
                 pending: false,
             },
         );
     }
 
-    fn check(&mut self, node: &mut Node, schema: &'a Value, place: Place<'_>) {
+    fn check(&mut self, node: &mut Node, schema: &'a Value, place: FieldPath<'_>) {
         // Never quoted: a secret that begins with `!` looks like a tag.
         if node.tag.is_some() {
-            let said = say("tags are not known here")
+            let finding = say("tags are not known here")
                 .cure("remove the tag; put a text that begins with `!` in quotes");
-            return self.refuse(node, place.path, said);
+            return self.refuse(node, place.path, finding);
         }
         let body = self.body(schema);
         if let Some(options) = body.get("oneOf").and_then(Value::as_array) {
@@ -72,7 +72,7 @@ impl<'a> Shape<'a> {
                 if let Some(schema) = body.get("items") {
                     for (index, item) in items.iter_mut().enumerate() {
                         let path = join(place.path, &index.to_string());
-                        self.check(item, schema, Place { path: &path, ..place });
+                        self.check(item, schema, FieldPath { path: &path, ..place });
                     }
                 }
                 if items.is_empty() && keyword(schema, body, "minItems").is_some() {
@@ -84,18 +84,18 @@ impl<'a> Shape<'a> {
                 self.check_number(node, schema, body, place.path)
             }
             (Some(kind), _) => {
-                let said = wrong_type(
+                let finding = wrong_type(
                     node,
                     kind,
                     keyword(schema, body, "x-check").and_then(Value::as_str),
                 );
-                self.refuse(node, place.path, said);
+                self.refuse(node, place.path, finding);
             }
         }
     }
 
     /// One of several words.
-    fn check_choice(&mut self, node: &mut Node, options: &'a [Value], place: Place<'_>) {
+    fn check_choice(&mut self, node: &mut Node, options: &'a [Value], place: FieldPath<'_>) {
         let words = || {
             options
                 .iter()
@@ -106,12 +106,12 @@ impl<'a> Shape<'a> {
             .collect::<Vec<_>>()
             .join(", ");
         let Kind::Text(text) = &node.kind else {
-            let said = match node.kind {
+            let finding = match node.kind {
                 Kind::Null => nothing(&format!("write one of {list}")),
                 _ => say(format!("must be one of {list}, found {}", node.describe()))
                     .cure("write one of them, in quotes if need be"),
             };
-            return self.refuse(node, place.path, said);
+            return self.refuse(node, place.path, finding);
         };
         let Some(found) = text.resolved.as_deref() else {
             return node.is_bad = true;
@@ -120,20 +120,20 @@ impl<'a> Shape<'a> {
             .iter()
             .find(|option| option.get("const").is_some_and(|word| word == found))
         else {
-            let said = say(format!("must be one of {list}"));
-            let said = said.cure(match nearest(found, words()) {
+            let finding = say(format!("must be one of {list}"));
+            let finding = finding.cure(match nearest(found, words()) {
                 Some(word) => format!("did you mean `{word}`?"),
                 None => "write one of them".to_owned(),
             });
-            return self.refuse(node, place.path, said);
+            return self.refuse(node, place.path, finding);
         };
         if is_pending(option) && !place.pending {
-            let (at, said) = (node.at, self.not_built(found));
-            self.report.lenient(at, place.path, said);
+            let (at, finding) = (node.at, self.not_built(found));
+            self.report.lenient(at, place.path, finding);
         }
     }
 
-    fn not_built(&self, word: &str) -> Said {
+    fn not_built(&self, word: &str) -> Finding {
         let can_wait = self.root.pointer("/properties/enabled").is_some();
         let cure = if can_wait {
             "remove it, or set `enabled: false` until it is"
@@ -143,8 +143,8 @@ impl<'a> Shape<'a> {
         say(format!("`{word}` is not built yet")).cure(cure)
     }
 
-    fn refuse(&mut self, node: &mut Node, path: &str, said: Said) {
-        self.report.fault(node.at, field(path), said);
+    fn refuse(&mut self, node: &mut Node, path: &str, finding: Finding) {
+        self.report.fault(node.at, field(path), finding);
         node.is_bad = true;
     }
 
@@ -193,11 +193,11 @@ fn is_pending(schema: &Value) -> bool {
         .is_some_and(|text| text.contains(PENDING))
 }
 
-fn nothing(cure: &str) -> Said {
+fn nothing(cure: &str) -> Finding {
     say("has no value").cure(cure)
 }
 
-fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Said {
+fn wrong_type(node: &Node, kind: &str, check: Option<&str>) -> Finding {
     let (wanted, cure) = match (kind, check) {
         (_, Some("duration")) => (
             "a duration",

@@ -36,19 +36,19 @@ pub struct Upstream {
     #[schemars(with = "BTreeMap<String, String>")]
     pub headers: BTreeMap<String, Secret>,
     /// Who may share one upstream session or child process.
-    pub share: Share,
+    pub share: ShareScope,
     /// Allows private, link-local and loopback addresses. Loopback needs no permission while the
     /// gateway itself listens on loopback.
     pub allow_private: bool,
     /// Certificates for a `https` URL. Default: the system's roots and no client certificate.
-    pub tls: Tls,
+    pub tls: UpstreamTls,
     /// Deadlines.
     pub timeouts: Timeouts,
 }
 
 /// What `upstream` names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Target<'a> {
+pub enum UpstreamTarget<'a> {
     /// A URL.
     Url(&'a Url),
     /// Program and arguments.
@@ -58,9 +58,9 @@ pub enum Target<'a> {
 impl Upstream {
     /// What is named; `None` only for kinds that are not built yet.
     #[must_use]
-    pub fn target(&self) -> Option<Target<'_>> {
-        let url = self.url.as_ref().map(Target::Url);
-        url.or_else(|| self.command.as_deref().map(Target::Command))
+    pub fn target(&self) -> Option<UpstreamTarget<'_>> {
+        let url = self.url.as_ref().map(UpstreamTarget::Url);
+        url.or_else(|| self.command.as_deref().map(UpstreamTarget::Command))
     }
 }
 
@@ -105,7 +105,8 @@ impl Protocol {
 /// Who may share an upstream session or child process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Share {
+#[schemars(rename = "Share")]
+pub enum ShareScope {
     /// Nobody: one for each user.
     #[default]
     User,
@@ -118,7 +119,8 @@ pub enum Share {
 /// Certificates for a provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Tls {
+#[schemars(rename = "Tls")]
+pub struct UpstreamTls {
     /// PEM file of certificates that are trusted instead of the system's. Relative to the
     /// descriptor.
     pub ca_file: Option<PathBuf>,

@@ -10,12 +10,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Step;
 use super::outward::needs_auth;
 use crate::catalog::{Catalogue, Provider};
-use crate::credential::keeper::{Account, Ask, Granted, Happened, Refused, What};
-use crate::credential::told::is_name;
-use crate::credential::{Connection, Need, Owner};
+use crate::credential::manager::{
+    Account, AccountEvent, AccountEventKind, AccountQuery, GrantError, GrantedAccount,
+};
+use crate::credential::user_accounts::is_account_name;
+use crate::credential::{AccountOwner, Connection, ProviderAuth};
 use crate::error::{Code, Error};
 use crate::mcp::RawObject;
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 /// The request header that names an account.
 pub const HEADER: &str = "pleiades-account";
@@ -29,7 +31,7 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(2);
 /// How a provider is reached.
 #[derive(Debug)]
 pub(super) struct Reached {
-    pub(super) behalf: Behalf,
+    pub(super) behalf: Identity,
     /// The account used; `None` where the provider keeps none.
     pub(super) account: Option<Arc<str>>,
 }
@@ -59,14 +61,14 @@ pub(super) fn named(text: &str) -> Result<Option<Arc<str>>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    is_name(text)
+    is_account_name(text)
         .then(|| Some(text.into()))
         .ok_or_else(|| Error::new(Code::InvalidParams, UNNAMABLE))
 }
 
 impl Step<'_> {
     /// On whose behalf this caller reaches a provider.
-    pub(super) async fn behalf(&self, provider: &Provider) -> Result<Behalf, Error> {
+    pub(super) async fn behalf(&self, provider: &Provider) -> Result<Identity, Error> {
         self.reach(provider).await.map(|reached| reached.behalf)
     }
 
@@ -76,7 +78,7 @@ impl Step<'_> {
     /// # Errors
     /// Why it does not, with a way to connect where one would help.
     pub(super) async fn reach(&self, provider: &Provider) -> Result<Reached, Error> {
-        let Need::OAuth(connection) = &provider.need else {
+        let ProviderAuth::OAuth(connection) = &provider.need else {
             return self.signed(provider);
         };
         match self.granted_now(connection, &self.wanted()) {
@@ -88,7 +90,7 @@ impl Step<'_> {
     /// The same without any I/O; `None` when it takes some, or cannot be.
     pub(super) fn reach_now(&self, provider: &Provider) -> Option<Reached> {
         match &provider.need {
-            Need::OAuth(connection) => self
+            ProviderAuth::OAuth(connection) => self
                 .granted_now(connection, &self.wanted())
                 .map(|granted| self.reached(granted)),
             _ => self.signed(provider).ok(),
@@ -118,7 +120,7 @@ impl Step<'_> {
             if let Ok(granted) = self
                 .exchange
                 .accounts
-                .keeper
+                .manager
                 .grant(&ask, provider.endpoint.call)
                 .await
             {
@@ -131,7 +133,7 @@ impl Step<'_> {
     /// What is known of a provider for this caller, without any I/O.
     pub(super) fn known(&self, provider: &Provider) -> Option<Arc<Catalogue>> {
         let reached = self.reach_now(provider)?;
-        self.exchange.catalog.peek(provider, &reached.behalf)
+        self.exchange.catalog.lists_if_known(provider, &reached.behalf)
     }
 
     /// The lists by which the gateway says what a provider is: everybody's, else this caller's as far
@@ -148,7 +150,11 @@ impl Step<'_> {
         let Some(connection) = provider.need.connection() else {
             return Vec::new();
         };
-        let known = self.exchange.accounts.keeper.known(&self.owner(connection));
+        let known = self
+            .exchange
+            .accounts
+            .manager
+            .cached_accounts(&self.owner(connection));
         if known.len() < 2 {
             return Vec::new();
         }
@@ -156,9 +162,9 @@ impl Step<'_> {
     }
 
     /// Whose accounts of a connection this caller uses.
-    pub(super) fn owner(&self, connection: &Connection) -> Owner {
+    pub(super) fn owner(&self, connection: &Connection) -> AccountOwner {
         let principal = &self.peer.principal;
-        Owner {
+        AccountOwner {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             connection: Arc::clone(&connection.name),
@@ -190,8 +196,8 @@ impl Step<'_> {
             .map_err(|missing| needs_auth(provider, &missing))?;
         let principal = &self.peer.principal;
         Ok(Reached {
-            behalf: Behalf {
-                lane: self.peer.lane.clone(),
+            behalf: Identity {
+                session: self.peer.lane.clone(),
                 tenant: Arc::clone(&principal.tenant),
                 user: Arc::clone(&principal.user),
                 signature,
@@ -200,11 +206,11 @@ impl Step<'_> {
         })
     }
 
-    fn reached(&self, granted: Granted) -> Reached {
+    fn reached(&self, granted: GrantedAccount) -> Reached {
         let principal = &self.peer.principal;
         Reached {
-            behalf: Behalf {
-                lane: self.peer.lane.clone(),
+            behalf: Identity {
+                session: self.peer.lane.clone(),
                 tenant: Arc::clone(&principal.tenant),
                 user: Arc::clone(&principal.user),
                 signature: granted.signature,
@@ -228,8 +234,8 @@ impl Step<'_> {
         connection: &'a Arc<Connection>,
         account: Option<&'a str>,
         remembered: Option<&'a str>,
-    ) -> Ask<'a> {
-        Ask {
+    ) -> AccountQuery<'a> {
+        AccountQuery {
             tenant: &self.peer.principal.tenant,
             user: &self.peer.principal.user,
             connection,
@@ -244,14 +250,14 @@ impl Step<'_> {
         self.exchange.lanes.chosen(lane, &connection.name)
     }
 
-    fn granted_now(&self, connection: &Arc<Connection>, wanted: &Option<Arc<str>>) -> Option<Granted> {
+    fn granted_now(&self, connection: &Arc<Connection>, wanted: &Option<Arc<str>>) -> Option<GrantedAccount> {
         let remembered = self.remembered(connection, wanted.as_ref());
         let ask = self.ask(connection, wanted.as_deref(), remembered.as_deref());
-        self.exchange.accounts.keeper.at_hand(&ask)
+        self.exchange.accounts.manager.grant_cached(&ask)
     }
 
     /// Whether this is the account that did not do, and something newer is waited for.
-    fn is_awaited(&self, connection: &Connection, granted: &Granted) -> bool {
+    fn is_awaited(&self, connection: &Connection, granted: &GrantedAccount) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| {
             *waiting.provider == *connection.provider
                 && waiting.was.is_some()
@@ -263,16 +269,16 @@ impl Step<'_> {
         let wanted = self.wanted();
         let remembered = self.remembered(connection, wanted.as_ref());
         let ask = self.ask(connection, wanted.as_deref(), remembered.as_deref());
-        let keeper = &self.exchange.accounts.keeper;
+        let manager = &self.exchange.accounts.manager;
         let within = provider.endpoint.connect.saturating_add(provider.endpoint.call);
         let waiting = self
             .waiting
             .as_ref()
             .filter(|waiting| *waiting.provider == *provider.id);
         // Before the first look, so that nothing is missed.
-        let mut happened = waiting.map(|_| keeper.watch());
+        let mut happened = waiting.map(|_| manager.subscribe());
         loop {
-            let granted = keeper.grant(&ask, within).await;
+            let granted = manager.grant(&ask, within).await;
             let may_mend = match &granted {
                 Ok(granted) => self.is_awaited(connection, granted),
                 Err(refused) => mends(refused),
@@ -297,17 +303,24 @@ impl Step<'_> {
 }
 
 /// Whether connecting would mend it.
-const fn mends(refused: &Refused) -> bool {
-    matches!(refused, Refused::NotConnected { .. } | Refused::Expired { .. })
+const fn mends(refused: &GrantError) -> bool {
+    matches!(
+        refused,
+        GrantError::NotConnected { .. } | GrantError::Expired { .. }
+    )
 }
 
 /// Waits until an account of an owner is connected here, or it is time to look whether it was
 /// elsewhere.
-async fn connects(happened: &mut broadcast::Receiver<Happened>, owner: &Owner) {
+async fn connects(happened: &mut broadcast::Receiver<AccountEvent>, owner: &AccountOwner) {
     let here = async {
         loop {
             match happened.recv().await {
-                Ok(happened) if happened.what == What::Connected && happened.key.owner == *owner => return,
+                Ok(happened)
+                    if happened.kind == AccountEventKind::Connected && happened.key.owner == *owner =>
+                {
+                    return;
+                }
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(_)) => return,
                 Err(broadcast::error::RecvError::Closed) => return std::future::pending().await,
@@ -322,7 +335,7 @@ async fn connects(happened: &mut broadcast::Receiver<Happened>, owner: &Owner) {
 
 /// An account as answers list it.
 pub(super) fn told(connection: &Connection, account: &Account) -> Value {
-    let mut told = account.told();
+    let mut told = account.to_json();
     if let Some(object) = told.as_object_mut() {
         object.insert("provider".to_owned(), Value::from(&*connection.provider));
     }

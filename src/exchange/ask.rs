@@ -232,8 +232,8 @@ pub(super) fn put(method: &str, params: Option<Raw>, from: Revision, to: Revisio
     if method == ELICITATION && !elicit::is_question(&params) {
         return None;
     }
-    reserved::clean(&mut params);
-    task::unrelated(&mut params);
+    reserved::strip_params(&mut params);
+    task::strip_related(&mut params);
     match method {
         ELICITATION => elicit::elicitation(params, from, to),
         "sampling/createMessage" => sampling::sampling(params, from, to),

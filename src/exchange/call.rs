@@ -11,11 +11,11 @@ use super::talk::URL_REQUIRED;
 use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::error::{Code, Error};
-use crate::facade::answer::{self, Answer, Status};
-use crate::facade::plan::{self, Plan};
+use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
+use crate::facade::plan::{self, MetaPlan};
 use crate::mcp::{Raw, RawObject, headers, translate};
 use crate::telemetry::View;
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 /// How long a call waits until it was looked into.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,8 +50,8 @@ impl Step<'_> {
             Err(error) => return self.failed_call(&provider, error, None),
         };
         match plan {
-            Plan::Answer(answer) => Ok(self.answered(&provider, answer)),
-            Plan::Run {
+            MetaPlan::Answer(answer) => Ok(self.answered(&provider, answer)),
+            MetaPlan::Run {
                 tool,
                 arguments,
                 notes,
@@ -95,14 +95,19 @@ impl Step<'_> {
         if !planned.lacks() {
             return Ok(planned);
         }
-        let lists = match self.exchange.catalog.in_doubt(provider, &reached.behalf).await {
+        let lists = match self
+            .exchange
+            .catalog
+            .reread_if_incomplete(provider, &reached.behalf)
+            .await
+        {
             None => return Ok(planned),
             Some(Ok(lists)) => self.met(provider, &reached.behalf, lists).await,
             Some(Err(error)) => return Err(self.judged(provider, &reached, error).await),
         };
         planned.plan = self.plan(provider, &lists, &arguments).await?;
         planned.catalogue = lists;
-        match planned.catalogue.unread() {
+        match planned.catalogue.tools_error() {
             Some(error) if planned.lacks() => Err(self.judged(provider, &reached, error).await),
             _ => Ok(planned),
         }
@@ -115,7 +120,7 @@ impl Step<'_> {
         provider: &Arc<Provider>,
         catalogue: &Arc<Catalogue>,
         arguments: &Arc<RawObject>,
-    ) -> Result<Plan, Error> {
+    ) -> Result<MetaPlan, Error> {
         if let Some(plan) = plan::at_once(catalogue, arguments) {
             return Ok(plan);
         }
@@ -129,7 +134,7 @@ impl Step<'_> {
         if let Some(plan) = aside.run((&provider.id, &holder), PATIENCE, work).await {
             return Ok(plan);
         }
-        plan::unjudged(catalogue, arguments).ok_or_else(|| {
+        plan::without_check(catalogue, arguments).ok_or_else(|| {
             Error::new(
                 Code::Busy,
                 "too many calls have to be looked into at this moment; nothing was run, try again in 1 s",
@@ -142,15 +147,15 @@ impl Step<'_> {
     async fn shaped(&mut self, provider: &Arc<Provider>, result: RawObject, notes: Vec<String>) -> Raw {
         let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
         if bytes <= LARGE {
-            return self.answered(provider, Answer::of_result(&result, notes));
+            return self.answered(provider, MetaAnswer::of_result(&result, notes));
         }
         // Status and accounts are known without its blocks.
-        let mut head = Answer::of_result(&RawObject::new(), notes);
-        head.status = Answer::status_of(&result);
+        let mut head = MetaAnswer::of_result(&RawObject::new(), notes);
+        head.status = MetaAnswer::status_of(&result);
         self.complete_answer(provider, &mut head);
         let (revision, id) = (self.revision(), self.peer.request_id.clone());
         let shared = Arc::new((result, head));
-        let shape = move |shared: &(RawObject, Answer)| {
+        let shape = move |shared: &(RawObject, MetaAnswer)| {
             let (result, head) = shared;
             head.clone().with_result(result).into_result(revision, &id)
         };
@@ -252,7 +257,7 @@ impl Step<'_> {
         match self.outward(out).await {
             Ok(Came::Result(mut result, from)) => {
                 self.outer_uris(&provider, "tools/call", &mut result, None);
-                answer::mend(&mut result);
+                answer::repair_result(&mut result);
                 let mut result = translate::result("tools/call", result, from, self.revision());
                 self.sign_result(&mut result);
                 Ok(result.close())
@@ -285,7 +290,12 @@ impl Step<'_> {
 
     /// The provider's lists for an account.
     async fn lists_as(&self, provider: &Arc<Provider>, reached: &Reached) -> Result<Arc<Catalogue>, Error> {
-        match self.exchange.catalog.for_call(provider, &reached.behalf).await {
+        match self
+            .exchange
+            .catalog
+            .lists_for_call(provider, &reached.behalf)
+            .await
+        {
             Ok(catalogue) => Ok(self.met(provider, &reached.behalf, catalogue).await),
             Err(error) => Err(self.judged(provider, reached, error).await),
         }
@@ -296,7 +306,7 @@ impl Step<'_> {
     pub(super) async fn met(
         &self,
         provider: &Arc<Provider>,
-        behalf: &Behalf,
+        behalf: &Identity,
         catalogue: Arc<Catalogue>,
     ) -> Arc<Catalogue> {
         if self.revision().is_modern() {
@@ -326,14 +336,14 @@ impl Step<'_> {
         }
         let reached = self.reach(provider).await?;
         let catalog = &self.exchange.catalog;
-        let fresh = match catalog.in_doubt(provider, &reached.behalf).await {
+        let fresh = match catalog.reread_if_incomplete(provider, &reached.behalf).await {
             Some(read) => read,
             None => catalog.refresh(provider, &reached.behalf).await,
         };
         let error = match fresh {
             Ok(fresh) => match fresh.tool(inner).cloned() {
                 Some(tool) => return Ok((fresh, tool)),
-                None => fresh.unread().unwrap_or_else(|| unknown_tool(outer)),
+                None => fresh.tools_error().unwrap_or_else(|| unknown_tool(outer)),
             },
             Err(error) => error,
         };
@@ -357,7 +367,7 @@ impl Step<'_> {
     }
 
     /// Adds to an answer whose accounts there are, and notes what became of the call.
-    fn complete_answer(&mut self, provider: &Provider, answer: &mut Answer) {
+    fn complete_answer(&mut self, provider: &Provider, answer: &mut MetaAnswer) {
         self.record.outcome = answer.status.as_str();
         if answer.accounts.is_empty() {
             answer.accounts = self.accounts_of(provider);
@@ -365,7 +375,7 @@ impl Step<'_> {
         answer.account.clone_from(&self.record.account);
     }
 
-    fn answered(&mut self, provider: &Provider, mut answer: Answer) -> Raw {
+    fn answered(&mut self, provider: &Provider, mut answer: MetaAnswer) -> Raw {
         self.complete_answer(provider, &mut answer);
         answer.into_result(self.revision(), &self.peer.request_id)
     }
@@ -376,8 +386,8 @@ impl Step<'_> {
             tracing::debug!(provider.name = %provider.id, outcome = error.code.as_str(), cause = %source, "call failed");
         }
         let writes = tool.is_none_or(|tool| !tool.is_read_only());
-        let answer = Answer::of_error(error, &provider.title, writes);
-        debug_assert_ne!(answer.status, Status::Ok);
+        let answer = MetaAnswer::of_error(error, &provider.title, writes);
+        debug_assert_ne!(answer.status, AnswerStatus::Ok);
         self.answered(provider, answer)
     }
 }
@@ -388,19 +398,19 @@ struct Planned {
     catalogue: Arc<Catalogue>,
     /// Why it cannot be made where it has to be: several accounts could make it.
     ambiguous: Option<Error>,
-    plan: Plan,
+    plan: MetaPlan,
 }
 
 impl Planned {
     /// Whether it wants something that is not in the lists: an operation, or any.
     fn lacks(&self) -> bool {
         match &self.plan {
-            Plan::Answer(answer) => match answer.status {
-                Status::UnknownTool => true,
-                Status::Menu | Status::NoMatch => self.catalogue.tools.is_empty(),
+            MetaPlan::Answer(answer) => match answer.status {
+                AnswerStatus::UnknownTool => true,
+                AnswerStatus::Menu | AnswerStatus::NoMatch => self.catalogue.tools.is_empty(),
                 _ => false,
             },
-            Plan::Run { .. } => false,
+            MetaPlan::Run { .. } => false,
         }
     }
 }

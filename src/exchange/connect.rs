@@ -16,10 +16,10 @@ use super::session::now;
 use super::talk::URL_REQUIRED;
 use super::{Done, Step};
 use crate::catalog::Provider;
-use crate::credential::keeper::Reason;
+use crate::credential::manager::Reason;
 use crate::error::{Code, Error, RpcFault};
-use crate::facade::answer::Answer;
-use crate::mcp::{Abilities, Raw, RawObject, Revision, elicit, raw};
+use crate::facade::answer::MetaAnswer;
+use crate::mcp::{ClientCapabilities, Raw, RawObject, Revision, elicit, raw};
 use crate::telemetry::View;
 
 /// The methods of 2026-07-28 that may be answered by a question.
@@ -88,7 +88,7 @@ impl Step<'_> {
             revision => revision >= Revision::V2025_11_25,
         };
         asks && self.scope.view != View::Relay
-            && self.peer.abilities.has(Abilities::URL)
+            && self.peer.abilities.has(ClientCapabilities::URL)
             && address(error).is_some()
     }
 
@@ -233,7 +233,7 @@ impl Step<'_> {
         if self.record.method != "tools/call" || error.code == Code::InvalidParams {
             return Err(error);
         }
-        let answer = Answer::of_error(&error, &title.unwrap_or_default(), false);
+        let answer = MetaAnswer::of_error(&error, &title.unwrap_or_default(), false);
         self.record.outcome = answer.status.as_str();
         let result = answer.into_result(self.revision(), &self.peer.request_id);
         Ok(Done::Result(result))

@@ -17,9 +17,9 @@ use tokio::time::{self, sleep, timeout};
 use super::outward::{is_breakage, opened, untouched};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::task::{self, Status, Told};
-use crate::mcp::{Declared, Raw, RawObject, Revision};
-use crate::upstream::{Behalf, Call, Endpoint, Event, Heard, Upstreams};
+use crate::mcp::task::{self, Task, TaskStatus};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision};
+use crate::upstream::{Call, Endpoint, EventScope, Identity, ProviderEvent, Upstreams};
 
 /// The longest that a task may take in all, unless one call may take longer.
 const LONGEST: Duration = Duration::from_secs(3_600);
@@ -50,7 +50,7 @@ pub(super) struct Needing(Mutex<HashSet<([u8; 32], Box<str>)>>);
 impl Needing {
     pub(super) fn has(&self, provider: &Provider, tool: &str) -> bool {
         let known = self.0.lock();
-        !known.is_empty() && known.contains(&(provider.endpoint.identity, tool.into()))
+        !known.is_empty() && known.contains(&(provider.endpoint.digest, tool.into()))
     }
 
     pub(super) fn learn(&self, provider: &Provider, tool: &str) {
@@ -58,7 +58,7 @@ impl Needing {
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert((provider.endpoint.identity, tool.into()));
+        known.insert((provider.endpoint.digest, tool.into()));
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn within(endpoint: &Endpoint) -> Duration {
 /// Whether a provider offers the extension.
 pub(super) fn offers(catalogue: &Catalogue) -> bool {
     catalogue.profile.as_ref().is_some_and(|profile| {
-        profile.revisions.contains(Revision::V2026_07_28) && task::are_extended(&profile.capabilities)
+        profile.revisions.contains(Revision::V2026_07_28) && task::has_extension(&profile.capabilities)
     })
 }
 
@@ -79,9 +79,9 @@ pub(super) fn offers(catalogue: &Catalogue) -> bool {
 pub(super) struct Way {
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) endpoint: Arc<Endpoint>,
-    pub(super) behalf: Behalf,
+    pub(super) behalf: Identity,
     pub(super) leg: Revision,
-    pub(super) declared: Declared,
+    pub(super) declared: DeclaredCapabilities,
 }
 
 impl Way {
@@ -130,9 +130,9 @@ impl Running {
     /// Looks after a task until there is something to do for it.
     pub(super) async fn watch(
         &self,
-        mut told: Told,
-        mut is_idle: impl FnMut(&Told, &RawObject) -> bool,
-    ) -> Result<(Told, RawObject), Error> {
+        mut told: Task,
+        mut is_idle: impl FnMut(&Task, &RawObject) -> bool,
+    ) -> Result<(Task, RawObject), Error> {
         let mut failures = 0;
         loop {
             if time::Instant::now() + told.poll > self.until {
@@ -153,20 +153,20 @@ impl Running {
         }
     }
 
-    pub(super) async fn look(&self) -> Result<(Told, RawObject), Error> {
+    pub(super) async fn look(&self) -> Result<(Task, RawObject), Error> {
         let state = opened(self.way.request(self.way.call("tasks/get", &self.id)).await?)?;
-        let told = Told::of(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
+        let told = Task::read(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
         Ok((told, state))
     }
 
     /// What a task of 2025-11-25 comes to; its questions come meanwhile.
-    async fn result(&self, token: u64, events: Option<mpsc::Sender<Event>>) -> Result<Raw, Error> {
+    async fn result(&self, token: u64, events: Option<mpsc::Sender<ProviderEvent>>) -> Result<Raw, Error> {
         let mut call = self.way.call("tasks/result", &self.id);
         call.deadline = Instant::now() + self.until.saturating_duration_since(time::Instant::now());
         call.token = Some(token);
         call.events = events;
         let mut result = opened(self.way.request(call).await?)?;
-        task::unrelated(&mut result);
+        task::strip_related(&mut result);
         Ok(result.close())
     }
 }
@@ -176,13 +176,13 @@ impl Drop for Running {
         if !self.over {
             let call = self.way.call("tasks/cancel", &self.id);
             let (endpoint, behalf) = (Arc::clone(&self.way.endpoint), self.way.behalf.clone());
-            self.way.upstreams.errand(endpoint, behalf, call);
+            self.way.upstreams.fire_and_forget(endpoint, behalf, call);
         }
     }
 }
 
 /// What came of a call that may make a task: its result, and the task that it made.
-type Made = (Raw, Option<(Running, Told)>);
+type Made = (Raw, Option<(Running, Task)>);
 
 impl Way {
     /// Makes a call that may make a task. Its answer is heard although its caller leaves meanwhile, for as
@@ -218,7 +218,9 @@ impl Way {
             },
         };
         let outcome = outcome.map(|raw| {
-            let told = untouched(&raw).ok().and_then(|made| Told::made(&made, self.leg));
+            let told = untouched(&raw)
+                .ok()
+                .and_then(|made| Task::created(&made, self.leg));
             let task = told.map(|told| {
                 let mut task = Running::new(self.clone(), told.id.clone());
                 task.over = told.is_over();
@@ -245,7 +247,7 @@ pub(super) async fn extended(way: Way, call: Call, tasks: Tasks) -> Result<Raw, 
 
 /// Makes a call as a task of 2025-11-25 and brings its result.
 pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
-    let token = way.upstreams.token();
+    let token = way.upstreams.progress_token();
     let events = call.events.clone();
     let ttl = serde_json::json!({ "ttl": within(&way.endpoint).as_secs() * 1_000 });
     call.params.put("task", &ttl);
@@ -257,22 +259,24 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
     };
     let mut failures = 0;
     loop {
-        if told.status == Status::Working {
+        if told.status == TaskStatus::Working {
             let _heard = events.as_ref().map(|events| {
                 let way = &task.way;
-                let heard = Heard {
+                let heard = EventScope {
                     endpoint: &way.endpoint,
-                    behalf: &way.behalf,
+                    identity: &way.behalf,
                     revision: way.leg,
                     declared: &way.declared,
                     token,
                 };
-                way.upstreams.attend(&heard, events.clone())
+                way.upstreams.listen_for(&heard, events.clone())
             });
-            (told, _) = task.watch(told, |told, _| told.status == Status::Working).await?;
+            (told, _) = task
+                .watch(told, |told, _| told.status == TaskStatus::Working)
+                .await?;
         }
         task.over = told.is_over();
-        if told.status == Status::Cancelled {
+        if told.status == TaskStatus::Cancelled {
             return Err(given_up());
         }
         match task.result(token, events.clone()).await {
@@ -284,7 +288,7 @@ pub(super) async fn core(way: Way, mut call: Call) -> Result<Raw, Error> {
             Err(error) => return Err(error),
         }
         // Its stream broke; the task goes on.
-        told.status = Status::Working;
+        told.status = TaskStatus::Working;
     }
 }
 

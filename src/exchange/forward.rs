@@ -96,7 +96,7 @@ impl Step<'_> {
                 .filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)));
             owners.find(|(_, catalogue)| owns(catalogue, uri))
         };
-        let (provider, catalogue) = found(Catalogue::lists)
+        let (provider, catalogue) = found(Catalogue::has_uri)
             .or_else(|| found(has_template))
             .ok_or_else(|| {
                 Error::new(
@@ -114,7 +114,7 @@ impl Step<'_> {
         self.known_lists()
             .0
             .into_iter()
-            .find(|(_, known)| known.lists(uri))
+            .find(|(_, known)| known.has_uri(uri))
     }
 
     async fn reachable(

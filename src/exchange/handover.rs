@@ -14,8 +14,8 @@ use super::state::Of;
 use super::talk::Talk;
 use crate::error::{Code, Error, RpcFault};
 use crate::mcp::raw::raw;
-use crate::mcp::{Abilities, Raw, RawObject, Revision};
-use crate::shared_state::{HandOver, Handler};
+use crate::mcp::{ClientCapabilities, Raw, RawObject, Revision};
+use crate::shared_state::{HandOverError, Handler};
 
 /// How long another replica may take to take an answer.
 const TAKING: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ impl Exchange {
         let handed = raw(&Handed::Answer(answered));
         let said = self
             .shared
-            .hand(replica, handed.get().as_bytes().to_vec(), TAKING)
+            .hand_over(replica, handed.get().as_bytes().to_vec(), TAKING)
             .await;
         said.map(drop)
             .map_err(|why| Error::new(Code::UnknownQuestion, elsewhere(why)))
@@ -83,7 +83,7 @@ impl Exchange {
         let handed = raw(&Handed::Retry(retry));
         let said = self
             .shared
-            .hand(replica, handed.get().as_bytes().to_vec(), within)
+            .hand_over(replica, handed.get().as_bytes().to_vec(), within)
             .await
             .map_err(|why| Error::new(Code::CallGone, elsewhere(why)).sent())?;
         let said = serde_json::from_slice(&said).map_err(|cause| {
@@ -137,7 +137,7 @@ impl Exchange {
                     exchange: self,
                     holder: &holder,
                     client: Revision::V2026_07_28,
-                    abilities: Abilities::from_bits(retry.abilities),
+                    abilities: ClientCapabilities::from_bits(retry.abilities),
                     outlet: None,
                     lane: None,
                     logs: false,
@@ -190,18 +190,18 @@ fn failed(code: &str, message: String, sent: bool, rpc: Option<(i64, String, Opt
     error
 }
 
-const fn elsewhere(why: HandOver) -> &'static str {
+const fn elsewhere(why: HandOverError) -> &'static str {
     match why {
-        HandOver::NotShared => {
+        HandOverError::NotShared => {
             "another replica asked, and replicas share nothing here: set `shared_state`, \
              or keep each client at one replica"
         }
-        HandOver::Gone => {
+        HandOverError::Gone => {
             "the replica that asked is gone; make the call again after looking at what it has done"
         }
-        HandOver::Away => "another replica asked, and the shared state cannot be reached",
-        HandOver::Late => "the replica that asked did not answer in time",
-        HandOver::TooLarge => "the answer is too large to be handed to the replica that asked",
-        HandOver::Busy => "the replica that asked has too much to do",
+        HandOverError::Away => "another replica asked, and the shared state cannot be reached",
+        HandOverError::Late => "the replica that asked did not answer in time",
+        HandOverError::TooLarge => "the answer is too large to be handed to the replica that asked",
+        HandOverError::Busy => "the replica that asked has too much to do",
     }
 }

@@ -9,10 +9,10 @@ use super::accounts::Reached;
 use super::{Exchange, Step};
 use crate::access::Principal;
 use crate::catalog::Provider;
-use crate::credential::broker::Wish;
-use crate::credential::keeper::{Granted, Missing, Reason, Refused};
-use crate::credential::oauth::{self, Lack, challenge};
-use crate::credential::{Connection, Key, Need, Owner};
+use crate::credential::broker::ConnectionRequest;
+use crate::credential::manager::{GrantError, GrantedAccount, MissingScopes, Reason};
+use crate::credential::oauth::{self, RefusalCause, challenge};
+use crate::credential::{AccountKey, AccountOwner, Connection, ProviderAuth};
 use crate::error::{Code, Error};
 
 /// Said where no further authorization is asked for.
@@ -44,7 +44,7 @@ impl Exchange {
         &self,
         principal: &Principal,
         connection: &Connection,
-        refused: &Refused,
+        refused: &GrantError,
         (wanted, operation): (Option<&str>, &str),
     ) -> Error {
         let mut error = refused.error(connection);
@@ -56,8 +56,8 @@ impl Exchange {
             }
         }
         match refused {
-            Refused::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])),
-            Refused::Expired {
+            GrantError::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])),
+            GrantError::Expired {
                 account, fingerprint, ..
             } => {
                 let used = Used {
@@ -67,7 +67,9 @@ impl Exchange {
                 };
                 self.asked(principal, connection, used, error)
             }
-            Refused::Ambiguous { .. } | Refused::Unavailable { .. } | Refused::Waiting { .. } => error,
+            GrantError::Ambiguous { .. } | GrantError::Unavailable { .. } | GrantError::Waiting { .. } => {
+                error
+            }
         }
     }
 
@@ -92,7 +94,7 @@ impl Exchange {
         let reason = reason.unwrap_or(Reason::Refused.as_str()).to_owned();
         let link = self.accounts.broker.link(
             principal,
-            &Wish {
+            &ConnectionRequest {
                 provider: connection.provider.to_string(),
                 account: account.map(str::to_owned),
                 scopes: scopes.to_vec(),
@@ -138,7 +140,7 @@ impl Exchange {
         used: Used<'_>,
         error: Error,
     ) -> Error {
-        let Need::OAuth(connection) = &provider.need else {
+        let ProviderAuth::OAuth(connection) = &provider.need else {
             return error;
         };
         self.note_refused(principal, connection, used, &error);
@@ -148,18 +150,18 @@ impl Exchange {
                 let said = error.refusal.as_deref();
                 let said =
                     said.map_or_else(Default::default, |(status, it)| challenge(*status, it.as_deref()));
-                match said.lack() {
+                match said.cause() {
                     // Without a status it is the keeper that knows of a refusal.
-                    Lack::Other if said.status != 0 => {
+                    RefusalCause::Other if said.status != 0 => {
                         let mut incapable = incapable(connection, used.account, &[], &[]);
                         incapable.sent = error.sent;
                         incapable.because(error)
                     }
-                    Lack::Scope => {
+                    RefusalCause::Scope => {
                         let scopes = said.scopes.unwrap_or_default();
                         self.step_up(principal, connection, used, (scopes, error)).await
                     }
-                    Lack::Token | Lack::Other => {
+                    RefusalCause::Token | RefusalCause::Other => {
                         let ended = ended(connection, used.account).because(error);
                         self.asked(principal, connection, used, ended)
                     }
@@ -179,7 +181,7 @@ impl Exchange {
         let is_known = self
             .tries
             .is_counted(&key(principal, connection, used.account), used);
-        if said.lack() != Lack::Token || is_known {
+        if said.cause() != RefusalCause::Token || is_known {
             return;
         }
         tracing::warn!(
@@ -219,11 +221,11 @@ impl Exchange {
         (scopes, error): (Vec<String>, Error),
     ) -> Error {
         let key = key(principal, connection, used.account);
-        let missing = match self.accounts.keeper.missing_scopes(&key, &scopes).await {
+        let missing = match self.accounts.manager.missing_scopes(&key, &scopes).await {
             Ok(missing) => missing,
             Err(fault) => {
                 tracing::debug!(provider.name = %connection.provider, cause = %fault, "missing scopes could not be looked up");
-                Missing {
+                MissingScopes {
                     scopes: scopes.clone(),
                     is_new: false,
                 }
@@ -256,16 +258,16 @@ impl Exchange {
         if self.tries.is_empty() {
             return;
         }
-        if let Need::OAuth(connection) = &provider.need {
+        if let ProviderAuth::OAuth(connection) = &provider.need {
             let key = key(principal, connection, used.account);
             self.tries.succeeded(&key, used.operation);
         }
     }
 }
 
-fn key(principal: &Principal, connection: &Connection, account: &Arc<str>) -> Key {
-    Key {
-        owner: Owner {
+fn key(principal: &Principal, connection: &Connection, account: &Arc<str>) -> AccountKey {
+    AccountKey {
+        owner: AccountOwner {
             tenant: Arc::clone(&principal.tenant),
             user: Arc::clone(&principal.user),
             connection: Arc::clone(&connection.name),
@@ -342,7 +344,7 @@ impl Step<'_> {
     pub(super) fn unconnected(
         &self,
         connection: &Connection,
-        refused: &Refused,
+        refused: &GrantError,
         wanted: Option<&str>,
     ) -> Error {
         let principal = &self.peer.principal;
@@ -399,7 +401,7 @@ impl Step<'_> {
     }
 
     /// The error for an account that did not do and was not connected again.
-    pub(super) fn unchanged(&self, connection: &Connection, granted: &Granted) -> Error {
+    pub(super) fn unchanged(&self, connection: &Connection, granted: &GrantedAccount) -> Error {
         let (principal, account) = (&self.peer.principal, &granted.account);
         if let Some(fingerprint) = granted.signature.account {
             self.insufficient.set(fingerprint).ok();

@@ -9,7 +9,7 @@ use tokio::time;
 use super::Outlet;
 use super::drive::{Running, Way, foreign, given_up, late};
 use crate::error::{Error, RpcFault};
-use crate::mcp::task::{Status, Told};
+use crate::mcp::task::{Task, TaskStatus};
 use crate::mcp::{Raw, RawObject};
 
 /// Looks at a task that still asks what it was told; then it is believed to want it once more.
@@ -19,7 +19,7 @@ const DEAF: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Job {
     task: Running,
-    told: Option<Told>,
+    told: Option<Task>,
     /// What it was told already: it may go on asking for a while.
     answered: HashSet<String>,
     said: Said,
@@ -36,7 +36,7 @@ pub(super) enum Next {
 
 impl Job {
     /// A task that was just made.
-    pub(super) fn new(way: Way, told: Told) -> Self {
+    pub(super) fn new(way: Way, told: Task) -> Self {
         Self {
             task: Running::new(way, told.id.clone()),
             told: Some(told),
@@ -65,17 +65,17 @@ impl Job {
             return Err(late());
         }
         let (told, state) = match self.told.take() {
-            Some(told) if told.status == Status::Working => (told, RawObject::new()),
+            Some(told) if told.status == TaskStatus::Working => (told, RawObject::new()),
             // What it wants or came to is not said when it is made.
             _ => self.task.look().await?,
         };
         let (answered, said) = (&self.answered, &mut self.said);
         let mut deaf = 0;
-        let mut is_idle = |told: &Told, state: &RawObject| {
+        let mut is_idle = |told: &Task, state: &RawObject| {
             said.tell(outlet, told);
             match told.status {
-                Status::Working => true,
-                Status::InputRequired if pending(state, answered).is_empty() => {
+                TaskStatus::Working => true,
+                TaskStatus::InputRequired if pending(state, answered).is_empty() => {
                     deaf += 1;
                     deaf < DEAF
                 }
@@ -89,9 +89,9 @@ impl Job {
         self.outcome(&told, state)
     }
 
-    fn outcome(&mut self, told: &Told, mut state: RawObject) -> Result<Next, Error> {
+    fn outcome(&mut self, told: &Task, mut state: RawObject) -> Result<Next, Error> {
         match told.status {
-            Status::Completed => {
+            TaskStatus::Completed => {
                 self.task.over = true;
                 let mut result: RawObject = state
                     .read("result")
@@ -101,15 +101,15 @@ impl Job {
                 }
                 Ok(Next::Done(result))
             }
-            Status::Failed => {
+            TaskStatus::Failed => {
                 self.task.over = true;
                 Err(failure(&state))
             }
-            Status::Cancelled => {
+            TaskStatus::Cancelled => {
                 self.task.over = true;
                 Err(given_up())
             }
-            Status::Working | Status::InputRequired => {
+            TaskStatus::Working | TaskStatus::InputRequired => {
                 let is_odd = |asked: &RawValue| asked.get() != "null" && !asked.get().starts_with('{');
                 if state.get("inputRequests").is_some_and(is_odd) {
                     return Err(foreign("the provider's task asks in a form that is not MCP"));
@@ -169,7 +169,7 @@ struct Said {
 }
 
 impl Said {
-    fn tell(&mut self, outlet: Option<&Outlet>, told: &Told) {
+    fn tell(&mut self, outlet: Option<&Outlet>, told: &Task) {
         let (Some(outlet), Some(message)) = (outlet, &told.message) else {
             return;
         };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::credential::Owner;
+use crate::credential::AccountOwner;
 
 /// Sessions that anything is remembered of; beyond it a quarter goes, those first that were of no use
 /// for longest.
@@ -36,7 +36,7 @@ struct Held {
 struct Lane {
     used: u64,
     accounts: Vec<(Arc<str>, Arc<str>)>,
-    open: Vec<(Owner, Box<str>)>,
+    open: Vec<(AccountOwner, Box<str>)>,
 }
 
 impl Lanes {
@@ -66,7 +66,7 @@ impl Lanes {
     }
 
     /// A session's client was asked to open an address, so that an account of this owner exists.
-    pub(super) fn asked(&self, lane: &Arc<str>, owner: Owner, elicitation: &str) {
+    pub(super) fn asked(&self, lane: &Arc<str>, owner: AccountOwner, elicitation: &str) {
         self.with(lane, |held| {
             if held.open.len() >= OPEN {
                 held.open.remove(0);
@@ -76,7 +76,7 @@ impl Lanes {
     }
 
     /// Takes out the addresses that are done with, by session: an account of this owner exists.
-    pub(super) fn done(&self, owner: &Owner) -> Vec<(Arc<str>, Box<str>)> {
+    pub(super) fn done(&self, owner: &AccountOwner) -> Vec<(Arc<str>, Box<str>)> {
         let mut done = Vec::new();
         for (lane, held) in &mut self.lanes.lock().lanes {
             let over = held.open.extract_if(.., |(of, _)| of == owner);
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn addresses_are_done_with_once_and_only_for_their_owner() {
         let lanes = Lanes::default();
-        let owner = |user: &str| Owner {
+        let owner = |user: &str| AccountOwner {
             tenant: text("t"),
             user: text(user),
             connection: text("c"),

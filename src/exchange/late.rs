@@ -64,7 +64,7 @@ impl Late {
 impl Step<'_> {
     pub(super) fn late_key(&self, provider: &Provider) -> Key {
         let own = (!provider.need.is_shared()).then(|| self.peer.principal.binding());
-        (provider.endpoint.identity, own)
+        (provider.endpoint.digest, own)
     }
 
     /// Goes on waiting for a provider's lists beside the request, within `connect` and `call` of the

@@ -13,7 +13,7 @@ use super::namespace::Claims;
 use crate::catalog::{Catalogue, Item, Provider, State, Tool};
 use crate::error::{Code, Error};
 use crate::facade::definition;
-use crate::mcp::translate::{self, Kind, Scope as CacheScope};
+use crate::mcp::translate::{self, CacheScope, EntryKind};
 use crate::mcp::{Raw, RawObject};
 use crate::telemetry::View;
 
@@ -98,8 +98,8 @@ impl Step<'_> {
             return names.iter().map(connect).collect();
         };
         let named = |(tool, name): (&Arc<Tool>, String)| {
-            let mut entry = translate::entry(Kind::Tool, tool.raw.clone(), self.revision());
-            claims.rename(Kind::Tool, &provider.id, &mut entry);
+            let mut entry = translate::entry(EntryKind::Tool, tool.raw.clone(), self.revision());
+            claims.rename(EntryKind::Tool, &provider.id, &mut entry);
             if *name != *tool.upstream {
                 entry.put("name", &name);
             }
@@ -111,14 +111,14 @@ impl Step<'_> {
     pub(super) async fn resources_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let entries = self.located(&parts, Kind::Resource, |catalogue| &catalogue.resources);
+        let entries = self.located(&parts, EntryKind::Resource, |catalogue| &catalogue.resources);
         Ok(self.page("resources", &entries, &parts))
     }
 
     pub(super) async fn templates_list(&self, params: &RawObject) -> Result<Raw, Error> {
         one_page(params)?;
         let parts = self.parts().await?;
-        let entries = self.located(&parts, Kind::Template, |catalogue| &catalogue.templates);
+        let entries = self.located(&parts, EntryKind::Template, |catalogue| &catalogue.templates);
         Ok(self.page("resourceTemplates", &entries, &parts))
     }
 
@@ -134,7 +134,7 @@ impl Step<'_> {
     }
 
     fn prompt(&self, item: &Item, name: &str) -> RawObject {
-        let mut entry = translate::entry(Kind::Prompt, item.raw.clone(), self.revision());
+        let mut entry = translate::entry(EntryKind::Prompt, item.raw.clone(), self.revision());
         if *name != *item.key {
             entry.put("name", name);
         }
@@ -142,7 +142,7 @@ impl Step<'_> {
     }
 
     /// Entries that are found by URI.
-    fn located(&self, parts: &Parts, kind: Kind, items: fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
+    fn located(&self, parts: &Parts, kind: EntryKind, items: fn(&Catalogue) -> &Vec<Item>) -> Vec<RawObject> {
         let claims = self.claims_of(parts);
         let mut entries = Vec::new();
         for (provider, catalogue) in parts.catalogues() {

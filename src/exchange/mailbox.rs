@@ -15,9 +15,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::access::Principal;
-use crate::limit::{Holder, Place, Places};
+use crate::limit::{BudgetOwner, KeyedLimit, KeyedPermit};
 use crate::mcp::{Raw, RawObject};
-use crate::upstream::Line;
+use crate::upstream::Subscription;
 
 /// Sessions that hold something; beyond it those without a stream go first.
 const MOST: usize = 20_000;
@@ -51,14 +51,14 @@ const LEVELS: [&str; 8] = [
 #[derive(Debug)]
 pub(super) struct Mailboxes {
     all: Arc<Mutex<Boxes>>,
-    own: Places<Holder>,
+    own: KeyedLimit<BudgetOwner>,
 }
 
 impl Default for Mailboxes {
     fn default() -> Self {
         Self {
             all: Arc::default(),
-            own: Places::new(OWN),
+            own: KeyedLimit::new(OWN),
         }
     }
 }
@@ -75,8 +75,8 @@ struct Boxes {
 pub(super) struct Mailbox {
     held: Mutex<Held>,
     /// Whose it is, and its place among those of the same caller.
-    holder: Holder,
-    _place: Option<Place<Holder>>,
+    holder: BudgetOwner,
+    _place: Option<KeyedPermit<BudgetOwner>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ struct Held {
     streams: Vec<(u64, mpsc::Sender<Vec<u8>>)>,
     /// How many those are, for who must know without asking.
     open: Arc<AtomicUsize>,
-    lines: HashMap<Arc<str>, Arc<Line>>,
+    lines: HashMap<Arc<str>, Arc<Subscription>>,
     /// What the client calls a provider's resource, where that differs.
     names: HashMap<(Arc<str>, Box<str>), String>,
     name_bytes: usize,
@@ -108,12 +108,12 @@ impl Mailboxes {
             return known;
         }
         let holder = (Arc::clone(&principal.tenant), Arc::clone(&principal.user));
-        let place = self.own.take(&holder).or_else(|| {
+        let place = self.own.acquire(&holder).or_else(|| {
             let is_idle_own = |it: &Mailbox| it.holder == holder && it.held.lock().streams.is_empty();
             // Bound first: dropped at the end of this statement, they would be within the lock.
             let gone = self.all.lock().take(is_idle_own);
             drop(gone);
-            self.own.take(&holder)
+            self.own.acquire(&holder)
         });
         let mut held = self.all.lock();
         let full = held.boxes.len() >= MOST;
@@ -237,12 +237,16 @@ impl Mailbox {
             .is_some_and(|(_, stream)| stream.try_send(message).is_ok())
     }
 
-    pub(super) fn line(&self, provider: &str) -> Option<Arc<Line>> {
+    pub(super) fn line(&self, provider: &str) -> Option<Arc<Subscription>> {
         self.held.lock().lines.get(provider).cloned()
     }
 
     /// Keeps a line unless there is one; at most 64.
-    pub(super) fn keep(&self, provider: &Arc<str>, line: impl FnOnce() -> Line) -> Option<Arc<Line>> {
+    pub(super) fn keep(
+        &self,
+        provider: &Arc<str>,
+        line: impl FnOnce() -> Subscription,
+    ) -> Option<Arc<Subscription>> {
         let mut held = self.held.lock();
         if let Some(line) = held.lines.get(provider) {
             return Some(Arc::clone(line));

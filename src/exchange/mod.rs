@@ -61,13 +61,12 @@ pub use session::{Sessions, abilities, negotiated, unsealed};
 use crate::access::Principal;
 use crate::catalog::{Catalog, Provider, Snapshot};
 use crate::credential::broker::Broker;
-use crate::credential::keeper::Keeper;
+use crate::credential::manager::CredentialManager;
 use crate::error::{Code, Error};
 use crate::mcp::{Id, Raw, RawObject, Revision, message};
 use crate::shared_state::SharedState;
 use crate::telemetry::events::RequestDone;
 use crate::telemetry::{Metrics, View};
-use crate::text::shown;
 use crate::upstream::Upstreams;
 
 /// What a message is addressed to.
@@ -192,7 +191,7 @@ pub struct Exchange {
 #[derive(Debug)]
 pub struct Accounts {
     /// Hands out their signatures.
-    pub keeper: Arc<Keeper>,
+    pub manager: Arc<CredentialManager>,
     /// Connects them.
     pub broker: Arc<Broker>,
 }
@@ -322,7 +321,7 @@ impl Exchange {
 
     /// What a caller finds loaded.
     fn snapshot_of(&self, principal: &Principal) -> Arc<Snapshot> {
-        self.catalog.snapshot_of(&principal.tenant, &principal.user)
+        self.catalog.snapshot_for(&principal.tenant, &principal.user)
     }
 
     /// Whether the scope exists for a caller: every union, every loaded provider, and what the caller
@@ -552,5 +551,5 @@ pub(crate) fn unknown_provider(id: &str) -> Error {
 
 /// A peer's word as it may stand in an error: bounded, without what cannot be seen.
 pub(crate) fn printable(text: &str) -> String {
-    shown(text, 128)
+    crate::text::printable(text, 128)
 }

@@ -14,7 +14,7 @@ use super::forward::matches;
 use super::list::Parts;
 use crate::catalog::{Catalogue, MAX_URI, Provider, State};
 use crate::mcp::RawObject;
-use crate::mcp::translate::Kind;
+use crate::mcp::translate::EntryKind;
 use crate::mcp::uris::{self, denamespaced, namespaced};
 
 /// Steps (bytes compared) that templates may cost one answer, some ten milliseconds; beyond them
@@ -114,7 +114,7 @@ impl Step<'_> {
             let Some(reached) = self.reach_now(provider) else {
                 continue;
             };
-            match self.exchange.catalog.peek(provider, &reached.behalf) {
+            match self.exchange.catalog.lists_if_known(provider, &reached.behalf) {
                 Some(lists) => known.push((Arc::clone(provider), lists)),
                 None => whole &= matches!(provider.state().0, State::Unreachable | State::NeedsAuth),
             }
@@ -136,8 +136,8 @@ impl<'a> Claims<'a> {
     }
 
     /// Gives a list entry of a provider the URI that clients of this union know it by.
-    pub(super) fn rename(&self, kind: Kind, provider: &str, entry: &mut RawObject) {
-        if kind == Kind::Template {
+    pub(super) fn rename(&self, kind: EntryKind, provider: &str, entry: &mut RawObject) {
+        if kind == EntryKind::Template {
             uris::entry(kind, entry, &|template| self.outer_template(provider, template));
         } else {
             uris::entry(kind, entry, &|uri| self.outer(provider, uri));
@@ -180,7 +180,7 @@ impl<'a> Claims<'a> {
         let looked_up = self.looked_up.get();
         self.looked_up.set(looked_up + 1);
         if looked_up < SINGLE {
-            let listing = self.known.iter().filter(|(_, lists)| lists.lists(uri));
+            let listing = self.known.iter().filter(|(_, lists)| lists.has_uri(uri));
             return listing.fold(Owner::Nobody, |owner, (provider, _)| owner.and(provider));
         }
         let listed = self.listed.get_or_init(|| listed(&self.known));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::call::CONNECT;
 use super::list::{Part, Parts};
 use super::{Step, printable};
-use crate::catalog::names::{SEPARATOR, Whole, fitted};
+use crate::catalog::names::{FullName, SEPARATOR, fit_all};
 use crate::catalog::{Catalogue, Item, Provider, Tool};
 use crate::error::{Code, Error};
 use crate::text::is_hidden;
@@ -100,7 +100,7 @@ impl Step<'_> {
         match dotted {
             true => own.collect(),
             false => own
-                .map(|names| fitted(&names.iter().map(|name| Whole::own(name)).collect::<Vec<_>>()))
+                .map(|names| fit_all(&names.iter().map(|name| FullName::own(name)).collect::<Vec<_>>()))
                 .collect(),
         }
     }
@@ -114,11 +114,15 @@ impl Step<'_> {
             };
             return own.iter().map(dotted).collect();
         }
-        let wholes: Vec<Whole> = own
+        let wholes: Vec<FullName> = own
             .iter()
-            .flat_map(|(part, names)| names.iter().map(|name| Whole::prefixed(&part.provider.id, name)))
+            .flat_map(|(part, names)| {
+                names
+                    .iter()
+                    .map(|name| FullName::prefixed(&part.provider.id, name))
+            })
             .collect();
-        let mut shown = fitted(&wholes).into_iter();
+        let mut shown = fit_all(&wholes).into_iter();
         own.iter()
             .map(|(_, names)| shown.by_ref().take(names.len()).collect())
             .collect()
@@ -180,7 +184,7 @@ impl Step<'_> {
             Some(lists) => own_name(&lists, Some(&provider.id), (*own, name), listed),
             None => {
                 let connects =
-                    listed == Listed::Tools && Whole::prefixed(&provider.id, CONNECT).is_shown_as(name);
+                    listed == Listed::Tools && FullName::prefixed(&provider.id, CONNECT).is_shown_as(name);
                 connects.then(|| CONNECT.to_owned())
             }
         }
@@ -240,8 +244,8 @@ fn own_name(
         return None;
     }
     let is_shown = |it: &&str| match prefix {
-        Some(id) => Whole::prefixed(id, it).is_shown_as(name),
-        None => Whole::own(it).is_shown_as(name),
+        Some(id) => FullName::prefixed(id, it).is_shown_as(name),
+        None => FullName::own(it).is_shown_as(name),
     };
     // A name of which nothing was cut or replaced was found above.
     (cut_head(name).is_some() || listed == Listed::Prompts)
@@ -262,7 +266,7 @@ fn cut_head(name: &str) -> Option<&str> {
 /// A prompt's name where names are not fitted; what cannot be seen never gets through.
 fn as_it_is(item: &Item) -> String {
     match item.key.chars().any(is_hidden) {
-        true => Whole::own(&item.key).alone(),
+        true => FullName::own(&item.key).preferred(),
         false => item.key.to_string(),
     }
 }

@@ -78,7 +78,7 @@ impl Talk<'_> {
         answer: oneshot::Sender<Outcome>,
     ) -> Result<Asked, Error> {
         let question = self.exchange.question(self.holder, method, answer)?;
-        let message = message::asked(&question.id, method, params);
+        let message = message::client_request(&question.id, method, params);
         let mut asked = Asked {
             id: None,
             question,

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::Arrived;
 use crate::mcp::{Raw, RawObject, message, reserved};
-use crate::upstream::Recess;
+use crate::upstream::StreamPause;
 
 /// Messages a slow reader may lag behind before it loses notifications.
 const BACKLOG: usize = 64;
@@ -34,7 +34,7 @@ pub enum Word {
     Message(Vec<u8>),
     /// The provider ended its stream before the answer; a peer that can come back may be sent away
     /// as well. Dropped, the provider is asked when it said.
-    Recess(Recess),
+    Recess(StreamPause),
 }
 
 impl Outlet {
@@ -60,7 +60,7 @@ impl Outlet {
     /// Progress, under the peer's own token.
     pub(super) fn progress(&self, mut params: RawObject) {
         let Some(token) = &self.token else { return };
-        reserved::clean(&mut params);
+        reserved::strip_params(&mut params);
         params.set("progressToken", token.clone());
         self.say(message::notification(
             "notifications/progress",
@@ -92,7 +92,7 @@ impl Outlet {
     }
 
     /// The provider's stream ended early. Without a reader it is resumed when the provider said.
-    pub(super) fn recess(&self, recess: Recess) {
+    pub(super) fn recess(&self, recess: StreamPause) {
         self.words.try_send(Word::Recess(recess)).ok();
     }
 }

@@ -16,12 +16,12 @@ use super::rounds::Course;
 use super::state::{Of, State};
 use super::talk::{Held, Talk};
 use crate::catalog::{Catalogue, Provider, Tool};
-use crate::credential::Missing;
+use crate::credential::MissingKey;
 use crate::error::{Code, Error};
-use crate::limit::{Refusal, Rule};
-use crate::mcp::{Declared, Raw, RawObject, Revision, elicit, raw, reserved, task, translate};
+use crate::limit::{LimitRefusal, Rule};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, elicit, raw, reserved, task, translate};
 use crate::telemetry::View;
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 /// Keys of `_meta` that speak of one hop only.
 const HOP_KEYS: [&str; 2] = ["io.modelcontextprotocol/", reserved::PREFIX];
@@ -66,14 +66,14 @@ impl Step<'_> {
     }
 
     /// What a provider may ask this caller.
-    pub(super) fn declared(&self, leg: Revision) -> Declared {
+    pub(super) fn declared(&self, leg: Revision) -> DeclaredCapabilities {
         let abilities = self.peer.abilities.between(self.revision(), leg);
         let both = leg.is_modern() && self.revision().is_modern();
         let verbatim = self.peer.capabilities.as_ref().filter(|_| both);
-        Declared {
+        DeclaredCapabilities {
             abilities,
             verbatim: verbatim.map(|raw| match self.scope.view {
-                View::Meta => task::plain(raw),
+                View::Meta => task::without_extension(raw),
                 View::Tool | View::Relay => raw.clone(),
             }),
         }
@@ -100,7 +100,7 @@ impl Step<'_> {
     }
 
     /// Limits and makes one call.
-    async fn made(&mut self, mut out: Outgoing<'_>, behalf: &Behalf) -> Result<Came, Error> {
+    async fn made(&mut self, mut out: Outgoing<'_>, behalf: &Identity) -> Result<Came, Error> {
         let provider = out.provider;
         let (leg, tasks) = self.footing(&out)?;
         let holder = self.peer.principal.binding();
@@ -164,7 +164,7 @@ impl Step<'_> {
         if !leg.is_modern()
             && task::is_required(&tool.raw)
             && profile.revisions.contains(core)
-            && task::are_core(&profile.capabilities)
+            && task::has_core_tasks(&profile.capabilities)
         {
             return Ok((core, Tasks::Core));
         }
@@ -177,7 +177,7 @@ impl Step<'_> {
     /// Whether this client looks after tasks of the extension itself.
     pub(super) fn tends_tasks(&self) -> bool {
         let own = self.peer.capabilities.as_deref();
-        self.scope.view == View::Tool && self.revision().is_modern() && own.is_some_and(task::are_extended)
+        self.scope.view == View::Tool && self.revision().is_modern() && own.is_some_and(task::has_extension)
     }
 
     /// Whether the extension is declared for this client where a call cannot be made without it.
@@ -222,7 +222,7 @@ impl Step<'_> {
     fn enter(
         &self,
         provider: &Arc<Provider>,
-        behalf: &Behalf,
+        behalf: &Identity,
         holder: &str,
         tool: Option<&Tool>,
     ) -> Result<Held, Error> {
@@ -294,7 +294,7 @@ impl Step<'_> {
         }
     }
 
-    fn refused(&self, provider: &Provider, refusal: &Refusal) -> Error {
+    fn refused(&self, provider: &Provider, refusal: &LimitRefusal) -> Error {
         self.exchange.metrics.limited(&provider.id, refusal.rule.as_str());
         limited(&provider.title, refusal)
     }
@@ -302,7 +302,7 @@ impl Step<'_> {
 
 /// A result of a provider for the views, in which no key of `_meta` is ours.
 pub(super) fn opened(result: Raw) -> Result<RawObject, Error> {
-    untouched(&reserved::without(result))
+    untouched(&reserved::strip(result))
 }
 
 /// A result of a provider as it came.
@@ -365,7 +365,7 @@ fn accepted(responses: &RawObject) -> Result<(), Error> {
 
 impl<'s> Step<'s> {
     /// The client's end of a call.
-    pub(super) fn talk<'t>(&self, holder: &'t str, declared: &Declared, leg: Revision) -> Talk<'t>
+    pub(super) fn talk<'t>(&self, holder: &'t str, declared: &DeclaredCapabilities, leg: Revision) -> Talk<'t>
     where
         's: 't,
     {
@@ -385,14 +385,14 @@ impl<'s> Step<'s> {
 /// An upstream's own error as a peer of another revision may be told it.
 pub(super) fn translated(method: &str, mut error: Error, from: Revision, to: Revision) -> Error {
     if let Some(mut fault) = error.rpc.take() {
-        fault.data = fault.data.map(reserved::without);
+        fault.data = fault.data.map(reserved::strip);
         error.rpc = Some(Box::new(translate::fault(method, *fault, from, to)));
     }
     error
 }
 
 /// The error for a refusal of the provider's gate.
-pub(crate) fn limited(title: &str, refusal: &Refusal) -> Error {
+pub(crate) fn limited(title: &str, refusal: &LimitRefusal) -> Error {
     let seconds = (refusal.retry_after + Duration::from_millis(999))
         .as_secs()
         .max(1);
@@ -422,7 +422,7 @@ pub(crate) const fn is_breakage(error: &Error) -> bool {
 
 /// One sentence that names where the caller puts its key.
 #[must_use]
-pub(super) fn need_auth(provider: &Provider, missing: &Missing) -> String {
+pub(super) fn need_auth(provider: &Provider, missing: &MissingKey) -> String {
     let headers: Vec<String> = missing.headers.iter().map(|name| format!("`{name}`")).collect();
     let variable = missing.env.as_ref().map_or_else(String::new, |name| {
         format!(", or set the environment variable `{name}` for `pleiades stdio`")
@@ -435,7 +435,7 @@ pub(super) fn need_auth(provider: &Provider, missing: &Missing) -> String {
 }
 
 /// The error for a caller that brought no key.
-pub(crate) fn needs_auth(provider: &Provider, missing: &Missing) -> Error {
+pub(crate) fn needs_auth(provider: &Provider, missing: &MissingKey) -> Error {
     Error::new(Code::NeedsAuth, need_auth(provider, missing)).data(json!({
         "provider_id": &*provider.id,
         "reason": "never_connected",

@@ -17,7 +17,7 @@ use super::state::{Of, State};
 use super::talk::{Followed, Talk, Underway};
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision};
-use crate::upstream::Ask;
+use crate::upstream::ProviderRequest;
 
 /// Calls parked at once for one principal, and in all.
 const PER_PRINCIPAL: usize = 32;
@@ -33,7 +33,7 @@ pub(super) struct Parked {
     pub(super) of: Of,
     pub(super) underway: Underway,
     /// Open questions by the key that the client knows them by.
-    pub(super) asks: Vec<(String, Ask)>,
+    pub(super) asks: Vec<(String, ProviderRequest)>,
     /// The same as the client was told.
     pub(super) requests: RawObject,
 }
@@ -57,7 +57,7 @@ impl Exchange {
         &self,
         holder: &str,
         of: Of,
-        asks: Vec<Ask>,
+        asks: Vec<ProviderRequest>,
         underway: Underway,
     ) -> Result<Came, Error> {
         let from = underway.from;

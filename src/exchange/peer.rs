@@ -6,9 +6,9 @@ use http::HeaderMap;
 use serde_json::json;
 
 use crate::access::Principal;
-use crate::credential::{Brought, Need};
+use crate::credential::{CallerKeys, ProviderAuth};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Raw, Revision};
+use crate::mcp::{ClientCapabilities, Raw, Revision};
 use crate::secret::Secret;
 use crate::telemetry::events::RequestDone;
 
@@ -20,7 +20,7 @@ pub struct Peer {
     /// The revision it speaks.
     pub revision: Revision,
     /// What it can do when it is asked back.
-    pub abilities: Abilities,
+    pub abilities: ClientCapabilities,
     /// The same in its own words, of a client of 2026-07-28.
     pub capabilities: Option<Raw>,
     /// Within it request ids are unique: a session, or a stdio connection. Requests without one
@@ -65,18 +65,18 @@ pub enum Keys {
 impl Keys {
     /// What the caller brought for one provider, and nothing of what it brought for others.
     #[must_use]
-    pub fn brought(&self, need: &Need) -> Brought {
-        let mut brought = Brought::default();
+    pub fn brought(&self, need: &ProviderAuth) -> CallerKeys {
+        let mut brought = CallerKeys::default();
         match (self, need) {
-            (Self::Headers(headers), Need::ClientKey(_)) => {
+            (Self::Headers(headers), ProviderAuth::ClientKey(_)) => {
                 let own = need
-                    .brings()
+                    .key_headers()
                     .filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)));
                 brought
                     .headers
                     .extend(own.map(|(name, value)| (name.clone(), Secret::new(value))));
             }
-            (Self::Environment(variable), Need::ClientKey(key)) => {
+            (Self::Environment(variable), ProviderAuth::ClientKey(key)) => {
                 if let Some((name, value)) = key.env.as_ref().and_then(|name| Some((name, variable(name)?))) {
                     brought.environment.insert(name.clone(), Secret::new(value));
                 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::outward::{Came, Outgoing};
 use super::session;
 use super::{Done, Step, printable};
-use crate::catalog::{Provider, Relay};
+use crate::catalog::{Provider, RelayAccess};
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision, Revisions};
 
@@ -139,8 +139,8 @@ impl Step<'_> {
 /// [`Code::PolicyDenied`] when a rule on tools could not hold on untouched bodies.
 pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
     match provider.relay {
-        Relay::Open => Ok(()),
-        Relay::Closed => Err(Error::new(
+        RelayAccess::Open => Ok(()),
+        RelayAccess::Closed => Err(Error::new(
             Code::PolicyDenied,
             format!(
                 "`{}` has rules on tools, which the relay cannot hold: use `/tools/{}`",

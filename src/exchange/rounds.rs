@@ -17,10 +17,10 @@ use super::talk::{Followed, Held, Talk, Underway};
 use super::{Outlet, Step};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::error::{Code, Error};
-use crate::mcp::task::{self, Told};
-use crate::mcp::{Declared, Raw, RawObject, Revision, headers};
+use crate::mcp::task::{self, Task};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, headers};
 use crate::telemetry::View;
-use crate::upstream::{Behalf, Call, Target};
+use crate::upstream::{Call, Identity, Transport};
 
 /// Events of a call that wait for its client.
 const EVENTS: usize = 64;
@@ -37,7 +37,7 @@ const MUTE: &str = "the provider asked for something that this client does not o
 #[derive(Debug)]
 pub(super) struct Course<'a> {
     out: Outgoing<'a>,
-    behalf: &'a Behalf,
+    behalf: &'a Identity,
     leg: Revision,
     tasks: Tasks,
     of: Option<Of>,
@@ -48,7 +48,7 @@ pub(super) struct Course<'a> {
 impl<'a> Course<'a> {
     pub(super) const fn new(
         out: Outgoing<'a>,
-        behalf: &'a Behalf,
+        behalf: &'a Identity,
         leg: Revision,
         tasks: Tasks,
         of: Option<Of>,
@@ -70,10 +70,10 @@ struct Round<'a> {
     catalogue: &'a Catalogue,
     tool: Option<&'a Tool>,
     method: &'static str,
-    behalf: &'a Behalf,
+    behalf: &'a Identity,
     leg: Revision,
     tasks: Tasks,
-    declared: Declared,
+    declared: DeclaredCapabilities,
     holder: &'a str,
     /// Its client's end.
     talk: Talk<'a>,
@@ -179,7 +179,7 @@ impl Step<'_> {
         (spare, of): (Option<RawObject>, Option<Of>),
         held: Held,
     ) -> Result<Came, Error> {
-        let wants_tasks = error.rpc.as_deref().is_some_and(task::is_missing);
+        let wants_tasks = error.rpc.as_deref().is_some_and(task::is_extension_missing);
         if let (Some(params), Some(tool), true) = (spare, round.tool, wants_tasks) {
             self.exchange.needing.learn(round.provider, &tool.name);
             let out = Outgoing {
@@ -217,7 +217,7 @@ impl Step<'_> {
     ) -> Result<Came, Error> {
         let called = round.method == "tools/call" && self.scope.view != View::Relay;
         let told = (called && round.leg.is_modern())
-            .then(|| Told::made(&result, round.leg))
+            .then(|| Task::created(&result, round.leg))
             .flatten();
         if let Some(told) = &told
             && round.tasks != Tasks::Native
@@ -253,7 +253,7 @@ impl Step<'_> {
     fn way(&self, round: &Round<'_>) -> Way {
         let mut declared = round.declared.clone();
         if round.leg.is_modern() {
-            declared.verbatim = Some(task::extended(&declared.capabilities(round.leg)));
+            declared.verbatim = Some(task::with_extension(&declared.capabilities(round.leg)));
         }
         Way {
             upstreams: Arc::clone(&self.exchange.upstreams),
@@ -381,7 +381,7 @@ impl Step<'_> {
     fn call(&self, round: &Round<'_>, params: RawObject) -> Call {
         let endpoint = &round.provider.endpoint;
         let leg = round.leg;
-        let http = matches!(endpoint.target, Target::Http { .. });
+        let http = matches!(endpoint.target, Transport::Http { .. });
         let mirrored = match round.tool {
             Some(tool) if http && leg.is_modern() && !tool.mirrored.is_empty() => {
                 let arguments = params.get("arguments").and_then(|raw| RawObject::open(raw).ok());
@@ -422,7 +422,7 @@ impl<'s> Step<'s> {
     fn round<'a>(
         &self,
         out: Outgoing<'a>,
-        behalf: &'a Behalf,
+        behalf: &'a Identity,
         (leg, tasks): (Revision, Tasks),
         holder: &'a str,
     ) -> (Round<'a>, RawObject)
@@ -431,7 +431,7 @@ impl<'s> Step<'s> {
     {
         let mut declared = self.declared(leg);
         if tasks == Tasks::Declared {
-            declared.verbatim = Some(task::extended(&declared.capabilities(leg)));
+            declared.verbatim = Some(task::with_extension(&declared.capabilities(leg)));
         }
         let round = Round {
             provider: out.provider,

@@ -14,8 +14,8 @@ use super::{Done, Keys, Scope, Step};
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
-use crate::mcp::translate::{self, Scope as CacheScope};
-use crate::mcp::{Abilities, RawObject, Revision};
+use crate::mcp::translate::{self, CacheScope};
+use crate::mcp::{ClientCapabilities, RawObject, Revision};
 use crate::shared_state::SharedState;
 
 /// A day: clients re-initialise on 404, so an expiry costs them one round trip.
@@ -68,7 +68,7 @@ impl Sessions {
         principal: &Principal,
         scope: &Scope,
         revision: Revision,
-        abilities: Abilities,
+        abilities: ClientCapabilities,
     ) -> String {
         let expires = now() + LIFETIME_SECS;
         let claims = format!("{revision} {:02x}", abilities.bits());
@@ -79,7 +79,12 @@ impl Sessions {
     /// The revision a session speaks and what its client can be asked; `None` when the id is
     /// unknown, foreign, of another scope, expired or ended.
     #[must_use]
-    pub fn resume(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<(Revision, Abilities)> {
+    pub fn resume(
+        &self,
+        principal: &Principal,
+        scope: &Scope,
+        id: &str,
+    ) -> Option<(Revision, ClientCapabilities)> {
         let claims = self.sealer.open(PURPOSE, &binding(principal, scope), now(), id)?;
         if self.has_ended(id) {
             return None;
@@ -87,7 +92,7 @@ impl Sessions {
         let (revision, abilities) = std::str::from_utf8(&claims).ok()?.split_once(' ')?;
         let revision = Revision::parse(revision).filter(|revision| !revision.is_modern())?;
         let bits = u8::from_str_radix(abilities, 16).ok()?;
-        Some((revision, Abilities::from_bits(bits)))
+        Some((revision, ClientCapabilities::from_bits(bits)))
     }
 
     /// Ends a session: its id is refused until it would have expired, by this process at once, by
@@ -166,8 +171,11 @@ pub fn negotiated(params: &RawObject) -> Revision {
 
 /// What a client that sent these parameters of `initialize` can be asked.
 #[must_use]
-pub fn abilities(params: &RawObject) -> Abilities {
-    params.get("capabilities").map(Abilities::of).unwrap_or_default()
+pub fn abilities(params: &RawObject) -> ClientCapabilities {
+    params
+        .get("capabilities")
+        .map(ClientCapabilities::of)
+        .unwrap_or_default()
 }
 
 impl Step<'_> {
@@ -211,7 +219,7 @@ impl Step<'_> {
         let Ok(Ok(behalf)) = timeout(GREETING, self.behalf(&provider)).await else {
             return;
         };
-        if let Some(known) = self.exchange.catalog.peek(&provider, &behalf) {
+        if let Some(known) = self.exchange.catalog.lists_if_known(&provider, &behalf) {
             self.met(&provider, &behalf, known).await;
         }
     }
@@ -254,10 +262,10 @@ mod tests {
             sessions("a key of enough bytes"),
         );
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_06_18, Abilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_06_18, ClientCapabilities::FORM);
         assert_eq!(
             two.resume(&alice, &union(), &id),
-            Some((Revision::V2025_06_18, Abilities::FORM))
+            Some((Revision::V2025_06_18, ClientCapabilities::FORM))
         );
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
     }
@@ -269,7 +277,7 @@ mod tests {
             &Principal::new("acme", "alice"),
             &union(),
             Revision::V2025_11_25,
-            Abilities::FORM,
+            ClientCapabilities::FORM,
         );
         assert_eq!(one.resume(&Principal::new("acme", "bob"), &union(), &id), None);
         assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &union(), &id), None);
@@ -283,7 +291,7 @@ mod tests {
     fn a_session_is_unknown_at_another_path() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, Abilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, ClientCapabilities::FORM);
         let at = |view, provider: Option<&str>| Scope::new(view, provider.map(Arc::from));
         for scope in [
             at(View::Tool, None),
@@ -317,7 +325,7 @@ mod tests {
     fn an_ended_session_is_unknown_at_once() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, Abilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, ClientCapabilities::FORM);
         one.end(&id);
         assert_eq!(one.resume(&alice, &union(), &id), None);
     }

@@ -12,9 +12,9 @@ use super::stream::BACKLOG;
 use super::{Exchange, Peer, Scope, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Raw, RawObject, Revision, message, reserved, translate, uris};
+use crate::mcp::{ClientCapabilities, Raw, RawObject, Revision, message, reserved, translate, uris};
 use crate::telemetry::View;
-use crate::upstream::{Ask, Behalf, Event, Line, Opening, Wishes};
+use crate::upstream::{Identity, ProviderEvent, ProviderRequest, SubscribeOptions, Subscription, Topics};
 
 /// Events of a line that wait to be written.
 pub(super) const EVENTS: usize = 64;
@@ -27,19 +27,21 @@ struct Ear {
     holder: String,
     client: Revision,
     from: Revision,
-    abilities: Abilities,
+    abilities: ClientCapabilities,
 }
 
 impl Ear {
-    async fn listen(self, mut events: mpsc::Receiver<Event>) {
+    async fn listen(self, mut events: mpsc::Receiver<ProviderEvent>) {
         while let Some(event) = events.recv().await {
             let Some(mailbox) = self.mailbox.upgrade() else {
                 return;
             };
             match event {
-                Event::Progress(_) | Event::Recess(_) => {}
-                Event::Notice { method, params } => self.notice(&mailbox, &method, params.as_ref()),
-                Event::Ask(ask) => self.put(&mailbox, ask),
+                ProviderEvent::Progress(_) | ProviderEvent::Pause(_) => {}
+                ProviderEvent::Notification { method, params } => {
+                    self.notice(&mailbox, &method, params.as_ref())
+                }
+                ProviderEvent::Request(ask) => self.put(&mailbox, ask),
             }
         }
     }
@@ -56,13 +58,13 @@ impl Ear {
             _ => false,
         };
         if passes {
-            let params = params.cloned().map(reserved::without);
+            let params = params.cloned().map(reserved::strip);
             mailbox.say(&message::notification(method, params.as_deref()));
         }
     }
 
-    fn put(&self, mailbox: &Mailbox, asked: Ask) {
-        let Ask {
+    fn put(&self, mailbox: &Mailbox, asked: ProviderRequest) {
+        let ProviderRequest {
             method,
             params,
             answer,
@@ -81,7 +83,7 @@ impl Ear {
             answer.send(ask::unasked(&method)).ok();
             return;
         };
-        if !mailbox.ask(message::asked(&question.id, &method, &params)) {
+        if !mailbox.ask(message::client_request(&question.id, &method, &params)) {
             answer.send(ask::unasked(&method)).ok();
             return;
         }
@@ -102,7 +104,12 @@ impl Ear {
 
 impl Step<'_> {
     /// The line of this client's session to a provider, opened when there is none.
-    fn line(&self, provider: &Arc<Provider>, leg: Revision, behalf: Option<Behalf>) -> Option<Arc<Line>> {
+    fn line(
+        &self,
+        provider: &Arc<Provider>,
+        leg: Revision,
+        behalf: Option<Identity>,
+    ) -> Option<Arc<Subscription>> {
         let lane = self.peer.lane.as_ref()?;
         let mailbox = self.exchange.mailboxes.of(lane, &self.peer.principal);
         if let Some(line) = mailbox.line(&provider.id) {
@@ -121,18 +128,18 @@ impl Step<'_> {
             abilities: declared.abilities,
             exchange,
         };
-        let opening = Opening {
+        let opening = SubscribeOptions {
             endpoint: Arc::clone(&provider.endpoint),
-            behalf,
+            identity: behalf,
             revision: leg,
             declared,
             events: sender,
             streams: Some(mailbox.streams()),
-            wishes: Wishes::default(),
+            topics: Topics::default(),
         };
         mailbox.keep(&provider.id, || {
             tokio::spawn(ear.listen(events));
-            self.exchange.upstreams.line(opening)
+            self.exchange.upstreams.subscribe(opening)
         })
     }
 
@@ -245,7 +252,7 @@ impl Step<'_> {
             };
             let (endpoint, declared) = (&provider.endpoint, self.declared(leg));
             let upstreams = &self.exchange.upstreams;
-            upstreams.roots_changed(endpoint, &reached.behalf, leg, &declared);
+            upstreams.notify_roots_changed(endpoint, &reached.behalf, leg, &declared);
         }
     }
 
@@ -281,7 +288,7 @@ fn updated(params: Option<&Raw>, bridged: bool, outer: &dyn Fn(&str) -> Option<S
     let mut params = params
         .and_then(|params| RawObject::open(params).ok())
         .unwrap_or_default();
-    reserved::clean(&mut params);
+    reserved::strip_params(&mut params);
     if bridged {
         translate::notification(&mut params);
     }

@@ -11,10 +11,10 @@ use super::forward::optional;
 use super::mailbox::Placed;
 use super::{Done, Exchange, Scope, Step};
 use crate::access::Principal;
-use crate::catalog::Changed;
+use crate::catalog::CatalogChange;
 use crate::error::Error;
 use crate::mcp::{Id, RawObject, message, raw};
-use crate::upstream::Line;
+use crate::upstream::Subscription;
 
 /// Messages a slow reader may lag behind before its stream waits.
 pub(super) const BACKLOG: usize = 64;
@@ -57,13 +57,13 @@ impl Exchange {
 }
 
 struct Watch {
-    changes: broadcast::Receiver<Changed>,
+    changes: broadcast::Receiver<CatalogChange>,
     provider: Option<Arc<str>>,
     principal: Principal,
     kinds: Kinds,
     tag: Option<Id>,
     /// Of watched resources, with the lines they come on.
-    updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Line>)>,
+    updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Subscription>)>,
     sender: mpsc::Sender<Vec<u8>>,
     /// Among the streams of a legacy session.
     _placed: Option<Placed>,
@@ -111,7 +111,7 @@ impl Watch {
         }
     }
 
-    fn concerned(&self, changed: &Changed) -> Kinds {
+    fn concerned(&self, changed: &CatalogChange) -> Kinds {
         let mine = match (&self.provider, &changed.provider) {
             (Some(only), Some(provider)) => only == provider,
             _ => true,

@@ -15,19 +15,19 @@ use super::outward::{Came, is_breakage, translated};
 use super::{Exchange, Outlet};
 use crate::catalog::Provider;
 use crate::error::{Code, Error, RpcFault};
-use crate::limit::Pass;
+use crate::limit::CallPermit;
 use crate::mcp::elicit;
 use crate::mcp::raw::raw;
-use crate::mcp::{Abilities, Id, Raw, RawObject, Revision, message, reserved};
+use crate::mcp::{ClientCapabilities, Id, Raw, RawObject, Revision, message, reserved};
 use crate::telemetry::InflightGuard;
-use crate::upstream::{Ask, Event};
+use crate::upstream::{ProviderEvent, ProviderRequest};
 
 /// JSON-RPC: the client has to open an address first (2025-11-25).
 pub(super) const URL_REQUIRED: i64 = -32042;
 
 /// What a call holds until it is over.
 pub(super) struct Held {
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<CallPermit>,
     pub(super) _inflight: InflightGuard,
     pub(super) started: Instant,
 }
@@ -35,7 +35,7 @@ pub(super) struct Held {
 /// A call under way.
 pub(super) struct Underway {
     pub(super) running: Pin<Box<dyn Future<Output = Result<Raw, Error>> + Send>>,
-    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) events: mpsc::Receiver<ProviderEvent>,
     pub(super) from: Revision,
     pub(super) provider: Arc<Provider>,
     pub(super) method: &'static str,
@@ -59,7 +59,7 @@ impl Held {
         provider: &Arc<Provider>,
         outcome: Result<(), &Error>,
     ) -> Duration {
-        exchange.catalog.observed(provider, outcome);
+        exchange.catalog.report_call(provider, outcome);
         if let Some(pass) = self.pass.take() {
             match outcome {
                 Err(error) if is_breakage(error) => pass.failed(),
@@ -77,7 +77,7 @@ pub(super) struct Talk<'a> {
     pub(super) holder: &'a str,
     pub(super) client: Revision,
     /// What may be put to it, by this provider.
-    pub(super) abilities: Abilities,
+    pub(super) abilities: ClientCapabilities,
     pub(super) outlet: Option<&'a Outlet>,
     /// Its session, which may have other streams for when the call's own is gone.
     pub(super) lane: Option<&'a Arc<str>>,
@@ -89,7 +89,7 @@ pub(super) struct Talk<'a> {
 pub(super) enum Followed {
     Done(Result<Raw, Error>, Held),
     /// It waits for a client that answers with its next request.
-    Asked(Vec<Ask>, Box<Underway>),
+    Asked(Vec<ProviderRequest>, Box<Underway>),
 }
 
 impl Talk<'_> {
@@ -100,12 +100,12 @@ impl Talk<'_> {
             tokio::select! {
                 biased;
                 Some(event) = underway.events.recv() => match event {
-                    Event::Ask(ask) if self.client.is_modern() => {
+                    ProviderEvent::Request(ask) if self.client.is_modern() => {
                         if let Some(asks) = self.askable(ask, &mut underway.events) {
                             return Followed::Asked(asks, Box::new(underway));
                         }
                     }
-                    Event::Ask(ask) => self.put(ask, underway.from, &mut open).await,
+                    ProviderEvent::Request(ask) => self.put(ask, underway.from, &mut open).await,
                     event => self.hear(event, &mut open),
                 },
                 outcome = &mut underway.running => break outcome,
@@ -122,11 +122,15 @@ impl Talk<'_> {
     }
 
     /// The question and those that came with it, as far as the client takes them.
-    fn askable(&self, first: Ask, events: &mut mpsc::Receiver<Event>) -> Option<Vec<Ask>> {
+    fn askable(
+        &self,
+        first: ProviderRequest,
+        events: &mut mpsc::Receiver<ProviderEvent>,
+    ) -> Option<Vec<ProviderRequest>> {
         let mut asks = vec![first];
         while let Ok(event) = events.try_recv() {
             match event {
-                Event::Ask(ask) => asks.push(ask),
+                ProviderEvent::Request(ask) => asks.push(ask),
                 event => self.hear(event, &mut Open::default()),
             }
         }
@@ -141,8 +145,8 @@ impl Talk<'_> {
     }
 
     /// Puts a legacy provider's question to a legacy client.
-    async fn put(&self, ask: Ask, from: Revision, open: &mut Open) {
-        let Ask {
+    async fn put(&self, ask: ProviderRequest, from: Revision, open: &mut Open) {
+        let ProviderRequest {
             id,
             method,
             params,
@@ -174,27 +178,27 @@ impl Talk<'_> {
         });
     }
 
-    fn hear(&self, event: Event, open: &mut Open) {
+    fn hear(&self, event: ProviderEvent, open: &mut Open) {
         match event {
-            Event::Progress(params) => {
+            ProviderEvent::Progress(params) => {
                 if let Some(outlet) = self.outlet {
                     outlet.progress(params);
                 }
             }
-            Event::Notice { method, params } => self.notice(&method, params, open),
-            Event::Recess(recess) => {
+            ProviderEvent::Notification { method, params } => self.notice(&method, params, open),
+            ProviderEvent::Pause(recess) => {
                 if let Some(outlet) = self.outlet {
                     outlet.recess(recess);
                 }
             }
-            Event::Ask(ask) => {
+            ProviderEvent::Request(ask) => {
                 ask.answer.send(ask::unasked(&ask.method)).ok();
             }
         }
     }
 
     fn notice(&self, method: &str, params: Option<Raw>, open: &mut Open) {
-        let params = params.map(reserved::without);
+        let params = params.map(reserved::strip);
         match method {
             "notifications/message" if self.logs && self.hears(params.as_ref()) => {
                 self.say(message::notification(method, params.as_deref()));
@@ -265,7 +269,7 @@ impl Talk<'_> {
         let urls = asked.iter().filter(|(_, _, params)| elicit::is_url(params));
         let urls: Vec<&RawObject> = urls.map(|(_, _, params)| params).collect();
         let instead = ends && urls.len() == asked.len();
-        if !urls.is_empty() && (instead || !self.abilities.has(Abilities::URL)) {
+        if !urls.is_empty() && (instead || !self.abilities.has(ClientCapabilities::URL)) {
             return Err(self.to_open(provider, &urls));
         }
         let said = join_all(
@@ -331,7 +335,10 @@ impl Talk<'_> {
         if urls.is_empty() {
             return Err(translated(method, error, from, self.client));
         }
-        match (self.client.is_modern(), self.abilities.has(Abilities::URL)) {
+        match (
+            self.client.is_modern(),
+            self.abilities.has(ClientCapabilities::URL),
+        ) {
             (true, true) => Ok(Came::Asked(self.to_visit(urls, from))),
             (false, true) => Err(without_ours(error)),
             (_, false) => Err(readable(provider, &urls.iter().collect::<Vec<_>>())),
@@ -354,7 +361,7 @@ impl Talk<'_> {
 
     /// What a legacy client is told when a person has to open addresses first.
     pub(super) fn to_open(&self, provider: &Provider, urls: &[&RawObject]) -> Error {
-        if !self.abilities.has(Abilities::URL) {
+        if !self.abilities.has(ClientCapabilities::URL) {
             return readable(provider, urls);
         }
         let elicitations: Vec<_> = urls
@@ -416,7 +423,7 @@ fn without_ours(mut error: Error) -> Error {
         && let Some(mut data) = fault.data.as_deref().and_then(|data| RawObject::open(data).ok())
     {
         data.retain(|key| !OURS.contains(&key));
-        fault.data = Some(reserved::without(data.close()));
+        fault.data = Some(reserved::strip(data.close()));
     }
     error
 }

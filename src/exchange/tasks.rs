@@ -13,8 +13,8 @@ use super::session::now;
 use super::{Exchange, Step};
 use crate::catalog::{Catalogue, Provider};
 use crate::error::{Code, Error};
-use crate::mcp::abilities::TASKS;
-use crate::mcp::task::Told;
+use crate::mcp::capabilities::TASKS;
+use crate::mcp::task::Task;
 use crate::mcp::{Raw, RawObject, raw, translate};
 use crate::telemetry::View;
 
@@ -47,7 +47,7 @@ impl Exchange {
         holder: &str,
         provider: &str,
         (account, name): (Option<[u8; 32]>, Option<&str>),
-        told: &Told,
+        told: &Task,
     ) -> String {
         let named = Named {
             provider: provider.to_owned(),

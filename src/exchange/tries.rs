@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::invite::Used;
-use crate::credential::Key;
+use crate::credential::AccountKey;
 
 /// Authorizations for one operation of one account.
 const AUTHORIZATIONS: u8 = 3;
@@ -21,7 +21,7 @@ const FORGOTTEN: Duration = Duration::from_secs(3_600);
 /// Refused authorizations by account and operation, until the operation succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
-    tried: Mutex<HashMap<Key, HashMap<Box<str>, Tried>>>,
+    tried: Mutex<HashMap<AccountKey, HashMap<Box<str>, Tried>>>,
     /// Operations in it: successes look here first.
     count: AtomicUsize,
 }
@@ -43,7 +43,7 @@ impl Tried {
 impl Tries {
     /// Counts an authorization that was refused, once however often it is; whether a person may be
     /// asked for another.
-    pub(super) fn refused(&self, key: &Key, used: Used<'_>) -> bool {
+    pub(super) fn refused(&self, key: &AccountKey, used: Used<'_>) -> bool {
         let mut tried = self.tried.lock();
         if self.count.load(Relaxed) >= MOST {
             tried.clear();
@@ -71,7 +71,7 @@ impl Tries {
     }
 
     /// Whether nobody is asked for another authorization of an account, for this operation.
-    pub(super) fn is_spent(&self, key: &Key, operation: &str) -> bool {
+    pub(super) fn is_spent(&self, key: &AccountKey, operation: &str) -> bool {
         if self.is_empty() {
             return false;
         }
@@ -83,7 +83,7 @@ impl Tries {
     }
 
     /// Whether this very authorization was counted for this operation.
-    pub(super) fn is_counted(&self, key: &Key, used: Used<'_>) -> bool {
+    pub(super) fn is_counted(&self, key: &AccountKey, used: Used<'_>) -> bool {
         let tried = self.tried.lock();
         let of_key = tried.get(key).and_then(|it| it.get(used.operation));
         of_key.is_some_and(|it| it.was == used.fingerprint)
@@ -95,7 +95,7 @@ impl Tries {
     }
 
     /// An operation succeeded: what was counted for it is forgotten.
-    pub(super) fn succeeded(&self, key: &Key, operation: &str) {
+    pub(super) fn succeeded(&self, key: &AccountKey, operation: &str) {
         let mut tried = self.tried.lock();
         let Some(of_key) = tried.get_mut(key) else { return };
         if of_key.remove(operation).is_some() {
@@ -112,11 +112,11 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::credential::Owner;
+    use crate::credential::AccountOwner;
 
-    fn key(account: &str) -> Key {
-        Key {
-            owner: Owner {
+    fn key(account: &str) -> AccountKey {
+        AccountKey {
+            owner: AccountOwner {
                 tenant: "acme".into(),
                 user: "ada".into(),
                 connection: "mail".into(),
@@ -125,7 +125,7 @@ mod tests {
         }
     }
 
-    fn refused(tries: &Tries, key: &Key, print: u8, operation: &str) -> bool {
+    fn refused(tries: &Tries, key: &AccountKey, print: u8, operation: &str) -> bool {
         let used = Used {
             account: &Arc::clone(&key.account),
             fingerprint: Some([print; 32]),

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use super::Step;
 use super::standing::{EVENTS, UPDATED, subscribes};
 use crate::catalog::Provider;
-use crate::mcp::{Declared, Raw, RawObject, Revision, message, reserved, task, uris};
-use crate::upstream::{Event, Line, Opening, Wishes};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, message, reserved, task, uris};
+use crate::upstream::{ProviderEvent, SubscribeOptions, Subscription, Topics};
 
 /// What a provider says of a task; the extension has `notifications/tasks` alone.
 const TASKS: &str = "notifications/tasks";
@@ -93,7 +93,7 @@ impl Step<'_> {
         watched: Vec<Watched>,
         updates: &mpsc::Sender<Vec<u8>>,
         tag: &Raw,
-    ) -> Vec<Line> {
+    ) -> Vec<Subscription> {
         let mut lines = Vec::with_capacity(watched.len());
         for watched in watched {
             let Ok(behalf) = self.behalf(&watched.provider).await else {
@@ -102,18 +102,18 @@ impl Step<'_> {
             let (sender, events) = mpsc::channel(EVENTS);
             let names =
                 |of: &HashMap<String, String>| of.keys().map(|name| Arc::from(name.as_str())).collect();
-            let mut declared = Declared::default();
+            let mut declared = DeclaredCapabilities::default();
             if !watched.tasks.is_empty() {
-                declared.verbatim = Some(task::extended(&declared.capabilities(watched.leg)));
+                declared.verbatim = Some(task::with_extension(&declared.capabilities(watched.leg)));
             }
-            let opening = Opening {
+            let opening = SubscribeOptions {
                 streams: None,
                 endpoint: Arc::clone(&watched.provider.endpoint),
-                behalf,
+                identity: behalf,
                 revision: watched.leg,
                 declared,
                 events: sender,
-                wishes: Wishes {
+                topics: Topics {
                     resources: names(&watched.resources),
                     tasks: names(&watched.tasks),
                 },
@@ -125,7 +125,7 @@ impl Step<'_> {
                 tag: tag.clone(),
             };
             tokio::spawn(teller.run(events));
-            lines.push(self.exchange.upstreams.line(opening));
+            lines.push(self.exchange.upstreams.subscribe(opening));
         }
         lines
     }
@@ -140,9 +140,9 @@ struct Teller {
 }
 
 impl Teller {
-    async fn run(self, mut events: mpsc::Receiver<Event>) {
+    async fn run(self, mut events: mpsc::Receiver<ProviderEvent>) {
         while let Some(event) = events.recv().await {
-            let Event::Notice { method, params } = event else {
+            let ProviderEvent::Notification { method, params } = event else {
                 continue;
             };
             let params = params
@@ -173,7 +173,7 @@ impl Teller {
 
     fn task(&self, mut said: RawObject) -> Option<RawObject> {
         let outer = self.watched.tasks.get(&said.read::<String>("taskId")?)?;
-        reserved::clean(&mut said);
+        reserved::strip_params(&mut said);
         said.put("taskId", outer);
         said.remove("requestState");
         if self.union {

@@ -7,38 +7,42 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::Exchange;
 use crate::catalog::Provider;
-use crate::credential::Key;
-use crate::credential::keeper::{Ask, Happened, What};
+use crate::credential::AccountKey;
+use crate::credential::manager::{AccountEvent, AccountEventKind, AccountQuery};
 use crate::mcp::{message, raw};
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 const COMPLETE: &str = "notifications/elicitation/complete";
 
 impl Exchange {
     /// Listens to what happens to accounts, for as long as the process runs.
     pub(super) fn witness(self: &Arc<Self>) {
-        let happened = self.accounts.keeper.watch();
+        let happened = self.accounts.manager.subscribe();
         self.catalog
             .control()
             .spawn(listen(Arc::downgrade(self), happened));
     }
 
-    fn happened(self: &Arc<Self>, happened: &Happened) {
-        let Happened { key, what, elsewhere } = happened;
+    fn happened(self: &Arc<Self>, happened: &AccountEvent) {
+        let AccountEvent {
+            key,
+            kind: what,
+            elsewhere,
+        } = happened;
         let owner = &key.owner;
         // The same account signs on, or does not: nobody's lists change, but for those that it could not
         // read before.
-        if matches!(what, What::Renewed | What::Ended) {
-            if *what == What::Renewed {
+        if matches!(what, AccountEventKind::Renewed | AccountEventKind::Ended) {
+            if *what == AccountEventKind::Renewed {
                 self.read_again(key);
             }
             return;
         }
         for provider in self.catalog.connected_by(&owner.connection) {
-            if *what == What::Revoked {
-                self.catalog.forget(&provider, &owner.tenant, &owner.user);
+            if *what == AccountEventKind::Revoked {
+                self.catalog.forget_account(&provider, &owner.tenant, &owner.user);
             }
-            if *what == What::Connected && !elsewhere {
+            if *what == AccountEventKind::Connected && !elsewhere {
                 let (exchange, key, provider) = (Arc::clone(self), key.clone(), Arc::clone(&provider));
                 self.catalog
                     .control()
@@ -47,13 +51,13 @@ impl Exchange {
             self.catalog
                 .account_changed(&provider, &owner.tenant, &owner.user);
         }
-        if *what == What::Connected {
+        if *what == AccountEventKind::Connected {
             self.completed(key);
         }
     }
 
     /// Tells clients of 2025-11-25 that the address they were asked to open is done with.
-    fn completed(&self, key: &Key) {
+    fn completed(&self, key: &AccountKey) {
         for (lane, elicitation) in self.lanes.done(&key.owner) {
             if let Some(mailbox) = self.mailboxes.peek(&lane) {
                 let params = raw::raw(&json!({ "elicitationId": elicitation }));
@@ -63,19 +67,19 @@ impl Exchange {
     }
 
     /// Reads the lists of an account again that could not be read with the tokens it had.
-    fn read_again(self: &Arc<Self>, key: &Key) {
+    fn read_again(self: &Arc<Self>, key: &AccountKey) {
         for provider in self.catalog.connected_by(&key.owner.connection) {
             let (exchange, key) = (Arc::clone(self), key.clone());
             self.catalog.control().spawn(async move {
                 if let Some(behalf) = exchange.behalf_of(&provider, &key).await {
-                    exchange.catalog.renewed(&provider, &behalf).await;
+                    exchange.catalog.account_renewed(&provider, &behalf).await;
                 }
             });
         }
     }
 
     /// Reads the lists of an account that was just connected, so that its first caller finds them.
-    async fn first_lists(&self, provider: &Arc<Provider>, key: &Key) {
+    async fn first_lists(&self, provider: &Arc<Provider>, key: &AccountKey) {
         let Some(behalf) = self.behalf_of(provider, key).await else {
             return;
         };
@@ -85,9 +89,9 @@ impl Exchange {
     }
 
     /// An account as it reaches a provider; `None` when it does not.
-    async fn behalf_of(&self, provider: &Provider, key: &Key) -> Option<Behalf> {
+    async fn behalf_of(&self, provider: &Provider, key: &AccountKey) -> Option<Identity> {
         let connection = provider.need.connection()?;
-        let ask = Ask {
+        let ask = AccountQuery {
             tenant: &key.owner.tenant,
             user: &key.owner.user,
             connection,
@@ -96,12 +100,12 @@ impl Exchange {
         };
         let granted = self
             .accounts
-            .keeper
+            .manager
             .grant(&ask, provider.endpoint.call)
             .await
             .ok()?;
-        Some(Behalf {
-            lane: None,
+        Some(Identity {
+            session: None,
             tenant: Arc::clone(&key.owner.tenant),
             user: Arc::clone(&key.owner.user),
             signature: granted.signature,
@@ -109,7 +113,7 @@ impl Exchange {
     }
 }
 
-async fn listen(exchange: Weak<Exchange>, mut happened: Receiver<Happened>) {
+async fn listen(exchange: Weak<Exchange>, mut happened: Receiver<AccountEvent>) {
     loop {
         let heard = happened.recv().await;
         let Some(exchange) = exchange.upgrade() else {

@@ -9,15 +9,15 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::blocks::{self, Sorted};
+use super::blocks::{self, SortedBlocks};
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, Revision, raw};
 
-pub use super::blocks::mend;
+pub use super::blocks::repair_result;
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
+pub enum AnswerStatus {
     /// It ran.
     Ok,
     /// A list of operations; nothing ran.
@@ -56,7 +56,7 @@ pub enum Status {
     Partial,
 }
 
-impl Status {
+impl AnswerStatus {
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -94,9 +94,9 @@ impl Status {
 
 /// An answer before it is written for a peer.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct MetaAnswer {
     /// What became of the call.
-    pub status: Status,
+    pub status: AnswerStatus,
     /// All of it in words.
     pub text: String,
     /// Details by status; for `ok` the provider's `structuredContent`.
@@ -113,9 +113,9 @@ pub struct Answer {
     pub account: Option<Arc<str>>,
 }
 
-impl Answer {
+impl MetaAnswer {
     /// An answer of nothing but words.
-    pub fn new(status: Status, text: impl Into<String>) -> Self {
+    pub fn new(status: AnswerStatus, text: impl Into<String>) -> Self {
         Self {
             status,
             text: text.into(),
@@ -139,17 +139,17 @@ impl Answer {
 
     /// Whether a provider's result is a success or its failure.
     #[must_use]
-    pub fn status_of(result: &RawObject) -> Status {
+    pub fn status_of(result: &RawObject) -> AnswerStatus {
         match blocks::is_error(result) {
-            true => Status::UpstreamError,
-            false => Status::Ok,
+            true => AnswerStatus::UpstreamError,
+            false => AnswerStatus::Ok,
         }
     }
 
     /// The same answer with what a provider's result says.
     #[must_use]
     pub fn with_result(self, result: &RawObject) -> Self {
-        let Sorted { texts, content } = blocks::sorted(result);
+        let SortedBlocks { texts, content } = blocks::sorted(result);
         let data = result
             .get("structuredContent")
             .filter(|data| data.get() != "null");
@@ -175,7 +175,7 @@ impl Answer {
                 "{title} refused the credential of this call; the operator has to check the provider's `auth`"
             ),
             (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
-                format!("{title}: {}. {}", error.message, happened(error.sent, writes))
+                format!("{title}: {}. {}", error.message, retry_advice(error.sent, writes))
             }
             (None, _) => error.message.to_string(),
         };
@@ -191,13 +191,13 @@ impl Answer {
     #[must_use]
     pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
         let text = &*self.text;
-        raw::raw(&Written {
+        raw::raw(&AnswerResult {
             result_type: revision.is_modern().then_some("complete"),
-            content: Blocks {
+            content: ContentBlocks {
                 first: TextBlock { kind: "text", text },
                 others: &self.content,
             },
-            structured_content: Envelope {
+            structured_content: StructuredAnswer {
                 status: self.status.as_str(),
                 text,
                 data: self.data.as_deref(),
@@ -215,20 +215,20 @@ impl Answer {
 /// A `CallToolResult` as it is written, without a copy of what it passes on.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct AnswerResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result_type: Option<&'static str>,
-    content: Blocks<'a>,
-    structured_content: Envelope<'a>,
+    content: ContentBlocks<'a>,
+    structured_content: StructuredAnswer<'a>,
     is_error: bool,
 }
 
-struct Blocks<'a> {
+struct ContentBlocks<'a> {
     first: TextBlock<'a>,
     others: &'a [Raw],
 }
 
-impl Serialize for Blocks<'_> {
+impl Serialize for ContentBlocks<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut blocks = serializer.serialize_seq(Some(1 + self.others.len()))?;
         blocks.serialize_element(&self.first)?;
@@ -248,7 +248,7 @@ struct TextBlock<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
+struct StructuredAnswer<'a> {
     status: &'static str,
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -264,23 +264,23 @@ struct Envelope<'a> {
     telemetry_id: &'a str,
 }
 
-const fn status_of(code: Code) -> Status {
+const fn status_of(code: Code) -> AnswerStatus {
     match code {
-        Code::RateLimited | Code::Busy | Code::BreakerOpen => Status::RateLimited,
-        Code::NeedsAuth => Status::NeedsAuth,
-        Code::TokenExpired => Status::TokenExpired,
-        Code::CapabilityMiss => Status::CapabilityMiss,
-        Code::AccountAmbiguous => Status::AccountAmbiguous,
-        Code::CredentialStore => Status::Unavailable,
-        Code::PolicyDenied => Status::PolicyDenied,
-        Code::UpstreamTimeout | Code::CredentialTimeout => Status::Timeout,
-        Code::InvalidParams => Status::InvalidArguments,
-        _ => Status::UpstreamError,
+        Code::RateLimited | Code::Busy | Code::BreakerOpen => AnswerStatus::RateLimited,
+        Code::NeedsAuth => AnswerStatus::NeedsAuth,
+        Code::TokenExpired => AnswerStatus::TokenExpired,
+        Code::CapabilityMiss => AnswerStatus::CapabilityMiss,
+        Code::AccountAmbiguous => AnswerStatus::AccountAmbiguous,
+        Code::CredentialStore => AnswerStatus::Unavailable,
+        Code::PolicyDenied => AnswerStatus::PolicyDenied,
+        Code::UpstreamTimeout | Code::CredentialTimeout => AnswerStatus::Timeout,
+        Code::InvalidParams => AnswerStatus::InvalidArguments,
+        _ => AnswerStatus::UpstreamError,
     }
 }
 
 /// What is known of the call's effect.
-const fn happened(sent: bool, writes: bool) -> &'static str {
+const fn retry_advice(sent: bool, writes: bool) -> &'static str {
     match (sent, writes) {
         (false, _) => "Nothing was run; the same call may be made again.",
         (true, false) => "It only reads, so the same call may be made again.",
@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::error::RpcFault;
 
-    fn written(answer: Answer) -> Value {
+    fn written(answer: MetaAnswer) -> Value {
         serde_json::from_str(answer.into_result(Revision::V2025_11_25, "t-1").get()).unwrap()
     }
 
@@ -326,7 +326,7 @@ mod tests {
         let result = json!({ "content": [
             { "type": "text", "text": "one" }, { "type": "image", "data": "x" }, { "type": "text", "text": "two" } ],
             "structuredContent": { "kept": [1, null] } });
-        let answer = Answer::of_result(&RawObject::open(&raw::raw(&result)).unwrap(), Vec::new());
+        let answer = MetaAnswer::of_result(&RawObject::open(&raw::raw(&result)).unwrap(), Vec::new());
         let written = written(answer);
         assert_eq!(written["content"][0]["text"], "one\ntwo");
         assert_eq!(written["content"][1]["type"], "image");
@@ -337,7 +337,7 @@ mod tests {
 
     fn of(result: &str) -> Value {
         let result = serde_json::from_str(result).expect("an object");
-        written(Answer::of_result(&result, Vec::new()))
+        written(MetaAnswer::of_result(&result, Vec::new()))
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn only_modern_peers_get_a_result_type() {
-        let answer = || Answer::new(Status::Menu, "");
+        let answer = || MetaAnswer::new(AnswerStatus::Menu, "");
         assert!(written(answer()).get("resultType").is_none());
         let modern: Value =
             serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
@@ -378,14 +378,18 @@ mod tests {
     fn a_failure_says_whether_a_write_may_have_happened() {
         let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
         assert!(
-            Answer::of_error(&lost(), "X", true)
+            MetaAnswer::of_error(&lost(), "X", true)
                 .text
                 .contains("may have been carried out")
         );
-        assert!(Answer::of_error(&lost(), "X", false).text.contains("only reads"));
+        assert!(
+            MetaAnswer::of_error(&lost(), "X", false)
+                .text
+                .contains("only reads")
+        );
         let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
         assert!(
-            Answer::of_error(&unsent, "X", true)
+            MetaAnswer::of_error(&unsent, "X", true)
                 .text
                 .contains("Nothing was run")
         );
@@ -394,7 +398,7 @@ mod tests {
     #[test]
     fn a_refusal_by_a_limit_never_asks_to_come_back_too_early() {
         let error = Error::new(Code::RateLimited, "too many calls").retry_after(Duration::from_millis(1200));
-        let answer = written(Answer::of_error(&error, "X", true));
+        let answer = written(MetaAnswer::of_error(&error, "X", true));
         assert_eq!(answer["structuredContent"]["status"], "rate_limited");
         assert_eq!(answer["structuredContent"]["data"]["retry_after"], 2);
     }
@@ -402,7 +406,7 @@ mod tests {
     #[test]
     fn a_failed_result_of_the_provider_is_its_error() {
         let result = json!({ "content": [{ "type": "text", "text": "no" }], "isError": true });
-        let answer = written(Answer::of_result(
+        let answer = written(MetaAnswer::of_result(
             &RawObject::open(&raw::raw(&result)).unwrap(),
             Vec::new(),
         ));
@@ -413,14 +417,14 @@ mod tests {
     }
 
     #[test]
-    fn a_providers_own_error_is_told_with_its_code_and_data() {
+    fn a_providers_own_error_is_passed_on_with_its_code_and_data() {
         let data = Some(raw::raw(&json!({ "a": 1 })));
         let error = Error::rpc(RpcFault {
             code: -32000,
             message: "no".to_owned(),
             data,
         });
-        let answer = written(Answer::of_error(&error, "X", true));
+        let answer = written(MetaAnswer::of_error(&error, "X", true));
         assert_eq!(
             answer["structuredContent"]["data"],
             json!({ "code": -32000, "data": { "a": 1 } })

@@ -10,9 +10,9 @@ use crate::mcp::{Raw, RawObject, raw};
 
 /// Makes of a result whose outer shape is not that of MCP one that strict clients read: `isError` a
 /// boolean, `content` a list. All else stays as it came.
-pub fn mend(result: &mut RawObject) {
-    let is_word = |said: &RawValue| matches!(said.get(), "true" | "false");
-    if result.get("isError").is_some_and(|said| !is_word(said)) {
+pub fn repair_result(result: &mut RawObject) {
+    let is_word = |value: &RawValue| matches!(value.get(), "true" | "false");
+    if result.get("isError").is_some_and(|value| !is_word(value)) {
         let failed = is_error(result);
         result.put("isError", &failed);
     }
@@ -40,7 +40,7 @@ struct Typed<'a> {
 
 /// Texts, and the blocks that are none.
 #[derive(Debug, Default)]
-pub(super) struct Sorted<'a> {
+pub(super) struct SortedBlocks<'a> {
     pub(super) texts: Vec<Cow<'a, str>>,
     pub(super) content: Vec<Raw>,
 }
@@ -48,17 +48,17 @@ pub(super) struct Sorted<'a> {
 /// Whether a result says that its call failed. What is no boolean and no word for one speaks for a
 /// failure: nobody writes it beside a success.
 pub(super) fn is_error(result: &RawObject) -> bool {
-    let Some(said) = result.get("isError") else {
+    let Some(value) = result.get("isError") else {
         return false;
     };
-    let word = raw::text(said).unwrap_or(Cow::Borrowed(said.get()));
+    let word = raw::text(value).unwrap_or(Cow::Borrowed(value.get()));
     let word = word.trim().to_ascii_lowercase();
     !matches!(word.as_str(), "false" | "null" | "0" | "no" | "")
 }
 
 /// The blocks of a result, in order.
-pub(super) fn sorted(result: &RawObject) -> Sorted<'_> {
-    let mut sorted = Sorted::default();
+pub(super) fn sorted(result: &RawObject) -> SortedBlocks<'_> {
+    let mut sorted = SortedBlocks::default();
     let Some(content) = result.get("content") else {
         return sorted;
     };
@@ -70,7 +70,7 @@ pub(super) fn sorted(result: &RawObject) -> Sorted<'_> {
     sorted
 }
 
-impl<'a> Sorted<'a> {
+impl<'a> SortedBlocks<'a> {
     fn take(&mut self, block: &'a RawValue) {
         if block.get() == "null" {
             return;
@@ -79,8 +79,8 @@ impl<'a> Sorted<'a> {
             self.texts.push(text);
             return;
         }
-        match serde_json::from_str::<Block<'_>>(block.get()) {
-            Ok(read) if read.is_text() => self.texts.extend(read.said()),
+        match serde_json::from_str::<ContentBlock<'_>>(block.get()) {
+            Ok(read) if read.is_text() => self.texts.extend(read.value()),
             Ok(read) if read.is_whole() => self.content.push(block.to_owned()),
             _ => self.texts.push(Cow::Borrowed(block.get())),
         }
@@ -89,7 +89,7 @@ impl<'a> Sorted<'a> {
 
 /// What decides how a content block is passed on.
 #[derive(Deserialize)]
-struct Block<'a> {
+struct ContentBlock<'a> {
     #[serde(rename = "type", borrow, default)]
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -102,7 +102,7 @@ struct Block<'a> {
     resource: Option<&'a RawValue>,
 }
 
-impl<'a> Block<'a> {
+impl<'a> ContentBlock<'a> {
     /// A block of text, also one that does not say so.
     fn is_text(&self) -> bool {
         match &self.kind {
@@ -111,7 +111,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    fn said(&self) -> Option<Cow<'a, str>> {
+    fn value(&self) -> Option<Cow<'a, str>> {
         let text = self.text.filter(|text| text.get() != "null")?;
         Some(raw::text(text).unwrap_or(Cow::Borrowed(text.get())))
     }
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_one_however_it_is_spelled() {
-        for (said, failed) in [
+        for (value, failed) in [
             ("true", true),
             ("\"true\"", true),
             ("\"True\"", true),
@@ -157,16 +157,16 @@ mod tests {
             ("null", false),
         ] {
             assert_eq!(
-                is_error(&object(&format!(r#"{{"isError":{said}}}"#))),
+                is_error(&object(&format!(r#"{{"isError":{value}}}"#))),
                 failed,
-                "{said}"
+                "{value}"
             );
         }
         assert!(!is_error(&object("{}")));
     }
 
     #[test]
-    fn the_outer_shape_of_a_result_is_mended_and_nothing_else() {
+    fn the_outer_shape_of_a_result_is_repaired_and_nothing_else() {
         for (given, expected) in [
             (
                 r#"{"content":"text","isError":"true"}"#,
@@ -191,13 +191,13 @@ mod tests {
             (r#"{"x":1}"#, r#"{"x":1}"#),
         ] {
             let mut result = object(given);
-            mend(&mut result);
+            repair_result(&mut result);
             assert_eq!(result.close().get(), expected);
         }
     }
 
     #[test]
-    fn content_of_any_shape_is_said() {
+    fn content_of_any_shape_becomes_text() {
         for (content, texts) in [
             (r#""just text""#, vec!["just text"]),
             (r#"{"type":"text","text":"alone"}"#, vec!["alone"]),

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use super::duplicate_keys;
 use super::envelope::printable;
-use super::twice;
 
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
 /// Bytes of a name, and of a place, that are noted.
-const MAX_PLACE: usize = 128;
+const MAX_PATH: usize = 128;
 /// Changes that are noted one by one.
 const MAX_NOTES: usize = 16;
 
@@ -24,7 +24,7 @@ pub(super) fn coerce(
     reads: bool,
     notes: &mut Vec<String>,
 ) {
-    let mut walk = Walk {
+    let mut walk = Coercion {
         root: schema,
         reads,
         notes,
@@ -32,34 +32,34 @@ pub(super) fn coerce(
     walk.object(schema, arguments, "", 0);
 }
 
-struct Walk<'a> {
+struct Coercion<'a> {
     root: &'a Value,
     reads: bool,
     notes: &'a mut Vec<String>,
 }
 
-impl<'a> Walk<'a> {
-    fn object(&mut self, schema: &'a Value, object: &mut Map<String, Value>, place: &str, depth: usize) {
+impl<'a> Coercion<'a> {
+    fn object(&mut self, schema: &'a Value, object: &mut Map<String, Value>, path: &str, depth: usize) {
         let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
             return;
         };
         if self.reads {
-            self.absent(schema, properties, object, place);
+            self.drop_nulls(schema, properties, object, path);
         }
         for (name, value) in object.iter_mut() {
             if let Some(property) = properties.get(name) {
-                self.value(property, value, &below(place, name), depth + 1);
+                self.value(property, value, &below(path, name), depth + 1);
             }
         }
     }
 
     /// Drops null for optional parameters that do not admit it.
-    fn absent(
+    fn drop_nulls(
         &mut self,
         schema: &'a Value,
         properties: &'a Map<String, Value>,
         object: &mut Map<String, Value>,
-        place: &str,
+        path: &str,
     ) {
         let required = schema.get("required").and_then(Value::as_array);
         let required: HashSet<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
@@ -76,11 +76,11 @@ impl<'a> Walk<'a> {
             .collect();
         for name in absent {
             object.shift_remove(&name);
-            self.note(&below(place, &name), "was null and was read as absent");
+            self.note(&below(path, &name), "was null and was read as absent");
         }
     }
 
-    fn value(&mut self, schema: &'a Value, value: &mut Value, place: &str, depth: usize) {
+    fn value(&mut self, schema: &'a Value, value: &mut Value, path: &str, depth: usize) {
         if depth > MAX_DEPTH {
             return;
         }
@@ -89,24 +89,24 @@ impl<'a> Walk<'a> {
         if !admits(&kinds, value)
             && let Some(read) = only_reading(schema, &kinds, value)
         {
-            self.note(place, &format!("was read as {}", kind_of(&read)));
+            self.note(path, &format!("was read as {}", kind_of(&read)));
             *value = read;
         }
         match value {
-            Value::Object(object) => self.object(schema, object, place, depth),
+            Value::Object(object) => self.object(schema, object, path, depth),
             Value::Array(items) => {
                 let Some(schema) = schema.get("items") else { return };
                 for (at, item) in items.iter_mut().enumerate() {
-                    self.value(schema, item, &below(place, &at.to_string()), depth + 1);
+                    self.value(schema, item, &below(path, &at.to_string()), depth + 1);
                 }
             }
             _ => {}
         }
     }
 
-    fn note(&mut self, place: &str, what: &str) {
+    fn note(&mut self, path: &str, what: &str) {
         match self.notes.len() {
-            0..MAX_NOTES => self.notes.push(format!("`{}` {what}", printable(place))),
+            0..MAX_NOTES => self.notes.push(format!("`{}` {what}", printable(path))),
             MAX_NOTES => self.notes.push("more values were read so".to_owned()),
             _ => {}
         }
@@ -125,11 +125,11 @@ impl<'a> Walk<'a> {
 }
 
 /// The place of a member or an item; of a deep one, that of what it is in.
-fn below(place: &str, name: &str) -> String {
-    match (place.len(), name.len()) {
-        (0, ..=MAX_PLACE) => name.to_owned(),
-        (1..=MAX_PLACE, ..=MAX_PLACE) => format!("{place}.{name}"),
-        _ => place.to_owned(),
+fn below(path: &str, name: &str) -> String {
+    match (path.len(), name.len()) {
+        (0, ..=MAX_PATH) => name.to_owned(),
+        (1..=MAX_PATH, ..=MAX_PATH) => format!("{path}.{name}"),
+        _ => path.to_owned(),
     }
 }
 
@@ -208,8 +208,8 @@ fn read(schema: &Value, kind: &str, text: &str) -> Option<Value> {
             .filter(|number| number.to_string() == text)
             .map(Value::from),
         "number" => number(text),
-        "object" => twice::value(text).filter(Value::is_object),
-        "array" => twice::value(text)
+        "object" => duplicate_keys::value(text).filter(Value::is_object),
+        "array" => duplicate_keys::value(text)
             .filter(Value::is_array)
             .or_else(|| single(schema, text)),
         _ => None,

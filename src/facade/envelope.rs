@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::name::{Found, find};
-use super::twice;
+use super::duplicate_keys;
+use super::name::{NameMatch, find};
 use crate::catalog::{Catalogue, Tool};
 use crate::mcp::RawObject;
 
@@ -23,7 +23,7 @@ const ARGUMENT_WORDS: [&str; 4] = ["params", "parameters", "args", "input"];
 
 /// Whose call it is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Book<'a> {
+pub(super) struct ToolIndex<'a> {
     /// The provider's id.
     pub(super) id: &'a str,
     /// What it offers to this caller.
@@ -32,7 +32,7 @@ pub(super) struct Book<'a> {
 
 /// Which operation is meant.
 #[derive(Debug)]
-pub(super) enum Named {
+pub(super) enum NamedTool {
     /// None, or the meta tool itself.
     Nothing,
     /// This one.
@@ -43,9 +43,9 @@ pub(super) enum Named {
 
 /// A call in its plain form.
 #[derive(Debug)]
-pub(super) struct Envelope {
+pub(super) struct MetaCall {
     /// The operation.
-    pub(super) named: Named,
+    pub(super) named: NamedTool,
     /// Its arguments; `None` when there was nothing that could be meant as some.
     pub(super) arguments: Option<Object>,
     /// Whether there is a goal in words.
@@ -65,17 +65,17 @@ pub(super) struct Unreadable {
 ///
 /// # Errors
 /// When its parts contradict each other or `arguments` is no object in any reading.
-pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unreadable> {
+pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, Unreadable> {
     let mut notes = Vec::new();
     let given = object_of(given).map_err(|why| Unreadable { why, tool: None })?;
-    let outer = unwrapped(book, given, &mut notes);
+    let outer = unwrapped(index, given, &mut notes);
     let prompted = outer
         .get("prompt")
         .and_then(Value::as_str)
         .is_some_and(|prompt| !prompt.trim().is_empty());
-    let (named, word) = book.named(&outer);
-    let Named::Operation(tool) = &named else {
-        return Ok(Envelope {
+    let (named, word) = index.named(&outer);
+    let NamedTool::Operation(tool) = &named else {
+        return Ok(MetaCall {
             named,
             arguments: None,
             prompted,
@@ -93,8 +93,8 @@ pub(super) fn read(book: Book<'_>, given: &RawObject) -> Result<Envelope, Unread
     {
         notes.push(format!("`{}` was read as `{}`", printable(spelling), tool.name));
     }
-    let arguments = arguments(book, &tool, outer, word, &mut notes).map_err(unreadable)?;
-    Ok(Envelope {
+    let arguments = arguments(index, &tool, outer, word, &mut notes).map_err(unreadable)?;
+    Ok(MetaCall {
         named,
         arguments,
         prompted,
@@ -117,20 +117,20 @@ fn object_of(given: &RawObject) -> Result<Object, String> {
         .collect()
 }
 
-impl Book<'_> {
+impl ToolIndex<'_> {
     /// What a call names, and under which word.
-    fn named(self, call: &Object) -> (Named, Option<&'static str>) {
+    fn named(self, call: &Object) -> (NamedTool, Option<&'static str>) {
         for word in TOOL_WORDS {
             let Some(name) = text(call, word) else { continue };
             match find(name, self.id, self.catalogue) {
-                Found::Operation(tool) => return (Named::Operation(Arc::clone(tool)), Some(word)),
-                Found::Own => return (Named::Nothing, Some(word)),
+                NameMatch::Operation(tool) => return (NamedTool::Operation(Arc::clone(tool)), Some(word)),
+                NameMatch::Own => return (NamedTool::Nothing, Some(word)),
                 // `name` is a common parameter: unknown values of it name nothing.
-                Found::Unknown if word == "name" => {}
-                Found::Unknown => return (Named::Unknown(name.to_owned()), Some(word)),
+                NameMatch::Unknown if word == "name" => {}
+                NameMatch::Unknown => return (NamedTool::Unknown(name.to_owned()), Some(word)),
             }
         }
-        (Named::Nothing, None)
+        (NamedTool::Nothing, None)
     }
 
     fn is_call(self, inner: &Object) -> bool {
@@ -141,9 +141,9 @@ impl Book<'_> {
     /// The call inside a call, if there is one.
     fn inner(self, outer: &Object) -> Option<Object> {
         match self.named(outer).0 {
-            Named::Operation(tool) => self.repeated(&tool, outer),
-            Named::Unknown(_) => None,
-            Named::Nothing => {
+            NamedTool::Operation(tool) => self.repeated(&tool, outer),
+            NamedTool::Unknown(_) => None,
+            NamedTool::Nothing => {
                 let around = ["arguments", "params", "input"]
                     .into_iter()
                     .find_map(|word| outer.get(word));
@@ -161,7 +161,7 @@ impl Book<'_> {
         let mut inner = outer.get("arguments").and_then(as_object)?;
         let alike = |(key, value): (&String, &Value)| match key.as_str() {
             "arguments" => as_object(value).is_some(),
-            word if TOOL_WORDS.contains(&word) => value.as_str().is_some_and(|name| self.is(name, tool)),
+            word if TOOL_WORDS.contains(&word) => value.as_str().is_some_and(|name| self.means(name, tool)),
             _ => false,
         };
         let parameters = parameters(tool);
@@ -178,15 +178,15 @@ impl Book<'_> {
         Some(inner)
     }
 
-    fn is(self, name: &str, tool: &Tool) -> bool {
+    fn means(self, name: &str, tool: &Tool) -> bool {
         *name == *tool.name
-            || matches!(find(name, self.id, self.catalogue), Found::Operation(other) if other.name == tool.name)
+            || matches!(find(name, self.id, self.catalogue), NameMatch::Operation(other) if other.name == tool.name)
     }
 }
 
-fn unwrapped(book: Book<'_>, mut outer: Object, notes: &mut Vec<String>) -> Object {
+fn unwrapped(index: ToolIndex<'_>, mut outer: Object, notes: &mut Vec<String>) -> Object {
     for _ in 0..MAX_NESTED {
-        let Some(mut inner) = book.inner(&outer) else {
+        let Some(mut inner) = index.inner(&outer) else {
             break;
         };
         for word in ["prompt", "accountId", "options"] {
@@ -209,7 +209,7 @@ fn as_object(value: &Value) -> Option<Object> {
         _ => return None,
     };
     for _ in 0..MAX_NESTED {
-        match twice::value(text.trim())? {
+        match duplicate_keys::value(text.trim())? {
             Value::Object(object) => return Some(object),
             Value::String(inner) => text = inner,
             _ => return None,
@@ -220,7 +220,7 @@ fn as_object(value: &Value) -> Option<Object> {
 
 /// The operation's arguments, gathered from where they stand.
 fn arguments(
-    book: Book<'_>,
+    index: ToolIndex<'_>,
     tool: &Tool,
     mut outer: Object,
     word: Option<&str>,
@@ -244,7 +244,7 @@ fn arguments(
         (arguments, true) => arguments.unwrap_or_default(),
         (arguments, false) => merged(arguments.unwrap_or_default(), outer, notes)?,
     };
-    unnamed(book, (tool, &parameters), &mut all, notes)?;
+    drop_own_name(index, (tool, &parameters), &mut all, notes)?;
     Ok(Some(all))
 }
 
@@ -287,8 +287,8 @@ fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Ob
 }
 
 /// Drops the operation's own name from its arguments.
-fn unnamed(
-    book: Book<'_>,
+fn drop_own_name(
+    index: ToolIndex<'_>,
     (tool, parameters): (&Tool, &RawObject),
     all: &mut Object,
     notes: &mut Vec<String>,
@@ -297,7 +297,7 @@ fn unnamed(
         let Some(name) = text(all, word).filter(|_| parameters.get(word).is_none()) else {
             continue;
         };
-        if book.is(name, tool) {
+        if index.means(name, tool) {
             notes.push(format!("the operation's name stood in `arguments.{word}`"));
             all.remove(word);
         } else if word != "name" {
@@ -327,5 +327,5 @@ fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
 
 /// A caller's text as it may be repeated.
 pub(super) fn printable(text: &str) -> String {
-    crate::text::shown(text, 128)
+    crate::text::printable(text, 128)
 }

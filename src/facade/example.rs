@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use regex_syntax::hir::{Class, ClassUnicode, Hir, HirKind};
 use serde_json::{Map, Number, Value};
 
-use super::shape::Shape;
-use crate::catalog::{Checks, Effort};
+use super::shape::SchemaDocument;
+use crate::catalog::{ArgumentValidator, Effort};
 
 /// Values in one example, and levels in it.
 const MAX_VALUES: usize = 500;
@@ -44,13 +44,13 @@ const FORMATS: [(&str, &str); 16] = [
 ];
 
 /// Arguments that fit; `None` when none were found. Without checks nobody can tell.
-pub(super) fn example(schema: &Value, checks: Option<&Checks>) -> Option<Value> {
+pub(super) fn example(schema: &Value, checks: Option<&ArgumentValidator>) -> Option<Value> {
     let ways = [(true, 0, false), (false, 0, false), (false, 0, true)]
         .into_iter()
         .chain((1..MAX_BRANCHES).flat_map(|branch| [(false, branch, false), (false, branch, true)]));
     ways.filter_map(|(given, branch, all)| {
         let mut maker = Maker {
-            shape: Shape::of(schema),
+            shape: SchemaDocument::of(schema),
             given,
             branch,
             all,
@@ -64,7 +64,7 @@ pub(super) fn example(schema: &Value, checks: Option<&Checks>) -> Option<Value> 
 
 /// One way to make an example.
 struct Maker<'a> {
-    shape: Shape<'a>,
+    shape: SchemaDocument<'a>,
     /// Whether values that the schema itself gives are taken.
     given: bool,
     /// Which branch of a union is taken.
@@ -81,32 +81,36 @@ impl<'a> Maker<'a> {
         if depth > MAX_DEPTH || *schema == Value::Bool(false) {
             return None;
         }
-        let says = self.held_to(schema);
-        let constant = says
-            .first("const")
-            .or_else(|| says.first("enum")?.get(self.branch_of("enum", &says)));
+        let constraints = self.constraints_of(schema);
+        let constant = constraints.first("const").or_else(|| {
+            constraints
+                .first("enum")?
+                .get(self.branch_of("enum", &constraints))
+        });
         if let Some(value) = constant {
             return Some(value.clone());
         }
         if self.given
-            && let Some(value) = says.first("default").or_else(|| says.first("examples")?.get(0))
+            && let Some(value) = constraints
+                .first("default")
+                .or_else(|| constraints.first("examples")?.get(0))
             && !value.is_null()
         {
             return Some(value.clone());
         }
-        match self.kind(&says, depth) {
-            "object" => self.object(&says, depth),
-            "array" => self.array(&says, depth),
-            "integer" => number(&says, true),
-            "number" => number(&says, false),
+        match self.kind(&constraints, depth) {
+            "object" => self.object(&constraints, depth),
+            "array" => self.array(&constraints, depth),
+            "integer" => number(&constraints, true),
+            "number" => number(&constraints, false),
             "boolean" => Some(true.into()),
             "null" => Some(Value::Null),
-            _ => Some(text(&says).into()),
+            _ => Some(text(&constraints).into()),
         }
     }
 
-    fn branch_of(&self, keyword: &str, says: &Says<'a>) -> usize {
-        let count = says
+    fn branch_of(&self, keyword: &str, constraints: &Constraints<'a>) -> usize {
+        let count = constraints
             .first(keyword)
             .and_then(Value::as_array)
             .map_or(1, Vec::len)
@@ -115,12 +119,12 @@ impl<'a> Maker<'a> {
     }
 
     /// What a schema and the branches that this way takes say of a value.
-    fn held_to(&self, schema: &'a Value) -> Says<'a> {
-        let mut says = Vec::new();
+    fn constraints_of(&self, schema: &'a Value) -> Constraints<'a> {
+        let mut constraints = Vec::new();
         let mut left = vec![(schema, 0)];
         while let Some((schema, depth)) = left.pop() {
-            says.push(schema);
-            if depth == MAX_DEPTH || says.len() >= MAX_VALUES {
+            constraints.push(schema);
+            if depth == MAX_DEPTH || constraints.len() >= MAX_VALUES {
                 continue;
             }
             for keyword in ["oneOf", "anyOf"] {
@@ -143,11 +147,11 @@ impl<'a> Maker<'a> {
                 }
             }
         }
-        Says(says)
+        Constraints(constraints)
     }
 
-    fn kind(&self, says: &Says<'a>, depth: usize) -> &'a str {
-        let named = match says.first("type") {
+    fn kind(&self, constraints: &Constraints<'a>, depth: usize) -> &'a str {
+        let named = match constraints.first("type") {
             Some(Value::String(kind)) => Some(kind.as_str()),
             Some(Value::Array(kinds)) => {
                 let real: Vec<&str> = kinds
@@ -161,7 +165,11 @@ impl<'a> Maker<'a> {
             }
             _ => None,
         };
-        let has = |keywords: &[&str]| keywords.iter().any(|keyword| says.first(keyword).is_some());
+        let has = |keywords: &[&str]| {
+            keywords
+                .iter()
+                .any(|keyword| constraints.first(keyword).is_some())
+        };
         named.unwrap_or(match () {
             () if depth == 0 || has(&["properties", "required", "additionalProperties"]) => "object",
             () if has(&["items", "prefixItems", "minItems"]) => "array",
@@ -180,12 +188,15 @@ impl<'a> Maker<'a> {
         })
     }
 
-    fn object(&mut self, says: &Says<'a>, depth: usize) -> Option<Value> {
-        let members = says.each("properties").filter_map(Value::as_object).flatten();
+    fn object(&mut self, constraints: &Constraints<'a>, depth: usize) -> Option<Value> {
+        let members = constraints
+            .each("properties")
+            .filter_map(Value::as_object)
+            .flatten();
         let members: Vec<(&str, &'a Value)> = members.map(|(name, schema)| (name.as_str(), schema)).collect();
         self.left = self.left.checked_sub(members.len() / MAX_BRANCHES)?;
         let by_name: HashMap<&str, &'a Value> = members.iter().rev().copied().collect();
-        let required: Vec<&str> = says
+        let required: Vec<&str> = constraints
             .each("required")
             .filter_map(Value::as_array)
             .flatten()
@@ -195,7 +206,8 @@ impl<'a> Maker<'a> {
         for name in &required {
             let own = by_name.get(name).copied();
             let others = || {
-                says.first("additionalProperties")
+                constraints
+                    .first("additionalProperties")
                     .filter(|schema| schema.is_object())
             };
             let value = match own.or_else(others) {
@@ -204,7 +216,7 @@ impl<'a> Maker<'a> {
             };
             object.insert((*name).to_owned(), value);
         }
-        let wanted = says.count("minProperties").unwrap_or(0);
+        let wanted = constraints.count("minProperties").unwrap_or(0);
         for (name, schema) in members {
             let is_short = (object.len() as u64) < wanted;
             if (self.all || is_short)
@@ -217,19 +229,19 @@ impl<'a> Maker<'a> {
         Some(Value::Object(object))
     }
 
-    fn array(&mut self, says: &Says<'a>, depth: usize) -> Option<Value> {
-        let least = says.count("minItems").unwrap_or(0).min(MAX_ITEMS);
-        let most = says.count("maxItems").unwrap_or(MAX_ITEMS);
-        let firsts = says
+    fn array(&mut self, constraints: &Constraints<'a>, depth: usize) -> Option<Value> {
+        let least = constraints.count("minItems").unwrap_or(0).min(MAX_ITEMS);
+        let most = constraints.count("maxItems").unwrap_or(MAX_ITEMS);
+        let firsts = constraints
             .first("prefixItems")
-            .or_else(|| says.first("items").filter(|items| items.is_array()));
+            .or_else(|| constraints.first("items").filter(|items| items.is_array()));
         let firsts = firsts
             .and_then(Value::as_array)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let schema = says
+        let schema = constraints
             .first("contains")
-            .or_else(|| says.first("items").filter(|items| !items.is_array()));
+            .or_else(|| constraints.first("items").filter(|items| !items.is_array()));
         let mut items: Vec<Value> = Vec::new();
         for first in firsts.iter().take(most.try_into().ok()?) {
             items.push(self.value(first, depth + 1)?);
@@ -241,7 +253,7 @@ impl<'a> Maker<'a> {
                 None => Some(NO_TEXT.into()),
             };
             let Some(made) = made else { break };
-            let choices = schema.and_then(|schema| self.held_to(schema).first("enum")?.as_array());
+            let choices = schema.and_then(|schema| self.constraints_of(schema).first("enum")?.as_array());
             let unlike = match choices {
                 Some(choices) => choices.iter().find(|choice| !items.contains(choice)).cloned(),
                 None => Some(other_than(made, &items)),
@@ -269,9 +281,9 @@ fn other_than(value: Value, items: &[Value]) -> Value {
 }
 
 /// Schemas that one value is held to, the nearest first.
-struct Says<'a>(Vec<&'a Value>);
+struct Constraints<'a>(Vec<&'a Value>);
 
-impl<'a> Says<'a> {
+impl<'a> Constraints<'a> {
     fn each(&self, keyword: &str) -> impl Iterator<Item = &'a Value> {
         self.0.iter().filter_map(move |schema| schema.get(keyword))
     }
@@ -297,25 +309,29 @@ fn whole(number: f64) -> Option<u64> {
 }
 
 /// A number within its bounds, 1 if that is.
-fn number(says: &Says<'_>, is_integer: bool) -> Option<Value> {
-    let step = says.bound("multipleOf").filter(|step| *step > 0.0);
+fn number(constraints: &Constraints<'_>, is_integer: bool) -> Option<Value> {
+    let step = constraints.bound("multipleOf").filter(|step| *step > 0.0);
     let apart = step.unwrap_or(if is_integer { 1.0 } else { 0.5 });
     // Drafts up to 4 say `exclusiveMinimum: true` beside `minimum`.
-    let is_open = |keyword: &str| says.first(keyword) == Some(&Value::Bool(true));
-    let low = says
-        .bound("exclusiveMinimum")
-        .or_else(|| says.bound("minimum").filter(|_| is_open("exclusiveMinimum")));
-    let high = says
-        .bound("exclusiveMaximum")
-        .or_else(|| says.bound("maximum").filter(|_| is_open("exclusiveMaximum")));
+    let is_open = |keyword: &str| constraints.first(keyword) == Some(&Value::Bool(true));
+    let low = constraints.bound("exclusiveMinimum").or_else(|| {
+        constraints
+            .bound("minimum")
+            .filter(|_| is_open("exclusiveMinimum"))
+    });
+    let high = constraints.bound("exclusiveMaximum").or_else(|| {
+        constraints
+            .bound("maximum")
+            .filter(|_| is_open("exclusiveMaximum"))
+    });
     let mut value = 1.0_f64;
-    if let Some(most) = says.bound("maximum") {
+    if let Some(most) = constraints.bound("maximum") {
         value = value.min(most);
     }
     if let Some(above) = high.filter(|high| value >= *high) {
         value = above - apart;
     }
-    if let Some(least) = says.bound("minimum") {
+    if let Some(least) = constraints.bound("minimum") {
         value = value.max(least);
     }
     if let Some(below) = low.filter(|low| value <= *low) {
@@ -323,7 +339,7 @@ fn number(says: &Says<'_>, is_integer: bool) -> Option<Value> {
     }
     if let Some(step) = step {
         value = (value / step).ceil() * step;
-        if says.bound("maximum").is_some_and(|most| value > most) {
+        if constraints.bound("maximum").is_some_and(|most| value > most) {
             value -= step;
         }
     }
@@ -338,18 +354,18 @@ fn number(says: &Says<'_>, is_integer: bool) -> Option<Value> {
         .or_else(|| Number::from_f64(value).map(Value::Number))
 }
 
-fn text(says: &Says<'_>) -> String {
-    let format = says.first("format").and_then(Value::as_str);
+fn text(constraints: &Constraints<'_>) -> String {
+    let format = constraints.first("format").and_then(Value::as_str);
     let formatted = format.and_then(|format| FORMATS.iter().find(|(known, _)| *known == format));
     if let Some((_, text)) = formatted {
         return (*text).to_owned();
     }
-    let pattern = says.first("pattern").and_then(Value::as_str);
+    let pattern = constraints.first("pattern").and_then(Value::as_str);
     if let Some(text) = pattern.and_then(matching) {
         return text;
     }
-    let least = says.count("minLength").unwrap_or(1).min(MAX_TEXT);
-    let most = says.count("maxLength").unwrap_or(MAX_TEXT);
+    let least = constraints.count("minLength").unwrap_or(1).min(MAX_TEXT);
+    let most = constraints.count("maxLength").unwrap_or(MAX_TEXT);
     NO_TEXT.repeat(least.max(1).min(most).try_into().unwrap_or(1))
 }
 
@@ -359,7 +375,7 @@ fn matching(pattern: &str) -> Option<String> {
     let parsed = parser
         .parse(Some(pattern).filter(|it| it.len() <= MAX_PATTERN)?)
         .ok()?;
-    let mut writer = Writer {
+    let mut writer = PatternWriter {
         text: String::new(),
         left: MAX_TEXT,
     };
@@ -367,13 +383,13 @@ fn matching(pattern: &str) -> Option<String> {
     Some(writer.text)
 }
 
-struct Writer {
+struct PatternWriter {
     text: String,
     /// Parts that may still be written.
     left: u64,
 }
 
-impl Writer {
+impl PatternWriter {
     fn write(&mut self, part: &Hir) -> Option<()> {
         self.left = self.left.checked_sub(1)?;
         match part.kind() {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::envelope::printable;
 use super::name;
-use super::shape::Shape;
+use super::shape::SchemaDocument;
 use crate::catalog::{Effort, Tool};
 
 /// Lines; more would not be read.
@@ -13,7 +13,7 @@ const MAX_FAULTS: usize = 8;
 /// Characters of a value or message that are repeated.
 const MAX_SHOWN: usize = 120;
 /// Bytes of a place that are repeated.
-const MAX_PLACE: usize = 256;
+const MAX_LOCATION: usize = 256;
 
 /// Where arguments do not fit an operation; empty when they do, and when that takes too much to find
 /// out, or its schema cannot be compiled: then the provider judges.
@@ -25,7 +25,7 @@ pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>
     if checks.fits(&value, Effort::AMPLE) != Some(false) {
         return Vec::new();
     }
-    let shape = Shape::of(schema);
+    let shape = SchemaDocument::of(schema);
     let errors = checks.errors(&value).into_iter().flatten();
     errors
         .flat_map(|error| lines(shape, &error))
@@ -33,27 +33,27 @@ pub(super) fn faults(tool: &Tool, schema: &Value, arguments: &Map<String, Value>
         .collect()
 }
 
-fn lines(shape: Shape<'_>, error: &ValidationError<'_>) -> Vec<String> {
+fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> {
     let path = error.instance_path().to_string();
-    let place = place_of(&path);
-    let here = along(shape, &path);
+    let location = location_of(&path);
+    let here = schema_at(shape, &path);
     match error.kind() {
         ValidationErrorKind::Required { property } => {
             let name = property.as_str().map(printable).unwrap_or_default();
             let expected = here
                 .and_then(|schema| shape.member(schema, property.as_str()?))
                 .map_or_else(String::new, |schema| expectation(shape, schema));
-            vec![format!("{place}.{name}: missing{expected}")]
+            vec![format!("{location}.{name}: missing{expected}")]
         }
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => unexpected
             .iter()
             .take(MAX_FAULTS)
-            .map(|name| unknown(&place, name, (shape, here)))
+            .map(|name| unknown(&location, name, (shape, here)))
             .collect(),
         ValidationErrorKind::Enum { options } => {
             vec![format!(
-                "{place}: got {}, expected one of {}",
+                "{location}: got {}, expected one of {}",
                 shown(error.instance()),
                 choices(error.instance(), options)
             )]
@@ -62,7 +62,7 @@ fn lines(shape: Shape<'_>, error: &ValidationError<'_>) -> Vec<String> {
             let expected = here.map_or_else(String::new, |schema| expectation(shape, schema));
             let why = clipped(&error.masked_with("it").to_string());
             vec![format!(
-                "{place}: got {}{expected}: {why}",
+                "{location}: got {}{expected}: {why}",
                 shown(error.instance())
             )]
         }
@@ -70,38 +70,38 @@ fn lines(shape: Shape<'_>, error: &ValidationError<'_>) -> Vec<String> {
 }
 
 /// A JSON pointer as a place that a caller knows.
-fn place_of(path: &str) -> String {
+fn location_of(path: &str) -> String {
     let steps = path
         .split('/')
         .skip(1)
         .map(|step| step.replace("~1", "/").replace("~0", "~"));
-    let mut place = "arguments".to_owned();
+    let mut location = "arguments".to_owned();
     for step in steps {
-        if place.len() + step.len() > MAX_PLACE {
-            place.push('…');
+        if location.len() + step.len() > MAX_LOCATION {
+            location.push('…');
             break;
         }
-        place.push('.');
-        place.push_str(&step);
+        location.push('.');
+        location.push_str(&step);
     }
-    place
+    location
 }
 
-fn unknown(place: &str, name: &str, (shape, schema): (Shape<'_>, Option<&Value>)) -> String {
+fn unknown(location: &str, name: &str, (shape, schema): (SchemaDocument<'_>, Option<&Value>)) -> String {
     let known = schema.map(|schema| shape.members(schema)).unwrap_or_default();
     let near = name::closest(name, known.iter().map(|(name, _)| *name));
     let name = printable(name);
     match near {
         Some(near) => format!(
-            "{place}.{name}: no such parameter, did you mean `{}`",
+            "{location}.{name}: no such parameter, did you mean `{}`",
             printable(near)
         ),
-        None => format!("{place}.{name}: no such parameter; the provider would ignore it"),
+        None => format!("{location}.{name}: no such parameter; the provider would ignore it"),
     }
 }
 
 /// The schema of a place, as far as members and items lead.
-fn along<'a>(shape: Shape<'a>, path: &str) -> Option<&'a Value> {
+fn schema_at<'a>(shape: SchemaDocument<'a>, path: &str) -> Option<&'a Value> {
     path.split('/').skip(1).try_fold(shape.root(), |schema, step| {
         let step = step.replace("~1", "/").replace("~0", "~");
         shape.member(schema, &step).or_else(|| {
@@ -111,7 +111,7 @@ fn along<'a>(shape: Shape<'a>, path: &str) -> Option<&'a Value> {
     })
 }
 
-fn expectation(shape: Shape<'_>, schema: &Value) -> String {
+fn expectation(shape: SchemaDocument<'_>, schema: &Value) -> String {
     format!(", expected {}", shape.kind(schema))
 }
 

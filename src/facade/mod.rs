@@ -7,6 +7,7 @@ pub mod plan;
 
 mod blocks;
 mod coerce;
+mod duplicate_keys;
 mod envelope;
 mod example;
 mod faults;
@@ -15,4 +16,3 @@ mod shape;
 mod signature;
 #[cfg(test)]
 mod tests;
-mod twice;

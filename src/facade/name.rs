@@ -16,7 +16,7 @@ const LOOKED_AT: usize = 4_096;
 
 /// What a name stands for.
 #[derive(Debug)]
-pub(super) enum Found<'a> {
+pub(super) enum NameMatch<'a> {
     /// An operation.
     Operation(&'a Arc<Tool>),
     /// The meta tool itself.
@@ -27,20 +27,20 @@ pub(super) enum Found<'a> {
 
 /// The operation that a name means: exactly, else the only one that it can be a spelling of.
 /// `id` is the provider's.
-pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> Found<'a> {
+pub(super) fn find<'a>(name: &str, id: &str, catalogue: &'a Catalogue) -> NameMatch<'a> {
     if let Some(tool) = catalogue.tool(name) {
-        return Found::Operation(tool);
+        return NameMatch::Operation(tool);
     }
     if name.len() > LONGEST {
-        return Found::Unknown;
+        return NameMatch::Unknown;
     }
     let bare = without_host(name);
     if bare.strip_prefix("use_") == Some(id) {
-        return Found::Own;
+        return NameMatch::Own;
     }
     match catalogue.tool(bare).or_else(|| spelled(bare, id, catalogue)) {
-        Some(tool) => Found::Operation(tool),
-        None => Found::Unknown,
+        Some(tool) => NameMatch::Operation(tool),
+        None => NameMatch::Unknown,
     }
 }
 
@@ -168,13 +168,13 @@ pub(super) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(COMPARED).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.chars().take(COMPARED).enumerate() {
+    for (at, character) in one.chars().take(COMPARED).enumerate() {
         let mut diagonal = at;
         let mut left = at + 1;
         for (above, same) in row
             .iter_mut()
             .skip(1)
-            .zip(other.iter().map(|other| *other == letter))
+            .zip(other.iter().map(|other| *other == character))
         {
             let best = (diagonal + usize::from(!same)).min(left + 1).min(*above + 1);
             diagonal = *above;

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Status};
-use super::envelope::{self, Book, Envelope, Named, Unreadable, printable};
+use super::answer::{AnswerStatus, MetaAnswer};
+use super::duplicate_keys::{self, JsonDefect};
+use super::envelope::{self, MetaCall, NamedTool, ToolIndex, Unreadable, printable};
 use super::shape::clipped;
-use super::twice::{self, Odd};
 use super::{coerce, example, faults, name, signature};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use crate::error::{Code, Error};
@@ -36,9 +36,9 @@ const MAX_MENU_READ: usize = 512 * 1024;
 
 /// What to do.
 #[derive(Debug)]
-pub enum Plan {
+pub enum MetaPlan {
     /// Nothing runs.
-    Answer(Answer),
+    Answer(MetaAnswer),
     /// One operation runs.
     Run {
         /// The operation.
@@ -52,7 +52,7 @@ pub enum Plan {
 
 /// What a call of a provider's meta tool means; `arguments` are the meta tool's own.
 #[must_use]
-pub fn plan(provider: &Provider, catalogue: &Catalogue, arguments: &RawObject) -> Plan {
+pub fn plan(provider: &Provider, catalogue: &Catalogue, arguments: &RawObject) -> MetaPlan {
     plan_among(provider, catalogue, arguments, &|_| None)
 }
 
@@ -64,37 +64,37 @@ pub fn plan_among(
     catalogue: &Catalogue,
     arguments: &RawObject,
     elsewhere: &dyn Fn(&str) -> Option<String>,
-) -> Plan {
-    if let Some(why) = odd(arguments) {
+) -> MetaPlan {
+    if let Some(why) = defect(arguments) {
         let text = format!("Nothing was run: {why}");
-        return Plan::Answer(Answer::new(Status::InvalidArguments, text));
+        return MetaPlan::Answer(MetaAnswer::new(AnswerStatus::InvalidArguments, text));
     }
-    straight(catalogue, arguments, Judge::Ample)
-        .unwrap_or_else(|| considered(provider, catalogue, arguments, elsewhere))
+    fast_path(catalogue, arguments, Judge::Ample)
+        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, elsewhere))
 }
 
 /// A call that is small and as it should be, which most are; `None` for any other.
 #[must_use]
-pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<Plan> {
+pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
     let bytes: usize = arguments
         .iter()
         .map(|(key, value)| key.len() + value.get().len())
         .sum();
-    if bytes > AT_ONCE || odd(arguments).is_some() {
+    if bytes > AT_ONCE || defect(arguments).is_some() {
         return None;
     }
-    straight(catalogue, arguments, Judge::AtOnce)
+    fast_path(catalogue, arguments, Judge::AtOnce)
 }
 
 /// A call as it should be, for when there is no time to check its arguments: the provider judges.
 /// `None` for one that would have to be repaired or answered.
 #[must_use]
-pub fn unjudged(catalogue: &Catalogue, arguments: &RawObject) -> Option<Plan> {
+pub fn without_check(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
     let bytes: usize = arguments.iter().map(|(_, value)| value.get().len()).sum();
-    if bytes <= MAX_CHECKED && odd(arguments).is_some() {
+    if bytes <= MAX_CHECKED && defect(arguments).is_some() {
         return None;
     }
-    straight(catalogue, arguments, Judge::Provider)
+    fast_path(catalogue, arguments, Judge::Provider)
 }
 
 /// The meta tool's own arguments, as a client sent them: an object, or the JSON text of one.
@@ -109,7 +109,9 @@ pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Error> {
     match raw::text(raw) {
         None => RawObject::open(raw).map_err(|cause| wrong().because(cause)),
         Some(text) if text.trim().is_empty() => Ok(RawObject::new()),
-        Some(text) => serde_json::from_str(&raw::mended(&text)).map_err(|cause| wrong().because(cause)),
+        Some(text) => {
+            serde_json::from_str(&raw::repair_surrogates(&text)).map_err(|cause| wrong().because(cause))
+        }
     }
 }
 
@@ -123,21 +125,21 @@ enum Judge {
 
 /// Why a call is not run whatever it means: it says a name twice, in itself or in what it carries, or
 /// a number that no value holds.
-fn odd(given: &RawObject) -> Option<String> {
+fn defect(given: &RawObject) -> Option<String> {
     let doubled = |name: &str| format!("`{}` is given twice. Say each name once.", printable(name));
     if let Some(name) = given.doubled() {
         return Some(doubled(name));
     }
     given.iter().find_map(|(key, value)| {
-        Some(match twice::odd(value)? {
-            Odd::Doubled(name) => doubled(&name),
-            Odd::Unheld(way) => {
-                let place = std::iter::once(key.to_owned())
-                    .chain(way)
+        Some(match duplicate_keys::defect(value)? {
+            JsonDefect::DuplicateKey(name) => doubled(&name),
+            JsonDefect::HugeNumber(path) => {
+                let location = std::iter::once(key.to_owned())
+                    .chain(path)
                     .collect::<Vec<_>>()
                     .join(".");
-                let place = printable(&place);
-                format!("`{place}` is a number that is too large to be read. Give a smaller one, or text.")
+                let location = printable(&location);
+                format!("`{location}` is a number that is too large to be read. Give a smaller one, or text.")
             }
         })
     })
@@ -166,7 +168,7 @@ pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
             break;
         }
         let around = inner.last().unwrap_or(arguments);
-        let Some(call) = wrapped(around) else { break };
+        let Some(call) = inner_call(around) else { break };
         given = call.get(ACCOUNT).map(ToOwned::to_owned);
         inner.push(call);
     }
@@ -183,14 +185,14 @@ pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
 }
 
 /// The call inside a call, when it looks like one.
-fn wrapped(arguments: &RawObject) -> Option<RawObject> {
+fn inner_call(arguments: &RawObject) -> Option<RawObject> {
     if arguments.get("tool").is_some() {
         return None;
     }
     let words = ["arguments", "params", "input"];
     let value = words.into_iter().find_map(|word| arguments.get(word))?;
     let inner = match raw::text(value) {
-        Some(text) => serde_json::from_str::<RawObject>(&raw::mended(&text)).ok()?,
+        Some(text) => serde_json::from_str::<RawObject>(&raw::repair_surrogates(&text)).ok()?,
         None => RawObject::open(value).ok()?,
     };
     let is_call = inner.get("tool").is_some() || inner.get("prompt").is_some();
@@ -199,7 +201,7 @@ fn wrapped(arguments: &RawObject) -> Option<RawObject> {
 
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that
 /// it fits.
-fn straight(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<Plan> {
+fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<MetaPlan> {
     let known =
         |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
     if !given.iter().all(known) {
@@ -211,7 +213,7 @@ fn straight(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<Pl
     if checked && !fits(tool, arguments, judge)? {
         return None;
     }
-    Some(Plan::Run {
+    Some(MetaPlan::Run {
         tool: Arc::clone(tool),
         arguments: arguments.to_owned(),
         notes: Vec::new(),
@@ -222,7 +224,7 @@ fn straight(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<Pl
 /// take too long here.
 fn fits(tool: &Tool, arguments: &RawValue, judge: Judge) -> Option<bool> {
     let at_once = judge == Judge::AtOnce;
-    if at_once && tool.checks.known().is_none() {
+    if at_once && tool.checks.compiled().is_none() {
         // A pattern of a few letters may take a millisecond to compile.
         let schema = tool.schema.get();
         if schema.len() > COMPILED_AT_ONCE || schema.contains("\"pattern") {
@@ -241,32 +243,34 @@ fn fits(tool: &Tool, arguments: &RawValue, judge: Judge) -> Option<bool> {
 }
 
 /// Any other call: taken out of its wrapping, its values read as the schema wants them.
-fn considered(
+fn lenient_path(
     provider: &Provider,
     catalogue: &Catalogue,
     given: &RawObject,
     elsewhere: &dyn Fn(&str) -> Option<String>,
-) -> Plan {
-    let book = Book {
+) -> MetaPlan {
+    let index = ToolIndex {
         id: &provider.id,
         catalogue,
     };
-    let Envelope {
+    let MetaCall {
         named,
         arguments,
         prompted,
         mut notes,
-    } = match envelope::read(book, given) {
+    } = match envelope::read(index, given) {
         Ok(envelope) => envelope,
-        Err(unreadable) => return Plan::Answer(unread(&unreadable)),
+        Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
     };
     let tool = match named {
-        Named::Nothing => return Plan::Answer(menu(catalogue, prompted)),
-        Named::Unknown(name) => return Plan::Answer(unknown(provider, catalogue, &name, elsewhere(&name))),
-        Named::Operation(tool) => tool,
+        NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, prompted)),
+        NamedTool::Unknown(name) => {
+            return MetaPlan::Answer(unknown(provider, catalogue, &name, elsewhere(&name)));
+        }
+        NamedTool::Operation(tool) => tool,
     };
     let Some(mut arguments) = arguments else {
-        return Plan::Answer(schema(&tool, notes));
+        return MetaPlan::Answer(schema(&tool, notes));
     };
     let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
@@ -274,10 +278,10 @@ fn considered(
         coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut notes);
         let faults = faulty(&arguments);
         if !faults.is_empty() {
-            return Plan::Answer(invalid(&tool, &declared, &faults, notes));
+            return MetaPlan::Answer(invalid(&tool, &declared, &faults, notes));
         }
     }
-    Plan::Run {
+    MetaPlan::Run {
         tool,
         arguments: raw::raw(&arguments),
         notes,
@@ -285,20 +289,20 @@ fn considered(
 }
 
 /// A call whose parts contradict each other, or whose arguments are none.
-fn unread(unreadable: &Unreadable) -> Answer {
+fn unread(unreadable: &Unreadable) -> MetaAnswer {
     match &unreadable.tool {
         Some(tool) => {
             let schema = declared(tool);
             invalid(tool, &schema, std::slice::from_ref(&unreadable.why), Vec::new())
         }
-        None => Answer::new(
-            Status::InvalidArguments,
+        None => MetaAnswer::new(
+            AnswerStatus::InvalidArguments,
             format!("Nothing was run: {}.", unreadable.why),
         ),
     }
 }
 
-fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -> Answer {
+fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -> MetaAnswer {
     let (next, shown) = next(tool, schema);
     let text = format!(
         "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
@@ -306,7 +310,7 @@ fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -
         faults.join("\n- "),
         signature::line(tool)
     );
-    let mut answer = Answer::new(Status::InvalidArguments, text);
+    let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
     answer.data = Some(raw::raw(&json!({ "tool": &*tool.name, "faults": faults })));
     answer.next = Some(raw::raw(&next));
     answer.notes = notes;
@@ -338,14 +342,14 @@ pub(super) fn declared(tool: &Tool) -> Value {
         .unwrap_or_default()
 }
 
-fn schema(tool: &Tool, notes: Vec<String>) -> Answer {
+fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {
     let (next, shown) = next(tool, &declared(tool));
     let text = format!(
         "Nothing was run. {}\nIts schema: {}{shown}",
         signature::line(tool),
         tool.schema.get()
     );
-    let mut answer = Answer::new(Status::Schema, text);
+    let mut answer = MetaAnswer::new(AnswerStatus::Schema, text);
     let mut data = RawObject::new();
     data.put("tool", &*tool.name);
     data.set("inputSchema", tool.schema.clone());
@@ -357,7 +361,7 @@ fn schema(tool: &Tool, notes: Vec<String>) -> Answer {
 }
 
 /// The operations with signatures as far as they fit, then the names of the rest.
-fn menu(catalogue: &Catalogue, prompted: bool) -> Answer {
+fn menu(catalogue: &Catalogue, prompted: bool) -> MetaAnswer {
     let mut text = match prompted {
         true => "Nothing was run. Choose the operation yourself; these exist:".to_owned(),
         false => "Nothing was run. These operations exist:".to_owned(),
@@ -389,10 +393,10 @@ fn menu(catalogue: &Catalogue, prompted: bool) -> Answer {
         text.push_str(&clipped(&names, MAX_NAMES_BYTES));
     }
     text.push_str("\nNext: {\"tool\":\"…\",\"arguments\":{…}}; {\"tool\":\"…\"} alone returns its schema.");
-    Answer::new(Status::Menu, text)
+    MetaAnswer::new(AnswerStatus::Menu, text)
 }
 
-fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Option<String>) -> Answer {
+fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Option<String>) -> MetaAnswer {
     let near = name::nearest(catalogue, name, NEAREST);
     let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
     let names: Vec<&str> = near.iter().map(|tool| &*tool.name).collect();
@@ -407,7 +411,7 @@ fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Op
         text.push_str(" The nearest are:\n");
         text.push_str(&lines.join("\n"));
     }
-    let mut answer = Answer::new(Status::UnknownTool, text);
+    let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
     answer.data = Some(raw::raw(&json!({ "nearest": names })));
     answer
 }

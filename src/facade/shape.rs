@@ -20,9 +20,9 @@ const BRANCHES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 
 /// A whole schema document.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape<'a>(&'a Value);
+pub(super) struct SchemaDocument<'a>(&'a Value);
 
-impl<'a> Shape<'a> {
+impl<'a> SchemaDocument<'a> {
     pub(super) const fn of(schema: &'a Value) -> Self {
         Self(schema)
     }
@@ -47,11 +47,11 @@ impl<'a> Shape<'a> {
     }
 
     /// All that a schema says of the same value: itself, what it refers to, its branches.
-    pub(super) fn parts(self, schema: &'a Value) -> Vec<Part<'a>> {
+    pub(super) fn parts(self, schema: &'a Value) -> Vec<SchemaPart<'a>> {
         let mut parts = Vec::new();
         let mut left = vec![(schema, true, 0)];
         while let Some((schema, always, depth)) = left.pop() {
-            parts.push(Part { schema, always });
+            parts.push(SchemaPart { schema, always });
             if parts.len() == MAX_LOOKED_AT {
                 break;
             }
@@ -109,7 +109,7 @@ impl<'a> Shape<'a> {
 
     /// The schema of an item.
     pub(super) fn item(self, schema: &'a Value, at: usize) -> Option<&'a Value> {
-        let of = |part: &Part<'a>| {
+        let of = |part: &SchemaPart<'a>| {
             let first = part.schema.get("prefixItems").and_then(|items| items.get(at));
             first.or_else(|| match part.schema.get("items")? {
                 Value::Array(items) => items.get(at),
@@ -205,13 +205,13 @@ impl<'a> Shape<'a> {
 
 /// One of the schemas that a value is held to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
+pub(super) struct SchemaPart<'a> {
     pub(super) schema: &'a Value,
     /// Whether it holds for every value, or for those of a branch.
     pub(super) always: bool,
 }
 
-impl<'a> Part<'a> {
+impl<'a> SchemaPart<'a> {
     fn object(&self, keyword: &str) -> Option<&'a Map<String, Value>> {
         self.schema.get(keyword)?.as_object()
     }
@@ -246,7 +246,7 @@ mod tests {
         let schema = json!({ "$defs": {
                 "node": { "type": "object", "properties": { "next": { "$ref": "#/$defs/node" } } },
                 "mode": { "enum": ["a", "b"] }, "loop": { "$ref": "#/$defs/loop" } } });
-        let shape = Shape::of(&schema);
+        let shape = SchemaDocument::of(&schema);
         let kind = |property: Value| {
             let property = Box::leak(Box::new(property));
             shape.kind(property)
@@ -284,7 +284,7 @@ mod tests {
             "allOf": [{ "$ref": "#/$defs/b" }],
             "anyOf": [{ "properties": { "c": {} }, "required": ["c"] }, { "properties": { "d": {} } }],
             "$defs": { "b": { "properties": { "b": {} }, "required": ["b"] } } });
-        let shape = Shape::of(&schema);
+        let shape = SchemaDocument::of(&schema);
         let names: Vec<&str> = shape.members(&schema).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["a", "b", "c", "d"]);
         assert_eq!(shape.required(&schema), HashSet::from(["a", "b"]));
@@ -296,7 +296,7 @@ mod tests {
         for _ in 0..30 {
             schema = json!({ "anyOf": [schema.clone(), { "$ref": "#" }], "$defs": {} });
         }
-        let shape = Shape::of(&schema);
+        let shape = SchemaDocument::of(&schema);
         assert!(shape.parts(&schema).len() <= MAX_LOOKED_AT);
         assert!(shape.kind(&schema).chars().count() <= MAX_KIND);
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::plan::declared;
-use super::shape::{Shape, clipped};
+use super::shape::{SchemaDocument, clipped};
 use crate::catalog::Tool;
 use crate::mcp::raw;
 
@@ -32,7 +32,7 @@ pub(super) fn line(tool: &Tool) -> String {
 
 /// Parameters, those first that a call must have; as many as a line may show.
 fn parameters(schema: &Value) -> String {
-    let shape = Shape::of(schema);
+    let shape = SchemaDocument::of(schema);
     let members = shape.members(schema);
     let required = shape.required(schema);
     let is_required = |(name, _): &&(&str, &Value)| required.contains(name);

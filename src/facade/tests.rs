@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::catalog::{Catalogue, Live, Provider, Relay, Tool, ToolRules};
-use crate::credential::Need;
+use crate::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
+use crate::credential::ProviderAuth;
 use crate::limit::{Gate, Rules};
 use crate::mcp::{RawObject, raw};
-use crate::upstream::{Endpoint, Share, Target};
+use crate::upstream::{Endpoint, SessionSharing, Transport};
 
 /// A provider without rules that is reached nowhere.
 pub(super) fn provider(id: &str) -> Provider {
     let endpoint = Endpoint {
         provider: id.into(),
-        identity: [0; 32],
-        target: Target::Stdio {
+        digest: [0; 32],
+        target: Transport::Stdio {
             command: Vec::new(),
             env: Vec::new(),
             folder: PathBuf::new(),
         },
         revision: None,
-        share: Share::User,
+        share: SessionSharing::User,
         connect: Duration::from_secs(1),
         call: Duration::from_secs(1),
         idle: Duration::from_secs(1),
@@ -33,9 +33,9 @@ pub(super) fn provider(id: &str) -> Provider {
         title: id.to_owned(),
         about: None,
         endpoint: Arc::new(endpoint),
-        need: Need::None,
+        need: ProviderAuth::None,
         rules: ToolRules::default(),
-        relay: Relay::Open,
+        relay: RelayAccess::Open,
         soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),

@@ -51,13 +51,13 @@ impl BreakerState {
 
 /// How a call was let in; its verdict is weighed accordingly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ticket {
+pub(super) enum Admission {
     Ordinary,
     Probe,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum BreakerPhase {
     Closed,
     Open {
         since: Duration,
@@ -78,7 +78,7 @@ pub(super) struct Breaker {
 
 #[derive(Debug)]
 struct Inner {
-    phase: Phase,
+    phase: BreakerPhase,
     /// When the last failures happened, oldest first; never more than `failures`.
     failures: VecDeque<Duration>,
 }
@@ -86,7 +86,7 @@ struct Inner {
 impl Breaker {
     pub(super) fn new(rule: BreakerRule) -> Self {
         let inner = Inner {
-            phase: Phase::Closed,
+            phase: BreakerPhase::Closed,
             failures: VecDeque::new(),
         };
         Self {
@@ -97,46 +97,46 @@ impl Breaker {
     }
 
     /// Lets a call in, or says how long it should wait.
-    pub(super) fn enter(&self, now: impl FnOnce() -> Duration) -> Result<Ticket, Duration> {
+    pub(super) fn enter(&self, now: impl FnOnce() -> Duration) -> Result<Admission, Duration> {
         if self.closed.load(Relaxed) == 1 {
-            return Ok(Ticket::Ordinary);
+            return Ok(Admission::Ordinary);
         }
         let mut inner = self.inner.lock();
         match inner.phase {
-            Phase::Closed => Ok(Ticket::Ordinary),
-            Phase::Probing => Err(WHILE_PROBED.min(self.rule.open_for)),
-            Phase::Waiting => {
-                inner.phase = Phase::Probing;
-                Ok(Ticket::Probe)
+            BreakerPhase::Closed => Ok(Admission::Ordinary),
+            BreakerPhase::Probing => Err(WHILE_PROBED.min(self.rule.open_for)),
+            BreakerPhase::Waiting => {
+                inner.phase = BreakerPhase::Probing;
+                Ok(Admission::Probe)
             }
-            Phase::Open { since } => {
+            BreakerPhase::Open { since } => {
                 let left = (since + self.rule.open_for).saturating_sub(now());
                 if !left.is_zero() {
                     return Err(left);
                 }
-                inner.phase = Phase::Probing;
-                Ok(Ticket::Probe)
+                inner.phase = BreakerPhase::Probing;
+                Ok(Admission::Probe)
             }
         }
     }
 
     /// The call went well. Only the probe's success matters: failures leave the window by age.
-    pub(super) fn succeeded(&self, ticket: Ticket) {
-        if ticket == Ticket::Ordinary {
+    pub(super) fn succeeded(&self, ticket: Admission) {
+        if ticket == Admission::Ordinary {
             return;
         }
         let mut inner = self.inner.lock();
-        inner.phase = Phase::Closed;
+        inner.phase = BreakerPhase::Closed;
         inner.failures.clear();
         self.closed.store(1, Relaxed);
     }
 
     /// The call failed. One that was let in before the breaker opened says nothing about now.
-    pub(super) fn failed(&self, ticket: Ticket, now: Duration) {
+    pub(super) fn failed(&self, ticket: Admission, now: Duration) {
         let mut inner = self.inner.lock();
         match (&inner.phase, ticket) {
-            (_, Ticket::Probe) => self.open(&mut inner, now),
-            (Phase::Closed, Ticket::Ordinary) => {
+            (_, Admission::Probe) => self.open(&mut inner, now),
+            (BreakerPhase::Closed, Admission::Ordinary) => {
                 let oldest = now.saturating_sub(self.rule.within);
                 while inner.failures.front().is_some_and(|at| *at < oldest) {
                     inner.failures.pop_front();
@@ -146,29 +146,32 @@ impl Breaker {
                     self.open(&mut inner, now);
                 }
             }
-            (Phase::Open { .. } | Phase::Probing | Phase::Waiting, Ticket::Ordinary) => {}
+            (
+                BreakerPhase::Open { .. } | BreakerPhase::Probing | BreakerPhase::Waiting,
+                Admission::Ordinary,
+            ) => {}
         }
     }
 
     /// The call ended without a verdict.
-    pub(super) fn abandoned(&self, ticket: Ticket) {
-        if ticket == Ticket::Probe {
-            self.inner.lock().phase = Phase::Waiting;
+    pub(super) fn abandoned(&self, ticket: Admission) {
+        if ticket == Admission::Probe {
+            self.inner.lock().phase = BreakerPhase::Waiting;
         }
     }
 
     /// Where it stands.
     pub(super) fn state(&self, now: impl FnOnce() -> Duration) -> BreakerState {
         match self.inner.lock().phase {
-            Phase::Closed => BreakerState::Closed,
-            Phase::Probing | Phase::Waiting => BreakerState::HalfOpen,
-            Phase::Open { since } if now() >= since + self.rule.open_for => BreakerState::HalfOpen,
-            Phase::Open { .. } => BreakerState::Open,
+            BreakerPhase::Closed => BreakerState::Closed,
+            BreakerPhase::Probing | BreakerPhase::Waiting => BreakerState::HalfOpen,
+            BreakerPhase::Open { since } if now() >= since + self.rule.open_for => BreakerState::HalfOpen,
+            BreakerPhase::Open { .. } => BreakerState::Open,
         }
     }
 
     fn open(&self, inner: &mut Inner, now: Duration) {
-        inner.phase = Phase::Open { since: now };
+        inner.phase = BreakerPhase::Open { since: now };
         inner.failures.clear();
         self.closed.store(0, Relaxed);
     }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 const SMALL: usize = 64 * 1024;
 
 /// A tenant and a user, or whoever else takes part in it.
-pub type Holder = (Arc<str>, Arc<str>);
+pub type BudgetOwner = (Arc<str>, Arc<str>);
 
 /// Bytes that may be held at once.
 #[derive(Debug)]
@@ -23,14 +23,14 @@ pub struct Budget {
     most: usize,
     used: AtomicUsize,
     /// Bytes of large holds by their holders; as many entries as there are such holds at most.
-    large: Mutex<HashMap<Holder, usize>>,
+    large: Mutex<HashMap<BudgetOwner, usize>>,
 }
 
 /// Bytes that are held; given back when dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reservation {
     budget: Arc<Budget>,
-    holder: Option<Holder>,
+    owner: Option<BudgetOwner>,
     bytes: usize,
     /// Whether they are counted for the holder.
     is_large: bool,
@@ -59,40 +59,40 @@ impl Budget {
 
     /// The beginning of something that holds nothing yet. Without a holder it is the process's own.
     #[must_use]
-    pub const fn hold(self: Arc<Self>, holder: Option<Holder>) -> Held {
-        Held {
+    pub const fn reserve(self: Arc<Self>, owner: Option<BudgetOwner>) -> Reservation {
+        Reservation {
             budget: self,
-            holder,
+            owner,
             bytes: 0,
             is_large: false,
         }
     }
 
-    fn enter(&self, holder: &Holder, bytes: usize) -> Result<(), Full> {
+    fn enter(&self, owner: &BudgetOwner, bytes: usize) -> Result<(), Full> {
         let mut large = self.large.lock();
-        let held = large.entry(holder.clone()).or_default();
-        if *held + bytes > self.most - self.most / 4 {
-            if *held == 0 {
-                large.remove(holder);
+        let reserved = large.entry(owner.clone()).or_default();
+        if *reserved + bytes > self.most - self.most / 4 {
+            if *reserved == 0 {
+                large.remove(owner);
             }
             return Err(Full);
         }
-        *held += bytes;
+        *reserved += bytes;
         Ok(())
     }
 
-    fn leave(&self, holder: &Holder, bytes: usize) {
+    fn leave(&self, owner: &BudgetOwner, bytes: usize) {
         let mut large = self.large.lock();
-        if let Some(held) = large.get_mut(holder) {
-            *held = held.saturating_sub(bytes);
-            if *held == 0 {
-                large.remove(holder);
+        if let Some(reserved) = large.get_mut(owner) {
+            *reserved = reserved.saturating_sub(bytes);
+            if *reserved == 0 {
+                large.remove(owner);
             }
         }
     }
 }
 
-impl Held {
+impl Reservation {
     /// How many these are.
     #[must_use]
     pub const fn bytes(&self) -> usize {
@@ -111,9 +111,9 @@ impl Held {
             .fetch_update(Relaxed, Relaxed, fits)
             .map_err(|_used| Full)?;
         let bytes = self.bytes + more;
-        if let Some(holder) = self.holder.as_ref().filter(|_| bytes > SMALL) {
+        if let Some(owner) = self.owner.as_ref().filter(|_| bytes > SMALL) {
             let new = if self.is_large { more } else { bytes };
-            if let Err(full) = budget.enter(holder, new) {
+            if let Err(full) = budget.enter(owner, new) {
                 budget.used.fetch_sub(more, Relaxed);
                 return Err(full);
             }
@@ -133,8 +133,8 @@ impl Held {
             None => {
                 let fewer = self.bytes - bytes;
                 self.budget.used.fetch_sub(fewer, Relaxed);
-                if let Some(holder) = self.holder.as_ref().filter(|_| self.is_large) {
-                    self.budget.leave(holder, fewer);
+                if let Some(owner) = self.owner.as_ref().filter(|_| self.is_large) {
+                    self.budget.leave(owner, fewer);
                 }
                 self.bytes = bytes;
                 Ok(())
@@ -143,11 +143,11 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Relaxed);
-        if let Some(holder) = self.holder.as_ref().filter(|_| self.is_large) {
-            self.budget.leave(holder, self.bytes);
+        if let Some(owner) = self.owner.as_ref().filter(|_| self.is_large) {
+            self.budget.leave(owner, self.bytes);
         }
     }
 }
@@ -158,20 +158,20 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    fn holder(name: &str) -> Option<Holder> {
+    fn owner(name: &str) -> Option<BudgetOwner> {
         Some(("acme".into(), name.into()))
     }
 
     #[test]
-    fn no_more_is_held_than_there_is_room_for() {
+    fn no_more_is_reserved_than_there_is_room_for() {
         let budget = Budget::new(4 * MIB);
-        let mut all: Vec<Held> = (0..4)
-            .map(|n| Arc::clone(&budget).hold(holder(&n.to_string())))
+        let mut all: Vec<Reservation> = (0..4)
+            .map(|n| Arc::clone(&budget).reserve(owner(&n.to_string())))
             .collect();
-        for held in &mut all {
-            held.grow(MIB).unwrap();
+        for reserved in &mut all {
+            reserved.grow(MIB).unwrap();
         }
-        let mut late = Arc::clone(&budget).hold(None);
+        let mut late = Arc::clone(&budget).reserve(None);
         assert_eq!(late.grow(1), Err(Full));
         all.pop();
         late.grow(MIB).unwrap();
@@ -183,14 +183,14 @@ mod tests {
     #[test]
     fn nobody_holds_more_than_three_quarters() {
         let budget = Budget::new(4 * MIB);
-        let mut mine = Arc::clone(&budget).hold(holder("ann"));
+        let mut mine = Arc::clone(&budget).reserve(owner("ann"));
         mine.grow(SMALL).unwrap();
         mine.grow(3 * MIB - SMALL).unwrap();
         assert_eq!(mine.grow(1), Err(Full));
-        let mut more = Arc::clone(&budget).hold(holder("ann"));
+        let mut more = Arc::clone(&budget).reserve(owner("ann"));
         assert_eq!(more.grow(SMALL + 1), Err(Full));
         more.grow(SMALL).unwrap();
-        let mut others = Arc::clone(&budget).hold(holder("bob"));
+        let mut others = Arc::clone(&budget).reserve(owner("bob"));
         others.grow(MIB - SMALL).unwrap();
         drop((mine, more, others));
         assert_eq!(budget.used.load(Relaxed), 0);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn what_shrinks_gives_back() {
         let budget = Budget::new(4 * MIB);
-        let mut mine = Arc::clone(&budget).hold(holder("ann"));
+        let mut mine = Arc::clone(&budget).reserve(owner("ann"));
         mine.resize(MIB).unwrap();
         mine.resize(10).unwrap();
         assert_eq!(budget.used.load(Relaxed), 10);
@@ -212,10 +212,10 @@ mod tests {
     #[test]
     fn nothing_new_begins_in_the_last_eighth() {
         let budget = Budget::new(4 * MIB);
-        let mut held = Arc::clone(&budget).hold(None);
-        held.grow(4 * MIB - MIB / 2 - 1).unwrap();
+        let mut reserved = Arc::clone(&budget).reserve(None);
+        reserved.grow(4 * MIB - MIB / 2 - 1).unwrap();
         assert!(!budget.is_crowded());
-        held.grow(1).unwrap();
+        reserved.grow(1).unwrap();
         assert!(budget.is_crowded());
     }
 }

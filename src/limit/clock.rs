@@ -8,9 +8,9 @@ use std::{
 
 /// Time since an arbitrary start; never goes back. Cheap to clone.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
+pub struct MonotonicClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
-impl Clock {
+impl MonotonicClock {
     /// The process's monotonic clock.
     #[must_use]
     pub fn monotonic() -> Self {
@@ -30,13 +30,13 @@ impl Clock {
     }
 }
 
-impl fmt::Debug for Clock {
+impl fmt::Debug for MonotonicClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock")
     }
 }
 
-impl governor::clock::Clock for Clock {
+impl governor::clock::Clock for MonotonicClock {
     type Instant = Duration;
 
     fn now(&self) -> Duration {

@@ -12,28 +12,28 @@ use std::{
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::budget::{Full, Held};
+use super::budget::{Full, Reservation};
 
 /// JSON of more bytes is worked on aside: a millisecond and more of a thread that others wait for.
 const LARGE: usize = 64 * 1024;
 
 tokio::task_local! {
-    static LOAD: Arc<Load>;
+    static LOAD: Arc<RequestLoad>;
 }
 
 /// What the request of a task weighs.
 #[derive(Debug)]
-pub struct Load {
-    held: Mutex<Held>,
+pub struct RequestLoad {
+    reservation: Mutex<Reservation>,
     is_large: AtomicBool,
 }
 
-impl Load {
+impl RequestLoad {
     /// The load of a request whose body has so many bytes.
     #[must_use]
-    pub fn new(held: Held, body: usize) -> Arc<Self> {
+    pub fn new(reservation: Reservation, body: usize) -> Arc<Self> {
         Arc::new(Self {
-            held: Mutex::new(held),
+            reservation: Mutex::new(reservation),
             is_large: AtomicBool::new(body > LARGE),
         })
     }
@@ -54,13 +54,13 @@ impl Load {
     /// # Errors
     /// [`Full`].
     pub fn settle(&self, bytes: usize) -> Result<(), Full> {
-        self.held.lock().resize(bytes)
+        self.reservation.lock().resize(bytes)
     }
 
     fn grow(&self, bytes: usize) -> Result<(), Full> {
-        let mut held = self.held.lock();
-        held.grow(bytes)?;
-        if held.bytes() > LARGE {
+        let mut reservation = self.reservation.lock();
+        reservation.grow(bytes)?;
+        if reservation.bytes() > LARGE {
             self.is_large.store(true, Relaxed);
         }
         Ok(())
@@ -72,31 +72,31 @@ impl Load {
 ///
 /// # Errors
 /// [`Full`].
-pub fn came(bytes: usize) -> Result<(), Full> {
+pub fn charge(bytes: usize) -> Result<(), Full> {
     LOAD.try_with(|load| load.grow(bytes)).unwrap_or(Ok(()))
 }
 
 /// Lets go of the thread when much came, so that what follows is done aside.
-pub async fn step_aside() {
+pub async fn yield_if_large() {
     if LOAD.try_with(|load| load.is_large()).unwrap_or(false) {
         tokio::task::yield_now().await;
     }
 }
 
 /// Works on so many bytes of JSON: on much of it aside.
-pub fn weighed<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes > LARGE { aside(work) } else { work() }
+pub fn run_sized<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > LARGE { run_blocking(work) } else { work() }
 }
 
 /// Works while another thread goes on with the tasks of this one; in few places at once, so that cores
 /// are left for them. Where there is no other thread (a runtime of one) it is done at once.
-pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+pub fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let many = Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
     if !many || INSIDE.get() {
         return work();
     }
     tokio::task::block_in_place(|| {
-        let _place = Aside::take();
+        let _slot = BlockingSlot::take();
         work()
     })
 }
@@ -110,9 +110,9 @@ thread_local! {
 static TAKEN: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-struct Aside;
+struct BlockingSlot;
 
-impl Aside {
+impl BlockingSlot {
     fn take() -> Self {
         let most = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
         let mut taken = TAKEN.lock();
@@ -125,7 +125,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for BlockingSlot {
     fn drop(&mut self) {
         INSIDE.set(false);
         *TAKEN.lock() -= 1;
@@ -143,18 +143,18 @@ mod tests {
     #[tokio::test]
     async fn what_comes_for_a_request_is_its_load() {
         let budget = Budget::new(1 << 20);
-        let load = Load::new(Arc::clone(&budget).hold(None), 10);
+        let load = RequestLoad::new(Arc::clone(&budget).reserve(None), 10);
         assert!(!load.is_large());
         let refused = Arc::clone(&load).carry(async {
-            came(LARGE).unwrap();
-            came(1).unwrap();
-            came(1 << 20)
+            charge(LARGE).unwrap();
+            charge(1).unwrap();
+            charge(1 << 20)
         });
         assert_eq!(refused.await, Err(Full));
         assert!(load.is_large());
         load.settle(5).unwrap();
-        assert_eq!(came(usize::MAX), Ok(()), "outside of any request");
-        assert!(Load::new(budget.hold(None), LARGE + 1).is_large());
+        assert_eq!(charge(usize::MAX), Ok(()), "outside of any request");
+        assert!(RequestLoad::new(budget.reserve(None), LARGE + 1).is_large());
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -162,7 +162,7 @@ mod tests {
         let (answered, answer) = mpsc::channel();
         let other = tokio::spawn(async move { answered.send(()).unwrap() });
         // The only thread of the runtime is here: without another one this would never end.
-        let nested = tokio::spawn(async move { aside(|| aside(|| answer.recv().is_ok())) });
+        let nested = tokio::spawn(async move { run_blocking(|| run_blocking(|| answer.recv().is_ok())) });
         assert!(nested.await.unwrap());
         other.await.unwrap();
     }

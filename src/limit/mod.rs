@@ -6,8 +6,8 @@
 mod breaker;
 mod budget;
 mod clock;
+mod keyed;
 pub mod load;
-mod places;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -23,12 +23,12 @@ use std::{
 
 pub use self::{
     breaker::BreakerState,
-    budget::{Budget, Full, Held, Holder},
-    clock::Clock,
-    places::{Place, Places},
+    budget::{Budget, BudgetOwner, Full, Reservation},
+    clock::MonotonicClock,
+    keyed::{KeyedLimit, KeyedPermit},
 };
 use self::{
-    breaker::{Breaker, Ticket},
+    breaker::{Admission, Breaker},
     rate::Limiter,
 };
 
@@ -130,7 +130,7 @@ impl Rule {
 
 /// A call that was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct LimitRefusal {
     /// By which rule; of several rate rules the one that takes longest.
     pub rule: Rule,
     /// When a try can succeed: exact for rate rules and an open breaker, a guess of at most a
@@ -140,7 +140,7 @@ pub struct Refusal {
 
 /// Whose call it is, by every key that a rule may go by.
 #[derive(Debug, Clone, Copy)]
-struct Who<'a> {
+struct CallKeys<'a> {
     caller: &'a str,
     tenant: &'a str,
     account: Option<&'a [u8; 32]>,
@@ -157,19 +157,19 @@ pub struct Gate {
     breaker: Option<Breaker>,
     concurrency: Option<u32>,
     running: AtomicU32,
-    clock: Clock,
+    clock: MonotonicClock,
 }
 
 impl Gate {
     /// The gate of these rules.
     #[must_use]
     pub fn new(rules: &Rules) -> Self {
-        Self::with_clock(rules, Clock::monotonic())
+        Self::with_clock(rules, MonotonicClock::monotonic())
     }
 
     /// The same with another clock.
     #[must_use]
-    pub fn with_clock(rules: &Rules, clock: Clock) -> Self {
+    pub fn with_clock(rules: &Rules, clock: MonotonicClock) -> Self {
         Self {
             rates: rules.rate.iter().map(|rate| Limiter::new(rate, &clock)).collect(),
             breaker: rules.breaker.clone().map(Breaker::new),
@@ -194,8 +194,8 @@ impl Gate {
         tenant: &str,
         account: Option<&[u8; 32]>,
         tool: Option<&str>,
-    ) -> Result<Pass, Refusal> {
-        let who = Who {
+    ) -> Result<CallPermit, LimitRefusal> {
+        let who = CallKeys {
             caller,
             tenant,
             account,
@@ -203,14 +203,14 @@ impl Gate {
         };
         self.ask_rates(who)?;
         // From here on a refusal drops `pass`, which gives back what it holds.
-        let mut pass = Pass {
+        let mut pass = CallPermit {
             gate: Arc::clone(self),
             slot: false,
             ticket: None,
         };
         if let Some(breaker) = &self.breaker {
             let ticket = breaker.enter(|| self.clock.now());
-            pass.ticket = Some(ticket.map_err(|left| Refusal {
+            pass.ticket = Some(ticket.map_err(|left| LimitRefusal {
                 rule: Rule::Breaker,
                 retry_after: left,
             })?);
@@ -231,14 +231,14 @@ impl Gate {
             .map_or(BreakerState::Closed, |breaker| breaker.state(|| self.clock.now()))
     }
 
-    fn ask_rates(&self, who: Who<'_>) -> Result<(), Refusal> {
-        let mut longest: Option<Refusal> = None;
+    fn ask_rates(&self, who: CallKeys<'_>) -> Result<(), LimitRefusal> {
+        let mut longest: Option<LimitRefusal> = None;
         for rate in &self.rates {
             let Some(wait) = rate.key(who).and_then(|key| rate.wait(key)) else {
                 continue;
             };
             if longest.is_none_or(|refusal| refusal.retry_after < wait) {
-                longest = Some(Refusal {
+                longest = Some(LimitRefusal {
                     rule: rate.rule(),
                     retry_after: wait,
                 });
@@ -249,10 +249,10 @@ impl Gate {
 
     /// Takes what was just asked for. Refused only when another call came between; what other
     /// rules were charged by then is lost, never gained.
-    fn take_rates(&self, who: Who<'_>) -> Result<(), Refusal> {
+    fn take_rates(&self, who: CallKeys<'_>) -> Result<(), LimitRefusal> {
         for rate in &self.rates {
             if let Some(wait) = rate.key(who).and_then(|key| rate.take(key)) {
-                return Err(Refusal {
+                return Err(LimitRefusal {
                     rule: rate.rule(),
                     retry_after: wait,
                 });
@@ -261,11 +261,11 @@ impl Gate {
         Ok(())
     }
 
-    fn take_slot(&self, most: u32) -> Result<(), Refusal> {
+    fn take_slot(&self, most: u32) -> Result<(), LimitRefusal> {
         self.running
             .fetch_update(AcqRel, Acquire, |running| (running < most).then_some(running + 1))
             .map(|_| ())
-            .map_err(|_running| Refusal {
+            .map_err(|_running| LimitRefusal {
                 rule: Rule::Concurrency,
                 retry_after: SOON,
             })
@@ -277,13 +277,13 @@ impl Gate {
 /// A plain drop gives no verdict: right for calls that the caller cancelled.
 #[derive(Debug)]
 #[must_use = "dropping it ends the call"]
-pub struct Pass {
+pub struct CallPermit {
     gate: Arc<Gate>,
     slot: bool,
-    ticket: Option<Ticket>,
+    ticket: Option<Admission>,
 }
 
-impl Pass {
+impl CallPermit {
     /// The provider answered, with an error of its own or not.
     pub fn succeeded(mut self) {
         if let (Some(breaker), Some(ticket)) = (&self.gate.breaker, self.ticket.take()) {
@@ -299,7 +299,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for CallPermit {
     fn drop(&mut self) {
         if let (Some(breaker), Some(ticket)) = (&self.gate.breaker, self.ticket.take()) {
             breaker.abandoned(ticket);

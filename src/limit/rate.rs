@@ -18,7 +18,7 @@ use governor::{
 };
 use parking_lot::Mutex;
 
-use super::{Per, Rate, Rule, Who, clock::Clock};
+use super::{CallKeys, Per, Rate, Rule, clock::MonotonicClock};
 
 /// Locks per rule: enough that callers with different keys rarely meet.
 const SHARDS: usize = 16;
@@ -34,7 +34,7 @@ const LONGEST: u128 = 1 << 62;
 
 /// A bucket, and whether a request is taken from it or only asked about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Ask {
+struct BucketCheck {
     key: u64,
     take: bool,
 }
@@ -43,15 +43,15 @@ struct Ask {
 pub(super) struct Limiter {
     per: Per,
     hasher: RandomState,
-    limiter: RateLimiter<Ask, Store, Clock, NoOpMiddleware<Duration>>,
-    keys: Arc<Count>,
-    clock: Clock,
+    limiter: RateLimiter<BucketCheck, BucketStore, MonotonicClock, NoOpMiddleware<Duration>>,
+    keys: Arc<BucketCounts>,
+    clock: MonotonicClock,
 }
 
 impl Limiter {
-    pub(super) fn new(rate: &Rate, clock: &Clock) -> Self {
-        let keys = Arc::new(Count::default());
-        let store = Store {
+    pub(super) fn new(rate: &Rate, clock: &MonotonicClock) -> Self {
+        let keys = Arc::new(BucketCounts::default());
+        let store = BucketStore {
             shards: Default::default(),
             keys: Arc::clone(&keys),
         };
@@ -76,7 +76,7 @@ impl Limiter {
     }
 
     /// The bucket of a call; `None` when the rule does not concern it.
-    pub(super) fn key(&self, who: Who<'_>) -> Option<u64> {
+    pub(super) fn key(&self, who: CallKeys<'_>) -> Option<u64> {
         let key = match self.per {
             Per::Caller => self.hasher.hash_one(who.caller),
             Per::Tenant => self.hasher.hash_one(who.tenant),
@@ -90,7 +90,7 @@ impl Limiter {
 
     /// How long until the bucket has a request to give; `None` when it has one now.
     pub(super) fn wait(&self, key: u64) -> Option<Duration> {
-        self.check(Ask { key, take: false })
+        self.check(BucketCheck { key, take: false })
     }
 
     /// Takes a request from the bucket, or says how long until there is one.
@@ -98,7 +98,7 @@ impl Limiter {
         if self.keys.taken.fetch_add(1, Relaxed) >= self.keys.kept.load(Relaxed).max(SWEEP_FROM) {
             self.sweep();
         }
-        self.check(Ask { key, take: true })
+        self.check(BucketCheck { key, take: true })
     }
 
     /// Keys that are remembered.
@@ -107,7 +107,7 @@ impl Limiter {
         self.limiter.len()
     }
 
-    fn check(&self, ask: Ask) -> Option<Duration> {
+    fn check(&self, ask: BucketCheck) -> Option<Duration> {
         let refused = self.limiter.check_key(&ask).err()?;
         // Zero would say "now" to whoever was just refused.
         Some(
@@ -149,7 +149,7 @@ fn quota(rate: &Rate) -> Quota {
 }
 
 #[derive(Debug, Default)]
-struct Count {
+struct BucketCounts {
     live: AtomicUsize,
     /// What the last sweep left.
     kept: AtomicUsize,
@@ -160,12 +160,12 @@ struct Count {
 /// Theoretical arrival times by key. Not one of governor's own stores, because those cannot be
 /// asked without taking, and several rules must agree before any of them is charged.
 #[derive(Debug)]
-struct Store {
+struct BucketStore {
     shards: [Mutex<HashMap<u64, Nanos>>; SHARDS],
-    keys: Arc<Count>,
+    keys: Arc<BucketCounts>,
 }
 
-impl Store {
+impl BucketStore {
     fn shard(&self, key: u64) -> &Mutex<HashMap<u64, Nanos>> {
         let [first, ..] = &self.shards;
         let at = usize::try_from(key % SHARDS as u64).unwrap_or(0);
@@ -173,10 +173,10 @@ impl Store {
     }
 }
 
-impl StateStore for Store {
-    type Key = Ask;
+impl StateStore for BucketStore {
+    type Key = BucketCheck;
 
-    fn measure_and_replace<T, F, E>(&self, ask: &Ask, decide: F) -> Result<T, E>
+    fn measure_and_replace<T, F, E>(&self, ask: &BucketCheck, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
@@ -189,7 +189,7 @@ impl StateStore for Store {
     }
 }
 
-impl ShrinkableKeyedStateStore<Ask> for Store {
+impl ShrinkableKeyedStateStore<BucketCheck> for BucketStore {
     fn retain_recent(&self, drop_below: Nanos) {
         for shard in &self.shards {
             let mut shard = shard.lock();

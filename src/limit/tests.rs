@@ -4,16 +4,16 @@ use super::*;
 
 /// A clock that stands still until it is moved.
 #[derive(Clone, Default)]
-struct Hand(Arc<AtomicU64>);
+struct SteppedClock(Arc<AtomicU64>);
 
-impl Hand {
+impl SteppedClock {
     fn pass(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap(), SeqCst);
     }
 
-    fn clock(&self) -> Clock {
+    fn clock(&self) -> MonotonicClock {
         let hand = self.clone();
-        Clock::from_fn(move || Duration::from_nanos(hand.0.load(SeqCst)))
+        MonotonicClock::from_fn(move || Duration::from_nanos(hand.0.load(SeqCst)))
     }
 }
 
@@ -31,19 +31,19 @@ fn rate(per: Per, requests: u32, every: Duration, burst: u32) -> Rate {
     }
 }
 
-fn gate(rules: Rules) -> (Arc<Gate>, Hand) {
-    let hand = Hand::default();
+fn gate(rules: Rules) -> (Arc<Gate>, SteppedClock) {
+    let hand = SteppedClock::default();
     (Arc::new(Gate::with_clock(&rules, hand.clock())), hand)
 }
 
-fn rated(rate: Vec<Rate>) -> (Arc<Gate>, Hand) {
+fn rated(rate: Vec<Rate>) -> (Arc<Gate>, SteppedClock) {
     gate(Rules {
         rate,
         ..Rules::default()
     })
 }
 
-fn breaking(failures: u32) -> (Arc<Gate>, Hand) {
+fn breaking(failures: u32) -> (Arc<Gate>, SteppedClock) {
     let breaker = Some(BreakerRule {
         failures,
         within: secs(30),
@@ -62,7 +62,7 @@ fn admitted(gate: &Arc<Gate>, caller: &str) -> usize {
         .count()
 }
 
-fn refusal(gate: &Arc<Gate>, caller: &str, tool: Option<&str>) -> Refusal {
+fn refusal(gate: &Arc<Gate>, caller: &str, tool: Option<&str>) -> LimitRefusal {
     gate.enter(caller, "acme", None, tool).expect_err("refused")
 }
 
@@ -108,7 +108,7 @@ fn retry_after_is_when_the_next_call_passes_and_not_sooner() {
     let refused = refusal(&gate, "a", None);
     assert_eq!(
         refused,
-        Refusal {
+        LimitRefusal {
             rule: Rule::RateCaller,
             retry_after: secs(15)
         }
@@ -173,7 +173,7 @@ fn a_refused_call_charges_no_other_rule() {
 }
 
 #[test]
-fn of_several_refusals_the_longest_wait_is_told() {
+fn of_several_refusals_the_longest_wait_counts() {
     let (gate, _) = rated(vec![
         rate(Per::Caller, 1, secs(10), 1),
         rate(Per::Provider, 1, secs(60), 1),
@@ -181,7 +181,7 @@ fn of_several_refusals_the_longest_wait_is_told() {
     assert_eq!(admitted(&gate, "a"), 1);
     assert_eq!(
         refusal(&gate, "a", None),
-        Refusal {
+        LimitRefusal {
             rule: Rule::RateProvider,
             retry_after: secs(60)
         }
@@ -198,7 +198,7 @@ fn the_largest_rule_a_descriptor_may_state_neither_overflows_nor_refuses() {
 }
 
 #[test]
-fn keys_whose_bucket_is_full_again_are_forgotten() {
+fn keys_of_full_buckets_are_forgotten() {
     let (gate, hand) = rated(vec![rate(Per::Caller, 60, secs(60), 1)]);
     for round in 0..20 {
         for caller in 0..1000 {
@@ -267,7 +267,7 @@ fn the_breaker_opens_after_its_failures_and_says_how_long() {
     hand.pass(secs(4));
     assert_eq!(
         refusal(&gate, "a", None),
-        Refusal {
+        LimitRefusal {
             rule: Rule::Breaker,
             retry_after: secs(11)
         }
@@ -306,7 +306,7 @@ fn a_failed_probe_opens_for_the_whole_time_again() {
     gate.enter("a", "acme", None, None).unwrap().failed();
     assert_eq!(
         refusal(&gate, "a", None),
-        Refusal {
+        LimitRefusal {
             rule: Rule::Breaker,
             retry_after: secs(15)
         }

@@ -53,12 +53,12 @@ pub(super) fn chosen(
 
 /// What kind of content block a value is.
 pub(super) fn kind(block: &RawValue) -> Option<Cow<'_, str>> {
-    let block: Block<'_> = serde_json::from_str(block.get()).ok()?;
+    let block: BlockKind<'_> = serde_json::from_str(block.get()).ok()?;
     Some(block.kind)
 }
 
 #[derive(Deserialize)]
-struct Block<'a> {
+struct BlockKind<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
 }
@@ -91,7 +91,7 @@ fn rewritten(values: &[&RawValue], mut change: impl FnMut(&RawValue) -> Option<R
 }
 
 /// Removes members; says whether one was there.
-pub(super) fn without(of: &mut RawObject, keys: &[&str]) -> bool {
+pub(super) fn remove(of: &mut RawObject, keys: &[&str]) -> bool {
     let before = of.len();
     of.retain(|key| !keys.contains(&key));
     of.len() != before
@@ -109,7 +109,7 @@ pub(super) fn is_array(value: &RawValue) -> bool {
 
 /// Takes from `_meta` what concerns one hop: keys of the protocol itself and the token of a
 /// progress that is told here under another one. A `_meta` that held nothing else goes.
-pub(super) fn hop_meta(of: &mut RawObject) {
+pub(super) fn strip_hop_meta(of: &mut RawObject) {
     let mut empty = false;
     let changed = member(of, "_meta", |meta| {
         let before = meta.len();

@@ -58,10 +58,10 @@ pub fn elicitation(mut params: RawObject, from: Revision, to: Revision) -> Optio
     if from == to {
         return Some(params);
     }
-    edit::hop_meta(&mut params);
+    edit::strip_hop_meta(&mut params);
     if to != Revision::V2025_11_25 {
         // Tasks in core, and the id of an address, are of that revision alone.
-        edit::without(&mut params, &["task", "elicitationId"]);
+        edit::remove(&mut params, &["task", "elicitationId"]);
     }
     if to >= Revision::V2025_11_25 {
         return Some(params);
@@ -82,7 +82,7 @@ pub fn elicited(mut result: RawObject, from: Revision, to: Revision) -> RawObjec
     if from == to {
         return result;
     }
-    edit::hop_meta(&mut result);
+    edit::strip_hop_meta(&mut result);
     // Clients that decline write `null` where the schemas know an object or nothing.
     if result
         .get("content")

@@ -33,7 +33,7 @@ pub fn mirror_paths(schema: &RawValue) -> Result<Vec<Mirror>, String> {
         return Ok(Vec::new());
     }
     let schema: serde_json::Value = serde_json::from_str(schema.get()).map_err(|cause| cause.to_string())?;
-    let mut walk = Walk {
+    let mut walk = MirrorWalk {
         found: Vec::new(),
         path: Vec::new(),
     };
@@ -58,12 +58,12 @@ pub fn mirror_paths(schema: &RawValue) -> Result<Vec<Mirror>, String> {
 const MAX_MIRRORED: usize = 64;
 const MAX_PATH: usize = 1_024;
 
-struct Walk {
+struct MirrorWalk {
     found: Vec<Mirror>,
     path: Vec<Box<str>>,
 }
 
-impl Walk {
+impl MirrorWalk {
     fn object(&mut self, schema: &serde_json::Value) -> Result<(), String> {
         if self.path.len() > MAX_DEPTH {
             return Err("`properties` are nested too deeply".to_owned());
@@ -74,7 +74,7 @@ impl Walk {
         for (name, property) in properties {
             self.path.push(name.as_str().into());
             if let Some(header) = property.get("x-mcp-header") {
-                let header = legal(header, property.get("type"))?;
+                let header = header_name(header, property.get("type"))?;
                 let length: usize = self.path.iter().map(|name| name.len()).sum();
                 if self.found.len() == MAX_MIRRORED || length > MAX_PATH {
                     return Err("`x-mcp-header` stands at too many places, or too far down".to_owned());
@@ -88,7 +88,10 @@ impl Walk {
     }
 }
 
-fn legal<'a>(header: &'a serde_json::Value, kind: Option<&serde_json::Value>) -> Result<&'a str, String> {
+fn header_name<'a>(
+    header: &'a serde_json::Value,
+    kind: Option<&serde_json::Value>,
+) -> Result<&'a str, String> {
     let name = header.as_str().ok_or("`x-mcp-header` is not a string")?;
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {

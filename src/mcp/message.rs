@@ -7,8 +7,8 @@ use std::{borrow::Cow, fmt, hash};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use self::envelope::{Envelope, fault_of};
-use super::raw::{Raw, RawObject, mended};
+use self::envelope::{RpcEnvelope, fault_of};
+use super::raw::{Raw, RawObject, repair_surrogates};
 use crate::error::{Code, Error, RpcFault};
 
 /// Deepest nesting of objects and arrays in a message (contracts section 2).
@@ -102,7 +102,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
             "the message is nested deeper than 128 levels",
         ));
     }
-    let whole = mended(text);
+    let whole = repair_surrogates(text);
     let (sent, text) = (text, &*whole);
     match text.trim_start().as_bytes().first() {
         Some(b'{') => {}
@@ -114,7 +114,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
             ));
         }
     }
-    let mut envelope: Envelope<'_> = serde_json::from_str(text)
+    let mut envelope: RpcEnvelope<'_> = serde_json::from_str(text)
         .map_err(|cause| Error::new(Code::Parse, "the message is not JSON").because(cause))?;
     if matches!(whole, Cow::Owned(_)) {
         envelope.keep_id(sent);
@@ -131,7 +131,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Error> {
 
 /// Splits the error of [`decode`] from the id of the message it is about.
 #[must_use]
-pub fn told_apart(error: Error) -> (Error, Option<Id>) {
+pub fn split_id(error: Error) -> (Error, Option<Id>) {
     let id = error
         .data
         .as_ref()
@@ -148,7 +148,7 @@ pub fn fault_without_id(bytes: &[u8]) -> Option<RpcFault> {
     if is_too_deep(bytes) {
         return None;
     }
-    let envelope: Envelope<'_> = serde_json::from_str(text).ok()?;
+    let envelope: RpcEnvelope<'_> = serde_json::from_str(text).ok()?;
     fault_of(envelope.error?).ok()
 }
 
@@ -168,7 +168,7 @@ pub fn request(id: u64, method: &str, params: &RawObject) -> Vec<u8> {
 
 /// A request of ours to a client, under a sealed id.
 #[must_use]
-pub fn asked(id: &Id, method: &str, params: &RawObject) -> Vec<u8> {
+pub fn client_request(id: &Id, method: &str, params: &RawObject) -> Vec<u8> {
     let mut out = head();
     out.extend_from_slice(b",\"id\":");
     out.extend_from_slice(id.as_str().as_bytes());

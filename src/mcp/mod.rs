@@ -1,7 +1,7 @@
 //! The protocol: messages, revisions, translation between them, headers, event streams, sealed
 //! ids. Pure: no I/O, no clock of its own.
 
-pub mod abilities;
+pub mod capabilities;
 mod edit;
 pub mod elicit;
 pub mod headers;
@@ -16,7 +16,7 @@ pub mod task;
 pub mod translate;
 pub mod uris;
 
-pub use abilities::{Abilities, Declared};
+pub use capabilities::{ClientCapabilities, DeclaredCapabilities};
 pub use message::{Id, Message};
 pub use raw::{Raw, RawObject};
 pub use revision::{Revision, Revisions};

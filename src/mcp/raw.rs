@@ -141,7 +141,7 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 /// Such a lone surrogate, as a text has that was cut within an emoji, is grammar, but no text can hold
 /// it (RFC 8259, section 8.2). Borrowed when there is none, which a look at the backslashes tells.
 #[must_use]
-pub fn mended(json: &str) -> Cow<'_, str> {
+pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     let mut mended = String::new();
     let (mut kept, mut at) = (0, 0);
     while let Some(next) = json.get(at..).and_then(|rest| rest.find('\\')) {
@@ -193,7 +193,7 @@ impl Serialize for RawObject {
 
 impl<'de> Deserialize<'de> for RawObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
@@ -201,9 +201,9 @@ impl<'de> Deserialize<'de> for RawObject {
 /// object of a million members costs no more than its length.
 const SEARCHED: usize = 32;
 
-struct Members;
+struct ObjectVisitor;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for ObjectVisitor {
     type Value = RawObject;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -267,11 +267,11 @@ mod tests {
             (r#"{"\udfff":"\ud83d\n\ud83"}"#, r#"{"\ufffd":"\ufffd\n\ud83"}"#),
             (r#""\\ud83d \\\ud83d""#, r#""\\ud83d \\\ufffd""#),
         ] {
-            assert_eq!(mended(json), expected);
+            assert_eq!(repair_surrogates(json), expected);
         }
         for whole in [r#""\ud83d\ude00 \u00e4 é \"q\" \\""#, "[1.50]", ""] {
             assert!(
-                matches!(mended(whole), Cow::Borrowed(text) if text == whole),
+                matches!(repair_surrogates(whole), Cow::Borrowed(text) if text == whole),
                 "{whole}"
             );
         }

@@ -23,17 +23,17 @@ const DATA: [&str; 6] = [
 
 /// Something a provider said without keys of ours in any `_meta` of it; every other byte stays.
 #[must_use]
-pub fn without(value: Raw) -> Raw {
-    match taken_out(value.get()) {
+pub fn strip(value: Raw) -> Raw {
+    match stripped(value.get()) {
         Some(text) => RawValue::from_string(text).unwrap_or_else(|_| raw::null()),
         None => value,
     }
 }
 
 /// The same of parameters that are opened already.
-pub fn clean(params: &mut RawObject) {
+pub fn strip_params(params: &mut RawObject) {
     if params.iter().any(|(_, value)| is_suspect(value.get())) {
-        let clean = without(params.close());
+        let clean = strip(params.close());
         *params = RawObject::open(&clean).unwrap_or_default();
     }
 }
@@ -54,11 +54,11 @@ fn escapes_letters(json: &str) -> bool {
 }
 
 /// The text without them; `None` when there was none.
-fn taken_out(json: &str) -> Option<String> {
+fn stripped(json: &str) -> Option<String> {
     if !is_suspect(json) {
         return None;
     }
-    let mut scan = Scan {
+    let mut scan = MetaScan {
         json,
         at: 0,
         changes: Vec::new(),
@@ -87,13 +87,13 @@ enum Within {
 }
 
 /// One pass over a text that is JSON.
-struct Scan<'a> {
+struct MetaScan<'a> {
     json: &'a str,
     at: usize,
     changes: Vec<(Range<usize>, String)>,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> MetaScan<'a> {
     fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.json.as_bytes().get(self.at)?;
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn of(json: &str) -> String {
-        without(RawValue::from_string(json.to_owned()).expect("JSON"))
+        strip(RawValue::from_string(json.to_owned()).expect("JSON"))
             .get()
             .to_owned()
     }
@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(of(json), json);
         }
         let mut params: RawObject = serde_json::from_str(r#"{"_meta":{"pleiades/a":1},"p":0.50}"#).unwrap();
-        clean(&mut params);
+        strip_params(&mut params);
         assert_eq!(params.close().get(), r#"{"_meta":{},"p":0.50}"#);
     }
 }

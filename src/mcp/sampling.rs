@@ -4,7 +4,7 @@
 
 use serde_json::value::RawValue;
 
-use super::translate::{self, Kind};
+use super::translate::{self, EntryKind};
 use super::{Raw, RawObject, Revision, edit, raw};
 
 /// The parameters of a `sampling/createMessage` of a peer of `from`, as a peer of `to` can take
@@ -15,7 +15,7 @@ pub fn sampling(mut params: RawObject, from: Revision, to: Revision) -> Option<R
     if from == to {
         return Some(params);
     }
-    edit::hop_meta(&mut params);
+    edit::strip_hop_meta(&mut params);
     if to != Revision::V2025_11_25 {
         params.remove("task");
     }
@@ -24,13 +24,13 @@ pub fn sampling(mut params: RawObject, from: Revision, to: Revision) -> Option<R
         params.remove("includeContext");
     }
     if to >= Revision::V2025_11_25 {
-        known_tools(&mut params, to);
+        downgrade_tools(&mut params, to);
         return Some(params);
     }
     if wants_tools(&params) {
         return None;
     }
-    edit::without(&mut params, &["tools", "toolChoice"]);
+    edit::remove(&mut params, &["tools", "toolChoice"]);
     if let Some(messages) = params.read::<Vec<RawObject>>("messages") {
         let single: Option<Vec<Vec<RawObject>>> = messages.into_iter().map(split).collect();
         params.put("messages", &single?.concat());
@@ -45,7 +45,7 @@ pub fn sampled(mut result: RawObject, from: Revision, to: Revision) -> Option<Ra
     if from == to {
         return Some(result);
     }
-    edit::hop_meta(&mut result);
+    edit::strip_hop_meta(&mut result);
     if to >= Revision::V2025_11_25 {
         return Some(result);
     }
@@ -59,10 +59,10 @@ pub fn sampled(mut result: RawObject, from: Revision, to: Revision) -> Option<Ra
 }
 
 /// The tools of a request with what this revision knows of tools, and their results likewise.
-fn known_tools(params: &mut RawObject, to: Revision) {
+fn downgrade_tools(params: &mut RawObject, to: Revision) {
     edit::elements(params, "tools", |tool| {
         let before = tool.len();
-        *tool = translate::entry(Kind::Tool, std::mem::take(tool), to);
+        *tool = translate::entry(EntryKind::Tool, std::mem::take(tool), to);
         tool.len() != before
     });
     if to.is_modern() {

@@ -47,14 +47,14 @@ impl Sealer {
     /// A sealer under these keys; how long they are has been looked at where they come from.
     #[must_use]
     pub fn new(keys: &[Secret]) -> Self {
-        let sealer = Self::awaiting();
-        sealer.arrive(keys);
+        let sealer = Self::without_keys();
+        sealer.set_keys(keys);
         sealer
     }
 
     /// A sealer whose keys are still to come: until then it seals nothing, and nothing opens.
     #[must_use]
-    pub fn awaiting() -> Self {
+    pub fn without_keys() -> Self {
         Self {
             roots: SetOnce::new(),
             derived: RwLock::default(),
@@ -63,7 +63,7 @@ impl Sealer {
     }
 
     /// Gives the keys to a sealer that waits for them; one that has some keeps them.
-    pub fn arrive(&self, keys: &[Secret]) {
+    pub fn set_keys(&self, keys: &[Secret]) {
         let salt = Salt::new(HKDF_SHA256, SALT);
         let roots = keys
             .iter()
@@ -313,12 +313,12 @@ mod tests {
 
     #[tokio::test]
     async fn keys_may_come_later_and_come_once() {
-        let late = Sealer::awaiting();
+        let late = Sealer::without_keys();
         assert!(!late.is_ready() && late.seal("session", "alice", 100, b"x").is_empty());
         let token = sealer(&["one"]).seal("session", "alice", 100, b"x");
         assert_eq!(late.open("session", "alice", 0, &token), None);
-        late.arrive(&[Secret::new("one")]);
-        late.arrive(&[Secret::new("two")]);
+        late.set_keys(&[Secret::new("one")]);
+        late.set_keys(&[Secret::new("two")]);
         late.ready().await;
         assert!(late.is_ready() && late.open("session", "alice", 0, &token).is_some());
     }

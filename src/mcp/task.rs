@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::abilities::TASKS;
+use super::capabilities::TASKS;
 use super::{Raw, RawObject, Revision, edit};
 use crate::error::RpcFault;
 
@@ -28,7 +28,7 @@ const MISSING: i64 = -32021;
 
 /// How far a task is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum TaskStatus {
     /// It runs; also whatever is not known here.
     Working,
     /// It waits for its client.
@@ -43,11 +43,11 @@ pub enum Status {
 
 /// What is told of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct Task {
     /// Its provider's name for it.
     pub id: String,
     /// How far it is.
-    pub status: Status,
+    pub status: TaskStatus,
     /// When to look again: 100 ms to 30 s.
     pub poll: Duration,
     /// How long it is kept (milliseconds); `None`: not said, or for ever.
@@ -56,15 +56,15 @@ pub struct Told {
     pub message: Option<String>,
 }
 
-impl Told {
+impl Task {
     /// The task that the result of a call names instead of an answer.
     #[must_use]
-    pub fn made(result: &RawObject, from: Revision) -> Option<Self> {
+    pub fn created(result: &RawObject, from: Revision) -> Option<Self> {
         if from.is_modern() {
             let is_task = result.text("resultType").as_deref() == Some("task");
-            return is_task.then(|| Self::of(result)).flatten();
+            return is_task.then(|| Self::read(result)).flatten();
         }
-        Self::of(&result.read("task")?)
+        Self::read(&result.read("task")?)
     }
 
     /// Whether it has ended.
@@ -72,19 +72,19 @@ impl Told {
     pub const fn is_over(&self) -> bool {
         matches!(
             self.status,
-            Status::Completed | Status::Failed | Status::Cancelled
+            TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled
         )
     }
 
     /// Reads what is told of a task; `None` without an id.
     #[must_use]
-    pub fn of(task: &RawObject) -> Option<Self> {
+    pub fn read(task: &RawObject) -> Option<Self> {
         let status = match task.text("status").as_deref() {
-            Some("input_required") => Status::InputRequired,
-            Some("completed") => Status::Completed,
-            Some("failed") => Status::Failed,
-            Some("cancelled") => Status::Cancelled,
-            _ => Status::Working,
+            Some("input_required") => TaskStatus::InputRequired,
+            Some("completed") => TaskStatus::Completed,
+            Some("failed") => TaskStatus::Failed,
+            Some("cancelled") => TaskStatus::Cancelled,
+            _ => TaskStatus::Working,
         };
         let millis = |new: &str, old: &str| task.read::<u64>(new).or_else(|| task.read(old));
         let poll = millis("pollIntervalMs", "pollInterval").map_or(POLL, Duration::from_millis);
@@ -107,7 +107,7 @@ pub fn is_required(tool: &RawObject) -> bool {
 
 /// Whether these capabilities of a provider of 2025-11-25 allow calls of tools as tasks.
 #[must_use]
-pub fn are_core(capabilities: &RawValue) -> bool {
+pub fn has_core_tasks(capabilities: &RawValue) -> bool {
     let part = |of: &RawObject, key: &str| of.read::<RawObject>(key);
     RawObject::open(capabilities)
         .ok()
@@ -117,7 +117,7 @@ pub fn are_core(capabilities: &RawValue) -> bool {
 
 /// Whether capabilities of 2026-07-28, of either side, name the extension.
 #[must_use]
-pub fn are_extended(capabilities: &RawValue) -> bool {
+pub fn has_extension(capabilities: &RawValue) -> bool {
     // Few know it, and a search is cheaper than a walk.
     capabilities.get().contains(TASKS)
         && RawObject::open(capabilities)
@@ -128,16 +128,16 @@ pub fn are_extended(capabilities: &RawValue) -> bool {
 
 /// Whether a provider says that the call can only be made with the extension.
 #[must_use]
-pub fn is_missing(fault: &RpcFault) -> bool {
+pub fn is_extension_missing(fault: &RpcFault) -> bool {
     let data = fault.data.as_deref().filter(|_| fault.code == MISSING);
     data.and_then(|data| RawObject::open(data).ok())
-        .and_then(|data| data.get("requiredCapabilities").map(are_extended))
+        .and_then(|data| data.get("requiredCapabilities").map(has_extension))
         .unwrap_or(false)
 }
 
 /// A client's capabilities with the extension.
 #[must_use]
-pub fn extended(capabilities: &RawValue) -> Raw {
+pub fn with_extension(capabilities: &RawValue) -> Raw {
     let mut all = RawObject::open(capabilities).unwrap_or_default();
     let mut extensions: RawObject = all.read("extensions").unwrap_or_default();
     extensions.put(TASKS, &RawObject::new());
@@ -147,7 +147,7 @@ pub fn extended(capabilities: &RawValue) -> Raw {
 
 /// A client's capabilities without the extension.
 #[must_use]
-pub fn plain(capabilities: &RawValue) -> Raw {
+pub fn without_extension(capabilities: &RawValue) -> Raw {
     let Ok(mut all) = RawObject::open(capabilities) else {
         return capabilities.to_owned();
     };
@@ -160,7 +160,7 @@ pub fn plain(capabilities: &RawValue) -> Raw {
 }
 
 /// Takes from a message of a task which one it belongs to: its receiver knows of none.
-pub fn unrelated(of: &mut RawObject) {
+pub fn strip_related(of: &mut RawObject) {
     let mut empty = false;
     let changed = edit::member(of, "_meta", |meta| {
         let removed = meta.remove(RELATED).is_some();
@@ -174,7 +174,7 @@ pub fn unrelated(of: &mut RawObject) {
 
 /// Which task a message of a provider belongs to, as its answer has to say.
 #[must_use]
-pub fn relation(params: &RawValue) -> Option<Raw> {
+pub fn related_task(params: &RawValue) -> Option<Raw> {
     let params = RawObject::open(params).ok()?;
     let meta: RawObject = params.read("_meta")?;
     meta.get(RELATED).map(ToOwned::to_owned)
@@ -200,22 +200,22 @@ mod tests {
             json!({ "task": { "taskId": "a", "status": "working", "ttl": 60_000, "pollInterval": 5_000 } });
         let new = json!({ "resultType": "task", "taskId": "a", "status": "working", "ttlMs": 60_000, "pollIntervalMs": 5_000 });
         let (old, new) = (object(&old), object(&new));
-        assert_eq!(Told::made(&old, L), Told::made(&new, M));
-        assert_eq!(Told::made(&old, M), None);
-        assert_eq!(Told::made(&new, L), None);
-        let told = Told::made(&new, M).unwrap();
+        assert_eq!(Task::created(&old, L), Task::created(&new, M));
+        assert_eq!(Task::created(&old, M), None);
+        assert_eq!(Task::created(&new, L), None);
+        let told = Task::created(&new, M).unwrap();
         assert_eq!((told.ttl_ms, told.poll), (Some(60_000), Duration::from_secs(5)));
     }
 
     #[test]
     fn no_task_is_looked_at_too_often_or_never() {
         let poll = |millis: Value| {
-            Told::of(&object(&json!({ "taskId": "a", "pollInterval": millis }))).map(|it| it.poll)
+            Task::read(&object(&json!({ "taskId": "a", "pollInterval": millis }))).map(|it| it.poll)
         };
         assert_eq!(poll(json!(1)), Some(Duration::from_millis(100)));
         assert_eq!(poll(json!(3_600_000)), Some(Duration::from_secs(30)));
         assert_eq!(poll(json!("soon")), Some(Duration::from_secs(1)));
-        assert_eq!(Told::of(&object(&json!({ "status": "working" }))), None);
+        assert_eq!(Task::read(&object(&json!({ "status": "working" }))), None);
     }
 
     #[test]
@@ -226,19 +226,19 @@ mod tests {
         assert!(!is_required(&object(
             &json!({ "execution": { "taskSupport": "optional" } })
         )));
-        assert!(are_core(&raw(
+        assert!(has_core_tasks(&raw(
             &json!({ "tasks": { "requests": { "tools": { "call": {} } } } })
         )));
-        assert!(!are_core(&raw(&json!({ "tasks": { "list": {} } }))));
+        assert!(!has_core_tasks(&raw(&json!({ "tasks": { "list": {} } }))));
         let fault = |code: i64, required: Value| RpcFault {
             code,
             message: String::new(),
             data: Some(raw(&json!({ "requiredCapabilities": required }))),
         };
         let tasks = json!({ "extensions": { TASKS: {} } });
-        assert!(is_missing(&fault(MISSING, tasks.clone())));
-        assert!(!is_missing(&fault(-32020, tasks)));
-        assert!(!is_missing(&fault(
+        assert!(is_extension_missing(&fault(MISSING, tasks.clone())));
+        assert!(!is_extension_missing(&fault(-32020, tasks)));
+        assert!(!is_extension_missing(&fault(
             MISSING,
             json!({ "elicitation": { "x": TASKS } })
         )));
@@ -247,22 +247,22 @@ mod tests {
     #[test]
     fn the_extension_is_declared_and_taken_back_beside_others() {
         let own = json!({ "elicitation": {}, "extensions": { "a/b": { "c": 1 } } });
-        let with = extended(&raw(&own));
-        assert!(are_extended(&with));
-        let without: Value = serde_json::from_str(plain(&with).get()).unwrap();
+        let with = with_extension(&raw(&own));
+        assert!(has_extension(&with));
+        let without: Value = serde_json::from_str(without_extension(&with).get()).unwrap();
         assert_eq!(without, own);
-        assert!(are_extended(&extended(&raw(&json!({})))));
+        assert!(has_extension(&with_extension(&raw(&json!({})))));
     }
 
     #[test]
     fn a_message_of_a_task_loses_its_mark_and_nothing_else() {
         let mut params =
             object(&json!({ "message": "m", "_meta": { RELATED: { "taskId": "a" }, "own": 1 } }));
-        assert_eq!(relation(&params.close()).unwrap().get(), r#"{"taskId":"a"}"#);
-        unrelated(&mut params);
+        assert_eq!(related_task(&params.close()).unwrap().get(), r#"{"taskId":"a"}"#);
+        strip_related(&mut params);
         assert_eq!(params.close().get(), r#"{"message":"m","_meta":{"own":1}}"#);
         let mut alone = object(&json!({ "_meta": { RELATED: { "taskId": "a" } } }));
-        unrelated(&mut alone);
+        strip_related(&mut alone);
         assert_eq!(alone.close().get(), "{}");
     }
 }

@@ -25,7 +25,7 @@ const CACHEABLE: [&str; 6] = [
 
 /// Who may keep a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum CacheScope {
     /// Anybody.
     Public,
     /// Only this caller.
@@ -34,7 +34,7 @@ pub enum Scope {
 
 /// What a list holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum EntryKind {
     /// `tools/list`.
     Tool,
     /// `resources/list`.
@@ -65,10 +65,10 @@ pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision)
         envelope(&mut result, to, None);
         return result;
     }
-    edit::hop_meta(&mut result);
+    edit::strip_hop_meta(&mut result);
     if to.is_modern() {
         // Of an older peer's answer nothing is known but that it came now.
-        let cache = CACHEABLE.contains(&method).then_some((0, Scope::Private));
+        let cache = CACHEABLE.contains(&method).then_some((0, CacheScope::Private));
         envelope(&mut result, to, cache);
         return result;
     }
@@ -76,10 +76,10 @@ pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision)
         if !is_complete(&result) {
             return unfinished(method, result);
         }
-        edit::without(&mut result, &ENVELOPE);
+        edit::remove(&mut result, &ENVELOPE);
     }
     if method == "tools/call" {
-        content::objects(&mut result);
+        content::structured_objects(&mut result);
     }
     blocks(method, &mut result, from, to);
     result
@@ -88,7 +88,7 @@ pub fn result(method: &str, mut result: RawObject, from: Revision, to: Revision)
 /// The content blocks of a result alone, as a peer of `to` knows them. [`result`] does this too.
 pub fn blocks(method: &str, result: &mut RawObject, from: Revision, to: Revision) {
     if from > to {
-        content::known(method, result, to);
+        content::downgrade(method, result, to);
     }
 }
 
@@ -97,28 +97,28 @@ fn unfinished(method: &str, mut result: RawObject) -> RawObject {
         let text = json!({ "content": [{ "type": "text", "text": UNFINISHED }], "isError": true });
         return RawObject::open(&raw::raw(&text)).unwrap_or_default();
     }
-    edit::without(&mut result, &ENVELOPE);
-    edit::without(&mut result, &["inputRequests", "requestState"]);
+    edit::remove(&mut result, &ENVELOPE);
+    edit::remove(&mut result, &["inputRequests", "requestState"]);
     result
 }
 
 /// The parameters of a notification on their way to a peer of another generation: what they say of
 /// one hop alone is taken off.
 pub fn notification(params: &mut RawObject) {
-    edit::hop_meta(params);
+    edit::strip_hop_meta(params);
 }
 
 /// A list entry as a peer of this revision knows it.
 #[must_use]
-pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
-    if kind == Kind::Tool {
+pub fn entry(kind: EntryKind, mut entry: RawObject, to: Revision) -> RawObject {
+    if kind == EntryKind::Tool {
         // Tasks that a tool announces are of 2025-11-25 alone, and made here for whoever calls it.
         entry.remove("execution");
     }
     if to.is_modern() {
         return entry;
     }
-    if kind == Kind::Tool {
+    if kind == EntryKind::Tool {
         let object_schema = entry
             .get("outputSchema")
             .and_then(|schema| RawObject::open(schema).ok())
@@ -135,7 +135,7 @@ pub fn entry(kind: Kind, mut entry: RawObject, to: Revision) -> RawObject {
 
 /// Completes a result that is built here. Modern peers learn that it is complete and how long it
 /// may be kept (milliseconds); older ones have no such members.
-pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, Scope)>) {
+pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, CacheScope)>) {
     if !to.is_modern() {
         return;
     }
@@ -146,7 +146,7 @@ pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, Scope)
         result.put("ttlMs", &ttl_ms);
         result.put(
             "cacheScope",
-            if scope == Scope::Public {
+            if scope == CacheScope::Public {
                 "public"
             } else {
                 "private"
@@ -243,12 +243,12 @@ mod tests {
             left
         };
         assert_eq!(
-            shown(Kind::Tool, J),
+            shown(EntryKind::Tool, J),
             without(&["icons", "execution", "outputSchema"])
         );
-        assert_eq!(shown(Kind::Tool, L), without(&["execution", "outputSchema"]));
-        assert_eq!(shown(Kind::Tool, M), without(&["execution"]));
-        for kind in [Kind::Resource, Kind::Template, Kind::Prompt] {
+        assert_eq!(shown(EntryKind::Tool, L), without(&["execution", "outputSchema"]));
+        assert_eq!(shown(EntryKind::Tool, M), without(&["execution"]));
+        for kind in [EntryKind::Resource, EntryKind::Template, EntryKind::Prompt] {
             assert_eq!(shown(kind, J), without(&["icons"]));
             assert_eq!(shown(kind, L), tool);
             assert_eq!(shown(kind, M), tool);
@@ -259,7 +259,7 @@ mod tests {
     fn an_output_schema_of_an_object_stays() {
         let tool = json!({ "name": "t", "outputSchema": { "type": "object", "$defs": {} } });
         for to in [J, L, M] {
-            assert_eq!(value(&entry(Kind::Tool, object(&tool), to)), tool);
+            assert_eq!(value(&entry(EntryKind::Tool, object(&tool), to)), tool);
         }
     }
 

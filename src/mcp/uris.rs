@@ -6,11 +6,11 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::translate::Kind;
+use super::translate::EntryKind;
 use super::{RawObject, edit};
 
 /// What a URI is to be instead; `None` leaves it.
-pub type Map<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub type UriMap<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Hosts of MCP Apps take no other scheme for what they show, so these keep it.
 const UI: &str = "ui://";
@@ -43,11 +43,11 @@ pub fn denamespaced(uri: &str) -> Option<(&str, Cow<'_, str>)> {
 
 /// Rewrites the URIs of a result of `method`, or of the parameters of a notification. Whatever holds
 /// no URI to change keeps its bytes. Says whether anything changed.
-pub fn rewrite(method: &str, of: &mut RawObject, map: Map<'_>) -> bool {
+pub fn rewrite(method: &str, of: &mut RawObject, map: UriMap<'_>) -> bool {
     match method {
         "tools/call" | "tasks/result" => {
             // Both, so no short circuit.
-            blocks(of, map) | shown_by(of, map)
+            blocks(of, map) | ui_uris(of, map)
         }
         "tasks/get" => edit::member(of, "result", |it| rewrite("tools/call", it, map)),
         "prompts/get" => edit::elements(of, "messages", |it| blocks(it, map)),
@@ -57,10 +57,10 @@ pub fn rewrite(method: &str, of: &mut RawObject, map: Map<'_>) -> bool {
             };
             edit::chosen(of, "contents", wanted, |it| text(it, "uri", map))
         }
-        "tools/list" => edit::elements(of, "tools", |it| entry(Kind::Tool, it, map)),
-        "resources/list" => edit::elements(of, "resources", |it| entry(Kind::Resource, it, map)),
+        "tools/list" => edit::elements(of, "tools", |it| entry(EntryKind::Tool, it, map)),
+        "resources/list" => edit::elements(of, "resources", |it| entry(EntryKind::Resource, it, map)),
         "resources/templates/list" => {
-            edit::elements(of, "resourceTemplates", |it| entry(Kind::Template, it, map))
+            edit::elements(of, "resourceTemplates", |it| entry(EntryKind::Template, it, map))
         }
         "notifications/resources/updated" => text(of, "uri", map),
         _ => false,
@@ -68,17 +68,17 @@ pub fn rewrite(method: &str, of: &mut RawObject, map: Map<'_>) -> bool {
 }
 
 /// Rewrites the URIs of one list entry.
-pub fn entry(kind: Kind, of: &mut RawObject, map: Map<'_>) -> bool {
+pub fn entry(kind: EntryKind, of: &mut RawObject, map: UriMap<'_>) -> bool {
     match kind {
-        Kind::Tool => shown_by(of, map),
-        Kind::Resource => text(of, "uri", map),
-        Kind::Template => text(of, "uriTemplate", map),
-        Kind::Prompt => false,
+        EntryKind::Tool => ui_uris(of, map),
+        EntryKind::Resource => text(of, "uri", map),
+        EntryKind::Template => text(of, "uriTemplate", map),
+        EntryKind::Prompt => false,
     }
 }
 
 /// Rewrites the URIs of a request's parameters, for the way to a provider.
-pub fn request(method: &str, params: &mut RawObject, map: Map<'_>) -> bool {
+pub fn request(method: &str, params: &mut RawObject, map: UriMap<'_>) -> bool {
     match method {
         "resources/read" | "resources/subscribe" | "resources/unsubscribe" => text(params, "uri", map),
         "completion/complete" => edit::member(params, "ref", |it| text(it, "uri", map)),
@@ -103,10 +103,10 @@ pub fn request(method: &str, params: &mut RawObject, map: Map<'_>) -> bool {
 }
 
 /// Links and embedded resources among content blocks.
-fn blocks(of: &mut RawObject, map: Map<'_>) -> bool {
+fn blocks(of: &mut RawObject, map: UriMap<'_>) -> bool {
     // What cannot be peeked into, such as a key that comes twice, is looked at whole.
     let wanted = |value: &RawValue| {
-        serde_json::from_str::<Block<'_>>(value.get())
+        serde_json::from_str::<BlockUri<'_>>(value.get())
             .map_or(true, |block| block.uri().is_some_and(|uri| map(uri).is_some()))
     };
     edit::chosen(of, "content", wanted, |block| {
@@ -119,7 +119,7 @@ fn blocks(of: &mut RawObject, map: Map<'_>) -> bool {
 }
 
 /// What shows a tool or its result.
-fn shown_by(of: &mut RawObject, map: Map<'_>) -> bool {
+fn ui_uris(of: &mut RawObject, map: UriMap<'_>) -> bool {
     edit::member(of, "_meta", |meta| {
         let nested = edit::member(meta, "ui", |ui| text(ui, "resourceUri", map));
         SHOWN_BY
@@ -129,7 +129,7 @@ fn shown_by(of: &mut RawObject, map: Map<'_>) -> bool {
 }
 
 /// A member that is a URI.
-fn text(of: &mut RawObject, key: &str, map: Map<'_>) -> bool {
+fn text(of: &mut RawObject, key: &str, map: UriMap<'_>) -> bool {
     let Some(mapped) = of.text(key).and_then(|uri| map(&uri)) else {
         return false;
     };
@@ -145,7 +145,7 @@ struct Located<'a> {
 
 /// As much of a content block as tells its URI.
 #[derive(Deserialize)]
-struct Block<'a> {
+struct BlockUri<'a> {
     #[serde(rename = "type", borrow)]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -154,7 +154,7 @@ struct Block<'a> {
     resource: Option<Located<'a>>,
 }
 
-impl Block<'_> {
+impl BlockUri<'_> {
     fn uri(&self) -> Option<&str> {
         match &*self.kind {
             "resource_link" => self.uri.as_deref(),

@@ -12,15 +12,15 @@ use pingora_proxy::Session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::bounds;
+use super::limits;
 use super::respond::Response;
 use crate::access::framing;
 use crate::error::{Code, Error};
-use crate::limit::{Budget, Held};
+use crate::limit::{Budget, Reservation};
 use crate::mcp::sse;
 
 /// How long the rest of a body is waited for before an answer that does not need it.
-const PATIENCE: Duration = Duration::from_millis(50);
+const DRAIN_WITHIN: Duration = Duration::from_millis(50);
 /// How long a client that still writes may take to notice its answer.
 const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life on a quiet stream; below the idle limits of common proxies.
@@ -34,7 +34,7 @@ const PIECE: usize = 64 * 1024;
 const PIECE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Bounds every wait for a client that does not read.
-pub(super) fn bound(session: &mut Session) {
+pub(super) fn set_timeouts(session: &mut Session) {
     session.as_downstream_mut().set_write_timeout(Some(PIECE_WITHIN));
 }
 
@@ -49,11 +49,11 @@ pub(super) fn has_two_lengths(session: &Session) -> bool {
     }) else {
         return false;
     };
-    framing::names_length(&plain.get_headers_raw_bytes())
+    framing::has_content_length(&plain.get_headers_raw_bytes())
 }
 
 /// The address that a request came from.
-pub(super) fn peer(session: &Session) -> Option<IpAddr> {
+pub(super) fn peer_address(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
@@ -62,7 +62,11 @@ pub(super) fn peer(session: &Session) -> Option<IpAddr> {
 /// # Errors
 /// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early; [`Code::BodyTooSlow`];
 /// [`Code::Busy`].
-pub(super) async fn body(session: &mut Session, limit: usize, held: &mut Held) -> Result<Bytes, Error> {
+pub(super) async fn read_body(
+    session: &mut Session,
+    limit: usize,
+    reservation: &mut Reservation,
+) -> Result<Bytes, Error> {
     let announced = session.req_header().headers.get(header::CONTENT_LENGTH);
     let announced = announced
         .and_then(|value| value.to_str().ok())
@@ -70,12 +74,12 @@ pub(super) async fn body(session: &mut Session, limit: usize, held: &mut Held) -
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large(limit));
     }
-    invite(session).await?;
+    send_continue(session).await?;
     let begun = Instant::now();
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     loop {
-        let late = begun + BODY_WITHIN + Duration::from_secs(held.bytes() as u64 / BODY_RATE);
+        let late = begun + BODY_WITHIN + Duration::from_secs(reservation.bytes() as u64 / BODY_RATE);
         let chunk = match timeout_at(late, session.read_request_body()).await {
             Ok(chunk) => chunk.map_err(unreadable)?,
             Err(_elapsed) => return Err(too_slow()),
@@ -85,7 +89,9 @@ pub(super) async fn body(session: &mut Session, limit: usize, held: &mut Held) -
         if seen + chunk.len() > limit {
             return Err(too_large(limit));
         }
-        held.grow(chunk.len()).map_err(|_full| bounds::crowded())?;
+        reservation
+            .grow(chunk.len())
+            .map_err(|_full| limits::memory_full())?;
         match (&first, rest.is_empty()) {
             (None, true) => first = Some(chunk),
             (Some(one), true) => {
@@ -107,9 +113,9 @@ pub(super) async fn body(session: &mut Session, limit: usize, held: &mut Held) -
 ///
 /// # Errors
 /// As [`body`].
-pub(super) async fn small_body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
-    let mut held = Budget::new(limit.saturating_mul(2)).hold(None);
-    body(session, limit, &mut held).await
+pub(super) async fn read_small_body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
+    let mut reservation = Budget::new(limit.saturating_mul(2)).reserve(None);
+    read_body(session, limit, &mut reservation).await
 }
 
 fn too_slow() -> Error {
@@ -135,7 +141,7 @@ fn unreadable(cause: Box<pingora_core::Error>) -> Error {
 ///
 /// # Errors
 /// [`Code::BadFraming`] when the client cannot be reached.
-pub(super) async fn invite(session: &mut Session) -> Result<(), Error> {
+pub(super) async fn send_continue(session: &mut Session) -> Result<(), Error> {
     if is_waiting(session) {
         session
             .as_downstream_mut()
@@ -168,7 +174,9 @@ pub(super) async fn respond(session: &mut Session, response: Response, origin: O
     }
     // A connection can be kept only when nothing of its request is left on it.
     let read = session.as_downstream_mut().is_body_done()
-        || !response.close && !is_waiting(session) && within(PATIENCE, session.drain_request_body()).await;
+        || !response.close
+            && !is_waiting(session)
+            && within(DRAIN_WITHIN, session.drain_request_body()).await;
     if response.close || !read {
         session.set_keepalive(None);
     }
@@ -213,19 +221,19 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
 }
 
 /// Says where a stream that breaks can be resumed, and when.
-pub(super) async fn prime(session: &mut Session, id: &str, retry: Duration) -> Result<()> {
+pub(super) async fn write_primer(session: &mut Session, id: &str, retry: Duration) -> Result<()> {
     session
         .write_response_body(Some(sse::primer(id, retry)), false)
         .await
 }
 
 /// One message as an event.
-pub(super) async fn event(session: &mut Session, message: &[u8]) -> Result<()> {
+pub(super) async fn write_event(session: &mut Session, message: &[u8]) -> Result<()> {
     write(session, sse::frame(message), false).await
 }
 
 /// A sign of life on a stream.
-pub(super) async fn comment(session: &mut Session) -> Result<()> {
+pub(super) async fn write_comment(session: &mut Session) -> Result<()> {
     session
         .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
         .await
@@ -243,7 +251,7 @@ pub(super) async fn pump(
     ended: impl Future<Output = ()>,
 ) -> Result<()> {
     // Proxies and clients learn at once that the stream stands.
-    comment(session).await?;
+    write_comment(session).await?;
     tokio::pin!(ended);
     loop {
         let message = tokio::select! {
@@ -254,8 +262,8 @@ pub(super) async fn pump(
         };
         match message {
             None => return end_stream(session).await,
-            Some(message) if message.is_empty() => comment(session).await?,
-            Some(message) => event(session, &message).await?,
+            Some(message) if message.is_empty() => write_comment(session).await?,
+            Some(message) => write_event(session, &message).await?,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use super::bounds::Standing;
-use super::way::Way;
+use super::limits::StreamSlot;
+use super::relay_credential::RelayCredential;
 use crate::access::{Caller, Principal};
 use crate::catalog::Provider;
 use crate::error::Error;
 use crate::exchange::Busy;
-use crate::limit::Pass;
+use crate::limit::CallPermit;
 use crate::mcp::Revision;
 use crate::telemetry::InflightGuard;
 use crate::telemetry::events::RequestDone;
@@ -27,24 +27,24 @@ pub struct Context {
     /// Who sent it, once that is known.
     pub(super) caller: Option<Caller>,
     /// Set when the request goes on through Pingora to an upstream.
-    pub(super) passage: Option<Passage>,
+    pub(super) relay: Option<RelayState>,
 }
 
 /// A request on the relay.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct RelayState {
     pub(super) provider: Arc<Provider>,
     pub(super) principal: Principal,
-    pub(super) way: Way,
+    pub(super) credential: RelayCredential,
     pub(super) revision: Revision,
     /// The upstream's own session id, unsealed.
     pub(super) session: Option<String>,
     pub(super) method: String,
-    pub(super) pass: Option<Pass>,
+    pub(super) permit: Option<CallPermit>,
     /// Held while it lasts: the provider's gauge, and the process's count for its end.
-    pub(super) _held: (InflightGuard, Option<Busy>),
+    pub(super) _guards: (InflightGuard, Option<Busy>),
     /// Its place, when it may be silent for long: it tells of changes and answers nothing.
-    pub(super) stream: Option<Standing>,
+    pub(super) stream_slot: Option<StreamSlot>,
     /// Bytes of the request body so far.
     pub(super) received: usize,
     /// Why it failed, when it did.
@@ -54,7 +54,7 @@ pub(super) struct Passage {
     /// Whether its credential was renewed after a 401: once.
     pub(super) is_renewed: bool,
     /// Whether it is sent again for that, whatever it is: nothing was run.
-    pub(super) goes_again: bool,
+    pub(super) is_retried: bool,
     pub(super) sent: Option<Instant>,
     pub(super) answered: Option<std::time::Duration>,
 }
@@ -77,7 +77,7 @@ impl Context {
             origin: None,
             peer: None,
             caller: None,
-            passage: None,
+            relay: None,
         }
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn name(name: &str, secure: bool) -> String {
 }
 
 /// The value that a request brings; `None` when it brings none, or two.
-pub(super) fn given(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(super) fn read(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut found = headers
         .get_all(header::COOKIE)
         .iter()
@@ -58,11 +58,11 @@ mod tests {
     fn a_cookie_is_found_among_others_and_two_different_ones_are_none() {
         let mut headers = HeaderMap::new();
         headers.insert(header::COOKIE, "a=1; b=2;c=\"3\"; a=1".parse().unwrap());
-        assert_eq!(given(&headers, "a").as_deref(), Some("1"));
-        assert_eq!(given(&headers, "c").as_deref(), Some("3"));
-        assert_eq!(given(&headers, "d"), None);
+        assert_eq!(read(&headers, "a").as_deref(), Some("1"));
+        assert_eq!(read(&headers, "c").as_deref(), Some("3"));
+        assert_eq!(read(&headers, "d"), None);
         headers.append(header::COOKIE, "b=4".parse().unwrap());
-        assert_eq!(given(&headers, "b"), None);
+        assert_eq!(read(&headers, "b"), None);
     }
 
     #[test]

@@ -10,18 +10,18 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use super::api::Desk;
-use super::bounds::Bounds;
+use super::api::ApiConfig;
 use super::context::Context;
-use super::guard::{self, Passed};
-use super::material::TlsCache;
+use super::guard::{self, Inspected};
+use super::limits::CallerLimits;
+use super::relay_tls::TlsCache;
 use super::respond;
-use super::resume::Kept;
+use super::resume::AnswerStore;
 use super::route::{self, Route};
-use super::{breakage, bridge, broker, heads, relay};
+use super::{bridge, connect, relay, relay_headers, relay_retry};
 use crate::access::Access;
-use crate::access::doors::Doors;
 use crate::access::framing;
+use crate::access::origins::OriginPolicy;
 use crate::error::Code;
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use crate::mcp::Revision;
@@ -33,13 +33,13 @@ use crate::telemetry::View;
 #[derive(Debug)]
 pub struct Config {
     /// Hosts and origins of the public listener.
-    pub doors: Doors,
+    pub origins: OriginPolicy,
     /// Who may call.
     pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,
     /// What the paths beside the protocol need.
-    pub desk: Desk,
+    pub api: ApiConfig,
 }
 
 /// The public listener's application.
@@ -48,13 +48,13 @@ pub struct Gateway {
     pub(super) exchange: Arc<Exchange>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) sealer: Arc<Sealer>,
-    pub(super) doors: Doors,
+    pub(super) origins: OriginPolicy,
     pub(super) access: Arc<Access>,
     pub(super) max_body: usize,
-    pub(super) desk: Desk,
+    pub(super) api: ApiConfig,
     pub(super) tls: TlsCache,
-    pub(super) kept: Kept,
-    pub(super) bounds: Bounds,
+    pub(super) answers: AnswerStore,
+    pub(super) limits: CallerLimits,
     ids: RequestIds,
 }
 
@@ -66,26 +66,26 @@ impl Gateway {
             exchange,
             metrics,
             sealer,
-            doors: config.doors,
+            origins: config.origins,
             access: config.access,
             max_body: config.max_body,
-            desk: config.desk,
+            api: config.api,
             tls: TlsCache::default(),
-            kept: Kept::default(),
-            bounds: Bounds::default(),
+            answers: AnswerStore::default(),
+            limits: CallerLimits::default(),
             ids: RequestIds::default(),
         }
     }
 
     /// Route, guard, then the view or the relay. `true`: answered here.
     async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        bridge::bound(session);
+        bridge::set_timeouts(session);
         let two_lengths = bridge::has_two_lengths(session);
         let head = session.req_header();
-        let judged = framing::judge(two_lengths, &head.uri, &head.headers)
-            .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.doors));
+        let judged = framing::check(two_lengths, &head.uri, &head.headers)
+            .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.origins));
         let route = match judged {
-            Ok(Passed::Preflight { origin }) => {
+            Ok(Inspected::Preflight { origin }) => {
                 let asked = head
                     .headers
                     .get(http::header::ACCESS_CONTROL_REQUEST_HEADERS)
@@ -95,7 +95,7 @@ impl Gateway {
                     .await
                     .map(|()| true);
             }
-            Ok(Passed::Request { origin }) => {
+            Ok(Inspected::Request { origin }) => {
                 ctx.origin = origin;
                 route::route(head.uri.path(), head.uri.query())
             }
@@ -108,11 +108,13 @@ impl Gateway {
                 Ok(true)
             }
             // Boxed: these are seldom, and larger than all else.
-            Ok(Route::Beside(place)) => Box::pin(self.beside(session, ctx, place)).await.map(|()| true),
-            Ok(Route::Mcp(scope)) => self.enter(session, ctx, scope).await,
-            Ok(Route::Door(door)) => Box::pin(self.open_door(session, ctx, door)).await.map(|()| true),
+            Ok(Route::Api(place)) => Box::pin(self.serve_api(session, ctx, place)).await.map(|()| true),
+            Ok(Route::Mcp(scope)) => self.serve_mcp(session, ctx, scope).await,
+            Ok(Route::OAuth(oauth_route)) => Box::pin(self.serve_oauth(session, ctx, oauth_route))
+                .await
+                .map(|()| true),
             Err(error) if route::is_for_people(head.uri.path()) => {
-                let mut response = self.refusal(&broker::guarded(&error));
+                let mut response = self.refusal_page(&connect::guard_refusal(&error));
                 response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
                 response.close = error.code == Code::BadFraming;
                 bridge::respond(session, response, None).await?;
@@ -128,24 +130,27 @@ impl Gateway {
     }
 
     /// Who asks, then the view or the relay. `true`: answered here.
-    async fn enter(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<bool> {
-        ctx.peer = bridge::peer(session);
+    async fn serve_mcp(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<bool> {
+        ctx.peer = bridge::peer_address(session);
         let caller = match self.access.identify(&session.req_header().headers, ctx.peer) {
             Ok(caller) => caller,
             Err(error) => {
-                return self.kept_out(session, ctx, &scope, &error).await.map(|()| true);
+                return self
+                    .unauthorized(session, ctx, &scope, &error)
+                    .await
+                    .map(|()| true);
             }
         };
         let principal = caller.principal.clone();
         ctx.caller = Some(caller);
-        if self.passes_through(&scope) {
-            return self.relay(session, ctx, (&scope, principal)).await;
+        if self.is_relayed(&scope) {
+            return self.begin_relay(session, ctx, (&scope, principal)).await;
         }
         self.serve(session, ctx, (scope, &principal)).await.map(|()| true)
     }
 
     /// Tells somebody unknown so, and the log.
-    async fn kept_out(
+    async fn unauthorized(
         &self,
         session: &mut Session,
         ctx: &Context,
@@ -158,13 +163,13 @@ impl Gateway {
             outcome: error.code.as_str(),
             ..Record::default()
         };
-        self.done(ctx, scope, &record, status);
+        self.report(ctx, scope, &record, status);
         let response = respond::refusal(status, error, None, Revision::NEWEST_LEGACY);
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.
-    fn passes_through(&self, scope: &Scope) -> bool {
+    fn is_relayed(&self, scope: &Scope) -> bool {
         let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else {
             return false;
         };
@@ -203,7 +208,7 @@ impl ProxyHttp for Gateway {
         _end_of_stream: bool,
         ctx: &mut Context,
     ) -> Result<()> {
-        relay::count(ctx, body.as_ref().map_or(0, Bytes::len), self.max_body)
+        relay::count_body(ctx, body.as_ref().map_or(0, Bytes::len), self.max_body)
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
@@ -216,7 +221,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        heads::outgoing(request, ctx)
+        relay_headers::filter_request(request, ctx)
     }
 
     async fn response_filter(
@@ -225,7 +230,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.incoming(session, response, ctx).await
+        self.filter_response(session, response, ctx).await
     }
 
     fn fail_to_connect(
@@ -235,7 +240,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         error: Box<Error>,
     ) -> Box<Error> {
-        breakage::not_connected(ctx, error)
+        relay_retry::retry_connect(ctx, error)
     }
 
     fn error_while_proxy(
@@ -246,16 +251,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        breakage::broken(peer, session, error, ctx, client_reused)
+        relay_retry::retry_broken(peer, session, error, ctx, client_reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        self.relay_failed(session, error, ctx).await
+        self.answer_failure(session, error, ctx).await
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
         // The request's own event tells of both: a client that went away, an upstream that failed.
-        *error.esource() == ErrorSource::Downstream || ctx.passage.is_some()
+        *error.esource() == ErrorSource::Downstream || ctx.relay.is_some()
     }
 
     fn suppress_proxy_warn_log(
@@ -266,7 +271,7 @@ impl ProxyHttp for Gateway {
         _why: ProxyWarnLogContext,
     ) -> bool {
         // What is sent again is no warning; the request's own event tells how it ended.
-        ctx.passage.is_some()
+        ctx.relay.is_some()
     }
 
     fn request_summary(&self, session: &Session, _ctx: &Context) -> String {
@@ -276,6 +281,6 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        self.relayed(session, ctx);
+        self.finish_relay(session, ctx);
     }
 }

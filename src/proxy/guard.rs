@@ -4,7 +4,7 @@
 use http::{HeaderMap, Method, Uri, header};
 
 use super::route::is_for_people;
-use crate::access::doors::Doors;
+use crate::access::origins::OriginPolicy;
 use crate::error::{Code, Error};
 
 const MAX_TARGET: usize = 8 * 1024;
@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 256;
 
 /// What the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Passed {
+pub(super) enum Inspected {
     /// On to the route.
     Request {
         /// The caller's origin, one of ours, to be named in the answer.
@@ -35,24 +35,24 @@ pub(super) fn inspect(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-    doors: &Doors,
-) -> Result<Passed, Error> {
-    sizes(uri, headers)?;
-    path(uri.path())?;
-    host(uri, headers, doors)?;
+    origins: &OriginPolicy,
+) -> Result<Inspected, Error> {
+    check_sizes(uri, headers)?;
+    check_path(uri.path())?;
+    check_host(uri, headers, origins)?;
     let origin = if is_own_form(method, uri.path(), headers) {
         None
     } else {
-        origin(headers, doors)?
+        check_origin(headers, origins)?
     };
     let preflight = *method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     Ok(match origin {
-        Some(origin) if preflight => Passed::Preflight { origin },
-        origin => Passed::Request { origin },
+        Some(origin) if preflight => Inspected::Preflight { origin },
+        origin => Inspected::Request { origin },
     })
 }
 
-fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
+fn check_sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
     let target = uri.path_and_query().map_or(0, |it| it.as_str().len());
     if target > MAX_TARGET {
         return Err(Error::new(
@@ -74,7 +74,7 @@ fn sizes(uri: &Uri, headers: &HeaderMap) -> Result<(), Error> {
 }
 
 /// Paths are compared as they are written, so a second spelling of one is refused.
-fn path(path: &str) -> Result<(), Error> {
+fn check_path(path: &str) -> Result<(), Error> {
     let dotted = path.split('/').any(|segment| matches!(segment, "." | ".."));
     let encoded = path
         .as_bytes()
@@ -89,12 +89,12 @@ fn path(path: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn host(uri: &Uri, headers: &HeaderMap, doors: &Doors) -> Result<(), Error> {
+fn check_host(uri: &Uri, headers: &HeaderMap, origins: &OriginPolicy) -> Result<(), Error> {
     let named = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let Some(host) = named.or_else(|| uri.authority().map(http::uri::Authority::as_str)) else {
         return Err(Error::new(Code::BadFraming, "ambiguous request: no `Host`"));
     };
-    if doors.host_allowed(host) {
+    if origins.host_allowed(host) {
         return Ok(());
     }
     Err(Error::new(
@@ -118,13 +118,13 @@ fn is_own_form(method: &Method, path: &str, headers: &HeaderMap) -> bool {
         && matches!(site, None | Some("same-origin"))
 }
 
-fn origin(headers: &HeaderMap, doors: &Doors) -> Result<Option<String>, Error> {
+fn check_origin(headers: &HeaderMap, origins: &OriginPolicy) -> Result<Option<String>, Error> {
     let mut given = headers.get_all(header::ORIGIN).iter();
     let Some(first) = given.next() else {
         return Ok(None);
     };
     match first.to_str() {
-        Ok(origin) if given.next().is_none() && doors.origin_allowed(origin) => Ok(Some(origin.to_owned())),
+        Ok(origin) if given.next().is_none() && origins.origin_allowed(origin) => Ok(Some(origin.to_owned())),
         _ => Err(Error::new(
             Code::OriginRefused,
             "this `Origin` is not allowed; the operator adds some with `origins`",
@@ -138,21 +138,24 @@ mod tests {
 
     use super::*;
 
-    fn judged(target: &str, headers: &[(&'static str, &str)]) -> Result<Passed, Code> {
-        let doors = Doors::new("127.0.0.1:8787".parse().unwrap(), false, None, &[], &[]);
+    fn inspected(target: &str, headers: &[(&'static str, &str)]) -> Result<Inspected, Code> {
+        let origins = OriginPolicy::new("127.0.0.1:8787".parse().unwrap(), false, None, &[], &[]);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let uri = target.parse().unwrap();
-        inspect(&Method::POST, &uri, &map, &doors).map_err(|error| error.code)
+        inspect(&Method::POST, &uri, &map, &origins).map_err(|error| error.code)
     }
 
     const HOST: (&str, &str) = ("host", "127.0.0.1:8787");
 
     #[test]
     fn a_plain_request_passes() {
-        assert_eq!(judged("/mcp", &[HOST]), Ok(Passed::Request { origin: None }));
+        assert_eq!(
+            inspected("/mcp", &[HOST]),
+            Ok(Inspected::Request { origin: None })
+        );
     }
 
     #[test]
@@ -166,39 +169,39 @@ mod tests {
             "//mcp",
             "/mcp//",
         ] {
-            assert_eq!(judged(target, &[HOST]), Err(Code::InvalidRequest), "{target}");
+            assert_eq!(inspected(target, &[HOST]), Err(Code::InvalidRequest), "{target}");
         }
     }
 
     #[test]
     fn foreign_hosts_and_origins_are_refused() {
         assert_eq!(
-            judged("/mcp", &[("host", "evil.example")]),
+            inspected("/mcp", &[("host", "evil.example")]),
             Err(Code::HostRefused)
         );
         assert_eq!(
-            judged("/mcp", &[HOST, ("origin", "http://evil.example")]),
+            inspected("/mcp", &[HOST, ("origin", "http://evil.example")]),
             Err(Code::OriginRefused)
         );
         let ours = ("origin", "http://127.0.0.1:8787");
-        assert_eq!(judged("/mcp", &[HOST, ours, ours]), Err(Code::OriginRefused));
+        assert_eq!(inspected("/mcp", &[HOST, ours, ours]), Err(Code::OriginRefused));
     }
 
     #[test]
     fn a_form_without_an_origin_is_let_through_where_a_cookie_speaks_for_it() {
         let null = ("origin", "null");
         assert_eq!(
-            judged("/oauth/connect/x", &[HOST, null]),
-            Ok(Passed::Request { origin: None })
+            inspected("/oauth/connect/x", &[HOST, null]),
+            Ok(Inspected::Request { origin: None })
         );
-        let from = |site| judged("/oauth/callback", &[HOST, null, ("sec-fetch-site", site)]);
+        let from = |site| inspected("/oauth/callback", &[HOST, null, ("sec-fetch-site", site)]);
         assert!(from("same-origin").is_ok());
         assert_eq!(from("cross-site"), Err(Code::OriginRefused));
         assert_eq!(from("same-site"), Err(Code::OriginRefused));
-        assert_eq!(judged("/mcp", &[HOST, null]), Err(Code::OriginRefused));
+        assert_eq!(inspected("/mcp", &[HOST, null]), Err(Code::OriginRefused));
         let foreign = ("origin", "http://evil.example");
         assert_eq!(
-            judged("/oauth/connect/x", &[HOST, foreign]),
+            inspected("/oauth/connect/x", &[HOST, foreign]),
             Err(Code::OriginRefused)
         );
     }
@@ -206,10 +209,10 @@ mod tests {
     #[test]
     fn oversized_heads_are_refused() {
         let long = format!("/mcp?{}", "x".repeat(9_000));
-        assert_eq!(judged(&long, &[HOST]), Err(Code::TargetTooLong));
+        assert_eq!(inspected(&long, &[HOST]), Err(Code::TargetTooLong));
         let big = "x".repeat(70_000);
         assert_eq!(
-            judged("/mcp", &[HOST, ("x-big", &big)]),
+            inspected("/mcp", &[HOST, ("x-big", &big)]),
             Err(Code::HeadersTooLarge)
         );
     }

@@ -8,7 +8,7 @@ use super::respond::SESSION;
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
-use crate::mcp::{Abilities, Revision, headers};
+use crate::mcp::{ClientCapabilities, Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
 
@@ -16,7 +16,7 @@ const REVISION: &str = "mcp-protocol-version";
 ///
 /// # Errors
 /// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
-pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
+pub(super) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
     let json = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -38,7 +38,7 @@ pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
             "send the body without `Content-Encoding`",
         ));
     }
-    accepts(headers, &["application/json", "text/event-stream"])
+    check_accept(headers, &["application/json", "text/event-stream"])
 }
 
 /// Whether one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
@@ -46,7 +46,7 @@ pub(super) fn media(headers: &HeaderMap) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Code::NotAcceptable`].
-pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
+pub(super) fn check_accept(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
     let mut given = headers
         .get_all(header::ACCEPT)
         .iter()
@@ -56,7 +56,9 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
         return Ok(());
     }
     let takes = |range: &str| {
-        let Some(range) = wanted(range) else { return false };
+        let Some(range) = accepted_range(range) else {
+            return false;
+        };
         range == "*/*"
             || kinds.iter().any(|kind| {
                 let family = kind.split('/').next().unwrap_or(kind);
@@ -74,7 +76,7 @@ pub(super) fn accepts(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> 
 
 /// The media range of an entry of `Accept`; `None` where it is weighed with 0, which means "not this"
 /// (RFC 9110 section 12.4.2).
-fn wanted(entry: &str) -> Option<&str> {
+fn accepted_range(entry: &str) -> Option<&str> {
     let mut parts = entry.split(';').map(str::trim);
     let range = parts.next()?;
     let refused = parts
@@ -86,20 +88,20 @@ fn wanted(entry: &str) -> Option<&str> {
 
 /// Whether a media type is accepted by its name: a client that takes anything (`*/*`, or no `Accept`)
 /// need not know what it is.
-pub(super) fn names(headers: &HeaderMap, kind: &str) -> bool {
+pub(super) fn names_type(headers: &HeaderMap, kind: &str) -> bool {
     headers
         .get_all(header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(wanted)
+        .filter_map(accepted_range)
         .any(|range| range.eq_ignore_ascii_case(kind))
 }
 
 /// Whether an answer goes on a stream although nothing precedes it: for a client that accepts
 /// nothing else, or that would rather have it so.
 pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
-    accepts(headers, &["application/json"]).is_err() || names_stream_first(headers)
+    check_accept(headers, &["application/json"]).is_err() || names_stream_first(headers)
 }
 
 /// All clients accept both. The many name JSON first, which is cheaper for both sides; one that names
@@ -121,7 +123,7 @@ fn names_stream_first(headers: &HeaderMap) -> bool {
 }
 
 /// What a head says of its revision, known or not.
-pub(super) fn requested(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn requested_revision(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(REVISION)?;
     Some(value.to_str().unwrap_or_default().trim())
 }
@@ -130,8 +132,8 @@ pub(super) fn requested(headers: &HeaderMap) -> Option<&str> {
 ///
 /// # Errors
 /// [`Code::UnsupportedRevision`].
-pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
-    let Some(text) = requested(headers) else {
+pub(super) fn stated_revision(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
+    let Some(text) = requested_revision(headers) else {
         return Ok(None);
     };
     match Revision::parse(text) {
@@ -142,7 +144,7 @@ pub(super) fn stated(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
 
 /// To whom a request is addressed, and by whom.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Addressed<'a> {
+pub(super) struct ViewContext<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) principal: &'a Principal,
     pub(super) scope: &'a Scope,
@@ -150,26 +152,26 @@ pub(super) struct Addressed<'a> {
 
 /// A session that is known.
 #[derive(Debug)]
-pub(super) struct Known {
-    pub(super) lane: Arc<str>,
+pub(super) struct KnownSession {
+    pub(super) session: Arc<str>,
     pub(super) revision: Revision,
     /// What its client can be asked.
-    pub(super) abilities: Abilities,
+    pub(super) abilities: ClientCapabilities,
 }
 
 /// The session a head names, in the revision it was opened with.
 ///
 /// # Errors
 /// [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
-pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<Known>, Error> {
+pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<Option<KnownSession>, Error> {
     let Some(value) = headers.get(SESSION) else {
         return Ok(None);
     };
     to.exchange.sessions.sealed()?;
     let id = value.to_str().unwrap_or_default();
     match to.exchange.sessions.resume(to.principal, to.scope, id) {
-        Some((revision, abilities)) => Ok(Some(Known {
-            lane: Arc::from(id),
+        Some((revision, abilities)) => Ok(Some(KnownSession {
+            session: Arc::from(id),
             revision,
             abilities,
         })),
@@ -187,14 +189,14 @@ pub(super) fn session(to: Addressed<'_>, headers: &HeaderMap) -> Result<Option<K
 /// # Errors
 /// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
 pub(super) fn peer(
-    to: Addressed<'_>,
+    to: ViewContext<'_>,
     head: &HeaderMap,
     message: &Arrived,
     request_id: &str,
 ) -> Result<Peer, Error> {
     let request = message.id().is_some();
     let initialize = request && message.method == "initialize";
-    let stated = stated(head);
+    let stated = stated_revision(head);
     let modern =
         message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
     let sender = if modern {
@@ -203,8 +205,11 @@ pub(super) fn peer(
         }
         Sender {
             revision: Revision::V2026_07_28,
-            lane: None,
-            abilities: message.capabilities().map(Abilities::of).unwrap_or_default(),
+            session: None,
+            abilities: message
+                .capabilities()
+                .map(ClientCapabilities::of)
+                .unwrap_or_default(),
         }
     } else {
         legacy(to, head, initialize, stated)?
@@ -212,7 +217,7 @@ pub(super) fn peer(
     let capabilities = message.capabilities().filter(|_| modern);
     Ok(Peer {
         capabilities: capabilities.map(ToOwned::to_owned),
-        ..told(to, head, sender, request_id)
+        ..build_peer(to, head, sender, request_id)
     })
 }
 
@@ -220,32 +225,37 @@ pub(super) fn peer(
 #[derive(Debug)]
 struct Sender {
     revision: Revision,
-    lane: Option<Arc<str>>,
-    abilities: Abilities,
+    session: Option<Arc<str>>,
+    abilities: ClientCapabilities,
 }
 
 /// The client that opens the stream of its session.
-pub(super) fn listener(to: Addressed<'_>, head: &HeaderMap, known: Known, request_id: &str) -> Peer {
-    let Known {
-        lane,
+pub(super) fn stream_peer(
+    to: ViewContext<'_>,
+    head: &HeaderMap,
+    known: KnownSession,
+    request_id: &str,
+) -> Peer {
+    let KnownSession {
+        session,
         revision,
         abilities,
     } = known;
     let sender = Sender {
         revision,
-        lane: Some(lane),
+        session: Some(session),
         abilities,
     };
-    told(to, head, sender, request_id)
+    build_peer(to, head, sender, request_id)
 }
 
-fn told(to: Addressed<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -> Peer {
+fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -> Peer {
     Peer {
         principal: to.principal.clone(),
         revision: sender.revision,
         abilities: sender.abilities,
         capabilities: None,
-        lane: sender.lane,
+        lane: sender.session,
         keys: Keys::Headers(head.clone()),
         trace: head
             .get("traceparent")
@@ -257,7 +267,7 @@ fn told(to: Addressed<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -
 
 /// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
 fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
-    if message.version().is_some() && requested(head) != message.version() {
+    if message.version().is_some() && requested_revision(head) != message.version() {
         return Err(Error::new(
             Code::HeaderMismatch,
             "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
@@ -269,24 +279,24 @@ fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
 
 /// A legacy peer: by its session, else as 2025-06-18 without capabilities.
 fn legacy(
-    to: Addressed<'_>,
+    to: ViewContext<'_>,
     head: &HeaderMap,
     initialize: bool,
     stated: Result<Option<Revision>, Error>,
 ) -> Result<Sender, Error> {
     let without = |revision| Sender {
         revision,
-        lane: None,
-        abilities: Abilities::NONE,
+        session: None,
+        abilities: ClientCapabilities::NONE,
     };
     if initialize {
         return Ok(without(Revision::NEWEST_LEGACY));
     }
     let stated = stated?;
-    if let Some(known) = session(to, head)? {
+    if let Some(known) = find_session(to, head)? {
         return Ok(Sender {
             revision: known.revision,
-            lane: Some(known.lane),
+            session: Some(known.session),
             abilities: known.abilities,
         });
     }
@@ -309,7 +319,10 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
             let stream = "text/event-stream";
-            (accepts(&headers, &[stream]).is_ok(), names(&headers, stream))
+            (
+                check_accept(&headers, &[stream]).is_ok(),
+                names_type(&headers, stream),
+            )
         };
         assert_eq!(takes("application/json, text/event-stream"), (true, true));
         assert_eq!(takes("application/json, text/event-stream;q=0.1"), (true, true));

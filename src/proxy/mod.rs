@@ -1,27 +1,27 @@
 //! The public listener: HTTP in, HTTP out. `gateway` is the way itself; each other file is one
 //! step of it.
 
-mod admit;
-mod answered;
 pub mod api;
-mod bounds;
-mod breakage;
 mod bridge;
-mod broker;
+mod connect;
 mod context;
 mod cookies;
 mod gateway;
 mod guard;
-mod heads;
 mod intake;
-mod material;
+mod limits;
 mod pages;
 mod relay;
+mod relay_admission;
+mod relay_credential;
+mod relay_headers;
+mod relay_response;
+mod relay_retry;
+mod relay_tls;
 mod respond;
 mod resume;
 mod route;
 mod view;
 mod waiting;
-mod way;
 
 pub use gateway::{Config, Gateway};

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 
-use crate::credential::broker::{Refusal, Way};
+use crate::credential::broker::{ConnectError, ProofMethod};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--back:#f6f8fa;--card:#fff;--go:#0b5cad;--on:#fff}\
@@ -38,7 +38,7 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// What the page of a link shows.
 #[derive(Debug)]
-pub(super) struct Connect<'a> {
+pub(super) struct ConnectPage<'a> {
     /// What the gateway is called.
     pub(super) gateway: &'a str,
     /// The provider's title.
@@ -48,7 +48,7 @@ pub(super) struct Connect<'a> {
     /// What is asked for, when it is known.
     pub(super) scopes: &'a [String],
     /// How the opener proves who they are; `None`: they have.
-    pub(super) way: Option<Way>,
+    pub(super) way: Option<ProofMethod>,
     /// The page's own path.
     pub(super) action: &'a str,
     /// The form's proof that it is this page's.
@@ -56,7 +56,7 @@ pub(super) struct Connect<'a> {
 }
 
 /// The page of a link.
-pub(super) fn connect(page: &Connect<'_>) -> String {
+pub(super) fn connect(page: &ConnectPage<'_>) -> String {
     let (gateway, title) = (escape(page.gateway), escape(page.title));
     let heading = format!("Connect {title}");
     let mut body = format!(
@@ -76,27 +76,27 @@ pub(super) fn connect(page: &Connect<'_>) -> String {
         |host| format!("You will be taken to <code>{}</code>.", escape(host)),
     );
     write!(body, "<p>{place}</p>").ok();
-    if page.way == Some(Way::Nobody) {
+    if page.way == Some(ProofMethod::Nobody) {
         body.push_str("<p>Nobody can prove here that this link is theirs: ask whoever runs the gateway.</p>");
-        return whole(page.gateway, &heading, &body);
+        return document(page.gateway, &heading, &body);
     }
     write!(
         body,
         "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">{}</form>",
         escape(page.action),
         escape(page.csrf),
-        asked(page.way, &gateway, &title),
+        proof_fields(page.way, &gateway, &title),
     )
     .ok();
     body.push_str(
         "<p class=\"soft\">Only go on if you asked for this yourself just now. If somebody sent you this link, \
          close the page.</p>",
     );
-    whole(page.gateway, &heading, &body)
+    document(page.gateway, &heading, &body)
 }
 
 /// What the form asks of the opener.
-fn asked(way: Option<Way>, gateway: &str, title: &str) -> String {
+fn proof_fields(way: Option<ProofMethod>, gateway: &str, title: &str) -> String {
     let key = |which: &str| {
         format!(
             "<label for=\"api_key\">Your API key for {gateway}</label>\
@@ -107,15 +107,15 @@ fn asked(way: Option<Way>, gateway: &str, title: &str) -> String {
         )
     };
     match way {
-        Some(Way::Key) => key("The key that your client uses"),
-        Some(Way::LocalKey) => {
+        Some(ProofMethod::Key) => key("The key that your client uses"),
+        Some(ProofMethod::LocalKey) => {
             key("The key in the file <code>local.key</code>, in the gateway's data folder on its own machine")
         }
-        Some(Way::Login) => format!(
+        Some(ProofMethod::Login) => format!(
             "<p class=\"soft\">Log in to {gateway} first, to show that this link is yours.</p>\
              <button type=\"submit\" name=\"login\" value=\"1\">Log in</button>"
         ),
-        Some(Way::Loopback | Way::Nobody) | None => {
+        Some(ProofMethod::Loopback | ProofMethod::Nobody) | None => {
             format!("<button type=\"submit\">Continue to {title}</button>")
         }
     }
@@ -130,7 +130,7 @@ pub(super) fn connected(gateway: &str, title: &str, account: &str, label: Option
          <p>You can close this page and go back to what you were doing.</p>",
         escape(account)
     );
-    whole(gateway, &format!("{} is connected", escape(title)), &body)
+    document(gateway, &format!("{} is connected", escape(title)), &body)
 }
 
 /// The question whether another account may take the place of the one that is connected.
@@ -157,17 +157,17 @@ pub(super) fn confirm(gateway: &str, title: &str, certain: bool, action: &str, s
         escape(action),
         escape(state),
     );
-    whole(gateway, heading, &body)
+    document(gateway, heading, &body)
 }
 
 /// Why something was refused, and what to do.
-pub(super) fn refused(gateway: &str, refusal: &Refusal) -> String {
+pub(super) fn refusal(gateway: &str, refusal: &ConnectError) -> String {
     let body = format!("<p>{}</p><p>{}</p>", escape(&refusal.why), escape(&refusal.cure));
-    whole(gateway, "This did not work", &body)
+    document(gateway, "This did not work", &body)
 }
 
 /// `heading` and `body` are HTML already.
-fn whole(gateway: &str, heading: &str, body: &str) -> String {
+fn document(gateway: &str, heading: &str, body: &str) -> String {
     let gateway = escape(gateway);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -181,8 +181,8 @@ fn whole(gateway: &str, heading: &str, body: &str) -> String {
 /// Text as HTML shows it, in content and in quoted attributes.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
+    for character in text.chars() {
+        match character {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
@@ -199,10 +199,10 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::broker::Ground;
+    use crate::credential::broker::ConnectErrorKind;
 
-    fn page(way: Way, title: &str) -> String {
-        connect(&Connect {
+    fn page(way: ProofMethod, title: &str) -> String {
+        connect(&ConnectPage {
             gateway: "pleiades",
             title,
             host: Some("login.example"),
@@ -215,28 +215,28 @@ mod tests {
 
     #[test]
     fn what_comes_from_outside_is_text() {
-        let page = page(Way::Key, "<script>alert('1')</script>\u{202e}&");
+        let page = page(ProofMethod::Key, "<script>alert('1')</script>\u{202e}&");
         assert!(!page.contains("<script") && !page.contains("<b>") && !page.contains('\u{202e}'));
         assert!(page.contains("&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;"));
         assert!(page.contains("action=\"/oauth/connect/x&quot;y\""));
-        let refusal = Refusal::new(Ground::Provider, "<img src=x>", "<a>");
-        let page = refused("<g>", &refusal);
+        let error = ConnectError::new(ConnectErrorKind::Provider, "<img src=x>", "<a>");
+        let page = refusal("<g>", &error);
         assert!(!page.contains("<img") && !page.contains("<a>") && !page.contains("<g>"));
     }
 
     #[test]
     fn the_form_asks_for_what_proves_the_opener_and_nothing_else() {
-        let key = page(Way::Key, "Sentry");
+        let key = page(ProofMethod::Key, "Sentry");
         assert!(key.contains("<input type=\"password\" name=\"api_key\""));
-        let login = page(Way::Login, "Sentry");
+        let login = page(ProofMethod::Login, "Sentry");
         assert!(login.contains(">Log in</button>") && !login.contains("password\" name"));
-        let nothing = page(Way::Loopback, "Sentry");
+        let nothing = page(ProofMethod::Loopback, "Sentry");
         assert!(nothing.contains(">Continue to Sentry</button>") && !nothing.contains("password\" name"));
         for page in [&key, &login, &nothing] {
             assert_eq!(page.matches("<form").count(), 1);
             assert!(page.contains("method=\"post\"") && page.contains("name=\"csrf\""));
         }
-        assert!(!page(Way::Nobody, "Sentry").contains("<form"));
+        assert!(!page(ProofMethod::Nobody, "Sentry").contains("<form"));
     }
 
     #[test]

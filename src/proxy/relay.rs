@@ -13,9 +13,9 @@ use pingora_core::{Error as ProxyError, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 use url::Url;
 
-use super::context::{Context, Passage};
+use super::context::{Context, RelayState};
 use super::gateway::Gateway;
-use super::{breakage, bridge, intake, respond};
+use super::{bridge, intake, relay_retry, respond};
 use crate::access::Principal;
 use crate::catalog::Provider;
 use crate::error::{Code, Error};
@@ -24,31 +24,31 @@ use crate::mcp::{Id, Message, Revision, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 use crate::upstream::resolve::Permit;
-use crate::upstream::{Endpoint, Target};
+use crate::upstream::{Endpoint, Transport};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// Admits a request to the relay, or answers it. `false`: Pingora carries it on.
-    pub(super) async fn relay(
+    pub(super) async fn begin_relay(
         &self,
         session: &mut Session,
         ctx: &mut Context,
         (scope, principal): (&Scope, Principal),
     ) -> Result<bool> {
         let admitted = match self.admit(session.req_header(), scope, &principal).await {
-            Ok(passage) => bridge::invite(session).await.map(|()| passage),
+            Ok(passage) => bridge::send_continue(session).await.map(|()| passage),
             refused => refused,
         };
         match admitted {
             Ok(passage) => {
-                ctx.passage = Some(passage);
+                ctx.relay = Some(passage);
                 Ok(false)
             }
             Err(error) => {
                 // The id is in the body, which is only worth reading to refuse it by name.
                 let id = self.refused_id(session).await;
-                let revision = stated(&session.req_header().headers);
+                let revision = revision_or_legacy(&session.req_header().headers);
                 let status = respond::relay_status(error.code, revision);
                 let response = respond::refusal(status, &error, id.as_ref(), revision);
                 let record = exchange::Record {
@@ -57,7 +57,7 @@ impl Gateway {
                     outcome: error.code.as_str(),
                     ..exchange::Record::default()
                 };
-                self.done(ctx, scope, &record, status);
+                self.report(ctx, scope, &record, status);
                 bridge::respond(session, response, ctx.origin.as_deref()).await?;
                 Ok(true)
             }
@@ -68,13 +68,17 @@ impl Gateway {
         if session.req_header().method != http::Method::POST {
             return None;
         }
-        let mut held = Arc::clone(&self.bounds.bodies).hold(None);
-        id_of(&bridge::body(session, self.max_body, &mut held).await.ok()?)
+        let mut reservation = Arc::clone(&self.limits.bodies).reserve(None);
+        request_id(
+            &bridge::read_body(session, self.max_body, &mut reservation)
+                .await
+                .ok()?,
+        )
     }
 
     /// The id of a request that failed on its way: its body was not read yet, or is still at hand.
     async fn failed_id(&self, session: &mut Session, ctx: &Context) -> Option<Id> {
-        if ctx.passage.as_ref().is_some_and(|passage| passage.received == 0) {
+        if ctx.relay.as_ref().is_some_and(|passage| passage.received == 0) {
             return self.refused_id(session).await;
         }
         let downstream = session.as_downstream_mut();
@@ -82,14 +86,14 @@ impl Gateway {
         downstream
             .get_retry_buffer()
             .filter(|_| whole)
-            .and_then(|body| id_of(&body))
+            .and_then(|body| request_id(&body))
     }
 
     /// Where the request goes: an address that may be connected to, verified as the descriptor says.
     pub(super) async fn peer(&self, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let passage = passage_of(ctx)?;
+        let passage = relay_state(ctx)?;
         let endpoint = &passage.provider.endpoint;
-        let Target::Http {
+        let Transport::Http {
             url,
             tls,
             allow_private,
@@ -97,13 +101,13 @@ impl Gateway {
             ..
         } = &endpoint.target
         else {
-            return Err(internal("the relay needs an HTTP provider"));
+            return Err(internal_error("the relay needs an HTTP provider"));
         };
         let permit = Permit {
             private: *allow_private,
             loopback: *allow_loopback,
         };
-        let host = url.host().ok_or_else(|| internal("the URL has no host"))?;
+        let host = url.host().ok_or_else(|| internal_error("the URL has no host"))?;
         let port = url.port_or_known_default().unwrap_or(443);
         let found = self
             .exchange
@@ -119,17 +123,17 @@ impl Gateway {
             }
         };
         let address = addresses.get(passage.attempts % addresses.len().max(1)).copied();
-        let address = address.ok_or_else(|| internal("no address"))?;
+        let address = address.ok_or_else(|| internal_error("no address"))?;
         passage.attempts += 1;
         #[expect(
             clippy::disallowed_methods,
             reason = "a SocketAddr needs no name to be resolved"
         )]
         let mut peer = HttpPeer::new(address, url.scheme() == "https", server_name(url));
-        peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.identity);
-        bound(&mut peer.options, endpoint, passage.stream.is_some());
+        peer.group_key = BuildHasherDefault::<DefaultHasher>::default().hash_one(endpoint.digest);
+        set_timeouts(&mut peer.options, endpoint, passage.stream_slot.is_some());
         if let Some(tls) = tls {
-            let material = self.tls.material(&endpoint.identity, tls);
+            let material = self.tls.material(&endpoint.digest, tls);
             peer.options.ca = material.ca;
             peer.client_cert_key = material.client;
         }
@@ -138,7 +142,7 @@ impl Gateway {
     }
 
     /// Tells the client what went wrong, when it can still be told.
-    pub(super) async fn relay_failed(
+    pub(super) async fn answer_failure(
         &self,
         session: &mut Session,
         error: &ProxyError,
@@ -146,12 +150,14 @@ impl Gateway {
     ) -> FailToProxy {
         let downstream = *error.esource() == ErrorSource::Downstream;
         let gone = downstream
-            && !breakage::is_malformed(error)
-            && ctx.passage.as_ref().is_none_or(|it| it.failure.is_none());
-        let failure = ctx
-            .passage
-            .as_mut()
-            .map(|passage| passage.failure.take().unwrap_or_else(|| breakage::failure(error)));
+            && !relay_retry::is_malformed(error)
+            && ctx.relay.as_ref().is_none_or(|it| it.failure.is_none());
+        let failure = ctx.relay.as_mut().map(|passage| {
+            passage
+                .failure
+                .take()
+                .unwrap_or_else(|| relay_retry::to_error(error))
+        });
         let Some(failure) = failure.filter(|_| !gone) else {
             return FailToProxy {
                 error_code: 0,
@@ -159,7 +165,7 @@ impl Gateway {
             };
         };
         let revision = ctx
-            .passage
+            .relay
             .as_ref()
             .map_or(Revision::NEWEST_LEGACY, |passage| passage.revision);
         let status = respond::relay_status(failure.code, revision);
@@ -174,7 +180,7 @@ impl Gateway {
                 .await
                 .ok();
         }
-        if let Some(passage) = ctx.passage.as_mut() {
+        if let Some(passage) = ctx.relay.as_mut() {
             passage.failure = Some(failure);
         }
         FailToProxy {
@@ -184,17 +190,17 @@ impl Gateway {
     }
 
     /// The one event of a relayed request, and its verdict for the breaker.
-    pub(super) fn relayed(&self, session: &Session, ctx: &mut Context) {
-        let Some(passage) = ctx.passage.take() else { return };
+    pub(super) fn finish_relay(&self, session: &Session, ctx: &mut Context) {
+        let Some(passage) = ctx.relay.take() else { return };
         let status = session.response_written().map(|head| head.status.as_u16());
         let broken =
             passage.failure.as_ref().is_some_and(exchange::is_breakage) || status.is_some_and(|it| it >= 500);
-        if let Some(pass) = passage.pass {
+        if let Some(pass) = passage.permit {
             if broken { pass.failed() } else { pass.succeeded() }
         }
         if passage.sent.is_some() {
             let seen = passage.failure.as_ref().map_or(Ok(()), Err);
-            self.exchange.catalog.observed(&passage.provider, seen);
+            self.exchange.catalog.report_call(&passage.provider, seen);
         }
         let outcome = match (&passage.failure, status) {
             (Some(failure), _) => failure.code.as_str(),
@@ -214,7 +220,7 @@ impl Gateway {
         done.duration = ctx.started.elapsed();
         done.upstream = passage.answered;
         ctx.describe(&mut done);
-        done.account = passage.way.account;
+        done.account = passage.credential.account;
         done.revision = Some(passage.revision.as_str());
         done.status = status.unwrap_or(0);
         done.emit(&self.metrics);
@@ -222,7 +228,7 @@ impl Gateway {
 }
 
 /// Bounds every wait for an upstream; Pingora's own defaults are none.
-fn bound(options: &mut PeerOptions, endpoint: &Endpoint, is_stream: bool) {
+fn set_timeouts(options: &mut PeerOptions, endpoint: &Endpoint, is_stream: bool) {
     let silence = if is_stream {
         endpoint.idle.max(endpoint.call)
     } else {
@@ -238,8 +244,8 @@ fn bound(options: &mut PeerOptions, endpoint: &Endpoint, is_stream: bool) {
 }
 
 /// Bounds a body whose length was not announced.
-pub(super) fn count(ctx: &mut Context, bytes: usize, limit: usize) -> Result<()> {
-    let Some(passage) = ctx.passage.as_mut() else {
+pub(super) fn count_body(ctx: &mut Context, bytes: usize, limit: usize) -> Result<()> {
+    let Some(passage) = ctx.relay.as_mut() else {
         return Ok(());
     };
     passage.received += bytes;
@@ -250,30 +256,30 @@ pub(super) fn count(ctx: &mut Context, bytes: usize, limit: usize) -> Result<()>
     Ok(())
 }
 
-fn id_of(body: &[u8]) -> Option<Id> {
+fn request_id(body: &[u8]) -> Option<Id> {
     match message::decode(body).ok()? {
         Message::Request { id, .. } => Some(id),
         _ => None,
     }
 }
 
-pub(super) fn passage_of(ctx: &mut Context) -> Result<&mut Passage> {
-    ctx.passage.as_mut().ok_or_else(|| internal("no passage"))
+pub(super) fn relay_state(ctx: &mut Context) -> Result<&mut RelayState> {
+    ctx.relay.as_mut().ok_or_else(|| internal_error("no passage"))
 }
 
-pub(super) fn internal(what: &'static str) -> Box<ProxyError> {
+pub(super) fn internal_error(what: &'static str) -> Box<ProxyError> {
     ProxyError::explain(ErrorType::InternalError, what)
 }
 
 /// The revision a head speaks of; legacy unless it says 2026-07-28.
-pub(super) fn stated(headers: &HeaderMap) -> Revision {
-    intake::stated(headers)
+pub(super) fn revision_or_legacy(headers: &HeaderMap) -> Revision {
+    intake::stated_revision(headers)
         .ok()
         .flatten()
         .unwrap_or(Revision::NEWEST_LEGACY)
 }
 
-pub(super) fn purpose(provider: &Provider) -> String {
+pub(super) fn seal_purpose(provider: &Provider) -> String {
     format!("relay/{}", provider.id)
 }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::{bounds, pages};
-use crate::credential::broker::Ground;
+use super::{limits, pages};
+use crate::credential::broker::ConnectErrorKind;
 use crate::error::{Code, Error};
 use crate::exchange::{Reply, rpc_fault};
-use crate::limit::load::Load;
+use crate::limit::load::RequestLoad;
 use crate::mcp::{Id, Revision, message};
 
 /// A whole answer.
@@ -21,7 +21,7 @@ pub(super) struct Response {
     /// Whether the connection must not be used again.
     pub(super) close: bool,
     /// As what it is counted until it is written.
-    pub(super) load: Option<Arc<Load>>,
+    pub(super) load: Option<Arc<RequestLoad>>,
 }
 
 impl Response {
@@ -121,10 +121,10 @@ pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
 
 /// The status of a refusal of ours before anything was run: unlike an answer of the protocol, one for
 /// want of room is said in HTTP too, where proxies and load balancers hear it.
-pub(super) fn refused(error: &Error, is_relay: bool, revision: Revision) -> StatusCode {
+pub(super) fn refusal_status(error: &Error, is_relay: bool, revision: Revision) -> StatusCode {
     let rule = error.data.as_ref().and_then(|data| data.get("rule"));
     match error.code {
-        Code::Busy if rule.is_some_and(|rule| rule == bounds::MEMORY) => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Busy if rule.is_some_and(|rule| rule == limits::MEMORY) => StatusCode::SERVICE_UNAVAILABLE,
         code if is_relay || code == Code::Busy => relay_status(code, revision),
         code => status(code, revision),
     }
@@ -160,16 +160,16 @@ pub(super) fn health(method: &Method) -> Response {
 }
 
 /// The status of a page that is refused.
-pub(super) const fn ground(ground: Ground) -> StatusCode {
+pub(super) const fn ground_status(ground: ConnectErrorKind) -> StatusCode {
     match ground {
-        Ground::Malformed => StatusCode::BAD_REQUEST,
-        Ground::Unproven => StatusCode::FORBIDDEN,
-        Ground::Unknown => StatusCode::NOT_FOUND,
-        Ground::Conflict => StatusCode::CONFLICT,
-        Ground::Gone => StatusCode::GONE,
-        Ground::Provider => StatusCode::FAILED_DEPENDENCY,
-        Ground::Throttled => StatusCode::TOO_MANY_REQUESTS,
-        Ground::Store => StatusCode::SERVICE_UNAVAILABLE,
+        ConnectErrorKind::Malformed => StatusCode::BAD_REQUEST,
+        ConnectErrorKind::Unproven => StatusCode::FORBIDDEN,
+        ConnectErrorKind::Unknown => StatusCode::NOT_FOUND,
+        ConnectErrorKind::Conflict => StatusCode::CONFLICT,
+        ConnectErrorKind::Gone => StatusCode::GONE,
+        ConnectErrorKind::Provider => StatusCode::FAILED_DEPENDENCY,
+        ConnectErrorKind::Throttled => StatusCode::TOO_MANY_REQUESTS,
+        ConnectErrorKind::Store => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -184,17 +184,17 @@ pub(super) fn page(status: StatusCode, html: String) -> Response {
 }
 
 /// On to another page, with GET.
-pub(super) fn sent_on(url: &str) -> Response {
+pub(super) fn see_other(url: &str) -> Response {
     private(Response::empty(StatusCode::SEE_OTHER)).header(header::LOCATION, url)
 }
 
 /// JSON for one caller.
-pub(super) fn told(value: &serde_json::Value) -> Response {
+pub(super) fn private_json(value: &serde_json::Value) -> Response {
     Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "no-store")
 }
 
 /// JSON for everybody.
-pub(super) fn document(value: &serde_json::Value) -> Response {
+pub(super) fn public_json(value: &serde_json::Value) -> Response {
     Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "public, max-age=300")
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::exchange::{Inlet, Word};
-use crate::upstream::Recess;
+use crate::upstream::StreamPause;
 
 /// When a client may come back: soon, since the answer is waited for anyway.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -28,27 +28,27 @@ const MOST_BYTES: usize = 32 << 20;
 
 /// Answers by the id that their stream began with.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Arc<Mutex<Shelf>>);
+pub(super) struct AnswerStore(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
-struct Shelf {
-    slots: HashMap<Arc<str>, Slot>,
+struct Inner {
+    slots: HashMap<Arc<str>, AnswerSlot>,
     /// From the oldest.
     order: VecDeque<(Instant, Arc<str>)>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct AnswerSlot {
     session: Arc<str>,
     answer: watch::Receiver<Option<Arc<[u8]>>>,
-    left: Option<Left>,
+    paused: Option<PausedClient>,
     bytes: usize,
 }
 
 /// What a client left behind that was sent away.
 #[derive(Debug)]
-struct Left {
+struct PausedClient {
     /// What is said to it before the answer.
     inlet: Inlet,
     /// Takes the word that it is back.
@@ -56,38 +56,38 @@ struct Left {
 }
 
 /// Where the work on a request finds the ticket, should its answer become a stream.
-pub(super) type Place = Arc<OnceLock<Ticket>>;
+pub(super) type TicketCell = Arc<OnceLock<AnswerTicket>>;
 
 /// The place of one answer. Dropped without one, those who wait for it wait no longer.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct AnswerTicket {
     id: Arc<str>,
-    shelf: Arc<Mutex<Shelf>>,
+    store: Arc<Mutex<Inner>>,
     answer: watch::Sender<Option<Arc<[u8]>>>,
 }
 
-impl Kept {
+impl AnswerStore {
     /// A place for the answer of a request of this session, under an id that no other request has.
-    pub(super) fn begin(&self, session: &Arc<str>, id: &str) -> Ticket {
+    pub(super) fn begin(&self, session: &Arc<str>, id: &str) -> AnswerTicket {
         let id: Arc<str> = id.into();
         let (sender, answer) = watch::channel(None);
         let now = Instant::now();
-        let mut shelf = self.0.lock();
-        shelf.slots.insert(
+        let mut store = self.0.lock();
+        store.slots.insert(
             Arc::clone(&id),
-            Slot {
+            AnswerSlot {
                 session: Arc::clone(session),
                 answer,
-                left: None,
+                paused: None,
                 bytes: 0,
             },
         );
-        shelf.order.push_back((now, Arc::clone(&id)));
-        shelf.shrink(now);
-        drop(shelf);
-        Ticket {
+        store.order.push_back((now, Arc::clone(&id)));
+        store.shrink(now);
+        drop(store);
+        AnswerTicket {
             id,
-            shelf: Arc::clone(&self.0),
+            store: Arc::clone(&self.0),
             answer: sender,
         }
     }
@@ -97,17 +97,17 @@ impl Kept {
     /// stream.
     pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
         let (mut answer, left) = {
-            let mut shelf = self.0.lock();
-            let slot = shelf.slots.get_mut(id).filter(|slot| &*slot.session == session)?;
-            (slot.answer.clone(), slot.left.take())
+            let mut store = self.0.lock();
+            let slot = store.slots.get_mut(id).filter(|slot| &*slot.session == session)?;
+            (slot.answer.clone(), slot.paused.take())
         };
-        let (shelf, id) = (Arc::clone(&self.0), Arc::from(id));
+        let (store, id) = (Arc::clone(&self.0), Arc::from(id));
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
             if let Some(left) = left
-                && let Some(left) = left.returned().tell(&sender).await
+                && let Some(left) = left.notify_return().forward(&sender).await
             {
-                leave(&shelf, &id, left, AWAY);
+                leave(&store, &id, left, AWAY);
                 return;
             }
             let found = tokio::select! {
@@ -123,9 +123,9 @@ impl Kept {
     }
 }
 
-impl Left {
+impl PausedClient {
     /// Says that the client is back.
-    fn returned(mut self) -> Self {
+    fn notify_return(mut self) -> Self {
         if let Some(back) = self.back.take() {
             // Too late when the provider was asked already.
             back.send(()).ok();
@@ -134,7 +134,7 @@ impl Left {
     }
 
     /// Tells the client what is said until the request is done; what is left when it goes again.
-    async fn tell(mut self, client: &mpsc::Sender<Vec<u8>>) -> Option<Self> {
+    async fn forward(mut self, client: &mpsc::Sender<Vec<u8>>) -> Option<Self> {
         loop {
             let word = tokio::select! {
                 biased;
@@ -152,48 +152,48 @@ impl Left {
 }
 
 /// Keeps for a while what a client left behind.
-fn leave(shelf: &Arc<Mutex<Shelf>>, id: &Arc<str>, left: Left, within: Duration) {
-    if let Some(slot) = shelf.lock().slots.get_mut(id) {
-        slot.left = Some(left);
+fn leave(store: &Arc<Mutex<Inner>>, id: &Arc<str>, left: PausedClient, within: Duration) {
+    if let Some(slot) = store.lock().slots.get_mut(id) {
+        slot.paused = Some(left);
     }
-    let (shelf, id) = (Arc::downgrade(shelf), Arc::clone(id));
+    let (store, id) = (Arc::downgrade(store), Arc::clone(id));
     tokio::spawn(async move {
         sleep(within).await;
-        if let Some(shelf) = shelf.upgrade()
-            && let Some(slot) = shelf.lock().slots.get_mut(&id)
+        if let Some(store) = store.upgrade()
+            && let Some(slot) = store.lock().slots.get_mut(&id)
         {
-            slot.left = None;
+            slot.paused = None;
         }
     });
 }
 
-impl Ticket {
+impl AnswerTicket {
     /// The client is sent away while its provider takes a recess.
-    pub(super) fn leave(&self, recess: Recess, inlet: Inlet) {
-        let Recess { retry, back } = recess;
+    pub(super) fn leave(&self, pause: StreamPause, inlet: Inlet) {
+        let StreamPause { retry, resume: back } = pause;
         let back = Some(back);
         leave(
-            &self.shelf,
+            &self.store,
             &self.id,
-            Left { inlet, back },
+            PausedClient { inlet, back },
             retry.saturating_add(AWAY),
         );
     }
 
     /// Puts the answer where it can be fetched.
     pub(super) fn answer(&self, body: &[u8]) {
-        let mut shelf = self.shelf.lock();
-        let Some(slot) = shelf.slots.get_mut(&self.id) else {
+        let mut store = self.store.lock();
+        let Some(slot) = store.slots.get_mut(&self.id) else {
             return;
         };
         slot.bytes = body.len();
-        shelf.bytes += body.len();
+        store.bytes += body.len();
         self.answer.send_replace(Some(body.into()));
-        shelf.shrink(Instant::now());
+        store.shrink(Instant::now());
     }
 }
 
-impl Shelf {
+impl Inner {
     fn shrink(&mut self, now: Instant) {
         while let Some((since, _)) = self.order.front() {
             let full = self.order.len() > MOST || self.bytes > MOST_BYTES;
@@ -220,7 +220,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_waits_for_its_session_alone() {
-        let kept = Kept::default();
+        let kept = AnswerStore::default();
         let ticket = kept.begin(&session("mine"), "7");
         assert!(kept.resume("other", "7").is_none());
         assert!(kept.resume("mine", "8").is_none());
@@ -234,14 +234,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_return_of_a_client_that_was_sent_away_is_told_once() {
-        let kept = Kept::default();
+    async fn the_return_of_a_client_that_was_sent_away_is_reported_once() {
+        let kept = AnswerStore::default();
         let ticket = kept.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
         let (back, returned) = oneshot::channel();
         let retry = Duration::from_secs(5);
-        ticket.leave(Recess { retry, back }, inlet);
+        ticket.leave(StreamPause { retry, resume: back }, inlet);
         let gone = kept.resume("mine", "7").unwrap();
         returned.await.unwrap();
         drop(gone);
@@ -253,14 +253,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_said_does_not_wait_for_ever_for_a_client_that_was_sent_away() {
-        let kept = Kept::default();
+    async fn messages_do_not_wait_for_ever_for_a_client_that_was_sent_away() {
+        let kept = AnswerStore::default();
         let ticket = kept.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (_outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
         let (back, returned) = oneshot::channel();
         let retry = Duration::from_secs(5);
-        ticket.leave(Recess { retry, back }, inlet);
+        ticket.leave(StreamPause { retry, resume: back }, inlet);
         let begun = Instant::now();
         returned.await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), (retry + AWAY).as_secs());
@@ -268,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_answer_ends_the_wait() {
-        let kept = Kept::default();
+        let kept = AnswerStore::default();
         let ticket = kept.begin(&session("mine"), "7");
         let mut resumed = kept.resume("mine", "7").unwrap();
         drop(ticket);
@@ -277,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_bounded_in_age_number_and_size() {
-        let kept = Kept::default();
+        let kept = AnswerStore::default();
         let mine = session("mine");
         kept.begin(&mine, "old").answer(b"old");
         tokio::time::advance(KEPT).await;
@@ -291,7 +291,7 @@ mod tests {
         kept.begin(&mine, "large").answer(&vec![0; MOST_BYTES]);
         assert!(kept.resume("mine", "one more").is_none());
         assert!(kept.resume("mine", "large").is_some());
-        let shelf = kept.0.lock();
-        assert_eq!((shelf.bytes, shelf.slots.len()), (MOST_BYTES, 1));
+        let store = kept.0.lock();
+        assert_eq!((store.bytes, store.slots.len()), (MOST_BYTES, 1));
     }
 }

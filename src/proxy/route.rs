@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::api::{self, Place};
+use super::api::{self, ApiRoute};
 use crate::access::framing;
 use crate::error::{Code, Error};
 use crate::exchange::{Names, Scope};
@@ -14,25 +14,25 @@ pub(super) enum Route {
     /// Liveness.
     Health,
     /// Beside the protocol.
-    Beside(Place),
+    Api(ApiRoute),
     /// A view, or the relay of one provider.
     Mcp(Scope),
     /// The broker's.
-    Door(Door),
+    OAuth(OAuthRoute),
 }
 
 /// What the broker answers at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum OAuthRoute {
     /// The page of a link.
     Connect(String),
     /// Where authorization servers send people back to; by a provider's own path, where its issuer
     /// does not name itself.
     Callback(Option<Arc<str>>),
     /// Our client metadata document.
-    Document,
+    ClientMetadata,
     /// How a connection fares.
-    Connection(String),
+    ConnectionStatus(String),
 }
 
 /// Whether a path is for people in browsers, who are told in HTML why they are refused.
@@ -49,14 +49,14 @@ pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
     let route = by_path(path)?;
     Ok(match route {
         Route::Mcp(mut scope) => {
-            scope.names = query.and_then(names);
+            scope.names = query.and_then(names_style);
             Route::Mcp(scope)
         }
         other => other,
     })
 }
 
-fn names(query: &str) -> Option<Names> {
+fn names_style(query: &str) -> Option<Names> {
     query
         .split('&')
         .find_map(|pair| match pair.strip_prefix("names=")? {
@@ -68,14 +68,14 @@ fn names(query: &str) -> Option<Names> {
 
 fn by_path(path: &str) -> Result<Route, Error> {
     let path = framing::without_final_slash(path);
-    if let Some(place) = api::place(path) {
-        return Ok(Route::Beside(place));
+    if let Some(place) = api::parse_route(path) {
+        return Ok(Route::Api(place));
     }
     let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
     let (first, second, more) = (segments.next(), segments.next(), segments.next());
     let view = match (first, second, more) {
         (Some("health"), None, _) => return Ok(Route::Health),
-        (Some("oauth" | "v1"), _, _) => return door(path).map(Route::Door).ok_or_else(unknown),
+        (Some("oauth" | "v1"), _, _) => return oauth_route(path).map(Route::OAuth).ok_or_else(unknown),
         (Some("mcp"), _, None) => View::Meta,
         (Some("tools"), _, None) => View::Tool,
         (Some("relay"), Some(_), None) => View::Relay,
@@ -88,20 +88,20 @@ fn by_path(path: &str) -> Result<Route, Error> {
     }
 }
 
-fn door(path: &str) -> Option<Door> {
+fn oauth_route(path: &str) -> Option<OAuthRoute> {
     let one = |rest: &str| (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
     if let Some(link) = path.strip_prefix("/oauth/connect/") {
-        return one(link).map(Door::Connect);
+        return one(link).map(OAuthRoute::Connect);
     }
     if let Some(id) = path.strip_prefix("/v1/connections/") {
-        return one(id).map(Door::Connection);
+        return one(id).map(OAuthRoute::ConnectionStatus);
     }
     match path.strip_prefix("/oauth/")? {
-        "callback" => Some(Door::Callback(None)),
-        "client-metadata.json" => Some(Door::Document),
+        "callback" => Some(OAuthRoute::Callback(None)),
+        "client-metadata.json" => Some(OAuthRoute::ClientMetadata),
         other => {
             let provider = other.strip_prefix("callback/").filter(|id| is_id(id))?;
-            Some(Door::Callback(Some(Arc::from(provider))))
+            Some(OAuthRoute::Callback(Some(Arc::from(provider))))
         }
     }
 }
@@ -155,18 +155,27 @@ mod tests {
 
     #[test]
     fn the_broker_has_paths_of_its_own() {
-        let door = |path: &str| match route(path) {
-            Ok(Route::Door(door)) => Some(door),
+        let oauth_route = |path: &str| match route(path) {
+            Ok(Route::OAuth(oauth_route)) => Some(oauth_route),
             _ => None,
         };
-        assert_eq!(door("/oauth/connect/abc"), Some(Door::Connect("abc".to_owned())));
-        assert_eq!(door("/oauth/callback"), Some(Door::Callback(None)));
         assert_eq!(
-            door("/oauth/callback/sentry"),
-            Some(Door::Callback(Some(Arc::from("sentry"))))
+            oauth_route("/oauth/connect/abc"),
+            Some(OAuthRoute::Connect("abc".to_owned()))
         );
-        assert_eq!(door("/oauth/client-metadata.json"), Some(Door::Document));
-        assert_eq!(door("/v1/connections/x"), Some(Door::Connection("x".to_owned())));
+        assert_eq!(oauth_route("/oauth/callback"), Some(OAuthRoute::Callback(None)));
+        assert_eq!(
+            oauth_route("/oauth/callback/sentry"),
+            Some(OAuthRoute::Callback(Some(Arc::from("sentry"))))
+        );
+        assert_eq!(
+            oauth_route("/oauth/client-metadata.json"),
+            Some(OAuthRoute::ClientMetadata)
+        );
+        assert_eq!(
+            oauth_route("/v1/connections/x"),
+            Some(OAuthRoute::ConnectionStatus("x".to_owned()))
+        );
     }
 
     #[test]

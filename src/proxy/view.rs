@@ -11,65 +11,65 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::bounds::{self, Standing};
 use super::context::Context;
 use super::gateway::Gateway;
-use super::intake::Addressed;
+use super::intake::ViewContext;
+use super::limits::{self, StreamSlot};
 use super::respond::{self, Response};
-use super::resume::Place;
-use super::waiting::{OpenStream, Opening, Running, Waited, wait};
+use super::resume::TicketCell;
+use super::waiting::{OpenStream, RunningWork, StreamOpening, WaitOutcome, wait};
 use super::{bridge, intake};
 use crate::access::Principal;
 use crate::error::{Code, Error};
 use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
-use crate::limit::Held;
-use crate::limit::load::{self, Load};
+use crate::limit::Reservation;
+use crate::limit::load::{self, RequestLoad};
 use crate::mcp::{Id, Revision, message};
 use crate::telemetry::View;
 use crate::telemetry::events::RequestDone;
 
 /// A refusal on its way out: why, for which request, in which revision.
-struct Refused(Error, Option<Id>, Revision);
+struct RefusedRequest(Error, Option<Id>, Revision);
 
-impl From<Error> for Refused {
+impl From<Error> for RefusedRequest {
     fn from(error: Error) -> Self {
         Self(error, None, Revision::NEWEST_LEGACY)
     }
 }
 
 /// A message that was read, with what it holds of what all share.
-struct Read {
+struct ReadPost {
     peer: Peer,
     message: Arrived,
     /// Whether its answer is a stream even if nothing precedes it.
     only_stream: bool,
-    body: Held,
+    body: Reservation,
     /// The place of a stream that it opens.
-    standing: Option<Standing>,
+    slot: Option<StreamSlot>,
 }
 
 /// What a request's whole answer depends on.
-struct Asked {
+struct AnswerPlan {
     id: Option<Id>,
     revision: Revision,
     is_relay: bool,
     only_stream: bool,
-    load: Arc<Load>,
+    load: Arc<RequestLoad>,
 }
 
-impl Asked {
+impl AnswerPlan {
     /// The answer in one piece, counted until it is written.
-    fn answered(self, reply: Reply) -> Result<Option<Response>, Refused> {
+    fn into_response(self, reply: Reply) -> Result<Option<Response>, RefusedRequest> {
         if let Reply::Answer { body, .. } = &reply
             && self.load.settle(body.len()).is_err()
         {
-            return Err(Refused(bounds::dropped(), self.id, self.revision));
+            return Err(RefusedRequest(limits::answer_dropped(), self.id, self.revision));
         }
         let response = respond::reply(reply, self.revision, self.is_relay);
         Ok(response.map(|mut response| {
             response.load = Some(self.load);
             if self.only_stream {
-                streamed(response)
+                as_stream(response)
             } else {
                 response
             }
@@ -78,14 +78,14 @@ impl Asked {
 }
 
 /// A message on its way into the exchange.
-struct Work {
+struct PostWork {
     scope: Scope,
     peer: Peer,
     message: Arrived,
     outlet: Option<Outlet>,
-    place: Option<Place>,
-    load: Arc<Load>,
-    body: Held,
+    place: Option<TicketCell>,
+    load: Arc<RequestLoad>,
+    body: Reservation,
     started: Instant,
     from: (Option<IpAddr>, Option<Arc<str>>),
 }
@@ -98,7 +98,7 @@ impl Gateway {
         ctx: &mut Context,
         (scope, principal): (Scope, &Principal),
     ) -> Result<()> {
-        let to = Addressed {
+        let to = ViewContext {
             exchange: &self.exchange,
             principal,
             scope: &scope,
@@ -113,26 +113,31 @@ impl Gateway {
         let response = match served? {
             Ok(Some(response)) => response,
             Ok(None) => return Ok(()),
-            Err(refused) => self.refused(ctx, &scope, &refused),
+            Err(refused) => self.refuse(ctx, &scope, &refused),
         };
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
-    async fn delete(&self, session: &mut Session, to: Addressed<'_>) -> Result<Response, Refused> {
-        let known = intake::session(to, &session.req_header().headers)?;
+    async fn delete(&self, session: &mut Session, to: ViewContext<'_>) -> Result<Response, RefusedRequest> {
+        let known = intake::find_session(to, &session.req_header().headers)?;
         let known = known.ok_or_else(method_not_allowed)?;
-        to.exchange.end_session(&known.lane).await;
+        to.exchange.end_session(&known.session).await;
         Ok(Response::empty(StatusCode::NO_CONTENT))
     }
 
-    fn refused(&self, ctx: &Context, scope: &Scope, Refused(error, id, revision): &Refused) -> Response {
-        let status = respond::refused(error, scope.view == View::Relay, *revision);
+    fn refuse(
+        &self,
+        ctx: &Context,
+        scope: &Scope,
+        RefusedRequest(error, id, revision): &RefusedRequest,
+    ) -> Response {
+        let status = respond::refusal_status(error, scope.view == View::Relay, *revision);
         let record = Record {
             method: "http".to_owned(),
             outcome: error.code.as_str(),
             ..Record::default()
         };
-        self.done(ctx, scope, &record, status);
+        self.report(ctx, scope, &record, status);
         respond::refusal(status, error, id.as_ref(), *revision)
     }
 
@@ -140,43 +145,43 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &Context,
-        to: Addressed<'_>,
-    ) -> Result<Result<Option<Response>, Refused>> {
-        let read = self.read(session, ctx, to).await;
-        let Read {
+        to: ViewContext<'_>,
+    ) -> Result<Result<Option<Response>, RefusedRequest>> {
+        let read = self.read_post(session, ctx, to).await;
+        let ReadPost {
             peer,
             message,
             only_stream,
             body,
-            standing: _standing,
+            slot: _slot,
         } = match read {
             Ok(read) => read,
             Err(refused) => return Ok(Err(refused)),
         };
-        let answers = Arc::clone(&self.bounds.answers).hold(Some(bounds::holder(to.principal)));
-        let asked = Asked {
+        let answers = Arc::clone(&self.limits.answers).reserve(Some(limits::budget_owner(to.principal)));
+        let asked = AnswerPlan {
             id: message.id().cloned(),
             revision: peer.revision,
             is_relay: to.scope.view == View::Relay,
             only_stream,
-            load: Load::new(answers, body.bytes()),
+            load: RequestLoad::new(answers, body.bytes()),
         };
         let head = session.req_header();
-        let streams = intake::accepts(&head.headers, &["text/event-stream"]).is_ok();
+        let streams = intake::check_accept(&head.headers, &["text/event-stream"]).is_ok();
         let in_time = may_open_in_time(head, &message, to.scope);
         let opened = streams.then(|| Outlet::open(&message)).flatten();
         let (outlet, notices) = opened.unzip();
-        let lane = resumable(&peer, &message).filter(|_| streams);
-        let place = lane.is_some().then(Place::default);
-        let opening = Opening {
+        let session_id = resumable_session(&peer, &message).filter(|_| streams);
+        let place = session_id.is_some().then(TicketCell::default);
+        let opening = StreamOpening {
             context: ctx,
             at_once: only_stream && place.is_some(),
             in_time,
-            resumes: lane.as_ref().zip(place.as_ref()),
-            kept: &self.kept,
+            resumes: session_id.as_ref().zip(place.as_ref()),
+            answers: &self.answers,
             metrics: &self.metrics,
         };
-        let running = self.run(Work {
+        let running = self.start(PostWork {
             scope: to.scope.clone(),
             peer,
             message,
@@ -191,52 +196,58 @@ impl Gateway {
             ),
         });
         match wait(session, opening, running, notices).await? {
-            Waited::Streamed => Ok(Ok(None)),
-            Waited::Done(Reply::Stream(mut messages)) => {
+            WaitOutcome::Streamed => Ok(Ok(None)),
+            WaitOutcome::Done(Reply::Stream(mut messages)) => {
                 let _open = OpenStream::begin(&self.metrics);
                 bridge::begin_stream(session, ctx.origin.as_deref()).await?;
                 bridge::pump(session, &mut messages, std::future::pending()).await?;
                 Ok(Ok(None))
             }
-            Waited::Done(reply) => Ok(asked.answered(reply)),
+            WaitOutcome::Done(reply) => Ok(asked.into_response(reply)),
         }
     }
 
     /// Head and body of a POST as a message and its sender.
-    async fn read(&self, session: &mut Session, ctx: &Context, to: Addressed<'_>) -> Result<Read, Refused> {
+    async fn read_post(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        to: ViewContext<'_>,
+    ) -> Result<ReadPost, RefusedRequest> {
         self.exchange.exists(to.scope, to.principal)?;
-        intake::media(&session.req_header().headers)?;
-        let mut held = Arc::clone(&self.bounds.bodies).hold(Some(bounds::holder(to.principal)));
-        let body = bridge::body(session, self.max_body, &mut held).await?;
+        intake::check_media(&session.req_header().headers)?;
+        let mut reservation =
+            Arc::clone(&self.limits.bodies).reserve(Some(limits::budget_owner(to.principal)));
+        let body = bridge::read_body(session, self.max_body, &mut reservation).await?;
         let opened = || message::decode(&body).map(Arrived::open);
-        let message = load::weighed(body.len(), opened).map_err(|error| {
-            let (error, id) = message::told_apart(error);
-            Refused(error, id, Revision::NEWEST_LEGACY)
+        let message = load::run_sized(body.len(), opened).map_err(|error| {
+            let (error, id) = message::split_id(error);
+            RefusedRequest(error, id, Revision::NEWEST_LEGACY)
         })?;
         let head = &session.req_header().headers;
         let peer = intake::peer(to, head, &message, &ctx.request_id)
-            .map_err(|error| Refused(error, message.id().cloned(), Revision::V2026_07_28))?;
-        let refused = |error| Refused(error, message.id().cloned(), peer.revision);
+            .map_err(|error| RefusedRequest(error, message.id().cloned(), Revision::V2026_07_28))?;
+        let refused = |error| RefusedRequest(error, message.id().cloned(), peer.revision);
         // What is no request asks for no answer, and may well make room.
-        if message.id().is_some() && self.bounds.answers.is_crowded() {
-            return Err(refused(bounds::crowded()));
+        if message.id().is_some() && self.limits.answers.is_crowded() {
+            return Err(refused(limits::memory_full()));
         }
         let is_stream = peer.revision.is_modern() && message.method == "subscriptions/listen";
-        let standing = is_stream.then(|| self.bounds.stream(to.principal, None));
-        let standing = standing.transpose().map_err(refused)?;
-        Ok(Read {
+        let slot = is_stream.then(|| self.limits.stream(to.principal, None));
+        let slot = slot.transpose().map_err(refused)?;
+        Ok(ReadPost {
             only_stream: intake::wants_stream(head),
             peer,
             message,
-            body: held,
-            standing,
+            body: reservation,
+            slot,
         })
     }
 
     /// The work on a message, its event included.
-    fn run(&self, work: Work) -> Running {
+    fn start(&self, work: PostWork) -> RunningWork {
         let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let Work {
+        let PostWork {
             scope,
             peer,
             message,
@@ -260,7 +271,7 @@ impl Gateway {
                 Reply::Accepted => StatusCode::ACCEPTED,
                 Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
             };
-            let mut done = event(&scope, &record, &peer.request_id, started, status);
+            let mut done = request_event(&scope, &record, &peer.request_id, started, status);
             peer.describe(&mut done);
             (done.peer, done.key) = from;
             done.view = Some(scope.view);
@@ -271,7 +282,7 @@ impl Gateway {
             }
             reply
         };
-        Running {
+        RunningWork {
             work: Some(Box::pin(Arc::clone(&load).carry(work))),
             outlives: !modern,
             load: Some(load),
@@ -282,23 +293,23 @@ impl Gateway {
         &self,
         session: &mut Session,
         ctx: &Context,
-        to: Addressed<'_>,
-    ) -> Result<Result<Option<Response>, Refused>> {
+        to: ViewContext<'_>,
+    ) -> Result<Result<Option<Response>, RefusedRequest>> {
         let scope = to.scope;
         let head = &session.req_header().headers;
         let opened = self.exchange.exists(scope, to.principal).and_then(|()| {
-            let known = intake::session(to, head)?;
+            let known = intake::find_session(to, head)?;
             let known = known.ok_or_else(|| {
                 Error::new(
                     Code::MethodNotAllowed,
                     "a stream belongs to a session: initialize first",
                 )
             })?;
-            intake::accepts(head, &["text/event-stream"])?;
-            Ok(intake::listener(to, head, known, &ctx.request_id))
+            intake::check_accept(head, &["text/event-stream"])?;
+            Ok(intake::stream_peer(to, head, known, &ctx.request_id))
         });
         let opened = opened.and_then(|peer| {
-            let place = self.bounds.stream(to.principal, peer.lane.as_ref())?;
+            let place = self.limits.stream(to.principal, peer.lane.as_ref())?;
             Ok((peer, place))
         });
         let (peer, _place) = match opened {
@@ -309,7 +320,7 @@ impl Gateway {
         let resumed = head
             .get("last-event-id")
             .and_then(|value| value.to_str().ok())
-            .and_then(|event| self.kept.resume(&id, event));
+            .and_then(|event| self.answers.resume(&id, event));
         let mut messages = resumed.unwrap_or_else(|| self.exchange.session_stream(scope, &peer));
         let _open = OpenStream::begin(&self.metrics);
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
@@ -318,15 +329,15 @@ impl Gateway {
     }
 
     /// The event of a request that carried no message; it counts as no call.
-    pub(super) fn done(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
-        let mut done = event(scope, record, &ctx.request_id, ctx.started, status);
+    pub(super) fn report(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
+        let mut done = request_event(scope, record, &ctx.request_id, ctx.started, status);
         ctx.describe(&mut done);
         done.emit(&self.metrics);
     }
 }
 
 /// The session of a request whose client may come back for the answer, once that is a stream.
-fn resumable(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
+fn resumable_session(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
     let lane = peer.lane.as_ref()?;
     let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
     resumes.then(|| Arc::clone(lane))
@@ -339,10 +350,10 @@ fn may_open_in_time(head: &RequestHeader, message: &Arrived, scope: &Scope) -> b
         && message.id().is_some()
         && message.method != "initialize"
         && head.version >= http::Version::HTTP_11
-        && intake::names(&head.headers, "text/event-stream")
+        && intake::names_type(&head.headers, "text/event-stream")
 }
 
-fn method_not_allowed() -> Refused {
+fn method_not_allowed() -> RefusedRequest {
     Error::new(
         Code::MethodNotAllowed,
         "POST a message, GET a session's stream, DELETE the session",
@@ -350,7 +361,7 @@ fn method_not_allowed() -> Refused {
     .into()
 }
 
-fn event(
+fn request_event(
     scope: &Scope,
     record: &Record,
     request_id: &str,
@@ -366,7 +377,7 @@ fn event(
 }
 
 /// A JSON answer for a client that accepts only streams.
-fn streamed(mut response: Response) -> Response {
+fn as_stream(mut response: Response) -> Response {
     let json = response
         .headers
         .iter_mut()

@@ -13,11 +13,11 @@ use tokio::time::{Instant, sleep};
 
 use super::bridge::{self, KEEP_ALIVE};
 use super::context::Context;
-use super::resume::{Kept, Place, RETRY};
+use super::resume::{AnswerStore, RETRY, TicketCell};
 use crate::exchange::{Inlet, Reply, Word};
-use crate::limit::load::{self, Load};
+use crate::limit::load::{self, RequestLoad};
 use crate::telemetry::Metrics;
-use crate::upstream::Recess;
+use crate::upstream::StreamPause;
 
 /// An answer that takes longer begins as a stream (contracts section 2): proxies and clients give up
 /// on a silent connection after 30 s and more. Whatever decides a status was decided long before: what
@@ -28,14 +28,14 @@ const LONG: Duration = Duration::from_secs(10);
 /// because a disconnect is no cancellation there; a modern one ends with it.
 ///
 /// Boxed, because a future of its size is moved more often than it is allocated.
-pub(super) struct Running {
+pub(super) struct RunningWork {
     pub(super) work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     pub(super) outlives: bool,
     /// What it weighs.
-    pub(super) load: Option<Arc<Load>>,
+    pub(super) load: Option<Arc<RequestLoad>>,
 }
 
-impl Future for Running {
+impl Future for RunningWork {
     type Output = Reply;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Reply> {
@@ -44,13 +44,17 @@ impl Future for Running {
             return Poll::Ready(Reply::Accepted);
         };
         let mut step = || work.as_mut().poll(context);
-        let reply = std::task::ready!(if is_large { load::aside(step) } else { step() });
+        let reply = std::task::ready!(if is_large {
+            load::run_blocking(step)
+        } else {
+            step()
+        });
         self.work = None;
         Poll::Ready(reply)
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningWork {
     fn drop(&mut self) {
         // Without a runtime the process is ending, and nothing outlives that.
         if let (Some(work), true, Ok(runtime)) = (self.work.take(), self.outlives, Handle::try_current()) {
@@ -60,7 +64,7 @@ impl Drop for Running {
 }
 
 /// What a wait came to.
-pub(super) enum Waited {
+pub(super) enum WaitOutcome {
     /// The answer, of which nothing was written.
     Done(Reply),
     /// It was written as a stream.
@@ -69,64 +73,69 @@ pub(super) enum Waited {
 
 /// How the answer of a request begins, should it be a stream.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Opening<'a> {
+pub(super) struct StreamOpening<'a> {
     pub(super) context: &'a Context,
     /// Whether it is one before there is anything to tell.
     pub(super) at_once: bool,
     /// Whether it becomes one without a word, when it takes long.
     pub(super) in_time: bool,
     /// The session that may come back, and where the work looks whether it may.
-    pub(super) resumes: Option<(&'a Arc<str>, &'a Place)>,
-    pub(super) kept: &'a Kept,
+    pub(super) resumes: Option<(&'a Arc<str>, &'a TicketCell)>,
+    pub(super) answers: &'a AnswerStore,
     pub(super) metrics: &'a Arc<Metrics>,
 }
 
-impl Opening<'_> {
+impl StreamOpening<'_> {
     async fn begin(self, session: &mut Session) -> Result<()> {
         bridge::begin_stream(session, self.context.origin.as_deref()).await?;
-        let Some((lane, place)) = self.resumes else {
+        let Some((session_id, place)) = self.resumes else {
             return Ok(());
         };
         let id = &self.context.request_id;
-        place.get_or_init(|| self.kept.begin(lane, id));
-        bridge::prime(session, id, RETRY).await
+        place.get_or_init(|| self.answers.begin(session_id, id));
+        bridge::write_primer(session, id, RETRY).await
     }
 
     /// Whether the client may be sent away until its provider goes on. Only one that would rather
     /// have streams: a client that hardly knows them would take the end of this one for its answer.
-    fn may_leave(self) -> bool {
+    fn may_pause(self) -> bool {
         self.at_once && self.resumes.is_some()
     }
 
     /// Ends the stream as the provider did, to be resumed when the provider said.
-    async fn leave(self, session: &mut Session, recess: Recess, inlet: Inlet) -> Result<Waited> {
-        let retry = recess.retry;
+    async fn pause(self, session: &mut Session, pause: StreamPause, inlet: Inlet) -> Result<WaitOutcome> {
+        let retry = pause.retry;
         if let Some(ticket) = self.resumes.and_then(|(_, place)| place.get()) {
-            ticket.leave(recess, inlet);
+            ticket.leave(pause, inlet);
         }
-        bridge::prime(session, &self.context.request_id, retry).await?;
+        bridge::write_primer(session, &self.context.request_id, retry).await?;
         bridge::end_stream(session).await?;
-        Ok(Waited::Streamed)
+        Ok(WaitOutcome::Streamed)
     }
 
     /// The last notifications, then the answer, on a stream that has begun.
-    async fn finish(self, session: &mut Session, reply: Reply, notices: Option<Inlet>) -> Result<Waited> {
+    async fn finish(
+        self,
+        session: &mut Session,
+        reply: Reply,
+        notices: Option<Inlet>,
+    ) -> Result<WaitOutcome> {
         if let Some(mut inlet) = notices {
             while let Some(notice) = inlet.ready() {
-                bridge::event(session, &notice).await?;
+                bridge::write_event(session, &notice).await?;
             }
         }
         match reply {
-            Reply::Answer { body, .. } => bridge::event(session, &body).await?,
+            Reply::Answer { body, .. } => bridge::write_event(session, &body).await?,
             Reply::Stream(mut messages) => {
                 let _open = OpenStream::begin(self.metrics);
                 bridge::pump(session, &mut messages, std::future::pending()).await?;
-                return Ok(Waited::Streamed);
+                return Ok(WaitOutcome::Streamed);
             }
             Reply::Accepted => {}
         }
         bridge::end_stream(session).await?;
-        Ok(Waited::Streamed)
+        Ok(WaitOutcome::Streamed)
     }
 }
 
@@ -134,10 +143,10 @@ impl Opening<'_> {
 /// wait; without either it stays plain JSON, unless it is to be a stream at once.
 pub(super) async fn wait(
     session: &mut Session,
-    opening: Opening<'_>,
-    mut running: Running,
+    opening: StreamOpening<'_>,
+    mut running: RunningWork,
     mut notices: Option<Inlet>,
-) -> Result<Waited> {
+) -> Result<WaitOutcome> {
     let mut streaming = opening.at_once;
     if streaming {
         opening.begin(session).await?;
@@ -157,8 +166,8 @@ pub(super) async fn wait(
                 gone?;
             }
             word = next => match (word, notices.take()) {
-                (Some(Word::Recess(recess)), Some(inlet)) if opening.may_leave() => {
-                    return opening.leave(session, recess, inlet).await;
+                (Some(Word::Recess(pause)), Some(inlet)) if opening.may_pause() => {
+                    return opening.pause(session, pause, inlet).await;
                 }
                 (Some(word), inlet) => {
                     notices = inlet;
@@ -168,7 +177,7 @@ pub(super) async fn wait(
                         opening.begin(session).await?;
                         streaming = true;
                     }
-                    bridge::event(session, &notice).await?;
+                    bridge::write_event(session, &notice).await?;
                     quiet.as_mut().reset(Instant::now() + KEEP_ALIVE);
                 }
                 (None, _) => {}
@@ -176,11 +185,11 @@ pub(super) async fn wait(
             reply = &mut running => {
                 let first = if streaming { None } else { notices.as_mut().and_then(Inlet::ready) };
                 return match first {
-                    None if !streaming => Ok(Waited::Done(reply)),
+                    None if !streaming => Ok(WaitOutcome::Done(reply)),
                     None => opening.finish(session, reply, notices).await,
                     Some(notice) => {
                         opening.begin(session).await?;
-                        bridge::event(session, &notice).await?;
+                        bridge::write_event(session, &notice).await?;
                         opening.finish(session, reply, notices).await
                     }
                 };
@@ -190,7 +199,7 @@ pub(super) async fn wait(
                     opening.begin(session).await?;
                     streaming = true;
                 }
-                bridge::comment(session).await?;
+                bridge::write_comment(session).await?;
                 quiet.as_mut().reset(Instant::now() + KEEP_ALIVE);
             }
         }
@@ -246,21 +255,25 @@ mod tests {
     ) -> (
         oneshot::Sender<Reply>,
         DuplexStream,
-        tokio::task::JoinHandle<Waited>,
+        tokio::task::JoinHandle<WaitOutcome>,
     ) {
         let (mut session, client) = connected().await;
         let (answer, reply) = oneshot::channel();
         let waiting = tokio::spawn(async move {
-            let (context, kept, metrics) = (Context::new("r".to_owned()), Kept::default(), Metrics::new());
-            let opening = Opening {
+            let (context, kept, metrics) = (
+                Context::new("r".to_owned()),
+                AnswerStore::default(),
+                Metrics::new(),
+            );
+            let opening = StreamOpening {
                 context: &context,
                 at_once: false,
                 in_time,
                 resumes: None,
-                kept: &kept,
+                answers: &kept,
                 metrics: &metrics,
             };
-            let running = Running {
+            let running = RunningWork {
                 work: Some(Box::pin(async move { reply.await.unwrap() })),
                 outlives: false,
                 load: None,
@@ -300,7 +313,7 @@ mod tests {
         }
         answer.send(answered()).unwrap();
         until(&mut client, "", "data: {}").await;
-        assert!(matches!(waiting.await.unwrap(), Waited::Streamed));
+        assert!(matches!(waiting.await.unwrap(), WaitOutcome::Streamed));
     }
 
     #[tokio::test(start_paused = true)]
@@ -310,7 +323,7 @@ mod tests {
         answer.send(answered()).unwrap();
         assert!(matches!(
             waiting.await.unwrap(),
-            Waited::Done(Reply::Answer { .. })
+            WaitOutcome::Done(Reply::Answer { .. })
         ));
         drop(client);
     }
@@ -322,7 +335,7 @@ mod tests {
         answer.send(answered()).unwrap();
         assert!(matches!(
             waiting.await.unwrap(),
-            Waited::Done(Reply::Answer { .. })
+            WaitOutcome::Done(Reply::Answer { .. })
         ));
         drop(client);
     }
@@ -336,6 +349,6 @@ mod tests {
         sender.send(b"{\"told\":1}".to_vec()).await.unwrap();
         drop(sender);
         until(&mut client, &text, "told").await;
-        assert!(matches!(waiting.await.unwrap(), Waited::Streamed));
+        assert!(matches!(waiting.await.unwrap(), WaitOutcome::Streamed));
     }
 }

@@ -9,24 +9,25 @@ use crate::secret::Secret;
 /// where `hosts`, `trusted_proxies` or a `public_url` that is not loopback say that others call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Access {
+#[schemars(rename = "Access")]
+pub struct AccessSettings {
     /// Who a caller on this machine is, and as whom the command line acts. Default: the user `local` of
     /// the tenant `default`. While `api_keys` and `jwt` are empty such a caller needs no key. Beside them it
     /// is let in where this is written out, by the key in `local.key` of the XDG data folder, a file of mode
     /// 0600 that is made once; whoever deletes it and starts the gateway again has another.
-    pub local: Option<Local>,
+    pub local: Option<LocalCaller>,
     /// Keys of callers, brought as `x-api-key` or `Authorization: Bearer`. Default: none.
-    pub api_keys: Vec<ApiKey>,
+    pub api_keys: Vec<CallerKey>,
     /// Issuers of callers' tokens. Default: none. Not built yet.
     pub jwt: Vec<Jwt>,
     /// `OpenID` login of a person who opens a connect link. Default: none.
-    pub login: Option<Login>,
+    pub login: Option<LoginSettings>,
     /// Keys of operators, for the admin listener: once there are some, `/providers` and
     /// `/v1/accounts` want one. Default: none, and then these paths are served on loopback only.
     pub admin_keys: Vec<AdminKey>,
 }
 
-impl Access {
+impl AccessSettings {
     /// Whether callers are named: `login` and `admin_keys` name none.
     #[must_use]
     pub const fn names_callers(&self) -> bool {
@@ -35,7 +36,7 @@ impl Access {
 
     /// Who a caller on this machine is, written out or not; the command line acts as it too.
     #[must_use]
-    pub fn local(&self) -> Local {
+    pub fn local(&self) -> LocalCaller {
         self.local.clone().unwrap_or_default()
     }
 }
@@ -43,7 +44,8 @@ impl Access {
 /// Who a caller on this machine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Local {
+#[schemars(rename = "Local")]
+pub struct LocalCaller {
     /// The tenant, at least one character.
     #[schemars(length(min = 1))]
     pub tenant: String,
@@ -52,7 +54,7 @@ pub struct Local {
     pub user: String,
 }
 
-impl Default for Local {
+impl Default for LocalCaller {
     fn default() -> Self {
         Self {
             tenant: "default".to_owned(),
@@ -64,7 +66,8 @@ impl Default for Local {
 /// A key of a caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ApiKey {
+#[schemars(rename = "ApiKey")]
+pub struct CallerKey {
     /// Name in logs, at least one character; no other key has it.
     #[schemars(length(min = 1))]
     pub name: String,
@@ -114,7 +117,8 @@ fn subject() -> String {
 /// `OpenID` login of a person.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Login {
+#[schemars(rename = "Login")]
+pub struct LoginSettings {
     /// The issuer.
     #[schemars(extend("x-check" = "url"))]
     pub issuer: String,

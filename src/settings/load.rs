@@ -9,10 +9,10 @@ use std::{
 use etcetera::BaseStrategy;
 use serde_json::{Map, Value};
 
-use super::{Loaded, Overrides, Settings, Vault, environment, meaning};
-use crate::descriptor::Secrets;
+use super::{LoadedSettings, Overrides, Settings, VaultSettings, environment, meaning};
+use crate::descriptor::SecretSource;
 use crate::descriptor::reader::{
-    Kind, Node, Pos, Report, Resolver, Shape, bytes, internal, parse, reason, say, typed,
+    Kind, Node, Pos, ReferenceResolver, Report, ShapeCheck, bytes, internal, parse, reason, say, typed,
 };
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(internal::<Settings>);
@@ -25,13 +25,13 @@ pub const FILE: &str = "pleiades.yaml";
 ///
 /// Paths in the result are absolute or relative to the working folder.
 #[must_use]
-pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
+pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> LoadedSettings {
     let Some(file) = explicit.map(Path::to_path_buf).or_else(find) else {
         let mut report = Report::new(Path::new(FILE));
         let mut settings = Settings::default();
-        overridden(&mut settings, overrides);
+        apply_overrides(&mut settings, overrides);
         meaning::check_listeners(&settings, None, overrides, &mut report);
-        return Loaded {
+        return LoadedSettings {
             settings,
             file: None,
             providers_at: None,
@@ -40,7 +40,7 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> Loaded {
     };
     let mut report = Report::new(&file);
     let (settings, providers_at) = read(&file, overrides, &mut report);
-    Loaded {
+    LoadedSettings {
         settings,
         file: Some(file),
         providers_at,
@@ -82,24 +82,24 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, O
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     let Some(mut root) = root else {
         relocate(&mut settings, folder);
-        overridden(&mut settings, overrides);
+        apply_overrides(&mut settings, overrides);
         return (settings, None);
     };
     if matches!(root.kind, Kind::Null) {
         root.kind = Kind::Map(Vec::new());
     }
     let env = environment();
-    Resolver {
+    ReferenceResolver {
         env: &env,
         allowed: None,
-        secrets: Secrets::NOWHERE,
+        secrets: SecretSource::NOWHERE,
     }
     .resolve(&mut root, "", report);
-    Shape::new(&SCHEMA, report).run(&mut root);
+    ShapeCheck::new(&SCHEMA, report).run(&mut root);
     meaning::check(&root, folder, report);
     let mut settings = typed(&root, report).unwrap_or_else(|| salvage(&root));
     relocate(&mut settings, folder);
-    overridden(&mut settings, overrides);
+    apply_overrides(&mut settings, overrides);
     meaning::check_listeners(&settings, Some(&root), overrides, report);
     let providers = root
         .at_path(&["providers"])
@@ -144,14 +144,14 @@ fn relocate(settings: &mut Settings, folder: &Path) {
         tls.cert_file = folder.join(&tls.cert_file);
         tls.key_file = folder.join(&tls.key_file);
     }
-    if let Vault::File(vault) = &mut settings.vault
+    if let VaultSettings::File(vault) = &mut settings.vault
         && let Some(path) = &mut vault.path
     {
         *path = folder.join(&path);
     }
 }
 
-fn overridden(settings: &mut Settings, overrides: &Overrides) {
+fn apply_overrides(settings: &mut Settings, overrides: &Overrides) {
     if let Some(providers) = &overrides.providers {
         settings.providers.clone_from(providers);
     }

@@ -27,7 +27,7 @@ pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     in_clear(root, report);
     redis(root, report);
     keys(root, report);
-    lengths(root, folder, report);
+    key_lengths(root, folder, report);
     login(root, report);
 }
 
@@ -37,11 +37,11 @@ fn login(root: &Node, report: &mut Report) {
         return;
     };
     if let (Some(_), Some(claim)) = (login.entry("tenant"), login.entry("tenant_claim")) {
-        let said = say("`tenant_claim` stands beside `tenant`; one says whose people log in");
+        let finding = say("`tenant_claim` stands beside `tenant`; one says whose people log in");
         report.fault(
             claim.at,
             "access.login.tenant_claim",
-            said.cure("keep one of them"),
+            finding.cure("keep one of them"),
         );
     }
 }
@@ -63,23 +63,23 @@ pub(super) fn check_listeners(
     let (admin_at, admin_bad) = place("admin", overrides.admin.is_some());
     callers(settings, root, listen, report);
     if !listen_bad && !settings.is_loopback() && settings.tls.is_none() && !has(root, &["tls"]) {
-        let said = say(format!(
+        let finding = say(format!(
             "keys and answers travel unencrypted to `{}`, for anybody on the way to read and use",
             settings.listen
         ));
         let cure = "name a certificate in `tls`, or listen on `127.0.0.1` behind a proxy that has one";
-        report.warning(listen_at, "listen", said.cure(cure));
+        report.warning(listen_at, "listen", finding.cure(cure));
     }
     if !listen_bad && !admin_bad && collide(settings.listen, settings.admin) {
         // `listen` alone may have taken the port that `admin` has by default.
-        let is_admin_said = overrides.admin.is_some() || admin_at != Pos::START;
-        let (at, field, other) = if is_admin_said {
+        let is_admin_given = overrides.admin.is_some() || admin_at != Pos::START;
+        let (at, field, other) = if is_admin_given {
             (admin_at, "admin", "public")
         } else {
             (listen_at, "listen", "admin")
         };
-        let said = say(format!("`{}` is the {other} listener's address", settings.admin));
-        report.fault(at, field, said.cure("use another port"));
+        let finding = say(format!("`{}` is the {other} listener's address", settings.admin));
+        report.fault(at, field, finding.cure("use another port"));
     }
 }
 
@@ -114,21 +114,21 @@ fn callers(settings: &Settings, root: Option<&Node>, listen: (Pos, bool), report
     }
     elsewhere.extend(root.into_iter().flat_map(others_call));
     for (at, field, why) in &elsewhere {
-        let said = say(format!("{why}, and `access` names nobody who may call"));
+        let finding = say(format!("{why}, and `access` names nobody who may call"));
         let cure = if *field == "listen" {
             "listen on `127.0.0.1`, or say in `access.api_keys` who may call"
         } else {
             "remove it, or say in `access.api_keys` who may call"
         };
-        report.fault(*at, field, said.cure(cure));
+        report.fault(*at, field, finding.cure(cure));
     }
     if elsewhere.is_empty() && !is_listen_bad {
         let at = root
             .and_then(|root| root.entry("access"))
             .map_or(listen_at, |entry| entry.at);
-        let said = say(super::OPEN)
+        let finding = say(super::OPEN)
             .cure("name callers in `access.api_keys` before anything passes requests on to it");
-        report.private(at, "access", said);
+        report.private(at, "access", finding);
     }
 }
 
@@ -139,7 +139,7 @@ fn others_call(root: &Node) -> Vec<(Pos, &'static str, String)> {
         && node
             .text()
             .and_then(|text| Url::parse(text).ok())
-            .is_some_and(|url| !trust::is_home(&url))
+            .is_some_and(|url| !trust::is_loopback(&url))
     {
         found.push((
             node.at,
@@ -150,7 +150,7 @@ fn others_call(root: &Node) -> Vec<(Pos, &'static str, String)> {
     if let Some(node) = root.at_path(&["hosts"]) {
         let is_elsewhere = |host: &&str| {
             let url = Url::parse(&format!("http://{host}/"));
-            url.is_ok_and(|url| !trust::is_home(&url))
+            url.is_ok_and(|url| !trust::is_loopback(&url))
         };
         if let Some(host) = node.items().iter().filter_map(Node::text).find(is_elsewhere) {
             found.push((
@@ -177,12 +177,12 @@ fn unguarded_admin(access: Option<&Node>, report: &mut Report) {
     let Some(entry) = access.and_then(|access| access.entry("api_keys")) else {
         return;
     };
-    let said = say(
+    let finding = say(
         "callers need keys, but the admin listener needs none: every program on this machine, a provider's process \
          too, can read, replace and revoke everybody's accounts",
     );
     let cure = "name a key in `access.admin_keys`; `/providers` and `/v1/accounts` then need one";
-    report.warning(entry.at, "access.admin_keys", said.cure(cure));
+    report.warning(entry.at, "access.admin_keys", finding.cure(cure));
 }
 
 /// Whether two listeners cannot both have their address.
@@ -221,12 +221,12 @@ fn public_url(root: &Node, report: &mut Report) {
             say("the URL has a query").cure("remove `?` and what follows"),
         );
     }
-    if trust::is_clear(&url) {
-        let said = say(
+    if trust::is_cleartext(&url) {
+        let finding = say(
             "people and clients send keys to this URL unencrypted, and cookies are not kept to encrypted \
              connections",
         );
-        report.warning(node.at, "public_url", said.cure("write `https`"));
+        report.warning(node.at, "public_url", finding.cure("write `https`"));
     }
 }
 
@@ -236,9 +236,9 @@ fn in_clear(root: &Node, report: &mut Report) {
     let mut check = |node: Option<&Node>, field: &str, what: &str| {
         let Some(node) = node else { return };
         let url = node.text().and_then(|text| Url::parse(text).ok());
-        if url.is_some_and(|url| trust::is_clear(&url)) {
-            let said = say(format!("`http` to {what} is allowed on loopback only")).cure("write `https`");
-            report.fault(node.at, field, said);
+        if url.is_some_and(|url| trust::is_cleartext(&url)) {
+            let finding = say(format!("`http` to {what} is allowed on loopback only")).cure("write `https`");
+            report.fault(node.at, field, finding);
         }
     };
     let vault = "vault.hashicorp.address";
@@ -268,8 +268,8 @@ fn vault(root: &Node, folder: &Path, report: &mut Report) {
 
 /// Every key of ours is long enough. One that a vault was made with while shorter ones were taken opens
 /// it still, so that what it holds is not lost.
-fn lengths(root: &Node, folder: &Path, report: &mut Report) {
-    let wrong: Wrong = |text| is_short_key(text).then_some((SHORT_KEY, KEY_CURE));
+fn key_lengths(root: &Node, folder: &Path, report: &mut Report) {
+    let wrong: TextCheck = |text| is_short_key(text).then_some((SHORT_KEY, KEY_CURE));
     each(root, &["seal", "keys"], report, wrong);
     each(root, &["signing", "inbound_keys"], report, wrong);
     for path in [["scheduler", "key"].as_slice(), &["vault", "file", "key"]] {
@@ -278,9 +278,9 @@ fn lengths(root: &Node, folder: &Path, report: &mut Report) {
             continue;
         };
         if path.first() == Some(&"vault") && is_made(root, folder) {
-            let said = say("a key that others can find: it is shorter than 32 bytes");
+            let finding = say("a key that others can find: it is shorter than 32 bytes");
             let cure = format!("{KEY_CURE}, and put the vault under it with `pleiades vault rekey`");
-            report.warning(node.at, &path.join("."), said.cure(cure));
+            report.warning(node.at, &path.join("."), finding.cure(cure));
         } else {
             report.fault(node.at, &path.join("."), say(SHORT_KEY).cure(KEY_CURE));
         }
@@ -339,21 +339,21 @@ fn redis(root: &Node, report: &mut Report) {
         report.fault(node.at, field, say(message).cure(cure));
     }
     let url = node.text().and_then(|text| Url::parse(text).ok());
-    if url.is_some_and(|url| url.password().is_some() && trust::is_clear(&url)) {
-        let said = say("the password travels unencrypted, for anybody on the way to read and use");
+    if url.is_some_and(|url| url.password().is_some() && trust::is_cleartext(&url)) {
+        let finding = say("the password travels unencrypted, for anybody on the way to read and use");
         report.warning(
             node.at,
             field,
-            said.cure("write `rediss://` if the server has TLS"),
+            finding.cure("write `rediss://` if the server has TLS"),
         );
     }
     let has = |path: &[&str]| root.at_path(path).is_some();
     if !has(&["seal", "keys"]) && !has(&["vault", "file", "key"]) && !has(&["vault", "hashicorp"]) {
-        let said = say("replicas with different keys cannot read what the others say");
+        let finding = say("replicas with different keys cannot read what the others say");
         report.warning(
             node.at,
             field,
-            said.cure("give all replicas the same `seal.keys`, or one key file"),
+            finding.cure("give all replicas the same `seal.keys`, or one key file"),
         );
     }
 }
@@ -386,10 +386,10 @@ fn wrong_redis(text: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-type Wrong = fn(&str) -> Option<(&'static str, &'static str)>;
+type TextCheck = fn(&str) -> Option<(&'static str, &'static str)>;
 
 /// Reports the wrong ones of a list of texts.
-fn each(root: &Node, path: &[&str], report: &mut Report, wrong: Wrong) {
+fn each(root: &Node, path: &[&str], report: &mut Report, wrong: TextCheck) {
     let dotted = path.join(".");
     for (index, node) in root
         .at_path(path)
@@ -464,7 +464,7 @@ fn wrong_url_glob(text: &str) -> Option<(&'static str, &'static str)> {
     let is_open = text.strip_prefix("http://").is_some_and(|rest| {
         let host = rest.split(['/', '*', '?']).next().unwrap_or_default();
         let url = Url::parse(&format!("http://{host}/")).ok();
-        url.is_none_or(|url| !trust::is_home(&url))
+        url.is_none_or(|url| !trust::is_loopback(&url))
     });
     is_open.then_some(("`http` is allowed on loopback only", "write `https`"))
 }
@@ -484,15 +484,17 @@ fn wide_globs(root: &Node, report: &mut Report) {
         let field = join("connect_api.allow", &index.to_string());
         let is_any = host == "*";
         if !is_any && host.ends_with(['*', '?']) {
-            let said = say("a wildcard at the end of a host does not reach over it, into domains of others");
+            let finding =
+                say("a wildcard at the end of a host does not reach over it, into domains of others");
             let cure = "end the host with `/`, like `https://api.example.com/*`";
-            report.warning(node.at, &field, said.cure(cure));
+            report.warning(node.at, &field, finding.cure(cure));
         } else if !is_any && host.starts_with('*') && !host.starts_with("*.") {
-            let said = say("a wildcard before a host without a dot admits domains of others that end alike");
+            let finding =
+                say("a wildcard before a host without a dot admits domains of others that end alike");
             report.warning(
                 node.at,
                 &field,
-                said.cure("write it like `https://*.example.com/*`"),
+                finding.cure("write it like `https://*.example.com/*`"),
             );
         }
     }

@@ -7,13 +7,13 @@ mod meaning;
 mod parts;
 mod vault;
 
-pub use access::{Access, AdminKey, ApiKey, Jwt, Local, Login};
+pub use access::{AccessSettings, AdminKey, CallerKey, Jwt, LocalCaller, LoginSettings};
 pub use load::{FILE, data_folder, load};
 pub use parts::{
-    Audit, Connect, ConnectApi, Facade, OnFailure, Scheduler, Seal, SharedState, Shutdown, Signing,
-    Structured, Telemetry, Tls, ToolNames,
+    Audit, ConnectApi, ConnectSettings, FacadeSettings, ListenerTls, OnFailure, SchedulerSettings, Seal,
+    SharedStateSettings, Shutdown, Signing, Structured, Telemetry, ToolNames,
 };
-pub use vault::{AppRole, FileVault, Hashicorp, JwtLogin, Kubernetes, Vault, VaultAuth};
+pub use vault::{AppRole, FileVault, HashicorpSettings, JwtLogin, Kubernetes, VaultAuth, VaultSettings};
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::descriptor::{
-    Environment, Exposure, Fault, References, Secrets, Size, World,
+    Environment, Exposure, Fault, ReadContext, References, SecretSource, Size,
     reader::{internal, publish},
 };
 
@@ -51,7 +51,7 @@ pub struct Settings {
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub public_url: Option<url::Url>,
     /// Certificate of the public listener. Default: plain HTTP.
-    pub tls: Option<Tls>,
+    pub tls: Option<ListenerTls>,
     /// Networks of proxies whose `Forwarded` headers are believed; `access` must name callers. Default: none.
     /// Not built yet.
     pub trusted_proxies: Vec<String>,
@@ -72,23 +72,23 @@ pub struct Settings {
     /// false.
     pub commands: Option<bool>,
     /// How tools are shown.
-    pub facade: Facade,
+    pub facade: FacadeSettings,
     /// Where credentials are kept: exactly one kind. Default: an encrypted file.
-    pub vault: Vault,
+    pub vault: VaultSettings,
     /// How connecting an account goes.
-    pub connect: Connect,
+    pub connect: ConnectSettings,
     /// Keys that seal session ids.
     pub seal: Seal,
     /// Who may call.
-    pub access: Access,
+    pub access: AccessSettings,
     /// Who may connect servers that no descriptor names. Default: nobody.
     pub connect_api: Option<ConnectApi>,
     /// Keys of signed requests. Default: none.
     pub signing: Option<Signing>,
     /// A scheduler that is told when to refresh. Default: none.
-    pub scheduler: Option<Scheduler>,
+    pub scheduler: Option<SchedulerSettings>,
     /// What replicas share. Default: nothing.
-    pub shared_state: Option<SharedState>,
+    pub shared_state: Option<SharedStateSettings>,
     /// Where the audit trail goes. Not built yet.
     pub audit: Audit,
     /// Where traces go. Default: nowhere. Not built yet.
@@ -113,11 +113,11 @@ impl Default for Settings {
             references: References::default(),
             max_body: Size(8 << 20),
             commands: None,
-            facade: Facade::default(),
-            vault: Vault::default(),
-            connect: Connect::default(),
+            facade: FacadeSettings::default(),
+            vault: VaultSettings::default(),
+            connect: ConnectSettings::default(),
             seal: Seal::default(),
-            access: Access::default(),
+            access: AccessSettings::default(),
             connect_api: None,
             signing: None,
             scheduler: None,
@@ -143,7 +143,7 @@ impl Settings {
     /// Whether descriptors may start processes.
     #[must_use]
     pub fn commands(&self) -> bool {
-        let usual = self.is_loopback() && matches!(self.vault, Vault::File(_));
+        let usual = self.is_loopback() && matches!(self.vault, VaultSettings::File(_));
         self.commands.unwrap_or(usual)
     }
 }
@@ -161,7 +161,7 @@ pub struct Overrides {
 
 /// Settings as they were found.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedSettings {
     /// Defaults stand in for what is faulty; use only when no fault is fatal.
     pub settings: Settings,
     /// The file, when there is one.
@@ -175,16 +175,16 @@ pub struct Loaded {
 /// What descriptors read under these settings may depend on. Vault is not asked: whoever has a way to
 /// it adds it.
 #[must_use]
-pub fn world(settings: &Settings) -> World {
+pub fn read_context(settings: &Settings) -> ReadContext {
     let secrets = match &settings.vault {
-        Vault::File(_) => Secrets::None,
-        Vault::Hashicorp(vault) => Secrets::Vault {
+        VaultSettings::File(_) => SecretSource::None,
+        VaultSettings::Hashicorp(vault) => SecretSource::Vault {
             mount: vault.mount.trim_matches('/').to_owned(),
             prefix: vault.prefix.trim_matches('/').to_owned(),
             lookup: None,
         },
     };
-    World {
+    ReadContext {
         env: environment(),
         references: settings.references.clone(),
         secrets,

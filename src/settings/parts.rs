@@ -18,7 +18,8 @@ pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u
 /// Certificate of the public listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+#[schemars(rename = "Tls")]
+pub struct ListenerTls {
     /// PEM file of the certificate and its chain.
     pub cert_file: PathBuf,
     /// PEM file of its private key.
@@ -28,7 +29,8 @@ pub struct Tls {
 /// How tools are shown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Facade {
+#[schemars(rename = "Facade")]
+pub struct FacadeSettings {
     /// Whether `/mcp` offers one tool for all providers instead of one for each.
     pub single: bool,
     /// What is shown before an account is connected, where the descriptor says nothing.
@@ -64,7 +66,8 @@ pub enum ToolNames {
 /// How connecting an account goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Connect {
+#[schemars(rename = "Connect")]
+pub struct ConnectSettings {
     /// How long a connect link may be opened, 1s to 24h.
     #[schemars(extend("x-min" = "1s", "x-max" = "24h"))]
     pub link_ttl: Span,
@@ -73,7 +76,7 @@ pub struct Connect {
     pub pending_ttl: Span,
 }
 
-impl Default for Connect {
+impl Default for ConnectSettings {
     fn default() -> Self {
         Self {
             link_ttl: Span::secs(900),
@@ -111,7 +114,8 @@ pub struct Signing {
 /// A scheduler that is told when to refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Scheduler {
+#[schemars(rename = "Scheduler")]
+pub struct SchedulerSettings {
     /// URL that `auth/schedule` is posted to.
     #[schemars(extend("x-check" = "url"))]
     pub webhook: String,
@@ -123,7 +127,8 @@ pub struct Scheduler {
 /// sessions, changed accounts; all sealed with `seal.keys`. Everything else stays each replica's own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SharedState {
+#[schemars(rename = "SharedState")]
+pub struct SharedStateSettings {
     /// URL of a Redis, as a reference: `redis://` or, with TLS and the system's roots, `rediss://`; user,
     /// password and database may stand in it. Replicas of one `name` meet there.
     pub redis: Secret,

@@ -10,14 +10,15 @@ use crate::secret::Secret;
 /// Where credentials are kept: exactly one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Vault {
+#[schemars(rename = "Vault")]
+pub enum VaultSettings {
     /// An encrypted file on this machine.
     File(FileVault),
     /// `HashiCorp` Vault.
-    Hashicorp(Box<Hashicorp>),
+    Hashicorp(Box<HashicorpSettings>),
 }
 
-impl Default for Vault {
+impl Default for VaultSettings {
     fn default() -> Self {
         Self::File(FileVault::default())
     }
@@ -37,7 +38,8 @@ pub struct FileVault {
 /// `HashiCorp` Vault.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Hashicorp {
+#[schemars(rename = "Hashicorp")]
+pub struct HashicorpSettings {
     /// Its address; `http` only on loopback.
     #[schemars(extend("x-check" = "url"))]
     pub address: String,

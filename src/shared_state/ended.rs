@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::wire::End;
+use super::wire::SessionEnd;
 
 /// Ended sessions that are remembered; beyond it the ones that would expire first are forgotten.
 pub(super) const MAX_ENDED: usize = 65_536;
 
 /// Digests of ended sessions until the sessions would have expired.
 #[derive(Debug, Default)]
-pub(super) struct Ended {
+pub(super) struct EndedDigests {
     until: HashMap<[u8; 32], u64>,
     by_expiry: BTreeSet<(u64, [u8; 32])>,
 }
 
-impl Ended {
+impl EndedDigests {
     /// Whether it was not known before; what has expired is not remembered.
-    pub(super) fn insert(&mut self, (digest, expires): End, now_unix: u64) -> bool {
+    pub(super) fn insert(&mut self, (digest, expires): SessionEnd, now_unix: u64) -> bool {
         self.forget_expired(now_unix);
         if expires <= now_unix || self.until.contains_key(&digest) {
             return false;
@@ -35,7 +35,7 @@ impl Ended {
         self.until.contains_key(digest)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = End> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = SessionEnd> {
         self.by_expiry.iter().map(|(expires, digest)| (*digest, *expires))
     }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn an_end_is_new_once_and_forgotten_when_it_expires() {
-        let mut ended = Ended::default();
+        let mut ended = EndedDigests::default();
         assert!(ended.insert((digest(1), 10), 5));
         assert!(!ended.insert((digest(1), 10), 5));
         assert!(!ended.insert((digest(2), 5), 5), "it has expired");
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_full_memory_forgets_what_would_expire_first() {
-        let mut ended = Ended::default();
+        let mut ended = EndedDigests::default();
         for number in 0..=MAX_ENDED {
             assert!(ended.insert((digest(number), 1_000 + number as u64), 0));
         }

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ended::MAX_ENDED;
-use super::post::Post;
-use super::wire::{self, End, MAX_BODY, Refused, SKEW_SECS, Wire};
-use super::{Ends, HandOver, Handler, Meeting};
+use super::pending::PendingAsks;
+use super::wire::{self, AskRefusal, MAX_BODY, ReplicaMessage, SKEW_SECS, SessionEnd};
+use super::{HandOverError, Handler, RedisConfig, ReplicaNews};
 use crate::mcp::seal::Sealer;
 use crate::telemetry::Metrics;
 
@@ -32,45 +32,45 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// more than the longest pause they are not called gone.
 const RETURNING: Duration = Duration::from_secs(4);
 /// Ends that are told in one message, and changes in one exchange.
-const TOLD_AT_ONCE: usize = 256;
+const BATCH: usize = 256;
 /// Changes that wait for Redis.
-const MAX_UNTOLD: usize = 1_024;
+const MAX_PENDING: usize = 1_024;
 /// Redis keeps nothing of ours for longer without hearing of it again.
 const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
 
-type Broken = Box<dyn std::error::Error + Send + Sync>;
+type LinkError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The line to Redis and what hangs on it.
-pub(super) struct Link {
+pub(super) struct RedisLink {
     client: Client,
     sealer: Arc<Sealer>,
     metrics: Arc<Metrics>,
     replica: String,
     /// Prefix of all names of ours in Redis.
-    space: String,
-    ends: Arc<Ends>,
-    post: Post,
+    prefix: String,
+    ends: Arc<ReplicaNews>,
+    post: PendingAsks,
     /// Ends that Redis does not know yet.
     unsent: Mutex<HashMap<[u8; 32], u64>>,
     /// Changes that nobody was told of yet.
-    untold: Mutex<Untold>,
+    changes: Mutex<PendingChanges>,
     news: Notify,
-    line: RwLock<Option<Line>>,
+    line: RwLock<Option<RedisConnection>>,
     /// Whether it was said that something came which could not be opened.
     complained: AtomicBool,
 }
 
 /// Changes that wait for Redis, numbered in their order; of too many the oldest go.
 #[derive(Default)]
-struct Untold {
+struct PendingChanges {
     number: u64,
     waiting: VecDeque<(u64, Vec<u8>)>,
 }
 
-impl Untold {
+impl PendingChanges {
     fn push(&mut self, body: Vec<u8>) {
         self.number += 1;
-        if self.waiting.len() >= MAX_UNTOLD {
+        if self.waiting.len() >= MAX_PENDING {
             self.waiting.pop_front();
         }
         self.waiting.push_back((self.number, body));
@@ -81,26 +81,26 @@ impl Untold {
     }
 
     /// All up to this one were told.
-    fn told(&mut self, last: u64) {
+    fn remove_through(&mut self, last: u64) {
         self.waiting.retain(|(number, _)| *number > last);
     }
 }
 
 /// What speaks while the line is up.
 #[derive(Clone)]
-struct Line {
+struct RedisConnection {
     commands: MultiplexedConnection,
     /// From here on who does not listen is gone.
     settled: Instant,
     doubt: Arc<Notify>,
 }
 
-impl Link {
+impl RedisLink {
     pub(super) fn new(
         client: Client,
-        meeting: Meeting,
+        meeting: RedisConfig,
         replica: &str,
-        ends: Arc<Ends>,
+        ends: Arc<ReplicaNews>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         metrics.shared_state(false);
@@ -109,11 +109,11 @@ impl Link {
             sealer: meeting.sealer,
             metrics,
             replica: replica.to_owned(),
-            space: format!("pleiades:{}", meeting.name),
+            prefix: format!("pleiades:{}", meeting.name),
             ends,
-            post: Post::new(),
+            post: PendingAsks::new(),
             unsent: Mutex::default(),
-            untold: Mutex::default(),
+            changes: Mutex::default(),
             news: Notify::new(),
             line: RwLock::default(),
             complained: AtomicBool::new(false),
@@ -124,26 +124,31 @@ impl Link {
         self.post.serve(handler);
     }
 
-    pub(super) fn announce(&self, (digest, expires): End) {
+    pub(super) fn announce(&self, (digest, expires): SessionEnd) {
         self.unsent.lock().insert(digest, expires);
         self.news.notify_one();
     }
 
     pub(super) fn change(&self, body: Vec<u8>) {
-        self.untold.lock().push(body);
+        self.changes.lock().push(body);
         self.news.notify_one();
     }
 
-    pub(super) fn has_told(&self) -> bool {
-        self.untold.lock().waiting.is_empty()
+    pub(super) fn has_published_changes(&self) -> bool {
+        self.changes.lock().waiting.is_empty()
     }
 
-    pub(super) async fn hand(&self, to: &str, body: Vec<u8>, within: Duration) -> Result<Vec<u8>, HandOver> {
+    pub(super) async fn hand_over(
+        &self,
+        to: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Vec<u8>, HandOverError> {
         if body.len() > MAX_BODY {
-            return Err(HandOver::TooLarge);
+            return Err(HandOverError::TooLarge);
         }
         let mut expected = self.post.expect();
-        let ask = Wire::Ask {
+        let ask = ReplicaMessage::Ask {
             id: expected.id,
             within_ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
             from: self.replica.clone(),
@@ -153,15 +158,15 @@ impl Link {
             self.send(to, &ask, within).await?;
             expected.answer().await
         };
-        timeout(within, asked).await.unwrap_or(Err(HandOver::Late))
+        timeout(within, asked).await.unwrap_or(Err(HandOverError::Late))
     }
 
     /// Puts a message on a replica's channel.
-    async fn send(&self, to: &str, message: &Wire, within: Duration) -> Result<(), HandOver> {
+    async fn send(&self, to: &str, message: &ReplicaMessage, within: Duration) -> Result<(), HandOverError> {
         let Some(mut line) = self.line.read().clone() else {
-            return Err(HandOver::Away);
+            return Err(HandOverError::Away);
         };
-        let channel = self.channel(to);
+        let channel = self.replica_channel(to);
         let expires = wire::now()
             .saturating_add(within.as_secs())
             .saturating_add(SKEW_SECS);
@@ -169,13 +174,13 @@ impl Link {
         let mut publish = redis::cmd("PUBLISH");
         publish.arg(&channel).arg(sealed);
         match publish.query_async::<u64>(&mut line.commands).await {
-            Ok(0) if Instant::now() < line.settled => Err(HandOver::Away),
-            Ok(0) => Err(HandOver::Gone),
+            Ok(0) if Instant::now() < line.settled => Err(HandOverError::Away),
+            Ok(0) => Err(HandOverError::Gone),
             Ok(_) => Ok(()),
             Err(error) => {
                 tracing::debug!(%error, "a message could not be handed over");
                 line.doubt.notify_one();
-                Err(HandOver::Away)
+                Err(HandOverError::Away)
             }
         }
     }
@@ -211,7 +216,7 @@ impl Link {
     }
 
     /// Both connections; listening comes before learning, so that no end falls between.
-    async fn connect(&self, was_up: bool) -> Result<(Line, PubSubSink, PubSubStream), Broken> {
+    async fn connect(&self, was_up: bool) -> Result<(RedisConnection, PubSubSink, PubSubStream), LinkError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_WITHIN))
             .set_response_timeout(Some(ANSWER_WITHIN));
@@ -221,15 +226,19 @@ impl Link {
             .await?;
         let listening = async {
             let mut both = self.client.get_async_pubsub().await?;
-            both.subscribe(&[self.channel(&self.replica), self.ended(), self.changed()])
-                .await?;
+            both.subscribe(&[
+                self.replica_channel(&self.replica),
+                self.ended_channel(),
+                self.changes_channel(),
+            ])
+            .await?;
             Ok::<_, RedisError>(both.split())
         };
         let (sink, stream) = timeout(ANSWER_WITHIN, listening).await??;
-        self.learn(&mut commands).await?;
+        self.load_ends(&mut commands).await?;
         let settled = Instant::now() + if was_up { RETURNING } else { Duration::ZERO };
         let doubt = Arc::default();
-        let line = Line {
+        let line = RedisConnection {
             commands,
             settled,
             doubt,
@@ -238,24 +247,27 @@ impl Link {
     }
 
     /// Returns when the line is broken, and why.
-    async fn hold(self: &Arc<Self>, (line, sink, stream): (Line, PubSubSink, PubSubStream)) -> Broken {
+    async fn hold(
+        self: &Arc<Self>,
+        (line, sink, stream): (RedisConnection, PubSubSink, PubSubStream),
+    ) -> LinkError {
         *self.line.write() = Some(line.clone());
         self.complained.store(false, Ordering::Relaxed);
         self.metrics.shared_state(true);
         tracing::info!(replica = %self.replica, "replicas meet at the Redis of the shared state");
         let why = tokio::select! {
             () = self.listen(stream) => "the subscription has ended".into(),
-            why = self.beat(sink, line.commands.clone()) => why,
-            why = self.tell(line.commands.clone()) => why,
+            why = self.heartbeat(sink, line.commands.clone()) => why,
+            why = self.publish(line.commands.clone()) => why,
             () = line.doubt.notified() => "a message could not be sent".into(),
         };
         *self.line.write() = None;
         self.metrics.shared_state(false);
-        self.post.cut();
+        self.post.fail_all();
         why
     }
 
-    async fn beat(&self, mut sink: PubSubSink, mut commands: MultiplexedConnection) -> Broken {
+    async fn heartbeat(&self, mut sink: PubSubSink, mut commands: MultiplexedConnection) -> LinkError {
         loop {
             sleep(BEAT).await;
             let both = async {
@@ -273,38 +285,40 @@ impl Link {
     }
 
     async fn listen(self: &Arc<Self>, mut stream: PubSubStream) {
-        let (ended, changed) = (self.ended(), self.changed());
+        let (ended, changed) = (self.ended_channel(), self.changes_channel());
         let is_own = |channel: &str| channel != ended && channel != changed;
         while let Some(message) = stream.next().await {
             let channel = message.get_channel_name();
-            match Wire::open(&self.sealer, channel, wire::now(), message.get_payload_bytes()) {
-                Some(Wire::Ends(ends)) if channel == ended => self.learnt(&ends),
-                Some(Wire::Change { from, body }) if channel == changed => {
+            match ReplicaMessage::open(&self.sealer, channel, wire::now(), message.get_payload_bytes()) {
+                Some(ReplicaMessage::Ends(ends)) if channel == ended => self.record_ends(&ends),
+                Some(ReplicaMessage::Change { from, body }) if channel == changed => {
                     if from != self.replica {
                         // Nobody may be listening.
                         self.ends.changes.send(body.into()).ok();
                     }
                 }
-                Some(Wire::Answer { id, body }) if is_own(channel) => self.post.tell(id, Ok(body)),
-                Some(Wire::Refusal { id, why }) if is_own(channel) => {
-                    self.post.tell(id, Err(why.into()));
+                Some(ReplicaMessage::Answer { id, body }) if is_own(channel) => {
+                    self.post.deliver(id, Ok(body))
                 }
-                Some(Wire::Ask {
+                Some(ReplicaMessage::Refusal { id, why }) if is_own(channel) => {
+                    self.post.deliver(id, Err(why.into()));
+                }
+                Some(ReplicaMessage::Ask {
                     id,
                     within_ms,
                     from,
                     body,
                 }) if is_own(channel) => {
-                    self.asked((id, from), Duration::from_millis(within_ms), body);
+                    self.answer_ask((id, from), Duration::from_millis(within_ms), body);
                 }
                 _ => self.complain(),
             }
         }
     }
 
-    fn learnt(&self, ends: &[End]) {
+    fn record_ends(&self, ends: &[SessionEnd]) {
         for end in ends {
-            self.ends.learn(*end);
+            self.ends.record(*end);
         }
     }
 
@@ -318,7 +332,7 @@ impl Link {
     }
 
     /// Another replica wants an answer.
-    fn asked(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
+    fn answer_ask(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
         let link = Arc::clone(self);
         match self.post.admit() {
             Ok(room) => {
@@ -328,10 +342,10 @@ impl Link {
                         return;
                     };
                     let answer = if body.len() > MAX_BODY {
-                        let why = Refused::TooLarge;
-                        Wire::Refusal { id, why }
+                        let why = AskRefusal::TooLarge;
+                        ReplicaMessage::Refusal { id, why }
                     } else {
-                        Wire::Answer { id, body }
+                        ReplicaMessage::Answer { id, body }
                     };
                     link.send(&from, &answer, ANSWER_WITHIN).await.ok();
                     drop(room);
@@ -340,7 +354,7 @@ impl Link {
             Err(why) => {
                 let Some(room) = self.post.refuse() else { return };
                 tokio::spawn(async move {
-                    let refusal = Wire::Refusal { id, why };
+                    let refusal = ReplicaMessage::Refusal { id, why };
                     link.send(&from, &refusal, ANSWER_WITHIN).await.ok();
                     drop(room);
                 });
@@ -350,8 +364,8 @@ impl Link {
 
     /// Reads which sessions have ended, and finds what Redis does not know of ours: it may have been
     /// away, or have lost its memory.
-    async fn learn(&self, commands: &mut MultiplexedConnection) -> Result<(), Broken> {
-        let ended = self.ended();
+    async fn load_ends(&self, commands: &mut MultiplexedConnection) -> Result<(), LinkError> {
+        let ended = self.ended_channel();
         let now = wire::now();
         let mut read = redis::cmd("ZRANGEBYSCORE");
         read.arg(&ended).arg(format!("({now}")).arg("+inf");
@@ -359,10 +373,10 @@ impl Link {
         let members: Vec<Vec<u8>> = read.query_async(commands).await?;
         let mut kept = HashSet::with_capacity(members.len());
         for member in members {
-            match Wire::open(&self.sealer, &ended, now, &member) {
-                Some(Wire::Ends(ends)) => {
+            match ReplicaMessage::open(&self.sealer, &ended, now, &member) {
+                Some(ReplicaMessage::Ends(ends)) => {
                     kept.extend(ends.iter().map(|(digest, _)| *digest));
-                    self.learnt(&ends);
+                    self.record_ends(&ends);
                 }
                 _ => self.complain(),
             }
@@ -374,14 +388,14 @@ impl Link {
     }
 
     /// Tells Redis and all who listen of the ends it does not know.
-    async fn tell(&self, mut commands: MultiplexedConnection) -> Broken {
+    async fn publish(&self, mut commands: MultiplexedConnection) -> LinkError {
         loop {
-            let some: Vec<End> = {
+            let some: Vec<SessionEnd> = {
                 let unsent = self.unsent.lock();
-                let some = unsent.iter().take(TOLD_AT_ONCE);
+                let some = unsent.iter().take(BATCH);
                 some.map(|(digest, expires)| (*digest, *expires)).collect()
             };
-            let changes = self.untold.lock().first(TOLD_AT_ONCE);
+            let changes = self.changes.lock().first(BATCH);
             if some.is_empty() && changes.is_empty() {
                 self.news.notified().await;
                 continue;
@@ -389,7 +403,7 @@ impl Link {
             let mut all = if some.is_empty() {
                 redis::pipe()
             } else {
-                self.telling(&some)
+                self.publish_ends(&some)
             };
             for (_, body) in &changes {
                 self.publish_change(&mut all, body);
@@ -401,7 +415,7 @@ impl Link {
                         unsent.remove(&digest);
                     }
                     if let Some((last, _)) = changes.last() {
-                        self.untold.lock().told(*last);
+                        self.changes.lock().remove_through(*last);
                     }
                 }
                 Err(error) if error.is_unrecoverable_error() || error.is_timeout() => return error.into(),
@@ -414,8 +428,8 @@ impl Link {
     }
 
     fn publish_change(&self, all: &mut redis::Pipeline, body: &[u8]) {
-        let changed = self.changed();
-        let change = Wire::Change {
+        let changed = self.changes_channel();
+        let change = ReplicaMessage::Change {
             from: self.replica.clone(),
             body: body.to_vec(),
         };
@@ -423,13 +437,13 @@ impl Link {
         all.cmd("PUBLISH").arg(&changed).arg(sealed).ignore();
     }
 
-    fn telling(&self, ends: &[End]) -> redis::Pipeline {
-        let ended = self.ended();
+    fn publish_ends(&self, ends: &[SessionEnd]) -> redis::Pipeline {
+        let ended = self.ended_channel();
         let now = wire::now();
         let mut all = redis::pipe();
         all.atomic();
         for end in ends {
-            let member = Wire::Ends(vec![*end]).seal(&self.sealer, &ended, end.1);
+            let member = ReplicaMessage::Ends(vec![*end]).seal(&self.sealer, &ended, end.1);
             all.cmd("ZADD").arg(&ended).arg(end.1).arg(member).ignore();
         }
         all.cmd("ZREMRANGEBYSCORE")
@@ -446,39 +460,39 @@ impl Link {
             .min(MOST_KEPT_SECS);
         all.cmd("EXPIRE").arg(&ended).arg(left).ignore();
         let expires = now.saturating_add(SKEW_SECS);
-        let told = Wire::Ends(ends.to_vec()).seal(&self.sealer, &ended, expires);
+        let told = ReplicaMessage::Ends(ends.to_vec()).seal(&self.sealer, &ended, expires);
         all.cmd("PUBLISH").arg(&ended).arg(told).ignore();
         all
     }
 
-    fn channel(&self, replica: &str) -> String {
-        format!("{}:r:{replica}", self.space)
+    fn replica_channel(&self, replica: &str) -> String {
+        format!("{}:r:{replica}", self.prefix)
     }
 
     /// Name of the channel that tells of changes.
-    fn changed(&self) -> String {
-        format!("{}:changed", self.space)
+    fn changes_channel(&self) -> String {
+        format!("{}:changed", self.prefix)
     }
 
     /// Name of both the memory of ended sessions and the channel that tells of them.
-    fn ended(&self) -> String {
-        format!("{}:ended", self.space)
+    fn ended_channel(&self) -> String {
+        format!("{}:ended", self.prefix)
     }
 }
 
-impl From<Refused> for HandOver {
-    fn from(refused: Refused) -> Self {
+impl From<AskRefusal> for HandOverError {
+    fn from(refused: AskRefusal) -> Self {
         match refused {
-            Refused::Busy => Self::Busy,
-            Refused::TooLarge => Self::TooLarge,
+            AskRefusal::Busy => Self::Busy,
+            AskRefusal::TooLarge => Self::TooLarge,
         }
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for RedisLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
-            .field("space", &self.space)
+            .field("space", &self.prefix)
             .field("is_up", &self.line.read().is_some())
             .field("post", &self.post)
             .finish_non_exhaustive()
@@ -491,16 +505,16 @@ mod tests {
 
     #[test]
     fn changes_wait_in_their_order_and_of_too_many_the_oldest_go() {
-        let mut untold = Untold::default();
-        for number in 0..MAX_UNTOLD + 2 {
+        let mut untold = PendingChanges::default();
+        for number in 0..MAX_PENDING + 2 {
             untold.push(number.to_be_bytes().to_vec());
         }
         let some = untold.first(2);
         assert_eq!(some.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
         // One that came meanwhile pushed the oldest out: what was told goes all the same.
         untold.push(Vec::new());
-        untold.told(4);
-        assert_eq!(untold.waiting.len(), MAX_UNTOLD - 1);
+        untold.remove_through(4);
+        assert_eq!(untold.waiting.len(), MAX_PENDING - 1);
         assert_eq!(untold.first(1)[0].0, 5);
     }
 }

@@ -7,7 +7,7 @@
 
 mod ended;
 mod link;
-mod post;
+mod pending;
 mod wire;
 
 use std::fmt;
@@ -24,8 +24,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use self::ended::Ended;
-use self::link::Link;
+use self::ended::EndedDigests;
+use self::link::RedisLink;
 use crate::error::{Code, Error};
 use crate::mcp::seal::Sealer;
 use crate::secret::Secret;
@@ -37,9 +37,9 @@ const FEED: usize = 1_024;
 /// Largest change that is told, in bytes.
 const MAX_CHANGE: usize = 16 << 10;
 /// How long the end of a session waits to be remembered beyond this process.
-const REMEMBERED: Duration = Duration::from_secs(1);
+const REMEMBER_WITHIN: Duration = Duration::from_secs(1);
 /// How often is looked whether everything was told.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Answers a message that another replica handed over. It lives as long as the [`SharedState`]: what
 /// owns that should be captured weakly.
@@ -50,7 +50,7 @@ pub type Remember = (([u8; 32], u64), oneshot::Sender<()>);
 
 /// Why a message was not handed over, or brought no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HandOver {
+pub enum HandOverError {
     /// Replicas share nothing.
     #[error("no `shared_state` is configured")]
     NotShared,
@@ -74,7 +74,7 @@ pub enum HandOver {
 
 /// Where the replicas meet.
 #[derive(Debug)]
-pub struct Meeting {
+pub struct RedisConfig {
     /// URL of the Redis: `redis://` or `rediss://`, with what it takes to log in.
     pub url: Secret,
     /// Name of the gateway: replicas of one name meet.
@@ -86,15 +86,15 @@ pub struct Meeting {
 /// What replicas of one gateway tell each other; without Redis a replica is alone.
 pub struct SharedState {
     replica: String,
-    ends: Arc<Ends>,
+    ends: Arc<ReplicaNews>,
     memory: OnceLock<mpsc::Sender<Remember>>,
-    line: Option<(Arc<Link>, AbortHandle)>,
+    line: Option<(Arc<RedisLink>, AbortHandle)>,
 }
 
 /// The sessions that have ended, here and elsewhere, and what else is heard of others.
-struct Ends {
-    known: Mutex<Ended>,
-    feed: broadcast::Sender<wire::End>,
+struct ReplicaNews {
+    known: Mutex<EndedDigests>,
+    feed: broadcast::Sender<wire::SessionEnd>,
     changes: broadcast::Sender<Arc<[u8]>>,
 }
 
@@ -103,8 +103,8 @@ impl SharedState {
     #[must_use]
     pub fn alone() -> Arc<Self> {
         Arc::new(Self {
-            replica: fresh(),
-            ends: Arc::new(Ends::new()),
+            replica: random_name(),
+            ends: Arc::new(ReplicaNews::new()),
             memory: OnceLock::new(),
             line: None,
         })
@@ -116,7 +116,7 @@ impl SharedState {
     /// # Errors
     /// [`Code::Internal`] when the URL is none of a Redis, which reading the settings has checked.
     pub fn redis(
-        meeting: Meeting,
+        meeting: RedisConfig,
         control: &tokio::runtime::Handle,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, Error> {
@@ -127,9 +127,9 @@ impl SharedState {
                 "`shared_state.redis` is not the URL of a Redis",
             ));
         };
-        let replica = fresh();
-        let ends = Arc::new(Ends::new());
-        let link = Link::new(client, meeting, &replica, Arc::clone(&ends), metrics);
+        let replica = random_name();
+        let ends = Arc::new(ReplicaNews::new());
+        let link = RedisLink::new(client, meeting, &replica, Arc::clone(&ends), metrics);
         let task = control.spawn(Arc::clone(&link).run()).abort_handle();
         Ok(Arc::new(Self {
             replica,
@@ -150,10 +150,15 @@ impl SharedState {
     ///
     /// # Errors
     /// [`HandOver`].
-    pub async fn hand(&self, to: &str, message: Vec<u8>, within: Duration) -> Result<Vec<u8>, HandOver> {
+    pub async fn hand_over(
+        &self,
+        to: &str,
+        message: Vec<u8>,
+        within: Duration,
+    ) -> Result<Vec<u8>, HandOverError> {
         match &self.line {
-            Some((link, _)) => link.hand(to, message, within).await,
-            None => Err(HandOver::NotShared),
+            Some((link, _)) => link.hand_over(to, message, within).await,
+            None => Err(HandOverError::NotShared),
         }
     }
 
@@ -171,7 +176,7 @@ impl SharedState {
     /// process does.
     pub fn announce_end(&self, digest: [u8; 32], expires_unix: u64) {
         let end = (digest, expires_unix);
-        let is_news = self.ends.learn(end);
+        let is_news = self.ends.record(end);
         if let Some((link, _)) = &self.line
             && is_news
         {
@@ -192,14 +197,14 @@ impl SharedState {
         let (done, told) = oneshot::channel();
         let is_taken = memory.try_send(((digest, expires_unix), done)).is_ok();
         // A closed channel is an answer too: nothing more is to be waited for.
-        if !is_taken || timeout(REMEMBERED, told).await.is_err() {
+        if !is_taken || timeout(REMEMBER_WITHIN, told).await.is_err() {
             tracing::warn!("the end of a session could not be remembered in time: it holds until a restart");
         }
     }
 
     /// Tells the other replicas that something which all share has changed, in at most 16 KiB. What
     /// Redis does not take now it is told later; of more than 1,024 that wait the oldest go.
-    pub fn tell(&self, change: Vec<u8>) {
+    pub fn publish_change(&self, change: Vec<u8>) {
         if let Some((link, _)) = &self.line
             && change.len() <= MAX_CHANGE
         {
@@ -214,11 +219,11 @@ impl SharedState {
     }
 
     /// Waits until all changes were told, or as long as that.
-    pub async fn told(&self, within: Duration) {
+    pub async fn changes_published(&self, within: Duration) {
         let Some((link, _)) = &self.line else { return };
         let all = async {
-            while !link.has_told() {
-                sleep(LOOK).await;
+            while !link.has_published_changes() {
+                sleep(POLL).await;
             }
         };
         if timeout(within, all).await.is_err() {
@@ -258,7 +263,7 @@ impl fmt::Debug for SharedState {
     }
 }
 
-impl Ends {
+impl ReplicaNews {
     fn new() -> Self {
         Self {
             known: Mutex::default(),
@@ -268,7 +273,7 @@ impl Ends {
     }
 
     /// Whether it was news.
-    fn learn(&self, end: wire::End) -> bool {
+    fn record(&self, end: wire::SessionEnd) -> bool {
         let is_news = self.known.lock().insert(end, wire::now());
         if is_news {
             // Nobody may be listening.
@@ -279,7 +284,7 @@ impl Ends {
 }
 
 /// A name that no other process has.
-fn fresh() -> String {
+fn random_name() -> String {
     let mut bytes = [0_u8; 16];
     if SystemRandom::new().fill(&mut bytes).is_err() {
         let random = RandomState::new();
@@ -304,14 +309,14 @@ mod tests {
     async fn a_process_on_its_own_hands_nothing_over_and_says_why() {
         let alone = SharedState::alone();
         alone.serve(Box::new(|message| Box::pin(async move { message })));
-        let handed = alone
-            .hand(alone.replica(), b"hello".to_vec(), Duration::MAX)
+        let answer = alone
+            .hand_over(alone.replica(), b"hello".to_vec(), Duration::MAX)
             .await;
-        assert_eq!(handed, Err(HandOver::NotShared));
+        assert_eq!(answer, Err(HandOverError::NotShared));
     }
 
     #[tokio::test]
-    async fn an_end_is_known_and_told_once() {
+    async fn an_end_is_known_and_published_once() {
         let alone = SharedState::alone();
         let mut ended = alone.ended();
         assert!(!alone.has_ended(&[1; 32]));
@@ -335,7 +340,7 @@ mod tests {
     #[tokio::test]
     async fn a_redis_that_is_away_fails_nothing_and_shows_no_password() {
         let metrics = Metrics::new();
-        let meeting = Meeting {
+        let meeting = RedisConfig {
             // Nothing listens on port 1.
             url: Secret::new("redis://user:canary@127.0.0.1:1"),
             name: "test".to_owned(),
@@ -343,8 +348,8 @@ mod tests {
         };
         let here = tokio::runtime::Handle::current();
         let shared = SharedState::redis(meeting, &here, Arc::clone(&metrics)).unwrap();
-        let handed = shared.hand("nobody", Vec::new(), Duration::MAX).await;
-        assert_eq!(handed, Err(HandOver::Away));
+        let answer = shared.hand_over("nobody", Vec::new(), Duration::MAX).await;
+        assert_eq!(answer, Err(HandOverError::Away));
         shared.announce_end([1; 32], LATER);
         assert!(shared.has_ended(&[1; 32]));
         assert!(metrics.render().contains("pleiades_shared_state_up 0"));
@@ -353,7 +358,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_redis_is_refused_without_being_quoted() {
-        let meeting = Meeting {
+        let meeting = RedisConfig {
             url: Secret::new("http://user:canary@redis"),
             name: "test".to_owned(),
             sealer: Arc::new(Sealer::new(&[])),

@@ -24,11 +24,11 @@ const CHANGE: u8 = 5;
 const END_LEN: usize = 32 + 8;
 
 /// Digest of a session's id, and when the session would have expired (Unix, seconds).
-pub(super) type End = ([u8; 32], u64);
+pub(super) type SessionEnd = ([u8; 32], u64);
 
 /// Why a replica that was reached did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum AskRefusal {
     /// It has as much to do as it takes.
     Busy,
     /// Its answer is larger than [`MAX_BODY`].
@@ -37,7 +37,7 @@ pub(super) enum Refused {
 
 /// One message between replicas.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(super) enum ReplicaMessage {
     /// A message that wants an answer.
     Ask {
         /// Chosen by the sender.
@@ -51,9 +51,9 @@ pub(super) enum Wire {
     /// The answer to an ask.
     Answer { id: u64, body: Vec<u8> },
     /// There is no answer to an ask.
-    Refusal { id: u64, why: Refused },
+    Refusal { id: u64, why: AskRefusal },
     /// Sessions that have ended.
-    Ends(Vec<End>),
+    Ends(Vec<SessionEnd>),
     /// Something that all replicas share has changed.
     Change {
         /// Replica that changed it.
@@ -62,7 +62,7 @@ pub(super) enum Wire {
     },
 }
 
-impl Wire {
+impl ReplicaMessage {
     /// Sealed for a channel until `expires_unix` (seconds).
     pub(super) fn seal(&self, sealer: &Sealer, channel: &str, expires_unix: u64) -> Vec<u8> {
         sealer.seal_bytes(PURPOSE, channel, expires_unix, &self.encode())
@@ -102,7 +102,7 @@ impl Wire {
             Self::Refusal { id, why } => {
                 bytes.push(REFUSAL);
                 bytes.extend_from_slice(&id.to_be_bytes());
-                bytes.push(u8::from(*why == Refused::TooLarge));
+                bytes.push(u8::from(*why == AskRefusal::TooLarge));
             }
             Self::Ends(ends) => {
                 bytes.reserve_exact(1 + END_LEN * ends.len());
@@ -155,8 +155,8 @@ impl Wire {
             REFUSAL => {
                 let (id, rest) = number(rest)?;
                 let why = match rest {
-                    [0] => Refused::Busy,
-                    [1] => Refused::TooLarge,
+                    [0] => AskRefusal::Busy,
+                    [1] => AskRefusal::TooLarge,
                     _ => return None,
                 };
                 Some(Self::Refusal { id, why })
@@ -175,7 +175,7 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::from_be_bytes(*number), rest))
 }
 
-fn end(bytes: &[u8]) -> Option<End> {
+fn end(bytes: &[u8]) -> Option<SessionEnd> {
     let (digest, rest) = bytes.split_first_chunk()?;
     let expires = <[u8; 8]>::try_from(rest).ok()?;
     Some((*digest, u64::from_be_bytes(expires)))
@@ -197,38 +197,38 @@ mod tests {
         Sealer::new(&[Secret::new(key)])
     }
 
-    fn samples() -> [Wire; 8] {
+    fn samples() -> [ReplicaMessage; 8] {
         [
-            Wire::Ask {
+            ReplicaMessage::Ask {
                 id: 7,
                 within_ms: 1_500,
                 from: "replica".to_owned(),
                 body: b"a canary".to_vec(),
             },
-            Wire::Ask {
+            ReplicaMessage::Ask {
                 id: u64::MAX,
                 within_ms: 0,
                 from: String::new(),
                 body: Vec::new(),
             },
-            Wire::Answer {
+            ReplicaMessage::Answer {
                 id: 7,
                 body: b"a canary".to_vec(),
             },
-            Wire::Refusal {
+            ReplicaMessage::Refusal {
                 id: 7,
-                why: Refused::Busy,
+                why: AskRefusal::Busy,
             },
-            Wire::Refusal {
+            ReplicaMessage::Refusal {
                 id: 7,
-                why: Refused::TooLarge,
+                why: AskRefusal::TooLarge,
             },
-            Wire::Change {
+            ReplicaMessage::Change {
                 from: "replica".to_owned(),
                 body: b"a canary".to_vec(),
             },
-            Wire::Ends(Vec::new()),
-            Wire::Ends(vec![([1; 32], 2), ([3; 32], u64::MAX)]),
+            ReplicaMessage::Ends(Vec::new()),
+            ReplicaMessage::Ends(vec![([1; 32], 2), ([3; 32], u64::MAX)]),
         ]
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let one = sealer("a key");
         for message in samples() {
             let sealed = message.seal(&one, "here", 100);
-            assert_eq!(Wire::open(&one, "here", 99, &sealed), Some(message));
+            assert_eq!(ReplicaMessage::open(&one, "here", 99, &sealed), Some(message));
         }
     }
 
@@ -246,9 +246,9 @@ mod tests {
         let (one, other) = (sealer("a key"), sealer("another"));
         for message in samples() {
             let sealed = message.seal(&one, "here", 100);
-            assert_eq!(Wire::open(&one, "there", 99, &sealed), None);
-            assert_eq!(Wire::open(&one, "here", 100, &sealed), None);
-            assert_eq!(Wire::open(&other, "here", 99, &sealed), None);
+            assert_eq!(ReplicaMessage::open(&one, "there", 99, &sealed), None);
+            assert_eq!(ReplicaMessage::open(&one, "here", 100, &sealed), None);
+            assert_eq!(ReplicaMessage::open(&other, "here", 99, &sealed), None);
         }
     }
 
@@ -263,16 +263,16 @@ mod tests {
     #[test]
     fn the_largest_body_passes_and_a_larger_message_is_not_looked_at() {
         let one = sealer("a key");
-        let of = |len| Wire::Ask {
+        let of = |len| ReplicaMessage::Ask {
             id: 1,
             within_ms: 1,
             from: "a-replica-of-sixteen-by".to_owned(),
             body: vec![b'x'; len],
         };
         let whole = of(MAX_BODY).seal(&one, "here", 100);
-        assert_eq!(Wire::open(&one, "here", 1, &whole), Some(of(MAX_BODY)));
+        assert_eq!(ReplicaMessage::open(&one, "here", 1, &whole), Some(of(MAX_BODY)));
         let more = of(MAX_BODY + 1024).seal(&one, "here", 100);
-        assert_eq!(Wire::open(&one, "here", 1, &more), None);
+        assert_eq!(ReplicaMessage::open(&one, "here", 1, &more), None);
     }
 
     #[test]
@@ -280,14 +280,14 @@ mod tests {
         for message in samples() {
             let bytes = message.encode();
             for cut in 0..bytes.len() {
-                let short = Wire::decode(&bytes[..cut]);
+                let short = ReplicaMessage::decode(&bytes[..cut]);
                 assert_ne!(short.as_ref(), Some(&message), "{cut} of {message:?}");
             }
         }
-        assert_eq!(Wire::decode(&[ASK, 0, 0]), None);
-        assert_eq!(Wire::decode(&[9, 0, 0]), None);
+        assert_eq!(ReplicaMessage::decode(&[ASK, 0, 0]), None);
+        assert_eq!(ReplicaMessage::decode(&[9, 0, 0]), None);
         let mut long = vec![ASK; 17];
         long.extend_from_slice(&u64::MAX.to_be_bytes());
-        assert_eq!(Wire::decode(&long), None);
+        assert_eq!(ReplicaMessage::decode(&long), None);
     }
 }

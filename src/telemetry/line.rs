@@ -10,9 +10,9 @@ use std::{
 
 /// An unfinished line.
 #[derive(Debug)]
-pub(super) struct Line<'a>(&'a mut Vec<u8>);
+pub(super) struct JsonLine<'a>(&'a mut Vec<u8>);
 
-impl<'a> Line<'a> {
+impl<'a> JsonLine<'a> {
     /// Begins a line with what every line has.
     pub(super) fn begin(
         out: &'a mut Vec<u8>,
@@ -74,7 +74,7 @@ impl<'a> Line<'a> {
 /// The line that stands for those a slow stderr cost us.
 pub(super) fn dropped(out: &mut Vec<u8>, count: u64) {
     let message = format!("{count} log lines were dropped because stderr is slow");
-    let mut line = Line::begin(out, SystemTime::now(), "WARN", "pleiades::log", &message);
+    let mut line = JsonLine::begin(out, SystemTime::now(), "WARN", "pleiades::log", &message);
     line.number("log.dropped", count);
     line.end();
 }
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_line_is_one_json_object_whatever_its_values() {
         let mut out = Vec::new();
-        let mut line = Line::begin(&mut out, UNIX_EPOCH, "INFO", "here", "it's \"so\"");
+        let mut line = JsonLine::begin(&mut out, UNIX_EPOCH, "INFO", "here", "it's \"so\"");
         line.text("tool.name", "a\nb\u{1}\"\\");
         line.some("absent", None);
         line.number("http.status", 200);

@@ -38,14 +38,14 @@ const SILENT: [&str; 5] = [
 ];
 
 /// Longest wait for a slow stderr at the end of the process.
-const PATIENCE: Duration = Duration::from_secs(1);
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
 /// Whether request lines are written by hand.
 static DIRECT: AtomicBool = AtomicBool::new(false);
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
+pub enum LogFormat {
     /// For a person when stderr is a terminal, else JSON.
     #[default]
     Auto,
@@ -56,20 +56,20 @@ pub enum Format {
 }
 
 /// Starts the log; later calls change nothing. Call [`flush`] before the process ends.
-pub fn init(format: Format) {
+pub fn init(format: LogFormat) {
     start(format, DEFAULT, None);
 }
 
 /// Starts a log that is silent without `RUST_LOG`, and keeps what child processes say.
 pub fn init_quiet(tail: Tail) {
-    start(Format::Auto, "off", Some(tail));
+    start(LogFormat::Auto, "off", Some(tail));
 }
 
-fn start(format: Format, usual: &str, tail: Option<Tail>) {
+fn start(format: LogFormat, usual: &str, tail: Option<Tail>) {
     let (filter, fault) = filter(usual);
     let sink = sink::start();
     let terminal = io::stderr().is_terminal();
-    let json = format == Format::Json || (format == Format::Auto && !terminal);
+    let json = format == LogFormat::Json || (format == LogFormat::Auto && !terminal);
     let layer = fmt::layer().with_writer(move || sink);
     let layer = if json {
         layer
@@ -101,7 +101,7 @@ fn start(format: Format, usual: &str, tail: Option<Tail>) {
 /// Waits until what was logged is written, at most a second.
 pub fn flush() {
     if let Some(sink) = sink::get() {
-        sink.flush(PATIENCE);
+        sink.flush(FLUSH_LIMIT);
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Families {
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct ProviderHandles {
     live: HashMap<Arc<str>, Arc<ProviderMetrics>>,
     gone: HashSet<Box<str>>,
 }
@@ -54,7 +54,7 @@ struct Known {
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
-    known: RwLock<Known>,
+    handles: RwLock<ProviderHandles>,
     none: Arc<ProviderMetrics>,
     reload: IntCounterVec,
     generation: IntGauge,
@@ -92,7 +92,7 @@ impl Metrics {
         Arc::new(Self {
             none: ProviderMetrics::new(names::NO_PROVIDER.into(), Arc::clone(&families)),
             families,
-            known: RwLock::default(),
+            handles: RwLock::default(),
             reload: counters(&registry, &names::RELOAD),
             generation: gauge(&registry, &names::RELOAD_GENERATION),
             providers: gauges(&registry, &names::PROVIDERS),
@@ -121,10 +121,10 @@ impl Metrics {
     /// The handles of a loaded provider; keep them while it is loaded. Call this with ids of
     /// descriptors only, never with what a caller sent: ids are labels.
     pub fn provider(&self, id: &str) -> Arc<ProviderMetrics> {
-        if let Some(found) = self.known.read().live.get(id) {
+        if let Some(found) = self.handles.read().live.get(id) {
             return Arc::clone(found);
         }
-        let mut known = self.known.write();
+        let mut known = self.handles.write();
         known.gone.remove(id);
         let id: Arc<str> = id.into();
         let made = || ProviderMetrics::new(Arc::clone(&id), Arc::clone(&self.families));
@@ -136,7 +136,7 @@ impl Metrics {
         let Some(id) = id else {
             return Arc::clone(&self.none);
         };
-        let known = self.known.read();
+        let known = self.handles.read();
         if let Some(found) = known.live.get(id) {
             return Arc::clone(found);
         }
@@ -149,7 +149,7 @@ impl Metrics {
 
     /// Drops every series of a removed provider. Handles still held move nothing any more.
     pub fn forget(&self, provider: &str) {
-        let mut known = self.known.write();
+        let mut known = self.handles.write();
         if known.gone.len() >= GONE {
             known.gone.clear();
         }
@@ -260,7 +260,7 @@ impl Metrics {
             .inc();
     }
 
-    pub(super) fn call(&self, provider: Option<&str>, call: &super::provider::Call<'_>) {
+    pub(super) fn call(&self, provider: Option<&str>, call: &super::provider::CallSample<'_>) {
         self.of(provider).call(call);
     }
 }

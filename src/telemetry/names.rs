@@ -2,7 +2,7 @@
 
 /// What kind of series a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Grows only.
     Counter,
     /// Goes up and down.
@@ -11,7 +11,7 @@ pub enum Kind {
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     /// Its name in the Prometheus text.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -29,7 +29,7 @@ pub struct Metric {
     /// Full name.
     pub name: &'static str,
     /// Kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Label names in order.
     pub labels: &'static [&'static str],
     /// Help text.
@@ -38,7 +38,7 @@ pub struct Metric {
 
 const fn metric(
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     labels: &'static [&'static str],
     help: &'static str,
 ) -> Metric {
@@ -53,147 +53,147 @@ const fn metric(
 /// JSON-RPC requests.
 pub const CALLS: Metric = metric(
     "pleiades_calls_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["provider", "view", "outcome"],
     "JSON-RPC requests answered.",
 );
 /// Their duration.
 pub const CALL_DURATION: Metric = metric(
     "pleiades_call_duration_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     &["provider", "view"],
     "Time from the arrival of a JSON-RPC request to its last byte.",
 );
 /// Tool calls.
 pub const TOOL_CALLS: Metric = metric(
     "pleiades_tool_calls_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["provider", "tool", "outcome"],
     "Tool calls answered; a tool that the catalogue does not know is `other`.",
 );
 /// Time spent upstream.
 pub const UPSTREAM_DURATION: Metric = metric(
     "pleiades_upstream_duration_seconds",
-    Kind::Histogram,
+    MetricKind::Histogram,
     &["provider"],
     "Time that requests waited for their provider.",
 );
 /// Running requests.
 pub const INFLIGHT: Metric = metric(
     "pleiades_inflight",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["provider"],
     "Requests running against a provider.",
 );
 /// Refusals by limits.
 pub const LIMITED: Metric = metric(
     "pleiades_limited_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["provider", "rule"],
     "Calls refused by a rate rule, the concurrency limit or the breaker.",
 );
 /// Breakers.
 pub const BREAKER_STATE: Metric = metric(
     "pleiades_breaker_state",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["provider"],
     "State of a provider's breaker: 0 closed, 1 half open, 2 open.",
 );
 /// Reloads.
 pub const RELOAD: Metric = metric(
     "pleiades_reload_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["outcome"],
     "Readings of the providers folder, by what came of them.",
 );
 /// Generation.
 pub const RELOAD_GENERATION: Metric = metric(
     "pleiades_reload_generation",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &[],
     "Number of the loaded generation of descriptors; grows with each applied reload.",
 );
 /// Providers by state.
 pub const PROVIDERS: Metric = metric(
     "pleiades_providers",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["state"],
     "Providers that descriptors name, by state.",
 );
 /// Tools.
 pub const TOOLS: Metric = metric(
     "pleiades_tools",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["provider"],
     "Tools that a provider offers through this process.",
 );
 /// Sessions.
 pub const SESSIONS: Metric = metric(
     "pleiades_sessions",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &[],
     "Upstream sessions and child processes that are open.",
 );
 /// Streams.
 pub const STREAMS: Metric = metric(
     "pleiades_streams",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &[],
     "Event streams that are open to clients.",
 );
 /// Shared state.
 pub const SHARED_STATE_UP: Metric = metric(
     "pleiades_shared_state_up",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &[],
     "Whether the Redis of the shared state is reached: 0 no, 1 yes; there is no series without one.",
 );
 /// Requests to the credential store.
 pub const VAULT_REQUESTS: Metric = metric(
     "pleiades_vault_requests_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["operation", "outcome"],
     "Requests to the credential store, by what came of them.",
 );
 /// Credential store.
 pub const VAULT_UP: Metric = metric(
     "pleiades_vault_up",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &[],
     "Whether the last request to the credential store was answered: 0 no connection, failed or sealed, 1 yes.",
 );
 /// Repairs.
 pub const FACADE_REPAIRS: Metric = metric(
     "pleiades_facade_repairs_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["client", "kind"],
     "Malformed calls of a meta tool that were repaired before they ran.",
 );
 /// Refreshes.
 pub const TOKEN_REFRESH: Metric = metric(
     "pleiades_token_refresh_total",
-    Kind::Counter,
+    MetricKind::Counter,
     &["provider", "outcome"],
     "Attempts to renew a token set, by what came of them.",
 );
 /// Accounts by state.
 pub const CREDENTIAL_STATE: Metric = metric(
     "pleiades_credential_state",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["provider", "state"],
     "Accounts that this process knows, by state.",
 );
 /// The soonest expiry.
 pub const CREDENTIAL_EXPIRY: Metric = metric(
     "pleiades_credential_expiry_seconds",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["provider"],
     "Seconds until the first access token of a provider's accounts ends; negative when it has. Accounts that only a person can mend are not counted.",
 );
 /// Build.
 pub const BUILD_INFO: Metric = metric(
     "pleiades_build_info",
-    Kind::Gauge,
+    MetricKind::Gauge,
     &["version"],
     "Always 1; its label names the build.",
 );

@@ -33,7 +33,7 @@ struct Outcomes(Counters<{ names::OUTCOMES.len() }>);
 
 /// What one request adds.
 #[derive(Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct CallSample<'a> {
     pub(super) view: View,
     pub(super) tool: Option<&'a str>,
     pub(super) outcome: &'static str,
@@ -132,7 +132,7 @@ impl ProviderMetrics {
         self.series(&self.tools, made).inspect(|gauge| gauge.set(count));
     }
 
-    pub(super) fn call(&self, call: &Call<'_>) {
+    pub(super) fn call(&self, call: &CallSample<'_>) {
         let outcome = names::position(&names::OUTCOMES, call.outcome);
         self.view(call, outcome);
         if let Some(upstream) = call.upstream {
@@ -145,7 +145,7 @@ impl ProviderMetrics {
         }
     }
 
-    fn view(&self, call: &Call<'_>, at: usize) {
+    fn view(&self, call: &CallSample<'_>, at: usize) {
         let Some(view) = self.views.get(call.view as usize) else {
             return;
         };

@@ -15,9 +15,9 @@ use super::names;
 use super::{
     Metrics, View,
     events::millis,
-    line::Line,
+    line::JsonLine,
     log,
-    provider::Call,
+    provider::CallSample,
     redact::{short, without_queries},
 };
 
@@ -102,9 +102,9 @@ impl RequestDone {
         }
     }
 
-    fn call(&self, view: View) -> Call<'_> {
+    fn call(&self, view: View) -> CallSample<'_> {
         let (tool, outcome) = (self.tool.as_deref(), self.outcome);
-        Call {
+        CallSample {
             view,
             tool,
             outcome,
@@ -133,7 +133,7 @@ impl RequestDone {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        let mut line = Line::begin(
+        let mut line = JsonLine::begin(
             out,
             SystemTime::now(),
             self.level().as_str(),

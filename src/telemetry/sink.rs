@@ -32,7 +32,7 @@ pub(super) fn start() -> &'static Sink {
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct LogBuffer {
     bytes: Vec<u8>,
     dropped: u64,
     writing: bool,
@@ -41,15 +41,15 @@ struct Pending {
     closed: bool,
 }
 
-impl Pending {
+impl LogBuffer {
     fn is_idle(&self) -> bool {
         self.bytes.is_empty() && self.dropped == 0 && !self.writing
     }
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    pending: Mutex<Pending>,
+struct SinkShared {
+    pending: Mutex<LogBuffer>,
     filled: Condvar,
     written: Condvar,
 }
@@ -57,13 +57,13 @@ struct Shared {
 /// A handle on the buffer.
 #[derive(Debug, Clone)]
 pub(super) struct Sink {
-    shared: Arc<Shared>,
+    shared: Arc<SinkShared>,
     bound: usize,
 }
 
 impl Sink {
     fn start(out: impl Write + Send + 'static, bound: usize) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SinkShared::default());
         let writer = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("log".to_owned());
         if thread.spawn(move || writer.run(out)).is_err() {
@@ -102,7 +102,7 @@ impl Sink {
     }
 }
 
-impl Shared {
+impl SinkShared {
     fn run(&self, mut out: impl Write) {
         let mut batch = Vec::new();
         while self.next(&mut batch) {

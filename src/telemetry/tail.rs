@@ -56,15 +56,15 @@ impl Tail {
                 || target.starts_with("pleiades::upstream::wire");
             is_wire && *event.level() <= Level::DEBUG
         };
-        Listener(self).with_filter(FilterFn::new(is_wanted))
+        TailLayer(self).with_filter(FilterFn::new(is_wanted))
     }
 }
 
-struct Listener(Tail);
+struct TailLayer(Tail);
 
-impl<S: Subscriber> Layer<S> for Listener {
+impl<S: Subscriber> Layer<S> for TailLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut said = Said::default();
+        let mut said = LineVisitor::default();
         event.record(&mut said);
         let Some(line) = said.line else { return };
         let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,13 +80,13 @@ impl<S: Subscriber> Layer<S> for Listener {
 }
 
 #[derive(Default)]
-struct Said {
+struct LineVisitor {
     is_stderr: bool,
     is_junk: bool,
     line: Option<String>,
 }
 
-impl Visit for Said {
+impl Visit for LineVisitor {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "line" {
             self.line = Some(value.to_owned());

@@ -1,10 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{provider::Call, *};
+use super::{provider::CallSample, *};
 
-fn call(tool: Option<&'static str>, outcome: &'static str) -> Call<'static> {
+fn call(tool: Option<&'static str>, outcome: &'static str) -> CallSample<'static> {
     let (duration, upstream) = (Duration::from_millis(3), Some(Duration::from_millis(2)));
-    Call {
+    CallSample {
         view: View::Meta,
         tool,
         outcome,
@@ -63,13 +63,13 @@ fn names_follow_the_conventions_of_prometheus() {
         assert!(metric.name.starts_with("pleiades_"), "{}", metric.name);
         assert!(metric.help.ends_with('.'), "{}", metric.name);
         assert_eq!(
-            metric.kind == names::Kind::Counter,
+            metric.kind == names::MetricKind::Counter,
             metric.name.ends_with("_total"),
             "{}",
             metric.name
         );
         assert_eq!(
-            metric.kind == names::Kind::Histogram,
+            metric.kind == names::MetricKind::Histogram,
             metric.name.ends_with("_duration_seconds"),
             "{}",
             metric.name

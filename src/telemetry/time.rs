@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A time as RFC 3339 says it, in UTC, to the second.
 #[must_use]
-pub fn said(time: SystemTime) -> String {
+pub fn to_rfc3339(time: SystemTime) -> String {
     rfc3339(time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 

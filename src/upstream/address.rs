@@ -16,7 +16,7 @@ pub struct Permit {
 
 /// The class of an address, by the IANA special-purpose registries (RFC 6890 and its updates).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum AddressClass {
     Public,
     Loopback,
     Private,
@@ -29,25 +29,25 @@ impl Permit {
     #[must_use]
     pub fn admits(self, ip: IpAddr) -> bool {
         match classify(ip) {
-            Class::Public => true,
-            Class::Loopback => self.loopback || self.private,
-            Class::Private => self.private,
-            Class::Unusable => false,
+            AddressClass::Public => true,
+            AddressClass::Loopback => self.loopback || self.private,
+            AddressClass::Private => self.private,
+            AddressClass::Unusable => false,
         }
     }
 }
 
-pub(crate) fn classify(ip: IpAddr) -> Class {
+pub(crate) fn classify(ip: IpAddr) -> AddressClass {
     match ip {
         IpAddr::V4(ip) => classify_v4(ip),
         IpAddr::V6(ip) => classify_v6(ip),
     }
 }
 
-fn classify_v4(ip: Ipv4Addr) -> Class {
+fn classify_v4(ip: Ipv4Addr) -> AddressClass {
     match ip.octets() {
-        [127, ..] => Class::Loopback,
-        [0, ..] | [224..=255, ..] => Class::Unusable,
+        [127, ..] => AddressClass::Loopback,
+        [0, ..] | [224..=255, ..] => AddressClass::Unusable,
         [10, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
@@ -57,26 +57,26 @@ fn classify_v4(ip: Ipv4Addr) -> Class {
         | [192, 88, 99, _]
         | [198, 18 | 19, ..]
         | [198, 51, 100, _]
-        | [203, 0, 113, _] => Class::Private,
-        _ => Class::Public,
+        | [203, 0, 113, _] => AddressClass::Private,
+        _ => AddressClass::Public,
     }
 }
 
-fn classify_v6(ip: Ipv6Addr) -> Class {
+fn classify_v6(ip: Ipv6Addr) -> AddressClass {
     if let Some(inner) = embedded(ip) {
         return classify_v4(inner);
     }
     match ip.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
-        [0, 0, 0, 0, 0, 0, ..] | [0xff00..=0xffff, ..] => Class::Unusable,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
+        [0, 0, 0, 0, 0, 0, ..] | [0xff00..=0xffff, ..] => AddressClass::Unusable,
         [0xfc00..=0xfeff, ..]
         | [0x0064, 0xff9b, 1, ..]
         | [0x0100, 0, 0, 0, ..]
         | [0x2001, 0x0000..=0x01ff, ..]
         | [0x2001, 0x0db8, ..]
         | [0x3fff, 0x0000..=0x0fff, ..]
-        | [0x5f00, ..] => Class::Private,
-        _ => Class::Public,
+        | [0x5f00, ..] => AddressClass::Private,
+        _ => AddressClass::Public,
     }
 }
 
@@ -100,7 +100,7 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 mod tests {
     use super::*;
 
-    fn class(text: &str) -> Class {
+    fn class(text: &str) -> AddressClass {
         classify(text.parse().unwrap())
     }
 
@@ -126,7 +126,7 @@ mod tests {
             "2001:db8::1",
             "2001::1",
         ] {
-            assert_eq!(class(text), Class::Private, "{text}");
+            assert_eq!(class(text), AddressClass::Private, "{text}");
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
             "::ffff:127.0.0.1",
             "64:ff9b::127.0.0.1",
         ] {
-            assert_eq!(class(text), Class::Loopback, "{text}");
+            assert_eq!(class(text), AddressClass::Loopback, "{text}");
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
             "::ffff:0.0.0.0",
             "::7f00:1",
         ] {
-            assert_eq!(class(text), Class::Unusable, "{text}");
+            assert_eq!(class(text), AddressClass::Unusable, "{text}");
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
             "64:ff9b::1.1.1.1",
             "192.1.0.1",
         ] {
-            assert_eq!(class(text), Class::Public, "{text}");
+            assert_eq!(class(text), AddressClass::Public, "{text}");
         }
     }
 

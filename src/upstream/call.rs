@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
-use super::older::Older;
+use super::legacy_probe::LegacyProbe;
 use crate::error::RpcFault;
-use crate::mcp::{Declared, Id, Raw, RawObject, Revision, Revisions};
+use crate::mcp::{DeclaredCapabilities, Id, Raw, RawObject, Revision, Revisions};
 
 /// One request to make.
 #[derive(Debug)]
@@ -28,47 +28,47 @@ pub struct Call {
     /// reads; never `tools/call`).
     pub idempotent: bool,
     /// What the provider may ask the caller meanwhile. Part of the key of a legacy session.
-    pub declared: Declared,
+    pub declared: DeclaredCapabilities,
     /// Whether progress is wanted; only then a token is sent.
     pub progress: bool,
     /// Progress is told under this token instead of the request's own: a task goes on telling it
     /// under that of the call that made it ([`super::Upstreams::token`]).
     pub token: Option<u64>,
     /// What the provider says and asks beside its answer goes here; `None`: dropped, refused.
-    pub events: Option<mpsc::Sender<Event>>,
+    pub events: Option<mpsc::Sender<ProviderEvent>>,
 }
 
 /// What arrives beside an answer.
 #[derive(Debug)]
-pub enum Event {
+pub enum ProviderEvent {
     /// `notifications/progress` parameters without their token.
     Progress(RawObject),
     /// Any other notification.
-    Notice {
+    Notification {
         /// Method.
         method: String,
         /// Parameters.
         params: Option<Raw>,
     },
     /// A legacy provider wants something of the caller.
-    Ask(Ask),
+    Request(ProviderRequest),
     /// A provider of 2025-11-25 ended its stream before the answer.
-    Recess(Recess),
+    Pause(StreamPause),
 }
 
 /// A stream that its provider ended before the answer, to be asked for the rest (2025-11-25,
 /// streamable HTTP, "Sending Messages to the Server").
 #[derive(Debug)]
-pub struct Recess {
+pub struct StreamPause {
     /// When the provider is asked, unless `back` says sooner.
     pub retry: Duration,
     /// Asks the provider at once: for a caller that was told of the recess and is back from it.
-    pub back: oneshot::Sender<()>,
+    pub resume: oneshot::Sender<()>,
 }
 
 /// A request of a legacy provider to its caller. Dropped without an answer it is refused.
 #[derive(Debug)]
-pub struct Ask {
+pub struct ProviderRequest {
     /// The provider's own id of it, as `notifications/cancelled` names it.
     pub id: Id,
     /// Method.
@@ -91,7 +91,7 @@ pub struct Profile {
     /// `instructions`.
     pub instructions: Option<String>,
     /// It named modern revisions only, and was not asked for others ([`super::Upstreams::older`]).
-    pub older: Option<Older>,
+    pub legacy: Option<LegacyProbe>,
 }
 
 impl Profile {
@@ -99,13 +99,13 @@ impl Profile {
     /// while that is not, and when there was nothing to ask.
     #[must_use]
     pub fn settled(&self) -> Option<Self> {
-        self.older.as_ref()?.settle(self)
+        self.legacy.as_ref()?.apply(self)
     }
 }
 
 /// An unsolicited word from a provider, outside of any request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum ProviderChange {
     /// `notifications/tools/list_changed`.
     Tools,
     /// Resources (and templates).
@@ -116,9 +116,9 @@ pub enum Change {
     Lost,
 }
 
-impl Change {
+impl ProviderChange {
     /// The change that a notification announces.
-    pub(crate) fn of(method: &str) -> Option<Self> {
+    pub(crate) fn from_method(method: &str) -> Option<Self> {
         match method {
             "notifications/tools/list_changed" => Some(Self::Tools),
             "notifications/resources/list_changed" => Some(Self::Resources),

@@ -14,7 +14,7 @@ use url::{Host, Url};
 
 use super::{
     address::Permit,
-    endpoint::{Endpoint, Target, Tls, literal_of},
+    endpoint::{ClientTls, Endpoint, Transport, literal_ip},
     resolve::{self, Resolver},
     tls,
 };
@@ -30,25 +30,25 @@ const IDLE_PER_HOST: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The prepared way to one HTTP endpoint.
-pub(crate) struct Route {
+pub(crate) struct HttpRoute {
     pub(crate) client: reqwest::Client,
     pub(crate) url: Url,
     /// The descriptor's own headers, cleaned, with ours that never change.
     pub(crate) headers: HeaderMap,
 }
 
-type Routes = HashMap<([u8; 32], Role), Arc<Route>>;
+type HttpRoutes = HashMap<([u8; 32], RuntimeRole), Arc<HttpRoute>>;
 
-pub(crate) struct Clients {
+pub(crate) struct HttpClients {
     resolver: Arc<Resolver>,
     control: tokio::runtime::Id,
-    routes: RwLock<Routes>,
+    routes: RwLock<HttpRoutes>,
     clients: Mutex<HashMap<Key, reqwest::Client>>,
 }
 
 /// A pooled connection is driven by the runtime that opened it and dies with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Role {
+enum RuntimeRole {
     Gateway,
     Control,
 }
@@ -60,10 +60,10 @@ struct Key {
     encrypted: bool,
     connect: Duration,
     permit: Permit,
-    role: Role,
+    role: RuntimeRole,
 }
 
-impl Clients {
+impl HttpClients {
     pub(crate) fn new(resolver: Arc<Resolver>, control: &Handle) -> Self {
         let (routes, clients) = (RwLock::default(), Mutex::default());
         Self {
@@ -79,37 +79,37 @@ impl Clients {
     /// # Errors
     /// `UpstreamUnreachable` when the address in its URL may not be connected to or its
     /// certificates cannot be used; `Internal` when it is a process.
-    pub(crate) fn route(&self, endpoint: &Endpoint) -> Result<Arc<Route>, Error> {
+    pub(crate) fn route(&self, endpoint: &Endpoint) -> Result<Arc<HttpRoute>, Error> {
         let role = self.role();
-        if let Some(route) = self.routes.read().get(&(endpoint.identity, role)) {
+        if let Some(route) = self.routes.read().get(&(endpoint.digest, role)) {
             return Ok(Arc::clone(route));
         }
-        let route = Arc::new(self.build(endpoint, role)?);
+        let route = Arc::new(self.build_route(endpoint, role)?);
         let mut routes = self.routes.write();
         if routes.len() >= ROUTES {
             routes.clear();
         }
-        routes.insert((endpoint.identity, role), Arc::clone(&route));
+        routes.insert((endpoint.digest, role), Arc::clone(&route));
         Ok(route)
     }
 
-    pub(crate) fn forget(&self, identity: &[u8; 32]) {
+    pub(crate) fn forget(&self, digest: &[u8; 32]) {
         let mut routes = self.routes.write();
-        routes.remove(&(*identity, Role::Gateway));
-        routes.remove(&(*identity, Role::Control));
+        routes.remove(&(*digest, RuntimeRole::Gateway));
+        routes.remove(&(*digest, RuntimeRole::Control));
     }
 
-    fn role(&self) -> Role {
+    fn role(&self) -> RuntimeRole {
         let current = Handle::try_current().map(|handle| handle.id());
         if current.is_ok_and(|id| id == self.control) {
-            Role::Control
+            RuntimeRole::Control
         } else {
-            Role::Gateway
+            RuntimeRole::Gateway
         }
     }
 
-    fn build(&self, endpoint: &Endpoint, role: Role) -> Result<Route, Error> {
-        let Target::Http {
+    fn build_route(&self, endpoint: &Endpoint, role: RuntimeRole) -> Result<HttpRoute, Error> {
+        let Transport::Http {
             url, headers, tls, ..
         } = &endpoint.target
         else {
@@ -117,7 +117,7 @@ impl Clients {
         };
         let permit = endpoint.target.permit();
         // The HTTP stack connects to literals without asking any resolver.
-        if let Some(ip) = literal_of(url) {
+        if let Some(ip) = literal_ip(url) {
             resolve::literal(ip, url.port_or_known_default().unwrap_or_default(), permit)?;
         }
         let key = Key {
@@ -127,20 +127,20 @@ impl Clients {
             permit,
             role,
         };
-        let client = self.client(key, tls.as_deref())?;
-        Ok(Route {
+        let client = self.shared_client(key, tls.as_deref())?;
+        Ok(HttpRoute {
             client,
             url: url.clone(),
-            headers: prepared(headers),
+            headers: base_headers(headers),
         })
     }
 
-    fn client(&self, key: Key, tls: Option<&Tls>) -> Result<reqwest::Client, Error> {
+    fn shared_client(&self, key: Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
         let mut clients = self.clients.lock();
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.connecting(&key, tls)?;
+        let client = self.build_client(&key, tls)?;
         if clients.len() >= CLIENTS {
             clients.clear();
         }
@@ -148,8 +148,8 @@ impl Clients {
         Ok(client)
     }
 
-    fn connecting(&self, key: &Key, tls: Option<&Tls>) -> Result<reqwest::Client, Error> {
-        let names = Names {
+    fn build_client(&self, key: &Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
+        let names = DnsResolver {
             resolver: Arc::clone(&self.resolver),
             permit: key.permit,
             within: key.connect,
@@ -179,7 +179,7 @@ impl Clients {
 }
 
 /// The descriptor's headers, then ours that are the same for every request.
-fn prepared(own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+fn base_headers(own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(own.len() + 12);
     for (name, value) in own.iter().filter(|(name, _)| may_be_set(name)) {
         headers.append(name.clone(), value.clone());
@@ -214,7 +214,7 @@ pub(crate) fn may_be_set(name: &HeaderName) -> bool {
             .any(|head| name.as_str().starts_with(head))
 }
 
-fn digest(tls: &Tls) -> [u8; 32] {
+fn digest(tls: &ClientTls) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let (chain, key) = match &tls.client {
         Some((chain, key)) => (Some(chain.as_slice()), Some(key.expose().as_bytes())),
@@ -229,13 +229,13 @@ fn digest(tls: &Tls) -> [u8; 32] {
 }
 
 /// Our resolver in the shape of the HTTP stack.
-pub(crate) struct Names {
+pub(crate) struct DnsResolver {
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) permit: Permit,
     pub(crate) within: Duration,
 }
 
-impl Resolve for Names {
+impl Resolve for DnsResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (resolver, permit, within) = (Arc::clone(&self.resolver), self.permit, self.within);
         Box::pin(async move {
@@ -249,7 +249,7 @@ impl Resolve for Names {
 }
 
 /// What went wrong below HTTP, said without any address.
-pub(crate) fn failure(error: reqwest::Error) -> Error {
+pub(crate) fn connection_error(error: reqwest::Error) -> Error {
     let error = error.without_url();
     if let Some(ours) = cause::<Error>(&error) {
         return Error::new(ours.code, ours.message.clone());
@@ -296,7 +296,7 @@ pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'stati
     None
 }
 
-impl fmt::Debug for Clients {
+impl fmt::Debug for HttpClients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients")
             .field("clients", &self.clients.lock().len())

@@ -17,13 +17,13 @@ pub struct Endpoint {
     pub provider: Arc<str>,
     /// Digest of everything below: part of each pool key, so that nothing is reused across a
     /// change of address, CA, client certificate or headers.
-    pub identity: [u8; 32],
+    pub digest: [u8; 32],
     /// HTTP or a child process.
-    pub target: Target,
+    pub target: Transport,
     /// Pinned revision; `None` detects.
     pub revision: Option<Revision>,
     /// Who may share a session or process.
-    pub share: Share,
+    pub share: SessionSharing,
     /// Connecting (DNS, TCP, TLS together).
     pub connect: Duration,
     /// One call, from its first byte to its last.
@@ -34,7 +34,7 @@ pub struct Endpoint {
 
 /// What is at the other end.
 #[derive(Debug)]
-pub enum Target {
+pub enum Transport {
     /// Streamable HTTP, or the event stream of 2024-11-05.
     Http {
         /// The endpoint.
@@ -42,7 +42,7 @@ pub enum Target {
         /// The descriptor's own headers.
         headers: Vec<(HeaderName, HeaderValue)>,
         /// Private CA and client certificate.
-        tls: Option<Arc<Tls>>,
+        tls: Option<Arc<ClientTls>>,
         /// Whether private and link-local addresses may be connected to.
         allow_private: bool,
         /// Whether loopback addresses may (the gateway itself listens on loopback, or `allow_private`).
@@ -64,7 +64,7 @@ pub enum Target {
 
 /// PEM material, already checked at load.
 #[derive(Debug)]
-pub struct Tls {
+pub struct ClientTls {
     /// Replaces the system's roots.
     pub ca: Option<Vec<u8>>,
     /// Client certificate chain and key.
@@ -73,7 +73,7 @@ pub struct Tls {
 
 /// Who may share an upstream session or child process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Share {
+pub enum SessionSharing {
     /// One per user.
     User,
     /// One per tenant.
@@ -84,7 +84,7 @@ pub enum Share {
 
 /// On whose behalf a request is made: with the endpoint's `share`, the key of the session pool.
 #[derive(Debug, Clone)]
-pub struct Behalf {
+pub struct Identity {
     /// Tenant.
     pub tenant: Arc<str>,
     /// User.
@@ -93,17 +93,17 @@ pub struct Behalf {
     pub signature: Arc<Signature>,
     /// The client's own session, where it has one; part of no key. What a provider says outside of
     /// answers goes to the client it is meant for.
-    pub lane: Option<Arc<str>>,
+    pub session: Option<Arc<str>>,
 }
 
 impl Endpoint {
     /// The most that starting a provider may take: the bound of a list that waits for it.
-    pub(crate) fn patience(&self) -> Duration {
+    pub(crate) fn start_timeout(&self) -> Duration {
         self.connect.saturating_add(self.call)
     }
 }
 
-impl Target {
+impl Transport {
     /// What an HTTP target may connect to; nothing for a process.
     #[must_use]
     pub const fn permit(&self) -> Permit {
@@ -125,7 +125,7 @@ impl Target {
 }
 
 /// The address that stands in a URL instead of a name; no resolver ever sees it.
-pub(crate) fn literal_of(url: &Url) -> Option<IpAddr> {
+pub(crate) fn literal_ip(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         Host::Ipv4(ip) => Some(ip.into()),
         Host::Ipv6(ip) => Some(ip.into()),

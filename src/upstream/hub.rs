@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    call::{Change, Event},
+    call::{ProviderChange, ProviderEvent},
+    deadline::{Deadline, OpenQuestion},
     incoming,
-    patience::{Asking, Patience},
-    pool::Key,
+    pool::PoolKey,
 };
 use crate::mcp::Raw;
 
@@ -28,66 +28,66 @@ const REMEMBERING: usize = 4_096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Hubs {
-    hubs: Mutex<HashMap<Key, Hub>>,
+    hubs: Mutex<HashMap<PoolKey, Hub>>,
     numbers: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Hub {
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<ProviderChange>,
     /// Announced while nobody listened.
-    missed: Vec<Change>,
+    missed: Vec<ProviderChange>,
     /// Lines of clients.
-    clients: Vec<Client>,
+    clients: Vec<AttachedClient>,
     /// Calls that take events.
-    calls: Vec<Running>,
+    calls: Vec<ActiveCall>,
 }
 
 /// A client's line.
 #[derive(Debug)]
-struct Client {
+struct AttachedClient {
     number: u64,
-    listener: Listener,
+    sink: ClientSink,
 }
 
 /// Who hears what belongs to no call.
 #[derive(Debug, Clone)]
-pub(crate) struct Listener {
+pub(crate) struct ClientSink {
     /// The client's session.
-    pub(crate) lane: Option<Arc<str>>,
-    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) session: Option<Arc<str>>,
+    pub(crate) events: mpsc::Sender<ProviderEvent>,
     /// How many streams the client has open; `None`: it hears of its resources alone.
     pub(crate) streams: Option<Arc<AtomicUsize>>,
 }
 
 /// A call under way.
 #[derive(Debug)]
-struct Running {
+struct ActiveCall {
     /// Of its request, and its progress token.
     id: u64,
-    lane: Option<Arc<str>>,
-    events: mpsc::Sender<Event>,
-    patience: Arc<Patience>,
+    session: Option<Arc<str>>,
+    events: mpsc::Sender<ProviderEvent>,
+    timer: Arc<Deadline>,
 }
 
 /// A place in a hub, given up when dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct HubGuard {
     hubs: Arc<Hubs>,
-    key: Key,
+    key: PoolKey,
     number: u64,
 }
 
 /// Who takes a question that came outside of any answer.
 #[derive(Debug, Default)]
-pub(crate) struct Routed {
-    pub(crate) to: Option<mpsc::Sender<Event>>,
+pub(crate) struct QuestionRoute {
+    pub(crate) to: Option<mpsc::Sender<ProviderEvent>>,
     /// Calls whose clock stands still meanwhile: one of them is what asks.
-    pub(crate) asking: Vec<Asking>,
+    pub(crate) asking: Vec<OpenQuestion>,
 }
 
 impl Hubs {
-    pub(crate) fn subscribe(&self, key: &Key) -> broadcast::Receiver<Change> {
+    pub(crate) fn subscribe(&self, key: &PoolKey) -> broadcast::Receiver<ProviderChange> {
         let mut hubs = self.hubs.lock();
         hubs.retain(|_, hub| !hub.is_idle());
         let hub = hubs.entry(key.clone()).or_default();
@@ -99,39 +99,39 @@ impl Hubs {
     }
 
     /// A client's line: it hears what belongs to no call.
-    pub(crate) fn attach(self: &Arc<Self>, key: &Key, listener: Listener) -> Place {
+    pub(crate) fn attach(self: &Arc<Self>, key: &PoolKey, listener: ClientSink) -> HubGuard {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut hubs = self.hubs.lock();
-        hubs.entry(key.clone())
-            .or_default()
-            .clients
-            .push(Client { number, listener });
+        hubs.entry(key.clone()).or_default().clients.push(AttachedClient {
+            number,
+            sink: listener,
+        });
         drop(hubs);
-        self.place(key, number)
+        self.guard(key, number)
     }
 
     /// A call under way, by its progress token.
-    pub(crate) fn call(
+    pub(crate) fn register_call(
         self: &Arc<Self>,
-        key: &Key,
+        key: &PoolKey,
         token: u64,
-        (lane, events): (Option<&Arc<str>>, mpsc::Sender<Event>),
-        patience: &Arc<Patience>,
-    ) -> Place {
+        (session, events): (Option<&Arc<str>>, mpsc::Sender<ProviderEvent>),
+        timer: &Arc<Deadline>,
+    ) -> HubGuard {
         let mut hubs = self.hubs.lock();
         let hub = hubs.entry(key.clone()).or_default();
-        hub.calls.push(Running {
+        hub.calls.push(ActiveCall {
             id: token,
-            lane: lane.cloned(),
+            session: session.cloned(),
             events,
-            patience: Arc::clone(patience),
+            timer: Arc::clone(timer),
         });
         drop(hubs);
-        self.place(key, token)
+        self.guard(key, token)
     }
 
-    fn place(self: &Arc<Self>, key: &Key, number: u64) -> Place {
-        Place {
+    fn guard(self: &Arc<Self>, key: &PoolKey, number: u64) -> HubGuard {
+        HubGuard {
             hubs: Arc::clone(self),
             key: key.clone(),
             number,
@@ -139,11 +139,11 @@ impl Hubs {
     }
 
     /// A change of lists, or the end of the stream that told of them.
-    pub(crate) fn tell(&self, key: &Key, change: Change) {
+    pub(crate) fn publish_change(&self, key: &PoolKey, change: ProviderChange) {
         let mut hubs = self.hubs.lock();
         let room = hubs.len() < REMEMBERING;
         let Some(hub) = hubs.get_mut(key) else {
-            if room && change != Change::Lost {
+            if room && change != ProviderChange::Lost {
                 let hub = hubs.entry(key.clone()).or_default();
                 hub.missed.push(change);
             }
@@ -156,7 +156,7 @@ impl Hubs {
 
     /// A notification that belongs to no answer: progress to the call that is named, a change of a
     /// resource to every line, the rest to the client whose call is under way.
-    pub(crate) fn notice(&self, key: &Key, method: &str, params: Option<&Raw>) {
+    pub(crate) fn publish(&self, key: &PoolKey, method: &str, params: Option<&Raw>) {
         let hubs = self.hubs.lock();
         let Some(hub) = hubs.get(key) else { return };
         if method == "notifications/progress" {
@@ -167,13 +167,13 @@ impl Hubs {
             }
             return;
         }
-        let hearers = match method {
-            "notifications/resources/updated" => hub.lines().collect(),
+        let recipients = match method {
+            "notifications/resources/updated" => hub.sinks().collect(),
             // What one user of a shared session does is no other's business.
-            _ if key.is_shared() => hub.alone().into_iter().collect(),
-            _ => hub.hearers(),
+            _ if key.is_shared() => hub.only_call().into_iter().collect(),
+            _ => hub.recipients(),
         };
-        for events in hearers {
+        for events in recipients {
             incoming::notify(Some(events), 0, method.to_owned(), params.cloned());
         }
     }
@@ -181,67 +181,70 @@ impl Hubs {
     /// A question that belongs to no answer: for the stream of the client whose call is under way,
     /// else for that call (contracts section 2, "The views"). Between several clients with calls
     /// nobody can tell.
-    pub(crate) fn route(&self, key: &Key) -> Routed {
+    pub(crate) fn route_question(&self, key: &PoolKey) -> QuestionRoute {
         let hubs = self.hubs.lock();
         let Some(hub) = hubs.get(key) else {
-            return Routed::default();
+            return QuestionRoute::default();
         };
-        let asking = hub.calls.iter().map(|call| call.patience.ask());
-        Routed {
+        let asking = hub.calls.iter().map(|call| call.timer.pause());
+        QuestionRoute {
             asking: asking.collect(),
             to: if key.is_shared() {
-                hub.alone().cloned()
+                hub.only_call().cloned()
             } else {
-                hub.asked().cloned()
+                hub.question_recipient().cloned()
             },
         }
     }
 }
 
-impl Listener {
+impl ClientSink {
     /// Whether a client would read now what it is told.
-    fn is_heard(&self) -> bool {
+    fn is_listening(&self) -> bool {
         let streams = self.streams.as_ref();
         streams.is_some_and(|streams| streams.load(Ordering::Relaxed) > 0)
     }
 }
 
 impl Hub {
-    fn lines(&self) -> impl Iterator<Item = &mpsc::Sender<Event>> {
-        self.clients.iter().map(|client| &client.listener.events)
+    fn sinks(&self) -> impl Iterator<Item = &mpsc::Sender<ProviderEvent>> {
+        self.clients.iter().map(|client| &client.sink.events)
     }
 
     /// Lines of clients that would read now what they are told.
-    fn heard(&self) -> impl DoubleEndedIterator<Item = &Listener> {
-        let listeners = self.clients.iter().map(|client| &client.listener);
-        listeners.filter(|listener| listener.is_heard())
+    fn listening(&self) -> impl DoubleEndedIterator<Item = &ClientSink> {
+        let listeners = self.clients.iter().map(|client| &client.sink);
+        listeners.filter(|listener| listener.is_listening())
     }
 
     /// The stream of one client.
-    fn stream_of(&self, lane: Option<&Arc<str>>) -> Option<&mpsc::Sender<Event>> {
-        let lane = lane?;
-        let mut own = self.heard().rev().filter(|it| it.lane.as_ref() == Some(lane));
+    fn stream_of(&self, session: Option<&Arc<str>>) -> Option<&mpsc::Sender<ProviderEvent>> {
+        let session = session?;
+        let mut own = self
+            .listening()
+            .rev()
+            .filter(|it| it.session.as_ref() == Some(session));
         own.next().map(|listener| &listener.events)
     }
 
     /// Who hears what belongs to no call: those who have calls, else all.
-    fn hearers(&self) -> Vec<&mpsc::Sender<Event>> {
-        let mut lanes = Vec::new();
-        let mut hearers = Vec::new();
+    fn recipients(&self) -> Vec<&mpsc::Sender<ProviderEvent>> {
+        let mut sessions = Vec::new();
+        let mut recipients = Vec::new();
         for call in self.calls.iter().rev() {
-            if call.lane.is_none() || !lanes.contains(&&call.lane) {
-                lanes.push(&call.lane);
-                hearers.push(self.stream_of(call.lane.as_ref()).unwrap_or(&call.events));
+            if call.session.is_none() || !sessions.contains(&&call.session) {
+                sessions.push(&call.session);
+                recipients.push(self.stream_of(call.session.as_ref()).unwrap_or(&call.events));
             }
         }
-        if hearers.is_empty() {
-            hearers.extend(self.heard().map(|listener| &listener.events));
+        if recipients.is_empty() {
+            recipients.extend(self.listening().map(|listener| &listener.events));
         }
-        hearers
+        recipients
     }
 
     /// The only one who can be meant in a session that several users share: whose call alone runs.
-    fn alone(&self) -> Option<&mpsc::Sender<Event>> {
+    fn only_call(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         match self.calls.as_slice() {
             [only] => Some(&only.events),
             _ => None,
@@ -249,12 +252,12 @@ impl Hub {
     }
 
     /// Who is asked what belongs to no call.
-    fn asked(&self) -> Option<&mpsc::Sender<Event>> {
+    fn question_recipient(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         let Some((first, others)) = self.calls.split_first() else {
-            return self.heard().next_back().map(|listener| &listener.events);
+            return self.listening().next_back().map(|listener| &listener.events);
         };
-        let own = self.stream_of(first.lane.as_ref());
-        let alone = others.iter().all(|call| call.lane == first.lane);
+        let own = self.stream_of(first.session.as_ref());
+        let alone = others.iter().all(|call| call.session == first.session);
         match own {
             Some(stream) if alone => Some(stream),
             _ => others.is_empty().then_some(&first.events),
@@ -280,7 +283,7 @@ impl Default for Hub {
     }
 }
 
-impl Drop for Place {
+impl Drop for HubGuard {
     fn drop(&mut self) {
         let mut hubs = self.hubs.hubs.lock();
         if let Some(hub) = hubs.get_mut(&self.key) {
@@ -298,41 +301,41 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::mcp::Abilities;
-    use crate::upstream::tests::{at, behalf, endpoint};
+    use crate::mcp::ClientCapabilities;
+    use crate::upstream::tests::{at, endpoint, identity};
 
-    struct World {
+    struct HubWorld {
         hubs: Arc<Hubs>,
-        key: Key,
-        patience: Arc<Patience>,
+        key: PoolKey,
+        timer: Arc<Deadline>,
     }
 
-    fn world() -> World {
+    fn world() -> HubWorld {
         let target = at(&"http://127.0.0.1:1/mcp".parse().unwrap());
-        let (endpoint, behalf) = (endpoint(1, target), behalf());
-        World {
+        let (endpoint, identity) = (endpoint(1, target), identity());
+        HubWorld {
             hubs: Arc::default(),
-            key: Key::of(&endpoint, &behalf, None, Abilities::NONE),
-            patience: Patience::until(Instant::now()),
+            key: PoolKey::of(&endpoint, &identity, None, ClientCapabilities::NONE),
+            timer: Deadline::until(Instant::now()),
         }
     }
 
-    type Heard = mpsc::Receiver<Event>;
+    type Events = mpsc::Receiver<ProviderEvent>;
 
-    impl World {
-        fn call(&self, id: u64, lane: Option<&str>) -> (Place, Heard) {
+    impl HubWorld {
+        fn call(&self, id: u64, session: Option<&str>) -> (HubGuard, Events) {
             let (events, heard) = mpsc::channel(8);
-            let lane = lane.map(Arc::from);
+            let session = session.map(Arc::from);
             let place = self
                 .hubs
-                .call(&self.key, id, (lane.as_ref(), events), &self.patience);
+                .register_call(&self.key, id, (session.as_ref(), events), &self.timer);
             (place, heard)
         }
 
-        fn line(&self, lane: &str, streams: usize) -> (Place, Heard) {
+        fn line(&self, session: &str, streams: usize) -> (HubGuard, Events) {
             let (events, heard) = mpsc::channel(8);
-            let listener = Listener {
-                lane: Some(lane.into()),
+            let listener = ClientSink {
+                session: Some(session.into()),
                 events,
                 streams: Some(Arc::new(AtomicUsize::new(streams))),
             };
@@ -340,15 +343,15 @@ mod tests {
         }
 
         /// Which of these is asked.
-        fn asked(&self, mut heard: Vec<&mut Heard>) -> Option<usize> {
-            let to = self.hubs.route(&self.key).to?;
+        fn asked(&self, mut heard: Vec<&mut Events>) -> Option<usize> {
+            let to = self.hubs.route_question(&self.key).to?;
             incoming::notify(Some(&to), 0, "asked".to_owned(), None);
             heard.iter_mut().position(|heard| heard.try_recv().is_ok())
         }
     }
 
     #[tokio::test]
-    async fn a_question_goes_to_the_client_whose_call_is_under_way() {
+    async fn a_question_goes_to_the_client_with_a_call_in_flight() {
         let world = world();
         let (_line, mut theirs) = world.line("theirs", 1);
         assert_eq!(world.asked(vec![&mut theirs]), Some(0));
@@ -361,10 +364,10 @@ mod tests {
     #[tokio::test]
     async fn a_line_whose_client_has_no_stream_is_not_asked() {
         let world = world();
-        let (_line, mut deaf) = world.line("mine", 0);
-        assert_eq!(world.asked(vec![&mut deaf]), None);
+        let (_line, mut silent) = world.line("mine", 0);
+        assert_eq!(world.asked(vec![&mut silent]), None);
         let (_call, mut call) = world.call(1, Some("mine"));
-        assert_eq!(world.asked(vec![&mut deaf, &mut call]), Some(1));
+        assert_eq!(world.asked(vec![&mut silent, &mut call]), Some(1));
     }
 
     #[tokio::test]
@@ -385,12 +388,12 @@ mod tests {
         let (_line, mut theirs) = world.line("theirs", 1);
         let (_first, mut first) = world.call(1, Some("mine"));
         let (_second, mut second) = world.call(2, Some("mine"));
-        world.hubs.notice(&world.key, "notifications/message", None);
+        world.hubs.publish(&world.key, "notifications/message", None);
         assert!(theirs.try_recv().is_err() && first.try_recv().is_err());
         assert!(second.try_recv().is_ok());
         world
             .hubs
-            .notice(&world.key, "notifications/resources/updated", None);
+            .publish(&world.key, "notifications/resources/updated", None);
         assert!(theirs.try_recv().is_ok() && second.try_recv().is_err());
     }
 }

@@ -5,21 +5,21 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
-use super::{call::Event, scan::Scan};
+use super::{call::ProviderEvent, scan::AnswerScan};
 use crate::error::{Error, RpcFault, one_line};
 use crate::mcp::raw::raw;
 use crate::mcp::{Id, Message, Raw, RawObject, message};
 
 /// The answer to one request: its result, or the provider's error.
-pub(crate) type Outcome = Result<Raw, RpcFault>;
+pub(crate) type RpcResult = Result<Raw, RpcFault>;
 
 /// Whether an answer's id is that of our request.
 pub(crate) fn is_for(id: &Id, ours: u64) -> bool {
-    number(&id.0) == Some(ours)
+    parse_id(&id.0) == Some(ours)
 }
 
 /// An id or token of ours as it comes back: a number, or the text that some servers make of it.
-pub(crate) fn number(raw: &RawValue) -> Option<u64> {
+pub(crate) fn parse_id(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
     let digits = text
         .strip_prefix('"')
@@ -33,7 +33,7 @@ pub(crate) fn number(raw: &RawValue) -> Option<u64> {
 
 /// Why a message cannot be read, and which of our requests it would have answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Unread {
+pub(crate) struct UnreadableMessage {
     pub(crate) ids: Vec<u64>,
     /// A clause about the message: "it is not UTF-8".
     pub(crate) why: String,
@@ -41,14 +41,14 @@ pub(crate) struct Unread {
 
 /// Reads a message as leniently as servers write it: `null` beside a result or an error is none, an array
 /// of one message is that message, an error needs no words.
-pub(crate) fn read(bytes: &[u8]) -> Result<Message, Unread> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Message, UnreadableMessage> {
     message::decode(bytes).or_else(|error| lenient(bytes, &error))
 }
 
-fn lenient(bytes: &[u8], error: &Error) -> Result<Message, Unread> {
+fn lenient(bytes: &[u8], error: &Error) -> Result<Message, UnreadableMessage> {
     let unread = |why: String| {
-        Err(Unread {
-            ids: Scan::answers(bytes),
+        Err(UnreadableMessage {
+            ids: AnswerScan::answers(bytes),
             why,
         })
     };
@@ -59,20 +59,20 @@ fn lenient(bytes: &[u8], error: &Error) -> Result<Message, Unread> {
     if let Some(inner) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         let inner = inner.trim();
         if inner.starts_with('{')
-            && let Ok(message) = read(inner.as_bytes())
+            && let Ok(message) = decode(inner.as_bytes())
         {
             return Ok(message);
         }
         return unread("it is an array, where each message stands alone (no batches)".to_owned());
     }
-    if let Some(message) = response(text) {
+    if let Some(message) = lenient_response(text) {
         return Ok(message);
     }
     unread(error.in_full())
 }
 
 /// A response of which either half is `null`, or whose error lacks something.
-fn response(text: &str) -> Option<Message> {
+fn lenient_response(text: &str) -> Option<Message> {
     #[derive(Deserialize)]
     struct Envelope<'a> {
         jsonrpc: &'a str,
@@ -94,7 +94,7 @@ fn response(text: &str) -> Option<Message> {
     let outcome = match (result, error) {
         _ if envelope.jsonrpc != "2.0" || envelope.method.is_some() => return None,
         (Some(result), None) => Ok(result.to_owned()),
-        (None, Some(_)) => Err(fault(text.as_bytes())?.0),
+        (None, Some(_)) => Err(read_fault(text.as_bytes())?.0),
         _ => return None,
     };
     Some(Message::Response { id, outcome })
@@ -102,18 +102,23 @@ fn response(text: &str) -> Option<Message> {
 
 /// Hands a notification to the call it belongs to. A caller that reads too slowly loses some:
 /// progress must never hold up the answer.
-pub(crate) fn notify(events: Option<&mpsc::Sender<Event>>, token: u64, method: String, params: Option<Raw>) {
+pub(crate) fn notify(
+    events: Option<&mpsc::Sender<ProviderEvent>>,
+    token: u64,
+    method: String,
+    params: Option<Raw>,
+) {
     let Some(events) = events else { return };
     let event = if method == "notifications/progress" {
         let Some(mut params) = params.and_then(|params| RawObject::open(&params).ok()) else {
             return;
         };
-        if params.remove("progressToken").as_deref().and_then(number) != Some(token) {
+        if params.remove("progressToken").as_deref().and_then(parse_id) != Some(token) {
             return;
         }
-        Event::Progress(params)
+        ProviderEvent::Progress(params)
     } else {
-        Event::Notice { method, params }
+        ProviderEvent::Notification { method, params }
     };
     if events.try_send(event).is_err() {
         tracing::trace!("a notification found no reader");
@@ -123,12 +128,12 @@ pub(crate) fn notify(events: Option<&mpsc::Sender<Event>>, token: u64, method: S
 /// The progress token of a notification's parameters, when it is one of ours.
 pub(crate) fn token(params: Option<&Raw>) -> Option<u64> {
     let params = RawObject::open(params?).ok()?;
-    number(params.get("progressToken")?)
+    parse_id(params.get("progressToken")?)
 }
 
 /// A JSON-RPC error read as leniently as servers write it, with its id when that is ours to
 /// compare: errors about a request that could not be read carry null or none.
-pub(crate) fn fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
+pub(crate) fn read_fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
     #[derive(Deserialize)]
     struct Envelope {
         error: Fault,
@@ -151,18 +156,18 @@ pub(crate) fn fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         return None;
     }
     let Fault { code, message, data } = error;
-    Some((RpcFault { code, message, data }, id.as_deref().and_then(number)))
+    Some((RpcFault { code, message, data }, id.as_deref().and_then(parse_id)))
 }
 
 /// The revisions that a refusal names as those it speaks: `data.supported` of -32022, and of the -32602 that
 /// older revisions use (2025-11-25, lifecycle, "Error Handling").
 pub(crate) fn supported(fault: &RpcFault) -> Option<Vec<String>> {
     #[derive(Deserialize)]
-    struct Data {
+    struct SupportedData {
         #[serde(alias = "supportedVersions", alias = "supported_versions")]
         supported: Vec<String>,
     }
-    let data: Data = serde_json::from_str(fault.data.as_ref()?.get()).ok()?;
+    let data: SupportedData = serde_json::from_str(fault.data.as_ref()?.get()).ok()?;
     Some(data.supported)
 }
 
@@ -191,7 +196,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
 
 /// `subscriptions/listen` for what a provider says may change; `None` when that is nothing.
 pub(crate) fn subscription(capabilities: &Raw) -> Option<RawObject> {
-    let changing = changing(capabilities);
+    let changing = announced_changes(capabilities);
     let names = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
     let wanted: serde_json::Map<_, _> = names
         .into_iter()
@@ -208,23 +213,23 @@ pub(crate) fn subscription(capabilities: &Raw) -> Option<RawObject> {
 }
 
 /// Whether lists of tools, prompts, resources announce their changes.
-pub(crate) fn changing(capabilities: &Raw) -> [bool; 3] {
+pub(crate) fn announced_changes(capabilities: &Raw) -> [bool; 3] {
     #[derive(Deserialize, Default)]
     #[serde(rename_all = "camelCase")]
-    struct Part {
+    struct ListCapability {
         #[serde(default)]
         list_changed: bool,
     }
     let capabilities = RawObject::open(capabilities).unwrap_or_default();
     ["tools", "prompts", "resources"].map(|part| {
         capabilities
-            .read::<Part>(part)
+            .read::<ListCapability>(part)
             .is_some_and(|part| part.list_changed)
     })
 }
 
 /// A coding that nobody asked for: every request says `identity`.
-pub(crate) fn coding(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn content_coding(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(http::header::CONTENT_ENCODING)?;
     let coding = one_line(&String::from_utf8_lossy(coding.as_bytes()), 32);
     (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
@@ -235,13 +240,13 @@ mod tests {
     use super::*;
 
     fn outcome(text: &str) -> (u64, Result<String, i64>) {
-        let Message::Response { id, outcome } = read(text.as_bytes()).unwrap() else {
+        let Message::Response { id, outcome } = decode(text.as_bytes()).unwrap() else {
             panic!("no response: {text}")
         };
         let outcome = outcome
             .map(|raw| raw.get().to_owned())
             .map_err(|fault| fault.code);
-        (number(&id.0).unwrap(), outcome)
+        (parse_id(&id.0).unwrap(), outcome)
     }
 
     #[test]
@@ -288,7 +293,7 @@ mod tests {
             ),
             (b"a banner", vec![], "not JSON"),
         ] {
-            let unread = read(text).unwrap_err();
+            let unread = decode(text).unwrap_err();
             assert_eq!(unread.ids, ids, "{unread:?}");
             assert!(unread.why.contains(why), "{unread:?}");
         }

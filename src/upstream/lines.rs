@@ -9,7 +9,7 @@ const TAIL: usize = 256;
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum ReadLine {
     /// A line, without its end.
     Whole,
     /// A line whose rest was thrown away but for its last bytes.
@@ -23,14 +23,18 @@ pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(
     reader: &mut R,
     buffer: &mut Vec<u8>,
     limit: usize,
-) -> io::Result<Line> {
+) -> io::Result<ReadLine> {
     buffer.clear();
     let mut tail: Option<Vec<u8>> = None;
-    let ended = |tail: Option<Vec<u8>>| tail.map_or(Line::Whole, Line::TooLong);
+    let ended = |tail: Option<Vec<u8>>| tail.map_or(ReadLine::Whole, ReadLine::TooLong);
     loop {
         let available = reader.fill_buf().await?;
         if available.is_empty() {
-            return Ok(if buffer.is_empty() { Line::End } else { ended(tail) });
+            return Ok(if buffer.is_empty() {
+                ReadLine::End
+            } else {
+                ended(tail)
+            });
         }
         let end = available.iter().position(|&byte| byte == b'\n');
         let piece = available
@@ -55,12 +59,12 @@ pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(
 mod tests {
     use super::*;
 
-    async fn lines(text: &str, limit: usize) -> Vec<(Line, String)> {
+    async fn lines(text: &str, limit: usize) -> Vec<(ReadLine, String)> {
         let mut reader = tokio::io::BufReader::with_capacity(4, text.as_bytes());
         let (mut buffer, mut found) = (Vec::new(), Vec::new());
         loop {
             match next_line(&mut reader, &mut buffer, limit).await.unwrap() {
-                Line::End => return found,
+                ReadLine::End => return found,
                 line => found.push((line, String::from_utf8(buffer.clone()).unwrap())),
             }
         }
@@ -69,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_whole_across_buffers_and_without_a_last_newline() {
         let found = lines("first line\n\nlast", 100).await;
-        let whole = |text: &str| (Line::Whole, text.to_owned());
+        let whole = |text: &str| (ReadLine::Whole, text.to_owned());
         assert_eq!(found, [whole("first line"), whole(""), whole("last")]);
     }
 
@@ -79,8 +83,8 @@ mod tests {
         assert_eq!(
             found,
             [
-                (Line::TooLong(b"456789".to_vec()), "012345".to_owned()),
-                (Line::Whole, "ok".to_owned())
+                (ReadLine::TooLong(b"456789".to_vec()), "012345".to_owned()),
+                (ReadLine::Whole, "ok".to_owned())
             ]
         );
     }

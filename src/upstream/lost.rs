@@ -5,11 +5,11 @@
 
 use http::StatusCode;
 
-use super::said::words;
+use super::summary::first_words;
 use crate::error::RpcFault;
 
 /// Bytes of a refusal that are looked into.
-const LOOKED_AT: usize = 4 * 1024;
+const EXAMINED: usize = 4 * 1024;
 /// How near words have to stand to belong together, in bytes.
 const BEFORE: usize = 64;
 const AFTER: usize = 80;
@@ -80,7 +80,7 @@ const NOT: &[&str] = &[
     "please",
 ];
 /// Of what it is said, where a program may have other things to initialise.
-const WHOSE: &[&str] = &[
+const SUBJECTS: &[&str] = &[
     "server",
     "session",
     "client",
@@ -104,20 +104,20 @@ pub(crate) fn ends_session(status: StatusCode, kind: &str, body: &[u8], fault: O
         // A limit on sessions is none that another session would cure.
         StatusCode::TOO_MANY_REQUESTS => false,
         StatusCode::BAD_REQUEST => {
-            let said = plain(&refusal(kind, body));
-            said.contains("session") || uninitialised(&said, &[]) || is_lost(&said)
+            let text = plain(&refusal(kind, body));
+            text.contains("session") || uninitialised(&text, &[]) || is_lost(&text)
         }
         _ => is_lost(&plain(&refusal(kind, body))),
     }
 }
 
 /// Whether a refusal says it in words, whatever its status.
-pub(crate) fn says(kind: &str, body: &[u8]) -> bool {
+pub(crate) fn says_lost(kind: &str, body: &[u8]) -> bool {
     is_lost(&plain(&refusal(kind, body)))
 }
 
 /// Whether a JSON-RPC error says it. A tool may say the like of sessions of its own: `ping` decides.
-pub(crate) fn is_named(fault: &RpcFault) -> bool {
+pub(crate) fn names_lost_session(fault: &RpcFault) -> bool {
     if fault.code == METHOD_NOT_FOUND {
         return false;
     }
@@ -128,9 +128,9 @@ pub(crate) fn is_named(fault: &RpcFault) -> bool {
 /// The words of a body: markup of a page is none.
 fn refusal(kind: &str, body: &[u8]) -> String {
     if kind == "text/html" {
-        return words(kind, body);
+        return first_words(kind, body);
     }
-    let body = body.get(..LOOKED_AT).unwrap_or(body);
+    let body = body.get(..EXAMINED).unwrap_or(body);
     String::from_utf8_lossy(body).into_owned()
 }
 
@@ -142,32 +142,32 @@ fn plain(text: &str) -> String {
         char if char.is_ascii() => char,
         _ => '?',
     };
-    text.chars().take(LOOKED_AT).map(simple).collect()
+    text.chars().take(EXAMINED).map(simple).collect()
 }
 
-fn is_lost(said: &str) -> bool {
-    near(said, "session", GONE)
-        || near(said, "transport", &["not found", "no transport", "unknown"])
-        || uninitialised(said, WHOSE)
+fn is_lost(text: &str) -> bool {
+    near(text, "session", GONE)
+        || near(text, "transport", &["not found", "no transport", "unknown"])
+        || uninitialised(text, SUBJECTS)
 }
 
 /// Whether it says that `initialize` is missing; of one of these, if any are given.
-fn uninitialised(said: &str, whose: &[&str]) -> bool {
-    around(said, "initiali").any(|near| {
+fn uninitialised(text: &str, subjects: &[&str]) -> bool {
+    around(text, "initiali").any(|near| {
         let missed = NOT.iter().any(|word| near.contains(word));
-        missed && (whose.is_empty() || whose.iter().any(|word| near.contains(word)))
+        missed && (subjects.is_empty() || subjects.iter().any(|word| near.contains(word)))
     })
 }
 
-fn near(said: &str, name: &str, words: &[&str]) -> bool {
-    around(said, name).any(|near| words.iter().any(|word| near.contains(word)))
+fn near(text: &str, name: &str, words: &[&str]) -> bool {
+    around(text, name).any(|near| words.iter().any(|word| near.contains(word)))
 }
 
 /// What stands around each place of a word.
-fn around<'a>(said: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
-    said.match_indices(word).filter_map(|(at, word)| {
-        let end = said.len().min(at + word.len() + AFTER);
-        said.get(at.saturating_sub(BEFORE)..end)
+fn around<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(word).filter_map(|(at, word)| {
+        let end = text.len().min(at + word.len() + AFTER);
+        text.get(at.saturating_sub(BEFORE)..end)
     })
 }
 
@@ -255,13 +255,13 @@ mod tests {
             message: message.to_owned(),
             data: data.map(|text| serde_json::value::RawValue::from_string(text.to_owned()).unwrap()),
         };
-        assert!(is_named(&fault("Session not found", None)));
-        assert!(is_named(&fault(
+        assert!(names_lost_session(&fault("Session not found", None)));
+        assert!(names_lost_session(&fault(
             "Bad Request",
             Some("{\"detail\":\"Unknown session\"}")
         )));
-        assert!(is_named(&fault("SERVER NOT INITIALIZED", None)));
-        assert!(!is_named(&fault("Database not found", None)));
+        assert!(names_lost_session(&fault("SERVER NOT INITIALIZED", None)));
+        assert!(!names_lost_session(&fault("Database not found", None)));
     }
 
     #[test]

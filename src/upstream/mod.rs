@@ -8,79 +8,79 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::error::Error;
-use crate::mcp::{Declared, Raw, Revision, message};
+use crate::mcp::{DeclaredCapabilities, Raw, Revision, message};
 
 mod address;
-mod answer;
-mod asks;
 mod call;
 mod client;
-mod doubt;
+mod deadline;
 mod endpoint;
+mod health;
+mod http_probe;
 mod hub;
 mod incoming;
-mod knock;
-mod line;
+mod incoming_request;
+mod legacy_probe;
 mod lines;
-mod listen;
+mod list_watcher;
 mod lost;
-mod older;
 mod outbound;
 mod outgoing;
-mod pace;
-mod patience;
 mod pool;
 mod post;
-mod posts;
+mod post_writer;
 mod probe;
 mod process;
+mod reconnect;
 mod remote;
 pub mod resolve;
-mod restart;
-mod said;
+mod response;
+mod restarts;
 mod scan;
 mod session;
+mod session_stream;
 mod shared;
-mod sse;
-mod stream;
+mod sse_wire;
+mod subscription;
+mod summary;
 mod tls;
 mod wire;
 mod wired;
 
-pub use call::{Ask, Call, Change, Event, Profile, Recess};
-pub use endpoint::{Behalf, Endpoint, Share, Target, Tls};
-pub use knock::Knock;
-pub use line::{Line, Opening, Wishes};
-pub use older::Older;
+pub use call::{Call, Profile, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
+pub use endpoint::{ClientTls, Endpoint, Identity, SessionSharing, Transport};
+pub use http_probe::HttpProbe;
+pub use legacy_probe::LegacyProbe;
 pub use outbound::Outbound;
 pub(crate) use post::challenge;
 pub use resolve::{Permit, Resolver};
+pub use subscription::{SubscribeOptions, Subscription, Topics};
 pub(crate) use tls::{config as tls_config, is_own_authority};
 
-use patience::{LONGEST_ASK, Patience};
-use pool::Key;
-use remote::Remote;
+use deadline::{Deadline, MAX_ANSWER};
+use pool::PoolKey;
+use remote::ProviderClient;
 use shared::Shared;
-use wired::Wired;
+use wired::WireClient;
 
 /// What [`Upstreams::attend`] hears.
 #[derive(Debug)]
-pub struct Heard<'a> {
+pub struct EventScope<'a> {
     /// Whose words.
     pub endpoint: &'a Endpoint,
     /// To whom.
-    pub behalf: &'a Behalf,
+    pub identity: &'a Identity,
     /// In which revision.
     pub revision: Revision,
     /// With what its session was opened.
-    pub declared: &'a Declared,
+    pub declared: &'a DeclaredCapabilities,
     /// Of what call.
     pub token: u64,
 }
 
 /// A place that hears; given up when dropped.
 #[derive(Debug)]
-pub struct Attended(#[expect(dead_code, reason = "held for its end")] hub::Place);
+pub struct EventGuard(#[expect(dead_code, reason = "held for its end")] hub::HubGuard);
 
 /// All sessions, processes and HTTP clients of this process.
 #[derive(Debug)]
@@ -110,12 +110,12 @@ impl Upstreams {
     /// # Errors
     /// `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403), `UpstreamProtocol`;
     /// `UpstreamError` when the provider refuses to initialise.
-    pub async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error> {
-        Box::pin(probe::probe(Remote {
+    pub async fn probe(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<Profile, Error> {
+        Box::pin(probe::probe(ProviderClient {
             shared: &self.shared,
             endpoint,
-            behalf,
-            declared: &Declared::all(),
+            identity: identity,
+            declared: &DeclaredCapabilities::all(),
         }))
         .await
     }
@@ -124,20 +124,20 @@ impl Upstreams {
     /// it takes `initialize` too is asked once for each probe, by one for all who want to know, within
     /// `connect` and `call` together. `None` when there was nothing to ask, or no answer came; then it
     /// is asked again after a minute.
-    pub async fn older(
+    pub async fn probe_legacy(
         &self,
         endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
+        identity: &Identity,
         profile: &Profile,
     ) -> Option<Profile> {
-        let older = profile.older.as_ref()?;
-        let remote = Remote {
+        let older = profile.legacy.as_ref()?;
+        let remote = ProviderClient {
             shared: &self.shared,
             endpoint,
-            behalf,
-            declared: &Declared::all(),
+            identity: identity,
+            declared: &DeclaredCapabilities::all(),
         };
-        Box::pin(probe::older(remote, older)).await;
+        Box::pin(probe::ask_legacy(remote, older)).await;
         profile.settled()
     }
 
@@ -148,22 +148,27 @@ impl Upstreams {
     /// # Errors
     /// A JSON-RPC error is `UpstreamError` with `rpc`. `UnsupportedRevision` when the provider
     /// does not speak [`Call::revision`] any more: probe again.
-    pub async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
+    pub async fn request(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: &Identity,
+        call: Call,
+    ) -> Result<Raw, Error> {
         let shared = &self.shared;
         let declared = &call.declared.clone();
         if shared.is_wired(endpoint) {
-            let wired = Wired {
+            let wired = WireClient {
                 shared,
                 endpoint,
-                behalf,
+                identity: identity,
                 declared,
             };
             return wired.request(call).await;
         }
-        let remote = Remote {
+        let remote = ProviderClient {
             shared,
             endpoint,
-            behalf,
+            identity: identity,
             declared,
         };
         remote.request(call).await
@@ -172,18 +177,18 @@ impl Upstreams {
     /// Listens for list changes until the receiver is dropped. The channel is closed at once when
     /// the provider offers none, else reopened with back-off whenever it breaks.
     #[must_use]
-    pub fn listen(
+    pub fn watch_lists(
         &self,
         endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
+        identity: &Identity,
         profile: &Profile,
-    ) -> mpsc::Receiver<Change> {
-        listen::listen(&self.shared, endpoint, behalf, profile)
+    ) -> mpsc::Receiver<ProviderChange> {
+        list_watcher::watch(&self.shared, endpoint, identity, profile)
     }
 
     /// A progress token of a caller's own, for requests that share one.
     #[must_use]
-    pub fn token(&self) -> u64 {
+    pub fn progress_token(&self) -> u64 {
         self.shared.next_id()
     }
 
@@ -191,59 +196,65 @@ impl Upstreams {
     /// way: the time between a call that made a task and that for its result. Only what older
     /// generations say outside of answers can be heard so; until the place is dropped.
     #[must_use]
-    pub fn attend(&self, heard: &Heard<'_>, events: mpsc::Sender<Event>) -> Attended {
+    pub fn listen_for(&self, scope: &EventScope<'_>, events: mpsc::Sender<ProviderEvent>) -> EventGuard {
         // Behind a wire there is one session for all revisions.
-        let revision = (!self.shared.is_wired(heard.endpoint)).then_some(heard.revision);
-        let key = Key::of(heard.endpoint, heard.behalf, revision, heard.declared.abilities);
-        let patience = Patience::until(tokio::time::Instant::now() + LONGEST_ASK);
-        Attended(
-            self.shared
-                .hubs
-                .call(&key, heard.token, (heard.behalf.lane.as_ref(), events), &patience),
-        )
+        let revision = (!self.shared.is_wired(scope.endpoint)).then_some(scope.revision);
+        let key = PoolKey::of(scope.endpoint, scope.identity, revision, scope.declared.abilities);
+        let timer = Deadline::until(tokio::time::Instant::now() + MAX_ANSWER);
+        EventGuard(self.shared.hubs.register_call(
+            &key,
+            scope.token,
+            (scope.identity.session.as_ref(), events),
+            &timer,
+        ))
     }
 
     /// Tells a legacy provider that the roots of a caller have changed, in the session it has with
     /// that caller; without one there is nothing to tell.
-    pub fn roots_changed(
+    pub fn notify_roots_changed(
         &self,
         endpoint: &Arc<Endpoint>,
-        behalf: &Behalf,
-        leg: Revision,
-        declared: &Declared,
+        identity: &Identity,
+        revision: Revision,
+        declared: &DeclaredCapabilities,
     ) {
         let method = "notifications/roots/list_changed";
         let shared = &self.shared;
         let body = message::notification(method, None);
         let wired = shared.is_wired(endpoint);
-        let key = Key::of(endpoint, behalf, (!wired).then_some(leg), declared.abilities);
+        let key = PoolKey::of(
+            endpoint,
+            identity,
+            (!wired).then_some(revision),
+            declared.abilities,
+        );
         if wired {
             let Some(wire) = shared.wires(endpoint).ready(&key) else {
                 return;
             };
             shared.detach(async move {
-                let deadline = tokio::time::Instant::now() + remote::ERRAND;
+                let deadline = tokio::time::Instant::now() + remote::NOTIFY_TIMEOUT;
                 if let Err(error) = wire.notify(body, deadline).await {
                     tracing::debug!(%error, method, "not told");
                 }
             });
         } else if let Some(session) = shared.sessions.ready(&key) {
-            let remote = Remote {
+            let remote = ProviderClient {
                 shared,
                 endpoint,
-                behalf,
+                identity: identity,
                 declared,
             };
-            remote.tell(&session, body);
+            remote.notify(&session, body);
         }
     }
 
     /// Makes a request whose answer nobody waits for.
-    pub fn errand(self: &Arc<Self>, endpoint: Arc<Endpoint>, behalf: Behalf, call: Call) {
+    pub fn fire_and_forget(self: &Arc<Self>, endpoint: Arc<Endpoint>, identity: Identity, call: Call) {
         let upstreams = Arc::clone(self);
         self.shared.detach(async move {
             let method = call.method;
-            if let Err(error) = upstreams.request(&endpoint, &behalf, call).await {
+            if let Err(error) = upstreams.request(&endpoint, &identity, call).await {
                 tracing::debug!(provider.name = &*endpoint.provider, %error, method, "an errand failed");
             }
         });
@@ -257,14 +268,14 @@ impl Upstreams {
 
     /// Opens a client's standing line to a provider.
     #[must_use]
-    pub fn line(&self, opening: Opening) -> Line {
-        line::open(&self.shared, opening)
+    pub fn subscribe(&self, opening: SubscribeOptions) -> Subscription {
+        subscription::open(&self.shared, opening)
     }
 
     /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their
     /// calls are done.
-    pub fn retire(&self, identity: &[u8; 32]) {
-        self.shared.retire(identity);
+    pub fn retire(&self, digest: &[u8; 32]) {
+        self.shared.retire(digest);
     }
 
     /// Ends everything; children and their process groups are gone when it returns.
@@ -294,7 +305,7 @@ impl Upstreams {
 
 /// What a child process gets of an environment without asking: how to find programs, where home
 /// and temporary files are, the language. Never anything that may hold a secret.
-pub fn minimal(all: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+pub fn minimal_environment(all: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
     const KEPT: [&str; 10] = [
         "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
     ];

@@ -17,11 +17,11 @@ use url::{Host, Url};
 use super::{
     Resolver,
     address::Permit,
-    client::{Names, cause},
-    endpoint::literal_of,
+    client::{DnsResolver, cause},
+    endpoint::literal_ip,
     incoming, resolve, tls,
 };
-use crate::credential::{Reach, Unreached, Web};
+use crate::credential::{AddressPolicy, HttpClient, SendError};
 use crate::error::{Code, Error};
 use crate::trust;
 
@@ -43,12 +43,12 @@ pub struct Outbound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     permit: Permit,
-    way: Way,
+    encryption: Encryption,
 }
 
 /// Plain connections go to loopback and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
+enum Encryption {
     Plain,
     /// With the digest of a private CA.
     Encrypted(Option<[u8; 32]>),
@@ -69,7 +69,7 @@ impl Outbound {
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.connecting(key, ca)?;
+        let client = self.build_client(key, ca)?;
         if clients.len() >= CLIENTS {
             clients.clear();
         }
@@ -77,18 +77,18 @@ impl Outbound {
         Ok(client)
     }
 
-    fn connecting(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
-        let names = Names {
+    fn build_client(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
+        let names = DnsResolver {
             resolver: Arc::clone(&self.resolver),
             permit: key.permit,
             within: CONNECT,
         };
         let builder = reqwest::Client::builder();
-        let builder = match key.way {
-            Way::Plain => builder
+        let builder = match key.encryption {
+            Encryption::Plain => builder
                 .tls_backend_preconfigured(tls::bare()?)
-                .dns_resolver(Arc::new(AtHome(names))),
-            Way::Encrypted(_) => {
+                .dns_resolver(Arc::new(LoopbackDns(names))),
+            Encryption::Encrypted(_) => {
                 let config = ca.map_or_else(|| tls::config(None), tls::config_beside)?;
                 builder
                     .tls_backend_preconfigured(config)
@@ -108,15 +108,18 @@ impl Outbound {
             .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
     }
 
-    async fn whole(client: reqwest::Client, request: reqwest::Request) -> Result<Response<Bytes>, Failed> {
-        let mut response = client.execute(request).await.map_err(Failed::Http)?;
-        if let Some(coding) = incoming::coding(response.headers()) {
-            return Err(Failed::Coded(coding));
+    async fn fetch(
+        client: reqwest::Client,
+        request: reqwest::Request,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let mut response = client.execute(request).await.map_err(FetchError::Http)?;
+        if let Some(coding) = incoming::content_coding(response.headers()) {
+            return Err(FetchError::Coded(coding));
         }
         let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(Failed::Http)? {
+        while let Some(chunk) = response.chunk().await.map_err(FetchError::Http)? {
             if body.len() + chunk.len() > LARGEST {
-                return Err(Failed::TooLarge);
+                return Err(FetchError::TooLarge);
             }
             body.extend_from_slice(&chunk);
         }
@@ -128,7 +131,7 @@ impl Outbound {
 }
 
 /// Why there is no whole answer.
-enum Failed {
+enum FetchError {
     Http(reqwest::Error),
     TooLarge,
     /// In a coding that was not asked for.
@@ -136,8 +139,12 @@ enum Failed {
 }
 
 #[async_trait]
-impl Web for Outbound {
-    async fn send(&self, reach: &Reach, request: Request<Vec<u8>>) -> Result<Response<Bytes>, Unreached> {
+impl HttpClient for Outbound {
+    async fn send(
+        &self,
+        reach: &AddressPolicy,
+        request: Request<Vec<u8>>,
+    ) -> Result<Response<Bytes>, SendError> {
         let (head, body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string())
             .map_err(|_error| refused("an address of the authorization server is none".to_owned()))?;
@@ -145,7 +152,7 @@ impl Web for Outbound {
         let key = key(&url, reach)?;
         let client = self
             .client(key, reach.ca.as_deref().map(Vec::as_slice))
-            .map_err(|error| Unreached {
+            .map_err(|error| SendError {
                 source: Some(Box::new(error)),
                 ..refused(format!(
                     "`{host}` cannot be asked with the certificates of `tls.ca_file`"
@@ -157,11 +164,11 @@ impl Web for Outbound {
         let identity = HeaderValue::from_static("identity");
         asked.headers_mut().insert(header::ACCEPT_ENCODING, identity);
         *asked.body_mut() = Some(body.into());
-        match timeout(WHOLE, Self::whole(client, asked)).await {
+        match timeout(WHOLE, Self::fetch(client, asked)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(failed)) => Err(why(failed, &host)),
+            Ok(Err(failed)) => Err(describe(failed, &host)),
             // A connection that was not there by then has failed already.
-            Err(elapsed) => Err(Unreached {
+            Err(elapsed) => Err(SendError {
                 message: format!("`{host}` did not answer within {} s", WHOLE.as_secs()),
                 sent: true,
                 transient: true,
@@ -173,7 +180,7 @@ impl Web for Outbound {
 }
 
 /// What may be connected to, and how.
-fn key(url: &Url, reach: &Reach) -> Result<Key, Unreached> {
+fn key(url: &Url, reach: &AddressPolicy) -> Result<Key, SendError> {
     let host = url.host_str().unwrap_or_default();
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refused(format!("the address of `{host}` carries a password")));
@@ -182,23 +189,26 @@ fn key(url: &Url, reach: &Reach) -> Result<Key, Unreached> {
         private: reach.private,
         loopback: reach.loopback,
     };
-    let way = match url.scheme() {
-        "https" => Way::Encrypted(reach.ca.as_deref().map(|ca| sha256(ca))),
-        "http" => Way::Plain,
+    let encryption = match url.scheme() {
+        "https" => Encryption::Encrypted(reach.ca.as_deref().map(|ca| sha256(ca))),
+        "http" => Encryption::Plain,
         _ => return Err(refused(format!("`{host}` is not reached over https"))),
     };
-    if way == Way::Plain {
+    if encryption == Encryption::Plain {
         permit.loopback |= permit.private;
         permit.private = false;
-        if literal_of(url).is_some_and(|ip| !trust::is_home_address(ip)) {
+        if literal_ip(url).is_some_and(|ip| !trust::is_loopback_address(ip)) {
             return Err(unencrypted(host));
         }
     }
-    if let Some(ip) = literal_of(url) {
+    if let Some(ip) = literal_ip(url) {
         // The HTTP stack connects to literals without asking any resolver.
         resolve::literal(ip, 0, permit).map_err(|_error| forbidden(host))?;
     }
-    Ok(Key { permit, way })
+    Ok(Key {
+        permit,
+        encryption: encryption,
+    })
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -206,17 +216,17 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// Says what went wrong below HTTP, naming the host and nothing else.
-fn why(failed: Failed, host: &str) -> Unreached {
+fn describe(failed: FetchError, host: &str) -> SendError {
     let error = match failed {
-        Failed::Http(error) => error.without_url(),
-        Failed::TooLarge => {
-            return Unreached {
+        FetchError::Http(error) => error.without_url(),
+        FetchError::TooLarge => {
+            return SendError {
                 sent: true,
                 ..refused(format!("the answer of `{host}` is larger than 1 MiB"))
             };
         }
-        Failed::Coded(coding) => {
-            return Unreached {
+        FetchError::Coded(coding) => {
+            return SendError {
                 sent: true,
                 ..refused(format!(
                     "the answer of `{host}` is compressed (`{coding}`), although none was asked for"
@@ -224,16 +234,16 @@ fn why(failed: Failed, host: &str) -> Unreached {
             };
         }
     };
-    if let Some(ours) = cause::<Refused>(&error) {
+    if let Some(ours) = cause::<AddressRefused>(&error) {
         return match ours {
-            Refused::Unencrypted => unencrypted(host),
-            Refused::Forbidden => forbidden(host),
+            AddressRefused::Unencrypted => unencrypted(host),
+            AddressRefused::Forbidden => forbidden(host),
         };
     }
     let connecting = error.is_connect();
     let mut cure = None;
     let message = if let Some(fault) = cause::<rustls::Error>(&error) {
-        let (what, way_out) = untrusted(fault);
+        let (what, way_out) = tls_fault(fault);
         cure = Some(way_out.to_owned());
         match fault {
             rustls::Error::InvalidMessage(_) => format!("`{host}` does not speak TLS there: is it `http`?"),
@@ -254,7 +264,7 @@ fn why(failed: Failed, host: &str) -> Unreached {
     } else {
         format!("the connection to `{host}` broke before its answer was complete")
     };
-    Unreached {
+    SendError {
         message,
         sent: !connecting,
         transient: true,
@@ -264,7 +274,7 @@ fn why(failed: Failed, host: &str) -> Unreached {
 }
 
 /// What is wrong with TLS, and what the operator can do.
-fn untrusted(fault: &rustls::Error) -> (&'static str, &'static str) {
+fn tls_fault(fault: &rustls::Error) -> (&'static str, &'static str) {
     use rustls::{CertificateError as Bad, Error};
     match fault {
         Error::InvalidCertificate(_) if tls::is_own_authority(fault) => (
@@ -301,8 +311,8 @@ fn is_forbidden(error: &Error) -> bool {
     error.message == resolve::REFUSED
 }
 
-fn refused(message: String) -> Unreached {
-    Unreached {
+fn refused(message: String) -> SendError {
+    SendError {
         message,
         sent: false,
         transient: false,
@@ -311,16 +321,16 @@ fn refused(message: String) -> Unreached {
     }
 }
 
-fn unencrypted(host: &str) -> Unreached {
+fn unencrypted(host: &str) -> SendError {
     refused(format!(
         "`{host}` is not reached over https, which only loopback may be"
     ))
 }
 
-fn forbidden(host: &str) -> Unreached {
+fn forbidden(host: &str) -> SendError {
     let cure = "a private address is reached with `upstream.allow_private: true`, and only where it is the upstream's \
                 own or the descriptor names it (`issuer`, `authorization_server_metadata`, `token_endpoint`)";
-    Unreached {
+    SendError {
         cure: Some(cure.to_owned()),
         ..refused(format!("the address of `{host}` is a private one"))
     }
@@ -328,7 +338,7 @@ fn forbidden(host: &str) -> Unreached {
 
 /// Why an address is not connected to, as the HTTP stack hands it through.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum AddressRefused {
     #[error("not encrypted, and not loopback")]
     Unencrypted,
     #[error("not permitted")]
@@ -336,9 +346,9 @@ enum Refused {
 }
 
 /// Resolves to loopback or to nothing.
-struct AtHome(Names);
+struct LoopbackDns(DnsResolver);
 
-impl Resolve for AtHome {
+impl Resolve for LoopbackDns {
     fn resolve(&self, name: Name) -> Resolving {
         let (resolver, permit) = (Arc::clone(&self.0.resolver), self.0.permit);
         Box::pin(async move {
@@ -346,7 +356,7 @@ impl Resolve for AtHome {
             let found = resolver.resolve(&host, 0, permit, CONNECT).await;
             let found = found.map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
                 if is_forbidden(&error) {
-                    Box::new(Refused::Forbidden)
+                    Box::new(AddressRefused::Forbidden)
                 } else {
                     Box::new(error)
                 }
@@ -354,10 +364,10 @@ impl Resolve for AtHome {
             let home: Vec<_> = found
                 .iter()
                 .copied()
-                .filter(|it| trust::is_home_address(it.ip()))
+                .filter(|it| trust::is_loopback_address(it.ip()))
                 .collect();
             if home.is_empty() {
-                return Err(Box::new(Refused::Unencrypted) as _);
+                return Err(Box::new(AddressRefused::Unencrypted) as _);
             }
             Ok(Box::new(home.into_iter()) as Addrs)
         })

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use http::HeaderValue;
 
 use crate::mcp::raw::raw;
-use crate::mcp::{Declared, Raw, RawObject, Revision, headers, message};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, headers, message};
 
 /// The key under which a modern request says its revision.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -20,34 +20,34 @@ static MODERN: LazyLock<Raw> = LazyLock::new(|| raw(Revision::V2026_07_28.as_str
 
 /// A request ready to be written.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct EncodedRequest {
     pub(crate) body: Vec<u8>,
     /// W3C trace context of `_meta`, for the HTTP headers of the same names.
-    pub(crate) trace: Trace,
+    pub(crate) trace: TraceContext,
     /// `Mcp-Name`, modern requests only.
     pub(crate) name: Option<HeaderValue>,
 }
 
 /// `traceparent` and `tracestate`.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Trace {
+pub(crate) struct TraceContext {
     pub(crate) parent: Option<HeaderValue>,
     pub(crate) state: Option<HeaderValue>,
 }
 
 /// What a request says of itself beside its parameters.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Manner<'a> {
+pub(crate) struct RequestMeta<'a> {
     pub(crate) revision: Revision,
     /// What may be asked of the caller; modern requests say it, older ones said it once.
-    pub(crate) declared: &'a Declared,
+    pub(crate) declared: &'a DeclaredCapabilities,
     /// Under what progress is told, when it is wanted.
     pub(crate) progress: Option<u64>,
 }
 
-impl<'a> Manner<'a> {
+impl<'a> RequestMeta<'a> {
     /// Of a request without progress.
-    pub(crate) const fn quiet(revision: Revision, declared: &'a Declared) -> Self {
+    pub(crate) const fn without_progress(revision: Revision, declared: &'a DeclaredCapabilities) -> Self {
         Self {
             revision,
             declared,
@@ -57,14 +57,19 @@ impl<'a> Manner<'a> {
 }
 
 /// Writes a request.
-pub(crate) fn outgoing(id: u64, method: &str, params: &mut RawObject, manner: Manner<'_>) -> Outgoing {
+pub(crate) fn encode(
+    id: u64,
+    method: &str,
+    params: &mut RawObject,
+    manner: RequestMeta<'_>,
+) -> EncodedRequest {
     let revision = manner.revision;
-    let trace = describe(params, manner);
+    let trace = complete_meta(params, manner);
     let name = revision
         .is_modern()
         .then(|| headers::name_of(method, params).map(|name| headers::encode(&name)))
         .flatten();
-    Outgoing {
+    EncodedRequest {
         body: message::request(id, method, params),
         trace,
         name,
@@ -72,20 +77,20 @@ pub(crate) fn outgoing(id: u64, method: &str, params: &mut RawObject, manner: Ma
 }
 
 /// Completes `_meta`; leaves parameters that need nothing alone.
-fn describe(params: &mut RawObject, manner: Manner<'_>) -> Trace {
-    let Manner {
+fn complete_meta(params: &mut RawObject, manner: RequestMeta<'_>) -> TraceContext {
+    let RequestMeta {
         revision,
         declared,
         progress: token,
     } = manner;
     let given = params.get("_meta");
     if given.is_none() && token.is_none() && !revision.is_modern() {
-        return Trace::default();
+        return TraceContext::default();
     }
     let mut meta = given
         .and_then(|meta| RawObject::open(meta).ok())
         .unwrap_or_default();
-    let trace = Trace {
+    let trace = TraceContext {
         parent: header(&meta, "traceparent"),
         state: header(&meta, "tracestate"),
     };
@@ -112,7 +117,7 @@ fn header(meta: &RawObject, key: &str) -> Option<HeaderValue> {
 }
 
 /// The parameters of `initialize`.
-pub(crate) fn greeting(revision: Revision, declared: &Declared) -> RawObject {
+pub(crate) fn initialize_params(revision: Revision, declared: &DeclaredCapabilities) -> RawObject {
     let mut params = RawObject::new();
     params.put("protocolVersion", revision.as_str());
     params.set("capabilities", declared.capabilities(revision));
@@ -121,7 +126,7 @@ pub(crate) fn greeting(revision: Revision, declared: &Declared) -> RawObject {
 }
 
 /// Tells a provider that the answer to `id` is not waited for any more.
-pub(crate) fn cancelled(id: u64) -> Vec<u8> {
+pub(crate) fn cancellation(id: u64) -> Vec<u8> {
     let params = raw(&serde_json::json!({"requestId": id, "reason": "no longer needed"}));
     message::notification("notifications/cancelled", Some(&params))
 }
@@ -140,17 +145,17 @@ mod tests {
         params: &mut RawObject,
         revision: Revision,
         progress: bool,
-    ) -> Outgoing {
-        let declared = &Declared::default();
-        let manner = Manner {
+    ) -> EncodedRequest {
+        let declared = &DeclaredCapabilities::default();
+        let manner = RequestMeta {
             revision,
             declared,
             progress: progress.then_some(id),
         };
-        outgoing(id, method, params, manner)
+        encode(id, method, params, manner)
     }
 
-    fn params_of(outgoing: &Outgoing) -> serde_json::Value {
+    fn params_of(outgoing: &EncodedRequest) -> serde_json::Value {
         let body: serde_json::Value = serde_json::from_slice(&outgoing.body).unwrap();
         body["params"].clone()
     }
@@ -192,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn trace_context_stays_in_the_metadata_and_is_handed_out_for_the_headers() {
+    fn trace_context_stays_in_the_metadata_and_is_returned_for_the_headers() {
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let mut params = object(serde_json::json!({"_meta": {"traceparent": parent, "tracestate": "a=b"}}));
         let sent = written(7, "tools/list", &mut params, Revision::V2025_06_18, false);

@@ -18,41 +18,41 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::OnceCell, time::Instant};
 
-use super::endpoint::{Behalf, Endpoint, Share};
+use super::endpoint::{Endpoint, Identity, SessionSharing};
 use crate::error::{Code, Error};
-use crate::mcp::{Abilities, Revision};
+use crate::mcp::{ClientCapabilities, Revision};
 
 /// Whose session or process, with which endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    identity: [u8; 32],
+pub(crate) struct PoolKey {
+    endpoint: [u8; 32],
     tenant: Option<Arc<str>>,
     user: Option<Arc<str>>,
     account: Option<[u8; 32]>,
     revision: Option<Revision>,
-    abilities: Abilities,
+    abilities: ClientCapabilities,
 }
 
-impl Key {
+impl PoolKey {
     /// `revision` is `None` for wires, which settle on one themselves.
     /// `abilities` are what was declared: a session knows them from its first message on.
     pub(crate) fn of(
         endpoint: &Endpoint,
-        behalf: &Behalf,
+        identity: &Identity,
         revision: Option<Revision>,
-        abilities: Abilities,
+        abilities: ClientCapabilities,
     ) -> Self {
         let abilities = revision.map_or(abilities, |revision| abilities.between(revision, revision));
         let (tenant, user) = match endpoint.share {
-            Share::User => (Some(&behalf.tenant), Some(&behalf.user)),
-            Share::Tenant => (Some(&behalf.tenant), None),
-            Share::All => (None, None),
+            SessionSharing::User => (Some(&identity.tenant), Some(&identity.user)),
+            SessionSharing::Tenant => (Some(&identity.tenant), None),
+            SessionSharing::All => (None, None),
         };
         Self {
-            identity: endpoint.identity,
+            endpoint: endpoint.digest,
             tenant: tenant.map(Arc::clone),
             user: user.map(Arc::clone),
-            account: behalf.signature.account,
+            account: identity.signature.account,
             revision,
             abilities,
         }
@@ -65,12 +65,12 @@ impl Key {
 
     /// Whether two keys belong to one holder at one endpoint.
     fn same_holder(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.tenant == other.tenant && self.user == other.user
+        self.endpoint == other.endpoint && self.tenant == other.tenant && self.user == other.user
     }
 }
 
 /// Something a pool holds.
-pub(crate) trait Member: Send + Sync {
+pub(crate) trait Pooled: Send + Sync {
     /// Lets go of it without waiting; called once its last user is done, perhaps twice.
     fn end(self: &Arc<Self>);
     /// Whether it can still be used.
@@ -79,7 +79,7 @@ pub(crate) trait Member: Send + Sync {
 
 /// How much a pool may hold.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct PoolLimits {
     /// In all.
     pub(crate) total: usize,
     /// For one holder at one endpoint: a caller that changes its key on every request would else
@@ -87,13 +87,13 @@ pub(crate) struct Bounds {
     pub(crate) holder: usize,
 }
 
-pub(crate) struct Pool<T: Member> {
-    slots: Mutex<HashMap<Key, Arc<Slot<T>>>>,
-    bounds: Bounds,
+pub(crate) struct Pool<T: Pooled> {
+    slots: Mutex<HashMap<PoolKey, Arc<PoolSlot<T>>>>,
+    bounds: PoolLimits,
 }
 
-struct Slot<T: Member> {
-    key: Key,
+struct PoolSlot<T: Pooled> {
+    key: PoolKey,
     cell: OnceCell<Arc<T>>,
     users: AtomicUsize,
     retired: AtomicBool,
@@ -102,16 +102,16 @@ struct Slot<T: Member> {
 }
 
 /// The right to use a member; while one exists the member is not ended.
-pub(crate) struct Lease<T: Member> {
-    slot: Arc<Slot<T>>,
+pub(crate) struct PoolLease<T: Pooled> {
+    slot: Arc<PoolSlot<T>>,
     value: Arc<T>,
     _hold: Hold<T>,
 }
 
-struct Hold<T: Member>(Arc<Slot<T>>);
+struct Hold<T: Pooled>(Arc<PoolSlot<T>>);
 
-impl<T: Member> Pool<T> {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+impl<T: Pooled> Pool<T> {
+    pub(crate) fn new(bounds: PoolLimits) -> Self {
         Self {
             slots: Mutex::default(),
             bounds,
@@ -119,11 +119,11 @@ impl<T: Member> Pool<T> {
     }
 
     /// The member of a key when it is there and alive.
-    pub(crate) fn ready(&self, key: &Key) -> Option<Lease<T>> {
+    pub(crate) fn ready(&self, key: &PoolKey) -> Option<PoolLease<T>> {
         let slots = self.slots.lock();
         let slot = slots.get(key)?;
         let value = slot.cell.get().filter(|value| value.is_alive())?;
-        Some(Lease {
+        Some(PoolLease {
             slot: Arc::clone(slot),
             value: Arc::clone(value),
             _hold: hold(slot),
@@ -134,7 +134,7 @@ impl<T: Member> Pool<T> {
     ///
     /// # Errors
     /// `Busy` when the pool is full of members in use, else what `make` says.
-    pub(crate) async fn lease<F>(&self, key: &Key, idle: Duration, make: F) -> Result<Lease<T>, Error>
+    pub(crate) async fn lease<F>(&self, key: &PoolKey, idle: Duration, make: F) -> Result<PoolLease<T>, Error>
     where
         F: Future<Output = Result<Arc<T>, Error>>,
     {
@@ -142,7 +142,7 @@ impl<T: Member> Pool<T> {
         match slot.cell.get_or_try_init(|| make).await {
             Ok(value) => {
                 let value = Arc::clone(value);
-                Ok(Lease {
+                Ok(PoolLease {
                     slot,
                     value,
                     _hold: hold,
@@ -155,7 +155,7 @@ impl<T: Member> Pool<T> {
         }
     }
 
-    fn slot(&self, key: &Key, idle: Duration) -> Result<(Arc<Slot<T>>, Hold<T>), Error> {
+    fn slot(&self, key: &PoolKey, idle: Duration) -> Result<(Arc<PoolSlot<T>>, Hold<T>), Error> {
         let mut evicted = None;
         let mut slots = self.slots.lock();
         if slots
@@ -168,7 +168,7 @@ impl<T: Member> Pool<T> {
             evicted = self.make_room(&mut slots, key)?;
         }
         let slot = slots.entry(key.clone()).or_insert_with(|| {
-            Arc::new(Slot {
+            Arc::new(PoolSlot {
                 key: key.clone(),
                 cell: OnceCell::new(),
                 users: AtomicUsize::new(0),
@@ -188,11 +188,11 @@ impl<T: Member> Pool<T> {
     /// Takes out the unused member that was used longest ago when a bound is reached.
     fn make_room(
         &self,
-        slots: &mut HashMap<Key, Arc<Slot<T>>>,
-        key: &Key,
-    ) -> Result<Option<Arc<Slot<T>>>, Error> {
-        let held = slots.keys().filter(|other| other.same_holder(key)).count();
-        let crowded = held >= self.bounds.holder;
+        slots: &mut HashMap<PoolKey, Arc<PoolSlot<T>>>,
+        key: &PoolKey,
+    ) -> Result<Option<Arc<PoolSlot<T>>>, Error> {
+        let owned = slots.keys().filter(|other| other.same_holder(key)).count();
+        let crowded = owned >= self.bounds.holder;
         if !crowded && slots.len() < self.bounds.total {
             return Ok(None);
         }
@@ -209,7 +209,7 @@ impl<T: Member> Pool<T> {
     }
 
     /// A failed start leaves nothing behind, unless somebody else is still starting.
-    fn drop_empty(&self, key: &Key, slot: &Arc<Slot<T>>) {
+    fn drop_empty(&self, key: &PoolKey, slot: &Arc<PoolSlot<T>>) {
         let mut slots = self.slots.lock();
         let ours = slots.get(key).is_some_and(|found| Arc::ptr_eq(found, slot));
         if ours && slot.cell.get().is_none() && slot.users.load(Ordering::Acquire) <= 1 {
@@ -219,7 +219,7 @@ impl<T: Member> Pool<T> {
 
     /// Takes a member that turned out useless out of the pool; a newer one under the same key
     /// stays.
-    pub(crate) fn discard(&self, key: &Key, lease: &Lease<T>) {
+    pub(crate) fn discard(&self, key: &PoolKey, lease: &PoolLease<T>) {
         let mut slots = self.slots.lock();
         if slots.get(key).is_some_and(|slot| Arc::ptr_eq(slot, &lease.slot)) {
             slots.remove(key);
@@ -227,9 +227,9 @@ impl<T: Member> Pool<T> {
     }
 
     /// The same by the member itself.
-    pub(crate) fn forget(&self, key: &Key, member: &Arc<T>) {
+    pub(crate) fn forget(&self, key: &PoolKey, member: &Arc<T>) {
         let mut slots = self.slots.lock();
-        let is_it = |slot: &Arc<Slot<T>>| slot.cell.get().is_some_and(|value| Arc::ptr_eq(value, member));
+        let is_it = |slot: &Arc<PoolSlot<T>>| slot.cell.get().is_some_and(|value| Arc::ptr_eq(value, member));
         if slots.get(key).is_some_and(is_it) {
             slots.remove(key);
         }
@@ -244,8 +244,8 @@ impl<T: Member> Pool<T> {
     }
 
     /// Ends everything of an endpoint once its calls are done.
-    pub(crate) fn retire(&self, identity: &[u8; 32]) {
-        self.take(|key, _| key.identity == *identity);
+    pub(crate) fn retire(&self, digest: &[u8; 32]) {
+        self.take(|key, _| key.endpoint == *digest);
     }
 
     /// Takes everything out at once, for the end of the process.
@@ -257,7 +257,7 @@ impl<T: Member> Pool<T> {
             .collect()
     }
 
-    fn take(&self, which: impl Fn(&Key, &Slot<T>) -> bool) {
+    fn take(&self, which: impl Fn(&PoolKey, &PoolSlot<T>) -> bool) {
         let taken: Vec<_> = self
             .slots
             .lock()
@@ -277,12 +277,12 @@ impl<T: Member> Pool<T> {
     }
 }
 
-fn hold<T: Member>(slot: &Arc<Slot<T>>) -> Hold<T> {
+fn hold<T: Pooled>(slot: &Arc<PoolSlot<T>>) -> Hold<T> {
     slot.users.fetch_add(1, Ordering::AcqRel);
     Hold(Arc::clone(slot))
 }
 
-impl<T: Member> Slot<T> {
+impl<T: Pooled> PoolSlot<T> {
     fn in_use(&self) -> bool {
         self.users.load(Ordering::Acquire) > 0
     }
@@ -301,7 +301,7 @@ impl<T: Member> Slot<T> {
     }
 }
 
-impl<T: Member> Drop for Hold<T> {
+impl<T: Pooled> Drop for Hold<T> {
     fn drop(&mut self) {
         *self.0.touched.lock() = Instant::now();
         let last = self.0.users.fetch_sub(1, Ordering::AcqRel) == 1;
@@ -311,14 +311,14 @@ impl<T: Member> Drop for Hold<T> {
     }
 }
 
-impl<T: Member> Lease<T> {
+impl<T: Pooled> PoolLease<T> {
     /// What it was leased under.
-    pub(crate) fn key(&self) -> &Key {
+    pub(crate) fn key(&self) -> &PoolKey {
         &self.slot.key
     }
 }
 
-impl<T: Member> Deref for Lease<T> {
+impl<T: Pooled> Deref for PoolLease<T> {
     type Target = Arc<T>;
 
     fn deref(&self) -> &Arc<T> {
@@ -326,7 +326,7 @@ impl<T: Member> Deref for Lease<T> {
     }
 }
 
-impl<T: Member> fmt::Debug for Pool<T> {
+impl<T: Pooled> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("slots", &self.slots.lock().len())

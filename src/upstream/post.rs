@@ -11,12 +11,12 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
-    answer,
-    client::{Route, failure, may_be_set},
-    outgoing::Trace,
+    client::{HttpRoute, connection_error, may_be_set},
+    outgoing::TraceContext,
+    response,
 };
 use crate::credential::oauth::{self, Challenge};
-use crate::credential::{Signature, Signed};
+use crate::credential::{Signature, SignedHeaders};
 use crate::error::{Code, Error};
 use crate::mcp::Revision;
 
@@ -32,14 +32,14 @@ const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 const LONGEST_EVENT: usize = 4096;
 
 /// An event's id as a header; none that is too long to be sent along.
-pub(crate) fn event(id: &str) -> Option<HeaderValue> {
+pub(crate) fn event_id(id: &str) -> Option<HeaderValue> {
     let id = Some(id).filter(|id| !id.is_empty() && id.len() <= LONGEST_EVENT)?;
     HeaderValue::from_str(id).ok()
 }
 
 /// What the headers of one request are made of.
 #[derive(Debug, Default)]
-pub(crate) struct Head<'a> {
+pub(crate) struct RequestHead<'a> {
     /// Where to, when not to the endpoint's own URL.
     pub(crate) to: Option<Url>,
     /// `None` for `initialize`, which negotiates it.
@@ -49,12 +49,12 @@ pub(crate) struct Head<'a> {
     pub(crate) method: Option<&'static str>,
     pub(crate) name: Option<HeaderValue>,
     pub(crate) mirrored: &'a [(HeaderName, HeaderValue)],
-    pub(crate) trace: Trace,
+    pub(crate) trace: TraceContext,
     pub(crate) last_event: Option<HeaderValue>,
 }
 
-impl Head<'_> {
-    fn write(&self, route: &Route, signed: &Signed) -> HeaderMap {
+impl RequestHead<'_> {
+    fn write(&self, route: &HttpRoute, signed: &SignedHeaders) -> HeaderMap {
         let mut headers = route.headers.clone();
         if let Some(revision) = self.revision {
             headers.insert(VERSION, HeaderValue::from_static(revision.as_str()));
@@ -86,31 +86,31 @@ impl Head<'_> {
 
 /// Sends a message and waits for the head of the response.
 pub(crate) async fn post(
-    route: &Route,
+    route: &HttpRoute,
     signature: &Signature,
-    head: Head<'_>,
+    head: RequestHead<'_>,
     body: Bytes,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let request = |signed: &Signed| {
+    let request = |signed: &SignedHeaders| {
         let to = head.to.as_ref().unwrap_or(&route.url).clone();
         let mut request = reqwest::Request::new(Method::POST, to);
         *request.headers_mut() = head.write(route, signed);
         *request.body_mut() = Some(body.clone().into());
         request
     };
-    signed(route, signature, (request, head.session.is_some()), deadline).await
+    send_signed(route, signature, (request, head.session.is_some()), deadline).await
 }
 
 /// Opens a stream (GET) or ends a session (DELETE).
-pub(crate) async fn bare(
-    route: &Route,
+pub(crate) async fn send_bodyless(
+    route: &HttpRoute,
     signature: &Signature,
     method: Method,
-    head: Head<'_>,
+    head: RequestHead<'_>,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let request = |signed: &Signed| {
+    let request = |signed: &SignedHeaders| {
         let mut headers = head.write(route, signed);
         headers.remove(header::CONTENT_TYPE);
         if method == Method::GET {
@@ -120,22 +120,22 @@ pub(crate) async fn bare(
         *request.headers_mut() = headers;
         request
     };
-    signed(route, signature, (request, head.session.is_some()), deadline).await
+    send_signed(route, signature, (request, head.session.is_some()), deadline).await
 }
 
 /// Sends what is valid now, and once what is newer where that may be taken.
-async fn signed(
-    route: &Route,
+async fn send_signed(
+    route: &HttpRoute,
     signature: &Signature,
-    (request, in_session): (impl Fn(&Signed) -> reqwest::Request, bool),
+    (request, in_session): (impl Fn(&SignedHeaders) -> reqwest::Request, bool),
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
     if let Some(signed) = signature.settled() {
         return send(route, request(signed), deadline).await;
     }
-    let first = within(deadline, signature.ready()).await?;
+    let first = credential_in_time(deadline, signature.ready()).await?;
     let mut response = send(route, request(&first), deadline).await?;
-    let before = said(&response);
+    let before = challenge_in(&response);
     if !signature.may_help(&before) {
         if response.status().is_success() {
             signature.taken(first.seq);
@@ -143,21 +143,21 @@ async fn signed(
         return Ok(response);
     }
     if in_session {
-        let (whole, is_lost) = Box::pin(answer::peeked(response, deadline)).await;
+        let (whole, is_lost) = Box::pin(response::peek_session_loss(response, deadline)).await;
         if is_lost {
             return Ok(whole);
         }
         response = whole;
     }
-    let newer = within(deadline, signature.refused(first.seq)).await;
-    let newer = newer.map_err(|error| refused(error, &response))?;
+    let newer = credential_in_time(deadline, signature.refused(first.seq)).await;
+    let newer = newer.map_err(|error| with_refusal(error, &response))?;
     let Some(newer) = newer else {
         return Ok(response);
     };
     drop(response);
     let response = send(route, request(&newer), deadline).await?;
-    let after = said(&response);
-    if !after.is_refusal() || after.lack() != before.lack() {
+    let after = challenge_in(&response);
+    if !after.is_refusal() || after.cause() != before.cause() {
         signature.accepted(newer.seq);
     }
     if response.status().is_success() {
@@ -167,7 +167,7 @@ async fn signed(
 }
 
 /// What a response says of the credential.
-fn said(response: &reqwest::Response) -> Challenge {
+fn challenge_in(response: &reqwest::Response) -> Challenge {
     let status = response.status();
     // Most answers say nothing of it.
     let header = status
@@ -178,7 +178,7 @@ fn said(response: &reqwest::Response) -> Challenge {
 }
 
 /// Why there is nothing newer, and what the provider said to what there was.
-fn refused(mut error: Error, response: &reqwest::Response) -> Error {
+fn with_refusal(mut error: Error, response: &reqwest::Response) -> Error {
     error
         .refusal
         .get_or_insert_with(|| Box::new((response.status().as_u16(), challenge(response.headers()))));
@@ -192,7 +192,10 @@ pub(crate) fn challenge(headers: &HeaderMap) -> Option<String> {
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
-async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+async fn credential_in_time<T>(
+    deadline: Instant,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     timeout_at(deadline, work).await.unwrap_or_else(|_elapsed| {
         let message = "the credential was not renewed in time; nothing was run";
         Err(Error::new(Code::CredentialTimeout, message))
@@ -200,18 +203,18 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Error
 }
 
 async fn send(
-    route: &Route,
+    route: &HttpRoute,
     request: reqwest::Request,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
     match timeout_at(deadline, route.client.execute(request)).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => Err(failure(error)),
-        Err(_) => Err(late()),
+        Ok(Err(error)) => Err(connection_error(error)),
+        Err(_) => Err(timed_out()),
     }
 }
 
 /// The deadline passed after the request may have gone out.
-pub(crate) fn late() -> Error {
+pub(crate) fn timed_out() -> Error {
     Error::new(Code::UpstreamTimeout, "the provider did not answer in time").sent()
 }

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 
 use super::{
     call::{Call, Profile},
-    endpoint::Target,
-    incoming::{self, Outcome},
-    older::Older,
-    remote::Remote,
-    session::GREETING,
-    wired::{Wired, no_capabilities},
+    endpoint::Transport,
+    incoming::{self, RpcResult},
+    legacy_probe::LegacyProbe,
+    remote::ProviderClient,
+    session::MAX_INITIALIZE,
+    wired::{WireClient, no_capabilities},
 };
 use crate::error::{Code, Error};
 use crate::mcp::{Raw, RawObject, Revision, Revisions};
@@ -21,16 +21,16 @@ use crate::mcp::{Raw, RawObject, Revision, Revisions};
 const OPENING: Duration = Duration::from_secs(10);
 
 /// Detects a provider's revisions, or asks in the pinned one.
-pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
-    let Remote { shared, endpoint, .. } = remote;
-    let deadline = Instant::now() + endpoint.patience();
+pub(crate) async fn probe(remote: ProviderClient<'_>) -> Result<Profile, Error> {
+    let ProviderClient { shared, endpoint, .. } = remote;
+    let deadline = Instant::now() + endpoint.start_timeout();
     if shared.is_wired(endpoint) {
-        let found = wired(remote, deadline).await;
-        let detected = matches!(endpoint.target, Target::Http { sse: false, .. });
+        let found = probe_wire(remote, deadline).await;
+        let detected = matches!(endpoint.target, Transport::Http { sse: false, .. });
         match found {
             // It may have learnt another transport since it was detected.
             Err(error) if detected && error.code == Code::UpstreamProtocol => {
-                shared.turned_out(endpoint, false);
+                shared.set_event_stream_only(endpoint, false);
             }
             found => return found,
         }
@@ -45,11 +45,11 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
         }
         Some(revision) => {
             let session = remote.session(revision, deadline).await?;
-            Ok(greeted(session.revision, &session.greeting))
+            Ok(initialized_profile(session.revision, &session.initialize_result))
         }
         None => match detect(remote, deadline).await {
             Err(error) if matches!(error.code, Code::UpstreamProtocol | Code::UpstreamError) => {
-                oldest(remote, deadline).await.map_err(|_none| error)
+                probe_event_stream(remote, deadline).await.map_err(|_none| error)
             }
             detected => detected,
         },
@@ -58,60 +58,60 @@ pub(crate) async fn probe(remote: Remote<'_>) -> Result<Profile, Error> {
 
 /// A provider that takes no POST may still have an event stream (2025-11-25, "Backwards
 /// Compatibility").
-async fn oldest(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
-    let found = wired(remote, deadline.min(Instant::now() + OPENING)).await?;
-    remote.shared.turned_out(remote.endpoint, true);
+async fn probe_event_stream(remote: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let found = probe_wire(remote, deadline.min(Instant::now() + OPENING)).await?;
+    remote.shared.set_event_stream_only(remote.endpoint, true);
     Ok(found)
 }
 
 /// What was said when the wire began.
-async fn wired(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
-    let Remote {
+async fn probe_wire(remote: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
+    let ProviderClient {
         shared,
         endpoint,
-        behalf,
+        identity,
         declared,
     } = remote;
-    let wired = Wired {
+    let wired = WireClient {
         shared,
         endpoint,
-        behalf,
+        identity,
         declared,
     };
     let wire = wired.wire(deadline).await?;
-    let profile = wire.manner.get().map(|manner| manner.profile.clone());
+    let profile = wire.handshake.get().map(|manner| manner.profile.clone());
     profile.ok_or_else(|| Error::new(Code::Internal, "a wire without a manner"))
 }
 
 /// Modern first, and `initialize` only of those that are not: every provider answers one of them or
 /// is none.
-async fn detect(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+async fn detect(remote: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     // A deaf provider must leave time for the older question.
-    let half = Instant::now() + remote.endpoint.patience() / 2;
+    let half = Instant::now() + remote.endpoint.start_timeout() / 2;
     match discover(remote, half).await {
         Ok(mut profile) if profile.revisions.contains(Revision::V2026_07_28) => {
             // Older revisions that it names are believed; whether there are any that it does not name
             // is asked when that matters.
             let modern_only = profile.revisions.iter().all(Revision::is_modern);
-            profile.older = modern_only.then(Older::default);
+            profile.legacy = modern_only.then(LegacyProbe::default);
             Ok(profile)
         }
-        Err(error) if hopeless(&error) => Err(error),
+        Err(error) if is_final(&error) => Err(error),
         Ok(_) | Err(_) => legacy(remote, deadline).await,
     }
 }
 
 /// Asks what detection left out, within `connect` and `call` together.
-pub(crate) async fn older(remote: Remote<'_>, older: &Older) {
+pub(crate) async fn ask_legacy(remote: ProviderClient<'_>, older: &LegacyProbe) {
     let question = async {
-        let deadline = Instant::now() + remote.endpoint.patience();
+        let deadline = Instant::now() + remote.endpoint.start_timeout();
         legacy(remote, deadline).await
     };
     older.ask(Box::pin(question)).await;
 }
 
 /// Errors that no other generation of the protocol would cure.
-fn hopeless(error: &Error) -> bool {
+fn is_final(error: &Error) -> bool {
     match error.code {
         code if code.is_of_credentials() => true,
         Code::UpstreamUnreachable | Code::UpstreamTimeout => !error.sent,
@@ -120,7 +120,7 @@ fn hopeless(error: &Error) -> bool {
 }
 
 /// `server/discover`, asked once more when the refusal names the very revision it was asked in.
-async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+async fn discover(remote: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     let asked = Revision::V2026_07_28;
     let mut outcome = ask(remote, asked, deadline).await?;
     if let Err(fault) = &outcome
@@ -129,13 +129,13 @@ async fn discover(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Erro
         outcome = ask(remote, asked, deadline).await?;
     }
     let result = outcome.map_err(Error::rpc)?;
-    discovered(&result).ok_or_else(|| {
+    discovered_profile(&result).ok_or_else(|| {
         let message = "the provider's answer to `server/discover` names no revision we speak";
         Error::new(Code::UpstreamProtocol, message).sent()
     })
 }
 
-async fn ask(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Result<Outcome, Error> {
+async fn ask(remote: ProviderClient<'_>, revision: Revision, deadline: Instant) -> Result<RpcResult, Error> {
     let call = Call {
         method: "server/discover",
         params: RawObject::new(),
@@ -148,12 +148,12 @@ async fn ask(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Resul
         token: None,
         events: None,
     };
-    remote.alone(call).await
+    remote.request_once(call).await
 }
 
-async fn legacy(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error> {
+async fn legacy(remote: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     let newest = remote.session(Revision::NEWEST_LEGACY, deadline).await?;
-    let mut profile = greeted(newest.revision, &newest.greeting);
+    let mut profile = initialized_profile(newest.revision, &newest.initialize_result);
     if newest.revision == Revision::V2025_11_25 {
         let older = remote.session(Revision::V2025_06_18, deadline).await;
         if older.is_ok_and(|session| session.revision == Revision::V2025_06_18) {
@@ -164,7 +164,7 @@ async fn legacy(remote: Remote<'_>, deadline: Instant) -> Result<Profile, Error>
 }
 
 /// What the result of `server/discover` says; `None` when it names no revision we know.
-pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
+pub(crate) fn discovered_profile(result: &Raw) -> Option<Profile> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Discovered {
@@ -174,7 +174,7 @@ pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
         #[serde(rename = "_meta")]
         meta: Option<RawObject>,
     }
-    if result.get().len() > GREETING {
+    if result.get().len() > MAX_INITIALIZE {
         return None;
     }
     let found: Discovered = serde_json::from_str(result.get()).ok()?;
@@ -186,7 +186,7 @@ pub(crate) fn discovered(result: &Raw) -> Option<Profile> {
             .meta
             .and_then(|mut meta| meta.remove("io.modelcontextprotocol/serverInfo")),
         instructions: found.instructions,
-        older: None,
+        legacy: None,
     })
 }
 
@@ -195,7 +195,7 @@ fn revisions(texts: &[String]) -> Revisions {
 }
 
 /// What the result of `initialize` says.
-pub(crate) fn greeted(revision: Revision, greeting: &RawObject) -> Profile {
+pub(crate) fn initialized_profile(revision: Revision, greeting: &RawObject) -> Profile {
     Profile {
         revisions: Revisions::default().with(revision),
         capabilities: greeting
@@ -203,6 +203,6 @@ pub(crate) fn greeted(revision: Revision, greeting: &RawObject) -> Profile {
             .map_or_else(no_capabilities, ToOwned::to_owned),
         server_info: greeting.get("serverInfo").map(ToOwned::to_owned),
         instructions: greeting.read("instructions"),
-        older: None,
+        legacy: None,
     }
 }

@@ -9,18 +9,18 @@ use tokio::{process::Command, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    pool::Key,
+    pool::PoolKey,
     shared::Shared,
-    wire::{Ear, Life, Mouth, Wire},
+    wire::{Wire, WireReader, WireState, WireWriter},
 };
 use crate::error::{Code, Error};
 use crate::secret::Secret;
 
-mod keeper;
 mod pipes;
+mod supervisor;
 
-use keeper::Keeper;
 use pipes::{log, read, write};
+use supervisor::Supervisor;
 
 /// Lines waiting to be written.
 const QUEUE: usize = 64;
@@ -39,7 +39,7 @@ pub(crate) struct Program<'a> {
 pub(crate) fn spawn(
     shared: &Arc<Shared>,
     provider: &Arc<str>,
-    key: &Key,
+    key: &PoolKey,
     program: &Program<'_>,
 ) -> Result<Arc<Wire>, Error> {
     // The child and its pipes are driven by the runtime that is current here.
@@ -53,16 +53,16 @@ pub(crate) fn spawn(
         return Err(Error::new(Code::Internal, "a child process has no pipes"));
     };
     let (lines, queue) = mpsc::channel(QUEUE);
-    let life = Life::new(shared, provider, key, SOUND);
-    let wire = Arc::new(Wire::new(Arc::clone(&life), Mouth::Pipe(lines)));
-    let ear = Ear {
+    let life = WireState::new(shared, provider, key, SOUND);
+    let wire = Arc::new(Wire::new(Arc::clone(&life), WireWriter::Pipe(lines)));
+    let reader = WireReader {
         life: Arc::clone(&life),
         wire: Arc::downgrade(&wire),
     };
     // A descendant in a group of its own keeps the pipes open, for as long as it likes.
     let gone = CancellationToken::new();
     let until_gone = gone.clone();
-    let reading = read(stdout, ear);
+    let reading = read(stdout, reader);
     let secrets = program.env.iter().map(|(_, value)| value.clone());
     life.secrets.get_or_init(|| secrets.collect());
     let logging = log(stderr, Arc::clone(&life));
@@ -70,12 +70,12 @@ pub(crate) fn spawn(
     shared
         .control
         .spawn(async move { until_gone.run_until_cancelled(join(reading, logging)).await });
-    let keeper = Keeper {
+    let supervisor = Supervisor {
         life,
         kill: shared.killing.clone(),
         gone: gone.drop_guard(),
     };
-    shared.children.spawn_on(keeper.run(child), &shared.control);
+    shared.children.spawn_on(supervisor.run(child), &shared.control);
     Ok(wire)
 }
 

@@ -8,57 +8,57 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    answer::{self, Failure, Held, Pause, Reading},
-    asks::Request,
-    call::{Call, Event, Recess},
-    client::Route,
-    doubt::{self, PING},
-    endpoint::{Behalf, Endpoint},
-    hub::Place,
-    incoming::{self, Outcome},
+    call::{Call, ProviderEvent, StreamPause},
+    client::HttpRoute,
+    deadline::Deadline,
+    endpoint::{Endpoint, Identity},
+    health::{self, PING},
+    hub::HubGuard,
+    incoming::{self, RpcResult},
+    incoming_request::IncomingRequest,
     lost,
-    outgoing::{self, Manner, Outgoing, outgoing},
-    pace::Pace,
-    patience::Patience,
-    pool::{Key, Lease},
-    post::{self, Head, late},
-    session::{self, Session},
+    outgoing::{self, EncodedRequest, RequestMeta, encode},
+    pool::{PoolKey, PoolLease},
+    post::{self, RequestHead, timed_out},
+    reconnect::StreamBackoff,
+    response::{self, CallFailure, Reading, ResumePoint, SessionKind},
+    session::{self, HttpSession},
+    session_stream,
     shared::Shared,
-    stream,
 };
 use crate::error::{Code, Error, RpcFault};
-use crate::mcp::{Declared, Raw, RawObject, Revision, message};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, message};
 
 /// Pause before a connection that was refused is tried once more.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long a stream that ended early is left alone when it does not say.
 const RESUME: Duration = Duration::from_secs(1);
 /// A message that nobody waits for.
-pub(crate) const ERRAND: Duration = Duration::from_secs(5);
+pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One provider as one caller sees it.
 #[derive(Clone, Copy)]
-pub(crate) struct Remote<'a> {
+pub(crate) struct ProviderClient<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) behalf: &'a Behalf,
+    pub(crate) identity: &'a Identity,
     /// What may be asked of the caller.
-    pub(crate) declared: &'a Declared,
+    pub(crate) declared: &'a DeclaredCapabilities,
 }
 
 /// What was tried already for one request.
 #[derive(Default)]
-struct Attempts {
+struct Retries {
     reconnected: bool,
     renewed: bool,
     downgraded: bool,
 }
 
-impl Remote<'_> {
+impl ProviderClient<'_> {
     /// One request, sent again only where it cannot run twice or may.
     pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
         let deadline = Instant::from_std(call.deadline);
-        let mut attempts = Attempts::default();
+        let mut attempts = Retries::default();
         loop {
             let lease = if call.revision.is_modern() {
                 None
@@ -68,16 +68,16 @@ impl Remote<'_> {
             match self.attempt(&mut call, lease.as_ref(), deadline).await {
                 Ok(Ok(result)) => {
                     if let Some(lease) = lease {
-                        lease.doubt.sound();
+                        lease.health.record_success();
                     }
                     return Ok(result);
                 }
-                Ok(Err(fault)) => match older(&fault, call.revision) {
+                Ok(Err(fault)) => match downgrade(&fault, call.revision) {
                     Some(revision) if !attempts.downgraded => {
                         attempts.downgraded = true;
                         call.revision = revision;
                     }
-                    _ => Box::pin(self.refused(&call, lease, fault, &mut attempts)).await?,
+                    _ => Box::pin(self.handle_fault(&call, lease, fault, &mut attempts)).await?,
                 },
                 Err(failure) => {
                     Box::pin(self.recover(&call, lease, failure, &mut attempts)).await?;
@@ -88,10 +88,10 @@ impl Remote<'_> {
 
     /// One modern request, never answered in another revision: for detection. A broken connection is no
     /// answer, so it is asked again then.
-    pub(crate) async fn alone(self, mut call: Call) -> Result<Outcome, Error> {
+    pub(crate) async fn request_once(self, mut call: Call) -> Result<RpcResult, Error> {
         let deadline = Instant::from_std(call.deadline);
         match self.attempt(&mut call, None, deadline).await {
-            Err(Failure::Broken(error)) if error.sent => {
+            Err(CallFailure::Broken(error)) if error.sent => {
                 tracing::debug!(provider.name = &*self.endpoint.provider, %error, "asked again");
                 Ok(self.attempt(&mut call, None, deadline).await?)
             }
@@ -101,19 +101,20 @@ impl Remote<'_> {
 
     /// Decides whether a request that was answered with an error is repeated: when that says that the session
     /// is none, and `ping` agrees. A tool may say the like of sessions of its own.
-    async fn refused(
+    async fn handle_fault(
         self,
         call: &Call,
-        lease: Option<Lease<Session>>,
+        lease: Option<PoolLease<HttpSession>>,
         fault: RpcFault,
-        attempts: &mut Attempts,
+        attempts: &mut Retries,
     ) -> Result<(), Error> {
         let Some(lease) = lease else {
             return Err(Error::rpc(fault));
         };
-        let named = lost::is_named(&fault);
-        let again = call.method != "tools/call" && lease.doubt.again(doubt::fault_sign(&fault));
-        if (named || again) && !self.lives(&lease, Instant::from_std(call.deadline)).await {
+        let named = lost::names_lost_session(&fault);
+        let again =
+            call.method != "tools/call" && lease.health.record_failure(health::fault_fingerprint(&fault));
+        if (named || again) && !self.answers_ping(&lease, Instant::from_std(call.deadline)).await {
             self.shared.sessions.discard(&self.key(call.revision), &lease);
             if (named || call.idempotent) && !std::mem::replace(&mut attempts.renewed, true) {
                 return Ok(());
@@ -123,22 +124,22 @@ impl Remote<'_> {
     }
 
     /// Whether a session answers `ping`.
-    async fn lives(self, lease: &Session, deadline: Instant) -> bool {
+    async fn answers_ping(self, lease: &HttpSession, deadline: Instant) -> bool {
         let deadline = deadline.min(Instant::now() + PING);
         let id = self.shared.next_id();
         let body = message::request(id, "ping", &RawObject::new());
-        let signature = &self.behalf.signature;
+        let signature = &self.identity.signature;
         let reading = Reading {
-            session: lease.held(),
+            session: lease.kind(),
             ..Reading::alone(id, deadline, signature)
         };
         let asked = async {
             let route = self.shared.clients.route(self.endpoint)?;
             let response = post::post(&route, signature, lease.head(), body.into(), deadline).await?;
-            answer::read(response, &reading, |_| ()).await
+            response::read(response, &reading, |_| ()).await
         };
         let outcome = asked.await;
-        let lives = outcome.is_ok_and(|outcome| doubt::is_alive(&outcome));
+        let lives = outcome.is_ok_and(|outcome| health::is_alive(&outcome));
         if !lives {
             tracing::info!(
                 provider.name = &*self.endpoint.provider,
@@ -149,37 +150,37 @@ impl Remote<'_> {
     }
 
     /// Drops a session that failed twice alike, unless it answers `ping`; whether it was dropped.
-    async fn doubted(self, call: &Call, lease: &Lease<Session>, error: &Error) -> bool {
-        let Some(sign) = doubt::sign(error) else {
+    async fn drop_if_dead(self, call: &Call, lease: &PoolLease<HttpSession>, error: &Error) -> bool {
+        let Some(sign) = health::fingerprint(error) else {
             return false;
         };
-        if !lease.doubt.again(sign) {
+        if !lease.health.record_failure(sign) {
             return false;
         }
         if error.code == Code::UpstreamTimeout {
             // Its caller has waited long enough.
-            self.doubt_later(lease, call.revision);
+            self.check_later(lease, call.revision);
             return false;
         }
-        let dead = !self.lives(lease, Instant::from_std(call.deadline)).await;
+        let dead = !self.answers_ping(lease, Instant::from_std(call.deadline)).await;
         if dead {
             self.shared.sessions.discard(&self.key(call.revision), lease);
         }
         dead
     }
 
-    fn doubt_later(self, lease: &Lease<Session>, revision: Revision) {
+    fn check_later(self, lease: &PoolLease<HttpSession>, revision: Revision) {
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
-        let (behalf, declared) = (self.behalf.clone(), self.declared.clone());
+        let (identity, declared) = (self.identity.clone(), self.declared.clone());
         let (session, key) = (Arc::clone(lease), self.key(revision));
         self.shared.detach(async move {
-            let remote = Remote {
+            let remote = ProviderClient {
                 shared: &shared,
                 endpoint: &endpoint,
-                behalf: &behalf,
+                identity: &identity,
                 declared: &declared,
             };
-            if !remote.lives(&session, Instant::now() + PING).await {
+            if !remote.answers_ping(&session, Instant::now() + PING).await {
                 shared.sessions.forget(&key, &session);
             }
         });
@@ -189,14 +190,14 @@ impl Remote<'_> {
     async fn recover(
         self,
         call: &Call,
-        lease: Option<Lease<Session>>,
-        failure: Failure,
-        attempts: &mut Attempts,
+        lease: Option<PoolLease<HttpSession>>,
+        failure: CallFailure,
+        attempts: &mut Retries,
     ) -> Result<(), Error> {
         let deadline = Instant::from_std(call.deadline);
         match failure {
             // The provider refused the session before it looked at the request, so nothing ran.
-            Failure::SessionGone(error) => {
+            CallFailure::SessionGone(error) => {
                 if let Some(lease) = lease {
                     self.shared.sessions.discard(&self.key(call.revision), &lease);
                 }
@@ -204,11 +205,11 @@ impl Remote<'_> {
                     return Err(error);
                 }
             }
-            Failure::Broken(error) => {
+            CallFailure::Broken(error) => {
                 let harmless = !error.sent || call.idempotent;
                 if !harmless || std::mem::replace(&mut attempts.reconnected, true) {
                     if let Some(lease) = &lease {
-                        self.doubted(call, lease, &error).await;
+                        self.drop_if_dead(call, lease, &error).await;
                     }
                     return Err(error);
                 }
@@ -216,16 +217,16 @@ impl Remote<'_> {
                     return Err(error);
                 }
             }
-            Failure::Final(error) => {
+            CallFailure::Final(error) => {
                 let dropped = match &lease {
-                    Some(lease) => self.doubted(call, lease, &error).await,
+                    Some(lease) => self.drop_if_dead(call, lease, &error).await,
                     None => false,
                 };
                 if !dropped || !call.idempotent || std::mem::replace(&mut attempts.renewed, true) {
                     return Err(error);
                 }
             }
-            failure @ Failure::Paused(_) => return Err(failure.into()),
+            failure @ CallFailure::Interrupted(_) => return Err(failure.into()),
         }
         Ok(())
     }
@@ -233,21 +234,21 @@ impl Remote<'_> {
     async fn attempt(
         self,
         call: &mut Call,
-        lease: Option<&Lease<Session>>,
+        lease: Option<&PoolLease<HttpSession>>,
         deadline: Instant,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<RpcResult, CallFailure> {
         let id = self.shared.next_id();
         let revision = lease.map_or(call.revision, |session| session.revision);
         // An id is a progress token too: both need only be unique among what is under way.
         let token = call.token.unwrap_or(id);
-        let manner = Manner {
+        let manner = RequestMeta {
             revision,
             declared: self.declared,
             progress: call.progress.then_some(token),
         };
-        let Outgoing { body, trace, name } = outgoing(id, call.method, &mut call.params, manner);
+        let EncodedRequest { body, trace, name } = encode(id, call.method, &mut call.params, manner);
         let session = lease.map(|lease| &***lease);
-        let mut head = session.map_or_else(Head::default, Session::head);
+        let mut head = session.map_or_else(RequestHead::default, HttpSession::head);
         head.trace = trace;
         if session.is_none() {
             head.revision = Some(revision);
@@ -255,74 +256,78 @@ impl Remote<'_> {
             head.name = name;
             head.mirrored = &call.mirrored;
         }
-        let mut pending = Cancel {
+        let mut pending = CancelOnDrop {
             remote: self,
             session: lease,
             id,
             armed: true,
         };
-        let (patience, _place) = self.listening(call, lease, token, deadline).unzip();
+        let (timer, _place) = self.register(call, lease, token, deadline).unzip();
         let reading = Reading {
             token,
-            session: session.map_or(Held::None, Session::held),
+            session: session.map_or(SessionKind::None, HttpSession::kind),
             events: call.events.as_ref(),
-            patience: patience.as_deref(),
-            ..Reading::alone(id, deadline, &self.behalf.signature)
+            timer: timer.as_deref(),
+            ..Reading::alone(id, deadline, &self.identity.signature)
         };
-        let asked = |request: Request| {
+        let asked = |request: IncomingRequest| {
             if let Some(lease) = lease {
-                let asking = patience.iter().map(Patience::ask).collect();
+                let asking = timer.iter().map(Deadline::pause).collect();
                 lease.answer(request, call.events.as_ref(), asking);
             }
         };
         let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
-        pending.armed = matches!(&outcome, Err(Failure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
+        pending.armed = matches!(&outcome, Err(CallFailure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
     }
 
     /// Takes the place of a call whose caller hears and can be asked.
-    fn listening(
+    fn register(
         self,
         call: &Call,
-        lease: Option<&Lease<Session>>,
+        lease: Option<&PoolLease<HttpSession>>,
         token: u64,
         deadline: Instant,
-    ) -> Option<(Arc<Patience>, Place)> {
+    ) -> Option<(Arc<Deadline>, HubGuard)> {
         let (events, lease) = (call.events.as_ref()?, lease?);
-        let patience = Patience::until(deadline);
+        let timer = Deadline::until(deadline);
         // The session may have settled on another revision; its place is that of its key.
         let key = lease.key();
-        let whose = (self.behalf.lane.as_ref(), events.clone());
-        let place = self.shared.hubs.call(key, token, whose, &patience);
-        Some((patience, place))
+        let recipient = (self.identity.session.as_ref(), events.clone());
+        let place = self.shared.hubs.register_call(key, token, recipient, &timer);
+        Some((timer, place))
     }
 
     async fn exchange(
         self,
-        lease: Option<&Lease<Session>>,
-        (head, body): (Head<'_>, Bytes),
+        lease: Option<&PoolLease<HttpSession>>,
+        (head, body): (RequestHead<'_>, Bytes),
         reading: &Reading<'_>,
-        asked: impl Fn(Request),
-    ) -> Result<Outcome, Failure> {
+        asked: impl Fn(IncomingRequest),
+    ) -> Result<RpcResult, CallFailure> {
         let route = &*self.shared.clients.route(self.endpoint)?;
-        let signature = &self.behalf.signature;
+        let signature = &self.identity.signature;
         let mut response = post::post(route, signature, head, body, reading.deadline).await?;
-        let mut pace = Pace::default();
+        let mut pace = StreamBackoff::default();
         loop {
             let begun = Instant::now();
-            let Pause { after, retry } = match answer::read(response, reading, &asked).await {
-                Err(Failure::Paused(pause)) => pause,
+            let ResumePoint { after, retry } = match response::read(response, reading, &asked).await {
+                Err(CallFailure::Interrupted(pause)) => pause,
                 read => return read,
             };
             // An older provider may end a stream and expect to be asked for the rest of it.
             let Some(session) = lease else {
-                return Err(Failure::Broken(answer::cut()));
+                return Err(CallFailure::Broken(response::stream_ended()));
             };
-            pace.ask(retry.unwrap_or(RESUME));
+            pace.set_retry(retry.unwrap_or(RESUME));
             // One that goes on ending without an answer is asked ever later.
-            let retry = pace.pause(begun.elapsed(), false);
-            if reading.wait(recess(reading.events, retry)).await.is_none() {
-                return Err(Failure::Final(late()));
+            let retry = pace.next(begun.elapsed(), false);
+            if reading
+                .wait(pause_before_resume(reading.events, retry))
+                .await
+                .is_none()
+            {
+                return Err(CallFailure::Final(timed_out()));
             }
             response = self.resume(route, session, after, reading.deadline()).await?;
         }
@@ -330,18 +335,18 @@ impl Remote<'_> {
 
     async fn resume(
         self,
-        route: &Route,
-        session: &Session,
+        route: &HttpRoute,
+        session: &HttpSession,
         after: HeaderValue,
         deadline: Instant,
     ) -> Result<reqwest::Response, Error> {
-        let head = Head {
+        let head = RequestHead {
             last_event: Some(after),
             ..session.head()
         };
-        let signature = &self.behalf.signature;
+        let signature = &self.identity.signature;
         // What was asked is running already: a failure here is never one of connecting.
-        let resumed = post::bare(route, signature, Method::GET, head, deadline).await;
+        let resumed = post::send_bodyless(route, signature, Method::GET, head, deadline).await;
         let response = resumed.map_err(|error| error.sent())?;
         if response.status().is_success() {
             return Ok(response);
@@ -355,7 +360,7 @@ impl Remote<'_> {
         self,
         revision: Revision,
         deadline: Instant,
-    ) -> Result<Lease<Session>, Error> {
+    ) -> Result<PoolLease<HttpSession>, Error> {
         let key = self.key(revision);
         if let Some(lease) = self.shared.sessions.ready(&key) {
             return Ok(lease);
@@ -368,7 +373,7 @@ impl Remote<'_> {
                 error.sent = false;
                 error
             })?;
-            stream::keep(self.shared, &session, &key).await;
+            session_stream::keep(self.shared, &session, &key).await;
             Ok(session)
         };
         let leased = self
@@ -384,24 +389,24 @@ impl Remote<'_> {
         })?
     }
 
-    pub(crate) fn key(self, revision: Revision) -> Key {
-        Key::of(
+    pub(crate) fn key(self, revision: Revision) -> PoolKey {
+        PoolKey::of(
             self.endpoint,
-            self.behalf,
+            self.identity,
             Some(revision),
             self.declared.abilities,
         )
     }
 
     /// Sends a message of a session that nobody waits for.
-    pub(crate) fn tell(self, lease: &Lease<Session>, body: Vec<u8>) {
+    pub(crate) fn notify(self, lease: &PoolLease<HttpSession>, body: Vec<u8>) {
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
         let session = Arc::clone(lease);
         self.shared.detach(async move {
             let Ok(route) = shared.clients.route(&endpoint) else {
                 return;
             };
-            if let Err(error) = session.post(&route, body, Instant::now() + ERRAND).await {
+            if let Err(error) = session.post(&route, body, Instant::now() + NOTIFY_TIMEOUT).await {
                 tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
             }
         });
@@ -410,10 +415,12 @@ impl Remote<'_> {
 
 /// Leaves a stream alone that ended early, for as long as its provider asks. A caller that hears of
 /// it may end its own stream the same way; then it is its return that counts.
-async fn recess(events: Option<&mpsc::Sender<Event>>, retry: Duration) {
+async fn pause_before_resume(events: Option<&mpsc::Sender<ProviderEvent>>, retry: Duration) {
     let (back, returned) = oneshot::channel();
     if let Some(events) = events {
-        events.try_send(Event::Recess(Recess { retry, back })).ok();
+        events
+            .try_send(ProviderEvent::Pause(StreamPause { retry, resume: back }))
+            .ok();
     }
     let pause = sleep(retry);
     tokio::pin!(pause);
@@ -427,7 +434,7 @@ async fn recess(events: Option<&mpsc::Sender<Event>>, retry: Duration) {
 const UNSUPPORTED: i64 = -32022;
 
 /// The newest older revision that a provider names when it refuses a modern request.
-fn older(fault: &RpcFault, asked: Revision) -> Option<Revision> {
+fn downgrade(fault: &RpcFault, asked: Revision) -> Option<Revision> {
     if !asked.is_modern() {
         return None;
     }
@@ -441,17 +448,17 @@ fn older(fault: &RpcFault, asked: Revision) -> Option<Revision> {
 
 /// Tells an older provider that an answer is not waited for any more. For a modern one closing
 /// the stream says it, which dropping the response does.
-struct Cancel<'a> {
-    remote: Remote<'a>,
-    session: Option<&'a Lease<Session>>,
+struct CancelOnDrop<'a> {
+    remote: ProviderClient<'a>,
+    session: Option<&'a PoolLease<HttpSession>>,
     id: u64,
     armed: bool,
 }
 
-impl Drop for Cancel<'_> {
+impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if let (true, Some(lease)) = (self.armed, self.session) {
-            self.remote.tell(lease, outgoing::cancelled(self.id));
+            self.remote.notify(lease, outgoing::cancellation(self.id));
         }
     }
 }

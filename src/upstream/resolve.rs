@@ -40,36 +40,36 @@ const LOOKUP: Duration = Duration::from_secs(10);
 /// Names remembered.
 const NAMES: usize = 8192;
 
-type Answer = Option<Arc<[SocketAddr]>>;
-type Found = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
-type Lookup = dyn Fn(Box<str>) -> Found + Send + Sync;
+type LookupResult = Option<Arc<[SocketAddr]>>;
+type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type LookupFn = dyn Fn(Box<str>) -> LookupFuture + Send + Sync;
 
 /// Resolves names for every outbound connection of the process.
 pub struct Resolver {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
-struct Shared {
+struct Inner {
     control: Handle,
-    lookup: Box<Lookup>,
+    lookup: Box<LookupFn>,
     running: Arc<Semaphore>,
-    names: Mutex<HashMap<(Box<str>, u16), Name>>,
+    names: Mutex<HashMap<(Box<str>, u16), CachedName>>,
 }
 
 #[derive(Default)]
-struct Name {
+struct CachedName {
     /// The last good answer and when it came.
     good: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<Instant>,
     /// A look-up under way; `Some` once it has ended.
-    pending: Option<watch::Receiver<Option<Answer>>>,
+    pending: Option<watch::Receiver<Option<LookupResult>>>,
     used: Option<Instant>,
 }
 
 /// What the cache says about a name.
-enum Known {
+enum CacheState {
     Use(Arc<[SocketAddr]>),
-    Wait(watch::Receiver<Option<Answer>>, Answer),
+    Wait(watch::Receiver<Option<LookupResult>>, LookupResult),
     Dead,
 }
 
@@ -87,10 +87,10 @@ impl Resolver {
 
     pub(crate) fn with_lookup(
         control: Handle,
-        lookup: impl Fn(Box<str>) -> Found + Send + Sync + 'static,
+        lookup: impl Fn(Box<str>) -> LookupFuture + Send + Sync + 'static,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(Inner {
                 control,
                 lookup: Box::new(lookup),
                 running: Arc::new(Semaphore::new(LOOKUPS)),
@@ -127,10 +127,10 @@ impl Resolver {
             Host::Ipv6(ip) => return literal(ip.into(), port, permit),
             Host::Domain(name) => name,
         };
-        match self.shared.known(name, port, now) {
-            Known::Use(addresses) => admitted(addresses, permit),
-            Known::Dead => Err(no_address()),
-            Known::Wait(mut pending, old) => {
+        match self.inner.cached(name, port, now) {
+            CacheState::Use(addresses) => admitted(addresses, permit),
+            CacheState::Dead => Err(no_address()),
+            CacheState::Wait(mut pending, old) => {
                 let answer = timeout(within, pending.wait_for(Option::is_some)).await;
                 let answer = match answer {
                     Ok(Ok(answer)) => (*answer).clone().flatten(),
@@ -149,8 +149,8 @@ impl Resolver {
     }
 }
 
-impl Shared {
-    fn known(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> Known {
+impl Inner {
+    fn cached(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> CacheState {
         let mut names = self.names.lock();
         if names.len() >= NAMES && !names.contains_key(&(Box::from(host), port)) {
             evict(&mut names);
@@ -161,22 +161,27 @@ impl Shared {
         if let Some((addresses, at)) = &old
             && now.duration_since(*at) < FRESH
         {
-            return Known::Use(Arc::clone(addresses));
+            return CacheState::Use(Arc::clone(addresses));
         }
         if name.failed.is_some_and(|at| now.duration_since(at) < FAILED) {
-            return old.map_or(Known::Dead, |(addresses, _)| Known::Use(addresses));
+            return old.map_or(CacheState::Dead, |(addresses, _)| CacheState::Use(addresses));
         }
         let pending = name
             .pending
             .get_or_insert_with(|| self.look_up(host, port, now))
             .clone();
         match old {
-            Some((addresses, at)) if now.duration_since(at) < STALE => Known::Use(addresses),
-            old => Known::Wait(pending, old.map(|(addresses, _)| addresses)),
+            Some((addresses, at)) if now.duration_since(at) < STALE => CacheState::Use(addresses),
+            old => CacheState::Wait(pending, old.map(|(addresses, _)| addresses)),
         }
     }
 
-    fn look_up(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> watch::Receiver<Option<Answer>> {
+    fn look_up(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+        now: Instant,
+    ) -> watch::Receiver<Option<LookupResult>> {
         let (done, pending) = watch::channel(None);
         let shared = Arc::clone(self);
         let host: Box<str> = host.into();
@@ -221,7 +226,7 @@ impl Shared {
         }
     }
 
-    fn store(&self, host: &str, port: u16, answer: Answer, now: Instant) {
+    fn store(&self, host: &str, port: u16, answer: LookupResult, now: Instant) {
         let mut names = self.names.lock();
         let Some(name) = names.get_mut(&(Box::from(host), port)) else {
             return;
@@ -236,7 +241,7 @@ impl Shared {
 
 /// Forgets the half that was used longest ago; a full map is rare and one pass is cheaper than
 /// keeping an order.
-fn evict(names: &mut HashMap<(Box<str>, u16), Name>) {
+fn evict(names: &mut HashMap<(Box<str>, u16), CachedName>) {
     let mut used: Vec<_> = names.values().filter_map(|name| name.used).collect();
     used.sort_unstable();
     if let Some(&middle) = used.get(used.len() / 2) {
@@ -281,7 +286,7 @@ fn no_address() -> Error {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("names", &self.shared.names.lock().len())
+            .field("names", &self.inner.names.lock().len())
             .finish()
     }
 }

@@ -9,7 +9,7 @@ const LONGEST: usize = 24;
 
 /// A scan under way; pieces are fed as they come.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
+pub(crate) struct AnswerScan {
     depth: usize,
     /// The depth of the message's own members: 2 in an array of messages.
     base: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Scan {
     found: Vec<u64>,
 }
 
-impl Scan {
+impl AnswerScan {
     /// The ids of the answers in a text, whole or cut off.
     pub(crate) fn answers(text: &[u8]) -> Vec<u64> {
         let mut scan = Self::default();
@@ -174,13 +174,13 @@ mod tests {
             ("listening on [::1]:80", vec![]),
             ("", vec![]),
         ] {
-            assert_eq!(Scan::answers(text.as_bytes()), ids, "{text}");
+            assert_eq!(AnswerScan::answers(text.as_bytes()), ids, "{text}");
         }
     }
 
     #[test]
     fn an_answer_over_several_pieces_ends_when_its_last_bracket_closes() {
-        let mut scan = Scan::default();
+        let mut scan = AnswerScan::default();
         for piece in [
             "{\n",
             " \"jsonrpc\": \"2.0\",\n",

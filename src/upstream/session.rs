@@ -18,19 +18,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::{self, Failure, Held, Reading},
-    asks::Request,
-    call::Event,
-    doubt::Doubt,
+    call::ProviderEvent,
+    deadline::OpenQuestion,
     endpoint::Endpoint,
-    incoming, outgoing,
-    patience::Asking,
-    pool::Member,
-    post::{self, Head, SESSION},
-    remote::Remote,
-    said::Said,
+    health::SessionHealth,
+    incoming,
+    incoming_request::IncomingRequest,
+    outgoing,
+    pool::Pooled,
+    post::{self, RequestHead, SESSION},
+    remote::ProviderClient,
+    response::{self, CallFailure, Reading, SessionKind},
+    session_stream::StreamState,
     shared::Shared,
-    stream::Standing,
+    summary::ResponseSummary,
 };
 use crate::credential::Signature;
 use crate::error::{Code, Error, RpcFault, one_line};
@@ -39,31 +40,31 @@ use crate::mcp::{RawObject, Revision, message};
 /// The longest id of a session that is kept, in bytes.
 const LONGEST_ID: usize = 4096;
 /// The largest answer to `initialize` that is kept, in bytes.
-pub(crate) const GREETING: usize = 256 * 1024;
+pub(crate) const MAX_INITIALIZE: usize = 256 * 1024;
 /// How long a provider may take to take an answer.
-const ERRAND: Duration = Duration::from_secs(10);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a provider may take to hear that a session has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a provider said to `initialize`, and the id it gave.
-pub(crate) struct Session {
+pub(crate) struct HttpSession {
     pub(crate) id: Option<HeaderValue>,
     pub(crate) revision: Revision,
-    pub(crate) greeting: RawObject,
+    pub(crate) initialize_result: RawObject,
     /// Whether it is still worth keeping.
-    pub(crate) doubt: Doubt,
+    pub(crate) health: SessionHealth,
     endpoint: Arc<Endpoint>,
     signature: Arc<Signature>,
     shared: Weak<Shared>,
     ended: AtomicBool,
-    stream: watch::Sender<Standing>,
+    stream: watch::Sender<StreamState>,
     /// Ends the GET stream.
     over: CancellationToken,
 }
 
 /// Why there is no session.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum HandshakeError {
     Error(Error),
     /// The provider knows no `initialize`, or not this revision.
     Rpc(RpcFault),
@@ -74,20 +75,20 @@ pub(crate) enum Refusal {
 /// Opens a session, asking for `revision`; the provider may settle on another one that we know. One that
 /// refuses our newest is asked for older ones, unless the descriptor pins it.
 pub(crate) async fn open(
-    remote: Remote<'_>,
+    remote: ProviderClient<'_>,
     revision: Revision,
     deadline: Instant,
-) -> Result<Arc<Session>, Refusal> {
-    let refusal = match Box::pin(greet(remote, revision, deadline)).await {
+) -> Result<Arc<HttpSession>, HandshakeError> {
+    let refusal = match Box::pin(initialize(remote, revision, deadline)).await {
         Err(refusal) => refusal,
         opened => return opened,
     };
     if remote.endpoint.revision.is_some() || revision != Revision::NEWEST_LEGACY {
         return Err(refusal);
     }
-    for older in refusal.others(revision) {
-        match Box::pin(greet(remote, older, deadline)).await {
-            Err(next) if !next.is_a_no() => break,
+    for older in refusal.older_revisions(revision) {
+        match Box::pin(initialize(remote, older, deadline)).await {
+            Err(next) if !next.is_about_revision() => break,
             Err(_) => {}
             opened => return opened,
         }
@@ -96,29 +97,33 @@ pub(crate) async fn open(
 }
 
 /// One `initialize`, asked again when its connection broke: that changes nothing.
-async fn greet(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Result<Arc<Session>, Refusal> {
-    let Remote {
+async fn initialize(
+    remote: ProviderClient<'_>,
+    revision: Revision,
+    deadline: Instant,
+) -> Result<Arc<HttpSession>, HandshakeError> {
+    let ProviderClient {
         shared,
         endpoint,
-        behalf,
+        identity,
         declared,
     } = remote;
     let route = shared.clients.route(endpoint)?;
     let asking = || async {
         let id = shared.next_id();
-        let body = message::request(id, "initialize", &outgoing::greeting(revision, declared));
-        let head = Head::default();
-        let response = post::post(&route, &behalf.signature, head, body.into(), deadline).await?;
+        let body = message::request(id, "initialize", &outgoing::initialize_params(revision, declared));
+        let head = RequestHead::default();
+        let response = post::post(&route, &identity.signature, head, body.into(), deadline).await?;
         let session = response.headers().get(SESSION).cloned();
-        let reading = Reading::alone(id, deadline, &behalf.signature);
-        let outcome = answer::read(response, &reading, |_| ()).await?;
+        let reading = Reading::alone(id, deadline, &identity.signature);
+        let outcome = response::read(response, &reading, |_| ()).await?;
         Ok((session, outcome))
     };
     let (session, outcome) = match asking().await {
-        Err(Failure::Broken(error)) if error.sent => asking().await.map_err(Error::from)?,
+        Err(CallFailure::Broken(error)) if error.sent => asking().await.map_err(Error::from)?,
         answered => answered.map_err(Error::from)?,
     };
-    let result = outcome.map_err(Refusal::Rpc)?;
+    let result = outcome.map_err(HandshakeError::Rpc)?;
     if session
         .as_ref()
         .is_some_and(|id: &HeaderValue| id.len() > LONGEST_ID)
@@ -126,35 +131,35 @@ async fn greet(remote: Remote<'_>, revision: Revision, deadline: Instant) -> Res
         let message = format!("the provider gave a session id of more than {LONGEST_ID} bytes");
         return Err(Error::new(Code::UpstreamProtocol, message).sent().into());
     }
-    let (revision, greeting) = settled(&result)?;
-    let session = Session {
+    let (revision, greeting) = parse_initialize(&result)?;
+    let session = HttpSession {
         id: session,
         revision,
-        greeting,
-        doubt: Doubt::new(),
+        initialize_result: greeting,
+        health: SessionHealth::new(),
         endpoint: Arc::clone(endpoint),
-        signature: Arc::clone(&behalf.signature),
+        signature: Arc::clone(&identity.signature),
         shared: Arc::downgrade(shared),
         ended: AtomicBool::new(false),
-        stream: watch::Sender::new(Standing::Opening),
+        stream: watch::Sender::new(StreamState::Opening),
         over: CancellationToken::new(),
     };
     let body = message::notification("notifications/initialized", None);
     match session
         .post(&route, body.clone(), deadline)
         .await
-        .map_err(Failure::from)
+        .map_err(CallFailure::from)
     {
-        Err(Failure::Broken(_)) => session.post(&route, body, deadline).await?,
-        told => told.map_err(Error::from)?,
+        Err(CallFailure::Broken(_)) => session.post(&route, body, deadline).await?,
+        done => done.map_err(Error::from)?,
     }
     Ok(Arc::new(session))
 }
 
 /// The revision in the answer to `initialize`, and the answer opened.
-pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), Refusal> {
+pub(crate) fn parse_initialize(result: &crate::mcp::Raw) -> Result<(Revision, RawObject), HandshakeError> {
     let unusable = |message: String| Error::new(Code::UpstreamProtocol, message).sent();
-    if result.get().len() > GREETING {
+    if result.get().len() > MAX_INITIALIZE {
         let message = "the provider's answer to `initialize` is larger than 256 KiB";
         return Err(unusable(message.to_owned()).into());
     }
@@ -168,7 +173,7 @@ pub(crate) fn settled(result: &crate::mcp::Raw) -> Result<(Revision, RawObject),
     let spoken = Revision::parse(&named).filter(|revision| !revision.is_modern());
     let revision = spoken.ok_or_else(|| {
         let message = format!("the provider settled on the revision `{named}`, which we do not speak");
-        Refusal::Unspoken(unusable(message))
+        HandshakeError::Unspoken(unusable(message))
     })?;
     Ok((revision, greeting))
 }
@@ -197,10 +202,10 @@ fn others(asked: Revision, fault: Option<&RpcFault>, words: &str) -> Vec<Revisio
     others
 }
 
-impl Refusal {
+impl HandshakeError {
     /// What to ask for after it; nothing when it is not about the revision.
-    pub(crate) fn others(&self, asked: Revision) -> Vec<Revision> {
-        if !self.is_a_no() {
+    pub(crate) fn older_revisions(&self, asked: Revision) -> Vec<Revision> {
+        if !self.is_about_revision() {
             return Vec::new();
         }
         match self {
@@ -212,7 +217,7 @@ impl Refusal {
     }
 
     /// Whether it may be about the revision.
-    fn is_a_no(&self) -> bool {
+    fn is_about_revision(&self) -> bool {
         match self {
             Self::Rpc(_) | Self::Unspoken(_) => true,
             Self::Error(error) => is_a_no(error),
@@ -223,15 +228,15 @@ impl Refusal {
 /// Whether a refusal in HTTP's own words may be about the revision: neither the path, nor the credential, nor
 /// a failure that passes.
 fn is_a_no(error: &Error) -> bool {
-    let status = Said::status(error).map(|status| status.as_u16());
+    let status = ResponseSummary::status(error).map(|status| status.as_u16());
     status.is_some_and(|status| matches!(status, 400 | 406 | 409 | 412 | 422 | 426 | 428 | 500 | 501 | 505))
 }
 
-impl Session {
+impl HttpSession {
     /// Posts what gets no answer: notifications, and answers to the provider's requests.
     pub(crate) async fn post(
         &self,
-        route: &super::client::Route,
+        route: &super::client::HttpRoute,
         body: Vec<u8>,
         deadline: Instant,
     ) -> Result<(), Error> {
@@ -247,19 +252,19 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn head(&self) -> Head<'_> {
-        Head {
+    pub(crate) fn head(&self) -> RequestHead<'_> {
+        RequestHead {
             revision: Some(self.revision),
             session: self.id.as_ref(),
-            ..Head::default()
+            ..RequestHead::default()
         }
     }
 
     /// What a request in it is made in.
-    pub(crate) const fn held(&self) -> Held {
+    pub(crate) const fn kind(&self) -> SessionKind {
         match self.id {
-            Some(_) => Held::Named,
-            None => Held::Nameless,
+            Some(_) => SessionKind::Named,
+            None => SessionKind::Nameless,
         }
     }
 
@@ -272,12 +277,12 @@ impl Session {
     }
 
     /// How its GET stream fares.
-    pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
+    pub(crate) fn stream_state(&self) -> watch::Receiver<StreamState> {
         self.stream.subscribe()
     }
 
-    pub(crate) fn stands(&self, standing: Standing) {
-        self.stream.send_replace(standing);
+    pub(crate) fn set_stream_state(&self, state: StreamState) {
+        self.stream.send_replace(state);
     }
 
     pub(crate) fn end_of_stream(&self) -> CancellationToken {
@@ -287,22 +292,22 @@ impl Session {
     /// Answers a request of the provider, once whoever takes it has; nobody waits for it here.
     pub(crate) fn answer(
         self: &Arc<Self>,
-        request: Request,
-        to: Option<&mpsc::Sender<Event>>,
-        asking: Vec<Asking>,
+        request: IncomingRequest,
+        to: Option<&mpsc::Sender<ProviderEvent>>,
+        asking: Vec<OpenQuestion>,
     ) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
         let (session, closing, over) = (Arc::clone(self), shared.closing.clone(), self.over.clone());
-        let errand = Arc::clone(&shared);
-        let put = request.put(to);
+        let own = Arc::clone(&shared);
+        let put = request.dispatch(to);
         shared.detach(async move {
             let replied = async {
                 let body = put.reply().await;
                 drop(asking);
-                let route = errand.clients.route(&session.endpoint).ok()?;
-                session.post(&route, body, Instant::now() + ERRAND).await.err()
+                let route = own.clients.route(&session.endpoint).ok()?;
+                session.post(&route, body, Instant::now() + NOTIFY_TIMEOUT).await.err()
             };
             let failed = tokio::select! {
                 failed = replied => failed,
@@ -328,20 +333,21 @@ impl Session {
             return;
         };
         let deadline = Instant::now() + FAREWELL;
-        let closed = post::bare(&route, &self.signature, Method::DELETE, self.head(), deadline).await;
+        let closed =
+            post::send_bodyless(&route, &self.signature, Method::DELETE, self.head(), deadline).await;
         if let Err(error) = closed {
             tracing::debug!(provider.name = &*self.endpoint.provider, %error, "a session was not closed");
         }
     }
 }
 
-impl Drop for Session {
+impl Drop for HttpSession {
     fn drop(&mut self) {
         self.over.cancel();
     }
 }
 
-impl Member for Session {
+impl Pooled for HttpSession {
     fn end(self: &Arc<Self>) {
         if let Some(shared) = self.shared.upgrade() {
             let session = Arc::clone(self);
@@ -354,22 +360,22 @@ impl Member for Session {
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for HandshakeError {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<HandshakeError> for Error {
+    fn from(refusal: HandshakeError) -> Self {
         match refusal {
-            Refusal::Error(error) | Refusal::Unspoken(error) => error,
-            Refusal::Rpc(fault) => Self::rpc(fault),
+            HandshakeError::Error(error) | HandshakeError::Unspoken(error) => error,
+            HandshakeError::Rpc(fault) => Self::rpc(fault),
         }
     }
 }
 
-impl fmt::Debug for Session {
+impl fmt::Debug for HttpSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("provider", &self.endpoint.provider)

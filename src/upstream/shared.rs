@@ -17,28 +17,28 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    client::Clients,
-    endpoint::{Endpoint, Target},
+    client::HttpClients,
+    endpoint::{Endpoint, Transport},
     hub::Hubs,
-    pool::{Bounds, Member, Pool},
+    pool::{Pool, PoolLimits, Pooled},
     resolve::Resolver,
-    restart::Restarts,
-    session::Session,
+    restarts::Restarts,
+    session::HttpSession,
     wire::Wire,
 };
 
 /// Sessions kept; one costs about a kibibyte.
-const SESSIONS: Bounds = Bounds {
+const SESSIONS: PoolLimits = PoolLimits {
     total: 20_000,
     holder: 64,
 };
 /// Event streams of 2024-11-05 kept; one costs a connection.
-const STREAMS: Bounds = Bounds {
+const STREAMS: PoolLimits = PoolLimits {
     total: 4_096,
     holder: 32,
 };
 /// Processes kept; one costs whatever its program does.
-const PROCESSES: Bounds = Bounds {
+const PROCESSES: PoolLimits = PoolLimits {
     total: 256,
     holder: 8,
 };
@@ -50,12 +50,12 @@ const REAP: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) control: Handle,
     pub(crate) resolver: Arc<Resolver>,
-    pub(crate) clients: Clients,
-    pub(crate) sessions: Pool<Session>,
+    pub(crate) clients: HttpClients,
+    pub(crate) sessions: Pool<HttpSession>,
     pub(crate) processes: Pool<Wire>,
     pub(crate) streams: Pool<Wire>,
     /// Endpoints that turned out to speak the transport of 2024-11-05 only.
-    old: RwLock<HashSet<[u8; 32]>>,
+    event_stream_only: RwLock<HashSet<[u8; 32]>>,
     pub(crate) hubs: Arc<Hubs>,
     pub(crate) restarts: Arc<Restarts>,
     /// The minimal environment of every child.
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
     /// Keepers of child processes: when it is empty, no process group is left.
     pub(crate) children: TaskTracker,
     /// Detached farewells and cancellations.
-    errands: TaskTracker,
+    detached: TaskTracker,
     ids: AtomicU64,
 }
 
@@ -75,19 +75,19 @@ impl Shared {
     pub(crate) fn new(control: Handle, environment: Vec<(OsString, OsString)>) -> Arc<Self> {
         let resolver = Arc::new(Resolver::new(control.clone()));
         let shared = Arc::new(Self {
-            clients: Clients::new(Arc::clone(&resolver), &control),
+            clients: HttpClients::new(Arc::clone(&resolver), &control),
             resolver,
             sessions: Pool::new(SESSIONS),
             processes: Pool::new(PROCESSES),
             streams: Pool::new(STREAMS),
-            old: RwLock::default(),
+            event_stream_only: RwLock::default(),
             hubs: Arc::default(),
             restarts: Arc::default(),
             environment,
             closing: CancellationToken::new(),
             killing: CancellationToken::new(),
             children: TaskTracker::new(),
-            errands: TaskTracker::new(),
+            detached: TaskTracker::new(),
             ids: AtomicU64::new(1),
             control,
         });
@@ -101,36 +101,36 @@ impl Shared {
     /// transport of 2024-11-05.
     pub(crate) fn is_wired(&self, endpoint: &Endpoint) -> bool {
         match endpoint.target {
-            Target::Stdio { .. } => true,
-            Target::Http { sse, .. } => sse || self.old.read().contains(&endpoint.identity),
+            Transport::Stdio { .. } => true,
+            Transport::Http { sse, .. } => sse || self.event_stream_only.read().contains(&endpoint.digest),
         }
     }
 
     /// Remembers of what was detected whether it is the transport of 2024-11-05.
-    pub(crate) fn turned_out(&self, endpoint: &Endpoint, old: bool) {
-        let mut found = self.old.write();
+    pub(crate) fn set_event_stream_only(&self, endpoint: &Endpoint, old: bool) {
+        let mut found = self.event_stream_only.write();
         if old && found.len() < REMEMBERED {
-            found.insert(endpoint.identity);
+            found.insert(endpoint.digest);
         } else {
-            found.remove(&endpoint.identity);
+            found.remove(&endpoint.digest);
         }
     }
 
     /// The connections of wired endpoints of its kind.
     pub(crate) const fn wires(&self, endpoint: &Endpoint) -> &Pool<Wire> {
         match endpoint.target {
-            Target::Stdio { .. } => &self.processes,
-            Target::Http { .. } => &self.streams,
+            Transport::Stdio { .. } => &self.processes,
+            Transport::Http { .. } => &self.streams,
         }
     }
 
     /// Ends sessions and connections of an endpoint once their calls are done.
-    pub(crate) fn retire(&self, identity: &[u8; 32]) {
-        self.sessions.retire(identity);
-        self.processes.retire(identity);
-        self.streams.retire(identity);
-        self.clients.forget(identity);
-        self.old.write().remove(identity);
+    pub(crate) fn retire(&self, digest: &[u8; 32]) {
+        self.sessions.retire(digest);
+        self.processes.retire(digest);
+        self.streams.retire(digest);
+        self.clients.forget(digest);
+        self.event_stream_only.write().remove(digest);
     }
 
     /// Unique in this process, which is more than any peer asks of ids and progress tokens.
@@ -139,8 +139,8 @@ impl Shared {
     }
 
     /// Runs something that nobody waits for and that bounds itself.
-    pub(crate) fn detach(&self, errand: impl Future<Output = ()> + Send + 'static) {
-        self.errands.spawn_on(errand, &self.control);
+    pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.detached.spawn_on(work, &self.control);
     }
 
     /// Ends everything within a time; process groups that do not end by themselves are killed.
@@ -152,7 +152,7 @@ impl Shared {
         }
         drop((self.processes.drain(), self.streams.drain()));
         self.children.close();
-        self.errands.close();
+        self.detached.close();
         if tokio::time::timeout_at(start + within.mul_f32(0.7), self.children.wait())
             .await
             .is_err()
@@ -161,7 +161,7 @@ impl Shared {
         }
         let rest = async {
             self.children.wait().await;
-            self.errands.wait().await;
+            self.detached.wait().await;
         };
         if tokio::time::timeout_at(start + within, rest).await.is_err() {
             tracing::debug!("some sessions were not closed in time");

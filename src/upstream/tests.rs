@@ -21,7 +21,7 @@ use url::Url;
 use super::*;
 use crate::credential::Signature;
 use crate::mcp::raw::raw;
-use crate::mcp::{Declared, RawObject, Revision};
+use crate::mcp::{DeclaredCapabilities, RawObject, Revision};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -32,34 +32,34 @@ fn upstreams() -> Arc<Upstreams> {
     Upstreams::with_environment(Handle::current(), base.to_vec())
 }
 
-pub(super) fn behalf() -> Behalf {
-    of(Signature::default())
+pub(super) fn identity() -> Identity {
+    signed_by(Signature::default())
 }
 
-fn of(signature: Signature) -> Behalf {
-    Behalf {
-        lane: None,
+fn signed_by(signature: Signature) -> Identity {
+    Identity {
+        session: None,
         tenant: "acme".into(),
         user: "ann".into(),
         signature: Arc::new(signature),
     }
 }
 
-pub(super) fn endpoint(identity: u8, target: Target) -> Endpoint {
+pub(super) fn endpoint(digest: u8, target: Transport) -> Endpoint {
     Endpoint {
         provider: "fake".into(),
-        identity: [identity; 32],
+        digest: [digest; 32],
         target,
         revision: None,
-        share: Share::User,
+        share: SessionSharing::User,
         connect: Duration::from_secs(3),
         call: LONG,
         idle: Duration::from_secs(300),
     }
 }
 
-pub(super) fn at(url: &Url) -> Target {
-    Target::Http {
+pub(super) fn at(url: &Url) -> Transport {
+    Transport::Http {
         url: url.clone(),
         headers: Vec::new(),
         tls: None,
@@ -77,7 +77,7 @@ fn call(method: &'static str, params: &Value, revision: Revision) -> Call {
         mirrored: Vec::new(),
         deadline: Instant::now() + LONG,
         idempotent: method != "tools/call",
-        declared: Declared::all(),
+        declared: DeclaredCapabilities::all(),
         progress: false,
         token: None,
         events: None,
@@ -113,6 +113,9 @@ fn the_minimal_environment_holds_no_secret() {
         "AWS_SECRET_ACCESS_KEY",
     ];
     let all = all.map(|name| (OsString::from(name), OsString::from("x")));
-    let kept: Vec<_> = minimal(all).into_iter().map(|(name, _)| name).collect();
+    let kept: Vec<_> = minimal_environment(all)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     assert_eq!(kept, ["PATH", "HOME", "LC_ALL"]);
 }

@@ -8,13 +8,13 @@ use rustls::{
     pki_types::{PrivateKeyDer, pem::PemObject},
 };
 
-use super::endpoint::Tls;
+use super::endpoint::ClientTls;
 use crate::error::{Code, Error};
 use crate::trust::{certificates, private_roots, system_roots};
 
 /// The configuration for one client. Each call makes a new one, so that session tickets and
 /// connections of one set of certificates never serve another.
-pub(crate) fn config(tls: Option<&Tls>) -> Result<ClientConfig, Error> {
+pub(crate) fn config(tls: Option<&ClientTls>) -> Result<ClientConfig, Error> {
     let roots = match tls.and_then(|tls| tls.ca.as_deref()) {
         Some(pem) => {
             let roots = private_roots(pem);

@@ -19,15 +19,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::crowded,
-    call::{Change, Profile},
-    doubt::Doubt,
-    incoming::Outcome,
+    call::{Profile, ProviderChange},
+    deadline::Deadline,
+    health::SessionHealth,
+    incoming::RpcResult,
     outgoing,
-    patience::Patience,
-    pool::{Key, Member},
-    post::late,
-    posts::Posts,
+    pool::{PoolKey, Pooled},
+    post::timed_out,
+    post_writer::PostWriter,
+    response::no_room,
     shared::Shared,
 };
 use crate::credential::Signature;
@@ -36,73 +36,73 @@ use crate::limit::load;
 use crate::mcp::Revision;
 use crate::secret::Secret;
 
-mod ear;
 mod ending;
-mod junk;
+mod noise;
+mod reader;
 
-pub(crate) use ear::Ear;
-pub(crate) use ending::Ending;
-use junk::Junk;
+pub(crate) use ending::ProcessEnd;
+use noise::Noise;
+pub(crate) use reader::WireReader;
 
 /// Requests under way on one wire.
-pub(crate) const UNDER_WAY: usize = 1024;
+pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 pub(crate) struct Wire {
-    life: Arc<Life>,
-    mouth: Mouth,
+    life: Arc<WireState>,
+    writer: WireWriter,
     /// Settled by the handshake.
-    pub(crate) manner: OnceLock<Manner>,
+    pub(crate) handshake: OnceLock<Handshake>,
     /// Whether it is still worth keeping.
-    pub(crate) doubt: Doubt,
+    pub(crate) health: SessionHealth,
 }
 
 /// How messages go out.
-pub(crate) enum Mouth {
+pub(crate) enum WireWriter {
     /// A line each.
     Pipe(mpsc::Sender<Vec<u8>>),
     /// A POST each.
-    Posts(Posts),
+    Posts(PostWriter),
 }
 
 /// How the other side turned out to speak.
 #[derive(Debug)]
-pub(crate) struct Manner {
+pub(crate) struct Handshake {
     pub(crate) revision: Revision,
     pub(crate) profile: Profile,
 }
 
 /// What those who write, read and watch one wire share.
-pub(crate) struct Life {
+pub(crate) struct WireState {
     pub(crate) provider: Arc<str>,
-    pub(crate) key: Key,
+    pub(crate) key: PoolKey,
     pub(crate) shared: Weak<Shared>,
     /// Cancelled when the wire is at its end.
     pub(crate) stop: CancellationToken,
     born: Instant,
     sound: Duration,
-    requests: Mutex<HashMap<u64, Pending>>,
+    requests: Mutex<HashMap<u64, ReplySender>>,
     /// Nothing more is heard: what it said last may still be on its way.
-    mute: AtomicBool,
+    closed: AtomicBool,
     dead: AtomicBool,
     /// Why nothing that is said can be read.
-    spoilt: OnceLock<&'static str>,
-    junk: Mutex<Junk>,
+    unreadable: OnceLock<&'static str>,
+    noise: Mutex<Noise>,
     /// How a child process ends.
-    pub(crate) ending: Ending,
+    pub(crate) ending: ProcessEnd,
     /// What a child process was given to keep: no line of it that we keep or log shows any of it.
     pub(crate) secrets: OnceLock<Vec<Secret>>,
 }
 
 /// A request without an answer: it gets the other side's, or why there will be none.
-type Pending = oneshot::Sender<Result<Outcome, Error>>;
+type ReplySender = oneshot::Sender<Result<RpcResult, Error>>;
 
 impl Wire {
-    pub(crate) const fn new(life: Arc<Life>, mouth: Mouth) -> Self {
+    pub(crate) const fn new(life: Arc<WireState>, writer: WireWriter) -> Self {
         Self {
             life,
-            mouth,
-            manner: OnceLock::new(),
-            doubt: Doubt::new(),
+            writer,
+            handshake: OnceLock::new(),
+            health: SessionHealth::new(),
         }
     }
 
@@ -112,31 +112,31 @@ impl Wire {
         id: u64,
         body: Vec<u8>,
         deadline: Instant,
-        patience: Option<&Patience>,
-    ) -> Result<Outcome, Error> {
+        timer: Option<&Deadline>,
+    ) -> Result<RpcResult, Error> {
         let (answer, answered) = oneshot::channel();
         self.life.add(id, answer)?;
-        let noise = self.life.junk.lock().lines();
-        let mut place = Place {
+        let noise = self.life.noise.lock().lines();
+        let mut place = PendingGuard {
             wire: self,
             id,
             sent: false,
         };
-        match &self.mouth {
-            Mouth::Pipe(lines) => self.write(lines, body, deadline).await?,
-            Mouth::Posts(posts) => drop(posts.send(Some(id), body, self.settled(), deadline)?),
+        match &self.writer {
+            WireWriter::Pipe(lines) => self.write(lines, body, deadline).await?,
+            WireWriter::Posts(posts) => drop(posts.send(Some(id), body, self.settled(), deadline)?),
         }
         place.sent = true;
-        let answered = match patience {
-            Some(patience) => patience.bear(answered).await,
+        let answered = match timer {
+            Some(timer) => timer.run(answered).await,
             None => timeout_at(deadline, answered).await.ok(),
         };
         match answered {
             None => Err(self.life.late(noise)),
-            Some(Err(_)) => Err(self.life.died().sent()),
+            Some(Err(_)) => Err(self.life.end_error().sent()),
             Some(Ok(Ok(Ok(result)))) => {
-                load::came(result.get().len()).map_err(|_full| crowded())?;
-                load::step_aside().await;
+                load::charge(result.get().len()).map_err(|_full| no_room())?;
+                load::yield_if_large().await;
                 Ok(Ok(result))
             }
             Some(Ok(answer)) => answer,
@@ -145,12 +145,12 @@ impl Wire {
 
     /// A message without an answer; returns once it is on its way, or taken where that shows.
     pub(crate) async fn notify(&self, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
-        match &self.mouth {
-            Mouth::Pipe(lines) => self.write(lines, body, deadline).await,
-            Mouth::Posts(posts) => posts
+        match &self.writer {
+            WireWriter::Pipe(lines) => self.write(lines, body, deadline).await,
+            WireWriter::Posts(posts) => posts
                 .send(None, body, self.settled(), deadline)?
                 .await
-                .unwrap_or_else(|_| Err(self.life.died())),
+                .unwrap_or_else(|_| Err(self.life.end_error())),
         }
     }
 
@@ -161,7 +161,7 @@ impl Wire {
 
     /// Messages bear this credential from now on.
     pub(crate) fn sign(&self, signature: &Arc<Signature>) {
-        if let Mouth::Posts(posts) = &self.mouth {
+        if let WireWriter::Posts(posts) = &self.writer {
             posts.sign(signature);
         }
     }
@@ -177,34 +177,34 @@ impl Wire {
                 let message = "the provider's process reads too slowly";
                 Err(Error::new(Code::UpstreamTimeout, message))
             }
-            Ok(Err(_)) => Err(self.life.died()),
+            Ok(Err(_)) => Err(self.life.end_error()),
             Ok(Ok(())) => Ok(()),
         }
     }
 
     fn settled(&self) -> Option<Revision> {
-        self.manner.get().map(|manner| manner.revision)
+        self.handshake.get().map(|manner| manner.revision)
     }
 
     /// Says without waiting that an answer is not waited for any more.
     fn cancel(&self, id: u64) {
-        let body = outgoing::cancelled(id);
-        let told = match &self.mouth {
-            Mouth::Pipe(lines) => lines.try_send(body).is_ok(),
-            Mouth::Posts(posts) => posts
-                .send(None, body, self.settled(), Instant::now() + ERRAND)
+        let body = outgoing::cancellation(id);
+        let sent = match &self.writer {
+            WireWriter::Pipe(lines) => lines.try_send(body).is_ok(),
+            WireWriter::Posts(posts) => posts
+                .send(None, body, self.settled(), Instant::now() + NOTIFY_TIMEOUT)
                 .is_ok(),
         };
         tracing::trace!(
             provider.name = &*self.life.provider,
-            told,
+            sent,
             "a request was cancelled"
         );
     }
 }
 
 /// How long the other side may take to take a message that nobody waits for.
-const ERRAND: Duration = Duration::from_secs(10);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer came, and it is none.
 fn unreadable(why: &str) -> Error {
@@ -212,9 +212,14 @@ fn unreadable(why: &str) -> Error {
     Error::new(Code::UpstreamProtocol, message).sent()
 }
 
-impl Life {
+impl WireState {
     /// `sound`: the lifetime after which an end is no sign of a fault that lasts.
-    pub(crate) fn new(shared: &Arc<Shared>, provider: &Arc<str>, key: &Key, sound: Duration) -> Arc<Self> {
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        provider: &Arc<str>,
+        key: &PoolKey,
+        sound: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             provider: Arc::clone(provider),
             key: key.clone(),
@@ -223,24 +228,24 @@ impl Life {
             born: Instant::now(),
             sound,
             requests: Mutex::default(),
-            mute: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             dead: AtomicBool::new(false),
-            spoilt: OnceLock::new(),
-            junk: Mutex::default(),
-            ending: Ending::default(),
+            unreadable: OnceLock::new(),
+            noise: Mutex::default(),
+            ending: ProcessEnd::default(),
             secrets: OnceLock::new(),
         })
     }
 
-    fn add(&self, id: u64, pending: Pending) -> Result<(), Error> {
+    fn add(&self, id: u64, pending: ReplySender) -> Result<(), Error> {
         let mut requests = self.requests.lock();
-        if let Some(why) = self.spoilt.get() {
+        if let Some(why) = self.unreadable.get() {
             return Err(unreadable(why));
         }
-        if self.is_dead() || self.is_mute() {
-            return Err(self.died());
+        if self.is_dead() || self.is_closed() {
+            return Err(self.end_error());
         }
-        if requests.len() >= UNDER_WAY {
+        if requests.len() >= MAX_IN_FLIGHT {
             let message = "too many requests to the provider's process or stream are under way";
             return Err(Error::new(Code::Busy, message).retry_after(Duration::from_secs(1)));
         }
@@ -249,7 +254,7 @@ impl Life {
     }
 
     /// Ends the waiting of a request; whether anybody heard it.
-    pub(crate) fn answer(&self, id: u64, answer: Result<Outcome, Error>) -> bool {
+    pub(crate) fn answer(&self, id: u64, answer: Result<RpcResult, Error>) -> bool {
         let pending = self.requests.lock().remove(&id);
         pending.is_some_and(|pending| pending.send(answer).is_ok())
     }
@@ -260,7 +265,7 @@ impl Life {
 
     /// A line of the other side without the secrets it was given; one shorter than six bytes is no secret but a
     /// part of words.
-    pub(crate) fn veiled(&self, line: &str) -> String {
+    pub(crate) fn redact(&self, line: &str) -> String {
         let shown = |line: String, secret: &Secret| match secret.expose() {
             secret if secret.len() >= 6 => line.replace(secret, "…"),
             _ => line,
@@ -270,35 +275,35 @@ impl Life {
     }
 
     /// Nothing more will be heard; what is known of its end comes with [`Life::end`].
-    pub(crate) fn fall_silent(&self) {
-        self.mute.store(true, Ordering::Release);
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.stop.cancel();
     }
 
-    pub(crate) fn is_mute(&self) -> bool {
-        self.mute.load(Ordering::Acquire)
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Nothing that comes on this wire can be read: all who wait are told, and all who come.
-    fn spoil(&self, why: &'static str) {
+    fn fail_unreadable(&self, why: &'static str) {
         let mut requests = self.requests.lock();
-        let why = self.spoilt.get_or_init(|| why);
+        let why = self.unreadable.get_or_init(|| why);
         for (_, pending) in requests.drain() {
             pending.send(Err(unreadable(why))).ok();
         }
     }
 
     /// The end of a wire as whoever waited is told it: status and last words of a process.
-    pub(crate) fn died(&self) -> Error {
+    pub(crate) fn end_error(&self) -> Error {
         self.ending.error()
     }
 
     /// The deadline passed; `before`: how much junk had come when the request was made.
     fn late(&self, before: u64) -> Error {
-        let junk = self.junk.lock();
+        let junk = self.noise.lock();
         let lines = junk.lines().saturating_sub(before);
         if lines == 0 {
-            return late();
+            return timed_out();
         }
         let message = "the provider did not answer in time, and said what is not JSON-RPC meanwhile";
         let first = junk.first().unwrap_or_default();
@@ -310,7 +315,7 @@ impl Life {
     }
 
     /// Nothing will be answered any more: those who wait are told by their dropped channel.
-    pub(crate) fn bury(&self) {
+    pub(crate) fn drop_requests(&self) {
         let mut requests = self.requests.lock();
         self.dead.store(true, Ordering::Release);
         requests.clear();
@@ -318,7 +323,7 @@ impl Life {
 
     /// Buries; an end that nobody wanted is told to listeners and delays the next beginning.
     pub(crate) fn end(&self, wanted: bool) {
-        let lines = self.junk.lock().lines();
+        let lines = self.noise.lock().lines();
         if lines > 0 {
             tracing::debug!(
                 provider.name = &*self.provider,
@@ -326,36 +331,38 @@ impl Life {
                 "what was said and is not JSON-RPC"
             );
         }
-        self.bury();
+        self.drop_requests();
         self.stop.cancel();
         if let (false, Some(shared)) = (wanted, self.shared.upgrade())
             && !shared.closing.is_cancelled()
         {
             let sound = self.born.elapsed() >= self.sound;
-            let why = self.died().message.into_owned();
-            shared.restarts.died(&self.key, sound, Instant::now(), &why);
-            shared.hubs.tell(&self.key, Change::Lost);
+            let why = self.end_error().message.into_owned();
+            shared
+                .restarts
+                .record_failure(&self.key, sound, Instant::now(), &why);
+            shared.hubs.publish_change(&self.key, ProviderChange::Lost);
         }
     }
 }
 
 /// A request's entry; leaving without an answer tells the other side that nobody waits.
-struct Place<'a> {
+struct PendingGuard<'a> {
     wire: &'a Wire,
     id: u64,
     sent: bool,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PendingGuard<'_> {
     fn drop(&mut self) {
         let unanswered = self.wire.life.requests.lock().remove(&self.id).is_some();
-        if unanswered && self.sent && self.wire.manner.get().is_some() {
+        if unanswered && self.sent && self.wire.handshake.get().is_some() {
             self.wire.cancel(self.id);
         }
     }
 }
 
-impl Member for Wire {
+impl Pooled for Wire {
     fn end(self: &Arc<Self>) {
         self.life.stop.cancel();
     }
@@ -375,7 +382,7 @@ impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
             .field("provider", &self.life.provider)
-            .field("manner", &self.manner)
+            .field("manner", &self.handshake)
             .finish_non_exhaustive()
     }
 }

@@ -11,39 +11,39 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{
     call::{Call, Profile},
-    doubt::{self, PING},
-    endpoint::{Behalf, Endpoint, Target},
-    incoming::{self, Outcome},
+    deadline::Deadline,
+    endpoint::{Endpoint, Identity, Transport},
+    health::{self, PING},
+    incoming::{self, RpcResult},
     lost,
-    outgoing::{self, Manner, outgoing},
-    patience::Patience,
-    pool::{Key, Lease},
+    outgoing::{self, RequestMeta, encode},
+    pool::{PoolKey, PoolLease},
     probe,
     process::{self, Program},
-    session::{Refusal, settled},
+    session::{HandshakeError, parse_initialize},
     shared::Shared,
-    sse,
-    wire::{Manner as Spoken, Wire},
+    sse_wire,
+    wire::{Handshake as Spoken, Wire},
 };
 use crate::credential::Signature;
 use crate::error::{Code, Error, RpcFault};
 use crate::mcp::raw::raw;
-use crate::mcp::{Declared, Raw, RawObject, Revision, Revisions, message};
+use crate::mcp::{DeclaredCapabilities, Raw, RawObject, Revision, Revisions, message};
 
 /// A restart that is due within this time is waited for, a later one refused.
 const SOON: Duration = Duration::from_secs(1);
 
 /// One provider behind a wire as one caller sees it.
 #[derive(Clone, Copy)]
-pub(crate) struct Wired<'a> {
+pub(crate) struct WireClient<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) behalf: &'a Behalf,
+    pub(crate) identity: &'a Identity,
     /// What may be asked of the caller.
-    pub(crate) declared: &'a Declared,
+    pub(crate) declared: &'a DeclaredCapabilities,
 }
 
-impl Wired<'_> {
+impl WireClient<'_> {
     /// One request. It is repeated once when the wire broke and it may run twice, or never ran.
     pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
         let deadline = Instant::from_std(call.deadline);
@@ -52,11 +52,11 @@ impl Wired<'_> {
             let wire = self.wire(deadline).await?;
             let error = match self.attempt(&mut call, &wire, deadline).await {
                 Ok(Ok(result)) => {
-                    wire.doubt.sound();
+                    wire.health.record_success();
                     return Ok(result);
                 }
                 Ok(Err(fault)) => {
-                    let disowned = Box::pin(self.disowned(&call, &wire, &fault)).await;
+                    let disowned = Box::pin(self.is_forgotten(&call, &wire, &fault)).await;
                     if !disowned || repeated {
                         return Err(Error::rpc(fault));
                     }
@@ -66,7 +66,7 @@ impl Wired<'_> {
                 Err(error) => error,
             };
             if repeated || !may_repeat(&error, call.idempotent) {
-                self.doubted(&wire, &error);
+                self.drop_if_dead(&wire, &error);
                 return Err(error);
             }
             self.discard(&wire);
@@ -75,17 +75,18 @@ impl Wired<'_> {
     }
 
     /// Takes a wire out of the pool; whoever uses it still ends what was begun.
-    fn discard(self, wire: &Lease<Wire>) {
+    fn discard(self, wire: &PoolLease<Wire>) {
         self.shared.wires(self.endpoint).discard(&self.key(), wire);
     }
 
     /// Whether an error says that the handshake is not known any more, as behind a program that starts its own
     /// child again, and `ping` agrees: then the wire is dropped and the request may be made on another. One that
     /// refuses twice alike is dropped too; what a tool answers never counts.
-    async fn disowned(self, call: &Call, wire: &Lease<Wire>, fault: &RpcFault) -> bool {
-        let named = lost::is_named(fault);
-        let again = call.method != "tools/call" && wire.doubt.again(doubt::fault_sign(fault));
-        if !(named || again) || lives(self.shared, wire).await {
+    async fn is_forgotten(self, call: &Call, wire: &PoolLease<Wire>, fault: &RpcFault) -> bool {
+        let named = lost::names_lost_session(fault);
+        let again =
+            call.method != "tools/call" && wire.health.record_failure(health::fault_fingerprint(fault));
+        if !(named || again) || answers_ping(self.shared, wire).await {
             return false;
         }
         self.discard(wire);
@@ -93,47 +94,58 @@ impl Wired<'_> {
     }
 
     /// Drops a wire that failed twice alike, unless it answers `ping`; the caller has waited long enough.
-    fn doubted(self, wire: &Lease<Wire>, error: &Error) {
-        let again = doubt::sign(error).is_some_and(|sign| wire.doubt.again(sign));
+    fn drop_if_dead(self, wire: &PoolLease<Wire>, error: &Error) {
+        let again = health::fingerprint(error).is_some_and(|sign| wire.health.record_failure(sign));
         if !again {
             return;
         }
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
         let (wire, key) = (Arc::clone(wire), self.key());
         self.shared.detach(async move {
-            if !lives(&shared, &wire).await {
+            if !answers_ping(&shared, &wire).await {
                 shared.wires(&endpoint).forget(&key, &wire);
             }
         });
     }
 
-    async fn attempt(self, call: &mut Call, wire: &Lease<Wire>, deadline: Instant) -> Result<Outcome, Error> {
-        let revision = wire.manner.get().map_or(call.revision, |manner| manner.revision);
+    async fn attempt(
+        self,
+        call: &mut Call,
+        wire: &PoolLease<Wire>,
+        deadline: Instant,
+    ) -> Result<RpcResult, Error> {
+        let revision = wire
+            .handshake
+            .get()
+            .map_or(call.revision, |manner| manner.revision);
         if revision.is_modern() != call.revision.is_modern() {
             let message = "the provider speaks another revision than it did";
             return Err(Error::new(Code::UnsupportedRevision, message));
         }
         let id = self.shared.next_id();
         let token = call.token.unwrap_or(id);
-        let manner = Manner {
+        let manner = RequestMeta {
             revision,
             declared: self.declared,
             progress: call.progress.then_some(token),
         };
-        let sent = outgoing(id, call.method, &mut call.params, manner);
+        let sent = encode(id, call.method, &mut call.params, manner);
         let Some(events) = &call.events else {
             return wire.request(id, sent.body, deadline, None).await;
         };
-        let patience = Patience::until(deadline);
-        let whose = (self.behalf.lane.as_ref(), events.clone());
-        let _place = self.shared.hubs.call(wire.key(), token, whose, &patience);
-        wire.request(id, sent.body, deadline, Some(&patience)).await
+        let timer = Deadline::until(deadline);
+        let recipient = (self.identity.session.as_ref(), events.clone());
+        let _place = self
+            .shared
+            .hubs
+            .register_call(wire.key(), token, recipient, &timer);
+        wire.request(id, sent.body, deadline, Some(&timer)).await
     }
 
     /// The wire of this caller, begun when there is none.
-    pub(crate) async fn wire(self, deadline: Instant) -> Result<Lease<Wire>, Error> {
+    pub(crate) async fn wire(self, deadline: Instant) -> Result<PoolLease<Wire>, Error> {
         let key = self.key();
-        let signature = &self.behalf.signature;
+        let signature = &self.identity.signature;
         if let Some(lease) = self.shared.wires(self.endpoint).ready(&key) {
             lease.sign(signature);
             return Ok(lease);
@@ -142,13 +154,13 @@ impl Wired<'_> {
         let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
         let (declared, signature) = (self.declared.clone(), Arc::clone(signature));
         let starting = self.shared.control.spawn(async move {
-            let starting = Starting {
+            let starting = WireStart {
                 shared: &shared,
                 endpoint: &endpoint,
                 signature: &signature,
                 key: &key,
                 declared: &declared,
-                deadline: Instant::now() + endpoint.patience(),
+                deadline: Instant::now() + endpoint.start_timeout(),
             };
             let started = Box::pin(starting.run());
             shared.wires(&endpoint).lease(&key, endpoint.idle, started).await
@@ -165,17 +177,17 @@ impl Wired<'_> {
         }
     }
 
-    pub(crate) fn key(self) -> Key {
-        Key::of(self.endpoint, self.behalf, None, self.declared.abilities)
+    pub(crate) fn key(self) -> PoolKey {
+        PoolKey::of(self.endpoint, self.identity, None, self.declared.abilities)
     }
 }
 
 /// Whether a wire answers `ping`.
-async fn lives(shared: &Shared, wire: &Wire) -> bool {
+async fn answers_ping(shared: &Shared, wire: &Wire) -> bool {
     let id = shared.next_id();
     let body = message::request(id, "ping", &RawObject::new());
     let asked = wire.request(id, body, Instant::now() + PING, None);
-    let lives = asked.await.is_ok_and(|outcome| doubt::is_alive(&outcome));
+    let lives = asked.await.is_ok_and(|outcome| health::is_alive(&outcome));
     if !lives {
         tracing::info!(?wire, "a process or stream that answers no ping is given up");
     }
@@ -189,24 +201,24 @@ fn may_repeat(error: &Error, idempotent: bool) -> bool {
 
 /// The beginning of a wire: a process or stream, and the handshake with it.
 #[derive(Clone, Copy)]
-struct Starting<'a> {
+struct WireStart<'a> {
     shared: &'a Arc<Shared>,
     endpoint: &'a Arc<Endpoint>,
     signature: &'a Arc<Signature>,
-    key: &'a Key,
-    declared: &'a Declared,
+    key: &'a PoolKey,
+    declared: &'a DeclaredCapabilities,
     deadline: Instant,
 }
 
 /// What the question for the generation brought.
 enum Probed {
     Modern(Profile),
-    Legacy(Outcome),
+    Legacy(RpcResult),
     Unknown,
     Dead,
 }
 
-impl Starting<'_> {
+impl WireStart<'_> {
     /// Begins and shakes hands, not sooner than earlier deaths allow.
     async fn run(self) -> Result<Arc<Wire>, Error> {
         let (shared, key) = (self.shared, self.key);
@@ -220,13 +232,13 @@ impl Starting<'_> {
             return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
         }
         sleep(delay).await;
-        let started = match self.begin().await {
-            Ok(wire) => self.shake(wire).await,
+        let started = match self.open().await {
+            Ok(wire) => self.handshake(wire).await,
             Err(error) => {
                 // Connecting costs little: only programs that cannot start are held back for it.
-                if let Target::Stdio { .. } = self.endpoint.target {
+                if let Transport::Stdio { .. } = self.endpoint.target {
                     let why = error.message.as_ref();
-                    shared.restarts.died(key, false, Instant::now(), why);
+                    shared.restarts.record_failure(key, false, Instant::now(), why);
                 }
                 return Err(unsent(error));
             }
@@ -235,27 +247,29 @@ impl Starting<'_> {
             // A death is noted by who notices it; a handshake that failed is noted here.
             if !matches!(error.code, Code::UpstreamUnreachable | Code::UpstreamAuth) {
                 let why = error.message.as_ref();
-                shared.restarts.died(key, false, Instant::now(), why);
+                shared.restarts.record_failure(key, false, Instant::now(), why);
             }
             unsent(error)
         })
     }
 
-    async fn begin(self) -> Result<Arc<Wire>, Error> {
+    async fn open(self) -> Result<Arc<Wire>, Error> {
         let (shared, endpoint, key) = (self.shared, self.endpoint, self.key);
         match &endpoint.target {
-            Target::Stdio { command, env, folder } => {
+            Transport::Stdio { command, env, folder } => {
                 process::spawn(shared, &endpoint.provider, key, &Program { command, env, folder })
             }
-            Target::Http { .. } => sse::connect(shared, endpoint, self.signature, key, self.deadline).await,
+            Transport::Http { .. } => {
+                sse_wire::connect(shared, endpoint, self.signature, key, self.deadline).await
+            }
         }
     }
 
-    async fn shake(self, wire: Arc<Wire>) -> Result<Arc<Wire>, Error> {
+    async fn handshake(self, wire: Arc<Wire>) -> Result<Arc<Wire>, Error> {
         let asked = match self.endpoint.revision {
             Some(revision) if revision.is_modern() => {
                 let outcome = self.discover(&wire).await?;
-                let profile = modern(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
+                let profile = modern_profile(&outcome.map_err(Error::rpc)?).ok_or_else(|| {
                     let message = "the provider does not speak the revision pinned by `upstream.protocol`";
                     Error::new(Code::UpstreamProtocol, message)
                 })?;
@@ -263,7 +277,7 @@ impl Starting<'_> {
             }
             Some(revision) => revision,
             // That transport is older than the question.
-            None if matches!(self.endpoint.target, Target::Http { .. }) => Revision::NEWEST_LEGACY,
+            None if matches!(self.endpoint.target, Transport::Http { .. }) => Revision::NEWEST_LEGACY,
             None => match self.probe(&wire).await {
                 Probed::Modern(profile) => {
                     return self.settle(wire, Revision::V2026_07_28, profile).await;
@@ -274,7 +288,7 @@ impl Starting<'_> {
                 Probed::Unknown => Revision::NEWEST_LEGACY,
                 Probed::Dead => {
                     // Some older servers end at the first word they do not know.
-                    let wire = self.begin().await?;
+                    let wire = self.open().await?;
                     let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await;
                     return self.greeted(wire, Revision::NEWEST_LEGACY, outcome).await;
                 }
@@ -290,14 +304,14 @@ impl Starting<'_> {
         self,
         wire: Arc<Wire>,
         asked: Revision,
-        outcome: Result<Outcome, Error>,
+        outcome: Result<RpcResult, Error>,
     ) -> Result<Arc<Wire>, Error> {
         let refusal = match greeting(outcome) {
             Ok((revision, greeting)) => return self.initialized(wire, revision, &greeting).await,
             Err(refusal) => refusal,
         };
         if self.endpoint.revision.is_none() && asked == Revision::NEWEST_LEGACY {
-            for older in refusal.others(asked) {
+            for older in refusal.older_revisions(asked) {
                 if let Ok((revision, greeting)) = greeting(self.initialize(&wire, older).await) {
                     return self.initialized(wire, revision, &greeting).await;
                 }
@@ -312,7 +326,7 @@ impl Starting<'_> {
     async fn probe(self, wire: &Wire) -> Probed {
         let mut discovering = Box::pin(self.discover(wire));
         match timeout(self.endpoint.connect, &mut discovering).await {
-            Ok(Ok(outcome)) => return understood(&outcome).map_or(Probed::Unknown, Probed::Modern),
+            Ok(Ok(outcome)) => return modern_profile_of(&outcome).map_or(Probed::Unknown, Probed::Modern),
             // An answer that cannot be read is one.
             Ok(Err(error)) if error.code == Code::UpstreamProtocol => return Probed::Unknown,
             Ok(Err(_)) => return Probed::Dead,
@@ -320,7 +334,7 @@ impl Starting<'_> {
         }
         let initializing = Box::pin(self.initialize(wire, Revision::NEWEST_LEGACY));
         match select(discovering, initializing).await {
-            Either::Left((Ok(outcome), initializing)) => match understood(&outcome) {
+            Either::Left((Ok(outcome), initializing)) => match modern_profile_of(&outcome) {
                 Some(profile) => Probed::Modern(profile),
                 None => initializing.await.map_or(Probed::Dead, Probed::Legacy),
             },
@@ -329,22 +343,29 @@ impl Starting<'_> {
                 if outcome.is_ok() {
                     return Probed::Legacy(outcome);
                 }
-                let discovered = discovering.await.ok().and_then(|outcome| understood(&outcome));
+                let discovered = discovering
+                    .await
+                    .ok()
+                    .and_then(|outcome| modern_profile_of(&outcome));
                 discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
             }
         }
     }
 
-    async fn discover(self, wire: &Wire) -> Result<Outcome, Error> {
+    async fn discover(self, wire: &Wire) -> Result<RpcResult, Error> {
         let (id, mut params) = (self.shared.next_id(), RawObject::new());
-        let manner = Manner::quiet(Revision::V2026_07_28, self.declared);
-        let sent = outgoing(id, "server/discover", &mut params, manner);
+        let manner = RequestMeta::without_progress(Revision::V2026_07_28, self.declared);
+        let sent = encode(id, "server/discover", &mut params, manner);
         wire.request(id, sent.body, self.deadline, None).await
     }
 
-    async fn initialize(self, wire: &Wire, revision: Revision) -> Result<Outcome, Error> {
+    async fn initialize(self, wire: &Wire, revision: Revision) -> Result<RpcResult, Error> {
         let id = self.shared.next_id();
-        let body = message::request(id, "initialize", &outgoing::greeting(revision, self.declared));
+        let body = message::request(
+            id,
+            "initialize",
+            &outgoing::initialize_params(revision, self.declared),
+        );
         wire.request(id, body, self.deadline, None).await
     }
 
@@ -354,7 +375,7 @@ impl Starting<'_> {
         revision: Revision,
         greeting: &RawObject,
     ) -> Result<Arc<Wire>, Error> {
-        let profile = probe::greeted(revision, greeting);
+        let profile = probe::initialized_profile(revision, greeting);
         self.settle(wire, revision, profile).await
     }
 
@@ -365,11 +386,11 @@ impl Starting<'_> {
         } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
             // Its answer ends the subscription and means nothing more: nobody waits for it.
             let id = self.shared.next_id();
-            let manner = Manner::quiet(revision, self.declared);
-            let sent = outgoing(id, "subscriptions/listen", &mut params, manner);
+            let manner = RequestMeta::without_progress(revision, self.declared);
+            let sent = encode(id, "subscriptions/listen", &mut params, manner);
             wire.notify(sent.body, self.deadline).await?;
         }
-        if wire.manner.set(Spoken { revision, profile }).is_err() {
+        if wire.handshake.set(Spoken { revision, profile }).is_err() {
             tracing::debug!("a wire shook hands twice");
         }
         Ok(wire)
@@ -377,9 +398,9 @@ impl Starting<'_> {
 }
 
 /// What `initialize` settled on.
-fn greeting(outcome: Result<Outcome, Error>) -> Result<(Revision, RawObject), Refusal> {
-    let result = outcome?.map_err(Refusal::Rpc)?;
-    settled(&result)
+fn greeting(outcome: Result<RpcResult, Error>) -> Result<(Revision, RawObject), HandshakeError> {
+    let result = outcome?.map_err(HandshakeError::Rpc)?;
+    parse_initialize(&result)
 }
 
 /// Nothing of the caller's request has been sent while a wire began.
@@ -388,15 +409,15 @@ fn unsent(mut error: Error) -> Error {
     error
 }
 
-fn understood(outcome: &Outcome) -> Option<Profile> {
+fn modern_profile_of(outcome: &RpcResult) -> Option<Profile> {
     match outcome {
-        Ok(result) => modern(result),
+        Ok(result) => modern_profile(result),
         Err(_) => None,
     }
 }
 
-fn modern(result: &Raw) -> Option<Profile> {
-    let mut profile = probe::discovered(result)?;
+fn modern_profile(result: &Raw) -> Option<Profile> {
+    let mut profile = probe::discovered_profile(result)?;
     profile.revisions.contains(Revision::V2026_07_28).then(|| {
         profile.revisions = Revisions::default().with(Revision::V2026_07_28);
         profile

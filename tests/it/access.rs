@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 /// Two keys of one user, one of another user of the tenant, one of another tenant, one of an operator.
 const KEYS: &str = "access:
@@ -22,7 +22,7 @@ const EVE: &str = "eve-key-000000";
 const OPS: &str = "ops-key-000000";
 const PATHS: [&str; 5] = ["/mcp", "/mcp/one", "/tools", "/tools/one", "/relay/one"];
 
-async fn world(fake: &Fake) -> World {
+async fn world(fake: &FakeServer) -> World {
     World::builder()
         .provider("one", fake)
         .settings(KEYS)
@@ -47,13 +47,13 @@ async fn status(world: &World, path: &str, headers: &[(&str, &str)]) -> u16 {
     ask(world, path, headers).send().await.unwrap().status().as_u16()
 }
 
-async fn connect(world: &World, path: &str, revision: &'static str, key: &str) -> Client {
-    Client::connect_with(world, path, revision, &[("x-api-key", key)]).await
+async fn connect(world: &World, path: &str, revision: &'static str, key: &str) -> TestClient {
+    TestClient::connect_with(world, path, revision, &[("x-api-key", key)]).await
 }
 
 /// The same client with another key.
-fn stolen(client: &Client, key: &str) -> Client {
-    Client {
+fn stolen(client: &TestClient, key: &str) -> TestClient {
+    TestClient {
         http: client.http.clone(),
         url: client.url.clone(),
         revision: client.revision,
@@ -66,7 +66,7 @@ fn stolen(client: &Client, key: &str) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_opens_every_door_in_either_header_and_goes_no_further() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = world(&fake).await;
     for path in PATHS {
         let bearer = format!("Bearer {ANN}");
@@ -89,7 +89,7 @@ async fn a_key_opens_every_door_in_either_header_and_goes_no_further() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_brings_no_known_key_is_refused_with_401_before_anything_is_told() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = world(&fake).await;
     let wrong: [&[(&str, &str)]; 8] = [
         &[],
@@ -127,7 +127,7 @@ async fn whoever_brings_no_known_key_is_refused_with_401_before_anything_is_told
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_ours_reads_the_refusal_and_asks_beforehand_without_a_key() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = world(&fake).await;
     let origin = world.base.clone();
     let refused = ask(&world, "/mcp", &[("origin", &origin)]).send().await.unwrap();
@@ -159,7 +159,7 @@ fn local_key(world: &World) -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn beside_keys_a_local_caller_brings_the_one_of_the_data_folder_where_it_is_written_out() {
     use std::os::unix::fs::PermissionsExt;
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let settings = format!("{KEYS}  local: {{ tenant: acme, user: me }}\n");
     let world = World::builder()
         .provider("one", &fake)
@@ -192,7 +192,7 @@ async fn beside_keys_a_local_caller_brings_the_one_of_the_data_folder_where_it_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_has_a_local_key_where_no_local_caller_is_written_out_or_nobody_else_is_named() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     for settings in [KEYS, "access: { local: { tenant: acme, user: me } }\n", ""] {
         let world = World::builder()
             .provider("one", &fake)
@@ -205,7 +205,7 @@ async fn nobody_has_a_local_key_where_no_local_caller_is_written_out_or_nobody_e
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_access_what_a_proxy_passes_on_is_refused_with_403_and_open_paths_are_not() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     assert_eq!(status(&world, "/mcp", &[]).await, 200);
     let proxies = [
@@ -327,7 +327,7 @@ fn pleiades(folder: &std::path::Path, arguments: &[&str]) -> std::process::Outpu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_for_their_user_alone_whichever_key_it_brings() {
-    let fake = Fake::start(&["2025-06-18", "2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-06-18", "2025-11-25"]).await;
     let world = world(&fake).await;
     for path in PATHS {
         let mut own = connect(&world, path, "2025-11-25", ANN).await;
@@ -350,7 +350,7 @@ async fn sessions_are_for_their_user_alone_whichever_key_it_brings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_have_upstream_sessions_and_limits_of_their_own() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let limits = "auth: { none: {} }\nlimits: { rate: [{ per: caller, requests: 1, every: 1h }] }\n";
     let world = World::builder()
         .provider_with("one", &fake, limits)
@@ -376,7 +376,7 @@ async fn users_have_upstream_sessions_and_limits_of_their_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_guesses_keys_is_told_to_wait_and_who_has_one_goes_on() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = world(&fake).await;
     assert_eq!(status(&world, "/mcp", &[("x-api-key", ANN)]).await, 200);
     let mut refused = None;
@@ -402,7 +402,7 @@ async fn who_guesses_keys_is_told_to_wait_and_who_has_one_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_have_keys_of_their_own() {
-    let fake = Fake::start(&["2025-06-18"]).await;
+    let fake = FakeServer::start(&["2025-06-18"]).await;
     let world = world(&fake).await;
     let get = |path: &str, key: Option<&str>| {
         let request = world.http.get(format!("{}{path}", world.admin));

@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::world::{Authority, Browser, Client, Fake, GUARD, World, json as body};
+use crate::world::{Authority, Browser, FakeServer, GUARD, TestClient, World, json as body};
 
 const REVISION: &str = "2025-11-25";
 
@@ -45,7 +45,7 @@ fn oauth(authority: &Authority) -> String {
 }
 
 /// A provider that takes any token, for accounts that are put in.
-async fn world(fake: &Fake) -> World {
+async fn world(fake: &FakeServer) -> World {
     World::builder()
         .provider_with("tracker", fake, "title: Tracker\nauth: { oauth: {} }\n")
         .settings(&settings())
@@ -93,7 +93,7 @@ async fn names(world: &World, key: &str) -> Vec<(String, bool)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     let (status, told) = put(
         &world,
@@ -122,7 +122,7 @@ async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_default_is_chosen_by_its_owner_and_unknown_is_as_foreign() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     for account in ["one", "two%20%C3%BC", "team/me"] {
         let (status, told) = put(&world, account, json!({ "access_token": "t" })).await;
@@ -155,7 +155,7 @@ async fn a_default_is_chosen_by_its_owner_and_unknown_is_as_foreign() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_request_for_an_account_changes_nothing() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t" })).await;
     let path = "/v1/accounts/tracker/one";
@@ -208,7 +208,7 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_admin_listener_keeps_accounts_from_everybody_but_operators() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     let url = format!("{}/v1/accounts/acme/ada/tracker/one", world.admin);
     for key in [None, Some("key-a"), Some("wrong")] {
@@ -278,7 +278,7 @@ async fn refresh(world: &World, provider: &str, signature: &str, sent: &str) -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t", "expires_in": 3600 })).await;
     let whose = r#"{"tenant":"acme","user":"ada","account":"one"}"#;
@@ -322,7 +322,7 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unsigned_stale_and_changed_requests_are_refused_alike() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     let whose = r#"{"tenant":"acme","user":"ada"}"#;
     let good = signed("first-signing-key-of-enough-bytes", now(), whose);
@@ -350,12 +350,12 @@ async fn unsigned_stale_and_changed_requests_are_refused_alike() {
 }
 
 /// The connect stream's answer, as far as it was read.
-struct Stream {
+struct ConnectStream {
     response: reqwest::Response,
     text: String,
 }
 
-impl Stream {
+impl ConnectStream {
     async fn open(world: &World, key: Option<&str>, wanted: &Value) -> (u16, Self) {
         let mut request = world
             .http
@@ -426,7 +426,7 @@ async fn a_loaded_server_is_connected_by_its_url_and_the_stream_closes_with_its_
         .descriptor("tracker", &oauth(&authority))
         .start()
         .await;
-    let (status, mut stream) = Stream::open(&world, None, &wanted("mine", &authority.resource)).await;
+    let (status, mut stream) = ConnectStream::open(&world, None, &wanted("mine", &authority.resource)).await;
     assert_eq!(status, 200);
     let events = stream.until("waiting_for_auth").await;
     assert_eq!(
@@ -457,7 +457,7 @@ async fn a_loaded_server_is_connected_by_its_url_and_the_stream_closes_with_its_
             .any(|tool| tool["name"] == "echo" && tool["inputSchema"].is_object()),
         "{tools:?}"
     );
-    let (_, mut again) = Stream::open(&world, None, &wanted("mine", &authority.resource)).await;
+    let (_, mut again) = ConnectStream::open(&world, None, &wanted("mine", &authority.resource)).await;
     assert_eq!(kinds(&again.whole().await), ["connection_attempt", "success"]);
 }
 
@@ -469,7 +469,7 @@ async fn a_person_who_says_no_ends_the_stream_with_an_error() {
         .descriptor("tracker", &oauth(&authority))
         .start()
         .await;
-    let (_, mut stream) = Stream::open(&world, None, &wanted("mine", &authority.resource)).await;
+    let (_, mut stream) = ConnectStream::open(&world, None, &wanted("mine", &authority.resource)).await;
     let events = stream.until("waiting_for_auth").await;
     Browser::default()
         .connect(events[2]["url"].as_str().unwrap(), &[])
@@ -488,28 +488,36 @@ async fn a_person_who_says_no_ends_the_stream_with_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_servers_need_permission_and_wrong_keys_are_refused() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = World::builder()
         .provider("one", &fake)
         .settings(&settings())
         .start()
         .await;
-    let other = Fake::start(&[REVISION]).await;
-    let (status, mut stream) = Stream::open(&world, Some("key-a"), &wanted("mine", &other.url)).await;
+    let other = FakeServer::start(&[REVISION]).await;
+    let (status, mut stream) = ConnectStream::open(&world, Some("key-a"), &wanted("mine", &other.url)).await;
     assert_eq!(status, 200);
     assert_eq!(kinds(&stream.whole().await), ["connection_attempt", "error"]);
     assert!(other.seen("initialize").is_empty(), "nobody was asked");
-    let (_, mut stream) = Stream::open(&world, Some("key-a"), &wanted("mine", &fake.url)).await;
+    let (_, mut stream) = ConnectStream::open(&world, Some("key-a"), &wanted("mine", &fake.url)).await;
     assert_eq!(kinds(&stream.whole().await), ["connection_attempt", "success"]);
     for key in [None, Some("wrong")] {
-        assert_eq!(Stream::open(&world, key, &wanted("mine", &fake.url)).await.0, 401);
+        assert_eq!(
+            ConnectStream::open(&world, key, &wanted("mine", &fake.url))
+                .await
+                .0,
+            401
+        );
     }
-    assert_eq!(Stream::open(&world, Some("key-a"), &json!({})).await.0, 400);
+    assert_eq!(
+        ConnectStream::open(&world, Some("key-a"), &json!({})).await.0,
+        400
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_ones_own_is_callable_by_its_caller_alone_with_its_own_credential() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let settings = format!(
         "{}connect_api: {{ allow: [\"http://127.0.0.1:*\"] }}\n",
         settings()
@@ -519,12 +527,12 @@ async fn a_server_of_ones_own_is_callable_by_its_caller_alone_with_its_own_crede
     asked["auth_header"] = json!("Authorization");
     asked["auth_token"] = json!("Bearer s3cret-own");
     asked["custom_headers"] = json!({ "X-Org": "acme" });
-    let (_, mut stream) = Stream::open(&world, Some("key-a"), &asked).await;
+    let (_, mut stream) = ConnectStream::open(&world, Some("key-a"), &asked).await;
     let events = stream.whole().await;
     assert_eq!(kinds(&events), ["connection_attempt", "success"], "{events:?}");
     assert!(!stream.text.contains("s3cret"));
     let headers = [("x-api-key", "key-a")];
-    let own = Client::connect_with(&world, "/mcp/my-own", REVISION, &headers).await;
+    let own = TestClient::connect_with(&world, "/mcp/my-own", REVISION, &headers).await;
     let called = own
         .call(
             "use_my-own",
@@ -560,7 +568,7 @@ async fn a_server_of_ones_own_that_wants_a_login_gets_one() {
         .settings("connect_api: { allow: [\"http://127.0.0.1:*\"] }\n")
         .start()
         .await;
-    let (_, mut stream) = Stream::open(&world, None, &wanted("own", &authority.resource)).await;
+    let (_, mut stream) = ConnectStream::open(&world, None, &wanted("own", &authority.resource)).await;
     let events = stream.until("waiting_for_auth").await;
     assert_eq!(
         kinds(&events),
@@ -578,7 +586,7 @@ async fn a_server_of_ones_own_that_wants_a_login_gets_one() {
     assert_eq!(page.status, 200, "{}", page.body);
     let events = stream.whole().await;
     assert_eq!(kinds(&events).last(), Some(&"success"), "{events:?}");
-    let own = Client::connect(&world, "/tools/own", REVISION).await;
+    let own = TestClient::connect(&world, "/tools/own", REVISION).await;
     let called = own.call("echo", json!({ "text": "hi" })).await;
     assert_ne!(called["isError"], true, "{called}");
 }
@@ -610,7 +618,7 @@ async fn command(world: &World, args: &[&str], stdin: Option<&str>) -> (Option<i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_work_on_accounts_beside_a_running_server() {
-    let fake = Fake::start(&[REVISION]).await;
+    let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     let whose = ["--tenant", "acme", "--user", "ada"];
     let run = |args: &'static [&'static str], stdin: Option<&'static str>| {
@@ -721,7 +729,7 @@ async fn connect_ends_on_its_own_port_and_prints_the_account() {
         (&told["provider"], &told["accountId"]),
         (&json!("tracker"), &json!("ada"))
     );
-    let own = Client::connect(&world, "/tools/tracker", REVISION).await;
+    let own = TestClient::connect(&world, "/tools/tracker", REVISION).await;
     assert_ne!(own.call("echo", json!({ "text": "hi" })).await["isError"], true);
 }
 
@@ -758,7 +766,7 @@ async fn doctor_looks_at_every_step_of_oauth_and_names_the_cure() {
     let (credential, cure) = state(&report, "credential");
     assert_eq!(credential, "failed");
     assert!(cure.as_str().unwrap().contains("pleiades connect tracker"));
-    let (_, mut stream) = Stream::open(&world, None, &wanted("mine", &authority.resource)).await;
+    let (_, mut stream) = ConnectStream::open(&world, None, &wanted("mine", &authority.resource)).await;
     let events = stream.until("waiting_for_auth").await;
     Browser::default()
         .connect(events[2]["url"].as_str().unwrap(), &[])

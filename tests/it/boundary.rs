@@ -7,26 +7,26 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::world::client::GENERATIONS;
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_is_readable_in_the_views_and_429_on_the_relay() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let rest = "auth: { none: {} }\nlimits: { rate: [{ per: caller, requests: 1, every: 1h }] }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     world.until_state("one", "ready").await;
-    let tool = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let tool = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     tool.call("echo", json!({ "text": "x" })).await;
     let refused = tool.call("echo", json!({ "text": "x" })).await;
     assert_eq!(refused["isError"], true);
     assert_eq!(refused["structuredContent"]["status"], "rate_limited");
     assert_eq!(refused["structuredContent"]["data"]["rule"], "rate_caller");
-    let meta = Client::connect(&world, "/mcp/one", "2026-07-28").await;
+    let meta = TestClient::connect(&world, "/mcp/one", "2026-07-28").await;
     let refused = meta
         .call("use_one", json!({ "tool": "echo", "arguments": { "text": "x" } }))
         .await;
     assert_eq!(refused["structuredContent"]["status"], "rate_limited");
-    let relay = Client::connect(&world, "/relay/one", "2025-11-25");
+    let relay = TestClient::connect(&world, "/relay/one", "2025-11-25");
     drop(relay);
     let answer = world
         .http
@@ -57,11 +57,11 @@ async fn a_rate_limit_is_readable_in_the_views_and_429_on_the_relay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_opens_after_failures_and_closes_when_the_provider_is_back() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let rest = "auth: { none: {} }\nlimits: { breaker: { failures: 2, within: 1m, open_for: 1s } }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     peer.call("echo", json!({ "text": "x" })).await;
     fake.knobs.fails.store(true, Ordering::Relaxed);
     for _ in 0..2 {
@@ -91,11 +91,11 @@ async fn the_breaker_opens_after_failures_and_closes_when_the_provider_is_back()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrency_is_bounded() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let rest = "auth: { none: {} }\nlimits: { concurrency: 1 }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     world.until_state("one", "ready").await;
-    let peer = std::sync::Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
+    let peer = std::sync::Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);
     let first = std::sync::Arc::clone(&peer);
     let running = tokio::spawn(async move { first.call("wait", json!({})).await });
     world
@@ -113,8 +113,8 @@ async fn concurrency_is_bounded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_nowhere_else() {
     let (keyed, other) = (
-        Fake::start(&["2025-11-25"]).await,
-        Fake::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
     );
     let rest = "auth: { client_key: { headers: [x-openai-key], env: OPENAI_API_KEY, forward_as: Authorization, prefix: \"Bearer \", companions: { x-openai-org: OpenAI-Organization } } }\n";
     let world = World::builder()
@@ -124,7 +124,7 @@ async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_now
         .await;
     world.until_state("other", "ready").await;
     for revision in GENERATIONS {
-        let bare = Client::connect(&world, "/mcp/keyed", revision).await;
+        let bare = TestClient::connect(&world, "/mcp/keyed", revision).await;
         let answer = bare
             .call(
                 "use_keyed",
@@ -138,14 +138,14 @@ async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_now
             text.contains("x-openai-key") && text.contains("OPENAI_API_KEY"),
             "{text}"
         );
-        let tools = Client::connect(&world, "/tools/keyed", revision).await;
+        let tools = TestClient::connect(&world, "/tools/keyed", revision).await;
         assert_eq!(tools.tools().await, ["connect"]);
         assert_eq!(
             tools.call("connect", json!({})).await["structuredContent"]["status"],
             "needs_auth"
         );
         let key = [("x-openai-key", "caller-key"), ("x-openai-org", "org-1")];
-        let own = Client::connect_with(&world, "/tools", revision, &key).await;
+        let own = TestClient::connect_with(&world, "/tools", revision, &key).await;
         own.call("keyed__echo", json!({ "text": "x" })).await;
         own.call("other__echo", json!({ "text": "x" })).await;
         assert!(!own.tools().await.contains(&"keyed__connect".to_owned()));
@@ -161,7 +161,7 @@ async fn a_client_key_is_asked_for_by_header_and_variable_then_passed_on_and_now
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operators_key_goes_upstream_and_is_told_to_nobody() {
-    let fake = Fake::start(&["2026-07-28"]).await;
+    let fake = FakeServer::start(&["2026-07-28"]).await;
     let rest = "auth: { api_key: { header: X-Key, prefix: \"k \", value: \"${THE_KEY}\" } }\n";
     let world = World::builder()
         .provider_with("one", &fake, rest)
@@ -169,11 +169,11 @@ async fn an_operators_key_goes_upstream_and_is_told_to_nobody() {
         .start()
         .await;
     world.until_state("one", "ready").await;
-    Client::connect(&world, "/relay/one", "2026-07-28")
+    TestClient::connect(&world, "/relay/one", "2026-07-28")
         .await
         .call("echo", json!({ "text": "x" }))
         .await;
-    Client::connect(&world, "/tools/one", "2025-06-18")
+    TestClient::connect(&world, "/tools/one", "2025-06-18")
         .await
         .call("echo", json!({ "text": "x" }))
         .await;
@@ -204,7 +204,7 @@ fn raw(world: &World, request: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_hosts_and_origins_and_ambiguous_requests_are_refused() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     let host = world.base.trim_start_matches("http://").to_owned();
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -348,10 +348,10 @@ async fn messages_that_are_none_are_refused_with_a_json_rpc_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn modern_requests_whose_headers_disagree_with_the_body_are_refused() {
-    let fake = Fake::start(&["2026-07-28"]).await;
+    let fake = FakeServer::start(&["2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools/one", "2026-07-28").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2026-07-28").await;
     let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {} });
     let call = json!({ "jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": { "name": "region", "arguments": { "region": "eu" }, "_meta": meta } });
     let cases: [(&[(&str, &str)], i64); 5] = [
@@ -395,7 +395,7 @@ async fn modern_requests_whose_headers_disagree_with_the_body_are_refused() {
     }
     let region = fake.seen("tools/call").pop().unwrap();
     assert_eq!(region.headers["mcp-param-region"], "eu");
-    let legacy = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let legacy = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     legacy.call("region", json!({ "region": "Zürich" })).await;
     let mirrored = fake.seen("tools/call").pop().unwrap().headers["mcp-param-region"].clone();
     assert!(mirrored.to_str().unwrap().starts_with("=?base64?"));
@@ -404,13 +404,13 @@ async fn modern_requests_whose_headers_disagree_with_the_body_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_methods_and_revisions_are_refused_as_each_revision_wants() {
     let world = World::builder().start().await;
-    let modern = Client::connect(&world, "/mcp", "2026-07-28").await;
+    let modern = TestClient::connect(&world, "/mcp", "2026-07-28").await;
     for method in ["initialize", "ping", "logging/setLevel", "no/such"] {
         let answer = modern.send(method, json!({})).await;
         assert_eq!(answer.status(), 404, "{method}");
         assert_eq!(world::json(answer).await["error"]["code"], -32601, "{method}");
     }
-    let legacy = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let legacy = TestClient::connect(&world, "/mcp", "2025-11-25").await;
     let answer = legacy.send("no/such", json!({})).await;
     assert_eq!(answer.status(), 200);
     let unknown = world
@@ -431,7 +431,7 @@ async fn unknown_methods_and_revisions_are_refused_as_each_revision_wants() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_end_on_delete_and_strangers_are_unknown() {
     let world = World::builder().start().await;
-    let mut peer = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let mut peer = TestClient::connect(&world, "/mcp", "2025-11-25").await;
     assert_eq!(peer.send("ping", json!({})).await.status(), 200);
     assert_eq!(peer.delete().await.status(), 204);
     assert_eq!(peer.send("ping", json!({})).await.status(), 404);
@@ -473,11 +473,11 @@ async fn a_preflight_is_answered_for_our_origins_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trace_context_of_header_or_meta_goes_on_upstream() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let peer = Client::connect_with(&world, "/tools/one", "2025-11-25", &[("traceparent", trace)]).await;
+    let peer = TestClient::connect_with(&world, "/tools/one", "2025-11-25", &[("traceparent", trace)]).await;
     peer.call("echo", json!({ "text": "x" })).await;
     let other = "00-11111111111111111111111111111111-b7ad6b7169203331-01";
     let params = json!({ "name": "echo", "arguments": { "text": "x" }, "_meta": { "traceparent": other } });

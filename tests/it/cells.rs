@@ -4,13 +4,13 @@
 use serde_json::json;
 
 use super::world::client::GENERATIONS;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
-async fn three() -> (World, Vec<Fake>) {
+async fn three() -> (World, Vec<FakeServer>) {
     let mut builder = World::builder();
     let mut fakes = Vec::new();
     for revision in GENERATIONS {
-        let fake = Fake::start(&[revision]).await;
+        let fake = FakeServer::start(&[revision]).await;
         builder = builder.provider(&id(revision), &fake);
         fakes.push(fake);
     }
@@ -30,7 +30,7 @@ async fn tools_are_listed_and_called_in_all_nine_cells_of_the_tool_view() {
     let (world, _fakes) = three().await;
     for client in GENERATIONS {
         for upstream in GENERATIONS {
-            let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
+            let peer = TestClient::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
             assert!(
                 peer.tools().await.contains(&"echo".to_owned()),
                 "{client} -> {upstream}"
@@ -51,7 +51,7 @@ async fn the_meta_tool_runs_operations_in_all_nine_cells() {
     let (world, _fakes) = three().await;
     for client in GENERATIONS {
         for upstream in GENERATIONS {
-            let peer = Client::connect(&world, &format!("/mcp/{}", id(upstream)), client).await;
+            let peer = TestClient::connect(&world, &format!("/mcp/{}", id(upstream)), client).await;
             let name = format!("use_{}", id(upstream));
             assert_eq!(
                 peer.tools().await,
@@ -77,7 +77,7 @@ async fn resources_templates_prompts_and_completion_work_in_all_nine_cells_of_bo
         for client in GENERATIONS {
             for upstream in GENERATIONS {
                 let cell = format!("/{view}/ {client} -> {upstream}");
-                let peer = Client::connect(&world, &format!("/{view}/{}", id(upstream)), client).await;
+                let peer = TestClient::connect(&world, &format!("/{view}/{}", id(upstream)), client).await;
                 assert_eq!(
                     peer.names("resources/list", "resources", "uri").await,
                     ["fake://text"],
@@ -116,7 +116,7 @@ async fn unknown_fields_of_results_and_entries_survive_every_cell() {
     let (world, _fakes) = three().await;
     for client in GENERATIONS {
         for upstream in GENERATIONS {
-            let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
+            let peer = TestClient::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
             let list = peer.result("tools/list", json!({})).await;
             assert_eq!(
                 list["tools"][0]["x-unknown"],
@@ -142,7 +142,7 @@ async fn a_missing_resource_has_the_code_of_the_clients_revision() {
     let (world, _fakes) = three().await;
     for client in GENERATIONS {
         for upstream in GENERATIONS {
-            let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
+            let peer = TestClient::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
             let answer = peer
                 .request("resources/read", json!({ "uri": "fake://none" }))
                 .await;
@@ -160,7 +160,7 @@ async fn a_missing_resource_has_the_code_of_the_clients_revision() {
 async fn progress_of_equal_eras_reaches_the_caller_under_its_own_token() {
     let (world, _fakes) = three().await;
     for revision in GENERATIONS {
-        let peer = Client::connect(&world, &format!("/tools/{}", id(revision)), revision).await;
+        let peer = TestClient::connect(&world, &format!("/tools/{}", id(revision)), revision).await;
         let params = json!({ "name": "progress", "arguments": {}, "_meta": { "progressToken": "mine" } });
         let messages = peer.streamed("tools/call", params).await;
         let steps: Vec<i64> = messages
@@ -178,10 +178,10 @@ async fn progress_of_equal_eras_reaches_the_caller_under_its_own_token() {
 async fn a_client_negotiates_with_us_alone() {
     let (world, _fakes) = three().await;
     for (client, upstream) in [("2025-06-18", "2026-07-28"), ("2025-11-25", "2025-06-18")] {
-        let peer = Client::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
+        let peer = TestClient::connect(&world, &format!("/tools/{}", id(upstream)), client).await;
         assert_eq!(peer.initialized["protocolVersion"], client);
     }
-    let peer = Client::connect(&world, "/mcp", "2026-07-28").await;
+    let peer = TestClient::connect(&world, "/mcp", "2026-07-28").await;
     assert_eq!(
         peer.initialized["supportedVersions"],
         json!(["2026-07-28", "2025-11-25", "2025-06-18"])
@@ -190,12 +190,12 @@ async fn a_client_negotiates_with_us_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_era_is_spoken_upstream_when_the_upstream_has_it() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = World::builder().provider("all", &fake).start().await;
     world.until_state("all", "ready").await;
     for revision in GENERATIONS {
         fake.knobs.seen.lock().clear();
-        let peer = Client::connect(&world, "/tools/all", revision).await;
+        let peer = TestClient::connect(&world, "/tools/all", revision).await;
         peer.call("echo", json!({ "text": revision })).await;
         let call = &fake.seen("tools/call")[0];
         assert_eq!(call.headers["mcp-protocol-version"], revision);

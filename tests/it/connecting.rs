@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::world::client::GENERATIONS;
-use crate::world::{Client, Fake, World};
+use crate::world::{FakeServer, TestClient, World};
 
 const OAUTH: &str = "title: Tracker\nabout: issues\nauth: { oauth: {} }\n";
 const URL: &str = "elicitation";
@@ -14,8 +14,8 @@ fn capabilities() -> Value {
 }
 
 /// A client that can be asked to open an address.
-pub async fn asking(world: &World, path: &str, revision: &'static str) -> Client {
-    let mut client = Client::connect(world, path, revision).await;
+pub async fn asking(world: &World, path: &str, revision: &'static str) -> TestClient {
+    let mut client = TestClient::connect(world, path, revision).await;
     if !client.is_modern() {
         client.session = None;
         let params = json!({
@@ -31,7 +31,7 @@ pub async fn asking(world: &World, path: &str, revision: &'static str) -> Client
 }
 
 /// A call of a client that can be asked.
-pub async fn call(client: &Client, name: &str, mut more: Value) -> Value {
+pub async fn call(client: &TestClient, name: &str, mut more: Value) -> Value {
     more["name"] = json!(name);
     if more.get("arguments").is_none() {
         more["arguments"] = json!({});
@@ -50,7 +50,7 @@ fn is_invitation(data: &Value) {
     assert_eq!(data["reason"], "never_connected");
 }
 
-async fn world(fake: &Fake) -> World {
+async fn world(fake: &FakeServer) -> World {
     World::builder()
         .provider_with("tracker", fake, OAUTH)
         .start()
@@ -59,7 +59,7 @@ async fn world(fake: &Fake) -> World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = world(&fake).await;
     for revision in GENERATIONS {
         for (path, name) in [
@@ -68,7 +68,7 @@ async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
             ("/tools", "tracker__connect"),
             ("/tools", "tracker__whatever"),
         ] {
-            let client = Client::connect(&world, path, revision).await;
+            let client = TestClient::connect(&world, path, revision).await;
             let result = client.call(name, json!({})).await;
             assert_eq!(result["isError"], true, "{revision} {path}: {result}");
             let answer = &result["structuredContent"];
@@ -89,7 +89,7 @@ async fn clients_that_cannot_be_asked_are_told_in_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_2025_11_25_that_declared_it_is_asked_by_an_error() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = world(&fake).await;
     for (path, name) in [("/mcp/tracker", "use_tracker"), ("/tools/tracker", "connect")] {
         let client = asking(&world, path, "2025-11-25").await;
@@ -116,7 +116,7 @@ async fn a_client_of_2025_11_25_that_declared_it_is_asked_by_an_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_2026_07_28_that_declared_it_is_asked_by_a_result() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = world(&fake).await;
     for (path, name) in [("/mcp/tracker", "use_tracker"), ("/tools/tracker", "connect")] {
         let client = asking(&world, path, "2026-07-28").await;
@@ -147,10 +147,10 @@ async fn a_client_of_2026_07_28_that_declared_it_is_asked_by_a_result() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_of_a_provider_shows_before_it_is_connected() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = world(&fake).await;
     for revision in GENERATIONS {
-        let meta = Client::connect(&world, "/mcp/tracker", revision).await;
+        let meta = TestClient::connect(&world, "/mcp/tracker", revision).await;
         let tools = meta.result("tools/list", json!({})).await["tools"].clone();
         assert!(
             tools[0]["inputSchema"]["properties"]["tool"]
@@ -162,7 +162,7 @@ async fn nothing_of_a_provider_shows_before_it_is_connected() {
             tools[0]["description"].as_str().unwrap().contains("connected"),
             "{tools}"
         );
-        let alone = Client::connect(&world, "/tools/tracker", revision).await;
+        let alone = TestClient::connect(&world, "/tools/tracker", revision).await;
         assert_eq!(alone.tools().await, ["connect"]);
         assert!(alone.initialized.get("instructions").is_none());
         for (method, list) in [
@@ -173,7 +173,7 @@ async fn nothing_of_a_provider_shows_before_it_is_connected() {
             let result = alone.result(method, json!({})).await;
             assert_eq!(result[list], json!([]), "{method}");
         }
-        let union = Client::connect(&world, "/tools", revision).await;
+        let union = TestClient::connect(&world, "/tools", revision).await;
         assert_eq!(union.tools().await, ["tracker__connect"]);
     }
     let status = world.status("tracker").await;

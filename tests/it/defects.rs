@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::world::client::GENERATIONS;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_upstream_session_recovers_within_the_call() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     for revision in GENERATIONS {
-        let peer = Client::connect(&world, "/tools/one", revision).await;
+        let peer = TestClient::connect(&world, "/tools/one", revision).await;
         peer.call("echo", json!({ "text": "before" })).await;
         fake.expire_sessions();
         let result = peer.call("echo", json!({ "text": "after" })).await;
@@ -23,7 +23,7 @@ async fn an_expired_upstream_session_recovers_within_the_call() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_own_keys_never_reach_an_upstream() {
-    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let fake = FakeServer::start(&["2025-11-25", "2026-07-28"]).await;
     let known = "access: { api_keys: [{ name: me, tenant: acme, user: me, sha256: \
                  ef463420edc797e78fe3cdfcaddb67f822b4482788cb1009d0467eea8694736f }] }\n";
     let world = World::builder()
@@ -42,7 +42,7 @@ async fn a_callers_own_keys_never_reach_an_upstream() {
     ];
     for revision in ["2025-11-25", "2026-07-28"] {
         for path in ["/mcp/one", "/tools/one", "/relay/one"] {
-            let peer = Client::connect_with(&world, path, revision, &secret).await;
+            let peer = TestClient::connect_with(&world, path, revision, &secret).await;
             let name = if path.starts_with("/mcp") {
                 "use_one"
             } else {
@@ -69,14 +69,14 @@ async fn a_callers_own_keys_never_reach_an_upstream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_broken_descriptor_stops_nothing_and_is_named() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("good", &fake)
         .descriptor("bad", "upstrem: {}\n")
         .start()
         .await;
     world.until_state("good", "ready").await;
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     assert!(peer.tools().await.contains(&"good__echo".to_owned()));
     let status = world.status("bad").await;
     assert!(status["faults"].to_string().contains("upstrem"), "{status}");
@@ -84,14 +84,14 @@ async fn one_broken_descriptor_stops_nothing_and_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_whose_new_file_is_broken_keeps_its_last_good_version() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let file = world.providers().join("one.yaml");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "id: one\nupstream: [\n").unwrap();
     world.until_state("one", "stale").await;
-    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert_eq!(
         peer.call("echo", json!({ "text": "x" })).await["content"][0]["text"],
         "echo: x"
@@ -102,7 +102,7 @@ async fn a_provider_whose_new_file_is_broken_keeps_its_last_good_version() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_with_one_key_serve_one_session_in_turn() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let seal = "seal: { keys: [\"a key that both processes were given\"] }\n";
     let (one, two) = (
         World::builder()
@@ -118,7 +118,7 @@ async fn two_processes_with_one_key_serve_one_session_in_turn() {
     );
     one.until_state("one", "ready").await;
     two.until_state("one", "ready").await;
-    let mut peer = Client::connect(&one, "/tools/one", "2025-11-25").await;
+    let mut peer = TestClient::connect(&one, "/tools/one", "2025-11-25").await;
     for world in [&one, &two, &one, &two] {
         peer.url = format!("{}/tools/one", world.base);
         assert_eq!(
@@ -130,12 +130,12 @@ async fn two_processes_with_one_key_serve_one_session_in_turn() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_legacy_disconnect_leaves_the_call_running_and_a_modern_one_ends_it() {
-    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let fake = FakeServer::start(&["2025-11-25", "2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let waiting = || fake.knobs.waiting.load(Ordering::SeqCst);
     for revision in ["2025-11-25", "2026-07-28"] {
-        let peer = Client::connect(&world, "/tools/one", revision).await;
+        let peer = TestClient::connect(&world, "/tools/one", revision).await;
         let call = tokio::spawn(async move { peer.call("wait", json!({})).await });
         world
             .until("the call to arrive", || async { waiting() == 1 })
@@ -145,7 +145,7 @@ async fn a_legacy_disconnect_leaves_the_call_running_and_a_modern_one_ends_it() 
             world.until("the call to end", || async { waiting() == 0 }).await;
         } else {
             // Something later proves that the earlier disconnect was seen and ignored.
-            Client::connect(&world, "/tools/one", revision)
+            TestClient::connect(&world, "/tools/one", revision)
                 .await
                 .call("echo", json!({ "text": "x" }))
                 .await;
@@ -160,10 +160,10 @@ async fn a_legacy_disconnect_leaves_the_call_running_and_a_modern_one_ends_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_legacy_call_is_cancelled_upstream() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let peer = std::sync::Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
+    let peer = std::sync::Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = std::sync::Arc::clone(&peer);
     let call = tokio::spawn(async move {
         caller
@@ -195,11 +195,11 @@ async fn a_cancelled_legacy_call_is_cancelled_upstream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_credential_is_told_and_no_challenge_or_cookie_comes_down() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let relay = Client::connect(&world, "/relay/one", "2025-11-25").await;
-    let tools = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let relay = TestClient::connect(&world, "/relay/one", "2025-11-25").await;
+    let tools = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     fake.knobs.refuses.store(true, Ordering::Relaxed);
     let answer = relay.send("tools/list", json!({})).await;
     assert_eq!(answer.status(), 403);
@@ -212,10 +212,10 @@ async fn a_refused_credential_is_told_and_no_challenge_or_cookie_comes_down() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_is_made_as_soon_as_a_known_provider_is_back() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     fake.knobs.fails.store(true, Ordering::Relaxed);
     assert_eq!(peer.call("echo", json!({ "text": "x" })).await["isError"], true);
     world.until_state("one", "unreachable").await;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::world::client::{GENERATIONS, until_method};
 use super::world::provider::tool;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
-async fn paged(page: usize, tools: Vec<Value>) -> Fake {
-    Fake::start_paged(&["2025-11-25"], page, tools).await
+async fn paged(page: usize, tools: Vec<Value>) -> FakeServer {
+    FakeServer::start_paged(&["2025-11-25"], page, tools).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,7 +42,7 @@ async fn definitions_with_one_meaning_are_mended_and_others_left_out_with_a_reas
     }
     for revision in GENERATIONS {
         for path in ["/tools", "/tools/bad"] {
-            let peer = Client::connect(&world, path, revision).await;
+            let peer = TestClient::connect(&world, path, revision).await;
             let list = peer.result("tools/list", json!({})).await;
             let tools = list["tools"].as_array().expect("tools");
             assert_eq!(tools.len(), 8, "{path}: {list}");
@@ -61,7 +61,7 @@ async fn definitions_with_one_meaning_are_mended_and_others_left_out_with_a_reas
                 );
             }
         }
-        let relay = Client::connect(&world, "/relay/bad", "2025-11-25").await;
+        let relay = TestClient::connect(&world, "/relay/bad", "2025-11-25").await;
         let list = relay.result("tools/list", json!({})).await;
         assert_eq!(
             list["tools"].as_array().expect("tools").len(),
@@ -91,7 +91,7 @@ async fn what_is_kept_of_a_provider_is_bounded_in_bytes() {
     for id in ["flood", "huge"] {
         assert!(world.status(id).await["reason"].to_string().contains("left out"));
     }
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     let names = peer.tools().await;
     assert!(names.contains(&"huge__echo".to_owned()) && !names.contains(&"huge__huge".to_owned()));
     let kept = names.iter().filter(|name| name.starts_with("flood__")).count();
@@ -117,9 +117,9 @@ async fn a_hanging_provider_keeps_no_union_waiting_and_is_told_of_when_it_comes(
     world.until_state("good", "ready").await;
     // The provider answers nothing before its list was given: had anybody waited for it, this would
     // hang until the provider is given up, and the list would not be the same.
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     assert_eq!(peer.tools().await, ["good__echo"]);
-    let meta = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let meta = TestClient::connect(&world, "/mcp", "2025-11-25").await;
     let list = meta.result("tools/list", json!({})).await;
     let names: Vec<&str> = list["tools"]
         .as_array()
@@ -156,7 +156,7 @@ async fn what_comes_late_is_told_by_list_changed() {
         .start()
         .await;
     world.until_state("late", "unreachable").await;
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     let mut stream = peer.stream().await;
     assert_eq!(peer.tools().await, ["good__echo"]);
     late.knobs.fails.store(false, Ordering::Relaxed);

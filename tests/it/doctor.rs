@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::world::client::GENERATIONS;
 use super::world::provider::tool;
-use super::world::{Fake, GUARD, free_port};
+use super::world::{FakeServer, GUARD, free_port};
 
 /// A folder with one descriptor, `one`.
 fn folder(descriptor: &str) -> tempfile::TempDir {
@@ -71,7 +71,7 @@ async fn revisions_that_a_provider_does_not_name_are_asked_for() {
         (&GENERATIONS[..], "speaks 2025-06-18, 2025-11-25, 2026-07-28 "),
         (&GENERATIONS[2..], "speaks 2026-07-28 "),
     ] {
-        let fake = Fake::start(speaks).await;
+        let fake = FakeServer::start(speaks).await;
         let folder = folder(&format!(
             "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
             fake.url
@@ -87,7 +87,7 @@ async fn a_provider_that_is_well_is_well_at_every_step() {
     let mut tools = vec![tool("echo"), tool("hidden"), tool("broken")];
     tools[0]["title"] = json!("Echo");
     tools[2]["inputSchema"] = json!("no schema");
-    let fake = Fake::start_paged(&["2025-06-18", "2025-11-25"], 2, tools).await;
+    let fake = FakeServer::start_paged(&["2025-06-18", "2025-11-25"], 2, tools).await;
     let url = fake.url.replace("127.0.0.1", "localhost");
     let folder = folder(&format!(
         "upstream: {{ url: '{url}' }}\nauth: {{ none: {{}} }}\ntools: {{ deny: [hidden] }}\n"
@@ -137,7 +137,7 @@ async fn a_provider_that_is_well_is_well_at_every_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_key_is_the_fault_of_the_credential_and_never_printed() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let folder = folder(&format!(
         "upstream: {{ url: '{}' }}\nauth: {{ api_key: {{ value: '${{ONE_KEY}}' }} }}\n",
         fake.url
@@ -198,7 +198,7 @@ async fn a_step_that_fails_names_its_cure_and_skips_what_follows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_none_is_found_out() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     fake.knobs.fails.store(true, Ordering::SeqCst);
     let folder = folder(&format!(
         "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
@@ -272,7 +272,7 @@ async fn a_command_that_ends_shows_what_it_said_last_but_no_secret() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_callers_bring_is_looked_for_in_the_environment() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let folder = folder(&format!(
         "upstream: {{ url: '{}' }}\nauth: {{ client_key: {{ headers: [x-one], env: CALLERS_KEY }} }}\n",
         fake.url
@@ -302,7 +302,7 @@ async fn a_key_that_callers_bring_is_looked_for_in_the_environment() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disabled_provider_with_a_login_is_looked_at_as_far_as_it_goes() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     fake.knobs.refuses.store(true, Ordering::SeqCst);
     let folder = folder(&format!(
         "enabled: false\nupstream: {{ url: '{}' }}\nauth: {{ oauth: {{}} }}\n",
@@ -331,7 +331,7 @@ async fn an_unknown_provider_is_answered_with_its_neighbours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_about_one_provider_starts_no_other() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let folder = folder(&format!(
         "upstream: {{ url: '{}' }}\nauth: {{ none: {{}} }}\n",
         fake.url

@@ -69,7 +69,7 @@ fn assert_pair(file: &Path, code: u8, text: &str, read: &str, differing: &mut Ve
 
 fn descriptors(folder: &str, differing: &mut Vec<String>) {
     let config = PathBuf::from(folder).join("pleiades.yaml");
-    let world = settings::world(&settings::load(Some(&config), &Overrides::default()).settings);
+    let world = settings::read_context(&settings::load(Some(&config), &Overrides::default()).settings);
     for file in yaml_files(folder) {
         let options = check::Options {
             paths: vec![file.clone()],
@@ -170,7 +170,7 @@ fn nothing_is_reported_twice() {
 
 #[test]
 fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
-    let world = settings::world(&settings::Settings::default());
+    let world = settings::read_context(&settings::Settings::default());
     for file in yaml_files("tests/golden") {
         let text = fs::read(&file).expect("readable");
         // The bombs are slow to read thousands of times.
@@ -204,7 +204,7 @@ fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
 
 #[test]
 fn every_shipped_descriptor_is_sound() {
-    let mut world = settings::world(&settings::Settings::default());
+    let mut world = settings::read_context(&settings::Settings::default());
     world.env = std::sync::Arc::new(|_| None);
     let files = descriptor::files(Path::new("providers.d")).expect("the folder");
     assert!(files.len() >= 13, "a dozen and `everything`");

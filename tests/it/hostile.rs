@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
@@ -36,7 +36,7 @@ fn head(world: &World, path: &str, rest: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_over_the_limit_is_refused_before_it_ends() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .settings("max_body: 1MiB\n")
@@ -60,7 +60,7 @@ async fn a_body_over_the_limit_is_refused_before_it_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_malformed_body_is_400_and_ends_the_connection() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     for path in ["/mcp", "/relay/one"] {
@@ -127,11 +127,11 @@ async fn both_listeners_refuse_heads_that_can_be_read_in_two_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_has_so_many_streams_and_no_more() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     for path in ["/tools/one", "/relay/one"] {
-        let client = Client::connect(&world, path, "2025-11-25").await;
+        let client = TestClient::connect(&world, path, "2025-11-25").await;
         let mut open = Vec::new();
         for _ in 0..16 {
             let stream = client.stream().await;
@@ -144,7 +144,7 @@ async fn a_session_has_so_many_streams_and_no_more() {
         let body: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
         assert_eq!(body["error"]["data"]["code"], "busy", "{path}");
         // Another session of the same caller has its own.
-        let other = Client::connect(&world, path, "2025-11-25").await;
+        let other = TestClient::connect(&world, path, "2025-11-25").await;
         assert_eq!(other.stream().await.status(), 200, "{path}");
         drop(open);
         world
@@ -157,7 +157,7 @@ async fn a_session_has_so_many_streams_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_one_caller_take_three_quarters_of_the_memory_at_most() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .settings("max_body: 64MiB\n")
@@ -192,7 +192,7 @@ async fn bodies_of_one_caller_take_three_quarters_of_the_memory_at_most() {
         "{first}"
     );
     // What is small has room all the while.
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(!client.tools().await.is_empty());
     for stream in open {
         stream.shutdown(Shutdown::Both).ok();
@@ -201,7 +201,7 @@ async fn bodies_of_one_caller_take_three_quarters_of_the_memory_at_most() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     for path in ["/mcp", "/relay/one"] {
@@ -227,7 +227,7 @@ async fn a_client_that_waits_to_be_asked_for_its_body_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_unknown_at_every_path_but_its_own() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
@@ -245,7 +245,7 @@ async fn a_session_is_unknown_at_every_path_but_its_own() {
         "/relay/two",
     ];
     for own in paths {
-        let mut peer = Client::connect(&world, own, "2025-11-25").await;
+        let mut peer = TestClient::connect(&world, own, "2025-11-25").await;
         for path in paths {
             peer.url = format!("{}{path}", world.base);
             let status = peer.send("ping", json!({})).await.status();
@@ -257,7 +257,7 @@ async fn a_session_is_unknown_at_every_path_but_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sessions_stream_ends_with_it() {
     let world = World::builder().start().await;
-    let peer = Client::connect(&world, "/mcp", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/mcp", "2025-11-25").await;
     let stream = peer.stream().await;
     assert_eq!(stream.status(), 200);
     assert_eq!(peer.delete().await.status(), 204);
@@ -266,7 +266,7 @@ async fn a_sessions_stream_ends_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_method_that_does_not_apply_is_405_and_those_that_do_are_named() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     for (path, allowed) in [
         ("/mcp", "POST, GET, DELETE"),
@@ -290,8 +290,8 @@ async fn a_method_that_does_not_apply_is_405_and_those_that_do_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head() {
     let (modern, legacy) = (
-        Fake::start(&["2026-07-28"]).await,
-        Fake::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2026-07-28"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
     );
     let dead = "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n";
     let world = World::builder()
@@ -302,7 +302,7 @@ async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head(
         .await;
     world.until_state("one", "ready").await;
     world.until_state("old", "ready").await;
-    let mut peer = Client::connect(&world, "/relay/one", "2026-07-28").await;
+    let mut peer = TestClient::connect(&world, "/relay/one", "2026-07-28").await;
     peer.session = Some("dragged along".to_owned());
     assert_eq!(
         peer.send("tools/list", json!({})).await.status(),
@@ -318,7 +318,7 @@ async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head(
             .get("mcp-session-id")
             .is_none()
     );
-    let refused = Client::connect(&world, "/relay/old", "2025-11-25").await;
+    let refused = TestClient::connect(&world, "/relay/old", "2025-11-25").await;
     legacy
         .knobs
         .refuses
@@ -333,7 +333,7 @@ async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head(
         (&error["id"], &error["error"]["code"]),
         (&json!("mine"), &json!(403))
     );
-    let gone = Client {
+    let gone = TestClient {
         url: format!("{}/relay/dead", world.base),
         session: None,
         ..refused
@@ -345,7 +345,7 @@ async fn the_relay_tells_which_request_failed_and_nothing_of_the_upstreams_head(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relay_refuses_a_revision_that_nobody_speaks() {
-    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let fake = FakeServer::start(&["2025-11-25", "2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let request = world

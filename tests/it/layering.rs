@@ -220,7 +220,7 @@ fn a_planted_cycle_is_found() {
     );
 }
 
-struct Source {
+struct SourceFile {
     path: String,
     /// Top-level module the file belongs to.
     module: String,
@@ -246,12 +246,12 @@ fn may_know(module: &str, known: &str) -> bool {
     LEAVES.contains(&known) || allowed.contains(&known)
 }
 
-fn sources() -> Vec<Source> {
+fn sources() -> Vec<SourceFile> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = Vec::new();
     collect(&root, &mut paths);
     paths.sort();
-    let found: Vec<Source> = paths.iter().filter_map(|path| source(&root, path)).collect();
+    let found: Vec<SourceFile> = paths.iter().filter_map(|path| source(&root, path)).collect();
     assert!(found.len() > 10, "{} holds the sources", root.display());
     found
 }
@@ -268,7 +268,7 @@ fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
 }
 
 /// The file, unless it is a test's.
-fn source(root: &Path, path: &Path) -> Option<Source> {
+fn source(root: &Path, path: &Path) -> Option<SourceFile> {
     let inner = path.strip_prefix(root).unwrap();
     let parts: Vec<String> = inner
         .iter()
@@ -280,7 +280,7 @@ fn source(root: &Path, path: &Path) -> Option<Source> {
     let module = parts.first().unwrap().trim_end_matches(".rs").to_owned();
     let is_top = parts.len() == 1 || (parts.len() == 2 && parts.last().unwrap() == "mod.rs");
     let code = code_of(&fs::read_to_string(path).unwrap());
-    Some(Source {
+    Some(SourceFile {
         path: format!("src/{}", parts.join("/")),
         module,
         is_top,

@@ -5,18 +5,18 @@ use std::sync::atomic::Ordering;
 
 use super::world::client::{GENERATIONS, until_method};
 use super::world::provider::tool;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_is_read_to_its_last_page() {
     let tools = (0..57).map(|at| tool(&format!("tool_{at}"))).collect();
-    let fake = Fake::start_paged(&["2025-11-25"], 10, tools).await;
+    let fake = FakeServer::start_paged(&["2025-11-25"], 10, tools).await;
     let world = World::builder().provider("pages", &fake).start().await;
     world.until_state("pages", "ready").await;
     for revision in GENERATIONS {
-        let peer = Client::connect(&world, "/tools/pages", revision).await;
+        let peer = TestClient::connect(&world, "/tools/pages", revision).await;
         assert_eq!(peer.tools().await.len(), 57);
-        let meta = Client::connect(&world, "/mcp/pages", revision).await;
+        let meta = TestClient::connect(&world, "/mcp/pages", revision).await;
         let list = meta.result("tools/list", json!({})).await;
         assert_eq!(
             list["tools"][0]["inputSchema"]["properties"]["tool"]["enum"]
@@ -30,7 +30,7 @@ async fn a_list_is_read_to_its_last_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_are_byte_stable_for_equal_inputs() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
@@ -39,7 +39,7 @@ async fn lists_are_byte_stable_for_equal_inputs() {
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
     for path in ["/mcp", "/tools"] {
-        let peer = Client::connect(&world, path, "2026-07-28").await;
+        let peer = TestClient::connect(&world, path, "2026-07-28").await;
         let text = async || {
             peer.send_as(json!(1), "tools/list", json!({}))
                 .await
@@ -54,8 +54,8 @@ async fn lists_are_byte_stable_for_equal_inputs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
     let (good, hanging) = (
-        Fake::start(&["2025-11-25"]).await,
-        Fake::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
+        FakeServer::start(&["2025-11-25"]).await,
     );
     hanging.knobs.hangs.store(true, Ordering::Relaxed);
     let dead = "upstream: { url: \"http://127.0.0.1:9/mcp\" }\nauth: { none: {} }\n";
@@ -67,7 +67,7 @@ async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
         .start()
         .await;
     for revision in GENERATIONS {
-        let peer = Client::connect(&world, "/tools", revision).await;
+        let peer = TestClient::connect(&world, "/tools", revision).await;
         let list = peer.result("tools/list", json!({})).await;
         let names: Vec<&str> = list["tools"]
             .as_array()
@@ -88,7 +88,7 @@ async fn a_dead_and_a_hanging_provider_leave_the_rest_of_a_list_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_union_prefixes_tools_and_prompts_and_namespaces_colliding_uris() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
@@ -96,7 +96,7 @@ async fn the_union_prefixes_tools_and_prompts_and_namespaces_colliding_uris() {
         .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     assert!(peer.tools().await.contains(&"two__echo".to_owned()));
     assert_eq!(
         peer.call("two__echo", json!({ "text": "x" })).await["content"][0]["text"],
@@ -122,28 +122,28 @@ async fn the_union_prefixes_tools_and_prompts_and_namespaces_colliding_uris() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_provider_is_still_prefixed_in_the_union_and_never_on_its_own_path() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let union = Client::connect(&world, "/tools", "2025-11-25").await;
+    let union = TestClient::connect(&world, "/tools", "2025-11-25").await;
     assert!(union.tools().await.iter().all(|name| name.starts_with("one__")));
-    let own = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let own = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(own.tools().await.contains(&"echo".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_tools_exist_nowhere() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let rest = "auth: { none: {} }\ntools: { deny: [\"fa*\"] }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(!peer.tools().await.contains(&"fail".to_owned()));
     let answer = peer
         .request("tools/call", json!({ "name": "fail", "arguments": {} }))
         .await;
     assert_eq!(answer["error"]["code"], -32602);
-    let meta = Client::connect(&world, "/mcp/one", "2025-11-25").await;
+    let meta = TestClient::connect(&world, "/mcp/one", "2025-11-25").await;
     let answer = meta
         .call("use_one", json!({ "tool": "fail", "arguments": {} }))
         .await;
@@ -154,7 +154,7 @@ async fn denied_tools_exist_nowhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_generation() {
     for upstream in GENERATIONS {
-        let fake = Fake::start(&[upstream]).await;
+        let fake = FakeServer::start(&[upstream]).await;
         let world = World::builder().provider("one", &fake).start().await;
         world.until_state("one", "ready").await;
         world
@@ -162,8 +162,8 @@ async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_ge
                 !fake.seen("GET").is_empty() || !fake.seen("subscriptions/listen").is_empty()
             })
             .await;
-        let legacy = Client::connect(&world, "/tools/one", "2025-11-25").await;
-        let modern = Client::connect(&world, "/mcp", "2026-07-28").await;
+        let legacy = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
+        let modern = TestClient::connect(&world, "/mcp", "2026-07-28").await;
         let mut stream = legacy.stream().await;
         let wanted = json!({ "notifications": { "toolsListChanged": true } });
         let mut subscription = modern.send_as(json!("sub"), "subscriptions/listen", wanted).await;
@@ -186,7 +186,7 @@ async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_ge
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_is_announced_is_told_on_although_no_entry_differs() {
     for upstream in GENERATIONS {
-        let fake = Fake::start(&[upstream]).await;
+        let fake = FakeServer::start(&[upstream]).await;
         let world = World::builder().provider("one", &fake).start().await;
         world.until_state("one", "ready").await;
         world
@@ -194,7 +194,7 @@ async fn a_change_that_is_announced_is_told_on_although_no_entry_differs() {
                 !fake.seen("GET").is_empty() || !fake.seen("subscriptions/listen").is_empty()
             })
             .await;
-        let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+        let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
         let mut stream = peer.stream().await;
         fake.cry();
         until_method(&mut stream, "notifications/tools/list_changed").await;
@@ -203,10 +203,10 @@ async fn a_change_that_is_announced_is_told_on_although_no_entry_differs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_reaches_live_sessions() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     let mut stream = peer.stream().await;
     let text = format!(
         "id: two\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n",

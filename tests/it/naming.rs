@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::world::client::GENERATIONS;
 use super::world::provider::tool;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 /// What every model takes.
 fn fits(name: &str) -> bool {
@@ -34,13 +34,13 @@ fn odd() -> Vec<String> {
     .collect()
 }
 
-async fn provider(names: &[String]) -> Fake {
+async fn provider(names: &[String]) -> FakeServer {
     let tools = names.iter().map(|name| tool(name)).collect();
-    Fake::start_paged(&["2025-11-25"], 1_000, tools).await
+    FakeServer::start_paged(&["2025-11-25"], 1_000, tools).await
 }
 
 /// The name under which the last call reached the provider.
-fn called(fake: &Fake) -> String {
+fn called(fake: &FakeServer) -> String {
     let seen = fake.seen("tools/call");
     let params = &seen.last().expect("a call").body["params"];
     params["name"].as_str().expect("a name").to_owned()
@@ -54,7 +54,7 @@ async fn every_tool_is_shown_by_a_name_that_models_take_and_called_by_its_own() 
     world.until_state("one", "ready").await;
     for revision in GENERATIONS {
         for path in ["/tools", "/tools/one"] {
-            let peer = Client::connect(&world, path, revision).await;
+            let peer = TestClient::connect(&world, path, revision).await;
             let names = peer.tools().await;
             assert_eq!(names.len(), odd.len(), "{path}");
             for (name, own) in names.iter().zip(&odd) {
@@ -71,7 +71,7 @@ async fn calls_take_both_forms_and_the_exact_name() {
     let fake = provider(&odd()).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let union = Client::connect(&world, "/tools", "2025-11-25").await;
+    let union = TestClient::connect(&world, "/tools", "2025-11-25").await;
     for (name, own) in [
         ("one.echo", "echo"),
         ("one__echo", "echo"),
@@ -85,12 +85,12 @@ async fn calls_take_both_forms_and_the_exact_name() {
         union.call(name, json!({ "text": "x" })).await;
         assert_eq!(called(&fake), own, "{name}");
     }
-    let own = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let own = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     for name in odd().iter().filter(|name| !name.contains('\n')) {
         own.call(name, json!({ "text": "x" })).await;
         assert_eq!(called(&fake), *name);
     }
-    let meta = Client::connect(&world, "/mcp/one", "2025-11-25").await;
+    let meta = TestClient::connect(&world, "/mcp/one", "2025-11-25").await;
     let shown =
         &meta.result("tools/list", json!({})).await["tools"][0]["inputSchema"]["properties"]["tool"]["enum"];
     for name in shown.as_array().expect("names").iter().filter_map(Value::as_str) {
@@ -146,7 +146,7 @@ async fn the_settings_and_the_url_show_dotted_names() {
         (&dotted, "/tools/one", ["echo", "issues.list", "Create_Share"]),
         (&safe, "/tools/one", ["echo", "issues_list", "Create_Share"]),
     ] {
-        let peer = Client::connect(world, path, "2025-11-25").await;
+        let peer = TestClient::connect(world, path, "2025-11-25").await;
         assert_eq!(peer.tools().await, expected, "{path}");
         for name in expected {
             peer.call(name, json!({ "text": "x" })).await;
@@ -154,7 +154,7 @@ async fn the_settings_and_the_url_show_dotted_names() {
         assert_eq!(called(&fake), "Create Share");
     }
     for (path, expected) in [("/tools", "one__greet"), ("/tools?names=dotted", "one.greet")] {
-        let peer = Client::connect(&safe, path, "2025-11-25").await;
+        let peer = TestClient::connect(&safe, path, "2025-11-25").await;
         assert_eq!(peer.names("prompts/list", "prompts", "name").await, [expected]);
         for name in ["one__greet", "one.greet"] {
             peer.result(
@@ -181,7 +181,7 @@ async fn providers_whose_names_run_together_are_told_apart() {
     for id in ["a", "a__b", &id] {
         world.until_state(id, "ready").await;
     }
-    let peer = Client::connect(&world, "/tools", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-11-25").await;
     let names = peer.tools().await;
     assert!(names.iter().all(|name| fits(name)), "{names:?}");
     let owners = [
@@ -217,7 +217,7 @@ async fn rules_on_tools_hold_for_every_name_of_a_tool() {
     let rest = "auth: { none: {} }\ntools: { deny: [\"delete_*\"] }\n";
     let world = World::builder().provider_with("one", &fake, rest).start().await;
     world.until_state("one", "ready").await;
-    let peer = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let peer = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert_eq!(peer.tools().await, ["echo"]);
     for name in ["delete all", "delete_all", "delete.one", "delete_one"] {
         let answer = peer

@@ -8,8 +8,8 @@ use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::world::browser::Page;
-use crate::world::{Authority, Browser, Client, World, json as body};
+use crate::world::browser::BrowserPage;
+use crate::world::{Authority, Browser, TestClient, World, json as body};
 
 const REVISION: &str = "2025-11-25";
 
@@ -45,7 +45,7 @@ fn keys() -> String {
 /// The invitation that a call of a caller is answered with.
 async fn invitation(world: &World, key: Option<&str>, arguments: Value) -> Value {
     let headers: Vec<(&str, &str)> = key.map(|key| ("x-api-key", key)).into_iter().collect();
-    let client = Client::connect_with(world, "/mcp", REVISION, &headers).await;
+    let client = TestClient::connect_with(world, "/mcp", REVISION, &headers).await;
     let called = client.call("use_tracker", arguments).await;
     let told = &called["structuredContent"];
     assert_eq!(told["status"], "needs_auth", "{called}");
@@ -58,7 +58,7 @@ async fn link(world: &World, key: Option<&str>) -> (String, String) {
     (text("connect_url"), text("connection_id"))
 }
 
-async fn standing(world: &World, key: Option<&str>, id: &str) -> (u16, Value) {
+async fn connection_state(world: &World, key: Option<&str>, id: &str) -> (u16, Value) {
     let mut request = world.http.get(format!("{}/v1/connections/{id}", world.base));
     if let Some(key) = key {
         request = request.header("x-api-key", key);
@@ -67,7 +67,7 @@ async fn standing(world: &World, key: Option<&str>, id: &str) -> (u16, Value) {
     (answer.status().as_u16(), body(answer).await)
 }
 
-fn is_page(page: &Page, status: u16) {
+fn is_page(page: &BrowserPage, status: u16) {
     assert_eq!(page.status, status, "{}", page.body);
     assert!(page.header("content-type").starts_with("text/html"));
     assert_eq!(page.header("cache-control"), "no-store");
@@ -91,7 +91,7 @@ fn is_page(page: &Page, status: u16) {
 }
 
 /// Whether the person is told what to do.
-fn is_refused(page: &Page) {
+fn is_refused(page: &BrowserPage) {
     assert!((400..500).contains(&page.status), "{} {}", page.status, page.body);
     is_page(page, page.status);
     assert!(page.body.contains("ink"), "no cure in {}", page.body);
@@ -102,7 +102,7 @@ async fn a_person_on_the_machine_connects_by_one_click() {
     let authority = Authority::start(&[REVISION]).await;
     let world = world(&authority, "").await;
     let (url, id) = link(&world, None).await;
-    assert_eq!(standing(&world, None, &id).await.1["state"], "pending");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "pending");
     let browser = Browser::default();
     let page = browser.get(&url).await;
     is_page(&page, 200);
@@ -129,7 +129,7 @@ async fn a_person_on_the_machine_connects_by_one_click() {
     let done = browser.get(&consented.location()).await;
     is_page(&done, 200);
     assert!(done.body.contains("ada"), "{}", done.body);
-    let (_, told) = standing(&world, None, &id).await;
+    let (_, told) = connection_state(&world, None, &id).await;
     assert_eq!(
         told,
         json!({ "state": "connected", "provider": "tracker", "accountId": "ada" })
@@ -138,7 +138,7 @@ async fn a_person_on_the_machine_connects_by_one_click() {
     // Each answer is good for once.
     let again = browser.get(&consented.location()).await;
     is_refused(&again);
-    assert_eq!(standing(&world, None, &id).await.1["state"], "connected");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "connected");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +154,7 @@ async fn reading_the_page_consumes_and_stores_nothing() {
     }
     assert_eq!(authority.knobs.seen.lock().len(), before, "nobody was asked");
     assert_eq!(authority.clients(), 0);
-    assert_eq!(standing(&world, None, &id).await.1["state"], "pending");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "pending");
     let done = Browser::default().connect(&url, &[]).await;
     is_page(&done, 200);
 }
@@ -183,12 +183,12 @@ async fn the_key_of_exactly_the_links_principal_opens_it() {
     is_page(&done, 200);
 
     assert_eq!(
-        standing(&world, Some("key-ada"), &id).await.1["state"],
+        connection_state(&world, Some("key-ada"), &id).await.1["state"],
         "connected"
     );
-    assert_eq!(standing(&world, Some("key-bob"), &id).await.0, 404);
-    assert_eq!(standing(&world, None, &id).await.0, 401);
-    assert_eq!(standing(&world, Some("key-ada"), "made-up").await.0, 404);
+    assert_eq!(connection_state(&world, Some("key-bob"), &id).await.0, 404);
+    assert_eq!(connection_state(&world, None, &id).await.0, 401);
+    assert_eq!(connection_state(&world, Some("key-ada"), "made-up").await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,7 +246,7 @@ async fn an_answer_from_another_browser_connects_nothing_and_leaves_the_flow() {
     is_refused(&refused);
     assert_eq!(refused.status, 403);
     assert!(authority.seen("/token").is_empty(), "no code was redeemed");
-    assert_eq!(standing(&world, None, &id).await.1["state"], "pending");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "pending");
     is_page(&attacker.get(&answered).await, 200);
 }
 
@@ -299,11 +299,11 @@ async fn an_answer_of_another_issuer_is_refused_without_a_word_of_it() {
     let silent = format!("{}/oauth/callback?state={state}&code=x", world.base);
     is_refused(&browser.get(&silent).await);
     assert!(authority.seen("/token").is_empty());
-    assert_eq!(standing(&world, None, &id).await.1["state"], "failed");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "failed");
     // A link starts several flows.
     *authority.knobs.named.lock() = None;
     is_page(&browser.connect(&url, &[]).await, 200);
-    assert_eq!(standing(&world, None, &id).await.1["state"], "connected");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "connected");
     assert_eq!(authority.clients(), 1, "one registration for all flows");
 }
 
@@ -335,7 +335,7 @@ async fn a_no_at_the_provider_is_told_and_the_link_still_opens() {
     authority.knobs.denies.store(true, Ordering::Relaxed);
     let browser = Browser::default();
     is_refused(&browser.connect(&url, &[]).await);
-    let (_, told) = standing(&world, None, &id).await;
+    let (_, told) = connection_state(&world, None, &id).await;
     assert_eq!(told["state"], "failed");
     assert!(told["message"].is_string());
     authority.knobs.denies.store(false, Ordering::Relaxed);
@@ -363,7 +363,7 @@ async fn links_that_are_old_changed_or_foreign_are_told_apart() {
         })
         .await;
     is_refused(&browser.get(&url).await);
-    assert_eq!(standing(&world, None, &id).await.1["state"], "expired");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "expired");
     let odd = browser.send(Method::DELETE, &url, None).await;
     is_page(&odd, 405);
 }
@@ -394,7 +394,7 @@ async fn a_provider_that_cannot_be_asked_is_a_page_too() {
     assert!(page.headers.get("set-cookie").is_none());
 }
 
-fn is_refused_by_provider(page: &Page) {
+fn is_refused_by_provider(page: &BrowserPage) {
     is_page(page, 424);
 }
 
@@ -425,7 +425,7 @@ async fn the_metadata_document_is_there_only_where_others_can_reach_it() {
 }
 
 /// The page that follows: by login, then by the provider.
-async fn log_in(browser: &Browser, url: &str) -> Page {
+async fn log_in(browser: &Browser, url: &str) -> BrowserPage {
     let begun = browser.begin(url, &[]).await;
     assert_eq!(begun.status, 303, "{}", begun.body);
     let consented = browser.get(&begun.location()).await;
@@ -471,7 +471,7 @@ async fn a_login_proves_the_opener_and_a_strangers_does_not() {
     let proven = browser.get(&url).await;
     assert!(proven.body.contains(">Continue to Tracker"));
     is_page(&browser.connect(&url, &[]).await, 200);
-    assert_eq!(standing(&world, None, &id).await.1["state"], "connected");
+    assert_eq!(connection_state(&world, None, &id).await.1["state"], "connected");
     // The proof is this link's alone.
     let call = json!({ "tool": "echo", "arguments": { "text": "x" }, "accountId": "second" });
     let other = invitation(&world, None, call).await["connect_url"].clone();
@@ -525,7 +525,7 @@ async fn any_replica_takes_the_answer() {
     browser.share(&one.base, &two.base);
     is_page(&browser.get(&at(&two, &answered)).await, 200);
     for world in [&one, &two] {
-        assert_eq!(standing(world, None, &id).await.1["state"], "connected");
+        assert_eq!(connection_state(world, None, &id).await.1["state"], "connected");
     }
     assert_eq!(authority.seen("/token").len(), 1);
 }
@@ -536,7 +536,7 @@ async fn once_the_page_says_so_the_next_call_uses_the_account() {
     let world = world(&authority, "").await;
     let (url, _) = link(&world, None).await;
     is_page(&Browser::default().connect(&url, &[]).await, 200);
-    let client = Client::connect(&world, "/mcp", REVISION).await;
+    let client = TestClient::connect(&world, "/mcp", REVISION).await;
     let arguments = json!({ "tool": "echo", "arguments": { "text": "hello" } });
     let called = client.call("use_tracker", arguments).await;
     let told = &called["structuredContent"];

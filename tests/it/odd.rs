@@ -5,28 +5,28 @@ use serde_json::{Value, json};
 
 use crate::connecting::{asking, call};
 use crate::world::client::{self, GENERATIONS};
-use crate::world::{Client, Fake, World, provider};
+use crate::world::{FakeServer, TestClient, World, provider};
 
 /// A fake with tools that answer with these JSON texts.
-async fn answering(results: &[(&str, &str)]) -> Fake {
+async fn answering(results: &[(&str, &str)]) -> FakeServer {
     let tools = results.iter().map(|(name, raw)| {
         let mut tool = provider::tool(name);
         tool["x-raw"] = json!(raw);
         tool
     });
-    Fake::start_paged(&["2025-11-25"], 100, tools.collect()).await
+    FakeServer::start_paged(&["2025-11-25"], 100, tools.collect()).await
 }
 
-async fn world(fake: &Fake) -> World {
+async fn world(fake: &FakeServer) -> World {
     World::builder().provider("odd", fake).start().await
 }
 
-async fn meta(client: &Client, arguments: Value) -> Value {
+async fn meta(client: &TestClient, arguments: Value) -> Value {
     client.call("use_odd", arguments).await
 }
 
 /// A call whose arguments are this JSON text.
-async fn raw(client: &Client, name: &str, arguments: &str) -> Value {
+async fn raw(client: &TestClient, name: &str, arguments: &str) -> Value {
     let body = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{name}","arguments":{arguments}}}}}"#
     );
@@ -41,7 +41,7 @@ async fn half_a_character_in_arguments_and_results_is_replaced_and_nothing_is_lo
     )])
     .await;
     let world = world(&fake).await;
-    let client = Client::connect(&world, "/mcp/odd", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/mcp/odd", "2025-11-25").await;
     let result = raw(
         &client,
         "use_odd",
@@ -69,7 +69,7 @@ async fn half_a_character_in_arguments_and_results_is_replaced_and_nothing_is_lo
     )
     .await;
     assert_eq!(wrapped["structuredContent"]["status"], "ok", "{wrapped}");
-    let tools = Client::connect(&world, "/tools/odd", "2025-11-25").await;
+    let tools = TestClient::connect(&world, "/tools/odd", "2025-11-25").await;
     let result = raw(&tools, "cut", r#"{"text":"cut \ud83d"}"#).await;
     assert_eq!(result["content"][0]["text"], "a \u{fffd} b \u{1f600}", "{result}");
     let seen = fake.seen("tools/call");
@@ -83,7 +83,7 @@ async fn half_a_character_in_arguments_and_results_is_replaced_and_nothing_is_lo
 async fn a_number_that_cannot_be_read_is_refused_by_its_name() {
     let fake = answering(&[("one", "{}")]).await;
     let world = world(&fake).await;
-    let client = Client::connect(&world, "/mcp/odd", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/mcp/odd", "2025-11-25").await;
     for arguments in [
         r#"{"tool":"one","arguments":{"n":1e400}}"#,
         r#"{"tool":"one","arguments":{"text":"a","n":-1e999,"m":1,"m":2}}"#,
@@ -121,7 +121,7 @@ async fn results_of_any_shape_are_told_as_what_they_are() {
     ])
     .await;
     let world = world(&fake).await;
-    let client = Client::connect(&world, "/mcp/odd", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/mcp/odd", "2025-11-25").await;
     for (name, status, text) in [
         ("failed", "upstream_error", "no"),
         ("plain", "ok", "just text"),
@@ -134,7 +134,7 @@ async fn results_of_any_shape_are_told_as_what_they_are() {
         assert_eq!(result["content"][0]["text"], text, "{name}");
         assert_eq!(result["isError"], status != "ok");
     }
-    let tools = Client::connect(&world, "/tools/odd", "2025-11-25").await;
+    let tools = TestClient::connect(&world, "/tools/odd", "2025-11-25").await;
     let result = tools.call("failed", json!({})).await;
     assert_eq!(result["isError"], true, "{result}");
     let result = tools.call("plain", json!({})).await;
@@ -148,7 +148,7 @@ async fn results_of_any_shape_are_told_as_what_they_are() {
 async fn arguments_of_the_meta_tool_that_are_no_object_are_never_read_as_none() {
     let fake = answering(&[("one", r#"{"content":[]}"#)]).await;
     let world = world(&fake).await;
-    let client = Client::connect(&world, "/mcp/odd", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/mcp/odd", "2025-11-25").await;
     let text = json!({ "tool": "one", "arguments": { "text": "a" } }).to_string();
     let result = meta(&client, json!(text)).await;
     assert_eq!(result["structuredContent"]["status"], "ok", "{result}");
@@ -174,13 +174,13 @@ async fn keys_of_ours_in_meta_never_come_from_a_provider() {
     let mut tool = provider::tool("one");
     tool["x-raw"] = json!(text);
     tool["_meta"] = json!({ "pleiades/accountId": "eve", "own": 1 });
-    let fake = Fake::start_paged(&GENERATIONS, 100, vec![tool]).await;
+    let fake = FakeServer::start_paged(&GENERATIONS, 100, vec![tool]).await;
     let world = world(&fake).await;
     for revision in GENERATIONS {
-        let tools = Client::connect(&world, "/tools/odd", revision).await;
+        let tools = TestClient::connect(&world, "/tools/odd", revision).await;
         let listed = tools.result("tools/list", json!({})).await;
         let result = tools.call("one", json!({})).await;
-        let meta = Client::connect(&world, "/mcp/odd", revision).await;
+        let meta = TestClient::connect(&world, "/mcp/odd", revision).await;
         let told = meta
             .call("use_odd", json!({ "tool": "one", "arguments": {} }))
             .await;
@@ -211,9 +211,9 @@ async fn a_schema_that_would_be_judged_without_end_is_left_to_the_provider() {
     let branches = vec![json!({ "type": "string" }); 60];
     wide["inputSchema"] =
         json!({ "type": "object", "properties": { "v": { "items": { "anyOf": branches } } } });
-    let fake = Fake::start_paged(&["2025-11-25"], 100, vec![hostile, wide]).await;
+    let fake = FakeServer::start_paged(&["2025-11-25"], 100, vec![hostile, wide]).await;
     let world = world(&fake).await;
-    let client = Client::connect(&world, "/mcp/odd", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/mcp/odd", "2025-11-25").await;
     let result = meta(&client, json!({ "tool": "hostile", "arguments": { "v": "x" } })).await;
     assert_eq!(result["structuredContent"]["status"], "ok", "{result}");
     let result = meta(
@@ -235,7 +235,7 @@ async fn a_schema_that_would_be_judged_without_end_is_left_to_the_provider() {
 async fn an_answer_with_a_malformed_action_is_refused_at_once() {
     let mut tool = provider::tool("asks");
     tool["x-asks"] = json!({ "message": "who", "requestedSchema": { "type": "object", "properties": {} } });
-    let fake = Fake::start_paged(&["2025-11-25"], 100, vec![tool]).await;
+    let fake = FakeServer::start_paged(&["2025-11-25"], 100, vec![tool]).await;
     let world = world(&fake).await;
     // A legacy client: its answer is refused, and the provider hears that there is none.
     let client = asking(&world, "/tools/odd", "2025-11-25").await;

@@ -4,14 +4,17 @@
 use serde_json::{Value, json};
 
 use super::world::client::GENERATIONS;
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 const M: &str = "2026-07-28";
 
 /// `both` speaks everything and names 2026-07-28 alone, as SDKs of two generations do; `modern` speaks
 /// nothing else.
-async fn two() -> (World, Fake, Fake) {
-    let (both, modern) = (Fake::start(&GENERATIONS).await, Fake::start(&[M]).await);
+async fn two() -> (World, FakeServer, FakeServer) {
+    let (both, modern) = (
+        FakeServer::start(&GENERATIONS).await,
+        FakeServer::start(&[M]).await,
+    );
     let world = World::builder()
         .provider("both", &both)
         .provider("modern", &modern)
@@ -23,12 +26,12 @@ async fn two() -> (World, Fake, Fake) {
 }
 
 /// The revision of the last call that a provider saw.
-fn leg(fake: &Fake) -> String {
+fn last_revision(fake: &FakeServer) -> String {
     let seen = fake.seen("tools/call").pop().unwrap();
     seen.headers["mcp-protocol-version"].to_str().unwrap().to_owned()
 }
 
-async fn echoes(peer: &Client, tool: &str) {
+async fn echoes(peer: &TestClient, tool: &str) {
     let result = peer.call(tool, json!({ "text": "hi" })).await;
     assert_eq!(result["content"][0]["text"], "echo: hi", "{}", peer.url);
 }
@@ -43,7 +46,7 @@ async fn clients_of_2026_07_28_leave_a_provider_unasked_wherever_they_call() {
         ("/tools/modern", "echo"),
         ("/relay/modern", "echo"),
     ] {
-        echoes(&Client::connect(&world, path, M).await, tool).await;
+        echoes(&TestClient::connect(&world, path, M).await, tool).await;
     }
     for fake in [both, modern] {
         assert!(fake.seen("initialize").is_empty());
@@ -55,7 +58,7 @@ async fn clients_of_2026_07_28_leave_a_provider_unasked_wherever_they_call() {
 async fn a_legacy_client_has_its_own_generation_from_the_first_call_on() {
     for view in ["/tools/both", "/mcp/both"] {
         let (world, both, _modern) = two().await;
-        let peer = Client::connect(&world, view, "2025-11-25").await;
+        let peer = TestClient::connect(&world, view, "2025-11-25").await;
         assert_eq!(peer.initialized["capabilities"]["logging"], json!({}), "{view}");
         let (name, arguments) = match view {
             "/tools/both" => ("echo", json!({ "text": "hi" })),
@@ -65,7 +68,7 @@ async fn a_legacy_client_has_its_own_generation_from_the_first_call_on() {
             ),
         };
         peer.call(name, arguments).await;
-        assert_eq!(leg(&both), "2025-11-25", "{view}");
+        assert_eq!(last_revision(&both), "2025-11-25", "{view}");
         assert_eq!(world.status("both").await["eras"], json!(GENERATIONS));
     }
 }
@@ -73,11 +76,11 @@ async fn a_legacy_client_has_its_own_generation_from_the_first_call_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_union_only_the_provider_that_is_called_is_asked() {
     let (world, both, modern) = two().await;
-    let peer = Client::connect(&world, "/tools", "2025-06-18").await;
+    let peer = TestClient::connect(&world, "/tools", "2025-06-18").await;
     peer.tools().await;
     assert!(both.seen("initialize").is_empty() && modern.seen("initialize").is_empty());
     echoes(&peer, "both__echo").await;
-    assert_eq!(leg(&both), "2025-06-18");
+    assert_eq!(last_revision(&both), "2025-06-18");
     assert!(modern.seen("initialize").is_empty());
 }
 
@@ -85,10 +88,10 @@ async fn in_a_union_only_the_provider_that_is_called_is_asked() {
 async fn a_provider_that_is_modern_only_is_asked_once_and_serves_legacy_clients_all_the_same() {
     let (world, _both, modern) = two().await;
     for revision in ["2025-06-18", "2025-11-25"] {
-        let peer = Client::connect(&world, "/tools/modern", revision).await;
+        let peer = TestClient::connect(&world, "/tools/modern", revision).await;
         assert!(peer.initialized["capabilities"].get("logging").is_none());
         echoes(&peer, "echo").await;
-        assert_eq!(leg(&modern), M);
+        assert_eq!(last_revision(&modern), M);
     }
     assert_eq!(modern.seen("initialize").len(), 1);
 }
@@ -97,9 +100,9 @@ async fn a_provider_that_is_modern_only_is_asked_once_and_serves_legacy_clients_
 async fn the_relay_asks_before_it_joins_a_legacy_client_or_refuses_it() {
     let (world, both, modern) = two().await;
     for revision in GENERATIONS {
-        let peer = Client::connect(&world, "/relay/both", revision).await;
+        let peer = TestClient::connect(&world, "/relay/both", revision).await;
         echoes(&peer, "echo").await;
-        assert_eq!(leg(&both), revision);
+        assert_eq!(last_revision(&both), revision);
     }
     for _ in 0..2 {
         let refused = initialize(&world, "modern").await;

@@ -7,15 +7,15 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 
 use super::world::client::until_method;
-use super::world::{Client, Fake, GUARD, World};
+use super::world::{FakeServer, GUARD, TestClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_streams_politely_and_the_process_with_them() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let mut world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let legacy = Client::connect(&world, "/mcp", "2025-11-25").await;
-    let modern = Client::connect(&world, "/mcp", "2026-07-28").await;
+    let legacy = TestClient::connect(&world, "/mcp", "2025-11-25").await;
+    let modern = TestClient::connect(&world, "/mcp", "2026-07-28").await;
     let stream = legacy.stream().await;
     let wanted = json!({ "notifications": { "toolsListChanged": true } });
     let mut listen = modern.send_as(json!("sub"), "subscriptions/listen", wanted).await;
@@ -39,10 +39,10 @@ async fn sigterm_ends_streams_politely_and_the_process_with_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_hangs_is_answered_before_the_grace_period_ends() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let mut world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     let call = tokio::spawn(async move {
         client
             .send("tools/call", json!({ "name": "wait", "arguments": {} }))
@@ -61,10 +61,10 @@ async fn a_call_that_hangs_is_answered_before_the_grace_period_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_sigterm_waits_for_no_call() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let mut world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/relay/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/relay/one", "2025-11-25").await;
     let request = client
         .post()
         .body(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"wait"}}"#);
@@ -144,7 +144,7 @@ async fn off_loopback_without_access_the_process_refuses_to_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stdio_serves_lines_and_ends_with_its_input() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     let providers = world.providers();
     let answers = tokio::task::spawn_blocking(move || {
@@ -233,7 +233,7 @@ async fn stdio_that_is_told_to_end_takes_its_children_along() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tools_and_calls_work_from_a_terminal() {
-    let fake = Fake::start(&["2026-07-28"]).await;
+    let fake = FakeServer::start(&["2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     let run = |args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
@@ -265,7 +265,7 @@ async fn tools_and_calls_work_from_a_terminal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn add_writes_a_descriptor_that_runs_as_it_is() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().start().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
     command
@@ -316,7 +316,7 @@ for line in sys.stdin:
     world.until_state("py", "ready").await;
     let mut pids = Vec::new();
     for path in ["/tools/py", "/relay/py"] {
-        let peer = Client::connect(&world, path, "2025-11-25").await;
+        let peer = TestClient::connect(&world, path, "2025-11-25").await;
         for _ in 0..3 {
             let result = peer.call("pid", json!({})).await;
             pids.push(result["content"][0]["text"].as_str().unwrap().to_owned());

@@ -5,25 +5,25 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::{Value, json};
 
-use crate::world::authorization::{Authority, Fault, field};
+use crate::world::authorization::{Authority, EndpointFault, field};
 use crate::world::browser::Browser;
 use crate::world::client::GENERATIONS;
-use crate::world::{Client, World};
+use crate::world::{TestClient, World};
 
 const REVISION: &str = "2025-06-18";
 
-async fn start() -> (Authority, World, Client) {
+async fn start() -> (Authority, World, TestClient) {
     let authority = Authority::start(&GENERATIONS).await;
     let body = format!(
         "title: Tracker\nabout: issues\nupstream: {{ url: \"{}\" }}\nauth: {{ oauth: {{}} }}\n",
         authority.resource
     );
     let world = World::builder().descriptor("tracker", &body).start().await;
-    let client = Client::connect(&world, "/mcp/tracker", REVISION).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", REVISION).await;
     (authority, world, client)
 }
 
-async fn connected() -> (Authority, World, Client) {
+async fn connected() -> (Authority, World, TestClient) {
     let (authority, world, client) = start().await;
     let link = link(&call(&client).await);
     connect(&link.unwrap()).await;
@@ -32,7 +32,7 @@ async fn connected() -> (Authority, World, Client) {
     (authority, world, client)
 }
 
-async fn call(client: &Client) -> Value {
+async fn call(client: &TestClient) -> Value {
     let arguments = json!({ "tool": "echo", "arguments": { "text": "hi" } });
     client.call("use_tracker", arguments).await["structuredContent"].clone()
 }
@@ -77,13 +77,13 @@ async fn a_renewal_refused_in_words_of_the_servers_own_gives_a_link_at_once_and_
     ] {
         let (authority, _world, client) = connected().await;
         authority.expire();
-        authority.fail("/token", Fault::Says(code, body.clone()), 3);
+        authority.fail("/token", EndpointFault::Says(code, body.clone()), 3);
         let refused = call(&client).await;
         assert_eq!(status(&refused), "token_expired", "{body}: {refused}");
         assert_eq!(refused["data"]["reason"], "refused", "{refused}");
         assert!(text(&refused).contains(words), "{body}: {refused}");
         let link = link(&refused).unwrap_or_else(|| panic!("{body}: {refused}"));
-        authority.fail("/token", Fault::Says(code, body), 0);
+        authority.fail("/token", EndpointFault::Says(code, body), 0);
         connect(&link).await;
         assert_eq!(status(&call(&client).await), "ok");
     }
@@ -94,7 +94,7 @@ async fn a_renewal_that_is_refused_for_its_scope_is_made_without() {
     let (authority, _world, client) = connected().await;
     authority.expire();
     let body = json!({ "error": "invalid_request", "error_description": "scope parameter not supported" });
-    authority.fail("/token", Fault::Says(400, body), 1);
+    authority.fail("/token", EndpointFault::Says(400, body), 1);
     assert_eq!(status(&call(&client).await), "ok");
     authority.expire();
     assert_eq!(status(&call(&client).await), "ok");

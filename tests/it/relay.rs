@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::world::client::GENERATIONS;
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_eras_are_joined_and_bodies_pass_untouched() {
     for revision in GENERATIONS {
-        let fake = Fake::start(&[revision]).await;
+        let fake = FakeServer::start(&[revision]).await;
         let world = World::builder().provider("one", &fake).start().await;
         world.until_state("one", "ready").await;
-        let peer = Client::connect(&world, "/relay/one", revision).await;
+        let peer = TestClient::connect(&world, "/relay/one", revision).await;
         let list = peer.result("tools/list", json!({ "x-mine": 1 })).await;
         assert_eq!(list["x-unknown"], true, "{revision}");
         assert_eq!(
@@ -28,8 +28,8 @@ async fn equal_eras_are_joined_and_bodies_pass_untouched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
     let (legacy, modern) = (
-        Fake::start(&["2025-06-18", "2025-11-25"]).await,
-        Fake::start(&["2026-07-28"]).await,
+        FakeServer::start(&["2025-06-18", "2025-11-25"]).await,
+        FakeServer::start(&["2026-07-28"]).await,
     );
     let world = World::builder()
         .provider("legacy", &legacy)
@@ -38,8 +38,8 @@ async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
         .await;
     world.until_state("legacy", "ready").await;
     world.until_state("modern", "ready").await;
-    let peer = Client::connect(&world, "/relay/modern", "2026-07-28").await;
-    let discover = Client {
+    let peer = TestClient::connect(&world, "/relay/modern", "2026-07-28").await;
+    let discover = TestClient {
         url: format!("{}/relay/legacy", world.base),
         ..peer
     };
@@ -72,7 +72,7 @@ async fn unequal_eras_are_refused_with_the_upstreams_revisions() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_revision_is_refused_with_those_of_the_clients_generation() {
-    let fake = Fake::start(&["2025-11-25", "2026-07-28"]).await;
+    let fake = FakeServer::start(&["2025-11-25", "2026-07-28"]).await;
     let world = World::builder().provider("both", &fake).start().await;
     world.until_state("both", "ready").await;
     let ask = |method: Option<&'static str>| {
@@ -107,7 +107,7 @@ async fn an_unknown_revision_is_refused_with_those_of_the_clients_generation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_upstreams_session_is_sealed() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
@@ -115,7 +115,7 @@ async fn the_upstreams_session_is_sealed() {
         .await;
     world.until_state("one", "ready").await;
     world.until_state("two", "ready").await;
-    let mut peer = Client::connect(&world, "/relay/one", "2025-11-25").await;
+    let mut peer = TestClient::connect(&world, "/relay/one", "2025-11-25").await;
     let sealed = peer.session.clone().unwrap();
     assert!(!sealed.contains("session-"));
     peer.tools().await;
@@ -137,7 +137,7 @@ async fn the_upstreams_session_is_sealed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_on_tools_close_the_relay_unless_it_is_unchecked() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let rules = "auth: { none: {} }\ntools: { deny: [fail] }\n";
     let world = World::builder()
         .provider_with("closed", &fake, rules)
@@ -145,9 +145,9 @@ async fn rules_on_tools_close_the_relay_unless_it_is_unchecked() {
         .start()
         .await;
     world.until_state("open", "ready").await;
-    let open = Client::connect(&world, "/relay/open", "2025-11-25").await;
+    let open = TestClient::connect(&world, "/relay/open", "2025-11-25").await;
     open.call("fail", json!({})).await;
-    let closed = Client {
+    let closed = TestClient {
         url: format!("{}/relay/closed", world.base),
         session: None,
         ..open
@@ -164,7 +164,7 @@ async fn rules_on_tools_close_the_relay_unless_it_is_unchecked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_upstream_is_502_and_a_silent_one_504_with_a_json_rpc_error() {
-    let silent = Fake::start(&["2025-11-25"]).await;
+    let silent = FakeServer::start(&["2025-11-25"]).await;
     let quick = "upstream: { url: \"URL\", timeouts: { connect: 300ms, call: 500ms, idle: 500ms } }\nauth: { none: {} }\n";
     let world = World::builder()
         .descriptor(
@@ -196,7 +196,7 @@ async fn a_dead_upstream_is_502_and_a_silent_one_504_with_a_json_rpc_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_providers_own_path_is_relayed() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     for path in ["/relay", "/relay/one/more", "/relay/one/more/", "/relay/none"] {
         let answer = world
@@ -212,7 +212,7 @@ async fn only_the_providers_own_path_is_relayed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clients_wish_for_compression_passes_and_its_absence_means_none() {
-    let fake = Fake::start(&["2026-07-28"]).await;
+    let fake = FakeServer::start(&["2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let ask = |coding: Option<&'static str>| {

@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::world::client::{GENERATIONS, until_method};
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 const CHANGED: &str = "notifications/tools/list_changed";
 
 /// A descriptor of a fake, whole.
-fn text(id: &str, fake: &Fake, rest: &str) -> String {
+fn text(id: &str, fake: &FakeServer, rest: &str) -> String {
     format!(
         "id: {id}\nupstream: {{ url: \"{}\" }}\nauth: {{ none: {{}} }}\n{rest}",
         fake.url
@@ -45,7 +45,7 @@ async fn until_refused(world: &World, refused: bool) {
     world.until("the folder to be refused, or not", ask).await;
 }
 
-async fn echo(client: &Client) -> bool {
+async fn echo(client: &TestClient) -> bool {
     let answer = client
         .request(
             "tools/call",
@@ -57,7 +57,7 @@ async fn echo(client: &Client) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("calm", &fake)
         .provider("other", &fake)
@@ -65,8 +65,8 @@ async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
         .await;
     world.until_state("calm", "ready").await;
     let clients = [
-        Client::connect(&world, "/tools/calm", "2025-11-25").await,
-        Client::connect(&world, "/tools/calm", "2026-07-28").await,
+        TestClient::connect(&world, "/tools/calm", "2025-11-25").await,
+        TestClient::connect(&world, "/tools/calm", "2026-07-28").await,
     ];
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
@@ -102,7 +102,7 @@ async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
-    let fake = Fake::start(&["2026-07-28"]).await;
+    let fake = FakeServer::start(&["2026-07-28"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let file = world.providers().join("one.yaml");
@@ -110,7 +110,7 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
     fs::rename(&file, &aside).unwrap();
     until_refused(&world, true).await;
     assert_eq!(world.status("one").await["state"], "ready");
-    assert!(echo(&Client::connect(&world, "/tools/one", "2025-06-18").await).await);
+    assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-06-18").await).await);
     assert!(
         world
             .metrics()
@@ -123,7 +123,7 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_file_leaves_its_last_good_version_and_says_so_until_it_is_mended() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     write(&world, "one", &text("one", &fake, "bogus: 1\n"));
@@ -139,7 +139,7 @@ async fn a_broken_file_leaves_its_last_good_version_and_says_so_until_it_is_mend
             .await
             .contains("pleiades_providers{state=\"stale\"} 1")
     );
-    assert!(echo(&Client::connect(&world, "/tools/one", "2026-07-28").await).await);
+    assert!(echo(&TestClient::connect(&world, "/tools/one", "2026-07-28").await).await);
     write(&world, "one", &text("one", &fake, ""));
     world.until_state("one", "ready").await;
     assert_eq!(world.status("one").await["faults"], json!([]));
@@ -147,14 +147,14 @@ async fn a_broken_file_leaves_its_last_good_version_and_says_so_until_it_is_mend
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_under_way_outlives_the_removal_of_its_provider_which_is_404_at_once() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Arc::new(Client::connect(&world, "/tools/one", "2025-11-25").await);
+    let client = Arc::new(TestClient::connect(&world, "/tools/one", "2025-11-25").await);
     let caller = Arc::clone(&client);
     let running = tokio::spawn(async move { caller.call("wait", json!({})).await });
     world
@@ -180,14 +180,14 @@ async fn a_call_under_way_outlives_the_removal_of_its_provider_which_is_404_at_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         .provider("two", &fake)
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools", "2026-07-28").await;
+    let client = TestClient::connect(&world, "/tools", "2026-07-28").await;
     let lists_one = || async { client.tools().await.iter().any(|name| name == "one__echo") };
     assert!(lists_one().await);
     write(&world, "one", &text("one", &fake, "enabled: false\n"));
@@ -211,13 +211,13 @@ async fn a_provider_goes_when_it_is_disabled_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_of_the_title_keeps_session_lists_and_buckets() {
     const RATE: &str = "limits: { rate: [{ per: provider, requests: 1, every: 1h }] }\n";
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider_with("one", &fake, &format!("auth: {{ none: {{}} }}\n{RATE}"))
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(echo(&client).await && !echo(&client).await, "one call an hour");
     let asked = |method| fake.seen(method).len();
     let before = [asked("initialize"), asked("tools/list")];
@@ -238,12 +238,12 @@ async fn an_edit_of_the_title_keeps_session_lists_and_buckets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_endpoint_is_served_and_the_sessions_of_the_old_one_are_closed() {
     let (old, new) = (
-        Fake::start(&["2025-11-25"]).await,
-        Fake::start_paged(&["2026-07-28"], 10, vec![super::world::provider::tool("fresh")]).await,
+        FakeServer::start(&["2025-11-25"]).await,
+        FakeServer::start_paged(&["2026-07-28"], 10, vec![super::world::provider::tool("fresh")]).await,
     );
     let world = World::builder().provider("one", &old).start().await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools/one", "2025-06-18").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-06-18").await;
     assert!(echo(&client).await);
     write(&world, "one", &text("one", &new, "title: moved\n"));
     until_title(&world, "one", "moved").await;
@@ -257,7 +257,7 @@ async fn another_endpoint_is_served_and_the_sessions_of_the_old_one_are_closed()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_secret_is_sent_upstream_after_the_next_reading() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let secrets = tempfile::tempdir().unwrap();
     let secret = secrets.path().canonicalize().unwrap().join("key");
     fs::write(&secret, "first").unwrap();
@@ -275,7 +275,7 @@ async fn a_rotated_secret_is_sent_upstream_after_the_next_reading() {
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     let last = || {
         fake.seen("tools/call")
             .last()
@@ -293,7 +293,7 @@ async fn a_rotated_secret_is_sent_upstream_after_the_next_reading() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_listening_client_hears_of_providers_that_come_and_of_lists_that_change() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     world
@@ -302,7 +302,7 @@ async fn every_listening_client_hears_of_providers_that_come_and_of_lists_that_c
     let mut streams = Vec::new();
     for path in ["/mcp", "/tools", "/tools/one", "/mcp/one"] {
         for revision in GENERATIONS {
-            let client = Client::connect(&world, path, revision).await;
+            let client = TestClient::connect(&world, path, revision).await;
             let wanted = json!({ "notifications": { "toolsListChanged": true } });
             let stream = match client.is_modern() {
                 true => client.send("subscriptions/listen", wanted).await,
@@ -324,7 +324,7 @@ async fn every_listening_client_hears_of_providers_that_come_and_of_lists_that_c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both_files() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let lists = fake.seen("tools/list").len();
@@ -355,5 +355,5 @@ async fn a_renamed_file_is_the_same_provider_and_a_second_claim_is_named_in_both
     };
     world.until("both files to be named", both).await;
     assert_eq!(world.status("one").await["title"], "one");
-    assert!(echo(&Client::connect(&world, "/tools/one", "2025-11-25").await).await);
+    assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-11-25").await).await);
 }

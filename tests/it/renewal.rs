@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Response, Uri};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::world::{self, Client, World};
+use super::world::{self, TestClient, World};
 
 /// A provider that takes one token, and beside it the server that issues `token-1`, `token-2`, ….
 #[derive(Default)]
@@ -85,7 +85,7 @@ async fn serve(
     answer(200).body(Body::from(told.to_string())).unwrap()
 }
 
-async fn guarded() -> (World, Arc<Guard>, Client) {
+async fn guarded() -> (World, Arc<Guard>, TestClient) {
     let (guard, base) = Guard::start().await;
     let descriptor = format!(
         "upstream: {{ url: \"{base}/mcp\" }}\nauth:\n  client_credentials:\n    client_id: us\n    \
@@ -97,7 +97,7 @@ async fn guarded() -> (World, Arc<Guard>, Client) {
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/relay/one", "2026-07-28").await;
+    let client = TestClient::connect(&world, "/relay/one", "2026-07-28").await;
     (world, guard, client)
 }
 
@@ -177,7 +177,7 @@ async fn without_an_account_the_relay_answers_403_and_says_where_to_connect() {
     );
     let world = World::builder().descriptor("one", &descriptor).start().await;
     for revision in ["2025-11-25", "2026-07-28"] {
-        let client = Client {
+        let client = TestClient {
             http: world.http.clone(),
             url: format!("{}/relay/one", world.base),
             revision,

@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, broadcast};
 
 use super::world::client::{GENERATIONS, until_method};
-use super::world::{Client, World};
+use super::world::{TestClient, World};
 
 const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// A provider of tasks. `echo` is none; the others are tasks alone and end as they are called.
-struct Peer {
+struct TaskPeer {
     revisions: Vec<&'static str>,
     seen: Mutex<Vec<Value>>,
     tasks: Mutex<HashMap<String, String>>,
@@ -31,7 +31,7 @@ struct Peer {
     release: Semaphore,
 }
 
-impl Peer {
+impl TaskPeer {
     async fn start(revisions: &[&'static str]) -> (Arc<Self>, String) {
         let peer = Arc::new(Self {
             revisions: revisions.to_vec(),
@@ -182,7 +182,7 @@ impl Peer {
 }
 
 async fn serve(
-    State(peer): State<Arc<Peer>>,
+    State(peer): State<Arc<TaskPeer>>,
     method: Method,
     headers: HeaderMap,
     body: String,
@@ -222,8 +222,8 @@ async fn serve(
     answer.body(Body::from(message.to_string())).unwrap()
 }
 
-async fn world(revisions: &[&'static str]) -> (World, Arc<Peer>) {
-    let (peer, url) = Peer::start(revisions).await;
+async fn world(revisions: &[&'static str]) -> (World, Arc<TaskPeer>) {
+    let (peer, url) = TaskPeer::start(revisions).await;
     let descriptor = format!("upstream: {{ url: \"{url}\" }}\nauth: {{ none: {{}} }}\n");
     let world = World::builder().descriptor("one", &descriptor).start().await;
     world.until_state("one", "ready").await;
@@ -239,7 +239,7 @@ fn tending(mut params: Value) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_that_needs_tasks_is_refused_once_and_the_others_stay_calls() {
     let (world, peer) = world(&["2026-07-28"]).await;
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     for refused in [1, 0] {
         let before = peer.calls().len();
         let result = client.call("ends", json!({})).await;
@@ -254,7 +254,7 @@ async fn a_tool_that_needs_tasks_is_refused_once_and_the_others_stay_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_an_older_revision_than_tasks_is_served_in_the_revision_that_has_them() {
     let (world, peer) = world(&["2025-06-18", "2025-11-25"]).await;
-    let client = Client::connect(&world, "/tools/one", "2025-06-18").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-06-18").await;
     let result = client.call("ends", json!({})).await;
     assert_eq!(result["content"][0]["text"], "done");
     assert_eq!(peer.calls().len(), 1);
@@ -265,7 +265,7 @@ async fn a_client_of_an_older_revision_than_tasks_is_served_in_the_revision_that
 async fn a_clients_own_wish_for_a_task_is_not_passed_on() {
     let (world, _peer) = world(&["2025-11-25"]).await;
     for revision in GENERATIONS {
-        let client = Client::connect(&world, "/tools/one", revision).await;
+        let client = TestClient::connect(&world, "/tools/one", revision).await;
         let params = json!({ "name": "echo", "arguments": {}, "task": { "ttl": 1 } });
         assert_eq!(client.result("tools/call", params).await["content"], json!([]));
     }
@@ -276,7 +276,7 @@ async fn a_task_that_fails_or_is_given_up_ends_its_call() {
     for upstream in [["2025-11-25"], ["2026-07-28"]] {
         let (world, peer) = world(&upstream).await;
         for revision in GENERATIONS {
-            let client = Client::connect(&world, "/mcp/one", revision).await;
+            let client = TestClient::connect(&world, "/mcp/one", revision).await;
             for (tool, words) in [("fails", "broke"), ("gives-up", "gave its task up")] {
                 let result = client
                     .call("use_one", json!({ "tool": tool, "arguments": {} }))
@@ -295,7 +295,7 @@ async fn a_task_that_fails_or_is_given_up_ends_its_call() {
 async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
     let (world, peer) = world(&["2026-07-28"]).await;
     for path in ["/tools/one", "/tools"] {
-        let client = Client::connect(&world, path, "2026-07-28").await;
+        let client = TestClient::connect(&world, path, "2026-07-28").await;
         assert_eq!(
             client.initialized["capabilities"]["extensions"][EXTENSION],
             json!({})
@@ -348,7 +348,7 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_is_its_own_users() {
-    let (_peer, url) = Peer::start(&["2026-07-28"]).await;
+    let (_peer, url) = TaskPeer::start(&["2026-07-28"]).await;
     let descriptor = format!("upstream: {{ url: \"{url}\" }}\nauth: {{ none: {{}} }}\n");
     let keys = "access:\n  api_keys:
     - { name: ann, tenant: acme, user: ann, sha256: \"a43e0ad598a444b1933e3535025c95ba2340322d8adb1bf40e03824376e4b7d2\" }
@@ -359,7 +359,7 @@ async fn a_task_is_its_own_users() {
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let connect = |key| Client::connect_with(&world, "/tools/one", "2026-07-28", key);
+    let connect = |key| TestClient::connect_with(&world, "/tools/one", "2026-07-28", key);
     let ann = connect(&[("x-api-key", "ann-key-000000")]).await;
     let bob = connect(&[("x-api-key", "bob-key-000000")]).await;
     let made = tending(json!({ "name": "ends", "arguments": {} }));
@@ -380,7 +380,7 @@ async fn a_task_is_its_own_users() {
 }
 
 /// Cancels a call whose task the provider has made and not named yet; then the provider names it.
-async fn cancelled_unheard(world: &World, peer: &Arc<Peer>, client: Client, params: Value) {
+async fn cancelled_unheard(world: &World, peer: &Arc<TaskPeer>, client: TestClient, params: Value) {
     let made = peer.tasks.lock().len();
     let client = Arc::new(client);
     let calling = {
@@ -426,7 +426,7 @@ async fn a_call_that_is_cancelled_before_its_task_is_named_cancels_the_task() {
         for revision in GENERATIONS {
             for (path, name) in [("/mcp/one", "use_one"), ("/tools/one", "held")] {
                 let (world, peer) = world(&upstream).await;
-                let client = Client::connect(&world, path, revision).await;
+                let client = TestClient::connect(&world, path, revision).await;
                 let mut params = json!({ "name": name, "arguments": {} });
                 if name == "use_one" {
                     params["arguments"] = json!({ "tool": "held", "arguments": {} });

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use super::world::client::GENERATIONS;
 use super::world::provider::tool;
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 /// Two providers of the same resources, each of its own revision.
-async fn twins(revision: &'static str) -> (World, Fake, Fake) {
+async fn twins(revision: &'static str) -> (World, FakeServer, FakeServer) {
     let mut shown = tool("link");
     shown["_meta"] = json!({ "ui": { "resourceUri": "ui://app/page", "csp": {} }, "own": 1 });
-    let one = Fake::start_paged(&[revision], 100, vec![shown.clone()]).await;
-    let two = Fake::start_paged(&["2025-11-25"], 100, vec![shown]).await;
+    let one = FakeServer::start_paged(&[revision], 100, vec![shown.clone()]).await;
+    let two = FakeServer::start_paged(&["2025-11-25"], 100, vec![shown]).await;
     let world = World::builder()
         .provider("one", &one)
         .provider("two", &two)
@@ -24,7 +24,7 @@ async fn twins(revision: &'static str) -> (World, Fake, Fake) {
 }
 
 /// Reads a URI, sees that it comes back as asked, and that `two` was asked for its own.
-async fn reads_from_two(peer: &Client, uri: &str, inner: &str, one: &Fake, two: &Fake) {
+async fn reads_from_two(peer: &TestClient, uri: &str, inner: &str, one: &FakeServer, two: &FakeServer) {
     two.knobs.seen.lock().clear();
     let read = peer.result("resources/read", json!({ "uri": uri })).await;
     assert_eq!(read["contents"][0]["uri"], uri);
@@ -38,7 +38,7 @@ async fn a_link_in_a_tools_result_is_read_through_the_union_from_the_provider_th
         let (world, one, two) = twins(revision).await;
         for client in GENERATIONS {
             for (path, name) in [("/tools", "two__link"), ("/mcp", "use_two")] {
-                let peer = Client::connect(&world, path, client).await;
+                let peer = TestClient::connect(&world, path, client).await;
                 for inner in ["fake://text", "fake://item/7", "fake://unlisted"] {
                     let arguments = match path {
                         "/mcp" => json!({ "tool": "link", "arguments": { "text": inner } }),
@@ -64,7 +64,7 @@ async fn a_link_in_a_tools_result_is_read_through_the_union_from_the_provider_th
 async fn prompts_templates_and_apps_of_a_union_lead_to_their_provider() {
     let (world, one, two) = twins("2026-07-28").await;
     for client in GENERATIONS {
-        let peer = Client::connect(&world, "/tools", client).await;
+        let peer = TestClient::connect(&world, "/tools", client).await;
         let prompt = json!({ "name": "two__greet", "arguments": { "who": "x" } });
         let prompt = peer.result("prompts/get", prompt).await;
         let embedded = prompt["messages"][1]["content"]["resource"]["uri"]
@@ -107,7 +107,7 @@ async fn one_provider_alone_keeps_its_uris_and_so_does_a_union_without_doubt() {
             (&single, "/tools", "one__link"),
             (&single, "/tools/one", "link"),
         ] {
-            let peer = Client::connect(world, path, client).await;
+            let peer = TestClient::connect(world, path, client).await;
             let result = peer.call(name, json!({ "text": "fake://item/7" })).await;
             assert_eq!(result["content"][0]["uri"], "fake://item/7", "{path}");
             let read = peer
@@ -119,7 +119,7 @@ async fn one_provider_alone_keeps_its_uris_and_so_does_a_union_without_doubt() {
                 ["fake://text"]
             );
         }
-        let own = Client::connect(&world, "/tools/two", client).await;
+        let own = TestClient::connect(&world, "/tools/two", client).await;
         let list = own.result("tools/list", json!({})).await;
         assert_eq!(list["tools"][0]["_meta"]["ui"]["resourceUri"], "ui://app/page");
     }

@@ -4,10 +4,10 @@
 use serde_json::{Value, json};
 
 use crate::connecting::{asking, call};
-use crate::world::authorization::{Authority, Fault, Meets};
+use crate::world::authorization::{Authority, EndpointFault, Meets};
 use crate::world::browser::Browser;
 use crate::world::client::{self, GENERATIONS};
-use crate::world::{Client, World};
+use crate::world::{TestClient, World};
 
 /// A gateway in front of one provider; anybody on loopback is the one user.
 async fn world(authority: &Authority, more: &str) -> World {
@@ -31,7 +31,7 @@ fn status(result: &Value) -> &str {
 }
 
 /// Calls until it is asked to connect, and does.
-async fn connect(client: &Client, arguments: Value) {
+async fn connect(client: &TestClient, arguments: Value) {
     let name = client.tools().await.remove(0);
     let result = client.call(&name, arguments).await;
     let url = data(&result)["connect_url"]
@@ -54,8 +54,8 @@ async fn a_stranger_connects_and_the_next_call_runs_and_names_its_account() {
     for revision in GENERATIONS {
         let authority = Authority::start(&GENERATIONS).await;
         let world = world(&authority, "").await;
-        let meta = Client::connect(&world, "/mcp/tracker", revision).await;
-        let tools = Client::connect(&world, "/tools/tracker", revision).await;
+        let meta = TestClient::connect(&world, "/mcp/tracker", revision).await;
+        let tools = TestClient::connect(&world, "/tools/tracker", revision).await;
         connect(&tools, json!({})).await;
         assert!(tools.tools().await.contains(&"echo".to_owned()));
         assert!(!tools.tools().await.contains(&"connect".to_owned()));
@@ -79,7 +79,7 @@ async fn a_stranger_connects_and_the_next_call_runs_and_names_its_account() {
 async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let meta = Client::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
     connect(&meta, json!({})).await;
     authority.sign_in("u-bob", "bob", "bob@example.com");
     let unknown = meta
@@ -90,7 +90,7 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     assert_eq!(unknown["structuredContent"]["accounts"][0]["provider"], "tracker");
     connect(&meta, json!({ "accountId": "bob" })).await;
     // Another session has named none, and nobody has chosen.
-    let other = Client::connect(&world, "/mcp/tracker", "2025-11-25").await;
+    let other = TestClient::connect(&world, "/mcp/tracker", "2025-11-25").await;
     let torn = other.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&torn), "account_ambiguous", "{torn}");
     assert_eq!(torn["structuredContent"]["accounts"].as_array().unwrap().len(), 2);
@@ -112,7 +112,7 @@ async fn of_several_accounts_one_is_named_remembered_or_asked_for() {
     let torn = other.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&torn), "account_ambiguous");
     // Headers and `_meta` name one in the tool view.
-    let headed = Client::connect_with(
+    let headed = TestClient::connect_with(
         &world,
         "/tools/tracker",
         "2026-07-28",
@@ -177,7 +177,7 @@ async fn a_session_of_2025_11_25_hears_that_its_account_is_connected() {
 async fn lists_change_for_who_listens_when_an_account_comes_and_goes() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let client = Client::connect(&world, "/tools/tracker", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/tracker", "2025-11-25").await;
     let mut stream = client.stream().await;
     connect(&client, json!({})).await;
     client::until_method(&mut stream, "notifications/tools/list_changed").await;
@@ -194,7 +194,7 @@ async fn lists_change_for_who_listens_when_an_account_comes_and_goes() {
 async fn missing_rights_are_named_and_may_be_asked_for_once() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", "2025-06-18").await;
     connect(&meta, json!({})).await;
     authority
         .knobs
@@ -221,7 +221,7 @@ async fn missing_rights_are_named_and_may_be_asked_for_once() {
 async fn an_account_that_ended_at_its_provider_is_told_as_ended() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", "2025-06-18").await;
     connect(&meta, json!({})).await;
     authority.expire();
     let result = meta.call("use_tracker", echo(json!({}))).await;
@@ -243,18 +243,18 @@ async fn soft_exposure_shows_a_tenant_its_own_last_lists_and_no_other_tenant_any
         facade: { exposure: soft }\n";
     let world = builder(&authority, "").settings(keys).start().await;
     let with = |key: &'static str| [("x-api-key", key)];
-    let ann = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-ann")).await;
+    let ann = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-ann")).await;
     assert_eq!(ann.tools().await, ["connect"], "nobody has seen anything yet");
     let result = ann.call("connect", json!({})).await;
     let url = data(&result)["connect_url"].as_str().unwrap();
     let page = Browser::default().connect(url, &[("api_key", "key-ann")]).await;
     assert_eq!(page.status, 200, "{}", page.body);
     assert!(ann.tools().await.contains(&"echo".to_owned()));
-    let bob = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-bob")).await;
+    let bob = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-bob")).await;
     assert!(bob.tools().await.contains(&"echo".to_owned()));
     let result = bob.call("echo", json!({ "text": "hi" })).await;
     assert_eq!(status(&result), "needs_auth", "{result}");
-    let cas = Client::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-cas")).await;
+    let cas = TestClient::connect_with(&world, "/tools/tracker", "2025-11-25", &with("key-cas")).await;
     assert_eq!(cas.tools().await, ["connect"]);
 }
 
@@ -263,7 +263,7 @@ async fn a_rate_per_account_is_each_accounts_own() {
     let authority = Authority::start(&GENERATIONS).await;
     let limits = "limits: { rate: [{ per: account, requests: 1, every: 1h }] }\n";
     let world = world(&authority, limits).await;
-    let meta = Client::connect(&world, "/mcp/tracker", "2025-06-18").await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", "2025-06-18").await;
     connect(&meta, json!({})).await;
     authority.sign_in("u-bob", "bob", "bob@example.com");
     connect(&meta, json!({ "accountId": "bob" })).await;
@@ -284,10 +284,10 @@ async fn a_rate_per_account_is_each_accounts_own() {
 async fn a_renewal_that_fails_for_a_passing_reason_is_made_again_and_many_callers_make_one() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     connect(&client, echo(json!({}))).await;
     let failing = json!({ "error": "temporarily_unavailable" });
-    authority.fail("/token", Fault::Says(503, failing), 1);
+    authority.fail("/token", EndpointFault::Says(503, failing), 1);
     authority.expire();
     let calls = (0..8).map(|_| client.call("use_tracker", echo(json!({}))));
     for result in futures_util::future::join_all(calls).await {
@@ -300,12 +300,12 @@ async fn a_renewal_that_fails_for_a_passing_reason_is_made_again_and_many_caller
 async fn an_answer_that_is_lost_is_asked_for_again_and_then_said_to_be_interrupted() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     connect(&client, echo(json!({}))).await;
     // The account's lists are read: what follows is about the call alone.
     let first = client.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&first), "ok", "{first}");
-    authority.fail("/token", Fault::Loses, 1);
+    authority.fail("/token", EndpointFault::Loses, 1);
     authority.expire();
     let result = client.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&result), "token_expired", "{result}");
@@ -316,7 +316,7 @@ async fn an_answer_that_is_lost_is_asked_for_again_and_then_said_to_be_interrupt
 async fn a_server_that_forgot_its_client_is_registered_at_and_connected_anew() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = world(&authority, "").await;
-    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     connect(&client, echo(json!({}))).await;
     authority.forget_clients();
     authority.expire();
@@ -333,7 +333,7 @@ async fn a_server_that_forgot_its_client_is_registered_at_and_connected_anew() {
 /// changed since.
 async fn unread(authority: &Authority) -> World {
     let world = world(authority, "").await;
-    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     connect(&client, echo(json!({}))).await;
     // Reading them at once is over, too.
     let first = client.call("use_tracker", echo(json!({}))).await;
@@ -354,7 +354,7 @@ async fn an_account_that_ends_while_its_lists_are_read_is_told_as_ended() {
         for path in ["/mcp/tracker", "/tools/tracker"] {
             let authority = Authority::start(&GENERATIONS).await;
             let world = unread(&authority).await;
-            let client = Client::connect(&world, path, revision).await;
+            let client = TestClient::connect(&world, path, revision).await;
             authority.meet("tools/list", Meets::Revocation);
             let (name, arguments) = match path {
                 "/mcp/tracker" => ("use_tracker", echo(json!({}))),
@@ -378,7 +378,7 @@ async fn an_account_that_ends_while_its_lists_are_read_is_told_as_ended() {
 async fn a_token_that_ends_while_the_lists_are_read_is_renewed() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = unread(&authority).await;
-    let client = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let client = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
     authority.meet("tools/list", Meets::Expiry);
     let result = client.call("use_tracker", echo(json!({}))).await;
     assert_eq!(status(&result), "ok", "{result}");
@@ -389,8 +389,8 @@ async fn a_token_that_ends_while_the_lists_are_read_is_renewed() {
 async fn lists_that_cannot_be_read_are_said_as_that_and_read_again() {
     let authority = Authority::start(&GENERATIONS).await;
     let world = unread(&authority).await;
-    let meta = Client::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
-    let tools = Client::connect(&world, "/tools/tracker", GENERATIONS[0]).await;
+    let meta = TestClient::connect(&world, "/mcp/tracker", GENERATIONS[0]).await;
+    let tools = TestClient::connect(&world, "/tools/tracker", GENERATIONS[0]).await;
     authority.meet("tools/list", Meets::Status(400));
     for asked in [echo(json!({})), json!({ "tool": "echo" }), json!({})] {
         let result = meta.call("use_tracker", asked.clone()).await;

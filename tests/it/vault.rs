@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use pleiades::credential::vault::file::{File, Root};
+use pleiades::credential::vault::file::{File, RootKey};
 use pleiades::credential::vault::{Path as Entry, Vault, Wrote};
 use pleiades::secret::Secret;
 
-use super::world::{Client, Fake, World, free_port, http, json as body};
+use super::world::{FakeServer, TestClient, World, free_port, http, json as body};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_keeps_nothing_makes_no_vault() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let data = world.folder.path().join("data/pleiades");
@@ -25,7 +25,7 @@ async fn a_gateway_that_keeps_nothing_makes_no_vault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_that_cannot_be_written_harms_no_provider_without_accounts() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let world = World::builder()
         .provider("one", &fake)
         // Below a file there is nothing.
@@ -33,13 +33,13 @@ async fn a_place_that_cannot_be_written_harms_no_provider_without_accounts() {
         .start()
         .await;
     world.until_state("one", "ready").await;
-    let client = Client::connect(&world, "/tools/one", "2025-11-25").await;
+    let client = TestClient::connect(&world, "/tools/one", "2025-11-25").await;
     assert!(!client.tools().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_vault_what_needs_none_is_served_and_the_process_is_not_ready() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let away = format!("http://127.0.0.1:{}", free_port());
     let world = World::builder()
         .provider("one", &fake)
@@ -62,7 +62,7 @@ async fn without_vault_what_needs_none_is_served_and_the_process_is_not_ready() 
         .unwrap();
     assert_eq!(ready.status(), 503);
     assert!(ready.text().await.unwrap().contains("seal key"));
-    let modern = Client::connect(&world, "/tools/one", "2026-07-28").await;
+    let modern = TestClient::connect(&world, "/tools/one", "2026-07-28").await;
     assert!(!modern.tools().await.is_empty());
     let initialize = json!({
         "jsonrpc": "2.0", "id": 1, "method": "initialize",
@@ -101,7 +101,7 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
     assert_eq!(migrate(folder.path(), "{}\n", &[]).0, 64, "no `vault.hashicorp`");
     assert_eq!(migrate(folder.path(), &away, &[]).0, 64, "no embedded vault");
     let source = folder.path().join("mine");
-    let vault = File::new(Some(source.clone()), Root::beside(&source));
+    let vault = File::new(Some(source.clone()), RootKey::beside(&source));
     let path = Entry::of(&["c", "acme", "ann", "github", "work"]);
     vault.write(&path, 0, &Secret::new("{}"), None).await.unwrap();
     let from = source.to_str().unwrap();
@@ -173,7 +173,7 @@ impl Drop for Serving {
 }
 
 fn under(path: &Path, key: &str) -> File {
-    File::new(Some(path.to_owned()), Root::Given(Secret::new(key)))
+    File::new(Some(path.to_owned()), RootKey::Given(Secret::new(key)))
 }
 
 fn account(number: usize) -> Entry {
@@ -260,7 +260,7 @@ async fn a_rekey_of_a_key_file_that_is_killed_leaves_a_vault_that_the_key_file_o
     const COUNT: usize = 60;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vault");
-    let beside = || File::new(Some(path.clone()), Root::beside(&path));
+    let beside = || File::new(Some(path.clone()), RootKey::beside(&path));
     fill(&beside(), COUNT).await;
     let text = "vault: { file: { path: vault } }\n";
     std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
@@ -371,7 +371,7 @@ async fn a_new_vault_under_a_short_key_is_refused_at_the_start() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_was_ended_is_unknown_after_a_restart() {
-    let fake = Fake::start(&["2025-11-25"]).await;
+    let fake = FakeServer::start(&["2025-11-25"]).await;
     let folder = tempfile::tempdir().unwrap();
     let vault = folder.path().join("vault");
     let settings = format!(
@@ -388,8 +388,8 @@ async fn a_session_that_was_ended_is_unknown_after_a_restart() {
     let world = start().await;
     world.until_state("one", "ready").await;
     let (mut ended, mut kept) = (
-        Client::connect(&world, "/tools/one", "2025-11-25").await,
-        Client::connect(&world, "/tools/one", "2025-11-25").await,
+        TestClient::connect(&world, "/tools/one", "2025-11-25").await,
+        TestClient::connect(&world, "/tools/one", "2025-11-25").await,
     );
     assert!(ended.delete().await.status().is_success());
     drop(world);

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::world::client::{GENERATIONS, events};
-use super::world::{Client, Fake, World};
+use super::world::{FakeServer, TestClient, World};
 
 /// A call of `wait` on its way: what its head was, once it came.
-fn call(client: Client, name: &'static str, arguments: Value) -> JoinHandle<reqwest::Response> {
+fn call(client: TestClient, name: &'static str, arguments: Value) -> JoinHandle<reqwest::Response> {
     tokio::spawn(async move {
         let params = json!({ "name": name, "arguments": arguments });
         client.send("tools/call", params).await
@@ -28,15 +28,15 @@ fn arguments(is_meta: bool) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_call_opens_its_stream_where_the_client_takes_one() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let (mut streams, mut plain) = (Vec::new(), Vec::new());
     for (path, name, is_meta) in VIEWS {
         for revision in GENERATIONS {
-            let client = Client::connect(&world, path, revision).await;
+            let client = TestClient::connect(&world, path, revision).await;
             streams.push(call(client, name, arguments(is_meta)));
-            let mut without = Client::connect(&world, path, revision).await;
+            let mut without = TestClient::connect(&world, path, revision).await;
             without.session = None;
             streams.push(call(without, name, arguments(is_meta)));
         }
@@ -98,13 +98,13 @@ async fn a_long_call_opens_its_stream_where_the_client_takes_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_final_slash_names_the_same_path() {
-    let fake = Fake::start(&GENERATIONS).await;
+    let fake = FakeServer::start(&GENERATIONS).await;
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     for path in ["/mcp", "/mcp/one", "/tools", "/tools/one", "/relay/one"] {
         for revision in GENERATIONS {
-            let client = Client::connect(&world, path, revision).await;
-            let mut slashed = Client::connect(&world, &format!("{path}/"), revision).await;
+            let client = TestClient::connect(&world, path, revision).await;
+            let mut slashed = TestClient::connect(&world, &format!("{path}/"), revision).await;
             assert_eq!(client.initialized, slashed.initialized, "{path}");
             assert_eq!(client.tools().await, slashed.tools().await, "{path}");
             // A session is that of the path, however it is written.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use pleiades::mcp::seal::Sealer;
 use pleiades::secret::Secret;
-use pleiades::shared_state::{Meeting, SharedState};
+use pleiades::shared_state::{RedisConfig, SharedState};
 use pleiades::telemetry::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -53,7 +53,7 @@ async fn hand(shared: &SharedState, order: &Value) -> Value {
     let within = Duration::from_millis(order["within_ms"].as_u64().unwrap_or(30_000));
     let began = Instant::now();
     let handed = shared
-        .hand(order["to"].as_str().unwrap_or_default(), body, within)
+        .hand_over(order["to"].as_str().unwrap_or_default(), body, within)
         .await;
     let ms = began.elapsed().as_millis();
     match handed {
@@ -66,7 +66,7 @@ fn main() {
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut arguments = std::env::args().skip(1);
     let mut argument = || arguments.next().expect("replica URL NAME KEY");
-    let meeting = Meeting {
+    let meeting = RedisConfig {
         url: Secret::new(argument()),
         name: argument(),
         sealer: Arc::new(Sealer::new(&[Secret::new(argument())])),

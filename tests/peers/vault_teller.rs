@@ -14,28 +14,30 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
-use pleiades::credential::vault::hashicorp::{self, Auth, Config, Hashicorp, LoginState, Lookup};
-use pleiades::credential::vault::{Fault, Hint, Path, Vault, Wrote, meaning};
+use pleiades::credential::vault::hashicorp::{
+    self, Config, FieldLookup, HashicorpVault, LoginMethod, LoginState,
+};
+use pleiades::credential::vault::{Fault, Hint, Path, Vault, Wrote, contract};
 use pleiades::secret::Secret;
-use pleiades::settings::{Hashicorp as Said, VaultAuth};
+use pleiades::settings::{HashicorpSettings as Said, VaultAuth};
 use pleiades::telemetry::log;
 use serde_json::{Value, json};
 
 fn config(said: Said) -> Config {
     let auth = match said.auth {
-        VaultAuth::Token(token) => Auth::Token(token),
-        VaultAuth::TokenFile(file) => Auth::TokenFile(file),
-        VaultAuth::Approle(role) => Auth::AppRole {
+        VaultAuth::Token(token) => LoginMethod::Token(token),
+        VaultAuth::TokenFile(file) => LoginMethod::TokenFile(file),
+        VaultAuth::Approle(role) => LoginMethod::AppRole {
             mount: role.mount,
             role_id: role.role_id,
             secret_id: role.secret_id,
         },
-        VaultAuth::Kubernetes(account) => Auth::Kubernetes {
+        VaultAuth::Kubernetes(account) => LoginMethod::Kubernetes {
             mount: account.mount,
             role: account.role,
             token_file: account.token_file,
         },
-        VaultAuth::Jwt(login) => Auth::Jwt {
+        VaultAuth::Jwt(login) => LoginMethod::Jwt {
             mount: login.mount,
             role: login.role,
             token: login.token,
@@ -82,9 +84,9 @@ fn fault(fault: &Fault) -> Value {
     })
 }
 
-async fn done(vault: &Arc<Hashicorp>, order: &Value) -> Result<Value, Fault> {
+async fn done(vault: &Arc<HashicorpVault>, order: &Value) -> Result<Value, Fault> {
     if let Some(path) = path(&order["meaning"]) {
-        let held = meaning::check(vault.as_ref(), &path).await;
+        let held = contract::check(vault.as_ref(), &path).await;
         return Ok(json!({ "broken": held.err() }));
     }
     if let Some(path) = path(&order["read"]) {
@@ -121,7 +123,7 @@ async fn done(vault: &Arc<Hashicorp>, order: &Value) -> Result<Value, Fault> {
 
 fn main() {
     rustls::crypto::ring::default_provider().install_default().ok();
-    log::init(log::Format::Json);
+    log::init(log::LogFormat::Json);
     let said = std::env::args().nth(1).expect("a configuration");
     let said: Said = serde_json::from_str(&said).expect("a configuration of `vault.hashicorp`");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -134,7 +136,7 @@ fn main() {
             return;
         }
     };
-    let lookup = Lookup::new(Arc::clone(&vault), runtime.handle().clone());
+    let lookup = FieldLookup::new(Arc::clone(&vault), runtime.handle().clone());
     for line in std::io::stdin().lock().lines() {
         let order: Value = serde_json::from_str(&line.expect("a line")).expect("an order");
         let answer = match order["field"].as_array().map(Vec::as_slice) {

@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use pleiades::descriptor::{self, Read, World};
+use pleiades::descriptor::{self, DescriptorFile, ReadContext};
 use pleiades::settings;
 
 use super::files;
@@ -12,7 +12,7 @@ use super::files;
 const SECRET: &str = "canary-4f9d1c07";
 
 pub fn holds(data: &[u8]) {
-    let mut world = settings::world(&settings::Settings::default());
+    let mut world = settings::read_context(&settings::Settings::default());
     world.env = Arc::new(|_| Some(SECRET.to_owned()));
     world.loopback = data.len().is_multiple_of(2);
     let read = checked(data, &world);
@@ -29,7 +29,7 @@ pub fn holds(data: &[u8]) {
     told(&checked(&[head.as_bytes(), data].concat(), &world));
 }
 
-fn checked(text: &[u8], world: &World) -> Read {
+fn checked(text: &[u8], world: &ReadContext) -> DescriptorFile {
     let file = Path::new("folder/name.yaml");
     let read = descriptor::read(file, text, world);
     let fatal = read.faults.iter().any(descriptor::Fault::is_fatal);
@@ -39,7 +39,7 @@ fn checked(text: &[u8], world: &World) -> Read {
         "a file without faults does not load"
     );
     if let Some(descriptor) = read.descriptor.as_ref().filter(|_| read.enabled) {
-        pleiades::catalog::rehearse(file, descriptor, world.loopback).expect("what was checked runs");
+        pleiades::catalog::dry_run(file, descriptor, world.loopback).expect("what was checked runs");
         assert_eq!(read.id.as_deref(), Some(descriptor.id.as_str()));
     }
     let lines = lines(&String::from_utf8_lossy(text));
@@ -66,7 +66,7 @@ fn checked(text: &[u8], world: &World) -> Read {
 }
 
 /// No sentence holds the secret.
-fn told(read: &Read) {
+fn told(read: &DescriptorFile) {
     for fault in &read.faults {
         assert!(!fault.to_string().contains(SECRET), "a secret is told: {fault}");
     }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use pleiades::catalog::{Catalogue, Effort, Live, Provider, Relay, Tool, ToolRules};
-use pleiades::credential::Need;
-use pleiades::facade::plan::{self, Plan};
+use pleiades::catalog::{Catalogue, Effort, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades::credential::ProviderAuth;
+use pleiades::facade::plan::{self, MetaPlan};
 use pleiades::limit::{Gate, Rules};
 use pleiades::mcp::{RawObject, Revision, raw};
-use pleiades::upstream::{Endpoint, Share, Target};
+use pleiades::upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::{Map, Value};
 
 use super::{json, number, repository};
@@ -29,13 +29,13 @@ pub fn holds(data: &[u8]) {
         return;
     };
     match plan::plan(provider, catalogue, &call) {
-        Plan::Answer(answer) => {
+        MetaPlan::Answer(answer) => {
             assert!(!answer.text.trim().is_empty(), "an answer says something");
             let result = answer.into_result(Revision::NEWEST_LEGACY, "id");
             let result: Value = serde_json::from_str(result.get()).expect("JSON");
             assert_ne!(result["structuredContent"]["status"], "ok");
         }
-        Plan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
+        MetaPlan::Run { tool, arguments, .. } => ran(catalogue, rest, &tool, arguments.get()),
     }
 }
 
@@ -96,7 +96,7 @@ fn saying(value: &Value, depth: usize, said: &mut BTreeSet<String>) {
         Value::String(text) => {
             said.insert(text.clone());
             said.insert(text.to_lowercase());
-            if let Some(inner) = serde_json::from_str(&raw::mended(text.trim()))
+            if let Some(inner) = serde_json::from_str(&raw::repair_surrogates(text.trim()))
                 .ok()
                 .filter(|_| depth > 0)
             {
@@ -151,14 +151,14 @@ fn providers() -> Vec<(Provider, Catalogue)> {
 fn provider(id: &str) -> Provider {
     let endpoint = Endpoint {
         provider: id.into(),
-        identity: [0; 32],
-        target: Target::Stdio {
+        digest: [0; 32],
+        target: Transport::Stdio {
             command: Vec::new(),
             env: Vec::new(),
             folder: PathBuf::new(),
         },
         revision: None,
-        share: Share::User,
+        share: SessionSharing::User,
         connect: Duration::from_secs(1),
         call: Duration::from_secs(1),
         idle: Duration::from_secs(1),
@@ -168,9 +168,9 @@ fn provider(id: &str) -> Provider {
         title: id.to_owned(),
         about: None,
         endpoint: Arc::new(endpoint),
-        need: Need::None,
+        need: ProviderAuth::None,
         rules: ToolRules::default(),
-        relay: Relay::Open,
+        relay: RelayAccess::Open,
         soft: false,
         gate: Arc::new(Gate::new(&Rules::default())),
         file: PathBuf::new(),

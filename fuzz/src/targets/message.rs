@@ -2,7 +2,7 @@
 //! is.
 
 use pleiades::error::Code;
-use pleiades::mcp::raw::mended;
+use pleiades::mcp::raw::repair_surrogates;
 use pleiades::mcp::{Message, RawObject, message};
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -17,7 +17,7 @@ pub fn holds(data: &[u8]) {
         Ok(taken) => {
             let sent = std::str::from_utf8(data).expect("UTF-8");
             // Half a character is read as U+FFFD, but in an id, which is echoed as it came.
-            let read = mended(sent);
+            let read = repair_surrogates(sent);
             let names = json::members(read.as_bytes()).expect("one object");
             assert!(!json::is_doubled(&names), "a member occurs twice");
             assert!(json::depth(data) <= message::MAX_DEPTH, "nested too deep");
@@ -28,7 +28,7 @@ pub fn holds(data: &[u8]) {
             );
             match &taken {
                 Message::Request { id, .. } | Message::Response { id, .. }
-                    if mended(id.as_str()) != id.as_str() =>
+                    if repair_surrogates(id.as_str()) != id.as_str() =>
                 {
                     assert!(sent.contains(id.as_str()), "the id is not as it came");
                 }
@@ -36,7 +36,7 @@ pub fn holds(data: &[u8]) {
             }
         }
         Err(error) => {
-            let (plain, id) = message::told_apart(error);
+            let (plain, id) = message::split_id(error);
             if let Some(code) = classified(data) {
                 assert_eq!(plain.code, code, "{}", plain.message);
             }
@@ -49,7 +49,7 @@ pub fn holds(data: &[u8]) {
             };
             let answer = message::error(id.as_ref(), &fault);
             let answer = std::str::from_utf8(&answer).expect("UTF-8");
-            let read: Value = serde_json::from_str(&mended(answer)).expect("an answer is JSON");
+            let read: Value = serde_json::from_str(&repair_surrogates(answer)).expect("an answer is JSON");
             assert_eq!(read["id"].is_null(), id.is_none());
         }
     }

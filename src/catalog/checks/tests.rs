@@ -3,8 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::mcp::raw::raw;
 
-fn checks(schema: &Value) -> Option<Checks> {
-    Checks::compile(&raw(schema))
+fn checks(schema: &Value) -> Option<ArgumentValidator> {
+    ArgumentValidator::compile(&raw(schema))
 }
 
 fn ample(schema: &Value, arguments: &Value) -> Option<bool> {
@@ -75,7 +75,7 @@ fn work_that_grows_through_members_and_items_is_counted_too() {
 }
 
 #[test]
-fn many_values_against_many_branches_are_not_told_one_by_one() {
+fn many_values_against_many_branches_are_not_listed_one_by_one() {
     let branches: Vec<Value> = (0..60).map(|_| json!({ "type": "string" })).collect();
     let schema = json!({ "type": "object", "properties": { "v": { "type": "array", "items": { "anyOf": branches } } } });
     let checks = checks(&schema).unwrap();

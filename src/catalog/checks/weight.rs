@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 /// Subschemas of a schema that is compiled.
-const MAX_PLACES: usize = 4_096;
+const MAX_SUBSCHEMAS: usize = 4_096;
 /// Values in all `enum` and `const`, those within them included.
 const MAX_VALUES: u64 = 16_384;
 /// Patterns in a schema, and their length together (bytes).
@@ -54,13 +54,13 @@ impl Effort {
 /// The model of a schema; the first place is the whole.
 #[derive(Debug)]
 pub(super) struct Weight {
-    places: Vec<Place>,
+    subschemas: Vec<Subschema>,
     patterns: usize,
 }
 
 /// A subschema.
 #[derive(Debug, Default)]
-struct Place {
+struct Subschema {
     /// Steps for any value.
     own: u64,
     /// Quarters of a step for each byte of a text.
@@ -85,9 +85,9 @@ struct Place {
     again: bool,
 }
 
-impl Place {
+impl Subschema {
     fn below(&self) -> impl Iterator<Item = usize> {
-        let patterns = self.patterns.iter().map(|(_, place)| place);
+        let patterns = self.patterns.iter().map(|(_, subschema)| subschema);
         let lists = [&self.here, &self.rest, &self.names, &self.items, &self.firsts];
         lists
             .into_iter()
@@ -101,29 +101,32 @@ impl Place {
 impl Weight {
     /// Measures a schema; `None` when it is too big or its references lead elsewhere.
     pub(super) fn of(schema: &Value) -> Option<Self> {
-        let mut builder = Builder {
+        let mut builder = WeightBuilder {
             root: schema,
             ids: HashMap::new(),
             queue: Vec::new(),
-            places: Vec::new(),
+            subschemas: Vec::new(),
             values: 0,
             patterns: (0, 0),
         };
         builder.id(schema);
         while let Some((id, schema)) = builder.queue.pop() {
-            let place = builder.place(schema, id == 0)?;
-            *builder.places.get_mut(id)? = place;
-            if builder.places.len() > MAX_PLACES {
+            let subschema = builder.subschema(schema, id == 0)?;
+            *builder.subschemas.get_mut(id)? = subschema;
+            if builder.subschemas.len() > MAX_SUBSCHEMAS {
                 return None;
             }
         }
-        let mut places = builder.places;
-        if order(&places, |place| place.below().collect()).height > MAX_HEIGHT {
+        let mut subschemas = builder.subschemas;
+        if order(&subschemas, |subschema| subschema.below().collect()).height > MAX_HEIGHT {
             return None;
         }
-        summed(&mut places)?;
+        summed(&mut subschemas)?;
         let (patterns, _) = builder.patterns;
-        Some(Self { places, patterns })
+        Some(Self {
+            subschemas: subschemas,
+            patterns,
+        })
     }
 
     /// How many patterns it has.
@@ -133,8 +136,8 @@ impl Weight {
 
     /// Whether judging this value stays within the effort.
     pub(super) fn allows(&self, value: &Value, effort: Effort) -> bool {
-        let mut walk = Walk {
-            places: &self.places,
+        let mut walk = WorkCounter {
+            subschemas: &self.subschemas,
             seen: HashMap::new(),
             pairs: effort.pairs,
             most: effort.steps,
@@ -144,27 +147,27 @@ impl Weight {
 }
 
 /// Adds up what is applied to one value; `None` when that has no end or is too much.
-fn summed(places: &mut [Place]) -> Option<()> {
-    let stacked = order(places, |place| place.here.clone());
+fn summed(subschemas: &mut [Subschema]) -> Option<()> {
+    let stacked = order(subschemas, |subschema| subschema.here.clone());
     if stacked.is_cyclic || stacked.height > MAX_STACK {
         return None;
     }
-    let mut spread = vec![1_u64; places.len()];
+    let mut spread = vec![1_u64; subschemas.len()];
     for id in stacked.order {
-        let place = places.get(id)?;
-        let (mut own, mut letters, mut all) = (place.own, place.letters, 1_u64);
-        for below in &place.here {
-            let below_place = places.get(*below)?;
-            own = own.saturating_add(below_place.own_all);
-            letters = letters.saturating_add(below_place.letters_all);
+        let subschema = subschemas.get(id)?;
+        let (mut own, mut letters, mut all) = (subschema.own, subschema.letters, 1_u64);
+        for below in &subschema.here {
+            let below_subschema = subschemas.get(*below)?;
+            own = own.saturating_add(below_subschema.own_all);
+            letters = letters.saturating_add(below_subschema.letters_all);
             all = all.saturating_add(*spread.get(*below)?);
         }
-        if place.again && all > MAX_SPREAD {
+        if subschema.again && all > MAX_SPREAD {
             return None;
         }
         *spread.get_mut(id)? = all;
-        let place = places.get_mut(id)?;
-        (place.own_all, place.letters_all) = (own, letters);
+        let subschema = subschemas.get_mut(id)?;
+        (subschema.own_all, subschema.letters_all) = (own, letters);
     }
     Some(())
 }
@@ -177,21 +180,21 @@ struct Ordered {
     is_cyclic: bool,
 }
 
-fn order(places: &[Place], below: impl Fn(&Place) -> Vec<usize>) -> Ordered {
+fn order(subschemas: &[Subschema], below: impl Fn(&Subschema) -> Vec<usize>) -> Ordered {
     const OPEN: usize = usize::MAX;
     let mut heights: HashMap<usize, usize> = HashMap::new();
     let mut ordered = Ordered {
-        order: Vec::with_capacity(places.len()),
+        order: Vec::with_capacity(subschemas.len()),
         height: 0,
         is_cyclic: false,
     };
-    for start in 0..places.len() {
+    for start in 0..subschemas.len() {
         let mut path: Vec<(usize, Vec<usize>, usize)> = Vec::new();
         let mut next = Some(start).filter(|id| !heights.contains_key(id));
         loop {
             if let Some(id) = next.take() {
                 heights.insert(id, OPEN);
-                path.push((id, places.get(id).map(&below).unwrap_or_default(), 0));
+                path.push((id, subschemas.get(id).map(&below).unwrap_or_default(), 0));
             }
             let Some((id, left, height)) = path.last_mut() else {
                 break;
@@ -216,22 +219,22 @@ fn order(places: &[Place], below: impl Fn(&Place) -> Vec<usize>) -> Ordered {
     ordered
 }
 
-struct Builder<'a> {
+struct WeightBuilder<'a> {
     root: &'a Value,
     ids: HashMap<*const Value, usize>,
     queue: Vec<(usize, &'a Value)>,
-    places: Vec<Place>,
+    subschemas: Vec<Subschema>,
     values: u64,
     /// How many, and their bytes.
     patterns: (usize, usize),
 }
 
-impl<'a> Builder<'a> {
+impl<'a> WeightBuilder<'a> {
     fn id(&mut self, schema: &'a Value) -> usize {
-        let next = self.places.len();
+        let next = self.subschemas.len();
         let id = *self.ids.entry(std::ptr::from_ref(schema)).or_insert(next);
         if id == next {
-            self.places.push(Place::default());
+            self.subschemas.push(Subschema::default());
             self.queue.push((id, schema));
         }
         id
@@ -241,86 +244,94 @@ impl<'a> Builder<'a> {
         schemas.into_iter().map(|schema| self.id(schema)).collect()
     }
 
-    fn place(&mut self, schema: &'a Value, is_root: bool) -> Option<Place> {
-        let mut place = Place {
+    fn subschema(&mut self, schema: &'a Value, is_root: bool) -> Option<Subschema> {
+        let mut subschema = Subschema {
             own: 1,
-            ..Place::default()
+            ..Subschema::default()
         };
         let Value::Object(keywords) = schema else {
-            return Some(place);
+            return Some(subschema);
         };
-        place.own += u64::try_from(keywords.len()).ok()?;
+        subschema.own += u64::try_from(keywords.len()).ok()?;
         for (keyword, value) in keywords {
             match keyword.as_str() {
                 "$ref" => {
                     let target = self.target(value)?;
-                    place.here.push(self.id(target));
+                    subschema.here.push(self.id(target));
                 }
                 // Where these lead is known only while a value is judged.
                 "$dynamicRef" | "$recursiveRef" => return None,
                 // Pointers below it would count from there.
                 "$id" | "id" if value.is_string() && !is_root => return None,
-                "pattern" => place.letters = place.letters.saturating_add(self.pattern(value.as_str()?)?),
+                "pattern" => {
+                    subschema.letters = subschema.letters.saturating_add(self.pattern(value.as_str()?)?)
+                }
                 "enum" | "const" => {
                     let values = size(value);
                     self.values = self.values.saturating_add(values);
-                    place.own = place.own.saturating_add(values);
+                    subschema.own = subschema.own.saturating_add(values);
                 }
                 keyword => {
-                    self.applied(&mut place, keyword, value);
-                    self.measured(&mut place, keyword, value)?;
+                    self.applied(&mut subschema, keyword, value);
+                    self.measured(&mut subschema, keyword, value)?;
                 }
             }
         }
-        (self.values <= MAX_VALUES).then_some(place)
+        (self.values <= MAX_VALUES).then_some(subschema)
     }
 
     /// Keywords that apply subschemas.
-    fn applied(&mut self, place: &mut Place, keyword: &str, value: &'a Value) {
+    fn applied(&mut self, subschema: &mut Subschema, keyword: &str, value: &'a Value) {
         match (keyword, value) {
-            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => place.here.extend(self.all(schemas)),
-            ("not" | "if" | "then" | "else" | "contentSchema", schema) => place.here.push(self.id(schema)),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(schemas)) => subschema.here.extend(self.all(schemas)),
+            ("not" | "if" | "then" | "else" | "contentSchema", schema) => {
+                subschema.here.push(self.id(schema))
+            }
             ("dependentSchemas" | "dependencies" | "dependentRequired", Value::Object(each)) => {
                 for dependent in each.values() {
-                    place.own = place.own.saturating_add(size(dependent).min(MAX_VALUES));
+                    subschema.own = subschema.own.saturating_add(size(dependent).min(MAX_VALUES));
                     if dependent.is_object() {
-                        place.here.push(self.id(dependent));
+                        subschema.here.push(self.id(dependent));
                     }
                 }
             }
             ("properties", Value::Object(each)) => {
-                place.own = place.own.saturating_add(length(each));
+                subschema.own = subschema.own.saturating_add(length(each));
                 for (name, schema) in each {
-                    place.members.insert(name.as_str().into(), self.id(schema));
+                    subschema.members.insert(name.as_str().into(), self.id(schema));
                 }
             }
-            ("additionalProperties" | "unevaluatedProperties", schema) => place.rest.push(self.id(schema)),
-            ("propertyNames", schema) => place.names.push(self.id(schema)),
-            ("prefixItems" | "items", Value::Array(schemas)) => place.firsts.extend(self.all(schemas)),
+            ("additionalProperties" | "unevaluatedProperties", schema) => {
+                subschema.rest.push(self.id(schema))
+            }
+            ("propertyNames", schema) => subschema.names.push(self.id(schema)),
+            ("prefixItems" | "items", Value::Array(schemas)) => subschema.firsts.extend(self.all(schemas)),
             ("items" | "additionalItems" | "contains" | "unevaluatedItems", schema) => {
-                place.items.push(self.id(schema));
+                subschema.items.push(self.id(schema));
             }
             _ => {}
         }
-        place.again |= keyword.starts_with("unevaluated");
+        subschema.again |= keyword.starts_with("unevaluated");
     }
 
     /// Keywords that look at the value itself; `None` when there is too much of them.
-    fn measured(&mut self, place: &mut Place, keyword: &str, value: &'a Value) -> Option<()> {
+    fn measured(&mut self, subschema: &mut Subschema, keyword: &str, value: &'a Value) -> Option<()> {
         match (keyword, value) {
             ("required", Value::Array(names)) => {
-                place.own = place.own.saturating_add(u64::try_from(names.len()).ok()?);
+                subschema.own = subschema.own.saturating_add(u64::try_from(names.len()).ok()?);
             }
             ("patternProperties", Value::Object(each)) => {
                 for (pattern, schema) in each {
                     let weight = self.pattern(pattern)?;
-                    place.patterns.push((weight, self.id(schema)));
+                    subschema.patterns.push((weight, self.id(schema)));
                 }
             }
-            ("format", Value::String(format)) => place.letters += if format == "regex" { 256 } else { 16 },
-            ("minLength" | "maxLength", _) => place.letters += 1,
-            ("contentMediaType" | "contentEncoding", _) => place.letters += 32,
-            ("uniqueItems", Value::Bool(true)) => place.unique = true,
+            ("format", Value::String(format)) => {
+                subschema.letters += if format == "regex" { 256 } else { 16 }
+            }
+            ("minLength" | "maxLength", _) => subschema.letters += 1,
+            ("contentMediaType" | "contentEncoding", _) => subschema.letters += 32,
+            ("uniqueItems", Value::Bool(true)) => subschema.unique = true,
             _ => {}
         }
         Some(())
@@ -373,27 +384,27 @@ fn size(value: &Value) -> u64 {
     size
 }
 
-struct Walk<'a> {
-    places: &'a [Place],
+struct WorkCounter<'a> {
+    subschemas: &'a [Subschema],
     seen: HashMap<(usize, *const Value), u64>,
     pairs: usize,
     most: u64,
 }
 
-impl Walk<'_> {
+impl WorkCounter<'_> {
     /// Steps for a value; [`u64::MAX`] when they are too many, or counting them is.
     fn steps(&mut self, id: usize, value: &Value, depth: usize) -> u64 {
         let Some(left) = self.pairs.checked_sub(1) else {
             return u64::MAX;
         };
         self.pairs = left;
-        let Some(place) = self.places.get(id) else {
+        let Some(subschema) = self.subschemas.get(id) else {
             return u64::MAX;
         };
         let key = match value {
-            Value::String(text) => return text_steps(place, text),
+            Value::String(text) => return text_steps(subschema, text),
             Value::Array(_) | Value::Object(_) => (id, std::ptr::from_ref(value)),
-            _ => return place.own_all,
+            _ => return subschema.own_all,
         };
         if depth > MAX_DEPTH {
             return u64::MAX;
@@ -401,15 +412,15 @@ impl Walk<'_> {
         if let Some(known) = self.seen.get(&key) {
             return *known;
         }
-        let steps = self.container(place, value, depth + 1);
+        let steps = self.container(subschema, value, depth + 1);
         let steps = if steps > self.most { u64::MAX } else { steps };
         self.seen.insert(key, steps);
         steps
     }
 
-    fn container(&mut self, place: &Place, value: &Value, depth: usize) -> u64 {
-        let mut sum = Sum(place.own);
-        for below in &place.here {
+    fn container(&mut self, subschema: &Subschema, value: &Value, depth: usize) -> u64 {
+        let mut sum = Sum(subschema.own);
+        for below in &subschema.here {
             if sum.0 > self.most {
                 return u64::MAX;
             }
@@ -421,13 +432,13 @@ impl Walk<'_> {
                     if sum.0 > self.most {
                         return u64::MAX;
                     }
-                    self.member(place, (name, member), depth, &mut sum);
+                    self.member(subschema, (name, member), depth, &mut sum);
                 }
             }
-            Value::Array(items) => self.elements(place, items, depth, &mut sum),
+            Value::Array(items) => self.elements(subschema, items, depth, &mut sum),
             _ => {}
         }
-        if place.again {
+        if subschema.again {
             let within = match value {
                 Value::Object(members) => members.len(),
                 Value::Array(items) => items.len(),
@@ -438,35 +449,35 @@ impl Walk<'_> {
         sum.0
     }
 
-    fn member(&mut self, place: &Place, (name, value): (&str, &Value), depth: usize, sum: &mut Sum) {
+    fn member(&mut self, subschema: &Subschema, (name, value): (&str, &Value), depth: usize, sum: &mut Sum) {
         sum.add(1);
-        for below in place.members.get(name).into_iter().chain(&place.rest) {
+        for below in subschema.members.get(name).into_iter().chain(&subschema.rest) {
             sum.add(self.steps(*below, value, depth));
         }
-        for (weight, below) in &place.patterns {
+        for (weight, below) in &subschema.patterns {
             sum.add(letters(*weight, name));
             sum.add(self.steps(*below, value, depth));
         }
-        for below in &place.names {
+        for below in &subschema.names {
             let steps = self
-                .places
+                .subschemas
                 .get(*below)
                 .map_or(u64::MAX, |below| text_steps(below, name));
             sum.add(steps);
         }
     }
 
-    fn elements(&mut self, place: &Place, items: &[Value], depth: usize, sum: &mut Sum) {
+    fn elements(&mut self, subschema: &Subschema, items: &[Value], depth: usize, sum: &mut Sum) {
         for (at, item) in items.iter().enumerate() {
             if sum.0 > self.most {
                 return;
             }
             sum.add(1);
-            for below in place.firsts.get(at).into_iter().chain(&place.items) {
+            for below in subschema.firsts.get(at).into_iter().chain(&subschema.items) {
                 sum.add(self.steps(*below, item, depth));
             }
         }
-        if place.unique {
+        if subschema.unique {
             // Texts and numbers are hashed; lists can be made to have one hash.
             let each = match items.iter().any(|item| item.is_array() || item.is_object()) {
                 true => (items.len() as u64).saturating_mul(4),
@@ -477,8 +488,10 @@ impl Walk<'_> {
     }
 }
 
-fn text_steps(place: &Place, text: &str) -> u64 {
-    place.own_all.saturating_add(letters(place.letters_all, text))
+fn text_steps(subschema: &Subschema, text: &str) -> u64 {
+    subschema
+        .own_all
+        .saturating_add(letters(subschema.letters_all, text))
 }
 
 fn letters(weight: u64, text: &str) -> u64 {

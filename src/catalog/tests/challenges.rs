@@ -56,10 +56,10 @@ async fn asking_changes_nothing_that_is_known() {
     let before = bench.line("one");
     challenge(&bench, "one").await;
     assert_eq!(bench.line("one"), before);
-    let shelf = bench.provider("one");
+    let provider = bench.provider("one");
     assert!(
-        matches!(shelf.state().0, State::Starting | State::NeedsAuth),
+        matches!(provider.state().0, State::Starting | State::NeedsAuth),
         "{:?}",
-        shelf.state()
+        provider.state()
     );
 }

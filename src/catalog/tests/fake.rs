@@ -14,12 +14,12 @@ use super::super::Lister;
 use crate::error::{Code, Error, RpcFault};
 use crate::mcp::raw::raw;
 use crate::mcp::{Raw, Revision, Revisions};
-use crate::upstream::{Behalf, Call, Change, Endpoint, Older, Profile};
+use crate::upstream::{Call, Endpoint, Identity, LegacyProbe, Profile, ProviderChange};
 
 /// All providers of a test.
 #[derive(Default)]
-pub(super) struct Fake {
-    providers: Mutex<BTreeMap<String, Faked>>,
+pub(super) struct FakeLister {
+    providers: Mutex<BTreeMap<String, FakeProvider>>,
     pub(super) retired: watch::Sender<Vec<[u8; 32]>>,
     /// Grows with each probe.
     pub(super) probes: Mutex<BTreeMap<String, usize>>,
@@ -29,7 +29,7 @@ pub(super) struct Fake {
 
 /// One provider: one tool `{id}_tool` unless it is told otherwise.
 #[derive(Clone)]
-pub(super) struct Faked {
+pub(super) struct FakeProvider {
     /// Pages by method.
     pub(super) pages: BTreeMap<&'static str, Vec<Value>>,
     pub(super) failing: BTreeSet<&'static str>,
@@ -41,15 +41,15 @@ pub(super) struct Faked {
     /// Declares no capability, whatever it has.
     pub(super) quiet: bool,
     /// Answers nothing while this is true.
-    pub(super) held: watch::Sender<bool>,
+    pub(super) hangs: watch::Sender<bool>,
     /// It names 2026-07-28 alone, and speaks 2025-11-25 too.
     pub(super) modern: bool,
     /// Answers nothing to that question while this is true.
-    pub(super) coy: watch::Sender<bool>,
-    ears: Vec<mpsc::Sender<Change>>,
+    pub(super) withholds_older: watch::Sender<bool>,
+    listeners: Vec<mpsc::Sender<ProviderChange>>,
 }
 
-impl Faked {
+impl FakeProvider {
     fn new(id: &str) -> Self {
         let tools = json!({"tools": [{"name": format!("{id}_tool"), "inputSchema": {"type": "object"}}]});
         Self {
@@ -59,10 +59,10 @@ impl Faked {
             down: None,
             wants: None,
             quiet: false,
-            held: watch::Sender::new(false),
+            hangs: watch::Sender::new(false),
             modern: false,
-            coy: watch::Sender::new(false),
-            ears: Vec::new(),
+            withholds_older: watch::Sender::new(false),
+            listeners: Vec::new(),
         }
     }
 
@@ -75,19 +75,19 @@ impl Faked {
     }
 }
 
-impl Fake {
-    pub(super) fn set(&self, id: &str, change: impl FnOnce(&mut Faked)) {
+impl FakeLister {
+    pub(super) fn set(&self, id: &str, change: impl FnOnce(&mut FakeProvider)) {
         change(
             self.providers
                 .lock()
                 .entry(id.to_owned())
-                .or_insert_with(|| Faked::new(id)),
+                .or_insert_with(|| FakeProvider::new(id)),
         );
     }
 
-    fn let_in(&self, endpoint: &Endpoint, behalf: &Behalf, method: &str) -> Result<(), Error> {
+    fn let_in(&self, endpoint: &Endpoint, identity: &Identity, method: &str) -> Result<(), Error> {
         match self.of(endpoint).wants {
-            Some((header, of)) if of == method && behalf.signature.is_empty() => {
+            Some((header, of)) if of == method && identity.signature.is_empty() => {
                 let mut error = Error::new(Code::UpstreamAuth, "the fake wants a credential");
                 error.refusal = Some(Box::new((401, Some(header.to_owned()))));
                 Err(error)
@@ -96,12 +96,12 @@ impl Fake {
         }
     }
 
-    fn of(&self, endpoint: &Endpoint) -> Faked {
+    fn of(&self, endpoint: &Endpoint) -> FakeProvider {
         let id = &*endpoint.provider;
         self.providers
             .lock()
             .entry(id.to_owned())
-            .or_insert_with(|| Faked::new(id))
+            .or_insert_with(|| FakeProvider::new(id))
             .clone()
     }
 
@@ -110,13 +110,13 @@ impl Fake {
     }
 
     /// A word of the provider; waits until somebody listens.
-    pub(super) async fn say(&self, id: &str, change: Change) {
+    pub(super) async fn announce(&self, id: &str, change: ProviderChange) {
         loop {
             let ears = self
                 .providers
                 .lock()
                 .get(id)
-                .map(|faked| faked.ears.clone())
+                .map(|faked| faked.listeners.clone())
                 .unwrap_or_default();
             if let Some(last) = ears.last() {
                 last.send(change).await.expect("somebody listens");
@@ -128,8 +128,8 @@ impl Fake {
 }
 
 #[async_trait]
-impl Lister for Arc<Fake> {
-    async fn probe(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf) -> Result<Profile, Error> {
+impl Lister for Arc<FakeLister> {
+    async fn probe(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<Profile, Error> {
         *self
             .probes
             .lock()
@@ -137,7 +137,7 @@ impl Lister for Arc<Fake> {
             .or_default() += 1;
         let faked = self.of(endpoint);
         faked
-            .held
+            .hangs
             .subscribe()
             .wait_for(|held| !held)
             .await
@@ -146,7 +146,7 @@ impl Lister for Arc<Fake> {
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
         }
-        self.let_in(endpoint, behalf, "server/discover")?;
+        self.let_in(endpoint, identity, "server/discover")?;
         let has = |method: &str| faked.pages.contains_key(method).then(|| json!({}));
         let named = if faked.modern {
             Revision::V2026_07_28
@@ -163,12 +163,12 @@ impl Lister for Arc<Fake> {
             },
             server_info: None,
             instructions: None,
-            older: faked.modern.then(Older::default),
+            legacy: faked.modern.then(LegacyProbe::default),
         })
     }
 
-    async fn older(&self, endpoint: &Arc<Endpoint>, _: &Behalf, profile: &Profile) -> Option<Profile> {
-        let mut coy = self.of(endpoint).coy.subscribe();
+    async fn older(&self, endpoint: &Arc<Endpoint>, _: &Identity, profile: &Profile) -> Option<Profile> {
+        let mut coy = self.of(endpoint).withholds_older.subscribe();
         let question = async {
             self.questions.send_modify(|questions| *questions += 1);
             coy.wait_for(|coy| !coy).await.expect("the fake is there");
@@ -177,16 +177,16 @@ impl Lister for Arc<Fake> {
                 ..profile.clone()
             })
         };
-        profile.older.as_ref()?.ask(question).await;
+        profile.legacy.as_ref()?.ask(question).await;
         profile.settled()
     }
 
-    async fn request(&self, endpoint: &Arc<Endpoint>, behalf: &Behalf, call: Call) -> Result<Raw, Error> {
+    async fn request(&self, endpoint: &Arc<Endpoint>, identity: &Identity, call: Call) -> Result<Raw, Error> {
         let faked = self.of(endpoint);
         if let Some(code) = faked.down {
             return Err(Error::new(code, "the fake is down"));
         }
-        self.let_in(endpoint, behalf, call.method)?;
+        self.let_in(endpoint, identity, call.method)?;
         if let Some((_, code)) = faked.refuses.filter(|(method, _)| *method == call.method) {
             return Err(Error::new(code, "the fake refuses"));
         }
@@ -207,7 +207,7 @@ impl Lister for Arc<Fake> {
         let mut page = pages[at].clone();
         // Shows in a list on whose behalf it was read.
         if let (Some((_, key)), Some(tools)) = (
-            behalf.signature.now().headers.first(),
+            identity.signature.now().headers.first(),
             page["tools"].as_array_mut(),
         ) {
             tools.push(json!({"name": format!("of_{}", key.to_str().expect("text"))}));
@@ -215,9 +215,9 @@ impl Lister for Arc<Fake> {
         Ok(raw(&page))
     }
 
-    fn listen(&self, endpoint: &Arc<Endpoint>, _: &Behalf, _: &Profile) -> mpsc::Receiver<Change> {
+    fn listen(&self, endpoint: &Arc<Endpoint>, _: &Identity, _: &Profile) -> mpsc::Receiver<ProviderChange> {
         let (sender, receiver) = mpsc::channel(8);
-        self.set(&endpoint.provider, |faked| faked.ears.push(sender));
+        self.set(&endpoint.provider, |faked| faked.listeners.push(sender));
         receiver
     }
 

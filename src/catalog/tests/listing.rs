@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::*;
-use crate::credential::{Holder, Signed};
+use crate::credential::{CredentialSource, SignedHeaders};
 use crate::error::{Code, Error};
-use crate::upstream::Change;
+use crate::upstream::ProviderChange;
 
 #[tokio::test]
 async fn lists_are_followed_to_their_last_page() {
@@ -34,7 +34,7 @@ async fn lists_are_followed_to_their_last_page() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_comes_back_ends_the_list_and_is_said() {
+async fn a_cursor_that_comes_back_ends_the_list_and_is_reported() {
     let bench = Bench::new().with("one");
     bench.fake.set("one", |one| {
         one.pages.insert(
@@ -68,8 +68,8 @@ async fn a_list_that_fails_stays_as_it_was() {
             .insert("prompts/list", vec![json!({"prompts": [{"name": "q"}]})]);
     });
     let mut changes = bench.catalog().changes();
-    bench.fake.say("one", Change::Lost).await;
-    let changed = bench.told(&mut changes, "one").await;
+    bench.fake.announce("one", ProviderChange::Lost).await;
+    let changed = bench.next_change(&mut changes, "one").await;
     assert!(changed.prompts && !changed.tools);
     let lists = bench.lists("one").await.expect("it is listed");
     assert_eq!(names(&lists), ["one_tool"]);
@@ -82,23 +82,23 @@ async fn a_list_that_fails_stays_as_it_was() {
 async fn a_starting_provider_is_waited_for_by_one_attempt_for_all() {
     let bench = Bench::new().with("one");
     bench.fake.set("one", |one| {
-        one.held.send_replace(true);
+        one.hangs.send_replace(true);
     });
     let bench = bench.open();
     assert_eq!(bench.state("one"), State::Starting);
     let (provider, anybody) = (bench.provider("one"), anybody());
-    assert!(bench.catalog().peek(&provider, &anybody).is_none());
+    assert!(bench.catalog().lists_if_known(&provider, &anybody).is_none());
     let release = async {
         while bench.fake.probed("one") == 0 {
             tokio::task::yield_now().await;
         }
         bench.fake.set("one", |one| {
-            one.held.send_replace(false);
+            one.hangs.send_replace(false);
         });
     };
     let (a, b, ()) = soon(async { tokio::join!(bench.tools("one"), bench.tools("one"), release) }).await;
     assert_eq!((a.len(), b.len(), bench.fake.probed("one")), (1, 1, 1));
-    assert!(bench.catalog().peek(&provider, &anybody).is_some());
+    assert!(bench.catalog().lists_if_known(&provider, &anybody).is_some());
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_starting_provider_is_waited_for_no_longer_than_it_may_take() {
     );
     fs::write(bench.file("one.yaml"), slow).expect("it can be written");
     bench.fake.set("one", |one| {
-        one.held.send_replace(true);
+        one.hangs.send_replace(true);
     });
     let bench = bench.open();
     let error = bench.lists("one").await.expect_err("it says nothing");
@@ -138,7 +138,7 @@ async fn an_unreachable_provider_says_why_and_comes_back_by_itself() {
 
     let mut changes = bench.catalog().changes();
     bench.fake.set("one", |one| one.down = None);
-    assert!(bench.told(&mut changes, "one").await.tools);
+    assert!(bench.next_change(&mut changes, "one").await.tools);
     assert_eq!(bench.tools("one").await, ["one_tool"]);
     assert_eq!(bench.state("one"), State::Ready);
 }
@@ -153,14 +153,14 @@ async fn a_failing_call_has_the_provider_looked_at() {
     let error = crate::error::Error::new(Code::UpstreamUnreachable, "refused");
     let provider = bench.provider("one");
     let mut ended = provider.live.shared.watch();
-    bench.catalog().observed(&provider, Err(&error));
+    bench.catalog().report_call(&provider, Err(&error));
     soon(ended.changed()).await.expect("an attempt ends");
     assert_eq!(bench.state("one"), State::Unreachable);
     bench.lists("one").await.expect_err("it is down");
 }
 
 #[tokio::test]
-async fn a_refused_credential_is_said() {
+async fn a_refused_credential_is_reported() {
     let bench = Bench::new().with("one");
     bench.fake.set("one", |one| one.down = Some(Code::UpstreamAuth));
     let bench = bench.open();
@@ -174,8 +174,8 @@ async fn a_word_of_the_provider_is_passed_on_when_lists_differ() {
     bench.tools("one").await;
     let mut changes = bench.catalog().changes();
     bench.fake.set("one", |one| one.tools(&["new"]));
-    bench.fake.say("one", Change::Tools).await;
-    let changed = bench.told(&mut changes, "one").await;
+    bench.fake.announce("one", ProviderChange::Tools).await;
+    let changed = bench.next_change(&mut changes, "one").await;
     assert!(changed.tools && !changed.resources && !changed.prompts);
     assert_eq!(bench.tools("one").await, ["new"]);
     assert_eq!(bench.fake.probed("one"), 1);
@@ -190,7 +190,7 @@ async fn other_rules_need_no_new_lists() {
     bench.write("one", r#", "tools": {"allow": ["read_*"], "deny": ["*_b"]}"#);
     let bench = bench.open();
     assert_eq!(bench.tools("one").await, ["read_a"]);
-    assert_eq!(bench.provider("one").relay, Relay::Closed);
+    assert_eq!(bench.provider("one").relay, RelayAccess::Closed);
     bench.write("one", "");
     bench.reload();
     assert_eq!(bench.tools("one").await, ["read_a", "read_b", "write"]);
@@ -263,7 +263,7 @@ async fn a_provider_with_nothing_to_offer_says_why() {
 }
 
 #[tokio::test]
-async fn lists_are_kept_within_their_bounds_and_the_rest_is_said() {
+async fn lists_stay_within_their_bounds_and_the_rest_is_reported() {
     let bench = Bench::new().with("one");
     let many = |list: &str, key: &str| {
         let entry =
@@ -302,17 +302,22 @@ async fn lists_of_all_accounts_together_are_bounded() {
     });
     let bench = bench.open();
     let provider = bench.provider("one");
-    let mut behalves = Vec::new();
+    let mut identities = Vec::new();
     for at in 0..12 {
-        let behalf = bringing(&format!("key{at}"));
-        soon(bench.catalog().lists(&provider, &behalf))
+        let identity = bringing(&format!("key{at}"));
+        soon(bench.catalog().lists(&provider, &identity))
             .await
             .expect("it is listed");
-        behalves.push(behalf);
+        identities.push(identity);
     }
-    let kept = behalves
+    let kept = identities
         .iter()
-        .filter(|behalf| provider.live.known(behalf.signature.account.as_ref()).is_some())
+        .filter(|identity| {
+            provider
+                .live
+                .cached_if_any(identity.signature.account.as_ref())
+                .is_some()
+        })
         .count();
     assert!((1..=6).contains(&kept), "{kept} accounts with 3 MB each");
 }
@@ -359,35 +364,35 @@ async fn lists_are_read_again_on_demand_but_not_at_once() {
 
 /// Tokens of an account, by their number.
 #[derive(Debug, Default)]
-struct Tokens(AtomicU64);
+struct TokenCounter(AtomicU64);
 
 #[async_trait]
-impl Holder for Tokens {
-    fn now(&self) -> Arc<Signed> {
-        Arc::new(Signed {
+impl CredentialSource for TokenCounter {
+    fn now(&self) -> Arc<SignedHeaders> {
+        Arc::new(SignedHeaders {
             headers: Vec::new(),
             seq: self.0.load(SeqCst),
         })
     }
 
-    async fn ready(&self) -> Result<Arc<Signed>, Error> {
+    async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
         Ok(self.now())
     }
 
-    async fn refused(&self, _seq: u64) -> Result<Arc<Signed>, Error> {
+    async fn refused(&self, _seq: u64) -> Result<Arc<SignedHeaders>, Error> {
         Ok(self.now())
     }
 }
 
 /// A caller with an account, and the account's tokens.
-fn connected() -> (Behalf, Arc<Tokens>) {
-    let tokens = Arc::<Tokens>::default();
-    let holder: Arc<dyn Holder> = Arc::<Tokens>::clone(&tokens);
-    let behalf = Behalf {
-        signature: Arc::new(Signature::held(holder, Some([7; 32]))),
+fn connected() -> (Identity, Arc<TokenCounter>) {
+    let tokens = Arc::<TokenCounter>::default();
+    let holder: Arc<dyn CredentialSource> = Arc::<TokenCounter>::clone(&tokens);
+    let identity = Identity {
+        signature: Arc::new(Signature::renewed(holder, Some([7; 32]))),
         ..anybody()
     };
-    (behalf, tokens)
+    (identity, tokens)
 }
 
 #[tokio::test]
@@ -405,12 +410,12 @@ async fn lists_that_a_credential_keeps_from_being_read_are_none_until_there_are_
             one.pages
                 .insert("resources/list", vec![json!({"resources": [{"uri": "a:1"}]})]);
         });
-        let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
-        let failed = soon(bench.catalog().lists(&provider, &behalf)).await;
+        let (provider, (identity, tokens)) = (bench.provider("one"), connected());
+        let failed = soon(bench.catalog().lists(&provider, &identity)).await;
         assert_eq!(failed.expect_err("nothing can be read").code, code);
         bench.fake.set("one", |one| one.refuses = None);
         tokens.0.fetch_add(1, SeqCst);
-        let lists = soon(bench.catalog().lists(&provider, &behalf)).await;
+        let lists = soon(bench.catalog().lists(&provider, &identity)).await;
         assert_eq!(names(&lists.expect("it is listed")), ["one_tool"]);
     }
 }
@@ -419,23 +424,23 @@ async fn lists_that_a_credential_keeps_from_being_read_are_none_until_there_are_
 async fn new_tokens_have_lists_read_again_that_failed_and_no_others() {
     let bench = Bench::new().with("one").open();
     bench.tools("one").await;
-    let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
+    let (provider, (identity, tokens)) = (bench.provider("one"), connected());
     let probed = || bench.fake.probed("one");
     let before = probed();
-    soon(bench.catalog().renewed(&provider, &behalf)).await;
+    soon(bench.catalog().account_renewed(&provider, &identity)).await;
     assert_eq!(probed(), before, "nobody has asked for these");
     bench.fake.set("one", |one| {
         one.refuses = Some(("tools/list", Code::TokenExpired))
     });
-    let failed = soon(bench.catalog().lists(&provider, &behalf)).await;
+    let failed = soon(bench.catalog().lists(&provider, &identity)).await;
     assert_eq!(failed.expect_err("nothing can be read").code, Code::TokenExpired);
     bench.fake.set("one", |one| one.refuses = None);
     tokens.0.fetch_add(1, SeqCst);
-    soon(bench.catalog().renewed(&provider, &behalf)).await;
-    let known = bench.catalog().peek(&provider, &behalf);
+    soon(bench.catalog().account_renewed(&provider, &identity)).await;
+    let known = bench.catalog().lists_if_known(&provider, &identity);
     assert_eq!(names(&known.expect("it was read")), ["one_tool"]);
     let before = probed();
-    soon(bench.catalog().renewed(&provider, &behalf)).await;
+    soon(bench.catalog().account_renewed(&provider, &identity)).await;
     assert_eq!(probed(), before, "what is known is left alone");
 }
 
@@ -447,19 +452,23 @@ async fn tools_whose_reading_failed_are_in_doubt_until_they_are_read() {
         one.pages
             .insert("resources/list", vec![json!({"resources": [{"uri": "a:1"}]})]);
     });
-    let (provider, (behalf, tokens)) = (bench.provider("one"), connected());
-    let lists = soon(bench.catalog().for_call(&provider, &behalf)).await;
+    let (provider, (identity, tokens)) = (bench.provider("one"), connected());
+    let lists = soon(bench.catalog().lists_for_call(&provider, &identity)).await;
     let lists = lists.expect("there are resources");
     assert_eq!((lists.tools.len(), lists.resources.len()), (0, 1));
-    let why = |lists: &Catalogue| lists.unread().map(|error| error.code);
+    let why = |lists: &Catalogue| lists.tools_error().map(|error| error.code);
     assert_eq!(why(&lists), Some(Code::UpstreamProtocol));
-    let doubted = soon(bench.catalog().in_doubt(&provider, &behalf)).await;
+    let doubted = soon(bench.catalog().reread_if_incomplete(&provider, &identity)).await;
     let doubted = doubted.expect("it is in doubt").expect("there are resources");
     assert_eq!(why(&doubted), Some(Code::UpstreamProtocol));
     bench.fake.set("one", |one| one.refuses = None);
     tokens.0.fetch_add(1, SeqCst);
-    let read = soon(bench.catalog().in_doubt(&provider, &behalf)).await;
+    let read = soon(bench.catalog().reread_if_incomplete(&provider, &identity)).await;
     let read = read.expect("it was in doubt").expect("it is listed");
     assert_eq!((names(&read), why(&read)), (vec!["one_tool".to_owned()], None));
-    assert!(soon(bench.catalog().in_doubt(&provider, &behalf)).await.is_none());
+    assert!(
+        soon(bench.catalog().reread_if_incomplete(&provider, &identity))
+            .await
+            .is_none()
+    );
 }

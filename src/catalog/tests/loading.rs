@@ -36,7 +36,7 @@ async fn others_are_untouched_by_files_added_changed_and_removed() {
 }
 
 #[tokio::test]
-async fn a_broken_file_leaves_its_last_good_version_running_until_it_is_mended() {
+async fn a_broken_file_leaves_its_last_good_version_running_until_it_is_repaired() {
     let bench = Bench::new().with("one").with("two").open();
     bench.tools("one").await;
     let before = bench.provider("one");
@@ -95,7 +95,7 @@ async fn a_disabled_provider_is_named_and_does_not_run() {
 async fn an_emptied_folder_is_refused_until_files_are_back() {
     let bench = Bench::new().with("one").open();
     bench.remove("one");
-    assert_eq!(bench.catalog().reload(), Outcome::Refused);
+    assert_eq!(bench.catalog().reload(), ReloadOutcome::Refused);
     assert_eq!(bench.tools("one").await, ["one_tool"]);
     let report = bench.catalog().report();
     assert!(
@@ -114,7 +114,7 @@ async fn an_emptied_folder_is_refused_until_files_are_back() {
     );
 
     fs::remove_dir(bench.folder()).expect("it is empty");
-    assert_eq!(bench.catalog().reload(), Outcome::Refused);
+    assert_eq!(bench.catalog().reload(), ReloadOutcome::Refused);
     assert_eq!(bench.catalog().snapshot().providers.len(), 1);
 
     fs::create_dir(bench.folder()).expect("it was removed");
@@ -172,7 +172,7 @@ async fn an_unchanged_folder_changes_nothing() {
     let bench = Bench::new().with("one").open();
     let before = bench.catalog().snapshot();
     let reads = bench.reads.load(SeqCst);
-    assert_eq!(bench.catalog().reload(), Outcome::Unchanged);
+    assert_eq!(bench.catalog().reload(), ReloadOutcome::Unchanged);
     assert!(Arc::ptr_eq(&before, &bench.catalog().snapshot()));
     assert_eq!(bench.reads.load(SeqCst), reads);
 }
@@ -202,12 +202,12 @@ async fn a_changed_secret_file_makes_another_endpoint_and_retires_the_old() {
     );
     bench.write("one", &auth);
     let bench = bench.open();
-    let before = bench.provider("one").endpoint.identity;
-    assert_eq!(bench.catalog().reload(), Outcome::Unchanged);
+    let before = bench.provider("one").endpoint.digest;
+    assert_eq!(bench.catalog().reload(), ReloadOutcome::Unchanged);
 
     fs::write(&secret, "second").expect("it can be written");
-    assert_eq!(bench.catalog().reload(), Outcome::Applied);
-    assert_ne!(bench.provider("one").endpoint.identity, before);
+    assert_eq!(bench.catalog().reload(), ReloadOutcome::Applied);
+    assert_ne!(bench.provider("one").endpoint.digest, before);
     assert_eq!(bench.retired().await, [before]);
 }
 
@@ -215,17 +215,17 @@ async fn a_changed_secret_file_makes_another_endpoint_and_retires_the_old() {
 async fn sessions_are_not_retired_while_a_request_holds_the_old_provider() {
     let bench = Bench::new().with("one").with("two").open();
     bench.tools("one").await;
-    let held = bench.provider("one");
+    let old = bench.provider("one");
     bench.remove("one");
     bench.reload();
     // The old lists still serve the request that took them.
-    assert_eq!(names(&held.live.shared.load()), ["one_tool"]);
+    assert_eq!(names(&old.live.shared.load()), ["one_tool"]);
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
     assert!(bench.fake.retired.borrow().is_empty());
-    let identity = held.endpoint.identity;
-    drop(held);
+    let identity = old.endpoint.digest;
+    drop(old);
     assert_eq!(bench.retired().await, [identity]);
 }
 
@@ -251,7 +251,7 @@ async fn of_a_thousand_descriptors_only_the_changed_one_is_read_again() {
 }
 
 #[tokio::test]
-async fn coming_and_going_is_told() {
+async fn coming_and_going_is_announced() {
     let bench = Bench::new().with("one").open();
     bench.tools("one").await;
     let mut changes = bench.catalog().changes();
@@ -261,7 +261,7 @@ async fn coming_and_going_is_told() {
     assert!(changed.provider.is_none() && changed.tools && changed.resources && changed.prompts);
     bench.write("one", r#", "about": "things""#);
     bench.reload();
-    assert!(bench.told(&mut changes, "one").await.tools);
+    assert!(bench.next_change(&mut changes, "one").await.tools);
 }
 
 #[tokio::test]
@@ -279,10 +279,10 @@ async fn a_pipe_among_the_files_is_a_fault_that_nobody_waits_for() {
 
 #[test]
 fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
-    let world = World {
+    let world = ReadContext {
         env: Arc::new(|_| None),
         references: References::default(),
-        secrets: crate::descriptor::Secrets::None,
+        secrets: crate::descriptor::SecretSource::None,
         commands: true,
         loopback: true,
     };
@@ -294,17 +294,18 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
         compile::sources(&descriptor),
         [Path::new("tests/golden/tls/cert.pem")]
     );
-    compile::compile(file, &descriptor, &compile::Around::unmanned(true)).expect("the certificate is found");
+    compile::compile(file, &descriptor, &compile::CompileContext::for_inspection(true))
+        .expect("the certificate is found");
 }
 
 #[tokio::test]
 async fn a_reading_that_takes_long_keeps_nobody_else_waiting() {
     let gate = Arc::new(std::sync::Barrier::new(2));
-    let door = Arc::clone(&gate);
+    let inner = Arc::clone(&gate);
     let bench = Bench::new().with("one").open_after(move |file| {
         if file.ends_with("slow.yaml") {
-            door.wait();
-            door.wait();
+            inner.wait();
+            inner.wait();
         }
     });
     bench.write("slow", "");

@@ -10,7 +10,7 @@ async fn modern(coy: bool) -> Bench {
     let bench = Bench::new().with("one");
     bench.fake.set("one", |one| {
         one.modern = true;
-        one.coy.send_replace(coy);
+        one.withholds_older.send_replace(coy);
     });
     let bench = bench.open();
     bench.tools("one").await;
@@ -55,7 +55,7 @@ async fn a_call_does_not_wait_long_for_the_answer_and_the_next_has_it() {
     assert_eq!(bench.with_older().await, [M].into_iter().collect());
     assert_eq!(began.elapsed().as_secs(), 2);
     bench.fake.set("one", |one| {
-        one.coy.send_replace(false);
+        one.withholds_older.send_replace(false);
     });
     assert_eq!(bench.with_older().await, [L, M].into_iter().collect());
     assert_eq!(bench.asked(), 1, "one question, whoever waits for it");
@@ -66,12 +66,12 @@ async fn the_relay_waits_for_the_answer_as_long_as_for_a_call() {
     let bench = modern(true).await;
     let provider = bench.provider("one");
     let known = provider.live.shared.load_full();
-    let patience = provider.endpoint.connect + provider.endpoint.call;
+    let limit = provider.endpoint.connect + provider.endpoint.call;
     let began = tokio::time::Instant::now();
     let nobody = anybody();
-    let waiting = bench.catalog().shared_older(&provider, &nobody, known);
+    let waiting = bench.catalog().shared_with_older(&provider, &nobody, known);
     assert_eq!(spoken(&waiting.await), [M].into_iter().collect());
-    assert_eq!(began.elapsed().as_secs(), patience.as_secs());
+    assert_eq!(began.elapsed().as_secs(), limit.as_secs());
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn a_probe_anew_asks_at_once_what_spoke_an_older_revision_before() {
     let provider = bench.provider("one");
     let mut ended = provider.live.shared.watch();
     let error = crate::error::Error::new(crate::error::Code::UpstreamUnreachable, "refused");
-    bench.catalog().observed(&provider, Err(&error));
+    bench.catalog().report_call(&provider, Err(&error));
     soon(ended.changed()).await.expect("an attempt ends");
     assert_eq!(bench.fake.probed("one"), 2);
     let lists = provider.live.shared.load_full();

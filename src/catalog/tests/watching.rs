@@ -82,7 +82,7 @@ async fn a_folder_that_was_deleted_is_watched_again_when_it_is_back() {
     let bench = Bench::new().with("one").open();
     fs::remove_dir_all(bench.folder()).expect("it can be removed");
     let mut reloads = bench.catalog().reloads();
-    soon(reloads.wait_for(|reload| reload.outcome == Outcome::Refused))
+    soon(reloads.wait_for(|reload| reload.outcome == ReloadOutcome::Refused))
         .await
         .expect("the catalogue is there");
     assert!(bench.catalog().snapshot().providers.contains_key("one"));

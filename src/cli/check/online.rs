@@ -10,20 +10,20 @@ use std::{
 use url::Url;
 
 use crate::descriptor::{
-    Fault, Read, Severity, Target, World,
-    reader::{Local, local_ip},
+    DescriptorFile, Fault, ReadContext, Severity, UpstreamTarget,
+    reader::{LocalAddress, local_ip},
 };
 
 /// Longest wait for DNS; the connection has the provider's own deadline.
 const RESOLVE: Duration = Duration::from_secs(5);
 
 /// Adds what the network says to sound, enabled descriptors.
-pub(super) fn check(reads: &mut [Read], world: &World) {
+pub(super) fn check(reads: &mut [DescriptorFile], world: &ReadContext) {
     for read in reads {
         let Some(descriptor) = read.descriptor.as_ref().filter(|descriptor| descriptor.enabled) else {
             continue;
         };
-        let Some(Target::Url(url)) = descriptor.upstream.target() else {
+        let Some(UpstreamTarget::Url(url)) = descriptor.upstream.target() else {
             continue;
         };
         let within = descriptor.upstream.timeouts.connect.get();
@@ -58,8 +58,8 @@ fn reach(url: &Url, within: Duration, allowed: bool, loopback: bool) -> Result<(
         .into_iter()
         .filter(|address| match local_ip(address.ip()) {
             None => true,
-            Some(Local::Loopback) => allowed || loopback,
-            Some(Local::Private(_)) => allowed,
+            Some(LocalAddress::Loopback) => allowed || loopback,
+            Some(LocalAddress::Private(_)) => allowed,
         })
         .collect();
     if permitted.is_empty() {

@@ -11,26 +11,26 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::credential::broker::Refusal;
+use crate::credential::broker::ConnectError;
 
 /// Longest head of a request, in bytes; what a callback's query may be and a browser's headers are.
 const MAX_HEAD: usize = 32 * 1_024;
 /// How long a browser may take to say what it wants, and to be answered.
-const PATIENCE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Callbacks that wait to be looked at, and connections that are read at once.
 const QUEUE: usize = 8;
 
 /// Listens on loopback while a person signs in.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct CallbackListener {
     port: u16,
-    callbacks: mpsc::Receiver<Came>,
+    callbacks: mpsc::Receiver<BrowserCallback>,
     accepting: tokio::task::JoinHandle<()>,
 }
 
 /// A browser that came back.
 #[derive(Debug)]
-pub(super) struct Came {
+pub(super) struct BrowserCallback {
     /// The path at which it came, which says whose answer it is.
     pub(super) path: String,
     /// What the authorization server said.
@@ -40,24 +40,24 @@ pub(super) struct Came {
 
 /// A page.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct ResultPage {
     status: &'static str,
     title: String,
     text: String,
 }
 
-impl Drop for Listener {
+impl Drop for CallbackListener {
     fn drop(&mut self) {
         self.accepting.abort();
     }
 }
 
-impl Listener {
+impl CallbackListener {
     /// On this port of the host, and on no other.
     ///
     /// # Errors
     /// When the port cannot be had.
-    pub(super) async fn at(host: &str, port: u16) -> io::Result<Self> {
+    pub(super) async fn bind(host: &str, port: u16) -> io::Result<Self> {
         let home = if host.starts_with('[') {
             IpAddr::from(Ipv6Addr::LOCALHOST)
         } else {
@@ -76,7 +76,11 @@ impl Listener {
             loop {
                 match listener.accept().await {
                     // A browser opens connections that it says nothing on: none keeps another waiting.
-                    Ok((stream, _)) => drop(tokio::spawn(taken(stream, Arc::clone(&hosts), send.clone()))),
+                    Ok((stream, _)) => drop(tokio::spawn(serve_connection(
+                        stream,
+                        Arc::clone(&hosts),
+                        send.clone(),
+                    ))),
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
             }
@@ -94,26 +98,26 @@ impl Listener {
     }
 
     /// The next browser that comes back.
-    pub(super) async fn next(&mut self) -> Option<Came> {
+    pub(super) async fn next(&mut self) -> Option<BrowserCallback> {
         self.callbacks.recv().await
     }
 }
 
-async fn taken(stream: TcpStream, hosts: Arc<[String]>, send: mpsc::Sender<Came>) {
-    if let Ok(Some(came)) = timeout(PATIENCE, read(stream, &hosts)).await {
-        send.send(came).await.ok();
+async fn serve_connection(stream: TcpStream, hosts: Arc<[String]>, send: mpsc::Sender<BrowserCallback>) {
+    if let Ok(Some(returned)) = timeout(IDLE_TIMEOUT, read(stream, &hosts)).await {
+        send.send(returned).await.ok();
     }
 }
 
-impl Came {
+impl BrowserCallback {
     /// Shows a page. A browser that is gone misses nothing that the terminal does not say.
-    pub(super) async fn answer(mut self, page: &Page) {
-        timeout(PATIENCE, write(&mut self.stream, page)).await.ok();
+    pub(super) async fn answer(mut self, page: &ResultPage) {
+        timeout(IDLE_TIMEOUT, write(&mut self.stream, page)).await.ok();
     }
 }
 
 /// Reads one request; anything but a callback is answered at once.
-async fn read(mut stream: TcpStream, hosts: &[String]) -> Option<Came> {
+async fn read(mut stream: TcpStream, hosts: &[String]) -> Option<BrowserCallback> {
     let mut head = Vec::new();
     let mut chunk = [0; 4_096];
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -125,9 +129,9 @@ async fn read(mut stream: TcpStream, hosts: &[String]) -> Option<Came> {
     }
     let head = String::from_utf8(head).ok()?;
     match target(&head, hosts) {
-        Some((path, query)) => Some(Came { path, query, stream }),
+        Some((path, query)) => Some(BrowserCallback { path, query, stream }),
         None => {
-            let page = Page {
+            let page = ResultPage {
                 status: "404 Not Found",
                 title: "Nothing is here".to_owned(),
                 text: "This port waits for the answer to a sign-in.".to_owned(),
@@ -156,7 +160,7 @@ fn target(head: &str, hosts: &[String]) -> Option<(String, String)> {
         .then(|| (path.to_owned(), query.to_owned()))
 }
 
-async fn write(stream: &mut TcpStream, page: &Page) -> io::Result<()> {
+async fn write(stream: &mut TcpStream, page: &ResultPage) -> io::Result<()> {
     let body = page.html();
     let head = format!(
         "HTTP/1.1 {}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
@@ -171,7 +175,7 @@ async fn write(stream: &mut TcpStream, page: &Page) -> io::Result<()> {
     stream.shutdown().await
 }
 
-impl Page {
+impl ResultPage {
     fn html(&self) -> String {
         let mut html = String::from(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -199,24 +203,24 @@ fn escaped(text: &str) -> String {
         })
 }
 
-pub(super) fn connected(provider: &str) -> Page {
-    Page {
+pub(super) fn connected(provider: &str) -> ResultPage {
+    ResultPage {
         status: "200 OK",
         title: format!("{provider} is connected"),
         text: "You can close this page; the terminal says which account it is.".to_owned(),
     }
 }
 
-pub(super) fn asked() -> Page {
-    Page {
+pub(super) fn asked() -> ResultPage {
+    ResultPage {
         status: "200 OK",
         title: "One question is left".to_owned(),
         text: "Another account was connected under this name before. Go back to the terminal.".to_owned(),
     }
 }
 
-pub(super) fn refused(refusal: &Refusal) -> Page {
-    Page {
+pub(super) fn refused(refusal: &ConnectError) -> ResultPage {
+    ResultPage {
         status: "400 Bad Request",
         title: "Not connected".to_owned(),
         text: format!("{} {}", refusal.why, refusal.cure),
@@ -236,8 +240,8 @@ mod tests {
         let hosts = ["127.0.0.1:8787", "localhost:8787"].map(str::to_owned);
         let at = |request, host| target(&head(request, host), &hosts);
         let callback = "GET /oauth/callback?code=a&state=b";
-        let came = ("/oauth/callback".to_owned(), "code=a&state=b".to_owned());
-        assert_eq!(at(callback, "127.0.0.1:8787"), Some(came));
+        let returned = ("/oauth/callback".to_owned(), "code=a&state=b".to_owned());
+        assert_eq!(at(callback, "127.0.0.1:8787"), Some(returned));
         assert!(at("GET /oauth/callback/mail?code=a", "localhost:8787").is_some());
         assert!(at(callback, "evil.example:8787").is_none());
         assert!(at(callback, "127.0.0.1:1").is_none());
@@ -254,7 +258,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_connections_keep_nobody_waiting_and_other_paths_are_answered() {
-        let mut listener = Listener::at("127.0.0.1", 0).await.unwrap();
+        let mut listener = CallbackListener::bind("127.0.0.1", 0).await.unwrap();
         let at = (Ipv4Addr::LOCALHOST, listener.port());
         let _silent = TcpStream::connect(at).await.unwrap();
         let mut other = TcpStream::connect(at).await.unwrap();
@@ -271,9 +275,9 @@ mod tests {
             .write_all(head("GET /oauth/callback?state=s", &host).as_bytes())
             .await
             .unwrap();
-        let came = listener.next().await.unwrap();
-        assert_eq!(came.query, "state=s");
-        came.answer(&connected("Mail")).await;
+        let returned = listener.next().await.unwrap();
+        assert_eq!(returned.query, "state=s");
+        returned.answer(&connected("Mail")).await;
         let mut text = String::new();
         browser.read_to_string(&mut text).await.unwrap();
         assert!(

@@ -12,8 +12,10 @@ use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::protocol::trouble;
-use super::step::{Found, Trouble};
-use crate::upstream::{Behalf, Endpoint, Knock, Permit, Tls, Upstreams, is_own_authority, tls_config};
+use super::step::{StepDetail, StepFailure};
+use crate::upstream::{
+    ClientTls, Endpoint, HttpProbe, Identity, Permit, Upstreams, is_own_authority, tls_config,
+};
 
 /// Addresses that are named.
 const SHOWN: usize = 4;
@@ -24,11 +26,11 @@ pub(super) async fn dns(
     url: &Url,
     permit: Permit,
     within: Duration,
-) -> Result<(Arc<[SocketAddr]>, Option<String>), Trouble> {
+) -> Result<(Arc<[SocketAddr]>, Option<String>), StepFailure> {
     let port = url.port_or_known_default().unwrap_or(443);
     let host = url
         .host()
-        .ok_or_else(|| Trouble::new("the URL has no host", "correct `upstream.url`"))?;
+        .ok_or_else(|| StepFailure::new("the URL has no host", "correct `upstream.url`"))?;
     let name = url.host_str().unwrap_or_default();
     let (host, is_name) = match host {
         Host::Domain(domain) => (Host::Domain(domain), true),
@@ -42,7 +44,7 @@ pub(super) async fn dns(
         } else {
             "check the name in `upstream.url`, and this machine's DNS"
         };
-        Trouble::new(format!("`{name}`: {error}"), cure)
+        StepFailure::new(format!("`{name}`: {error}"), cure)
     })?;
     let listed: Vec<String> = addresses
         .iter()
@@ -71,7 +73,7 @@ pub(super) fn proxies(variables: impl IntoIterator<Item = OsString>) -> Vec<Stri
 }
 
 /// The first address that accepts.
-pub(super) async fn tcp(addresses: &[SocketAddr], within: Duration) -> Result<SocketAddr, Trouble> {
+pub(super) async fn tcp(addresses: &[SocketAddr], within: Duration) -> Result<SocketAddr, StepFailure> {
     let mut last = "no address".to_owned();
     for address in addresses {
         match timeout(within, tokio::net::TcpStream::connect(address)).await {
@@ -80,7 +82,7 @@ pub(super) async fn tcp(addresses: &[SocketAddr], within: Duration) -> Result<So
             Err(_) => last = format!("{address}: no answer within {within:?}"),
         }
     }
-    Err(Trouble::new(
+    Err(StepFailure::new(
         last,
         "start the server, or correct host and port in `upstream.url`; look at firewalls between",
     ))
@@ -97,28 +99,33 @@ fn reason(error: &std::io::Error) -> String {
 pub(super) async fn tls(
     address: SocketAddr,
     url: &Url,
-    material: Option<Arc<Tls>>,
+    material: Option<Arc<ClientTls>>,
     within: Duration,
-) -> Result<Found, Trouble> {
+) -> Result<StepDetail, StepFailure> {
     let host = url
         .host_str()
         .unwrap_or_default()
         .trim_matches(['[', ']'])
         .to_owned();
     let has_ca = material.as_ref().is_some_and(|tls| tls.ca.is_some());
-    let shaking = tokio::task::spawn_blocking(move || shake(address, host, material.as_deref(), within));
+    let shaking = tokio::task::spawn_blocking(move || handshake(address, host, material.as_deref(), within));
     match timeout(within, shaking).await {
         Ok(Ok(Ok(said))) => Ok(said.into()),
         Ok(Ok(Err(error))) => Err(refused(&error, has_ca)),
-        Ok(Err(error)) => Err(Trouble::new(error.to_string(), "this is a bug: report it")),
-        Err(_) => Err(Trouble::new(
+        Ok(Err(error)) => Err(StepFailure::new(error.to_string(), "this is a bug: report it")),
+        Err(_) => Err(StepFailure::new(
             format!("no handshake within {within:?}"),
             "raise `upstream.timeouts.connect`, or look at the server",
         )),
     }
 }
 
-fn shake(address: SocketAddr, host: String, tls: Option<&Tls>, within: Duration) -> std::io::Result<String> {
+fn handshake(
+    address: SocketAddr,
+    host: String,
+    tls: Option<&ClientTls>,
+    within: Duration,
+) -> std::io::Result<String> {
     let config = tls_config(tls).map_err(std::io::Error::other)?;
     let name = ServerName::try_from(host).map_err(std::io::Error::other)?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(std::io::Error::other)?;
@@ -143,12 +150,12 @@ fn shake(address: SocketAddr, host: String, tls: Option<&Tls>, within: Duration)
     ))
 }
 
-fn refused(error: &std::io::Error, has_ca: bool) -> Trouble {
+fn refused(error: &std::io::Error, has_ca: bool) -> StepFailure {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(inner) = inner else {
-        return Trouble::new(
+        return StepFailure::new(
             format!("no handshake: {error}"),
             "look at the server: it closes the connection, or speaks no TLS",
         );
@@ -183,24 +190,24 @@ fn refused(error: &std::io::Error, has_ca: bool) -> Trouble {
         }
         _ => "look at the server's TLS",
     };
-    Trouble::new(inner.to_string(), cure)
+    StepFailure::new(inner.to_string(), cure)
 }
 
 /// Any HTTP answer that does not say that this is the wrong place.
 pub(super) async fn http(
     upstreams: &Upstreams,
     endpoint: &Arc<Endpoint>,
-    behalf: &Behalf,
+    identity: &Identity,
     get: bool,
-) -> Result<Found, Trouble> {
-    let knock = upstreams.knock(endpoint, behalf, get).await;
-    let Knock {
+) -> Result<StepDetail, StepFailure> {
+    let probe = upstreams.probe_http(endpoint, identity, get).await;
+    let HttpProbe {
         status,
         version,
         content_type,
         words,
         location,
-    } = knock.map_err(|error| trouble(&error))?;
+    } = probe.map_err(|error| trouble(&error))?;
     let kind = if content_type.is_empty() {
         "no body"
     } else {
@@ -228,5 +235,5 @@ pub(super) async fn http(
         _ if status.is_server_error() => "the server fails: look at its log, or try again later",
         _ => return Ok(said.into()),
     };
-    Err(Trouble::new(said, cure))
+    Err(StepFailure::new(said, cure))
 }

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::step::{Found, Steps, Trouble};
-use crate::app::{App, Parts};
-use crate::credential::broker::{AtHand, Prober};
-use crate::credential::connection::{Grant, Pkce};
-use crate::credential::keeper::{Account, Ask, RefreshOutcome, Refused};
-use crate::credential::oauth::{self, Challenge, Server, TroubleKind};
-use crate::credential::record::{AccountState, Ended, Record, Said};
+use super::step::{StepDetail, StepFailure, Steps};
+use crate::app::{App, Services};
+use crate::credential::broker::{ClientChoice, Prober};
+use crate::credential::connection::{GrantType, Pkce};
+use crate::credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
+use crate::credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
+use crate::credential::record::{AccountRecord, AccountState, EndReason, TokenRefusal};
 use crate::credential::vault::{self, Fault, Path, Wrote};
-use crate::credential::{Connection, Key, Signature, pinned, told};
+use crate::credential::{AccountKey, Connection, Signature, pinned, user_accounts};
 use crate::secret::Secret;
 use crate::telemetry::time::{rfc3339, unix_now};
 
@@ -26,7 +26,7 @@ const STORE: Duration = Duration::from_secs(20);
 const SHOWN: usize = 12;
 
 /// One provider's connection, looked at.
-pub(super) struct Login<'a> {
+pub(super) struct LoginCheck<'a> {
     pub(super) app: &'a App,
     pub(super) connection: &'a Arc<Connection>,
     /// Whether the provider is loaded: a disabled one can be asked, and has no accounts in use.
@@ -37,64 +37,64 @@ pub(super) struct Login<'a> {
     pub(super) sent: Mutex<Option<String>>,
 }
 
-impl Login<'_> {
+impl LoginCheck<'_> {
     /// Runs all steps; answers with the signature of the account in use.
     pub(super) async fn examine(&self, steps: &mut Steps) -> Option<Arc<Signature>> {
-        let parts = self.app.parts();
+        let services = self.app.services();
         let began = Instant::now();
-        let challenge = parts.catalog.challenge(&self.connection.provider).await;
-        let web = &**parts.exchange.accounts.keeper.web();
+        let challenge = services.catalog.challenge(&self.connection.provider).await;
+        let web = &**services.exchange.accounts.manager.web();
         match oauth::discover(web, self.connection, challenge.as_ref()).await {
             Ok(server) => {
                 let is_there = server.unpublished.is_none() || self.answers(&server).await;
                 let found = self.discovered(&server, challenge.as_ref(), is_there);
                 steps.end("discovery", began, found);
-                self.registration(steps, &parts, &server).await;
-                self.scopes(steps, &parts, &server, challenge.as_ref());
+                self.registration(steps, &services, &server).await;
+                self.scopes(steps, &services, &server, challenge.as_ref());
             }
             Err(trouble) => {
                 let cure = trouble
                     .cure
                     .clone()
                     .unwrap_or_else(|| cure(trouble.kind).to_owned());
-                steps.end("discovery", began, Err(Trouble::new(trouble.message, cure)));
+                steps.end("discovery", began, Err(StepFailure::new(trouble.message, cure)));
                 steps.skip_all(&["registration", "scopes"], "discovery");
             }
         }
         let began = Instant::now();
-        if !steps.end("vault", began, self.vault(&parts).await) {
+        if !steps.end("vault", began, self.vault(&services).await) {
             steps.skip_all(&["credential", "refresh"], "vault");
             return None;
         }
-        if self.connection.grant == Grant::ClientCredentials {
-            return self.machine(steps, &parts).await;
+        if self.connection.grant == GrantType::ClientCredentials {
+            return self.machine(steps, &services).await;
         }
         if !self.loaded {
             steps.skip("credential", "the provider is disabled: nobody's account is used");
             steps.skip("refresh", "the provider is disabled: nothing is renewed");
             return None;
         }
-        self.account(steps, &parts).await
+        self.account(steps, &services).await
     }
 
     /// Whether anything is at a guessed authorization endpoint.
-    async fn answers(&self, server: &Server) -> bool {
-        let parts = self.app.parts();
+    async fn answers(&self, server: &AuthServer) -> bool {
+        let services = self.app.services();
         let request = http::Request::builder().uri(&server.authorization_endpoint);
         let Ok(request) = request.body(Vec::new()) else {
             return false;
         };
-        let web = parts.exchange.accounts.keeper.web();
+        let web = services.exchange.accounts.manager.web();
         let asked = web.send(&self.connection.reach, request).await;
         asked.is_ok_and(|answer| ![404, 405, 410].contains(&answer.status().as_u16()))
     }
 
     fn discovered(
         &self,
-        server: &Server,
+        server: &AuthServer,
         challenge: Option<&Challenge>,
         is_there: bool,
-    ) -> Result<Found, Trouble> {
+    ) -> Result<StepDetail, StepFailure> {
         let issuer = match (&server.issuer, &server.unpublished) {
             (Some(issuer), _) => issuer.as_str(),
             (None, Some(it)) if it.has_moved() => "its metadata has moved: the endpoints are guesses",
@@ -133,38 +133,40 @@ impl Login<'_> {
         let doubtful = server.unpublished.as_ref();
         if let Some(unpublished) = doubtful.filter(|it| !is_there || it.has_moved()) {
             let cure = unpublished.cure().to_owned();
-            return Err(Trouble { detail, cure, lines });
+            return Err(StepFailure { detail, cure, lines });
         }
-        let people = self.connection.grant == Grant::AuthorizationCode;
+        let people = self.connection.grant == GrantType::AuthorizationCode;
         if people && self.connection.pkce == Pkce::Auto && pkce != "PKCE S256" {
-            return Err(Trouble {
+            return Err(StepFailure {
                 detail,
                 cure: oauth::without_s256(server.challenge_methods.as_deref()).to_owned(),
                 lines,
             });
         }
-        Ok(Found { detail, lines })
+        Ok(StepDetail { detail, lines })
     }
 
-    async fn registration(&self, steps: &mut Steps, parts: &Parts, server: &Server) {
+    async fn registration(&self, steps: &mut Steps, services: &Services, server: &AuthServer) {
         let began = Instant::now();
-        let broker = &parts.exchange.accounts.broker;
-        let people = self.connection.grant == Grant::AuthorizationCode;
+        let broker = &services.exchange.accounts.broker;
+        let people = self.connection.grant == GrantType::AuthorizationCode;
         let callbacks = broker.callbacks(self.connection, server);
         let callback = callbacks.first().cloned().unwrap_or_default();
-        let uris = || callbacks_said(&callbacks);
-        let found = match broker.client_at_hand(self.connection, server).await {
-            Ok(AtHand::Declared(id)) => {
+        let uris = || callback_lines(&callbacks);
+        let found = match broker.client_choice(self.connection, server).await {
+            Ok(ClientChoice::Declared(id)) => {
                 let mut lines = if people { uris() } else { Vec::new() };
                 let detail = format!("the descriptor's client `{id}`");
-                match self.secret(parts, server, &mut lines).await {
-                    Ok(()) => Ok(Found { detail, lines }),
+                match self.secret(services, server, &mut lines).await {
+                    Ok(()) => Ok(StepDetail { detail, lines }),
                     Err(trouble) => Err(trouble),
                 }
             }
-            Ok(AtHand::Document(url)) => Ok(format!("our client metadata document {url}").into()),
-            Ok(AtHand::Kept { id, unanswered }) => {
-                let mut found = Found::from(format!("registered as `{id}`, and kept"));
+            Ok(ClientChoice::MetadataDocument(url)) => {
+                Ok(format!("our client metadata document {url}").into())
+            }
+            Ok(ClientChoice::Registered { id, unanswered }) => {
+                let mut found = StepDetail::from(format!("registered as `{id}`, and kept"));
                 if unanswered > 0 {
                     found.lines.push(format!(
                         "{unanswered} flows have begun since one came back: the next one asks whether the server still \
@@ -174,10 +176,10 @@ impl Login<'_> {
                 }
                 Ok(found)
             }
-            Ok(AtHand::Registers(url)) => {
+            Ok(ClientChoice::CanRegister(url)) => {
                 Ok(format!("none yet: one is registered at {url} when somebody connects").into())
             }
-            Ok(AtHand::None) => Err(Trouble {
+            Ok(ClientChoice::None) => Err(StepFailure {
                 detail: "the server lets no client register, and the descriptor names none".to_owned(),
                 cure: format!(
                     "make an application at the provider with the redirect URI {callback}, and write its `client_id`"
@@ -190,17 +192,22 @@ impl Login<'_> {
     }
 
     /// Where the secret of the descriptor's client goes.
-    async fn secret(&self, parts: &Parts, server: &Server, lines: &mut Vec<String>) -> Result<(), Trouble> {
+    async fn secret(
+        &self,
+        services: &Services,
+        server: &AuthServer,
+        lines: &mut Vec<String>,
+    ) -> Result<(), StepFailure> {
         if !pinned::is_needed(self.connection) {
             return Ok(());
         }
-        let vault = &**parts.exchange.accounts.keeper.vault();
+        let vault = &**services.exchange.accounts.manager.vault();
         let pinned = pinned::read(vault, self.connection).await;
         let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
         match pinned.map_err(|fault| stored(&fault))? {
             Some(pinned) if pinned.issuer != issuer => {
                 let (detail, cure) = pinned::refusal(self.connection, &pinned, issuer);
-                return Err(Trouble::new(detail, cure));
+                return Err(StepFailure::new(detail, cure));
             }
             Some(pinned) => lines.push(format!(
                 "its secret goes to {} alone, where it was first used",
@@ -214,9 +221,15 @@ impl Login<'_> {
         Ok(())
     }
 
-    fn scopes(&self, steps: &mut Steps, parts: &Parts, server: &Server, challenge: Option<&Challenge>) {
+    fn scopes(
+        &self,
+        steps: &mut Steps,
+        services: &Services,
+        server: &AuthServer,
+        challenge: Option<&Challenge>,
+    ) {
         let began = Instant::now();
-        let loaded = parts.exchange.accounts.keeper.loaded();
+        let loaded = services.exchange.accounts.manager.loaded();
         let declared = loaded
             .and_then(|loaded| loaded.scopes(&self.connection.name))
             .or_else(|| self.connection.scopes.clone());
@@ -246,7 +259,7 @@ impl Login<'_> {
             .filter(|scope| !supported.is_empty() && !supported.contains(scope));
         let lines =
             unknown.map(|scope| format!("`{scope}` is not advertised by the server: it may refuse it"));
-        let found = Found {
+        let found = StepDetail {
             detail: format!("{whose} {}", asked.join(" ")),
             lines: lines.collect(),
         };
@@ -254,8 +267,8 @@ impl Login<'_> {
     }
 
     /// Reads, writes and removes an entry of our own, as a connection does.
-    async fn vault(&self, parts: &Parts) -> Result<Found, Trouble> {
-        let vault = parts.exchange.accounts.keeper.vault();
+    async fn vault(&self, services: &Services) -> Result<StepDetail, StepFailure> {
+        let vault = services.exchange.accounts.manager.vault();
         let path = Path::gateway(&["pending", &format!("d-{}-{}", std::process::id(), unix_now())]);
         let work = async {
             let mark = Secret::new(format!("{{\"until\":{}}}", unix_now()));
@@ -274,25 +287,25 @@ impl Login<'_> {
             Ok(Ok(true)) => Ok("it is reached, and lets us read, write, list and remove"
                 .to_owned()
                 .into()),
-            Ok(Ok(false)) => Err(Trouble::new(
+            Ok(Ok(false)) => Err(StepFailure::new(
                 "what was written is not read back",
                 "a standby that lags may answer: look at the store's cluster",
             )),
             Ok(Err(fault)) => Err(stored(&fault)),
-            Err(_elapsed) => Err(Trouble::new(
+            Err(_elapsed) => Err(StepFailure::new(
                 format!("no answer within {STORE:?}"),
                 "look whether the store is reachable from here, and how busy it is",
             )),
         }
     }
 
-    async fn machine(&self, steps: &mut Steps, parts: &Parts) -> Option<Arc<Signature>> {
-        use crate::credential::Machines as _;
+    async fn machine(&self, steps: &mut Steps, services: &Services) -> Option<Arc<Signature>> {
+        use crate::credential::ClientCredentialsTokens as _;
         let began = Instant::now();
-        let signature = parts.exchange.accounts.keeper.machine(self.connection);
+        let signature = services.exchange.accounts.manager.signature(self.connection);
         let found = match signature.ready().await {
             Ok(_) => Ok("a token of the gateway's own was had".to_owned().into()),
-            Err(error) => Err(Trouble::new(
+            Err(error) => Err(StepFailure::new(
                 super::protocol::trouble(&error).detail,
                 "check `client_id`, its secret or key and `token_auth` in `auth.client_credentials`",
             )),
@@ -305,12 +318,12 @@ impl Login<'_> {
         well.then_some(signature)
     }
 
-    async fn account(&self, steps: &mut Steps, parts: &Parts) -> Option<Arc<Signature>> {
-        let keeper = &parts.exchange.accounts.keeper;
-        let principal = &parts.principal;
-        let owner = told::owner(keeper, principal, &self.connection.provider);
+    async fn account(&self, steps: &mut Steps, services: &Services) -> Option<Arc<Signature>> {
+        let manager = &services.exchange.accounts.manager;
+        let principal = &services.principal;
+        let owner = user_accounts::owner(manager, principal, &self.connection.provider);
         let began = Instant::now();
-        let accounts = match keeper.accounts(&owner).await {
+        let accounts = match manager.accounts(&owner).await {
             Ok(accounts) => accounts,
             Err(fault) => {
                 steps.end("credential", began, Err(stored(&fault)));
@@ -318,7 +331,7 @@ impl Login<'_> {
                 return None;
             }
         };
-        let ask = Ask {
+        let ask = AccountQuery {
             tenant: &principal.tenant,
             user: &principal.user,
             connection: self.connection,
@@ -328,35 +341,35 @@ impl Login<'_> {
         let lines: Vec<String> = accounts.iter().take(SHOWN).map(line).collect();
         let who = format!("{}/{}", principal.tenant, principal.user);
         let id = &self.connection.provider;
-        let (account, signature, found) = match keeper.grant(&ask, CREDENTIAL).await {
+        let (account, signature, found) = match manager.grant(&ask, CREDENTIAL).await {
             Ok(granted) => {
                 let detail = format!("`{}` of {who} is used", granted.account);
                 (
                     Some(granted.account),
                     Some(granted.signature),
-                    Ok(Found { detail, lines }),
+                    Ok(StepDetail { detail, lines }),
                 )
             }
             Err(refused) => {
                 let cure = match &refused {
-                    Refused::NotConnected { .. } | Refused::Expired { .. } => {
+                    GrantError::NotConnected { .. } | GrantError::Expired { .. } => {
                         format!("run `pleiades connect {id}`")
                     }
-                    Refused::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
-                    Refused::Unavailable { .. } => "look at the store".to_owned(),
-                    Refused::Waiting { .. } => "try again in a moment".to_owned(),
+                    GrantError::Ambiguous { .. } => format!("run `pleiades accounts default {id} ACCOUNT`"),
+                    GrantError::Unavailable { .. } => "look at the store".to_owned(),
+                    GrantError::Waiting { .. } => "try again in a moment".to_owned(),
                 };
                 let detail = format!("{who}: {}", refused.error(self.connection));
                 let first = accounts.first().map(|account| Arc::clone(&account.id));
-                (first, None, Err(Trouble { detail, cure, lines }))
+                (first, None, Err(StepFailure { detail, cure, lines }))
             }
         };
         steps.end("credential", began, found);
         match account {
             Some(account) => {
-                let key = Key { owner, account };
+                let key = AccountKey { owner, account };
                 let began = Instant::now();
-                let found = self.renewal(parts, &key).await;
+                let found = self.renewal(services, &key).await;
                 steps.end("refresh", began, found);
             }
             None => steps.skip("refresh", "there is no account"),
@@ -365,34 +378,35 @@ impl Login<'_> {
     }
 
     /// How the renewal of an account stands; with `--refresh` it is done.
-    async fn renewal(&self, parts: &Parts, key: &Key) -> Result<Found, Trouble> {
-        let keeper = &parts.exchange.accounts.keeper;
-        let record = keeper.record(key).await.map_err(|fault| stored(&fault))?;
-        let record = record.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
+    async fn renewal(&self, services: &Services, key: &AccountKey) -> Result<StepDetail, StepFailure> {
+        let manager = &services.exchange.accounts.manager;
+        let record = manager.record(key).await.map_err(|fault| stored(&fault))?;
+        let record = record.ok_or_else(|| StepFailure::new("the account is gone", "connect it again"))?;
         self.sent.lock().clone_from(&record.source.resource);
         if self.refresh {
-            let came = keeper.refresh(key, true).await.map_err(|fault| stored(&fault))?;
-            let came = came.ok_or_else(|| Trouble::new("the account is gone", "connect it again"))?;
-            let next = came.next_at.map_or_else(|| "never".to_owned(), rfc3339);
-            return match came.outcome {
+            let renewed = manager.refresh(key, true).await.map_err(|fault| stored(&fault))?;
+            let renewed =
+                renewed.ok_or_else(|| StepFailure::new("the account is gone", "connect it again"))?;
+            let next = renewed.next_at.map_or_else(|| "never".to_owned(), rfc3339);
+            return match renewed.outcome {
                 RefreshOutcome::Refreshed => {
                     Ok(format!("a new token was had and stored; due again {next}").into())
                 }
                 RefreshOutcome::NotDue => Ok(format!("it is not due; next {next}").into()),
                 RefreshOutcome::NeedsReauth => {
-                    let record = keeper.record(key).await.ok().flatten();
+                    let record = manager.record(key).await.ok().flatten();
                     let connect = format!("run `pleiades connect {}`", self.connection.provider);
                     Err(
-                        match record.and_then(|it| it.refusal.clone().map(|said| (it, said))) {
-                            Some((record, said)) => Trouble::new(
-                                format!("the provider refuses to renew it: {}", said.why),
-                                self.connecting(&record, &said).unwrap_or(connect),
+                        match record.and_then(|it| it.refusal.clone().map(|refusal| (it, refusal))) {
+                            Some((record, refusal)) => StepFailure::new(
+                                format!("the provider refuses to renew it: {}", refusal.why),
+                                self.connecting(&record, &refusal).unwrap_or(connect),
                             ),
-                            None => Trouble::new("the provider has ended the connection", connect),
+                            None => StepFailure::new("the provider has ended the connection", connect),
                         },
                     )
                 }
-                RefreshOutcome::Unhealthy => Err(Trouble::new(
+                RefreshOutcome::Unhealthy => Err(StepFailure::new(
                     "the authorization server did not renew it now",
                     "look at the log for why; it is tried again by itself",
                 )),
@@ -402,8 +416,11 @@ impl Login<'_> {
     }
 
     /// What connecting again needs where a renewal was refused for the sake of our client.
-    fn connecting(&self, record: &Record, said: &Said) -> Option<String> {
-        said.error.as_deref().filter(|it| oauth::is_unknown_client(it))?;
+    fn connecting(&self, record: &AccountRecord, refusal: &TokenRefusal) -> Option<String> {
+        refusal
+            .error
+            .as_deref()
+            .filter(|it| oauth::is_unknown_client(it))?;
         let connect = format!("`pleiades connect {}`", self.connection.provider);
         Some(match record.source.client.declared {
             true => format!(
@@ -417,27 +434,27 @@ impl Login<'_> {
     }
 
     /// Why an account is not renewed any more, and what to do.
-    fn stopped(&self, record: &Record) -> Option<Trouble> {
+    fn stopped(&self, record: &AccountRecord) -> Option<StepFailure> {
         let connect = format!("run `pleiades connect {}`", self.connection.provider);
         let cure = record
             .refusal
             .as_ref()
-            .and_then(|said| self.connecting(record, said));
-        Some(match (record.ended.map(Ended::as_str), &record.refusal) {
-            (Some(ended), Some(said)) => Trouble::new(
-                format!("it has ended ({ended}): {}", said.why),
+            .and_then(|refusal| self.connecting(record, refusal));
+        Some(match (record.ended.map(EndReason::as_str), &record.refusal) {
+            (Some(ended), Some(refusal)) => StepFailure::new(
+                format!("it has ended ({ended}): {}", refusal.why),
                 cure.unwrap_or(connect),
             ),
-            (Some(ended), None) => Trouble::new(format!("it has ended: {ended}"), connect),
-            (None, Some(said)) => Trouble::new(
-                format!("the provider refused to renew it: {}", said.why),
+            (Some(ended), None) => StepFailure::new(format!("it has ended: {ended}"), connect),
+            (None, Some(refusal)) => StepFailure::new(
+                format!("the provider refused to renew it: {}", refusal.why),
                 cure.unwrap_or_else(|| format!("{connect}, if asking again (`--refresh`) does not help")),
             ),
             (None, None) => return None,
         })
     }
 
-    fn stands(&self, record: &Record) -> Result<Found, Trouble> {
+    fn stands(&self, record: &AccountRecord) -> Result<StepDetail, StepFailure> {
         if let Some(stopped) = self.stopped(record) {
             return Err(stopped);
         }
@@ -459,10 +476,10 @@ impl Login<'_> {
         let Some(ends) = record.tokens.expires_at else {
             let detail =
                 "the access token does not say when it ends: it is renewed when it is refused".to_owned();
-            return Ok(Found { detail, lines });
+            return Ok(StepDetail { detail, lines });
         };
         if record.tokens.refresh.is_none() {
-            return Err(Trouble {
+            return Err(StepFailure {
                 detail: format!("there is no refresh token: the access token ends {}", rfc3339(ends)),
                 cure: "ask for one, often with the scope `offline_access` or `parameters: { access_type: offline }`, \
                        and connect again"
@@ -475,7 +492,7 @@ impl Login<'_> {
         let when = if due <= unix_now() { "due now" } else { "due" };
         let detail = format!("{when} {}, at {}", rfc3339(due), record.source.token_endpoint);
         if record.failures >= 3 {
-            return Err(Trouble {
+            return Err(StepFailure {
                 detail,
                 cure: format!(
                     "look whether the token endpoint is reached from here: `pleiades doctor {} --refresh` tries it",
@@ -484,12 +501,12 @@ impl Login<'_> {
                 lines,
             });
         }
-        Ok(Found { detail, lines })
+        Ok(StepDetail { detail, lines })
     }
 }
 
 /// What a client of one's own has to have registered.
-fn callbacks_said(callbacks: &[String]) -> Vec<String> {
+fn callback_lines(callbacks: &[String]) -> Vec<String> {
     callbacks
         .iter()
         .enumerate()
@@ -514,11 +531,13 @@ fn line(account: &Account) -> String {
     format!("`{}`: {state}{default}{ends}", account.id)
 }
 
-const fn cure(kind: TroubleKind) -> &'static str {
+const fn cure(kind: OAuthErrorKind) -> &'static str {
     match kind {
-        TroubleKind::Transient => "look whether the authorization server is reached from here, and try again",
-        TroubleKind::Grant | TroubleKind::Client => "check the client in `auth.oauth`",
-        TroubleKind::Metadata => {
+        OAuthErrorKind::Transient => {
+            "look whether the authorization server is reached from here, and try again"
+        }
+        OAuthErrorKind::Grant | OAuthErrorKind::Client => "check the client in `auth.oauth`",
+        OAuthErrorKind::Metadata => {
             "where the provider publishes no metadata, write `authorization_endpoint`, `token_endpoint` and \
              `client_id`; else its operator has to correct them"
         }
@@ -526,7 +545,7 @@ const fn cure(kind: TroubleKind) -> &'static str {
 }
 
 /// A fault of the store and its cure.
-fn stored(fault: &Fault) -> Trouble {
+fn stored(fault: &Fault) -> StepFailure {
     let cure = match fault.kind {
         vault::Kind::Unreachable => {
             "look whether `vault.hashicorp.address`, or the file's folder, is reached from here"
@@ -544,5 +563,5 @@ fn stored(fault: &Fault) -> Trouble {
             "look at mount and prefix: the mount must be of version 2 of the key-value engine"
         }
     };
-    Trouble::new(format!("the credential store: {fault}"), cure)
+    StepFailure::new(format!("the credential store: {fault}"), cure)
 }

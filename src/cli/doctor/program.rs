@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::step::{Found, Trouble};
+use super::step::{StepDetail, StepFailure};
 use crate::secret::Secret;
 
 /// Finds a program as the operating system will: a path from the descriptor's folder, a name in PATH.
@@ -13,17 +13,17 @@ pub(super) fn find(
     env: &[(String, Secret)],
     folder: &Path,
     minimal: &[(OsString, OsString)],
-) -> Result<Found, Trouble> {
+) -> Result<StepDetail, StepFailure> {
     let name = command.first().map(String::as_str).unwrap_or_default();
     if name.contains('/') {
         let path = folder.join(name);
         return match is_program(&path) {
             true => Ok(path.display().to_string().into()),
-            false if path.exists() => Err(Trouble::new(
+            false if path.exists() => Err(StepFailure::new(
                 format!("{} may not be executed", path.display()),
                 "make it executable: `chmod +x`",
             )),
-            false => Err(Trouble::new(
+            false => Err(StepFailure::new(
                 format!("{} does not exist", path.display()),
                 "correct `upstream.command`; a path is relative to the descriptor's folder",
             )),
@@ -45,7 +45,7 @@ pub(super) fn find(
         .find(|path| is_program(path));
     found.map(|path| path.display().to_string().into()).ok_or_else(|| {
         let count = folders(&path).count();
-        Trouble::new(
+        StepFailure::new(
             format!("`{name}` is in none of the {count} folders of PATH"),
             format!("install `{name}`, write its whole path in `upstream.command`, or set PATH in `upstream.env`"),
         )

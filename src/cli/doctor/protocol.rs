@@ -1,6 +1,6 @@
 //! From a connection to MCP: revisions, capabilities, the credential, the lists.
 
-use super::step::{Found, Trouble};
+use super::step::{StepDetail, StepFailure};
 use crate::catalog::examine::Survey;
 use crate::error::{Code, Error};
 use crate::mcp::{RawObject, Revision};
@@ -10,7 +10,7 @@ use crate::upstream::{Endpoint, Profile};
 const SHOWN: usize = 12;
 
 /// An error of the way upstream, with the provider's own words and the first cause.
-pub(super) fn trouble(error: &Error) -> Trouble {
+pub(super) fn trouble(error: &Error) -> StepFailure {
     let detail = error.in_full();
     let cure = match error.code {
         // With TLS 1.3 a server says so only after the handshake.
@@ -33,17 +33,17 @@ pub(super) fn trouble(error: &Error) -> Trouble {
         Code::UpstreamAuth => "put a credential that the server accepts where the descriptor reads it",
         Code::UpstreamError => "read the provider's message: it is the provider's, not ours",
         _ => {
-            return Trouble::new(
+            return StepFailure::new(
                 detail,
                 format!("`pleiades explain {}` says more", error.code.as_str()),
             );
         }
     };
-    Trouble::new(detail, cure)
+    StepFailure::new(detail, cure)
 }
 
 /// Who the server says it is, and what it speaks.
-pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
+pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> StepDetail {
     let info = profile
         .server_info
         .as_deref()
@@ -59,7 +59,7 @@ pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
     let revisions: Vec<&str> = profile.revisions.iter().map(Revision::as_str).collect();
     let how = match endpoint.revision {
         Some(revision) => format!("pinned to {revision}"),
-        None if profile.older.is_some() => {
+        None if profile.legacy.is_some() => {
             "asked by `server/discover`; `initialize` was not answered".to_owned()
         }
         None => "asked by `server/discover` and `initialize`".to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn spoken(endpoint: &Endpoint, profile: &Profile) -> Found {
     format!("{name}{version} speaks {} ({how})", revisions.join(", ")).into()
 }
 
-pub(super) fn capabilities(profile: &Profile) -> Found {
+pub(super) fn capabilities(profile: &Profile) -> StepDetail {
     let object = RawObject::open(&profile.capabilities).unwrap_or_default();
     let names: Vec<&str> = object.iter().map(|(name, _)| name).collect();
     if names.is_empty() {
@@ -76,7 +76,7 @@ pub(super) fn capabilities(profile: &Profile) -> Found {
     names.join(", ").into()
 }
 
-pub(super) fn lists(survey: &Survey) -> Result<Found, Trouble> {
+pub(super) fn lists(survey: &Survey) -> Result<StepDetail, StepFailure> {
     let lists = &survey.catalogue;
     let count = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let mut detail = [
@@ -98,8 +98,8 @@ pub(super) fn lists(survey: &Survey) -> Result<Found, Trouble> {
         lines.push(format!("and {} more", dropped - SHOWN));
     }
     match &survey.incomplete {
-        None => Ok(Found { detail, lines }),
-        Some(why) => Err(Trouble {
+        None => Ok(StepDetail { detail, lines }),
+        Some(why) => Err(StepFailure {
             detail: format!("{detail}; a list is incomplete: {why}"),
             cure: "the server declares what it does not answer: look at its log".to_owned(),
             lines,

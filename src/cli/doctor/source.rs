@@ -3,26 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::step::{Found, Steps, Trouble, Veil};
+use super::step::{Redactor, StepDetail, StepFailure, Steps};
 use crate::cli::exit;
 use crate::cli::ui;
-use crate::descriptor::reader::{Kind, Node, Pos, Report, Resolver, bytes, inners, near, parse};
-use crate::descriptor::{self, Auth, Descriptor, Fault, Read, Severity, World};
+use crate::descriptor::reader::{
+    Kind, Node, Pos, ReferenceResolver, Report, bytes, near, parse, reference_names,
+};
+use crate::descriptor::{self, Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
 /// The descriptor of a provider as its file says it.
 #[derive(Debug)]
-pub(super) struct Source {
-    read: Read,
+pub(super) struct DescriptorSource {
+    read: DescriptorFile,
     /// Places of texts with references, and how many references stand there.
     references: Vec<(Pos, usize)>,
 }
 
-impl Source {
+impl DescriptorSource {
     /// Finds a provider's file by its id, a broken one by the file's name.
     ///
     /// # Errors
     /// The exit code when there is none, which is told.
-    pub(super) fn find(folder: &Path, provider: &str, world: &World) -> Result<Self, u8> {
+    pub(super) fn find(folder: &Path, provider: &str, world: &ReadContext) -> Result<Self, u8> {
         let files = descriptor::files(folder).map_err(|error| {
             ui::fail(format_args!(
                 "the folder {}: {error}; name it with `--providers`",
@@ -30,7 +32,7 @@ impl Source {
             ));
             exit::USAGE
         })?;
-        let mut reads: Vec<Read> = files
+        let mut reads: Vec<DescriptorFile> = files
             .iter()
             .map(|file| descriptor::read_file(file, world))
             .collect();
@@ -66,39 +68,41 @@ impl Source {
     }
 
     /// Everything that must not be printed.
-    pub(super) fn veil(&mut self, world: &World) -> Veil {
-        let mut veil = Veil::default();
+    pub(super) fn redactor(&mut self, world: &ReadContext) -> Redactor {
+        let mut redactor = Redactor::default();
         let mut report = Report::new(&self.read.file);
         let text = bytes(&self.read.file).unwrap_or_default();
         if let Some(mut root) = parse(&text, &mut report) {
-            let resolver = Resolver {
+            let resolver = ReferenceResolver {
                 env: &world.env,
                 allowed: Some(&world.references),
                 secrets: &world.secrets,
             };
             resolver.resolve(&mut root, "", &mut report);
-            self.walk(&root, world, &mut veil);
+            self.collect_references(&root, world, &mut redactor);
         }
         if let Some(descriptor) = &self.read.descriptor {
-            hide(descriptor, world, &mut veil);
+            hide(descriptor, world, &mut redactor);
         }
-        veil
+        redactor
     }
 
-    fn walk(&mut self, node: &Node, world: &World, veil: &mut Veil) {
+    fn collect_references(&mut self, node: &Node, world: &ReadContext, redactor: &mut Redactor) {
         match &node.kind {
             Kind::Text(text) if text.has_references => {
-                let names: Vec<&str> = inners(&text.raw).collect();
+                let names: Vec<&str> = reference_names(&text.raw).collect();
                 self.references.push((node.at, names.len()));
                 for value in names.into_iter().filter_map(|name| (world.env)(name)) {
-                    veil.hide(&value, 4);
+                    redactor.hide(&value, 4);
                 }
-                veil.hide(text.resolved.as_deref().unwrap_or_default(), 4);
+                redactor.hide(text.resolved.as_deref().unwrap_or_default(), 4);
             }
-            Kind::List(items) => items.iter().for_each(|item| self.walk(item, world, veil)),
+            Kind::List(items) => items
+                .iter()
+                .for_each(|item| self.collect_references(item, world, redactor)),
             Kind::Map(entries) => entries
                 .iter()
-                .for_each(|entry| self.walk(&entry.value, world, veil)),
+                .for_each(|entry| self.collect_references(&entry.value, world, redactor)),
             _ => {}
         }
     }
@@ -113,7 +117,7 @@ impl Source {
         let shown = |faults: &[&Fault]| faults.iter().map(|fault| line(fault)).collect::<Vec<_>>();
         let file = self.read.file.display();
         let sound = if own.iter().any(|fault| fault.is_fatal()) {
-            Err(Trouble {
+            Err(StepFailure {
                 detail: format!("{file} is broken"),
                 cure: format!("correct it; `pleiades check {file}` says all of it"),
                 lines: shown(&own),
@@ -124,7 +128,7 @@ impl Source {
             } else {
                 " (disabled: `enabled: false`)"
             };
-            Ok(Found {
+            Ok(StepDetail {
                 detail: format!("{file}{off}"),
                 lines: shown(&own),
             })
@@ -135,7 +139,7 @@ impl Source {
         let is_resolved = match references.iter().find(|fault| fault.severity != Severity::Note) {
             Some(first) => {
                 let cure = first.cure.clone().unwrap_or_else(|| "correct it".to_owned());
-                let mut trouble = Trouble::new("a reference has no value", cure);
+                let mut trouble = StepFailure::new("a reference has no value", cure);
                 trouble.lines = shown(&references);
                 steps.end("references", began, Err(trouble))
             }
@@ -149,7 +153,7 @@ impl Source {
     }
 }
 
-fn name(read: &Read) -> String {
+fn name(read: &DescriptorFile) -> String {
     let stem = read
         .file
         .file_stem()
@@ -175,29 +179,29 @@ fn line(fault: &Fault) -> String {
     format!("{line}:{column}: {field}: {head}{message} ({cure})")
 }
 
-fn hide(descriptor: &Descriptor, world: &World, veil: &mut Veil) {
+fn hide(descriptor: &Descriptor, world: &ReadContext, redactor: &mut Redactor) {
     let upstream = &descriptor.upstream;
     for value in upstream.headers.values().chain(upstream.env.values()) {
-        veil.hide(value.expose(), 6);
+        redactor.hide(value.expose(), 6);
     }
     for (_, value) in upstream.url.iter().flat_map(url::Url::query_pairs) {
-        veil.hide(&value, 6);
+        redactor.hide(&value, 6);
     }
     match &descriptor.auth {
-        Auth::ApiKey(key) => veil.hide(key.value.expose(), 3),
+        Auth::ApiKey(key) => redactor.hide(key.value.expose(), 3),
         Auth::ClientKey(key) => {
             let own = key.env.as_deref().and_then(|name| (world.env)(name));
-            veil.hide(&own.unwrap_or_default(), 3);
-            veil.hide(key.fallback.as_ref().map_or("", |key| key.expose()), 3);
+            redactor.hide(&own.unwrap_or_default(), 3);
+            redactor.hide(key.fallback.as_ref().map_or("", |key| key.expose()), 3);
         }
-        Auth::Oauth(oauth) => flow(&oauth.flow, veil),
-        Auth::ClientCredentials(client) => flow(&client.flow, veil),
+        Auth::Oauth(oauth) => flow(&oauth.flow, redactor),
+        Auth::ClientCredentials(client) => flow(&client.flow, redactor),
         Auth::None(_) => {}
     }
 }
 
-fn flow(flow: &descriptor::Flow, veil: &mut Veil) {
+fn flow(flow: &descriptor::OAuthFlow, redactor: &mut Redactor) {
     for secret in [&flow.client_secret, &flow.private_key].into_iter().flatten() {
-        veil.hide(secret.expose(), 3);
+        redactor.hide(secret.expose(), 3);
     }
 }

@@ -11,13 +11,13 @@ const LONGEST: usize = 400;
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum StepState {
     Ok,
     Failed,
     Skipped,
 }
 
-impl State {
+impl StepState {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -29,27 +29,27 @@ impl State {
 
 /// What a step found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct StepDetail {
     pub(super) detail: String,
     pub(super) lines: Vec<String>,
 }
 
 /// Why a step failed, and what to do.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct StepFailure {
     pub(super) detail: String,
     pub(super) cure: String,
     pub(super) lines: Vec<String>,
 }
 
-impl From<String> for Found {
+impl From<String> for StepDetail {
     fn from(detail: String) -> Self {
         let lines = Vec::new();
         Self { detail, lines }
     }
 }
 
-impl Trouble {
+impl StepFailure {
     pub(super) fn new(detail: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             detail: detail.into(),
@@ -65,25 +65,37 @@ pub(super) struct Steps {
     json: bool,
     done: Vec<Value>,
     failed: usize,
-    veil: Veil,
+    redactor: Redactor,
 }
 
 impl Steps {
-    pub(super) fn new(json: bool, veil: Veil) -> Self {
+    pub(super) fn new(json: bool, redactor: Redactor) -> Self {
         Self {
             json,
             done: Vec::new(),
             failed: 0,
-            veil,
+            redactor,
         }
     }
 
     /// Ends a step; answers whether it is well.
-    pub(super) fn end(&mut self, name: &'static str, began: Instant, found: Result<Found, Trouble>) -> bool {
+    pub(super) fn end(
+        &mut self,
+        name: &'static str,
+        began: Instant,
+        found: Result<StepDetail, StepFailure>,
+    ) -> bool {
         match found {
-            Ok(Found { detail, lines }) => self.add(name, State::Ok, began.elapsed(), (detail, None, lines)),
-            Err(Trouble { detail, cure, lines }) => {
-                self.add(name, State::Failed, began.elapsed(), (detail, Some(cure), lines));
+            Ok(StepDetail { detail, lines }) => {
+                self.add(name, StepState::Ok, began.elapsed(), (detail, None, lines))
+            }
+            Err(StepFailure { detail, cure, lines }) => {
+                self.add(
+                    name,
+                    StepState::Failed,
+                    began.elapsed(),
+                    (detail, Some(cure), lines),
+                );
                 return false;
             }
         }
@@ -93,7 +105,7 @@ impl Steps {
     pub(super) fn skip(&mut self, name: &'static str, why: impl Into<String>) {
         self.add(
             name,
-            State::Skipped,
+            StepState::Skipped,
             Duration::ZERO,
             (why.into(), None, Vec::new()),
         );
@@ -108,7 +120,7 @@ impl Steps {
 
     /// Whether a step of this name has ended well.
     pub(super) fn is_ok(&self, name: &str) -> bool {
-        let is_it = |step: &Value| step["step"] == name && step["state"] == State::Ok.as_str();
+        let is_it = |step: &Value| step["step"] == name && step["state"] == StepState::Ok.as_str();
         self.done.iter().any(is_it)
     }
 
@@ -119,14 +131,14 @@ impl Steps {
     fn add(
         &mut self,
         name: &'static str,
-        state: State,
+        state: StepState,
         took: Duration,
         (detail, cure, lines): (String, Option<String>, Vec<String>),
     ) {
-        self.failed += usize::from(state == State::Failed);
-        let detail = self.veil.over(&detail);
-        let cure = cure.map(|cure| self.veil.over(&cure));
-        let lines: Vec<String> = lines.iter().map(|line| self.veil.over(line)).collect();
+        self.failed += usize::from(state == StepState::Failed);
+        let detail = self.redactor.redact(&detail);
+        let cure = cure.map(|cure| self.redactor.redact(&cure));
+        let lines: Vec<String> = lines.iter().map(|line| self.redactor.redact(line)).collect();
         let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if !self.json {
             print(name, state, millis, (&detail, cure.as_deref(), &lines));
@@ -147,13 +159,13 @@ impl Steps {
     }
 }
 
-fn print(name: &str, state: State, millis: u64, (detail, cure, lines): (&str, Option<&str>, &[String])) {
+fn print(name: &str, state: StepState, millis: u64, (detail, cure, lines): (&str, Option<&str>, &[String])) {
     let style = match state {
-        State::Ok => GREEN,
-        State::Failed => RED,
-        State::Skipped => DIM,
+        StepState::Ok => GREEN,
+        StepState::Failed => RED,
+        StepState::Skipped => DIM,
     };
-    let took = if state == State::Skipped {
+    let took = if state == StepState::Skipped {
         String::new()
     } else {
         format!(" {DIM}({millis} ms){DIM:#}")
@@ -172,9 +184,9 @@ fn print(name: &str, state: State, millis: u64, (detail, cure, lines): (&str, Op
 
 /// What is never printed: credentials, and whatever references were resolved to.
 #[derive(Default)]
-pub(super) struct Veil(Vec<String>);
+pub(super) struct Redactor(Vec<String>);
 
-impl Veil {
+impl Redactor {
     /// Keeps a text out; one shorter than `least` bytes is no secret but a part of words.
     pub(super) fn hide(&mut self, text: &str, least: usize) {
         let text = text.trim();
@@ -186,7 +198,7 @@ impl Veil {
     }
 
     /// One bounded line that shows none of it, and no control character of whoever wrote it.
-    fn over(&self, text: &str) -> String {
+    fn redact(&self, text: &str) -> String {
         let clean = self
             .0
             .iter()
@@ -205,7 +217,7 @@ impl Veil {
     }
 }
 
-impl std::fmt::Debug for Veil {
+impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Veil").field(&self.0.len()).finish()
     }
@@ -217,12 +229,12 @@ mod tests {
 
     #[test]
     fn a_veil_leaves_nothing_of_a_secret_and_no_control_character() {
-        let mut veil = Veil::default();
-        veil.hide("secret", 4);
-        veil.hide("secret-and-more", 4);
-        veil.hide("k", 3);
+        let mut redactor = Redactor::default();
+        redactor.hide("secret", 4);
+        redactor.hide("secret-and-more", 4);
+        redactor.hide("k", 3);
         assert_eq!(
-            veil.over("a secret-and-more\u{1b}[31m, secret, k\n"),
+            redactor.redact("a secret-and-more\u{1b}[31m, secret, k\n"),
             "a …[31m, …, k"
         );
     }
@@ -230,11 +242,11 @@ mod tests {
     #[test]
     fn a_line_is_cut_between_words_and_says_so() {
         let line = format!("{}https://as.example/path", "word ".repeat(LONGEST / 5 - 3));
-        let cut = Veil::default().over(&line);
+        let cut = Redactor::default().redact(&line);
         assert!(
             cut.ends_with("word …") && cut.chars().count() <= LONGEST + 2,
             "{cut}"
         );
-        assert_eq!(Veil::default().over("short"), "short");
+        assert_eq!(Redactor::default().redact("short"), "short");
     }
 }

@@ -1,18 +1,22 @@
 //! What stands in URLs and headers: the parts that are a secret become variables.
 
+use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_random, is_secret_name, is_uuid, looks_secret, password};
-use super::words::{Place, Words};
 
 /// A name of the server's own.
-pub(super) fn own(place: Place<'_>, name: &str) -> String {
+pub(super) fn own(place: FieldContext<'_>, name: &str) -> String {
     format!("{}_{}", place.id, name.trim_start_matches('-'))
 }
 
 /// A URL without password, secret parameters, and parts of its path that only the owner knows.
-pub(super) fn address(raw: &str, place: Place<'_>, words: &mut Words<'_>) -> Result<String, String> {
+pub(super) fn address(
+    raw: &str,
+    place: FieldContext<'_>,
+    words: &mut Rewriter<'_>,
+) -> Result<String, String> {
     if let Some((before, secret, after)) = password(raw) {
         let name = &own(place, "PASSWORD");
-        let secret = words.guarded(secret, Place { name, ..place }, |_| true)?;
+        let secret = words.guarded(secret, FieldContext { name, ..place }, |_| true)?;
         return Ok(format!(
             "{}{secret}{}",
             words.plain(before, place)?,
@@ -28,7 +32,7 @@ pub(super) fn address(raw: &str, place: Place<'_>, words: &mut Words<'_>) -> Res
         let is_own = |part: &str| index > 2 && (is_random(part, 20) || is_uuid(part));
         parts.push(words.guarded(
             part,
-            Place {
+            FieldContext {
                 name: &own(place, "URL_PATH"),
                 ..place
             },
@@ -44,7 +48,7 @@ pub(super) fn address(raw: &str, place: Place<'_>, words: &mut Words<'_>) -> Res
         };
         let is_own = |value: &str| is_secret_name(name) || looks_secret(value) || is_uuid(value);
         let own = &own(place, name);
-        let value = words.guarded(value, Place { name: own, ..place }, is_own)?;
+        let value = words.guarded(value, FieldContext { name: own, ..place }, is_own)?;
         url.push_str(&format!("{name}={value}"));
     }
     Ok(url)

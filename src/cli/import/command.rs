@@ -3,17 +3,21 @@
 use std::path::PathBuf;
 
 use super::address::{address, own, scheme};
-use super::entry::{Way, text};
-use super::json::{Kind, Node, shown};
+use super::entry::{ServerTransport, text};
+use super::json::{DocumentNode, Kind, shown};
 use super::pairs;
+use super::rewrite::{FieldContext, Rewriter, is_variable};
 use super::secret::{is_secret, is_secret_name, looks_secret};
-use super::words::{Place, Words, is_variable};
 use crate::descriptor::reader::is_secret_header;
 
 /// # Errors
 /// Why it cannot be taken.
-pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, String> {
-    let raw = split(spelt(node)?, words);
+pub(super) fn read(
+    id: &str,
+    node: &DocumentNode,
+    words: &mut Rewriter<'_>,
+) -> Result<ServerTransport, String> {
+    let raw = split(command_words(node)?, words);
     let folder = folder(id, node, words)?;
     let mut out: Vec<String> = Vec::with_capacity(raw.len());
     let mut flag: Option<&str> = None;
@@ -22,7 +26,7 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, 
             None => "command".to_owned(),
             Some(index) => format!("args.{index}"),
         };
-        let place = Place {
+        let place = FieldContext {
             id,
             name: "ARG",
             field: &field,
@@ -39,14 +43,14 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Way, 
             text
         });
     }
-    Ok(Way::Command {
+    Ok(ServerTransport::Command {
         words: out,
         env: env(id, node, words)?,
     })
 }
 
 /// Program and arguments as the file has them.
-fn spelt(node: &Node) -> Result<Vec<String>, String> {
+fn command_words(node: &DocumentNode) -> Result<Vec<String>, String> {
     let command = node.get("command");
     let path = command.and_then(|command| command.get("path"));
     let mut raw = match path.or(command).map(|command| &command.kind) {
@@ -67,7 +71,7 @@ fn spelt(node: &Node) -> Result<Vec<String>, String> {
 }
 
 /// Some clients take a whole command line as the program.
-fn split(raw: Vec<String>, words: &mut Words<'_>) -> Vec<String> {
+fn split(raw: Vec<String>, words: &mut Rewriter<'_>) -> Vec<String> {
     let [line] = raw.as_slice() else { return raw };
     let is_line = line.contains(' ') && !line.contains(['"', '\'', '\\']) && !words.base.join(line).exists();
     if !is_line {
@@ -82,14 +86,14 @@ fn split(raw: Vec<String>, words: &mut Words<'_>) -> Vec<String> {
 }
 
 /// Where the client would start it.
-fn folder(id: &str, node: &Node, words: &mut Words<'_>) -> Result<PathBuf, String> {
+fn folder(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<PathBuf, String> {
     let Some(cwd) = text(node, "cwd") else {
         return Ok(words.base.to_path_buf());
     };
     words
         .notes
         .push("`cwd` was left out: a command runs in its descriptor's folder".to_owned());
-    let place = Place {
+    let place = FieldContext {
         id,
         name: "CWD",
         field: "cwd",
@@ -101,19 +105,19 @@ fn folder(id: &str, node: &Node, words: &mut Words<'_>) -> Result<PathBuf, Strin
 fn argument(
     word: &str,
     flag: Option<&str>,
-    place: Place<'_>,
-    words: &mut Words<'_>,
+    place: FieldContext<'_>,
+    words: &mut Rewriter<'_>,
 ) -> Result<String, String> {
     if let Some(flag) = flag.filter(|flag| is_secret_name(flag) && !word.starts_with('-')) {
         let name = &own(place, flag);
-        return words.guarded(word, Place { name, ..place }, |_| true);
+        return words.guarded(word, FieldContext { name, ..place }, |_| true);
     }
     if let Some((head, value)) = word.split_once(':').filter(|(head, _)| is_secret_header(head)) {
         let space = value.len() - value.trim_start().len();
         let (space, value) = value.split_at(space);
         let (scheme, value) = scheme(value);
         let name = &own(place, head);
-        let value = words.guarded(value, Place { name, ..place }, |_| true)?;
+        let value = words.guarded(value, FieldContext { name, ..place }, |_| true)?;
         return Ok(format!("{head}:{space}{scheme}{value}"));
     }
     if let Some((head, value)) = word.split_once('=').filter(|(head, _)| !head.contains("://")) {
@@ -126,7 +130,7 @@ fn argument(
             } else {
                 name.to_owned()
             };
-            let value = words.guarded(value, Place { name: &name, ..place }, |_| true)?;
+            let value = words.guarded(value, FieldContext { name: &name, ..place }, |_| true)?;
             return Ok(format!("{head}={value}"));
         }
         if is_flag {
@@ -137,16 +141,16 @@ fn argument(
         return address(word, place, words);
     }
     let name = &own(place, "ARG");
-    words.guarded(word, Place { name, ..place }, looks_secret)
+    words.guarded(word, FieldContext { name, ..place }, looks_secret)
 }
 
-fn env(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, String)>, String> {
+fn env(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<Vec<(String, String)>, String> {
     let mut out = Vec::new();
     let command = node.get("command");
     let places = [Some(node), command].into_iter().flatten();
-    for (key, said) in places.flat_map(|place| ["env", "environment"].map(|key| (key, place.get(key)))) {
-        let Some(said) = said else { continue };
-        let Some(pairs) = pairs::read(said, '=') else {
+    for (key, given) in places.flat_map(|place| ["env", "environment"].map(|key| (key, place.get(key)))) {
+        let Some(given) = given else { continue };
+        let Some(pairs) = pairs::read(given, '=') else {
             words
                 .lost
                 .push(format!("`{key}` has a form that is not known here"));
@@ -158,7 +162,7 @@ fn env(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, Stri
                 words.lost.push(format!("`{field}` is no variable with a text"));
                 continue;
             };
-            let place = Place {
+            let place = FieldContext {
                 id,
                 name: &name,
                 field: &field,
@@ -167,12 +171,16 @@ fn env(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, Stri
             out.push((name, value));
         }
     }
-    out.extend(handed_on(id, node, words)?);
+    out.extend(inherited_env(id, node, words)?);
     Ok(out)
 }
 
 /// Codex: variables of its own environment that the program gets.
-fn handed_on(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String, String)>, String> {
+fn inherited_env(
+    id: &str,
+    node: &DocumentNode,
+    words: &mut Rewriter<'_>,
+) -> Result<Vec<(String, String)>, String> {
     let Some(Kind::List(items)) = node.get("env_vars").map(|list| &list.kind) else {
         return Ok(Vec::new());
     };
@@ -181,7 +189,7 @@ fn handed_on(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String
         let name = item.scalar().or_else(|| item.get("name")?.scalar());
         let name = name.filter(|name| is_variable(name));
         let name = name.ok_or("`env_vars` is no list of names")?;
-        let place = Place {
+        let place = FieldContext {
             id,
             name: &name,
             field: "env_vars",
@@ -191,7 +199,7 @@ fn handed_on(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Vec<(String
     Ok(out)
 }
 
-fn scalars(items: &[Node], field: &str) -> Result<Vec<String>, String> {
-    let texts: Option<Vec<String>> = items.iter().map(Node::scalar).collect();
+fn scalars(items: &[DocumentNode], field: &str) -> Result<Vec<String>, String> {
+    let texts: Option<Vec<String>> = items.iter().map(DocumentNode::scalar).collect();
     texts.ok_or_else(|| format!("`{field}` is no list of texts"))
 }

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::json::{self, Kind, Member, Node, Pos, Wrong, shown};
+use super::json::{self, DocumentMember, DocumentNode, Kind, SourcePos, SyntaxFault, shown};
 use crate::descriptor::reader::{Kind as Yaml, Node as YamlNode, tree};
 
 /// What a file is written in, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum FileFormat {
     Json,
     Toml,
     Yaml,
 }
 
-impl Format {
+impl FileFormat {
     pub(super) fn of(path: &Path) -> Self {
         let end = path.extension().unwrap_or_default().to_ascii_lowercase();
         match end.to_str() {
@@ -37,7 +37,7 @@ impl Format {
     ///
     /// # Errors
     /// The first fault of its syntax.
-    pub(super) fn read(self, bytes: &[u8]) -> Result<Node, Wrong> {
+    pub(super) fn read(self, bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
         match self {
             Self::Json => json::parse(bytes),
             Self::Toml => toml(json::text(bytes)?),
@@ -46,23 +46,23 @@ impl Format {
     }
 }
 
-fn toml(text: &str) -> Result<Node, Wrong> {
-    let places = Places(text);
-    let table = DeTable::parse(text).map_err(|error| Wrong {
+fn toml(text: &str) -> Result<DocumentNode, SyntaxFault> {
+    let places = LineIndex(text);
+    let table = DeTable::parse(text).map_err(|error| SyntaxFault {
         at: places.at(error.span().map_or(0, |span| span.start)),
         message: format!("not TOML: {}", shown(error.message())),
         cure: "correct the file where the client reads it",
     })?;
     let at = places.at(table.span().start);
     let kind = Kind::Map(members(table.get_ref(), &places));
-    Ok(Node { at, kind })
+    Ok(DocumentNode { at, kind })
 }
 
-fn members(table: &DeTable<'_>, places: &Places<'_>) -> Vec<Member> {
+fn members(table: &DeTable<'_>, places: &LineIndex<'_>) -> Vec<DocumentMember> {
     let mut entries: Vec<_> = table.iter().collect();
     // As they stand in the file.
     entries.sort_by_key(|(key, _)| key.span().start);
-    let member = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| Member {
+    let member = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| DocumentMember {
         at: places.at(key.span().start),
         key: String::from(AsRef::<str>::as_ref(key.get_ref())),
         value: node(value, places),
@@ -70,7 +70,7 @@ fn members(table: &DeTable<'_>, places: &Places<'_>) -> Vec<Member> {
     entries.into_iter().map(member).collect()
 }
 
-fn node(value: &toml::Spanned<DeValue<'_>>, places: &Places<'_>) -> Node {
+fn node(value: &toml::Spanned<DeValue<'_>>, places: &LineIndex<'_>) -> DocumentNode {
     let kind = match value.get_ref() {
         DeValue::String(text) => Kind::Text(text.clone().into_owned()),
         DeValue::Boolean(value) => Kind::Bool(*value),
@@ -80,47 +80,47 @@ fn node(value: &toml::Spanned<DeValue<'_>>, places: &Places<'_>) -> Node {
         DeValue::Array(items) => Kind::List(items.iter().map(|item| node(item, places)).collect()),
         DeValue::Table(table) => Kind::Map(members(table, places)),
     };
-    Node {
+    DocumentNode {
         at: places.at(value.span().start),
         kind,
     }
 }
 
 /// Lines and columns of a text.
-struct Places<'a>(&'a str);
+struct LineIndex<'a>(&'a str);
 
-impl Places<'_> {
-    fn at(&self, offset: usize) -> Pos {
+impl LineIndex<'_> {
+    fn at(&self, offset: usize) -> SourcePos {
         let before = self.0.get(..offset).unwrap_or_default();
         let line = before.rsplit('\n').next().unwrap_or_default();
-        Pos {
+        SourcePos {
             line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
             column: line.chars().count() + 1,
         }
     }
 }
 
-fn yaml(bytes: &[u8]) -> Result<Node, Wrong> {
-    let wrong = |at: Pos, message: String, cure: Option<&'static str>| Wrong {
+fn yaml(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
+    let wrong = |at: SourcePos, message: String, cure: Option<&'static str>| SyntaxFault {
         at,
         message,
         cure: cure.unwrap_or("correct the file where the client reads it"),
     };
     let found = tree(bytes).map_err(|syntax| {
-        let at = Pos {
+        let at = SourcePos {
             line: syntax.at.line,
             column: syntax.at.column,
         };
         wrong(at, format!("not YAML: {}", shown(&syntax.message)), syntax.cure)
     })?;
-    let start = Pos { line: 1, column: 1 };
+    let start = SourcePos { line: 1, column: 1 };
     found
         .map(from_yaml)
         .ok_or_else(|| wrong(start, "the file is empty".to_owned(), None))
 }
 
-fn from_yaml(node: YamlNode) -> Node {
-    let place = |at: crate::descriptor::reader::Pos| Pos {
+fn from_yaml(node: YamlNode) -> DocumentNode {
+    let place = |at: crate::descriptor::reader::Pos| SourcePos {
         line: at.line,
         column: at.column,
     };
@@ -135,7 +135,7 @@ fn from_yaml(node: YamlNode) -> Node {
         Yaml::Map(entries) => Kind::Map(
             entries
                 .into_iter()
-                .map(|entry| Member {
+                .map(|entry| DocumentMember {
                     at: place(entry.at),
                     key: entry.key,
                     value: from_yaml(entry.value),
@@ -143,7 +143,7 @@ fn from_yaml(node: YamlNode) -> Node {
                 .collect(),
         ),
     };
-    Node {
+    DocumentNode {
         at: place(node.at),
         kind,
     }
@@ -158,21 +158,21 @@ mod tests {
         let json = br#"{"mcp_servers": {"a": {"command": "x", "args": ["-y", 1], "on": true}}}"#;
         let toml = b"[mcp_servers.a]\ncommand = 'x'\nargs = ['-y', 1]\non = true\n";
         let yaml = b"mcp_servers:\n  a: { command: x, args: ['-y', 1], on: true }\n";
-        let read = Format::Json.read(json).unwrap();
-        assert_eq!(Format::Toml.read(toml).unwrap(), read);
-        assert_eq!(Format::Yaml.read(yaml).unwrap(), read);
+        let read = FileFormat::Json.read(json).unwrap();
+        assert_eq!(FileFormat::Toml.read(toml).unwrap(), read);
+        assert_eq!(FileFormat::Yaml.read(yaml).unwrap(), read);
     }
 
     #[test]
     fn a_fault_is_named_by_its_place() {
-        let at = |format: Format, text: &str| {
+        let at = |format: FileFormat, text: &str| {
             let wrong = format.read(text.as_bytes()).unwrap_err();
             (wrong.at.line, wrong.at.column)
         };
-        assert_eq!(at(Format::Toml, "a = 1\nb = \n"), (2, 5));
-        assert_eq!(at(Format::Toml, "a = 1\na = 2\n").0, 2);
-        assert_eq!(at(Format::Yaml, "a: 1\n b: 2\n").0, 2);
-        assert_eq!(at(Format::Yaml, ""), (1, 1));
-        assert!(Format::Toml.read(b"a = '\xff'").is_err());
+        assert_eq!(at(FileFormat::Toml, "a = 1\nb = \n"), (2, 5));
+        assert_eq!(at(FileFormat::Toml, "a = 1\na = 2\n").0, 2);
+        assert_eq!(at(FileFormat::Yaml, "a: 1\n b: 2\n").0, 2);
+        assert_eq!(at(FileFormat::Yaml, ""), (1, 1));
+        assert!(FileFormat::Toml.read(b"a = '\xff'").is_err());
     }
 }

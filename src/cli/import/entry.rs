@@ -1,11 +1,11 @@
 //! One server of a client's configuration, as a descriptor can say it.
 
 use super::filter::{self, Filter};
-use super::json::{Kind, Node, shown};
-use super::oauth::{self, OAuth};
+use super::json::{DocumentNode, Kind, shown};
+use super::oauth::{self, OAuthMembers};
+use super::rewrite::{Rewriter, Variable};
 use super::secret::looks_secret;
-use super::servers::Server;
-use super::words::{Variable, Words};
+use super::servers::ServerEntry;
 use super::{command, remote};
 use crate::cli::ui;
 
@@ -18,9 +18,9 @@ pub(super) struct Entry {
     /// Why it has to wait although nothing is missing: the client had it off, or it would be more open than
     /// it was there.
     pub(super) waits: Vec<String>,
-    pub(super) way: Way,
+    pub(super) way: ServerTransport,
     pub(super) key: Option<Key>,
-    pub(super) oauth: Option<OAuth>,
+    pub(super) oauth: Option<OAuthMembers>,
     pub(super) filter: Filter,
     pub(super) variables: Vec<Variable>,
     pub(super) notes: Vec<String>,
@@ -28,7 +28,7 @@ pub(super) struct Entry {
 
 /// Where the server is.
 #[derive(Debug)]
-pub(super) enum Way {
+pub(super) enum ServerTransport {
     Command {
         words: Vec<String>,
         env: Vec<(String, String)>,
@@ -40,7 +40,7 @@ pub(super) enum Way {
     },
 }
 
-impl Default for Way {
+impl Default for ServerTransport {
     fn default() -> Self {
         Self::Command {
             words: Vec::new(),
@@ -121,7 +121,7 @@ const APPROVALS: [&str; 5] = [
 ///
 /// # Errors
 /// Why it cannot be taken.
-pub(super) fn read(server: &Server<'_>, id: &str, words: &mut Words<'_>) -> Result<Entry, String> {
+pub(super) fn read(server: &ServerEntry<'_>, id: &str, words: &mut Rewriter<'_>) -> Result<Entry, String> {
     let (name, node) = (server.name.as_str(), server.node);
     if !node.is_map() {
         return Err("it is no object with `command` or `url`".to_owned());
@@ -129,8 +129,8 @@ pub(super) fn read(server: &Server<'_>, id: &str, words: &mut Words<'_>) -> Resu
     words.begin();
     let mut entry = Entry {
         id: id.to_owned(),
-        title: said(Some(name)).filter(|title| title != id),
-        about: said(node.get("description").and_then(Node::scalar).as_deref()),
+        title: one_line(Some(name)).filter(|title| title != id),
+        about: one_line(node.get("description").and_then(DocumentNode::scalar).as_deref()),
         filter: filter::read(node),
         ..Entry::default()
     };
@@ -176,7 +176,7 @@ pub(super) fn read(server: &Server<'_>, id: &str, words: &mut Words<'_>) -> Resu
     Ok(entry)
 }
 
-fn left_out(node: &Node, words: &mut Words<'_>) {
+fn left_out(node: &DocumentNode, words: &mut Rewriter<'_>) {
     for (key, why) in [
         (
             "envFile",
@@ -196,10 +196,10 @@ fn left_out(node: &Node, words: &mut Words<'_>) {
         .filter(unknown)
         .collect();
     for key in others.iter().filter(|key| restricts(key)) {
-        let said = node.get(key).is_some_and(says_something);
-        words
-            .lost
-            .extend(said.then(|| format!("`{}` may keep something out, and is not known here", shown(key))));
+        let is_set = node.get(key).is_some_and(says_something);
+        words.lost.extend(
+            is_set.then(|| format!("`{}` may keep something out, and is not known here", shown(key))),
+        );
     }
     let named: Vec<String> = others
         .iter()
@@ -225,12 +225,12 @@ fn restricts(key: &str) -> bool {
     !APPROVALS.contains(&key) && RESTRICTS.iter().any(|word| lower.contains(word))
 }
 
-fn says_something(node: &Node) -> bool {
+fn says_something(node: &DocumentNode) -> bool {
     !matches!(&node.kind, Kind::Null | Kind::Bool(false))
 }
 
 /// Whether a server is switched off; what is no plain word about it counts as "off".
-fn is_off(node: &Node) -> bool {
+fn is_off(node: &DocumentNode) -> bool {
     let says = |key: &str| {
         node.get(key)
             .filter(|one| one.kind != Kind::Null)
@@ -248,7 +248,7 @@ fn is_off(node: &Node) -> bool {
         || (is_there("enabled") && says("enabled") != Some(true))
 }
 
-pub(super) fn text(node: &Node, key: &str) -> Option<String> {
+pub(super) fn text(node: &DocumentNode, key: &str) -> Option<String> {
     match &node.get(key)?.kind {
         Kind::Text(text) => Some(text.clone()),
         _ => None,
@@ -256,7 +256,7 @@ pub(super) fn text(node: &Node, key: &str) -> Option<String> {
 }
 
 /// A text for people: one bounded line.
-fn said(text: Option<&str>) -> Option<String> {
+fn one_line(text: Option<&str>) -> Option<String> {
     let line = ui::line(text?, 80);
     (!line.is_empty() && !looks_secret(&line)).then_some(line)
 }

@@ -1,6 +1,6 @@
 //! Which tools of a server a client lets through. What cannot be read is never taken for "all".
 
-use super::json::{Kind, Node, shown};
+use super::json::{DocumentNode, Kind, shown};
 
 /// Members that list what may be used.
 const ALLOW: [&str; 8] = [
@@ -40,21 +40,21 @@ pub(super) fn is_known(key: &str) -> bool {
 }
 
 /// Reads the lists of a server.
-pub(super) fn read(node: &Node) -> Filter {
+pub(super) fn read(node: &DocumentNode) -> Filter {
     let mut filter = Filter::default();
     for key in ALLOW {
         let Some(value) = node.get(key) else { continue };
         match names(value) {
-            Some(Names::All) => {}
-            Some(Names::Of(names)) => filter.narrow(key, names),
+            Some(NameList::All) => {}
+            Some(NameList::Of(names)) => filter.narrow(key, names),
             None => filter.lose(key),
         }
     }
     for key in DENY {
         let Some(value) = node.get(key) else { continue };
         match names(value) {
-            Some(Names::All) => filter.deny.push("*".to_owned()),
-            Some(Names::Of(names)) => filter.refuse(key, names),
+            Some(NameList::All) => filter.deny.push("*".to_owned()),
+            Some(NameList::Of(names)) => filter.refuse(key, names),
             None => filter.lose(key),
         }
     }
@@ -91,15 +91,15 @@ impl Filter {
     }
 }
 
-enum Names {
+enum NameList {
     All,
     Of(Vec<String>),
 }
 
 /// A list of names, one name or several with commas; `*`, true and nothing are all, false is none.
-fn names(value: &Node) -> Option<Names> {
+fn names(value: &DocumentNode) -> Option<NameList> {
     let names: Vec<String> = match &value.kind {
-        Kind::Null | Kind::Bool(true) => return Some(Names::All),
+        Kind::Null | Kind::Bool(true) => return Some(NameList::All),
         Kind::Bool(false) => Vec::new(),
         Kind::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
         Kind::List(items) => {
@@ -112,7 +112,11 @@ fn names(value: &Node) -> Option<Names> {
         Kind::Number(_) | Kind::Map(_) => return None,
     };
     let is_all = names.iter().any(|name| name == "*");
-    Some(if is_all { Names::All } else { Names::Of(names) })
+    Some(if is_all {
+        NameList::All
+    } else {
+        NameList::Of(names)
+    })
 }
 
 fn is_glob(name: &str) -> bool {

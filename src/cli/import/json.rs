@@ -9,15 +9,15 @@ const DEPTH: usize = 64;
 
 /// Line and column, 1-based, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pos {
+pub(super) struct SourcePos {
     pub(super) line: usize,
     pub(super) column: usize,
 }
 
 /// A value and where it stands.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) at: Pos,
+pub(super) struct DocumentNode {
+    pub(super) at: SourcePos,
     pub(super) kind: Kind,
 }
 
@@ -28,25 +28,25 @@ pub(super) enum Kind {
     /// As it is spelt.
     Number(String),
     Text(String),
-    List(Vec<Node>),
-    Map(Vec<Member>),
+    List(Vec<DocumentNode>),
+    Map(Vec<DocumentMember>),
 }
 
 /// A member of an object.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) at: Pos,
+pub(super) struct DocumentMember {
+    pub(super) at: SourcePos,
     pub(super) key: String,
-    pub(super) value: Node,
+    pub(super) value: DocumentNode,
 }
 
-impl PartialEq for Node {
+impl PartialEq for DocumentNode {
     fn eq(&self, other: &Self) -> bool {
         self.kind == other.kind
     }
 }
 
-impl PartialEq for Member {
+impl PartialEq for DocumentMember {
     fn eq(&self, other: &Self) -> bool {
         (&self.key, &self.value) == (&other.key, &other.value)
     }
@@ -54,15 +54,15 @@ impl PartialEq for Member {
 
 /// What is wrong with a file, where, and what to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) at: Pos,
+pub(super) struct SyntaxFault {
+    pub(super) at: SourcePos,
     pub(super) message: String,
     pub(super) cure: &'static str,
 }
 
-impl Node {
+impl DocumentNode {
     /// Members of an object; none for anything else.
-    pub(super) fn members(&self) -> &[Member] {
+    pub(super) fn members(&self) -> &[DocumentMember] {
         match &self.kind {
             Kind::Map(members) => members,
             _ => &[],
@@ -94,10 +94,10 @@ impl Node {
 ///
 /// # Errors
 /// Where it is not UTF-8.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, Wrong> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let mut reader = Reader::new(std::str::from_utf8(sound).unwrap_or_default());
+        let mut reader = JsonReader::new(std::str::from_utf8(sound).unwrap_or_default());
         while reader.next().is_some() {}
         reader.wrong("not UTF-8 from here on", "save the file as UTF-8")
     })?;
@@ -108,8 +108,8 @@ pub(super) fn text(bytes: &[u8]) -> Result<&str, Wrong> {
 ///
 /// # Errors
 /// The first fault of its syntax.
-pub(super) fn parse(bytes: &[u8]) -> Result<Node, Wrong> {
-    let mut reader = Reader::new(text(bytes)?);
+pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
+    let mut reader = JsonReader::new(text(bytes)?);
     reader.space()?;
     let root = reader.value(0)?;
     reader.space()?;
@@ -122,16 +122,16 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Node, Wrong> {
     }
 }
 
-struct Reader<'a> {
+struct JsonReader<'a> {
     rest: Chars<'a>,
-    at: Pos,
+    at: SourcePos,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> JsonReader<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             rest: text.chars(),
-            at: Pos { line: 1, column: 1 },
+            at: SourcePos { line: 1, column: 1 },
         }
     }
 
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
     fn next(&mut self) -> Option<char> {
         let next = self.rest.next()?;
         if next == '\n' {
-            self.at = Pos {
+            self.at = SourcePos {
                 line: self.at.line + 1,
                 column: 1,
             };
@@ -152,15 +152,15 @@ impl<'a> Reader<'a> {
         Some(next)
     }
 
-    fn wrong(&self, message: impl Into<String>, cure: &'static str) -> Wrong {
-        Wrong {
+    fn wrong(&self, message: impl Into<String>, cure: &'static str) -> SyntaxFault {
+        SyntaxFault {
             at: self.at,
             message: message.into(),
             cure,
         }
     }
 
-    fn ended(&self) -> Wrong {
+    fn ended(&self) -> SyntaxFault {
         self.wrong(
             "the file ends within a value",
             "it is cut off: save it again as a whole",
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
     }
 
     /// White space and comments.
-    fn space(&mut self) -> Result<(), Wrong> {
+    fn space(&mut self) -> Result<(), SyntaxFault> {
         loop {
             match self.peek() {
                 Some(' ' | '\t' | '\r' | '\n') => {
@@ -180,7 +180,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn comment(&mut self) -> Result<(), Wrong> {
+    fn comment(&mut self) -> Result<(), SyntaxFault> {
         let begin = self.at;
         self.next();
         match self.next() {
@@ -198,13 +198,13 @@ impl<'a> Reader<'a> {
                     }
                     last = char;
                 }
-                Err(Wrong {
+                Err(SyntaxFault {
                     at: begin,
                     message: "a comment without its end".to_owned(),
                     cure: "close it with `*/`",
                 })
             }
-            _ => Err(Wrong {
+            _ => Err(SyntaxFault {
                 at: begin,
                 message: "a value was expected".to_owned(),
                 cure: "comments begin with `//` or `/*`; texts stand in double quotes",
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, Wrong> {
+    fn value(&mut self, depth: usize) -> Result<DocumentNode, SyntaxFault> {
         if depth > DEPTH {
             return Err(self.wrong(
                 format!("nested deeper than {DEPTH}"),
@@ -232,10 +232,10 @@ impl<'a> Reader<'a> {
             Some('a'..='z' | 'A'..='Z') => self.word()?,
             Some(_) => return Err(self.wrong("a value was expected", "look for a missing or doubled comma")),
         };
-        Ok(Node { at, kind })
+        Ok(DocumentNode { at, kind })
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Member>, Wrong> {
+    fn map(&mut self, depth: usize) -> Result<Vec<DocumentMember>, SyntaxFault> {
         self.next();
         let (mut members, mut known) = (Vec::new(), HashSet::new());
         loop {
@@ -252,7 +252,7 @@ impl<'a> Reader<'a> {
             }
             let key = self.text()?;
             if !known.insert(key.clone()) {
-                return Err(Wrong {
+                return Err(SyntaxFault {
                     at,
                     message: format!("`{}` stands twice", shown(&key)),
                     cure: "keep one of them",
@@ -265,12 +265,12 @@ impl<'a> Reader<'a> {
             self.next();
             self.space()?;
             let value = self.value(depth + 1)?;
-            members.push(Member { at, key, value });
+            members.push(DocumentMember { at, key, value });
             self.separated('}')?;
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Wrong> {
+    fn list(&mut self, depth: usize) -> Result<Vec<DocumentNode>, SyntaxFault> {
         self.next();
         let mut items = Vec::new();
         loop {
@@ -285,7 +285,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A comma, which the last item may have too.
-    fn separated(&mut self, end: char) -> Result<(), Wrong> {
+    fn separated(&mut self, end: char) -> Result<(), SyntaxFault> {
         self.space()?;
         match self.peek() {
             Some(',') => {
@@ -297,14 +297,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn missing(&self, what: &str) -> Wrong {
+    fn missing(&self, what: &str) -> SyntaxFault {
         if self.peek().is_none() {
             return self.ended();
         }
         self.wrong(what, "look at the end of the line before")
     }
 
-    fn text(&mut self) -> Result<String, Wrong> {
+    fn text(&mut self) -> Result<String, SyntaxFault> {
         let begin = self.at;
         let mut raw = String::new();
         raw.extend(self.next());
@@ -312,7 +312,7 @@ impl<'a> Reader<'a> {
             match self.next() {
                 None => return Err(self.ended()),
                 Some('\n') => {
-                    return Err(Wrong {
+                    return Err(SyntaxFault {
                         at: begin,
                         message: "a text without its closing quote".to_owned(),
                         cure: "close it on the same line; a line break is written `\\n`",
@@ -327,19 +327,19 @@ impl<'a> Reader<'a> {
             }
         }
         raw.push('"');
-        serde_json::from_str(&raw).map_err(|_error| Wrong {
+        serde_json::from_str(&raw).map_err(|_error| SyntaxFault {
             at: begin,
             message: "a text with a wrong escape or a control character".to_owned(),
             cure: "a backslash is written `\\\\`",
         })
     }
 
-    fn number(&mut self) -> Result<Kind, Wrong> {
+    fn number(&mut self) -> Result<Kind, SyntaxFault> {
         let begin = self.at;
         let raw = self.run(|char| char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.'));
         match serde_json::from_str::<serde_json::Number>(&raw) {
             Ok(_) => Ok(Kind::Number(raw)),
-            Err(_) => Err(Wrong {
+            Err(_) => Err(SyntaxFault {
                 at: begin,
                 message: "not a number of JSON".to_owned(),
                 cure: "write a text in double quotes",
@@ -347,13 +347,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn word(&mut self) -> Result<Kind, Wrong> {
+    fn word(&mut self) -> Result<Kind, SyntaxFault> {
         let begin = self.at;
         match &*self.run(|char| char.is_ascii_alphanumeric() || char == '_') {
             "null" => Ok(Kind::Null),
             "true" => Ok(Kind::Bool(true)),
             "false" => Ok(Kind::Bool(false)),
-            _ => Err(Wrong {
+            _ => Err(SyntaxFault {
                 at: begin,
                 message: "a word without quotes".to_owned(),
                 cure: "texts stand in double quotes",
@@ -372,7 +372,7 @@ impl<'a> Reader<'a> {
 
 /// A key as it may be printed: bounded, one line.
 pub(super) fn shown(key: &str) -> String {
-    crate::text::shown(key, 80)
+    crate::text::printable(key, 80)
 }
 
 #[cfg(test)]
@@ -389,7 +389,10 @@ mod tests {
     fn comments_and_trailing_commas_are_read_over() {
         let text = "\u{feff}// one\n{ /* two */ \"a\": [1, 2,], // three\n\"b\": \"// no \\u00e9\", }\n";
         let root = parse(text.as_bytes()).unwrap();
-        assert_eq!(root.get("b").and_then(Node::scalar).as_deref(), Some("// no é"));
+        assert_eq!(
+            root.get("b").and_then(DocumentNode::scalar).as_deref(),
+            Some("// no é")
+        );
         let strict = parse(br#"{"a":[1,2],"b":"// no \u00e9"}"#).unwrap();
         assert_eq!(root, strict);
     }
@@ -404,7 +407,10 @@ mod tests {
         assert_eq!(wrong("{\"a\": yes}"), (1, 7));
         assert_eq!(wrong("{} {}"), (1, 4));
         assert_eq!(wrong("{ /* "), (1, 3));
-        assert_eq!(parse(b"{\n\"a\xff").unwrap_err().at, Pos { line: 2, column: 3 });
+        assert_eq!(
+            parse(b"{\n\"a\xff").unwrap_err().at,
+            SourcePos { line: 2, column: 3 }
+        );
         assert_eq!(wrong(""), (1, 1));
         assert_eq!(wrong(&"[".repeat(5000)), (1, 66));
     }

@@ -1,17 +1,17 @@
 //! `oauth` of a client's server, as `auth.oauth` of a descriptor.
 
-use super::json::{Kind, Node, shown};
-use super::words::{Place, Words};
+use super::json::{DocumentNode, Kind, shown};
+use super::rewrite::{FieldContext, Rewriter};
 
 /// A member of `auth.oauth`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum OAuthValue {
     Text(String),
     List(Vec<String>),
 }
 
 /// Members of `auth.oauth`, in the order of the documents.
-pub(super) type OAuth = Vec<(&'static str, Value)>;
+pub(super) type OAuthMembers = Vec<(&'static str, OAuthValue)>;
 
 /// Our members by the names that clients give them, in any case and with or without `_`.
 const MEMBERS: [(&str, &[&str]); 8] = [
@@ -39,20 +39,24 @@ const MEMBERS: [(&str, &[&str]); 8] = [
 ///
 /// # Errors
 /// As [`Words::plain`].
-pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Option<OAuth>, String> {
+pub(super) fn read(
+    id: &str,
+    node: &DocumentNode,
+    words: &mut Rewriter<'_>,
+) -> Result<Option<OAuthMembers>, String> {
     for key in ["oauth", "auth"] {
-        let Some(said) = node.get(key) else { continue };
-        match &said.kind {
+        let Some(given) = node.get(key) else { continue };
+        match &given.kind {
             Kind::Null | Kind::Bool(false) => {}
             Kind::Bool(true) => return Ok(Some(Vec::new())),
             Kind::Text(kind) if kind.eq_ignore_ascii_case("oauth") => return Ok(Some(Vec::new())),
             Kind::Map(_)
-                if said
+                if given
                     .get("enabled")
                     .is_some_and(|one| one.kind == Kind::Bool(false)) => {}
             // `auth` speaks of other kinds too.
-            Kind::Map(_) if key == "oauth" || is_client(said) => {
-                return members(id, key, said, words).map(Some);
+            Kind::Map(_) if key == "oauth" || is_client(given) => {
+                return members(id, key, given, words).map(Some);
             }
             _ => words.notes.push(format!(
                 "`{key}` was left out: write `auth:` of the descriptor by hand"
@@ -60,17 +64,17 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Optio
         }
     }
     // Codex has scopes beside the URL, LibreChat a word that a login is needed.
-    let mut found = OAuth::new();
+    let mut found = OAuthMembers::new();
     if let Some(list) = node.get("scopes") {
-        found.push(("scopes", Value::List(scopes(list, "scopes")?)));
+        found.push(("scopes", OAuthValue::List(scopes(list, "scopes")?)));
     }
-    if let Some(resource) = node.get("oauth_resource").and_then(Node::scalar) {
-        let place = Place {
+    if let Some(resource) = node.get("oauth_resource").and_then(DocumentNode::scalar) {
+        let place = FieldContext {
             id,
             name: "RESOURCE",
             field: "oauth_resource",
         };
-        found.push(("resource", Value::Text(words.plain(&resource, place)?)));
+        found.push(("resource", OAuthValue::Text(words.plain(&resource, place)?)));
     }
     let is_required = node
         .get("requiresOAuth")
@@ -78,7 +82,7 @@ pub(super) fn read(id: &str, node: &Node, words: &mut Words<'_>) -> Result<Optio
     Ok((is_required || !found.is_empty()).then_some(found))
 }
 
-fn is_client(node: &Node) -> bool {
+fn is_client(node: &DocumentNode) -> bool {
     node.members().is_empty()
         || node
             .members()
@@ -94,15 +98,20 @@ fn plain(name: &str) -> String {
         .collect()
 }
 
-fn members(id: &str, key: &str, node: &Node, words: &mut Words<'_>) -> Result<OAuth, String> {
-    let mut found = OAuth::new();
+fn members(
+    id: &str,
+    key: &str,
+    node: &DocumentNode,
+    words: &mut Rewriter<'_>,
+) -> Result<OAuthMembers, String> {
+    let mut found = OAuthMembers::new();
     for member in node.members() {
         let (name, field) = (plain(&member.key), format!("{key}.{}", shown(&member.key)));
         if matches!(name.as_str(), "enabled") || member.value.kind == Kind::Null {
             continue;
         }
         if matches!(name.as_str(), "scope" | "scopes") {
-            found.push(("scopes", Value::List(scopes(&member.value, &field)?)));
+            found.push(("scopes", OAuthValue::List(scopes(&member.value, &field)?)));
             continue;
         }
         let ours = MEMBERS.iter().find(|(_, theirs)| theirs.contains(&name.as_str()));
@@ -114,28 +123,28 @@ fn members(id: &str, key: &str, node: &Node, words: &mut Words<'_>) -> Result<OA
         };
         let is_secret = *ours == "client_secret";
         let own = format!("{id}_{ours}");
-        let place = Place {
+        let place = FieldContext {
             id,
             name: &own,
             field: &field,
         };
-        found.push((ours, Value::Text(words.guarded(&raw, place, |_| is_secret)?)));
+        found.push((ours, OAuthValue::Text(words.guarded(&raw, place, |_| is_secret)?)));
     }
     Ok(found)
 }
 
 /// A scalar, or the only item of a list.
-fn first(node: &Node) -> Option<String> {
+fn first(node: &DocumentNode) -> Option<String> {
     match &node.kind {
-        Kind::List(items) if items.len() == 1 => items.first().and_then(Node::scalar),
+        Kind::List(items) if items.len() == 1 => items.first().and_then(DocumentNode::scalar),
         _ => node.scalar(),
     }
 }
 
-fn scopes(node: &Node, field: &str) -> Result<Vec<String>, String> {
+fn scopes(node: &DocumentNode, field: &str) -> Result<Vec<String>, String> {
     let scopes: Option<Vec<String>> = match &node.kind {
         Kind::Text(text) => Some(text.split([' ', ',']).map(str::to_owned).collect()),
-        Kind::List(items) => items.iter().map(Node::scalar).collect(),
+        Kind::List(items) => items.iter().map(DocumentNode::scalar).collect(),
         _ => None,
     };
     let scopes = scopes.ok_or_else(|| format!("`{field}` is no list of texts"))?;

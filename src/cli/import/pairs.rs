@@ -1,13 +1,13 @@
 //! Names with values in the forms that clients give `env` and `headers`: an object, a list of `NAME=value`
 //! or of small objects, or a text of such lines.
 
-use super::json::{Kind, Member, Node};
+use super::json::{DocumentMember, DocumentNode, Kind};
 
 /// A name with its value; `None` where the value is no text.
 pub(super) type Pair = (String, Option<String>);
 
 /// The pairs of a node; `None` when it has none of the known forms.
-pub(super) fn read(node: &Node, separator: char) -> Option<Vec<Pair>> {
+pub(super) fn read(node: &DocumentNode, separator: char) -> Option<Vec<Pair>> {
     match &node.kind {
         Kind::Null => Some(Vec::new()),
         Kind::Map(members) => Some(of_members(members)),
@@ -25,13 +25,13 @@ pub(super) fn read(node: &Node, separator: char) -> Option<Vec<Pair>> {
 }
 
 /// What is null is not set, and no pair.
-fn of_members(members: &[Member]) -> Vec<Pair> {
+fn of_members(members: &[DocumentMember]) -> Vec<Pair> {
     let set = members.iter().filter(|member| member.value.kind != Kind::Null);
     set.map(|member| (member.key.clone(), member.value.scalar()))
         .collect()
 }
 
-fn of_item(item: &Node, separator: char) -> Option<Vec<Pair>> {
+fn of_item(item: &DocumentNode, separator: char) -> Option<Vec<Pair>> {
     match &item.kind {
         Kind::Text(text) => Some(vec![split(text, separator)?]),
         Kind::Map(members) => {

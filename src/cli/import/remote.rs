@@ -1,22 +1,22 @@
 //! A server at a URL: its transport, its headers, its key.
 
 use super::address::{address, scheme};
-use super::entry::{Key, Way};
-use super::json::{Node, shown};
+use super::entry::{Key, ServerTransport};
+use super::json::{DocumentNode, shown};
 use super::pairs;
+use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_secret, is_secret_name, password};
-use super::words::{Place, Words};
 use crate::descriptor::reader::{forbidden_outward, is_secret_header};
 
 /// # Errors
 /// Why it cannot be taken.
 pub(super) fn read(
     id: &str,
-    node: &Node,
+    node: &DocumentNode,
     (key, raw): (&str, &str),
     kind: Option<&str>,
-    words: &mut Words<'_>,
-) -> Result<(Way, Option<Key>), String> {
+    words: &mut Rewriter<'_>,
+) -> Result<(ServerTransport, Option<Key>), String> {
     if password(raw).is_some() {
         return Err(format!(
             "`{key}` holds credentials: take them out, and give them as a header"
@@ -35,7 +35,7 @@ pub(super) fn read(
     };
     let url = address(
         raw,
-        Place {
+        FieldContext {
             id,
             name: "URL",
             field: key,
@@ -43,14 +43,18 @@ pub(super) fn read(
         words,
     )?;
     let (headers, key) = headers(id, node, words)?;
-    Ok((Way::Url { url, is_sse, headers }, key))
+    Ok((ServerTransport::Url { url, is_sse, headers }, key))
 }
 
 type Headers = Vec<(String, String)>;
 
 /// `Authorization`, else the first header that is a secret, becomes the key; the others stay.
-fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Option<Key>), String> {
-    let pairs = spelt(node, words);
+fn headers(
+    id: &str,
+    node: &DocumentNode,
+    words: &mut Rewriter<'_>,
+) -> Result<(Headers, Option<Key>), String> {
+    let pairs = all_headers(node, words);
     let is_key = |name: &str| name.eq_ignore_ascii_case("authorization");
     let carrier = pairs.iter().position(|(name, _)| is_key(name)).or_else(|| {
         pairs
@@ -72,10 +76,10 @@ fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Opt
             continue;
         };
         if carrier == Some(index) {
-            key = Some(carried(id, name, &field, value, words)?);
+            key = Some(key_of(id, name, &field, value, words)?);
             continue;
         }
-        let place = Place {
+        let place = FieldContext {
             id,
             name,
             field: &field,
@@ -87,18 +91,18 @@ fn headers(id: &str, node: &Node, words: &mut Words<'_>) -> Result<(Headers, Opt
 }
 
 /// Headers as clients spell them; Codex names variables instead of values.
-fn spelt(node: &Node, words: &mut Words<'_>) -> Vec<pairs::Pair> {
+fn all_headers(node: &DocumentNode, words: &mut Rewriter<'_>) -> Vec<pairs::Pair> {
     let options = node
         .get("requestOptions")
         .and_then(|options| options.get("headers"));
-    let said = [
+    let given = [
         ("headers", node.get("headers")),
         ("http_headers", node.get("http_headers")),
         ("requestOptions.headers", options),
     ];
     let mut all = Vec::new();
-    for (key, said) in said {
-        match said.map(|said| pairs::read(said, ':')) {
+    for (key, given) in given {
+        match given.map(|given| pairs::read(given, ':')) {
             None => {}
             Some(Some(pairs)) => all.extend(pairs),
             Some(None) => words
@@ -109,20 +113,20 @@ fn spelt(node: &Node, words: &mut Words<'_>) -> Vec<pairs::Pair> {
     let variable = |name: &str| format!("${{{name}}}");
     for member in node
         .get("env_http_headers")
-        .map(Node::members)
+        .map(DocumentNode::members)
         .unwrap_or_default()
     {
         let value = member.value.scalar().map(|name| variable(&name));
         all.push((member.key.clone(), value));
     }
-    if let Some(name) = node.get("bearer_token_env_var").and_then(Node::scalar) {
+    if let Some(name) = node.get("bearer_token_env_var").and_then(DocumentNode::scalar) {
         let value = format!("Bearer {}", variable(&name));
         all.push(("Authorization".to_owned(), Some(value)));
     }
     all
 }
 
-fn carried(id: &str, header: &str, field: &str, value: &str, words: &mut Words<'_>) -> Result<Key, String> {
+fn key_of(id: &str, header: &str, field: &str, value: &str, words: &mut Rewriter<'_>) -> Result<Key, String> {
     let is_authorization = header.eq_ignore_ascii_case("authorization");
     let (prefix, rest) = if is_authorization {
         scheme(value)
@@ -136,7 +140,7 @@ fn carried(id: &str, header: &str, field: &str, value: &str, words: &mut Words<'
     let own = format!("{id}_{}", if is_authorization { "TOKEN" } else { name });
     let value = words.guarded(
         rest.trim(),
-        Place {
+        FieldContext {
             id,
             name: &own,
             field,

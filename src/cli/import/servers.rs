@@ -4,7 +4,7 @@
 //! `context_servers` (Zed), `mcp` (opencode), `amp.mcpServers`, a list of named ones (Continue), the same below
 //! `projects` (Claude Code), and a file that is nothing but servers.
 
-use super::json::{Kind, Node, Pos, Wrong, shown};
+use super::json::{DocumentNode, Kind, SourcePos, SyntaxFault, shown};
 
 /// Most servers of one file.
 pub(super) const SERVERS: usize = 256;
@@ -21,10 +21,10 @@ const HOLDERS: [&str; 7] = [
 
 /// A server as a client's file has it.
 #[derive(Debug)]
-pub(super) struct Server<'a> {
-    pub(super) at: Pos,
+pub(super) struct ServerEntry<'a> {
+    pub(super) at: SourcePos,
     pub(super) name: String,
-    pub(super) node: &'a Node,
+    pub(super) node: &'a DocumentNode,
     /// Where it stood, when that is not the file's own list.
     pub(super) project: Option<&'a str>,
     /// Why the client does not use it.
@@ -37,17 +37,21 @@ pub(super) struct Server<'a> {
 ///
 /// # Errors
 /// There is none, or more than [`SERVERS`].
-pub(super) fn find(root: &Node) -> Result<Vec<Server<'_>>, Wrong> {
+pub(super) fn find(root: &DocumentNode) -> Result<Vec<ServerEntry<'_>>, SyntaxFault> {
     let mut servers = Vec::new();
     let mut has_holder = below(root, None, &mut servers)?;
-    for project in root.get("projects").map(Node::members).unwrap_or_default() {
+    for project in root
+        .get("projects")
+        .map(DocumentNode::members)
+        .unwrap_or_default()
+    {
         has_holder |= below(&project.value, Some(&project.key), &mut servers)?;
     }
     if !has_holder && !root.members().is_empty() && root.members().iter().all(|one| is_server(&one.value)) {
         take(root, (root, None), &mut servers)?;
         has_holder = true;
     }
-    let wrong = |at, message: &str, cure| Wrong {
+    let wrong = |at, message: &str, cure| SyntaxFault {
         at,
         message: message.to_owned(),
         cure,
@@ -71,10 +75,14 @@ pub(super) fn find(root: &Node) -> Result<Vec<Server<'_>>, Wrong> {
 }
 
 /// Takes the servers of a file or a project; whether there is a place for some.
-fn below<'a>(node: &'a Node, project: Option<&'a str>, servers: &mut Vec<Server<'a>>) -> Result<bool, Wrong> {
+fn below<'a>(
+    node: &'a DocumentNode,
+    project: Option<&'a str>,
+    servers: &mut Vec<ServerEntry<'a>>,
+) -> Result<bool, SyntaxFault> {
     let (mcp, experimental) = (node.get("mcp"), node.get("experimental"));
     let places = [Some(node), mcp, experimental].into_iter().flatten();
-    let mut holders: Vec<&Node> = places
+    let mut holders: Vec<&DocumentNode> = places
         .flat_map(|place| HOLDERS.iter().filter_map(|key| place.get(key)))
         .collect();
     // opencode: `mcp` is the list itself.
@@ -86,11 +94,11 @@ fn below<'a>(node: &'a Node, project: Option<&'a str>, servers: &mut Vec<Server<
 }
 
 fn take<'a>(
-    holder: &'a Node,
-    (owner, project): (&'a Node, Option<&'a str>),
-    servers: &mut Vec<Server<'a>>,
-) -> Result<(), Wrong> {
-    let mut add = |at: Pos, name: String, node: &'a Node| {
+    holder: &'a DocumentNode,
+    (owner, project): (&'a DocumentNode, Option<&'a str>),
+    servers: &mut Vec<ServerEntry<'a>>,
+) -> Result<(), SyntaxFault> {
+    let mut add = |at: SourcePos, name: String, node: &'a DocumentNode| {
         // A project may repeat what stands above it.
         if servers
             .iter()
@@ -98,7 +106,7 @@ fn take<'a>(
         {
             return;
         }
-        servers.push(Server {
+        servers.push(ServerEntry {
             at,
             off: off(owner, &name),
             deny: denied(owner, &name),
@@ -123,13 +131,13 @@ fn take<'a>(
             for item in items {
                 let inner = item.get("transport").filter(|inner| inner.is_map());
                 let node = inner.unwrap_or(item);
-                let name = item.get("name").and_then(Node::scalar);
+                let name = item.get("name").and_then(DocumentNode::scalar);
                 let name = name.unwrap_or_else(|| format!("server of line {}", item.at.line));
                 add(item.at, name, node);
             }
         }
         _ => {
-            return Err(Wrong {
+            return Err(SyntaxFault {
                 at: holder.at,
                 message: "the servers are no object".to_owned(),
                 cure: "write `{ \"name\": { … } }`",
@@ -139,18 +147,18 @@ fn take<'a>(
     Ok(())
 }
 
-fn is_server(node: &Node) -> bool {
+fn is_server(node: &DocumentNode) -> bool {
     ["command", "url", "serverUrl", "httpUrl"]
         .iter()
         .any(|key| node.get(key).is_some())
 }
 
 /// Whether a client's other settings keep the server from being used.
-fn off(owner: &Node, name: &str) -> Option<&'static str> {
+fn off(owner: &DocumentNode, name: &str) -> Option<&'static str> {
     let mcp = owner.get("mcp");
-    let names = |node: Option<&Node>, key: &str| -> Option<Vec<String>> {
+    let names = |node: Option<&DocumentNode>, key: &str| -> Option<Vec<String>> {
         match &node?.get(key)?.kind {
-            Kind::List(items) => Some(items.iter().filter_map(Node::scalar).collect()),
+            Kind::List(items) => Some(items.iter().filter_map(DocumentNode::scalar).collect()),
             _ => None,
         }
     };
@@ -167,8 +175,8 @@ fn off(owner: &Node, name: &str) -> Option<&'static str> {
 }
 
 /// opencode switches tools off as `tools: { "server_tool": false }`, with `*`.
-fn denied(owner: &Node, name: &str) -> Vec<String> {
-    let switches = owner.get("tools").map(Node::members).unwrap_or_default();
+fn denied(owner: &DocumentNode, name: &str) -> Vec<String> {
+    let switches = owner.get("tools").map(DocumentNode::members).unwrap_or_default();
     let off = switches.iter().filter(|one| one.value.kind == Kind::Bool(false));
     off.filter_map(|one| {
         let rest = one.key.strip_prefix(name)?;

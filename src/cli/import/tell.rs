@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Became, Outcome};
+use super::{ImportOutcome, ImportedServer};
 use crate::cli::ui::{self, BOLD, DIM, GREEN, YELLOW};
 
 /// Stable: fields are added, never changed.
-pub(super) fn report(outcomes: &[Outcome]) -> Value {
+pub(super) fn report(outcomes: &[ImportedServer]) -> Value {
     let (mut written, mut skipped) = (Vec::new(), Vec::new());
     for outcome in outcomes {
-        let Outcome {
+        let ImportedServer {
             server,
             id,
             file,
@@ -19,12 +19,12 @@ pub(super) fn report(outcomes: &[Outcome]) -> Value {
             ..
         } = outcome;
         match &outcome.became {
-            Became::Skipped(reason) => {
+            ImportOutcome::Skipped(reason) => {
                 skipped.push(
                     json!({ "server": server, "id": id, "file": file.to_string_lossy(), "reason": reason }),
                 );
             }
-            Became::Ready { waits, .. } => {
+            ImportOutcome::Ready { waits, .. } => {
                 let variables: Vec<Value> = outcome
                     .variables
                     .iter()
@@ -53,30 +53,30 @@ pub(super) fn report(outcomes: &[Outcome]) -> Value {
 }
 
 /// The table on stdout, what to do about it on stderr.
-pub(super) fn print(outcomes: &[Outcome]) {
+pub(super) fn print(outcomes: &[ImportedServer]) {
     let rows: Vec<Vec<String>> = outcomes
         .iter()
         .map(|outcome| {
             let file = outcome.file.display().to_string();
             let (word, file, why) = match &outcome.became {
-                Became::Ready { waits: None, .. } => ("written", file, String::new()),
-                Became::Ready { waits: Some(why), .. } => ("disabled", file, why.clone()),
-                Became::Skipped(why) => ("skipped", "-".to_owned(), why.clone()),
+                ImportOutcome::Ready { waits: None, .. } => ("written", file, String::new()),
+                ImportOutcome::Ready { waits: Some(why), .. } => ("disabled", file, why.clone()),
+                ImportOutcome::Skipped(why) => ("skipped", "-".to_owned(), why.clone()),
             };
             vec![word.to_owned(), outcome.server.clone(), file, why]
         })
         .collect();
     for (line, outcome) in ui::table(&rows).iter().zip(outcomes) {
         let style = match outcome.became {
-            Became::Ready { waits: None, .. } => GREEN,
-            Became::Ready { .. } => YELLOW,
-            Became::Skipped(_) => DIM,
+            ImportOutcome::Ready { waits: None, .. } => GREEN,
+            ImportOutcome::Ready { .. } => YELLOW,
+            ImportOutcome::Skipped(_) => DIM,
         };
         ui::out(format_args!("{style}{}{style:#}", line.trim_end()));
     }
     for outcome in outcomes
         .iter()
-        .filter(|outcome| matches!(outcome.became, Became::Ready { .. }))
+        .filter(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }))
     {
         for note in &outcome.notes {
             ui::err(format_args!("{}: {note}", outcome.server));
@@ -86,11 +86,11 @@ pub(super) fn print(outcomes: &[Outcome]) {
 }
 
 /// Each variable once, with what it is for.
-fn hints(outcomes: &[Outcome]) {
+fn hints(outcomes: &[ImportedServer]) {
     let mut known = BTreeSet::new();
     for outcome in outcomes
         .iter()
-        .filter(|outcome| matches!(outcome.became, Became::Ready { .. }))
+        .filter(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }))
     {
         for variable in outcome.variables.iter().filter(|variable| !variable.is_set) {
             if !known.insert(&variable.name) {

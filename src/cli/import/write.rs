@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::Became;
-use super::entry::{Entry, Way};
-use super::oauth::{OAuth, Value};
+use super::ImportOutcome;
+use super::entry::{Entry, ServerTransport};
+use super::oauth::{OAuthMembers, OAuthValue};
 use crate::cli::file::{SCHEMA, bare, literal, scalar};
 use crate::cli::ui;
-use crate::descriptor::{self, Fault, World};
+use crate::descriptor::{self, Fault, ReadContext};
 
 /// The text that is accepted; disabled when it is not while enabled.
-pub(super) fn descriptor(entry: &Entry, from: &Path, file: &Path, world: &World) -> Became {
+pub(super) fn descriptor(entry: &Entry, from: &Path, file: &Path, world: &ReadContext) -> ImportOutcome {
     let faults = |waits: Option<&str>| {
         let text = text(entry, from, waits);
         let mut faults = descriptor::read(file, text.as_bytes(), world).faults;
@@ -31,20 +31,20 @@ pub(super) fn descriptor(entry: &Entry, from: &Path, file: &Path, world: &World)
     let waits = (!reasons.is_empty()).then(|| reasons.join("; "));
     let (text, found) = faults(waits.as_deref());
     if found.is_empty() {
-        return Became::Ready { text, waits };
+        return ImportOutcome::Ready { text, waits };
     }
-    let why = said(&found);
+    let why = describe(&found);
     let (text, found) = faults(Some(&why));
     if found.is_empty() {
-        return Became::Ready {
+        return ImportOutcome::Ready {
             text,
             waits: Some(why),
         };
     }
-    Became::Skipped(said(&found))
+    ImportOutcome::Skipped(describe(&found))
 }
 
-fn said(faults: &[Fault]) -> String {
+fn describe(faults: &[Fault]) -> String {
     let lines: Vec<String> = faults
         .iter()
         .map(|fault| match &fault.cure {
@@ -73,18 +73,18 @@ fn text(entry: &Entry, from: &Path, waits: Option<&str>) -> String {
         )
         .ok();
     }
-    for (key, said) in [("title", &entry.title), ("about", &entry.about)] {
-        if let Some(said) = said {
-            writeln!(text, "{key}: {}", scalar(said)).ok();
+    for (key, value) in [("title", &entry.title), ("about", &entry.about)] {
+        if let Some(value) = value {
+            writeln!(text, "{key}: {}", scalar(value)).ok();
         }
     }
     text.push_str("upstream:\n");
     match &entry.way {
-        Way::Command { words, env } => {
+        ServerTransport::Command { words, env } => {
             writeln!(text, "  command: {}", list(words, scalar)).ok();
             map(&mut text, "env", env);
         }
-        Way::Url { url, is_sse, headers } => {
+        ServerTransport::Url { url, is_sse, headers } => {
             writeln!(text, "  url: {}", scalar(url)).ok();
             if *is_sse {
                 text.push_str("  protocol: sse\n");
@@ -113,7 +113,7 @@ fn text(entry: &Entry, from: &Path, waits: Option<&str>) -> String {
     text
 }
 
-fn login(text: &mut String, oauth: &OAuth) {
+fn login(text: &mut String, oauth: &OAuthMembers) {
     if oauth.is_empty() {
         text.push_str("auth:\n  oauth: {}\n");
         return;
@@ -121,8 +121,8 @@ fn login(text: &mut String, oauth: &OAuth) {
     text.push_str("auth:\n  oauth:\n");
     for (key, value) in oauth {
         match value {
-            Value::Text(value) => writeln!(text, "    {key}: {}", scalar(value)).ok(),
-            Value::List(items) => writeln!(text, "    {key}: {}", list(items, literal)).ok(),
+            OAuthValue::Text(value) => writeln!(text, "    {key}: {}", scalar(value)).ok(),
+            OAuthValue::List(items) => writeln!(text, "    {key}: {}", list(items, literal)).ok(),
         };
     }
 }

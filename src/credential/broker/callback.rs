@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
-use super::flow::{OPERATORS, brought, cookie_name};
-use super::pending::{Flow, Stage};
-use super::standing::Outcome;
-use super::{Broker, Ground, Refusal, flow};
-use crate::credential::connection::Resource;
-use crate::credential::oauth::{self, Sent, Verdict, trouble};
+use super::pending::{PendingConnection, PendingState};
+use super::start::{OPERATORS, check_cookie, cookie_name};
+use super::status::ConnectionOutcome;
+use super::{Broker, ConnectError, ConnectErrorKind, start};
+use crate::credential::connection::ResourceParameter;
+use crate::credential::oauth::{self, SentRequest, Verdict, failure};
 use crate::secret::Secret;
 
 /// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
@@ -25,7 +25,7 @@ pub struct Callback {
 
 /// What became of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finished {
+pub enum CallbackResult {
     /// It is connected, and the next call uses it.
     Connected {
         /// The provider's title.
@@ -52,15 +52,15 @@ impl Callback {
     ///
     /// # Errors
     /// [`Ground::Malformed`] without a state, or with one of its parameters twice.
-    pub fn read(query: &str) -> Result<Self, Refusal> {
+    pub fn read(query: &str) -> Result<Self, ConnectError> {
         let malformed = |why: &str| {
-            Refusal::new(
-                Ground::Malformed,
+            ConnectError::new(
+                ConnectErrorKind::Malformed,
                 why,
                 "Open the connect link again and begin anew.",
             )
         };
-        let one = |name: &str| -> Result<Option<String>, Refusal> {
+        let one = |name: &str| -> Result<Option<String>, ConnectError> {
             let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             let first = found.next().map(|(_, value)| value.into_owned());
             if found.next().is_some() {
@@ -101,29 +101,31 @@ impl Broker {
         callback: Callback,
         cookie: Option<&str>,
         redirect: &str,
-    ) -> Result<Finished, Refusal> {
-        let (version, entry) = self.look(&callback.state).await?;
+    ) -> Result<CallbackResult, ConnectError> {
+        let (version, entry) = self.read_pending(&callback.state).await?;
         let flow = match entry.stage {
-            Stage::Begun(flow) => flow,
-            Stage::Asked(flow, record) => {
-                brought(&flow, cookie)?;
-                return Ok(self.ask(&flow, callback.state, record.subject.is_some()));
+            PendingState::Begun(flow) => flow,
+            PendingState::Asked(flow, record) => {
+                check_cookie(&flow, cookie)?;
+                return Ok(self.confirmation(&flow, callback.state, record.subject.is_some()));
             }
-            Stage::Used => return Err(lost()),
+            PendingState::Used => return Err(lost()),
         };
-        brought(&flow, cookie)?;
+        check_cookie(&flow, cookie)?;
         let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
         let work = async move {
-            broker.take(&callback.state, version).await?;
-            let (id, whose, provider) = (flow.id.clone(), flow.whose(), flow.wish.provider.clone());
-            let finished = broker.answered(callback, *flow, &redirect).await;
+            broker.consume_pending(&callback.state, version).await?;
+            let (id, principal, provider) = (flow.id.clone(), flow.principal(), flow.wish.provider.clone());
+            let finished = broker.handle_answer(callback, *flow, &redirect).await;
             if let Err(refusal) = &finished {
-                broker.failed.note(&whose, &provider, refusal.told());
-                broker.tell(&id, Outcome::Failed(refusal.told().to_owned())).await;
+                broker.failures.note(&principal, &provider, refusal.for_callers());
+                broker
+                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
+                    .await;
             }
             finished
         };
-        self.detached(work).await
+        self.run_detached(work).await
     }
 
     /// Whether tokens of another account may replace those that are there, as the person says.
@@ -135,49 +137,56 @@ impl Broker {
         state: &str,
         cookie: Option<&str>,
         yes: bool,
-    ) -> Result<Finished, Refusal> {
-        let (version, entry) = self.look(state).await?;
-        let (Stage::Asked(flow, record), state) = (entry.stage, state.to_owned()) else {
-            return Err(Refusal::new(
-                Ground::Malformed,
+    ) -> Result<CallbackResult, ConnectError> {
+        let (version, entry) = self.read_pending(state).await?;
+        let (PendingState::Asked(flow, record), state) = (entry.stage, state.to_owned()) else {
+            return Err(ConnectError::new(
+                ConnectErrorKind::Malformed,
                 "Nothing waits for this confirmation.",
                 "Open the connect link again and begin anew.",
             ));
         };
-        brought(&flow, cookie)?;
+        check_cookie(&flow, cookie)?;
         let broker = Arc::clone(self);
         let work = async move {
-            broker.take(&state, version).await?;
+            broker.consume_pending(&state, version).await?;
             let id = flow.id.clone();
             let finished = if yes {
-                broker.store(&flow, *record).await
+                broker.store_account(&flow, *record).await
             } else {
-                broker.give_back(&flow, &record.tokens).await;
-                Err(Refusal::new(
-                    Ground::Conflict,
+                broker.revoke_tokens(&flow, &record.tokens).await;
+                Err(ConnectError::new(
+                    ConnectErrorKind::Conflict,
                     "The connection stays as it was.",
                     "Open the connect link again to sign in with the account that was connected before.",
                 ))
             };
             if let Err(refusal) = &finished {
-                broker.tell(&id, Outcome::Failed(refusal.told().to_owned())).await;
+                broker
+                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
+                    .await;
             }
             finished
         };
-        self.detached(work).await
+        self.run_detached(work).await
     }
 
     /// Work that a closed browser must not end.
-    async fn detached(
+    async fn run_detached(
         &self,
-        work: impl Future<Output = Result<Finished, Refusal>> + Send + 'static,
-    ) -> Result<Finished, Refusal> {
-        let task = self.redeeming.spawn_on(work, &self.parts.control);
+        work: impl Future<Output = Result<CallbackResult, ConnectError>> + Send + 'static,
+    ) -> Result<CallbackResult, ConnectError> {
+        let task = self.redeeming.spawn_on(work, &self.config.control);
         task.await.unwrap_or_else(|_ended| Err(lost()))
     }
 
-    pub(super) fn ask(&self, flow: &Flow, state: String, certain: bool) -> Finished {
-        Finished::Confirm {
+    pub(super) fn confirmation(
+        &self,
+        flow: &PendingConnection,
+        state: String,
+        certain: bool,
+    ) -> CallbackResult {
+        CallbackResult::Confirm {
             title: self.title(&flow.wish.provider),
             certain,
             state,
@@ -185,24 +194,26 @@ impl Broker {
     }
 
     /// Judges an answer and redeems its code.
-    async fn answered(
+    async fn handle_answer(
         self: &Arc<Self>,
         callback: Callback,
-        flow: Flow,
+        flow: PendingConnection,
         redirect: &str,
-    ) -> Result<Finished, Refusal> {
-        let judged = self.is_its_answer(&callback, &flow, redirect);
+    ) -> Result<CallbackResult, ConnectError> {
+        let judged = self.check_origin(&callback, &flow, redirect);
         // Whoever wrote it: a server that has lost the client sends nobody back.
         if let Some(name) = flow
             .client
             .as_ref()
             .filter(|_| judged.is_err() || callback.error.is_none())
         {
-            self.came_back(name, &flow.source.client).await;
+            self.note_answered(name, &flow.source.client).await;
         }
         judged?;
         if let Some(error) = &callback.error {
-            return Err(self.said_no(&flow, error, callback.description.as_deref()).await);
+            return Err(self
+                .refused_by_server(&flow, error, callback.description.as_deref())
+                .await);
         }
         let Some(code) = callback.code else {
             let provider = &flow.wish.provider;
@@ -210,8 +221,8 @@ impl Broker {
                 provider,
                 "a connection failed: the answer carries neither a code nor an error"
             );
-            return Err(Refusal::new(
-                Ground::Malformed,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Malformed,
                 format!(
                     "The answer of {} carries neither a code nor an error.",
                     self.title(provider)
@@ -223,7 +234,12 @@ impl Broker {
     }
 
     /// Whether an answer came to the right path, from the server that was asked.
-    fn is_its_answer(&self, callback: &Callback, flow: &Flow, redirect: &str) -> Result<(), Refusal> {
+    fn check_origin(
+        &self,
+        callback: &Callback,
+        flow: &PendingConnection,
+        redirect: &str,
+    ) -> Result<(), ConnectError> {
         let provider = &flow.wish.provider;
         if redirect != flow.redirect {
             tracing::warn!(
@@ -237,15 +253,15 @@ impl Broker {
         let (issuer, promised) = (flow.issuer.as_deref(), flow.iss_supported);
         let checked = oauth::check_iss(issuer, promised, callback.iss.as_deref());
         let Err(trouble) = checked else { return Ok(()) };
-        let said = callback
+        let text = callback
             .iss
             .as_deref()
-            .map(|iss| trouble::plain(iss).unwrap_or_default());
+            .map(|iss| failure::plain(iss).unwrap_or_default());
         tracing::warn!(
             provider,
             expected = issuer,
-            iss = said,
-            error = callback.error.as_deref().and_then(trouble::plain),
+            iss = text,
+            error = callback.error.as_deref().and_then(failure::plain),
             %trouble,
             cure = callback.iss.is_none().then_some(WITHOUT_ISS),
             "a connection failed"
@@ -254,8 +270,8 @@ impl Broker {
             return Err(mixed_up());
         }
         let title = self.title(provider);
-        Err(Refusal::new(
-            Ground::Malformed,
+        Err(ConnectError::new(
+            ConnectErrorKind::Malformed,
             format!(
                 "The answer of {title} does not say which server it comes from (`iss`), though its metadata promises \
                  that (RFC 9207); such an answer may be another server's."
@@ -268,17 +284,24 @@ impl Broker {
 
     /// What an authorization server answers in the place of a code (RFC 6749 section 4.1.2.1), told to
     /// people with the cure, and to the log in full.
-    async fn said_no(&self, flow: &Flow, error: &str, description: Option<&str>) -> Refusal {
+    async fn refused_by_server(
+        &self,
+        flow: &PendingConnection,
+        error: &str,
+        description: Option<&str>,
+    ) -> ConnectError {
         let provider = &flow.wish.provider;
         let title = self.title(provider);
-        let said = description.and_then(trouble::plain);
-        let code = trouble::plain(error).unwrap_or_default();
+        let text = description.and_then(failure::plain);
+        let code = failure::plain(error).unwrap_or_default();
         let verdict = oauth::verdict(error, description);
         let connection = self.connection(provider);
-        let declared = connection.as_ref().map_or(&Resource::Auto, |it| &it.resource);
+        let declared = connection
+            .as_ref()
+            .map_or(&ResourceParameter::Auto, |it| &it.resource);
         let cure = match (verdict, &flow.client) {
             (Verdict::UnknownClient, Some(_)) => oauth::MADE_ANEW.to_owned(),
-            (verdict, _) => verdict.cure(Sent {
+            (verdict, _) => verdict.cure(SentRequest {
                 client: &flow.source.client.id,
                 redirect: &flow.redirect,
                 scopes: &flow.scopes,
@@ -288,7 +311,7 @@ impl Broker {
         tracing::warn!(
             provider,
             error = code,
-            description = said,
+            description = text,
             client = flow.source.client.id,
             issuer = flow.issuer,
             scopes = flow.scopes.join(" "),
@@ -301,23 +324,23 @@ impl Broker {
                 Verdict::UnknownClient => self.drop_client(name, &flow.source.client).await,
                 // Reason enough to ask the server before the next flow.
                 Verdict::PerhapsUnknownClient => {}
-                _ => self.came_back(name, &flow.source.client).await,
+                _ => self.note_answered(name, &flow.source.client).await,
             }
         }
         if verdict == Verdict::Denied {
-            return Refusal::new(
-                Ground::Conflict,
+            return ConnectError::new(
+                ConnectErrorKind::Conflict,
                 format!("{title} was told not to give access, so nothing was connected."),
                 "Open the connect link again if that was not meant.",
             );
         }
-        let said = said
-            .filter(|said| *said != code)
-            .map_or_else(String::new, |said| format!(": “{said}”"));
-        Refusal::new(
-            Ground::Provider,
-            format!("{title} refused with `{code}`{said}."),
-            flow::advice(&cure),
+        let text = text
+            .filter(|text| *text != code)
+            .map_or_else(String::new, |text| format!(": “{text}”"));
+        ConnectError::new(
+            ConnectErrorKind::Provider,
+            format!("{title} refused with `{code}`{text}."),
+            start::advice(&cure),
         )
     }
 }
@@ -328,18 +351,18 @@ const WITHOUT_ISS: &str = "the provider has to send `iss`, or to take `authoriza
                            descriptor do without it";
 
 /// Says nothing of what came: an attacker may have written it.
-fn mixed_up() -> Refusal {
-    Refusal::new(
-        Ground::Malformed,
+fn mixed_up() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Malformed,
         "This answer came from another server than the one that was asked.",
         "Nothing was connected. Open the connect link again; if it happens again, ask whoever runs the \
          gateway, whose log names both.",
     )
 }
 
-fn lost() -> Refusal {
-    Refusal::new(
-        Ground::Gone,
+fn lost() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Gone,
         "The gateway could not finish this connection.",
         "Open the connect link again and begin anew.",
     )

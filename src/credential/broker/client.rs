@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use super::flow::refused;
-use super::pending::written;
-use super::{Back, Broker, Refusal, hashed, now};
-use crate::credential::oauth::{self, Known, Redirects, Server, Trouble, TroubleKind};
-use crate::credential::record::Client;
+use super::pending::serialized;
+use super::start::provider_error;
+use super::{Broker, ConnectError, RedirectTarget, hashed, now};
+use crate::credential::oauth::{self, AuthServer, ClientCheck, OAuthError, OAuthErrorKind, Redirects};
+use crate::credential::record::OAuthClient;
 use crate::credential::vault::{Fault, Path, Wrote};
 use crate::credential::{Connection, pinned};
 
 /// A registered client as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Registered {
+pub(super) struct StoredClient {
     /// When it was registered, in unix seconds.
     at: u64,
     /// When its secret ends, in unix seconds.
@@ -39,7 +39,7 @@ pub(super) struct Registered {
     /// Whether the server refused the advertised scopes when it was registered.
     #[serde(default)]
     unscoped: bool,
-    pub(super) client: Client,
+    pub(super) client: OAuthClient,
 }
 
 /// A client whose secret ends within this many seconds is registered anew: a flow takes minutes.
@@ -61,8 +61,8 @@ fn path(name: &str) -> Path {
 
 /// The client of a flow.
 #[derive(Debug)]
-pub(super) struct Chosen {
-    pub(super) client: Client,
+pub(super) struct FlowClient {
+    pub(super) client: OAuthClient,
     /// The name it is kept under, when it was registered.
     pub(super) kept: Option<String>,
     /// Whether its server refused the advertised scopes.
@@ -71,7 +71,7 @@ pub(super) struct Chosen {
 
 /// A client that was forgotten here, for who asked for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct ForgottenClient {
     /// Its id at the server.
     pub client_id: String,
     /// The server, where it is known.
@@ -83,53 +83,54 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(super) async fn client(
+    pub(super) async fn choose_client(
         &self,
         connection: &Connection,
-        server: &Server,
+        server: &AuthServer,
         redirects: &Redirects,
-        back: &Back,
-    ) -> Result<Chosen, Refusal> {
+        back: &RedirectTarget,
+    ) -> Result<FlowClient, ConnectError> {
         if let Some(client) = oauth::known_client(connection, server, redirects) {
-            self.is_its_secret(connection, (server.issuer.as_deref(), &server.token_endpoint))
+            self.check_secret_issuer(connection, (server.issuer.as_deref(), &server.token_endpoint))
                 .await?;
-            return Ok(Chosen {
+            return Ok(FlowClient {
                 client,
                 kept: None,
                 unscoped: false,
             });
         }
-        let declared = self.declared(connection);
-        let web = &**self.parts.keeper.web();
+        let declared = self.declared_scopes(connection);
+        let web = &**self.config.manager.web();
         let register = || async {
             let scopes = declared.as_deref();
             let registered = oauth::registration(web, connection, server, redirects, scopes).await;
-            registered.map_err(|trouble| refused(connection, "cannot begin", &trouble))
+            registered.map_err(|trouble| provider_error(connection, "cannot begin", &trouble))
         };
-        if matches!(back, Back::Own(_)) {
+        if matches!(back, RedirectTarget::Listener(_)) {
             // The port of a process is its own for one flow: its registration is of no use to others.
             let made = register().await?;
-            return Ok(Chosen {
+            return Ok(FlowClient {
                 client: made.client,
                 kept: None,
                 unscoped: made.unscoped,
             });
         }
-        let name = name(server, redirects, declared.as_deref());
-        let kept = self.registered(&name).await;
-        let kept = kept.map_err(|fault| Refusal::store(&fault))?;
+        let name = entry_name(server, redirects, declared.as_deref());
+        let kept = self.stored_client(&name).await;
+        let kept = kept.map_err(|fault| ConnectError::store(&fault))?;
         if let Some((version, registered)) = &kept
             && self.is_good(connection, server, redirects, registered).await
         {
-            self.begins(&name, *version, registered.clone(), connection).await;
-            return Ok(Chosen {
+            self.note_used(&name, *version, registered.clone(), connection)
+                .await;
+            return Ok(FlowClient {
                 client: registered.client.clone(),
                 kept: Some(name),
                 unscoped: registered.unscoped,
             });
         }
         let made = register().await?;
-        let registered = Registered {
+        let registered = StoredClient {
             at: now(),
             ends: made.secret_expires_at,
             issuer: Some(server.issuer.as_ref().unwrap_or(&server.token_endpoint).clone()),
@@ -141,16 +142,16 @@ impl Broker {
         };
         let version = kept.map_or(0, |(version, _)| version);
         let client = self.keep_client(&name, version, registered).await;
-        Ok(Chosen {
-            client: client.map_err(|fault| Refusal::store(&fault))?,
+        Ok(FlowClient {
+            client: client.map_err(|fault| ConnectError::store(&fault))?,
             kept: Some(name),
             unscoped: made.unscoped,
         })
     }
 
     /// Scopes that the descriptors of a connection name.
-    pub(super) fn declared(&self, connection: &Connection) -> Option<Vec<String>> {
-        let loaded = self.parts.keeper.loaded();
+    pub(super) fn declared_scopes(&self, connection: &Connection) -> Option<Vec<String>> {
+        let loaded = self.config.manager.loaded();
         let united = loaded.and_then(|loaded| loaded.scopes(&connection.name));
         united.or_else(|| connection.scopes.clone())
     }
@@ -160,9 +161,9 @@ impl Broker {
     async fn is_good(
         &self,
         connection: &Connection,
-        server: &Server,
+        server: &AuthServer,
         redirects: &Redirects,
-        registered: &Registered,
+        registered: &StoredClient,
     ) -> bool {
         let now = now();
         if registered
@@ -174,20 +175,20 @@ impl Broker {
         if registered.begun < SILENT {
             return true;
         }
-        let web = &**self.parts.keeper.web();
+        let web = &**self.config.manager.web();
         let source = oauth::source(connection, server, registered.client.clone());
-        let known = oauth::is_known(web, connection, &source, &redirects.used).await;
+        let known = oauth::check_client(web, connection, &source, &redirects.used).await;
         let is_good = match known {
-            Known::Yes => true,
-            Known::No => false,
-            Known::Unclear => !registered.answered && registered.at.saturating_add(SELDOM) > now,
+            ClientCheck::Yes => true,
+            ClientCheck::No => false,
+            ClientCheck::Unclear => !registered.answered && registered.at.saturating_add(SELDOM) > now,
         };
         if !is_good {
             tracing::warn!(
                 provider = &*connection.provider,
                 client = registered.client.id,
                 unanswered = registered.begun,
-                certain = known == Known::No,
+                certain = known == ClientCheck::No,
                 "the authorization server seems to have forgotten this gateway's registration: it is made anew"
             );
         }
@@ -195,29 +196,35 @@ impl Broker {
     }
 
     /// Counts a flow that begins; nothing depends on one that is not counted.
-    async fn begins(&self, name: &str, version: u64, mut registered: Registered, connection: &Connection) {
+    async fn note_used(
+        &self,
+        name: &str,
+        version: u64,
+        mut registered: StoredClient,
+        connection: &Connection,
+    ) {
         registered.begun = registered.begun.saturating_add(1);
         let user = &*connection.name;
         if registered.users.len() < USERS && !registered.users.iter().any(|it| it == user) {
             registered.users.push(user.to_owned());
         }
-        self.note(name, version, &registered).await;
+        self.write_client(name, version, &registered).await;
     }
 
     /// A flow of a kept client came back: its server knows it.
-    pub(super) async fn came_back(&self, name: &str, client: &Client) {
-        if let Ok(Some((version, mut registered))) = self.registered(name).await
+    pub(super) async fn note_answered(&self, name: &str, client: &OAuthClient) {
+        if let Ok(Some((version, mut registered))) = self.stored_client(name).await
             && registered.client.id == client.id
             && (registered.begun > 0 || !registered.answered)
         {
             (registered.begun, registered.answered) = (0, true);
-            self.note(name, version, &registered).await;
+            self.write_client(name, version, &registered).await;
         }
     }
 
-    async fn note(&self, name: &str, version: u64, registered: &Registered) {
+    async fn write_client(&self, name: &str, version: u64, registered: &StoredClient) {
         let noted = async {
-            let value = written(registered)?;
+            let value = serialized(registered)?;
             self.vault().write(&path(name), version, &value, None).await
         };
         if let Err(fault) = noted.await {
@@ -225,7 +232,7 @@ impl Broker {
         }
     }
 
-    pub(super) async fn registered(&self, name: &str) -> Result<Option<(u64, Registered)>, Fault> {
+    pub(super) async fn stored_client(&self, name: &str) -> Result<Option<(u64, StoredClient)>, Fault> {
         let stored = self.vault().read(&path(name)).await?;
         Ok(stored.and_then(|stored| {
             let registered = serde_json::from_str(stored.value.expose()).ok()?;
@@ -234,11 +241,11 @@ impl Broker {
     }
 
     /// Keeps a client; whoever was faster is right.
-    async fn keep_client(&self, name: &str, version: u64, made: Registered) -> Result<Client, Fault> {
-        let value = written(&made)?;
+    async fn keep_client(&self, name: &str, version: u64, made: StoredClient) -> Result<OAuthClient, Fault> {
+        let value = serialized(&made)?;
         let wrote = self.vault().write(&path(name), version, &value, None).await?;
         if wrote == Wrote::Conflict
-            && let Some((_, first)) = self.registered(name).await?
+            && let Some((_, first)) = self.stored_client(name).await?
         {
             return Ok(first.client);
         }
@@ -247,9 +254,9 @@ impl Broker {
 
     /// Forgets a client that its server refused: the next flow registers anew. One that was made since
     /// stays.
-    pub(super) async fn drop_client(&self, name: &str, client: &Client) {
+    pub(super) async fn drop_client(&self, name: &str, client: &OAuthClient) {
         let dropped = async {
-            let kept = self.registered(name).await?;
+            let kept = self.stored_client(name).await?;
             match kept.filter(|(_, kept)| kept.client.id == client.id) {
                 Some(_) => self.vault().remove(&path(name)).await,
                 None => Ok(()),
@@ -265,24 +272,24 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fault`].
-    pub async fn forget_clients(&self, connection: &Connection) -> Result<Vec<Forgotten>, Fault> {
+    pub async fn forget_clients(&self, connection: &Connection) -> Result<Vec<ForgottenClient>, Fault> {
         let mut forgotten = Vec::new();
         if let Some(pinned) = pinned::forget(self.vault(), connection).await? {
-            forgotten.push(Forgotten {
+            forgotten.push(ForgottenClient {
                 client_id: pinned.client_id,
                 issuer: Some(pinned.issuer),
             });
         }
         let mut kept = Vec::new();
         for name in self.vault().list(&Path::gateway(&["clients"])).await? {
-            if let Some((_, registered)) = self.registered(&name).await? {
+            if let Some((_, registered)) = self.stored_client(&name).await? {
                 kept.push((name, registered));
             }
         }
         // Entries said not always who uses them.
         let old = kept.iter().any(|(_, kept)| kept.issuer.is_none());
         let names = if old {
-            self.names(connection).await
+            self.entry_names(connection).await
         } else {
             Vec::new()
         };
@@ -290,7 +297,7 @@ impl Broker {
             let is_used = kept.users.iter().any(|it| **it == *connection.name);
             if is_used || names.contains(&name) {
                 self.vault().remove(&path(&name)).await?;
-                forgotten.push(Forgotten {
+                forgotten.push(ForgottenClient {
                     client_id: kept.client.id,
                     issuer: kept.issuer,
                 });
@@ -301,21 +308,21 @@ impl Broker {
 
     /// Names of the entries that a flow of today would use: for those that were kept before entries said
     /// who uses them. A server that is away now has none.
-    async fn names(&self, connection: &Connection) -> Vec<String> {
-        let web = &**self.parts.keeper.web();
+    async fn entry_names(&self, connection: &Connection) -> Vec<String> {
+        let web = &**self.config.manager.web();
         let discovered = async {
-            let challenge = self.parts.prober.challenge(&connection.provider).await;
+            let challenge = self.config.prober.challenge(&connection.provider).await;
             oauth::discover(web, connection, challenge.as_ref()).await.ok()
         };
         let discovered = timeout(DISCOVERED, discovered).await;
         let Ok(Some(server)) = discovered else {
             return Vec::new();
         };
-        let redirects = self.redirects(connection, &server, &Back::Here);
-        let declared = self.declared(connection);
+        let redirects = self.redirects(connection, &server, &RedirectTarget::Gateway);
+        let declared = self.declared_scopes(connection);
         vec![
-            name(&server, &redirects, declared.as_deref()),
-            name(&server, &redirects, None),
+            entry_name(&server, &redirects, declared.as_deref()),
+            entry_name(&server, &redirects, None),
         ]
     }
 
@@ -323,35 +330,35 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`] when it belongs to another one.
-    pub(super) async fn is_its_secret(
+    pub(super) async fn check_secret_issuer(
         &self,
         connection: &Connection,
         server: (Option<&str>, &str),
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), ConnectError> {
         let conflict = pinned::conflict(self.vault(), connection, server).await;
-        match conflict.map_err(|fault| Refusal::store(&fault))? {
+        match conflict.map_err(|fault| ConnectError::store(&fault))? {
             None => Ok(()),
             Some(pinned) => {
                 let (message, cure) = pinned::refusal(connection, &pinned, server.0.unwrap_or(server.1));
-                let trouble = Trouble {
+                let trouble = OAuthError {
                     cure: Some(cure),
-                    ..Trouble::new(TroubleKind::Metadata, message)
+                    ..OAuthError::new(OAuthErrorKind::Metadata, message)
                 };
-                Err(refused(connection, "cannot begin", &trouble))
+                Err(provider_error(connection, "cannot begin", &trouble))
             }
         }
     }
 
     /// Our client metadata document, where authorization servers can reach it.
     #[must_use]
-    pub fn document(&self) -> Option<String> {
-        is_public(&self.parts.base).then(|| self.at("/oauth/client-metadata.json"))
+    pub fn metadata_document(&self) -> Option<String> {
+        is_public(&self.config.base).then(|| self.at("/oauth/client-metadata.json"))
     }
 }
 
 /// One client for an issuer, the redirect URIs it may send people to, and the scopes that it was declared
 /// with: a server may bind clients to them.
-pub(super) fn name(server: &Server, redirects: &Redirects, declared: Option<&[String]>) -> String {
+pub(super) fn entry_name(server: &AuthServer, redirects: &Redirects, declared: Option<&[String]>) -> String {
     let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
     let mut text = format!("{issuer}\n");
     for redirect in &redirects.registered {

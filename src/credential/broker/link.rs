@@ -5,7 +5,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{Broker, Ground, Link, Opened, Refusal, Wish, flow, now};
+use super::{
+    Broker, ConnectError, ConnectErrorKind, ConnectLink, ConnectionRequest, LinkPayload, now, start,
+};
 use crate::access::Principal;
 use crate::credential::Connection;
 
@@ -19,12 +21,12 @@ const HANDLE: usize = 16;
 
 /// What a link says: tenant, user, provider, account, scopes, until when, handle. Without names, and without
 /// the reason, which nobody asks a link for: every byte makes it longer, and an agent has to repeat it.
-type Sealed = (String, String, String, Option<String>, Vec<String>, u64, String);
+type SealedLink = (String, String, String, Option<String>, Vec<String>, u64, String);
 
 /// What an id of a connection says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Known {
-    pub(super) wish: Wish,
+pub(super) struct ConnectionRef {
+    pub(super) wish: ConnectionRequest,
     pub(super) until: u64,
     /// Under what its standing is kept.
     pub(super) handle: String,
@@ -33,8 +35,8 @@ pub(super) struct Known {
 impl Broker {
     /// A link for a caller that is not connected. No I/O: nothing is stored before it is used.
     #[must_use]
-    pub fn link(&self, principal: &Principal, wish: &Wish) -> Link {
-        let opened = self.opening(principal, wish);
+    pub fn link(&self, principal: &Principal, wish: &ConnectionRequest) -> ConnectLink {
+        let opened = self.link_payload(principal, wish);
         let elsewhere = self
             .connection(&wish.provider)
             .and_then(|it| it.connect_url.clone());
@@ -42,41 +44,41 @@ impl Broker {
             Some(url) => url.into(),
             None => self.at(&format!("/oauth/connect/{}", self.seal_link(&opened))),
         };
-        Link {
+        ConnectLink {
             url,
             id: self.connection_id(&opened),
-            scopes: self.wanted(wish),
+            scopes: self.requested_scopes(wish),
         }
     }
 
     /// What a link of this caller would say: for a flow that needs no page (`pleiades connect`).
     #[must_use]
-    pub fn opening(&self, principal: &Principal, wish: &Wish) -> Opened {
-        Opened {
+    pub fn link_payload(&self, principal: &Principal, wish: &ConnectionRequest) -> LinkPayload {
+        LinkPayload {
             principal: principal.clone(),
-            wish: wish.clone(),
-            id: self.parts.sealer.ticket().chars().take(HANDLE).collect(),
-            until: now().saturating_add(self.parts.link_ttl.as_secs()),
+            request: wish.clone(),
+            id: self.config.sealer.ticket().chars().take(HANDLE).collect(),
+            until: now().saturating_add(self.config.link_ttl.as_secs()),
         }
     }
 
     /// The id under which its caller, and nobody else, asks how a connection fares.
     #[must_use]
-    pub fn connection_id(&self, opened: &Opened) -> String {
-        let known = Known {
-            wish: opened.wish.clone(),
+    pub fn connection_id(&self, opened: &LinkPayload) -> String {
+        let known = ConnectionRef {
+            wish: opened.request.clone(),
             until: opened.until,
             handle: opened.id.clone(),
         };
         let payload = serde_json::to_vec(&known).unwrap_or_default();
         let expires = opened.until.saturating_add(REMEMBERED);
         let binding = opened.principal.binding();
-        self.parts.sealer.seal(CONNECTION, &binding, expires, &payload)
+        self.config.sealer.seal(CONNECTION, &binding, expires, &payload)
     }
 
-    fn seal_link(&self, opened: &Opened) -> String {
-        let (principal, wish) = (&opened.principal, opened.wish.clone());
-        let sealed: Sealed = (
+    fn seal_link(&self, opened: &LinkPayload) -> String {
+        let (principal, wish) = (&opened.principal, opened.request.clone());
+        let sealed: SealedLink = (
             principal.tenant.to_string(),
             principal.user.to_string(),
             wish.provider,
@@ -88,7 +90,7 @@ impl Broker {
         let payload = serde_json::to_vec(&sealed).unwrap_or_default();
         // The seal outlives the link, so that a late opener is told that it is too late.
         let until = opened.until.saturating_add(REMEMBERED);
-        self.parts.sealer.seal(LINK, "", until, &payload)
+        self.config.sealer.seal(LINK, "", until, &payload)
     }
 
     /// Opens a link. Nothing is stored, read or consumed.
@@ -96,24 +98,24 @@ impl Broker {
     /// # Errors
     /// [`Ground::Unknown`] for what is no link of ours, [`Ground::Gone`] for one that is over,
     /// [`Ground::Store`] while the keys that open links are still on their way.
-    pub fn open(&self, link: &str) -> Result<Opened, Refusal> {
-        if !self.parts.sealer.is_ready() {
-            return Err(Refusal::new(
-                Ground::Store,
+    pub fn open_link(&self, link: &str) -> Result<LinkPayload, ConnectError> {
+        if !self.config.sealer.is_ready() {
+            return Err(ConnectError::new(
+                ConnectErrorKind::Store,
                 "The gateway has only just started and cannot open links yet.",
                 "Try the link again in a minute.",
             ));
         }
-        let opened = self.unseal(link).ok_or_else(|| {
-            Refusal::new(
-                Ground::Unknown,
+        let opened = self.unseal_link(link).ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::Unknown,
                 "This is no connect link of this gateway, or it was cut off or changed on its way.",
                 "Copy the whole link, or make the call again: its answer carries a new one.",
             )
         })?;
         if opened.until <= now() {
-            return Err(Refusal::new(
-                Ground::Gone,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Gone,
                 "This connect link has expired.",
                 "Make the call again: its answer carries a new one.",
             ));
@@ -121,13 +123,13 @@ impl Broker {
         Ok(opened)
     }
 
-    fn unseal(&self, link: &str) -> Option<Opened> {
-        let bytes = self.parts.sealer.open(LINK, "", now(), link)?;
-        let sealed: Sealed = serde_json::from_slice(&bytes).ok()?;
+    fn unseal_link(&self, link: &str) -> Option<LinkPayload> {
+        let bytes = self.config.sealer.open(LINK, "", now(), link)?;
+        let sealed: SealedLink = serde_json::from_slice(&bytes).ok()?;
         let (tenant, user, provider, account, scopes, until, id) = sealed;
-        Some(Opened {
+        Some(LinkPayload {
             principal: Principal::new(tenant, user),
-            wish: Wish {
+            request: ConnectionRequest {
                 provider,
                 account,
                 scopes,
@@ -139,26 +141,26 @@ impl Broker {
     }
 
     /// What an id says to the caller whose it is; `None` to everybody else.
-    pub(super) fn known(&self, principal: &Principal, id: &str) -> Option<Known> {
-        let sealer = &self.parts.sealer;
+    pub(super) fn open_connection_id(&self, principal: &Principal, id: &str) -> Option<ConnectionRef> {
+        let sealer = &self.config.sealer;
         let bytes = sealer.open(CONNECTION, &principal.binding(), now(), id)?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// Scopes that will be asked for, as far as that is known without asking anybody.
     #[must_use]
-    pub fn wanted(&self, wish: &Wish) -> Option<Vec<String>> {
+    pub fn requested_scopes(&self, wish: &ConnectionRequest) -> Option<Vec<String>> {
         let declared = self.connection(&wish.provider).and_then(|connection| {
-            let loaded = self.parts.keeper.loaded()?;
+            let loaded = self.config.manager.loaded()?;
             loaded.scopes(&connection.name)
         });
-        let wanted = flow::united(&declared.unwrap_or_default(), &wish.scopes);
+        let wanted = start::united(&declared.unwrap_or_default(), &wish.scopes);
         (!wanted.is_empty()).then_some(wanted)
     }
 
     /// A provider's part of its connection, while it is loaded.
     pub(super) fn connection(&self, provider: &str) -> Option<Arc<Connection>> {
-        self.parts.keeper.loaded()?.provider(provider)
+        self.config.manager.loaded()?.provider(provider)
     }
 
     /// The provider's title for people.
@@ -170,7 +172,7 @@ impl Broker {
 
     /// The host that a person will be sent to, where the descriptor names it.
     #[must_use]
-    pub fn goes_to(&self, provider: &str) -> Option<String> {
+    pub fn sign_in_host(&self, provider: &str) -> Option<String> {
         let connection = self.connection(provider)?;
         let named = connection
             .connect_url

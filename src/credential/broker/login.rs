@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::flow::refused;
-use super::{Begun, Broker, Callback, Ground, Refusal, hashed, now, short};
+use super::start::provider_error;
+use super::{Broker, BrowserRedirect, Callback, ConnectError, ConnectErrorKind, hashed, now, short};
 use crate::access::Principal;
-use crate::credential::connection::{Connection, Grant, Pkce, Resource};
-use crate::credential::oauth::{self, Issued, Redirects, Server};
-use crate::credential::record::Client;
-use crate::credential::web::Reach;
+use crate::credential::connection::{Connection, GrantType, Pkce, ResourceParameter};
+use crate::credential::oauth::{self, AuthServer, Redirects, TokenResponse};
+use crate::credential::record::OAuthClient;
+use crate::credential::web::AddressPolicy;
 use crate::secret::Secret;
 
 const FLOW: &str = "login flow";
@@ -24,7 +24,7 @@ const PROOF: &str = "login proof";
 
 /// `OpenID` login of whoever opens a connect link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct LoginConfig {
     /// The issuer, as its metadata names it.
     pub issuer: String,
     /// Our client id there.
@@ -48,7 +48,7 @@ pub enum Tenant {
 
 /// What the answer to a login needs.
 #[derive(Serialize, Deserialize)]
-struct Sealed {
+struct LoginCookie {
     link: String,
     verifier: Option<String>,
     nonce: Option<String>,
@@ -59,22 +59,23 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn log_in(&self, link: &str) -> Result<Begun, Refusal> {
+    pub async fn begin_login(&self, link: &str) -> Result<BrowserRedirect, ConnectError> {
         let login = self.login()?;
         let (connection, server, client) = self.login_server(login).await?;
         let scopes = connection.scopes.clone().unwrap_or_default();
-        let authorization = oauth::authorize(&connection, &server, &client, &self.redirect(None), &scopes)
-            .map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
-        let sealed = Sealed {
+        let authorization =
+            oauth::authorize(&connection, &server, &client, &self.redirect_uri(None), &scopes)
+                .map_err(|trouble| provider_error(&connection, "cannot begin", &trouble))?;
+        let sealed = LoginCookie {
             link: link.to_owned(),
             verifier: authorization.verifier.map(|it| it.expose().to_owned()),
             nonce: authorization.nonce,
         };
         let payload = serde_json::to_vec(&sealed).unwrap_or_default();
         let state = authorization.state.expose();
-        let until = now().saturating_add(self.parts.pending_ttl.as_secs());
-        let cookie = self.parts.sealer.seal(FLOW, state, until, &payload);
-        Ok(Begun {
+        let until = now().saturating_add(self.config.pending_ttl.as_secs());
+        let cookie = self.config.sealer.seal(FLOW, state, until, &payload);
+        Ok(BrowserRedirect {
             url: authorization.url,
             cookie: Some((login_cookie(state), Secret::new(cookie))),
         })
@@ -84,58 +85,62 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`]: another browser, another server, or another person than the link's.
-    pub async fn logged(&self, callback: &Callback, cookie: &str) -> Result<Begun, Refusal> {
+    pub async fn finish_login(
+        &self,
+        callback: &Callback,
+        cookie: &str,
+    ) -> Result<BrowserRedirect, ConnectError> {
         let login = self.login()?;
-        let opened = self.parts.sealer.open(FLOW, &callback.state, now(), cookie);
-        let sealed: Option<Sealed> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let opened = self.config.sealer.open(FLOW, &callback.state, now(), cookie);
+        let sealed: Option<LoginCookie> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let sealed = sealed.ok_or_else(stale)?;
-        let link = self.open(&sealed.link)?;
+        let link = self.open_link(&sealed.link)?;
         let (connection, server, client) = self.login_server(login).await?;
         let iss = callback.iss.as_deref();
         if iss.map_or(server.iss_supported, |iss| iss != login.issuer) {
             return Err(stale());
         }
         let Some(code) = callback.code.as_ref().filter(|_| callback.error.is_none()) else {
-            return Err(Refusal::new(
-                Ground::Unproven,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "You were not logged in.",
                 "Open the connect link again and log in.",
             ));
         };
         let source = oauth::source(&connection, &server, client);
         let verifier = sealed.verifier.map(Secret::new);
-        let web = &**self.parts.keeper.web();
-        let redirect = self.redirect(None);
+        let web = &**self.config.manager.web();
+        let redirect = self.redirect_uri(None);
         let issued = oauth::exchange(web, &connection, &source, code, verifier.as_ref(), &redirect)
             .await
-            .map_err(|trouble| refused(&connection, "did not finish", &trouble))?;
+            .map_err(|trouble| provider_error(&connection, "did not finish", &trouble))?;
         let claims = issued.id_token.as_ref().and_then(claims).ok_or_else(stale)?;
         if !is_ours(&claims, login, sealed.nonce.as_deref()) {
             return Err(stale());
         }
-        self.is_principal(&claims, login, &link.principal, (&connection, &server, &issued))
+        self.check_principal(&claims, login, &link.principal, (&connection, &server, &issued))
             .await?;
-        let until = now().saturating_add(self.parts.pending_ttl.as_secs());
-        let proof = self.parts.sealer.seal(PROOF, &hashed(&sealed.link), until, b"");
+        let until = now().saturating_add(self.config.pending_ttl.as_secs());
+        let proof = self.config.sealer.seal(PROOF, &hashed(&sealed.link), until, b"");
         let url = Url::parse(&self.at(&format!("/oauth/connect/{}", sealed.link)));
         let url = url.map_err(|_malformed| stale())?;
         let cookie = Some((proof_cookie(&sealed.link), Secret::new(proof)));
-        Ok(Begun { url, cookie })
+        Ok(BrowserRedirect { url, cookie })
     }
 
     /// Whether a login proves to be the link's principal, which is a tenant and a user.
-    async fn is_principal(
+    async fn check_principal(
         &self,
         claims: &Value,
-        login: &Login,
+        login: &LoginConfig,
         principal: &Principal,
-        (connection, server, issued): (&Connection, &Server, &Issued),
-    ) -> Result<(), Refusal> {
-        let web = &**self.parts.keeper.web();
+        (connection, server, issued): (&Connection, &AuthServer, &TokenResponse),
+    ) -> Result<(), ConnectError> {
+        let web = &**self.config.manager.web();
         if !is_tenant(claims, &login.tenant, &principal.tenant) {
             tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
-            return Err(Refusal::new(
-                Ground::Unproven,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "This link was made for another tenant than the one that this login proves.",
                 "If somebody sent you this link, do not use it: make the call yourself to get one of your own. Whoever \
                  runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose people log in.",
@@ -153,8 +158,8 @@ impl Broker {
                 named = user.is_some(),
                 "a login was refused: it does not prove the user that the link is for"
             );
-            return Err(Refusal::new(
-                Ground::Unproven,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "This link was made for somebody else than who is logged in.",
                 "If somebody sent you this link, do not use it: make the call yourself to get one of your own.",
             ));
@@ -163,27 +168,30 @@ impl Broker {
     }
 
     /// Whether a cookie proves the login that a link wants.
-    pub(super) fn logged_in(&self, link: &str, cookie: &str) -> bool {
-        let sealer = &self.parts.sealer;
+    pub(super) fn is_logged_in(&self, link: &str, cookie: &str) -> bool {
+        let sealer = &self.config.sealer;
         sealer.open(PROOF, &hashed(link), now(), cookie).is_some()
     }
 
-    fn login(&self) -> Result<&Login, Refusal> {
-        self.parts.login.as_ref().ok_or_else(stale)
+    fn login(&self) -> Result<&LoginConfig, ConnectError> {
+        self.config.login.as_ref().ok_or_else(stale)
     }
 
-    async fn login_server(&self, login: &Login) -> Result<(Connection, Server, Client), Refusal> {
+    async fn login_server(
+        &self,
+        login: &LoginConfig,
+    ) -> Result<(Connection, AuthServer, OAuthClient), ConnectError> {
         let mut connection = connection(login)?;
-        let web = &**self.parts.keeper.web();
+        let web = &**self.config.manager.web();
         let server = oauth::discover(web, &connection, None)
             .await
-            .map_err(|trouble| refused(&connection, "cannot begin", &trouble))?;
+            .map_err(|trouble| provider_error(&connection, "cannot begin", &trouble))?;
         // Many OpenID providers take PKCE without saying so; the nonce and the client's secret stand
         // in where one says nothing.
         if server.challenge_methods.is_none() {
             connection.pkce = Pkce::Off;
         }
-        let redirect = self.redirect(None);
+        let redirect = self.redirect_uri(None);
         let redirects = Redirects {
             registered: vec![redirect.clone()],
             used: redirect,
@@ -213,15 +221,15 @@ pub fn proof_cookie(link: &str) -> String {
 }
 
 /// The login as the protocol's functions know servers. The operator named it, so it may be anywhere.
-fn connection(login: &Login) -> Result<Connection, Refusal> {
+fn connection(login: &LoginConfig) -> Result<Connection, ConnectError> {
     let upstream = Url::parse(&login.issuer).map_err(|_malformed| stale())?;
     Ok(Connection {
         name: "login".into(),
         provider: "login".into(),
         title: "the login".to_owned(),
-        grant: Grant::AuthorizationCode,
+        grant: GrantType::AuthorizationCode,
         upstream,
-        reach: Reach {
+        reach: AddressPolicy {
             private: true,
             loopback: true,
             ca: None,
@@ -238,7 +246,7 @@ fn connection(login: &Login) -> Result<Connection, Refusal> {
         token_auth: None,
         pkce: Pkce::Auto,
         audience: None,
-        resource: Resource::Off,
+        resource: ResourceParameter::Off,
         parameters: BTreeMap::new(),
         connect_url: None,
         lead: Duration::ZERO,
@@ -258,7 +266,7 @@ fn text<'a>(claims: &'a Value, name: &str) -> Option<&'a str> {
 }
 
 /// OpenID Connect Core section 3.1.3.7: issuer, audience, authorized party, expiry, nonce.
-fn is_ours(claims: &Value, login: &Login, nonce: Option<&str>) -> bool {
+fn is_ours(claims: &Value, login: &LoginConfig, nonce: Option<&str>) -> bool {
     let client = Some(login.client_id.as_str());
     let (for_us, several) = match claims.get("aud") {
         Some(Value::Array(all)) => (all.iter().any(|one| one.as_str() == client), all.len() > 1),
@@ -310,9 +318,9 @@ fn at<'a>(claims: &'a Value, claim: &str) -> Option<&'a str> {
     found?.as_str().filter(|text| !text.is_empty())
 }
 
-fn stale() -> Refusal {
-    Refusal::new(
-        Ground::Unproven,
+fn stale() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Unproven,
         "This login does not belong to a connect link that was opened in this browser.",
         "Open the connect link again and log in.",
     )

@@ -1,27 +1,27 @@
 //! What a flow would use, without beginning one: for those who only look.
 
-use super::client::name;
-use super::{Back, Broker};
+use super::client::entry_name;
+use super::{Broker, RedirectTarget};
 use crate::credential::Connection;
-use crate::credential::oauth::{self, Server};
+use crate::credential::oauth::{self, AuthServer};
 use crate::credential::vault::Fault;
 
 /// Which client a flow in a browser would use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AtHand {
+pub enum ClientChoice {
     /// The descriptor's: its id.
     Declared(String),
     /// Our metadata document: its URL.
-    Document(String),
+    MetadataDocument(String),
     /// Registered before, and kept.
-    Kept {
+    Registered {
         /// Its id.
         id: String,
         /// Flows of it that have begun since one came back.
         unanswered: u32,
     },
     /// One that is registered there when somebody connects.
-    Registers(String),
+    CanRegister(String),
     /// None, and none can be had.
     None,
 }
@@ -31,20 +31,24 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fault`] when the store cannot be reached.
-    pub async fn client_at_hand(&self, connection: &Connection, server: &Server) -> Result<AtHand, Fault> {
-        let redirects = self.redirects(connection, server, &Back::Here);
+    pub async fn client_choice(
+        &self,
+        connection: &Connection,
+        server: &AuthServer,
+    ) -> Result<ClientChoice, Fault> {
+        let redirects = self.redirects(connection, server, &RedirectTarget::Gateway);
         if let Some(client) = oauth::known_client(connection, server, &redirects) {
             return Ok(match client.declared {
-                true => AtHand::Declared(client.id),
-                false => AtHand::Document(client.id),
+                true => ClientChoice::Declared(client.id),
+                false => ClientChoice::MetadataDocument(client.id),
             });
         }
-        let declared = self.declared(connection);
+        let declared = self.declared_scopes(connection);
         if let Some((_, kept)) = self
-            .registered(&name(server, &redirects, declared.as_deref()))
+            .stored_client(&entry_name(server, &redirects, declared.as_deref()))
             .await?
         {
-            return Ok(AtHand::Kept {
+            return Ok(ClientChoice::Registered {
                 id: kept.client.id,
                 unanswered: kept.begun,
             });
@@ -52,6 +56,6 @@ impl Broker {
         Ok(server
             .registration_endpoint
             .clone()
-            .map_or(AtHand::None, AtHand::Registers))
+            .map_or(ClientChoice::None, ClientChoice::CanRegister))
     }
 }

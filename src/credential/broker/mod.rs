@@ -4,18 +4,18 @@
 //! principal; that begins a flow, which is an entry of the vault so that any replica can take the
 //! answer. The answer must come with the cookie of the browser that began.
 
-mod begun;
 mod callback;
 mod client;
-mod failed;
-mod flow;
+mod failures;
 mod link;
 mod login;
 mod look;
 mod pending;
+mod pending_limit;
 mod proof;
 mod redeem;
-mod standing;
+mod start;
+mod status;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,14 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-pub use callback::{Callback, Finished};
-pub use client::Forgotten;
-pub use flow::Back;
-pub use login::{Login, Tenant, proof_cookie};
-pub use look::AtHand;
-pub use proof::{Proof, Way};
+pub use callback::{Callback, CallbackResult};
+pub use client::ForgottenClient;
+pub use login::{LoginConfig, Tenant, proof_cookie};
+pub use look::ClientChoice;
+pub use proof::{Proof, ProofMethod};
+pub use start::RedirectTarget;
 
-use super::keeper::Keeper;
+use super::manager::CredentialManager;
 use super::oauth::Challenge;
 use super::vault::{Fault, Kind, Vault};
 use crate::access::{Access, Principal};
@@ -54,9 +54,9 @@ pub trait Prober: Send + Sync + std::fmt::Debug {
 
 /// What the broker is built from.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Config {
     /// Keeps what is connected.
-    pub keeper: Arc<Keeper>,
+    pub manager: Arc<CredentialManager>,
     /// Seals links and ids of connections.
     pub sealer: Arc<Sealer>,
     /// Asks upstreams.
@@ -64,7 +64,7 @@ pub struct Parts {
     /// Knows who may call.
     pub access: Arc<Access>,
     /// Where people log in who open a link.
-    pub login: Option<Login>,
+    pub login: Option<LoginConfig>,
     /// The runtime that owns code exchanges, whatever becomes of the request that asked for one.
     pub control: Handle,
     /// `public_url`, else the listener's address: where `/oauth/…` is reached, without a slash at
@@ -80,7 +80,7 @@ pub struct Parts {
 
 /// What is to be connected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct ConnectionRequest {
     /// Provider id.
     pub provider: String,
     /// Under this name; `None`: as the provider names it.
@@ -93,7 +93,7 @@ pub struct Wish {
 
 /// A way to connect, as a caller is told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct ConnectLink {
     /// `connect_url`: carries no rights.
     pub url: String,
     /// `connection_id`, for `/v1/connections/{id}`.
@@ -104,11 +104,11 @@ pub struct Link {
 
 /// What a link says, once opened.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct LinkPayload {
     /// Whose it is.
     pub principal: Principal,
     /// For what.
-    pub wish: Wish,
+    pub request: ConnectionRequest,
     /// Of which connection: under what its standing is kept.
     pub id: String,
     /// Until when, in unix seconds.
@@ -117,7 +117,7 @@ pub struct Opened {
 
 /// A flow that has begun.
 #[derive(Debug)]
-pub struct Begun {
+pub struct BrowserRedirect {
     /// Where to send the person: 303.
     pub url: Url,
     /// The cookie that the callback must bring, its name and value; `None` where the flow runs
@@ -127,7 +127,7 @@ pub struct Begun {
 
 /// How a connection fares (contracts section 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct ConnectionStatus {
     /// `pending`, `connected`, `failed`, `expired`.
     pub state: &'static str,
     /// For people, when it failed.
@@ -140,9 +140,9 @@ pub struct Standing {
 
 /// Why a page is refused: a sentence, and what to do. Names no person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ConnectError {
     /// What kind; `proxy::respond` makes a status of it.
-    pub ground: Ground,
+    pub kind: ConnectErrorKind,
     /// Why: a sentence for people.
     pub why: String,
     /// The same for callers, where `why` names servers by their addresses.
@@ -153,7 +153,7 @@ pub struct Refusal {
 
 /// Kinds of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ground {
+pub enum ConnectErrorKind {
     /// Not of the form that it must have.
     Malformed,
     /// Neither known nor ever made here.
@@ -175,69 +175,69 @@ pub enum Ground {
 /// Connects accounts; one per process.
 #[derive(Debug)]
 pub struct Broker {
-    parts: Parts,
+    config: Config,
     /// Grows with each standing that changes here.
-    news: watch::Sender<u64>,
+    changes: watch::Sender<u64>,
     /// Redemptions under way.
     redeeming: TaskTracker,
-    under_way: begun::UnderWay,
-    failed: failed::Failed,
+    pending_limit: pending_limit::PendingLimit,
+    failures: failures::FailedAttempts,
 }
 
 impl Broker {
     /// A broker.
     #[must_use]
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: Config) -> Arc<Self> {
         let broker = Arc::new(Self {
-            parts,
-            news: watch::Sender::new(0),
+            config: parts,
+            changes: watch::Sender::new(0),
             redeeming: TaskTracker::new(),
-            under_way: begun::UnderWay::default(),
-            failed: failed::Failed::default(),
+            pending_limit: pending_limit::PendingLimit::default(),
+            failures: failures::FailedAttempts::default(),
         });
-        broker.tidy();
+        broker.start_sweeper();
         broker
     }
 
     /// Where `/oauth/…` is reached.
     #[must_use]
     pub const fn base(&self) -> &Url {
-        &self.parts.base
+        &self.config.base
     }
 
     /// What the gateway is called.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.parts.name
+        &self.config.name
     }
 
     /// How long a flow may take.
     #[must_use]
     pub const fn pending_ttl(&self) -> Duration {
-        self.parts.pending_ttl
+        self.config.pending_ttl
     }
 
     /// Waits until every code that is being redeemed is stored: the end of the process.
-    pub async fn settled(&self) {
+    pub async fn drained(&self) {
         self.redeeming.close();
         self.redeeming.wait().await;
     }
 
     /// A path of ours as a URL.
     fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.parts.base.as_str().trim_end_matches('/'))
+        format!("{}{path}", self.config.base.as_str().trim_end_matches('/'))
     }
 
     fn vault(&self) -> &dyn Vault {
-        &**self.parts.keeper.vault()
+        &**self.config.manager.vault()
     }
 }
 
-impl Refusal {
+impl ConnectError {
     /// A refusal of a kind: why, and what to do.
-    pub fn new(ground: Ground, why: impl Into<String>, cure: impl Into<String>) -> Self {
+    pub fn new(kind: ConnectErrorKind, why: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
-            ground,
+            kind,
             why: why.into(),
             brief: None,
             cure: cure.into(),
@@ -246,22 +246,22 @@ impl Refusal {
 
     /// Why, as callers may read it.
     #[must_use]
-    pub fn told(&self) -> &str {
+    pub fn for_callers(&self) -> &str {
         self.brief.as_deref().unwrap_or(&self.why)
     }
 
     /// The store cannot be reached or says no; its own words are for the log.
     fn store(fault: &Fault) -> Self {
         tracing::warn!(%fault, kind = fault.kind.as_str(), "connecting needs the credential store");
-        if fault.kind.told() != Kind::Unreachable.told() {
+        if fault.kind.caller_message() != Kind::Unreachable.caller_message() {
             return Self::new(
-                Ground::Store,
+                ConnectErrorKind::Store,
                 "The credential store refuses the gateway, so nothing can be connected.",
                 "Tell whoever runs the gateway: its log says what is refused.",
             );
         }
         Self::new(
-            Ground::Store,
+            ConnectErrorKind::Store,
             "The credential store cannot be reached, so nothing can be connected just now.",
             "Try again in a minute.",
         )
@@ -272,11 +272,11 @@ impl Refusal {
 ///
 /// # Errors
 /// [`Refusal`] without randomness: nothing may begin then.
-fn random() -> Result<Secret, Refusal> {
+fn random() -> Result<Secret, ConnectError> {
     let mut bytes = [0_u8; 32];
     SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| {
-        Refusal::new(
-            Ground::Store,
+        ConnectError::new(
+            ConnectErrorKind::Store,
             "The gateway has no randomness to begin with.",
             "Tell its operator.",
         )

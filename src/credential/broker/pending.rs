@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, Ground, Refusal, Wish, hashed, now};
+use super::{Broker, ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
 use crate::access::Principal;
-use crate::credential::oauth::Server;
-use crate::credential::record::{Record, Source, exposed_option};
+use crate::credential::oauth::AuthServer;
+use crate::credential::record::{AccountRecord, TokenSource, exposed_option};
 use crate::credential::vault::{Fault, Kind, Path, Stored, Wrote};
 use crate::secret::Secret;
 
@@ -22,12 +22,12 @@ const LATE: u64 = 300;
 
 /// One authorization on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Flow {
+pub(super) struct PendingConnection {
     pub(super) tenant: String,
     pub(super) user: String,
     /// Of which connection.
     pub(super) id: String,
-    pub(super) wish: Wish,
+    pub(super) wish: ConnectionRequest,
     /// Hash of the cookie that the answer must bring.
     pub(super) cookie: String,
     /// Whether the answer may come from any browser: of a command on this machine.
@@ -39,7 +39,7 @@ pub(super) struct Flow {
     pub(super) issuer: Option<String>,
     pub(super) iss_supported: bool,
     pub(super) userinfo: Option<String>,
-    pub(super) source: Source,
+    pub(super) source: TokenSource,
     pub(super) redirect: String,
     pub(super) scopes: Vec<String>,
     /// Under which name the registered client is kept, should it turn out to be refused.
@@ -48,37 +48,37 @@ pub(super) struct Flow {
 
 /// An entry: until when, and how far it is.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct PendingEntry {
     pub(super) until: u64,
-    pub(super) stage: Stage,
+    pub(super) stage: PendingState,
 }
 
 /// How far a flow is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Stage {
+pub(super) enum PendingState {
     /// The person is at the provider.
-    Begun(Box<Flow>),
+    Begun(Box<PendingConnection>),
     /// Tokens are had, of another account than the one that would be replaced: the person is asked.
-    Asked(Box<Flow>, Box<Record>),
+    Asked(Box<PendingConnection>, Box<AccountRecord>),
     /// The answer was taken.
     Used,
 }
 
-impl Flow {
+impl PendingConnection {
     /// Whose flow it is.
-    pub(super) fn whose(&self) -> Principal {
+    pub(super) fn principal(&self) -> Principal {
         Principal::new(self.tenant.as_str(), self.user.as_str())
     }
 
     /// As much of the server as naming the account needs.
-    pub(super) fn server(&self) -> Server {
-        Server {
+    pub(super) fn server(&self) -> AuthServer {
+        AuthServer {
             issuer: self.issuer.clone(),
             iss_supported: self.iss_supported,
             userinfo_endpoint: self.userinfo.clone(),
             token_endpoint: self.source.token_endpoint.clone(),
-            ..Server::default()
+            ..AuthServer::default()
         }
     }
 }
@@ -91,7 +91,7 @@ fn path(state: &str) -> Path {
 ///
 /// # Errors
 /// [`Kind::Corrupt`], which is a bug.
-pub(super) fn written<T: Serialize>(value: &T) -> Result<Secret, Fault> {
+pub(super) fn serialized<T: Serialize>(value: &T) -> Result<Secret, Fault> {
     serde_json::to_string(value)
         .map(Secret::new)
         .map_err(|cause| Fault::new(Kind::Corrupt, "an entry of the broker cannot be written").because(cause))
@@ -102,14 +102,14 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn keep(&self, state: &str, flow: Flow) -> Result<(), Fault> {
-        let entry = Entry {
-            until: now().saturating_add(self.parts.pending_ttl.as_secs()),
-            stage: Stage::Begun(Box::new(flow)),
+    pub(super) async fn store_pending(&self, state: &str, flow: PendingConnection) -> Result<(), Fault> {
+        let entry = PendingEntry {
+            until: now().saturating_add(self.config.pending_ttl.as_secs()),
+            stage: PendingState::Begun(Box::new(flow)),
         };
         match self
             .vault()
-            .write(&path(state), 0, &written(&entry)?, None)
+            .write(&path(state), 0, &serialized(&entry)?, None)
             .await?
         {
             Wrote::Done(_) => Ok(()),
@@ -121,22 +121,22 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`] when there is none, it is over, or it was used.
-    pub(super) async fn look(&self, state: &str) -> Result<(u64, Entry), Refusal> {
+    pub(super) async fn read_pending(&self, state: &str) -> Result<(u64, PendingEntry), ConnectError> {
         let stored = self.vault().read(&path(state)).await;
-        let stored = stored.map_err(|fault| Refusal::store(&fault))?;
+        let stored = stored.map_err(|fault| ConnectError::store(&fault))?;
         let Some((version, entry)) = stored.as_ref().and_then(parse) else {
-            return Err(Refusal::new(
-                Ground::Unknown,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Unknown,
                 "This answer belongs to no connection that was begun here.",
                 "Open the connect link again and begin anew.",
             ));
         };
-        if matches!(entry.stage, Stage::Used) {
+        if matches!(entry.stage, PendingState::Used) {
             return Err(used());
         }
         if entry.until <= now() {
-            return Err(Refusal::new(
-                Ground::Gone,
+            return Err(ConnectError::new(
+                ConnectErrorKind::Gone,
                 "This connection was begun too long ago.",
                 "Open the connect link again; if that has expired too, make the call again.",
             ));
@@ -148,19 +148,19 @@ impl Broker {
     ///
     /// # Errors
     /// [`Refusal`].
-    pub(super) async fn take(&self, state: &str, version: u64) -> Result<(), Refusal> {
-        let entry = Entry {
+    pub(super) async fn consume_pending(&self, state: &str, version: u64) -> Result<(), ConnectError> {
+        let entry = PendingEntry {
             until: now(),
-            stage: Stage::Used,
+            stage: PendingState::Used,
         };
         let write = async {
-            let value = written(&entry)?;
+            let value = serialized(&entry)?;
             self.vault().write(&path(state), version, &value, None).await
         };
         match write.await {
             Ok(Wrote::Done(_)) => Ok(()),
             Ok(Wrote::Conflict) => Err(used()),
-            Err(fault) => Err(Refusal::store(&fault)),
+            Err(fault) => Err(ConnectError::store(&fault)),
         }
     }
 
@@ -168,12 +168,17 @@ impl Broker {
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn set_aside(&self, state: &str, flow: Flow, record: Record) -> Result<(), Fault> {
-        let entry = Entry {
-            until: now().saturating_add(self.parts.pending_ttl.as_secs()),
-            stage: Stage::Asked(Box::new(flow), Box::new(record)),
+    pub(super) async fn await_confirmation(
+        &self,
+        state: &str,
+        flow: PendingConnection,
+        record: AccountRecord,
+    ) -> Result<(), Fault> {
+        let entry = PendingEntry {
+            until: now().saturating_add(self.config.pending_ttl.as_secs()),
+            stage: PendingState::Asked(Box::new(flow), Box::new(record)),
         };
-        let (path, value) = (path(state), written(&entry)?);
+        let (path, value) = (path(state), serialized(&entry)?);
         for _ in 0..TRIES {
             let version = self.vault().read(&path).await?.map_or(0, |it| it.version);
             if let Wrote::Done(_) = self.vault().write(&path, version, &value, None).await? {
@@ -184,10 +189,10 @@ impl Broker {
     }
 
     /// Removes what is over, now and then. Each replica does; what two remove is removed once.
-    pub(super) fn tidy(self: &Arc<Self>) {
-        let every = self.parts.pending_ttl.max(Duration::from_secs(60));
+    pub(super) fn start_sweeper(self: &Arc<Self>) {
+        let every = self.config.pending_ttl.max(Duration::from_secs(60));
         let broker = Arc::downgrade(self);
-        self.parts.control.spawn(async move {
+        self.config.control.spawn(async move {
             loop {
                 tokio::time::sleep(every).await;
                 let Some(broker) = broker.upgrade() else { return };
@@ -205,32 +210,32 @@ impl Broker {
     pub(super) async fn sweep(&self) -> Result<(), Fault> {
         /// As much of an entry as says how long it is kept; none of its secrets.
         #[derive(Deserialize)]
-        struct Dated {
+        struct EntryAge {
             until: u64,
-            stage: Option<Reached>,
+            stage: Option<EntryStage>,
         }
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum Reached {
+        enum EntryStage {
             Begun(IgnoredAny),
             Asked(IgnoredAny, IgnoredAny),
             Used,
         }
-        self.under_way.tidy(now());
+        self.pending_limit.forget_expired(now());
         let folder = Path::gateway(&["pending"]);
         for name in self.vault().list(&folder).await? {
             let path = folder.child(&name);
             let Some(stored) = self.vault().read(&path).await? else {
                 continue;
             };
-            let dated = serde_json::from_str::<Dated>(stored.value.expose());
-            let is_over = |it: Dated| {
-                let unfinished = matches!(it.stage, Some(Reached::Begun(_)));
+            let dated = serde_json::from_str::<EntryAge>(stored.value.expose());
+            let is_over = |it: EntryAge| {
+                let unfinished = matches!(it.stage, Some(EntryStage::Begun(_)));
                 let remembered = if unfinished { LATE } else { REMEMBERED };
                 it.until.saturating_add(remembered) <= now()
             };
             if dated.map_or(true, is_over) {
-                self.abandon(&stored).await;
+                self.revoke_unconfirmed(&stored).await;
                 self.vault().remove(&path).await?;
             }
         }
@@ -238,23 +243,23 @@ impl Broker {
     }
 
     /// Tokens that nobody confirmed are given back.
-    async fn abandon(&self, stored: &Stored) {
+    async fn revoke_unconfirmed(&self, stored: &Stored) {
         if let Some((_, entry)) = parse(stored)
-            && let Stage::Asked(flow, record) = entry.stage
+            && let PendingState::Asked(flow, record) = entry.stage
         {
-            self.give_back(&flow, &record.tokens).await;
+            self.revoke_tokens(&flow, &record.tokens).await;
         }
     }
 }
 
-fn parse(stored: &Stored) -> Option<(u64, Entry)> {
+fn parse(stored: &Stored) -> Option<(u64, PendingEntry)> {
     let entry = serde_json::from_str(stored.value.expose()).ok()?;
     Some((stored.version, entry))
 }
 
-fn used() -> Refusal {
-    Refusal::new(
-        Ground::Gone,
+fn used() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Gone,
         "This answer was used already.",
         "If the account is not connected, open the connect link again and begin anew.",
     )

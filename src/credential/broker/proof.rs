@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
-use super::{Broker, Ground, Opened, Refusal};
-use crate::access::{Principal, only_local};
+use super::{Broker, ConnectError, ConnectErrorKind, LinkPayload};
+use crate::access::{Principal, require_local};
 use crate::error::Code;
 
 /// How the opener of a link proves to be its principal: what the page asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum ProofMethod {
     /// By logging in.
     Login,
     /// By an API key, typed on the page.
@@ -40,17 +40,17 @@ impl Broker {
     /// What the page of a link asks for: a login where there is one; nothing where whoever is on this
     /// machine may call without a key; else the key.
     #[must_use]
-    pub fn way(&self, opened: &Opened) -> Way {
-        let access = &self.parts.access;
-        if self.parts.login.is_some() {
-            return Way::Login;
+    pub fn proof_method(&self, opened: &LinkPayload) -> ProofMethod {
+        let access = &self.config.access;
+        if self.config.login.is_some() {
+            return ProofMethod::Login;
         }
         let is_local = *access.local() == opened.principal;
         match (access.is_open(), is_local) {
-            (true, true) => Way::Loopback,
-            (true, false) => Way::Nobody,
-            (false, true) if access.is_local_keyed() => Way::LocalKey,
-            (false, _) => Way::Key,
+            (true, true) => ProofMethod::Loopback,
+            (true, false) => ProofMethod::Nobody,
+            (false, true) if access.is_local_keyed() => ProofMethod::LocalKey,
+            (false, _) => ProofMethod::Key,
         }
     }
 
@@ -58,24 +58,24 @@ impl Broker {
     ///
     /// # Errors
     /// [`Ground::Unproven`], [`Ground::Throttled`].
-    pub fn prove(&self, link: &str, opened: &Opened, proof: &Proof<'_>) -> Result<bool, Refusal> {
-        match self.way(opened) {
-            Way::Login => Ok(proof.login.is_some_and(|cookie| self.logged_in(link, cookie))),
-            Way::Key | Way::LocalKey => self.by_key(proof, &opened.principal).map(|()| true),
-            Way::Loopback
+    pub fn prove(&self, link: &str, opened: &LinkPayload, proof: &Proof<'_>) -> Result<bool, ConnectError> {
+        match self.proof_method(opened) {
+            ProofMethod::Login => Ok(proof.login.is_some_and(|cookie| self.is_logged_in(link, cookie))),
+            ProofMethod::Key | ProofMethod::LocalKey => self.by_key(proof, &opened.principal).map(|()| true),
+            ProofMethod::Loopback
                 if proof
                     .head
-                    .is_some_and(|head| only_local(head, proof.peer).is_ok()) =>
+                    .is_some_and(|head| require_local(head, proof.peer).is_ok()) =>
             {
                 Ok(true)
             }
-            Way::Loopback => Err(Refusal::new(
-                Ground::Unproven,
+            ProofMethod::Loopback => Err(ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "This link can only be used on the machine that the gateway runs on.",
                 "Open it there, or run `pleiades connect` there.",
             )),
-            Way::Nobody => Err(Refusal::new(
-                Ground::Unproven,
+            ProofMethod::Nobody => Err(ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "Nobody can prove here that this link is theirs.",
                 "Ask whoever runs the gateway to set `access.login` or `access.api_keys`.",
             )),
@@ -83,21 +83,25 @@ impl Broker {
     }
 
     /// The typed key counts as the same key on a request does.
-    fn by_key(&self, proof: &Proof<'_>, principal: &Principal) -> Result<(), Refusal> {
+    fn by_key(&self, proof: &Proof<'_>, principal: &Principal) -> Result<(), ConnectError> {
         let wrong = || {
-            Refusal::new(
-                Ground::Unproven,
+            ConnectError::new(
+                ConnectErrorKind::Unproven,
                 "This is not the API key of whoever this link was made for.",
                 "Go back and type the key that your client uses. If somebody sent you this link, do not \
                  use it: make the call yourself to get one of your own.",
             )
         };
         let typed = proof.key.map(str::trim).filter(|key| !key.is_empty());
-        match self.parts.access.typed(typed.ok_or_else(wrong)?, proof.peer) {
+        match self
+            .config
+            .access
+            .identify_typed_key(typed.ok_or_else(wrong)?, proof.peer)
+        {
             Ok(caller) if caller.principal == *principal => Ok(()),
             Ok(_) => Err(wrong()),
-            Err(error) if error.code == Code::RateLimited => Err(Refusal::new(
-                Ground::Throttled,
+            Err(error) if error.code == Code::RateLimited => Err(ConnectError::new(
+                ConnectErrorKind::Throttled,
                 "Too many wrong keys came from your address.",
                 "Try again in a few minutes.",
             )),

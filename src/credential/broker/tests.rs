@@ -10,27 +10,27 @@ use url::Url;
 
 use super::*;
 use crate::access::Grants;
-use crate::credential::connection::{Connection, Connections, Grant, Pkce, Resource};
-use crate::credential::keeper;
+use crate::credential::connection::{Connection, Connections, GrantType, Pkce, ResourceParameter};
+use crate::credential::manager;
 use crate::credential::record::ClientAuth;
-use crate::credential::vault::memory::Memory;
+use crate::credential::vault::memory::MemoryVault;
 use crate::credential::vault::{Path, Vault};
-use crate::credential::{Reach, Unreached, Web};
+use crate::credential::{AddressPolicy, HttpClient, SendError};
 use crate::telemetry::Metrics;
 
 const ISSUER: &str = "https://auth.example";
 
 /// An authorization server that does what it is asked.
 #[derive(Debug, Default)]
-struct Server {
+struct FakeAuthServer {
     redeemed: AtomicUsize,
     registered: AtomicUsize,
     /// What the token endpoint answers in the place of tokens: to codes, and of clients that it lost.
-    refuses: Mutex<Refuses>,
+    refuses: Mutex<TokenRefusals>,
 }
 
 #[derive(Debug, Default)]
-struct Refuses {
+struct TokenRefusals {
     /// Clients that it has forgotten.
     lost: Vec<String>,
     /// Whether it looks at clients at all.
@@ -40,12 +40,12 @@ struct Refuses {
 }
 
 #[async_trait::async_trait]
-impl Web for Server {
+impl HttpClient for FakeAuthServer {
     async fn send(
         &self,
-        _reach: &Reach,
+        _reach: &AddressPolicy,
         request: http::Request<Vec<u8>>,
-    ) -> Result<http::Response<Bytes>, Unreached> {
+    ) -> Result<http::Response<Bytes>, SendError> {
         let form: BTreeMap<String, String> =
             url::form_urlencoded::parse(request.body()).into_owned().collect();
         if request.uri().path() == "/token" {
@@ -65,7 +65,7 @@ impl Web for Server {
             }
         }
         let issuer = self.refuses.lock().moved.unwrap_or(ISSUER);
-        let said = match request.uri().path() {
+        let text = match request.uri().path() {
             "/.well-known/oauth-protected-resource/mcp" => {
                 format!(r#"{{"resource":"https://mcp.example/mcp","authorization_servers":["{issuer}"]}}"#)
             }
@@ -87,14 +87,14 @@ impl Web for Server {
         let response = http::Response::builder()
             .status(200)
             .header("content-type", "application/json");
-        Ok(response.body(Bytes::from(said)).unwrap())
+        Ok(response.body(Bytes::from(text)).unwrap())
     }
 }
 
 #[derive(Debug)]
-struct Loaded(Arc<Connection>);
+struct OneConnection(Arc<Connection>);
 
-impl Connections for Loaded {
+impl Connections for OneConnection {
     fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
         let own = (*self.0.name == *connection).then(|| Arc::clone(&self.0));
         own.into_iter().collect()
@@ -106,10 +106,10 @@ impl Connections for Loaded {
 }
 
 #[derive(Debug)]
-struct Silent;
+struct NoChallenge;
 
 #[async_trait::async_trait]
-impl Prober for Silent {
+impl Prober for NoChallenge {
     async fn challenge(&self, _provider: &str) -> Option<Challenge> {
         None
     }
@@ -120,9 +120,9 @@ fn connection(connect_url: Option<&str>) -> Connection {
         name: "tracker".into(),
         provider: "tracker".into(),
         title: "Tracker".to_owned(),
-        grant: Grant::AuthorizationCode,
+        grant: GrantType::AuthorizationCode,
         upstream: Url::parse("https://mcp.example/mcp").unwrap(),
-        reach: Reach::default(),
+        reach: AddressPolicy::default(),
         client_id: None,
         client_secret: None,
         private_key: None,
@@ -135,7 +135,7 @@ fn connection(connect_url: Option<&str>) -> Connection {
         token_auth: None,
         pkce: Pkce::Auto,
         audience: None,
-        resource: Resource::Off,
+        resource: ResourceParameter::Off,
         parameters: BTreeMap::new(),
         connect_url: connect_url.map(|url| Url::parse(url).unwrap()),
         lead: Duration::ZERO,
@@ -143,15 +143,15 @@ fn connection(connect_url: Option<&str>) -> Connection {
     }
 }
 
-struct World {
-    vault: Arc<Memory>,
-    web: Arc<Server>,
+struct BrokerWorld {
+    vault: Arc<MemoryVault>,
+    web: Arc<FakeAuthServer>,
     sealer: Arc<Sealer>,
     /// The descriptor's own client, with a secret and without an issuer.
     is_own: bool,
 }
 
-impl World {
+impl BrokerWorld {
     fn new() -> Self {
         Self {
             vault: Arc::default(),
@@ -175,9 +175,11 @@ impl World {
     }
 
     /// Begins a flow; the client that it uses, and its answer.
-    async fn begins(&self, broker: &Arc<Broker>) -> Result<(String, Callback, String), Refusal> {
-        let link = broker.link(&ada(), &wish());
-        let begun = broker.begin(&opened(broker, &link), Back::Here).await?;
+    async fn begins(&self, broker: &Arc<Broker>) -> Result<(String, Callback, String), ConnectError> {
+        let link = broker.link(&ada(), &connect_request());
+        let begun = broker
+            .begin(&opened(broker, &link), RedirectTarget::Gateway)
+            .await?;
         let client = begun
             .url
             .query_pairs()
@@ -193,11 +195,11 @@ impl World {
     async fn connects(&self, broker: &Arc<Broker>) -> String {
         let (client, callback, cookie) = self.begins(broker).await.unwrap();
         let finished = broker
-            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
             .await;
         match finished.unwrap() {
-            Finished::Connected { .. } => {}
-            Finished::Confirm { state, .. } => {
+            CallbackResult::Connected { .. } => {}
+            CallbackResult::Confirm { state, .. } => {
                 drop(broker.confirm(&state, Some(&cookie), true).await.unwrap())
             }
         }
@@ -206,13 +208,13 @@ impl World {
 
     /// One more replica.
     fn broker(&self, connect_url: Option<&str>, link_ttl: u64) -> Arc<Broker> {
-        let keeper = Keeper::new(keeper::Parts {
-            vault: Arc::<Memory>::clone(&self.vault),
-            web: Arc::<Server>::clone(&self.web),
+        let manager = CredentialManager::new(manager::ManagerParts {
+            vault: Arc::<MemoryVault>::clone(&self.vault),
+            web: Arc::<FakeAuthServer>::clone(&self.web),
             metrics: Metrics::new(),
             control: Handle::current(),
         });
-        keeper.begin(Arc::new(Loaded(Arc::new(self.connection(connect_url)))));
+        manager.begin(Arc::new(OneConnection(Arc::new(self.connection(connect_url)))));
         let access = Access::new(Grants {
             local: ada(),
             local_key: None,
@@ -220,10 +222,10 @@ impl World {
             operators: Vec::new(),
             is_admin_local: true,
         });
-        Broker::new(Parts {
-            keeper,
+        Broker::new(Config {
+            manager: manager,
             sealer: Arc::clone(&self.sealer),
-            prober: Arc::new(Silent),
+            prober: Arc::new(NoChallenge),
             access: Arc::new(access.unwrap()),
             login: None,
             control: Handle::current(),
@@ -243,8 +245,8 @@ fn ada() -> Principal {
     Principal::new("acme", "ada")
 }
 
-fn wish() -> Wish {
-    Wish {
+fn connect_request() -> ConnectionRequest {
+    ConnectionRequest {
         provider: "tracker".to_owned(),
         account: None,
         scopes: vec!["write".to_owned()],
@@ -252,12 +254,12 @@ fn wish() -> Wish {
     }
 }
 
-fn opened(broker: &Broker, link: &Link) -> Opened {
-    broker.open(link.url.rsplit('/').next().unwrap()).unwrap()
+fn opened(broker: &Broker, link: &ConnectLink) -> LinkPayload {
+    broker.open_link(link.url.rsplit('/').next().unwrap()).unwrap()
 }
 
 /// The callback that a begun flow's answer would be, and its cookie.
-fn answer(begun: &Begun) -> (Callback, String) {
+fn answer(begun: &BrowserRedirect) -> (Callback, String) {
     let state = begun.url.query_pairs().find(|(key, _)| key == "state").unwrap();
     let query = format!("code=c&state={}&iss=https%3A%2F%2Fauth.example", state.1);
     let (name, cookie) = begun.cookie.as_ref().unwrap();
@@ -267,10 +269,10 @@ fn answer(begun: &Begun) -> (Callback, String) {
 }
 
 #[tokio::test]
-async fn a_link_says_whose_it_is_to_nobody_and_needs_no_store() {
-    let world = World::new();
+async fn a_link_reveals_nobodys_name_and_needs_no_store() {
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let link = broker.link(&ada(), &wish());
+    let link = broker.link(&ada(), &connect_request());
     assert!(link.url.starts_with("https://gw.example/oauth/connect/"));
     assert_eq!(
         link.scopes.as_deref(),
@@ -280,23 +282,23 @@ async fn a_link_says_whose_it_is_to_nobody_and_needs_no_store() {
         assert!(!link.url.contains(part));
     }
     let opened = opened(&broker, &link);
-    let said = Wish {
+    let text = ConnectionRequest {
         reason: String::new(),
-        ..wish()
+        ..connect_request()
     };
-    assert_eq!((opened.principal, opened.wish), (ada(), said));
+    assert_eq!((opened.principal, opened.request), (ada(), text));
     assert!(world.entries().await.is_empty());
     // An id of a connection is no link, nor the other way round.
-    assert!(broker.open(&link.id).is_err());
+    assert!(broker.open_link(&link.id).is_err());
     let token = link.url.rsplit('/').next().unwrap();
-    assert!(broker.standing(&ada(), token).await.unwrap().is_none());
+    assert!(broker.status(&ada(), token).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn a_link_is_short_enough_to_be_repeated() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let wish = Wish {
+    let wish = ConnectionRequest {
         provider: "google_calendar".to_owned(),
         account: Some("ada.lovelace@example.com".to_owned()),
         scopes: Vec::new(),
@@ -304,142 +306,159 @@ async fn a_link_is_short_enough_to_be_repeated() {
     };
     let link = broker.link(&Principal::new("default", "ada.lovelace"), &wish);
     assert!(link.url.len() <= 240, "{} characters", link.url.len());
-    assert_eq!(opened(&broker, &link).wish, wish);
+    assert_eq!(opened(&broker, &link).request, wish);
 }
 
 #[tokio::test]
 async fn a_connection_is_nobody_elses() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let id = broker.link(&ada(), &wish()).id;
-    let mine = broker.standing(&ada(), &id).await.unwrap().unwrap();
+    let id = broker.link(&ada(), &connect_request()).id;
+    let mine = broker.status(&ada(), &id).await.unwrap().unwrap();
     assert_eq!((mine.state, mine.provider.as_str()), ("pending", "tracker"));
     for other in [
         Principal::new("acme", "bob"),
         Principal::new("other", "ada"),
         Principal::new("acm", "e/ada"),
     ] {
-        assert!(broker.standing(&other, &id).await.unwrap().is_none());
+        assert!(broker.status(&other, &id).await.unwrap().is_none());
     }
 }
 
 #[tokio::test]
 async fn a_link_that_is_over_says_so() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 0);
-    let link = broker.link(&ada(), &wish());
-    let refusal = broker.open(link.url.rsplit('/').next().unwrap()).unwrap_err();
-    assert_eq!(refusal.ground, Ground::Gone);
-    let standing = broker.standing(&ada(), &link.id).await.unwrap().unwrap();
-    assert_eq!(standing.state, "expired");
+    let link = broker.link(&ada(), &connect_request());
+    let refusal = broker
+        .open_link(link.url.rsplit('/').next().unwrap())
+        .unwrap_err();
+    assert_eq!(refusal.kind, ConnectErrorKind::Gone);
+    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    assert_eq!(status.state, "expired");
 }
 
 #[tokio::test]
 async fn a_flow_that_runs_elsewhere_is_linked_to_with_nothing_added() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(Some("https://portal.example/connect?x=1"), 60);
-    let link = broker.link(&ada(), &wish());
+    let link = broker.link(&ada(), &connect_request());
     assert_eq!(link.url, "https://portal.example/connect?x=1");
     assert!(!link.id.is_empty());
 }
 
 #[tokio::test]
 async fn of_two_replicas_that_take_one_answer_one_redeems_it() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let (one, two) = (world.broker(None, 60), world.broker(None, 60));
-    let link = one.link(&ada(), &wish());
-    let begun = one.begin(&opened(&two, &link), Back::Here).await.unwrap();
+    let link = one.link(&ada(), &connect_request());
+    let begun = one
+        .begin(&opened(&two, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = one.redirect(None);
+    let redirect = one.redirect_uri(None);
     let (first, second) = tokio::join!(
         one.finish(callback.clone(), Some(&cookie), &redirect),
         two.finish(callback, Some(&cookie), &redirect)
     );
     assert!(first.is_ok() != second.is_ok());
-    assert_eq!(first.and(second).unwrap_err().ground, Ground::Gone);
+    assert_eq!(first.and(second).unwrap_err().kind, ConnectErrorKind::Gone);
     assert_eq!(world.web.redeemed.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
-async fn an_answer_at_the_wrong_door_or_without_its_cookie_redeems_nothing() {
-    let world = World::new();
+async fn an_answer_at_another_redirect_uri_or_without_its_cookie_redeems_nothing() {
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let link = broker.link(&ada(), &wish());
-    let begun = broker.begin(&opened(&broker, &link), Back::Here).await.unwrap();
+    let link = broker.link(&ada(), &connect_request());
+    let begun = broker
+        .begin(&opened(&broker, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = broker.redirect(None);
+    let redirect = broker.redirect_uri(None);
     for wrong in [None, Some("made-up"), Some("")] {
         let refused = broker.finish(callback.clone(), wrong, &redirect).await;
-        assert_eq!(refused.unwrap_err().ground, Ground::Unproven);
+        assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Unproven);
     }
-    let elsewhere = broker.redirect(Some("tracker"));
+    let elsewhere = broker.redirect_uri(Some("tracker"));
     let refused = broker.finish(callback.clone(), Some(&cookie), &elsewhere).await;
-    assert_eq!(refused.unwrap_err().ground, Ground::Malformed);
+    assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Malformed);
     assert!(broker.finish(callback, Some(&cookie), &redirect).await.is_err());
     assert_eq!(world.web.redeemed.load(Ordering::Relaxed), 0);
-    let standing = broker.standing(&ada(), &link.id).await.unwrap().unwrap();
-    assert_eq!(standing.state, "failed");
+    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    assert_eq!(status.state, "failed");
 }
 
 #[tokio::test]
 async fn an_answer_that_nobody_waits_for_any_more_is_stored_all_the_same() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let link = broker.link(&ada(), &wish());
-    let begun = broker.begin(&opened(&broker, &link), Back::Here).await.unwrap();
+    let link = broker.link(&ada(), &connect_request());
+    let begun = broker
+        .begin(&opened(&broker, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = broker.redirect(None);
+    let redirect = broker.redirect_uri(None);
     {
         let mut finish = Box::pin(broker.finish(callback, Some(&cookie), &redirect));
         // As far as the first await: then the browser is gone.
         assert!(futures_util::poll!(&mut finish).is_pending());
     }
-    broker.settled().await;
-    let standing = broker.standing(&ada(), &link.id).await.unwrap().unwrap();
-    assert_eq!(standing.state, "connected");
+    broker.drained().await;
+    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    assert_eq!(status.state, "connected");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_is_told_at_once_here_and_soon_elsewhere() {
-    let world = World::new();
+async fn a_waiting_caller_learns_the_outcome_at_once_here_and_soon_on_other_replicas() {
+    let world = BrokerWorld::new();
     let (one, two) = (world.broker(None, 60), world.broker(None, 60));
-    let link = one.link(&ada(), &wish());
-    let begun = one.begin(&opened(&one, &link), Back::Here).await.unwrap();
+    let link = one.link(&ada(), &connect_request());
+    let begun = one
+        .begin(&opened(&one, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
     let waiting = [Arc::clone(&one), Arc::clone(&two)].map(|broker| {
         let id = link.id.clone();
         tokio::spawn(async move { broker.wait(&ada(), &id, Duration::from_secs(30)).await })
     });
     tokio::task::yield_now().await;
     let (callback, cookie) = answer(&begun);
-    let redirect = one.redirect(None);
+    let redirect = one.redirect_uri(None);
     one.finish(callback, Some(&cookie), &redirect).await.unwrap();
     for waiting in waiting {
-        let standing = waiting.await.unwrap().unwrap().unwrap();
-        assert_eq!(standing.state, "connected");
-        assert!(standing.account.is_some());
+        let status = waiting.await.unwrap().unwrap().unwrap();
+        assert_eq!(status.state, "connected");
+        assert!(status.account.is_some());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_in_vain_is_told_that_it_is_pending() {
-    let world = World::new();
+async fn a_wait_that_ends_first_reports_pending() {
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 600);
-    let id = broker.link(&ada(), &wish()).id;
-    let standing = broker.wait(&ada(), &id, Duration::from_secs(5)).await;
-    assert_eq!(standing.unwrap().unwrap().state, "pending");
+    let id = broker.link(&ada(), &connect_request()).id;
+    let status = broker.wait(&ada(), &id, Duration::from_secs(5)).await;
+    assert_eq!(status.unwrap().unwrap().state, "pending");
 }
 
 #[tokio::test]
 async fn flows_share_one_registration_but_for_those_of_a_process() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let (one, two) = (world.broker(None, 60), world.broker(None, 60));
     for broker in [&one, &two, &one] {
-        let link = broker.link(&ada(), &wish());
-        broker.begin(&opened(broker, &link), Back::Here).await.unwrap();
+        let link = broker.link(&ada(), &connect_request());
+        broker
+            .begin(&opened(broker, &link), RedirectTarget::Gateway)
+            .await
+            .unwrap();
     }
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 1);
-    let opening = one.opening(&ada(), &wish());
-    let own = Back::Own("http://127.0.0.1:4711".to_owned());
+    let opening = one.link_payload(&ada(), &connect_request());
+    let own = RedirectTarget::Listener("http://127.0.0.1:4711".to_owned());
     let begun = one.begin(&opening, own).await.unwrap();
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 2);
     let redirect = "http://127.0.0.1:4711/oauth/callback";
@@ -447,17 +466,20 @@ async fn flows_share_one_registration_but_for_those_of_a_process() {
     assert_eq!(asked.unwrap().1, redirect);
     let (callback, cookie) = answer(&begun);
     // The public listener of a server beside does not take it.
-    let refused = two.finish(callback.clone(), None, &two.redirect(None)).await;
-    assert_eq!(refused.unwrap_err().ground, Ground::Unproven);
+    let refused = two.finish(callback.clone(), None, &two.redirect_uri(None)).await;
+    assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Unproven);
     assert!(one.finish(callback, Some(&cookie), redirect).await.is_ok());
 }
 
 #[tokio::test]
 async fn what_is_still_good_is_not_tidied_away() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    let link = broker.link(&ada(), &wish());
-    broker.begin(&opened(&broker, &link), Back::Here).await.unwrap();
+    let link = broker.link(&ada(), &connect_request());
+    broker
+        .begin(&opened(&broker, &link), RedirectTarget::Gateway)
+        .await
+        .unwrap();
     assert_eq!(world.entries().await.len(), 2, "the flow and its standing");
     broker.sweep().await.unwrap();
     assert_eq!(world.entries().await.len(), 2);
@@ -470,7 +492,7 @@ async fn what_is_still_good_is_not_tidied_away() {
 
 #[tokio::test]
 async fn a_client_that_its_server_lost_is_made_anew_once_two_flows_did_not_come_back() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     assert_eq!(world.connects(&broker).await, "client-0");
     world.web.refuses.lock().lost.push("client-0".to_owned());
@@ -484,7 +506,7 @@ async fn a_client_that_its_server_lost_is_made_anew_once_two_flows_did_not_come_
 
 #[tokio::test]
 async fn people_who_give_up_cost_no_registration_where_the_server_says_that_it_knows_the_client() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     world.connects(&broker).await;
     for _ in 0..5 {
@@ -494,7 +516,7 @@ async fn people_who_give_up_cost_no_registration_where_the_server_says_that_it_k
 
 #[tokio::test]
 async fn where_the_server_does_not_say_a_third_flow_is_of_a_new_client_but_not_without_end() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     world.web.refuses.lock().is_blind = true;
     let broker = world.broker(None, 60);
     world.connects(&broker).await;
@@ -521,7 +543,7 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
         ("invalid_scope", false),
         ("server_error", false),
     ] {
-        let world = World::new();
+        let world = BrokerWorld::new();
         let broker = world.broker(None, 60);
         world.connects(&broker).await;
         let (_, callback, cookie) = world.begins(&broker).await.unwrap();
@@ -532,7 +554,7 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
             ..callback
         };
         let refused = broker
-            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
             .await;
         let refusal = refused.unwrap_err();
         if error != "access_denied" {
@@ -547,8 +569,8 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
 }
 
 #[tokio::test]
-async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_can_mend_it() {
-    let world = World::new();
+async fn a_failed_attempt_is_reported_until_one_succeeds_and_the_page_says_who_can_mend_it() {
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     assert!(broker.last_failure(&ada(), "tracker").is_none());
     let (_, callback, cookie) = world.begins(&broker).await.unwrap();
@@ -558,7 +580,7 @@ async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_ca
         description: Some("see https://auth.example/help".to_owned()),
         ..callback
     };
-    let redirect = broker.redirect(None);
+    let redirect = broker.redirect_uri(None);
     let refusal = broker
         .finish(callback, Some(&cookie), &redirect)
         .await
@@ -570,10 +592,10 @@ async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_ca
     ] {
         assert!(refusal.cure.contains(part), "{refusal:?}");
     }
-    let said = broker.last_failure(&ada(), "tracker").unwrap();
+    let text = broker.last_failure(&ada(), "tracker").unwrap();
     assert!(
-        said.contains("refused with `invalid_target`") && !said.contains("://"),
-        "{said}"
+        text.contains("refused with `invalid_target`") && !text.contains("://"),
+        "{text}"
     );
     world.connects(&broker).await;
     assert!(broker.last_failure(&ada(), "tracker").is_none());
@@ -581,7 +603,7 @@ async fn a_failed_attempt_is_told_until_one_comes_right_and_the_page_says_who_ca
 
 #[tokio::test]
 async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     assert!(broker.forget_clients(&connection(None)).await.unwrap().is_empty());
     world.connects(&broker).await;
@@ -592,7 +614,7 @@ async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
     };
     assert!(broker.forget_clients(&other).await.unwrap().is_empty());
     let forgotten = broker.forget_clients(&connection(None)).await.unwrap();
-    let expected = Forgotten {
+    let expected = ForgottenClient {
         client_id: "client-0".to_owned(),
         issuer: Some(ISSUER.to_owned()),
     };
@@ -602,9 +624,9 @@ async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
 
 #[tokio::test]
 async fn the_secret_of_a_client_goes_where_it_first_went_until_the_operator_says_otherwise() {
-    let world = World {
+    let world = BrokerWorld {
         is_own: true,
-        ..World::new()
+        ..BrokerWorld::new()
     };
     let broker = world.broker(None, 60);
     assert_eq!(world.connects(&broker).await, "own");
@@ -629,20 +651,20 @@ async fn the_secret_of_a_client_goes_where_it_first_went_until_the_operator_says
 }
 
 #[tokio::test]
-async fn an_answer_without_the_promised_iss_is_told_as_that_with_the_providers_name() {
-    let world = World::new();
+async fn an_answer_without_the_promised_iss_is_refused_with_the_providers_name() {
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    for (iss, said) in [(None, "`iss`"), (Some("https://evil.example"), "another server")] {
+    for (iss, text) in [(None, "`iss`"), (Some("https://evil.example"), "another server")] {
         let (_, callback, cookie) = world.begins(&broker).await.unwrap();
         let callback = Callback {
             iss: iss.map(str::to_owned),
             ..callback
         };
         let refused = broker
-            .finish(callback, Some(&cookie), &broker.redirect(None))
+            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
             .await;
         let refusal = refused.unwrap_err();
-        assert!(refusal.why.contains(said), "{refusal:?}");
+        assert!(refusal.why.contains(text), "{refusal:?}");
         assert_eq!(refusal.why.contains("Tracker"), iss.is_none());
         assert!(!refusal.why.contains("evil.example"));
     }
@@ -650,13 +672,16 @@ async fn an_answer_without_the_promised_iss_is_told_as_that_with_the_providers_n
 
 #[tokio::test]
 async fn a_flow_of_a_command_on_this_machine_may_come_back_in_any_browser() {
-    let world = World::new();
+    let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     let begun = broker
-        .begin(&broker.opening(&ada(), &wish()), Back::Terminal)
+        .begin(
+            &broker.link_payload(&ada(), &connect_request()),
+            RedirectTarget::Terminal,
+        )
         .await
         .unwrap();
     let (callback, _) = answer(&begun);
-    let finished = broker.finish(callback, None, &broker.redirect(None)).await;
-    assert!(matches!(finished, Ok(Finished::Connected { .. })));
+    let finished = broker.finish(callback, None, &broker.redirect_uri(None)).await;
+    assert!(matches!(finished, Ok(CallbackResult::Connected { .. })));
 }

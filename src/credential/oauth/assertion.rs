@@ -3,7 +3,7 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::{Trouble, authorize};
+use super::{OAuthError, authorize};
 use crate::secret::Secret;
 use crate::telemetry::time::unix_now;
 
@@ -17,7 +17,7 @@ const LIFE: u64 = 60;
 ///
 /// # Errors
 /// [`super::TroubleKind::Client`] when the key is none that can sign.
-pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Secret, Trouble> {
+pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Secret, OAuthError> {
     let now = unix_now();
     let claims = json!({
         "iss": client,
@@ -30,7 +30,7 @@ pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Se
     signed(&claims, key.expose().as_bytes())
         .map(Secret::new)
         .ok_or_else(|| {
-            Trouble::client("the descriptor's `private_key` cannot sign")
+            OAuthError::client("the descriptor's `private_key` cannot sign")
                 .cure("it must be PEM of PKCS 8: RSA of at least 2048 bits, P-256, P-384 or Ed25519")
         })
 }

@@ -7,9 +7,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use url::Url;
 
 use super::discover::S256;
-use super::{Authorization, Challenge, Server, Trouble, fetch, trouble};
-use crate::credential::connection::{Connection, Pkce, Resource};
-use crate::credential::record::{Client, Source};
+use super::{AuthServer, Authorization, Challenge, OAuthError, failure, fetch};
+use crate::credential::connection::{Connection, Pkce, ResourceParameter};
+use crate::credential::record::{OAuthClient, TokenSource};
 use crate::secret::Secret;
 
 /// The scope of refresh tokens (OpenID Connect Core section 11).
@@ -26,11 +26,11 @@ const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 /// send a person to.
 pub fn authorize(
     connection: &Connection,
-    server: &Server,
-    client: &Client,
+    server: &AuthServer,
+    client: &OAuthClient,
     redirect: &str,
     scopes: &[String],
-) -> Result<Authorization, Trouble> {
+) -> Result<Authorization, OAuthError> {
     let mut url = endpoint(server)?;
     let state = unguessable()?;
     let verifier = proof(connection, server)?;
@@ -69,18 +69,18 @@ pub fn authorize(
 }
 
 /// Where to send a person.
-fn endpoint(server: &Server) -> Result<Url, Trouble> {
+fn endpoint(server: &AuthServer) -> Result<Url, OAuthError> {
     let text = &server.authorization_endpoint;
     let mut url = fetch::usable(text).ok_or_else(|| {
-        let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-        let whose = trouble::quoted(whose);
+        let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+        let issuer = failure::quoted(issuer);
         let what = if text.is_empty() {
-            format!("the metadata of {whose} names no https URL as `authorization_endpoint`")
+            format!("the metadata of {issuer} names no https URL as `authorization_endpoint`")
         } else {
-            let endpoint = trouble::quoted(text);
+            let endpoint = failure::quoted(text);
             format!("the authorization endpoint {endpoint} is no https URL, so nobody is sent there")
         };
-        Trouble::metadata(what).cure(
+        OAuthError::metadata(what).cure(
             "write the right `authorization_endpoint` into the descriptor; only on loopback may it be http",
         )
     })?;
@@ -89,7 +89,7 @@ fn endpoint(server: &Server) -> Result<Url, Trouble> {
 }
 
 /// The verifier of this authorization; `None` with `pkce: off`.
-fn proof(connection: &Connection, server: &Server) -> Result<Option<Secret>, Trouble> {
+fn proof(connection: &Connection, server: &AuthServer) -> Result<Option<Secret>, OAuthError> {
     let methods = server.challenge_methods.as_deref();
     let is_listed = methods.is_some_and(|all| all.iter().any(|it| it == S256));
     match connection.pkce {
@@ -102,17 +102,17 @@ fn proof(connection: &Connection, server: &Server) -> Result<Option<Secret>, Tro
 }
 
 /// A server that does not say that it takes S256: the operator may know better.
-fn unlisted(server: &Server) -> Trouble {
-    let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-    let said = match &server.challenge_methods {
+fn unlisted(server: &AuthServer) -> OAuthError {
+    let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+    let problem = match &server.challenge_methods {
         None => "does not name `code_challenge_methods_supported`".to_owned(),
         Some(methods) => {
-            let methods = trouble::quoted(&methods.join(" "));
+            let methods = failure::quoted(&methods.join(" "));
             format!("names {methods} as `code_challenge_methods_supported`, and not `S256`")
         }
     };
-    let whose = trouble::quoted(whose);
-    Trouble::metadata(format!("the metadata of {whose} {said}"))
+    let issuer = failure::quoted(issuer);
+    OAuthError::metadata(format!("the metadata of {issuer} {problem}"))
         .cure(without_s256(server.challenge_methods.as_deref()))
 }
 
@@ -156,11 +156,11 @@ fn put(url: &mut Url, ours: &[(&str, String)], connection: &Connection) {
 }
 
 /// 256 bits that nobody can guess, as URLs can carry them.
-pub(super) fn unguessable() -> Result<Secret, Trouble> {
+pub(super) fn unguessable() -> Result<Secret, OAuthError> {
     let mut bytes = [0_u8; 32];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_error| Trouble::transient("the system has no randomness to give"))?;
+        .map_err(|_error| OAuthError::transient("the system has no randomness to give"))?;
     Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
@@ -175,11 +175,11 @@ fn challenged(verifier: &Secret) -> String {
 /// `resource` of authorization and token requests: as the descriptor says, else what the resource
 /// calls itself, to the letter, else the upstream's canonical URL.
 #[must_use]
-pub fn resource(connection: &Connection, server: &Server) -> Option<String> {
+pub fn resource(connection: &Connection, server: &AuthServer) -> Option<String> {
     match &connection.resource {
-        Resource::Off => None,
-        Resource::Url(url) => Some(url.clone()),
-        Resource::Auto => Some(
+        ResourceParameter::Off => None,
+        ResourceParameter::Url(url) => Some(url.clone()),
+        ResourceParameter::Auto => Some(
             server
                 .resource
                 .clone()
@@ -206,7 +206,7 @@ fn canonical(upstream: &Url) -> String {
 pub fn scopes(
     declared: Option<&[String]>,
     challenge: Option<&Challenge>,
-    server: &Server,
+    server: &AuthServer,
     wanted: &[String],
     before: &[String],
 ) -> Vec<String> {
@@ -232,7 +232,7 @@ pub fn scopes(
 }
 
 /// What is asked for beside a resource's own scopes, as far as the server lists it.
-pub(super) fn beside(server: &Server) -> impl Iterator<Item = &'static str> {
+pub(super) fn beside(server: &AuthServer) -> impl Iterator<Item = &'static str> {
     let listed = |scope: &str| server.scopes.iter().flatten().any(|it| it == scope);
     let names: &[&str] = if listed(OPENID) { &NAMES } else { &[] };
     let all = [OFFLINE].into_iter().chain(names.iter().copied());
@@ -241,8 +241,8 @@ pub(super) fn beside(server: &Server) -> impl Iterator<Item = &'static str> {
 
 /// Where the tokens of a client at a server come from: what a record keeps.
 #[must_use]
-pub fn source(connection: &Connection, server: &Server, client: Client) -> Source {
-    Source {
+pub fn source(connection: &Connection, server: &AuthServer, client: OAuthClient) -> TokenSource {
+    TokenSource {
         issuer: server.issuer.clone(),
         token_endpoint: server.token_endpoint.clone(),
         revocation_endpoint: server.revocation_endpoint.clone(),

@@ -31,23 +31,25 @@ pub fn challenge(status: u16, header: Option<&str>) -> Challenge {
             ..Challenge::default()
         };
     };
-    let told = SCHEMES
+    let erring = SCHEMES
         .into_iter()
         .flat_map(of)
         .find(|it| it.get("error").is_some());
-    let scopes = |it: &Offer| it.get("scope").map(split).filter(|all| !all.is_empty());
+    let scopes = |it: &SchemeChallenge| it.get("scope").map(split).filter(|all| !all.is_empty());
     Challenge {
         status,
         resource_metadata: offer.get("resource_metadata").map(str::to_owned),
-        scopes: told.and_then(scopes).or_else(|| scopes(offer)),
-        error: told.and_then(|it| it.get("error")).map(str::to_owned),
-        description: told.and_then(|it| it.get("error_description")).map(str::to_owned),
+        scopes: erring.and_then(scopes).or_else(|| scopes(offer)),
+        error: erring.and_then(|it| it.get("error")).map(str::to_owned),
+        description: erring
+            .and_then(|it| it.get("error_description"))
+            .map(str::to_owned),
     }
 }
 
 /// What a refusal of a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
+pub enum RefusalCause {
     /// The token: expired, revoked, or none of the provider's.
     Token,
     /// Rights of the token.
@@ -60,7 +62,7 @@ impl Challenge {
     /// What is wrong: the word counts (RFC 6750 section 3.1), whatever the status; without one that is
     /// known 401 is about the token.
     #[must_use]
-    pub fn lack(&self) -> Lack {
+    pub fn cause(&self) -> RefusalCause {
         let said = self
             .error
             .as_deref()
@@ -68,10 +70,10 @@ impl Challenge {
             .trim()
             .to_ascii_lowercase();
         match (&*said.replace('-', "_"), self.status) {
-            ("invalid_token" | "expired_token" | "token_expired", _) => Lack::Token,
-            ("insufficient_scope", _) => Lack::Scope,
-            (_, 401) => Lack::Token,
-            _ => Lack::Other,
+            ("invalid_token" | "expired_token" | "token_expired", _) => RefusalCause::Token,
+            ("insufficient_scope", _) => RefusalCause::Scope,
+            (_, 401) => RefusalCause::Token,
+            _ => RefusalCause::Other,
         }
     }
 
@@ -79,7 +81,7 @@ impl Challenge {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         let client_error = (400..500).contains(&self.status);
-        matches!(self.status, 401 | 403) || (client_error && self.lack() != Lack::Other)
+        matches!(self.status, 401 | 403) || (client_error && self.cause() != RefusalCause::Other)
     }
 }
 
@@ -96,12 +98,12 @@ pub(super) fn split(text: &str) -> Vec<String> {
 
 /// One challenge: a scheme and its parameters.
 #[derive(Debug, Default)]
-struct Offer {
+struct SchemeChallenge {
     scheme: String,
     parameters: Vec<(String, String)>,
 }
 
-impl Offer {
+impl SchemeChallenge {
     fn get(&self, name: &str) -> Option<&str> {
         let found = self
             .parameters
@@ -115,8 +117,8 @@ impl Offer {
 
 /// A word is a parameter's name when `=` and a value follow it, a scheme otherwise; a token68 after a
 /// scheme is passed over.
-fn parse(header: &str) -> Vec<Offer> {
-    let mut all: Vec<Offer> = Vec::new();
+fn parse(header: &str) -> Vec<SchemeChallenge> {
+    let mut all: Vec<SchemeChallenge> = Vec::new();
     let mut rest = header;
     for _ in 0..MOST {
         rest = rest.trim_start_matches(|it: char| it == ',' || it.is_whitespace());
@@ -132,7 +134,7 @@ fn parse(header: &str) -> Vec<Offer> {
         match value(after) {
             Some((value, after)) => {
                 if all.is_empty() {
-                    all.push(Offer::default());
+                    all.push(SchemeChallenge::default());
                 }
                 if let Some(offer) = all.last_mut() {
                     offer.parameters.push((word.to_owned(), value));
@@ -140,9 +142,9 @@ fn parse(header: &str) -> Vec<Offer> {
                 rest = after;
             }
             None => {
-                all.push(Offer {
+                all.push(SchemeChallenge {
                     scheme: word.to_owned(),
-                    ..Offer::default()
+                    ..SchemeChallenge::default()
                 });
                 rest = past_token68(after);
             }

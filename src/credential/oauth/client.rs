@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Redirects, Server};
+use super::{AuthServer, Redirects};
 use crate::credential::connection::Connection;
-use crate::credential::record::{Client, ClientAuth};
+use crate::credential::record::{ClientAuth, OAuthClient};
 
 /// The client that needs no registration: the descriptor's, else our metadata document's where the
 /// server takes such; `None` when one has to be registered.
@@ -15,12 +15,16 @@ use crate::credential::record::{Client, ClientAuth};
 /// A descriptor's own metadata document (an https URL with `token_auth: none`) counts where the
 /// server takes such, or registers nobody.
 #[must_use]
-pub fn known_client(connection: &Connection, server: &Server, redirects: &Redirects) -> Option<Client> {
+pub fn known_client(
+    connection: &Connection,
+    server: &AuthServer,
+    redirects: &Redirects,
+) -> Option<OAuthClient> {
     if let Some(id) = &connection.client_id {
         let document = is_document(id) && connection.token_auth == Some(ClientAuth::None);
         let registers = server.registration_endpoint.is_some();
         if !document || server.metadata_documents || !registers {
-            return Some(Client {
+            return Some(OAuthClient {
                 id: id.clone(),
                 auth: declared_auth(connection, server),
                 secret: None,
@@ -29,7 +33,7 @@ pub fn known_client(connection: &Connection, server: &Server, redirects: &Redire
         }
     }
     let document = redirects.document.as_ref().filter(|it| is_document(it))?;
-    server.metadata_documents.then(|| Client {
+    server.metadata_documents.then(|| OAuthClient {
         id: document.clone(),
         auth: ClientAuth::None,
         secret: None,
@@ -44,7 +48,7 @@ fn is_document(id: &str) -> bool {
 
 /// How the descriptor's client proves who it is: as the descriptor says, else by what it has and the
 /// server takes.
-pub(super) fn declared_auth(connection: &Connection, server: &Server) -> ClientAuth {
+pub(super) fn declared_auth(connection: &Connection, server: &AuthServer) -> ClientAuth {
     if let Some(auth) = connection.token_auth {
         return auth;
     }

@@ -3,10 +3,10 @@
 use url::Url;
 
 use super::fetch::{self, host};
-use super::protected::{Looked, Protected};
-use super::{Challenge, Server, Trouble, TroubleKind, metadata, protected, trouble};
-use crate::credential::connection::{Connection, Grant};
-use crate::credential::web::Web;
+use super::protected::{ResourceMetadata, ResourceSearch};
+use super::{AuthServer, Challenge, OAuthError, OAuthErrorKind, failure, metadata, protected};
+use crate::credential::connection::{Connection, GrantType};
+use crate::credential::web::HttpClient;
 
 /// The one challenge method that is spoken.
 pub(super) const S256: &str = "S256";
@@ -26,10 +26,10 @@ pub(super) const S256: &str = "S256";
 /// [`Trouble`]: [`TroubleKind::Metadata`] when what was found must not be used,
 /// [`TroubleKind::Transient`] when it could not be found out.
 pub async fn discover(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     challenge: Option<&Challenge>,
-) -> Result<Server, Trouble> {
+) -> Result<AuthServer, OAuthError> {
     if let Some(server) = described(connection) {
         return Ok(server);
     }
@@ -55,10 +55,10 @@ pub async fn discover(
 
 /// The server that the resource names, else its origin's.
 async fn undeclared(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    looked: Looked,
-) -> Result<(Server, Option<Protected>), Trouble> {
+    looked: ResourceSearch,
+) -> Result<(AuthServer, Option<ResourceMetadata>), OAuthError> {
     match looked.found {
         Some(resource) if !resource.servers.is_empty() => {
             let server = of_first(web, connection, &resource.servers).await?;
@@ -72,34 +72,34 @@ async fn undeclared(
 }
 
 /// The server that the descriptor describes whole: nothing is asked.
-fn described(connection: &Connection) -> Option<Server> {
+fn described(connection: &Connection) -> Option<AuthServer> {
     if connection.metadata.is_some() {
         return None;
     }
     let token = connection.token_endpoint.as_ref()?;
     let authorization = match (&connection.authorization_endpoint, connection.grant) {
         (Some(url), _) => url.to_string(),
-        (None, Grant::ClientCredentials) => String::new(),
-        (None, Grant::AuthorizationCode) => return None,
+        (None, GrantType::ClientCredentials) => String::new(),
+        (None, GrantType::AuthorizationCode) => return None,
     };
-    Some(Server {
+    Some(AuthServer {
         issuer: connection.issuer.clone(),
         authorization_endpoint: authorization,
         token_endpoint: token.to_string(),
         revocation_endpoint: connection.revocation_endpoint.as_ref().map(Url::to_string),
         challenge_methods: Some(vec![S256.to_owned()]),
-        ..Server::default()
+        ..AuthServer::default()
     })
 }
 
 /// The server of the descriptor's `issuer`: at its own places, else where the resource or its origin
 /// publishes that issuer's metadata.
 async fn of_declared(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     issuer: &str,
-    resource: Option<&Protected>,
-) -> Result<Server, Trouble> {
+    resource: Option<&ResourceMetadata>,
+) -> Result<AuthServer, OAuthError> {
     let mut search = match metadata::of_declared(web, connection, issuer).await? {
         Ok(server) => return Ok(server),
         Err(search) => search,
@@ -120,7 +120,7 @@ async fn of_declared(
     }
     let trouble = search
         .trouble()
-        .unwrap_or_else(|| search.without(&format!("the descriptor's `issuer` {}", trouble::quoted(issuer))));
+        .unwrap_or_else(|| search.without(&format!("the descriptor's `issuer` {}", failure::quoted(issuer))));
     Err(trouble)
 }
 
@@ -129,25 +129,29 @@ const TRIED: usize = 4;
 
 /// The first server that can be used. One that cannot be reached is passed over too: which of them is
 /// asked does not matter to the resource, and each grant remembers its own.
-async fn of_first(web: &dyn Web, connection: &Connection, servers: &[String]) -> Result<Server, Trouble> {
-    let mut why: Option<Trouble> = None;
+async fn of_first(
+    web: &dyn HttpClient,
+    connection: &Connection,
+    servers: &[String],
+) -> Result<AuthServer, OAuthError> {
+    let mut why: Option<OAuthError> = None;
     for issuer in servers.iter().take(TRIED) {
         let trouble = match metadata::of_issuer(web, connection, issuer).await {
             Ok(Ok(server)) => return Ok(server),
             Ok(Err(mut search)) => search.trouble().unwrap_or_else(|| {
-                search.without(&format!("the authorization server {}", trouble::quoted(issuer)))
+                search.without(&format!("the authorization server {}", failure::quoted(issuer)))
             }),
             Err(trouble) => trouble,
         };
         // That it may work later matters more than why another one never will.
-        let better = why
-            .as_ref()
-            .is_none_or(|it| it.kind != TroubleKind::Transient && trouble.kind == TroubleKind::Transient);
+        let better = why.as_ref().is_none_or(|it| {
+            it.kind != OAuthErrorKind::Transient && trouble.kind == OAuthErrorKind::Transient
+        });
         if better {
             why = Some(trouble);
         }
     }
-    Err(why.unwrap_or_else(|| Trouble::metadata("the resource's metadata names no authorization server")))
+    Err(why.unwrap_or_else(|| OAuthError::metadata("the resource's metadata names no authorization server")))
 }
 
 /// Scheme, host and port of the upstream.
@@ -163,11 +167,11 @@ fn origin_of(connection: &Connection) -> Url {
 /// what was at the resource's places, `unsure` why one of them may have a document nevertheless: then
 /// nothing is guessed.
 async fn of_origin(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     mut seen: Vec<String>,
-    unsure: Option<Trouble>,
-) -> Result<Server, Trouble> {
+    unsure: Option<OAuthError>,
+) -> Result<AuthServer, OAuthError> {
     let origin = origin_of(connection);
     match metadata::of_origin(web, connection, &origin).await? {
         Ok(server) => return Ok(server),
@@ -179,7 +183,7 @@ async fn of_origin(
         }
     }
     if fetch::usable(origin.as_str()).is_none() {
-        return Err(Trouble::metadata(format!(
+        return Err(OAuthError::metadata(format!(
             "`{}` is not reached over https, so nothing secret is sent there",
             host(&origin)
         ))
@@ -190,22 +194,22 @@ async fn of_origin(
         url.set_path(path);
         url.to_string()
     };
-    Ok(Server {
+    Ok(AuthServer {
         authorization_endpoint: at("/authorize"),
         token_endpoint: at("/token"),
         registration_endpoint: Some(at("/register")),
         // That revision demands it of every server and has no place to say so.
         challenge_methods: Some(vec![S256.to_owned()]),
-        unpublished: Some(Unpublished { seen }),
-        ..Server::default()
+        unpublished: Some(MissingMetadata { seen }),
+        ..AuthServer::default()
     })
 }
 
-impl Server {
+impl AuthServer {
     /// Trouble at an endpoint that was guessed, since nothing is published: the cure is another then.
-    pub(super) fn guessed(&self, mut trouble: Trouble) -> Trouble {
+    pub(super) fn guessed(&self, mut trouble: OAuthError) -> OAuthError {
         if let Some(unpublished) = &self.unpublished {
-            trouble.message = format!("{}; at the usual places {trouble}", unpublished.said());
+            trouble.message = format!("{}; at the usual places {trouble}", unpublished.describe());
             trouble.full = None;
             trouble.cure = Some(unpublished.cure().to_owned());
         }
@@ -215,12 +219,12 @@ impl Server {
 
 /// What was at the places of a provider that publishes no metadata, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Unpublished {
+pub struct MissingMetadata {
     /// A sentence's part for each place.
     pub seen: Vec<String>,
 }
 
-impl Unpublished {
+impl MissingMetadata {
     /// Whether a place says where else to look: nobody is followed there, and what is guessed is likely wrong.
     #[must_use]
     pub fn has_moved(&self) -> bool {
@@ -238,8 +242,8 @@ impl Unpublished {
 
     /// What is wrong, with what was seen.
     #[must_use]
-    pub fn said(&self) -> String {
-        format!("{}: {}", self.title(), metadata::said(&self.seen))
+    pub fn describe(&self) -> String {
+        format!("{}: {}", self.title(), metadata::list_seen(&self.seen))
     }
 
     /// What an operator can do.
@@ -262,7 +266,7 @@ const UNPUBLISHED: &str = "perhaps it wants a key and no OAuth: then write `api_
                                `client_id`, from the provider's documentation";
 
 /// Single endpoints of the descriptor win over those of the metadata.
-fn amended(mut server: Server, connection: &Connection) -> Server {
+fn amended(mut server: AuthServer, connection: &Connection) -> AuthServer {
     if let Some(url) = &connection.authorization_endpoint {
         server.authorization_endpoint = url.to_string();
     }

@@ -8,30 +8,30 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 use url::Url;
 
-use super::{Trouble, trouble};
+use super::{OAuthError, failure};
 use crate::credential::connection::Connection;
-use crate::credential::web::{Reach, Web};
+use crate::credential::web::{AddressPolicy, HttpClient};
 use crate::trust;
 
 /// How long one document may take: there are several places to look at, and a person waits.
-const PATIENCE: Duration = Duration::from_secs(6);
+const TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What was at a place where a document may be.
 #[derive(Debug)]
-pub(super) enum Seen {
+pub(super) enum FetchedDocument {
     /// A JSON object. Its type is not looked at: what is an object is a document, and a page that
     /// answers for every path is none.
     Document(Map<String, Value>),
     /// No document, and what was there instead: for people.
     Nothing(String),
     /// It cannot be known just now.
-    Unknown(Unknown),
+    Unknown(FetchFailure),
 }
 
 /// Why it cannot be known whether there is a document.
 #[derive(Debug)]
-pub(super) struct Unknown {
-    pub(super) trouble: Trouble,
+pub(super) struct FetchFailure {
+    pub(super) trouble: OAuthError,
     /// Status of the answer, if there was one.
     pub(super) status: Option<StatusCode>,
 }
@@ -41,42 +41,44 @@ pub(super) struct Unknown {
 /// # Errors
 /// When the place must not be asked at all.
 pub(super) async fn document(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     (url, who): (&Url, Option<&str>),
-) -> Result<Seen, Trouble> {
-    let place = trouble::quoted(url.as_str());
+) -> Result<FetchedDocument, OAuthError> {
+    let place = failure::quoted(url.as_str());
     let request = Request::builder()
         .method(Method::GET)
         .uri(url.as_str())
         .header(header::ACCEPT, "application/json")
         .body(Vec::new())
-        .map_err(|_error| Trouble::metadata(format!("{place} is no address to ask")))?;
-    let unknown = |trouble, status| Seen::Unknown(Unknown { trouble, status });
-    let asked = timeout(PATIENCE, web.send(&reach(connection, url), request)).await;
+        .map_err(|_error| OAuthError::metadata(format!("{place} is no address to ask")))?;
+    let unknown = |trouble, status| FetchedDocument::Unknown(FetchFailure { trouble, status });
+    let asked = timeout(TIMEOUT, web.send(&reach(connection, url), request)).await;
     let response = match asked {
         Ok(Ok(response)) => response,
         Ok(Err(mut unreached)) => {
-            unreached.message = trouble::named(&unreached.message, url, who.unwrap_or(&place));
+            unreached.message = failure::named(&unreached.message, url, who.unwrap_or(&place));
             return match unreached.transient {
                 true => Ok(unknown(unreached.into(), None)),
                 false => Err(unreached.into()),
             };
         }
         Err(_elapsed) => {
-            let message = format!("{place} did not answer within {} s", PATIENCE.as_secs());
-            return Ok(unknown(Trouble::transient(message).sent(), None));
+            let message = format!("{place} did not answer within {} s", TIMEOUT.as_secs());
+            return Ok(unknown(OAuthError::transient(message).sent(), None));
         }
     };
     let status = response.status();
     if failing(status) {
         let message = format!("{place} answered {}, where metadata may be", status.as_u16());
-        let trouble = Trouble::transient(message).after(retry_after(&response)).sent();
+        let trouble = OAuthError::transient(message)
+            .after(retry_after(&response))
+            .sent();
         return Ok(unknown(trouble, Some(status)));
     }
     Ok(match read(&response) {
-        Some(document) => Seen::Document(document),
-        None => Seen::Nothing(absent(&place, &response)),
+        Some(document) => FetchedDocument::Document(document),
+        None => FetchedDocument::Nothing(absent(&place, &response)),
     })
 }
 
@@ -100,13 +102,13 @@ fn absent(place: &str, response: &Response<Bytes>) -> String {
     let number = status.as_u16();
     if status.is_redirection() {
         let target = response.headers().get(header::LOCATION);
-        let target = target.and_then(|it| it.to_str().ok()).map(trouble::quoted);
+        let target = target.and_then(|it| it.to_str().ok()).map(failure::quoted);
         let target = target.unwrap_or_else(|| "nowhere".to_owned());
         return format!("{place}{MOVED}{number}) to {target}, and redirects are not followed");
     }
     if status.is_success() {
         let kind = response.headers().get(header::CONTENT_TYPE);
-        let kind = kind.and_then(|it| it.to_str().ok()).map(trouble::quoted);
+        let kind = kind.and_then(|it| it.to_str().ok()).map(failure::quoted);
         let kind = kind.map_or_else(String::new, |kind| format!(" ({kind})"));
         return format!("{place} answered {number} with what is no JSON object{kind}");
     }
@@ -124,15 +126,15 @@ pub(super) fn failing(status: StatusCode) -> bool {
 
 /// `Retry-After` in seconds, a day at most; the form with a date is not read.
 pub(super) fn retry_after<B>(response: &Response<B>) -> Option<std::time::Duration> {
-    let said = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
-    let seconds: u64 = said.trim().parse().ok()?;
+    let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
+    let seconds: u64 = value.trim().parse().ok()?;
     Some(std::time::Duration::from_secs(seconds.min(86_400)))
 }
 
 /// What may be connected to for this address. `allow_private` and loopback are for the upstream's own
 /// origin and for what the descriptor names: a server elsewhere must not send us to what listens inside
 /// or here. Only who lives on loopback itself may name other ports of it.
-pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
+pub(super) fn reach(connection: &Connection, url: &Url) -> AddressPolicy {
     let mut reach = connection.reach.clone();
     let declared = [
         connection.authorization_endpoint.as_ref(),
@@ -141,14 +143,14 @@ pub(super) fn reach(connection: &Connection, url: &Url) -> Reach {
         connection.metadata.as_ref(),
     ];
     let issuer = connection.issuer.as_deref().and_then(|it| Url::parse(it).ok());
-    let told = declared
+    let is_named = declared
         .into_iter()
         .flatten()
         .chain(issuer.as_ref())
         .chain([&connection.upstream])
-        .any(|told| told.origin() == url.origin());
-    reach.private &= told;
-    reach.loopback &= told || trust::is_home(&connection.upstream);
+        .any(|is_named| is_named.origin() == url.origin());
+    reach.private &= is_named;
+    reach.loopback &= is_named || trust::is_loopback(&connection.upstream);
     reach
 }
 
@@ -157,7 +159,7 @@ pub(super) fn usable(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let sane = url.username().is_empty() && url.password().is_none() && url.has_host();
     let is_web = matches!(url.scheme(), "https" | "http");
-    (sane && is_web && !trust::is_clear(&url)).then_some(url)
+    (sane && is_web && !trust::is_cleartext(&url)).then_some(url)
 }
 
 /// The host of a URL, for people.

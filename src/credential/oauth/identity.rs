@@ -8,9 +8,9 @@ use http::{HeaderValue, Method, Request, header};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use super::{Identity, Issued, Server, Trouble, TroubleKind, fetch, trouble};
+use super::{AccountProfile, AuthServer, OAuthError, OAuthErrorKind, TokenResponse, failure, fetch};
 use crate::credential::connection::Connection;
-use crate::credential::web::Web;
+use crate::credential::web::HttpClient;
 use crate::secret::Secret;
 use crate::telemetry::time::unix_now;
 use crate::text::is_hidden;
@@ -22,20 +22,25 @@ const NAMED: Duration = Duration::from_secs(6);
 /// Longer names are cut, in characters.
 const LONGEST: usize = 200;
 
-type Claims = Map<String, Value>;
+type TokenClaims = Map<String, Value>;
 
 /// Whose account the tokens are, for the descriptor's client; [`identify_for`] for any other.
-pub async fn identify(web: &dyn Web, connection: &Connection, server: &Server, issued: &Issued) -> Identity {
+pub async fn identify(
+    web: &dyn HttpClient,
+    connection: &Connection,
+    server: &AuthServer,
+    issued: &TokenResponse,
+) -> AccountProfile {
     // A metadata document may have been passed over for a registered client.
     let client = connection.client_id.as_deref();
     let client = client.filter(|id| !id.starts_with("https://"));
-    let expected = Expected { client, nonce: None };
+    let expected = ExpectedToken { client, nonce: None };
     identify_for(web, connection, server, expected, issued).await
 }
 
 /// What an ID token has to say to be believed.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Expected<'a> {
+pub struct ExpectedToken<'a> {
     /// Our client id, for its audience.
     pub client: Option<&'a str>,
     /// The nonce of the authorization request.
@@ -49,30 +54,30 @@ pub struct Expected<'a> {
 /// its check (`OpenID` Connect Core section 3.1.3.7) is dropped, a userinfo that fails or takes longer than
 /// [`NAMED`] is done without, and the log says so.
 pub async fn identify_for(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
-    expected: Expected<'_>,
-    issued: &Issued,
-) -> Identity {
+    server: &AuthServer,
+    expected: ExpectedToken<'_>,
+    issued: &TokenResponse,
+) -> AccountProfile {
     let provider = &*connection.provider;
     let checked = issued
         .id_token
         .as_ref()
         .map(|token| believed(token, server, expected));
     let (token, is_foreign) = match checked {
-        None => (Claims::new(), false),
+        None => (TokenClaims::new(), false),
         Some(Ok(claims)) => (claims, false),
         Some(Err(fault)) => {
             tracing::warn!(provider, %fault, "the ID token is not used; the account is named without it");
-            (Claims::new(), fault == Unusable::Nonce)
+            (TokenClaims::new(), fault == IdTokenError::Nonce)
         }
     };
     let info = match timeout(NAMED, asked(web, connection, server, &issued.access)).await {
         Ok(Ok(info)) => info.filter(|info| same_subject(&token, info)).unwrap_or_default(),
         Ok(Err(trouble)) => {
             tracing::warn!(provider, %trouble, "userinfo does not name the account");
-            Claims::new()
+            TokenClaims::new()
         }
         Err(_elapsed) => {
             tracing::warn!(
@@ -80,10 +85,10 @@ pub async fn identify_for(
                 seconds = NAMED.as_secs(),
                 "userinfo did not answer in time"
             );
-            Claims::new()
+            TokenClaims::new()
         }
     };
-    Identity {
+    AccountProfile {
         is_foreign,
         ..identity(&token, &info)
     }
@@ -91,13 +96,13 @@ pub async fn identify_for(
 
 /// Userinfo, once more where it failed for a passing reason.
 async fn asked(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
+    server: &AuthServer,
     access: &Secret,
-) -> Result<Option<Claims>, Trouble> {
+) -> Result<Option<TokenClaims>, OAuthError> {
     match userinfo(web, connection, server, access).await {
-        Err(trouble) if trouble.kind == TroubleKind::Transient => {
+        Err(trouble) if trouble.kind == OAuthErrorKind::Transient => {
             userinfo(web, connection, server, access).await
         }
         answer => answer,
@@ -106,7 +111,7 @@ async fn asked(
 
 /// Why an ID token is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum Unusable {
+enum IdTokenError {
     #[error("it is encrypted, and no key for it was agreed on")]
     Encrypted,
     #[error("it is no JWT that can be read")]
@@ -124,23 +129,27 @@ enum Unusable {
 }
 
 /// The claims of an ID token, once it is checked.
-fn believed(token: &Secret, server: &Server, expected: Expected<'_>) -> Result<Claims, Unusable> {
+fn believed(
+    token: &Secret,
+    server: &AuthServer,
+    expected: ExpectedToken<'_>,
+) -> Result<TokenClaims, IdTokenError> {
     // A JWE has five parts (RFC 7516 section 3.1).
     if token.expose().split('.').count() == 5 {
-        return Err(Unusable::Encrypted);
+        return Err(IdTokenError::Encrypted);
     }
-    let claims = claims_of(token).ok_or(Unusable::Unreadable)?;
+    let claims = claims_of(token).ok_or(IdTokenError::Unreadable)?;
     checked(&claims, server, expected.client)?;
     match (expected.nonce, fetch::text(&claims, "nonce")) {
-        (Some(_), None) => Err(Unusable::NoNonce),
-        (Some(sent), Some(said)) if sent != said => Err(Unusable::Nonce),
+        (Some(_), None) => Err(IdTokenError::NoNonce),
+        (Some(sent), Some(said)) if sent != said => Err(IdTokenError::Nonce),
         _ => Ok(claims),
     }
 }
 
 /// The payload of a JWT. Its signature is not checked: it came over TLS from the token endpoint itself
 /// (OpenID Connect Core section 3.1.3.7 point 6). What cannot be read is none.
-fn claims_of(token: &Secret) -> Option<Claims> {
+fn claims_of(token: &Secret) -> Option<TokenClaims> {
     let mut parts = token.expose().split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
     if parts.next().is_some() {
@@ -150,7 +159,7 @@ fn claims_of(token: &Secret) -> Option<Claims> {
     serde_json::from_slice(&payload).ok()
 }
 
-fn checked(claims: &Claims, server: &Server, client: Option<&str>) -> Result<(), Unusable> {
+fn checked(claims: &TokenClaims, server: &AuthServer, client: Option<&str>) -> Result<(), IdTokenError> {
     if let Some(issuer) = &server.issuer {
         let said = fetch::text(claims, "iss").unwrap_or_default();
         // Entra's document for every tenant has a place for the tenant, which the token names.
@@ -160,16 +169,16 @@ fn checked(claims: &Claims, server: &Server, client: Option<&str>) -> Result<(),
         // Google leaves the scheme out now and then (OpenID Connect Core section 15.6.2 of old).
         let is_same = said == ours || ours.strip_prefix("https://") == Some(said.as_str());
         if !is_same {
-            return Err(Unusable::Issuer {
-                said: trouble::quoted(&said),
-                expected: trouble::quoted(issuer),
+            return Err(IdTokenError::Issuer {
+                said: failure::quoted(&said),
+                expected: failure::quoted(issuer),
             });
         }
     }
     if let Some(client) = client {
         let audience = fetch::list(claims, "aud").unwrap_or_default();
         if !audience.iter().any(|it| it == client) {
-            return Err(Unusable::Audience(trouble::quoted(&audience.join(" "))));
+            return Err(IdTokenError::Audience(failure::quoted(&audience.join(" "))));
         }
     }
     let ends = claims.get("exp").and_then(Value::as_f64);
@@ -180,23 +189,23 @@ fn checked(claims: &Claims, server: &Server, client: Option<&str>) -> Result<(),
             clippy::cast_possible_truncation,
             reason = "for the log, and cut at the ends of the type"
         )]
-        Some(ends) if ends < now => Err(Unusable::Expired(ends as i64)),
+        Some(ends) if ends < now => Err(IdTokenError::Expired(ends as i64)),
         _ => Ok(()),
     }
 }
 
 /// What userinfo says; `None` where there is none.
 async fn userinfo(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
+    server: &AuthServer,
     access: &Secret,
-) -> Result<Option<Claims>, Trouble> {
+) -> Result<Option<TokenClaims>, OAuthError> {
     let Some(url) = server.userinfo_endpoint.as_deref().and_then(fetch::usable) else {
         return Ok(None);
     };
     let mut bearer = HeaderValue::from_str(&format!("Bearer {}", access.expose()))
-        .map_err(|_error| Trouble::client("the access token cannot stand in a header"))?;
+        .map_err(|_error| OAuthError::client("the access token cannot stand in a header"))?;
     bearer.set_sensitive(true);
     let request = Request::builder()
         .method(Method::GET)
@@ -204,17 +213,17 @@ async fn userinfo(
         .header(header::AUTHORIZATION, bearer)
         .header(header::ACCEPT, "application/json")
         .body(Vec::new())
-        .map_err(|_error| Trouble::metadata("the userinfo endpoint is no address to ask"))?;
+        .map_err(|_error| OAuthError::metadata("the userinfo endpoint is no address to ask"))?;
     let response = web.send(&fetch::reach(connection, &url), request).await?;
     let status = response.status();
     if fetch::failing(status) {
         let message = format!("userinfo is failing with status {}", status.as_u16());
-        let trouble = Trouble::new(TroubleKind::Transient, message).sent();
+        let trouble = OAuthError::new(OAuthErrorKind::Transient, message).sent();
         return Err(trouble.after(fetch::retry_after(&response)));
     }
     if !status.is_success() {
         let message = format!("userinfo answered {}", status.as_u16());
-        return Err(Trouble::metadata(message).sent());
+        return Err(OAuthError::metadata(message).sent());
     }
     let plain = serde_json::from_slice(response.body()).ok();
     // Some sign it, where their client settings say so.
@@ -224,12 +233,13 @@ async fn userinfo(
             .map(|it| Secret::new(it.trim()))
     };
     let claims = plain.or_else(|| signed().as_ref().and_then(claims_of));
-    let unreadable = || Trouble::metadata("userinfo answered neither JSON nor a JWT that can be read").sent();
+    let unreadable =
+        || OAuthError::metadata("userinfo answered neither JSON nor a JWT that can be read").sent();
     claims.map(Some).ok_or_else(unreadable)
 }
 
 /// Userinfo of somebody else is not believed (OpenID Connect Core section 5.3.2).
-fn same_subject(token: &Claims, info: &Claims) -> bool {
+fn same_subject(token: &TokenClaims, info: &TokenClaims) -> bool {
     match (fetch::text(token, "sub"), fetch::text(info, "sub")) {
         (Some(token), Some(info)) => token == info,
         (Some(_), None) => false,
@@ -237,13 +247,13 @@ fn same_subject(token: &Claims, info: &Claims) -> bool {
     }
 }
 
-fn identity(token: &Claims, info: &Claims) -> Identity {
+fn identity(token: &TokenClaims, info: &TokenClaims) -> AccountProfile {
     let claim = |key: &str| name(token, key).or_else(|| name(info, key));
     let verified = [token, info].into_iter().find_map(|claims| {
         let email = name(claims, "email")?;
         is_true(claims.get("email_verified")).then_some(email)
     });
-    Identity {
+    AccountProfile {
         account: claim("preferred_username")
             .or_else(|| claim("email"))
             .or_else(|| claim("sub")),
@@ -255,7 +265,7 @@ fn identity(token: &Claims, info: &Claims) -> Identity {
 }
 
 /// A name as people and paths can carry it; numbers are names too, as some have for `sub`.
-fn name(claims: &Claims, key: &str) -> Option<String> {
+fn name(claims: &TokenClaims, key: &str) -> Option<String> {
     let text = match claims.get(key)? {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),

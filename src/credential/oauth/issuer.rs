@@ -1,6 +1,6 @@
 //! The one place that compares the issuer of an authorization response (RFC 9207).
 
-use super::Trouble;
+use super::OAuthError;
 
 /// Whether an authorization response comes from the server that was asked.
 ///
@@ -19,7 +19,7 @@ use super::Trouble;
 ///
 /// # Errors
 /// [`super::TroubleKind::Metadata`]; nothing of the response may be shown or used.
-pub fn check_iss(expected: Option<&str>, promised: bool, given: Option<&str>) -> Result<(), Trouble> {
+pub fn check_iss(expected: Option<&str>, promised: bool, given: Option<&str>) -> Result<(), OAuthError> {
     if cfg!(feature = "unchecked-iss") {
         return Ok(());
     }
@@ -35,6 +35,6 @@ pub fn check_iss(expected: Option<&str>, promised: bool, given: Option<&str>) ->
     }
 }
 
-fn refused(why: &str) -> Trouble {
-    Trouble::metadata(why).cure("start again; when it stays so, tell the provider (RFC 9207)")
+fn refused(why: &str) -> OAuthError {
+    OAuthError::metadata(why).cure("start again; when it stays so, tell the provider (RFC 9207)")
 }

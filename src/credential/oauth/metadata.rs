@@ -9,44 +9,44 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::fetch::{self, Seen};
-use super::{Server, Trouble, trouble};
+use super::fetch::{self, FetchedDocument};
+use super::{AuthServer, OAuthError, failure};
 use crate::credential::connection::Connection;
-use crate::credential::web::Web;
+use crate::credential::web::HttpClient;
 
 /// What looking at several places came to.
 #[derive(Debug, Default)]
-pub(super) struct Search {
+pub(super) struct MetadataSearch {
     /// Why a document that is there must not be used.
-    refused: Option<Trouble>,
+    refused: Option<OAuthError>,
     /// Why it cannot be known whether one is there.
-    unknown: Option<Trouble>,
+    unknown: Option<OAuthError>,
     /// What was there instead, for people.
     pub(super) seen: Vec<String>,
 }
 
-impl Search {
+impl MetadataSearch {
     /// What is to be said when nothing was found: a document that is there and wrong comes first, then
     /// that it cannot be known just now; `None` when there is none.
-    pub(super) fn trouble(&mut self) -> Option<Trouble> {
+    pub(super) fn trouble(&mut self) -> Option<OAuthError> {
         self.refused.take().or_else(|| self.unknown.take())
     }
 
     /// That an authorization server has no metadata where it should be, and what was there.
-    pub(super) fn without(&self, whose: &str) -> Trouble {
-        let said = self.said();
+    pub(super) fn without(&self, subject: &str) -> OAuthError {
+        let said = self.list_seen();
         if has_moved(&self.seen) {
-            return Trouble::metadata(format!("the metadata of {whose} has moved: {said}")).cure(
+            return OAuthError::metadata(format!("the metadata of {subject} has moved: {said}")).cure(
                 "if what it redirects to is the provider's document, write `authorization_server_metadata` with that URL into \
                  the descriptor; else `authorization_endpoint`, `token_endpoint` and `client_id`",
             );
         }
-        Trouble::metadata(format!("{whose} publishes no metadata: {said}")).cure(NO_METADATA)
+        OAuthError::metadata(format!("{subject} publishes no metadata: {said}")).cure(NO_METADATA)
     }
 
     /// What was there, in one sentence's part.
-    pub(super) fn said(&self) -> String {
-        said(&self.seen)
+    pub(super) fn list_seen(&self) -> String {
+        list_seen(&self.seen)
     }
 }
 
@@ -59,7 +59,7 @@ pub(super) fn has_moved(seen: &[String]) -> bool {
 }
 
 /// A list of places and what was there, as a part of a sentence.
-pub(super) fn said(seen: &[String]) -> String {
+pub(super) fn list_seen(seen: &[String]) -> String {
     /// More than these help nobody.
     const SHOWN: usize = 4;
     match seen.len() {
@@ -77,12 +77,12 @@ pub(super) fn said(seen: &[String]) -> String {
 /// # Errors
 /// When a place must not be asked at all.
 pub(super) async fn of_issuer(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     issuer: &str,
-) -> Result<Result<Server, Search>, Trouble> {
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
     let url = usable(issuer)?;
-    let vouched = |said: Option<&str>| said.filter(|said| same(said, issuer)).map(str::to_owned);
+    let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, issuer)).map(str::to_owned);
     first(web, connection, &places(&url), (issuer, &vouched)).await
 }
 
@@ -92,14 +92,14 @@ pub(super) async fn of_issuer(
 /// # Errors
 /// As [`of_issuer`].
 pub(super) async fn of_declared(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     issuer: &str,
-) -> Result<Result<Server, Search>, Trouble> {
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
     let url = usable(issuer)?;
-    let vouched = |said: Option<&str>| {
-        let said = said.filter(|said| same(said, issuer));
-        Some(said.unwrap_or(issuer).to_owned())
+    let vouched = |stated: Option<&str>| {
+        let stated = stated.filter(|stated| same(stated, issuer));
+        Some(stated.unwrap_or(issuer).to_owned())
     };
     first(web, connection, &places(&url), (issuer, &vouched)).await
 }
@@ -109,12 +109,12 @@ pub(super) async fn of_declared(
 /// # Errors
 /// As [`of_issuer`].
 pub(super) async fn of_declared_at(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     issuer: &str,
     elsewhere: &Url,
-) -> Result<Result<Server, Search>, Trouble> {
-    let vouched = |said: Option<&str>| said.filter(|said| same(said, issuer)).map(str::to_owned);
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
+    let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, issuer)).map(str::to_owned);
     first(web, connection, &places(elsewhere), (issuer, &vouched)).await
 }
 
@@ -124,12 +124,12 @@ pub(super) async fn of_declared_at(
 /// # Errors
 /// As [`of_issuer`].
 pub(super) async fn of_origin(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     origin: &Url,
-) -> Result<Result<Server, Search>, Trouble> {
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
     let ours = origin.as_str();
-    let vouched = |said: Option<&str>| said.filter(|said| same(said, ours)).map(str::to_owned);
+    let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, ours)).map(str::to_owned);
     first(web, connection, &places(origin), (ours, &vouched)).await
 }
 
@@ -137,33 +137,37 @@ pub(super) async fn of_origin(
 ///
 /// # Errors
 /// When there is none, or it cannot be known.
-pub(super) async fn named(web: &dyn Web, connection: &Connection, place: &Url) -> Result<Server, Trouble> {
+pub(super) async fn named(
+    web: &dyn HttpClient,
+    connection: &Connection,
+    place: &Url,
+) -> Result<AuthServer, OAuthError> {
     let declared = connection.issuer.as_deref();
-    let whatever = |said: Option<&str>| {
-        let said = said.filter(|said| declared.is_none_or(|declared| same(said, declared)));
-        said.or(declared).map(str::to_owned)
+    let whatever = |stated: Option<&str>| {
+        let stated = stated.filter(|stated| declared.is_none_or(|declared| same(stated, declared)));
+        stated.or(declared).map(str::to_owned)
     };
     let cure = "correct `authorization_server_metadata` in the descriptor, or leave it out to look where the rules say";
     match fetch::document(web, connection, (place, None)).await? {
-        Seen::Document(found) => {
+        FetchedDocument::Document(found) => {
             let issuer = whatever(fetch::text(&found, "issuer").as_deref());
             read(&found, issuer, place)
         }
-        Seen::Nothing(what) => Err(Trouble::metadata(format!(
+        FetchedDocument::Nothing(what) => Err(OAuthError::metadata(format!(
             "there is no metadata where the descriptor's `authorization_server_metadata` says: {what}"
         ))
         .cure(cure)),
-        Seen::Unknown(unknown) => Err(unknown.trouble),
+        FetchedDocument::Unknown(unknown) => Err(unknown.trouble),
     }
 }
 
-fn usable(issuer: &str) -> Result<Url, Trouble> {
+fn usable(issuer: &str) -> Result<Url, OAuthError> {
     fetch::usable(issuer).ok_or_else(|| {
         let message = format!(
             "the issuer {} is no https URL, so nothing is asked there",
-            trouble::quoted(issuer)
+            failure::quoted(issuer)
         );
-        Trouble::metadata(message).cure(
+        OAuthError::metadata(message).cure(
             "write the provider's right one as `issuer` into the descriptor; only on loopback may it be http",
         )
     })
@@ -180,26 +184,26 @@ pub(super) fn same(one: &str, other: &str) -> bool {
 }
 
 /// Which issuer a document is of, by what it says itself; `None` for a document that must not be used.
-type Vouched<'a> = &'a (dyn Fn(Option<&str>) -> Option<String> + Sync);
+type IssuerCheck<'a> = &'a (dyn Fn(Option<&str>) -> Option<String> + Sync);
 
 /// The first document of these places that is vouched for: `vouched` says which issuer it is of, by what
 /// it says itself.
 async fn first(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     places: &[Url],
-    (issuer, vouched): (&str, Vouched<'_>),
-) -> Result<Result<Server, Search>, Trouble> {
-    let mut search = Search::default();
-    let who = format!("the authorization server {}", trouble::quoted(issuer));
+    (issuer, vouched): (&str, IssuerCheck<'_>),
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
+    let mut search = MetadataSearch::default();
+    let who = format!("the authorization server {}", failure::quoted(issuer));
     for place in places {
         let found = match fetch::document(web, connection, (place, Some(&who))).await? {
-            Seen::Document(found) => found,
-            Seen::Nothing(what) => {
+            FetchedDocument::Document(found) => found,
+            FetchedDocument::Nothing(what) => {
                 search.seen.push(what);
                 continue;
             }
-            Seen::Unknown(unknown) => {
+            FetchedDocument::Unknown(unknown) => {
                 // All places are of one host: what cannot be connected to is not asked again.
                 let is_away = !unknown.trouble.sent;
                 search.unknown.get_or_insert(unknown.trouble);
@@ -209,19 +213,19 @@ async fn first(
                 continue;
             }
         };
-        let said = fetch::text(&found, "issuer");
-        if said.is_none() && fetch::text(&found, "token_endpoint").is_none() {
+        let stated = fetch::text(&found, "issuer");
+        if stated.is_none() && fetch::text(&found, "token_endpoint").is_none() {
             // Some answer `{}` for whatever they do not know.
-            let place = trouble::quoted(place.as_str());
+            let place = failure::quoted(place.as_str());
             search
                 .seen
                 .push(format!("{place} answered an object that is no metadata"));
             continue;
         }
-        let judged = match vouched(said.as_deref()) {
+        let judged = match vouched(stated.as_deref()) {
             Some(issuer) => read(&found, Some(issuer), place),
             // Written by another issuer, or by nobody: nothing in it is used.
-            None => Err(other_issuer(place, issuer, said.as_deref())),
+            None => Err(other_issuer(place, issuer, stated.as_deref())),
         };
         match judged {
             Ok(server) => return Ok(Ok(server)),
@@ -231,17 +235,17 @@ async fn first(
     Ok(Err(search))
 }
 
-fn other_issuer(place: &Url, issuer: &str, said: Option<&str>) -> Trouble {
-    let (place, expected) = (trouble::quoted(place.as_str()), trouble::quoted(issuer));
-    let Some(said) = said else {
-        return Trouble::metadata(format!("{place} names no `issuer`, where {expected} was expected")).cure(format!(
+fn other_issuer(place: &Url, issuer: &str, stated: Option<&str>) -> OAuthError {
+    let (place, expected) = (failure::quoted(place.as_str()), failure::quoted(issuer));
+    let Some(stated) = stated else {
+        return OAuthError::metadata(format!("{place} names no `issuer`, where {expected} was expected")).cure(format!(
             "if that document is the right one, write `authorization_server_metadata` with its URL, {place}, into \
              the descriptor"
         ));
     };
-    let is_template = said.contains('{');
-    let said = trouble::quoted(said);
-    let message = format!("{place} says that its issuer is {said}, where {expected} was expected");
+    let is_template = stated.contains('{');
+    let stated = failure::quoted(stated);
+    let message = format!("{place} says that its issuer is {stated}, where {expected} was expected");
     let cure = if is_template {
         format!(
             "that document is for every tenant: write the issuer of your own tenant as `issuer` into the descriptor, \
@@ -249,11 +253,11 @@ fn other_issuer(place: &Url, issuer: &str, said: Option<&str>) -> Trouble {
         )
     } else {
         format!(
-            "if it is the right one, write {said} as `issuer` into the descriptor, or `authorization_server_metadata` \
+            "if it is the right one, write {stated} as `issuer` into the descriptor, or `authorization_server_metadata` \
              with the URL {place}; else the provider has to mend its metadata"
         )
     };
-    Trouble::metadata(message).cure(cure)
+    OAuthError::metadata(message).cure(cure)
 }
 
 /// Where an issuer's metadata may be, in the order of the specification: RFC 8414, then OpenID, with
@@ -277,23 +281,23 @@ fn places(issuer: &Url) -> Vec<Url> {
     places
 }
 
-fn read(found: &Map<String, Value>, issuer: Option<String>, place: &Url) -> Result<Server, Trouble> {
+fn read(found: &Map<String, Value>, issuer: Option<String>, place: &Url) -> Result<AuthServer, OAuthError> {
     let endpoint = |key: &str| fetch::text(found, key).filter(|it| fetch::usable(it).is_some());
     let token_endpoint = endpoint("token_endpoint").ok_or_else(|| {
-        let place = trouble::quoted(place.as_str());
+        let place = failure::quoted(place.as_str());
         let message = match fetch::text(found, "token_endpoint") {
             Some(url) => {
-                let url = trouble::quoted(&url);
+                let url = failure::quoted(&url);
                 format!("{place} names {url} as `token_endpoint`, which is no https URL")
             }
             None => format!("{place} names no `token_endpoint`"),
         };
-        Trouble::metadata(message).cure(
+        OAuthError::metadata(message).cure(
             "write `authorization_endpoint`, `token_endpoint` and `client_id` into the descriptor, as the provider \
              documents them",
         )
     })?;
-    Ok(Server {
+    Ok(AuthServer {
         issuer,
         // Absent where only machines are served.
         authorization_endpoint: endpoint("authorization_endpoint").unwrap_or_default(),

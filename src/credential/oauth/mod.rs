@@ -2,22 +2,22 @@
 //!
 //! Nothing here keeps anything; the `broker` and the `keeper` decide when.
 
-mod answer;
 mod assertion;
 mod authorize;
 mod challenge;
 mod client;
+mod client_check;
 mod discover;
+pub mod failure;
 mod fetch;
 mod identity;
 mod issuer;
-mod known;
 mod metadata;
 mod protected;
 mod register;
 mod revoke;
 mod token;
-pub mod trouble;
+mod token_response;
 mod verdict;
 
 #[cfg(test)]
@@ -26,24 +26,24 @@ mod tests;
 use url::Url;
 
 pub use authorize::{authorize, resource, scopes, source, without_s256};
-pub use challenge::{Lack, challenge};
+pub use challenge::{RefusalCause, challenge};
 pub use client::{client_document, known_client};
-pub use discover::{Unpublished, discover};
-pub use identity::{Expected, identify, identify_for};
+pub use client_check::{ClientCheck, check_client};
+pub use discover::{MissingMetadata, discover};
+pub use failure::{is_unknown_client, may_be_unknown_client, plain};
+pub use identity::{ExpectedToken, identify, identify_for};
 pub use issuer::check_iss;
-pub use known::{Known, is_known};
-pub use register::{Registered, register, registration};
+pub use register::{Registration, register, registration};
 pub use revoke::revoke;
 pub use token::{client_credentials, exchange, refresh};
-pub use trouble::{is_unknown_client, may_be_unknown_client, plain};
-pub use verdict::{MADE_ANEW, Sent, Verdict, verdict};
+pub use verdict::{MADE_ANEW, SentRequest, Verdict, verdict};
 
 use crate::secret::Secret;
 
 /// An authorization server as its metadata describes it (RFC 8414, OpenID Connect Discovery), or as
 /// the descriptor does, and the protected resource that named it (RFC 9728).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Server {
+pub struct AuthServer {
     /// Issuer, as its metadata names it; `None` of a provider that publishes nothing.
     pub issuer: Option<String>,
     /// Authorization endpoint.
@@ -71,7 +71,7 @@ pub struct Server {
     /// `scopes_supported` of the protected resource's metadata.
     pub resource_scopes: Option<Vec<String>>,
     /// Where nothing is published and the endpoints are guesses: what was at the places instead.
-    pub unpublished: Option<Unpublished>,
+    pub unpublished: Option<MissingMetadata>,
 }
 
 /// What an upstream said when it refused: `WWW-Authenticate` of a 401 or 403 (RFC 9728 section 5.1,
@@ -103,7 +103,7 @@ pub struct Redirects {
 
 /// Tokens as a token endpoint gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
+pub struct TokenResponse {
     /// Access token.
     pub access: Secret,
     /// Refresh token; absent means: keep the old one.
@@ -119,7 +119,7 @@ pub struct Issued {
 
 /// Whose account it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct AccountProfile {
     /// `preferred_username`, else `email`, else `sub`.
     pub account: Option<String>,
     /// `email`, else `name`.
@@ -148,9 +148,9 @@ pub struct Authorization {
 /// Why an authorization server did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .full.as_ref().unwrap_or(.message))]
-pub struct Trouble {
+pub struct OAuthError {
     /// What kind: decides whether anybody is asked to connect again.
-    pub kind: TroubleKind,
+    pub kind: OAuthErrorKind,
     /// One sentence: lowercase, no full stop, no secret.
     pub message: String,
     /// The same with the addresses of servers, where `message` goes without: for the log, for `doctor` and
@@ -172,7 +172,7 @@ pub struct Trouble {
 
 /// Kinds of trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TroubleKind {
+pub enum OAuthErrorKind {
     /// Nothing was reached, it failed, or it asked to come later: trying again may help.
     Transient,
     /// The grant is refused for good: `invalid_grant`, and nothing else.

@@ -4,14 +4,14 @@ use http::StatusCode;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::fetch::{self, Seen, Unknown};
-use super::{Challenge, Trouble, metadata, trouble};
-use crate::credential::connection::{Connection, Resource};
-use crate::credential::web::Web;
+use super::fetch::{self, FetchFailure, FetchedDocument};
+use super::{Challenge, OAuthError, failure, metadata};
+use crate::credential::connection::{Connection, ResourceParameter};
+use crate::credential::web::HttpClient;
 
 /// What a resource says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Protected {
+pub(super) struct ResourceMetadata {
     /// `resource`, as written.
     pub(super) resource: String,
     /// `authorization_servers`.
@@ -22,14 +22,14 @@ pub(super) struct Protected {
 
 /// What looking for a resource's metadata came to.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(super) struct ResourceSearch {
     /// The document.
-    pub(super) found: Option<Protected>,
+    pub(super) found: Option<ResourceMetadata>,
     /// What was at the places instead, for people.
     pub(super) seen: Vec<String>,
     /// Why it is not certain that there is no document: a place failed in a way in which one fails
     /// that does not exist.
-    pub(super) unsure: Option<Trouble>,
+    pub(super) unsure: Option<OAuthError>,
 }
 
 /// Looks where the challenge says, else at the path of the endpoint, else at the root: the first
@@ -42,34 +42,34 @@ pub(super) struct Looked {
 /// # Errors
 /// When the document names another resource, or it cannot be known whether there is one.
 pub(super) async fn find(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
     challenge: Option<&Challenge>,
-) -> Result<Looked, Trouble> {
-    let told = challenge
+) -> Result<ResourceSearch, OAuthError> {
+    let hinted = challenge
         .and_then(|it| it.resource_metadata.as_deref())
         .and_then(fetch::usable);
-    let mut looked = Looked::default();
-    let mut places: Vec<Url> = told.iter().cloned().collect();
+    let mut looked = ResourceSearch::default();
+    let mut places: Vec<Url> = hinted.iter().cloned().collect();
     let usual = well_known(&connection.upstream);
-    places.extend(usual.into_iter().filter(|it| Some(it) != told.as_ref()));
+    places.extend(usual.into_iter().filter(|it| Some(it) != hinted.as_ref()));
     for url in places {
-        match twice(web, connection, &url).await? {
-            Seen::Document(found) if is_metadata(&found) => {
+        match fetch_retrying(web, connection, &url).await? {
+            FetchedDocument::Document(found) if is_metadata(&found) => {
                 looked.found = Some(read(connection, &found, &url)?);
                 return Ok(looked);
             }
-            Seen::Document(_) => {
-                let place = trouble::quoted(url.as_str());
+            FetchedDocument::Document(_) => {
+                let place = failure::quoted(url.as_str());
                 let what = format!("{place} answered an object that is no metadata");
                 looked.seen.push(what);
             }
-            Seen::Nothing(what) => looked.seen.push(what),
+            FetchedDocument::Nothing(what) => looked.seen.push(what),
             // The server's own word for where it is: the well-known places may have it, a guess may not.
-            Seen::Unknown(unknown) if may_be_absent(&unknown) || Some(&url) == told.as_ref() => {
+            FetchedDocument::Unknown(unknown) if may_be_absent(&unknown) || Some(&url) == hinted.as_ref() => {
                 looked.unsure.get_or_insert(unknown.trouble);
             }
-            Seen::Unknown(unknown) => return Err(unknown.trouble),
+            FetchedDocument::Unknown(unknown) => return Err(unknown.trouble),
         }
     }
     Ok(looked)
@@ -83,17 +83,23 @@ fn is_metadata(found: &Map<String, Value>) -> bool {
 }
 
 /// What is at a place; asked once more where the server failed.
-async fn twice(web: &dyn Web, connection: &Connection, url: &Url) -> Result<Seen, Trouble> {
+async fn fetch_retrying(
+    web: &dyn HttpClient,
+    connection: &Connection,
+    url: &Url,
+) -> Result<FetchedDocument, OAuthError> {
     let seen = fetch::document(web, connection, (url, None)).await?;
-    let failed = |unknown: &Unknown| unknown.status.is_some_and(|status| status.is_server_error());
+    let failed = |unknown: &FetchFailure| unknown.status.is_some_and(|status| status.is_server_error());
     match seen {
-        Seen::Unknown(unknown) if failed(&unknown) => fetch::document(web, connection, (url, None)).await,
+        FetchedDocument::Unknown(unknown) if failed(&unknown) => {
+            fetch::document(web, connection, (url, None)).await
+        }
         seen => Ok(seen),
     }
 }
 
 /// Whether a failure may be that of a path which leads nowhere.
-fn may_be_absent(unknown: &Unknown) -> bool {
+fn may_be_absent(unknown: &FetchFailure) -> bool {
     let nowhere = [
         StatusCode::INTERNAL_SERVER_ERROR,
         StatusCode::NOT_IMPLEMENTED,
@@ -122,21 +128,26 @@ fn well_known(upstream: &Url) -> Vec<Url> {
     places.collect()
 }
 
-fn read(connection: &Connection, found: &Map<String, Value>, place: &Url) -> Result<Protected, Trouble> {
+fn read(
+    connection: &Connection,
+    found: &Map<String, Value>,
+    place: &Url,
+) -> Result<ResourceMetadata, OAuthError> {
     const CURE: &str = "write the provider's `issuer` into the descriptor: this document is not needed then";
     let upstream = &connection.upstream;
-    let at = trouble::quoted(place.as_str());
+    let at = failure::quoted(place.as_str());
     let resource = fetch::text(found, "resource").ok_or_else(|| {
-        Trouble::metadata(format!(
+        OAuthError::metadata(format!(
             "{at} names no `resource`, which has to be the endpoint's"
         ))
         .cure(CURE)
     })?;
     // The operator's own word for what the resource is called is as good as the endpoint's.
-    let is_declared = matches!(&connection.resource, Resource::Url(url) if metadata::same(url, &resource));
+    let is_declared =
+        matches!(&connection.resource, ResourceParameter::Url(url) if metadata::same(url, &resource));
     if !is_declared && !covers(&resource, upstream) {
-        let (named, asked) = (trouble::quoted(&resource), trouble::quoted(upstream.as_str()));
-        return Err(Trouble::metadata(format!(
+        let (named, asked) = (failure::quoted(&resource), failure::quoted(upstream.as_str()));
+        return Err(OAuthError::metadata(format!(
             "{at} is about the resource {named}, and the endpoint that was asked is {asked}"
         ))
         .cure(format!(
@@ -144,7 +155,7 @@ fn read(connection: &Connection, found: &Map<String, Value>, place: &Url) -> Res
              as `resource` into the descriptor"
         )));
     }
-    Ok(Protected {
+    Ok(ResourceMetadata {
         resource,
         servers: fetch::list(found, "authorization_servers").unwrap_or_default(),
         scopes: fetch::list(found, "scopes_supported").filter(|all| !all.is_empty()),

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::authorize::beside;
-use super::{Redirects, Server, Trouble, TroubleKind, fetch, trouble};
+use super::{AuthServer, OAuthError, OAuthErrorKind, Redirects, failure, fetch};
 use crate::credential::connection::Connection;
-use crate::credential::record::{Client, ClientAuth};
-use crate::credential::web::Web;
+use crate::credential::record::{ClientAuth, OAuthClient};
+use crate::credential::web::HttpClient;
 use crate::secret::Secret;
 use crate::trust;
 
@@ -18,9 +18,9 @@ const NAME: &str = "Pleiades";
 
 /// A client as a server registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registered {
+pub struct Registration {
     /// Who we are there.
-    pub client: Client,
+    pub client: OAuthClient,
     /// When its secret ends, in unix seconds: register again before that. `None`: never.
     pub secret_expires_at: Option<u64>,
     /// Whether the server refused the scopes that were advertised, and took the client without: it would
@@ -33,11 +33,11 @@ pub struct Registered {
 /// # Errors
 /// [`Trouble`].
 pub async fn register(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
+    server: &AuthServer,
     redirects: &Redirects,
-) -> Result<Client, Trouble> {
+) -> Result<OAuthClient, OAuthError> {
     let declared = connection.scopes.as_deref();
     Ok(registration(web, connection, server, redirects, declared)
         .await?
@@ -54,13 +54,13 @@ pub async fn register(
 /// [`TroubleKind::Client`] when the server registers nobody, or not us; [`TroubleKind::Transient`]
 /// when it could not be asked.
 pub async fn registration(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
+    server: &AuthServer,
     redirects: &Redirects,
     declared: Option<&[String]>,
-) -> Result<Registered, Trouble> {
-    let place = Place {
+) -> Result<Registration, OAuthError> {
+    let place = Registrar {
         web,
         connection,
         server,
@@ -68,10 +68,10 @@ pub async fn registration(
     };
     let endpoint = server.registration_endpoint.as_deref().and_then(fetch::usable);
     let endpoint = endpoint.ok_or_else(|| {
-        let whose = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-        let whose = trouble::quoted(whose);
-        Trouble::client(format!(
-            "the metadata of {whose} names no `registration_endpoint`, so the gateway cannot register itself, and the \
+        let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+        let issuer = failure::quoted(issuer);
+        OAuthError::client(format!(
+            "the metadata of {issuer} names no `registration_endpoint`, so the gateway cannot register itself, and the \
              descriptor names no `client_id`"
         ))
         .cure(by_hand(redirects))
@@ -79,9 +79,9 @@ pub async fn registration(
     let scopes = named(server, declared);
     let first = place.register(&endpoint, scopes.as_deref()).await;
     let registered = match first {
-        Err(Refused::Said(status, _)) if scopes.is_some() && may_be_about_scopes(status) => {
+        Err(RegistrationError::Refused(status, _)) if scopes.is_some() && may_be_about_scopes(status) => {
             let made = place.register(&endpoint, None).await;
-            made.map(|made| Registered {
+            made.map(|made| Registration {
                 unscoped: true,
                 ..made
             })
@@ -89,7 +89,7 @@ pub async fn registration(
         first => first,
     };
     registered.map_err(|refused| match refused {
-        Refused::Said(_, trouble) | Refused::Other(trouble) => server.guessed(trouble),
+        RegistrationError::Refused(_, trouble) | RegistrationError::Other(trouble) => server.guessed(trouble),
     })
 }
 
@@ -103,14 +103,14 @@ fn by_hand(redirects: &Redirects) -> String {
 }
 
 /// Why there is no client.
-enum Refused {
+enum RegistrationError {
     /// The server said no, with this status.
-    Said(StatusCode, Trouble),
-    Other(Trouble),
+    Refused(StatusCode, OAuthError),
+    Other(OAuthError),
 }
 
-impl From<Trouble> for Refused {
-    fn from(trouble: Trouble) -> Self {
+impl From<OAuthError> for RegistrationError {
+    fn from(trouble: OAuthError) -> Self {
         Self::Other(trouble)
     }
 }
@@ -126,15 +126,19 @@ fn may_be_about_scopes(status: StatusCode) -> bool {
 }
 
 /// What a registration is about.
-struct Place<'a> {
-    web: &'a dyn Web,
+struct Registrar<'a> {
+    web: &'a dyn HttpClient,
     connection: &'a Connection,
-    server: &'a Server,
+    server: &'a AuthServer,
     redirects: &'a Redirects,
 }
 
-impl Place<'_> {
-    async fn register(&self, endpoint: &Url, scopes: Option<&str>) -> Result<Registered, Refused> {
+impl Registrar<'_> {
+    async fn register(
+        &self,
+        endpoint: &Url,
+        scopes: Option<&str>,
+    ) -> Result<Registration, RegistrationError> {
         let Self {
             web,
             connection,
@@ -150,36 +154,36 @@ impl Place<'_> {
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(body)
-            .map_err(|_error| Trouble::metadata("the registration endpoint is no address to ask"))?;
-        let at = trouble::quoted(endpoint.as_str());
+            .map_err(|_error| OAuthError::metadata("the registration endpoint is no address to ask"))?;
+        let at = failure::quoted(endpoint.as_str());
         let response = web
             .send(&fetch::reach(connection, endpoint), request)
             .await
-            .map_err(|it| Trouble::unreached(it, endpoint, &format!("the registration endpoint {at}")))?;
+            .map_err(|it| OAuthError::unreached(it, endpoint, &format!("the registration endpoint {at}")))?;
         let status = response.status();
         if fetch::failing(status) {
             let message = format!(
                 "the registration at {at} is failing with status {}",
                 status.as_u16()
             );
-            let trouble = Trouble::transient(message)
+            let trouble = OAuthError::transient(message)
                 .after(fetch::retry_after(&response))
                 .sent();
             return Err(trouble.into());
         }
-        let said: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();
-        let said = said.unwrap_or_default();
+        let answer: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();
+        let answer = answer.unwrap_or_default();
         // Some servers answer 200 where the specification has 201.
-        if !status.is_success() || said.contains_key("error") {
-            let trouble = refused(&said, &at, &response).cure(by_hand(redirects));
-            return Err(Refused::Said(status, trouble));
+        if !status.is_success() || answer.contains_key("error") {
+            let trouble = refused(&answer, &at, &response).cure(by_hand(redirects));
+            return Err(RegistrationError::Refused(status, trouble));
         }
-        accepted(&said, auth).ok_or_else(|| {
+        accepted(&answer, auth).ok_or_else(|| {
             let message = format!(
                 "the registration at {at} answered {} without a client that can be used",
                 status.as_u16()
             );
-            Refused::Other(Trouble::client(message).cure(by_hand(redirects)))
+            RegistrationError::Other(OAuthError::client(message).cure(by_hand(redirects)))
         })
     }
 }
@@ -187,7 +191,7 @@ impl Place<'_> {
 /// The method to be registered with: the descriptor's, else the best that the server takes. A secret in
 /// the form comes before one in a header: what is registered is ours to choose, and the servers built on
 /// the Python SDK want `client_id` in the form whatever they were told.
-fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Trouble> {
+fn method(connection: &Connection, server: &AuthServer) -> Result<ClientAuth, OAuthError> {
     let takes = |auth: ClientAuth| match &server.auth_methods {
         Some(all) => all.iter().any(|it| it == auth.as_str()),
         // What is not said is basic (RFC 8414 section 2).
@@ -200,8 +204,8 @@ fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Troubl
     let best = known.into_iter().find(|auth| takes(*auth));
     wanted.filter(|it| takes(*it)).or(best).ok_or_else(|| {
         let named = server.auth_methods.iter().flatten().map(String::as_str);
-        let named = trouble::quoted(&named.collect::<Vec<_>>().join(" "));
-        Trouble::client(format!(
+        let named = failure::quoted(&named.collect::<Vec<_>>().join(" "));
+        OAuthError::client(format!(
             "the authorization server names {named} as `token_endpoint_auth_methods_supported`, none of which a \
              registration can be made for"
         ))
@@ -211,7 +215,7 @@ fn method(connection: &Connection, server: &Server) -> Result<ClientAuth, Troubl
 
 /// The scopes to register with: the descriptors', else the advertised with what is asked for beside
 /// them, as a server that binds clients to scopes would refuse those later; `None`: none.
-fn named(server: &Server, declared: Option<&[String]>) -> Option<String> {
+fn named(server: &AuthServer, declared: Option<&[String]>) -> Option<String> {
     let mut scopes = match declared.or(server.resource_scopes.as_deref()) {
         None | Some([]) => return None,
         Some(scopes) => scopes.to_vec(),
@@ -227,7 +231,8 @@ fn named(server: &Server, declared: Option<&[String]>) -> Option<String> {
 }
 
 fn request(redirects: &Redirects, auth: ClientAuth, scopes: Option<&str>) -> Value {
-    let native = Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && trust::is_home(&url));
+    let native =
+        Url::parse(&redirects.used).is_ok_and(|url| url.scheme() == "http" && trust::is_loopback(&url));
     let mut uris = redirects.registered.clone();
     if !uris.contains(&redirects.used) {
         uris.insert(0, redirects.used.clone());
@@ -246,10 +251,10 @@ fn request(redirects: &Redirects, auth: ClientAuth, scopes: Option<&str>) -> Val
     asked
 }
 
-fn accepted(said: &Map<String, Value>, asked: ClientAuth) -> Option<Registered> {
-    let id = fetch::text(said, "client_id")?;
-    let secret = fetch::text(said, "client_secret").map(Secret::new);
-    let auth = match fetch::text(said, "token_endpoint_auth_method") {
+fn accepted(answer: &Map<String, Value>, asked: ClientAuth) -> Option<Registration> {
+    let id = fetch::text(answer, "client_id")?;
+    let secret = fetch::text(answer, "client_secret").map(Secret::new);
+    let auth = match fetch::text(answer, "token_endpoint_auth_method") {
         Some(name) => ClientAuth::parse(&name)?,
         None => asked,
     };
@@ -258,12 +263,12 @@ fn accepted(said: &Map<String, Value>, asked: ClientAuth) -> Option<Registered> 
         (ClientAuth::Basic | ClientAuth::Post, None) => ClientAuth::None,
         (auth, _) => auth,
     };
-    let ends = said.get("client_secret_expires_at").and_then(Value::as_u64);
+    let ends = answer.get("client_secret_expires_at").and_then(Value::as_u64);
     let secret = secret.filter(|_| matches!(auth, ClientAuth::Basic | ClientAuth::Post));
-    Some(Registered {
+    Some(Registration {
         secret_expires_at: ends.filter(|at| *at > 0 && secret.is_some()),
         unscoped: false,
-        client: Client {
+        client: OAuthClient {
             id,
             auth,
             secret,
@@ -272,21 +277,21 @@ fn accepted(said: &Map<String, Value>, asked: ClientAuth) -> Option<Registered> 
     })
 }
 
-fn refused(said: &Map<String, Value>, at: &str, response: &Response<Bytes>) -> Trouble {
+fn refused(answer: &Map<String, Value>, at: &str, response: &Response<Bytes>) -> OAuthError {
     let status = response.status();
     if status.is_redirection() {
         let target = response
             .headers()
             .get(header::LOCATION)
             .and_then(|it| it.to_str().ok());
-        let target = trouble::quoted(target.unwrap_or("nowhere"));
+        let target = failure::quoted(target.unwrap_or("nowhere"));
         let number = status.as_u16();
         let message =
             format!("the registration at {at} redirects ({number}) to {target}, and is not sent on");
-        return Trouble::client(message).sent();
+        return OAuthError::client(message).sent();
     }
-    let code = fetch::text(said, "error").and_then(|it| trouble::code(&it, &[]));
-    let why = fetch::text(said, "error_description").and_then(|it| trouble::shown(&it, &[]));
+    let code = fetch::text(answer, "error").and_then(|it| failure::code(&it, &[]));
+    let why = fetch::text(answer, "error_description").and_then(|it| failure::shown(&it, &[]));
     let mut message = format!(
         "the registration at {at} was refused: {}",
         code.clone()
@@ -295,7 +300,7 @@ fn refused(said: &Map<String, Value>, at: &str, response: &Response<Bytes>) -> T
     if let Some(why) = why {
         message = format!("{message} ({why})");
     }
-    let mut trouble = Trouble::new(TroubleKind::Client, message).sent();
-    trouble.error = code.and_then(|it| trouble::registered(&it));
+    let mut trouble = OAuthError::new(OAuthErrorKind::Client, message).sent();
+    trouble.error = code.and_then(|it| failure::registered(&it));
     trouble
 }

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::token::Form;
-use super::{Trouble, fetch, trouble};
+use super::token::TokenForm;
+use super::{OAuthError, failure, fetch};
 use crate::credential::connection::Connection;
-use crate::credential::record::Source;
-use crate::credential::web::Web;
+use crate::credential::record::TokenSource;
+use crate::credential::web::HttpClient;
 use crate::secret::Secret;
 
 /// Revokes a token; a server without an endpoint is `Ok`, and so is one that does not know the token
@@ -15,16 +15,16 @@ use crate::secret::Secret;
 /// # Errors
 /// [`Trouble`]; the token may be good still.
 pub async fn revoke(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    source: &Source,
+    source: &TokenSource,
     token: &Secret,
-) -> Result<(), Trouble> {
+) -> Result<(), OAuthError> {
     let declared = connection.revocation_endpoint.as_ref().map(url::Url::as_str);
     let Some(endpoint) = declared.or(source.revocation_endpoint.as_deref()) else {
         return Ok(());
     };
-    let mut form = Form::empty();
+    let mut form = TokenForm::empty();
     form.secret("token", token);
     let response = form.send(web, connection, source, endpoint).await?;
     let status = response.status();
@@ -33,19 +33,19 @@ pub async fn revoke(
             "the revocation endpoint is failing with status {}",
             status.as_u16()
         );
-        return Err(Trouble::transient(message)
+        return Err(OAuthError::transient(message)
             .after(fetch::retry_after(&response))
             .sent());
     }
-    let said: Map<String, Value> = serde_json::from_slice(response.body()).unwrap_or_default();
-    let code = fetch::text(&said, "error");
+    let answer: Map<String, Value> = serde_json::from_slice(response.body()).unwrap_or_default();
+    let code = fetch::text(&answer, "error");
     let over = matches!(code.as_deref(), Some("invalid_token" | "invalid_grant"));
     if over || (status.is_success() && code.is_none()) {
         return Ok(());
     }
-    let told = code.as_deref().and_then(|it| trouble::code(it, &[token]));
-    let told = told.unwrap_or_else(|| format!("status {}", status.as_u16()));
-    let mut trouble = Trouble::client(format!("the revocation was refused: {told}")).sent();
-    trouble.error = code.and_then(|it| trouble::registered(&it));
+    let shown = code.as_deref().and_then(|it| failure::code(it, &[token]));
+    let shown = shown.unwrap_or_else(|| format!("status {}", status.as_u16()));
+    let mut trouble = OAuthError::client(format!("the revocation was refused: {shown}")).sent();
+    trouble.error = code.and_then(|it| failure::registered(&it));
     Err(trouble.cure("revoke the connection at the provider by hand"))
 }

@@ -8,11 +8,13 @@ use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-use super::answer::Asked;
-use super::{Issued, Server, Trouble, answer, assertion, authorize, client, fetch, trouble};
+use super::token_response::TokenRequestInfo;
+use super::{
+    AuthServer, OAuthError, TokenResponse, assertion, authorize, client, failure, fetch, token_response,
+};
 use crate::credential::connection::Connection;
-use crate::credential::record::{Client, ClientAuth, Source};
-use crate::credential::web::Web;
+use crate::credential::record::{ClientAuth, OAuthClient, TokenSource};
+use crate::credential::web::HttpClient;
 use crate::secret::Secret;
 
 /// Redeems a code.
@@ -24,14 +26,14 @@ use crate::secret::Secret;
     reason = "each is another part of the one request, and used once"
 )]
 pub async fn exchange(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    source: &Source,
+    source: &TokenSource,
     code: &Secret,
     verifier: Option<&Secret>,
     redirect: &str,
-) -> Result<Issued, Trouble> {
-    let mut form = Form::new("authorization_code", source);
+) -> Result<TokenResponse, OAuthError> {
+    let mut form = TokenForm::new("authorization_code", source);
     form.secret("code", code);
     form.put("redirect_uri", redirect);
     if let Some(verifier) = verifier {
@@ -46,13 +48,13 @@ pub async fn exchange(
 /// # Errors
 /// [`Trouble`]; only [`super::TroubleKind::Grant`] is final.
 pub async fn refresh(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    source: &Source,
+    source: &TokenSource,
     token: &Secret,
     scopes: Option<&[String]>,
-) -> Result<Issued, Trouble> {
-    let mut form = Form::new("refresh_token", source);
+) -> Result<TokenResponse, OAuthError> {
+    let mut form = TokenForm::new("refresh_token", source);
     form.secret("refresh_token", token);
     form.scopes(scopes);
     form.redeem(web, connection, (source, None)).await
@@ -63,23 +65,23 @@ pub async fn refresh(
 /// # Errors
 /// [`Trouble`]; [`super::TroubleKind::Client`] when the descriptor names no client.
 pub async fn client_credentials(
-    web: &dyn Web,
+    web: &dyn HttpClient,
     connection: &Connection,
-    server: &Server,
+    server: &AuthServer,
     scopes: Option<&[String]>,
-) -> Result<Issued, Trouble> {
+) -> Result<TokenResponse, OAuthError> {
     let id = connection.client_id.clone().ok_or_else(|| {
-        Trouble::client("client credentials need a client")
+        OAuthError::client("client credentials need a client")
             .cure("put `client_id` and `client_secret` or `private_key` into the descriptor")
     })?;
-    let ours = Client {
+    let ours = OAuthClient {
         id,
         auth: client::declared_auth(connection, server),
         secret: None,
         declared: true,
     };
     let source = authorize::source(connection, server, ours);
-    let mut form = Form::new("client_credentials", &source);
+    let mut form = TokenForm::new("client_credentials", &source);
     form.scopes(scopes);
     if let Some(audience) = &connection.audience {
         form.put("audience", audience);
@@ -89,13 +91,13 @@ pub async fn client_credentials(
 
 /// A form in the making, and what of it no message may repeat.
 #[derive(Debug)]
-pub(super) struct Form<'a> {
+pub(super) struct TokenForm<'a> {
     fields: Vec<(&'static str, Zeroizing<String>)>,
     secrets: Vec<&'a Secret>,
 }
 
-impl<'a> Form<'a> {
-    fn new(grant: &str, source: &Source) -> Self {
+impl<'a> TokenForm<'a> {
+    fn new(grant: &str, source: &TokenSource) -> Self {
         let mut form = Self::empty();
         form.put("grant_type", grant);
         if let Some(resource) = &source.resource {
@@ -128,11 +130,11 @@ impl<'a> Form<'a> {
 
     async fn redeem(
         self,
-        web: &dyn Web,
+        web: &dyn HttpClient,
         connection: &Connection,
-        (source, redirect): (&Source, Option<&str>),
-    ) -> Result<Issued, Trouble> {
-        let asked = Asked {
+        (source, redirect): (&TokenSource, Option<&str>),
+    ) -> Result<TokenResponse, OAuthError> {
+        let asked = TokenRequestInfo {
             endpoint: &source.token_endpoint,
             redirect,
             resource: (source.resource.as_deref(), &connection.resource),
@@ -140,20 +142,20 @@ impl<'a> Form<'a> {
         let mut secrets: Vec<Secret> = self.secrets.iter().copied().cloned().collect();
         secrets.extend(proof_of(connection, &source.client).ok().flatten().cloned());
         let response = self.send(web, connection, source, &source.token_endpoint).await?;
-        answer::tokens(&response, asked, &secrets.iter().collect::<Vec<_>>())
+        token_response::tokens(&response, asked, &secrets.iter().collect::<Vec<_>>())
     }
 
     /// Posts the form to an endpoint of the source's server, with the client's proof.
     pub(super) async fn send(
         mut self,
-        web: &dyn Web,
+        web: &dyn HttpClient,
         connection: &Connection,
-        source: &Source,
+        source: &TokenSource,
         endpoint: &str,
-    ) -> Result<Response<Bytes>, Trouble> {
+    ) -> Result<Response<Bytes>, OAuthError> {
         let Some(endpoint) = fetch::usable(endpoint) else {
             return Err(
-                Trouble::metadata("an endpoint is no https URL, so nothing secret is sent there")
+                OAuthError::metadata("an endpoint is no https URL, so nothing secret is sent there")
                     .cure("only on loopback may it be http"),
             );
         };
@@ -168,18 +170,22 @@ impl<'a> Form<'a> {
         }
         let request = request
             .body(self.encoded())
-            .map_err(|_error| Trouble::metadata("the token endpoint is no address to ask"))?;
+            .map_err(|_error| OAuthError::metadata("the token endpoint is no address to ask"))?;
         let what = match source.revocation_endpoint.as_deref() == Some(endpoint.as_str()) {
             true => "revocation",
             false => "token",
         };
-        let who = format!("the {what} endpoint {}", trouble::quoted(endpoint.as_str()));
+        let who = format!("the {what} endpoint {}", failure::quoted(endpoint.as_str()));
         let sent = web.send(&reach(connection, &endpoint), request).await;
-        sent.map_err(|unreached| Trouble::unreached(unreached, &endpoint, &who))
+        sent.map_err(|unreached| OAuthError::unreached(unreached, &endpoint, &who))
     }
 
     /// Adds the client's proof (RFC 6749 section 2.3, RFC 7523): to the form, or as a header.
-    fn prove(&mut self, connection: &Connection, source: &Source) -> Result<Option<HeaderValue>, Trouble> {
+    fn prove(
+        &mut self,
+        connection: &Connection,
+        source: &TokenSource,
+    ) -> Result<Option<HeaderValue>, OAuthError> {
         let client = &source.client;
         let proof = proof_of(connection, client)?;
         match (client.auth, proof) {
@@ -209,13 +215,16 @@ impl<'a> Form<'a> {
     }
 }
 
-fn reach(connection: &Connection, endpoint: &Url) -> crate::credential::Reach {
+fn reach(connection: &Connection, endpoint: &Url) -> crate::credential::AddressPolicy {
     fetch::reach(connection, endpoint)
 }
 
 /// What a client proves itself with: the descriptor's of today, or the registered one.
-fn proof_of<'a>(connection: &'a Connection, client: &'a Client) -> Result<Option<&'a Secret>, Trouble> {
-    let (held, what) = match client.auth {
+fn proof_of<'a>(
+    connection: &'a Connection,
+    client: &'a OAuthClient,
+) -> Result<Option<&'a Secret>, OAuthError> {
+    let (secret, what) = match client.auth {
         ClientAuth::None => return Ok(None),
         ClientAuth::PrivateKeyJwt => (connection.private_key.as_ref(), "private_key"),
         ClientAuth::Basic | ClientAuth::Post if client.declared => {
@@ -223,19 +232,19 @@ fn proof_of<'a>(connection: &'a Connection, client: &'a Client) -> Result<Option
         }
         ClientAuth::Basic | ClientAuth::Post => (client.secret.as_ref(), "client_secret"),
     };
-    held.map(Some).ok_or_else(|| {
-        Trouble::client(format!("the client has no `{what}` to prove itself with"))
+    secret.map(Some).ok_or_else(|| {
+        OAuthError::client(format!("the client has no `{what}` to prove itself with"))
             .cure(format!("put `{what}` into the descriptor, or `token_auth: none`"))
     })
 }
 
 /// Basic authentication as OAuth has it: both halves form-encoded first (RFC 6749 section 2.3.1).
-fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, Trouble> {
+fn basic(id: &str, secret: &Secret) -> Result<HeaderValue, OAuthError> {
     let encoded = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
     let pair = Zeroizing::new(format!("{}:{}", *encoded(id), *encoded(secret.expose())));
     let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
     let mut value = HeaderValue::from_str(&text)
-        .map_err(|_error| Trouble::client("the client's secret cannot stand in a header"))?;
+        .map_err(|_error| OAuthError::client("the client's secret cannot stand in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,8 +1,8 @@
 //! What an error in the place of a code means (RFC 6749 section 4.1.2.1, RFC 8707 section 2, OpenID
 //! Connect Core section 3.1.2.6), and what can be done about it.
 
-use super::trouble::{self, is_unknown_client, may_be_unknown_client};
-use crate::credential::connection::Resource;
+use super::failure::{self, is_unknown_client, may_be_unknown_client};
+use crate::credential::connection::ResourceParameter;
 
 /// What an authorization server's refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Verdict {
 pub fn verdict(error: &str, description: Option<&str>) -> Verdict {
     let words = description.unwrap_or_default().to_ascii_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
-    let word = trouble::word(error);
+    let word = failure::word(error);
     if has(&["aadsts9010010", "aadsts901002", "aadsts500011"]) {
         return Verdict::Resource;
     }
@@ -67,7 +67,7 @@ pub const MADE_ANEW: &str = "its registration of this gateway was dropped here: 
 
 /// What an authorization request said, as far as a server may not take it.
 #[derive(Debug, Clone, Copy)]
-pub struct Sent<'a> {
+pub struct SentRequest<'a> {
     /// Client id.
     pub client: &'a str,
     /// Redirect URI.
@@ -75,18 +75,18 @@ pub struct Sent<'a> {
     /// Scopes.
     pub scopes: &'a [String],
     /// `resource` (RFC 8707), and what the descriptor says of it.
-    pub resource: (Option<&'a str>, &'a Resource),
+    pub resource: (Option<&'a str>, &'a ResourceParameter),
 }
 
 /// What to do about a `resource` that is not taken: it depends on which was sent, and why.
-pub(super) fn other_resource((sent, declared): (Option<&str>, &Resource)) -> String {
-    match (declared, sent.map(trouble::quoted)) {
-        (Resource::Off, None) => {
+pub(super) fn other_resource((sent, declared): (Option<&str>, &ResourceParameter)) -> String {
+    match (declared, sent.map(failure::quoted)) {
+        (ResourceParameter::Off, None) => {
             "no `resource` was sent (`resource: off` in the provider's descriptor): remove that, or \
                                   write the one that the server expects"
                 .to_owned()
         }
-        (Resource::Url(_), Some(sent)) => format!(
+        (ResourceParameter::Url(_), Some(sent)) => format!(
             "the `resource` that was sent is {sent}, from the provider's descriptor: correct it, or write `off`"
         ),
         (_, Some(sent)) => format!(
@@ -104,8 +104,8 @@ pub(super) fn other_resource((sent, declared): (Option<&str>, &Resource)) -> Str
 impl Verdict {
     /// What can be done about it.
     #[must_use]
-    pub fn cure(self, sent: Sent<'_>) -> String {
-        let Sent {
+    pub fn cure(self, sent: SentRequest<'_>) -> String {
+        let SentRequest {
             client,
             redirect,
             scopes,
@@ -189,11 +189,11 @@ mod tests {
     #[test]
     fn each_cure_names_the_field_or_the_value() {
         let scopes = ["read".to_owned()];
-        let sent = Sent {
+        let sent = SentRequest {
             client: "client-1",
             redirect: "https://gw.example/oauth/callback",
             scopes: &scopes,
-            resource: (Some("https://mcp.example/mcp"), &Resource::Auto),
+            resource: (Some("https://mcp.example/mcp"), &ResourceParameter::Auto),
         };
         let cure = |verdict: Verdict| verdict.cure(sent);
         assert!(cure(Verdict::Resource).contains("`resource: off`"));
@@ -205,10 +205,10 @@ mod tests {
     #[test]
     fn what_to_do_about_a_resource_depends_on_the_one_that_was_sent() {
         let sent = Some("https://mcp.example/mcp");
-        let url = Resource::Url("https://mcp.example/mcp".to_owned());
+        let url = ResourceParameter::Url("https://mcp.example/mcp".to_owned());
         for (resource, parts) in [
             (
-                (None, &Resource::Off),
+                (None, &ResourceParameter::Off),
                 ["no `resource` was sent (`resource: off`", "remove that"],
             ),
             (
@@ -219,13 +219,13 @@ mod tests {
                 ],
             ),
             (
-                (sent, &Resource::Auto),
+                (sent, &ResourceParameter::Auto),
                 ["`https://mcp.example/mcp`: write `resource: off`", "expects"],
             ),
         ] {
             let cure = other_resource(resource);
             assert!(parts.iter().all(|part| cure.contains(part)), "{cure}");
         }
-        assert!(!other_resource((None, &Resource::Off)).contains("write `resource: off`"));
+        assert!(!other_resource((None, &ResourceParameter::Off)).contains("write `resource: off`"));
     }
 }

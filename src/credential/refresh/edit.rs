@@ -1,13 +1,13 @@
 //! What each step of a refresh writes. Whatever a step is not about stays as it was read.
 
 use super::TTL;
-use crate::credential::oauth::Issued;
-use crate::credential::record::{Ended, Lease, Record, Said, Tokens};
+use crate::credential::oauth::TokenResponse;
+use crate::credential::record::{AccountRecord, EndReason, RefreshLease, TokenRefusal, TokenSet};
 
 /// With a lease of ours.
-pub(crate) fn claimed(record: &Record, nonce: &str, replay: bool) -> Record {
-    Record {
-        lease: Some(Lease {
+pub(crate) fn claimed(record: &AccountRecord, nonce: &str, replay: bool) -> AccountRecord {
+    AccountRecord {
+        lease: Some(RefreshLease {
             nonce: nonce.to_owned(),
             ttl: TTL / 1000,
             replay,
@@ -18,13 +18,13 @@ pub(crate) fn claimed(record: &Record, nonce: &str, replay: bool) -> Record {
 
 /// With the next token set, asked for at unix second `asked`. What the server left out is carried
 /// over: refresh token, scopes, and how long tokens live.
-pub(crate) fn renewed(record: &Record, issued: &Issued, asked: u64) -> Record {
+pub(crate) fn renewed(record: &AccountRecord, issued: &TokenResponse, asked: u64) -> AccountRecord {
     let before = &record.tokens;
     let life = before.expires_at.map(|at| at.saturating_sub(before.obtained_at));
-    Record {
+    AccountRecord {
         seq: record.seq + 1,
         granted: issued.scopes.clone().or_else(|| record.granted.clone()),
-        tokens: Tokens {
+        tokens: TokenSet {
             access: issued.access.clone(),
             refresh: issued.refresh.clone().or_else(|| before.refresh.clone()),
             expires_at: issued.expires_in.or(life).map(|life| asked.saturating_add(life)),
@@ -43,15 +43,15 @@ pub(crate) fn renewed(record: &Record, issued: &Issued, asked: u64) -> Record {
 /// interrupted and replayed is remembered for the next round, and so is one that went `unanswered`.
 /// A `refusal` stands until tokens are had, whatever else fails meanwhile.
 pub(crate) fn failed(
-    record: &Record,
+    record: &AccountRecord,
     replay: bool,
     counts: bool,
     unanswered: bool,
-    refusal: Option<Said>,
-) -> Record {
+    refusal: Option<TokenRefusal>,
+) -> AccountRecord {
     let lease = record.lease.as_ref().filter(|_| replay);
-    Record {
-        lease: lease.map(|lease| Lease {
+    AccountRecord {
+        lease: lease.map(|lease| RefreshLease {
             nonce: lease.nonce.clone(),
             ttl: 0,
             replay: true,
@@ -65,10 +65,18 @@ pub(crate) fn failed(
 
 /// With the sentence that only a person can mend it, and what was said. The tokens stay: the access
 /// token may serve on.
-pub(crate) fn ended(record: &Record, ended: Ended, refusal: Option<Said>) -> Record {
-    let interrupted = record.unanswered && ended == Ended::Refused;
-    Record {
-        ended: Some(if interrupted { Ended::Interrupted } else { ended }),
+pub(crate) fn ended(
+    record: &AccountRecord,
+    ended: EndReason,
+    refusal: Option<TokenRefusal>,
+) -> AccountRecord {
+    let interrupted = record.unanswered && ended == EndReason::Refused;
+    AccountRecord {
+        ended: Some(if interrupted {
+            EndReason::Interrupted
+        } else {
+            ended
+        }),
         refusal,
         lease: None,
         ..record.clone()

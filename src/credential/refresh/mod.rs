@@ -8,20 +8,20 @@
 //! anybody uses them, unless the record's grant or `seq` went on.
 
 mod edit;
-mod lives;
+mod lifetime;
 #[cfg(test)]
 mod model;
-mod round;
+mod state_machine;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 pub(super) use edit::{claimed, ended, failed, renewed};
-pub(super) use lives::Lives;
-pub(super) use round::Round;
+pub(super) use lifetime::TokenLifetime;
+pub(super) use state_machine::StateMachine;
 
-use super::record::{Ended, Record};
+use super::record::{AccountRecord, EndReason};
 
 /// How long a lease holds, in milliseconds.
 pub(super) const TTL: u64 = 60_000;
@@ -34,7 +34,7 @@ pub(super) const UNHEALTHY: u32 = 3;
 
 /// Why an account is pursued.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Why {
+pub(super) enum RefreshTrigger {
     /// Its access token ends soon, or has ended.
     Due,
     /// Somebody asks for it now.
@@ -50,15 +50,15 @@ pub(super) enum Why {
 
 /// What a record says that decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Facts {
+pub(super) struct RecordFacts {
     /// Version of the store, good for the next write alone.
     pub(super) version: u64,
     pub(super) grant: Arc<str>,
     pub(super) seq: u64,
-    pub(super) lease: Option<Claim>,
+    pub(super) lease: Option<LeaseFacts>,
     /// Whether there is a refresh token.
     pub(super) redeemable: bool,
-    pub(super) ended: Option<Ended>,
+    pub(super) ended: Option<EndReason>,
     /// Whether its time to be renewed has come.
     pub(super) due: bool,
     /// Whether its access token has ended.
@@ -69,21 +69,21 @@ pub(super) struct Facts {
 
 /// A lease, as a record shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Claim {
+pub(super) struct LeaseFacts {
     pub(super) nonce: Arc<str>,
     /// Milliseconds; 0 when it was given back.
     pub(super) ttl: u64,
     pub(super) replay: bool,
 }
 
-impl Facts {
-    pub(super) fn of(version: u64, record: &Record, unix: u64, lead: u64) -> Self {
-        let lives = Lives::of(&record.tokens);
+impl RecordFacts {
+    pub(super) fn of(version: u64, record: &AccountRecord, unix: u64, lead: u64) -> Self {
+        let lives = TokenLifetime::of(&record.tokens);
         Self {
             version,
             grant: record.grant_id.as_str().into(),
             seq: record.seq,
-            lease: record.lease.as_ref().map(|lease| Claim {
+            lease: record.lease.as_ref().map(|lease| LeaseFacts {
                 nonce: lease.nonce.as_str().into(),
                 ttl: lease.ttl.saturating_mul(1000),
                 replay: lease.replay,
@@ -99,9 +99,9 @@ impl Facts {
 
 /// The lease that this process saw last on an account, and since when: outlives a round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub(super) struct Watch(Option<(Arc<str>, u64)>);
+pub(super) struct LeaseWatch(Option<(Arc<str>, u64)>);
 
-impl Watch {
+impl LeaseWatch {
     /// How long this process has known a lease.
     pub(super) fn age(&mut self, nonce: &Arc<str>, now: u64) -> u64 {
         match &self.0 {
@@ -116,11 +116,11 @@ impl Watch {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Event {
+pub(super) enum RefreshEvent {
     /// The round begins, or a wait is over.
     Woke,
     /// The record as it is; `None` when there is none.
-    Read(Option<Facts>),
+    Read(Option<RecordFacts>),
     /// The write stands, under this version.
     Wrote(u64),
     /// Somebody wrote before.
@@ -128,14 +128,14 @@ pub(super) enum Event {
     /// The store did not answer, or refused: whether a write stands is unknown.
     Failed,
     /// The authorization server's answer.
-    Answered(Answer),
+    Answered(TokenOutcome),
     /// The process is about to end.
     Stop,
 }
 
 /// What an authorization server answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Answer {
+pub(super) enum TokenOutcome {
     /// A new token set.
     Issued,
     /// The grant is refused for good.
@@ -157,7 +157,7 @@ pub(super) enum Answer {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Step {
+pub(super) enum Effect {
     /// Read the record.
     Read,
     /// Write a lease.
@@ -171,7 +171,7 @@ pub(super) enum Step {
     /// Write the new token set.
     Store { version: u64 },
     /// Write that only a person can mend it.
-    End { version: u64, ended: Ended },
+    End { version: u64, ended: EndReason },
     /// Write that a round failed; the lease is given back, and remembers a replay.
     Fail {
         version: u64,
@@ -184,12 +184,12 @@ pub(super) enum Step {
     /// Wait so many milliseconds.
     Wait(u64),
     /// It is over.
-    Done(Outcome),
+    Done(FinalState),
 }
 
 /// What a round came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Outcome {
+pub(super) enum FinalState {
     /// A new token set is stored.
     Refreshed,
     /// Somebody else's newer grant or token set is there.
@@ -202,7 +202,7 @@ pub(super) enum Outcome {
     /// There is no such account.
     Gone,
     /// Only a person can mend it.
-    Ended(Ended),
+    Ended(EndReason),
     /// It failed for reasons that may pass.
     Failed {
         /// The server wants to be asked again after so many milliseconds.

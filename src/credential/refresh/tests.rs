@@ -2,62 +2,65 @@
 
 use std::sync::Arc;
 
-use super::{Answer, Claim, Event, Facts, Outcome, Round, Step, TTL, Watch, Why, renewed};
-use crate::credential::oauth::Issued;
-use crate::credential::record::{Ended, Record};
+use super::{
+    Effect, FinalState, LeaseFacts, LeaseWatch, RecordFacts, RefreshEvent, RefreshTrigger, StateMachine, TTL,
+    TokenOutcome, renewed,
+};
+use crate::credential::oauth::TokenResponse;
+use crate::credential::record::{AccountRecord, EndReason};
 use crate::secret::Secret;
 
-const TRANSIENT: Answer = Answer::Transient {
+const TRANSIENT: TokenOutcome = TokenOutcome::Transient {
     uncertain: false,
     after: None,
 };
 
 /// A round and what it is asked with.
-struct Told {
-    round: Round,
-    watch: Watch,
+struct TestRun {
+    machine: StateMachine,
+    watch: LeaseWatch,
     now: u64,
 }
 
-impl Told {
-    fn new(why: Why) -> Self {
+impl TestRun {
+    fn new(why: RefreshTrigger) -> Self {
         Self {
-            round: Round::new(why, 3, "us".into()),
-            watch: Watch::default(),
+            machine: StateMachine::new(why, 3, "us".into()),
+            watch: LeaseWatch::default(),
             now: 0,
         }
     }
 
     fn due() -> Self {
-        Self::new(Why::Due)
+        Self::new(RefreshTrigger::Due)
     }
 
-    fn tell(&mut self, event: Event) -> Step {
-        self.round.step(event, self.now, &mut self.watch)
+    fn send(&mut self, event: RefreshEvent) -> Effect {
+        self.machine.advance(event, self.now, &mut self.watch)
     }
 
-    fn read(&mut self, facts: Facts) -> Step {
-        self.tell(Event::Read(Some(facts)))
+    fn read(&mut self, facts: RecordFacts) -> Effect {
+        self.send(RefreshEvent::Read(Some(facts)))
     }
 
     /// Up to the lease that is ours.
     fn claimed(mut self) -> Self {
-        assert_eq!(self.tell(Event::Woke), Step::Read);
+        assert_eq!(self.send(RefreshEvent::Woke), Effect::Read);
         assert!(matches!(
             self.read(facts()),
-            Step::Claim {
+            Effect::Claim {
                 version: 1,
                 replay: false,
                 ..
             }
         ));
-        assert_eq!(self.tell(Event::Wrote(2)), Step::Redeem);
+        assert_eq!(self.send(RefreshEvent::Wrote(2)), Effect::Redeem);
         self
     }
 }
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> RecordFacts {
+    RecordFacts {
         version: 1,
         grant: "one".into(),
         seq: 4,
@@ -70,21 +73,21 @@ fn facts() -> Facts {
     }
 }
 
-fn under(nonce: &str, replay: bool) -> Facts {
-    let lease = Some(Claim {
+fn under(nonce: &str, replay: bool) -> RecordFacts {
+    let lease = Some(LeaseFacts {
         nonce: nonce.into(),
         ttl: TTL,
         replay,
     });
-    Facts {
+    RecordFacts {
         version: 2,
         lease,
         ..facts()
     }
 }
 
-fn at(version: u64, seq: u64) -> Facts {
-    Facts {
+fn at(version: u64, seq: u64) -> RecordFacts {
+    RecordFacts {
         version,
         seq,
         ..facts()
@@ -93,35 +96,35 @@ fn at(version: u64, seq: u64) -> Facts {
 
 #[test]
 fn nothing_is_redeemed_that_is_not_due() {
-    let mut told = Told::due();
-    told.tell(Event::Woke);
-    let early = Facts {
+    let mut run = TestRun::due();
+    run.send(RefreshEvent::Woke);
+    let early = RecordFacts {
         due: false,
         ..facts()
     };
-    assert_eq!(told.read(early.clone()), Step::Done(Outcome::NotDue));
-    let mut forced = Told::new(Why::Forced);
-    assert!(matches!(forced.read(early), Step::Claim { .. }));
+    assert_eq!(run.read(early.clone()), Effect::Done(FinalState::NotDue));
+    let mut forced = TestRun::new(RefreshTrigger::Forced);
+    assert!(matches!(forced.read(early), Effect::Claim { .. }));
 }
 
 #[test]
 fn nothing_is_redeemed_without_a_lease_that_stands() {
-    let mut told = Told::due();
-    assert!(matches!(told.read(facts()), Step::Claim { .. }));
-    assert_eq!(told.tell(Event::Conflict), Step::Read);
-    assert!(matches!(told.read(under("them", false)), Step::Wait(_)));
+    let mut run = TestRun::due();
+    assert!(matches!(run.read(facts()), Effect::Claim { .. }));
+    assert_eq!(run.send(RefreshEvent::Conflict), Effect::Read);
+    assert!(matches!(run.read(under("them", false)), Effect::Wait(_)));
 }
 
 #[test]
 fn nothing_is_redeemed_without_time_left() {
-    let mut told = Told::due();
-    assert!(matches!(told.read(facts()), Step::Claim { .. }));
-    told.now = TTL;
-    let again = told.tell(Event::Wrote(2));
+    let mut run = TestRun::due();
+    assert!(matches!(run.read(facts()), Effect::Claim { .. }));
+    run.now = TTL;
+    let again = run.send(RefreshEvent::Wrote(2));
     assert!(
         matches!(
             again,
-            Step::Claim {
+            Effect::Claim {
                 version: 2,
                 replay: false,
                 ..
@@ -129,364 +132,413 @@ fn nothing_is_redeemed_without_time_left() {
         ),
         "{again:?}"
     );
-    assert_eq!(told.tell(Event::Wrote(3)), Step::Redeem);
+    assert_eq!(run.send(RefreshEvent::Wrote(3)), Effect::Redeem);
 }
 
 #[test]
 fn losers_wait_and_read_again() {
-    let mut told = Told::due();
-    let Step::Wait(pause) = told.read(under("them", false)) else {
+    let mut run = TestRun::due();
+    let Effect::Wait(pause) = run.read(under("them", false)) else {
         panic!("no wait");
     };
-    told.now += pause;
-    assert_eq!(told.tell(Event::Woke), Step::Read);
-    assert_eq!(told.read(at(3, 5)), Step::Done(Outcome::Newer { raced: true }));
+    run.now += pause;
+    assert_eq!(run.send(RefreshEvent::Woke), Effect::Read);
+    assert_eq!(
+        run.read(at(3, 5)),
+        Effect::Done(FinalState::Newer { raced: true })
+    );
 }
 
 #[test]
 fn a_lease_is_dead_one_full_ttl_after_this_process_first_saw_it() {
-    let mut told = Told::due();
-    told.now = 7_000_000;
-    assert!(matches!(told.read(under("them", false)), Step::Wait(_)));
-    told.now += TTL - 1;
-    assert!(matches!(told.read(under("them", false)), Step::Wait(1)));
-    told.now += 1;
+    let mut run = TestRun::due();
+    run.now = 7_000_000;
+    assert!(matches!(run.read(under("them", false)), Effect::Wait(_)));
+    run.now += TTL - 1;
+    assert!(matches!(run.read(under("them", false)), Effect::Wait(1)));
+    run.now += 1;
     assert!(matches!(
-        told.read(under("them", false)),
-        Step::Claim { replay: true, .. }
+        run.read(under("them", false)),
+        Effect::Claim { replay: true, .. }
     ));
 }
 
 #[test]
 fn a_new_nonce_is_a_new_lease() {
-    let mut told = Told::due();
-    told.read(under("them", false));
-    told.now += TTL;
-    assert!(matches!(told.read(under("others", false)), Step::Wait(_)));
+    let mut run = TestRun::due();
+    run.read(under("them", false));
+    run.now += TTL;
+    assert!(matches!(run.read(under("others", false)), Effect::Wait(_)));
 }
 
 #[test]
 fn new_tokens_are_stored_before_anything_else() {
-    let mut told = Told::due().claimed();
+    let mut run = TestRun::due().claimed();
     assert_eq!(
-        told.tell(Event::Answered(Answer::Issued)),
-        Step::Store { version: 2 }
+        run.send(RefreshEvent::Answered(TokenOutcome::Issued)),
+        Effect::Store { version: 2 }
     );
-    assert_eq!(told.tell(Event::Wrote(3)), Step::Done(Outcome::Refreshed));
+    assert_eq!(
+        run.send(RefreshEvent::Wrote(3)),
+        Effect::Done(FinalState::Refreshed)
+    );
 }
 
 #[test]
 fn tokens_in_hand_are_stored_however_long_the_store_is_away() {
-    let mut told = Told::due().claimed();
-    told.tell(Event::Answered(Answer::Issued));
+    let mut run = TestRun::due().claimed();
+    run.send(RefreshEvent::Answered(TokenOutcome::Issued));
     for _ in 0..100 {
-        assert!(matches!(told.tell(Event::Failed), Step::Wait(1..=5_000)));
-        told.now += 5_000;
-        assert_eq!(told.tell(Event::Woke), Step::Read);
+        assert!(matches!(run.send(RefreshEvent::Failed), Effect::Wait(1..=5_000)));
+        run.now += 5_000;
+        assert_eq!(run.send(RefreshEvent::Woke), Effect::Read);
     }
     assert_eq!(
-        told.tell(Event::Stop),
-        Step::Read,
+        run.send(RefreshEvent::Stop),
+        Effect::Read,
         "not even the end of the process"
     );
-    assert_eq!(told.read(at(9, 4)), Step::Store { version: 9 });
+    assert_eq!(run.read(at(9, 4)), Effect::Store { version: 9 });
 }
 
 #[test]
 fn a_write_that_seemed_to_fail_and_stands_is_a_success() {
-    let mut told = Told::due().claimed();
-    told.tell(Event::Answered(Answer::Issued));
-    told.tell(Event::Failed);
-    told.tell(Event::Woke);
-    let ours = Facts {
+    let mut run = TestRun::due().claimed();
+    run.send(RefreshEvent::Answered(TokenOutcome::Issued));
+    run.send(RefreshEvent::Failed);
+    run.send(RefreshEvent::Woke);
+    let ours = RecordFacts {
         ours: true,
         ..at(3, 5)
     };
-    assert_eq!(told.read(ours), Step::Done(Outcome::Refreshed));
+    assert_eq!(run.read(ours), Effect::Done(FinalState::Refreshed));
 }
 
 #[test]
 fn after_a_conflict_the_tokens_are_written_unless_seq_or_grant_went_on() {
     let stored = |facts| {
-        let mut told = Told::due().claimed();
-        told.tell(Event::Answered(Answer::Issued));
-        assert_eq!(told.tell(Event::Conflict), Step::Read);
-        told.read(facts)
+        let mut run = TestRun::due().claimed();
+        run.send(RefreshEvent::Answered(TokenOutcome::Issued));
+        assert_eq!(run.send(RefreshEvent::Conflict), Effect::Read);
+        run.read(facts)
     };
-    assert_eq!(stored(at(7, 4)), Step::Store { version: 7 });
-    assert_eq!(stored(at(7, 5)), Step::Done(Outcome::Newer { raced: true }));
-    let reconnected = Facts {
+    assert_eq!(stored(at(7, 4)), Effect::Store { version: 7 });
+    assert_eq!(stored(at(7, 5)), Effect::Done(FinalState::Newer { raced: true }));
+    let reconnected = RecordFacts {
         grant: "two".into(),
         seq: 1,
         ..facts()
     };
-    assert_eq!(stored(reconnected), Step::Done(Outcome::Newer { raced: true }));
-    let interrupted = Facts {
-        ended: Some(Ended::Interrupted),
+    assert_eq!(
+        stored(reconnected),
+        Effect::Done(FinalState::Newer { raced: true })
+    );
+    let interrupted = RecordFacts {
+        ended: Some(EndReason::Interrupted),
         ..at(7, 4)
     };
     assert_eq!(
         stored(interrupted),
-        Step::Store { version: 7 },
+        Effect::Store { version: 7 },
         "good tokens mend it"
     );
 }
 
 #[test]
 fn an_account_revoked_meanwhile_stays_revoked() {
-    let mut told = Told::due().claimed();
-    told.tell(Event::Answered(Answer::Issued));
-    told.tell(Event::Conflict);
-    assert_eq!(told.tell(Event::Read(None)), Step::Done(Outcome::Gone));
+    let mut run = TestRun::due().claimed();
+    run.send(RefreshEvent::Answered(TokenOutcome::Issued));
+    run.send(RefreshEvent::Conflict);
+    assert_eq!(run.send(RefreshEvent::Read(None)), Effect::Done(FinalState::Gone));
 }
 
 #[test]
 fn a_reconnect_always_wins() {
-    let mut told = Told::due();
-    told.read(under("them", false));
-    let reconnected = Facts {
+    let mut run = TestRun::due();
+    run.read(under("them", false));
+    let reconnected = RecordFacts {
         grant: "two".into(),
         seq: 1,
         due: false,
         ..facts()
     };
-    assert_eq!(told.read(reconnected), Step::Done(Outcome::Newer { raced: true }));
+    assert_eq!(
+        run.read(reconnected),
+        Effect::Done(FinalState::Newer { raced: true })
+    );
 }
 
 #[test]
 fn an_interrupted_redemption_is_replayed_once() {
-    let mut told = Told::due();
-    told.read(under("them", true));
-    told.now += TTL;
-    let end = Step::End {
+    let mut run = TestRun::due();
+    run.read(under("them", true));
+    run.now += TTL;
+    let end = Effect::End {
         version: 2,
-        ended: Ended::Interrupted,
+        ended: EndReason::Interrupted,
     };
-    assert_eq!(told.read(under("them", true)), end);
+    assert_eq!(run.read(under("them", true)), end);
     assert_eq!(
-        told.tell(Event::Wrote(3)),
-        Step::Done(Outcome::Ended(Ended::Interrupted))
+        run.send(RefreshEvent::Wrote(3)),
+        Effect::Done(FinalState::Ended(EndReason::Interrupted))
     );
 }
 
 #[test]
 fn a_replay_that_is_refused_was_interrupted() {
-    let mut told = Told::due();
-    told.read(under("them", false));
-    told.now += TTL;
-    let Step::Claim {
+    let mut run = TestRun::due();
+    run.read(under("them", false));
+    run.now += TTL;
+    let Effect::Claim {
         nonce, replay: true, ..
-    } = told.read(under("them", false))
+    } = run.read(under("them", false))
     else {
         panic!("no replay");
     };
-    assert_eq!(told.tell(Event::Wrote(3)), Step::Redeem);
-    assert_eq!(told.tell(Event::Answered(Answer::Terminal)), Step::Read);
+    assert_eq!(run.send(RefreshEvent::Wrote(3)), Effect::Redeem);
+    assert_eq!(
+        run.send(RefreshEvent::Answered(TokenOutcome::Terminal)),
+        Effect::Read
+    );
     let ours = under(&nonce, true);
-    let end = Step::End {
+    let end = Effect::End {
         version: 2,
-        ended: Ended::Interrupted,
+        ended: EndReason::Interrupted,
     };
-    assert_eq!(told.read(ours), end);
+    assert_eq!(run.read(ours), end);
 }
 
 #[test]
 fn only_a_terminal_error_for_the_set_we_sent_needs_a_person() {
     let refused = |facts| {
-        let mut told = Told::due().claimed();
-        assert_eq!(told.tell(Event::Answered(Answer::Terminal)), Step::Read);
-        told.read(facts)
+        let mut run = TestRun::due().claimed();
+        assert_eq!(
+            run.send(RefreshEvent::Answered(TokenOutcome::Terminal)),
+            Effect::Read
+        );
+        run.read(facts)
     };
-    let end = Step::End {
+    let end = Effect::End {
         version: 2,
-        ended: Ended::Refused,
+        ended: EndReason::Refused,
     };
     assert_eq!(refused(under("us-1", false)), end);
-    assert_eq!(refused(at(3, 5)), Step::Done(Outcome::Newer { raced: true }));
+    assert_eq!(refused(at(3, 5)), Effect::Done(FinalState::Newer { raced: true }));
     let other = refused(under("them", true));
     assert!(
-        matches!(other, Step::Wait(_)),
+        matches!(other, Effect::Wait(_)),
         "somebody replays it, and may have used it up: {other:?}"
     );
 }
 
 #[test]
 fn transient_is_not_terminal() {
-    let mut told = Told::due().claimed();
+    let mut run = TestRun::due().claimed();
     for _ in 0..2 {
-        let Step::Wait(pause) = told.tell(Event::Answered(TRANSIENT)) else {
+        let Effect::Wait(pause) = run.send(RefreshEvent::Answered(TRANSIENT)) else {
             panic!("no further attempt");
         };
-        told.now += pause;
-        assert_eq!(told.tell(Event::Woke), Step::Redeem);
+        run.now += pause;
+        assert_eq!(run.send(RefreshEvent::Woke), Effect::Redeem);
     }
     assert_eq!(
-        told.tell(Event::Answered(TRANSIENT)),
-        Step::Fail {
+        run.send(RefreshEvent::Answered(TRANSIENT)),
+        Effect::Fail {
             version: 2,
             replay: false,
             refused: false,
         }
     );
-    let failed = Outcome::Failed { after: None };
-    assert_eq!(told.tell(Event::Wrote(3)), Step::Done(failed));
+    let failed = FinalState::Failed { after: None };
+    assert_eq!(run.send(RefreshEvent::Wrote(3)), Effect::Done(failed));
 }
 
 #[test]
 fn a_refusal_that_nobody_knows_ends_the_round_is_written_down_and_leaves_the_grant() {
-    let mut told = Told::due().claimed();
-    let refused = |version| Step::Fail {
+    let mut run = TestRun::due().claimed();
+    let refused = |version| Effect::Fail {
         version,
         replay: false,
         refused: true,
     };
-    let answer = Answer::Refused { uncertain: false };
-    assert_eq!(told.tell(Event::Answered(answer)), refused(2));
-    assert_eq!(told.tell(Event::Conflict), Step::Read);
-    let ours = Facts {
+    let answer = TokenOutcome::Refused { uncertain: false };
+    assert_eq!(run.send(RefreshEvent::Answered(answer)), refused(2));
+    assert_eq!(run.send(RefreshEvent::Conflict), Effect::Read);
+    let ours = RecordFacts {
         version: 7,
         ..under("us-1", false)
     };
-    assert_eq!(told.read(ours), refused(7));
-    assert_eq!(told.tell(Event::Wrote(8)), Step::Done(Outcome::Refused));
+    assert_eq!(run.read(ours), refused(7));
+    assert_eq!(
+        run.send(RefreshEvent::Wrote(8)),
+        Effect::Done(FinalState::Refused)
+    );
 }
 
 #[test]
 fn a_refusal_is_not_written_over_a_newer_set_a_reconnect_or_somebody_elses_lease() {
     let after = |facts| {
-        let mut told = Told::due().claimed();
-        told.tell(Event::Answered(Answer::Refused { uncertain: false }));
-        told.tell(Event::Conflict);
-        told.read(facts)
+        let mut run = TestRun::due().claimed();
+        run.send(RefreshEvent::Answered(TokenOutcome::Refused { uncertain: false }));
+        run.send(RefreshEvent::Conflict);
+        run.read(facts)
     };
-    let reconnected = Facts {
+    let reconnected = RecordFacts {
         grant: "two".into(),
         seq: 1,
         ..facts()
     };
     for facts in [at(3, 5), reconnected, under("them", false)] {
-        assert_eq!(after(facts.clone()), Step::Done(Outcome::Refused), "{facts:?}");
+        assert_eq!(
+            after(facts.clone()),
+            Effect::Done(FinalState::Refused),
+            "{facts:?}"
+        );
     }
 }
 
 #[test]
 fn an_answer_that_could_not_be_read_is_asked_for_again_before_it_is_a_refusal() {
-    let mut told = Told::due().claimed();
-    let unread = Event::Answered(Answer::Refused { uncertain: true });
+    let mut run = TestRun::due().claimed();
+    let unread = RefreshEvent::Answered(TokenOutcome::Refused { uncertain: true });
     for _ in 0..2 {
-        let Step::Wait(pause) = told.tell(unread.clone()) else {
+        let Effect::Wait(pause) = run.send(unread.clone()) else {
             panic!("no further attempt");
         };
-        told.now += pause;
-        assert_eq!(told.tell(Event::Woke), Step::Redeem);
+        run.now += pause;
+        assert_eq!(run.send(RefreshEvent::Woke), Effect::Redeem);
     }
-    assert!(matches!(told.tell(unread), Step::Fail { refused: true, .. }));
+    assert!(matches!(run.send(unread), Effect::Fail { refused: true, .. }));
     // What is refused for good then may have been used up by what was not read.
-    let mut told = Told::due().claimed();
-    told.tell(Event::Answered(Answer::Refused { uncertain: true }));
-    told.now += 1_000;
-    assert_eq!(told.tell(Event::Woke), Step::Redeem);
-    told.tell(Event::Answered(Answer::Terminal));
-    let end = Step::End {
+    let mut run = TestRun::due().claimed();
+    run.send(RefreshEvent::Answered(TokenOutcome::Refused { uncertain: true }));
+    run.now += 1_000;
+    assert_eq!(run.send(RefreshEvent::Woke), Effect::Redeem);
+    run.send(RefreshEvent::Answered(TokenOutcome::Terminal));
+    let end = Effect::End {
         version: 2,
-        ended: Ended::Interrupted,
+        ended: EndReason::Interrupted,
     };
-    assert_eq!(told.read(under("us-1", false)), end);
+    assert_eq!(run.read(under("us-1", false)), end);
 }
 
 #[test]
 fn whoever_wants_to_be_asked_much_later_is_asked_by_another_round() {
-    let mut told = Told::due().claimed();
-    let later = Answer::Transient {
+    let mut run = TestRun::due().claimed();
+    let later = TokenOutcome::Transient {
         uncertain: false,
         after: Some(120_000),
     };
-    assert!(matches!(told.tell(Event::Answered(later)), Step::Fail { .. }));
+    assert!(matches!(
+        run.send(RefreshEvent::Answered(later)),
+        Effect::Fail { .. }
+    ));
 }
 
 #[test]
 fn a_lease_that_runs_out_between_attempts_is_asked_for_anew() {
-    let mut told = Told::due().claimed();
-    told.now += 45_000;
-    assert!(matches!(told.tell(Event::Answered(TRANSIENT)), Step::Wait(_)));
-    assert!(matches!(told.tell(Event::Woke), Step::Claim { version: 2, .. }));
+    let mut run = TestRun::due().claimed();
+    run.now += 45_000;
+    assert!(matches!(
+        run.send(RefreshEvent::Answered(TRANSIENT)),
+        Effect::Wait(_)
+    ));
+    assert!(matches!(
+        run.send(RefreshEvent::Woke),
+        Effect::Claim { version: 2, .. }
+    ));
 }
 
 #[test]
 fn a_401_is_first_looked_at_in_the_store() {
-    let why = Why::Refused {
+    let why = RefreshTrigger::Refused {
         grant: "one".into(),
         seq: 4,
     };
-    let mut newer = Told::new(why.clone());
-    assert_eq!(newer.tell(Event::Woke), Step::Read);
-    assert_eq!(newer.read(at(2, 5)), Step::Done(Outcome::Newer { raced: false }));
-    let mut equal = Told::new(why);
-    let early = Facts {
+    let mut newer = TestRun::new(why.clone());
+    assert_eq!(newer.send(RefreshEvent::Woke), Effect::Read);
+    assert_eq!(
+        newer.read(at(2, 5)),
+        Effect::Done(FinalState::Newer { raced: false })
+    );
+    let mut equal = TestRun::new(why);
+    let early = RecordFacts {
         due: false,
         ..facts()
     };
-    assert!(matches!(equal.read(early), Step::Claim { .. }));
+    assert!(matches!(equal.read(early), Effect::Claim { .. }));
 }
 
 #[test]
 fn without_a_refresh_token_an_ended_access_token_needs_a_person() {
-    let bare = Facts {
+    let bare = RecordFacts {
         redeemable: false,
         ..facts()
     };
-    assert_eq!(Told::due().read(bare.clone()), Step::Done(Outcome::NotDue));
-    let expired = Facts {
+    assert_eq!(
+        TestRun::due().read(bare.clone()),
+        Effect::Done(FinalState::NotDue)
+    );
+    let expired = RecordFacts {
         expired: true,
         ..bare
     };
-    let end = Step::End {
+    let end = Effect::End {
         version: 1,
-        ended: Ended::NoRefresh,
+        ended: EndReason::NoRefresh,
     };
-    assert_eq!(Told::due().read(expired), end);
+    assert_eq!(TestRun::due().read(expired), end);
 }
 
 #[test]
 fn a_store_that_does_not_answer_decides_nothing() {
-    let mut told = Told::due();
+    let mut run = TestRun::due();
     for _ in 0..2 {
-        assert_eq!(told.tell(Event::Woke), Step::Read);
-        assert!(matches!(told.tell(Event::Failed), Step::Wait(_)));
+        assert_eq!(run.send(RefreshEvent::Woke), Effect::Read);
+        assert!(matches!(run.send(RefreshEvent::Failed), Effect::Wait(_)));
     }
-    assert_eq!(told.tell(Event::Woke), Step::Read);
-    assert_eq!(told.tell(Event::Failed), Step::Done(Outcome::StoreDown));
+    assert_eq!(run.send(RefreshEvent::Woke), Effect::Read);
+    assert_eq!(
+        run.send(RefreshEvent::Failed),
+        Effect::Done(FinalState::StoreDown)
+    );
 }
 
 #[test]
 fn a_claim_that_seemed_to_fail_and_stands_is_ours() {
-    let mut told = Told::due();
-    let Step::Claim { nonce, .. } = told.read(facts()) else {
+    let mut run = TestRun::due();
+    let Effect::Claim { nonce, .. } = run.read(facts()) else {
         panic!("no claim");
     };
-    told.tell(Event::Failed);
-    assert_eq!(told.tell(Event::Woke), Step::Read);
-    assert_eq!(told.read(under(&nonce, false)), Step::Redeem);
+    run.send(RefreshEvent::Failed);
+    assert_eq!(run.send(RefreshEvent::Woke), Effect::Read);
+    assert_eq!(run.read(under(&nonce, false)), Effect::Redeem);
 }
 
 #[test]
 fn a_process_that_ends_gives_its_lease_back() {
-    let mut told = Told::due().claimed();
-    assert!(matches!(told.tell(Event::Answered(TRANSIENT)), Step::Wait(_)));
+    let mut run = TestRun::due().claimed();
+    assert!(matches!(
+        run.send(RefreshEvent::Answered(TRANSIENT)),
+        Effect::Wait(_)
+    ));
     assert_eq!(
-        told.tell(Event::Stop),
-        Step::Release {
+        run.send(RefreshEvent::Stop),
+        Effect::Release {
             version: 2,
             replay: false
         }
     );
-    assert_eq!(told.tell(Event::Wrote(3)), Step::Done(Outcome::Stopped));
+    assert_eq!(
+        run.send(RefreshEvent::Wrote(3)),
+        Effect::Done(FinalState::Stopped)
+    );
 }
 
 #[test]
 fn an_omitted_refresh_token_scope_and_life_are_carried_over() {
     let before = record();
-    let issued = Issued {
+    let issued = TokenResponse {
         access: Secret::new("new"),
         refresh: None,
         expires_in: None,
@@ -502,17 +554,17 @@ fn an_omitted_refresh_token_scope_and_life_are_carried_over() {
     assert_eq!((after.failures, after.lease, after.ended), (0, None, None));
 }
 
-fn record() -> Record {
-    let mut record = crate::credential::keeper::tests::world::record("ann", "refresh", 1_000);
+fn record() -> AccountRecord {
+    let mut record = crate::credential::manager::tests::world::record("ann", "refresh", 1_000);
     record.grant_id = "one".to_owned();
     record.failures = 2;
-    record.ended = Some(Ended::Interrupted);
+    record.ended = Some(EndReason::Interrupted);
     record
 }
 
 #[test]
 fn a_watch_knows_one_lease_at_a_time() {
-    let mut watch = Watch::default();
+    let mut watch = LeaseWatch::default();
     let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
     assert_eq!(watch.age(&one, 5), 0);
     assert_eq!(watch.age(&one, 9), 4);

@@ -10,19 +10,19 @@ use crate::telemetry::Metrics;
 
 /// A store and its metrics.
 #[derive(Debug)]
-pub struct Measured {
+pub struct MeasuredVault {
     vault: Arc<dyn Vault>,
     metrics: Arc<Metrics>,
 }
 
-impl Measured {
+impl MeasuredVault {
     /// The same store, measured.
     #[must_use]
     pub fn new(vault: Arc<dyn Vault>, metrics: Arc<Metrics>) -> Self {
         Self { vault, metrics }
     }
 
-    fn told<T>(&self, operation: &str, done: Result<T, Fault>) -> Result<T, Fault> {
+    fn count<T>(&self, operation: &str, done: Result<T, Fault>) -> Result<T, Fault> {
         let outcome = match &done {
             Ok(_) => "ok",
             Err(fault) => fault.kind.as_str(),
@@ -45,9 +45,9 @@ impl Kind {
 }
 
 #[async_trait]
-impl Vault for Measured {
+impl Vault for MeasuredVault {
     async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
-        self.told("read", self.vault.read(path).await)
+        self.count("read", self.vault.read(path).await)
     }
 
     async fn write(
@@ -62,26 +62,26 @@ impl Vault for Measured {
             self.metrics.vault("write", "conflict", true);
             return wrote;
         }
-        self.told("write", wrote)
+        self.count("write", wrote)
     }
 
     async fn remove(&self, path: &Path) -> Result<(), Fault> {
-        self.told("remove", self.vault.remove(path).await)
+        self.count("remove", self.vault.remove(path).await)
     }
 
     async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
-        self.told("list", self.vault.list(folder).await)
+        self.count("list", self.vault.list(folder).await)
     }
 
     async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault> {
-        self.told("hint", self.vault.hint(path).await)
+        self.count("hint", self.vault.hint(path).await)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::vault::memory::Memory;
+    use crate::credential::vault::memory::MemoryVault;
     use crate::telemetry::names;
 
     /// Fails every read in the same way.
@@ -108,9 +108,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_counted_by_what_came_of_them() {
+    async fn requests_are_counted_by_their_outcome() {
         let metrics = Metrics::new();
-        let vault = Measured::new(Arc::new(Memory::default()), Arc::clone(&metrics));
+        let vault = MeasuredVault::new(Arc::new(MemoryVault::default()), Arc::clone(&metrics));
         assert!(
             !metrics.render().contains("pleiades_vault_up "),
             "no series before the first request"
@@ -154,7 +154,7 @@ mod tests {
             (Kind::Refused, 1),
         ] {
             let metrics = Metrics::new();
-            let vault = Measured::new(Arc::new(Failing(kind)), Arc::clone(&metrics));
+            let vault = MeasuredVault::new(Arc::new(Failing(kind)), Arc::clone(&metrics));
             let path = Path::of(&["c"]);
             vault.read(&path).await.unwrap_err();
             let text = metrics.render();

@@ -13,12 +13,12 @@ type Entry = (Stored, Option<Hint>);
 
 /// A store in memory.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct MemoryVault {
     entries: Mutex<BTreeMap<Vec<Box<str>>, Entry>>,
 }
 
 #[async_trait]
-impl Vault for Memory {
+impl Vault for MemoryVault {
     async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
         Ok(self
             .entries
@@ -78,11 +78,11 @@ impl Vault for Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::vault::meaning;
+    use crate::credential::vault::contract;
 
     #[tokio::test]
     async fn it_means_what_every_store_means() {
-        meaning::check(&Memory::default(), &Path::of(&["c", "meaning"]))
+        contract::check(&MemoryVault::default(), &Path::of(&["c", "meaning"]))
             .await
             .unwrap();
     }

@@ -2,7 +2,7 @@
 //! newer is written over, and nothing is removed where it came from.
 
 use super::{Fault, Kind, Path, Stored, Vault, Wrote};
-use crate::credential::record::Record;
+use crate::credential::record::AccountRecord;
 
 /// Levels of folders between `c` and an account: tenant, user, connection.
 const ABOVE_ACCOUNTS: usize = 3;
@@ -11,7 +11,7 @@ const TRIES: usize = 3;
 
 /// What became of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Became {
+pub enum CopyOutcome {
     /// It was not there, and is now.
     Copied,
     /// An older one of the same grant was there.
@@ -28,14 +28,14 @@ pub enum Became {
 
 /// One entry, as it is reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct CopiedEntry {
     /// Where it is, in both stores.
     pub path: Path,
     /// What became of it.
-    pub became: Became,
+    pub outcome: CopyOutcome,
 }
 
-impl Became {
+impl CopyOutcome {
     /// The stable name.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -55,18 +55,25 @@ impl Became {
 /// # Errors
 /// [`Fault`] when a store cannot be used at all; what concerns one entry is told of it and the next
 /// is tried.
-pub async fn run(from: &dyn Vault, to: &dyn Vault, mut told: impl FnMut(&Moved)) -> Result<(), Fault> {
+pub async fn run(
+    from: &dyn Vault,
+    to: &dyn Vault,
+    mut report: impl FnMut(&CopiedEntry),
+) -> Result<(), Fault> {
     let mut paths = below(from, Path::of(&["c"]), ABOVE_ACCOUNTS).await?;
     paths.extend(below(from, Path::gateway(&["clients"]), 0).await?);
     for path in paths {
-        let became = match copy(from, to, &path).await {
-            Ok(Some(became)) => became,
+        let outcome = match copy(from, to, &path).await {
+            Ok(Some(outcome)) => outcome,
             // Removed since it was listed.
             Ok(None) => continue,
-            Err(fault) if is_of_the_entry(fault.kind) => Became::Failed(fault.message),
+            Err(fault) if is_of_the_entry(fault.kind) => CopyOutcome::Failed(fault.message),
             Err(fault) => return Err(fault),
         };
-        told(&Moved { path, became });
+        report(&CopiedEntry {
+            path,
+            outcome: outcome,
+        });
     }
     Ok(())
 }
@@ -90,16 +97,16 @@ async fn below(vault: &dyn Vault, folder: Path, levels: usize) -> Result<Vec<Pat
     Ok(folders)
 }
 
-async fn copy(from: &dyn Vault, to: &dyn Vault, path: &Path) -> Result<Option<Became>, Fault> {
+async fn copy(from: &dyn Vault, to: &dyn Vault, path: &Path) -> Result<Option<CopyOutcome>, Fault> {
     let Some(source) = from.read(path).await? else {
         return Ok(None);
     };
     let hint = from.hint(path).await?;
     for _ in 0..TRIES {
         let there = to.read(path).await?;
-        let became = judge(&source, there.as_ref());
-        if !matches!(became, Became::Copied | Became::Updated) {
-            return Ok(Some(became));
+        let outcome = judge(&source, there.as_ref());
+        if !matches!(outcome, CopyOutcome::Copied | CopyOutcome::Updated) {
+            return Ok(Some(outcome));
         }
         let expected = there.map_or(0, |there| there.version);
         if to.write(path, expected, &source.value, hint.as_ref()).await? == Wrote::Conflict {
@@ -108,31 +115,31 @@ async fn copy(from: &dyn Vault, to: &dyn Vault, path: &Path) -> Result<Option<Be
         let back = to.read(path).await?;
         let is_same = back.is_some_and(|back| is_same(&source, &back));
         return Ok(Some(if is_same {
-            became
+            outcome
         } else {
-            Became::Failed("it reads back otherwise than it was written".to_owned())
+            CopyOutcome::Failed("it reads back otherwise than it was written".to_owned())
         }));
     }
-    Ok(Some(Became::Failed(
+    Ok(Some(CopyOutcome::Failed(
         "others write it at the same time: try again".to_owned(),
     )))
 }
 
 /// What is to become of an entry, by what is there.
-fn judge(source: &Stored, there: Option<&Stored>) -> Became {
+fn judge(source: &Stored, there: Option<&Stored>) -> CopyOutcome {
     let Some(there) = there else {
-        return Became::Copied;
+        return CopyOutcome::Copied;
     };
     if is_same(source, there) {
-        return Became::Unchanged;
+        return CopyOutcome::Unchanged;
     }
-    let record = |stored: &Stored| serde_json::from_str::<Record>(stored.value.expose()).ok();
+    let record = |stored: &Stored| serde_json::from_str::<AccountRecord>(stored.value.expose()).ok();
     match (record(source), record(there)) {
-        (Some(source), Some(there)) if source.grant_id != there.grant_id => Became::Another,
-        (Some(source), Some(there)) if there.seq < source.seq => Became::Updated,
-        (Some(_), Some(_)) => Became::Newer,
+        (Some(source), Some(there)) if source.grant_id != there.grant_id => CopyOutcome::Another,
+        (Some(source), Some(there)) if there.seq < source.seq => CopyOutcome::Updated,
+        (Some(_), Some(_)) => CopyOutcome::Newer,
         // A client that is registered there already has accounts of its own.
-        _ => Became::Another,
+        _ => CopyOutcome::Another,
     }
 }
 

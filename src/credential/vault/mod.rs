@@ -1,8 +1,8 @@
 //! Where credentials are kept: one trait, two stores of the same meaning.
 
+pub mod contract;
 pub mod file;
 pub mod hashicorp;
-pub mod meaning;
 pub mod measured;
 pub mod memory;
 pub mod migrate;
@@ -11,7 +11,7 @@ use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 
-use super::key::{Key, Owner};
+use super::key::{AccountKey, AccountOwner};
 use crate::secret::Secret;
 
 /// Where one entry is: segments of any text, encoded by each store so that none can form another
@@ -22,7 +22,7 @@ pub struct Path(Vec<Box<str>>);
 impl Path {
     /// `c/{tenant}/{user}/{connection}/{account}`.
     #[must_use]
-    pub fn account(key: &Key) -> Self {
+    pub fn account(key: &AccountKey) -> Self {
         let mut path = Self::accounts(&key.owner);
         path.0.push((*key.account).into());
         path
@@ -30,7 +30,7 @@ impl Path {
 
     /// The folder of an owner's accounts.
     #[must_use]
-    pub fn accounts(owner: &Owner) -> Self {
+    pub fn accounts(owner: &AccountOwner) -> Self {
         Self::of(&["c", &owner.tenant, &owner.user, &owner.connection])
     }
 
@@ -192,7 +192,7 @@ impl Kind {
 impl Kind {
     /// What callers are told; what exactly the store said is for the operator, in the log.
     #[must_use]
-    pub const fn told(self) -> &'static str {
+    pub const fn caller_message(self) -> &'static str {
         match self {
             Self::Unreachable | Self::Sealed | Self::Throttled | Self::Failed => {
                 "the credential store cannot be reached"

@@ -67,12 +67,12 @@ fn brought(node: &Node, report: &mut Report) {
     };
     match env.text() {
         Some(text) if !is_variable(text) => {
-            let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
-            report.fault(env.at, "auth.client_key.env", said);
+            let finding = say("not a name of an environment variable").cure("use letters, digits and `_`");
+            report.fault(env.at, "auth.client_key.env", finding);
         }
         Some(text) if text.starts_with("PLEIADES_") => {
-            let said = say("`PLEIADES_*` is the gateway's own").cure("use another name");
-            report.fault(env.at, "auth.client_key.env", said);
+            let finding = say("`PLEIADES_*` is the gateway's own").cure("use another name");
+            report.fault(env.at, "auth.client_key.env", finding);
         }
         _ => {}
     }

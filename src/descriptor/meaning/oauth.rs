@@ -11,11 +11,11 @@ use crate::trust;
 pub(super) fn check(node: &Node, path: &str, report: &mut Report) {
     in_clear(node, path, report);
     if let (Some(_), Some(key)) = (node.entry("client_secret"), node.entry("private_key")) {
-        let said = say("`private_key` stands beside `client_secret`; one proves who the client is");
+        let finding = say("`private_key` stands beside `client_secret`; one proves who the client is");
         report.fault(
             key.at,
             &format!("{path}.private_key"),
-            said.cure("keep one of them"),
+            finding.cure("keep one of them"),
         );
     }
     let needed = match node.text_at(&["token_auth"]) {
@@ -24,9 +24,9 @@ pub(super) fn check(node: &Node, path: &str, report: &mut Report) {
         _ => return,
     };
     if node.entry(needed).is_none() {
-        let said = say(format!("`{needed}` is missing, which `token_auth` needs"));
+        let finding = say(format!("`{needed}` is missing, which `token_auth` needs"));
         let cure = format!("add `{needed}:`, or leave `token_auth` out");
-        report.fault(node.first_key(), &format!("{path}.{needed}"), said.cure(cure));
+        report.fault(node.first_key(), &format!("{path}.{needed}"), finding.cure(cure));
     }
 }
 
@@ -44,9 +44,10 @@ fn in_clear(node: &Node, path: &str, report: &mut Report) {
             continue;
         };
         let url = found.text().and_then(|text| Url::parse(text).ok());
-        if url.is_some_and(|url| trust::is_clear(&url)) {
-            let said = say("what signs people in is reached over `https`, and over `http` on loopback only");
-            report.fault(found.at, &format!("{path}.{key}"), said.cure("write `https`"));
+        if url.is_some_and(|url| trust::is_cleartext(&url)) {
+            let finding =
+                say("what signs people in is reached over `https`, and over `http` on loopback only");
+            report.fault(found.at, &format!("{path}.{key}"), finding.cure("write `https`"));
         }
     }
 }

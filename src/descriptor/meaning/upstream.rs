@@ -6,15 +6,15 @@ use url::Url;
 
 use super::{name, same_name, value};
 use crate::descriptor::{
-    World,
-    address::{self, Clear, Local},
+    ReadContext,
+    address::{self, ClearText, LocalAddress},
     header, pem,
     reference::{is_variable, join},
     report::{Report, say},
     yaml::Node,
 };
 
-pub(super) fn check(node: &Node, folder: &Path, world: &World, report: &mut Report) {
+pub(super) fn check(node: &Node, folder: &Path, world: &ReadContext, report: &mut Report) {
     url(node, world, report);
     command(node, world, report);
     protocol(node, report);
@@ -25,7 +25,7 @@ pub(super) fn check(node: &Node, folder: &Path, world: &World, report: &mut Repo
 }
 
 /// Private addresses need permission.
-fn url(node: &Node, world: &World, report: &mut Report) {
+fn url(node: &Node, world: &ReadContext, report: &mut Report) {
     let Some(found) = node.at_path(&["url"]) else {
         return;
     };
@@ -39,15 +39,15 @@ fn url(node: &Node, world: &World, report: &mut Report) {
     let what = match address::local(&url) {
         _ if is_allowed => return,
         None => return,
-        Some(Local::Loopback) if world.loopback => return,
-        Some(Local::Loopback) => "a loopback address",
-        Some(Local::Private(what)) => what,
+        Some(LocalAddress::Loopback) if world.loopback => return,
+        Some(LocalAddress::Loopback) => "a loopback address",
+        Some(LocalAddress::Private(what)) => what,
     };
-    let said = say(format!("the URL names {what}, which needs permission"));
+    let finding = say(format!("the URL names {what}, which needs permission"));
     report.fault(
         found.at,
         "upstream.url",
-        said.cure("write `allow_private: true` beside it if that is meant"),
+        finding.cure("write `allow_private: true` beside it if that is meant"),
     );
 }
 
@@ -63,26 +63,26 @@ pub(super) fn credential_in_clear(upstream: &Node, auth: Option<&Node>, report: 
     let Some((what, clear)) = credential(upstream, &url, auth).zip(address::clear(&url)) else {
         return;
     };
-    let said = say(format!(
+    let finding = say(format!(
         "{what} would travel unencrypted, for anybody on the way to read and use"
     ));
     let is_allowed = upstream.at_path(&["allow_private"]).and_then(Node::boolean) == Some(true);
-    let needs_permission = matches!(address::local(&url), Some(Local::Private(_)));
+    let needs_permission = matches!(address::local(&url), Some(LocalAddress::Private(_)));
     match clear {
-        Clear::Inside if is_allowed => {
+        ClearText::Inside if is_allowed => {
             report.warning(
                 found.at,
                 "upstream.url",
-                said.cure("write `https` if the server has it"),
+                finding.cure("write `https` if the server has it"),
             );
         }
         // That it may not be reached at all was said.
-        Clear::Inside if needs_permission => {}
-        Clear::Inside => {
+        ClearText::Inside if needs_permission => {}
+        ClearText::Inside => {
             let cure = "write `https`; or, in a network of your own, `allow_private: true` beside it";
-            report.fault(found.at, "upstream.url", said.cure(cure));
+            report.fault(found.at, "upstream.url", finding.cure(cure));
         }
-        Clear::Outside => report.fault(found.at, "upstream.url", said.cure("write `https`")),
+        ClearText::Outside => report.fault(found.at, "upstream.url", finding.cure("write `https`")),
     }
 }
 
@@ -114,14 +114,14 @@ fn credential(upstream: &Node, url: &Url, auth: Option<&Node>) -> Option<String>
         .map(|_| "what the URL's query holds".to_owned())
 }
 
-fn command(node: &Node, world: &World, report: &mut Report) {
+fn command(node: &Node, world: &ReadContext, report: &mut Report) {
     let Some(entry) = node.entry("command").filter(|entry| !entry.value.is_bad) else {
         return;
     };
     if !world.commands {
-        let said = say("descriptors may not start processes here");
+        let finding = say("descriptors may not start processes here");
         let cure = "write `commands: true` in `pleiades.yaml` if that is meant";
-        report.lenient(entry.at, "upstream.command", said.cure(cure));
+        report.lenient(entry.at, "upstream.command", finding.cure(cure));
     }
     for (index, word) in entry.value.items().iter().enumerate() {
         let Some(text) = word.text() else { continue };
@@ -145,8 +145,8 @@ fn protocol(node: &Node, report: &mut Report) {
         return;
     };
     if node.entry("command").is_some() && node.entry("url").is_none() {
-        let said = say("`sse` is a transport over HTTP, and a `command` has none");
-        report.fault(found.at, "upstream.protocol", said.cure("remove it"));
+        let finding = say("`sse` is a transport over HTTP, and a `command` has none");
+        report.fault(found.at, "upstream.protocol", finding.cure("remove it"));
     }
 }
 
@@ -154,8 +154,8 @@ fn env(node: &Node, report: &mut Report) {
     for entry in node.at_path(&["env"]).map(Node::entries).unwrap_or_default() {
         let path = join("upstream.env", &entry.key);
         if entry.is_named() && !is_variable(&entry.key) {
-            let said = say("not a name of an environment variable").cure("use letters, digits and `_`");
-            report.fault(entry.at, &path, said);
+            let finding = say("not a name of an environment variable").cure("use letters, digits and `_`");
+            report.fault(entry.at, &path, finding);
         }
         if entry.value.text().is_some_and(|text| text.contains('\0')) {
             report.fault(
@@ -176,9 +176,9 @@ fn headers(node: &Node, report: &mut Report) {
         }
         value(&entry.value, &path, report);
         if entry.value.text().is_some() && header::is_secret(&entry.key) && !entry.value.has_references() {
-            let said = say("a secret in plain text; whoever reads the file has it");
+            let finding = say("a secret in plain text; whoever reads the file has it");
             let cure = "keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`";
-            report.warning(entry.value.at, &path, said.cure(cure));
+            report.warning(entry.value.at, &path, finding.cure(cure));
         }
     }
 }
@@ -234,10 +234,10 @@ fn idle_fields(node: &Node, report: &mut Report) {
     };
     for key in idle {
         let given = node.entry(key).filter(|entry| !entry.value.is_bad);
-        let is_said = |value: &Node| !value.entries().is_empty() || value.boolean() == Some(true);
-        if let Some(entry) = given.filter(|entry| is_said(&entry.value)) {
-            let said = say(format!("`{key}` has no effect beside `{kind}`")).cure("remove it");
-            report.warning(entry.at, &join("upstream", key), said);
+        let is_given = |value: &Node| !value.entries().is_empty() || value.boolean() == Some(true);
+        if let Some(entry) = given.filter(|entry| is_given(&entry.value)) {
+            let finding = say(format!("`{key}` has no effect beside `{kind}`")).cure("remove it");
+            report.warning(entry.at, &join("upstream", key), finding);
         }
     }
     let plain = node.text_at(&["url"]).is_some_and(|url| url.starts_with("http:"));
@@ -245,7 +245,7 @@ fn idle_fields(node: &Node, report: &mut Report) {
         .entry("tls")
         .filter(|entry| plain && !entry.value.entries().is_empty())
     {
-        let said = say("`tls` has no effect on an `http` URL").cure("write `https`");
-        report.warning(entry.at, "upstream.tls", said);
+        let finding = say("`tls` has no effect on an `http` URL").cure("write `https`");
+        report.warning(entry.at, "upstream.tls", finding);
     }
 }

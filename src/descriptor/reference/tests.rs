@@ -6,10 +6,10 @@ use crate::secret::Secret;
 
 /// What a text resolves to under a glob over files, and what is said about it.
 fn resolve(text: &str, glob: &str) -> (Option<String>, Vec<String>) {
-    resolve_with(text, glob, Secrets::NOWHERE)
+    resolve_with(text, glob, SecretSource::NOWHERE)
 }
 
-fn resolve_with(text: &str, glob: &str, secrets: &Secrets) -> (Option<String>, Vec<String>) {
+fn resolve_with(text: &str, glob: &str, secrets: &SecretSource) -> (Option<String>, Vec<String>) {
     let env: Environment = Arc::new(|name| (name == "NAME").then(|| "value".to_owned()));
     let allowed = References {
         env: vec!["*".to_owned()],
@@ -18,7 +18,7 @@ fn resolve_with(text: &str, glob: &str, secrets: &Secrets) -> (Option<String>, V
     };
     let mut report = Report::new(Path::new("a.yaml"));
     let mut node = yaml::parse(text.as_bytes()).expect("parses").expect("a document");
-    Resolver {
+    ReferenceResolver {
         env: &env,
         allowed: Some(&allowed),
         secrets,
@@ -91,8 +91,8 @@ fn a_glob_of_many_stars_is_matched_in_time_that_does_not_explode() {
 }
 
 /// A Vault that holds what it is asked for, but for `down/…`.
-fn vault() -> Secrets {
-    Secrets::Vault {
+fn vault() -> SecretSource {
+    SecretSource::Vault {
         mount: "secret".to_owned(),
         prefix: "pleiades".to_owned(),
         lookup: Some(Arc::new(|path, key| {
@@ -157,7 +157,7 @@ fn without_vault_the_cure_is_named_and_unasked_there_is_no_fault() {
     let (_, said) = resolve_with("'${vault:down/a#k}'", "**", &vault());
     assert_eq!(said, ["vault cannot be reached"]);
     let mut unasked = vault();
-    if let Secrets::Vault { lookup, .. } = &mut unasked {
+    if let SecretSource::Vault { lookup, .. } = &mut unasked {
         *lookup = None;
     }
     assert_eq!(
@@ -190,10 +190,10 @@ fn title_and_about_resolve_nothing() {
     let mut report = Report::new(Path::new("a.yaml"));
     let text = "title: a ${NAME} ${\nabout: $${NAME} ${file:/etc/hostname}\nother: ${NAME}\n";
     let mut node = yaml::parse(text.as_bytes()).expect("parses").expect("a document");
-    Resolver {
+    ReferenceResolver {
         env: &env,
         allowed: Some(&allowed),
-        secrets: Secrets::NOWHERE,
+        secrets: SecretSource::NOWHERE,
     }
     .resolve(&mut node, "", &mut report);
     assert_eq!(node.text_at(&["title"]), Some("a ${NAME} ${"));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{Place, Shape, field, is_pending, keyword, lacking, nothing, wrong_type};
+use super::{FieldPath, ShapeCheck, field, is_pending, keyword, lacking, nothing, wrong_type};
 use crate::descriptor::{
     reference::join,
     report::say,
@@ -12,8 +12,8 @@ use crate::descriptor::{
     yaml::{Entry, Kind, Node},
 };
 
-impl<'a> Shape<'a> {
-    pub(super) fn check_mapping(&mut self, node: &mut Node, body: &'a Value, place: Place<'_>) {
+impl<'a> ShapeCheck<'a> {
+    pub(super) fn check_mapping(&mut self, node: &mut Node, body: &'a Value, place: FieldPath<'_>) {
         let properties = body.get("properties").and_then(Value::as_object);
         let free = body
             .get("additionalProperties")
@@ -25,7 +25,7 @@ impl<'a> Shape<'a> {
             for entry in entries.iter_mut().filter(|entry| entry.odd.is_none()) {
                 // What stands beside another kind is refused for that alone.
                 let pending = place.pending || extras.contains(&entry.key);
-                let place = Place { pending, ..place };
+                let place = FieldPath { pending, ..place };
                 let known = properties.and_then(|known| known.get(&entry.key));
                 match (known, free) {
                     (Some(schema), _) => self.check_entry(entry, schema, place),
@@ -57,18 +57,18 @@ impl<'a> Shape<'a> {
         let near = nearest(&entry.key, names());
         let may_be_secret = entry.value.is_absent && near.is_none() && self.takes_secret(known);
         if may_be_secret {
-            let said = say("a key without a value that is not known here")
+            let finding = say("a key without a value that is not known here")
                 .cure("write `key: value`; a secret stands where it is asked for");
-            self.report.fault(entry.at, field(path), said);
+            self.report.fault(entry.at, field(path), finding);
             entry.value.is_bad = true;
             return None;
         }
-        let said = say(format!("`{}` is not a known key", entry.key));
-        let said = match near {
+        let finding = say(format!("`{}` is not a known key", entry.key));
+        let finding = match near {
             _ if entry.key == "<<" => say("merge keys are not part of YAML 1.2").cure("write the keys out"),
-            Some(near) => said.cure(format!("did you mean `{near}`?")),
-            None if names().next().is_none() => said.cure("nothing can be said here"),
-            None => said.cure(format!(
+            Some(near) => finding.cure(format!("did you mean `{near}`?")),
+            None if names().next().is_none() => finding.cure("nothing can be said here"),
+            None => finding.cure(format!(
                 "known are {}",
                 names()
                     .map(|name| format!("`{name}`"))
@@ -76,7 +76,7 @@ impl<'a> Shape<'a> {
                     .join(", ")
             )),
         };
-        self.report.fault(entry.at, &join(path, &entry.key), said);
+        self.report.fault(entry.at, &join(path, &entry.key), finding);
         entry.value.is_bad = true;
         near
     }
@@ -97,24 +97,27 @@ impl<'a> Shape<'a> {
         let mut lines: BTreeMap<&str, usize> = BTreeMap::new();
         for entry in entries {
             if let Some(found) = entry.odd {
-                let said = say(format!("keys must be text, found {found}")).cure("put it in quotes");
-                self.report.fault(entry.at, &join(path, &entry.key), said);
+                let finding = say(format!("keys must be text, found {found}")).cure("put it in quotes");
+                self.report.fault(entry.at, &join(path, &entry.key), finding);
                 continue;
             }
             if let Some(line) = lines.get(entry.key.as_str()) {
-                let said = say(format!("`{}` is given twice; first in line {line}", entry.key));
-                self.report
-                    .fault(entry.at, &join(path, &entry.key), said.cure("keep one of them"));
+                let finding = say(format!("`{}` is given twice; first in line {line}", entry.key));
+                self.report.fault(
+                    entry.at,
+                    &join(path, &entry.key),
+                    finding.cure("keep one of them"),
+                );
                 continue;
             }
             lines.insert(&entry.key, entry.at.line);
         }
     }
 
-    fn check_entry(&mut self, entry: &mut Entry, schema: &'a Value, place: Place<'_>) {
+    fn check_entry(&mut self, entry: &mut Entry, schema: &'a Value, place: FieldPath<'_>) {
         let path = join(place.path, &entry.key);
         let pending = is_pending(schema) && !place.pending && !self.is_default(&entry.value, schema);
-        let inner = Place {
+        let inner = FieldPath {
             path: &path,
             pending: pending || place.pending,
         };
@@ -129,8 +132,8 @@ impl<'a> Shape<'a> {
         for name in required.into_iter().flatten().filter_map(Value::as_str) {
             // A misspelt key was reported as such.
             if node.entry(name).is_none() && !meant.contains(name) {
-                let said = say(format!("`{name}` is missing")).cure(format!("add `{name}:`"));
-                self.report.fault(lacking(node), &join(path, name), said);
+                let finding = say(format!("`{name}` is missing")).cure(format!("add `{name}:`"));
+                self.report.fault(lacking(node), &join(path, name), finding);
             }
         }
     }
@@ -153,24 +156,27 @@ impl<'a> Shape<'a> {
         match given.as_slice() {
             [first, more @ ..] => {
                 for entry in more {
-                    let said = say(format!(
+                    let finding = say(format!(
                         "`{}` stands beside `{}`; exactly one is allowed",
                         entry.key, first.key
                     ));
-                    self.report
-                        .fault(entry.at, &join(path, &entry.key), said.cure("keep one of them"));
+                    self.report.fault(
+                        entry.at,
+                        &join(path, &entry.key),
+                        finding.cure("keep one of them"),
+                    );
                 }
             }
             [] if kinds.iter().any(|kind| meant.contains(kind)) => {}
             [] => {
-                let said = say(format!("needs exactly one of {list}")).cure("add one of them");
-                self.report.fault(lacking(node), field(path), said);
+                let finding = say(format!("needs exactly one of {list}")).cure("add one of them");
+                self.report.fault(lacking(node), field(path), finding);
             }
         }
     }
 
     /// A mapping with exactly one key, which names its kind.
-    pub(super) fn check_kind(&mut self, node: &mut Node, options: &'a [Value], place: Place<'_>) {
+    pub(super) fn check_kind(&mut self, node: &mut Node, options: &'a [Value], place: FieldPath<'_>) {
         let kinds: Vec<(&'a str, &'a Value, bool)> = options
             .iter()
             .filter_map(|option| {
@@ -184,19 +190,19 @@ impl<'a> Shape<'a> {
                 .text()
                 .and_then(|text| names.iter().find(|name| **name == text));
             let example = format!("write `{}: {{…}}`", names.first().copied().unwrap_or_default());
-            let said = match (word, &node.kind) {
+            let finding = match (word, &node.kind) {
                 (Some(word), _) => say("must be a mapping, found text").cure(format!("write `{word}: {{}}`")),
                 (None, Kind::Null) => nothing(&example),
                 (None, _) => wrong_type(node, "object", None).cure(example),
             };
-            return self.refuse(node, place.path, said);
+            return self.refuse(node, place.path, finding);
         }
         self.check_keys(node, place.path);
         let extras = extras(node, &names);
         let mut meant = BTreeSet::new();
         if let Kind::Map(entries) = &mut node.kind {
             for entry in entries.iter_mut().filter(|entry| entry.odd.is_none()) {
-                let place = Place {
+                let place = FieldPath {
                     pending: place.pending || extras.contains(&entry.key),
                     ..place
                 };
@@ -211,19 +217,19 @@ impl<'a> Shape<'a> {
         self.exactly_one(node, &names, &meant, place.path);
     }
 
-    fn check_one(&mut self, entry: &mut Entry, schema: &'a Value, pending: bool, place: Place<'_>) {
+    fn check_one(&mut self, entry: &mut Entry, schema: &'a Value, pending: bool, place: FieldPath<'_>) {
         let path = join(place.path, &entry.key);
         let refused = pending && !place.pending;
         if matches!(entry.value.kind, Kind::Null)
             && self.body(schema).get("type").is_some_and(|kind| kind == "object")
         {
-            let said = nothing(&format!("write `{}: {{}}`", entry.key));
-            return self.refuse(&mut entry.value, &path, said);
+            let finding = nothing(&format!("write `{}: {{}}`", entry.key));
+            return self.refuse(&mut entry.value, &path, finding);
         }
         self.check(
             &mut entry.value,
             schema,
-            Place {
+            FieldPath {
                 path: &path,
                 pending: pending || place.pending,
             },
@@ -264,7 +270,7 @@ fn extras(node: &Node, kinds: &[&str]) -> BTreeSet<String> {
 }
 
 fn unknown_kind<'n>(
-    shape: &mut Shape<'_>,
+    shape: &mut ShapeCheck<'_>,
     entry: &mut Entry,
     names: &[&'n str],
     path: &str,
@@ -275,12 +281,12 @@ fn unknown_kind<'n>(
         .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
         .join(", ");
-    let said = say(format!("`{}` is not a known kind", entry.key));
-    let said = match near {
-        Some(near) => said.cure(format!("did you mean `{near}`?")),
-        None => said.cure(format!("known are {list}")),
+    let finding = say(format!("`{}` is not a known kind", entry.key));
+    let finding = match near {
+        Some(near) => finding.cure(format!("did you mean `{near}`?")),
+        None => finding.cure(format!("known are {list}")),
     };
-    shape.report.fault(entry.at, &join(path, &entry.key), said);
+    shape.report.fault(entry.at, &join(path, &entry.key), finding);
     entry.value.is_bad = true;
     // Whatever it was, it was meant to be the kind: its absence is not reported too.
     near.or_else(|| names.first().copied())

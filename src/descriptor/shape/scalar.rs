@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::{Shape, keyword};
+use super::{ShapeCheck, keyword};
 use crate::descriptor::{
     address,
-    report::{Said, say},
+    report::{Finding, say},
     scalar::{Size, Span},
     yaml::{Kind, Node},
 };
@@ -15,7 +15,7 @@ use crate::descriptor::{
 /// The cure of a value out of bounds.
 const WITHIN: &str = "write a value within these bounds";
 
-impl<'a> Shape<'a> {
+impl<'a> ShapeCheck<'a> {
     pub(super) fn check_text(&mut self, node: &mut Node, schema: &'a Value, body: &'a Value, path: &str) {
         let Kind::Text(text) = &node.kind else { return };
         // Its reference was refused.
@@ -43,19 +43,20 @@ impl<'a> Shape<'a> {
             Some("resource") => wrong_resource(found),
             _ => None,
         };
-        if let Some(said) = wrong {
-            return self.refuse(node, path, said);
+        if let Some(finding) = wrong {
+            return self.refuse(node, path, finding);
         }
         if matches!(check, Some("url" | "resource")) {
             // Its address can be judged all the same.
-            for said in address::misused_url(found) {
-                self.report.fault(node.at, path, said);
+            for finding in address::misused_url(found) {
+                self.report.fault(node.at, path, finding);
             }
         }
         if check == Some("secret") && !text.has_references && !address::is_open_redis(found) {
-            let said = say("a secret in plain text; whoever reads the file has it");
-            let said = said.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
-            self.report.warning(node.at, path, said);
+            let finding = say("a secret in plain text; whoever reads the file has it");
+            let finding =
+                finding.cure("keep it elsewhere and write `${NAME}` or `${file:/run/secrets/name}`");
+            self.report.warning(node.at, path, finding);
         }
     }
 
@@ -65,12 +66,12 @@ impl<'a> Shape<'a> {
         };
         let is_integer = body.get("type").is_some_and(|kind| kind == "integer");
         if (is_integer && integer.is_none()) || !float.is_finite() {
-            let said = say(if is_integer {
+            let finding = say(if is_integer {
                 "must be an integer"
             } else {
                 "must be a number"
             });
-            return self.refuse(node, path, said.cure("write digits only"));
+            return self.refuse(node, path, finding.cure("write digits only"));
         }
         let bound = |key| keyword(schema, body, key).and_then(Value::as_f64);
         let (least, most) = (bound("minimum"), bound("maximum"));
@@ -81,8 +82,8 @@ impl<'a> Shape<'a> {
                 (None, most) => format!("at most {}", most.unwrap_or_default()),
             };
             let found = integer.map_or_else(|| float.to_string(), |integer| integer.to_string());
-            let said = say(format!("must be {range}, found {found}"));
-            self.refuse(node, path, said.cure(WITHIN));
+            let finding = say(format!("must be {range}, found {found}"));
+            self.refuse(node, path, finding.cure(WITHIN));
         }
     }
 }
@@ -96,7 +97,7 @@ fn is_word(text: &str) -> bool {
             .all(|byte| legal(byte) || matches!(byte, b'_' | b'-'))
 }
 
-fn wrong_id(found: &str, hidden: bool) -> Option<Said> {
+fn wrong_id(found: &str, hidden: bool) -> Option<Finding> {
     if found.starts_with("s_") {
         return Some(
             say("an id may not begin with `s_`: those paths are reserved").cure("choose another id"),
@@ -105,7 +106,7 @@ fn wrong_id(found: &str, hidden: bool) -> Option<Said> {
     wrong_name(found, hidden)
 }
 
-fn wrong_name(found: &str, hidden: bool) -> Option<Said> {
+fn wrong_name(found: &str, hidden: bool) -> Option<Finding> {
     if is_word(found) {
         return None;
     }
@@ -114,50 +115,50 @@ fn wrong_name(found: &str, hidden: bool) -> Option<Said> {
     } else {
         format!("`{found}` ")
     };
-    let said = say(format!("{shown}cannot be part of a tool name"));
-    Some(said.cure("use 1 to 63 of `a-z`, `0-9`, `_`, `-`, beginning with a letter or digit"))
+    let finding = say(format!("{shown}cannot be part of a tool name"));
+    Some(finding.cure("use 1 to 63 of `a-z`, `0-9`, `_`, `-`, beginning with a letter or digit"))
 }
 
-fn wrong_duration(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
+fn wrong_duration(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Finding> {
     let Some(span) = Span::parse(found) else {
-        let said = say("must be a duration");
-        return Some(said.cure("write an integer and `ms`, `s`, `m` or `h`, such as `30s`"));
+        let finding = say("must be a duration");
+        return Some(finding.cure("write an integer and `ms`, `s`, `m` or `h`, such as `30s`"));
     };
     let too_short = Span::parse(least).is_some_and(|least| span < least);
     let too_long = Span::parse(most).is_some_and(|most| span > most);
     (too_short || too_long).then(|| out_of_bounds(least, most, (!hidden).then(|| span.to_string())))
 }
 
-fn wrong_size(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Said> {
+fn wrong_size(found: &str, hidden: bool, (least, most): (&str, &str)) -> Option<Finding> {
     let Some(size) = Size::parse(found) else {
-        let said = say("must be a size");
-        return Some(said.cure("write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`"));
+        let finding = say("must be a size");
+        return Some(finding.cure("write an integer and `B`, `KiB`, `MiB` or `GiB`, such as `8MiB`"));
     };
     let too_small = Size::parse(least).is_some_and(|least| size < least);
     let too_large = Size::parse(most).is_some_and(|most| size > most);
     (too_small || too_large).then(|| out_of_bounds(least, most, (!hidden).then(|| size.to_string())))
 }
 
-fn out_of_bounds(least: &str, most: &str, found: Option<String>) -> Said {
+fn out_of_bounds(least: &str, most: &str, found: Option<String>) -> Finding {
     let found = found.map_or_else(String::new, |found| format!(", found {found}"));
     say(format!("must be {least} to {most}{found}")).cure(WITHIN)
 }
 
 /// `auto`, `off` or a URL (RFC 8707).
-fn wrong_resource(found: &str) -> Option<Said> {
+fn wrong_resource(found: &str) -> Option<Finding> {
     if ["auto", "off"].contains(&found) {
         return None;
     }
     address::wrong_url(found).map(|_| say("must be `auto`, `off` or a URL").cure("write one of them"))
 }
 
-fn wrong_address(found: &str) -> Option<Said> {
-    let said =
+fn wrong_address(found: &str) -> Option<Finding> {
+    let finding =
         || say("must be an IP address and a port").cure("write it like `127.0.0.1:8787` or `[::1]:8787`");
-    found.parse::<SocketAddr>().err().map(|_| said())
+    found.parse::<SocketAddr>().err().map(|_| finding())
 }
 
-fn wrong_digest(found: &str) -> Option<Said> {
+fn wrong_digest(found: &str) -> Option<Finding> {
     let is_sound = found.len() == 64
         && found
             .bytes()
@@ -166,10 +167,10 @@ fn wrong_digest(found: &str) -> Option<Said> {
         .then(|| say("must be 64 lower-case hexadecimal digits").cure("write the SHA-256 of the key's bytes"))
 }
 
-fn wrong_glob(found: &str) -> Option<Said> {
+fn wrong_glob(found: &str) -> Option<Finding> {
     let illegal = found.chars().find(|character| {
         !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
     })?;
-    let said = say(format!("`{illegal}` cannot stand in a tool name"));
-    Some(said.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))
+    let finding = say(format!("`{illegal}` cannot stand in a tool name"));
+    Some(finding.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))
 }

@@ -161,7 +161,7 @@ fn lower(text: &str) -> String {
 }
 
 /// A collection that is not closed yet.
-enum Open {
+enum OpenNode {
     List {
         anchor: usize,
         node: Node,
@@ -177,7 +177,7 @@ enum Open {
 struct Builder {
     root: Option<Node>,
     documents: usize,
-    open: Vec<Open>,
+    open: Vec<OpenNode>,
     /// Closed nodes by anchor, with how many nodes and how deep they are.
     anchors: HashMap<usize, (Node, usize, usize)>,
     aliased: usize,
@@ -214,18 +214,18 @@ impl Builder {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 let node = tagged(Node::new(at, Kind::List(Vec::new())), tag.as_deref());
-                self.open.push(Open::List { anchor, node });
+                self.open.push(OpenNode::List { anchor, node });
             }
             Event::MappingStart(_, anchor, tag) => {
                 let node = tagged(Node::new(at, Kind::Map(Vec::new())), tag.as_deref());
-                self.open.push(Open::Map {
+                self.open.push(OpenNode::Map {
                     anchor,
                     node,
                     key: None,
                 });
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(Open::List { anchor, node } | Open::Map { anchor, node, .. }) => {
+                Some(OpenNode::List { anchor, node } | OpenNode::Map { anchor, node, .. }) => {
                     self.close(node, anchor)?
                 }
                 None => {}
@@ -253,12 +253,12 @@ impl Builder {
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
-            Some(Open::List { node: list, .. }) => {
+            Some(OpenNode::List { node: list, .. }) => {
                 if let Kind::List(items) = &mut list.kind {
                     items.push(node);
                 }
             }
-            Some(Open::Map { node: map, key, .. }) => match key.take() {
+            Some(OpenNode::Map { node: map, key, .. }) => match key.take() {
                 None => *key = Some(node),
                 Some(key) => {
                     if let Kind::Map(entries) = &mut map.kind {

@@ -5,7 +5,7 @@ use crate::mcp::raw::raw;
 
 /// The example of a schema, which fits it.
 fn made(schema: &Value) -> Option<Value> {
-    let checks = Checks::compile(&raw(schema)).expect("a schema that is judged");
+    let checks = ArgumentValidator::compile(&raw(schema)).expect("a schema that is judged");
     let example = example(schema, Some(&checks))?;
     assert_eq!(checks.fits(&example, Effort::AMPLE), Some(true));
     Some(example)
@@ -59,7 +59,7 @@ fn are_met(bounds: &[(Value, Option<Value>)]) {
 }
 
 #[test]
-fn texts_and_numbers_are_within_every_bound_that_is_said() {
+fn texts_and_numbers_are_within_every_bound_of_the_schema() {
     are_met(&[
         (json!({ "const": { "a": 1 } }), Some(json!({ "a": 1 }))),
         (
@@ -91,7 +91,7 @@ fn texts_and_numbers_are_within_every_bound_that_is_said() {
 }
 
 #[test]
-fn lists_and_objects_are_within_every_bound_that_is_said() {
+fn lists_and_objects_are_within_every_bound_of_the_schema() {
     are_met(&[
         (
             json!({ "type": "array", "items": { "enum": ["a", "b", "c"] }, "minItems": 2, "uniqueItems": true }),
@@ -130,7 +130,7 @@ fn lists_and_objects_are_within_every_bound_that_is_said() {
 }
 
 #[test]
-fn formats_are_kept_where_they_are_checked() {
+fn formats_are_followed_where_they_are_checked() {
     for (format, _) in FORMATS {
         let schema = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "required": ["v"],
             "properties": { "v": { "type": "string", "format": format } } });
@@ -146,7 +146,7 @@ fn what_nothing_fits_or_is_without_end_has_no_example() {
         json!({ "type": "object", "properties": { "v": { "type": "string", "pattern": "^(){9999}(x{999}){999}$" } }, "required": ["v"] }),
         json!({ "type": "object", "not": {} }),
     ] {
-        if let Some(checks) = Checks::compile(&raw(&schema)) {
+        if let Some(checks) = ArgumentValidator::compile(&raw(&schema)) {
             assert_eq!(example(&schema, Some(&checks)), None, "{schema}");
         }
     }

@@ -14,7 +14,7 @@ fn weather() -> Catalogue {
     ])
 }
 
-fn planned(catalogue: &Catalogue, call: Value) -> Plan {
+fn planned(catalogue: &Catalogue, call: Value) -> MetaPlan {
     plan(
         &provider("weather"),
         catalogue,
@@ -24,7 +24,7 @@ fn planned(catalogue: &Catalogue, call: Value) -> Plan {
 
 fn ran(call: Value) -> (String, Value, Vec<String>) {
     match planned(&weather(), call) {
-        Plan::Run {
+        MetaPlan::Run {
             tool,
             arguments,
             notes,
@@ -33,36 +33,36 @@ fn ran(call: Value) -> (String, Value, Vec<String>) {
             serde_json::from_str(arguments.get()).expect("JSON"),
             notes,
         ),
-        Plan::Answer(answer) => panic!("not run: {}", answer.text),
+        MetaPlan::Answer(answer) => panic!("not run: {}", answer.text),
     }
 }
 
-fn answered(call: Value) -> Answer {
+fn answered(call: Value) -> MetaAnswer {
     match planned(&weather(), call) {
-        Plan::Answer(answer) => answer,
-        Plan::Run { tool, .. } => panic!("{} ran", tool.name),
+        MetaPlan::Answer(answer) => answer,
+        MetaPlan::Run { tool, .. } => panic!("{} ran", tool.name),
     }
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct CallCase {
     id: String,
     server: String,
     input: Value,
-    expect: Expect,
+    expect: ExpectedOutcome,
     why: String,
 }
 
 #[derive(Deserialize)]
-struct Expect {
+struct ExpectedOutcome {
     outcome: String,
-    upstream: Option<Upstream>,
+    upstream: Option<ExpectedCall>,
     #[serde(default)]
     must_mention: Vec<String>,
 }
 
 #[derive(Deserialize)]
-struct Upstream {
+struct ExpectedCall {
     name: String,
     arguments: Value,
 }
@@ -83,18 +83,18 @@ fn catalogues() -> BTreeMap<String, Catalogue> {
 }
 
 /// What is wrong with the outcome of a row.
-fn fault(row: &Row, plan: Plan) -> Option<String> {
+fn fault(row: &CallCase, plan: MetaPlan) -> Option<String> {
     match (plan, &row.expect.upstream) {
-        (Plan::Run { tool, arguments, .. }, Some(upstream)) => {
+        (MetaPlan::Run { tool, arguments, .. }, Some(upstream)) => {
             let arguments: Value = serde_json::from_str(arguments.get()).expect("JSON");
             (*tool.name != *upstream.name || arguments != upstream.arguments)
                 .then(|| format!("ran {} {arguments}", tool.name))
         }
-        (Plan::Run { tool, arguments, .. }, None) => Some(format!("ran {} {arguments}", tool.name)),
-        (Plan::Answer(answer), _) if answer.status.as_str() != row.expect.outcome => {
+        (MetaPlan::Run { tool, arguments, .. }, None) => Some(format!("ran {} {arguments}", tool.name)),
+        (MetaPlan::Answer(answer), _) if answer.status.as_str() != row.expect.outcome => {
             Some(format!("{}: {}", answer.status.as_str(), answer.text))
         }
-        (Plan::Answer(answer), _) => {
+        (MetaPlan::Answer(answer), _) => {
             let silent = row
                 .expect
                 .must_mention
@@ -112,7 +112,7 @@ fn calls_as_they_arrive_in_practice_become_what_they_should() {
     let mut rows = 0;
     for line in include_str!("../../../tests/data/meta_calls.jsonl").lines() {
         rows += 1;
-        let row: Row = serde_json::from_str(line).expect("a row");
+        let row: CallCase = serde_json::from_str(line).expect("a row");
         let elsewhere = |name: &str| {
             catalogues
                 .iter()
@@ -148,7 +148,7 @@ fn a_well_formed_call_passes_byte_for_byte_without_notes() {
         .expect("JSON"),
     )
     .expect("an object");
-    let Plan::Run { arguments, notes, .. } = plan(&provider("weather"), &weather(), &call) else {
+    let MetaPlan::Run { arguments, notes, .. } = plan(&provider("weather"), &weather(), &call) else {
         panic!("not run")
     };
     assert_eq!(
@@ -171,7 +171,7 @@ fn every_repair_is_noted() {
 #[test]
 fn an_operation_alone_answers_with_its_schema_and_an_example() {
     let answer = answered(json!({ "tool": "get_forecast" }));
-    assert_eq!(answer.status, Status::Schema);
+    assert_eq!(answer.status, AnswerStatus::Schema);
     let data: Value = serde_json::from_str(answer.data.expect("data").get()).expect("JSON");
     assert_eq!(data["inputSchema"]["required"], json!(["city"]));
     let next: Value = serde_json::from_str(answer.next.expect("next").get()).expect("JSON");
@@ -190,7 +190,7 @@ fn a_goal_and_an_empty_call_get_the_menu_and_run_nothing() {
         json!({ "owner": "x" }),
     ] {
         let answer = answered(call);
-        assert_eq!(answer.status, Status::Menu);
+        assert_eq!(answer.status, AnswerStatus::Menu);
         assert!(
             answer
                 .text
@@ -205,7 +205,7 @@ fn a_menu_stays_within_its_budget_and_names_the_rest() {
         json!({ "name": format!("operation_{n}"), "description": "x".repeat(200),
             "inputSchema": { "type": "object", "properties": { "parameter": { "type": "string" } } } })
     }));
-    let Plan::Answer(answer) = planned(&many, json!({})) else {
+    let MetaPlan::Answer(answer) = planned(&many, json!({})) else {
         panic!("ran")
     };
     assert!(
@@ -219,7 +219,7 @@ fn a_menu_stays_within_its_budget_and_names_the_rest() {
 #[test]
 fn an_unknown_operation_is_answered_with_the_nearest_and_never_run() {
     let answer = answered(json!({ "tool": "get_forcast", "arguments": { "city": "Bern" } }));
-    assert_eq!(answer.status, Status::UnknownTool);
+    assert_eq!(answer.status, AnswerStatus::UnknownTool);
     assert!(
         answer.text.contains("get_forecast(city: string"),
         "{}",
@@ -228,16 +228,16 @@ fn an_unknown_operation_is_answered_with_the_nearest_and_never_run() {
     for part in ["forecast", "get", "alarm"] {
         assert_eq!(
             answered(json!({ "tool": part, "arguments": {} })).status,
-            Status::UnknownTool,
+            AnswerStatus::UnknownTool,
             "{part}"
         );
     }
 }
 
 #[test]
-fn wrong_arguments_are_told_place_by_place() {
+fn wrong_arguments_are_listed_by_location() {
     let answer = answered(json!({ "tool": "get_forecast", "arguments": { "days": 9, "town": "Bern" } }));
-    assert_eq!(answer.status, Status::InvalidArguments);
+    assert_eq!(answer.status, AnswerStatus::InvalidArguments);
     for part in [
         "Nothing was run",
         "arguments.city: missing, expected string",
@@ -262,7 +262,7 @@ fn a_schema_that_cannot_be_compiled_leaves_the_judgement_to_the_provider() {
         catalogue([json!({ "name": "odd", "inputSchema": { "$ref": "https://example.com/schema.json" } })]);
     assert!(matches!(
         planned(&odd, json!({ "tool": "odd", "arguments": { "a": 1 } })),
-        Plan::Run { .. }
+        MetaPlan::Run { .. }
     ));
 }
 

@@ -17,7 +17,7 @@ const MAX_MEMBERS: usize = 32;
 
 /// A message's members, unparsed.
 #[derive(Default)]
-pub(super) struct Envelope<'a> {
+pub(super) struct RpcEnvelope<'a> {
     jsonrpc: Option<&'a RawValue>,
     id: Option<&'a RawValue>,
     method: Option<&'a RawValue>,
@@ -32,7 +32,7 @@ pub(super) struct Envelope<'a> {
     crowded: bool,
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> RpcEnvelope<'a> {
     /// The id as a JSON value for an answer to an invalid message.
     pub(super) fn usable_id(&self) -> Option<serde_json::Value> {
         let raw = self
@@ -45,7 +45,7 @@ impl<'a> Envelope<'a> {
 
     /// Takes the id as it was sent: it goes back byte for byte.
     pub(super) fn keep_id(&mut self, sent: &'a str) {
-        if let Ok(sent) = serde_json::from_str::<Envelope<'a>>(sent) {
+        if let Ok(sent) = serde_json::from_str::<RpcEnvelope<'a>>(sent) {
             self.id = sent.id;
         }
     }
@@ -112,19 +112,19 @@ fn is_id(text: &str) -> bool {
 /// Reads an error object.
 pub(super) fn fault_of(raw: &RawValue) -> Result<RpcFault, String> {
     #[derive(Deserialize)]
-    struct Fault {
+    struct ErrorObject {
         code: i64,
         #[serde(default)]
         message: String,
         data: Option<Raw>,
     }
-    let Fault { code, message, data } = serde_json::from_str(raw.get())
+    let ErrorObject { code, message, data } = serde_json::from_str(raw.get())
         .map_err(|cause| format!("`error` must be an object with `code` and `message`: {cause}"))?;
     Ok(RpcFault { code, message, data })
 }
 
 /// A member's name.
-enum Name {
+enum MemberName {
     Jsonrpc,
     Id,
     Method,
@@ -134,7 +134,7 @@ enum Name {
     Other(Box<str>),
 }
 
-impl Name {
+impl MemberName {
     fn as_str(&self) -> &str {
         match self {
             Self::Jsonrpc => "jsonrpc",
@@ -148,66 +148,66 @@ impl Name {
     }
 }
 
-impl<'de> Deserialize<'de> for Name {
+impl<'de> Deserialize<'de> for MemberName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Named;
-        impl Visitor<'_> for Named {
-            type Value = Name;
+        struct MemberNameVisitor;
+        impl Visitor<'_> for MemberNameVisitor {
+            type Value = MemberName;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a member's name")
             }
-            fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+            fn visit_str<E>(self, name: &str) -> Result<MemberName, E> {
                 Ok(match name {
-                    "jsonrpc" => Name::Jsonrpc,
-                    "id" => Name::Id,
-                    "method" => Name::Method,
-                    "params" => Name::Params,
-                    "result" => Name::Result,
-                    "error" => Name::Error,
-                    other => Name::Other(other.into()),
+                    "jsonrpc" => MemberName::Jsonrpc,
+                    "id" => MemberName::Id,
+                    "method" => MemberName::Method,
+                    "params" => MemberName::Params,
+                    "result" => MemberName::Result,
+                    "error" => MemberName::Error,
+                    other => MemberName::Other(other.into()),
                 })
             }
         }
-        deserializer.deserialize_str(Named)
+        deserializer.deserialize_str(MemberNameVisitor)
     }
 }
 
-impl<'de> Deserialize<'de> for Envelope<'de> {
+impl<'de> Deserialize<'de> for RpcEnvelope<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
+        deserializer.deserialize_map(EnvelopeVisitor)
     }
 }
 
-struct Members;
+struct EnvelopeVisitor;
 
-impl<'de> Visitor<'de> for Members {
-    type Value = Envelope<'de>;
+impl<'de> Visitor<'de> for EnvelopeVisitor {
+    type Value = RpcEnvelope<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope<'de>, A::Error> {
-        let mut envelope = Envelope::default();
-        while let Some((name, value)) = map.next_entry::<Name, &'de RawValue>()? {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RpcEnvelope<'de>, A::Error> {
+        let mut envelope = RpcEnvelope::default();
+        while let Some((name, value)) = map.next_entry::<MemberName, &'de RawValue>()? {
             envelope.take(name, value);
         }
         Ok(envelope)
     }
 }
 
-impl<'a> Envelope<'a> {
+impl<'a> RpcEnvelope<'a> {
     /// Notes a member. Faults are only remembered, so that the rest is read and an id behind
     /// them is found.
-    fn take(&mut self, name: Name, value: &'a RawValue) {
+    fn take(&mut self, name: MemberName, value: &'a RawValue) {
         let slot = match &name {
-            Name::Jsonrpc => &mut self.jsonrpc,
-            Name::Id => &mut self.id,
-            Name::Method => &mut self.method,
-            Name::Params => &mut self.params,
-            Name::Result => &mut self.result,
-            Name::Error => &mut self.error,
-            Name::Other(other) => {
+            MemberName::Jsonrpc => &mut self.jsonrpc,
+            MemberName::Id => &mut self.id,
+            MemberName::Method => &mut self.method,
+            MemberName::Params => &mut self.params,
+            MemberName::Result => &mut self.result,
+            MemberName::Error => &mut self.error,
+            MemberName::Other(other) => {
                 if self.others.len() >= MAX_MEMBERS {
                     self.crowded = true;
                 } else if self.others.contains(other) {

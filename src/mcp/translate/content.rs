@@ -17,7 +17,7 @@ const KINDS: [(&str, Revision); 5] = [
 
 /// Makes of the blocks of a newer result what a peer of `to` knows. A block of a kind that it does
 /// not know becomes text that holds the block, so that nothing is lost and the rest can be read.
-pub(super) fn known(method: &str, result: &mut RawObject, to: Revision) {
+pub(super) fn downgrade(method: &str, result: &mut RawObject, to: Revision) {
     let knows = |kind: &str| KINDS.iter().any(|(known, since)| *known == kind && *since <= to);
     let wanted =
         |block: &RawValue| edit::kind(block).is_some_and(|kind| kind == "resource_link" || !knows(&kind));
@@ -45,7 +45,7 @@ pub(super) fn known(method: &str, result: &mut RawObject, to: Revision) {
 
 /// Leaves of `structuredContent` what revisions before 2026-07-28 know, an object. Other values are
 /// said in text when the result says nothing else.
-pub(super) fn objects(result: &mut RawObject) {
+pub(super) fn structured_objects(result: &mut RawObject) {
     let other = result
         .get("structuredContent")
         .filter(|value| !edit::is_object(value))

@@ -8,38 +8,40 @@ use pingora_proxy::Session;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Place, Response, answer, no_account, only, unavailable};
+use super::{ApiRoute, Response, json_answer, no_account, unavailable, wrong_method};
 use crate::access::Principal;
 use crate::access::names;
-use crate::credential::told;
+use crate::credential::user_accounts;
 use crate::error::{Code, Error};
 use crate::proxy::gateway::Gateway;
 
 /// The body of a PUT.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Change {
+struct DefaultChange {
     default: bool,
 }
 
 impl Gateway {
     /// The caller's accounts of all providers.
-    pub(super) async fn accounts_of(
+    pub(super) async fn list_accounts(
         &self,
         session: &Session,
         principal: &Principal,
     ) -> Result<Response, Error> {
         let method = &session.req_header().method;
         if *method != Method::GET && *method != Method::HEAD {
-            return Err(only(&Place::Accounts));
+            return Err(wrong_method(&ApiRoute::Accounts));
         }
-        let keeper = &self.exchange.accounts.keeper;
-        let all = told::all(keeper, principal).await.map_err(unavailable)?;
-        Ok(answer(&json!({ "accounts": all })))
+        let manager = &self.exchange.accounts.manager;
+        let all = user_accounts::accounts_json(manager, principal)
+            .await
+            .map_err(unavailable)?;
+        Ok(json_answer(&json!({ "accounts": all })))
     }
 
     /// One account of the caller: made the default, or revoked.
-    pub(super) async fn account(
+    pub(super) async fn change_account(
         &self,
         session: &mut Session,
         principal: &Principal,
@@ -48,34 +50,39 @@ impl Gateway {
     ) -> Result<Response, Error> {
         let method = session.req_header().method.clone();
         if method != Method::PUT && method != Method::DELETE {
-            return Err(only(&Place::Account(Arc::clone(provider), String::new())));
+            return Err(wrong_method(&ApiRoute::Account(
+                Arc::clone(provider),
+                String::new(),
+            )));
         }
         if method == Method::PUT {
-            let body = super::json(session).await?;
-            change(&body)?;
+            let body = super::read_json(session).await?;
+            parse_change(&body)?;
         }
         let query = session.req_header().uri.query();
-        let name = names::last(account, query).ok_or_else(no_account)?;
-        let keeper = &self.exchange.accounts.keeper;
-        let key = told::key(keeper, principal, provider, &name);
+        let name = names::account_name(account, query).ok_or_else(no_account)?;
+        let manager = &self.exchange.accounts.manager;
+        let key = user_accounts::key(manager, principal, provider, &name);
         if method == Method::DELETE {
-            return match keeper.revoke(&key).await.map_err(unavailable)? {
+            return match manager.revoke(&key).await.map_err(unavailable)? {
                 true => Ok(Response::empty(StatusCode::NO_CONTENT)),
                 false => Err(no_account()),
             };
         }
-        if !keeper.choose(&key).await.map_err(unavailable)? {
+        if !manager.choose(&key).await.map_err(unavailable)? {
             return Err(no_account());
         }
-        let now = told::one(keeper, &key, provider).await.map_err(unavailable)?;
-        now.as_ref().map(answer).ok_or_else(no_account)
+        let now = user_accounts::account_json(manager, &key, provider)
+            .await
+            .map_err(unavailable)?;
+        now.as_ref().map(json_answer).ok_or_else(no_account)
     }
 }
 
-fn change(body: &[u8]) -> Result<(), Error> {
-    match serde_json::from_slice::<Change>(body) {
-        Ok(Change { default: true }) => Ok(()),
-        Ok(Change { default: false }) => Err(Error::new(
+fn parse_change(body: &[u8]) -> Result<(), Error> {
+    match serde_json::from_slice::<DefaultChange>(body) {
+        Ok(DefaultChange { default: true }) => Ok(()),
+        Ok(DefaultChange { default: false }) => Err(Error::new(
             Code::InvalidParams,
             "a default is changed by choosing another: send `{\"default\":true}` to that one",
         )),
@@ -89,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_default_is_chosen_and_never_taken_away() {
-        assert!(change(br#"{"default":true}"#).is_ok());
+        assert!(parse_change(br#"{"default":true}"#).is_ok());
         for body in [
             "",
             "{}",
@@ -99,7 +106,7 @@ mod tests {
             r#"{"default":true,"x":1}"#,
             r#"{"default":true,"default":true}"#,
         ] {
-            assert!(change(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_change(body.as_bytes()).is_err(), "{body}");
         }
     }
 }

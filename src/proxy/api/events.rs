@@ -20,30 +20,30 @@ const QUEUE: usize = 8;
 
 /// Tells one client's stream how its server fares.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct ConnectEvents {
     server: String,
     events: mpsc::Sender<Bytes>,
 }
 
 /// What connecting came to.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum ConnectResult {
     /// The server's tools.
     Tools(Vec<Value>),
     /// A sentence for the person who connects.
     Failed(String),
 }
 
-impl Teller {
+impl ConnectEvents {
     /// One for a server, and what it tells.
     pub(super) fn new(server: String) -> (Self, mpsc::Receiver<Bytes>) {
-        let (events, told) = mpsc::channel(QUEUE);
-        (Self { server, events }, told)
+        let (events, lines) = mpsc::channel(QUEUE);
+        (Self { server, events }, lines)
     }
 
     /// An event without further members.
     pub(super) async fn plain(&self, event: &str) {
-        self.tell(event, Map::new()).await;
+        self.send(event, Map::new()).await;
     }
 
     /// Where a person authorizes, and under which id that is asked for.
@@ -51,26 +51,26 @@ impl Teller {
         let mut members = Map::new();
         members.insert("url".to_owned(), json!(url));
         members.insert("session_id".to_owned(), json!(session));
-        self.tell("authorization_url", members).await;
+        self.send("authorization_url", members).await;
     }
 
     /// The last event.
-    pub(super) async fn end(self, end: End) {
+    pub(super) async fn end(self, end: ConnectResult) {
         let mut members = Map::new();
         let event = match end {
-            End::Tools(tools) => {
+            ConnectResult::Tools(tools) => {
                 members.insert("tools".to_owned(), Value::Array(tools));
                 "success"
             }
-            End::Failed(message) => {
+            ConnectResult::Failed(message) => {
                 members.insert("message".to_owned(), json!(message));
                 "error"
             }
         };
-        self.tell(event, members).await;
+        self.send(event, members).await;
     }
 
-    async fn tell(&self, event: &str, mut members: Map<String, Value>) {
+    async fn send(&self, event: &str, mut members: Map<String, Value>) {
         members.insert("event".to_owned(), json!(event));
         members.insert("server_name".to_owned(), json!(self.server));
         // One line: clients of this stream read it by lines.
@@ -83,17 +83,17 @@ impl Teller {
 /// Writes events until `work`, which tells them, is over; a client that goes away ends both.
 pub(super) async fn pump(
     session: &mut Session,
-    mut told: mpsc::Receiver<Bytes>,
+    mut lines: mpsc::Receiver<Bytes>,
     work: impl Future<Output = ()>,
     metrics: &Arc<Metrics>,
 ) -> Result<()> {
-    let _open = Open::begin(metrics);
+    let _open = OpenConnectStream::begin(metrics);
     tokio::pin!(work);
     let mut is_over = false;
     loop {
         let event = tokio::select! {
             biased;
-            event = told.recv() => event,
+            event = lines.recv() => event,
             () = &mut work, if !is_over => {
                 is_over = true;
                 continue;
@@ -109,16 +109,16 @@ pub(super) async fn pump(
 }
 
 /// Counted while it is open.
-struct Open(Arc<Metrics>);
+struct OpenConnectStream(Arc<Metrics>);
 
-impl Open {
+impl OpenConnectStream {
     fn begin(metrics: &Arc<Metrics>) -> Self {
         metrics.streams(1);
         Self(Arc::clone(metrics))
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnectStream {
     fn drop(&mut self) {
         self.0.streams(-1);
     }
@@ -130,12 +130,12 @@ mod tests {
 
     #[tokio::test]
     async fn each_event_is_one_data_line_that_names_the_server() {
-        let (teller, mut told) = Teller::new("a\nb".to_owned());
+        let (teller, mut lines) = ConnectEvents::new("a\nb".to_owned());
         teller.plain("connection_attempt").await;
         teller.authorization("https://x/?a=1", "id").await;
-        teller.end(End::Failed("no\nway".to_owned())).await;
+        teller.end(ConnectResult::Failed("no\nway".to_owned())).await;
         let mut events = Vec::new();
-        while let Some(bytes) = told.recv().await {
+        while let Some(bytes) = lines.recv().await {
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             let line = text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
             assert!(!line.contains('\n'));

@@ -14,7 +14,7 @@ use pingora_core::Result;
 use pingora_proxy::Session;
 use serde_json::Value;
 
-pub use servers::Allowed;
+pub use servers::ConnectAllowlist;
 
 use super::context::Context;
 use super::gateway::Gateway;
@@ -32,7 +32,7 @@ const MAX_BODY: usize = 64 * 1024;
 
 /// What a path of these names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum ApiRoute {
     /// `/v1/accounts`.
     Accounts,
     /// `/v1/accounts/{provider}/{account}`; the account as it was written, still encoded.
@@ -43,7 +43,7 @@ pub(super) enum Place {
     Connect,
 }
 
-impl Place {
+impl ApiRoute {
     const fn name(&self) -> &'static str {
         match self {
             Self::Accounts => "accounts",
@@ -55,57 +55,69 @@ impl Place {
 }
 
 /// Reads a path. An account's name may hold slashes: whatever follows the provider is its name.
-pub(super) fn place(path: &str) -> Option<Place> {
+pub(super) fn parse_route(path: &str) -> Option<ApiRoute> {
     if path == "/v1/tools/mcp/servers/connect" {
-        return Some(Place::Connect);
+        return Some(ApiRoute::Connect);
     }
     if path == "/v1/accounts" {
-        return Some(Place::Accounts);
+        return Some(ApiRoute::Accounts);
     }
     if let Some(provider) = path.strip_prefix("/oauth/refresh/") {
-        return is_word(provider).then(|| Place::Refresh(Arc::from(provider)));
+        return is_id(provider).then(|| ApiRoute::Refresh(Arc::from(provider)));
     }
     let rest = path.strip_prefix("/v1/accounts/")?;
     let (provider, account) = rest.split_once('/').unwrap_or((rest, ""));
-    is_word(provider).then(|| Place::Account(Arc::from(provider), account.to_owned()))
+    is_id(provider).then(|| ApiRoute::Account(Arc::from(provider), account.to_owned()))
 }
 
 /// The form of a provider id, and of a connection's name.
-fn is_word(text: &str) -> bool {
+fn is_id(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     !text.is_empty() && text.len() <= 63 && text.bytes().all(word)
 }
 
 /// What these paths need of the settings.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct ApiConfig {
     /// `signing.inbound_keys`.
     pub inbound_keys: Vec<Secret>,
     /// `connect_api.allow`, and what reaching such a server may do.
-    pub allowed: Allowed,
+    pub allowed: ConnectAllowlist,
 }
 
 impl Gateway {
     /// Answers one request of these paths.
-    pub(super) async fn beside(&self, session: &mut Session, ctx: &Context, place: Place) -> Result<()> {
+    pub(super) async fn serve_api(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        place: ApiRoute,
+    ) -> Result<()> {
         let (response, principal) = match &place {
-            Place::Refresh(provider) => (self.refresh_asked(session, provider).await, None),
-            Place::Accounts | Place::Account(..) | Place::Connect => match self.caller(session) {
+            ApiRoute::Refresh(provider) => (self.refresh(session, provider).await, None),
+            ApiRoute::Accounts | ApiRoute::Account(..) | ApiRoute::Connect => match self.identify(session) {
                 Err(error) => (Err(error), None),
                 Ok(principal) => {
                     let answered = match &place {
-                        Place::Account(provider, account) => {
-                            self.account(session, &principal, provider, account).await
+                        ApiRoute::Account(provider, account) => {
+                            self.change_account(session, &principal, provider, account).await
                         }
-                        Place::Connect => {
+                        ApiRoute::Connect => {
                             match Box::pin(self.connect_server(session, ctx, &principal)).await? {
                                 Ok(()) => {
-                                    return self.noted(ctx, &place, Some(&principal), ("ok", StatusCode::OK));
+                                    return self.report_api(
+                                        ctx,
+                                        &place,
+                                        Some(&principal),
+                                        ("ok", StatusCode::OK),
+                                    );
                                 }
                                 Err(error) => Err(error),
                             }
                         }
-                        Place::Accounts | Place::Refresh(_) => self.accounts_of(session, &principal).await,
+                        ApiRoute::Accounts | ApiRoute::Refresh(_) => {
+                            self.list_accounts(session, &principal).await
+                        }
                     };
                     (answered, Some(principal))
                 }
@@ -113,23 +125,23 @@ impl Gateway {
         };
         let outcome = response.as_ref().err().map_or("ok", |error| error.code.as_str());
         let response = response.unwrap_or_else(|error| refusal(&error, &place));
-        self.noted(ctx, &place, principal.as_ref(), (outcome, response.status))?;
+        self.report_api(ctx, &place, principal.as_ref(), (outcome, response.status))?;
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
 
     /// Who is calling.
-    fn caller(&self, session: &Session) -> Result<Principal, Error> {
+    fn identify(&self, session: &Session) -> Result<Principal, Error> {
         let caller = self
             .access
-            .identify(&session.req_header().headers, bridge::peer(session))?;
+            .identify(&session.req_header().headers, bridge::peer_address(session))?;
         Ok(caller.principal)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the last thing of an answered request")]
-    fn noted(
+    fn report_api(
         &self,
         ctx: &Context,
-        place: &Place,
+        place: &ApiRoute,
         principal: Option<&Principal>,
         (outcome, status): (&'static str, StatusCode),
     ) -> Result<()> {
@@ -139,7 +151,7 @@ impl Gateway {
         done.outcome = outcome;
         done.status = status.as_u16();
         done.duration = ctx.started.elapsed();
-        if let Place::Account(provider, _) | Place::Refresh(provider) = place {
+        if let ApiRoute::Account(provider, _) | ApiRoute::Refresh(provider) = place {
             let loaded = self.exchange.catalog.snapshot().providers.contains_key(provider);
             done.provider = loaded.then(|| Arc::clone(provider));
         }
@@ -149,8 +161,8 @@ impl Gateway {
 }
 
 /// Reads a bounded body of JSON.
-async fn read(session: &mut Session) -> Result<Bytes, Error> {
-    bridge::small_body(session, MAX_BODY)
+async fn read_body(session: &mut Session) -> Result<Bytes, Error> {
+    bridge::read_small_body(session, MAX_BODY)
         .await
         .map_err(|error| match error.code {
             Code::TooLarge => Error::new(
@@ -162,16 +174,16 @@ async fn read(session: &mut Session) -> Result<Bytes, Error> {
 }
 
 /// A body that must be JSON, its head looked at first.
-async fn json(session: &mut Session) -> Result<Bytes, Error> {
-    intake::media(&session.req_header().headers)?;
-    read(session).await
+async fn read_json(session: &mut Session) -> Result<Bytes, Error> {
+    intake::check_media(&session.req_header().headers)?;
+    read_body(session).await
 }
 
-fn answer(value: &Value) -> Response {
+fn json_answer(value: &Value) -> Response {
     Response::json(StatusCode::OK, value.to_string()).header(header::CACHE_CONTROL, "no-store")
 }
 
-fn refusal(error: &Error, place: &Place) -> Response {
+fn refusal(error: &Error, place: &ApiRoute) -> Response {
     let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
     let status = match error.code {
         Code::InvalidParams => StatusCode::BAD_REQUEST,
@@ -185,15 +197,15 @@ fn refusal(error: &Error, place: &Place) -> Response {
     response
 }
 
-const fn allow(place: &Place) -> &'static str {
+const fn allow(place: &ApiRoute) -> &'static str {
     match place {
-        Place::Accounts => "GET, HEAD",
-        Place::Account(..) => "PUT, DELETE",
-        Place::Refresh(_) | Place::Connect => "POST",
+        ApiRoute::Accounts => "GET, HEAD",
+        ApiRoute::Account(..) => "PUT, DELETE",
+        ApiRoute::Refresh(_) | ApiRoute::Connect => "POST",
     }
 }
 
-fn only(place: &Place) -> Error {
+fn wrong_method(place: &ApiRoute) -> Error {
     Error::new(Code::MethodNotAllowed, allow(place))
 }
 
@@ -206,7 +218,7 @@ fn unavailable(fault: Fault) -> Error {
     let after = fault.retry_after.unwrap_or(std::time::Duration::from_secs(5));
     Error::new(
         Code::CredentialStore,
-        format!("{}; nothing was changed", fault.kind.told()),
+        format!("{}; nothing was changed", fault.kind.caller_message()),
     )
     .retry_after(after)
     .because(fault)
@@ -217,13 +229,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_name_places_and_nothing_else() {
-        assert_eq!(place("/v1/accounts"), Some(Place::Accounts));
-        assert_eq!(place("/v1/tools/mcp/servers/connect"), Some(Place::Connect));
-        assert_eq!(place("/oauth/refresh/a-b"), Some(Place::Refresh("a-b".into())));
+    fn paths_name_routes_and_nothing_else() {
+        assert_eq!(parse_route("/v1/accounts"), Some(ApiRoute::Accounts));
         assert_eq!(
-            place("/v1/accounts/p/me%40x"),
-            Some(Place::Account("p".into(), "me%40x".to_owned()))
+            parse_route("/v1/tools/mcp/servers/connect"),
+            Some(ApiRoute::Connect)
+        );
+        assert_eq!(
+            parse_route("/oauth/refresh/a-b"),
+            Some(ApiRoute::Refresh("a-b".into()))
+        );
+        assert_eq!(
+            parse_route("/v1/accounts/p/me%40x"),
+            Some(ApiRoute::Account("p".into(), "me%40x".to_owned()))
         );
         for path in [
             "/v1",
@@ -233,15 +251,15 @@ mod tests {
             "/oauth/refresh/a/b",
             "/v1/accounts/P/x",
         ] {
-            assert_eq!(place(path), None, "{path}");
+            assert_eq!(parse_route(path), None, "{path}");
         }
     }
 
     #[test]
     fn a_slash_belongs_to_the_name_of_the_account() {
         assert_eq!(
-            place("/v1/accounts/p/team/me"),
-            Some(Place::Account("p".into(), "team/me".to_owned()))
+            parse_route("/v1/accounts/p/team/me"),
+            Some(ApiRoute::Account("p".into(), "team/me".to_owned()))
         );
     }
 }

@@ -8,13 +8,13 @@ use pingora_proxy::Session;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Place, Response, answer, no_account, only, unavailable};
+use super::{ApiRoute, Response, json_answer, no_account, unavailable, wrong_method};
 use crate::access::Principal;
 use crate::access::signed::{self, Verified};
-use crate::credential::keeper::{Keeper, RefreshOutcome, Refreshed};
-use crate::credential::told;
+use crate::credential::manager::{CredentialManager, RefreshOutcome, Refreshed};
+use crate::credential::user_accounts;
 use crate::credential::vault::{Path, Wrote};
-use crate::credential::{Key, Owner};
+use crate::credential::{AccountKey, AccountOwner};
 use crate::error::{Code, Error};
 use crate::proxy::gateway::Gateway;
 use crate::secret::Secret;
@@ -23,7 +23,7 @@ use crate::telemetry::time::{rfc3339, unix_now};
 /// Whose account. Further members are ignored: one that differs makes two requests of the same second
 /// differ.
 #[derive(Debug, Default, Deserialize)]
-struct Asked {
+struct RefreshBody {
     tenant: Option<Arc<str>>,
     user: Option<Arc<str>>,
     account: Option<Arc<str>>,
@@ -31,30 +31,30 @@ struct Asked {
 
 impl Gateway {
     /// One signed request.
-    pub(super) async fn refresh_asked(
+    pub(super) async fn refresh(
         &self,
         session: &mut Session,
         provider: &Arc<str>,
     ) -> Result<Response, Error> {
         let method = session.req_header().method.clone();
         if method != Method::POST {
-            return Err(only(&Place::Refresh(Arc::clone(provider))));
+            return Err(wrong_method(&ApiRoute::Refresh(Arc::clone(provider))));
         }
         let header = signature(session).ok_or_else(unsigned)?;
-        let body = super::read(session).await?;
-        let keys = &self.desk.inbound_keys;
+        let body = super::read_body(session).await?;
+        let keys = &self.api.inbound_keys;
         let verified = signed::verify(&header, &body, keys, unix_now()).ok_or_else(unsigned)?;
-        let asked = asked(&body)?;
-        let keeper = &self.exchange.accounts.keeper;
-        once(keeper, &verified).await?;
+        let asked = parse_body(&body)?;
+        let manager = &self.exchange.accounts.manager;
+        accept_once(manager, &verified).await?;
         let local = self.access.local();
         let principal = Principal {
             tenant: asked.tenant.unwrap_or_else(|| Arc::clone(&local.tenant)),
             user: asked.user.unwrap_or_else(|| Arc::clone(&local.user)),
         };
-        let owner = told::owner(keeper, &principal, provider);
-        let outcome = refreshed(keeper, owner, asked.account).await?;
-        Ok(answer(&document(&outcome)))
+        let owner = user_accounts::owner(manager, &principal, provider);
+        let outcome = refresh_accounts(manager, owner, asked.account).await?;
+        Ok(json_answer(&document(&outcome)))
     }
 }
 
@@ -73,9 +73,9 @@ fn unsigned() -> Error {
     )
 }
 
-fn asked(body: &[u8]) -> Result<Asked, Error> {
+fn parse_body(body: &[u8]) -> Result<RefreshBody, Error> {
     if body.is_empty() {
-        return Ok(Asked::default());
+        return Ok(RefreshBody::default());
     }
     serde_json::from_slice(body).map_err(|cause| {
         Error::new(
@@ -88,10 +88,10 @@ fn asked(body: &[u8]) -> Result<Asked, Error> {
 
 /// Accepts a request once, whichever replica it comes to: who writes its mark first has it. Only what
 /// was signed gets here, so nobody else can fill the store.
-async fn once(keeper: &Keeper, verified: &Verified) -> Result<(), Error> {
-    let path = Path::gateway(&["pending", &format!("r-{}", verified.once)]);
+async fn accept_once(manager: &CredentialManager, verified: &Verified) -> Result<(), Error> {
+    let path = Path::gateway(&["pending", &format!("r-{}", verified.replay_key)]);
     let mark = Secret::new(json!({ "until": verified.until }).to_string());
-    match keeper.vault().write(&path, 0, &mark, None).await {
+    match manager.vault().write(&path, 0, &mark, None).await {
         Ok(Wrote::Done(_)) => Ok(()),
         Ok(Wrote::Conflict) => Err(unsigned()),
         Err(fault) => Err(unavailable(fault)),
@@ -99,23 +99,27 @@ async fn once(keeper: &Keeper, verified: &Verified) -> Result<(), Error> {
 }
 
 /// Refreshes one account, or all of a user at a connection.
-async fn refreshed(keeper: &Keeper, owner: Owner, account: Option<Arc<str>>) -> Result<Refreshed, Error> {
+async fn refresh_accounts(
+    manager: &CredentialManager,
+    owner: AccountOwner,
+    account: Option<Arc<str>>,
+) -> Result<Refreshed, Error> {
     let accounts = match account {
         Some(account) => vec![account],
         None => {
-            let known = keeper.accounts(&owner).await.map_err(unavailable)?;
+            let known = manager.accounts(&owner).await.map_err(unavailable)?;
             known.into_iter().map(|account| account.id).collect()
         }
     };
     let mut all: Option<Refreshed> = None;
     for account in accounts {
-        let key = Key {
+        let key = AccountKey {
             owner: owner.clone(),
             account,
         };
-        if let Some(one) = keeper.refresh(&key, false).await.map_err(unavailable)? {
+        if let Some(one) = manager.refresh(&key, false).await.map_err(unavailable)? {
             all = Some(match all {
-                Some(before) => together(before, one),
+                Some(before) => combine(before, one),
                 None => one,
             });
         }
@@ -124,7 +128,7 @@ async fn refreshed(keeper: &Keeper, owner: Owner, account: Option<Arc<str>>) -> 
 }
 
 /// Of several accounts: what somebody has to look at first, and the soonest time.
-fn together(a: Refreshed, b: Refreshed) -> Refreshed {
+fn combine(a: Refreshed, b: Refreshed) -> Refreshed {
     let weight = |outcome: RefreshOutcome| match outcome {
         RefreshOutcome::NeedsReauth => 3,
         RefreshOutcome::Unhealthy => 2,
@@ -162,13 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_accounts_the_worst_is_told_and_the_soonest_time() {
-        let both = together(
+    fn of_several_accounts_the_worst_and_the_soonest_time_count() {
+        let both = combine(
             one(RefreshOutcome::NeedsReauth, None),
             one(RefreshOutcome::Refreshed, Some(20)),
         );
         assert_eq!(both, one(RefreshOutcome::NeedsReauth, Some(20)));
-        let both = together(
+        let both = combine(
             one(RefreshOutcome::NotDue, Some(10)),
             one(RefreshOutcome::Refreshed, Some(20)),
         );
@@ -177,10 +181,10 @@ mod tests {
 
     #[test]
     fn a_body_names_strings_or_nothing() {
-        assert!(asked(b"").is_ok());
-        assert!(asked(br#"{"user":"ann","nonce":7}"#).is_ok());
+        assert!(parse_body(b"").is_ok());
+        assert!(parse_body(br#"{"user":"ann","nonce":7}"#).is_ok());
         for body in ["[]", "null", r#"{"user":7}"#, r#"{"user":"a","user":"b"}"#, "{"] {
-            assert!(asked(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_body(body.as_bytes()).is_err(), "{body}");
         }
     }
 

@@ -2,7 +2,7 @@
 //! section 5).
 
 mod guest;
-mod wanted;
+mod request;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-pub use guest::Allowed;
-use wanted::Wanted;
+pub use guest::ConnectAllowlist;
+use request::WantedServer;
 
-use super::events::{self, End, Teller};
-use super::{Place, only};
+use super::events::{self, ConnectEvents, ConnectResult};
+use super::{ApiRoute, wrong_method};
 use crate::access::Principal;
 use crate::catalog::Provider;
-use crate::credential::broker::Wish;
-use crate::credential::keeper::{Ask, Happened, Reason, Refused, What};
-use crate::credential::{Connection, Need, Owner};
+use crate::credential::broker::ConnectionRequest;
+use crate::credential::manager::{AccountEvent, AccountEventKind, AccountQuery, GrantError, Reason};
+use crate::credential::{AccountOwner, Connection, ProviderAuth};
 use crate::error::Error;
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Reply, Scope};
-use crate::mcp::{Abilities, Id, Message, Revision, raw};
+use crate::mcp::{ClientCapabilities, Id, Message, Revision, raw};
 use crate::proxy::bridge;
 use crate::proxy::context::Context;
 use crate::proxy::gateway::Gateway;
@@ -39,7 +39,7 @@ const CREDENTIAL: Duration = Duration::from_secs(20);
 
 /// Who connects, and how it is reached.
 #[derive(Debug)]
-struct Caller<'a> {
+struct ServerConnector<'a> {
     exchange: &'a Exchange,
     principal: &'a Principal,
     headers: HeaderMap,
@@ -56,91 +56,103 @@ impl Gateway {
     ) -> Result<Result<(), Error>> {
         let method = session.req_header().method.clone();
         if method != Method::POST {
-            return Ok(Err(only(&Place::Connect)));
+            return Ok(Err(wrong_method(&ApiRoute::Connect)));
         }
-        let wanted = match super::json(session).await.and_then(|body| Wanted::read(&body)) {
+        let wanted = match super::read_json(session)
+            .await
+            .and_then(|body| WantedServer::read(&body))
+        {
             Ok(wanted) => wanted,
             Err(error) => return Ok(Err(error)),
         };
-        let _place = match self.bounds.connect(principal) {
+        let _place = match self.limits.connect(principal) {
             Ok(place) => place,
             Err(error) => return Ok(Err(error)),
         };
-        let caller = Caller {
+        let caller = ServerConnector {
             exchange: &self.exchange,
             principal,
             headers: session.req_header().headers.clone(),
             request_id: &ctx.request_id,
         };
-        let (teller, told) = Teller::new(wanted.server_name.clone());
+        let (teller, lines) = ConnectEvents::new(wanted.server_name.clone());
         let work = async {
             teller.plain("connection_attempt").await;
             let end = tokio::select! {
-                end = Box::pin(caller.connect(&wanted, &self.desk.allowed, &teller)) => end,
+                end = Box::pin(caller.connect(&wanted, &self.api.allowed, &teller)) => end,
                 () = self.exchange.closing.cancelled() => {
-                    End::Failed("the gateway is about to end: connect again".to_owned())
+                    ConnectResult::Failed("the gateway is about to end: connect again".to_owned())
                 }
             };
             teller.end(end).await;
         };
         bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        Box::pin(events::pump(session, told, work, &self.metrics)).await?;
+        Box::pin(events::pump(session, lines, work, &self.metrics)).await?;
         Ok(Ok(()))
     }
 }
 
-impl Caller<'_> {
-    async fn connect(&self, wanted: &Wanted, allowed: &Allowed, teller: &Teller) -> End {
+impl ServerConnector<'_> {
+    async fn connect(
+        &self,
+        wanted: &WantedServer,
+        allowed: &ConnectAllowlist,
+        teller: &ConnectEvents,
+    ) -> ConnectResult {
         let snapshot = self.exchange.catalog.snapshot();
         let loaded = wanted.find(snapshot.providers.values());
         let provider = match loaded {
             Some(provider) => Arc::clone(provider),
-            None => match guest::invited(self, wanted, allowed).await {
+            None => match guest::guest_provider(self, wanted, allowed).await {
                 Ok(provider) => provider,
-                Err(why) => return End::Failed(why),
+                Err(why) => return ConnectResult::Failed(why),
             },
         };
         drop(snapshot);
-        if let Need::OAuth(connection) = &provider.need
-            && let Err(why) = self.account(connection, teller).await
+        if let ProviderAuth::OAuth(connection) = &provider.need
+            && let Err(why) = self.connect_account(connection, teller).await
         {
-            return End::Failed(why);
+            return ConnectResult::Failed(why);
         }
-        match self.tools(&provider).await {
-            Ok(tools) => End::Tools(tools),
-            Err(why) => End::Failed(why),
+        match self.list_tools(&provider).await {
+            Ok(tools) => ConnectResult::Tools(tools),
+            Err(why) => ConnectResult::Failed(why),
         }
     }
 
     /// The caller's account of a connection: the one there is, else the one that a person connects now.
-    async fn account(&self, connection: &Arc<Connection>, teller: &Teller) -> Result<Arc<str>, String> {
-        let reason = match self.granted(connection).await? {
+    async fn connect_account(
+        &self,
+        connection: &Arc<Connection>,
+        teller: &ConnectEvents,
+    ) -> Result<Arc<str>, String> {
+        let reason = match self.find_account(connection).await? {
             Ok(account) => return Ok(account),
             Err(reason) => reason,
         };
         let broker = &self.exchange.accounts.broker;
-        let wish = Wish {
+        let wish = ConnectionRequest {
             provider: connection.provider.to_string(),
             account: None,
             scopes: Vec::new(),
             reason: reason.as_str().to_owned(),
         };
         // Before the link is told: nothing that happens after is missed.
-        let mut happened = self.exchange.accounts.keeper.watch();
+        let mut happened = self.exchange.accounts.manager.subscribe();
         let link = broker.link(self.principal, &wish);
         teller.plain("oauth_required").await;
         teller.authorization(&link.url, &link.id).await;
         teller.plain("waiting_for_auth").await;
         let owner = self.owner(connection);
         loop {
-            tokio::time::timeout(POLL, connected(&mut happened, &owner))
+            tokio::time::timeout(POLL, await_connected(&mut happened, &owner))
                 .await
                 .unwrap_or_default();
-            if let Ok(Ok(account)) = self.granted(connection).await {
+            if let Ok(Ok(account)) = self.find_account(connection).await {
                 return Ok(account);
             }
             // A store that cannot be reached now may be reached next time.
-            let standing = broker.standing(self.principal, &link.id).await;
+            let standing = broker.status(self.principal, &link.id).await;
             match standing.ok().flatten() {
                 Some(standing) if standing.state == "failed" => {
                     let why = standing.message;
@@ -155,19 +167,21 @@ impl Caller<'_> {
     }
 
     /// The account that may be used now, or why somebody has to connect one; outside, why neither.
-    async fn granted(&self, connection: &Arc<Connection>) -> Result<Result<Arc<str>, Reason>, String> {
-        let ask = Ask {
+    async fn find_account(&self, connection: &Arc<Connection>) -> Result<Result<Arc<str>, Reason>, String> {
+        let ask = AccountQuery {
             tenant: &self.principal.tenant,
             user: &self.principal.user,
             connection,
             account: None,
             remembered: None,
         };
-        match self.exchange.accounts.keeper.grant(&ask, CREDENTIAL).await {
+        match self.exchange.accounts.manager.grant(&ask, CREDENTIAL).await {
             Ok(granted) => Ok(Ok(granted.account)),
-            Err(Refused::NotConnected { reason, .. } | Refused::Expired { reason, .. }) => Ok(Err(reason)),
+            Err(GrantError::NotConnected { reason, .. } | GrantError::Expired { reason, .. }) => {
+                Ok(Err(reason))
+            }
             // Several are connected: whichever, the tools are the server's.
-            Err(Refused::Ambiguous { accounts }) => match accounts.first() {
+            Err(GrantError::Ambiguous { accounts }) => match accounts.first() {
                 Some(account) => Ok(Ok(Arc::clone(&account.id))),
                 None => Ok(Err(Reason::NeverConnected)),
             },
@@ -175,8 +189,8 @@ impl Caller<'_> {
         }
     }
 
-    fn owner(&self, connection: &Connection) -> Owner {
-        Owner {
+    fn owner(&self, connection: &Connection) -> AccountOwner {
+        AccountOwner {
             tenant: Arc::clone(&self.principal.tenant),
             user: Arc::clone(&self.principal.user),
             connection: Arc::clone(&connection.name),
@@ -184,12 +198,12 @@ impl Caller<'_> {
     }
 
     /// The tools as the caller finds them at `/tools/{provider}`.
-    async fn tools(&self, provider: &Provider) -> Result<Vec<Value>, String> {
+    async fn list_tools(&self, provider: &Provider) -> Result<Vec<Value>, String> {
         let peer = Peer {
             principal: self.principal.clone(),
             revision: Revision::NEWEST_LEGACY,
             // As lists are read, so that both use one session; what is asked is declined.
-            abilities: Abilities::ALL,
+            abilities: ClientCapabilities::ALL,
             capabilities: None,
             lane: None,
             keys: Keys::Headers(self.headers.clone()),
@@ -205,14 +219,14 @@ impl Caller<'_> {
         let handled = self.exchange.handle(&scope, &peer, Arrived::open(message), None);
         let (reply, _) = handled.await;
         match reply {
-            Reply::Answer { body, .. } => listed(&body),
+            Reply::Answer { body, .. } => parse_tools(&body),
             Reply::Accepted | Reply::Stream(_) => Err("the server's tools could not be read".to_owned()),
         }
     }
 }
 
 /// The tools of a list's answer, with the members that the stream has for them.
-fn listed(body: &[u8]) -> Result<Vec<Value>, String> {
+fn parse_tools(body: &[u8]) -> Result<Vec<Value>, String> {
     let mut answer: Value = serde_json::from_slice(body).unwrap_or_default();
     let Some(Value::Array(tools)) = answer.pointer_mut("/result/tools").map(Value::take) else {
         let why = answer.pointer("/error/message").and_then(Value::as_str);
@@ -234,10 +248,10 @@ fn listed(body: &[u8]) -> Result<Vec<Value>, String> {
 }
 
 /// Waits until an account of this owner is connected, or something was missed.
-async fn connected(happened: &mut broadcast::Receiver<Happened>, owner: &Owner) {
+async fn await_connected(happened: &mut broadcast::Receiver<AccountEvent>, owner: &AccountOwner) {
     loop {
         match happened.recv().await {
-            Ok(it) if it.what == What::Connected && it.key.owner == *owner => return,
+            Ok(it) if it.kind == AccountEventKind::Connected && it.key.owner == *owner => return,
             Err(RecvError::Lagged(_)) => return,
             Ok(_) => {}
             Err(RecvError::Closed) => std::future::pending().await,
@@ -254,7 +268,7 @@ mod tests {
         let body = br#"{"jsonrpc":"2.0","id":1,"result":{"tools":[
             {"name":"a","description":"d","inputSchema":{"type":"object"},"outputSchema":{},"title":"A"},
             {"name":"b"},{"description":"nameless"}]}}"#;
-        let tools = listed(body).unwrap();
+        let tools = parse_tools(body).unwrap();
         assert_eq!(
             tools,
             [
@@ -267,7 +281,7 @@ mod tests {
     #[test]
     fn a_failed_list_says_why() {
         let body = br#"{"jsonrpc":"2.0","id":1,"error":{"code":503,"message":"down"}}"#;
-        assert_eq!(listed(body), Err("down".to_owned()));
-        assert!(listed(b"").is_err());
+        assert_eq!(parse_tools(body), Err("down".to_owned()));
+        assert!(parse_tools(b"").is_err());
     }
 }

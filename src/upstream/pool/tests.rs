@@ -2,18 +2,18 @@ use std::sync::atomic::AtomicU32;
 
 use super::*;
 
-pub(crate) fn key(account: u8) -> Key {
+pub(crate) fn key(account: u8) -> PoolKey {
     holder(0, account)
 }
 
-fn holder(identity: u8, account: u8) -> Key {
-    Key {
-        identity: [identity; 32],
+fn holder(digest: u8, account: u8) -> PoolKey {
+    PoolKey {
+        endpoint: [digest; 32],
         tenant: None,
         user: None,
         account: Some([account; 32]),
         revision: None,
-        abilities: Abilities::NONE,
+        abilities: ClientCapabilities::NONE,
     }
 }
 
@@ -23,7 +23,7 @@ struct Thing {
     dead: AtomicBool,
 }
 
-impl Member for Thing {
+impl Pooled for Thing {
     fn end(self: &Arc<Self>) {
         self.ended.fetch_add(1, Ordering::SeqCst);
     }
@@ -36,10 +36,10 @@ impl Member for Thing {
 const IDLE: Duration = Duration::from_secs(300);
 
 fn pool(total: usize, holder: usize) -> Pool<Thing> {
-    Pool::new(Bounds { total, holder })
+    Pool::new(PoolLimits { total, holder })
 }
 
-async fn take(pool: &Pool<Thing>, key: &Key) -> Lease<Thing> {
+async fn take(pool: &Pool<Thing>, key: &PoolKey) -> PoolLease<Thing> {
     pool.lease(key, IDLE, async { Ok(Arc::default()) })
         .await
         .ok()

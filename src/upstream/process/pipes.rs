@@ -9,10 +9,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::upstream::answer::LARGEST;
-use crate::upstream::lines::{Line, next_line};
-use crate::upstream::scan::{self, Scan};
-use crate::upstream::wire::{Ear, Life};
+use crate::upstream::lines::{ReadLine, next_line};
+use crate::upstream::response::LARGEST;
+use crate::upstream::scan::{self, AnswerScan};
+use crate::upstream::wire::{WireReader, WireState};
 
 /// The longest line of its log that is kept.
 const LOG_LINE: usize = 8 * 1024;
@@ -39,14 +39,14 @@ pub(super) async fn write(
 }
 
 /// What a child writes to stderr goes to our log, without the secrets it was given.
-pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>) {
-    let _said = life.ending.said.clone().drop_guard();
+pub(super) async fn log(stderr: ChildStderr, life: Arc<WireState>) {
+    let _read = life.ending.stderr_read.clone().drop_guard();
     let mut reader = BufReader::new(stderr);
     let mut buffer = Vec::new();
     loop {
         match next_line(&mut reader, &mut buffer, LOG_LINE).await {
-            Ok(Line::Whole | Line::TooLong(_)) => {
-                let line = life.veiled(&String::from_utf8_lossy(&buffer));
+            Ok(ReadLine::Whole | ReadLine::TooLong(_)) => {
+                let line = life.redact(&String::from_utf8_lossy(&buffer));
                 life.ending.line(&line);
                 tracing::debug!(
                     provider.name = &*life.provider,
@@ -54,34 +54,34 @@ pub(super) async fn log(stderr: ChildStderr, life: Arc<Life>) {
                     "the provider's process says"
                 );
             }
-            Ok(Line::End) | Err(_) => return,
+            Ok(ReadLine::End) | Err(_) => return,
         }
     }
 }
 
 /// Reads what the process says, to its end.
-pub(super) async fn read(stdout: ChildStdout, ear: Ear) {
+pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
     let mut reader = BufReader::with_capacity(64 * 1024, stdout);
     let mut buffer = Vec::new();
     loop {
         match next_line(&mut reader, &mut buffer, LARGEST).await {
-            Ok(Line::Whole) => ear.hear(&buffer),
-            Ok(Line::TooLong(tail)) => {
+            Ok(ReadLine::Whole) => wire_reader.receive(&buffer),
+            Ok(ReadLine::TooLong(tail)) => {
                 tracing::warn!(
-                    provider.name = &*ear.life.provider,
+                    provider.name = &*wire_reader.life.provider,
                     limit = LARGEST,
                     "a line of the provider's process is too long and was dropped"
                 );
-                let mut ids = Scan::answers(&buffer);
+                let mut ids = AnswerScan::answers(&buffer);
                 ids.extend(scan::last(&tail));
-                ear.fail(&ids, TOO_LONG);
+                wire_reader.fail(&ids, TOO_LONG);
             }
-            Ok(Line::End) | Err(_) => break,
+            Ok(ReadLine::End) | Err(_) => break,
         }
         if buffer.capacity() > LARGEST / 32 {
             buffer = Vec::new();
         }
     }
     // Without its stdout a process is of no use, whether it still runs or not.
-    ear.life.fall_silent();
+    wire_reader.life.close();
 }

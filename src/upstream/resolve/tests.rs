@@ -46,7 +46,7 @@ async fn a_name_that_turns_private_after_it_was_public_is_refused() {
 }
 
 #[tokio::test]
-async fn of_mixed_addresses_only_the_permitted_ones_are_handed_out() {
+async fn of_mixed_addresses_only_the_permitted_ones_are_returned() {
     let (resolver, _) = resolver(vec![Some(vec!["10.0.0.1", "1.1.1.1", "::1"])]);
     let now = Instant::now();
     assert_eq!(
@@ -153,9 +153,9 @@ async fn the_cache_is_bounded() {
     for port in 0..u16::try_from(NAMES + 10).unwrap() {
         drop(
             resolver
-                .shared
-                .known("provider.test", port, now + Duration::from_millis(port.into())),
+                .inner
+                .cached("provider.test", port, now + Duration::from_millis(port.into())),
         );
     }
-    assert!(resolver.shared.names.lock().len() <= NAMES);
+    assert!(resolver.inner.names.lock().len() <= NAMES);
 }

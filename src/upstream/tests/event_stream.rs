@@ -4,7 +4,7 @@ use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 
-use super::fake::{Fake, Seen, fault, json_body, result, status};
+use super::fake::{FakeHttpProvider, RecordedRequest, fault, json_body, result, status};
 use super::*;
 use crate::error::Code;
 
@@ -13,9 +13,9 @@ const OLD: Revision = Revision::V2024_11_05;
 
 /// The streams that were opened, each with its way in; a closed one is `None`.
 #[derive(Clone, Default)]
-struct Streams(Arc<Mutex<Vec<Option<mpsc::Sender<String>>>>>);
+struct OpenStreams(Arc<Mutex<Vec<Option<mpsc::Sender<String>>>>>);
 
-impl Streams {
+impl OpenStreams {
     /// A new stream that says where messages go, by its number.
     fn open(&self) -> Response {
         let mut all = self.0.lock();
@@ -23,17 +23,17 @@ impl Streams {
     }
 
     fn named(&self, address: &str, all: &mut Vec<Option<mpsc::Sender<String>>>) -> Response {
-        let (say, said) = mpsc::channel(64);
+        let (say, frames) = mpsc::channel(64);
         say.try_send(format!(": hello\n\nevent: endpoint\ndata: {address}\n\n"))
             .unwrap();
         all.push(Some(say));
-        let said = futures_util::stream::unfold(said, |mut said| async {
-            let text = said.recv().await?;
-            Some((Ok::<_, std::io::Error>(text), said))
+        let frames = futures_util::stream::unfold(frames, |mut frames| async {
+            let text = frames.recv().await?;
+            Some((Ok::<_, std::io::Error>(text), frames))
         });
         Response::builder()
             .header("content-type", "text/event-stream")
-            .body(Body::from_stream(said))
+            .body(Body::from_stream(frames))
             .unwrap()
     }
 
@@ -49,7 +49,7 @@ impl Streams {
         status(StatusCode::ACCEPTED)
     }
 
-    fn answer(&self, seen: &Seen, result: &Value) -> Response {
+    fn answer(&self, seen: &RecordedRequest, result: &Value) -> Response {
         self.say(&json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result}))
     }
 
@@ -66,20 +66,20 @@ impl Streams {
     }
 }
 
-struct World {
-    fake: Fake,
-    streams: Streams,
+struct EventStreamWorld {
+    fake: FakeHttpProvider,
+    streams: OpenStreams,
     upstreams: Arc<Upstreams>,
     endpoint: Arc<Endpoint>,
 }
 
 /// A provider that is spoken to; `special` answers what is not the handshake of 2024-11-05.
 async fn world(
-    special: impl Fn(&Seen, &Streams) -> Option<Response> + Clone + Send + Sync + 'static,
-) -> World {
-    let streams = Streams::default();
+    special: impl Fn(&RecordedRequest, &OpenStreams) -> Option<Response> + Clone + Send + Sync + 'static,
+) -> EventStreamWorld {
+    let streams = OpenStreams::default();
     let own = streams.clone();
-    let fake = Fake::start(move |seen, _| {
+    let fake = FakeHttpProvider::start(move |seen, _| {
         if let Some(response) = special(seen, &own) {
             return response;
         }
@@ -98,7 +98,7 @@ async fn world(
     })
     .await;
     let endpoint = Arc::new(endpoint(1, old(&fake.url)));
-    World {
+    EventStreamWorld {
         fake,
         streams,
         upstreams: upstreams(),
@@ -106,11 +106,11 @@ async fn world(
     }
 }
 
-fn old(url: &Url) -> Target {
-    let Target::Http { url, .. } = at(url) else {
+fn old(url: &Url) -> Transport {
+    let Transport::Http { url, .. } = at(url) else {
         unreachable!()
     };
-    Target::Http {
+    Transport::Http {
         url,
         headers: vec![(
             HeaderName::from_static("x-own"),
@@ -123,9 +123,9 @@ fn old(url: &Url) -> Target {
     }
 }
 
-impl World {
+impl EventStreamWorld {
     async fn ask(&self, call: Call) -> Result<Raw, Error> {
-        soon(self.upstreams.request(&self.endpoint, &behalf(), call)).await
+        soon(self.upstreams.request(&self.endpoint, &identity(), call)).await
     }
 
     fn gets(&self) -> usize {
@@ -144,14 +144,14 @@ async fn one_stream_brings_the_answers_to_what_is_posted_where_it_says() {
         HeaderName::from_static("authorization"),
         HeaderValue::from_static("Bearer key"),
     );
-    let behalf = of(Signature::fixed(vec![header], None));
-    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf))
+    let identity = signed_by(Signature::fixed(vec![header], None));
+    let profile = soon(world.upstreams.probe(&world.endpoint, &identity))
         .await
         .unwrap();
     assert_eq!(profile.revisions, [OLD].into_iter().collect());
     let (one, two) = tokio::join!(
-        world.upstreams.request(&world.endpoint, &behalf, tool(L)),
-        world.upstreams.request(&world.endpoint, &behalf, list(L)),
+        world.upstreams.request(&world.endpoint, &identity, tool(L)),
+        world.upstreams.request(&world.endpoint, &identity, list(L)),
     );
     assert_eq!(value(&one.unwrap())["said"]["name"], "act");
     assert_eq!(value(&two.unwrap())["said"], json!({}));
@@ -188,13 +188,15 @@ async fn a_stream_that_breaks_fails_a_tool_call_and_repeats_a_list_on_a_new_one(
         })
     })
     .await;
-    let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
+    let profile = soon(world.upstreams.probe(&world.endpoint, &identity()))
         .await
         .unwrap();
-    let mut changes = world.upstreams.listen(&world.endpoint, &behalf(), &profile);
+    let mut changes = world
+        .upstreams
+        .watch_lists(&world.endpoint, &identity(), &profile);
     let error = world.ask(tool(L)).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
-    assert_eq!(soon(changes.recv()).await, Some(Change::Lost));
+    assert_eq!(soon(changes.recv()).await, Some(ProviderChange::Lost));
     assert_eq!(world.fake.count("tools/call"), 1);
     world.ask(tool(L)).await.unwrap();
     assert_eq!((world.gets(), world.fake.count("tools/call")), (2, 2));
@@ -263,7 +265,7 @@ async fn an_answer_in_the_response_of_a_post_is_understood() {
 
 #[tokio::test]
 async fn messages_never_go_to_another_origin() {
-    let other = Fake::start(|_, _| status(StatusCode::ACCEPTED)).await;
+    let other = FakeHttpProvider::start(|_, _| status(StatusCode::ACCEPTED)).await;
     let address = other.url.to_string();
     let world =
         world(move |seen, streams| (seen.verb == Method::GET).then(|| streams.elsewhere(&address))).await;
@@ -274,7 +276,7 @@ async fn messages_never_go_to_another_origin() {
 }
 
 #[tokio::test]
-async fn what_is_no_such_stream_is_said() {
+async fn a_response_that_is_no_such_stream_is_reported() {
     let cases = [
         (StatusCode::OK, Code::UpstreamProtocol),
         (StatusCode::UNAUTHORIZED, Code::UpstreamAuth),
@@ -296,10 +298,10 @@ async fn a_provider_that_takes_no_post_is_detected_by_its_stream() {
     let world = world(|_, _| None).await;
     let auto = Arc::new(endpoint(2, at(&world.fake.url)));
     assert!(!world.upstreams.is_wired(&auto));
-    let profile = soon(world.upstreams.probe(&auto, &behalf())).await.unwrap();
+    let profile = soon(world.upstreams.probe(&auto, &identity())).await.unwrap();
     assert_eq!(profile.revisions, [OLD].into_iter().collect());
     assert!(world.upstreams.is_wired(&auto));
-    soon(world.upstreams.request(&auto, &behalf(), tool(L)))
+    soon(world.upstreams.request(&auto, &identity(), tool(L)))
         .await
         .unwrap();
     assert_eq!(world.gets(), 1);
@@ -332,11 +334,11 @@ async fn questions_and_progress_come_on_the_stream() {
         ..tool(L)
     };
     let answering = async {
-        let Some(Event::Progress(progress)) = heard.recv().await else {
+        let Some(ProviderEvent::Progress(progress)) = heard.recv().await else {
             panic!("no progress")
         };
         assert_eq!(value(&progress.close()), json!({"progress": 1}));
-        let Some(Event::Ask(ask)) = heard.recv().await else {
+        let Some(ProviderEvent::Request(ask)) = heard.recv().await else {
             panic!("no question")
         };
         ask.answer.send(Ok(raw(&json!({"action": "decline"})))).unwrap();
@@ -355,12 +357,12 @@ async fn a_deadline_cancels_the_call_and_leaves_the_stream_alone() {
     };
     let error = world.ask(call).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamTimeout, true));
-    let told = world
+    let notified = world
         .fake
         .saw(|seen| seen.method() == "notifications/cancelled")
         .await;
     let asked = world.fake.saw(|seen| seen.method() == "tools/call").await;
-    assert_eq!(told.body["params"]["requestId"], asked.body["id"]);
+    assert_eq!(notified.body["params"]["requestId"], asked.body["id"]);
     world.ask(list(L)).await.unwrap();
     assert_eq!(world.gets(), 1);
 }

@@ -5,7 +5,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::fake::{Fake, fault, json_body, legacy, result, status};
+use super::fake::{FakeHttpProvider, fault, json_body, legacy, result, status};
 use super::*;
 use crate::error::Code;
 
@@ -19,7 +19,7 @@ fn tools() -> Value {
 #[tokio::test]
 async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
     for gone in [404, 400] {
-        let fake = Fake::start(move |seen, before| {
+        let fake = FakeHttpProvider::start(move |seen, before| {
             legacy(seen, before, |seen| match seen.header("mcp-session-id") {
                 "s0" => json_body(gone, &json!({"jsonrpc": "2.0", "id": null, "error": {"code": -32000, "message": "No valid session ID"}})),
                 _ => result(seen, &tools()),
@@ -27,7 +27,10 @@ async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
         })
         .await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-        let answer = upstreams().request(&endpoint, &behalf(), tool(L)).await.unwrap();
+        let answer = upstreams()
+            .request(&endpoint, &identity(), tool(L))
+            .await
+            .unwrap();
         assert_eq!(value(&answer), tools());
         assert_eq!((fake.count("initialize"), fake.count("tools/call")), (2, 2));
     }
@@ -35,10 +38,11 @@ async fn a_session_that_is_gone_is_opened_again_once_and_the_call_answered() {
 
 #[tokio::test]
 async fn a_provider_that_forgets_every_session_is_not_asked_for_ever() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, |_| status(StatusCode::NOT_FOUND))).await;
+    let fake =
+        FakeHttpProvider::start(|seen, before| legacy(seen, before, |_| status(StatusCode::NOT_FOUND))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), list(L))
+        .request(&endpoint, &identity(), list(L))
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::UpstreamProtocol);
@@ -66,7 +70,7 @@ async fn a_tool_call_is_not_repeated_after_bytes_were_written() {
     let (url, counted) = dropper().await;
     let endpoint = Arc::new(endpoint(1, at(&url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), tool(M))
+        .request(&endpoint, &identity(), tool(M))
         .await
         .unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
@@ -78,7 +82,7 @@ async fn a_list_is_repeated_once_when_its_connection_broke() {
     let (url, counted) = dropper().await;
     let endpoint = Arc::new(endpoint(1, at(&url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), list(M))
+        .request(&endpoint, &identity(), list(M))
         .await
         .unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, true));
@@ -94,7 +98,7 @@ async fn a_refused_connection_is_known_not_to_have_sent_anything() {
     drop(listener);
     let endpoint = Arc::new(endpoint(1, at(&url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), tool(M))
+        .request(&endpoint, &identity(), tool(M))
         .await
         .unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamUnreachable, false));
@@ -103,9 +107,9 @@ async fn a_refused_connection_is_known_not_to_have_sent_anything() {
 
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
-    let elsewhere = Fake::start(|seen, _| result(seen, &tools())).await;
+    let elsewhere = FakeHttpProvider::start(|seen, _| result(seen, &tools())).await;
     let to = elsewhere.url.clone();
-    let fake = Fake::start(move |_, _| {
+    let fake = FakeHttpProvider::start(move |_, _| {
         Response::builder()
             .status(307)
             .header("location", to.as_str())
@@ -115,7 +119,7 @@ async fn a_redirect_is_not_followed() {
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), tool(M))
+        .request(&endpoint, &identity(), tool(M))
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::UpstreamProtocol);
@@ -124,7 +128,7 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn an_address_without_permission_is_never_connected_to() {
-    let fake = Fake::start(|seen, _| result(seen, &tools())).await;
+    let fake = FakeHttpProvider::start(|seen, _| result(seen, &tools())).await;
     let port = fake.url.port().unwrap();
     for host in [
         "127.0.0.1",
@@ -134,7 +138,7 @@ async fn an_address_without_permission_is_never_connected_to() {
         "0.0.0.0",
     ] {
         let url: Url = format!("http://{host}:{port}/mcp").parse().unwrap();
-        let target = Target::Http {
+        let target = Transport::Http {
             url,
             headers: Vec::new(),
             tls: None,
@@ -144,7 +148,7 @@ async fn an_address_without_permission_is_never_connected_to() {
         };
         let endpoint = Arc::new(endpoint(1, target));
         let error = upstreams()
-            .request(&endpoint, &behalf(), tool(M))
+            .request(&endpoint, &identity(), tool(M))
             .await
             .unwrap_err();
         assert_eq!(
@@ -162,7 +166,7 @@ async fn an_address_without_permission_is_never_connected_to() {
 }
 
 #[tokio::test]
-async fn statuses_are_told_apart() {
+async fn statuses_are_distinguished() {
     let cases = [
         (401, Code::UpstreamAuth, None),
         (403, Code::UpstreamAuth, None),
@@ -172,7 +176,7 @@ async fn statuses_are_told_apart() {
         (202, Code::UpstreamProtocol, Some(7)),
     ];
     for (status, code, after) in cases {
-        let fake = Fake::start(move |_, _| {
+        let fake = FakeHttpProvider::start(move |_, _| {
             Response::builder()
                 .status(status)
                 .header("retry-after", "7")
@@ -182,7 +186,7 @@ async fn statuses_are_told_apart() {
         .await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
         let error = upstreams()
-            .request(&endpoint, &behalf(), list(M))
+            .request(&endpoint, &identity(), list(M))
             .await
             .unwrap_err();
         let found = (
@@ -198,10 +202,11 @@ async fn statuses_are_told_apart() {
 #[tokio::test]
 async fn an_error_object_is_read_whatever_the_status() {
     for status in [200, 400, 404, 500] {
-        let fake = Fake::start(move |seen, _| fault(seen, status, -32602, &json!({"a": 1}))).await;
+        let fake =
+            FakeHttpProvider::start(move |seen, _| fault(seen, status, -32602, &json!({"a": 1}))).await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
         let error = upstreams()
-            .request(&endpoint, &behalf(), tool(M))
+            .request(&endpoint, &identity(), tool(M))
             .await
             .unwrap_err();
         let rpc = error.rpc.unwrap();
@@ -211,11 +216,11 @@ async fn an_error_object_is_read_whatever_the_status() {
 }
 
 #[tokio::test]
-async fn what_is_not_mcp_is_said_to_be_so() {
-    let fake = Fake::start(|_, _| Response::new(Body::from("<html>hello"))).await;
+async fn what_is_not_mcp_is_reported_as_such() {
+    let fake = FakeHttpProvider::start(|_, _| Response::new(Body::from("<html>hello"))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), tool(M))
+        .request(&endpoint, &identity(), tool(M))
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::UpstreamProtocol);
@@ -224,7 +229,7 @@ async fn what_is_not_mcp_is_said_to_be_so() {
 
 #[tokio::test]
 async fn a_provider_that_lost_the_modern_revision_is_called_in_one_that_it_names() {
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         if seen.header("mcp-protocol-version") == "2026-07-28" {
             return fault(
                 seen,
@@ -237,7 +242,10 @@ async fn a_provider_that_lost_the_modern_revision_is_called_in_one_that_it_names
     })
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-    let answer = upstreams().request(&endpoint, &behalf(), tool(M)).await.unwrap();
+    let answer = upstreams()
+        .request(&endpoint, &identity(), tool(M))
+        .await
+        .unwrap();
     assert_eq!(value(&answer), tools());
     assert_eq!(fake.count("tools/call"), 2);
 }
@@ -268,7 +276,7 @@ async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
     tokio::spawn(closer(listener, closed));
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&url))));
     for _ in 0..3 {
-        upstreams.request(&endpoint, &behalf(), tool(M)).await.unwrap();
+        upstreams.request(&endpoint, &identity(), tool(M)).await.unwrap();
         closing.recv().await.unwrap();
         // Lets the client's own task see the end of the connection.
         for _ in 0..100 {
@@ -279,7 +287,7 @@ async fn a_connection_that_died_idle_does_not_fail_the_next_call() {
 
 #[tokio::test]
 async fn every_request_asks_for_no_compression_and_what_is_compressed_all_the_same_is_named() {
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         assert_eq!(seen.header("accept-encoding"), "identity");
         let mut response = legacy(seen, before, |seen| result(seen, &tools()));
         if seen.method() == "tools/call" {
@@ -290,9 +298,9 @@ async fn every_request_asks_for_no_compression_and_what_is_compressed_all_the_sa
     })
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
-    upstreams.request(&endpoint, &behalf(), list(L)).await.unwrap();
+    upstreams.request(&endpoint, &identity(), list(L)).await.unwrap();
     let error = upstreams
-        .request(&endpoint, &behalf(), tool(L))
+        .request(&endpoint, &identity(), tool(L))
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::UpstreamProtocol);
@@ -302,9 +310,9 @@ async fn every_request_asks_for_no_compression_and_what_is_compressed_all_the_sa
 const PAGE: &str = "<html><head><title>Access denied | edge.example</title></head>";
 
 /// Status, type and body of a refusal; what it is, and what is shown of it.
-type Refused = (u16, &'static str, &'static str, Code, &'static [&'static str]);
+type RefusalCase = (u16, &'static str, &'static str, Code, &'static [&'static str]);
 
-const REFUSED: [Refused; 6] = [
+const REFUSED: [RefusalCase; 6] = [
     (
         410,
         "text/plain",
@@ -352,7 +360,7 @@ const REFUSED: [Refused; 6] = [
 #[tokio::test]
 async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
     for (status, kind, body, code, shown) in REFUSED {
-        let fake = Fake::start(move |_, _| {
+        let fake = FakeHttpProvider::start(move |_, _| {
             Response::builder()
                 .status(status)
                 .header("content-type", kind)
@@ -363,7 +371,7 @@ async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
         .await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
         let error = upstreams()
-            .request(&endpoint, &behalf(), tool(M))
+            .request(&endpoint, &identity(), tool(M))
             .await
             .unwrap_err();
         let full = error.in_full();
@@ -380,7 +388,7 @@ async fn a_refusal_carries_what_was_seen_and_answers_name_no_address() {
 #[tokio::test]
 async fn what_a_provider_makes_us_remember_is_bounded() {
     let long = "x".repeat(5_000);
-    let fake = Fake::start({
+    let fake = FakeHttpProvider::start({
         let long = long.clone();
         move |seen, before| {
             let mut response = legacy(seen, before, |seen| result(seen, &tools()));
@@ -394,11 +402,11 @@ async fn what_a_provider_makes_us_remember_is_bounded() {
     .await;
     let endpoint_ = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint_, &behalf(), list(L))
+        .request(&endpoint_, &identity(), list(L))
         .await
         .unwrap_err();
     assert!(error.message.contains("session id"), "{error}");
-    let fake = Fake::start(move |seen, _| match seen.method() {
+    let fake = FakeHttpProvider::start(move |seen, _| match seen.method() {
         "initialize" => {
             let words = "x".repeat(300_000);
             let greeting =
@@ -410,7 +418,7 @@ async fn what_a_provider_makes_us_remember_is_bounded() {
     .await;
     let endpoint = Arc::new(endpoint(2, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), list(L))
+        .request(&endpoint, &identity(), list(L))
         .await
         .unwrap_err();
     assert!(error.message.contains("256 KiB"), "{error}");
@@ -419,7 +427,7 @@ async fn what_a_provider_makes_us_remember_is_bounded() {
 #[tokio::test]
 async fn odd_answers_with_one_meaning_are_taken() {
     for form in ["text", "null", "array", "created"] {
-        let fake = Fake::start(move |seen, _| {
+        let fake = FakeHttpProvider::start(move |seen, _| {
             let id = &seen.body["id"];
             let body = match form {
                 "text" => json!({"jsonrpc": "2.0", "id": id.to_string(), "result": tools()}),
@@ -431,7 +439,10 @@ async fn odd_answers_with_one_meaning_are_taken() {
         })
         .await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-        let answer = upstreams().request(&endpoint, &behalf(), tool(M)).await.unwrap();
+        let answer = upstreams()
+            .request(&endpoint, &identity(), tool(M))
+            .await
+            .unwrap();
         assert_eq!(value(&answer), tools(), "{form}");
     }
 }
@@ -458,7 +469,7 @@ async fn request(stream: &mut tokio::net::TcpStream) -> Option<Value> {
 }
 
 /// What a server without sessions and streams says to it.
-fn said(asked: &Value) -> String {
+fn plain_answer(asked: &Value) -> String {
     let (status, result) = match asked["method"].as_str() {
         Some("initialize") => (200, json!({"protocolVersion": "2025-11-25", "capabilities": {}})),
         None => (405, Value::Null),
@@ -485,7 +496,7 @@ async fn racer(listener: TcpListener, seen: mpsc::Sender<String>) {
                 let method = asked["method"].as_str().unwrap_or("GET");
                 seen.send(method.to_owned()).await.unwrap();
                 if turn == 0 {
-                    stream.write_all(said(&asked).as_bytes()).await.unwrap();
+                    stream.write_all(plain_answer(&asked).as_bytes()).await.unwrap();
                 }
             }
         });
@@ -498,17 +509,17 @@ async fn a_handshake_that_meets_a_dying_connection_is_made_again() {
     let url: Url = format!("http://{}/mcp", listener.local_addr().unwrap())
         .parse()
         .unwrap();
-    let (seen, mut came) = tokio::sync::mpsc::channel(64);
+    let (seen, mut methods) = tokio::sync::mpsc::channel(64);
     tokio::spawn(racer(listener, seen));
     let endpoint = Arc::new(endpoint(1, at(&url)));
     let upstreams = upstreams();
     for _ in 0..4 {
-        upstreams.request(&endpoint, &behalf(), list(L)).await.unwrap();
+        upstreams.request(&endpoint, &identity(), list(L)).await.unwrap();
         // Each session is opened over a connection that was used before.
         upstreams.retire(&[1; 32]);
     }
     let mut twice = 0;
-    while let Ok(method) = came.try_recv() {
+    while let Ok(method) = methods.try_recv() {
         twice += usize::from(method == "initialize");
     }
     assert!(twice > 4, "{twice}: none met a dying connection");

@@ -10,14 +10,14 @@ use url::Url;
 
 use super::soon;
 
-pub(super) struct Fake {
+pub(super) struct FakeHttpProvider {
     pub(super) url: Url,
-    seen: watch::Sender<Vec<Seen>>,
+    seen: watch::Sender<Vec<RecordedRequest>>,
     task: tokio::task::JoinHandle<()>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
+pub(super) struct RecordedRequest {
     pub(super) verb: Method,
     /// Path and query.
     pub(super) path: String,
@@ -27,7 +27,7 @@ pub(super) struct Seen {
     pub(super) port: u16,
 }
 
-impl Seen {
+impl RecordedRequest {
     pub(super) fn method(&self) -> &str {
         self.body["method"].as_str().unwrap_or_default()
     }
@@ -37,10 +37,10 @@ impl Seen {
     }
 }
 
-impl Fake {
+impl FakeHttpProvider {
     /// Answers each request by a function of it and of how many like it came before.
     pub(super) async fn start(
-        answer: impl Fn(&Seen, usize) -> Response + Clone + Send + Sync + 'static,
+        answer: impl Fn(&RecordedRequest, usize) -> Response + Clone + Send + Sync + 'static,
     ) -> Self {
         let (seen, _) = watch::channel(Vec::new());
         let noted = seen.clone();
@@ -53,7 +53,7 @@ impl Fake {
                 let peer = head.extensions.get::<ConnectInfo<SocketAddr>>().unwrap().0;
                 let (verb, headers) = (head.method, head.headers);
                 let path = head.uri.to_string();
-                let seen = Seen {
+                let seen = RecordedRequest {
                     verb,
                     path,
                     headers,
@@ -73,7 +73,7 @@ impl Fake {
         Self { url, seen, task }
     }
 
-    pub(super) fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<RecordedRequest> {
         self.seen.borrow().clone()
     }
 
@@ -89,7 +89,7 @@ impl Fake {
     }
 
     /// Waits until a request of this kind has come.
-    pub(super) async fn saw(&self, which: impl Fn(&Seen) -> bool) -> Seen {
+    pub(super) async fn saw(&self, which: impl Fn(&RecordedRequest) -> bool) -> RecordedRequest {
         let mut all = self.seen.subscribe();
         let all = soon(all.wait_for(|all| all.iter().any(&which))).await.unwrap();
         all.iter().find(|seen| which(seen)).unwrap().clone()
@@ -97,17 +97,17 @@ impl Fake {
 }
 
 /// Remembers a request and says how many like it came before.
-fn note(noted: &watch::Sender<Vec<Seen>>, seen: &Seen) -> usize {
+fn note(noted: &watch::Sender<Vec<RecordedRequest>>, seen: &RecordedRequest) -> usize {
     let mut before = 0;
     noted.send_modify(|all| {
-        let alike = |other: &&Seen| other.verb == seen.verb && other.method() == seen.method();
+        let alike = |other: &&RecordedRequest| other.verb == seen.verb && other.method() == seen.method();
         before = all.iter().filter(alike).count();
         all.push(seen.clone());
     });
     before
 }
 
-impl Drop for Fake {
+impl Drop for FakeHttpProvider {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -121,14 +121,14 @@ pub(super) fn json_body(status: u16, body: &Value) -> Response {
         .unwrap()
 }
 
-pub(super) fn result(seen: &Seen, result: &Value) -> Response {
+pub(super) fn result(seen: &RecordedRequest, result: &Value) -> Response {
     json_body(
         200,
         &json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": result}),
     )
 }
 
-pub(super) fn fault(seen: &Seen, status: u16, code: i64, data: &Value) -> Response {
+pub(super) fn fault(seen: &RecordedRequest, status: u16, code: i64, data: &Value) -> Response {
     let error = json!({"code": code, "message": "no", "data": data});
     json_body(
         status,
@@ -160,7 +160,11 @@ pub(super) fn stream(messages: &[Value], hangs: bool) -> Response {
 }
 
 /// A server of 2025-11-25 with sessions `s0`, `s1`, …; `other` answers what is not the handshake.
-pub(super) fn legacy(seen: &Seen, before: usize, other: impl Fn(&Seen) -> Response) -> Response {
+pub(super) fn legacy(
+    seen: &RecordedRequest,
+    before: usize,
+    other: impl Fn(&RecordedRequest) -> Response,
+) -> Response {
     match seen.method() {
         "initialize" => {
             let asked = &seen.body["params"]["protocolVersion"];
@@ -185,7 +189,7 @@ pub(super) fn legacy(seen: &Seen, before: usize, other: impl Fn(&Seen) -> Respon
 }
 
 /// A server of 2026-07-28.
-pub(super) fn modern(seen: &Seen, other: impl Fn(&Seen) -> Response) -> Response {
+pub(super) fn modern(seen: &RecordedRequest, other: impl Fn(&RecordedRequest) -> Response) -> Response {
     match seen.method() {
         "server/discover" => result(
             seen,

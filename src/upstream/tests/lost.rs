@@ -3,7 +3,7 @@
 use axum::{body::Body, response::Response};
 use http::{Method, StatusCode};
 
-use super::fake::{Fake, Seen, json_body, legacy, result, status};
+use super::fake::{FakeHttpProvider, RecordedRequest, json_body, legacy, result, status};
 use super::*;
 use crate::error::Code;
 
@@ -22,8 +22,10 @@ fn tools() -> Value {
 }
 
 /// Answers the first session with a refusal, whatever is asked in it, and the next as it should.
-async fn losing(refusal: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static) -> Fake {
-    Fake::start(move |seen, before| {
+async fn losing(
+    refusal: impl Fn(&RecordedRequest) -> Response + Clone + Send + Sync + 'static,
+) -> FakeHttpProvider {
+    FakeHttpProvider::start(move |seen, before| {
         legacy(seen, before, |seen| match seen.header("mcp-session-id") {
             "s0" if seen.verb != Method::GET => refusal(seen),
             _ if seen.verb == Method::GET => status(StatusCode::METHOD_NOT_ALLOWED),
@@ -33,13 +35,16 @@ async fn losing(refusal: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'sta
     .await
 }
 
-async fn answered_anew(refusal: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static, what: &str) {
+async fn answered_anew(
+    refusal: impl Fn(&RecordedRequest) -> Response + Clone + Send + Sync + 'static,
+    what: &str,
+) {
     for make in [tool, list] {
         let fake = losing(refusal.clone()).await;
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
         let call = make(L);
         let method = call.method;
-        let answer = upstreams().request(&endpoint, &behalf(), call).await;
+        let answer = upstreams().request(&endpoint, &identity(), call).await;
         assert_eq!(value(&answer.unwrap()), tools(), "{what}");
         assert_eq!((fake.count("initialize"), fake.count(method)), (2, 2), "{what}");
     }
@@ -89,7 +94,7 @@ async fn an_error_object_that_says_so_counts_when_ping_fails_too() {
         (-32603, "session has been terminated"),
         (-32600, "Invalid Request: unknown session"),
     ] {
-        let refusal = move |seen: &Seen| {
+        let refusal = move |seen: &RecordedRequest| {
             let error = json!({"code": code, "message": words});
             json_body(
                 200,
@@ -116,7 +121,7 @@ async fn a_tool_that_speaks_of_sessions_of_its_own_is_not_called_twice() {
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..3 {
         let error = upstreams
-            .request(&endpoint, &behalf(), tool(L))
+            .request(&endpoint, &identity(), tool(L))
             .await
             .unwrap_err();
         assert_eq!(error.code, Code::UpstreamError);
@@ -126,7 +131,7 @@ async fn a_tool_that_speaks_of_sessions_of_its_own_is_not_called_twice() {
 
 #[tokio::test]
 async fn a_credential_that_is_refused_in_every_session_is_refused() {
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |_| {
             text(401, "your session has expired, log in again", "text/plain")
         })
@@ -134,7 +139,7 @@ async fn a_credential_that_is_refused_in_every_session_is_refused() {
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &behalf(), tool(L))
+        .request(&endpoint, &identity(), tool(L))
         .await
         .unwrap_err();
     assert_eq!((error.code, error.refusal.unwrap().0), (Code::UpstreamAuth, 401));
@@ -148,11 +153,11 @@ async fn a_session_that_is_refused_twice_alike_is_dropped_when_ping_fails_too() 
         let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
         for _ in 0..2 {
             upstreams
-                .request(&endpoint, &behalf(), tool(L))
+                .request(&endpoint, &identity(), tool(L))
                 .await
                 .unwrap_err();
         }
-        let answer = upstreams.request(&endpoint, &behalf(), tool(L)).await.unwrap();
+        let answer = upstreams.request(&endpoint, &identity(), tool(L)).await.unwrap();
         assert_eq!(value(&answer), tools(), "{code}");
         let counts = ["initialize", "tools/call", "ping"].map(|method| fake.count(method));
         assert_eq!(counts, [2, 3, 1], "{code}: no write is repeated");
@@ -169,7 +174,7 @@ async fn a_session_that_answers_ping_is_kept_however_often_a_call_fails() {
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..5 {
         upstreams
-            .request(&endpoint, &behalf(), tool(L))
+            .request(&endpoint, &identity(), tool(L))
             .await
             .unwrap_err();
     }
@@ -186,7 +191,7 @@ async fn the_errors_of_tools_never_count() {
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..5 {
-        upstreams.request(&endpoint, &behalf(), tool(L)).await.unwrap();
+        upstreams.request(&endpoint, &identity(), tool(L)).await.unwrap();
     }
     let counts = ["initialize", "tools/call", "ping"].map(|method| fake.count(method));
     assert_eq!(counts, [1, 5, 0]);
@@ -205,7 +210,7 @@ async fn a_limit_is_no_reason_to_open_another_session() {
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..3 {
         upstreams
-            .request(&endpoint, &behalf(), tool(L))
+            .request(&endpoint, &identity(), tool(L))
             .await
             .unwrap_err();
     }
@@ -214,7 +219,7 @@ async fn a_limit_is_no_reason_to_open_another_session() {
 
 #[tokio::test]
 async fn a_server_without_a_route_for_get_keeps_its_session() {
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |seen| match seen.verb {
             Method::GET => text(404, "<html>Cannot GET /mcp</html>", "text/html"),
             _ => result(seen, &tools()),
@@ -223,7 +228,7 @@ async fn a_server_without_a_route_for_get_keeps_its_session() {
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..3 {
-        upstreams.request(&endpoint, &behalf(), tool(L)).await.unwrap();
+        upstreams.request(&endpoint, &identity(), tool(L)).await.unwrap();
     }
     assert_eq!(fake.count("initialize"), 1);
 }

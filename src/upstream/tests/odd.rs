@@ -8,33 +8,33 @@ use crate::secret::Secret;
 
 const L: Revision = Revision::V2025_11_25;
 
-struct World {
+struct OddWorld {
     upstreams: Arc<Upstreams>,
     endpoint: Arc<Endpoint>,
     _folder: tempfile::TempDir,
 }
 
-fn target(folder: &Path, form: &str) -> Target {
+fn target(folder: &Path, form: &str) -> Transport {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/src/upstream/tests/odd.py");
-    Target::Stdio {
+    Transport::Stdio {
         command: ["python3", program, form].map(str::to_owned).to_vec(),
         env: vec![("TOKEN".to_owned(), Secret::new("a-secret-value"))],
         folder: folder.to_owned(),
     }
 }
 
-fn world(form: &str) -> World {
+fn world(form: &str) -> OddWorld {
     let folder = tempfile::tempdir().unwrap();
-    World {
+    OddWorld {
         upstreams: upstreams(),
         endpoint: Arc::new(endpoint(1, target(folder.path(), form))),
         _folder: folder,
     }
 }
 
-impl World {
+impl OddWorld {
     async fn act(&self) -> Result<Value, Error> {
-        let called = soon(self.upstreams.request(&self.endpoint, &behalf(), tool(L))).await?;
+        let called = soon(self.upstreams.request(&self.endpoint, &identity(), tool(L))).await?;
         Ok(value(&called))
     }
 
@@ -43,7 +43,7 @@ impl World {
             deadline: Instant::now() + within,
             ..tool(L)
         };
-        let called = self.upstreams.request(&self.endpoint, &behalf(), call).await;
+        let called = self.upstreams.request(&self.endpoint, &identity(), call).await;
         called.unwrap_err()
     }
 
@@ -85,7 +85,7 @@ async fn older_revisions_are_asked_for_over_stdio_too() {
         ("ancient", Revision::V2025_03_26),
     ] {
         let world = world(form);
-        let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
+        let profile = soon(world.upstreams.probe(&world.endpoint, &identity()))
             .await
             .unwrap();
         assert_eq!(profile.revisions, [settled].into_iter().collect(), "{form}");
@@ -98,7 +98,7 @@ async fn older_revisions_are_asked_for_over_stdio_too() {
 }
 
 #[tokio::test]
-async fn a_dead_process_is_told_with_its_status_and_last_words() {
+async fn a_dead_process_is_reported_with_its_status_and_last_words() {
     let world = world("exits");
     let error = world.act().await.unwrap_err();
     let message = error.message.as_ref();

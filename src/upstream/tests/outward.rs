@@ -8,17 +8,17 @@ use tokio::net::TcpListener;
 
 use super::over_tls::{self, FIRST_CA, SECOND_CA};
 use super::*;
-use crate::credential::{Reach, Unreached, Web};
+use crate::credential::{AddressPolicy, HttpClient, SendError};
 
-fn home() -> Reach {
-    Reach {
+fn home() -> AddressPolicy {
+    AddressPolicy {
         loopback: true,
-        ..Reach::default()
+        ..AddressPolicy::default()
     }
 }
 
-fn trusting(ca: &str) -> Reach {
-    Reach {
+fn trusting(ca: &str) -> AddressPolicy {
+    AddressPolicy {
         ca: Some(Arc::new(ca.as_bytes().to_vec())),
         ..home()
     }
@@ -39,13 +39,13 @@ async fn serving(router: Router) -> u16 {
     port
 }
 
-async fn post(outbound: &Outbound, reach: &Reach, url: &str) -> Result<Response<Bytes>, Unreached> {
+async fn post(outbound: &Outbound, reach: &AddressPolicy, url: &str) -> Result<Response<Bytes>, SendError> {
     let request = Request::post(url).body(br#"{"id": 1}"#.to_vec()).unwrap();
     soon(outbound.send(reach, request)).await
 }
 
 /// What became of it: whether it may have arrived, and whether trying again helps.
-async fn fate(outbound: &Outbound, reach: &Reach, url: &str) -> (bool, bool) {
+async fn fate(outbound: &Outbound, reach: &AddressPolicy, url: &str) -> (bool, bool) {
     let unreached = post(outbound, reach, url).await.unwrap_err();
     (unreached.sent, unreached.transient)
 }
@@ -74,7 +74,7 @@ async fn an_answer_of_any_status_comes_whole_and_no_redirect_is_followed() {
 #[tokio::test]
 async fn what_is_not_permitted_is_never_connected_to() {
     let outbound = outbound("127.0.0.1");
-    let nothing = Reach::default();
+    let nothing = AddressPolicy::default();
     for url in [
         "https://127.0.0.1:9/",
         "https://as.test:9/",
@@ -91,7 +91,7 @@ async fn what_is_not_permitted_is_never_connected_to() {
 
 #[tokio::test]
 async fn nothing_leaves_the_machine_without_tls() {
-    let wide = Reach {
+    let wide = AddressPolicy {
         private: true,
         ..home()
     };
@@ -156,7 +156,7 @@ async fn a_private_ca_is_trusted_where_it_is_named_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_told_as_that_and_not_as_a_bad_certificate() {
+async fn a_server_without_tls_is_reported_as_that_and_not_as_a_bad_certificate() {
     let port = serving(Router::new()).await;
     let url = format!("https://localhost:{port}/token");
     let unreached = post(&outbound("127.0.0.1"), &home(), &url).await.unwrap_err();

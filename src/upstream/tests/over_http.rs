@@ -1,10 +1,10 @@
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::fake::{Fake, Seen, legacy, modern, pause, result, status, stream};
+use super::fake::{FakeHttpProvider, RecordedRequest, legacy, modern, pause, result, status, stream};
 use super::*;
 use crate::error::Code;
 use crate::limit::Budget;
-use crate::limit::load::Load;
+use crate::limit::load::RequestLoad;
 use crate::secret::Secret;
 
 const L: Revision = Revision::V2025_11_25;
@@ -16,7 +16,7 @@ fn tools() -> Value {
 
 #[tokio::test]
 async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |seen| {
             assert_eq!(seen.header("mcp-session-id"), "s0");
             assert_eq!(seen.header("mcp-protocol-version"), "2025-11-25");
@@ -24,8 +24,8 @@ async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
         })
     })
     .await;
-    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
-    let all = (0..10).map(|_| upstreams.request(&endpoint, &behalf, list(L)));
+    let (upstreams, endpoint, identity) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), identity());
+    let all = (0..10).map(|_| upstreams.request(&endpoint, &identity, list(L)));
     for answer in futures_util::future::join_all(all).await {
         assert_eq!(value(&answer.unwrap()), tools());
     }
@@ -42,25 +42,32 @@ async fn a_legacy_list_runs_in_one_session_that_is_opened_once() {
 #[tokio::test]
 async fn an_answer_that_there_is_no_room_for_is_dropped_and_gives_its_room_back() {
     let big = json!({"content": [{"type": "text", "text": "x".repeat(100_000)}]});
-    let fake = Fake::start(move |seen, before| legacy(seen, before, |seen| result(seen, &big))).await;
-    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
+    let fake =
+        FakeHttpProvider::start(move |seen, before| legacy(seen, before, |seen| result(seen, &big))).await;
+    let (upstreams, endpoint, identity) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), identity());
     let budget = Budget::new(150_000);
-    let call =
-        || Load::new(Arc::clone(&budget).hold(None), 0).carry(upstreams.request(&endpoint, &behalf, tool(L)));
-    let mut other = Arc::clone(&budget).hold(None);
+    let call = || {
+        RequestLoad::new(Arc::clone(&budget).reserve(None), 0).carry(upstreams.request(
+            &endpoint,
+            &identity,
+            tool(L),
+        ))
+    };
+    let mut other = Arc::clone(&budget).reserve(None);
     other.grow(100_000).unwrap();
     let refused = call().await.unwrap_err();
     assert_eq!((refused.code, refused.sent), (Code::Busy, true));
     assert!(refused.retry_after.is_some());
     drop(other);
     call().await.unwrap();
-    Arc::clone(&budget).hold(None).grow(150_000).unwrap();
+    Arc::clone(&budget).reserve(None).grow(150_000).unwrap();
 }
 
 #[tokio::test]
 async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
-    let fake = Fake::start(|seen, _| modern(seen, |seen| result(seen, &json!({"content": []})))).await;
-    let target = Target::Http {
+    let fake =
+        FakeHttpProvider::start(|seen, _| modern(seen, |seen| result(seen, &json!({"content": []})))).await;
+    let target = Transport::Http {
         url: fake.url.clone(),
         headers: vec![
             (HeaderName::from_static("x-org"), HeaderValue::from_static("acme")),
@@ -90,7 +97,7 @@ async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
         HeaderValue::from_static("eu"),
     ));
     let answer = upstreams()
-        .request(&endpoint, &of(signature.unwrap()), call)
+        .request(&endpoint, &signed_by(signature.unwrap()), call)
         .await
         .unwrap();
     assert_eq!(value(&answer), json!({"content": []}));
@@ -120,7 +127,7 @@ async fn a_modern_call_stands_alone_and_mirrors_itself_in_headers() {
 }
 
 /// Talks a lot before it answers, and leaves the stream open.
-fn chatty(seen: &Seen) -> axum::response::Response {
+fn chatty(seen: &RecordedRequest) -> axum::response::Response {
     if seen.verb == Method::GET {
         return status(StatusCode::METHOD_NOT_ALLOWED);
     }
@@ -129,19 +136,19 @@ fn chatty(seen: &Seen) -> axum::response::Response {
     }
     let token = &seen.body["params"]["_meta"]["progressToken"];
     let progress = json!({"progressToken": token, "progress": 1});
-    let said = [
+    let messages = [
         json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": progress}),
         json!({"jsonrpc": "2.0", "id": "p", "method": "ping"}),
         json!({"jsonrpc": "2.0", "id": 9, "method": "sampling/createMessage", "params": {}}),
         json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}}),
         json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": tools()}),
     ];
-    stream(&said, true)
+    stream(&messages, true)
 }
 
 #[tokio::test]
 async fn an_answer_on_a_stream_is_found_behind_progress_pings_and_questions() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, chatty)).await;
+    let fake = FakeHttpProvider::start(|seen, before| legacy(seen, before, chatty)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let (progress, mut events) = mpsc::channel(8);
     let call = Call {
@@ -151,18 +158,20 @@ async fn an_answer_on_a_stream_is_found_behind_progress_pings_and_questions() {
         ..tool(L)
     };
     let upstreams = upstreams();
-    let answer = soon(upstreams.request(&endpoint, &behalf(), call)).await.unwrap();
+    let answer = soon(upstreams.request(&endpoint, &identity(), call))
+        .await
+        .unwrap();
     assert_eq!(value(&answer), tools());
-    let Some(Event::Progress(params)) = events.recv().await else {
+    let Some(ProviderEvent::Progress(params)) = events.recv().await else {
         panic!("no progress")
     };
     assert_eq!(value(&params.close()), json!({"progress": 1}));
-    let Some(Event::Ask(ask)) = events.recv().await else {
+    let Some(ProviderEvent::Request(ask)) = events.recv().await else {
         panic!("no question")
     };
     assert_eq!(ask.method, "sampling/createMessage");
     ask.answer.send(Ok(raw(&json!({"role": "assistant"})))).unwrap();
-    let Some(Event::Notice { method, .. }) = events.recv().await else {
+    let Some(ProviderEvent::Notification { method, .. }) = events.recv().await else {
         panic!("no message")
     };
     assert_eq!(method, "notifications/message");
@@ -175,7 +184,7 @@ async fn an_answer_on_a_stream_is_found_behind_progress_pings_and_questions() {
 }
 
 /// Ends its stream early and answers on the one that continues it.
-fn pausing(seen: &Seen) -> axum::response::Response {
+fn pausing(seen: &RecordedRequest) -> axum::response::Response {
     if seen.verb == Method::GET {
         assert_eq!(seen.header("last-event-id"), "e1");
         return stream(&[json!({"jsonrpc": "2.0", "id": 2, "result": tools()})], false);
@@ -186,16 +195,19 @@ fn pausing(seen: &Seen) -> axum::response::Response {
 
 #[tokio::test]
 async fn a_paused_stream_is_resumed_after_its_last_event() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, pausing)).await;
+    let fake = FakeHttpProvider::start(|seen, before| legacy(seen, before, pausing)).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     // The handshake takes the first id of a fresh process, the call the second.
-    let answer = upstreams().request(&endpoint, &behalf(), tool(L)).await.unwrap();
+    let answer = upstreams()
+        .request(&endpoint, &identity(), tool(L))
+        .await
+        .unwrap();
     assert_eq!(value(&answer), tools());
 }
 
 #[tokio::test]
-async fn a_caller_that_comes_back_from_a_recess_has_the_stream_resumed_at_once() {
-    let fake = Fake::start(|seen, before| {
+async fn a_caller_that_returns_from_a_pause_has_the_stream_resumed_at_once() {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |seen| match seen.verb {
             Method::GET => pausing(seen),
             _ => pause(3_600_000),
@@ -203,65 +215,70 @@ async fn a_caller_that_comes_back_from_a_recess_has_the_stream_resumed_at_once()
     })
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-    let (told, mut events) = mpsc::channel(8);
+    let (notified, mut events) = mpsc::channel(8);
     let call = Call {
-        events: Some(told),
+        events: Some(notified),
         ..tool(L)
     };
-    let (upstreams, behalf) = (upstreams(), behalf());
+    let (upstreams, identity) = (upstreams(), identity());
     let returning = async {
-        let Some(Event::Recess(recess)) = events.recv().await else {
+        let Some(ProviderEvent::Pause(interrupted)) = events.recv().await else {
             panic!("no recess")
         };
-        assert_eq!(recess.retry, Duration::from_secs(3600));
+        assert_eq!(interrupted.retry, Duration::from_secs(3600));
         assert_eq!(fake.seen().iter().filter(|seen| resumes(seen)).count(), 0);
-        recess.back.send(()).unwrap();
+        interrupted.resume.send(()).unwrap();
     };
-    let asking = upstreams.request(&endpoint, &behalf, call);
+    let asking = upstreams.request(&endpoint, &identity, call);
     let (answer, ()) = soon(async { tokio::join!(asking, returning) }).await;
     assert_eq!(value(&answer.unwrap()), tools());
 }
 
-fn resumes(seen: &Seen) -> bool {
+fn resumes(seen: &RecordedRequest) -> bool {
     seen.headers.contains_key("last-event-id")
 }
 
 #[tokio::test]
 async fn dropping_a_legacy_call_tells_the_provider() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, |_| stream(&[], true))).await;
+    let fake = FakeHttpProvider::start(|seen, before| legacy(seen, before, |_| stream(&[], true))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
-    let (upstreams, behalf) = (upstreams(), behalf());
+    let (upstreams, identity) = (upstreams(), identity());
     let asked = {
-        let calling = upstreams.request(&endpoint, &behalf, tool(L));
+        let calling = upstreams.request(&endpoint, &identity, tool(L));
         tokio::select! {
             _ = calling => panic!("nothing answers"),
             seen = fake.saw(|seen| seen.method() == "tools/call") => seen,
         }
     };
-    let told = fake.saw(|seen| seen.method() == "notifications/cancelled").await;
-    assert_eq!(told.body["params"]["requestId"], asked.body["id"]);
-    assert_eq!(told.header("mcp-session-id"), "s0");
+    let notified = fake.saw(|seen| seen.method() == "notifications/cancelled").await;
+    assert_eq!(notified.body["params"]["requestId"], asked.body["id"]);
+    assert_eq!(notified.header("mcp-session-id"), "s0");
 }
 
 #[tokio::test]
-async fn a_deadline_is_kept_and_the_provider_told() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, |_| stream(&[], true))).await;
+async fn a_deadline_is_kept_and_the_provider_notified() {
+    let fake = FakeHttpProvider::start(|seen, before| legacy(seen, before, |_| stream(&[], true))).await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let upstreams = upstreams();
-    drop(upstreams.probe(&endpoint, &behalf()).await.unwrap());
+    drop(upstreams.probe(&endpoint, &identity()).await.unwrap());
     let call = Call {
         deadline: Instant::now() + Duration::from_millis(50),
         ..tool(L)
     };
-    let error = upstreams.request(&endpoint, &behalf(), call).await.unwrap_err();
+    let error = upstreams.request(&endpoint, &identity(), call).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamTimeout, true));
     fake.saw(|seen| seen.method() == "notifications/cancelled").await;
 }
 
 #[tokio::test]
 async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
-    for (share, expected) in [(Share::User, 4), (Share::Tenant, 3), (Share::All, 2)] {
-        let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+    for (share, expected) in [
+        (SessionSharing::User, 4),
+        (SessionSharing::Tenant, 3),
+        (SessionSharing::All, 2),
+    ] {
+        let fake =
+            FakeHttpProvider::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
         let endpoint = Arc::new(Endpoint {
             share,
             ..endpoint(1, at(&fake.url))
@@ -275,13 +292,13 @@ async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
         ];
         for (tenant, user, account) in accounts {
             let signature = Arc::new(Signature::fixed(Vec::new(), Some([account; 32])));
-            let behalf = Behalf {
-                lane: None,
+            let identity = Identity {
+                session: None,
                 tenant: tenant.into(),
                 user: user.into(),
                 signature,
             };
-            upstreams.request(&endpoint, &behalf, list(L)).await.unwrap();
+            upstreams.request(&endpoint, &identity, list(L)).await.unwrap();
         }
         assert_eq!(upstreams.sessions(), expected, "{share:?}");
     }
@@ -289,7 +306,7 @@ async fn sessions_are_shared_as_the_endpoint_says_and_never_across_accounts() {
 
 #[tokio::test]
 async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
-    let fake = Fake::start(|seen, _| {
+    let fake = FakeHttpProvider::start(|seen, _| {
         stream(
             &[json!({"jsonrpc": "2.0", "id": seen.body["id"], "result": tools()})],
             false,
@@ -298,7 +315,7 @@ async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     for _ in 0..20 {
-        upstreams.request(&endpoint, &behalf(), tool(M)).await.unwrap();
+        upstreams.request(&endpoint, &identity(), tool(M)).await.unwrap();
         // Lets the end of the stream be read.
         for _ in 0..20 {
             tokio::task::yield_now().await;
@@ -309,18 +326,19 @@ async fn a_connection_is_used_again_after_an_answer_on_a_stream() {
 }
 
 #[tokio::test]
-async fn changed_roots_are_told_in_the_session_that_knows_them_and_nowhere_else() {
-    let fake = Fake::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
-    let (upstreams, endpoint, behalf) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), behalf());
-    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::all());
-    soon(upstreams.request(&endpoint, &behalf, list(L)))
+async fn changed_roots_are_announced_in_the_session_that_knows_them_and_nowhere_else() {
+    let fake =
+        FakeHttpProvider::start(|seen, before| legacy(seen, before, |seen| result(seen, &tools()))).await;
+    let (upstreams, endpoint, identity) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))), identity());
+    upstreams.notify_roots_changed(&endpoint, &identity, L, &DeclaredCapabilities::all());
+    soon(upstreams.request(&endpoint, &identity, list(L)))
         .await
         .unwrap();
-    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::default());
-    upstreams.roots_changed(&endpoint, &behalf, L, &Declared::all());
-    let told = fake
+    upstreams.notify_roots_changed(&endpoint, &identity, L, &DeclaredCapabilities::default());
+    upstreams.notify_roots_changed(&endpoint, &identity, L, &DeclaredCapabilities::all());
+    let notified = fake
         .saw(|seen| seen.method() == "notifications/roots/list_changed")
         .await;
-    assert!(!told.header("mcp-session-id").is_empty());
+    assert!(!notified.header("mcp-session-id").is_empty());
     assert_eq!(fake.count("notifications/roots/list_changed"), 1);
 }

@@ -82,16 +82,16 @@ fn serve(config: Arc<ServerConfig>, mut socket: std::net::TcpStream) {
     }
 }
 
-fn trusting(identity: u8, url: &Url, ca: Option<&str>, client: bool) -> Arc<Endpoint> {
+fn trusting(digest: u8, url: &Url, ca: Option<&str>, client: bool) -> Arc<Endpoint> {
     let client = client.then(|| {
         let key = Secret::new(include_str!("tls/client.key"));
         (include_bytes!("tls/client.pem").to_vec(), key)
     });
-    let tls = Tls {
+    let tls = ClientTls {
         ca: ca.map(|ca| ca.as_bytes().to_vec()),
         client,
     };
-    let target = Target::Http {
+    let target = Transport::Http {
         url: url.clone(),
         headers: Vec::new(),
         tls: Some(Arc::new(tls)),
@@ -99,12 +99,12 @@ fn trusting(identity: u8, url: &Url, ca: Option<&str>, client: bool) -> Arc<Endp
         allow_loopback: true,
         sse: false,
     };
-    Arc::new(endpoint(identity, target))
+    Arc::new(endpoint(digest, target))
 }
 
 async fn ask(upstreams: &Upstreams, endpoint: &Arc<Endpoint>) -> Result<(), Code> {
     let asked = upstreams
-        .request(endpoint, &behalf(), tool(Revision::V2026_07_28))
+        .request(endpoint, &identity(), tool(Revision::V2026_07_28))
         .await;
     asked.map(drop).map_err(|error| error.code)
 }

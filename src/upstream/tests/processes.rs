@@ -6,38 +6,38 @@ use crate::secret::Secret;
 
 const L: Revision = Revision::V2025_11_25;
 
-fn script(folder: &Path, args: &[&str]) -> Target {
+fn script(folder: &Path, args: &[&str]) -> Transport {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/src/upstream/tests/child.py");
     let mut command = vec!["python3".to_owned(), program.to_owned()];
     command.extend(args.iter().map(|arg| (*arg).to_owned()));
-    Target::Stdio {
+    Transport::Stdio {
         command,
         env: vec![("OWN".to_owned(), Secret::new("given"))],
         folder: folder.to_owned(),
     }
 }
 
-struct World {
+struct ProcessWorld {
     upstreams: Arc<Upstreams>,
     endpoint: Arc<Endpoint>,
     folder: tempfile::TempDir,
 }
 
-fn world(args: &[&str]) -> World {
+fn world(args: &[&str]) -> ProcessWorld {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = Arc::new(endpoint(1, script(folder.path(), args)));
-    World {
+    ProcessWorld {
         upstreams: upstreams(),
         endpoint,
         folder,
     }
 }
 
-impl World {
+impl ProcessWorld {
     async fn act(&self, arguments: &Value, revision: Revision) -> Result<Value, Error> {
         let params = json!({"name": "act", "arguments": arguments});
         let call = call("tools/call", &params, revision);
-        let result = soon(self.upstreams.request(&self.endpoint, &behalf(), call)).await?;
+        let result = soon(self.upstreams.request(&self.endpoint, &identity(), call)).await?;
         Ok(value(&result))
     }
 
@@ -96,7 +96,7 @@ async fn detection_settles_on_one_generation() {
     ];
     for (kind, expected) in cases {
         let world = world(&[kind]);
-        let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
+        let profile = soon(world.upstreams.probe(&world.endpoint, &identity()))
             .await
             .unwrap();
         assert_eq!(profile.revisions, [expected].into_iter().collect(), "{kind}");
@@ -107,8 +107,8 @@ async fn detection_settles_on_one_generation() {
 }
 
 #[tokio::test]
-async fn a_child_that_is_deaf_to_discovery_is_initialised() {
-    let World {
+async fn a_child_that_ignores_discovery_is_initialised() {
+    let ProcessWorld {
         upstreams,
         endpoint,
         folder,
@@ -117,7 +117,7 @@ async fn a_child_that_is_deaf_to_discovery_is_initialised() {
         panic!("the endpoint is shared")
     };
     endpoint.connect = Duration::from_millis(50);
-    let world = World {
+    let world = ProcessWorld {
         upstreams,
         endpoint: Arc::new(endpoint),
         folder,
@@ -187,12 +187,12 @@ async fn what_escapes_its_group_does_not_keep_the_pipes_of_an_ended_process_open
 async fn a_command_that_cannot_start_backs_off_and_says_when_to_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let command = vec!["false".to_owned()];
-    let target = Target::Stdio {
+    let target = Transport::Stdio {
         command,
         env: Vec::new(),
         folder: folder.path().to_owned(),
     };
-    let world = World {
+    let world = ProcessWorld {
         upstreams: upstreams(),
         endpoint: Arc::new(endpoint(1, target)),
         folder,
@@ -219,7 +219,7 @@ async fn a_deadline_cancels_the_call_and_leaves_the_process_alive() {
     };
     let error = world
         .upstreams
-        .request(&world.endpoint, &behalf(), call)
+        .request(&world.endpoint, &identity(), call)
         .await
         .unwrap_err();
     assert_eq!((error.code, error.sent), (Code::UpstreamTimeout, true));
@@ -233,10 +233,12 @@ async fn a_deadline_cancels_the_call_and_leaves_the_process_alive() {
 async fn progress_and_changes_of_a_process_reach_those_who_wait() {
     for (kind, revision) in [("legacy", L), ("modern", Revision::V2026_07_28)] {
         let world = world(&[kind]);
-        let profile = soon(world.upstreams.probe(&world.endpoint, &behalf()))
+        let profile = soon(world.upstreams.probe(&world.endpoint, &identity()))
             .await
             .unwrap();
-        let mut changes = world.upstreams.listen(&world.endpoint, &behalf(), &profile);
+        let mut changes = world
+            .upstreams
+            .watch_lists(&world.endpoint, &identity(), &profile);
         // Lets the listener take its place.
         tokio::task::yield_now().await;
         let (progress, mut events) = mpsc::channel(8);
@@ -247,14 +249,14 @@ async fn progress_and_changes_of_a_process_reach_those_who_wait() {
             events: Some(progress),
             ..call("tools/call", &params, revision)
         };
-        soon(world.upstreams.request(&world.endpoint, &behalf(), call))
+        soon(world.upstreams.request(&world.endpoint, &identity(), call))
             .await
             .unwrap();
-        let Some(Event::Progress(params)) = events.recv().await else {
+        let Some(ProviderEvent::Progress(params)) = events.recv().await else {
             panic!("no progress")
         };
         assert_eq!(value(&params.close()), json!({"progress": 1}), "{kind}");
-        assert_eq!(soon(changes.recv()).await, Some(Change::Tools), "{kind}");
+        assert_eq!(soon(changes.recv()).await, Some(ProviderChange::Tools), "{kind}");
         world.end().await;
     }
 }

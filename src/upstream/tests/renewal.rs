@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use async_trait::async_trait;
 use http::{HeaderValue, StatusCode};
 
-use super::fake::{Fake, Seen, legacy, modern, result, status, stream};
+use super::fake::{FakeHttpProvider, RecordedRequest, legacy, modern, result, status, stream};
 use super::*;
-use crate::credential::{Holder, Signed};
+use crate::credential::{CredentialSource, SignedHeaders};
 use crate::error::{Code, Error};
 
 const L: Revision = Revision::V2025_11_25;
@@ -33,9 +33,9 @@ impl Renewing {
         })
     }
 
-    fn signed(seq: u64) -> Arc<Signed> {
+    fn signed(seq: u64) -> Arc<SignedHeaders> {
         let value = HeaderValue::from_str(&format!("Bearer token-{seq}")).unwrap();
-        Arc::new(Signed {
+        Arc::new(SignedHeaders {
             headers: vec![(http::header::AUTHORIZATION, value)],
             seq,
         })
@@ -43,16 +43,16 @@ impl Renewing {
 }
 
 #[async_trait]
-impl Holder for Renewing {
-    fn now(&self) -> Arc<Signed> {
+impl CredentialSource for Renewing {
+    fn now(&self) -> Arc<SignedHeaders> {
         // What is at hand is never what is sent.
         Self::signed(0)
     }
-    async fn ready(&self) -> Result<Arc<Signed>, Error> {
+    async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
         self.asked.fetch_add(1, SeqCst);
         Ok(Self::signed(self.seq.load(SeqCst)))
     }
-    async fn refused(&self, seq: u64) -> Result<Arc<Signed>, Error> {
+    async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error> {
         self.refused.lock().push(seq);
         if seq >= self.last {
             return Err(Error::new(Code::TokenExpired, "it has ended"));
@@ -62,14 +62,14 @@ impl Holder for Renewing {
     }
 }
 
-fn held(holder: &Arc<Renewing>) -> Behalf {
-    let holder: Arc<dyn Holder> = Arc::<Renewing>::clone(holder);
-    of(Signature::held(holder, Some([1; 32])))
+fn signed_with(holder: &Arc<Renewing>) -> Identity {
+    let holder: Arc<dyn CredentialSource> = Arc::<Renewing>::clone(holder);
+    signed_by(Signature::renewed(holder, Some([1; 32])))
 }
 
 /// Takes this token alone, whatever is asked.
-async fn taking(token: u64) -> Fake {
-    Fake::start(move |seen, before| {
+async fn taking(token: u64) -> FakeHttpProvider {
+    FakeHttpProvider::start(move |seen, before| {
         if seen.header("authorization") != format!("Bearer token-{token}") {
             let mut refused = status(StatusCode::UNAUTHORIZED);
             let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
@@ -90,7 +90,7 @@ async fn a_call_that_is_refused_is_made_once_more_with_a_newer_token() {
         let (fake, holder) = (taking(2).await, Renewing::up_to(9));
         let endpoint = Arc::new(endpoint(1, at(&fake.url)));
         upstreams()
-            .request(&endpoint, &held(&holder), tool(revision))
+            .request(&endpoint, &signed_with(&holder), tool(revision))
             .await
             .unwrap();
         assert_eq!(*holder.refused.lock(), [1]);
@@ -105,7 +105,7 @@ async fn what_is_refused_twice_is_not_tried_a_third_time() {
     let (fake, holder) = (taking(9).await, Renewing::up_to(9));
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &held(&holder), tool(M))
+        .request(&endpoint, &signed_with(&holder), tool(M))
         .await
         .unwrap_err();
     assert_eq!(error.code, Code::UpstreamAuth);
@@ -114,12 +114,12 @@ async fn what_is_refused_twice_is_not_tried_a_third_time() {
 }
 
 #[tokio::test]
-async fn a_credential_that_has_ended_says_so_and_what_the_provider_said() {
+async fn a_credential_that_has_ended_says_so_with_the_providers_refusal() {
     let (fake, holder) = (taking(9).await, Renewing::up_to(1));
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     for revision in [L, M] {
         let error = upstreams()
-            .request(&endpoint, &held(&holder), tool(revision))
+            .request(&endpoint, &signed_with(&holder), tool(revision))
             .await
             .unwrap_err();
         assert_eq!(error.code, Code::TokenExpired);
@@ -135,7 +135,7 @@ async fn a_credential_that_has_ended_says_so_and_what_the_provider_said() {
 #[tokio::test]
 async fn more_rights_are_not_had_by_renewing() {
     let holder = Renewing::up_to(9);
-    let fake = Fake::start(|seen, _| {
+    let fake = FakeHttpProvider::start(|seen, _| {
         modern(seen, |_| {
             let mut refused = status(StatusCode::FORBIDDEN);
             let challenge = HeaderValue::from_static("Bearer error=\"insufficient_scope\", scope=\"a b\"");
@@ -146,7 +146,7 @@ async fn more_rights_are_not_had_by_renewing() {
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let error = upstreams()
-        .request(&endpoint, &held(&holder), tool(M))
+        .request(&endpoint, &signed_with(&holder), tool(M))
         .await
         .unwrap_err();
     let (status, challenge) = *error.refusal.unwrap();
@@ -159,7 +159,7 @@ async fn more_rights_are_not_had_by_renewing() {
 #[tokio::test]
 async fn every_request_of_a_session_goes_out_with_what_is_valid_then() {
     let holder = Renewing::up_to(9);
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |seen| match seen.verb {
             http::Method::GET => stream(&[], true),
             _ => result(seen, &json!({"tools": []})),
@@ -168,16 +168,16 @@ async fn every_request_of_a_session_goes_out_with_what_is_valid_then() {
     .await;
     let (upstreams, endpoint) = (upstreams(), Arc::new(endpoint(1, at(&fake.url))));
     upstreams
-        .request(&endpoint, &held(&holder), list(L))
+        .request(&endpoint, &signed_with(&holder), list(L))
         .await
         .unwrap();
     holder.seq.store(5, SeqCst);
     upstreams
-        .request(&endpoint, &held(&holder), list(L))
+        .request(&endpoint, &signed_with(&holder), list(L))
         .await
         .unwrap();
     upstreams.shutdown(std::time::Duration::from_secs(5)).await;
-    let sent = |which: &dyn Fn(&Seen) -> bool| -> Vec<String> {
+    let sent = |which: &dyn Fn(&RecordedRequest) -> bool| -> Vec<String> {
         let seen = fake.seen();
         seen.iter()
             .filter(|seen| which(seen))
@@ -204,14 +204,14 @@ async fn a_credential_that_never_comes_is_waited_for_until_the_deadline() {
     #[derive(Debug)]
     struct Never;
     #[async_trait]
-    impl Holder for Never {
-        fn now(&self) -> Arc<Signed> {
+    impl CredentialSource for Never {
+        fn now(&self) -> Arc<SignedHeaders> {
             Arc::default()
         }
-        async fn ready(&self) -> Result<Arc<Signed>, Error> {
+        async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
             std::future::pending().await
         }
-        async fn refused(&self, _seq: u64) -> Result<Arc<Signed>, Error> {
+        async fn refused(&self, _seq: u64) -> Result<Arc<SignedHeaders>, Error> {
             std::future::pending().await
         }
     }
@@ -219,8 +219,8 @@ async fn a_credential_that_never_comes_is_waited_for_until_the_deadline() {
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     let mut call = tool(M);
     call.deadline = std::time::Instant::now();
-    let behalf = of(Signature::held(Arc::new(Never), None));
-    let error = upstreams().request(&endpoint, &behalf, call).await.unwrap_err();
+    let identity = signed_by(Signature::renewed(Arc::new(Never), None));
+    let error = upstreams().request(&endpoint, &identity, call).await.unwrap_err();
     assert_eq!((error.code, error.sent), (Code::CredentialTimeout, false));
     assert!(fake.seen().is_empty());
 }
@@ -228,7 +228,7 @@ async fn a_credential_that_never_comes_is_waited_for_until_the_deadline() {
 #[tokio::test]
 async fn a_lost_session_that_is_answered_401_costs_no_token() {
     let holder = Renewing::up_to(9);
-    let fake = Fake::start(|seen, before| {
+    let fake = FakeHttpProvider::start(|seen, before| {
         legacy(seen, before, |seen| match seen.header("mcp-session-id") {
             "s0" if seen.verb != http::Method::GET => axum::response::Response::builder()
                 .status(401)
@@ -240,7 +240,7 @@ async fn a_lost_session_that_is_answered_401_costs_no_token() {
     .await;
     let endpoint = Arc::new(endpoint(1, at(&fake.url)));
     upstreams()
-        .request(&endpoint, &held(&holder), tool(L))
+        .request(&endpoint, &signed_with(&holder), tool(L))
         .await
         .unwrap();
     assert!(holder.refused.lock().is_empty());

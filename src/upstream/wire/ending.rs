@@ -12,19 +12,19 @@ const LONGEST: usize = 240;
 
 /// What is known of an end.
 #[derive(Debug, Default)]
-pub(crate) struct Ending {
-    known: Mutex<Known>,
+pub(crate) struct ProcessEnd {
+    known: Mutex<ExitInfo>,
     /// Its stderr was read to the end.
-    pub(crate) said: CancellationToken,
+    pub(crate) stderr_read: CancellationToken,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct ExitInfo {
     status: Option<String>,
     line: Option<String>,
 }
 
-impl Ending {
+impl ProcessEnd {
     /// A line of stderr; the last one that says something is kept.
     pub(crate) fn line(&self, line: &str) {
         let line = one_line(line, LONGEST);
@@ -84,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_with_status_and_the_last_line() {
-        let ending = Ending::default();
+    fn an_end_is_reported_with_status_and_the_last_line() {
+        let ending = ProcessEnd::default();
         assert_eq!(ending.error().message, "the provider's process or stream ended");
         ending.line("npm error 404 Not Found\n");
         ending.line(" \n");
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn addresses_in_a_last_line_are_for_the_operator_alone() {
-        let ending = Ending::default();
+        let ending = ProcessEnd::default();
         ending.status(ExitStatus::from_raw(9));
         ending.line("connect ECONNREFUSED 10.0.0.5:5432 at http://db.example/x, [::1]:9 (fe80::1)");
         let error = ending.error();

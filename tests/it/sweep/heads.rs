@@ -1,9 +1,9 @@
 //! Heads that break HTTP or its rules, and the statuses that say so.
 
-use super::{PING, Place};
+use super::{PING, SweepWorld};
 
 /// Heads that break HTTP or its rules, and the statuses that say so.
-pub(super) fn bad(place: &Place, path: &str) -> Vec<(&'static str, &'static [u16], Vec<u8>)> {
+pub(super) fn bad(place: &SweepWorld, path: &str) -> Vec<(&'static str, &'static [u16], Vec<u8>)> {
     const BAD: &[u16] = &[400];
     let (host, length) = (place.host(), PING.len());
     let typed = "Content-Type: application/json\r\n";

@@ -6,7 +6,7 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
 
-use super::world::{self, Client, Fake, World};
+use super::world::{self, FakeServer, TestClient, World};
 
 mod bodies;
 mod heads;
@@ -25,16 +25,16 @@ const VIEWS: [&str; 8] = [
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
 /// A gateway before one provider of each generation, and one that is gone.
-struct Place {
+struct SweepWorld {
     world: World,
-    fakes: [Fake; 2],
+    fakes: [FakeServer; 2],
 }
 
-impl Place {
+impl SweepWorld {
     async fn start() -> Self {
         let fakes = [
-            Fake::start(&["2025-11-25"]).await,
-            Fake::start(&["2026-07-28"]).await,
+            FakeServer::start(&["2025-11-25"]).await,
+            FakeServer::start(&["2026-07-28"]).await,
         ];
         let world = World::builder()
             .provider("old", &fakes[0])
@@ -68,7 +68,7 @@ impl Place {
     }
 
     /// Sends bytes and reads until the gateway closes.
-    fn send(&self, bytes: &[u8], end: bool) -> Answer {
+    fn send(&self, bytes: &[u8], end: bool) -> RawAnswer {
         let mut stream = TcpStream::connect(self.host()).unwrap();
         stream.set_read_timeout(Some(world::GUARD)).unwrap();
         // The gateway may close before all is written.
@@ -83,7 +83,7 @@ impl Place {
                 std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
             )
         });
-        Answer {
+        RawAnswer {
             text: String::from_utf8_lossy(&text).into_owned(),
             silent,
         }
@@ -92,13 +92,13 @@ impl Place {
 
 /// What came back until the connection was closed.
 #[derive(Debug)]
-struct Answer {
+struct RawAnswer {
     text: String,
     /// The connection stayed open.
     silent: bool,
 }
 
-impl Answer {
+impl RawAnswer {
     fn status(&self) -> u16 {
         self.text
             .get(9..12)
@@ -119,7 +119,7 @@ impl Answer {
     }
 
     /// What of an upstream, or of our own inside, it tells.
-    fn leak(&self, place: &Place) -> Option<String> {
+    fn leak(&self, place: &SweepWorld) -> Option<String> {
         let behind = place
             .fakes
             .iter()
@@ -133,7 +133,7 @@ impl Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_breaks_the_rules_is_answered_at_every_view() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     let mut wrong = Vec::new();
     for path in VIEWS {
         for (name, statuses, bytes) in heads::bad(&place, path) {
@@ -153,7 +153,7 @@ async fn a_head_that_breaks_the_rules_is_answered_at_every_view() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_no_message_is_refused_as_what_it_is() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     let mut wrong = Vec::new();
     for path in VIEWS {
         let relay = path.starts_with("/relay");
@@ -184,7 +184,7 @@ async fn a_body_that_is_no_message_is_refused_as_what_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_nobody_asked_for_is_taken_or_refused_and_changes_nothing() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     let strays = [
         r#"{"jsonrpc":"2.0","id":99999,"result":{"action":"accept","content":{"a":1}}}"#,
         r#"{"jsonrpc":"2.0","id":"made-up","result":{}}"#,
@@ -201,7 +201,7 @@ async fn an_answer_that_nobody_asked_for_is_taken_or_refused_and_changes_nothing
         "/tools/new",
     ] {
         for session in [false, true] {
-            let peer = Client::connect(&place.world, path, "2025-11-25").await;
+            let peer = TestClient::connect(&place.world, path, "2025-11-25").await;
             let head = match &peer.session {
                 Some(id) if session => format!("\r\nMcp-Session-Id: {id}"),
                 _ => String::new(),
@@ -228,8 +228,8 @@ async fn an_answer_that_nobody_asked_for_is_taken_or_refused_and_changes_nothing
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_was_made_up_or_belongs_elsewhere_opens_nothing() {
-    let place = Place::start().await;
-    let legacy = Client::connect(&place.world, "/tools/new", "2025-11-25").await;
+    let place = SweepWorld::start().await;
+    let legacy = TestClient::connect(&place.world, "/tools/new", "2025-11-25").await;
     let session = legacy.session.clone().unwrap();
     let states = [
         json!(""),
@@ -243,7 +243,7 @@ async fn a_state_that_was_made_up_or_belongs_elsewhere_opens_nothing() {
         json!(null),
     ];
     for path in ["/tools/new", "/tools/old", "/mcp/new", "/relay/new"] {
-        let peer = Client::connect(&place.world, path, "2026-07-28").await;
+        let peer = TestClient::connect(&place.world, path, "2026-07-28").await;
         for state in &states {
             let name = if path.starts_with("/mcp") {
                 "use_new"
@@ -269,9 +269,9 @@ async fn a_state_that_was_made_up_or_belongs_elsewhere_opens_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_nobody_sent_resumes_nothing() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     for path in ["/mcp", "/tools", "/tools/old", "/tools/new"] {
-        let peer = Client::connect(&place.world, path, "2025-11-25").await;
+        let peer = TestClient::connect(&place.world, path, "2025-11-25").await;
         let session = peer.session.clone().unwrap();
         for event in ["", "0", "-1", "../x", &session, &"9".repeat(30_000)] {
             let stream = place
@@ -293,9 +293,9 @@ async fn an_event_that_nobody_sent_resumes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_used_twice_at_once_gets_both_answers() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     for path in ["/tools/old", "/tools/new"] {
-        let peer = Client::connect(&place.world, path, "2025-11-25").await;
+        let peer = TestClient::connect(&place.world, path, "2025-11-25").await;
         let fake = &place.fakes[usize::from(path.ends_with("new"))];
         let first = peer.send_as(
             json!(7),

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Client, Place, VIEWS};
+use super::{SweepWorld, TestClient, VIEWS};
 
 /// Random numbers that are the same each time (splitmix64).
 struct Dice(u64);
@@ -139,7 +139,7 @@ fn bodies() -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_random_bodies_are_answered_each() {
-    let place = Place::start().await;
+    let place = SweepWorld::start().await;
     let behind: Vec<&str> = place
         .fakes
         .iter()
@@ -152,7 +152,7 @@ async fn ten_thousand_random_bodies_are_answered_each() {
         } else {
             "2025-11-25"
         };
-        let peer = Client::connect(&place.world, path, revision).await;
+        let peer = TestClient::connect(&place.world, path, revision).await;
         let url = format!("{}{path}", place.world.base);
         for at in 0..bodies() {
             let mut body = dice.body();

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use url::form_urlencoded;
 
-use super::provider::{self, Fake};
+use super::provider::{self, FakeServer};
 
 /// Parameters of a request, in the order in which they came.
 pub type Fields = Vec<(String, String)>;
@@ -32,7 +32,7 @@ pub struct Person {
 
 /// What an endpoint does instead of its work.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Fault {
+pub enum EndpointFault {
     /// Answers this status with this body, having done nothing.
     Says(u16, Value),
     /// Does its work and answers 500 all the same: the answer is lost.
@@ -55,7 +55,7 @@ pub type Denied = (u16, &'static str, &'static str);
 
 /// A token set that was issued.
 #[derive(Debug, Clone)]
-pub struct Grant {
+pub struct IssuedGrant {
     pub family: u64,
     pub client: String,
     pub subject: String,
@@ -64,16 +64,16 @@ pub struct Grant {
 }
 
 #[derive(Default)]
-struct Kept {
+struct AuthorityState {
     clients: HashMap<String, Value>,
     codes: HashMap<String, (Fields, Person)>,
-    access: HashMap<String, Grant>,
-    refresh: HashMap<String, Grant>,
+    access: HashMap<String, IssuedGrant>,
+    refresh: HashMap<String, IssuedGrant>,
     redeemed: HashMap<String, usize>,
     dead: HashSet<u64>,
 }
 
-impl Kept {
+impl AuthorityState {
     fn end(&mut self, what: Meets) {
         self.access.clear();
         if what == Meets::Revocation {
@@ -83,7 +83,7 @@ impl Kept {
 }
 
 /// What it does; changed while it runs.
-pub struct Knobs {
+pub struct AuthorityKnobs {
     pub origin: String,
     pub person: Mutex<Person>,
     /// Names itself in its answers and says so.
@@ -115,12 +115,12 @@ pub struct Knobs {
     /// The MCP server takes tokens at all.
     pub takes: AtomicBool,
     /// What an endpoint (`/token`, `/register`, …) does next, so many times.
-    pub faults: Mutex<HashMap<String, (Fault, usize)>>,
+    pub faults: Mutex<HashMap<String, (EndpointFault, usize)>>,
     /// Requests that came, by path.
     pub seen: Mutex<Vec<(String, Fields)>>,
     /// Refresh tokens that came a second time.
     pub replayed: AtomicUsize,
-    kept: Mutex<Kept>,
+    state: Mutex<AuthorityState>,
     next: AtomicU64,
     mcp: Arc<provider::Knobs>,
 }
@@ -131,18 +131,18 @@ pub struct Authority {
     pub url: String,
     /// The MCP server that wants its tokens.
     pub resource: String,
-    pub knobs: Arc<Knobs>,
+    pub knobs: Arc<AuthorityKnobs>,
     /// The same MCP server without its guard.
-    pub open: Fake,
+    pub open: FakeServer,
 }
 
 impl Authority {
     /// One whose MCP server speaks these revisions.
     pub async fn start(revisions: &[&'static str]) -> Self {
-        let open = Fake::start(revisions).await;
+        let open = FakeServer::start(revisions).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let knobs = Arc::new(Knobs {
+        let knobs = Arc::new(AuthorityKnobs {
             origin: origin.clone(),
             person: Mutex::new(person("u-ada", "ada", "ada@example.com")),
             iss: AtomicBool::new(true),
@@ -162,7 +162,7 @@ impl Authority {
             faults: Mutex::default(),
             seen: Mutex::default(),
             replayed: AtomicUsize::new(0),
-            kept: Mutex::default(),
+            state: Mutex::default(),
             next: AtomicU64::new(1),
             mcp: Arc::clone(&open.knobs),
         });
@@ -182,7 +182,7 @@ impl Authority {
     }
 
     /// Makes an endpoint fail so many times.
-    pub fn fail(&self, path: &str, fault: Fault, times: usize) {
+    pub fn fail(&self, path: &str, fault: EndpointFault, times: usize) {
         self.knobs.faults.lock().insert(path.to_owned(), (fault, times));
     }
 
@@ -203,7 +203,7 @@ impl Authority {
     /// How often the most redeemed refresh token was redeemed.
     pub fn most_redeemed(&self) -> usize {
         self.knobs
-            .kept
+            .state
             .lock()
             .redeemed
             .values()
@@ -214,12 +214,12 @@ impl Authority {
 
     /// Ends all access tokens, as time would.
     pub fn expire(&self) {
-        self.knobs.kept.lock().end(Meets::Expiry);
+        self.knobs.state.lock().end(Meets::Expiry);
     }
 
     /// Ends everything that was ever given, as an administrator there would.
     pub fn revoke_all(&self) {
-        self.knobs.kept.lock().end(Meets::Revocation);
+        self.knobs.state.lock().end(Meets::Revocation);
     }
 
     /// What requests of an MCP method meet from now on.
@@ -229,12 +229,12 @@ impl Authority {
 
     /// Forgets all clients, so that they are invalid.
     pub fn forget_clients(&self) {
-        self.knobs.kept.lock().clients.clear();
+        self.knobs.state.lock().clients.clear();
     }
 
     /// Registered clients.
     pub fn clients(&self) -> usize {
-        self.knobs.kept.lock().clients.len()
+        self.knobs.state.lock().clients.len()
     }
 }
 
@@ -258,7 +258,7 @@ fn fields(text: &str) -> Fields {
 }
 
 async fn serve(
-    State(knobs): State<Arc<Knobs>>,
+    State(knobs): State<Arc<AuthorityKnobs>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -282,8 +282,8 @@ async fn serve(
         })
     };
     match fault {
-        Some(Fault::Says(status, said)) => return answer(status, &said),
-        Some(Fault::Loses) => {
+        Some(EndpointFault::Says(status, said)) => return answer(status, &said),
+        Some(EndpointFault::Loses) => {
             work(&knobs, &path, &headers, &given);
             return answer(500, &json!({}));
         }
@@ -292,7 +292,7 @@ async fn serve(
     work(&knobs, &path, &headers, &given)
 }
 
-fn work(knobs: &Knobs, path: &str, headers: &HeaderMap, given: &Fields) -> Response<Body> {
+fn work(knobs: &AuthorityKnobs, path: &str, headers: &HeaderMap, given: &Fields) -> Response<Body> {
     let origin = &knobs.origin;
     match path {
         "/.well-known/oauth-protected-resource/mcp" => answer(
@@ -308,7 +308,7 @@ fn work(knobs: &Knobs, path: &str, headers: &HeaderMap, given: &Fields) -> Respo
         "/token" => token(knobs, headers, given),
         "/revoke" => {
             let token = field(given, "token").unwrap_or_default();
-            let mut kept = knobs.kept.lock();
+            let mut kept = knobs.state.lock();
             let family = kept.refresh.get(&token).or_else(|| kept.access.get(&token));
             if let Some(family) = family.map(|it| it.family) {
                 kept.access.retain(|_, it| it.family != family);
@@ -321,7 +321,7 @@ fn work(knobs: &Knobs, path: &str, headers: &HeaderMap, given: &Fields) -> Respo
     }
 }
 
-fn metadata(knobs: &Knobs) -> Value {
+fn metadata(knobs: &AuthorityKnobs) -> Value {
     let origin = &knobs.origin;
     let mut said = json!({
         "issuer": origin,
@@ -341,7 +341,7 @@ fn metadata(knobs: &Knobs) -> Value {
     said
 }
 
-fn register(knobs: &Knobs, given: &Fields) -> Response<Body> {
+fn register(knobs: &AuthorityKnobs, given: &Fields) -> Response<Body> {
     let mut client: Value = serde_json::from_str(&field(given, "body").unwrap_or_default()).unwrap();
     let id = format!("client-{}", knobs.next.fetch_add(1, Ordering::Relaxed));
     client["client_id"] = json!(id);
@@ -349,15 +349,15 @@ fn register(knobs: &Knobs, given: &Fields) -> Response<Body> {
         client["client_secret"] = json!(format!("secret-of-{id}"));
         client["client_secret_expires_at"] = json!(0);
     }
-    knobs.kept.lock().clients.insert(id, client.clone());
+    knobs.state.lock().clients.insert(id, client.clone());
     answer(201, &client)
 }
 
 /// Consents at once, or refuses at once.
-fn authorize(knobs: &Knobs, given: &Fields) -> Response<Body> {
+fn authorize(knobs: &AuthorityKnobs, given: &Fields) -> Response<Body> {
     let client = field(given, "client_id").unwrap_or_default();
     let redirect = field(given, "redirect_uri").unwrap_or_default();
-    let known = knobs.kept.lock().clients.get(&client).cloned();
+    let known = knobs.state.lock().clients.get(&client).cloned();
     let listed = known.as_ref().is_none_or(|known| {
         known["redirect_uris"]
             .as_array()
@@ -374,7 +374,7 @@ fn authorize(knobs: &Knobs, given: &Fields) -> Response<Body> {
         let code = format!("code-{}", knobs.next.fetch_add(1, Ordering::Relaxed));
         let person = knobs.person.lock().clone();
         knobs
-            .kept
+            .state
             .lock()
             .codes
             .insert(code.clone(), (given.clone(), person));
@@ -393,7 +393,7 @@ fn authorize(knobs: &Knobs, given: &Fields) -> Response<Body> {
         .unwrap()
 }
 
-fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
+fn token(knobs: &AuthorityKnobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
     let refused = |code: &str| answer(400, &json!({ "error": code }));
     let Some(client) = client(knobs, headers, given) else {
         return answer(401, &json!({ "error": "invalid_client" }));
@@ -401,7 +401,7 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
     match field(given, "grant_type").as_deref() {
         Some("authorization_code") => {
             let code = field(given, "code").unwrap_or_default();
-            let Some((asked, person)) = knobs.kept.lock().codes.remove(&code) else {
+            let Some((asked, person)) = knobs.state.lock().codes.remove(&code) else {
                 return refused("invalid_grant");
             };
             let verifier = field(given, "code_verifier").unwrap_or_default();
@@ -413,7 +413,7 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
             {
                 return refused("invalid_grant");
             }
-            let grant = Grant {
+            let grant = IssuedGrant {
                 family: knobs.next.fetch_add(1, Ordering::Relaxed),
                 client,
                 subject: person.subject.clone(),
@@ -425,7 +425,7 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
         }
         Some("refresh_token") => {
             let token = field(given, "refresh_token").unwrap_or_default();
-            let mut kept = knobs.kept.lock();
+            let mut kept = knobs.state.lock();
             *kept.redeemed.entry(token.clone()).or_default() += 1;
             let rotates = knobs.rotates.load(Ordering::Relaxed);
             let grant = if rotates {
@@ -443,7 +443,7 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
             issue(knobs, grant, None)
         }
         Some("client_credentials") => {
-            let grant = Grant {
+            let grant = IssuedGrant {
                 family: knobs.next.fetch_add(1, Ordering::Relaxed),
                 subject: client.clone(),
                 client,
@@ -458,7 +458,7 @@ fn token(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Response<Body> {
 
 /// The client of a token request, when it proves itself; one that was never registered is the
 /// descriptor's and taken at its word.
-fn client(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Option<String> {
+fn client(knobs: &AuthorityKnobs, headers: &HeaderMap, given: &Fields) -> Option<String> {
     let basic = headers.get("authorization").and_then(|it| it.to_str().ok());
     let basic = basic.and_then(|it| STANDARD.decode(it.strip_prefix("Basic ")?).ok());
     let basic = basic.and_then(|it| String::from_utf8(it).ok());
@@ -466,14 +466,18 @@ fn client(knobs: &Knobs, headers: &HeaderMap, given: &Fields) -> Option<String> 
         Some((id, secret)) => (id.to_owned(), Some(secret.to_owned())),
         None => (field(given, "client_id")?, field(given, "client_secret")),
     };
-    let known = knobs.kept.lock().clients.get(&id).cloned();
+    let known = knobs.state.lock().clients.get(&id).cloned();
     match known {
         Some(known) => (known["client_secret"].as_str() == secret.as_deref()).then_some(id),
         None => (!id.starts_with("client-")).then_some(id),
     }
 }
 
-fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String>)>) -> Response<Body> {
+fn issue(
+    knobs: &AuthorityKnobs,
+    mut grant: IssuedGrant,
+    person: Option<(&Person, Option<String>)>,
+) -> Response<Body> {
     let lifetime = knobs.lifetime.load(Ordering::Relaxed);
     let lasts = if lifetime == 0 { 3600 } else { lifetime };
     grant.ends = Instant::now() + Duration::from_secs(lasts);
@@ -487,7 +491,7 @@ fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String
     if let (Some((person, nonce)), true) = (person, knobs.openid.load(Ordering::Relaxed)) {
         said["id_token"] = json!(id_token(knobs, &grant.client, person, nonce));
     }
-    let mut kept = knobs.kept.lock();
+    let mut kept = knobs.state.lock();
     kept.access.insert(access, grant.clone());
     if knobs.refreshes.load(Ordering::Relaxed) && (first || knobs.rotates.load(Ordering::Relaxed)) {
         said["refresh_token"] = json!(refresh);
@@ -496,7 +500,7 @@ fn issue(knobs: &Knobs, mut grant: Grant, person: Option<(&Person, Option<String
     answer(200, &said)
 }
 
-fn id_token(knobs: &Knobs, client: &str, person: &Person, nonce: Option<String>) -> String {
+fn id_token(knobs: &AuthorityKnobs, client: &str, person: &Person, nonce: Option<String>) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -514,7 +518,7 @@ fn id_token(knobs: &Knobs, client: &str, person: &Person, nonce: Option<String>)
     format!("{}.{}.c2ln", part(&json!({ "alg": "RS256" })), part(&claims))
 }
 
-fn userinfo(knobs: &Knobs, headers: &HeaderMap) -> Response<Body> {
+fn userinfo(knobs: &AuthorityKnobs, headers: &HeaderMap) -> Response<Body> {
     let Some(grant) = bearer(knobs, headers) else {
         return answer(401, &json!({ "error": "invalid_token" }));
     };
@@ -529,10 +533,10 @@ fn userinfo(knobs: &Knobs, headers: &HeaderMap) -> Response<Body> {
     )
 }
 
-fn bearer(knobs: &Knobs, headers: &HeaderMap) -> Option<Grant> {
+fn bearer(knobs: &AuthorityKnobs, headers: &HeaderMap) -> Option<IssuedGrant> {
     let value = headers.get("authorization")?.to_str().ok()?;
     let grant = knobs
-        .kept
+        .state
         .lock()
         .access
         .get(value.strip_prefix("Bearer ")?)
@@ -541,20 +545,25 @@ fn bearer(knobs: &Knobs, headers: &HeaderMap) -> Option<Grant> {
 }
 
 /// What a request of a method meets: a status that is answered, or the end of tokens.
-fn met(knobs: &Knobs, method: &str) -> Option<u16> {
+fn met(knobs: &AuthorityKnobs, method: &str) -> Option<u16> {
     let mut meets = knobs.meets.lock();
     match meets.get(method).copied()? {
         Meets::Status(status) => Some(status),
         ends => {
             meets.remove(method);
-            knobs.kept.lock().end(ends);
+            knobs.state.lock().end(ends);
             None
         }
     }
 }
 
 /// The MCP server behind its guard.
-async fn guarded(knobs: &Arc<Knobs>, method: Method, headers: HeaderMap, body: String) -> Response<Body> {
+async fn guarded(
+    knobs: &Arc<AuthorityKnobs>,
+    method: Method,
+    headers: HeaderMap,
+    body: String,
+) -> Response<Body> {
     let document = format!("{}/.well-known/oauth-protected-resource/mcp", knobs.origin);
     let refused = |status: u16, more: &str| {
         Response::builder()

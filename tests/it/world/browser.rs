@@ -16,7 +16,7 @@ pub struct Browser {
 
 /// What it shows.
 #[derive(Debug)]
-pub struct Page {
+pub struct BrowserPage {
     pub url: Url,
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
@@ -35,19 +35,19 @@ impl Default for Browser {
 
 impl Browser {
     /// Opens a page.
-    pub async fn get(&self, url: &str) -> Page {
+    pub async fn get(&self, url: &str) -> BrowserPage {
         self.send(Method::GET, url, None).await
     }
 
     /// Sends a form.
-    pub async fn post(&self, url: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn post(&self, url: &str, fields: &[(&str, &str)]) -> BrowserPage {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields);
         self.send(Method::POST, url, Some(form.finish())).await
     }
 
     /// Any request.
-    pub async fn send(&self, method: Method, url: &str, form: Option<String>) -> Page {
+    pub async fn send(&self, method: Method, url: &str, form: Option<String>) -> BrowserPage {
         let url = Url::parse(url).unwrap();
         let origin = url.origin().ascii_serialization();
         let cookies: Vec<String> = self
@@ -82,7 +82,7 @@ impl Browser {
                 self.jar.lock().insert(key, value.to_owned());
             }
         }
-        Page {
+        BrowserPage {
             url,
             status: response.status().as_u16(),
             headers: response.headers().clone(),
@@ -101,7 +101,7 @@ impl Browser {
     }
 
     /// Opens a link and sends its form with these fields beside the hidden ones: where it leads.
-    pub async fn begin(&self, link: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn begin(&self, link: &str, fields: &[(&str, &str)]) -> BrowserPage {
         let page = self.get(link).await;
         assert_eq!(page.status, 200, "{}", page.body);
         let csrf = page.hidden("csrf");
@@ -111,7 +111,7 @@ impl Browser {
     }
 
     /// From a link to the page after the callback, by way of the provider.
-    pub async fn connect(&self, link: &str, fields: &[(&str, &str)]) -> Page {
+    pub async fn connect(&self, link: &str, fields: &[(&str, &str)]) -> BrowserPage {
         let begun = self.begin(link, fields).await;
         assert_eq!(begun.status, 303, "{}", begun.body);
         let consented = self.get(&begun.location()).await;
@@ -120,7 +120,7 @@ impl Browser {
     }
 }
 
-impl Page {
+impl BrowserPage {
     /// Where it leads.
     pub fn location(&self) -> String {
         self.header("location")

@@ -10,7 +10,7 @@ use super::World;
 pub const GENERATIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2026-07-28"];
 
 /// A connected client.
-pub struct Client {
+pub struct TestClient {
     pub http: reqwest::Client,
     pub url: String,
     pub revision: &'static str,
@@ -20,7 +20,7 @@ pub struct Client {
     pub next: AtomicU64,
 }
 
-impl Client {
+impl TestClient {
     /// Connects in a revision: `initialize`, or nothing at all for 2026-07-28.
     pub async fn connect(world: &World, path: &str, revision: &'static str) -> Self {
         Self::connect_with(world, path, revision, &[]).await

@@ -15,8 +15,8 @@ use serde_json::Value;
 
 pub use authorization::Authority;
 pub use browser::Browser;
-pub use client::Client;
-pub use provider::Fake;
+pub use client::TestClient;
+pub use provider::FakeServer;
 
 /// Longest wait for anything; a guard against hanging, never a measure.
 pub const GUARD: Duration = Duration::from_secs(30);
@@ -47,12 +47,12 @@ impl Builder {
     }
 
     /// A provider at a fake, without credentials.
-    pub fn provider(self, id: &str, fake: &Fake) -> Self {
+    pub fn provider(self, id: &str, fake: &FakeServer) -> Self {
         self.provider_with(id, fake, "auth: { none: {} }\n")
     }
 
     /// A provider at a fake, with the rest of its descriptor.
-    pub fn provider_with(self, id: &str, fake: &Fake, rest: &str) -> Self {
+    pub fn provider_with(self, id: &str, fake: &FakeServer, rest: &str) -> Self {
         self.descriptor(id, &format!("upstream: {{ url: \"{}\" }}\n{rest}", fake.url))
     }
 

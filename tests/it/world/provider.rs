@@ -16,7 +16,7 @@ use tokio::sync::{Notify, broadcast};
 
 /// A request as the fake saw it.
 #[derive(Debug, Clone)]
-pub struct Seen {
+pub struct SeenRequest {
     pub method: String,
     pub headers: HeaderMap,
     pub body: Value,
@@ -28,7 +28,7 @@ pub struct Knobs {
     pub page: usize,
     pub tools: Mutex<Vec<Value>>,
     pub sessions: Mutex<HashSet<String>>,
-    pub seen: Mutex<Vec<Seen>>,
+    pub seen: Mutex<Vec<SeenRequest>>,
     /// Answers by event streams instead of JSON.
     pub streams: AtomicBool,
     /// Answers nothing at all.
@@ -48,12 +48,12 @@ pub struct Knobs {
 }
 
 /// A running fake; it ends with the test's runtime.
-pub struct Fake {
+pub struct FakeServer {
     pub url: String,
     pub knobs: Arc<Knobs>,
 }
 
-impl Fake {
+impl FakeServer {
     /// A server of these revisions with the usual tools.
     pub async fn start(revisions: &[&'static str]) -> Self {
         Self::start_paged(revisions, 1_000, usual_tools()).await
@@ -102,7 +102,7 @@ impl Fake {
     }
 
     /// Requests of a JSON-RPC method so far.
-    pub fn seen(&self, method: &str) -> Vec<Seen> {
+    pub fn seen(&self, method: &str) -> Vec<SeenRequest> {
         self.knobs
             .seen
             .lock()
@@ -137,7 +137,7 @@ fn usual_tools() -> Vec<Value> {
     ]
 }
 
-struct Asked {
+struct RpcCall {
     id: Value,
     params: Value,
     modern: bool,
@@ -167,7 +167,7 @@ pub(super) async fn serve(
     match method {
         Method::POST => post(&knobs, &headers, &body).await,
         Method::GET => {
-            knobs.seen.lock().push(Seen {
+            knobs.seen.lock().push(SeenRequest {
                 method: "GET".to_owned(),
                 headers: headers.clone(),
                 body: Value::Null,
@@ -195,7 +195,7 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
         );
     };
     let method = message["method"].as_str().unwrap_or("response").to_owned();
-    knobs.seen.lock().push(Seen {
+    knobs.seen.lock().push(SeenRequest {
         method: method.clone(),
         headers: headers.clone(),
         body: message.clone(),
@@ -219,7 +219,7 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
         knobs.answers.send(message).ok();
         return plain(202);
     }
-    let asked = Asked {
+    let asked = RpcCall {
         id: message["id"].clone(),
         params: message["params"].clone(),
         modern,
@@ -240,7 +240,7 @@ async fn post(knobs: &Arc<Knobs>, headers: &HeaderMap, body: &str) -> Response<B
     respond(knobs, &asked, &method).await
 }
 
-fn initialize(knobs: &Knobs, asked: &Asked) -> Response<Body> {
+fn initialize(knobs: &Knobs, asked: &RpcCall) -> Response<Body> {
     let legacy: Vec<&str> = knobs
         .revisions
         .iter()
@@ -277,7 +277,7 @@ fn identity() -> Value {
     })
 }
 
-async fn respond(knobs: &Arc<Knobs>, asked: &Asked, method: &str) -> Response<Body> {
+async fn respond(knobs: &Arc<Knobs>, asked: &RpcCall, method: &str) -> Response<Body> {
     let outcome = match method {
         "server/discover" => {
             let mut result = identity();
@@ -338,7 +338,7 @@ fn page(knobs: &Knobs, params: &Value) -> Value {
     result
 }
 
-fn read(asked: &Asked) -> Result<Value, (i64, &'static str)> {
+fn read(asked: &RpcCall) -> Result<Value, (i64, &'static str)> {
     let uri = asked.params["uri"].as_str().unwrap_or_default();
     if (uri.starts_with("fake://") || uri.starts_with("ui://")) && uri != "fake://none" {
         return Ok(json!({ "contents": [{ "uri": uri, "text": format!("text of {uri}") }] }));
@@ -350,7 +350,7 @@ fn read(asked: &Asked) -> Result<Value, (i64, &'static str)> {
     })
 }
 
-async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
+async fn call(knobs: &Arc<Knobs>, asked: &RpcCall) -> Response<Body> {
     let name = asked.params["name"].as_str().unwrap_or_default();
     let text = asked.params["arguments"]["text"].as_str().unwrap_or_default();
     let known = knobs
@@ -372,7 +372,7 @@ async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
     let mut result = json!({ "content": [{ "type": "text", "text": format!("{name}: {text}"), "x-unknown": "kept" }], "x-unknown": { "deep": [null] } });
     match name {
         "wait" => {
-            let _waiting = Waiting::begin(knobs);
+            let _waiting = WaitingGuard::begin(knobs);
             knobs.release.notified().await;
         }
         "fail" => result["isError"] = json!(true),
@@ -404,7 +404,7 @@ async fn call(knobs: &Arc<Knobs>, asked: &Asked) -> Response<Body> {
 }
 
 /// Asks in the middle of a call; its result is the answer in text.
-fn ask(knobs: &Knobs, asked: &Asked, params: &Value) -> Response<Body> {
+fn ask(knobs: &Knobs, asked: &RpcCall, params: &Value) -> Response<Body> {
     let question = json!({ "jsonrpc": "2.0", "id": "ask", "method": "elicitation/create", "params": params });
     let (mut answers, id) = (knobs.answers.subscribe(), asked.id.clone());
     let said = async move {
@@ -422,16 +422,16 @@ fn ask(knobs: &Knobs, asked: &Asked, params: &Value) -> Response<Body> {
 }
 
 /// Counts a waiting call, and one whose caller left.
-struct Waiting(Arc<Knobs>);
+struct WaitingGuard(Arc<Knobs>);
 
-impl Waiting {
+impl WaitingGuard {
     fn begin(knobs: &Arc<Knobs>) -> Self {
         knobs.waiting.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(knobs))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingGuard {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }

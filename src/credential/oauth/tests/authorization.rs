@@ -15,7 +15,7 @@ fn one(authorization: &Authorization, name: &str) -> Option<String> {
     all.into_iter().next().map(|(_, value)| value)
 }
 
-fn asked(connection: &Connection, server: &Server, wanted: &[&str]) -> Authorization {
+fn asked(connection: &Connection, server: &AuthServer, wanted: &[&str]) -> Authorization {
     let client = client(ClientAuth::None, None);
     authorize(connection, server, &client, CALLBACK, &texts(wanted)).unwrap()
 }
@@ -46,8 +46,8 @@ fn without_scopes_there_is_no_scope() {
 }
 
 #[test]
-fn the_resource_is_what_it_calls_itself_to_the_letter() {
-    let server = Server {
+fn the_resource_is_verbatim_what_it_calls_itself() {
+    let server = AuthServer {
         resource: Some("https://MCP.example/team/mcp/".to_owned()),
         ..server()
     };
@@ -66,8 +66,11 @@ fn the_resource_can_be_set_or_left_out_and_has_no_idle_slash() {
             ..connection()
         })
     };
-    assert_eq!(of(Resource::Off), None);
-    assert_eq!(of(Resource::Url("urn:x".to_owned())).as_deref(), Some("urn:x"));
+    assert_eq!(of(ResourceParameter::Off), None);
+    assert_eq!(
+        of(ResourceParameter::Url("urn:x".to_owned())).as_deref(),
+        Some("urn:x")
+    );
     let bare = Connection {
         upstream: Url::parse("https://mcp.example/").unwrap(),
         ..connection()
@@ -91,7 +94,7 @@ fn parameters_of_the_descriptor_are_added_and_override_nothing_of_ours() {
         connection.parameters.insert(name.to_owned(), value.to_owned());
     }
     connection.audience = Some("https://api.example".to_owned());
-    let server = Server {
+    let server = AuthServer {
         authorization_endpoint: "https://as.example/authorize?tenant=a&state=theirs&access_type=x#part"
             .to_owned(),
         ..server()
@@ -121,20 +124,20 @@ fn openid_gets_a_nonce_and_offline_access_a_consent() {
 #[test]
 fn a_server_that_does_not_name_s256_is_refused_unless_the_descriptor_says_otherwise() {
     for methods in [None, Some(vec![]), Some(vec!["plain".to_owned()])] {
-        let server = Server {
+        let server = AuthServer {
             challenge_methods: methods,
             ..server()
         };
         let client = client(ClientAuth::None, None);
         let trouble = authorize(&connection(), &server, &client, CALLBACK, &[]).unwrap_err();
-        assert_eq!(trouble.kind, TroubleKind::Metadata);
+        assert_eq!(trouble.kind, OAuthErrorKind::Metadata);
         assert!(trouble.message.contains(ISSUER), "{trouble}");
         assert!(trouble.cure.unwrap().contains("`pkce: s256`"));
-        let said = Connection {
+        let declared = Connection {
             pkce: Pkce::S256,
             ..connection()
         };
-        let it = authorize(&said, &server, &client, CALLBACK, &[]).unwrap();
+        let it = authorize(&declared, &server, &client, CALLBACK, &[]).unwrap();
         assert!(it.verifier.is_some() && it.url.as_str().contains("code_challenge_method=S256"));
         let off = Connection {
             pkce: Pkce::Off,
@@ -151,7 +154,7 @@ fn a_server_that_does_not_name_s256_is_refused_unless_the_descriptor_says_otherw
 #[test]
 fn nobody_is_sent_to_what_is_no_https_url_but_on_loopback() {
     let to = |endpoint: &str| {
-        let server = Server {
+        let server = AuthServer {
             authorization_endpoint: endpoint.to_owned(),
             ..server()
         };
@@ -170,7 +173,7 @@ fn nobody_is_sent_to_what_is_no_https_url_but_on_loopback() {
         "data:text/html,x",
         "https://user:pass@as.example/authorize",
     ] {
-        assert_eq!(to(bad).unwrap_err().kind, TroubleKind::Metadata, "{bad}");
+        assert_eq!(to(bad).unwrap_err().kind, OAuthErrorKind::Metadata, "{bad}");
     }
     for good in ["http://localhost:9/a", "http://127.0.0.1:9/a", "http://[::1]:9/a"] {
         assert!(to(good).is_ok(), "{good}");
@@ -183,7 +186,7 @@ fn scopes_come_from_the_descriptor_else_the_challenge_else_the_resource() {
         scopes: Some(texts(&["challenged"])),
         ..Challenge::default()
     };
-    let server = Server {
+    let server = AuthServer {
         resource_scopes: Some(texts(&["a", "b"])),
         ..server()
     };
@@ -215,7 +218,7 @@ fn what_was_asked_before_is_asked_again_beside_what_is_wanted() {
 
 #[test]
 fn offline_access_is_added_only_where_it_is_listed_undecided_and_not_alone() {
-    let listing = Server {
+    let listing = AuthServer {
         scopes: Some(texts(&["offline_access"])),
         resource_scopes: Some(texts(&["a"])),
         ..server()
@@ -223,12 +226,12 @@ fn offline_access_is_added_only_where_it_is_listed_undecided_and_not_alone() {
     assert_eq!(scopes(None, None, &listing, &[], &[]), ["a", "offline_access"]);
     let declared = texts(&["a"]);
     assert_eq!(scopes(Some(&declared), None, &listing, &[], &[]), ["a"]);
-    let silent = Server {
+    let silent = AuthServer {
         resource_scopes: None,
         ..listing.clone()
     };
     assert!(scopes(None, None, &silent, &[], &[]).is_empty());
-    let unlisted = Server {
+    let unlisted = AuthServer {
         scopes: None,
         ..listing
     };

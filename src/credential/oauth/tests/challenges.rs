@@ -100,8 +100,8 @@ fn the_word_counts_and_not_the_status() {
         for header in quoted {
             let token = challenge(status, Some(header));
             assert_eq!(
-                (token.lack(), token.is_refusal()),
-                (Lack::Token, true),
+                (token.cause(), token.is_refusal()),
+                (RefusalCause::Token, true),
                 "{status} {header}"
             );
             let header = header
@@ -109,8 +109,8 @@ fn the_word_counts_and_not_the_status() {
                 .replace("invalid_token", "insufficient_scope");
             let scope = challenge(status, Some(&header));
             assert_eq!(
-                (scope.lack(), scope.is_refusal()),
-                (Lack::Scope, true),
+                (scope.cause(), scope.is_refusal()),
+                (RefusalCause::Scope, true),
                 "{status} {header}"
             );
         }
@@ -127,8 +127,8 @@ fn without_a_word_that_is_known_the_status_counts() {
     ] {
         let of = |status| challenge(status, header);
         assert_eq!(
-            (of(401).lack(), of(403).lack()),
-            (Lack::Token, Lack::Other),
+            (of(401).cause(), of(403).cause()),
+            (RefusalCause::Token, RefusalCause::Other),
             "{header:?}"
         );
         assert!(of(403).is_refusal() && !of(400).is_refusal() && !of(404).is_refusal());
@@ -141,5 +141,5 @@ fn single_quotes_are_quotes() {
     let it = read("Bearer scope='a b', resource_metadata='https://a.example/x', error='insufficient_scope'");
     assert_eq!(it.scopes, Some(texts(&["a", "b"])));
     assert_eq!(it.resource_metadata.as_deref(), Some("https://a.example/x"));
-    assert_eq!(it.lack(), Lack::Scope);
+    assert_eq!(it.cause(), RefusalCause::Scope);
 }

@@ -9,17 +9,17 @@ fn resource(servers: &[&str]) -> Value {
     json!({ "resource": UPSTREAM, "authorization_servers": servers, "scopes_supported": ["read", "write"] })
 }
 
-async fn found(world: &World) -> Result<Server, Trouble> {
+async fn found(world: &ScriptedWeb) -> Result<AuthServer, OAuthError> {
     discover(world, &connection(), None).await
 }
 
-fn kind(result: Result<Server, Trouble>) -> TroubleKind {
+fn kind(result: Result<AuthServer, OAuthError>) -> OAuthErrorKind {
     result.unwrap_err().kind
 }
 
 #[tokio::test]
 async fn the_path_form_is_asked_first_and_then_the_root_is_left_alone() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(AT_ROOT, &resource(&["https://other.example"]))
         .json(RFC, &metadata(ISSUER));
@@ -33,7 +33,7 @@ async fn the_path_form_is_asked_first_and_then_the_root_is_left_alone() {
 #[tokio::test]
 async fn the_challenge_says_where_and_nothing_else_is_asked() {
     let place = "https://elsewhere.example/prm.json";
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(place, &resource(&[ISSUER]))
         .json(RFC, &metadata(ISSUER));
     let challenge = challenge(401, Some(&format!("Bearer resource_metadata=\"{place}\"")));
@@ -43,7 +43,7 @@ async fn the_challenge_says_where_and_nothing_else_is_asked() {
 
 #[tokio::test]
 async fn a_challenge_that_names_nothing_usable_falls_back_to_the_well_known_places() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(RFC, &metadata(ISSUER));
     for place in [
@@ -60,7 +60,7 @@ async fn a_challenge_that_names_nothing_usable_falls_back_to_the_well_known_plac
 
 #[tokio::test]
 async fn the_root_is_asked_when_nothing_is_at_the_path() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .says(AT_PATH, 200, "text/html", "<html>the app</html>")
         .json(
             AT_ROOT,
@@ -84,13 +84,13 @@ async fn another_resource_is_refused_before_any_server_is_asked() {
         "https://mcp.example/team/mcp#part",
         "nonsense",
     ] {
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .json(
                 AT_PATH,
                 &json!({ "resource": other, "authorization_servers": [ISSUER] }),
             )
             .json(RFC, &metadata(ISSUER));
-        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{other}");
+        assert_eq!(kind(found(&world).await), OAuthErrorKind::Metadata, "{other}");
         assert_eq!(world.fetched(), [AT_PATH], "{other}");
     }
 }
@@ -104,7 +104,7 @@ async fn a_resource_may_be_the_endpoint_or_what_it_is_part_of() {
         "https://mcp.example/",
         "https://mcp.example:443",
     ] {
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .json(
                 AT_PATH,
                 &json!({ "resource": same, "authorization_servers": [ISSUER] }),
@@ -123,7 +123,7 @@ async fn an_issuer_with_a_path_is_looked_for_in_three_places_in_order() {
         "https://as.example/tenant1/.well-known/openid-configuration",
     ];
     for last in 1..=3 {
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .json(AT_PATH, &resource(&[issuer]))
             .json(three[last - 1], &metadata(issuer));
         found(&world).await.unwrap();
@@ -133,7 +133,7 @@ async fn an_issuer_with_a_path_is_looked_for_in_three_places_in_order() {
 
 #[tokio::test]
 async fn an_issuer_without_a_path_is_looked_for_in_two() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(OPENID, &metadata(ISSUER));
     found(&world).await.unwrap();
@@ -142,7 +142,7 @@ async fn an_issuer_without_a_path_is_looked_for_in_two() {
 
 #[tokio::test]
 async fn a_document_of_another_issuer_is_discarded_but_for_the_slash_behind_an_empty_path() {
-    for (used, said) in [
+    for (used, stated) in [
         (ISSUER, "https://AS.example"),
         (ISSUER, "https://evil.example"),
         (ISSUER, "http://as.example"),
@@ -154,31 +154,31 @@ async fn a_document_of_another_issuer_is_discarded_but_for_the_slash_behind_an_e
         ("https://as.example/app", ISSUER),
     ] {
         let mut document = metadata(ISSUER);
-        document["issuer"] = json!(said);
+        document["issuer"] = json!(stated);
         let path = used.trim_start_matches(ISSUER).trim_end_matches('/');
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .json(AT_PATH, &resource(&[used]))
             .json(&format!("{RFC}{path}"), &document);
         let trouble = found(&world).await.unwrap_err();
-        assert_eq!(trouble.kind, TroubleKind::Metadata, "{used} {said}");
-        let told = trouble.to_string();
+        assert_eq!(trouble.kind, OAuthErrorKind::Metadata, "{used} {stated}");
+        let text = trouble.to_string();
         assert!(
-            told.contains(&format!("`{used}`")) && told.contains(&format!("`{said}`")),
-            "{told}"
+            text.contains(&format!("`{used}`")) && text.contains(&format!("`{stated}`")),
+            "{text}"
         );
         assert!(trouble.cure.unwrap().contains("`issuer`"));
     }
     let slashed = "https://as.example/";
-    for (used, said) in [(ISSUER, slashed), (slashed, ISSUER), (slashed, slashed)] {
+    for (used, stated) in [(ISSUER, slashed), (slashed, ISSUER), (slashed, slashed)] {
         let mut document = metadata(ISSUER);
-        document["issuer"] = json!(said);
-        let world = World::default()
+        document["issuer"] = json!(stated);
+        let world = ScriptedWeb::default()
             .json(AT_PATH, &resource(&[used]))
             .json(RFC, &document);
         // What the server calls itself: the `iss` of its answers is compared with that.
         assert_eq!(
             found(&world).await.unwrap().issuer.as_deref(),
-            Some(said),
+            Some(stated),
             "{used}"
         );
     }
@@ -186,7 +186,7 @@ async fn a_document_of_another_issuer_is_discarded_but_for_the_slash_behind_an_e
 
 #[tokio::test]
 async fn the_first_usable_server_is_taken() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(
             AT_PATH,
             &resource(&["http://plain.example", "https://bare.example", ISSUER]),
@@ -196,10 +196,10 @@ async fn the_first_usable_server_is_taken() {
 }
 
 #[tokio::test]
-async fn a_place_that_fails_is_passed_over_and_transient_is_said_only_when_none_has_a_document() {
+async fn a_place_that_fails_is_passed_over_and_transient_only_when_none_has_a_document() {
     for status in [500, 501, 502, 503, 504, 429, 408] {
         let failing = || {
-            World::default()
+            ScriptedWeb::default()
                 .json(AT_PATH, &resource(&[ISSUER]))
                 .says(RFC, status, "text/html", "oh")
         };
@@ -207,7 +207,7 @@ async fn a_place_that_fails_is_passed_over_and_transient_is_said_only_when_none_
         assert!(found(&world).await.is_ok(), "{status}");
         let world = failing();
         let trouble = found(&world).await.unwrap_err();
-        assert_eq!(trouble.kind, TroubleKind::Transient, "{status}");
+        assert_eq!(trouble.kind, OAuthErrorKind::Transient, "{status}");
         assert!(trouble.message.contains(RFC), "{trouble}");
         assert_eq!(trouble.retry_after.is_some(), status == 429);
         assert_eq!(world.fetched(), [AT_PATH, RFC, OPENID]);
@@ -215,15 +215,15 @@ async fn a_place_that_fails_is_passed_over_and_transient_is_said_only_when_none_
         let mut other = metadata(ISSUER);
         other["issuer"] = json!("https://other.example");
         let world = failing().json(OPENID, &other);
-        assert_eq!(kind(found(&world).await), TroubleKind::Metadata, "{status}");
+        assert_eq!(kind(found(&world).await), OAuthErrorKind::Metadata, "{status}");
     }
-    let world = World::default().down("mcp.example", false);
-    assert_eq!(kind(found(&world).await), TroubleKind::Transient);
+    let world = ScriptedWeb::default().down("mcp.example", false);
+    assert_eq!(kind(found(&world).await), OAuthErrorKind::Transient);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_never_answers_is_passed_over_too() {
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .hanging(RFC)
         .json(OPENID, &metadata(ISSUER));
@@ -231,35 +231,35 @@ async fn a_place_that_never_answers_is_passed_over_too() {
 }
 
 #[tokio::test]
-async fn a_resource_whose_place_leads_nowhere_is_asked_for_at_the_next() {
+async fn a_resource_document_that_is_missing_is_asked_for_at_the_next_place() {
     for status in [500, 501, 502] {
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .says(AT_PATH, status, "text/html", "oh")
             .json(AT_ROOT, &resource(&[ISSUER]))
             .json(RFC, &metadata(ISSUER));
         assert!(found(&world).await.is_ok(), "{status}");
         assert_eq!(world.fetched(), [AT_PATH, AT_PATH, AT_ROOT, RFC], "{status}");
         let origin = "https://mcp.example/.well-known/oauth-authorization-server";
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .says(AT_PATH, status, "text/html", "oh")
             .json(origin, &metadata("https://mcp.example"));
         assert!(found(&world).await.is_ok(), "{status}");
         // Nothing is guessed while it may be there.
-        let world = World::default().says(AT_PATH, status, "text/html", "oh");
-        assert_eq!(kind(found(&world).await), TroubleKind::Transient, "{status}");
+        let world = ScriptedWeb::default().says(AT_PATH, status, "text/html", "oh");
+        assert_eq!(kind(found(&world).await), OAuthErrorKind::Transient, "{status}");
     }
 }
 
 #[tokio::test]
 async fn a_resource_that_is_overloaded_is_asked_twice_and_sends_nobody_to_a_lesser_document() {
     for status in [503, 504, 429] {
-        let world = World::default()
+        let world = ScriptedWeb::default()
             .says(AT_PATH, status, "text/html", "oh")
             .json(AT_ROOT, &resource(&["https://lesser.example"]));
-        assert_eq!(kind(found(&world).await), TroubleKind::Transient, "{status}");
+        assert_eq!(kind(found(&world).await), OAuthErrorKind::Transient, "{status}");
         assert!(world.fetched().iter().all(|url| url == AT_PATH), "{status}");
     }
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .once(AT_PATH, 503, "oh")
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(RFC, &metadata(ISSUER));
@@ -269,7 +269,7 @@ async fn a_resource_that_is_overloaded_is_asked_twice_and_sends_nobody_to_a_less
 #[tokio::test]
 async fn a_document_behind_a_byte_order_mark_is_read() {
     let marked = format!("\u{feff}{}", metadata(ISSUER));
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .says(
             AT_PATH,
             200,
@@ -283,7 +283,7 @@ async fn a_document_behind_a_byte_order_mark_is_read() {
 #[tokio::test]
 async fn what_was_there_instead_of_a_document_is_named() {
     let nothing = || {
-        World::default()
+        ScriptedWeb::default()
             .json(AT_PATH, &resource(&[ISSUER]))
             .says(RFC, 307, "text/html", "")
             .header_of(RFC, "location", "https://as.example/elsewhere")
@@ -302,28 +302,26 @@ async fn what_was_there_instead_of_a_document_is_named() {
     }
     assert!(trouble.message.contains("has moved"), "{trouble}");
     assert!(trouble.cure.unwrap().contains("`authorization_server_metadata`"));
-    let bare = World::default().json(AT_PATH, &resource(&[ISSUER]));
+    let bare = ScriptedWeb::default().json(AT_PATH, &resource(&[ISSUER]));
     let trouble = found(&bare).await.unwrap_err();
     assert!(trouble.message.contains("publishes no metadata"), "{trouble}");
     assert!(trouble.cure.unwrap().contains("`token_endpoint` and `client_id`"));
-    let world = World::default().says(AT_PATH, 301, "text/html", "").header_of(
-        AT_PATH,
-        "location",
-        "https://mcp.example/docs",
-    );
+    let world = ScriptedWeb::default()
+        .says(AT_PATH, 301, "text/html", "")
+        .header_of(AT_PATH, "location", "https://mcp.example/docs");
     let challenge = Challenge {
         resource_metadata: Some(AT_PATH.to_owned()),
         ..Challenge::default()
     };
     let guessed = discover(&world, &connection(), Some(&challenge)).await.unwrap();
     let guessed = guessed.unpublished.unwrap();
-    let said = guessed.said();
-    assert!(said.starts_with("its OAuth metadata has moved: "), "{said}");
+    let stated = guessed.describe();
+    assert!(stated.starts_with("its OAuth metadata has moved: "), "{stated}");
     let target = "redirects (301) to `https://mcp.example/docs`";
-    assert_eq!(said.matches(target).count(), 1, "{said}");
-    let nothing = found(&World::default()).await.unwrap().unpublished.unwrap();
-    assert!(!nothing.has_moved() && nothing.said().starts_with("it publishes no OAuth metadata: "));
-    let world = World::default()
+    assert_eq!(stated.matches(target).count(), 1, "{stated}");
+    let nothing = found(&ScriptedWeb::default()).await.unwrap().unpublished.unwrap();
+    assert!(!nothing.has_moved() && nothing.describe().starts_with("it publishes no OAuth metadata: "));
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &json!({}))
         .json(AT_ROOT, &resource(&[ISSUER]))
         .json(RFC, &json!({}))
@@ -335,7 +333,7 @@ async fn what_was_there_instead_of_a_document_is_named() {
 async fn another_resource_is_named_beside_the_endpoint_and_the_operator_may_vouch_for_it() {
     let other = "http://mcp.example/team/mcp";
     let world = || {
-        World::default()
+        ScriptedWeb::default()
             .json(
                 AT_PATH,
                 &json!({ "resource": other, "authorization_servers": [ISSUER] }),
@@ -348,7 +346,7 @@ async fn another_resource_is_named_beside_the_endpoint_and_the_operator_may_vouc
     }
     assert!(trouble.cure.unwrap().contains("`resource`"));
     let vouched = Connection {
-        resource: Resource::Url(other.to_owned()),
+        resource: ResourceParameter::Url(other.to_owned()),
         ..connection()
     };
     let server = discover(&world(), &vouched, None).await.unwrap();
@@ -366,7 +364,7 @@ async fn what_is_found_of_the_descriptors_issuer_is_taken_for_it() {
     template["issuer"] = json!("https://login.example/{tenantid}/v2.0");
     let place = "https://login.example/common/v2.0/.well-known/openid-configuration";
     let world = || {
-        World::default()
+        ScriptedWeb::default()
             .json(AT_PATH, &resource(&[issuer]))
             .json(place, &template)
     };
@@ -379,17 +377,17 @@ async fn what_is_found_of_the_descriptors_issuer_is_taken_for_it() {
     let server = discover(&world(), &declared(issuer), None).await.unwrap();
     assert_eq!(server.issuer.as_deref(), Some(issuer));
     // The issuer that a document names, and the document where the resource says.
-    let elsewhere = World::default()
+    let elsewhere = ScriptedWeb::default()
         .json(AT_PATH, &resource(&["https://as.example/app"]))
         .json(&format!("{RFC}/app"), &metadata(ISSUER));
-    assert_eq!(kind(found(&elsewhere).await), TroubleKind::Metadata);
+    assert_eq!(kind(found(&elsewhere).await), OAuthErrorKind::Metadata);
     let server = discover(&elsewhere, &declared(ISSUER), None).await.unwrap();
     assert_eq!(server.issuer.as_deref(), Some(ISSUER));
     let other = discover(&elsewhere, &declared("https://third.example"), None).await;
-    assert_eq!(kind(other), TroubleKind::Metadata, "nobody named that one");
+    assert_eq!(kind(other), OAuthErrorKind::Metadata, "nobody named that one");
     // The upstream's own origin serves the metadata of an issuer on another host.
     let origin = "https://mcp.example/.well-known/oauth-authorization-server";
-    let proxied = World::default().json(origin, &metadata(ISSUER));
+    let proxied = ScriptedWeb::default().json(origin, &metadata(ISSUER));
     let trouble = found(&proxied).await.unwrap_err();
     assert!(trouble.message.contains(&format!("`{ISSUER}`")), "{trouble}");
     assert!(discover(&proxied, &declared(ISSUER), None).await.is_ok());
@@ -402,7 +400,7 @@ async fn the_document_that_the_descriptor_names_is_taken_as_it_stands() {
         metadata: Some(Url::parse(place).unwrap()),
         ..connection()
     };
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(place, &metadata(ISSUER))
         .json(AT_PATH, &resource(&["https://other.example"]));
     let server = discover(&world, &named, None).await.unwrap();
@@ -410,27 +408,27 @@ async fn the_document_that_the_descriptor_names_is_taken_as_it_stands() {
     assert_eq!(server.resource.as_deref(), Some(UPSTREAM));
     assert!(server.registration_endpoint.is_some());
     assert!(!world.fetched().iter().any(|url| url.contains("other.example")));
-    let nothing = discover(&World::default(), &named, None).await.unwrap_err();
-    assert_eq!(nothing.kind, TroubleKind::Metadata);
+    let nothing = discover(&ScriptedWeb::default(), &named, None).await.unwrap_err();
+    assert_eq!(nothing.kind, OAuthErrorKind::Metadata);
     assert!(nothing.message.contains(place), "{nothing}");
-    let failing = World::default().says(place, 503, "text/html", "oh");
+    let failing = ScriptedWeb::default().says(place, 503, "text/html", "oh");
     assert_eq!(
         kind(discover(&failing, &named, None).await),
-        TroubleKind::Transient
+        OAuthErrorKind::Transient
     );
 }
 
 #[tokio::test]
 async fn allow_private_is_for_the_upstream_and_what_the_descriptor_names() {
     let private = Connection {
-        reach: Reach {
+        reach: AddressPolicy {
             private: true,
             loopback: true,
-            ..Reach::default()
+            ..AddressPolicy::default()
         },
         ..connection()
     };
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(RFC, &metadata(ISSUER));
     let server = discover(&world, &private, None).await.unwrap();
@@ -451,12 +449,12 @@ async fn allow_private_is_for_the_upstream_and_what_the_descriptor_names() {
     assert_eq!(reach_of(AT_PATH), (true, true));
     assert_eq!(reach_of(RFC), (false, false), "the resource named it");
     assert_eq!(reach_of("https://as.example/register"), (false, false));
-    let told = Connection {
+    let text = Connection {
         issuer: Some(ISSUER.to_owned()),
         ..private
     };
-    let world = World::default().json(RFC, &metadata(ISSUER));
-    discover(&world, &told, None).await.unwrap();
+    let world = ScriptedWeb::default().json(RFC, &metadata(ISSUER));
+    discover(&world, &text, None).await.unwrap();
     let reaches = world.reaches.lock();
     assert!(reaches.iter().find(|(it, _)| it == RFC).unwrap().1.private);
 }
@@ -466,7 +464,7 @@ async fn without_a_resource_document_the_origin_is_asked() {
     let rfc = "https://mcp.example/.well-known/oauth-authorization-server";
     let mut document = metadata("https://mcp.example");
     document["token_endpoint"] = json!("https://elsewhere.example/token");
-    let world = World::default().json(rfc, &document);
+    let world = ScriptedWeb::default().json(rfc, &document);
     let server = found(&world).await.unwrap();
     assert_eq!(world.fetched(), [AT_PATH, AT_ROOT, rfc]);
     assert_eq!(server.token_endpoint, "https://elsewhere.example/token");
@@ -475,7 +473,7 @@ async fn without_a_resource_document_the_origin_is_asked() {
 
 #[tokio::test]
 async fn without_any_document_the_fixed_paths_of_the_origin_are_used() {
-    let world = World::default();
+    let world = ScriptedWeb::default();
     let server = found(&world).await.unwrap();
     assert_eq!(
         world.fetched(),
@@ -499,14 +497,14 @@ async fn without_any_document_the_fixed_paths_of_the_origin_are_used() {
 
 #[tokio::test]
 async fn a_named_server_without_metadata_is_no_reason_to_guess() {
-    let world = World::default().json(AT_PATH, &resource(&[ISSUER]));
-    assert_eq!(kind(found(&world).await), TroubleKind::Metadata);
+    let world = ScriptedWeb::default().json(AT_PATH, &resource(&[ISSUER]));
+    assert_eq!(kind(found(&world).await), OAuthErrorKind::Metadata);
     assert_eq!(world.fetched(), [AT_PATH, RFC, OPENID]);
 }
 
 #[tokio::test]
 async fn endpoints_of_the_descriptor_need_no_look_at_anything() {
-    let world = World::default();
+    let world = ScriptedWeb::default();
     let connection = Connection {
         authorization_endpoint: Some(Url::parse("https://login.example/authorize").unwrap()),
         token_endpoint: Some(Url::parse("https://login.example/token").unwrap()),
@@ -520,13 +518,13 @@ async fn endpoints_of_the_descriptor_need_no_look_at_anything() {
 }
 
 #[tokio::test]
-async fn machines_need_no_authorization_endpoint() {
+async fn client_credentials_need_no_authorization_endpoint() {
     let connection = Connection {
-        grant: Grant::ClientCredentials,
+        grant: GrantType::ClientCredentials,
         token_endpoint: Some(Url::parse(TOKEN).unwrap()),
         ..connection()
     };
-    let world = World::default();
+    let world = ScriptedWeb::default();
     let server = discover(&world, &connection, None).await.unwrap();
     assert_eq!(
         (server.token_endpoint.as_str(), world.fetched().len()),
@@ -540,7 +538,7 @@ async fn the_issuer_of_the_descriptor_is_asked_before_any_that_is_named() {
         issuer: Some(ISSUER.to_owned()),
         ..connection()
     };
-    let elsewhere = World::default()
+    let elsewhere = ScriptedWeb::default()
         .json(AT_PATH, &resource(&["https://other.example"]))
         .json(RFC, &metadata(ISSUER));
     let server = discover(&elsewhere, &connection, None).await.unwrap();
@@ -549,21 +547,21 @@ async fn the_issuer_of_the_descriptor_is_asked_before_any_that_is_named() {
         (server.issuer.as_deref(), server.resource.as_deref()),
         (Some(ISSUER), Some(UPSTREAM))
     );
-    let silent = World::default()
+    let silent = ScriptedWeb::default()
         .down("mcp.example", false)
         .json(RFC, &metadata(ISSUER));
     assert!(discover(&silent, &connection, None).await.is_ok());
-    let nothing = World::default();
+    let nothing = ScriptedWeb::default();
     assert_eq!(
         kind(discover(&nothing, &connection, None).await),
-        TroubleKind::Metadata
+        OAuthErrorKind::Metadata
     );
 }
 
 #[tokio::test]
 async fn a_public_provider_sends_nobody_to_loopback() {
     let home = "http://127.0.0.1:9/prm";
-    let world = World::default();
+    let world = ScriptedWeb::default();
     let challenged = challenge(401, Some(&format!("Bearer resource_metadata=\"{home}\"")));
     discover(&world, &connection(), Some(&challenged)).await.unwrap();
     let reaches = world.reaches.lock();
@@ -580,7 +578,7 @@ async fn a_provider_at_home_may_have_its_server_at_home() {
     };
     let place = "http://localhost:7/.well-known/oauth-protected-resource/mcp";
     let issuer = "http://127.0.0.1:9";
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(
             place,
             &json!({ "resource": "http://localhost:7/mcp", "authorization_servers": [issuer] }),
@@ -597,8 +595,8 @@ async fn a_provider_at_home_may_have_its_server_at_home() {
 async fn endpoints_that_are_not_https_count_as_missing() {
     let mut document = metadata(ISSUER);
     document["token_endpoint"] = json!("http://as.example/token");
-    let world = World::default()
+    let world = ScriptedWeb::default()
         .json(AT_PATH, &resource(&[ISSUER]))
         .json(RFC, &document);
-    assert_eq!(kind(found(&world).await), TroubleKind::Metadata);
+    assert_eq!(kind(found(&world).await), OAuthErrorKind::Metadata);
 }

@@ -14,8 +14,8 @@ fn token(claims: &Value) -> Secret {
     ))
 }
 
-fn issued(claims: Option<&Value>) -> Issued {
-    Issued {
+fn issued(claims: Option<&Value>) -> TokenResponse {
+    TokenResponse {
         access: Secret::new("at"),
         refresh: None,
         expires_in: None,
@@ -34,20 +34,20 @@ fn claims(more: &Value) -> Value {
     claims
 }
 
-fn with_userinfo() -> Server {
-    Server {
+fn with_userinfo() -> AuthServer {
+    AuthServer {
         userinfo_endpoint: Some(USERINFO.to_owned()),
         ..server()
     }
 }
 
-async fn found(world: &World, server: &Server, more: Option<&Value>) -> Identity {
+async fn found(world: &ScriptedWeb, server: &AuthServer, more: Option<&Value>) -> AccountProfile {
     let claims = more.map(claims);
     identify_for(
         world,
         &connection(),
         server,
-        Expected {
+        ExpectedToken {
             client: Some("own"),
             nonce: Some("n"),
         },
@@ -58,7 +58,7 @@ async fn found(world: &World, server: &Server, more: Option<&Value>) -> Identity
 
 #[tokio::test]
 async fn the_account_is_the_preferred_name_else_the_email_else_the_subject() {
-    let world = World::default();
+    let world = ScriptedWeb::default();
     for (more, account, label) in [
         (
             json!({ "preferred_username": "ann", "email": "a@x", "name": "Ann" }),
@@ -80,15 +80,15 @@ async fn the_account_is_the_preferred_name_else_the_email_else_the_subject() {
 }
 
 #[tokio::test]
-async fn an_email_counts_as_verified_when_it_is_said_to_be() {
-    for (said, verified) in [
+async fn an_email_counts_as_verified_only_when_its_claim_is_true() {
+    for (flag, verified) in [
         (json!(true), true),
         (json!("true"), true),
         (json!(false), false),
         (json!(null), false),
     ] {
-        let more = json!({ "email": "a@x", "email_verified": said });
-        let it = found(&World::default(), &server(), Some(&more)).await;
+        let more = json!({ "email": "a@x", "email_verified": flag });
+        let it = found(&ScriptedWeb::default(), &server(), Some(&more)).await;
         assert_eq!(it.verified_email.is_some(), verified);
     }
 }
@@ -97,7 +97,7 @@ async fn an_email_counts_as_verified_when_it_is_said_to_be() {
 async fn an_id_token_that_fails_its_check_is_dropped_and_userinfo_names_the_account() {
     let info = json!({ "sub": "s9", "preferred_username": "ada" });
     let several = json!({ "aud": ["a", "own"] });
-    let it = found(&World::default(), &server(), Some(&several)).await;
+    let it = found(&ScriptedWeb::default(), &server(), Some(&several)).await;
     assert_eq!(it.subject.as_deref(), Some("s1"));
     for more in [
         json!({ "iss": "https://evil.example" }),
@@ -108,22 +108,22 @@ async fn an_id_token_that_fails_its_check_is_dropped_and_userinfo_names_the_acco
         json!({ "nonce": null }),
         json!({ "nonce": "of another sign-in" }),
     ] {
-        let world = World::default().json(USERINFO, &info);
+        let world = ScriptedWeb::default().json(USERINFO, &info);
         let it = found(&world, &with_userinfo(), Some(&more)).await;
         assert_eq!(it.account.as_deref(), Some("ada"), "{more}");
         assert_eq!(it.is_foreign, more["nonce"].is_string(), "{more}");
-        let nobody = found(&World::default(), &server(), Some(&more)).await;
+        let nobody = found(&ScriptedWeb::default(), &server(), Some(&more)).await;
         assert_eq!((nobody.account, nobody.subject), (None, None), "{more}");
     }
 }
 
 #[tokio::test]
 async fn an_encrypted_or_unreadable_id_token_is_no_reason_not_to_ask_userinfo() {
-    let world = World::default().json(USERINFO, &json!({ "sub": "s9" }));
+    let world = ScriptedWeb::default().json(USERINFO, &json!({ "sub": "s9" }));
     for text in ["a.b.c.d.e", "nonsense", "a.!!!.c"] {
         let mut it = issued(None);
         it.id_token = Some(Secret::new(text));
-        let expected = Expected {
+        let expected = ExpectedToken {
             client: Some("own"),
             nonce: Some("n"),
         };
@@ -134,13 +134,13 @@ async fn an_encrypted_or_unreadable_id_token_is_no_reason_not_to_ask_userinfo() 
 
 #[tokio::test]
 async fn the_issuer_of_every_tenant_has_a_place_for_the_one_of_the_token() {
-    let server = Server {
+    let server = AuthServer {
         issuer: Some("https://login.example/{tenantid}/v2.0".to_owned()),
         ..server()
     };
     let good = json!({ "iss": "https://login.example/0a-1f/v2.0", "tid": "0a-1f" });
     assert!(
-        found(&World::default(), &server, Some(&good))
+        found(&ScriptedWeb::default(), &server, Some(&good))
             .await
             .account
             .is_some()
@@ -151,7 +151,7 @@ async fn the_issuer_of_every_tenant_has_a_place_for_the_one_of_the_token() {
         json!({ "iss": "https://login.example/x/../v2.0", "tid": "x/.." }),
     ] {
         assert!(
-            found(&World::default(), &server, Some(&bad))
+            found(&ScriptedWeb::default(), &server, Some(&bad))
                 .await
                 .account
                 .is_none(),
@@ -162,16 +162,19 @@ async fn the_issuer_of_every_tenant_has_a_place_for_the_one_of_the_token() {
 
 #[tokio::test(start_paused = true)]
 async fn userinfo_that_never_answers_takes_no_good_id_token_with_it() {
-    let world = World::default().hanging(USERINFO);
+    let world = ScriptedWeb::default().hanging(USERINFO);
     let it = found(&world, &with_userinfo(), Some(&json!({}))).await;
     assert_eq!(it.account.as_deref(), Some("s1"));
-    assert_eq!(found(&world, &with_userinfo(), None).await, Identity::default());
+    assert_eq!(
+        found(&world, &with_userinfo(), None).await,
+        AccountProfile::default()
+    );
 }
 
 #[tokio::test]
 async fn userinfo_is_asked_whenever_the_metadata_names_it() {
     let info = json!({ "sub": "s1", "preferred_username": "ann" });
-    let world = World::default().json(USERINFO, &info);
+    let world = ScriptedWeb::default().json(USERINFO, &info);
     let it = found(&world, &with_userinfo(), Some(&json!({}))).await;
     assert_eq!(it.account.as_deref(), Some("ann"));
     assert_eq!(world.fetched(), [USERINFO]);
@@ -186,7 +189,7 @@ async fn userinfo_is_asked_whenever_the_metadata_names_it() {
 #[tokio::test]
 async fn userinfo_of_somebody_else_is_not_believed() {
     let info = json!({ "sub": "s2", "preferred_username": "eve", "email": "e@x", "email_verified": true });
-    let world = World::default().json(USERINFO, &info);
+    let world = ScriptedWeb::default().json(USERINFO, &info);
     let it = found(&world, &with_userinfo(), Some(&json!({}))).await;
     assert_eq!((it.account.as_deref(), it.verified_email), (Some("s1"), None));
 }
@@ -200,12 +203,12 @@ async fn userinfo_that_fails_leaves_an_account_without_a_name_and_never_without_
         (200, "garbage"),
         (200, "a.b.c.d.e"),
     ] {
-        let failing = World::default().says(USERINFO, status, "text/html", body);
+        let failing = ScriptedWeb::default().says(USERINFO, status, "text/html", body);
         let it = found(&failing, &with_userinfo(), Some(&json!({}))).await;
         assert_eq!(it.account.as_deref(), Some("s1"), "{status}");
         assert_eq!(
             found(&failing, &with_userinfo(), None).await,
-            Identity::default(),
+            AccountProfile::default(),
             "{status}"
         );
     }
@@ -216,7 +219,13 @@ async fn what_is_no_token_names_nobody() {
     for text in ["", "a.b", "a.b.c.d.e", "a.!!!.c", "a.e30.c"] {
         let mut it = issued(None);
         it.id_token = Some(Secret::new(text));
-        let found = identify(&World::default(), &connection(), &Server::default(), &it).await;
-        assert_eq!(found, Identity::default(), "{text}");
+        let found = identify(
+            &ScriptedWeb::default(),
+            &connection(),
+            &AuthServer::default(),
+            &it,
+        )
+        .await;
+        assert_eq!(found, AccountProfile::default(), "{text}");
     }
 }

@@ -18,13 +18,13 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::*;
-use crate::credential::connection::{Connection, Grant, Pkce, Resource};
-use crate::credential::record::{Client, ClientAuth, Source};
-use crate::credential::web::{Reach, Unreached, Web};
+use crate::credential::connection::{Connection, GrantType, Pkce, ResourceParameter};
+use crate::credential::record::{ClientAuth, OAuthClient, TokenSource};
+use crate::credential::web::{AddressPolicy, HttpClient, SendError};
 
 /// Answers by URL; everything else is 404.
 #[derive(Debug, Default)]
-struct World {
+struct ScriptedWeb {
     answers: HashMap<String, (u16, &'static str, String)>,
     /// Hosts that cannot be connected to, and those that break after the request.
     down: Vec<(&'static str, bool)>,
@@ -35,10 +35,10 @@ struct World {
     /// Answers that come before the usual one, by URL.
     first: Mutex<HashMap<String, Vec<(u16, String)>>>,
     seen: Mutex<Vec<Request<Vec<u8>>>>,
-    reaches: Mutex<Vec<(String, Reach)>>,
+    reaches: Mutex<Vec<(String, AddressPolicy)>>,
 }
 
-impl World {
+impl ScriptedWeb {
     fn json(self, url: &str, body: &Value) -> Self {
         self.says(url, 200, "application/json", &body.to_string())
     }
@@ -97,14 +97,18 @@ impl World {
 }
 
 #[async_trait]
-impl Web for World {
-    async fn send(&self, reach: &Reach, request: Request<Vec<u8>>) -> Result<Response<Bytes>, Unreached> {
+impl HttpClient for ScriptedWeb {
+    async fn send(
+        &self,
+        reach: &AddressPolicy,
+        request: Request<Vec<u8>>,
+    ) -> Result<Response<Bytes>, SendError> {
         let url = request.uri().to_string();
         self.reaches.lock().push((url.clone(), reach.clone()));
         let host = request.uri().host().unwrap().to_owned();
         self.seen.lock().push(request);
         if let Some((_, sent)) = self.down.iter().find(|(down, _)| *down == host) {
-            return Err(Unreached {
+            return Err(SendError {
                 message: format!("`{host}` did not answer"),
                 sent: *sent,
                 transient: true,
@@ -155,11 +159,11 @@ fn connection() -> Connection {
         name: "first".into(),
         provider: "first".into(),
         title: "First".to_owned(),
-        grant: Grant::AuthorizationCode,
+        grant: GrantType::AuthorizationCode,
         upstream: Url::parse(UPSTREAM).unwrap(),
-        reach: Reach {
+        reach: AddressPolicy {
             loopback: true,
-            ..Reach::default()
+            ..AddressPolicy::default()
         },
         client_id: None,
         client_secret: None,
@@ -173,7 +177,7 @@ fn connection() -> Connection {
         token_auth: None,
         pkce: Pkce::Auto,
         audience: None,
-        resource: Resource::Auto,
+        resource: ResourceParameter::Auto,
         parameters: BTreeMap::new(),
         connect_url: None,
         lead: std::time::Duration::ZERO,
@@ -192,19 +196,19 @@ fn metadata(issuer: &str) -> Value {
     })
 }
 
-fn server() -> Server {
-    Server {
+fn server() -> AuthServer {
+    AuthServer {
         issuer: Some(ISSUER.to_owned()),
         authorization_endpoint: format!("{ISSUER}/authorize"),
         token_endpoint: TOKEN.to_owned(),
         registration_endpoint: Some(format!("{ISSUER}/register")),
         challenge_methods: Some(vec!["S256".to_owned()]),
-        ..Server::default()
+        ..AuthServer::default()
     }
 }
 
-fn client(auth: ClientAuth, secret: Option<&str>) -> Client {
-    Client {
+fn client(auth: ClientAuth, secret: Option<&str>) -> OAuthClient {
+    OAuthClient {
         id: "an id".to_owned(),
         auth,
         secret: secret.map(Secret::new),
@@ -212,8 +216,8 @@ fn client(auth: ClientAuth, secret: Option<&str>) -> Client {
     }
 }
 
-fn source(client: Client) -> Source {
-    Source {
+fn source(client: OAuthClient) -> TokenSource {
+    TokenSource {
         issuer: Some(ISSUER.to_owned()),
         token_endpoint: TOKEN.to_owned(),
         revocation_endpoint: Some(format!("{ISSUER}/revoke")),

@@ -2,15 +2,15 @@
 
 use super::*;
 
-async fn told(status: u16, kind: &'static str, body: &str) -> Result<Issued, Trouble> {
-    let world = World::default().says(TOKEN, status, kind, body);
+async fn answer_of(status: u16, kind: &'static str, body: &str) -> Result<TokenResponse, OAuthError> {
+    let world = ScriptedWeb::default().says(TOKEN, status, kind, body);
     let of = source(client(ClientAuth::Post, Some("client-secret-value")));
     let token = Secret::new("refresh-token-value");
     refresh(&world, &connection(), &of, &token, None).await
 }
 
-async fn json_told(status: u16, body: &Value) -> Result<Issued, Trouble> {
-    told(status, "application/json", &body.to_string()).await
+async fn json_answer(status: u16, body: &Value) -> Result<TokenResponse, OAuthError> {
+    answer_of(status, "application/json", &body.to_string()).await
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn lifetimes_come_as_numbers_fractions_and_texts() {
         (json!(null), None),
         (json!(1e300), Some(315_360_000)),
     ] {
-        let it = json_told(200, &json!({ "access_token": "a", "expires_in": value })).await;
+        let it = json_answer(200, &json!({ "access_token": "a", "expires_in": value })).await;
         assert_eq!(it.unwrap().expires_in, expected, "{value}");
     }
 }
@@ -41,7 +41,7 @@ async fn scopes_come_by_spaces_by_commas_and_as_lists() {
         (json!(""), None),
         (json!(null), None),
     ] {
-        let it = json_told(200, &json!({ "access_token": "a", "scope": value })).await;
+        let it = json_answer(200, &json!({ "access_token": "a", "scope": value })).await;
         assert_eq!(it.unwrap().scopes, expected, "{value}");
     }
 }
@@ -50,26 +50,26 @@ async fn scopes_come_by_spaces_by_commas_and_as_lists() {
 async fn a_form_is_an_answer_too() {
     let form = "access_token=gho_x&scope=repo%2Cuser&token_type=bearer&expires_in=28800&refresh_token=ghr_y";
     for kind in ["application/x-www-form-urlencoded; charset=utf-8", "text/plain"] {
-        let it = told(200, kind, form).await.unwrap();
+        let it = answer_of(200, kind, form).await.unwrap();
         assert_eq!(it.access.expose(), "gho_x");
         assert_eq!(
             (it.scopes, it.expires_in),
             (Some(texts(&["repo", "user"])), Some(28_800))
         );
     }
-    let trouble = told(
+    let trouble = answer_of(
         200,
         "text/plain",
         "error=bad_refresh_token&error_description=gone",
     )
     .await;
-    assert_eq!(trouble.unwrap_err().kind, TroubleKind::Grant);
+    assert_eq!(trouble.unwrap_err().kind, OAuthErrorKind::Grant);
 }
 
 #[tokio::test]
 async fn tokens_of_people_may_be_one_level_down() {
     let person = json!({ "id": "U1", "access_token": "xoxp", "scope": "a,b" });
-    let it = json_told(200, &json!({ "ok": true, "authed_user": person }))
+    let it = json_answer(200, &json!({ "ok": true, "authed_user": person }))
         .await
         .unwrap();
     assert_eq!(
@@ -77,21 +77,21 @@ async fn tokens_of_people_may_be_one_level_down() {
         ("xoxp", Some(texts(&["a", "b"])))
     );
     let both = json!({ "ok": true, "access_token": "xoxb", "authed_user": { "access_token": "xoxp" } });
-    assert_eq!(json_told(200, &both).await.unwrap().access.expose(), "xoxb");
+    assert_eq!(json_answer(200, &both).await.unwrap().access.expose(), "xoxb");
 }
 
 #[tokio::test]
 async fn a_missing_type_is_bearer_and_a_foreign_one_is_refused() {
-    assert!(json_told(200, &json!({ "access_token": "a" })).await.is_ok());
+    assert!(json_answer(200, &json!({ "access_token": "a" })).await.is_ok());
     assert!(
-        json_told(200, &json!({ "access_token": "a", "token_type": "bot" }))
+        json_answer(200, &json!({ "access_token": "a", "token_type": "bot" }))
             .await
             .is_ok()
     );
-    let foreign = json_told(200, &json!({ "access_token": "a", "token_type": "DPoP" })).await;
-    assert_eq!(foreign.unwrap_err().kind, TroubleKind::Client);
-    let unfit = json_told(200, &json!({ "access_token": "a\r\nb" })).await;
-    assert_eq!(unfit.unwrap_err().kind, TroubleKind::Client);
+    let foreign = json_answer(200, &json!({ "access_token": "a", "token_type": "DPoP" })).await;
+    assert_eq!(foreign.unwrap_err().kind, OAuthErrorKind::Client);
+    let unfit = json_answer(200, &json!({ "access_token": "a\r\nb" })).await;
+    assert_eq!(unfit.unwrap_err().kind, OAuthErrorKind::Client);
 }
 
 #[tokio::test]
@@ -113,8 +113,12 @@ async fn only_a_refused_grant_is_final() {
         ),
         (401, json!({ "errorCode": "invalid_grant" })),
     ] {
-        let trouble = json_told(status, &body).await.unwrap_err();
-        assert_eq!((trouble.kind, trouble.sent), (TroubleKind::Grant, true), "{body}");
+        let trouble = json_answer(status, &body).await.unwrap_err();
+        assert_eq!(
+            (trouble.kind, trouble.sent),
+            (OAuthErrorKind::Grant, true),
+            "{body}"
+        );
     }
 }
 
@@ -135,10 +139,10 @@ async fn what_is_failing_says_nothing_of_the_grant() {
         (400, "application/json", r#"{"error":{"code":"SERVER_ERROR"}}"#),
         (403, "application/json", r#"{"code":"rate_limit_exceeded"}"#),
     ] {
-        let trouble = told(status, kind, body).await.unwrap_err();
+        let trouble = answer_of(status, kind, body).await.unwrap_err();
         assert_eq!(
             (trouble.kind, trouble.sent),
-            (TroubleKind::Transient, true),
+            (OAuthErrorKind::Transient, true),
             "{status} {body}"
         );
         let after = trouble.retry_after.map(|it| it.as_secs());
@@ -158,8 +162,8 @@ async fn what_the_operator_has_to_mend_leaves_the_grant_alone() {
         (200, "incorrect_client_credentials"),
         (400, "something_new"),
     ] {
-        let trouble = json_told(status, &json!({ "error": error })).await.unwrap_err();
-        assert_eq!(trouble.kind, TroubleKind::Client, "{error}");
+        let trouble = json_answer(status, &json!({ "error": error })).await.unwrap_err();
+        assert_eq!(trouble.kind, OAuthErrorKind::Client, "{error}");
         assert!(trouble.cure.is_some() && trouble.message.contains(error));
         // Other names for a client that is not known mean the registered one.
         let word = match error {
@@ -174,21 +178,21 @@ async fn what_the_operator_has_to_mend_leaves_the_grant_alone() {
         (400, json!({ "error": { "code": "whatever", "message": "m" } })),
     ] {
         assert_eq!(
-            json_told(status, &body).await.unwrap_err().kind,
-            TroubleKind::Client,
+            json_answer(status, &body).await.unwrap_err().kind,
+            OAuthErrorKind::Client,
             "{body}"
         );
     }
 }
 
 #[tokio::test]
-async fn whether_it_was_sent_is_told() {
+async fn a_failure_records_whether_the_request_was_sent() {
     for sent in [false, true] {
-        let world = World::default().down("as.example", sent);
+        let world = ScriptedWeb::default().down("as.example", sent);
         let of = source(client(ClientAuth::None, None));
         let trouble = refresh(&world, &connection(), &of, &Secret::new("rt"), None).await;
         let trouble = trouble.unwrap_err();
-        assert_eq!((trouble.kind, trouble.sent), (TroubleKind::Transient, sent));
+        assert_eq!((trouble.kind, trouble.sent), (OAuthErrorKind::Transient, sent));
     }
 }
 
@@ -199,12 +203,12 @@ async fn no_message_repeats_what_was_sent() {
             secret.to_owned(),
             format!("the token {} is over", secret.split_at(12).0),
         ] {
-            let said = json!({ "error": "invalid_grant", "error_description": text });
-            let trouble = json_told(400, &said).await.unwrap_err();
+            let text = json!({ "error": "invalid_grant", "error_description": text });
+            let trouble = json_answer(400, &text).await.unwrap_err();
             assert_eq!(trouble.message, "the token endpoint answered `invalid_grant`");
-            assert_eq!(trouble.kind, TroubleKind::Grant);
+            assert_eq!(trouble.kind, OAuthErrorKind::Grant);
         }
-        let trouble = json_told(400, &json!({ "error": secret })).await.unwrap_err();
+        let trouble = json_answer(400, &json!({ "error": secret })).await.unwrap_err();
         assert!(!format!("{trouble:?}").contains(secret));
     }
 }
@@ -212,7 +216,7 @@ async fn no_message_repeats_what_was_sent() {
 #[tokio::test]
 async fn a_description_is_shown_on_one_line_and_cut() {
     let long = format!("no\r\nsuch\u{1b} thing{}", "!".repeat(1000));
-    let trouble = json_told(
+    let trouble = json_answer(
         400,
         &json!({ "error": "invalid_grant", "error_description": long }),
     )
@@ -226,15 +230,15 @@ async fn a_description_is_shown_on_one_line_and_cut() {
 
 #[tokio::test]
 async fn nothing_is_sent_to_an_endpoint_without_tls() {
-    let world = World::default();
-    let of = Source {
+    let world = ScriptedWeb::default();
+    let of = TokenSource {
         token_endpoint: "http://as.example/token".to_owned(),
         ..source(client(ClientAuth::None, None))
     };
     let trouble = refresh(&world, &connection(), &of, &Secret::new("rt"), None)
         .await
         .unwrap_err();
-    assert_eq!((trouble.kind, trouble.sent), (TroubleKind::Metadata, false));
+    assert_eq!((trouble.kind, trouble.sent), (OAuthErrorKind::Metadata, false));
     assert!(world.fetched().is_empty());
 }
 
@@ -325,8 +329,8 @@ async fn whatever_else_holds_no_token_is_a_refusal_with_the_servers_words() {
         } else {
             "text/html"
         };
-        let trouble = told(status, kind, body).await.unwrap_err();
-        let is_refusal = trouble.kind == TroubleKind::Client && trouble.sent && !trouble.unread;
+        let trouble = answer_of(status, kind, body).await.unwrap_err();
+        let is_refusal = trouble.kind == OAuthErrorKind::Client && trouble.sent && !trouble.unread;
         assert!(is_refusal, "{status} {body}: {trouble:?}");
         assert_eq!(trouble.error.as_deref(), error, "{status} {body}");
         assert!(trouble.message.contains(words), "{status} {body}: {trouble}");
@@ -344,10 +348,10 @@ async fn an_answer_that_succeeds_without_a_word_may_have_used_the_token_up() {
         ("application/json", "[]"),
         ("application/json", ""),
     ] {
-        let trouble = told(200, kind, body).await.unwrap_err();
+        let trouble = answer_of(200, kind, body).await.unwrap_err();
         assert_eq!(
             (trouble.kind, trouble.unread),
-            (TroubleKind::Client, true),
+            (OAuthErrorKind::Client, true),
             "{body}"
         );
         assert!(trouble.message.contains("without a token"), "{trouble}");
@@ -356,15 +360,15 @@ async fn an_answer_that_succeeds_without_a_word_may_have_used_the_token_up() {
 
 #[tokio::test]
 async fn what_a_server_says_turns_no_text_around_and_hides_nothing() {
-    let said =
+    let text =
         json!({ "error": "invalid_request", "error_description": "a\u{202e}b\u{200b}c\u{1b}[31m\u{feff}" });
-    let trouble = json_told(400, &said).await.unwrap_err();
+    let trouble = json_answer(400, &text).await.unwrap_err();
     assert_eq!(trouble.description.as_deref(), Some("abc [31m"));
 }
 
 const REDIRECT: &str = "https://gw.example/oauth/callback/tracker";
 /// Status, type and body of an answer to a code; what is said of it and what to do.
-const CAME: [(u16, &str, &str, &str, &str); 7] = [
+const CODE_ANSWERS: [(u16, &str, &str, &str, &str); 7] = [
     (
         200,
         "text/html",
@@ -411,9 +415,9 @@ const CAME: [(u16, &str, &str, &str, &str); 7] = [
 ];
 
 #[tokio::test]
-async fn what_came_of_a_code_is_said_with_the_token_endpoint_and_callers_hear_no_address() {
-    for (status, kind, body, full, cure) in CAME {
-        let world = World::default().says(TOKEN, status, kind, body).header_of(
+async fn a_code_failure_names_the_token_endpoint_and_callers_see_no_address() {
+    for (status, kind, body, full, cure) in CODE_ANSWERS {
+        let world = ScriptedWeb::default().says(TOKEN, status, kind, body).header_of(
             TOKEN,
             "location",
             "https://as.example/oauth/token",
@@ -422,22 +426,26 @@ async fn what_came_of_a_code_is_said_with_the_token_endpoint_and_callers_hear_no
         let code = Secret::new("the-code-itself");
         let trouble = exchange(&world, &connection(), &of, &code, None, REDIRECT).await;
         let trouble = trouble.unwrap_err();
-        let said = trouble.to_string();
+        let text = trouble.to_string();
         assert!(
-            said.contains(&format!("the token endpoint `{TOKEN}` {full}")),
-            "{said}"
+            text.contains(&format!("the token endpoint `{TOKEN}` {full}")),
+            "{text}"
         );
         assert!(
             trouble.cure.as_deref().unwrap_or_default().contains(cure),
             "{trouble:?}"
         );
-        assert!(!trouble.told().contains("://"), "{}", trouble.told());
+        assert!(
+            !trouble.for_callers().contains("://"),
+            "{}",
+            trouble.for_callers()
+        );
     }
 }
 
 #[tokio::test]
 async fn a_token_endpoint_that_is_not_reached_is_named_by_role_and_url() {
-    let world = World::default().down("as.example", false);
+    let world = ScriptedWeb::default().down("as.example", false);
     let of = source(client(ClientAuth::None, None));
     let trouble = refresh(&world, &connection(), &of, &Secret::new("rt"), None).await;
     let trouble = trouble.unwrap_err();
@@ -447,5 +455,5 @@ async fn a_token_endpoint_that_is_not_reached_is_named_by_role_and_url() {
             .contains(&format!("the token endpoint `{TOKEN}`")),
         "{trouble}"
     );
-    assert!(!trouble.told().contains("as.example"));
+    assert!(!trouble.for_callers().contains("as.example"));
 }

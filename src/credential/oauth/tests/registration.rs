@@ -3,30 +3,30 @@ use super::*;
 const REGISTER: &str = "https://as.example/register";
 const CALLBACK: &str = "https://gw.example/oauth/callback";
 
-fn world(answer: &Value) -> World {
-    World::default().says(REGISTER, 201, "application/json", &answer.to_string())
+fn world(answer: &Value) -> ScriptedWeb {
+    ScriptedWeb::default().says(REGISTER, 201, "application/json", &answer.to_string())
 }
 
-fn taking(methods: &[&str]) -> Server {
-    Server {
+fn taking(methods: &[&str]) -> AuthServer {
+    AuthServer {
         auth_methods: Some(texts(methods)),
         ..server()
     }
 }
 
-async fn registered(world: &World, server: &Server) -> Result<Registered, Trouble> {
+async fn registered(world: &ScriptedWeb, server: &AuthServer) -> Result<Registration, OAuthError> {
     registration(world, &connection(), server, &redirects(CALLBACK), None).await
 }
 
 #[tokio::test]
 async fn a_registration_names_every_callback_and_both_grants() {
     let world = world(&json!({ "client_id": "c", "client_secret": "s" }));
-    let server = Server {
+    let server = AuthServer {
         resource_scopes: Some(texts(&["a", "b"])),
         ..server()
     };
     let it = registered(&world, &server).await.unwrap();
-    let expected = Client {
+    let expected = OAuthClient {
         id: "c".to_owned(),
         auth: ClientAuth::Basic,
         secret: Some(Secret::new("s")),
@@ -83,7 +83,7 @@ async fn the_best_method_that_the_server_takes_is_asked_for() {
     let none = registered(&world, &taking(&["tls_client_auth"]))
         .await
         .unwrap_err();
-    assert_eq!(none.kind, TroubleKind::Client);
+    assert_eq!(none.kind, OAuthErrorKind::Client);
 }
 
 #[tokio::test]
@@ -117,31 +117,34 @@ async fn what_the_server_answers_counts_and_not_what_was_asked() {
 #[tokio::test]
 async fn a_refused_registration_is_the_operators_and_a_failing_one_nobodys() {
     let refusal = json!({ "error": "invalid_redirect_uri", "error_description": "not\nthis one." });
-    let world = World::default().says(REGISTER, 400, "application/json", &refusal.to_string());
+    let world = ScriptedWeb::default().says(REGISTER, 400, "application/json", &refusal.to_string());
     let trouble = registered(&world, &server()).await.unwrap_err();
-    assert_eq!(trouble.kind, TroubleKind::Client);
+    assert_eq!(trouble.kind, OAuthErrorKind::Client);
     assert_eq!(trouble.error.as_deref(), Some("invalid_redirect_uri"));
     assert_eq!(
         trouble.message,
         format!("the registration at `{REGISTER}` was refused: invalid_redirect_uri (not this one)")
     );
-    let world = World::default().says(REGISTER, 503, "text/html", "oh");
+    let world = ScriptedWeb::default().says(REGISTER, 503, "text/html", "oh");
     assert_eq!(
         registered(&world, &server()).await.unwrap_err().kind,
-        TroubleKind::Transient
+        OAuthErrorKind::Transient
     );
-    let nobody = Server {
+    let nobody = AuthServer {
         registration_endpoint: None,
         ..server()
     };
     assert_eq!(
-        registered(&World::default(), &nobody).await.unwrap_err().kind,
-        TroubleKind::Client
+        registered(&ScriptedWeb::default(), &nobody)
+            .await
+            .unwrap_err()
+            .kind,
+        OAuthErrorKind::Client
     );
-    let world = World::default().says(REGISTER, 200, "text/html", "<html>");
+    let world = ScriptedWeb::default().says(REGISTER, 200, "text/html", "<html>");
     assert_eq!(
         registered(&world, &server()).await.unwrap_err().kind,
-        TroubleKind::Client
+        OAuthErrorKind::Client
     );
 }
 
@@ -152,7 +155,7 @@ fn the_descriptors_client_comes_first() {
         client_secret: Some(Secret::new("s")),
         ..connection()
     };
-    let auth = |server: &Server| known_client(&own, server, &redirects(CALLBACK)).unwrap().auth;
+    let auth = |server: &AuthServer| known_client(&own, server, &redirects(CALLBACK)).unwrap().auth;
     assert_eq!(auth(&server()), ClientAuth::Basic);
     assert_eq!(auth(&taking(&["client_secret_post", "none"])), ClientAuth::Post);
     assert_eq!(
@@ -180,7 +183,7 @@ fn the_descriptors_client_comes_first() {
 
 #[test]
 fn a_document_is_for_servers_that_take_such() {
-    let takes = Server {
+    let takes = AuthServer {
         metadata_documents: true,
         ..server()
     };
@@ -202,14 +205,14 @@ fn the_descriptors_document_gives_way_to_registration_where_it_is_not_taken() {
         token_auth: Some(ClientAuth::None),
         ..connection()
     };
-    let takes = Server {
+    let takes = AuthServer {
         metadata_documents: true,
         ..server()
     };
-    let known = |server: &Server| known_client(&own, server, &redirects(CALLBACK)).map(|it| it.id);
+    let known = |server: &AuthServer| known_client(&own, server, &redirects(CALLBACK)).map(|it| it.id);
     assert_eq!(known(&takes).as_deref(), Some("https://doc.example/client.json"));
     assert_eq!(known(&server()), None);
-    let alone = Server {
+    let alone = AuthServer {
         registration_endpoint: None,
         ..server()
     };
@@ -226,7 +229,7 @@ fn our_document_names_itself() {
     assert_eq!(document["token_endpoint_auth_method"], "none");
 }
 
-fn scopes_of(world: &World) -> Vec<Option<String>> {
+fn scopes_of(world: &ScriptedWeb) -> Vec<Option<String>> {
     let seen = world.seen.lock();
     let posted = seen
         .iter()
@@ -236,7 +239,7 @@ fn scopes_of(world: &World) -> Vec<Option<String>> {
 
 #[tokio::test]
 async fn a_registration_names_the_descriptors_scopes_else_the_advertised_ones() {
-    let advertised = Server {
+    let advertised = AuthServer {
         resource_scopes: Some(texts(&["read", "write"])),
         scopes: Some(texts(&["openid", "offline_access", "read"])),
         ..server()
@@ -259,7 +262,7 @@ async fn a_registration_names_the_descriptors_scopes_else_the_advertised_ones() 
 
 #[tokio::test]
 async fn a_registration_that_is_refused_with_scopes_is_tried_once_without() {
-    let scoped = Server {
+    let scoped = AuthServer {
         resource_scopes: Some(texts(&["read"])),
         ..server()
     };
@@ -275,17 +278,19 @@ async fn a_registration_that_is_refused_with_scopes_is_tried_once_without() {
         (401, &scoped, 1),
         (503, &scoped, 1),
     ] {
-        let world = World::default().says(REGISTER, status, "application/json", &refusal);
+        let world = ScriptedWeb::default().says(REGISTER, status, "application/json", &refusal);
         assert!(registered(&world, server).await.is_err());
         assert_eq!(world.fetched().len(), times, "{status}");
     }
 }
 
 #[tokio::test]
-async fn a_server_without_metadata_is_said_to_have_none() {
-    let guessed = discover(&World::default(), &connection(), None).await.unwrap();
+async fn a_server_without_metadata_is_reported_as_such() {
+    let guessed = discover(&ScriptedWeb::default(), &connection(), None)
+        .await
+        .unwrap();
     let redirects = redirects(CALLBACK);
-    let trouble = registration(&World::default(), &connection(), &guessed, &redirects, None)
+    let trouble = registration(&ScriptedWeb::default(), &connection(), &guessed, &redirects, None)
         .await
         .unwrap_err();
     for part in [
@@ -300,19 +305,19 @@ async fn a_server_without_metadata_is_said_to_have_none() {
 
 #[tokio::test]
 async fn a_server_that_registers_nobody_says_which_redirect_uri_to_register() {
-    let nobody = Server {
+    let nobody = AuthServer {
         registration_endpoint: None,
         ..server()
     };
-    let trouble = registered(&World::default(), &nobody).await.unwrap_err();
+    let trouble = registered(&ScriptedWeb::default(), &nobody).await.unwrap_err();
     assert!(trouble.message.contains("`registration_endpoint`") && trouble.message.contains(ISSUER));
     assert!(trouble.cure.unwrap().contains(&format!("`{CALLBACK}`")));
 }
 
 #[tokio::test]
 async fn whether_a_client_is_known_is_asked_with_a_code_that_cannot_exist() {
-    let asked = |world: World| async move {
-        is_known(
+    let asked = |world: ScriptedWeb| async move {
+        check_client(
             &world,
             &connection(),
             &source(client(ClientAuth::None, None)),
@@ -321,25 +326,25 @@ async fn whether_a_client_is_known_is_asked_with_a_code_that_cannot_exist() {
         .await
     };
     let says = |error: &str| json!({ "error": error }).to_string();
-    let always = |error: &str| World::default().says(TOKEN, 400, "application/json", &says(error));
+    let always = |error: &str| ScriptedWeb::default().says(TOKEN, 400, "application/json", &says(error));
     for gone in [
         "invalid_client",
         "unauthorized_client",
         "INVALID_CLIENT",
         "unknown_client",
     ] {
-        assert_eq!(asked(always(gone)).await, Known::No, "{gone}");
+        assert_eq!(asked(always(gone)).await, ClientCheck::No, "{gone}");
     }
     // A server that looks at the code alone says the same of a client that cannot exist.
-    assert_eq!(asked(always("invalid_grant")).await, Known::Unclear);
+    assert_eq!(asked(always("invalid_grant")).await, ClientCheck::Unclear);
     let looks = always("invalid_client").once(TOKEN, 400, &says("invalid_grant"));
-    assert_eq!(asked(looks).await, Known::Yes);
+    assert_eq!(asked(looks).await, ClientCheck::Yes);
     assert_eq!(
-        asked(World::default().says(TOKEN, 503, "text/html", "oh")).await,
-        Known::Unclear
+        asked(ScriptedWeb::default().says(TOKEN, 503, "text/html", "oh")).await,
+        ClientCheck::Unclear
     );
     assert_eq!(
-        asked(World::default().down("as.example", false)).await,
-        Known::Unclear
+        asked(ScriptedWeb::default().down("as.example", false)).await,
+        ClientCheck::Unclear
     );
 }

@@ -9,11 +9,11 @@ const GOOD: &str =
 /// P-256, made for these tests.
 const EC: &str = include_str!("ec.pem");
 
-fn answering(body: &str) -> World {
-    World::default().says(TOKEN, 200, "application/json", body)
+fn answering(body: &str) -> ScriptedWeb {
+    ScriptedWeb::default().says(TOKEN, 200, "application/json", body)
 }
 
-async fn redeemed(world: &World, client: Client) -> Result<Issued, Trouble> {
+async fn redeemed(world: &ScriptedWeb, client: OAuthClient) -> Result<TokenResponse, OAuthError> {
     refresh(
         world,
         &connection(),
@@ -39,7 +39,7 @@ async fn a_code_is_redeemed_with_verifier_callback_and_resource() {
     )
     .await
     .unwrap();
-    let expected = Issued {
+    let expected = TokenResponse {
         access: Secret::new("at"),
         refresh: Some(Secret::new("rt")),
         expires_in: Some(3600),
@@ -125,7 +125,7 @@ async fn a_descriptors_client_proves_itself_with_the_descriptors_secret_of_today
         client_secret: Some(Secret::new("today")),
         ..connection()
     };
-    let client = Client {
+    let client = OAuthClient {
         declared: true,
         ..client(ClientAuth::Post, Some("stale"))
     };
@@ -137,7 +137,7 @@ async fn a_descriptors_client_proves_itself_with_the_descriptors_secret_of_today
     let gone = refresh(&world, &connection(), &of, &Secret::new("rt"), None)
         .await
         .unwrap_err();
-    assert_eq!((gone.kind, gone.sent), (TroubleKind::Client, false));
+    assert_eq!((gone.kind, gone.sent), (OAuthErrorKind::Client, false));
 }
 
 fn parts(token: &str) -> (Value, Value) {
@@ -156,7 +156,7 @@ async fn a_private_key_signs_for_the_issuer_once_and_for_a_minute() {
         private_key: Some(Secret::new(EC)),
         ..connection()
     };
-    let client = Client {
+    let client = OAuthClient {
         declared: true,
         ..client(ClientAuth::PrivateKeyJwt, None)
     };
@@ -196,7 +196,7 @@ async fn a_key_that_cannot_sign_is_the_operators_to_mend() {
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         )),
         client_id: Some("own".to_owned()),
-        grant: Grant::ClientCredentials,
+        grant: GrantType::ClientCredentials,
         ..connection()
     };
     let world = answering(GOOD);
@@ -205,7 +205,7 @@ async fn a_key_that_cannot_sign_is_the_operators_to_mend() {
         .unwrap_err();
     assert_eq!(
         (trouble.kind, trouble.sent, world.fetched().len()),
-        (TroubleKind::Client, false, 0)
+        (OAuthErrorKind::Client, false, 0)
     );
 }
 
@@ -216,7 +216,7 @@ async fn client_credentials_go_out_with_resource_scope_and_audience() {
         client_id: Some("own".to_owned()),
         client_secret: Some(Secret::new("s")),
         audience: Some("https://api.example".to_owned()),
-        grant: Grant::ClientCredentials,
+        grant: GrantType::ClientCredentials,
         ..connection()
     };
     client_credentials(&world, &own, &server(), Some(&texts(&["a"])))
@@ -232,7 +232,7 @@ async fn client_credentials_go_out_with_resource_scope_and_audience() {
     let header = world.header(header::AUTHORIZATION).unwrap();
     assert_eq!(header, format!("Basic {}", STANDARD.encode("own:s")));
     let nobody = client_credentials(&world, &connection(), &server(), None).await;
-    assert_eq!(nobody.unwrap_err().kind, TroubleKind::Client);
+    assert_eq!(nobody.unwrap_err().kind, OAuthErrorKind::Client);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn a_token_is_revoked_and_an_unknown_one_is_gone_already() {
         (401, "", false),
         (503, "", false),
     ] {
-        let world = World::default().says(place, status, "application/json", body);
+        let world = ScriptedWeb::default().says(place, status, "application/json", body);
         let done = revoke(&world, &connection(), &of, &Secret::new("rt")).await;
         assert_eq!(done.is_ok(), good, "{status} {body}");
         let form = world.form();
@@ -256,8 +256,8 @@ async fn a_token_is_revoked_and_an_unknown_one_is_gone_already() {
             ("rt", "s")
         );
     }
-    let world = World::default();
-    let none = Source {
+    let world = ScriptedWeb::default();
+    let none = TokenSource {
         revocation_endpoint: None,
         ..of
     };

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use crate::credential::record::Ended;
-use world::{Budget, How, Replica, Served, State, Stored, Token};
+use crate::credential::record::EndReason;
+use world::{FaultBudget, ModelRecord, ModelToken, Replica, ServerBehavior, State, StoreBehavior};
 
 /// How far time goes on at once, in milliseconds: longer than a token request may take.
 const TICK: u64 = 30_000;
@@ -21,19 +21,19 @@ const GUARD: Duration = Duration::from_secs(600);
 
 /// One world to look at: how much may go wrong in it.
 #[derive(Debug, Clone)]
-struct Worlds {
+struct Scenario {
     replicas: usize,
     /// Whether a used refresh token is accepted again, or revokes everything that came of it.
     grace: bool,
-    may: Budget,
+    may: FaultBudget,
     until: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Action {
     Begin(usize),
-    Do(usize, How),
-    Serve(usize, Served),
+    Do(usize, StoreBehavior),
+    Serve(usize, ServerBehavior),
     Hear(usize),
     Crash(usize),
     Reconnect,
@@ -46,7 +46,7 @@ fn spend(left: &mut u8) -> Option<()> {
     Some(())
 }
 
-impl Model for Worlds {
+impl Model for Scenario {
     type State = State;
     type Action = Action;
 
@@ -57,8 +57,21 @@ impl Model for Worlds {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         for at in 0..self.replicas {
             actions.push(Action::Begin(at));
-            actions.extend([How::Well, How::Late, How::Unheard, How::Away].map(|how| Action::Do(at, how)));
-            let served = [Served::Well, Served::Later, Served::Lost, Served::Refused];
+            actions.extend(
+                [
+                    StoreBehavior::Well,
+                    StoreBehavior::Late,
+                    StoreBehavior::Unheard,
+                    StoreBehavior::Away,
+                ]
+                .map(|how| Action::Do(at, how)),
+            );
+            let served = [
+                ServerBehavior::Well,
+                ServerBehavior::Later,
+                ServerBehavior::Lost,
+                ServerBehavior::Refused,
+            ];
             actions.extend(served.map(|served| Action::Serve(at, served)));
             actions.extend([Action::Hear(at), Action::Crash(at)]);
         }
@@ -78,24 +91,24 @@ impl Model for Worlds {
             }
             Action::Do(at, how) => {
                 match how {
-                    How::Well => {}
-                    How::Late => spend(&mut state.may.stale)?,
-                    How::Unheard | How::Away => spend(&mut state.may.unsure)?,
+                    StoreBehavior::Well => {}
+                    StoreBehavior::Late => spend(&mut state.may.stale)?,
+                    StoreBehavior::Unheard | StoreBehavior::Away => spend(&mut state.may.unsure)?,
                 }
                 state.perform(at, how)?;
             }
             Action::Serve(at, served) => {
                 match served {
-                    Served::Well => {}
-                    Served::Later => spend(&mut state.may.transient)?,
-                    Served::Lost => spend(&mut state.may.lost)?,
-                    Served::Refused => spend(&mut state.may.refusals)?,
+                    ServerBehavior::Well => {}
+                    ServerBehavior::Later => spend(&mut state.may.transient)?,
+                    ServerBehavior::Lost => spend(&mut state.may.lost)?,
+                    ServerBehavior::Refused => spend(&mut state.may.refusals)?,
                 }
                 state.serve(at, served, self.grace)?;
             }
             Action::Hear(at) => state.hear(at)?,
             Action::Crash(at) => {
-                state.replicas[at].round.as_ref()?;
+                state.replicas[at].machine.as_ref()?;
                 spend(&mut state.may.crashes)?;
                 state.crash(at);
             }
@@ -122,13 +135,13 @@ impl Model for Worlds {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("one redemption, and one replay at most", |_, state: &State| {
-                let most = |it: &Token| 1 + u8::from(it.replayed) + it.lost;
+                let most = |it: &ModelToken| 1 + u8::from(it.replayed) + it.lost;
                 state.tokens.iter().all(|it| it.redeemed <= most(it))
             }),
             Property::always(
                 "nothing older is written over something newer",
                 |_, state: &State| {
-                    let order = |it: &Stored| (it.grant, it.seq);
+                    let order = |it: &ModelRecord| (it.grant, it.seq);
                     order(&state.before) <= order(&state.current)
                 },
             ),
@@ -147,7 +160,7 @@ impl Model for Worlds {
             }),
             Property::always("refused only what the server refuses", |_, state: &State| {
                 let token = &state.tokens[usize::from(state.current.token)];
-                state.current.ended != Some(Ended::Refused) || token.is_revoked || token.is_used
+                state.current.ended != Some(EndReason::Refused) || token.is_revoked || token.is_used
             }),
             // Beside "refused only what the server refuses": it is no end, and goes with its token set.
             Property::always(
@@ -173,7 +186,7 @@ impl Model for Worlds {
     }
 }
 
-fn check(worlds: Worlds) {
+fn check(worlds: Scenario) {
     let checker = worlds.checker().threads(2).timeout(GUARD).spawn_bfs().join();
     assert!(checker.is_done(), "too many states to look at within {GUARD:?}");
     println!("{} states", checker.unique_state_count());
@@ -182,12 +195,12 @@ fn check(worlds: Worlds) {
 
 #[test]
 fn replicas_that_want_the_same_at_once_redeem_once() {
-    check(Worlds {
+    check(Scenario {
         replicas: 3,
         grace: false,
-        may: Budget {
+        may: FaultBudget {
             stale: 1,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: TICK,
     });
@@ -196,12 +209,12 @@ fn replicas_that_want_the_same_at_once_redeem_once() {
 #[test]
 fn a_holder_that_dies_or_sleeps_is_followed_by_one_replay() {
     for grace in [true, false] {
-        check(Worlds {
+        check(Scenario {
             replicas: 2,
             grace,
-            may: Budget {
+            may: FaultBudget {
                 crashes: 1,
-                ..Budget::default()
+                ..FaultBudget::default()
             },
             until: 3 * TICK,
         });
@@ -210,12 +223,12 @@ fn a_holder_that_dies_or_sleeps_is_followed_by_one_replay() {
 
 #[test]
 fn two_deaths_end_in_a_state_that_a_person_can_mend() {
-    check(Worlds {
+    check(Scenario {
         replicas: 1,
         grace: true,
-        may: Budget {
+        may: FaultBudget {
             crashes: 2,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: 4 * TICK,
     });
@@ -223,13 +236,13 @@ fn two_deaths_end_in_a_state_that_a_person_can_mend() {
 
 #[test]
 fn a_store_that_is_late_and_unsure_loses_nothing() {
-    check(Worlds {
+    check(Scenario {
         replicas: 2,
         grace: false,
-        may: Budget {
+        may: FaultBudget {
             stale: 1,
             unsure: 2,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: 2 * TICK,
     });
@@ -237,15 +250,15 @@ fn a_store_that_is_late_and_unsure_loses_nothing() {
 
 #[test]
 fn a_reconnect_wins_whatever_is_on_its_way() {
-    check(Worlds {
+    check(Scenario {
         replicas: 2,
         grace: false,
-        may: Budget {
+        may: FaultBudget {
             reconnects: 1,
             withdrawals: 1,
             stale: 1,
             unsure: 1,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: 0,
     });
@@ -253,13 +266,13 @@ fn a_reconnect_wins_whatever_is_on_its_way() {
 
 #[test]
 fn answers_that_are_lost_or_late_end_nothing_that_is_good() {
-    check(Worlds {
+    check(Scenario {
         replicas: 2,
         grace: true,
-        may: Budget {
+        may: FaultBudget {
             transient: 2,
             lost: 1,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: 2 * TICK,
     });
@@ -268,16 +281,16 @@ fn answers_that_are_lost_or_late_end_nothing_that_is_good() {
 #[test]
 fn a_refusal_that_nobody_knows_is_written_down_ends_nothing_and_a_later_round_mends_it() {
     for (crashes, reconnects) in [(0, 0), (1, 0), (0, 1)] {
-        check(Worlds {
+        check(Scenario {
             replicas: 2,
             grace: false,
-            may: Budget {
+            may: FaultBudget {
                 refusals: 2,
                 stale: 1,
                 unsure: 1,
                 crashes,
                 reconnects,
-                ..Budget::default()
+                ..FaultBudget::default()
             },
             until: 2 * TICK,
         });
@@ -286,13 +299,13 @@ fn a_refusal_that_nobody_knows_is_written_down_ends_nothing_and_a_later_round_me
 
 #[test]
 fn a_refusal_after_a_lost_answer_is_no_end_either() {
-    check(Worlds {
+    check(Scenario {
         replicas: 2,
         grace: true,
-        may: Budget {
+        may: FaultBudget {
             refusals: 1,
             lost: 1,
-            ..Budget::default()
+            ..FaultBudget::default()
         },
         until: 2 * TICK,
     });

@@ -1,14 +1,17 @@
 //! A store, an authorization server and replicas, with everything that may go wrong with them.
 
-use super::{TICK, Worlds};
-use crate::credential::record::Ended;
-use crate::credential::refresh::{Answer, Claim, Event, Facts, Outcome, Round, Step, TTL, Watch, Why};
+use super::{Scenario, TICK};
+use crate::credential::record::EndReason;
+use crate::credential::refresh::{
+    Effect, FinalState, LeaseFacts, LeaseWatch, RecordFacts, RefreshEvent, RefreshTrigger, StateMachine, TTL,
+    TokenOutcome,
+};
 
 /// Turns within which everything has to come to an end when nothing goes wrong any more.
-const PATIENCE: u32 = 400;
+const MAX_TURNS: u32 = 400;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(super) struct Budget {
+pub(super) struct FaultBudget {
     pub(super) crashes: u8,
     pub(super) stale: u8,
     /// Writes that seem to fail, and do or do not stand.
@@ -25,19 +28,19 @@ pub(super) struct Budget {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Stored {
+pub(super) struct ModelRecord {
     pub(super) grant: u8,
     pub(super) seq: u8,
     pub(super) token: u8,
-    pub(super) lease: Option<Claim>,
-    pub(super) ended: Option<Ended>,
+    pub(super) lease: Option<LeaseFacts>,
+    pub(super) ended: Option<EndReason>,
     /// The last renewal was refused, and nobody knows whether for good.
     pub(super) refused: bool,
 }
 
 /// A refresh token at its server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Token {
+pub(super) struct ModelToken {
     pub(super) grant: u8,
     /// Of the token set that it came with.
     pub(super) seq: u8,
@@ -52,21 +55,21 @@ pub(super) struct Token {
 }
 
 /// An answer, and the token that came with it.
-pub(super) type Came = (Answer, Option<u8>);
+pub(super) type ServerAnswer = (TokenOutcome, Option<u8>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Replica {
-    pub(super) watch: Watch,
+    pub(super) watch: LeaseWatch,
     pub(super) rounds: u8,
     pub(super) crashes: u8,
-    pub(super) round: Option<(Round, Step)>,
+    pub(super) machine: Option<(StateMachine, Effect)>,
     pub(super) wakes: u64,
-    pub(super) read: Option<Stored>,
+    pub(super) read: Option<ModelRecord>,
     /// The token that is on its way, and what was answered.
-    pub(super) request: Option<(u8, Option<Came>)>,
+    pub(super) request: Option<(u8, Option<ServerAnswer>)>,
     pub(super) issued: Option<u8>,
     /// What became of a claim, while its holder sleeps.
-    pub(super) unheard: Option<Event>,
+    pub(super) unheard: Option<RefreshEvent>,
     /// The token set in use.
     pub(super) uses: Option<u8>,
 }
@@ -75,17 +78,17 @@ pub(super) struct Replica {
 pub(super) struct State {
     pub(super) now: u64,
     pub(super) version: u64,
-    pub(super) current: Stored,
-    pub(super) before: Stored,
+    pub(super) current: ModelRecord,
+    pub(super) before: ModelRecord,
     /// Every token set that was ever stored, as bits.
     pub(super) stored: u32,
-    pub(super) tokens: Vec<Token>,
+    pub(super) tokens: Vec<ModelToken>,
     pub(super) replicas: Vec<Replica>,
-    pub(super) may: Budget,
+    pub(super) may: FaultBudget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum How {
+pub(super) enum StoreBehavior {
     Well,
     /// A read that is one write behind.
     Late,
@@ -96,7 +99,7 @@ pub(super) enum How {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Served {
+pub(super) enum ServerBehavior {
     Well,
     Later,
     Lost,
@@ -105,8 +108,8 @@ pub(super) enum Served {
 }
 
 impl State {
-    pub(super) fn new(worlds: &Worlds) -> Self {
-        let first = Stored {
+    pub(super) fn new(worlds: &Scenario) -> Self {
+        let first = ModelRecord {
             grant: 0,
             seq: 1,
             token: 0,
@@ -120,7 +123,7 @@ impl State {
             current: first.clone(),
             before: first,
             stored: 1,
-            tokens: vec![Token::new(0, 1)],
+            tokens: vec![ModelToken::new(0, 1)],
             replicas: vec![Replica::default(); worlds.replicas],
             may: worlds.may.clone(),
         }
@@ -131,7 +134,7 @@ impl State {
         self.now * [100, 105, 95][at % 3] / 100
     }
 
-    pub(super) fn write(&mut self, expected: u64, new: Stored) -> bool {
+    pub(super) fn write(&mut self, expected: u64, new: ModelRecord) -> bool {
         if expected != self.version {
             return false;
         }
@@ -142,34 +145,34 @@ impl State {
     }
 
     /// Tells a round what happened, and notes what it wants next.
-    pub(super) fn tell(&mut self, at: usize, event: Event) {
+    pub(super) fn deliver(&mut self, at: usize, event: RefreshEvent) {
         let now = self.clock(at);
         let replica = &mut self.replicas[at];
-        let Some((mut round, _)) = replica.round.take() else {
+        let Some((mut round, _)) = replica.machine.take() else {
             return;
         };
-        let step = round.step(event, now, &mut replica.watch);
-        match step {
-            Step::Done(outcome) => {
-                if matches!(outcome, Outcome::Refreshed | Outcome::Newer { .. }) {
+        let effect = round.advance(event, now, &mut replica.watch);
+        match effect {
+            Effect::Done(outcome) => {
+                if matches!(outcome, FinalState::Refreshed | FinalState::Newer { .. }) {
                     replica.uses = replica.read.as_ref().map(|read| read.token);
                 }
                 (replica.read, replica.issued) = (None, None);
             }
-            step => {
-                match step {
-                    Step::Wait(pause) => replica.wakes = now + pause,
+            effect => {
+                match effect {
+                    Effect::Wait(pause) => replica.wakes = now + pause,
                     // Looking at the time and sending are one: what sleeps between them sends late.
-                    Step::Redeem => replica.request = replica.read.as_ref().map(|it| (it.token, None)),
+                    Effect::Redeem => replica.request = replica.read.as_ref().map(|it| (it.token, None)),
                     _ => {}
                 }
-                replica.round = Some((round, step));
+                replica.machine = Some((round, effect));
             }
         }
     }
 
-    pub(super) fn facts(&self, at: usize, version: u64, record: &Stored) -> Facts {
-        Facts {
+    pub(super) fn facts(&self, at: usize, version: u64, record: &ModelRecord) -> RecordFacts {
+        RecordFacts {
             version,
             grant: record.grant.to_string().into(),
             seq: record.seq.into(),
@@ -182,50 +185,56 @@ impl State {
         }
     }
 
-    pub(super) fn perform(&mut self, at: usize, how: How) -> Option<()> {
-        let (_, step) = self.replicas[at].round.clone()?;
+    pub(super) fn perform(&mut self, at: usize, how: StoreBehavior) -> Option<()> {
+        let (_, effect) = self.replicas[at].machine.clone()?;
         if self.replicas[at].unheard.is_some() {
             return None;
         }
-        match step {
-            Step::Read => return self.read(at, how),
-            Step::Wait(_) => {
-                let due = how == How::Well && self.clock(at) >= self.replicas[at].wakes;
-                return due.then(|| self.tell(at, Event::Woke));
+        match effect {
+            Effect::Read => return self.read(at, how),
+            Effect::Wait(_) => {
+                let due = how == StoreBehavior::Well && self.clock(at) >= self.replicas[at].wakes;
+                return due.then(|| self.deliver(at, RefreshEvent::Woke));
             }
-            Step::Redeem | Step::Done(_) => return None,
+            Effect::Redeem | Effect::Done(_) => return None,
             _ => {}
         }
-        let claims = matches!(step, Step::Claim { .. });
-        let (version, new) = self.replicas[at].becomes(step)?;
+        let claims = matches!(effect, Effect::Claim { .. });
+        let (version, new) = self.replicas[at].becomes(effect)?;
         let event = self.written(at, how, version, new)?;
         if claims {
             self.replicas[at].unheard = Some(event);
         } else {
-            self.tell(at, event);
+            self.deliver(at, event);
         }
         Some(())
     }
 
-    pub(super) fn read(&mut self, at: usize, how: How) -> Option<()> {
+    pub(super) fn read(&mut self, at: usize, how: StoreBehavior) -> Option<()> {
         let (version, record) = match how {
-            How::Well => (self.version, self.current.clone()),
-            How::Late if self.version > 1 => (self.version - 1, self.before.clone()),
-            How::Away => {
-                self.tell(at, Event::Failed);
+            StoreBehavior::Well => (self.version, self.current.clone()),
+            StoreBehavior::Late if self.version > 1 => (self.version - 1, self.before.clone()),
+            StoreBehavior::Away => {
+                self.deliver(at, RefreshEvent::Failed);
                 return Some(());
             }
-            How::Late | How::Unheard => return None,
+            StoreBehavior::Late | StoreBehavior::Unheard => return None,
         };
         let facts = self.facts(at, version, &record);
         self.replicas[at].read = Some(record);
-        self.tell(at, Event::Read(Some(facts)));
+        self.deliver(at, RefreshEvent::Read(Some(facts)));
         Some(())
     }
 
-    pub(super) fn written(&mut self, at: usize, how: How, version: u64, new: Stored) -> Option<Event> {
-        if matches!(how, How::Late | How::Away) {
-            return (how == How::Away).then_some(Event::Failed);
+    pub(super) fn written(
+        &mut self,
+        at: usize,
+        how: StoreBehavior,
+        version: u64,
+        new: ModelRecord,
+    ) -> Option<RefreshEvent> {
+        if matches!(how, StoreBehavior::Late | StoreBehavior::Away) {
+            return (how == StoreBehavior::Away).then_some(RefreshEvent::Failed);
         }
         let token = usize::from(new.token);
         let replays = new.lease.as_ref().is_some_and(|lease| lease.replay);
@@ -234,31 +243,31 @@ impl State {
             self.tokens[token].replayed = true;
         }
         Some(match (stands, how) {
-            (true, How::Well) => {
+            (true, StoreBehavior::Well) => {
                 self.replicas[at].read = Some(new);
-                Event::Wrote(self.version)
+                RefreshEvent::Wrote(self.version)
             }
-            (false, How::Well) => Event::Conflict,
-            _ => Event::Failed,
+            (false, StoreBehavior::Well) => RefreshEvent::Conflict,
+            _ => RefreshEvent::Failed,
         })
     }
 
     /// The server's part: rotation, and what it makes of a token that was used before.
-    pub(super) fn serve(&mut self, at: usize, served: Served, grace: bool) -> Option<()> {
+    pub(super) fn serve(&mut self, at: usize, served: ServerBehavior, grace: bool) -> Option<()> {
         let (token, answer) = self.replicas[at].request?;
         if answer.is_some() {
             return None;
         }
-        let uncertain = served == Served::Lost;
-        let transient = Answer::Transient {
+        let uncertain = served == ServerBehavior::Lost;
+        let transient = TokenOutcome::Transient {
             uncertain,
             after: None,
         };
-        let answer = if served == Served::Later {
+        let answer = if served == ServerBehavior::Later {
             (transient, None)
-        } else if served == Served::Refused {
+        } else if served == ServerBehavior::Refused {
             self.tokens[usize::from(token)].is_refused = true;
-            (Answer::Refused { uncertain: false }, None)
+            (TokenOutcome::Refused { uncertain: false }, None)
         } else {
             let answer = self.redeem(usize::from(token), grace);
             if uncertain {
@@ -272,47 +281,47 @@ impl State {
         Some(())
     }
 
-    pub(super) fn redeem(&mut self, at: usize, grace: bool) -> (Answer, Option<u8>) {
+    pub(super) fn redeem(&mut self, at: usize, grace: bool) -> (TokenOutcome, Option<u8>) {
         let token = &mut self.tokens[at];
         token.redeemed += 1;
         let grant = token.grant;
         if token.is_revoked {
-            return (Answer::Terminal, None);
+            return (TokenOutcome::Terminal, None);
         }
         if token.is_used && !grace {
             for token in self.tokens.iter_mut().filter(|it| it.grant == grant) {
                 token.is_revoked = true;
             }
-            return (Answer::Terminal, None);
+            return (TokenOutcome::Terminal, None);
         }
         token.is_used = true;
-        let next = Token::new(grant, token.seq + 1);
+        let next = ModelToken::new(grant, token.seq + 1);
         self.tokens.push(next);
-        (Answer::Issued, u8::try_from(self.tokens.len() - 1).ok())
+        (TokenOutcome::Issued, u8::try_from(self.tokens.len() - 1).ok())
     }
 
     pub(super) fn hear(&mut self, at: usize) -> Option<()> {
         if let Some(event) = self.replicas[at].unheard.take() {
-            self.tell(at, event);
+            self.deliver(at, event);
             return Some(());
         }
         let (_, answer) = self.replicas[at].request?;
         let (answer, issued) = answer?;
         self.replicas[at].request = None;
         self.replicas[at].issued = issued;
-        self.tell(at, Event::Answered(answer));
+        self.deliver(at, RefreshEvent::Answered(answer));
         Some(())
     }
 
     pub(super) fn begin(&mut self, at: usize) -> Option<()> {
         let replica = &mut self.replicas[at];
-        if replica.round.is_some() {
+        if replica.machine.is_some() {
             return None;
         }
         replica.rounds += 1;
         let name = format!("{at}.{}", replica.rounds).into();
-        replica.round = Some((Round::new(Why::Due, 2, name), Step::Read));
-        self.tell(at, Event::Woke);
+        replica.machine = Some((StateMachine::new(RefreshTrigger::Due, 2, name), Effect::Read));
+        self.deliver(at, RefreshEvent::Woke);
         Some(())
     }
 
@@ -327,9 +336,9 @@ impl State {
 
     pub(super) fn reconnect(&mut self) {
         let grant = self.current.grant + 1;
-        self.tokens.push(Token::new(grant, 1));
+        self.tokens.push(ModelToken::new(grant, 1));
         let token = u8::try_from(self.tokens.len() - 1).unwrap();
-        let new = Stored {
+        let new = ModelRecord {
             grant,
             seq: 1,
             token,
@@ -347,7 +356,7 @@ impl State {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.replicas.iter().all(|it| it.round.is_none())
+        self.replicas.iter().all(|it| it.machine.is_none())
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -357,7 +366,7 @@ impl State {
     /// Whether everything comes to an end once nothing goes wrong any more.
     pub(super) fn comes_to_an_end(&self, grace: bool) -> bool {
         let mut state = self.clone();
-        for _ in 0..PATIENCE {
+        for _ in 0..MAX_TURNS {
             if state.is_done() && state.is_idle() {
                 return true;
             }
@@ -365,8 +374,8 @@ impl State {
             for at in 0..state.replicas.len() {
                 let begins = !state.is_done() && state.begin(at).is_some();
                 moved |= begins
-                    || state.perform(at, How::Well).is_some()
-                    || state.serve(at, Served::Well, grace).is_some()
+                    || state.perform(at, StoreBehavior::Well).is_some()
+                    || state.serve(at, ServerBehavior::Well, grace).is_some()
                     || state.hear(at).is_some();
             }
             if !moved {
@@ -379,30 +388,30 @@ impl State {
 
 impl Replica {
     /// What a step makes of the record that was read.
-    pub(super) fn becomes(&self, step: Step) -> Option<(u64, Stored)> {
+    pub(super) fn becomes(&self, effect: Effect) -> Option<(u64, ModelRecord)> {
         let read = self.read.clone()?;
-        let unleased = Stored {
+        let unleased = ModelRecord {
             lease: None,
             ..read.clone()
         };
-        Some(match step {
-            Step::Claim {
+        Some(match effect {
+            Effect::Claim {
                 version,
                 nonce,
                 replay,
             } => {
-                let lease = Some(Claim {
+                let lease = Some(LeaseFacts {
                     nonce,
                     ttl: TTL,
                     replay,
                 });
-                (version, Stored { lease, ..read })
+                (version, ModelRecord { lease, ..read })
             }
-            Step::Store { version } => {
+            Effect::Store { version } => {
                 let (seq, token) = (read.seq + 1, self.issued?);
                 (
                     version,
-                    Stored {
+                    ModelRecord {
                         seq,
                         token,
                         ended: None,
@@ -411,40 +420,40 @@ impl Replica {
                     },
                 )
             }
-            Step::End { version, ended } => (
+            Effect::End { version, ended } => (
                 version,
-                Stored {
+                ModelRecord {
                     ended: Some(ended),
                     ..unleased
                 },
             ),
-            Step::Fail {
+            Effect::Fail {
                 version,
                 replay,
                 refused,
             } => (
                 version,
-                Stored {
+                ModelRecord {
                     refused: refused || read.refused,
                     ..given_back(read, replay)
                 },
             ),
-            Step::Release { version, replay } => (version, given_back(read, replay)),
-            Step::Read | Step::Redeem | Step::Wait(_) | Step::Done(_) => return None,
+            Effect::Release { version, replay } => (version, given_back(read, replay)),
+            Effect::Read | Effect::Redeem | Effect::Wait(_) | Effect::Done(_) => return None,
         })
     }
 }
 
 /// A record whose lease is given back, which remembers a replay.
-fn given_back(read: Stored, replay: bool) -> Stored {
+fn given_back(read: ModelRecord, replay: bool) -> ModelRecord {
     let lease = read.lease.filter(|_| replay);
-    Stored {
-        lease: lease.map(|lease| Claim { ttl: 0, ..lease }),
+    ModelRecord {
+        lease: lease.map(|lease| LeaseFacts { ttl: 0, ..lease }),
         ..read
     }
 }
 
-impl Token {
+impl ModelToken {
     pub(super) fn new(grant: u8, seq: u8) -> Self {
         Self {
             grant,

@@ -23,7 +23,7 @@ pub(super) type Id = [u8; ID_LEN];
 /// What is sealed: part of the associated data, so that no kind opens as another.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
-pub(super) enum Kind {
+pub(super) enum SealedKind {
     /// The text by which a file knows its key.
     Check = 1,
     /// An entry's value.
@@ -36,8 +36,8 @@ pub(super) enum Kind {
 
 /// Where something sealed belongs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) kind: Kind,
+pub(super) struct SealContext<'a> {
+    pub(super) kind: SealedKind,
     /// Id of the entry; of the child for a name; zero for the check.
     pub(super) id: &'a Id,
     /// Version of the entry; 0 for what has none.
@@ -85,7 +85,7 @@ impl Cipher {
     }
 
     /// Seals; `None` when there is no randomness.
-    pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn seal(&self, context: SealContext<'_>, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0_u8; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
         let mut whole = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
@@ -95,7 +95,7 @@ impl Cipher {
             .records
             .seal_in_place_separate_tag(
                 Nonce::assume_unique_for_key(nonce),
-                Aad::from(place.bound()),
+                Aad::from(context.bound()),
                 whole.get_mut(NONCE_LEN..)?,
             )
             .ok()?;
@@ -104,13 +104,13 @@ impl Cipher {
     }
 
     /// Opens; `None` when it was changed, belongs elsewhere, or another key sealed it.
-    pub(super) fn open(&self, place: Place<'_>, whole: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn open(&self, context: SealContext<'_>, whole: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, sealed) = whole.split_first_chunk::<NONCE_LEN>()?;
         let mut text = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let opened = self
             .records
-            .open_in_place(nonce, Aad::from(place.bound()), &mut text)
+            .open_in_place(nonce, Aad::from(context.bound()), &mut text)
             .ok()?
             .len();
         text.truncate(opened);
@@ -118,7 +118,7 @@ impl Cipher {
     }
 }
 
-impl Place<'_> {
+impl SealContext<'_> {
     /// Associated data. The id stands for the path: nobody without the key finds another path of
     /// the same id.
     fn bound(&self) -> [u8; 1 + ID_LEN + 8] {

@@ -21,14 +21,14 @@ const LARGEST: u64 = 64 << 10;
 
 /// Where the root key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Root {
+pub enum RootKey {
     /// The settings name it.
     Given(Secret),
     /// A file holds it.
     KeyFile(PathBuf),
 }
 
-impl Root {
+impl RootKey {
     /// The key file that belongs to a vault's file: beside it, ending in `.key`.
     #[must_use]
     pub fn beside(vault: &Path) -> Self {
@@ -109,7 +109,7 @@ pub(super) fn make_folder(file: &Path) -> io::Result<()> {
 }
 
 /// Refuses what is not ours alone: another user's, what others may read or write, and what is no file.
-pub(super) fn guarded(file: &Path) -> io::Result<()> {
+pub(super) fn check_private(file: &Path) -> io::Result<()> {
     let found = fs::metadata(file)?;
     if !found.is_file() {
         return Err(io::Error::other("it is no file: name another path"));
@@ -126,7 +126,7 @@ pub(super) fn guarded(file: &Path) -> io::Result<()> {
 }
 
 /// Refuses a key file that others may put another in the place of.
-fn kept(file: &Path) -> io::Result<()> {
+fn check_folder(file: &Path) -> io::Result<()> {
     // Who may write a folder may put a file of theirs in the place of ours; where the folder is sticky
     // they may not. Links lead into a folder that counts as well.
     for file in [file, &file.canonicalize()?] {
@@ -227,8 +227,8 @@ pub fn read_or_make(file: &Path) -> io::Result<Secret> {
 }
 
 pub(super) fn read(file: &Path) -> io::Result<Secret> {
-    guarded(file)?;
-    kept(file)?;
+    check_private(file)?;
+    check_folder(file)?;
     if fs::metadata(file)?.len() > LARGEST {
         return Err(io::Error::other("it is larger than any key: name another file"));
     }
@@ -267,7 +267,7 @@ mod tests {
     fn the_key_file_is_made_once_and_kept_to_its_owner() {
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("data/vault");
-        let root = Root::beside(&vault);
+        let root = RootKey::beside(&vault);
         let first = root.read_or_make(&vault).unwrap();
         assert_eq!(root.read_or_make(&vault).unwrap().expose(), first.expose());
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
@@ -286,7 +286,7 @@ mod tests {
         let vault = folder.path().join("vault");
         let keys: Vec<String> = std::thread::scope(|scope| {
             let made: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| Root::beside(&vault).read_or_make(&vault).unwrap()))
+                .map(|_| scope.spawn(|| RootKey::beside(&vault).read_or_make(&vault).unwrap()))
                 .collect();
             made.into_iter()
                 .map(|one| one.join().unwrap().expose().to_owned())
@@ -299,13 +299,13 @@ mod tests {
     fn a_key_file_that_others_may_read_is_refused_with_its_cure() {
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("vault");
-        let root = Root::beside(&vault);
+        let root = RootKey::beside(&vault);
         root.read_or_make(&vault).unwrap();
         let file = folder.path().join("vault.key");
         for mode in [0o644, 0o640, 0o604] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            let said = root.read_or_make(&vault).unwrap_err().to_string();
-            assert!(said.contains("0600"), "{said}");
+            let message = root.read_or_make(&vault).unwrap_err().to_string();
+            assert!(message.contains("0600"), "{message}");
         }
     }
 
@@ -317,18 +317,18 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("vault");
-        let root = Root::beside(&vault);
+        let root = RootKey::beside(&vault);
         root.read_or_make(&vault).unwrap();
         std::os::unix::fs::chown(folder.path().join("vault.key"), Some(65_534), None).unwrap();
-        let said = root.read_or_make(&vault).unwrap_err().to_string();
-        assert!(said.contains("another user"), "{said}");
+        let message = root.read_or_make(&vault).unwrap_err().to_string();
+        assert!(message.contains("another user"), "{message}");
     }
 
     #[test]
     fn a_key_file_in_a_folder_that_others_may_write_is_refused_unless_they_cannot_replace_it() {
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("vault");
-        let root = Root::beside(&vault);
+        let root = RootKey::beside(&vault);
         root.read_or_make(&vault).unwrap();
         for (mode, is_good) in [(0o777, false), (0o1777, true), (0o702, false), (0o775, true)] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
@@ -344,10 +344,13 @@ mod tests {
         let file = folder.path().join("vault.key");
         fs::write(&file, format!("{}\n", "k".repeat(31))).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        let said = Root::beside(&vault).read_or_make(&vault).unwrap_err().to_string();
+        let message = RootKey::beside(&vault)
+            .read_or_make(&vault)
+            .unwrap_err()
+            .to_string();
         assert!(
-            said.contains("at least 32 bytes") && said.contains("openssl"),
-            "{said}"
+            message.contains("at least 32 bytes") && message.contains("openssl"),
+            "{message}"
         );
     }
 
@@ -356,20 +359,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let vault = folder.path().join("vault");
         fs::write(&vault, "something").unwrap();
-        let said = Root::beside(&vault).read_or_make(&vault).unwrap_err();
-        assert!(said.to_string().contains("put the key back"), "{said}");
+        let message = RootKey::beside(&vault).read_or_make(&vault).unwrap_err();
+        assert!(message.to_string().contains("put the key back"), "{message}");
         assert!(!folder.path().join("vault.key").exists());
     }
 
     #[test]
     fn a_key_never_stands_in_the_vaults_own_place() {
         assert_eq!(
-            Root::beside(Path::new("/x/vault.key")),
-            Root::KeyFile(PathBuf::from("/x/vault.key.key"))
+            RootKey::beside(Path::new("/x/vault.key")),
+            RootKey::KeyFile(PathBuf::from("/x/vault.key.key"))
         );
         assert_eq!(
-            Root::beside(Path::new("/x/vault")),
-            Root::KeyFile(PathBuf::from("/x/vault.key"))
+            RootKey::beside(Path::new("/x/vault")),
+            RootKey::KeyFile(PathBuf::from("/x/vault.key"))
         );
     }
 }

@@ -5,7 +5,7 @@
 
 mod cipher;
 pub mod key;
-mod place;
+mod location;
 mod rekey;
 mod rows;
 mod table;
@@ -21,21 +21,21 @@ use tokio::time::timeout;
 
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use crate::secret::Secret;
-pub use key::Root;
-use place::Place;
+pub use key::RootKey;
+use location::Location;
 pub use rekey::{Rekeyed, rekey};
 use table::Table;
 use trouble::busy;
 
 /// How long an operation waits for others, in this process and in others.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY_WITHIN: Duration = Duration::from_secs(5);
 
 /// An encrypted file.
 #[derive(Debug)]
 pub struct File {
-    place: Arc<Place>,
+    location: Arc<Location>,
     /// Between operations it holds no lock of the file's.
-    kept: Arc<Mutex<Option<Table>>>,
+    open: Arc<Mutex<Option<Table>>>,
 }
 
 /// Whether an operation makes the file when there is none.
@@ -49,10 +49,10 @@ impl File {
     /// The store in a file; `None` is the place of one where there is no home folder, which refuses
     /// with a sentence. Touches nothing.
     #[must_use]
-    pub fn new(path: Option<PathBuf>, root: Root) -> Self {
+    pub fn new(path: Option<PathBuf>, root: RootKey) -> Self {
         Self {
-            place: Arc::new(Place::new(path, root)),
-            kept: Arc::default(),
+            location: Arc::new(Location::new(path, root)),
+            open: Arc::default(),
         }
     }
 
@@ -62,11 +62,11 @@ impl File {
     /// # Errors
     /// [`Fault`] when there is a file and it does not open.
     pub fn examine(&self) -> Result<bool, Fault> {
-        let table = match self.place.has_path() {
-            true => self.place.open(false, Instant::now() + PATIENCE)?,
+        let table = match self.location.has_path() {
+            true => self.location.open(false, Instant::now() + BUSY_WITHIN)?,
             false => None,
         };
-        Ok(table.is_some() && self.place.root.is_short())
+        Ok(table.is_some() && self.location.root.is_short())
     }
 
     /// Runs one operation on a thread that may block, one at a time; `None` when there is no file
@@ -76,23 +76,23 @@ impl File {
         absent: Absent,
         work: impl FnOnce(&mut Table) -> Result<T, Fault> + Send + 'static,
     ) -> Result<Option<T>, Fault> {
-        let until = Instant::now() + PATIENCE;
-        let Ok(mut kept) = timeout(PATIENCE, Arc::clone(&self.kept).lock_owned()).await else {
+        let until = Instant::now() + BUSY_WITHIN;
+        let Ok(mut open) = timeout(BUSY_WITHIN, Arc::clone(&self.open).lock_owned()).await else {
             return Err(busy());
         };
-        let place = Arc::clone(&self.place);
+        let location = Arc::clone(&self.location);
         // Once begun it runs to its end even when its caller went away: a record is whole.
         let done = tokio::task::spawn_blocking(move || {
-            if !place.is_same(kept.as_ref())? {
-                *kept = place.open(absent == Absent::Make, until)?;
+            if !location.is_current(open.as_ref())? {
+                *open = location.open(absent == Absent::Make, until)?;
             }
-            let Some(table) = kept.as_mut() else {
+            let Some(table) = open.as_mut() else {
                 return Ok(None);
             };
-            let done = table.patient(until).and_then(|()| work(table));
+            let done = table.set_busy_timeout(until).and_then(|()| work(table));
             if done.is_err() {
                 // Whatever state it is in, the next operation begins anew.
-                *kept = None;
+                *open = None;
             }
             done.map(Some)
         });

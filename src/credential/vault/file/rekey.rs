@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::PATIENCE;
-use super::cipher::{Cipher, Id, Kind as Sealed};
-use super::key::{self, Root};
-use super::place::{Place, cipher};
+use super::BUSY_WITHIN;
+use super::cipher::{Cipher, Id, SealedKind as Sealed};
+use super::key::{self, RootKey};
+use super::location::{Location, cipher};
 use super::rows::number;
 use super::table::{Table, check, seal};
 use super::trouble::{damaged, fault};
@@ -46,7 +46,7 @@ const SWITCH: &str = "
 ///
 /// # Errors
 /// [`Fault`]; what is not said to be done was not done, or is done by whoever opens the vault next.
-pub fn rekey(path: PathBuf, root: Root, new: &Secret) -> Result<Rekeyed, Fault> {
+pub fn rekey(path: PathBuf, root: RootKey, new: &Secret) -> Result<Rekeyed, Fault> {
     if new.is_short_key() {
         return Err(Fault::new(
             Kind::Refused,
@@ -54,24 +54,25 @@ pub fn rekey(path: PathBuf, root: Root, new: &Secret) -> Result<Rekeyed, Fault> 
         ));
     }
     if new.expose().trim() != new.expose() {
-        let said = "the new key begins or ends with white space, which files of keys do not keep: remove it";
-        return Err(Fault::new(Kind::Refused, said));
+        let message =
+            "the new key begins or ends with white space, which files of keys do not keep: remove it";
+        return Err(Fault::new(Kind::Refused, message));
     }
-    let place = Place::new(Some(path), root);
-    if place.found()?.is_none() {
+    let location = Location::new(Some(path), root);
+    if location.inode()?.is_none() {
         return Err(nothing());
     }
-    let path = place.reserve()?;
-    let until = Instant::now() + PATIENCE;
+    let path = location.lock_exclusive()?;
+    let until = Instant::now() + BUSY_WITHIN;
     let (with, next) = (cipher(new)?, cipher(new)?);
-    let mut table = match place.open(false, until) {
+    let mut table = match location.open(false, until) {
         Ok(Some(table)) => table,
         Ok(None) => return Err(nothing()),
         Err(fault) if fault.kind == Kind::Unopened => {
             // Whoever did it may have been killed before they could say so.
-            let inode = place.found()?.ok_or_else(nothing)?;
+            let inode = location.inode()?.ok_or_else(nothing)?;
             return match Table::open(path, inode, with, false, until) {
-                Ok(Some(_)) => installed(&place.root, new).map(|()| Rekeyed::Already),
+                Ok(Some(_)) => installed(&location.root, new).map(|()| Rekeyed::Already),
                 _ => Err(fault),
             };
         }
@@ -80,23 +81,25 @@ pub fn rekey(path: PathBuf, root: Root, new: &Secret) -> Result<Rekeyed, Fault> 
     if table.is_under(&with)? {
         return Ok(Rekeyed::Already);
     }
-    if let Root::KeyFile(file) = &place.root {
-        key::write_next(file, new).map_err(|cause| place.no_key(&cause))?;
+    if let RootKey::KeyFile(file) = &location.root {
+        key::write_next(file, new).map_err(|cause| location.no_key(&cause))?;
     }
     let count = table.rekey(&next)?;
-    if let Root::KeyFile(file) = &place.root {
-        key::install(&key::next(file), file).map_err(|cause| place.no_key(&cause))?;
+    if let RootKey::KeyFile(file) = &location.root {
+        key::install(&key::next(file), file).map_err(|cause| location.no_key(&cause))?;
     }
     Ok(Rekeyed::Done(count))
 }
 
 /// Makes the key file the key that the vault is under.
-fn installed(root: &Root, new: &Secret) -> Result<(), Fault> {
-    let Root::KeyFile(file) = root else { return Ok(()) };
+fn installed(root: &RootKey, new: &Secret) -> Result<(), Fault> {
+    let RootKey::KeyFile(file) = root else {
+        return Ok(());
+    };
     let done = key::write_next(file, new).and_then(|next| key::install(&next, file));
     done.map_err(|cause| {
-        let said = format!("the key file {} cannot be written: {cause}", file.display());
-        Fault::new(Kind::Denied, said).because(cause)
+        let message = format!("the key file {} cannot be written: {cause}", file.display());
+        Fault::new(Kind::Denied, message).because(cause)
     })
 }
 
@@ -157,8 +160,8 @@ impl Table {
         transaction: &Transaction<'_>,
         (old, next, new): (&Id, &Cipher, &Id),
     ) -> Result<(), Fault> {
-        type Row = (i64, Vec<u8>, Option<Vec<u8>>);
-        let found: Option<Row> = transaction
+        type EntryRow = (i64, Vec<u8>, Option<Vec<u8>>);
+        let found: Option<EntryRow> = transaction
             .prepare_cached("SELECT version, value, hint FROM entries WHERE id = ?1")
             .and_then(|mut found| {
                 found

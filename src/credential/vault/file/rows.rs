@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::cipher::{Cipher, Id, Kind as Sealed, Place};
+use super::cipher::{Cipher, Id, SealContext, SealedKind as Sealed};
 use super::table::{Table, immediate, seal};
 use super::trouble::{damaged, fault};
 use crate::credential::vault::{Fault, Hint, Kind, Stored, Wrote};
@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// A hint as it is sealed.
 #[derive(Serialize, Deserialize)]
-struct Known {
+struct SealedHint {
     seq: u64,
     state: String,
     expiry: Option<u64>,
@@ -54,7 +54,7 @@ impl Table {
             return Ok(None);
         };
         let known = self.opened(Sealed::Hint, &id, number(version)?, &hint)?;
-        let known: Known = serde_json::from_slice(&known).map_err(|_unsaid| damaged())?;
+        let known: SealedHint = serde_json::from_slice(&known).map_err(|_unsaid| damaged())?;
         Ok(Some(Hint {
             seq: known.seq,
             state: known.state,
@@ -107,7 +107,7 @@ impl Table {
         let value = seal(cipher, Sealed::Value, &id, version, value.expose().as_bytes())?;
         let hint = hint
             .map(|hint| {
-                let known = serde_json::to_vec(&Known {
+                let known = serde_json::to_vec(&SealedHint {
                     seq: hint.seq,
                     state: hint.state.clone(),
                     expiry: hint.expiry,
@@ -150,8 +150,8 @@ impl Table {
         version: u64,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let place = Place { kind, id, version };
-        self.cipher.open(place, sealed).ok_or_else(damaged)
+        let context = SealContext { kind, id, version };
+        self.cipher.open(context, sealed).ok_or_else(damaged)
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::cipher::{Cipher, Id, Kind as Sealed, Place};
-use super::place::Inode;
+use super::cipher::{Cipher, Id, SealContext, SealedKind as Sealed};
+use super::location::Inode;
 use super::trouble::fault;
 use crate::credential::vault::{Fault, Kind};
 
@@ -19,7 +19,7 @@ const APPLICATION: i64 = 0x504c_4549;
 const FORMAT: i64 = 1;
 const CHECK: &[u8] = b"pleiades vault";
 const NOWHERE: Id = [0; 32];
-const AS_CHECK: Place<'_> = Place {
+const AS_CHECK: SealContext<'_> = SealContext {
     kind: Sealed::Check,
     id: &NOWHERE,
     version: 0,
@@ -59,7 +59,7 @@ impl Table {
             cipher,
             inode,
         };
-        table.patient(until)?;
+        table.set_busy_timeout(until)?;
         table.prepare().map_err(fault)?;
         if table.format()? == 0 {
             if !make {
@@ -76,7 +76,7 @@ impl Table {
     }
 
     /// Waits for others no longer than until then.
-    pub(super) fn patient(&self, until: Instant) -> Result<(), Fault> {
+    pub(super) fn set_busy_timeout(&self, until: Instant) -> Result<(), Fault> {
         let left = until.saturating_duration_since(Instant::now());
         self.connection.busy_timeout(left).map_err(fault)
     }
@@ -185,6 +185,6 @@ pub(super) fn seal(
     plain: &[u8],
 ) -> Result<Vec<u8>, Fault> {
     cipher
-        .seal(Place { kind, id, version }, plain)
+        .seal(SealContext { kind, id, version }, plain)
         .ok_or_else(|| Fault::new(Kind::Failed, "no randomness to be had"))
 }

@@ -6,16 +6,16 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 
 use super::*;
-use crate::credential::vault::meaning;
+use crate::credential::vault::contract;
 
 const KEY: &str = "a key of more than thirty-two characters";
 
 fn given(path: &FilePath) -> File {
-    File::new(Some(path.to_owned()), Root::Given(Secret::new(KEY)))
+    File::new(Some(path.to_owned()), RootKey::Given(Secret::new(KEY)))
 }
 
 fn beside(path: &FilePath) -> File {
-    File::new(Some(path.to_owned()), Root::beside(path))
+    File::new(Some(path.to_owned()), RootKey::beside(path))
 }
 
 fn account(name: &str) -> Path {
@@ -49,7 +49,7 @@ fn fault<T: std::fmt::Debug>(outcome: Result<T, Fault>) -> (Kind, String) {
 async fn it_means_what_every_store_means() {
     let folder = tempfile::tempdir().unwrap();
     let vault = beside(&folder.path().join("vault"));
-    meaning::check(&vault, &Path::of(&["c", "meaning"]))
+    contract::check(&vault, &Path::of(&["c", "meaning"]))
         .await
         .unwrap();
     let left: i64 = Connection::open(folder.path().join("vault"))
@@ -136,25 +136,25 @@ async fn another_key_opens_nothing_and_changes_nothing() {
     let before = fs::read(&path).unwrap();
     let other = File::new(
         Some(path.clone()),
-        Root::Given(Secret::new("another key of as many characters")),
+        RootKey::Given(Secret::new("another key of as many characters")),
     );
-    let said = fault(other.read(&account("one")).await);
+    let answer = fault(other.read(&account("one")).await);
     assert!(
-        said.0 == Kind::Unopened && said.1.contains("made with another key"),
-        "{said:?}"
+        answer.0 == Kind::Unopened && answer.1.contains("made with another key"),
+        "{answer:?}"
     );
-    let said = fault(other.write(&account("two"), 0, &Secret::new("x"), None).await);
-    assert_eq!(said.0, Kind::Unopened);
+    let answer = fault(other.write(&account("two"), 0, &Secret::new("x"), None).await);
+    assert_eq!(answer.0, Kind::Unopened);
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
 #[tokio::test]
-async fn a_lost_key_is_said_and_not_replaced() {
+async fn a_lost_key_is_reported_and_not_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vault");
     put(&beside(&path), &account("one"), "kept").await;
     fs::remove_file(folder.path().join("vault.key")).unwrap();
-    for said in [
+    for answer in [
         fault(beside(&path).read(&account("one")).await),
         fault(
             beside(&path)
@@ -163,8 +163,8 @@ async fn a_lost_key_is_said_and_not_replaced() {
         ),
     ] {
         assert!(
-            said.0 == Kind::Unopened && said.1.contains("vault.key"),
-            "{said:?}"
+            answer.0 == Kind::Unopened && answer.1.contains("vault.key"),
+            "{answer:?}"
         );
     }
     assert!(!folder.path().join("vault.key").exists());
@@ -178,8 +178,11 @@ async fn what_others_may_read_is_refused_with_its_cure() {
     for file in ["vault", "vault.key"] {
         let file = folder.path().join(file);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        let said = fault(beside(&path).read(&account("one")).await);
-        assert!(said.0 == Kind::Unopened && said.1.contains("0600"), "{said:?}");
+        let answer = fault(beside(&path).read(&account("one")).await);
+        assert!(
+            answer.0 == Kind::Unopened && answer.1.contains("0600"),
+            "{answer:?}"
+        );
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     }
     assert_eq!(
@@ -196,10 +199,10 @@ async fn a_place_that_cannot_be_used_is_a_fault_of_each_request_alone() {
     for vault in [
         given(&blocked.join("vault")),
         given(folder.path()),
-        File::new(None, Root::Given(Secret::new(KEY))),
+        File::new(None, RootKey::Given(Secret::new(KEY))),
     ] {
-        let said = fault(vault.write(&account("one"), 0, &Secret::new("x"), None).await);
-        assert!(matches!(said.0, Kind::Unopened | Kind::Refused), "{said:?}");
+        let answer = fault(vault.write(&account("one"), 0, &Secret::new("x"), None).await);
+        assert!(matches!(answer.0, Kind::Unopened | Kind::Refused), "{answer:?}");
     }
 }
 
@@ -208,10 +211,10 @@ async fn a_link_to_nowhere_is_not_followed_when_the_file_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = (folder.path().join("vault"), folder.path().join("elsewhere"));
     std::os::unix::fs::symlink(&target, &path).unwrap();
-    let said = given(&path)
+    let answer = given(&path)
         .write(&account("one"), 0, &Secret::new("x"), None)
         .await;
-    assert_eq!(fault(said).0, Kind::Unopened);
+    assert_eq!(fault(answer).0, Kind::Unopened);
     assert!(!target.exists());
 }
 
@@ -227,12 +230,12 @@ async fn files_of_something_else_are_left_alone() {
     for (path, kind) in [(text, Kind::Unopened), (database, Kind::Refused)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let before = fs::read(&path).unwrap();
-        let said = fault(
+        let answer = fault(
             given(&path)
                 .write(&account("one"), 0, &Secret::new("x"), None)
                 .await,
         );
-        assert_eq!(said.0, kind, "{said:?}");
+        assert_eq!(answer.0, kind, "{answer:?}");
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
@@ -258,8 +261,8 @@ async fn changed_moved_and_exchanged_entries_do_not_open() {
             vault.write(&account(name), 0, &value, Some(&hint)).await.unwrap();
         }
         Connection::open(&path).unwrap().execute_batch(change).unwrap();
-        let said = fault(vault.read(&account("one")).await);
-        assert_eq!(said.0, Kind::Corrupt, "{change}");
+        let answer = fault(vault.read(&account("one")).await);
+        assert_eq!(answer.0, Kind::Corrupt, "{change}");
     }
 }
 
@@ -427,8 +430,8 @@ async fn a_writer_that_is_killed_leaves_the_old_entry_or_the_new_one() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(writer.stdout.take().unwrap());
-        let mut heard = said.lines().map_while(Result::ok).filter_map(|line| {
+        let answer = BufReader::new(writer.stdout.take().unwrap());
+        let mut heard = answer.lines().map_while(Result::ok).filter_map(|line| {
             let number = line.split_once("wrote ")?.1;
             number.trim().parse::<u64>().ok()
         });
@@ -487,7 +490,7 @@ async fn full(vault: &File, count: usize) -> Vec<(String, String)> {
 }
 
 fn under(path: &FilePath, key: &str) -> File {
-    File::new(Some(path.to_owned()), Root::Given(Secret::new(key)))
+    File::new(Some(path.to_owned()), RootKey::Given(Secret::new(key)))
 }
 
 /// A vault made when keys of any length were taken.
@@ -500,7 +503,7 @@ fn made_under_a_short_key(path: &FilePath) {
         .unwrap();
     file.set_permissions(fs::Permissions::from_mode(0o600)).unwrap();
     let inode = file.metadata().unwrap().into();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + BUSY_WITHIN;
     Table::open(path, inode, old, true, until).unwrap().unwrap();
 }
 
@@ -550,7 +553,7 @@ async fn a_vault_under_another_key_holds_what_it_held_and_the_old_key_opens_noth
         .unwrap()
         .unwrap()
         .version;
-    let old = || Root::Given(Secret::new(SHORT));
+    let old = || RootKey::Given(Secret::new(SHORT));
     let new = Secret::new(KEY);
     assert_eq!(rekey(path.clone(), old(), &new).unwrap(), Rekeyed::Done(21));
     assert_eq!(everything(&given(&path)).await.unwrap(), before);
@@ -575,7 +578,7 @@ async fn a_key_file_becomes_the_new_key() {
     let path = folder.path().join("vault");
     let before = full(&beside(&path), 5).await;
     assert_eq!(
-        rekey(path.clone(), Root::beside(&path), &Secret::new(KEY)).unwrap(),
+        rekey(path.clone(), RootKey::beside(&path), &Secret::new(KEY)).unwrap(),
         Rekeyed::Done(5)
     );
     assert_eq!(everything(&beside(&path)).await.unwrap(), before);
@@ -599,7 +602,7 @@ async fn whenever_it_was_killed_the_key_file_opens_the_vault() {
         // Killed before the transaction, and between it and the renaming.
         key::write_next(&file, &Secret::new(KEY)).unwrap();
         if is_switched {
-            let root = Root::Given(Secret::new(old.clone()));
+            let root = RootKey::Given(Secret::new(old.clone()));
             assert_eq!(
                 rekey(path.clone(), root, &Secret::new(KEY)).unwrap(),
                 Rekeyed::Done(5)
@@ -611,7 +614,7 @@ async fn whenever_it_was_killed_the_key_file_opens_the_vault() {
         assert_eq!(everything(&beside(&path)).await.unwrap(), before);
         let newest = Secret::new("a third key, of at least thirty-two bytes");
         assert_eq!(
-            rekey(path.clone(), Root::beside(&path), &newest).unwrap(),
+            rekey(path.clone(), RootKey::beside(&path), &newest).unwrap(),
             Rekeyed::Done(5)
         );
         assert_eq!(everything(&beside(&path)).await.unwrap(), before);
@@ -625,21 +628,21 @@ async fn nobody_puts_a_vault_under_another_key_while_somebody_uses_it() {
     let vault = beside(&path);
     put(&vault, &account("one"), "kept").await;
     let new = Secret::new(KEY);
-    let refused = rekey(path.clone(), Root::beside(&path), &new).unwrap_err();
+    let refused = rekey(path.clone(), RootKey::beside(&path), &new).unwrap_err();
     assert!(
         refused.message.contains("a gateway or a command uses"),
         "{refused}"
     );
     drop(vault);
     // And nobody begins to use it meanwhile.
-    let place = Place::new(Some(path.clone()), Root::beside(&path));
-    place.reserve().unwrap();
+    let location = Location::new(Some(path.clone()), RootKey::beside(&path));
+    location.lock_exclusive().unwrap();
     assert_eq!(
         fault(beside(&path).read(&account("one")).await).0,
         Kind::Unreachable
     );
-    drop(place);
-    rekey(path.clone(), Root::beside(&path), &new).unwrap();
+    drop(location);
+    rekey(path.clone(), RootKey::beside(&path), &new).unwrap();
     assert_eq!(
         text(&beside(&path), &account("one")).await.as_deref(),
         Some("kept")
@@ -651,14 +654,14 @@ async fn what_cannot_be_put_under_another_key_is_refused_and_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vault");
     put(&given(&path), &account("one"), "kept").await;
-    let root = || Root::Given(Secret::new(KEY));
+    let root = || RootKey::Given(Secret::new(KEY));
     let spaced = format!("{KEY} ");
     for wrong in ["tiger", &*spaced] {
         let refused = rekey(path.clone(), root(), &Secret::new(wrong)).unwrap_err();
         assert_eq!(refused.kind, Kind::Refused, "{refused}");
     }
     let another = Secret::new("a third key, of at least thirty-two bytes");
-    let stranger = Root::Given(another.clone());
+    let stranger = RootKey::Given(another.clone());
     let refused = rekey(path.clone(), stranger, &Secret::new("k".repeat(40))).unwrap_err();
     assert_eq!(refused.kind, Kind::Unopened);
     let nowhere = rekey(folder.path().join("none"), root(), &another).unwrap_err();
@@ -685,8 +688,8 @@ async fn a_file_that_others_hold_is_unreachable_after_a_while_and_not_for_ever()
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     let key = account("one");
-    for said in join_all((0..3).map(|_| vault.read(&key))).await {
-        assert_eq!(fault(said).0, Kind::Unreachable);
+    for answer in join_all((0..3).map(|_| vault.read(&key))).await {
+        assert_eq!(fault(answer).0, Kind::Unreachable);
     }
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(text(&vault, &account("one")).await.as_deref(), Some("kept"));

@@ -19,7 +19,7 @@ pub(super) fn damaged() -> Fault {
 
 /// What the database says; its text names no value and no path of an entry.
 pub(super) fn fault(cause: rusqlite::Error) -> Fault {
-    let (kind, said) = match cause.sqlite_error_code() {
+    let (kind, message) = match cause.sqlite_error_code() {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => return busy().because(cause),
         Some(Code::NotADatabase) => (
             Kind::Unopened,
@@ -44,7 +44,7 @@ pub(super) fn fault(cause: rusqlite::Error) -> Fault {
         None => return damaged().because(cause),
         Some(_) => (Kind::Failed, "the vault file cannot be used"),
     };
-    Fault::new(kind, said).because(cause)
+    Fault::new(kind, message).because(cause)
 }
 
 /// Others hold the file, in this process or in another.
@@ -66,9 +66,9 @@ pub(super) fn rekeying() -> Fault {
 
 /// Others use the vault, and would go on under its old key.
 pub(super) fn used(path: &Path) -> Fault {
-    let said = format!(
+    let message = format!(
         "a gateway or a command uses the vault {}: end it, and run this again; nothing was changed",
         path.display()
     );
-    Fault::new(Kind::Unreachable, said)
+    Fault::new(Kind::Unreachable, message)
 }

@@ -12,10 +12,10 @@ use vaultrs::api::kv2::requests::{
 };
 use vaultrs::api::transit::requests::{DataKeyType, DecryptDataRequest, GenerateDataKeyRequest};
 
-use super::name::{self, Listed};
-use super::trouble::Trouble;
-use super::wire::secret;
-use super::{Hashicorp, Outcome, READ, Sort, Transit, WRITE, envelope};
+use super::failure::RequestFailure;
+use super::name::{self, ListedKey};
+use super::transport::secret;
+use super::{HashicorpVault, KvError, READ, Repeat, Transit, WRITE, envelope};
 use crate::credential::vault::{Fault, Hint, Kind, Path, Stored, Wrote};
 use crate::secret::Secret;
 
@@ -25,7 +25,7 @@ const VERSIONS: u64 = 2;
 const MAX_NAMES: usize = 100_000;
 
 #[derive(Deserialize)]
-struct Read {
+struct ReadReply {
     data: Option<Entry>,
     metadata: Version,
 }
@@ -51,7 +51,7 @@ enum Entry {
 }
 
 #[derive(Deserialize)]
-struct Keys {
+struct ListReply {
     keys: Vec<String>,
 }
 
@@ -61,11 +61,11 @@ struct Metadata {
     #[serde(default)]
     custom_metadata: Option<BTreeMap<String, String>>,
     #[serde(default)]
-    versions: BTreeMap<String, Ended>,
+    versions: BTreeMap<String, VersionState>,
 }
 
 #[derive(Deserialize)]
-struct Ended {
+struct VersionState {
     #[serde(default)]
     deletion_time: String,
     #[serde(default)]
@@ -86,7 +86,7 @@ struct Decrypted {
     plaintext: Secret,
 }
 
-impl Hashicorp {
+impl HashicorpVault {
     /// The path within the mount.
     pub(super) fn path(&self, path: &Path) -> String {
         let encoded = name::path(path.segments().iter().map(|segment| &**segment));
@@ -98,7 +98,7 @@ impl Hashicorp {
     pub(super) async fn read_entry(&self, path: &str) -> Result<Option<Stored>, Fault> {
         let read = match self.read_version(path).await {
             Ok(read) => read,
-            Err(Outcome::Absent(_)) => return Ok(None),
+            Err(KvError::Absent(_)) => return Ok(None),
             Err(other) => return Err(other.fault()),
         };
         let corrupt = |why: &str| Fault::new(Kind::Corrupt, format!("the entry `{path}` of vault {why}"));
@@ -123,7 +123,7 @@ impl Hashicorp {
         }))
     }
 
-    async fn read_version(&self, path: &str) -> Result<Read, Outcome> {
+    async fn read_version(&self, path: &str) -> Result<ReadReply, KvError> {
         let request = || {
             let mut request = ReadSecretRequest::builder();
             request.mount(&*self.mount).path(path).build().ok()
@@ -145,7 +145,7 @@ impl Hashicorp {
         let mut wrote = self.put(path, expected, &data).await?;
         if wrote == Wrote::Conflict && expected == 0 {
             // An entry that was deleted by hand keeps its version; for us there is none.
-            if let Err(Outcome::Absent(Some(deleted))) = self.read_version(path).await {
+            if let Err(KvError::Absent(Some(deleted))) = self.read_version(path).await {
                 wrote = self.put(path, deleted, &data).await?;
             }
         }
@@ -164,13 +164,13 @@ impl Hashicorp {
             )
         })?;
         let sent = self
-            .repeat("write", Sort::Once, |token| {
+            .repeat("write", Repeat::Once, |token| {
                 let mut request = SetSecretRequest::builder();
                 request.mount(&*self.mount).path(path).data(data.clone());
                 let request = request.options(SetSecretRequestOptions { cas }).build();
                 async move {
-                    let request = request.map_err(|_error| Trouble::unsendable())?;
-                    self.wire.ask::<Version>(request, Some(&token), WRITE).await
+                    let request = request.map_err(|_error| RequestFailure::unsendable())?;
+                    self.transport.ask::<Version>(request, Some(&token), WRITE).await
                 }
             })
             .await;
@@ -178,7 +178,7 @@ impl Hashicorp {
             Ok(reply) => Ok(Wrote::Done(
                 reply.data.map_or(expected + 1, |written| written.version),
             )),
-            Err(Outcome::Conflict) => Ok(Wrote::Conflict),
+            Err(KvError::Conflict) => Ok(Wrote::Conflict),
             Err(other) => Err(other.fault()),
         }
     }
@@ -188,12 +188,12 @@ impl Hashicorp {
     /// not made again: that is why this is a patch.
     async fn describe(&self, path: &str, hint: Option<&Hint>) {
         let done = self
-            .repeat("describe", Sort::Repeatable, |token| {
+            .repeat("describe", Repeat::Repeatable, |token| {
                 let patch = Patch::new(&self.mount, path, hint);
-                async move { self.wire.tell(patch, Some(&token), READ).await }
+                async move { self.transport.execute(patch, Some(&token), READ).await }
             })
             .await;
-        if let Err(Outcome::Fault(fault)) = done {
+        if let Err(KvError::Fault(fault)) = done {
             tracing::warn!(
                 kind = fault.kind.as_str(),
                 "the hint of an entry was not written: {}",
@@ -204,17 +204,17 @@ impl Hashicorp {
 
     pub(super) async fn remove_entry(&self, path: &str) -> Result<(), Fault> {
         let done = self
-            .repeat("remove", Sort::Repeatable, |token| {
+            .repeat("remove", Repeat::Repeatable, |token| {
                 let mut request = DeleteSecretMetadataRequest::builder();
                 let request = request.mount(&*self.mount).path(path).build();
                 async move {
-                    let request = request.map_err(|_error| Trouble::unsendable())?;
-                    self.wire.tell(request, Some(&token), WRITE).await
+                    let request = request.map_err(|_error| RequestFailure::unsendable())?;
+                    self.transport.execute(request, Some(&token), WRITE).await
                 }
             })
             .await;
         match done {
-            Ok(()) | Err(Outcome::Absent(_)) => Ok(()),
+            Ok(()) | Err(KvError::Absent(_)) => Ok(()),
             Err(other) => Err(other.fault()),
         }
     }
@@ -226,10 +226,10 @@ impl Hashicorp {
         while let Some((folder, begun)) = waiting.pop() {
             for key in self.keys(&folder).await? {
                 match name::listed(&key, &begun) {
-                    Some(Listed::Name(name)) => {
+                    Some(ListedKey::Name(name)) => {
                         names.insert(name);
                     }
-                    Some(Listed::More(segment)) => {
+                    Some(ListedKey::More(segment)) => {
                         let begun = format!("{begun}{}", name::part(&segment));
                         waiting.push((format!("{folder}/{segment}"), begun));
                     }
@@ -249,9 +249,9 @@ impl Hashicorp {
             let mut request = ListSecretsRequest::builder();
             request.mount(&*self.mount).path(folder).build().ok()
         };
-        match self.ask::<_, Keys>("list", request).await {
+        match self.ask::<_, ListReply>("list", request).await {
             Ok(listed) => Ok(listed.keys),
-            Err(Outcome::Absent(_)) => Ok(Vec::new()),
+            Err(KvError::Absent(_)) => Ok(Vec::new()),
             Err(other) => Err(other.fault()),
         }
     }
@@ -263,7 +263,7 @@ impl Hashicorp {
         };
         match self.ask::<_, Metadata>("describe", request).await {
             Ok(metadata) => Ok(metadata.hint()),
-            Err(Outcome::Absent(_)) => Ok(None),
+            Err(KvError::Absent(_)) => Ok(None),
             Err(other) => Err(other.fault()),
         }
     }
@@ -271,16 +271,16 @@ impl Hashicorp {
     /// The fields of somebody else's entry.
     pub(super) async fn fields(&self, path: &str) -> Result<Option<Map<String, Value>>, Fault> {
         #[derive(Deserialize)]
-        struct Fields {
+        struct KvFields {
             data: Option<Map<String, Value>>,
         }
         let request = || {
             let mut request = ReadSecretRequest::builder();
             request.mount(&*self.mount).path(path).build().ok()
         };
-        match self.ask::<_, Fields>("read", request).await {
+        match self.ask::<_, KvFields>("read", request).await {
             Ok(read) => Ok(read.data),
-            Err(Outcome::Absent(_)) => Ok(None),
+            Err(KvError::Absent(_)) => Ok(None),
             Err(other) => Err(other.fault()),
         }
     }
@@ -298,7 +298,7 @@ impl Hashicorp {
         let key: DataKey = self
             .ask("make a data key", request)
             .await
-            .map_err(Outcome::fault)?;
+            .map_err(KvError::fault)?;
         let sealed = envelope::seal(&key.plaintext, path, value)
             .ok_or_else(|| Fault::new(Kind::Failed, "the transit engine made no key of 256 bits"))?;
         Ok(json!({ "sealed": sealed, "key": key.ciphertext }))
@@ -356,11 +356,11 @@ struct Described {
     max_versions: u64,
     cas_required: bool,
     /// `null` takes away what stands there.
-    custom_metadata: Option<Told>,
+    custom_metadata: Option<HintMetadata>,
 }
 
 #[derive(Serialize)]
-struct Told {
+struct HintMetadata {
     seq: String,
     state: String,
     expiry: Option<String>,
@@ -373,7 +373,7 @@ impl Patch {
             body: Described {
                 max_versions: VERSIONS,
                 cas_required: true,
-                custom_metadata: hint.map(|hint| Told {
+                custom_metadata: hint.map(|hint| HintMetadata {
                     seq: hint.seq.to_string(),
                     state: hint.state.clone(),
                     expiry: hint.expiry.map(|expiry| expiry.to_string()),

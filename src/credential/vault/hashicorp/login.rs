@@ -9,9 +9,9 @@ use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
 use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
 
-use super::patience::jittered;
-use super::trouble::Trouble;
-use super::wire::{Granted, Reply, Wire};
+use super::breaker::jittered;
+use super::failure::RequestFailure;
+use super::transport::{TokenGrant, VaultReply, VaultTransport};
 use crate::credential::vault::{Fault, Kind};
 use crate::secret::Secret;
 
@@ -22,7 +22,7 @@ const MAX_TOKEN: u64 = 64 << 10;
 
 /// How to log in: exactly one way.
 #[derive(Debug, Clone)]
-pub enum Auth {
+pub enum LoginMethod {
     /// With a token that somebody made for us.
     Token(Secret),
     /// With a token in a file, read again when it changes.
@@ -56,7 +56,7 @@ pub enum Auth {
     },
 }
 
-impl Auth {
+impl LoginMethod {
     /// The stable name, as the settings say it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -75,11 +75,11 @@ impl Auth {
     }
 
     /// A token: a new one, or the one that was given.
-    pub(super) async fn log_in(&self, wire: &Wire) -> Result<Grant, Fault> {
+    pub(super) async fn log_in(&self, wire: &VaultTransport) -> Result<VaultToken, Fault> {
         let what = "login";
         let reply = match self {
-            Self::Token(token) => return Grant::given(token.clone(), wire).await,
-            Self::TokenFile(file) => return Grant::given(read(file).await?, wire).await,
+            Self::Token(token) => return VaultToken::given(token.clone(), wire).await,
+            Self::TokenFile(file) => return VaultToken::given(read(file).await?, wire).await,
             Self::AppRole {
                 mount,
                 role_id,
@@ -114,13 +114,17 @@ impl Auth {
         self.granted(wire, reply)
     }
 
-    fn granted(&self, wire: &Wire, reply: Result<Reply<()>, Trouble>) -> Result<Grant, Fault> {
+    fn granted(
+        &self,
+        wire: &VaultTransport,
+        reply: Result<VaultReply<()>, RequestFailure>,
+    ) -> Result<VaultToken, Fault> {
         let what = format!("login to vault by {}", self.name());
         match reply {
-            Ok(Reply {
+            Ok(VaultReply {
                 auth: Some(granted), ..
             }) => Ok(granted.into()),
-            Ok(_) => Err(Trouble::unreadable().fault(wire.base(), &what)),
+            Ok(_) => Err(RequestFailure::unreadable().fault(wire.base(), &what)),
             Err(mut trouble) => {
                 // Vault may quote what it was given.
                 let refused = matches!(trouble.kind, Kind::Refused | Kind::Denied);
@@ -159,15 +163,15 @@ impl Auth {
 
 /// A token and how long it holds.
 #[derive(Debug)]
-pub(super) struct Grant {
+pub(super) struct VaultToken {
     pub(super) token: Secret,
     /// `None`: for ever, or nobody knows.
     pub(super) ttl: Option<Duration>,
     pub(super) renewable: bool,
 }
 
-impl From<Granted> for Grant {
-    fn from(granted: Granted) -> Self {
+impl From<TokenGrant> for VaultToken {
+    fn from(granted: TokenGrant) -> Self {
         Self {
             token: granted.client_token,
             ttl: (granted.lease_duration > 0).then(|| Duration::from_secs(granted.lease_duration)),
@@ -178,20 +182,20 @@ impl From<Granted> for Grant {
 
 /// What `lookup-self` says of a token.
 #[derive(Deserialize)]
-struct Looked {
+struct TokenInfo {
     #[serde(default)]
     ttl: u64,
     #[serde(default)]
     renewable: bool,
 }
 
-impl Grant {
+impl VaultToken {
     /// A token that somebody gave us: how long it holds is asked. A policy that does not allow the
     /// question is no fault, the token may still serve.
-    async fn given(token: Secret, wire: &Wire) -> Result<Self, Fault> {
+    async fn given(token: Secret, wire: &VaultTransport) -> Result<Self, Fault> {
         let request = LookupTokenSelfRequest {};
-        let (ttl, renewable) = match wire.ask::<Looked>(request, Some(&token), WITHIN).await {
-            Ok(Reply {
+        let (ttl, renewable) = match wire.ask::<TokenInfo>(request, Some(&token), WITHIN).await {
+            Ok(VaultReply {
                 data: Some(looked), ..
             }) => (looked.ttl, looked.renewable),
             Ok(_) => (0, false),
@@ -206,10 +210,10 @@ impl Grant {
     }
 
     /// Renews the token; the answer may grant less than was left when its end is fixed.
-    pub(super) async fn renewed(token: &Secret, wire: &Wire) -> Result<Self, Trouble> {
+    pub(super) async fn renewed(token: &Secret, wire: &VaultTransport) -> Result<Self, RequestFailure> {
         let request = RenewTokenSelfRequest { increment: None };
         let reply = wire.ask::<()>(request, Some(token), WITHIN).await?;
-        reply.auth.map(Self::from).ok_or_else(Trouble::unreadable)
+        reply.auth.map(Self::from).ok_or_else(RequestFailure::unreadable)
     }
 
     /// When to renew: after two thirds of its life, a little earlier by chance.

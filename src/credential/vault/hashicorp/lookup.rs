@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
-use super::Hashicorp;
+use super::HashicorpVault;
 use crate::credential::vault::{Fault, Kind};
 use crate::secret::Secret;
 
@@ -24,35 +24,35 @@ const WITHIN: Duration = Duration::from_secs(15);
 const MAX_ENTRIES: usize = 10_000;
 
 /// Looks fields up, blocking.
-pub struct Lookup {
-    vault: Arc<Hashicorp>,
+pub struct FieldLookup {
+    vault: Arc<HashicorpVault>,
     control: Handle,
-    known: Mutex<HashMap<String, Known>>,
+    cache: Mutex<HashMap<String, CachedEntry>>,
 }
 
-impl std::fmt::Debug for Lookup {
+impl std::fmt::Debug for FieldLookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lookup").finish_non_exhaustive()
     }
 }
 
 /// The texts of one entry.
-type Fields = Arc<HashMap<String, Secret>>;
+type EntryFields = Arc<HashMap<String, Secret>>;
 
-struct Known {
+struct CachedEntry {
     at: Instant,
     /// `None`: there is no such entry.
-    fields: Option<Fields>,
+    fields: Option<EntryFields>,
 }
 
-impl Lookup {
+impl FieldLookup {
     /// Looks fields up in a Vault; requests run on `control`.
     #[must_use]
-    pub fn new(vault: Arc<Hashicorp>, control: Handle) -> Self {
+    pub fn new(vault: Arc<HashicorpVault>, control: Handle) -> Self {
         Self {
             vault,
             control,
-            known: Mutex::default(),
+            cache: Mutex::default(),
         }
     }
 
@@ -71,9 +71,9 @@ impl Lookup {
         field.ok_or_else(|| format!("the entry `{path}` of vault has no field `{key}` that is a text"))
     }
 
-    fn entry(&self, path: &str) -> Result<Option<Fields>, String> {
-        let fresh = |known: &&Known| known.at.elapsed() < FRESH;
-        if let Some(known) = self.known.lock().get(path).filter(fresh) {
+    fn entry(&self, path: &str) -> Result<Option<EntryFields>, String> {
+        let fresh = |known: &&CachedEntry| known.at.elapsed() < FRESH;
+        if let Some(known) = self.cache.lock().get(path).filter(fresh) {
             return Ok(known.fields.clone());
         }
         match self.ask(path) {
@@ -87,11 +87,11 @@ impl Lookup {
     }
 
     /// What was known last, while Vault cannot answer. One that says no is believed.
-    fn last(&self, path: &str, fault: &Fault) -> Option<Option<Fields>> {
+    fn last(&self, path: &str, fault: &Fault) -> Option<Option<EntryFields>> {
         if matches!(fault.kind, Kind::Denied | Kind::Corrupt | Kind::Refused) {
             return None;
         }
-        let known = self.known.lock().get(path)?.fields.clone()?;
+        let known = self.cache.lock().get(path)?.fields.clone()?;
         tracing::debug!(
             kind = fault.kind.as_str(),
             "an entry of vault is used as it was known last"
@@ -100,27 +100,28 @@ impl Lookup {
     }
 
     fn ask(&self, path: &str) -> Result<Option<Map<String, Value>>, Fault> {
-        let (tell, told) = mpsc::sync_channel(1);
+        let (sender, receiver) = mpsc::sync_channel(1);
         let (vault, path) = (Arc::clone(&self.vault), path.to_owned());
         self.control.spawn(async move {
             // A reader that has given up needs no answer.
-            tell.send(vault.fields(&path).await).ok();
+            sender.send(vault.fields(&path).await).ok();
         });
-        told.recv_timeout(WITHIN)
+        receiver
+            .recv_timeout(WITHIN)
             .unwrap_or_else(|_| Err(Fault::new(Kind::Unreachable, "vault gave no answer in time")))
     }
 
-    fn remember(&self, path: &str, fields: Option<Fields>) {
-        let mut known = self.known.lock();
+    fn remember(&self, path: &str, fields: Option<EntryFields>) {
+        let mut known = self.cache.lock();
         if known.len() >= MAX_ENTRIES && !known.contains_key(path) {
             known.clear();
         }
         let at = Instant::now();
-        known.insert(path.to_owned(), Known { at, fields });
+        known.insert(path.to_owned(), CachedEntry { at, fields });
     }
 }
 
-fn texts(fields: Map<String, Value>) -> Fields {
+fn texts(fields: Map<String, Value>) -> EntryFields {
     let text = |value| match value {
         Value::String(text) => Some(Secret::new(text)),
         Value::Number(number) => Some(Secret::new(number.to_string())),

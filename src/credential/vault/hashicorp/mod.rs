@@ -3,16 +3,16 @@
 //!
 //! What Vault is asked to allow, and what the gateway does when it cannot: `docs/VAULT.md`.
 
+mod breaker;
 mod envelope;
+mod failure;
 mod kv;
 mod login;
 mod lookup;
 mod name;
-mod patience;
 mod refusals;
 mod session;
-mod trouble;
-mod wire;
+mod transport;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -25,14 +25,14 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-pub use login::Auth;
-pub use lookup::Lookup;
-use patience::{Patience, jittered};
+use breaker::{VaultBreaker, jittered};
+use failure::RequestFailure;
+pub use login::LoginMethod;
+pub use lookup::FieldLookup;
 use refusals::Refusals;
 pub use session::LoginState;
-use session::Session;
-use trouble::Trouble;
-use wire::{Reply, Wire};
+use session::VaultSession;
+use transport::{VaultReply, VaultTransport};
 
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use crate::secret::Secret;
@@ -62,15 +62,15 @@ pub struct Config {
     /// Key of the transit engine that wraps records: `NAME` at the mount `transit`, or `MOUNT/NAME`.
     pub transit_key: Option<String>,
     /// How we log in.
-    pub auth: Auth,
+    pub auth: LoginMethod,
 }
 
 /// A Vault.
 #[derive(Debug)]
-pub struct Hashicorp {
-    wire: Arc<Wire>,
-    session: Arc<Session>,
-    patience: Arc<Patience>,
+pub struct HashicorpVault {
+    transport: Arc<VaultTransport>,
+    session: Arc<VaultSession>,
+    breaker: Arc<VaultBreaker>,
     refusals: Arc<Refusals>,
     mount: String,
     prefix: String,
@@ -86,7 +86,7 @@ struct Transit {
 
 /// Whether a request may be sent again when nobody knows whether it was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum Repeat {
     /// It changes nothing, or the same whenever it is done.
     Repeatable,
     /// It is done once.
@@ -97,7 +97,7 @@ enum Sort {
 ///
 /// # Errors
 /// [`Kind::Refused`] when the configuration cannot be meant.
-pub fn open(config: Config, control: &Handle) -> Result<Arc<Hashicorp>, Fault> {
+pub fn open(config: Config, control: &Handle) -> Result<Arc<HashicorpVault>, Fault> {
     let ca = match &config.ca_file {
         None => None,
         Some(file) => Some(std::fs::read(file).map_err(|cause| {
@@ -105,12 +105,12 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<Hashicorp>, Fault> {
             Fault::new(Kind::Refused, message).because(cause)
         })?),
     };
-    let wire = Arc::new(Wire::open(
+    let wire = Arc::new(VaultTransport::open(
         &config.address,
         config.namespace.as_deref(),
         ca.as_deref(),
     )?);
-    let patience = Arc::<Patience>::default();
+    let breaker = Arc::<VaultBreaker>::default();
     let refusals = Arc::<Refusals>::default();
     let transit = config
         .transit_key
@@ -122,15 +122,15 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<Hashicorp>, Fault> {
             })
         })
         .transpose()?;
-    Ok(Arc::new(Hashicorp {
-        session: Session::begin(
+    Ok(Arc::new(HashicorpVault {
+        session: VaultSession::begin(
             Arc::clone(&wire),
             config.auth,
-            (Arc::clone(&patience), Arc::clone(&refusals)),
+            (Arc::clone(&breaker), Arc::clone(&refusals)),
             control,
         ),
-        wire,
-        patience,
+        transport: wire,
+        breaker: breaker,
         refusals,
         mount: plain(&config.mount, "mount")?,
         prefix: plain(&config.prefix, "prefix")?,
@@ -159,7 +159,7 @@ fn is_plain(path: &str) -> bool {
     })
 }
 
-impl Hashicorp {
+impl HashicorpVault {
     /// What is known of our own token, without asking.
     #[must_use]
     pub fn login_state(&self) -> LoginState {
@@ -171,9 +171,9 @@ impl Hashicorp {
     /// # Errors
     /// [`Fault`], with the cure.
     pub async fn log_in(&self) -> Result<LoginState, Fault> {
-        let pass = self.patience.enter()?;
+        let pass = self.breaker.enter()?;
         let had = self.session.token(pass).await;
-        self.noted(had.map(drop))?;
+        self.note_fault(had.map(drop))?;
         Ok(self.session.state())
     }
 
@@ -194,51 +194,51 @@ impl Hashicorp {
         &self,
         what: &str,
         make: impl Fn() -> Option<E>,
-    ) -> Result<T, Outcome> {
+    ) -> Result<T, KvError> {
         let reply = self
-            .repeat(what, Sort::Repeatable, |token| {
+            .repeat(what, Repeat::Repeatable, |token| {
                 let request = make();
                 async move {
-                    let request = request.ok_or_else(Trouble::unsendable)?;
-                    self.wire.ask::<T>(request, Some(&token), READ).await
+                    let request = request.ok_or_else(RequestFailure::unsendable)?;
+                    self.transport.ask::<T>(request, Some(&token), READ).await
                 }
             })
             .await?;
-        let Reply { data: Some(data), .. } = reply else {
-            return Err(Outcome::Fault(
-                Trouble::unreadable().fault(self.wire.base(), what),
+        let VaultReply { data: Some(data), .. } = reply else {
+            return Err(KvError::Fault(
+                RequestFailure::unreadable().fault(self.transport.base(), what),
             ));
         };
         Ok(data)
     }
 
     /// Sends until it is done, refused, or not to be repeated.
-    async fn repeat<R, F: Future<Output = Result<R, Trouble>> + Send>(
+    async fn repeat<R, F: Future<Output = Result<R, RequestFailure>> + Send>(
         &self,
         what: &str,
-        sort: Sort,
+        sort: Repeat,
         send: impl Fn(Secret) -> F,
-    ) -> Result<R, Outcome> {
-        let end = Instant::now() + if sort == Sort::Once { WRITE } else { READ };
-        let pass = self.patience.enter()?;
-        let mut held = self.noted(self.session.token(pass).await)?;
+    ) -> Result<R, KvError> {
+        let end = Instant::now() + if sort == Repeat::Once { WRITE } else { READ };
+        let pass = self.breaker.enter()?;
+        let mut token = self.note_fault(self.session.token(pass).await)?;
         let (mut attempt, mut again) = (1, true);
         loop {
-            let trouble = match send(held.grant.token.clone()).await {
+            let trouble = match send(token.grant.token.clone()).await {
                 Ok(done) => {
-                    self.patience.worked();
+                    self.breaker.worked();
                     return Ok(done);
                 }
                 Err(trouble) => trouble,
             };
             if trouble.is_denied() && again {
                 again = false;
-                if let Some(other) = self.noted(self.session.another(&held, pass).await)? {
-                    held = other;
+                if let Some(other) = self.note_fault(self.session.another(&token, pass).await)? {
+                    token = other;
                     continue;
                 }
             }
-            let may = trouble.is_passing() && (trouble.undone || sort == Sort::Repeatable);
+            let may = trouble.is_passing() && (trouble.undone || sort == Repeat::Repeatable);
             let pause = jittered(PAUSE * attempt);
             if !may || attempt == ATTEMPTS || Instant::now() + pause >= end {
                 return Err(self.gave_up(trouble, what));
@@ -248,23 +248,23 @@ impl Hashicorp {
         }
     }
 
-    fn gave_up(&self, trouble: Trouble, what: &str) -> Outcome {
+    fn gave_up(&self, trouble: RequestFailure, what: &str) -> KvError {
         if trouble.is_absent() {
-            self.patience.worked();
-            return Outcome::Absent(trouble.deleted);
+            self.breaker.worked();
+            return KvError::Absent(trouble.deleted);
         }
         if trouble.is_conflict() {
-            self.patience.worked();
-            return Outcome::Conflict;
+            self.breaker.worked();
+            return KvError::Conflict;
         }
-        let fault = trouble.fault(self.wire.base(), what);
-        self.patience.failed(&fault);
-        Outcome::Fault(fault)
+        let fault = trouble.fault(self.transport.base(), what);
+        self.breaker.failed(&fault);
+        KvError::Fault(fault)
     }
 
-    fn noted<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+    fn note_fault<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         if let Err(fault) = &result {
-            self.patience.failed(fault);
+            self.breaker.failed(fault);
         }
         result
     }
@@ -272,7 +272,7 @@ impl Hashicorp {
 
 /// Why a request has no data.
 #[derive(Debug)]
-enum Outcome {
+enum KvError {
     /// There is no entry; the version that was deleted, if it was.
     Absent(Option<u64>),
     /// Somebody wrote before.
@@ -281,13 +281,13 @@ enum Outcome {
     Fault(Fault),
 }
 
-impl From<Fault> for Outcome {
+impl From<Fault> for KvError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl Outcome {
+impl KvError {
     /// The fault, where a lost race cannot be.
     fn fault(self) -> Fault {
         match self {
@@ -299,7 +299,7 @@ impl Outcome {
 }
 
 #[async_trait]
-impl Vault for Hashicorp {
+impl Vault for HashicorpVault {
     async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault> {
         let read = self.read_entry(&self.path(path)).await;
         self.refusals.note("read", path, &read);

@@ -66,7 +66,7 @@ fn digit(value: u8) -> char {
 
 /// What one key of a listing is.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Listed {
+pub(super) enum ListedKey {
     /// A name of its own.
     Name(String),
     /// The beginning of long names, to be listed as well: the segment.
@@ -74,10 +74,10 @@ pub(super) enum Listed {
 }
 
 /// Reads one key of a listing below the parts `begun` of a long name. `None`: no name of ours.
-pub(super) fn listed(key: &str, begun: &str) -> Option<Listed> {
+pub(super) fn listed(key: &str, begun: &str) -> Option<ListedKey> {
     let key = key.strip_suffix('/').unwrap_or(key);
     if let Some(part) = key.strip_prefix(MORE) {
-        return (part.len() == MAX).then(|| Listed::More(key.to_owned()));
+        return (part.len() == MAX).then(|| ListedKey::More(key.to_owned()));
     }
     let whole = match (key.strip_prefix(LAST), begun.is_empty()) {
         (Some(part), false) => format!("{begun}{part}"),
@@ -86,7 +86,7 @@ pub(super) fn listed(key: &str, begun: &str) -> Option<Listed> {
     };
     let name = decoded(&whole)?;
     // One encoding only: what somebody else put there under another spelling is not ours.
-    (encoded(&name) == whole).then_some(Listed::Name(name))
+    (encoded(&name) == whole).then_some(ListedKey::Name(name))
 }
 
 /// The text of a part without its mark.
@@ -123,8 +123,8 @@ mod tests {
         for segment in path.split('/') {
             assert_eq!(name, None, "{path} goes on after its name");
             match listed(segment, &begun)? {
-                Listed::Name(found) => name = Some(found),
-                Listed::More(segment) => begun.push_str(part(&segment)),
+                ListedKey::Name(found) => name = Some(found),
+                ListedKey::More(segment) => begun.push_str(part(&segment)),
             }
         }
         name

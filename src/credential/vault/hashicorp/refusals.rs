@@ -16,7 +16,7 @@ pub(super) struct Refusals(Mutex<HashMap<(&'static str, Path), String>>);
 
 /// What an answer changes.
 #[derive(Debug, PartialEq, Eq)]
-enum Change {
+enum RefusalChange {
     None,
     /// It refuses with these words since now.
     Refuses,
@@ -29,43 +29,47 @@ impl Refusals {
     pub(super) fn note<T>(&self, operation: &'static str, path: &Path, done: &Result<T, Fault>) {
         let fault = done.as_ref().err();
         match self.change(operation, path, fault) {
-            Change::None => {}
-            Change::Refuses => {
+            RefusalChange::None => {}
+            RefusalChange::Refuses => {
                 if let Some(fault) = fault {
                     tracing::warn!(kind = fault.kind.as_str(), "{fault}");
                 }
             }
-            Change::Over => tracing::info!(operation, "vault does what it refused"),
+            RefusalChange::Over => tracing::info!(operation, "vault does what it refused"),
         }
     }
 
-    fn change(&self, operation: &'static str, path: &Path, fault: Option<&Fault>) -> Change {
-        let mut standing = self.0.lock();
+    fn change(&self, operation: &'static str, path: &Path, fault: Option<&Fault>) -> RefusalChange {
+        let mut current = self.0.lock();
         let Some(fault) = fault else {
             // The way of nearly all requests.
-            if standing.is_empty() {
-                return Change::None;
+            if current.is_empty() {
+                return RefusalChange::None;
             }
-            let Some(said) = standing.remove(&(operation, path.clone())) else {
-                return Change::None;
+            let Some(words) = current.remove(&(operation, path.clone())) else {
+                return RefusalChange::None;
             };
-            standing.retain(|_, other| *other != said);
-            return Change::Over;
+            current.retain(|_, other| *other != words);
+            return RefusalChange::Over;
         };
         if is_away(fault.kind) {
-            return Change::None;
+            return RefusalChange::None;
         }
         // What could not be done stands before what Vault said to it.
-        let said = fault
+        let words = fault
             .message
             .split_once(": ")
-            .map_or(&*fault.message, |(_, said)| said);
-        let is_news = !standing.values().any(|other| other == said);
-        if standing.len() >= MOST {
-            standing.clear();
+            .map_or(&*fault.message, |(_, words)| words);
+        let is_news = !current.values().any(|other| other == words);
+        if current.len() >= MOST {
+            current.clear();
         }
-        standing.insert((operation, path.clone()), said.to_owned());
-        if is_news { Change::Refuses } else { Change::None }
+        current.insert((operation, path.clone()), words.to_owned());
+        if is_news {
+            RefusalChange::Refuses
+        } else {
+            RefusalChange::None
+        }
     }
 }
 
@@ -83,22 +87,22 @@ mod tests {
     }
 
     #[test]
-    fn each_change_of_what_vault_refuses_is_told_once() {
+    fn each_change_of_what_vault_refuses_is_logged_once() {
         let refusals = Refusals::default();
         let [one, two, three] = ["one", "two", "three"].map(|name| Path::of(&["c", name]));
         let say = |path, fault: Option<&Fault>| refusals.change("read", path, fault);
-        assert_eq!(say(&one, None), Change::None);
-        assert_eq!(say(&one, Some(&no("denied"))), Change::Refuses);
+        assert_eq!(say(&one, None), RefusalChange::None);
+        assert_eq!(say(&one, Some(&no("denied"))), RefusalChange::Refuses);
         for _ in 0..3 {
-            assert_eq!(say(&one, Some(&no("denied"))), Change::None);
+            assert_eq!(say(&one, Some(&no("denied"))), RefusalChange::None);
             // One policy refuses many, and another path may be allowed all the time.
-            assert_eq!(say(&two, Some(&no("denied"))), Change::None);
-            assert_eq!(say(&three, None), Change::None);
+            assert_eq!(say(&two, Some(&no("denied"))), RefusalChange::None);
+            assert_eq!(say(&three, None), RefusalChange::None);
         }
-        assert_eq!(say(&one, Some(&no("no such mount"))), Change::Refuses);
-        assert_eq!(say(&one, None), Change::Over);
-        assert_eq!(say(&two, None), Change::Over);
-        assert_eq!(say(&one, Some(&no("denied"))), Change::Refuses);
+        assert_eq!(say(&one, Some(&no("no such mount"))), RefusalChange::Refuses);
+        assert_eq!(say(&one, None), RefusalChange::Over);
+        assert_eq!(say(&two, None), RefusalChange::Over);
+        assert_eq!(say(&one, Some(&no("denied"))), RefusalChange::Refuses);
     }
 
     #[test]
@@ -107,10 +111,16 @@ mod tests {
         let path = Path::of(&["c"]);
         let read = no("read: vault does not allow it: look at the policy");
         let list = no("list: vault does not allow it: look at the policy");
-        assert_eq!(refusals.change("read", &path, Some(&read)), Change::Refuses);
-        assert_eq!(refusals.change("list", &path, Some(&list)), Change::None);
-        assert_eq!(refusals.change("read", &path, None), Change::Over);
-        assert_eq!(refusals.change("list", &path, Some(&list)), Change::Refuses);
+        assert_eq!(
+            refusals.change("read", &path, Some(&read)),
+            RefusalChange::Refuses
+        );
+        assert_eq!(refusals.change("list", &path, Some(&list)), RefusalChange::None);
+        assert_eq!(refusals.change("read", &path, None), RefusalChange::Over);
+        assert_eq!(
+            refusals.change("list", &path, Some(&list)),
+            RefusalChange::Refuses
+        );
     }
 
     #[test]
@@ -119,7 +129,7 @@ mod tests {
         let path = Path::of(&["c"]);
         for kind in [Kind::Unreachable, Kind::Sealed, Kind::Throttled] {
             let fault = Fault::new(kind, "away");
-            assert_eq!(refusals.change("read", &path, Some(&fault)), Change::None);
+            assert_eq!(refusals.change("read", &path, Some(&fault)), RefusalChange::None);
         }
     }
 

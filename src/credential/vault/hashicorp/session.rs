@@ -9,10 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
-use super::login::{self, Auth, Grant};
-use super::patience::{Pass, Patience, jittered};
+use super::breaker::{BreakerPass, VaultBreaker, jittered};
+use super::login::{self, LoginMethod, VaultToken};
 use super::refusals::Refusals;
-use super::wire::Wire;
+use super::transport::VaultTransport;
 use crate::credential::vault::{Fault, Kind, Path};
 
 /// Pauses between logins because a token was refused: when the next one is refused as well, it is the
@@ -41,22 +41,22 @@ const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
 /// Our own token and the way to the next.
 #[derive(Debug)]
-pub(super) struct Session {
-    wire: Arc<Wire>,
-    auth: Auth,
-    patience: Arc<Patience>,
+pub(super) struct VaultSession {
+    transport: Arc<VaultTransport>,
+    auth: LoginMethod,
+    breaker: Arc<VaultBreaker>,
     refusals: Arc<Refusals>,
-    held: ArcSwapOption<Held>,
+    current: ArcSwapOption<SessionToken>,
     /// Whoever logs in, and what came of it last.
-    login: Mutex<Last>,
+    login: Mutex<LoginHistory>,
     /// A token was had, or the session is over.
     news: Arc<Notify>,
 }
 
 /// A token that holds, as far as we know.
 #[derive(Debug)]
-pub(super) struct Held {
-    pub(super) grant: Grant,
+pub(super) struct SessionToken {
+    pub(super) grant: VaultToken,
     born: Instant,
     serial: u64,
     /// When to renew it; `None`: never.
@@ -64,7 +64,7 @@ pub(super) struct Held {
 }
 
 #[derive(Debug, Default)]
-struct Last {
+struct LoginHistory {
     serial: u64,
     refusals: usize,
     /// The last refused login, until when nobody tries again.
@@ -88,7 +88,7 @@ pub struct LoginState {
     pub ends_in: Option<Duration>,
 }
 
-impl Last {
+impl LoginHistory {
     /// Whether a refused token may be replaced now; counts that it was.
     fn may_replace(&mut self) -> bool {
         let [.., longest] = AGAIN;
@@ -106,7 +106,7 @@ impl Last {
     }
 }
 
-impl Held {
+impl SessionToken {
     fn ends(&self) -> Option<Instant> {
         // Vault's clock began a moment before ours.
         self.grant.ttl.map(|ttl| self.born + ttl - ttl / 20)
@@ -117,19 +117,19 @@ impl Held {
     }
 }
 
-impl Session {
+impl VaultSession {
     pub(super) fn begin(
-        wire: Arc<Wire>,
-        auth: Auth,
-        (patience, refusals): (Arc<Patience>, Arc<Refusals>),
+        wire: Arc<VaultTransport>,
+        auth: LoginMethod,
+        (breaker, refusals): (Arc<VaultBreaker>, Arc<Refusals>),
         control: &Handle,
     ) -> Arc<Self> {
         let session = Arc::new(Self {
-            wire,
+            transport: wire,
             auth,
-            patience,
+            breaker: breaker,
             refusals,
-            held: ArcSwapOption::empty(),
+            current: ArcSwapOption::empty(),
             login: Mutex::default(),
             news: Arc::default(),
         });
@@ -138,80 +138,90 @@ impl Session {
     }
 
     /// The token, had if there is none that holds.
-    pub(super) async fn token(&self, pass: Pass) -> Result<Arc<Held>, Fault> {
+    pub(super) async fn token(&self, pass: BreakerPass) -> Result<Arc<SessionToken>, Fault> {
         let now = Instant::now();
-        if let Some(held) = self.held.load_full().filter(|held| !held.is_over(now)) {
-            if !matches!(self.auth, Auth::TokenFile(_)) {
-                return Ok(held);
+        if let Some(current) = self.current.load_full().filter(|current| !current.is_over(now)) {
+            if !matches!(self.auth, LoginMethod::TokenFile(_)) {
+                return Ok(current);
             }
-            return Ok(self.look(held).await);
+            return Ok(self.check_file(current).await);
         }
         let mut last = self.login.lock().await;
-        if let Some(held) = self.held.load_full().filter(|held| !held.is_over(Instant::now())) {
-            return Ok(held);
+        if let Some(current) = self
+            .current
+            .load_full()
+            .filter(|current| !current.is_over(Instant::now()))
+        {
+            return Ok(current);
         }
-        self.patience.still(pass)?;
+        self.breaker.recheck(pass)?;
         self.log_in(&mut last).await
     }
 
     /// Another token than one that was refused; `None` when there is no hope of one.
-    pub(super) async fn another(&self, refused: &Held, pass: Pass) -> Result<Option<Arc<Held>>, Fault> {
+    pub(super) async fn another(
+        &self,
+        refused: &SessionToken,
+        pass: BreakerPass,
+    ) -> Result<Option<Arc<SessionToken>>, Fault> {
         let mut last = self.login.lock().await;
-        let now = self.held.load_full();
-        if let Some(held) = now.filter(|held| held.serial != refused.serial) {
-            return Ok(Some(held));
+        let now = self.current.load_full();
+        if let Some(current) = now.filter(|current| current.serial != refused.serial) {
+            return Ok(Some(current));
         }
         let is_hopeless = match &self.auth {
-            Auth::Token(_) => true,
-            Auth::TokenFile(file) => login::read(file).await? == refused.grant.token,
+            LoginMethod::Token(_) => true,
+            LoginMethod::TokenFile(file) => login::read(file).await? == refused.grant.token,
             _ => !last.may_replace(),
         };
         if is_hopeless {
             return Ok(None);
         }
         tracing::info!("vault refused our token: logging in again");
-        self.patience.still(pass)?;
+        self.breaker.recheck(pass)?;
         self.log_in(&mut last).await.map(Some)
     }
 
     /// What is known of our own token.
     pub(super) fn state(&self) -> LoginState {
-        let held = self.held.load_full();
+        let current = self.current.load_full();
         LoginState {
             method: self.auth.name(),
-            logged_in: held.as_ref().is_some_and(|held| !held.is_over(Instant::now())),
-            renewable: held.as_ref().is_some_and(|held| held.grant.renewable),
-            ends_in: held.and_then(|held| {
-                let ends = held.born + held.grant.ttl?;
+            logged_in: current
+                .as_ref()
+                .is_some_and(|current| !current.is_over(Instant::now())),
+            renewable: current.as_ref().is_some_and(|current| current.grant.renewable),
+            ends_in: current.and_then(|current| {
+                let ends = current.born + current.grant.ttl?;
                 Some(ends.saturating_duration_since(Instant::now()))
             }),
         }
     }
 
     /// The token of the file, if it has changed.
-    async fn look(&self, held: Arc<Held>) -> Arc<Held> {
-        let Auth::TokenFile(file) = &self.auth else {
-            return held;
+    async fn check_file(&self, current: Arc<SessionToken>) -> Arc<SessionToken> {
+        let LoginMethod::TokenFile(file) = &self.auth else {
+            return current;
         };
         // Whoever is looking tells the others.
         let Ok(mut last) = self.login.try_lock() else {
-            return held;
+            return current;
         };
         if last.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return held;
+            return current;
         }
         last.looked = Some(Instant::now());
         match login::read(file).await {
-            Ok(token) if token != held.grant.token => {
+            Ok(token) if token != current.grant.token => {
                 tracing::info!(file = %file.display(), "the token file of vault has changed");
-                self.log_in(&mut last).await.unwrap_or(held)
+                self.log_in(&mut last).await.unwrap_or(current)
             }
             // A file that is gone for a moment, as it is replaced, harms nothing.
-            _ => held,
+            _ => current,
         }
     }
 
-    async fn log_in(&self, last: &mut Last) -> Result<Arc<Held>, Fault> {
+    async fn log_in(&self, last: &mut LoginHistory) -> Result<Arc<SessionToken>, Fault> {
         let now = Instant::now();
         if let Some((until, message)) = last.refused.as_ref().filter(|(until, _)| now < *until) {
             return Err(Fault {
@@ -219,14 +229,14 @@ impl Session {
                 ..Fault::new(Kind::Denied, message.clone())
             });
         }
-        let had = self.auth.log_in(&self.wire).await;
+        let had = self.auth.log_in(&self.transport).await;
         self.refusals.note("login", &Path::of(&[]), &had);
         match had {
             Ok(grant) => {
                 last.refusals = 0;
                 last.refused = None;
                 tracing::info!(method = self.auth.name(), ttl = ?grant.ttl, "logged in to vault");
-                Ok(self.hold(last, grant))
+                Ok(self.install(last, grant))
             }
             Err(fault) => {
                 if fault.kind == Kind::Denied && self.auth.can_log_in() {
@@ -243,51 +253,51 @@ impl Session {
         }
     }
 
-    fn hold(&self, last: &mut Last, grant: Grant) -> Arc<Held> {
+    fn install(&self, last: &mut LoginHistory, grant: VaultToken) -> Arc<SessionToken> {
         let now = Instant::now();
         last.serial += 1;
         last.looked = Some(now);
-        let lasts = !grant.renewable && matches!(self.auth, Auth::Token(_));
+        let lasts = !grant.renewable && matches!(self.auth, LoginMethod::Token(_));
         let after = grant.renew_after().filter(|_| !lasts);
-        let held = Arc::new(Held {
+        let current = Arc::new(SessionToken {
             grant,
             born: now,
             serial: last.serial,
             due: after.map(|after| now + after.max(SOONEST)),
         });
-        self.held.store(Some(Arc::clone(&held)));
+        self.current.store(Some(Arc::clone(&current)));
         self.news.notify_waiters();
-        held
+        current
     }
 
     /// Renews the token if it is time, or has another when that leads nowhere. Whether Vault was asked.
     async fn renew(&self) -> Result<bool, Fault> {
         let mut last = self.login.lock().await;
-        let Some(held) = self.held.load_full() else {
+        let Some(current) = self.current.load_full() else {
             return self.log_in(&mut last).await.map(|_| true);
         };
         // Whoever needed a token may have been faster.
-        if held.due.is_none_or(|due| Instant::now() < due) {
+        if current.due.is_none_or(|due| Instant::now() < due) {
             return Ok(false);
         }
-        if held.grant.renewable && !held.is_over(Instant::now()) {
-            match Grant::renewed(&held.grant.token, &self.wire).await {
+        if current.grant.renewable && !current.is_over(Instant::now()) {
+            match VaultToken::renewed(&current.grant.token, &self.transport).await {
                 Ok(mut grant) => {
                     // An end once known is not forgotten.
-                    let left = |ttl: Duration| ttl.saturating_sub(held.born.elapsed());
-                    grant.ttl = grant.ttl.or(held.grant.ttl.map(left));
-                    grant.token = held.grant.token.clone();
+                    let left = |ttl: Duration| ttl.saturating_sub(current.born.elapsed());
+                    grant.ttl = grant.ttl.or(current.grant.ttl.map(left));
+                    grant.token = current.grant.token.clone();
                     // Vault grants less and less as the last end comes near.
-                    let both = grant.ttl.zip(held.grant.ttl);
+                    let both = grant.ttl.zip(current.grant.ttl);
                     let worn = both.is_some_and(|(new, old)| new < old / 2);
                     if !(worn && self.auth.can_log_in()) {
                         tracing::debug!(ttl = ?grant.ttl, "our token of vault is renewed");
-                        self.hold(&mut last, grant);
+                        self.install(&mut last, grant);
                         return Ok(true);
                     }
                 }
                 Err(trouble) if !matches!(trouble.kind, Kind::Denied | Kind::Refused) => {
-                    return Err(trouble.fault(self.wire.base(), "renew our own token"));
+                    return Err(trouble.fault(self.transport.base(), "renew our own token"));
                 }
                 Err(_) => tracing::debug!("vault does not renew our token"),
             }
@@ -296,7 +306,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for VaultSession {
     fn drop(&mut self) {
         self.news.notify_waiters();
     }
@@ -304,9 +314,9 @@ impl Drop for Session {
 
 /// Renews the token for as long as there is a session. Logs in at the start, so that the first request
 /// need not.
-async fn keep(session: Weak<Session>, news: Arc<Notify>) {
+async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
     let mut pause = Duration::ZERO;
-    let mut told = None;
+    let mut warned = None;
     loop {
         let due = {
             let Some(session) = session.upgrade() else { return };
@@ -314,8 +324,8 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
             let heard = news.notified();
             tokio::pin!(heard);
             heard.as_mut().enable();
-            let held = session.held.load_full();
-            let due = held.map_or_else(|| Some(Instant::now()), |held| held.due);
+            let current = session.current.load_full();
+            let due = current.map_or_else(|| Some(Instant::now()), |current| current.due);
             let due = due.map(|due| due.max(Instant::now() + pause));
             drop(session);
             tokio::select! {
@@ -330,22 +340,22 @@ async fn keep(session: Weak<Session>, news: Arc<Notify>) {
         match session.renew().await {
             Ok(asked) => {
                 pause = Duration::ZERO;
-                told = None;
+                warned = None;
                 if asked {
-                    session.patience.worked();
+                    session.breaker.worked();
                 }
             }
             Err(fault) => {
                 pause = jittered((pause * 2).clamp(RETRY, LONGEST_RETRY));
                 // What is refused was told by whoever logged in.
-                if fault.kind != Kind::Denied && told != Some(fault.kind) {
+                if fault.kind != Kind::Denied && warned != Some(fault.kind) {
                     tracing::warn!(
                         kind = fault.kind.as_str(),
                         "our token of vault: {}",
                         fault.message
                     );
                 }
-                told = Some(fault.kind);
+                warned = Some(fault.kind);
             }
         }
     }

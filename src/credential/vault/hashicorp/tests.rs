@@ -10,18 +10,18 @@ use tokio::runtime::Handle;
 use super::*;
 
 /// What a request is answered: status line and headers, body. `None`: the connection is closed.
-type Told = Option<(&'static str, &'static str)>;
-type Answers = Arc<dyn Fn(&str, usize) -> Told + Send + Sync>;
+type FakeAnswer = Option<(&'static str, &'static str)>;
+type Answers = Arc<dyn Fn(&str, usize) -> FakeAnswer + Send + Sync>;
 
 /// A server of HTTP/1.1, one request a connection.
-struct Fake {
+struct FakeVault {
     address: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-impl Fake {
+impl FakeVault {
     /// `answers` is told the first line of a request, and how many began alike before.
-    async fn serve(answers: impl Fn(&str, usize) -> Told + Send + Sync + 'static) -> Self {
+    async fn serve(answers: impl Fn(&str, usize) -> FakeAnswer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let heads = Arc::<Mutex<Vec<String>>>::default();
@@ -44,11 +44,11 @@ impl Fake {
             .collect()
     }
 
-    fn open(&self) -> Arc<Hashicorp> {
-        self.open_with(Auth::Token(Secret::new("canary-token")))
+    fn open(&self) -> Arc<HashicorpVault> {
+        self.open_with(LoginMethod::Token(Secret::new("canary-token")))
     }
 
-    fn open_with(&self, auth: Auth) -> Arc<Hashicorp> {
+    fn open_with(&self, auth: LoginMethod) -> Arc<HashicorpVault> {
         let config = Config {
             address: self.address.clone(),
             mount: "secret".to_owned(),
@@ -103,12 +103,12 @@ async fn answer(mut stream: TcpStream, answers: Answers, seen: Arc<Mutex<Vec<Str
     }
 }
 
-const LOOKED: Told = Some(("200 OK", r#"{"data":{"ttl":0,"renewable":false}}"#));
-const ENTRY: Told = Some((
+const LOOKED: FakeAnswer = Some(("200 OK", r#"{"data":{"ttl":0,"renewable":false}}"#));
+const ENTRY: FakeAnswer = Some((
     "200 OK",
     r#"{"data":{"data":{"value":"text"},"metadata":{"version":4}}}"#,
 ));
-const WRITTEN: Told = Some(("200 OK", r#"{"data":{"version":5}}"#));
+const WRITTEN: FakeAnswer = Some(("200 OK", r#"{"data":{"version":5}}"#));
 
 fn path() -> Path {
     Path::of(&["c", "a b"])
@@ -116,7 +116,7 @@ fn path() -> Path {
 
 #[tokio::test]
 async fn every_request_names_the_namespace_and_carries_the_token() {
-    let fake = Fake::serve(|line, _| if line.contains("/auth/") { LOOKED } else { ENTRY }).await;
+    let fake = FakeVault::serve(|line, _| if line.contains("/auth/") { LOOKED } else { ENTRY }).await;
     let stored = fake.open().read(&path()).await.unwrap().unwrap();
     assert_eq!((stored.version, stored.value.expose()), (4, "text"));
     // vaultrs writes the empty query of a request that names no version.
@@ -128,8 +128,8 @@ async fn every_request_names_the_namespace_and_carries_the_token() {
 }
 
 #[tokio::test]
-async fn a_question_whose_answer_is_lost_is_asked_again() {
-    let fake = Fake::serve(|line, before| match before {
+async fn a_read_with_a_lost_answer_is_asked_again() {
+    let fake = FakeVault::serve(|line, before| match before {
         _ if line.contains("/auth/") => LOOKED,
         0 => None,
         1 => Some(("502 Bad Gateway", "<html>")),
@@ -141,12 +141,12 @@ async fn a_question_whose_answer_is_lost_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_is_lost_is_sent_once() {
+async fn a_write_with_a_lost_answer_is_sent_once() {
     for lost in [
         None,
         Some(("500 Internal Server Error", r#"{"errors":["oops"]}"#)),
     ] {
-        let fake = Fake::serve(move |line, _| if line.contains("/auth/") { LOOKED } else { lost }).await;
+        let fake = FakeVault::serve(move |line, _| if line.contains("/auth/") { LOOKED } else { lost }).await;
         let wrote = fake.open().write(&path(), 4, &Secret::new("text"), None).await;
         assert!(matches!(
             wrote.unwrap_err().kind,
@@ -158,7 +158,7 @@ async fn a_write_whose_answer_is_lost_is_sent_once() {
 
 #[tokio::test]
 async fn a_write_that_vault_has_not_seen_is_sent_again() {
-    let fake = Fake::serve(|line, before| match before {
+    let fake = FakeVault::serve(|line, before| match before {
         _ if line.contains("/auth/") => LOOKED,
         _ if line.starts_with("PATCH") => Some(("204 No Content", "")),
         0 => Some(("412 Precondition Failed", "{}")),
@@ -171,7 +171,7 @@ async fn a_write_that_vault_has_not_seen_is_sent_again() {
 
 #[tokio::test]
 async fn a_write_stands_whatever_becomes_of_its_hint() {
-    let fake = Fake::serve(|line, _| match line {
+    let fake = FakeVault::serve(|line, _| match line {
         _ if line.contains("/auth/") => LOOKED,
         _ if line.starts_with("PATCH") => Some(("403 Forbidden", "{}")),
         _ => WRITTEN,
@@ -183,7 +183,7 @@ async fn a_write_stands_whatever_becomes_of_its_hint() {
 
 #[tokio::test]
 async fn a_redirect_is_followed_by_nobody() {
-    let fake = Fake::serve(|line, _| {
+    let fake = FakeVault::serve(|line, _| {
         if line.contains("/auth/") {
             LOOKED
         } else {
@@ -200,7 +200,7 @@ async fn a_redirect_is_followed_by_nobody() {
 
 #[tokio::test]
 async fn who_is_throttled_waits_and_says_how_long() {
-    let fake = Fake::serve(|line, _| {
+    let fake = FakeVault::serve(|line, _| {
         if line.contains("/auth/") {
             LOOKED
         } else {
@@ -223,8 +223,8 @@ async fn who_is_throttled_waits_and_says_how_long() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_told_without_its_text() {
-    let fake = Fake::serve(|line, _| {
+async fn an_unreadable_answer_is_reported_without_its_text() {
+    let fake = FakeVault::serve(|line, _| {
         if line.contains("/auth/") {
             LOOKED
         } else {
@@ -243,8 +243,8 @@ async fn an_answer_that_is_none_is_told_without_its_text() {
 #[tokio::test]
 async fn a_login_that_is_refused_tells_no_secret_and_is_not_hammered() {
     let fake =
-        Fake::serve(|_, _| Some(("400 Bad Request", r#"{"errors":["canary-secret is wrong"]}"#))).await;
-    let vault = fake.open_with(Auth::AppRole {
+        FakeVault::serve(|_, _| Some(("400 Bad Request", r#"{"errors":["canary-secret is wrong"]}"#))).await;
+    let vault = fake.open_with(LoginMethod::AppRole {
         mount: "approle".to_owned(),
         role_id: "role".to_owned(),
         secret_id: Secret::new("canary-secret"),
@@ -262,7 +262,7 @@ async fn a_login_that_is_refused_tells_no_secret_and_is_not_hammered() {
 
 #[tokio::test]
 async fn a_refused_token_is_replaced_once_for_all_who_wait() {
-    let fake = Fake::serve(|line, before| match line {
+    let fake = FakeVault::serve(|line, before| match line {
         _ if line.contains("/login") && before == 0 => Some((
             "200 OK",
             r#"{"auth":{"client_token":"one","lease_duration":3600}}"#,
@@ -275,7 +275,7 @@ async fn a_refused_token_is_replaced_once_for_all_who_wait() {
         _ => ENTRY,
     })
     .await;
-    let vault = fake.open_with(Auth::AppRole {
+    let vault = fake.open_with(LoginMethod::AppRole {
         mount: "approle".to_owned(),
         role_id: "role".to_owned(),
         secret_id: Secret::new("secret"),
@@ -300,9 +300,9 @@ async fn a_refused_token_is_replaced_once_for_all_who_wait() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_told_soon_and_without_asking_again_and_again() {
+async fn nobody_there_is_reported_soon_and_without_asking_again_and_again() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let gone = Fake {
+    let gone = FakeVault {
         address: format!("http://{}", listener.local_addr().unwrap()),
         heads: Arc::default(),
     };

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::credential::vault::Hint;
-use crate::credential::vault::memory::Memory;
+use crate::credential::vault::memory::MemoryVault;
 use crate::secret::Secret;
 
 fn record(grant: &str, seq: u64, token: &str) -> Secret {
@@ -23,24 +23,24 @@ fn account(name: &str) -> Path {
     Path::of(&["c", "acme", "ann@example.com", "git/hub", name])
 }
 
-async fn put(vault: &Memory, path: &Path, value: &Secret) {
+async fn put(vault: &MemoryVault, path: &Path, value: &Secret) {
     let expected = vault.read(path).await.unwrap().map_or(0, |found| found.version);
     vault.write(path, expected, value, None).await.unwrap();
 }
 
-async fn moved(from: &Memory, to: &Memory) -> Vec<(String, &'static str)> {
+async fn moved(from: &MemoryVault, to: &MemoryVault) -> Vec<(String, &'static str)> {
     let mut all = Vec::new();
-    let told = |moved: &Moved| {
+    let report = |moved: &CopiedEntry| {
         let name = moved.path.segments().last().unwrap().to_string();
-        all.push((name, moved.became.as_str()));
+        all.push((name, moved.outcome.as_str()));
     };
-    run(from, to, told).await.unwrap();
+    run(from, to, report).await.unwrap();
     all
 }
 
 #[tokio::test]
 async fn accounts_and_clients_are_copied_and_a_second_time_changes_nothing() {
-    let (from, to) = (Memory::default(), Memory::default());
+    let (from, to) = (MemoryVault::default(), MemoryVault::default());
     let hint = Hint {
         seq: 3,
         state: "ok".to_owned(),
@@ -58,7 +58,7 @@ async fn accounts_and_clients_are_copied_and_a_second_time_changes_nothing() {
     .await;
     put(&from, &Path::gateway(&["pending", "s-1"]), &Secret::new("{}")).await;
     put(&from, &Path::gateway(&["seal"]), &Secret::new("{}")).await;
-    let all = |became| ["one", "two", "as"].map(|name| (name.to_owned(), became));
+    let all = |outcome| ["one", "two", "as"].map(|name| (name.to_owned(), outcome));
     assert_eq!(moved(&from, &to).await, all("copied"));
     assert_eq!(moved(&from, &to).await, all("unchanged"));
     let there = to.read(&account("one")).await.unwrap().unwrap();
@@ -78,20 +78,23 @@ async fn nothing_newer_is_written_over() {
         ("reconnected", record("h", 1, "new"), "another"),
         ("strange", Secret::new("{}"), "another"),
     ];
-    for (name, value, became) in there {
-        let (from, to) = (Memory::default(), Memory::default());
+    for (name, value, outcome) in there {
+        let (from, to) = (MemoryVault::default(), MemoryVault::default());
         let source = record("g", 2, "t");
         put(&from, &account(name), &source).await;
         put(&to, &account(name), &value).await;
-        assert_eq!(moved(&from, &to).await, [(name.to_owned(), became)]);
+        assert_eq!(moved(&from, &to).await, [(name.to_owned(), outcome)]);
         let left = to.read(&account(name)).await.unwrap().unwrap().value;
-        assert!(left == if became == "updated" { source } else { value }, "{name}");
+        assert!(
+            left == if outcome == "updated" { source } else { value },
+            "{name}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_order_of_members_is_no_difference() {
-    let (from, to) = (Memory::default(), Memory::default());
+    let (from, to) = (MemoryVault::default(), MemoryVault::default());
     let path = Path::gateway(&["clients", "as"]);
     put(&from, &path, &Secret::new(r#"{"a":1,"b":2}"#)).await;
     put(&to, &path, &Secret::new(r#"{"b":2, "a":1}"#)).await;

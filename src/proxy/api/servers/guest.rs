@@ -6,13 +6,13 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::Caller;
-use super::wanted::Wanted;
+use super::ServerConnector;
+use super::request::WantedServer;
 use crate::catalog::{Guest, Provider};
 use crate::error::Code;
 use crate::secret::Secret;
 use crate::trust;
-use crate::upstream::Behalf;
+use crate::upstream::Identity;
 
 /// Headers that one server has, and the longest value of one, in bytes.
 const MAX_HEADERS: usize = 16;
@@ -20,19 +20,19 @@ const MAX_VALUE: usize = 8 * 1_024;
 
 /// Which servers may be connected beside the loaded ones.
 #[derive(Debug, Default)]
-pub struct Allowed(Vec<Pattern>);
+pub struct ConnectAllowlist(Vec<UrlPattern>);
 
-impl Allowed {
+impl ConnectAllowlist {
     /// `connect_api.allow`, globs over whole URLs.
     #[must_use]
     pub fn new(globs: &[String]) -> Self {
-        Self(globs.iter().map(|glob| Pattern::new(glob)).collect())
+        Self(globs.iter().map(|glob| UrlPattern::new(glob)).collect())
     }
 
     /// Whether a URL may be connected to: never with a user in it, and over `http` on loopback only.
     fn admits(&self, url: &Url) -> bool {
         matches!(url.scheme(), "https" | "http")
-            && !trust::is_clear(url)
+            && !trust::is_cleartext(url)
             && url.username().is_empty()
             && url.password().is_none()
             && self.0.iter().any(|pattern| pattern.admits(url))
@@ -42,7 +42,7 @@ impl Allowed {
 /// A glob in the parts of a URL, each of which is matched for itself: a wildcard of the host reaches
 /// neither into the path nor over the end of the host.
 #[derive(Debug)]
-struct Pattern {
+struct UrlPattern {
     scheme: WildMatch,
     host: String,
     /// `None`: the scheme's own.
@@ -51,7 +51,7 @@ struct Pattern {
     rest: WildMatch,
 }
 
-impl Pattern {
+impl UrlPattern {
     fn new(glob: &str) -> Self {
         let (scheme, rest) = glob.split_once("://").unwrap_or(("*", glob));
         let at = rest.find('/').unwrap_or(rest.len());
@@ -96,7 +96,7 @@ impl Pattern {
             && self.scheme.matches(url.scheme())
             && self.is_host(host)
             && self.rest.matches(&url[url::Position::BeforePath..])
-            && (is_named || !trust::is_home(url))
+            && (is_named || !trust::is_loopback(url))
     }
 
     /// Label by label: a first `*` is any number of them, another one stays within its own.
@@ -120,10 +120,10 @@ impl Pattern {
 ///
 /// # Errors
 /// A sentence for the person who connects.
-pub(super) async fn invited(
-    caller: &Caller<'_>,
-    wanted: &Wanted,
-    allowed: &Allowed,
+pub(super) async fn guest_provider(
+    caller: &ServerConnector<'_>,
+    wanted: &WantedServer,
+    allowed: &ConnectAllowlist,
 ) -> Result<Arc<Provider>, String> {
     if !allowed.admits(&wanted.url) {
         return Err(
@@ -136,26 +136,26 @@ pub(super) async fn invited(
         .sse
         .ok_or("only servers of `type` `sse` or `streamable_http` are connected here")?;
     let catalog = &caller.exchange.catalog;
-    named(&wanted.server_name, |name| {
+    check_name(&wanted.server_name, |name| {
         catalog.snapshot().providers.contains_key(name)
     })?;
     let guest = Guest {
         name: wanted.server_name.clone(),
         url: wanted.url.clone(),
-        headers: headers(&wanted.headers)?,
+        headers: parse_headers(&wanted.headers)?,
         sse,
-        loopback: trust::is_home(&wanted.url),
+        loopback: trust::is_loopback(&wanted.url),
         oauth: false,
     };
     let (tenant, user) = (&caller.principal.tenant, &caller.principal.user);
-    let behalf = Behalf {
+    let identity = Identity {
         tenant: Arc::clone(tenant),
         user: Arc::clone(user),
         signature: Arc::default(),
-        lane: None,
+        session: None,
     };
     let provider = guest.provider();
-    let provider = match catalog.lists(&provider, &behalf).await {
+    let provider = match catalog.lists(&provider, &identity).await {
         Ok(_) => provider,
         Err(error) if error.code == Code::UpstreamAuth && guest.headers.is_empty() => {
             Guest { oauth: true, ..guest }.provider()
@@ -165,13 +165,13 @@ pub(super) async fn invited(
         }
         Err(error) => return Err(error.to_string()),
     };
-    catalog.invite(tenant, user, Arc::clone(&provider));
+    catalog.add_guest(tenant, user, Arc::clone(&provider));
     Ok(provider)
 }
 
 /// A name that `/mcp/{server_name}` can carry and no descriptor has.
-fn named(name: &str, is_loaded: impl Fn(&str) -> bool) -> Result<(), String> {
-    if !crate::proxy::api::is_word(name) || name.starts_with("s_") {
+fn check_name(name: &str, is_loaded: impl Fn(&str) -> bool) -> Result<(), String> {
+    if !crate::proxy::api::is_id(name) || name.starts_with("s_") {
         return Err(
             "`server_name` becomes part of a path here: 1 to 63 of a-z, 0-9, `_` and `-`, not \
                     beginning with `s_`"
@@ -187,13 +187,13 @@ fn named(name: &str, is_loaded: impl Fn(&str) -> bool) -> Result<(), String> {
 }
 
 /// The server's own credentials, as they are put on each request to it and on none to another.
-fn headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+fn parse_headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
     if given.len() > MAX_HEADERS {
         return Err(format!("a server has at most {MAX_HEADERS} headers of its own"));
     }
     let mut headers: Vec<(HeaderName, HeaderValue)> = Vec::with_capacity(given.len());
     for (name, value) in given {
-        let shown = crate::text::shown(name, 64);
+        let shown = crate::text::printable(name, 64);
         let parsed: HeaderName = name
             .parse()
             .map_err(|_invalid| format!("`{shown}` is not the name of a header"))?;
@@ -261,13 +261,13 @@ mod tests {
 
     fn admits(globs: &[&str], url: &str) -> bool {
         let globs: Vec<String> = globs.iter().map(|glob| (*glob).to_owned()).collect();
-        Allowed::new(&globs).admits(&Url::parse(url).unwrap())
+        ConnectAllowlist::new(&globs).admits(&Url::parse(url).unwrap())
     }
 
     #[test]
     fn without_globs_nothing_is_admitted() {
         assert!(!admits(&[], "https://x.example/mcp"));
-        assert!(!Allowed::default().admits(&Url::parse("https://x.example/").unwrap()));
+        assert!(!ConnectAllowlist::default().admits(&Url::parse("https://x.example/").unwrap()));
     }
 
     #[test]
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn names_are_those_of_paths_and_not_taken() {
-        let named = |name: &str| named(name, |name| name == "taken").is_ok();
+        let named = |name: &str| check_name(name, |name| name == "taken").is_ok();
         assert!(named("my-server_2"));
         for name in ["", "My Server", "s_x", "a/b", "taken", "..", &"a".repeat(64)] {
             assert!(!named(name), "{name}");
@@ -398,7 +398,7 @@ mod tests {
 
     #[test]
     fn credentials_come_in_headers_of_their_own() {
-        let one = |name: &str, value: &str| headers(&[(name.to_owned(), Secret::new(value))]);
+        let one = |name: &str, value: &str| parse_headers(&[(name.to_owned(), Secret::new(value))]);
         let kept = one("Authorization", "Bearer s3cret").unwrap();
         assert!(kept.iter().all(|(_, value)| value.is_sensitive()));
         assert!(one("CONTEXT7_API_KEY", "k").is_ok());

@@ -1,0 +1,112 @@
+//! What became of the last attempt to connect, for the answer that asks to connect again: of this replica alone,
+//! and for an hour.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::access::Principal;
+
+/// Attempts that are remembered; then remembering begins anew.
+const MOST: usize = 4_096;
+/// So long after it failed an attempt says something about the next one.
+const LASTS: Duration = Duration::from_secs(3_600);
+/// Longest sentence, in characters.
+const LONGEST: usize = 300;
+
+/// Why attempts failed, by whose they were and of which provider.
+#[derive(Debug, Default)]
+pub(super) struct FailedAttempts(Mutex<HashMap<AttemptKey, (Instant, String)>>);
+
+/// Tenant, user and provider.
+type AttemptKey = (Arc<str>, Arc<str>, Box<str>);
+
+impl FailedAttempts {
+    /// Remembers why one failed.
+    pub(super) fn note(&self, principal: &Principal, provider: &str, why: &str) {
+        let mut attempts = self.0.lock();
+        if attempts.len() >= MOST {
+            attempts.clear();
+        }
+        attempts.insert(key(principal, provider), (Instant::now(), without_addresses(why)));
+    }
+
+    /// One came right.
+    pub(super) fn forget(&self, principal: &Principal, provider: &str) {
+        self.0.lock().remove(&key(principal, provider));
+    }
+
+    /// Why the last one failed: a sentence without its full stop.
+    pub(super) fn of(&self, principal: &Principal, provider: &str) -> Option<String> {
+        let attempts = self.0.lock();
+        if attempts.is_empty() {
+            return None;
+        }
+        let (at, why) = attempts.get(&key(principal, provider))?;
+        (at.elapsed() < LASTS).then(|| why.clone())
+    }
+}
+
+fn key(principal: &Principal, provider: &str) -> AttemptKey {
+    (
+        Arc::clone(&principal.tenant),
+        Arc::clone(&principal.user),
+        provider.into(),
+    )
+}
+
+/// On one line, bounded, and without the addresses that a provider may have put into its words.
+fn without_addresses(why: &str) -> String {
+    let words = why.split_whitespace().map(|word| match word.contains("://") {
+        true => "…",
+        false => word,
+    });
+    let line = words.collect::<Vec<_>>().join(" ");
+    let cut: String = line.chars().take(LONGEST).collect();
+    cut.trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_shown_to_its_caller_for_an_hour_or_until_a_success() {
+        let (failed, ada, bob) = (
+            FailedAttempts::default(),
+            Principal::new("acme", "ada"),
+            Principal::new("acme", "bob"),
+        );
+        failed.note(
+            &ada,
+            "mail",
+            "Mail refused with `invalid_scope`: see\nhttps://mail.example/help now.",
+        );
+        let reason = failed.of(&ada, "mail");
+        assert_eq!(
+            reason.as_deref(),
+            Some("Mail refused with `invalid_scope`: see … now")
+        );
+        assert!(failed.of(&bob, "mail").is_none() && failed.of(&ada, "tracker").is_none());
+        failed.note(&bob, "mail", "no");
+        tokio::time::advance(LASTS).await;
+        assert!(failed.of(&bob, "mail").is_none());
+        failed.note(&ada, "mail", "no");
+        failed.forget(&ada, "mail");
+        assert!(failed.of(&ada, "mail").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded() {
+        let (failed, ada) = (FailedAttempts::default(), Principal::new("acme", "ada"));
+        for number in 0..=MOST {
+            failed.note(&ada, &number.to_string(), &"no ".repeat(1_000));
+        }
+        let attempts = failed.0.lock();
+        assert_eq!(attempts.len(), 1);
+        assert!(attempts.values().all(|(_, why)| why.chars().count() <= LONGEST));
+    }
+}

@@ -16,12 +16,12 @@ use allocation_counter::measure;
 use axum::{Router, body::Bytes, http::StatusCode, response::IntoResponse};
 use http::HeaderMap;
 use pleiades::app::{App, LoadScope, Services};
-use pleiades::exchange::{Arrived, Keys, Peer, Reply, Scope};
-use pleiades::facade::answer::MetaAnswer;
-use pleiades::mcp::{ClientCapabilities, RawObject, Revision, message, raw, seal::Sealer, sse};
-use pleiades::secret::Secret;
-use pleiades::settings::{Overrides, load};
-use pleiades::telemetry::View;
+use pleiades_core::secret::Secret;
+use pleiades_core::telemetry::View;
+use pleiades_descriptor::settings::{Overrides, load};
+use pleiades_gateway::exchange::{Arrived, Keys, Peer, Reply, Scope};
+use pleiades_gateway::facade::answer::MetaAnswer;
+use pleiades_mcp::{ClientCapabilities, RawObject, Revision, message, raw, seal::Sealer, sse};
 use serde_json::{Value, json};
 
 /// Calls whose counts are averaged; the first ones, which fill caches, are made before.

@@ -6,13 +6,13 @@ use std::{hint::black_box, path::PathBuf, sync::Arc, time::Duration};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pleiades::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
-use pleiades::credential::ProviderAuth;
-use pleiades::facade::{answer::MetaAnswer, plan};
-use pleiades::limit::{Gate, Rules};
-use pleiades::mcp::{Message, RawObject, Revision, headers, message, raw, seal::Sealer, sse, translate};
-use pleiades::secret::Secret;
-use pleiades::upstream::{Endpoint, SessionSharing, Transport};
+use pleiades_core::limit::{Gate, Rules};
+use pleiades_core::secret::Secret;
+use pleiades_credential::ProviderAuth;
+use pleiades_gateway::catalog::{Catalogue, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades_gateway::facade::{answer::MetaAnswer, plan};
+use pleiades_mcp::{Message, RawObject, Revision, headers, message, raw, seal::Sealer, sse, translate};
+use pleiades_upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::json;
 
 const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":17,"method":"tools/call","params":{"name":"use_github","arguments":{"tool":"issue_read","arguments":{"method":"get","owner":"octocat","repo":"hello-world","issue_number":42}},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"progressToken":3}}}"#;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::access::Principal;
-use crate::admin::{AccountOutcome, AccountPath};
-use crate::catalog::Catalog;
-use crate::credential::AccountKey;
-use crate::credential::broker::Prober;
-use crate::credential::imported_token::{ImportError, ImportedToken};
-use crate::credential::manager::CredentialManager;
-use crate::credential::user_accounts;
-use crate::credential::vault::Fault;
+use pleiades_credential::AccountKey;
+use pleiades_credential::access::Principal;
+use pleiades_credential::broker::Prober;
+use pleiades_credential::imported_token::{ImportError, ImportedToken};
+use pleiades_credential::manager::CredentialManager;
+use pleiades_credential::user_accounts;
+use pleiades_credential::vault::Fault;
+use pleiades_gateway::admin::{AccountOutcome, AccountPath};
+use pleiades_gateway::catalog::Catalog;
 
 /// Reaches the accounts of everybody.
 pub(super) struct AdminAccounts {
@@ -21,7 +21,7 @@ pub(super) struct AdminAccounts {
 }
 
 #[async_trait]
-impl crate::admin::AccountAdmin for AdminAccounts {
+impl pleiades_gateway::admin::AccountAdmin for AdminAccounts {
     async fn get(&self, named: &AccountPath) -> AccountOutcome {
         let key = self.key(named);
         match user_accounts::account_json(&self.manager, &key, &named.provider).await {

@@ -8,9 +8,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::credential::manager::{AccountEventKind, CredentialManager, Replicas};
-use crate::credential::{AccountKey, AccountOwner};
-use crate::shared_state::SharedState;
+use pleiades_credential::manager::{AccountEventKind, CredentialManager, Replicas};
+use pleiades_credential::{AccountKey, AccountOwner};
+use pleiades_gateway::shared_state::SharedState;
 
 /// Accounts that are read again at a time because others changed them.
 const AT_ONCE: usize = 16;

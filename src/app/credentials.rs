@@ -8,20 +8,20 @@ use tokio::runtime::Handle;
 use url::Url;
 
 use super::Fault;
-use crate::access::Access;
-use crate::catalog::Catalog;
-use crate::credential::broker::{self, Broker};
-use crate::credential::manager::{self, CredentialManager};
-use crate::credential::scheduler::{self, SchedulerHook};
-use crate::credential::vault::file::{File, RootKey};
-use crate::credential::vault::hashicorp::{self, HashicorpVault};
-use crate::credential::vault::measured::MeasuredVault;
-use crate::credential::vault::{self, Vault};
-use crate::descriptor::{ReadContext, SecretSource};
-use crate::mcp::seal::Sealer;
-use crate::settings::{self, FileVault, Settings, VaultAuth};
-use crate::telemetry::Metrics;
-use crate::upstream::{Outbound, Upstreams};
+use pleiades_core::telemetry::Metrics;
+use pleiades_credential::access::Access;
+use pleiades_credential::broker::{self, Broker};
+use pleiades_credential::manager::{self, CredentialManager};
+use pleiades_credential::scheduler::{self, SchedulerHook};
+use pleiades_credential::vault::file::{File, RootKey};
+use pleiades_credential::vault::hashicorp::{self, HashicorpVault};
+use pleiades_credential::vault::measured::MeasuredVault;
+use pleiades_credential::vault::{self, Vault};
+use pleiades_descriptor::settings::{self, FileVault, Settings, VaultAuth};
+use pleiades_descriptor::{ReadContext, SecretSource};
+use pleiades_gateway::catalog::Catalog;
+use pleiades_mcp::seal::Sealer;
+use pleiades_upstream::{Outbound, Upstreams};
 
 /// The way to `HashiCorp` Vault, when the settings name one. Logs in beside, waits for nothing.
 ///

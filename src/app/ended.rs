@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use crate::credential::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
-use crate::secret::Secret;
-use crate::shared_state::{Remember, SharedState};
-use crate::telemetry::time::unix_now;
+use pleiades_core::secret::Secret;
+use pleiades_core::telemetry::time::unix_now;
+use pleiades_credential::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
+use pleiades_gateway::shared_state::{Remember, SharedState};
 
 /// Ended sessions that are remembered; beyond it those that would expire first are forgotten.
 const MOST: usize = 4_096;
@@ -128,7 +128,7 @@ fn encode(ends: EndedSessions) -> Result<Secret, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::vault::memory::MemoryVault;
+    use pleiades_credential::vault::memory::MemoryVault;
 
     const LATER: u64 = u64::MAX;
 

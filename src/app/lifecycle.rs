@@ -12,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Services;
-use crate::mcp::seal::Sealer;
-use crate::settings::Settings;
-use crate::telemetry::Metrics;
-use crate::upstream::Upstreams;
+use pleiades_core::telemetry::Metrics;
+use pleiades_descriptor::settings::Settings;
+use pleiades_mcp::seal::Sealer;
+use pleiades_upstream::Upstreams;
 
 /// How often listeners and running calls are looked at.
 const TICK: Duration = Duration::from_millis(25);
@@ -58,7 +58,7 @@ impl Lifecycle {
             drained: AtomicBool::new(false),
             drain: settings.shutdown.drain.get(),
             grace: settings.shutdown.grace.get(),
-            services: services,
+            services,
             upstreams,
             sealer,
         }))

@@ -3,9 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::credential::vault::file::key;
-use crate::secret::Secret;
-use crate::settings::{self, Settings};
+use pleiades_core::secret::Secret;
+use pleiades_credential::vault::file::key;
+use pleiades_descriptor::settings::{self, Settings};
 
 /// Where the key is; `None` where nobody needs one, or there is no home folder.
 #[must_use]

@@ -7,11 +7,11 @@ use tokio::runtime::Runtime;
 
 use super::credentials::{hashicorp, vault_file};
 use super::{Fault, termination_signal};
-use crate::credential::vault;
-use crate::credential::vault::file::{File, RootKey};
-use crate::credential::vault::hashicorp::HashicorpVault;
-use crate::credential::vault::migrate::{self, CopiedEntry};
-use crate::settings::{FileVault, Settings};
+use pleiades_credential::vault;
+use pleiades_credential::vault::file::{File, RootKey};
+use pleiades_credential::vault::hashicorp::HashicorpVault;
+use pleiades_credential::vault::migrate::{self, CopiedEntry};
+use pleiades_descriptor::settings::{FileVault, Settings};
 
 /// Two stores, and a runtime to work in.
 #[derive(Debug)]

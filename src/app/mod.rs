@@ -24,21 +24,20 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::server::{RunArgs, Server};
 use pingora_core::services::listening::Service;
 
-use crate::access::origins::OriginPolicy;
-use crate::access::{Access, Grants, Principal};
-use crate::admin::Admin;
-use crate::catalog::{self, Catalog};
-use crate::credential::manager::CredentialManager;
-use crate::credential::vault::hashicorp::HashicorpVault;
-use crate::descriptor;
-use crate::exchange::{Accounts, Exchange, Names, RequestIds, Sessions, Shown};
-use crate::mcp::seal::Sealer;
-use crate::proxy::api::{ApiConfig, ConnectAllowlist};
-use crate::proxy::{Config, Gateway};
-use crate::settings::{self, Settings, ToolNames};
-use crate::shared_state::{RedisConfig, SharedState};
-use crate::telemetry::Metrics;
-use crate::upstream::{Upstreams, minimal_environment};
+use pleiades_core::telemetry::Metrics;
+use pleiades_credential::access::origins::OriginPolicy;
+use pleiades_credential::access::{Access, Grants, Principal};
+use pleiades_credential::manager::CredentialManager;
+use pleiades_credential::vault::hashicorp::HashicorpVault;
+use pleiades_descriptor::settings::{self, Settings, ToolNames};
+use pleiades_gateway::admin::Admin;
+use pleiades_gateway::catalog::{self, Catalog};
+use pleiades_gateway::exchange::{Accounts, Exchange, Names, RequestIds, Sessions, Shown};
+use pleiades_gateway::proxy::api::{ApiConfig, ConnectAllowlist};
+use pleiades_gateway::proxy::{Config, Gateway};
+use pleiades_gateway::shared_state::{RedisConfig, SharedState};
+use pleiades_mcp::seal::Sealer;
+use pleiades_upstream::{Upstreams, minimal_environment};
 
 pub(crate) use accounts::put;
 pub use credentials::vault_fault;
@@ -86,7 +85,7 @@ pub struct App {
     shared: Arc<SharedState>,
     sealer: Arc<Sealer>,
     hashicorp: Option<Arc<HashicorpVault>>,
-    world: descriptor::ReadContext,
+    world: pleiades_descriptor::ReadContext,
     control: tokio::runtime::Runtime,
 }
 
@@ -134,7 +133,7 @@ impl App {
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
         let upstreams = Upstreams::with_environment(
             control.handle().clone(),
-            minimal_environment(crate::settings::variables()),
+            minimal_environment(pleiades_descriptor::settings::variables()),
         );
         let access = Arc::new(access(&settings, &load)?);
         let principal = access.local().clone();
@@ -195,7 +194,7 @@ impl App {
 
     /// What descriptors are read with.
     #[must_use]
-    pub const fn world(&self) -> &descriptor::ReadContext {
+    pub const fn world(&self) -> &pleiades_descriptor::ReadContext {
         &self.world
     }
 
@@ -406,13 +405,16 @@ fn path(path: &Path) -> Result<&str, Fault> {
 
 /// An endpoint that no descriptor names, to be asked once.
 #[must_use]
-pub fn endpoint_for_probe(target: crate::upstream::Transport, within: Duration) -> crate::upstream::Endpoint {
-    crate::upstream::Endpoint {
+pub fn endpoint_for_probe(
+    target: pleiades_upstream::Transport,
+    within: Duration,
+) -> pleiades_upstream::Endpoint {
+    pleiades_upstream::Endpoint {
         provider: Arc::from("add"),
         digest: [0; 32],
         target,
         revision: None,
-        share: crate::upstream::SessionSharing::User,
+        share: pleiades_upstream::SessionSharing::User,
         connect: within,
         call: within,
         idle: within,
@@ -452,7 +454,7 @@ fn access(settings: &Settings, load: &LoadScope) -> Result<Access, Fault> {
 
 fn catalog_config(
     settings: &Settings,
-    world: &descriptor::ReadContext,
+    world: &pleiades_descriptor::ReadContext,
     principal: &Principal,
     manager: &Arc<CredentialManager>,
 ) -> catalog::Config {
@@ -485,21 +487,21 @@ fn shared_state(
         .map_err(|error| Fault::Settings(error.to_string()))
 }
 
-fn has_accounts(descriptor: &descriptor::Descriptor) -> bool {
-    matches!(descriptor.auth, descriptor::Auth::Oauth(_))
+fn has_accounts(descriptor: &pleiades_descriptor::Descriptor) -> bool {
+    matches!(descriptor.auth, pleiades_descriptor::Auth::Oauth(_))
 }
 
 /// Reads descriptors. What a command is not about is left disabled, so that it reaches and starts
 /// nothing else.
-fn reader(world: descriptor::ReadContext, load: LoadScope) -> catalog::DescriptorReader {
+fn reader(world: pleiades_descriptor::ReadContext, load: LoadScope) -> catalog::DescriptorReader {
     Arc::new(move |file, text| {
-        let mut read = descriptor::read(file, text, &world);
+        let mut read = pleiades_descriptor::read(file, text, &world);
         let is_meant = match &load {
             LoadScope::All => return read,
             LoadScope::One(id) => read.id.as_ref() == Some(id),
             LoadScope::Accounts => read.descriptor.as_ref().is_some_and(has_accounts),
             LoadScope::Login(id) => read.descriptor.as_ref().is_some_and(|it| {
-                let is_machine = matches!(it.auth, descriptor::Auth::ClientCredentials(_));
+                let is_machine = matches!(it.auth, pleiades_descriptor::Auth::ClientCredentials(_));
                 has_accounts(it) || (is_machine && it.id == *id)
             }),
         };

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use super::credentials::{key_of, vault_file};
-use crate::credential::vault;
-use crate::credential::vault::file::{self, Rekeyed, RootKey, key};
-use crate::secret::Secret;
-use crate::settings::{Settings, VaultSettings};
+use pleiades_core::secret::Secret;
+use pleiades_credential::vault;
+use pleiades_credential::vault::file::{self, Rekeyed, RootKey, key};
+use pleiades_descriptor::settings::{Settings, VaultSettings};
 
 /// What was done.
 #[derive(Debug)]

@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use super::Fault;
 use super::credentials::{key_of, vault_file};
-use crate::credential::vault::file::key;
-use crate::credential::vault::{self, Kind, Path as Entry, Wrote};
-use crate::mcp::seal::Sealer;
-use crate::secret::{Secret, is_short_key};
-use crate::settings::{Settings, VaultSettings};
+use pleiades_core::secret::{Secret, is_short_key};
+use pleiades_credential::vault::file::key;
+use pleiades_credential::vault::{self, Kind, Path as Entry, Wrote};
+use pleiades_descriptor::settings::{Settings, VaultSettings};
+use pleiades_mcp::seal::Sealer;
 
 /// Pauses between tries to read the keys from Vault.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -142,8 +142,8 @@ fn decode(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::vault::Vault as _;
-    use crate::credential::vault::memory::MemoryVault;
+    use pleiades_credential::vault::Vault as _;
+    use pleiades_credential::vault::memory::MemoryVault;
 
     #[tokio::test]
     async fn the_seal_key_is_made_once_and_every_replica_reads_the_same() {
@@ -181,7 +181,7 @@ mod tests {
         let blocked = folder.path().join("file");
         std::fs::write(&blocked, "").unwrap();
         let mut settings = Settings::default();
-        settings.vault = VaultSettings::File(crate::settings::FileVault {
+        settings.vault = VaultSettings::File(pleiades_descriptor::settings::FileVault {
             path: Some(blocked.join("below/vault")),
             key: None,
         });

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::ui::{self, BOLD, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
 use crate::app::{self, App, LoadScope};
-use crate::credential::imported_token::{ImportError, ImportedToken};
-use crate::credential::user_accounts;
-use crate::credential::vault::{Fault, Kind};
-use crate::credential::{AccountKey, Connection};
-use crate::settings::Overrides;
+use pleiades_credential::imported_token::{ImportError, ImportedToken};
+use pleiades_credential::user_accounts;
+use pleiades_credential::vault::{Fault, Kind};
+use pleiades_credential::{AccountKey, Connection};
+use pleiades_descriptor::settings::Overrides;
 
 /// Longest token that is read, in bytes.
 const MAX_TOKEN: u64 = 64 * 1_024;

@@ -10,14 +10,14 @@ use url::Url;
 use super::file::{self, literal, scalar};
 use super::ui::{self, DIM, GREEN};
 use super::{Global, exit};
-use crate::access::Principal;
 use crate::app::{self, App};
-use crate::credential::oauth::{self, OAuthErrorKind};
-use crate::credential::{AddressPolicy, Connection, Signature};
-use crate::error::{Code, Error};
-use crate::mcp::{DeclaredCapabilities, RawObject};
-use crate::settings::Overrides;
-use crate::upstream::{Call, Endpoint, Identity, Profile, Transport};
+use pleiades_core::error::{Code, Error};
+use pleiades_credential::access::Principal;
+use pleiades_credential::oauth::{self, OAuthErrorKind};
+use pleiades_credential::{AddressPolicy, Connection, Signature};
+use pleiades_descriptor::settings::Overrides;
+use pleiades_mcp::{DeclaredCapabilities, RawObject};
+use pleiades_upstream::{Call, Endpoint, Identity, Profile, Transport};
 
 /// A command may have to be installed first.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -356,7 +356,7 @@ fn tell(found: &ServerFacts) {
             let revisions: Vec<&str> = profile
                 .revisions
                 .iter()
-                .map(crate::mcp::Revision::as_str)
+                .map(pleiades_mcp::Revision::as_str)
                 .collect();
             ui::err(format_args!(
                 "{GREEN}{}{GREEN:#} speaks {}",

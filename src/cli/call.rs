@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
-use crate::exchange::{Arrived, Keys, Peer, Reply, Scope};
-use crate::mcp::{ClientCapabilities, Id, Message, Revision, raw};
-use crate::settings::Overrides;
-use crate::telemetry::View;
+use pleiades_core::telemetry::View;
+use pleiades_descriptor::settings::Overrides;
+use pleiades_gateway::exchange::{Arrived, Keys, Peer, Reply, Scope};
+use pleiades_mcp::{ClientCapabilities, Id, Message, Revision, raw};
 
 const FAREWELL: Duration = Duration::from_secs(2);
 /// The number of `Code::Cancelled`.
@@ -89,7 +89,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         abilities: ClientCapabilities::ALL,
         capabilities: None,
         lane: None,
-        keys: Keys::Environment(crate::settings::environment()),
+        keys: Keys::Environment(pleiades_descriptor::settings::environment()),
         trace: None,
         request_id: services.ids.next(),
     };

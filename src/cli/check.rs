@@ -9,8 +9,8 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
-use crate::descriptor::{self, DescriptorFile, Fault, Severity};
-use crate::settings::{self, Overrides, Settings};
+use pleiades_descriptor::settings::{self, Overrides, Settings};
+use pleiades_descriptor::{DescriptorFile, Fault, Severity};
 
 /// What to check and how.
 #[derive(Debug, Clone, Default)]
@@ -158,7 +158,7 @@ fn installation(config: Option<&Path>, options: &Options, found: &mut CheckResul
             .unwrap_or_else(|| PathBuf::from("pleiades.yaml"));
         insert(found, no_vault(file, why));
     }
-    match descriptor::files(&folder) {
+    match pleiades_descriptor::files(&folder) {
         Ok(files) => read(&files, &loaded.settings, options, found),
         Err(_) if !is_known => {}
         Err(error) => {
@@ -185,7 +185,7 @@ fn descriptors(paths: &[&PathBuf], options: &Options, found: &mut CheckResult) {
             files.push((*path).clone());
             continue;
         }
-        match descriptor::files(path) {
+        match pleiades_descriptor::files(path) {
             Ok(inside) => files.extend(inside),
             Err(error) => found.faults.push(no_folder(path, &error)),
         }
@@ -209,9 +209,9 @@ fn read(files: &[PathBuf], settings: &Settings, options: &Options, found: &mut C
     let world = settings::read_context(settings);
     let mut reads: Vec<DescriptorFile> = files
         .iter()
-        .map(|file| descriptor::read_file(file, &world))
+        .map(|file| pleiades_descriptor::read_file(file, &world))
         .collect();
-    descriptor::mark_duplicates(&mut reads);
+    pleiades_descriptor::mark_duplicates(&mut reads);
     if options.online {
         online::check(&mut reads, &world);
     }

@@ -16,17 +16,17 @@ use tokio::time::Instant;
 use super::accounts;
 use super::ui::{self, BOLD, DIM, GREEN};
 use super::{Global, exit};
-use crate::access::Principal;
 use crate::app::App;
-use crate::credential::Connection;
-use crate::credential::broker::{
+use listener::CallbackListener;
+use pleiades_core::secret::Secret;
+use pleiades_credential::Connection;
+use pleiades_credential::access::Principal;
+use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, ConnectionRequest,
     ConnectionStatus, RedirectTarget,
 };
-use crate::credential::manager::Reason;
-use crate::credential::user_accounts;
-use crate::secret::Secret;
-use listener::CallbackListener;
+use pleiades_credential::manager::Reason;
+use pleiades_credential::user_accounts;
 use receiver::CallbackReceiver;
 
 /// How often an account that somebody else puts in is looked for.
@@ -269,7 +269,7 @@ async fn wait_for_import(
                 .map_err(|fault| accounts::fail_store(&fault))?;
             let is_wanted = |id: &str| request.account.as_deref().is_none_or(|name| name == id);
             let is_new =
-                |it: &&crate::credential::manager::Account| is_wanted(&it.id) && !before.contains(it);
+                |it: &&pleiades_credential::manager::Account| is_wanted(&it.id) && !before.contains(it);
             if let Some(account) = now.iter().find(is_new) {
                 return Ok(Connected {
                     account: account.id.to_string(),

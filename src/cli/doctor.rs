@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::{Global, exit, ui};
 use crate::app::{App, LoadScope};
-use crate::descriptor::ReadContext;
-use crate::settings::Overrides;
-use crate::telemetry::{self, tail::Tail};
+use pleiades_core::telemetry::{self, tail::Tail};
+use pleiades_descriptor::ReadContext;
+use pleiades_descriptor::settings::Overrides;
 use source::DescriptorSource;
 use step::{StepFailure, Steps};
 use subject::Subject;

@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::exit;
 use super::ui::{self, BOLD, DIM};
-use crate::descriptor::reader::near;
-use crate::error::{Code, Error};
-use crate::exchange::rpc_fault;
-use crate::mcp::Revision;
+use pleiades_core::error::{Code, Error};
+use pleiades_descriptor::reader::near;
+use pleiades_gateway::exchange::rpc_fault;
+use pleiades_mcp::Revision;
 
 /// What there is to say of one code.
 #[derive(Debug)]

@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 use super::file;
 use super::ui;
 use super::{Global, exit};
-use crate::descriptor::{self, ReadContext, reader};
-use crate::settings::{self, Overrides};
 use document::FileFormat;
 use json::{DocumentNode, SourcePos, SyntaxFault, shown};
+use pleiades_descriptor::settings::{self, Overrides};
+use pleiades_descriptor::{ReadContext, reader};
 use rewrite::Rewriter;
 use servers::ServerEntry;
 
@@ -181,8 +181,10 @@ fn exists(file: &Path, id: &str) -> String {
 
 /// Files by the ids that they claim.
 fn existing(folder: &Path, world: &ReadContext) -> BTreeMap<String, PathBuf> {
-    let files = descriptor::files(folder).unwrap_or_default();
-    let reads = files.iter().map(|file| descriptor::read_file(file, world));
+    let files = pleiades_descriptor::files(folder).unwrap_or_default();
+    let reads = files
+        .iter()
+        .map(|file| pleiades_descriptor::read_file(file, world));
     reads.filter_map(|read| Some((read.id?, read.file))).collect()
 }
 

@@ -24,9 +24,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::{self, App, LoadScope};
-use crate::descriptor::{Fault, Severity};
-use crate::settings::{self, Overrides, Settings};
-use crate::telemetry;
+use pleiades_core::telemetry;
+use pleiades_descriptor::settings::{self, Overrides, Settings};
+use pleiades_descriptor::{Fault, Severity};
 
 /// Exit codes of `sysexits.h`.
 pub(crate) mod exit {

@@ -9,14 +9,13 @@ use std::{
 
 use serde_json::Value;
 
-use crate::descriptor;
-use crate::settings;
+use pleiades_descriptor::settings;
 
 /// The published schemas by file name.
 #[must_use]
 pub fn schemas() -> [(&'static str, Value); 2] {
     [
-        ("provider.json", descriptor::schema()),
+        ("provider.json", pleiades_descriptor::schema()),
         ("settings.json", settings::schema()),
     ]
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
 use super::{Addresses, Global, exit};
 use crate::app::{self, App, Fault};
-use crate::catalog::State;
-use crate::settings::{self, Overrides, Settings};
+use pleiades_descriptor::settings::{self, Overrides, Settings};
+use pleiades_gateway::catalog::State;
 
 pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
     if global.tenant.is_some() || global.user.is_some() {
@@ -28,7 +28,7 @@ pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
             ui::err(banner(app, global));
         }
     });
-    crate::telemetry::log::flush();
+    pleiades_core::telemetry::log::flush();
     match served {
         Ok(()) => exit::OK,
         Err(fault) => {
@@ -159,7 +159,7 @@ fn providers(app: &App) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{CallerKey, LocalCaller};
+    use pleiades_descriptor::settings::{CallerKey, LocalCaller};
 
     const BASE: &str = "http://127.0.0.1:8787";
 

@@ -12,12 +12,14 @@ use tokio_util::task::TaskTracker;
 
 use super::{Global, exit};
 use crate::app::{App, termination_signal};
-use crate::error::{Code, Error};
-use crate::exchange::{Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault};
-use crate::mcp::{ClientCapabilities, Revision, message};
-use crate::settings::Overrides;
-use crate::telemetry::View;
-use crate::telemetry::events::RequestDone;
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::View;
+use pleiades_core::telemetry::events::RequestDone;
+use pleiades_descriptor::settings::Overrides;
+use pleiades_gateway::exchange::{
+    Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
+};
+use pleiades_mcp::{ClientCapabilities, Revision, message};
 
 /// Lines wait here for a slow reader.
 const BACKLOG: usize = 256;
@@ -56,7 +58,7 @@ struct StdioServer {
     scope: Scope,
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
     settled: Mutex<Option<(Revision, ClientCapabilities)>>,
-    keys: crate::descriptor::Environment,
+    keys: pleiades_descriptor::Environment,
     /// Whether list changes are told; once is enough however often a client says it is ready.
     told: AtomicBool,
     lines: mpsc::Sender<Vec<u8>>,
@@ -71,7 +73,7 @@ impl StdioServer {
             app: app.services(),
             scope: Scope::new(View::Meta, None),
             settled: Mutex::new(None),
-            keys: crate::settings::environment(),
+            keys: pleiades_descriptor::settings::environment(),
             told: AtomicBool::new(false),
             lines,
             writer: Mutex::new(Some(writer)),
@@ -210,7 +212,7 @@ impl StdioServer {
         }
     }
 
-    async fn refuse(&self, id: Option<&crate::mcp::Id>, error: &Error, revision: Revision) {
+    async fn refuse(&self, id: Option<&pleiades_mcp::Id>, error: &Error, revision: Revision) {
         self.say(message::error(id, &rpc_fault(error, revision))).await;
     }
 

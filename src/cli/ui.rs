@@ -124,7 +124,9 @@ pub(crate) fn line(words: &str, most: usize) -> String {
     let plain = words
         .chars()
         .map(|char| if char.is_whitespace() { ' ' } else { char });
-    let clean: String = plain.filter(|char| !crate::text::is_hidden(*char)).collect();
+    let clean: String = plain
+        .filter(|char| !pleiades_core::text::is_hidden(*char))
+        .collect();
     clean
         .split(' ')
         .filter(|word| !word.is_empty())

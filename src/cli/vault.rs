@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::ui::{self, DIM, GREEN, RED, YELLOW};
 use super::{Global, exit};
 use crate::app::{self, Fault, Migration, NewKey, RekeyError};
-use crate::credential::vault::file::Rekeyed;
-use crate::credential::vault::migrate::{CopiedEntry, CopyOutcome};
-use crate::credential::vault::{self, Kind};
-use crate::secret::Secret;
-use crate::settings::{self, Overrides, Settings};
+use pleiades_core::secret::Secret;
+use pleiades_credential::vault::file::Rekeyed;
+use pleiades_credential::vault::migrate::{CopiedEntry, CopyOutcome};
+use pleiades_credential::vault::{self, Kind};
+use pleiades_descriptor::settings::{self, Overrides, Settings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
@@ -52,7 +52,7 @@ struct Tally {
 }
 
 pub(super) fn run(global: &Global, command: &VaultCommand) -> u8 {
-    crate::telemetry::log::init(crate::telemetry::log::LogFormat::Auto);
+    pleiades_core::telemetry::log::init(pleiades_core::telemetry::log::LogFormat::Auto);
     let overrides = Overrides {
         providers: global.providers.clone(),
         ..Overrides::default()

@@ -3,8 +3,8 @@
 use std::{fs, path::Path};
 
 use pleiades::cli::explain;
-use pleiades::error::Code;
-use pleiades::telemetry::names;
+use pleiades_core::error::Code;
+use pleiades_core::telemetry::names;
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
@@ -153,7 +153,7 @@ fn every_value_of_a_closed_label_is_documented() {
 
 #[test]
 fn rules_and_states_of_limits_are_label_values() {
-    for rule in pleiades::limit::Rule::ALL {
+    for rule in pleiades_core::limit::Rule::ALL {
         assert!(names::RULES.contains(&rule.as_str()), "{}", rule.as_str());
     }
 }

@@ -9,8 +9,7 @@ use std::{
 };
 
 use pleiades::cli::{check, schema};
-use pleiades::descriptor;
-use pleiades::settings::{self, Overrides};
+use pleiades_descriptor::settings::{self, Overrides};
 
 /// Stands in golden files wherever a secret could be printed.
 const CANARY: &str = "canary";
@@ -20,7 +19,7 @@ fn rewriting() -> bool {
 }
 
 fn yaml_files(folder: &str) -> Vec<PathBuf> {
-    let files = descriptor::files(Path::new(folder)).expect("the folder");
+    let files = pleiades_descriptor::files(Path::new(folder)).expect("the folder");
     files
         .into_iter()
         .filter(|file| !file.ends_with("pleiades.yaml"))
@@ -77,7 +76,7 @@ fn descriptors(folder: &str, differing: &mut Vec<String>) {
             ..check::Options::default()
         };
         let (code, text) = printed(&options);
-        let read = descriptor::read_file(&file, &world);
+        let read = pleiades_descriptor::read_file(&file, &world);
         let shown = read
             .descriptor
             .map(|descriptor| format!("{descriptor:#?}"))
@@ -178,7 +177,7 @@ fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
             continue;
         }
         for end in (0..text.len()).step_by(3) {
-            let read = descriptor::read(&file, &text[..end], &world);
+            let read = pleiades_descriptor::read(&file, &text[..end], &world);
             for fault in &read.faults {
                 assert!(
                     !fault.to_string().contains(CANARY),
@@ -186,7 +185,7 @@ fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
                     file.display()
                 );
             }
-            let is_fatal = read.faults.iter().any(descriptor::Fault::is_fatal);
+            let is_fatal = read.faults.iter().any(pleiades_descriptor::Fault::is_fatal);
             assert_eq!(
                 read.descriptor.is_none(),
                 is_fatal,
@@ -206,14 +205,14 @@ fn a_file_cut_anywhere_is_read_without_panic_and_without_printing_secrets() {
 fn every_shipped_descriptor_is_sound() {
     let mut world = settings::read_context(&settings::Settings::default());
     world.env = std::sync::Arc::new(|_| None);
-    let files = descriptor::files(Path::new("providers.d")).expect("the folder");
+    let files = pleiades_descriptor::files(Path::new("providers.d")).expect("the folder");
     assert!(files.len() >= 13, "a dozen and `everything`");
     let mut running = Vec::new();
     for file in files {
         let text = fs::read_to_string(&file).expect("readable");
         let head = "# yaml-language-server: $schema=../schemas/provider.json\n";
         assert!(text.starts_with(head), "{}", file.display());
-        let read = descriptor::read_file(&file, &world);
+        let read = pleiades_descriptor::read_file(&file, &world);
         let unexpected = read
             .faults
             .iter()
@@ -289,7 +288,7 @@ fn every_field_has_a_description_and_no_object_takes_unknown_keys() {
 
 #[test]
 fn published_schemas_accept_what_is_shipped_and_refuse_two_kinds() {
-    let validator = jsonschema::validator_for(&descriptor::schema()).expect("a schema");
+    let validator = jsonschema::validator_for(&pleiades_descriptor::schema()).expect("a schema");
     let sound = serde_json::json!({
         "id": "a", "upstream": {"url": "https://a.example/mcp", "timeouts": {"call": "5s"}}, "auth": {"none": {}}
     });
@@ -324,8 +323,8 @@ fn defaults_of_the_schema_are_those_of_the_types() {
     assert_eq!(default("admin"), settings.admin.to_string());
     assert_eq!(default("max_body"), settings.max_body.to_string());
     assert_eq!(default("name"), settings.name);
-    let timeouts = &descriptor::schema()["definitions"]["Timeouts"]["properties"];
-    let usual = descriptor::Timeouts::default();
+    let timeouts = &pleiades_descriptor::schema()["definitions"]["Timeouts"]["properties"];
+    let usual = pleiades_descriptor::Timeouts::default();
     assert_eq!(timeouts["connect"]["default"], usual.connect.to_string());
     assert_eq!(timeouts["idle"]["default"], usual.idle.to_string());
 }

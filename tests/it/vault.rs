@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use pleiades::credential::vault::file::{File, RootKey};
-use pleiades::credential::vault::{Path as Entry, Vault, Wrote};
-use pleiades::secret::Secret;
+use pleiades_core::secret::Secret;
+use pleiades_credential::vault::file::{File, RootKey};
+use pleiades_credential::vault::{Path as Entry, Vault, Wrote};
 
 use super::world::{FakeServer, TestClient, World, free_port, http, json as body};
 

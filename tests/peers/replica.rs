@@ -16,10 +16,10 @@ use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pleiades::mcp::seal::Sealer;
-use pleiades::secret::Secret;
-use pleiades::shared_state::{RedisConfig, SharedState};
-use pleiades::telemetry::Metrics;
+use pleiades_core::secret::Secret;
+use pleiades_core::telemetry::Metrics;
+use pleiades_gateway::shared_state::{RedisConfig, SharedState};
+use pleiades_mcp::seal::Sealer;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 

@@ -14,13 +14,13 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
-use pleiades::credential::vault::hashicorp::{
+use pleiades_core::secret::Secret;
+use pleiades_core::telemetry::log;
+use pleiades_credential::vault::hashicorp::{
     self, Config, FieldLookup, HashicorpVault, LoginMethod, LoginState,
 };
-use pleiades::credential::vault::{Fault, Hint, Path, Vault, Wrote, contract};
-use pleiades::secret::Secret;
-use pleiades::settings::{HashicorpSettings as Said, VaultAuth};
-use pleiades::telemetry::log;
+use pleiades_credential::vault::{Fault, Hint, Path, Vault, Wrote, contract};
+use pleiades_descriptor::settings::{HashicorpSettings as Said, VaultAuth};
 use serde_json::{Value, json};
 
 fn config(said: Said) -> Config {

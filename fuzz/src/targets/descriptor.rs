@@ -3,8 +3,8 @@
 
 use std::{path::Path, sync::Arc};
 
-use pleiades::descriptor::{self, DescriptorFile, ReadContext};
-use pleiades::settings;
+use pleiades_descriptor::settings;
+use pleiades_descriptor::{DescriptorFile, ReadContext};
 
 use super::files;
 
@@ -31,15 +31,15 @@ pub fn holds(data: &[u8]) {
 
 fn checked(text: &[u8], world: &ReadContext) -> DescriptorFile {
     let file = Path::new("folder/name.yaml");
-    let read = descriptor::read(file, text, world);
-    let fatal = read.faults.iter().any(descriptor::Fault::is_fatal);
+    let read = pleiades_descriptor::read(file, text, world);
+    let fatal = read.faults.iter().any(pleiades_descriptor::Fault::is_fatal);
     assert!(!(fatal && read.descriptor.is_some()), "a file with faults loads");
     assert!(
         fatal || read.descriptor.is_some() || !read.enabled,
         "a file without faults does not load"
     );
     if let Some(descriptor) = read.descriptor.as_ref().filter(|_| read.enabled) {
-        pleiades::catalog::dry_run(file, descriptor, world.loopback).expect("what was checked runs");
+        pleiades_gateway::catalog::dry_run(file, descriptor, world.loopback).expect("what was checked runs");
         assert_eq!(read.id.as_deref(), Some(descriptor.id.as_str()));
     }
     let lines = lines(&String::from_utf8_lossy(text));

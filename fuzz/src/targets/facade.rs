@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use pleiades::catalog::{Catalogue, Effort, Live, Provider, RelayAccess, Tool, ToolRules};
-use pleiades::credential::ProviderAuth;
-use pleiades::facade::plan::{self, MetaPlan};
-use pleiades::limit::{Gate, Rules};
-use pleiades::mcp::{RawObject, Revision, raw};
-use pleiades::upstream::{Endpoint, SessionSharing, Transport};
+use pleiades_core::limit::{Gate, Rules};
+use pleiades_credential::ProviderAuth;
+use pleiades_gateway::catalog::{Catalogue, Effort, Live, Provider, RelayAccess, Tool, ToolRules};
+use pleiades_gateway::facade::plan::{self, MetaPlan};
+use pleiades_mcp::{RawObject, Revision, raw};
+use pleiades_upstream::{Endpoint, SessionSharing, Transport};
 use serde_json::{Map, Value};
 
 use super::{json, number, repository};

@@ -1,9 +1,9 @@
 //! JSON-RPC messages: what is taken goes back byte for byte, what is refused is refused as what it
 //! is.
 
-use pleiades::error::Code;
-use pleiades::mcp::raw::repair_surrogates;
-use pleiades::mcp::{Message, RawObject, message};
+use pleiades_core::error::Code;
+use pleiades_mcp::raw::repair_surrogates;
+use pleiades_mcp::{Message, RawObject, message};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -42,7 +42,7 @@ pub fn holds(data: &[u8]) {
             }
             assert!(matches!(plain.code, Code::Parse | Code::InvalidRequest));
             assert!(!is_sound(data), "refused: {}", plain.message);
-            let fault = pleiades::error::RpcFault {
+            let fault = pleiades_core::error::RpcFault {
                 code: -32_600,
                 message: plain.message.to_string(),
                 data: None,
@@ -114,7 +114,7 @@ fn goes_back(taken: &Message, text: &str) {
             };
             assert!(other == *id && others.get() == params);
             rebuilt(&others);
-            let null = pleiades::mcp::raw::null();
+            let null = pleiades_mcp::raw::null();
             answered(&message::result(id, &null), id);
         }
         Message::Notification { method, params } => {
@@ -140,7 +140,7 @@ fn goes_back(taken: &Message, text: &str) {
 }
 
 /// A request of ours with the same parameters keeps each of their members.
-fn rebuilt(params: &pleiades::mcp::Raw) {
+fn rebuilt(params: &pleiades_mcp::Raw) {
     let Ok(object) = RawObject::open(params) else {
         return;
     };
@@ -159,7 +159,7 @@ fn rebuilt(params: &pleiades::mcp::Raw) {
     );
 }
 
-fn answered(answer: &[u8], id: &pleiades::mcp::Id) {
+fn answered(answer: &[u8], id: &pleiades_mcp::Id) {
     match message::decode(answer) {
         Ok(Message::Response { id: other, .. }) => assert!(other == *id),
         other => panic!("an answer is not read back: {other:?}"),

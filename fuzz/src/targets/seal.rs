@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use pleiades::mcp::seal::Sealer;
-use pleiades::secret::Secret;
+use pleiades_core::secret::Secret;
+use pleiades_mcp::seal::Sealer;
 
 use super::number;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use pleiades::mcp::sse::{self, Frame, Parser};
+use pleiades_mcp::sse::{self, Frame, Parser};
 
 pub fn holds(data: &[u8]) {
     let mut rest = data;

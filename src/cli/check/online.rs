@@ -9,7 +9,7 @@ use std::{
 
 use url::Url;
 
-use crate::descriptor::{
+use pleiades_descriptor::{
     DescriptorFile, Fault, ReadContext, Severity, UpstreamTarget,
     reader::{LocalAddress, local_ip},
 };

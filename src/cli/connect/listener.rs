@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::credential::broker::ConnectError;
+use pleiades_credential::broker::ConnectError;
 
 /// Longest head of a request, in bytes; what a callback's query may be and a browser's headers are.
 const MAX_HEAD: usize = 32 * 1_024;

@@ -14,8 +14,8 @@ use url::Url;
 
 use super::listener::CallbackListener;
 use crate::app::App;
-use crate::credential::broker::{ConnectLink, LinkPayload, ProofMethod as Proof, RedirectTarget};
-use crate::credential::{AddressPolicy, Connection};
+use pleiades_credential::broker::{ConnectLink, LinkPayload, ProofMethod as Proof, RedirectTarget};
+use pleiades_credential::{AddressPolicy, Connection};
 
 /// How long the gateway that may run has to show the page of a link.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);

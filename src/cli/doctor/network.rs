@@ -13,7 +13,7 @@ use url::{Host, Url};
 
 use super::protocol::trouble;
 use super::step::{StepDetail, StepFailure};
-use crate::upstream::{
+use pleiades_upstream::{
     ClientTls, Endpoint, HttpProbe, Identity, Permit, Upstreams, is_own_authority, tls_config,
 };
 

@@ -8,15 +8,15 @@ use parking_lot::Mutex;
 
 use super::step::{StepDetail, StepFailure, Steps};
 use crate::app::{App, Services};
-use crate::credential::broker::{ClientChoice, Prober};
-use crate::credential::connection::{GrantType, Pkce};
-use crate::credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
-use crate::credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
-use crate::credential::record::{AccountRecord, AccountState, EndReason, TokenRefusal};
-use crate::credential::vault::{self, Fault, Path, Wrote};
-use crate::credential::{AccountKey, Connection, Signature, pinned, user_accounts};
-use crate::secret::Secret;
-use crate::telemetry::time::{rfc3339, unix_now};
+use pleiades_core::secret::Secret;
+use pleiades_core::telemetry::time::{rfc3339, unix_now};
+use pleiades_credential::broker::{ClientChoice, Prober};
+use pleiades_credential::connection::{GrantType, Pkce};
+use pleiades_credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
+use pleiades_credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
+use pleiades_credential::record::{AccountRecord, AccountState, EndReason, TokenRefusal};
+use pleiades_credential::vault::{self, Fault, Path, Wrote};
+use pleiades_credential::{AccountKey, Connection, Signature, pinned, user_accounts};
 
 /// How long a credential is waited for.
 const CREDENTIAL: Duration = Duration::from_secs(30);
@@ -300,7 +300,7 @@ impl LoginCheck<'_> {
     }
 
     async fn machine(&self, steps: &mut Steps, services: &Services) -> Option<Arc<Signature>> {
-        use crate::credential::ClientCredentialsTokens as _;
+        use pleiades_credential::ClientCredentialsTokens as _;
         let began = Instant::now();
         let signature = services.exchange.accounts.manager.signature(self.connection);
         let found = match signature.ready().await {

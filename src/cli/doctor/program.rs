@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::step::{StepDetail, StepFailure};
-use crate::secret::Secret;
+use pleiades_core::secret::Secret;
 
 /// Finds a program as the operating system will: a path from the descriptor's folder, a name in PATH.
 pub(super) fn find(

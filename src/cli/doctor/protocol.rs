@@ -1,10 +1,10 @@
 //! From a connection to MCP: revisions, capabilities, the credential, the lists.
 
 use super::step::{StepDetail, StepFailure};
-use crate::catalog::examine::Survey;
-use crate::error::{Code, Error};
-use crate::mcp::{RawObject, Revision};
-use crate::upstream::{Endpoint, Profile};
+use pleiades_core::error::{Code, Error};
+use pleiades_gateway::catalog::examine::Survey;
+use pleiades_mcp::{RawObject, Revision};
+use pleiades_upstream::{Endpoint, Profile};
 
 /// Lines of what was left out of lists.
 const SHOWN: usize = 12;

@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
 use crate::cli::exit;
 use crate::cli::ui;
-use crate::descriptor::reader::{
+use pleiades_descriptor::reader::{
     Kind, Node, Pos, ReferenceResolver, Report, bytes, near, parse, reference_names,
 };
-use crate::descriptor::{self, Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
+use pleiades_descriptor::{Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
 /// The descriptor of a provider as its file says it.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl DescriptorSource {
     /// # Errors
     /// The exit code when there is none, which is told.
     pub(super) fn find(folder: &Path, provider: &str, world: &ReadContext) -> Result<Self, u8> {
-        let files = descriptor::files(folder).map_err(|error| {
+        let files = pleiades_descriptor::files(folder).map_err(|error| {
             ui::fail(format_args!(
                 "the folder {}: {error}; name it with `--providers`",
                 folder.display()
@@ -34,9 +34,9 @@ impl DescriptorSource {
         })?;
         let mut reads: Vec<DescriptorFile> = files
             .iter()
-            .map(|file| descriptor::read_file(file, world))
+            .map(|file| pleiades_descriptor::read_file(file, world))
             .collect();
-        descriptor::mark_duplicates(&mut reads);
+        pleiades_descriptor::mark_duplicates(&mut reads);
         let names: Vec<String> = reads.iter().map(name).collect();
         let Some(at) = names.iter().position(|name| name == provider) else {
             let near = near(provider, names.iter().map(String::as_str));
@@ -200,7 +200,7 @@ fn hide(descriptor: &Descriptor, world: &ReadContext, redactor: &mut Redactor) {
     }
 }
 
-fn flow(flow: &descriptor::OAuthFlow, redactor: &mut Redactor) {
+fn flow(flow: &pleiades_descriptor::OAuthFlow, redactor: &mut Redactor) {
     for secret in [&flow.client_secret, &flow.private_key].into_iter().flatten() {
         redactor.hide(secret.expose(), 3);
     }

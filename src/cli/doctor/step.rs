@@ -205,7 +205,7 @@ impl Redactor {
             .fold(text.to_owned(), |text, hidden| text.replace(hidden.as_str(), "…"));
         let clean: String = clean
             .chars()
-            .filter(|char| !crate::text::is_hidden(*char))
+            .filter(|char| !pleiades_core::text::is_hidden(*char))
             .collect();
         let Some((end, _)) = clean.char_indices().nth(LONGEST) else {
             return clean;

@@ -9,14 +9,14 @@ use super::oauth::LoginCheck;
 use super::step::{StepDetail, StepFailure, Steps};
 use super::{network, program, protocol};
 use crate::app::App;
-use crate::catalog::{Provider, examine};
-use crate::credential::{CallerKeys, Connection, ProviderAuth};
-use crate::descriptor::{Descriptor, Protocol, ReadContext};
-use crate::error::{Code, Error};
-use crate::exchange::Keys;
-use crate::settings;
-use crate::telemetry::tail::Tail;
-use crate::upstream::{Endpoint, Identity, Profile, Transport, Upstreams, minimal_environment};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::tail::Tail;
+use pleiades_credential::{CallerKeys, Connection, ProviderAuth};
+use pleiades_descriptor::settings;
+use pleiades_descriptor::{Descriptor, Protocol, ReadContext};
+use pleiades_gateway::catalog::{Provider, examine};
+use pleiades_gateway::exchange::Keys;
+use pleiades_upstream::{Endpoint, Identity, Profile, Transport, Upstreams, minimal_environment};
 
 /// What a process that failed wrote last is read within this.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -166,7 +166,7 @@ impl Subject {
         &self,
         steps: &mut Steps,
         url: &url::Url,
-        tls: Option<Arc<crate::upstream::ClientTls>>,
+        tls: Option<Arc<pleiades_upstream::ClientTls>>,
     ) -> bool {
         let endpoint = &self.provider.endpoint;
         let within = endpoint.connect;
@@ -357,7 +357,7 @@ impl Subject {
     /// Credential and lists of a server that speaks; both are known from reading the lists.
     async fn read_lists(&self, steps: &mut Steps, profile: Profile) {
         let began = Instant::now();
-        let lister: &dyn crate::catalog::Lister = &self.upstreams;
+        let lister: &dyn pleiades_gateway::catalog::Lister = &self.upstreams;
         let surveyed = examine::survey(lister, &self.provider, &self.identity, profile).await;
         let refused =
             matches!(&surveyed, Err(error) if matches!(error.code, Code::UpstreamAuth | Code::NeedsAuth));
@@ -400,7 +400,10 @@ fn with_proxies(mut trouble: StepFailure) -> StepFailure {
     trouble
 }
 
-fn credential(need: &ProviderAuth, brought: &CallerKeys) -> (Credential, Arc<crate::credential::Signature>) {
+fn credential(
+    need: &ProviderAuth,
+    brought: &CallerKeys,
+) -> (Credential, Arc<pleiades_credential::Signature>) {
     match (need, need.sign(brought)) {
         (ProviderAuth::None, signed) => (Credential::Unneeded, signed.unwrap_or_default()),
         (ProviderAuth::ApiKey(signature), signed) => {

@@ -1,7 +1,7 @@
 //! The pages of `error::Code`: a test holds that each has one.
 
 use super::{AtFault, Explanation, Kind};
-use crate::error::Code;
+use pleiades_core::error::Code;
 
 const fn code(
     code: Code,

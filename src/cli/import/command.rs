@@ -8,7 +8,7 @@ use super::json::{DocumentNode, Kind, shown};
 use super::pairs;
 use super::rewrite::{FieldContext, Rewriter, is_variable};
 use super::secret::{is_secret, is_secret_name, looks_secret};
-use crate::descriptor::reader::is_secret_header;
+use pleiades_descriptor::reader::is_secret_header;
 
 /// # Errors
 /// Why it cannot be taken.

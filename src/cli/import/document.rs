@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::json::{self, DocumentMember, DocumentNode, Kind, SourcePos, SyntaxFault, shown};
-use crate::descriptor::reader::{Kind as Yaml, Node as YamlNode, tree};
+use pleiades_descriptor::reader::{Kind as Yaml, Node as YamlNode, tree};
 
 /// What a file is written in, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +120,7 @@ fn yaml(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
 }
 
 fn from_yaml(node: YamlNode) -> DocumentNode {
-    let place = |at: crate::descriptor::reader::Pos| SourcePos {
+    let place = |at: pleiades_descriptor::reader::Pos| SourcePos {
         line: at.line,
         column: at.column,
     };

@@ -372,7 +372,7 @@ impl<'a> JsonReader<'a> {
 
 /// A key as it may be printed: bounded, one line.
 pub(super) fn shown(key: &str) -> String {
-    crate::text::printable(key, 80)
+    pleiades_core::text::printable(key, 80)
 }
 
 #[cfg(test)]

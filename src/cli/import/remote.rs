@@ -6,7 +6,7 @@ use super::json::{DocumentNode, shown};
 use super::pairs;
 use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_secret, is_secret_name, password};
-use crate::descriptor::reader::{forbidden_outward, is_secret_header};
+use pleiades_descriptor::reader::{forbidden_outward, is_secret_header};
 
 /// # Errors
 /// Why it cannot be taken.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::json::shown;
 use super::secret::{is_placeholder, is_secret_name, looks_secret};
-use crate::descriptor::Environment;
+use pleiades_descriptor::Environment;
 
 /// A variable that a written descriptor reads.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,13 +8,13 @@ use super::entry::{Entry, ServerTransport};
 use super::oauth::{OAuthMembers, OAuthValue};
 use crate::cli::file::{SCHEMA, bare, literal, scalar};
 use crate::cli::ui;
-use crate::descriptor::{self, Fault, ReadContext};
+use pleiades_descriptor::{Fault, ReadContext};
 
 /// The text that is accepted; disabled when it is not while enabled.
 pub(super) fn descriptor(entry: &Entry, from: &Path, file: &Path, world: &ReadContext) -> ImportOutcome {
     let faults = |waits: Option<&str>| {
         let text = text(entry, from, waits);
-        let mut faults = descriptor::read(file, text.as_bytes(), world).faults;
+        let mut faults = pleiades_descriptor::read(file, text.as_bytes(), world).faults;
         faults.retain(Fault::is_fatal);
         (text, faults)
     };

@@ -1,0 +1,12 @@
+//! What every part of Pleiades stands on: errors and their codes, secrets, text of others, TLS trust,
+//! telemetry, limits, and how a request is signed.
+
+pub mod error;
+pub mod limit;
+pub mod secret;
+pub mod signature;
+pub mod telemetry;
+pub mod text;
+pub mod trust;
+pub mod web;
+pub mod www_authenticate;

@@ -1,0 +1,369 @@
+//! The answer of an authorization server: from the right browser, once, at the right path, from the
+//! right issuer; only then is its code redeemed.
+
+use std::sync::Arc;
+
+use url::form_urlencoded;
+
+use super::pending::{PendingConnection, PendingState};
+use super::start::{OPERATORS, check_cookie, cookie_name};
+use super::status::ConnectionOutcome;
+use super::{Broker, ConnectError, ConnectErrorKind, start};
+use crate::connection::ResourceParameter;
+use crate::oauth::{self, SentRequest, Verdict, failure};
+use pleiades_core::secret::Secret;
+
+/// The query of a callback (RFC 6749 section 4.1.2, RFC 9207).
+#[derive(Debug, Clone)]
+pub struct Callback {
+    pub(super) state: String,
+    pub(super) code: Option<Secret>,
+    pub(super) error: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) iss: Option<String>,
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallbackResult {
+    /// It is connected, and the next call uses it.
+    Connected {
+        /// The provider's title.
+        title: String,
+        /// `accountId`.
+        account: String,
+        /// Email or name.
+        label: Option<String>,
+    },
+    /// Another account of the provider was used than the one connected under this name, or maybe: the
+    /// person is asked. Nothing is replaced yet.
+    Confirm {
+        /// The provider's title.
+        title: String,
+        /// Whether the provider says whose account it is, so that it is another one for certain.
+        certain: bool,
+        /// What [`Broker::confirm`] wants back.
+        state: String,
+    },
+}
+
+impl Callback {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// [`Ground::Malformed`] without a state, or with one of its parameters twice.
+    pub fn read(query: &str) -> Result<Self, ConnectError> {
+        let malformed = |why: &str| {
+            ConnectError::new(
+                ConnectErrorKind::Malformed,
+                why,
+                "Open the connect link again and begin anew.",
+            )
+        };
+        let one = |name: &str| -> Result<Option<String>, ConnectError> {
+            let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+            let first = found.next().map(|(_, value)| value.into_owned());
+            if found.next().is_some() {
+                return Err(malformed("This answer says one thing twice."));
+            }
+            Ok(first.filter(|value| !value.is_empty()))
+        };
+        Ok(Self {
+            state: one("state")?.ok_or_else(|| malformed("This answer names no connection (`state`)."))?,
+            code: one("code")?.map(Secret::new),
+            error: one("error")?,
+            description: one("error_description")?,
+            iss: one("iss")?,
+        })
+    }
+
+    /// The name of the cookie that it must bring.
+    #[must_use]
+    pub fn cookie_name(&self) -> String {
+        cookie_name(&self.state)
+    }
+
+    /// The same for the state that a confirmation brings.
+    #[must_use]
+    pub fn cookie_of(state: &str) -> String {
+        cookie_name(state)
+    }
+}
+
+impl Broker {
+    /// Takes an answer that came to `redirect`. What is redeemed is stored whatever becomes of the
+    /// caller.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing is connected then. One without its cookie leaves the flow as it is.
+    pub async fn finish(
+        self: &Arc<Self>,
+        callback: Callback,
+        cookie: Option<&str>,
+        redirect: &str,
+    ) -> Result<CallbackResult, ConnectError> {
+        let (version, entry) = self.read_pending(&callback.state).await?;
+        let flow = match entry.stage {
+            PendingState::Begun(flow) => flow,
+            PendingState::Asked(flow, record) => {
+                check_cookie(&flow, cookie)?;
+                return Ok(self.confirmation(&flow, callback.state, record.subject.is_some()));
+            }
+            PendingState::Used => return Err(lost()),
+        };
+        check_cookie(&flow, cookie)?;
+        let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
+        let work = async move {
+            broker.consume_pending(&callback.state, version).await?;
+            let (id, principal, provider) = (flow.id.clone(), flow.principal(), flow.wish.provider.clone());
+            let finished = broker.handle_answer(callback, *flow, &redirect).await;
+            if let Err(refusal) = &finished {
+                broker.failures.note(&principal, &provider, refusal.for_callers());
+                broker
+                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
+                    .await;
+            }
+            finished
+        };
+        self.run_detached(work).await
+    }
+
+    /// Whether tokens of another account may replace those that are there, as the person says.
+    ///
+    /// # Errors
+    /// [`Refusal`], also when the person says no.
+    pub async fn confirm(
+        self: &Arc<Self>,
+        state: &str,
+        cookie: Option<&str>,
+        yes: bool,
+    ) -> Result<CallbackResult, ConnectError> {
+        let (version, entry) = self.read_pending(state).await?;
+        let (PendingState::Asked(flow, record), state) = (entry.stage, state.to_owned()) else {
+            return Err(ConnectError::new(
+                ConnectErrorKind::Malformed,
+                "Nothing waits for this confirmation.",
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        check_cookie(&flow, cookie)?;
+        let broker = Arc::clone(self);
+        let work = async move {
+            broker.consume_pending(&state, version).await?;
+            let id = flow.id.clone();
+            let finished = if yes {
+                broker.store_account(&flow, *record).await
+            } else {
+                broker.revoke_tokens(&flow, &record.tokens).await;
+                Err(ConnectError::new(
+                    ConnectErrorKind::Conflict,
+                    "The connection stays as it was.",
+                    "Open the connect link again to sign in with the account that was connected before.",
+                ))
+            };
+            if let Err(refusal) = &finished {
+                broker
+                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
+                    .await;
+            }
+            finished
+        };
+        self.run_detached(work).await
+    }
+
+    /// Work that a closed browser must not end.
+    async fn run_detached(
+        &self,
+        work: impl Future<Output = Result<CallbackResult, ConnectError>> + Send + 'static,
+    ) -> Result<CallbackResult, ConnectError> {
+        let task = self.redeeming.spawn_on(work, &self.config.control);
+        task.await.unwrap_or_else(|_ended| Err(lost()))
+    }
+
+    pub(super) fn confirmation(
+        &self,
+        flow: &PendingConnection,
+        state: String,
+        certain: bool,
+    ) -> CallbackResult {
+        CallbackResult::Confirm {
+            title: self.title(&flow.wish.provider),
+            certain,
+            state,
+        }
+    }
+
+    /// Judges an answer and redeems its code.
+    async fn handle_answer(
+        self: &Arc<Self>,
+        callback: Callback,
+        flow: PendingConnection,
+        redirect: &str,
+    ) -> Result<CallbackResult, ConnectError> {
+        let judged = self.check_origin(&callback, &flow, redirect);
+        // Whoever wrote it: a server that has lost the client sends nobody back.
+        if let Some(name) = flow
+            .client
+            .as_ref()
+            .filter(|_| judged.is_err() || callback.error.is_none())
+        {
+            self.note_answered(name, &flow.source.client).await;
+        }
+        judged?;
+        if let Some(error) = &callback.error {
+            return Err(self
+                .refused_by_server(&flow, error, callback.description.as_deref())
+                .await);
+        }
+        let Some(code) = callback.code else {
+            let provider = &flow.wish.provider;
+            tracing::warn!(
+                provider,
+                "a connection failed: the answer carries neither a code nor an error"
+            );
+            return Err(ConnectError::new(
+                ConnectErrorKind::Malformed,
+                format!(
+                    "The answer of {} carries neither a code nor an error.",
+                    self.title(provider)
+                ),
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        self.redeem(&callback.state, flow, &code).await
+    }
+
+    /// Whether an answer came to the right path, from the server that was asked.
+    fn check_origin(
+        &self,
+        callback: &Callback,
+        flow: &PendingConnection,
+        redirect: &str,
+    ) -> Result<(), ConnectError> {
+        let provider = &flow.wish.provider;
+        if redirect != flow.redirect {
+            tracing::warn!(
+                provider,
+                came = redirect,
+                expected = flow.redirect,
+                "a connection failed: its answer came to another redirect URI"
+            );
+            return Err(mixed_up());
+        }
+        let (issuer, promised) = (flow.issuer.as_deref(), flow.iss_supported);
+        let checked = oauth::check_iss(issuer, promised, callback.iss.as_deref());
+        let Err(trouble) = checked else { return Ok(()) };
+        let text = callback
+            .iss
+            .as_deref()
+            .map(|iss| failure::plain(iss).unwrap_or_default());
+        tracing::warn!(
+            provider,
+            expected = issuer,
+            iss = text,
+            error = callback.error.as_deref().and_then(failure::plain),
+            %trouble,
+            cure = callback.iss.is_none().then_some(WITHOUT_ISS),
+            "a connection failed"
+        );
+        if callback.iss.is_some() {
+            return Err(mixed_up());
+        }
+        let title = self.title(provider);
+        Err(ConnectError::new(
+            ConnectErrorKind::Malformed,
+            format!(
+                "The answer of {title} does not say which server it comes from (`iss`), though its metadata promises \
+                 that (RFC 9207); such an answer may be another server's."
+            ),
+            format!(
+                "Nothing was connected. Open the connect link again; if it happens again: {WITHOUT_ISS}. {OPERATORS}"
+            ),
+        ))
+    }
+
+    /// What an authorization server answers in the place of a code (RFC 6749 section 4.1.2.1), told to
+    /// people with the cure, and to the log in full.
+    async fn refused_by_server(
+        &self,
+        flow: &PendingConnection,
+        error: &str,
+        description: Option<&str>,
+    ) -> ConnectError {
+        let provider = &flow.wish.provider;
+        let title = self.title(provider);
+        let text = description.and_then(failure::plain);
+        let code = failure::plain(error).unwrap_or_default();
+        let verdict = oauth::verdict(error, description);
+        let connection = self.connection(provider);
+        let declared = connection
+            .as_ref()
+            .map_or(&ResourceParameter::Auto, |it| &it.resource);
+        let cure = match (verdict, &flow.client) {
+            (Verdict::UnknownClient, Some(_)) => oauth::MADE_ANEW.to_owned(),
+            (verdict, _) => verdict.cure(SentRequest {
+                client: &flow.source.client.id,
+                redirect: &flow.redirect,
+                scopes: &flow.scopes,
+                resource: (flow.source.resource.as_deref(), declared),
+            }),
+        };
+        tracing::warn!(
+            provider,
+            error = code,
+            description = text,
+            client = flow.source.client.id,
+            issuer = flow.issuer,
+            scopes = flow.scopes.join(" "),
+            resource = flow.source.resource,
+            cure,
+            "a connection failed: the authorization server refused it"
+        );
+        if let Some(name) = &flow.client {
+            match verdict {
+                Verdict::UnknownClient => self.drop_client(name, &flow.source.client).await,
+                // Reason enough to ask the server before the next flow.
+                Verdict::PerhapsUnknownClient => {}
+                _ => self.note_answered(name, &flow.source.client).await,
+            }
+        }
+        if verdict == Verdict::Denied {
+            return ConnectError::new(
+                ConnectErrorKind::Conflict,
+                format!("{title} was told not to give access, so nothing was connected."),
+                "Open the connect link again if that was not meant.",
+            );
+        }
+        let text = text
+            .filter(|text| *text != code)
+            .map_or_else(String::new, |text| format!(": “{text}”"));
+        ConnectError::new(
+            ConnectErrorKind::Provider,
+            format!("{title} refused with `{code}`{text}."),
+            start::advice(&cure),
+        )
+    }
+}
+
+/// What to do where the promised `iss` does not come.
+const WITHOUT_ISS: &str = "the provider has to send `iss`, or to take `authorization_response_iss_parameter_supported` out of \
+                           its metadata; until then `authorization_endpoint`, `token_endpoint` and `client_id` in the \
+                           descriptor do without it";
+
+/// Says nothing of what came: an attacker may have written it.
+fn mixed_up() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Malformed,
+        "This answer came from another server than the one that was asked.",
+        "Nothing was connected. Open the connect link again; if it happens again, ask whoever runs the \
+         gateway, whose log names both.",
+    )
+}
+
+fn lost() -> ConnectError {
+    ConnectError::new(
+        ConnectErrorKind::Gone,
+        "The gateway could not finish this connection.",
+        "Open the connect link again and begin anew.",
+    )
+}

@@ -1,0 +1,239 @@
+//! Connects, chooses and revokes accounts. What is begun is finished, also when whoever asked for it
+//! is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::read::within;
+use super::refresh_task::nonce;
+use super::{AccountEventKind, CredentialManager};
+use crate::key::AccountKey;
+use crate::oauth;
+use crate::record::AccountRecord;
+use crate::slot::AccountSlot;
+use crate::vault::{Fault, Kind, Path, Wrote};
+
+/// How often a write that others get ahead of is repeated.
+const TRIES: u32 = 16;
+/// How long a provider has to revoke one token.
+const REVOKED_WITHIN: Duration = Duration::from_secs(10);
+
+/// What an account lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingScopes {
+    /// Scopes that were not granted, or not as far as is known.
+    pub scopes: Vec<String>,
+    /// Whether some were not asked for before: asking the person may help. Whoever does names them in
+    /// the link.
+    pub is_new: bool,
+}
+
+impl CredentialManager {
+    /// Stores a new connection; it wins over whatever was there but for what its user chose.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn connect(&self, key: &AccountKey, record: AccountRecord) -> Result<(), Fault> {
+        let key = key.clone();
+        self.detached(|manager| async move { manager.connect_now(&key, record).await })
+            .await
+    }
+
+    /// Makes an account its user's default; `false` when there is none of that name.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn choose(&self, key: &AccountKey) -> Result<bool, Fault> {
+        let key = key.clone();
+        self.detached(|manager| async move { manager.choose_now(&key).await })
+            .await
+    }
+
+    /// Revokes at the provider as far as it lets, and removes the record whatever the provider says;
+    /// `false` when there is none.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn revoke(&self, key: &AccountKey) -> Result<bool, Fault> {
+        let key = key.clone();
+        self.detached(|manager| async move { manager.revoke_now(&key).await })
+            .await
+    }
+
+    /// What an account lacks that was refused a request for want of scopes.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn missing_scopes(&self, key: &AccountKey, scopes: &[String]) -> Result<MissingScopes, Fault> {
+        let record = self.record(key).await?;
+        let (granted, requested) = record.map_or((None, Vec::new()), |it| (it.granted, it.requested));
+        let granted = granted.unwrap_or_default();
+        let lacks = |scope: &&String| !granted.contains(scope);
+        let scopes: Vec<String> = scopes.iter().filter(lacks).cloned().collect();
+        Ok(MissingScopes {
+            is_new: scopes.iter().any(|scope| !requested.contains(scope)),
+            scopes,
+        })
+    }
+
+    async fn detached<T: Send + 'static, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>> + Send + 'static,
+    {
+        let Some(manager) = self.me.upgrade() else {
+            return Err(Fault::new(Kind::Refused, "the process is about to end"));
+        };
+        let task = self.work.spawn_on(work(manager), &self.parts.control);
+        task.await.unwrap_or_else(|cause| {
+            Err(Fault::new(Kind::Refused, "the process is about to end").because(cause))
+        })
+    }
+
+    async fn connect_now(&self, key: &AccountKey, mut record: AccountRecord) -> Result<(), Fault> {
+        (*key.account).clone_into(&mut record.account);
+        record.seq = record.seq.max(1);
+        record.lease = None;
+        record.failures = 0;
+        for _ in 0..TRIES {
+            let before = self.fetch_or_replace(key).await?;
+            let expected = before.as_ref().map_or(0, |(version, _)| *version);
+            let new = replacing(&record, before.as_ref().and_then(|(_, record)| record.as_ref()));
+            if let Wrote::Done(version) = self.write(key, expected, &new).await? {
+                self.keep(key, version, new);
+                self.notify(key, AccountEventKind::Connected);
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+
+    /// What is there; a record that cannot be read is replaced by a new connection all the same.
+    async fn fetch_or_replace(
+        &self,
+        key: &AccountKey,
+    ) -> Result<Option<(u64, Option<AccountRecord>)>, Fault> {
+        match self.fetch(key).await {
+            Ok(found) => Ok(found.map(|(version, record)| (version, Some(record)))),
+            Err(fault) if fault.kind == Kind::Corrupt => {
+                let stored = within(self.parts.vault.read(&Path::account(key))).await?;
+                Ok(stored.map(|stored| (stored.version, None)))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn choose_now(&self, key: &AccountKey) -> Result<bool, Fault> {
+        for _ in 0..TRIES {
+            let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
+            self.reread(&entry, entry.readings()).await?;
+            let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
+            let latest = entry.slots().iter().map(chosen).max().unwrap_or(0);
+            let Some((version, mut record)) = self.fetch(key).await? else {
+                return Ok(false);
+            };
+            record.chosen = self.clock.unix_ms().max(latest + 1);
+            if let Wrote::Done(version) = self.write(key, version, &record).await? {
+                self.keep(key, version, record);
+                self.notify(key, AccountEventKind::Chosen);
+                return Ok(true);
+            }
+        }
+        Err(contended())
+    }
+
+    async fn revoke_now(&self, key: &AccountKey) -> Result<bool, Fault> {
+        let Some((_, record)) = self.fetch_or_replace(key).await? else {
+            return Ok(false);
+        };
+        if let Some(record) = &record {
+            self.revoke_at_provider(key, record).await;
+        }
+        within(self.parts.vault.remove(&Path::account(key))).await?;
+        if let Some(entry) = self.cache.get(&key.owner) {
+            entry.remove(&key.account);
+        }
+        self.schedule.remove(key);
+        self.notify(key, AccountEventKind::Revoked);
+        Ok(true)
+    }
+
+    /// Best effort: what the provider does not revoke ends by itself, and is gone here.
+    async fn revoke_at_provider(&self, key: &AccountKey, record: &AccountRecord) {
+        let Some(connection) = self.connection_of(&key.owner.connection, &record.provider) else {
+            tracing::warn!(
+                provider.name = record.provider,
+                "the provider is not loaded: its tokens are removed here, but not revoked there"
+            );
+            return;
+        };
+        for token in record.tokens.refresh.iter().chain([&record.tokens.access]) {
+            let asked = oauth::revoke(&*self.parts.web, &connection, &record.source, token);
+            let why = match timeout(REVOKED_WITHIN, asked).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(trouble)) => trouble.message,
+                Err(_) => "it did not answer in time".to_owned(),
+            };
+            tracing::warn!(
+                provider.name = record.provider,
+                error = why,
+                "the provider did not revoke a token; it is removed here"
+            );
+        }
+    }
+
+    /// An account that was found to be no more.
+    pub(super) fn forget(&self, slot: &AccountSlot) {
+        if let Some(entry) = self.cache.get(&slot.key.owner) {
+            entry.remove(&slot.key.account);
+        }
+        slot.clear();
+        self.schedule.remove(&slot.key);
+    }
+}
+
+/// A new connection in the place of an older one: a new grant that keeps what its user chose.
+fn replacing(record: &AccountRecord, before: Option<&AccountRecord>) -> AccountRecord {
+    let mut new = record.clone();
+    let Some(before) = before else {
+        if new.grant_id.is_empty() {
+            new.grant_id = nonce();
+        }
+        return new;
+    };
+    if new.grant_id.is_empty() || new.grant_id == before.grant_id {
+        new.grant_id = nonce();
+    }
+    if new.tokens.refresh.is_none() && is_same_consent(&new, before) {
+        // Of a second consent many give none (RFC 6749 section 5.1): the first one's still renews it.
+        new.tokens.refresh.clone_from(&before.tokens.refresh);
+        new.lease.clone_from(&before.lease);
+        new.unanswered = before.unanswered;
+    }
+    new.chosen = new.chosen.max(before.chosen);
+    new.connected_at = new.connected_at.max(before.connected_at);
+    // What was asked for before is not asked for in vain again.
+    for scope in before.requested.iter().filter(|_| new.subject == before.subject) {
+        if !new.requested.contains(scope) {
+            new.requested.push(scope.clone());
+        }
+    }
+    new
+}
+
+/// Whether both are of the same person and client, so that what renewed the one renews the other; what
+/// has ended for good renews nothing.
+fn is_same_consent(new: &AccountRecord, before: &AccountRecord) -> bool {
+    let (one, other) = (&new.source, &before.source);
+    let person = new.subject.is_some() && new.subject == before.subject;
+    let client = one.client.id == other.client.id && one.token_endpoint == other.token_endpoint;
+    person && client && before.ended.is_none()
+}
+
+fn contended() -> Fault {
+    Fault::new(
+        Kind::Failed,
+        "the record is written by others all the time; try again",
+    )
+}

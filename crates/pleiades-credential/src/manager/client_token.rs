@@ -1,0 +1,420 @@
+//! Tokens of client credentials (RFC 6749 section 4.4): in memory alone, one for all callers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use http::header::AUTHORIZATION;
+use parking_lot::Mutex;
+use ring::digest::{Context, SHA256};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use super::CredentialManager;
+use super::read::STORE_WITHIN;
+use crate::connection::{Connection, ResourceParameter};
+use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
+use crate::pinned;
+use crate::record::AccountState;
+use crate::refresh::back_off;
+use crate::signature::ClientCredentialsTokens;
+use pleiades_core::error::{Code, Error};
+use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
+use pleiades_core::telemetry::events::TokenRefreshed;
+
+/// Connections whose tokens are in memory; each is one of a descriptor, of today or of before a
+/// reload.
+const MAX_CONNECTIONS: usize = 4_096;
+/// How long a request waits for a token.
+const TOKEN_WITHIN: Duration = Duration::from_secs(30);
+/// A rejected token is replaced once; a further rejection within that, in milliseconds, is the
+/// provider's doing.
+const PAUSE: u64 = 60_000;
+/// Between attempts that failed, first and longest, in milliseconds.
+const FAILED: (u64, u64) = (1_000, 60_000);
+
+/// The connections that have been asked for.
+#[derive(Debug, Default)]
+pub(super) struct ClientTokenCache(Mutex<HashMap<[u8; 32], Arc<ClientToken>>>);
+
+/// One connection's token.
+#[derive(Debug)]
+struct ClientToken {
+    manager: Weak<CredentialManager>,
+    connection: Arc<Connection>,
+    token: ArcSwapOption<AccessToken>,
+    in_flight: Mutex<Option<watch::Receiver<bool>>>,
+    recent: Mutex<RecentFailures>,
+    /// Whether the store has been told where the secret goes.
+    pinned: AtomicBool,
+}
+
+#[derive(Debug)]
+struct AccessToken {
+    signed: Arc<SignedHeaders>,
+    /// In unix milliseconds: when the next is had, and until when this one is sent.
+    due: u64,
+    until: u64,
+}
+
+/// What has gone wrong lately; times of the growing clock.
+#[derive(Debug, Default)]
+struct RecentFailures {
+    failures: u32,
+    /// Not before.
+    again: u64,
+    last_error: Option<(OAuthErrorKind, String)>,
+    /// The token that came in the place of a rejected one, and when.
+    replacement: Option<(u64, u64)>,
+    /// Tokens that were rejected: up to this one.
+    rejected: u64,
+}
+
+impl ClientCredentialsTokens for Arc<CredentialManager> {
+    fn signature(&self, connection: &Arc<Connection>) -> Arc<Signature> {
+        let mut tokens = self.client_tokens.0.lock();
+        if tokens.len() >= MAX_CONNECTIONS {
+            tokens.retain(|_, machine| Arc::strong_count(machine) > 1);
+        }
+        let made = || {
+            Arc::new(ClientToken {
+                manager: Arc::downgrade(self),
+                connection: Arc::clone(connection),
+                token: ArcSwapOption::empty(),
+                in_flight: Mutex::default(),
+                recent: Mutex::default(),
+                pinned: AtomicBool::default(),
+            })
+        };
+        // A reload that changes nothing of the connection keeps its token.
+        let machine = tokens.entry(fingerprint(connection)).or_insert_with(made);
+        let held: Arc<ClientToken> = Arc::clone(machine);
+        Arc::new(Signature::renewed(Arc::new(ClientTokenSource(held)), None))
+    }
+
+    fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
+        let states = self.states().into_iter();
+        let own = states.filter(|(name, ..)| **name == *connection);
+        own.map(|(_, state, count)| (state, count)).collect()
+    }
+}
+
+#[derive(Debug)]
+struct ClientTokenSource(Arc<ClientToken>);
+
+#[async_trait]
+impl CredentialSource for ClientTokenSource {
+    fn now(&self) -> Arc<SignedHeaders> {
+        self.0
+            .token
+            .load_full()
+            .map_or_else(Arc::default, |token| Arc::clone(&token.signed))
+    }
+
+    async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
+        let manager = self.0.manager()?;
+        let unix_ms = manager.clock.unix_ms();
+        let rejected = self.0.recent.lock().rejected;
+        if let Some(token) = self.0.token.load_full()
+            && unix_ms < token.until
+            && token.signed.seq > rejected
+        {
+            if unix_ms >= token.due && manager.clock.monotonic_ms() >= self.0.recent.lock().again {
+                // Ahead of its end the next is had beside the calls.
+                drop(self.0.join_or_start(&manager));
+            }
+            return Ok(Arc::clone(&token.signed));
+        }
+        self.0.renewed(&manager, rejected).await
+    }
+
+    async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error> {
+        let manager = self.0.manager()?;
+        let now = manager.clock.monotonic_ms();
+        {
+            let mut trouble = self.0.recent.lock();
+            if trouble
+                .replacement
+                .is_some_and(|(replaced, at)| replaced == seq && now.saturating_sub(at) < PAUSE)
+            {
+                let message = "the provider refuses a credential that was had a moment ago";
+                return Err(Error::new(Code::UpstreamAuth, message));
+            }
+            trouble.rejected = trouble.rejected.max(seq);
+        }
+        let signed = self.ready().await?;
+        self.0.recent.lock().replacement = Some((signed.seq, now));
+        Ok(signed)
+    }
+
+    fn accepted(&self, seq: u64) {
+        let mut trouble = self.0.recent.lock();
+        if trouble.replacement.is_some_and(|(replaced, _)| replaced == seq) {
+            trouble.replacement = None;
+        }
+    }
+}
+
+impl ClientToken {
+    fn manager(&self) -> Result<Arc<CredentialManager>, Error> {
+        self.manager
+            .upgrade()
+            .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
+    }
+
+    /// A token newer than what was rejected.
+    async fn renewed(
+        self: &Arc<Self>,
+        manager: &Arc<CredentialManager>,
+        rejected: u64,
+    ) -> Result<Arc<SignedHeaders>, Error> {
+        let left = self
+            .recent
+            .lock()
+            .again
+            .saturating_sub(manager.clock.monotonic_ms());
+        if left > 0 {
+            return Err(self.error(Duration::from_millis(left)));
+        }
+        let mut in_flight = self.join_or_start(manager);
+        if timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done))
+            .await
+            .is_err()
+        {
+            return Err(self.error(Duration::from_secs(5)));
+        }
+        let token = self.token.load_full();
+        let token = token.filter(|it| it.signed.seq > rejected && manager.clock.unix_ms() < it.until);
+        token.map(|it| Arc::clone(&it.signed)).ok_or_else(|| {
+            let left = self
+                .recent
+                .lock()
+                .again
+                .saturating_sub(manager.clock.monotonic_ms());
+            self.error(Duration::from_millis(left.max(1_000)))
+        })
+    }
+
+    /// Has a new token, once for all who wait.
+    fn join_or_start(self: &Arc<Self>, manager: &Arc<CredentialManager>) -> watch::Receiver<bool> {
+        let mut in_flight = self.in_flight.lock();
+        if let Some(under_way) = &*in_flight
+            && !*under_way.borrow()
+            && under_way.has_changed().is_ok()
+        {
+            return under_way.clone();
+        }
+        let (done, receiver) = watch::channel(false);
+        *in_flight = Some(receiver.clone());
+        let (machine, owner) = (Arc::clone(self), Arc::clone(manager));
+        manager.parts.control.spawn(async move {
+            machine.obtain(&owner).await;
+            done.send_replace(true);
+        });
+        receiver
+    }
+
+    async fn obtain(&self, manager: &Arc<CredentialManager>) {
+        let asked = manager.clock.unix();
+        let seq = self.token.load().as_ref().map_or(0, |token| token.signed.seq) + 1;
+        let had = self.request(manager).await;
+        let had = had.and_then(|issued| token(&self.connection, &issued, seq, asked));
+        let (outcome, error) = match had {
+            Ok(token) => {
+                self.token.store(Some(Arc::new(token)));
+                let mut trouble = self.recent.lock();
+                (trouble.failures, trouble.again, trouble.last_error) = (0, 0, None);
+                ("refreshed", None)
+            }
+            Err(trouble) => {
+                let outcome = match trouble.kind {
+                    OAuthErrorKind::Transient => "transient",
+                    OAuthErrorKind::Grant | OAuthErrorKind::Client | OAuthErrorKind::Metadata => "refused",
+                };
+                self.note_failure(manager.clock.monotonic_ms(), &trouble);
+                (outcome, Some(trouble))
+            }
+        };
+        let description = error.as_ref().map(ToString::to_string);
+        let event = TokenRefreshed {
+            provider: &self.connection.provider,
+            outcome,
+            account: None,
+            seq: Some(seq),
+            error: error.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            description: description.as_deref(),
+            cure: error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
+        };
+        event.emit(&manager.parts.metrics);
+    }
+
+    async fn request(&self, manager: &CredentialManager) -> Result<TokenResponse, OAuthError> {
+        let (web, connection) = (&*manager.parts.web, &*self.connection);
+        let challenge = if connection.token_endpoint.is_none() {
+            // At the start there is none yet, and without it the secret might go to a guessed place.
+            let prober = timeout(TOKEN_WITHIN, manager.prober.wait()).await;
+            let prober = prober.map_err(|_elapsed| {
+                OAuthError::new(
+                    OAuthErrorKind::Transient,
+                    "the process has only begun, and asks nobody yet",
+                )
+            })?;
+            prober.challenge(&connection.provider).await
+        } else {
+            None
+        };
+        let server = oauth::discover(web, connection, challenge.as_ref()).await?;
+        let wanted = connection.scopes.clone();
+        let wanted = wanted.or_else(|| challenge.and_then(|it| it.scopes));
+        let wanted = wanted.or_else(|| server.resource_scopes.clone());
+        let destination = (server.issuer.as_deref(), server.token_endpoint.as_str());
+        self.check_destination(manager, destination).await?;
+        let issued = oauth::client_credentials(web, connection, &server, wanted.as_deref()).await?;
+        if !self.pinned.load(Ordering::Relaxed) {
+            match pinned::keep(&*manager.parts.vault, connection, destination).await {
+                Ok(()) => self.pinned.store(true, Ordering::Relaxed),
+                Err(fault) => tracing::warn!(%fault, "where the secret of a client goes was not kept"),
+            }
+        }
+        Ok(issued)
+    }
+
+    /// Whether the descriptor's secret may go to this server: the store is asked only where the
+    /// descriptor does not say.
+    async fn check_destination(
+        &self,
+        manager: &CredentialManager,
+        destination: (Option<&str>, &str),
+    ) -> Result<(), OAuthError> {
+        let asked = pinned::conflict(&*manager.parts.vault, &self.connection, destination);
+        let asked = timeout(STORE_WITHIN, asked).await;
+        match asked {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(pinned))) => {
+                let issuer = destination.0.unwrap_or(destination.1);
+                let (message, cure) = pinned::refusal(&self.connection, &pinned, issuer);
+                let mut trouble = OAuthError::new(OAuthErrorKind::Metadata, message);
+                trouble.cure = Some(cure);
+                Err(trouble)
+            }
+            Ok(Err(_)) | Err(_) => {
+                let message = "the store does not say where the client's secret may go";
+                let mut trouble = OAuthError::new(OAuthErrorKind::Transient, message);
+                trouble.cure = Some("write `issuer` into the descriptor, which needs no store".to_owned());
+                Err(trouble)
+            }
+        }
+    }
+
+    fn note_failure(&self, now: u64, trouble: &OAuthError) {
+        let mut trial = self.recent.lock();
+        let after = trouble
+            .retry_after
+            .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let pause = back_off(trial.failures, FAILED.0, FAILED.1).max(after.min(FAILED.1));
+        trial.failures = trial.failures.saturating_add(1);
+        trial.again = now.saturating_add(pause);
+        trial.last_error = Some((trouble.kind, trouble.message.clone()));
+    }
+
+    fn error(&self, after: Duration) -> Error {
+        let trial = self.recent.lock();
+        let title = &self.connection.title;
+        let error = match &trial.last_error {
+            // Nobody can connect this: the descriptor's client is refused, which the operator mends.
+            Some((OAuthErrorKind::Client | OAuthErrorKind::Grant | OAuthErrorKind::Metadata, why)) => {
+                Error::new(
+                    Code::UpstreamAuth,
+                    format!("the credential of {title} is refused; its operator has to mend the descriptor"),
+                )
+                .because(why.clone())
+            }
+            Some((OAuthErrorKind::Transient, why)) => Error::new(
+                Code::CredentialTimeout,
+                format!("no credential for {title} could be had just now; nothing was run"),
+            )
+            .because(why.clone()),
+            None => Error::new(
+                Code::CredentialTimeout,
+                format!("the credential of {title} is being renewed; nothing was run"),
+            ),
+        };
+        error.retry_after(after)
+    }
+}
+
+fn token(
+    connection: &Connection,
+    issued: &TokenResponse,
+    seq: u64,
+    asked: u64,
+) -> Result<AccessToken, OAuthError> {
+    let value = Zeroizing::new(format!("Bearer {}", issued.access.expose()));
+    let value = sensitive(&value).map_err(|_cause| {
+        let message = "the token that was issued cannot be put into a header";
+        let mut trouble = OAuthError::new(OAuthErrorKind::Client, message);
+        trouble.sent = true;
+        trouble
+    })?;
+    let life = issued.expires_in.map(|life| life.saturating_mul(1000));
+    let asked = asked.saturating_mul(1000);
+    let lead = u64::try_from(connection.lead.as_millis()).unwrap_or(u64::MAX);
+    Ok(AccessToken {
+        signed: Arc::new(SignedHeaders {
+            headers: vec![(AUTHORIZATION, value)],
+            seq,
+        }),
+        due: life.map_or(u64::MAX, |life| asked + life - lead.min(life / 2)),
+        until: life.map_or(u64::MAX, |life| asked + life - (life / 10).min(5_000)),
+    })
+}
+
+/// What makes a connection's token another one.
+fn fingerprint(connection: &Connection) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut part = |text: Option<&str>| {
+        context.update(&[u8::from(text.is_some())]);
+        let text = text.unwrap_or_default();
+        context.update(&(text.len() as u64).to_le_bytes());
+        context.update(text.as_bytes());
+    };
+    part(Some(&connection.provider));
+    part(Some(&connection.name));
+    part(Some(connection.upstream.as_str()));
+    part(connection.client_id.as_deref());
+    part(
+        connection
+            .client_secret
+            .as_ref()
+            .map(pleiades_core::secret::Secret::expose),
+    );
+    part(
+        connection
+            .private_key
+            .as_ref()
+            .map(pleiades_core::secret::Secret::expose),
+    );
+    part(
+        connection
+            .scopes
+            .as_ref()
+            .map(|scopes| scopes.join(" "))
+            .as_deref(),
+    );
+    part(connection.token_endpoint.as_ref().map(url::Url::as_str));
+    part(connection.issuer.as_deref());
+    part(connection.audience.as_deref());
+    part(Some(&format!("{:?}", connection.token_auth)));
+    part(Some(&format!("{:?}", connection.reach)));
+    part(Some(&format!("{:?}{}", connection.lead, connection.attempts)));
+    part(match &connection.resource {
+        ResourceParameter::Auto => Some("auto"),
+        ResourceParameter::Off => None,
+        ResourceParameter::Url(url) => Some(url),
+    });
+    context.finish().as_ref().try_into().unwrap_or_default()
+}

@@ -1,0 +1,548 @@
+//! Drives rounds of the state machine: one at a time for each account of this process, in tasks of
+//! the control runtime, so that nobody who leaves can lose a rotated token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::read::{serialize, within};
+use super::{AccountEventKind, CredentialManager, RefreshOutcome, Refreshed};
+use crate::connection::Connection;
+use crate::key::AccountKey;
+use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
+use crate::record::{AccountRecord, EndReason, OAuthClient, TokenRefusal};
+use crate::refresh::{
+    self, DEADLINE, Effect, FinalState, RecordFacts, RefreshEvent, RefreshTrigger, StateMachine,
+    TokenOutcome, back_off,
+};
+use crate::slot::{AccountSlot, InFlightRefresh, InFlightState, RefreshBackoff};
+use crate::vault::{Fault, Hint, Path, Wrote};
+use pleiades_core::telemetry::events::TokenRefreshed;
+
+/// The pause after a failed round for whom nobody waits, first and longest, in milliseconds.
+const BACKGROUND_PAUSE: (u64, u64) = (15_000, 600_000);
+/// The same for callers.
+const CALLER_PAUSE: u64 = 2_000;
+/// When an endpoint that must not be asked is looked at again, in milliseconds.
+const METADATA_PAUSE: u64 = 60_000;
+/// How long somebody who asks for one refresh waits for it.
+const ON_DEMAND_WITHIN: Duration = Duration::from_secs(90);
+
+impl CredentialManager {
+    /// Refreshes now if it is due, or if `force`; `None` when there is no such account.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn refresh(&self, key: &AccountKey, force: bool) -> Result<Option<Refreshed>, Fault> {
+        let Some((version, record)) = self.fetch(key).await? else {
+            return Ok(None);
+        };
+        let found = self.connection_of(&key.owner.connection, &record.provider);
+        let slot = self.keep(key, version, record);
+        let Some(connection) = found else {
+            return Ok(Some(self.report(&slot, RefreshOutcome::Unhealthy)));
+        };
+        let why = if force {
+            RefreshTrigger::Forced
+        } else {
+            RefreshTrigger::Due
+        };
+        let outcome = timeout(ON_DEMAND_WITHIN, self.refresh_or_join(&slot, &connection, why)).await;
+        let outcome = match outcome.unwrap_or(FinalState::Stopped) {
+            FinalState::Refreshed | FinalState::Newer { .. } => RefreshOutcome::Refreshed,
+            FinalState::NotDue => RefreshOutcome::NotDue,
+            FinalState::Gone => return Ok(None),
+            FinalState::Ended(_) | FinalState::Refused => RefreshOutcome::NeedsReauth,
+            FinalState::StoreDown => return Err(store_down()),
+            FinalState::Failed { .. } | FinalState::Stopped => RefreshOutcome::Unhealthy,
+        };
+        Ok(Some(self.report(&slot, outcome)))
+    }
+
+    fn report(&self, slot: &AccountSlot, outcome: RefreshOutcome) -> Refreshed {
+        let next_at = slot
+            .seen()
+            .filter(|seen| seen.record.ended.is_none())
+            .and_then(|seen| {
+                let lead = self.lead(&slot.key.owner.connection, &seen.record.provider);
+                seen.lifetime().due(lead, 0).map(|due| due / 1000)
+            });
+        Refreshed { outcome, next_at }
+    }
+
+    /// Puts a record that was read or written alone into memory.
+    pub(crate) fn keep(&self, key: &AccountKey, version: u64, record: AccountRecord) -> Arc<AccountSlot> {
+        let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
+        let slot = entry.put(version, record);
+        self.plan_renewal(&slot);
+        slot
+    }
+
+    /// Pursues an account, or joins whoever of this process does so already.
+    pub(crate) async fn refresh_or_join(
+        &self,
+        slot: &Arc<AccountSlot>,
+        connection: &Arc<Connection>,
+        why: RefreshTrigger,
+    ) -> FinalState {
+        loop {
+            let (mut in_flight, joined) = self.join_or_start(slot, connection, &why);
+            let outcome = match in_flight.wait_for(|it| *it != InFlightState::On).await.as_deref() {
+                Ok(InFlightState::Over(outcome)) => *outcome,
+                Ok(InFlightState::Stuck) => FinalState::StoreDown,
+                // The task is gone without a word: it panicked, or the runtime ended.
+                Ok(InFlightState::On) | Err(_) => FinalState::Stopped,
+            };
+            // What the other did not find due may be due for us.
+            if !(joined && outcome == FinalState::NotDue) {
+                return outcome;
+            }
+        }
+    }
+
+    fn join_or_start(
+        &self,
+        slot: &Arc<AccountSlot>,
+        connection: &Arc<Connection>,
+        why: &RefreshTrigger,
+    ) -> (InFlightRefresh, bool) {
+        let mut in_flight = slot.in_flight.lock();
+        if let Some(under_way) = &*in_flight
+            && !matches!(*under_way.borrow(), InFlightState::Over(_))
+            && under_way.has_changed().is_ok()
+        {
+            return (under_way.clone(), true);
+        }
+        let (done, receiver) = watch::channel(InFlightState::On);
+        let done = Arc::new(done);
+        *in_flight = Some(receiver.clone());
+        let Some(manager) = self.me.upgrade().filter(|_| !self.closing.is_cancelled()) else {
+            done.send_replace(InFlightState::Over(FinalState::Stopped));
+            return (receiver, false);
+        };
+        let task_state = RefreshTask {
+            machine: StateMachine::new(why.clone(), connection.attempts, nonce().into()),
+            slot: Arc::clone(slot),
+            connection: Arc::clone(connection),
+            record: None,
+            issued: None,
+            error: None,
+            unanswered: false,
+            manager,
+            waiters: Arc::clone(&done),
+        };
+        let task = async move {
+            let outcome = task_state.run().await;
+            done.send_replace(InFlightState::Over(outcome));
+        };
+        self.work.spawn_on(task, &self.parts.control);
+        (receiver, false)
+    }
+
+    /// How long a caller waits before this account is tried again.
+    pub(super) fn backoff_left(&self, slot: &AccountSlot) -> Option<(Duration, Option<Arc<str>>)> {
+        let backoff = slot.backoff.lock();
+        let backoff = backoff.as_ref()?;
+        let left = backoff.for_callers.saturating_sub(self.clock.monotonic_ms());
+        (left > 0).then(|| (Duration::from_millis(left), backoff.cause.clone()))
+    }
+
+    /// Writes a record, with what may be known of it without reading.
+    pub(super) async fn write(
+        &self,
+        key: &AccountKey,
+        expected: u64,
+        record: &AccountRecord,
+    ) -> Result<Wrote, Fault> {
+        let (path, value, hint) = (Path::account(key), serialize(record)?, hint(record));
+        within(self.parts.vault.write(&path, expected, &value, Some(&hint))).await
+    }
+}
+
+/// One round and what it has in hand.
+struct RefreshTask {
+    manager: Arc<CredentialManager>,
+    slot: Arc<AccountSlot>,
+    connection: Arc<Connection>,
+    machine: StateMachine,
+    record: Option<AccountRecord>,
+    /// New tokens, and when they were asked for, in unix seconds.
+    issued: Option<(TokenResponse, u64)>,
+    error: Option<OAuthError>,
+    /// Whether a redemption of this round may have been carried out without its answer having come.
+    unanswered: bool,
+    /// Those who wait.
+    waiters: Arc<watch::Sender<InFlightState>>,
+}
+
+impl RefreshTask {
+    async fn run(mut self) -> FinalState {
+        let mut event = RefreshEvent::Woke;
+        loop {
+            let now = self.manager.clock.monotonic_ms();
+            let effect = self
+                .machine
+                .advance(event, now, &mut self.slot.lease_watch.lock());
+            event = match effect {
+                Effect::Done(outcome) => {
+                    self.finish(outcome).await;
+                    return outcome;
+                }
+                Effect::Wait(pause) => self.wait(pause).await,
+                Effect::Read => self.read().await,
+                Effect::Redeem => self.redeem().await,
+                Effect::Claim {
+                    version,
+                    nonce,
+                    replay,
+                } => {
+                    self.write(version, |record| refresh::claimed(record, &nonce, replay))
+                        .await
+                }
+                Effect::Store { version } => self.store(version).await,
+                Effect::End { version, ended } => {
+                    let cause = self.refusal();
+                    self.write(version, |record| refresh::ended(record, ended, cause))
+                        .await
+                }
+                Effect::Fail {
+                    version,
+                    replay,
+                    refused,
+                } => {
+                    let (lost, cause) = (self.unanswered, refused.then(|| self.refusal()).flatten());
+                    self.write(version, |record| {
+                        refresh::failed(record, replay, true, lost, cause)
+                    })
+                    .await
+                }
+                Effect::Release { version, replay } => {
+                    let lost = self.unanswered;
+                    self.write(version, |record| {
+                        refresh::failed(record, replay, false, lost, None)
+                    })
+                    .await
+                }
+            };
+        }
+    }
+
+    async fn wait(&self, pause: u64) -> RefreshEvent {
+        // A little more or less, so that replicas that wait for the same do not come together.
+        let pause = Duration::from_millis(pause + pause * spread() / 4000);
+        if self.machine.is_stopping() || self.machine.is_storing() {
+            sleep(pause).await;
+            return RefreshEvent::Woke;
+        }
+        tokio::select! {
+            () = sleep(pause) => RefreshEvent::Woke,
+            () = self.manager.closing.cancelled() => RefreshEvent::Stop,
+        }
+    }
+
+    /// What the server said to the last request.
+    fn refusal(&self) -> Option<TokenRefusal> {
+        self.error.as_ref().map(|trouble| TokenRefusal {
+            error: trouble.error.clone(),
+            why: trouble.message.clone(),
+        })
+    }
+
+    async fn read(&mut self) -> RefreshEvent {
+        match self.manager.fetch(&self.slot.key).await {
+            Ok(None) => {
+                // What was read last says where new tokens are given back.
+                self.manager.forget(&self.slot);
+                RefreshEvent::Read(None)
+            }
+            Ok(Some((version, record))) => {
+                let lead = self.connection.lead.as_secs();
+                let mut facts = RecordFacts::of(version, &record, self.manager.clock.unix(), lead);
+                let ours = |(issued, _): &(TokenResponse, u64)| issued.access == record.tokens.access;
+                facts.ours = self.issued.as_ref().is_some_and(ours);
+                self.manager.remember(&self.slot, version, &record);
+                self.record = Some(record);
+                RefreshEvent::Read(Some(facts))
+            }
+            Err(fault) => self.store_failed(&fault),
+        }
+    }
+
+    /// Writes what the record becomes, and takes it for what is there once it stands.
+    async fn write(
+        &mut self,
+        version: u64,
+        edit: impl FnOnce(&AccountRecord) -> AccountRecord,
+    ) -> RefreshEvent {
+        let Some(record) = self.record.as_ref().map(edit) else {
+            return RefreshEvent::Conflict;
+        };
+        match self.manager.write(&self.slot.key, version, &record).await {
+            Ok(Wrote::Done(version)) => {
+                self.manager.remember(&self.slot, version, &record);
+                self.record = Some(record);
+                RefreshEvent::Wrote(version)
+            }
+            Ok(Wrote::Conflict) => RefreshEvent::Conflict,
+            Err(fault) => self.store_failed(&fault),
+        }
+    }
+
+    /// Writes the new token set: only once that stands does anybody use it, even while the store is
+    /// away. What was in use serves on meanwhile.
+    async fn store(&mut self, version: u64) -> RefreshEvent {
+        let Some((issued, asked)) = self.issued.take() else {
+            return RefreshEvent::Conflict;
+        };
+        let event = self
+            .write(version, |record| refresh::renewed(record, &issued, asked))
+            .await;
+        self.issued = Some((issued, asked));
+        event
+    }
+
+    async fn redeem(&mut self) -> RefreshEvent {
+        let Some(record) = &self.record else {
+            return RefreshEvent::Answered(TokenOutcome::Transient {
+                uncertain: false,
+                after: None,
+            });
+        };
+        let Some(token) = &record.tokens.refresh else {
+            return RefreshEvent::Answered(TokenOutcome::Refused { uncertain: false });
+        };
+        let asked = self.manager.clock.unix();
+        let scopes = record.granted.as_deref().filter(|scopes| !scopes.is_empty());
+        let web = &*self.manager.parts.web;
+        let habits = &self.manager.quirks;
+        let answer = habits.renew(web, &self.connection, (&record.source, token), scopes);
+        let answer = timeout(Duration::from_millis(DEADLINE), answer).await;
+        self.unanswered |= match &answer {
+            Ok(Ok(_)) => false,
+            Ok(Err(trouble)) => trouble.unread || (trouble.sent && trouble.kind == OAuthErrorKind::Transient),
+            Err(_) => true,
+        };
+        match answer {
+            Ok(Ok(issued)) => {
+                self.issued = Some((issued, asked));
+                self.error = None;
+                RefreshEvent::Answered(TokenOutcome::Issued)
+            }
+            Ok(Err(mut trouble)) => {
+                let client = &record.source.client;
+                let forgotten = is_forgotten(client, &trouble);
+                if forgotten {
+                    self.forget_client(&client.id).await;
+                    trouble.cure = Some(oauth::MADE_ANEW.to_owned());
+                }
+                let answer = if forgotten {
+                    TokenOutcome::Terminal
+                } else {
+                    classify(&trouble)
+                };
+                self.error = Some(trouble);
+                RefreshEvent::Answered(answer)
+            }
+            Err(_) => RefreshEvent::Answered(TokenOutcome::Transient {
+                uncertain: true,
+                after: None,
+            }),
+        }
+    }
+
+    /// Removes a registration that its server has forgotten: the next connection makes a new one.
+    async fn forget_client(&self, id: &str) {
+        let folder = Path::gateway(&["clients"]);
+        let vault = &self.manager.parts.vault;
+        for name in self.manager.names(&folder).await.unwrap_or_default() {
+            let path = folder.child(&name);
+            let stored = within(vault.read(&path)).await.ok().flatten();
+            let registration =
+                stored.and_then(|it| serde_json::from_str::<RegisteredClient>(it.value.expose()).ok());
+            if registration.is_some_and(|registration| registration.client.id == id) {
+                within(vault.remove(&path)).await.unwrap_or_else(|fault| {
+                    tracing::debug!(error = &fault as &dyn std::error::Error, "a registration stays");
+                });
+            }
+        }
+    }
+
+    fn store_failed(&self, fault: &Fault) -> RefreshEvent {
+        *self.slot.store_fault.lock() = Some(fault.kind);
+        if self.machine.is_storing() {
+            if self.machine.is_stuck() {
+                self.waiters.send_replace(InFlightState::Stuck);
+            }
+            tracing::error!(
+                provider.name = &*self.connection.provider,
+                error = fault as &dyn std::error::Error,
+                "renewed tokens cannot be stored yet: they are kept, and storing is tried until the process ends"
+            );
+        } else {
+            tracing::debug!(
+                error = fault as &dyn std::error::Error,
+                "the credential store did not answer"
+            );
+        }
+        RefreshEvent::Failed
+    }
+
+    async fn finish(&mut self, outcome: FinalState) {
+        let slot = Arc::clone(&self.slot);
+        let now = self.manager.clock.monotonic_ms();
+        let failures = self.record.as_ref().map_or(1, |record| record.failures.max(1));
+        let alone = back_off(failures - 1, BACKGROUND_PAUSE.0, BACKGROUND_PAUSE.1);
+        let cause = self.error.as_ref().map(caller_message);
+        *slot.backoff.lock() = match outcome {
+            // Whoever calls hears at once that it is refused; it is asked again less and less often.
+            FinalState::Refused => Some(RefreshBackoff {
+                for_callers: now + back_off(failures - 1, CALLER_PAUSE, BACKGROUND_PAUSE.1),
+                in_background: now + alone,
+                cause,
+            }),
+            FinalState::Failed { after } => Some(RefreshBackoff {
+                for_callers: now + after.unwrap_or(0).clamp(CALLER_PAUSE, BACKGROUND_PAUSE.1),
+                in_background: now + alone.max(after.unwrap_or(0)).min(BACKGROUND_PAUSE.1),
+                cause,
+            }),
+            FinalState::StoreDown => Some(RefreshBackoff {
+                for_callers: now,
+                in_background: now + BACKGROUND_PAUSE.0,
+                cause: None,
+            }),
+            _ => None,
+        };
+        self.manager.plan_renewal(&slot);
+        match outcome {
+            FinalState::Gone => self.revoke_orphans().await,
+            FinalState::Refreshed => self.manager.notify(&slot.key, AccountEventKind::Renewed),
+            FinalState::Refused => self.manager.notify(&slot.key, AccountEventKind::Ended),
+            FinalState::Ended(_) if self.machine.is_ending() => {
+                self.manager.notify(&slot.key, AccountEventKind::Ended)
+            }
+            _ => {}
+        }
+        let label = match outcome {
+            FinalState::Refreshed => "refreshed",
+            FinalState::Newer { raced: true } => "lost_race",
+            FinalState::Failed { .. } => "transient",
+            FinalState::Refused => "refused",
+            FinalState::Ended(EndReason::Interrupted) if self.machine.is_ending() => "interrupted",
+            FinalState::Ended(_) if self.machine.is_ending() => "refused",
+            _ => return,
+        };
+        let description = self.error.as_ref().map(ToString::to_string);
+        let event = TokenRefreshed {
+            provider: &self.connection.provider,
+            outcome: label,
+            account: Some([&slot.key.owner.tenant, &slot.key.owner.user, &slot.key.account]),
+            seq: self.record.as_ref().map(|record| record.seq),
+            error: self.error.as_ref().and_then(|trouble| trouble.error.as_deref()),
+            description: description.as_deref(),
+            cure: self.error.as_ref().and_then(|trouble| trouble.cure.as_deref()),
+        };
+        event.emit(&self.manager.parts.metrics);
+    }
+
+    /// Tokens that came after their account was revoked are nobody's: they are given back.
+    async fn revoke_orphans(&mut self) {
+        let (Some((issued, _)), Some(record)) = (self.issued.take(), self.record.take()) else {
+            return;
+        };
+        for token in issued.refresh.iter().chain([&issued.access]) {
+            let web = &*self.manager.parts.web;
+            let given = oauth::revoke(web, &self.connection, &record.source, token);
+            if !matches!(timeout(Duration::from_millis(DEADLINE), given).await, Ok(Ok(()))) {
+                tracing::warn!(
+                    provider.name = &*self.connection.provider,
+                    "tokens of a revoked account could not be revoked at the provider"
+                );
+            }
+        }
+    }
+}
+
+/// A registered client, as far as it has to be known here.
+#[derive(serde::Deserialize)]
+struct RegisteredClient {
+    client: OAuthClient,
+}
+
+/// Whether a server does not know the client any more that it registered: nothing that it issued to
+/// it can be renewed, and only a new connection helps.
+fn is_forgotten(client: &OAuthClient, trouble: &OAuthError) -> bool {
+    let is_registered = !client.declared && !client.id.starts_with("https://");
+    let says_so = ["invalid_client", "unauthorized_client"];
+    is_registered
+        && trouble
+            .error
+            .as_deref()
+            .is_some_and(|error| says_so.contains(&error))
+}
+
+/// Why a round failed, as callers may read it: whoever did not answer is not named to them.
+fn caller_message(trouble: &OAuthError) -> Arc<str> {
+    trouble.for_callers().into()
+}
+
+fn classify(trouble: &OAuthError) -> TokenOutcome {
+    match trouble.kind {
+        OAuthErrorKind::Grant => TokenOutcome::Terminal,
+        OAuthErrorKind::Client => TokenOutcome::Refused {
+            uncertain: trouble.unread,
+        },
+        // Nobody was asked, and nobody refused: what stands in the way is the operator's to mend.
+        OAuthErrorKind::Metadata => TokenOutcome::Transient {
+            uncertain: false,
+            after: Some(METADATA_PAUSE),
+        },
+        OAuthErrorKind::Transient => TokenOutcome::Transient {
+            uncertain: trouble.sent,
+            after: trouble
+                .retry_after
+                .map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+        },
+    }
+}
+
+/// What may be known of a record without reading it.
+pub(super) fn hint(record: &AccountRecord) -> Hint {
+    let state = match record.ended {
+        Some(EndReason::Revoked) => "revoked",
+        Some(_) => "needs_reauth",
+        // Looked at again by whoever sweeps: a refusal that nobody knows may pass.
+        None if record.failures >= refresh::UNHEALTHY || record.refusal.is_some() => "unhealthy",
+        None => "ok",
+    };
+    Hint {
+        seq: record.seq,
+        state: state.to_owned(),
+        expiry: record.tokens.expires_at,
+    }
+}
+
+/// A name that no other has: 128 bits.
+pub(crate) fn nonce() -> String {
+    let mut bytes = [0_u8; 16];
+    // Without randomness the machine is not fit for TLS either; a repeated nonce only makes a lease
+    // look older than it is.
+    SystemRandom::new().fill(&mut bytes).unwrap_or_default();
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// Something between 0 and 999.
+pub(crate) fn spread() -> u64 {
+    let mut bytes = [0_u8; 4];
+    SystemRandom::new().fill(&mut bytes).unwrap_or_default();
+    u64::from(u32::from_le_bytes(bytes)) % 1000
+}
+
+fn store_down() -> Fault {
+    use crate::vault::Kind;
+    Fault::new(Kind::Unreachable, "the credential store did not answer")
+}

@@ -1,0 +1,195 @@
+//! Keeps the headers of one account's grant up to date, for whoever holds its signature.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{CredentialManager, GrantError, Reason};
+use crate::connection::Connection;
+use crate::refresh::RefreshTrigger;
+use crate::slot::{AccountSlot, SeenRecord};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::signature::{CredentialSource, SignedHeaders};
+
+/// How long a request waits for its token to be renewed; its own deadline may be nearer.
+const RENEW_WITHIN: Duration = Duration::from_secs(30);
+/// A provider that refuses a token which was renewed for its sake is not believed for that long, in
+/// milliseconds.
+const DISTRUST_401: u64 = 60_000;
+/// Looks at one account: it changes under a request no more often than that.
+const TURNS: u32 = 4;
+
+/// One account under one grant.
+#[derive(Debug)]
+pub(super) struct AccountSigner {
+    manager: Weak<CredentialManager>,
+    slot: Arc<AccountSlot>,
+    connection: Arc<Connection>,
+    grant: Arc<str>,
+    subject: Option<String>,
+}
+
+impl AccountSigner {
+    pub(super) fn new(
+        manager: &Weak<CredentialManager>,
+        slot: &Arc<AccountSlot>,
+        connection: &Arc<Connection>,
+        seen: &SeenRecord,
+    ) -> Self {
+        Self {
+            manager: Weak::clone(manager),
+            slot: Arc::clone(slot),
+            connection: Arc::clone(connection),
+            grant: Arc::clone(&seen.grant),
+            subject: seen.record.subject.clone(),
+        }
+    }
+
+    fn manager(&self) -> Result<Arc<CredentialManager>, Error> {
+        self.manager
+            .upgrade()
+            .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
+    }
+
+    /// What is there, if it is still the account that this signature stands for. What an upstream
+    /// session holds belongs to one person: a later grant of somebody else must not go on with it.
+    fn seen(&self) -> Result<Arc<SeenRecord>, Error> {
+        let Some(seen) = self.slot.seen() else {
+            let refused = GrantError::NotConnected {
+                reason: Reason::Revoked,
+                wanted: None,
+                accounts: Vec::new(),
+            };
+            return Err(refused.error(&self.connection));
+        };
+        let same = self.subject.is_some() && seen.record.subject == self.subject;
+        if seen.grant != self.grant && !same {
+            let refused = GrantError::Waiting {
+                retry_after: Duration::from_secs(1),
+                cause: None,
+            };
+            return Err(refused.error(&self.connection));
+        }
+        Ok(seen)
+    }
+
+    /// Whether the store has something newer than this set: another replica may have renewed it.
+    async fn store_has_newer(&self, manager: &Arc<CredentialManager>, seq: u64) -> bool {
+        let entry = manager
+            .cache
+            .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
+        if let Err(fault) = manager.reread(&entry, entry.readings()).await {
+            tracing::debug!(%fault, "what another replica may have renewed could not be read");
+        }
+        self.seen()
+            .is_ok_and(|seen| seen.record.seq > seq || seen.grant != self.grant)
+    }
+
+    async fn wait(&self, mut why: RefreshTrigger) -> Result<Arc<SignedHeaders>, Error> {
+        let manager = self.manager()?;
+        let deadline = Instant::now() + RENEW_WITHIN;
+        for _ in 0..TURNS {
+            let hurried = manager.hurry_deadline(&*self.seen()?, deadline);
+            let renewed = manager.renew_by(&self.slot, &self.connection, why, hurried).await;
+            let seen = self.seen()?;
+            let unix_ms = manager.clock.unix_ms();
+            if seen.serves(unix_ms) {
+                return Ok(Arc::clone(&seen.signed));
+            }
+            if let Some(ended) = seen.ended(unix_ms) {
+                let entry = manager
+                    .cache
+                    .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
+                return Err(manager
+                    .end_error(&entry, &self.slot, ended)
+                    .error(&self.connection));
+            }
+            if let Err(refused) = renewed {
+                if refused.is_passing() && manager.still_holds(&seen) {
+                    return Ok(Arc::clone(&seen.signed));
+                }
+                // It ended while it was hurried for: now there is all the time that the request has.
+                if !(refused.is_passing() && hurried < deadline) {
+                    return Err(refused.error(&self.connection));
+                }
+            }
+            why = seen.trigger();
+        }
+        let refused = GrantError::Waiting {
+            retry_after: Duration::from_secs(5),
+            cause: None,
+        };
+        Err(refused.error(&self.connection))
+    }
+}
+
+#[async_trait]
+impl CredentialSource for AccountSigner {
+    fn now(&self) -> Arc<SignedHeaders> {
+        self.seen()
+            .map_or_else(|_| Arc::default(), |seen| Arc::clone(&seen.signed))
+    }
+
+    async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
+        let seen = self.seen()?;
+        if seen.serves(self.manager()?.clock.unix_ms()) {
+            return Ok(Arc::clone(&seen.signed));
+        }
+        self.wait(seen.trigger()).await
+    }
+
+    async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error> {
+        let manager = self.manager()?;
+        let seen = self.seen()?;
+        let now = manager.clock.monotonic_ms();
+        if seen.record.seq > seq || seen.grant != self.grant {
+            return self.ready().await;
+        }
+        let replaced = self.slot.renewed_after_401.lock().clone();
+        if let Some((grant, replaced, at)) = replaced
+            && (&grant, replaced) == (&seen.grant, seq)
+            && now.saturating_sub(at) < DISTRUST_401
+        {
+            if self.store_has_newer(&manager, seq).await {
+                return self.ready().await;
+            }
+            let message = "the provider refuses a credential that was renewed a moment ago";
+            return Err(Error::new(Code::UpstreamAuth, message));
+        }
+        seen.mark_refused();
+        let why = seen.trigger();
+        let signed = self.wait(why).await?;
+        *self.slot.renewed_after_401.lock() = Some((Arc::clone(&self.grant), signed.seq, now));
+        Ok(signed)
+    }
+
+    fn taken(&self, seq: u64) {
+        if let Some(seen) = self.slot.seen().filter(|seen| seen.record.seq == seq) {
+            seen.mark_accepted();
+        }
+    }
+
+    fn is_stale(&self, scopes: &[String]) -> bool {
+        let (Ok(seen), Ok(manager)) = (self.seen(), self.manager()) else {
+            return false;
+        };
+        let record = &seen.record;
+        let granted = record.granted.as_deref().unwrap_or_default();
+        let due = seen
+            .lifetime()
+            .is_within_lead(manager.clock.unix(), self.connection.lead.as_secs());
+        !scopes.is_empty()
+            && scopes.iter().all(|scope| granted.contains(scope))
+            && (due || record.tokens.expires_at.is_none())
+            && record.tokens.refresh.is_some()
+    }
+
+    fn accepted(&self, seq: u64) {
+        let mut replaced = self.slot.renewed_after_401.lock();
+        if matches!(&*replaced, Some((grant, at, _)) if *grant == self.grant && *at == seq) {
+            *replaced = None;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Why something went wrong, in words that hold no secret.
+
+use std::time::Duration;
+
+use url::Url;
+
+use super::{OAuthError, OAuthErrorKind};
+use pleiades_core::secret::Secret;
+use pleiades_core::web::SendError;
+
+/// Of a server's own text at most this is shown, in characters.
+const SHOWN: usize = 200;
+/// A run of this many characters of something secret is a leak.
+const LEAK: usize = 8;
+
+impl OAuthError {
+    /// Trouble of a kind.
+    pub(crate) fn new(kind: OAuthErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            full: None,
+            cure: None,
+            error: None,
+            description: None,
+            unread: false,
+            sent: false,
+            retry_after: None,
+        }
+    }
+
+    /// Metadata that must not be used.
+    pub(super) fn metadata(message: impl Into<String>) -> Self {
+        Self::new(OAuthErrorKind::Metadata, message)
+    }
+
+    /// What the operator has to mend.
+    pub(super) fn client(message: impl Into<String>) -> Self {
+        Self::new(OAuthErrorKind::Client, message)
+    }
+
+    /// What trying again may mend.
+    pub(super) fn transient(message: impl Into<String>) -> Self {
+        Self::new(OAuthErrorKind::Transient, message)
+    }
+
+    /// Adds the cure.
+    pub(super) fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// Adds when trying again may help.
+    pub(super) fn after(mut self, after: Option<Duration>) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    /// The sentence as callers may read it: nobody who did not answer is named to them.
+    #[must_use]
+    pub fn for_callers(&self) -> &str {
+        match self.kind {
+            _ if self.message.starts_with("the token endpoint") => &self.message,
+            OAuthErrorKind::Transient => "its authorization server cannot be reached",
+            _ => "its authorization server cannot be used as it is set up here",
+        }
+    }
+
+    /// No whole answer of a server that is called so, with its URL.
+    pub(super) fn unreached(unreached: SendError, url: &Url, who: &str) -> Self {
+        let full = named(&unreached.message, url, who);
+        Self {
+            full: Some(full),
+            ..Self::from(unreached)
+        }
+    }
+
+    /// Marks that the request may have arrived.
+    pub(super) fn sent(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+}
+
+impl From<SendError> for OAuthError {
+    fn from(unreached: SendError) -> Self {
+        let kind = if unreached.transient {
+            OAuthErrorKind::Transient
+        } else {
+            OAuthErrorKind::Metadata
+        };
+        let mut trouble = Self::new(kind, unreached.message);
+        trouble.sent = unreached.sent;
+        trouble.cure = unreached.cure;
+        if let Some(source) = unreached.source {
+            tracing::debug!(error = %source, trouble = %trouble.message, "an authorization server was not reached");
+        }
+        trouble
+    }
+}
+
+/// A sentence that names a host, with whose it is in its place.
+pub(super) fn named(message: &str, url: &Url, who: &str) -> String {
+    let host = format!("`{}`", url.host_str().unwrap_or_default());
+    match message.starts_with("the name ") {
+        true => format!("{message}, so {who} is not reached"),
+        false => message.replacen(&host, who, 1),
+    }
+}
+
+/// A server's text as people may see it: cut, of one line, and none at all where it repeats a part
+/// of something secret that it was sent.
+pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
+    let cleaned: String = text
+        .chars()
+        .filter(|each| !is_unseen(*each))
+        .map(|each| if each.is_control() { ' ' } else { each })
+        .take(SHOWN)
+        .collect();
+    let cleaned = cleaned.trim().trim_end_matches('.').trim_end();
+    let leaks = secrets.iter().any(|secret| repeats(text, secret.expose()));
+    (!cleaned.is_empty() && !leaks).then(|| cleaned.to_owned())
+}
+
+/// Somebody else's words as a page or the log carries them; nothing of them was a secret of ours.
+#[must_use]
+pub fn plain(text: &str) -> Option<String> {
+    shown(text, &[])
+}
+
+/// A value of somebody else's as a sentence carries it: cut, of one line, in no quotes but its own.
+pub(super) fn quoted(text: &str) -> String {
+    let shown = shown(&text.replace('`', "'"), &[]).unwrap_or_default();
+    format!("`{shown}`")
+}
+
+/// Marks that turn the direction of a text, or stand in it unseen.
+const fn is_unseen(each: char) -> bool {
+    matches!(each, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Whether a text holds the secret, or a run of [`LEAK`] of its characters.
+fn repeats(text: &str, secret: &str) -> bool {
+    if secret.is_empty() {
+        return false;
+    }
+    let characters: Vec<char> = secret.chars().collect();
+    let run = LEAK.min(characters.len());
+    characters
+        .windows(run)
+        .any(|window| text.contains(&window.iter().collect::<String>()))
+}
+
+/// An error code as it may be shown: what is none of RFC 6749's characters or too long is left out.
+pub(super) fn code(text: &str, secrets: &[&Secret]) -> Option<String> {
+    let sane = !text.is_empty()
+        && text.len() <= 64
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    (sane && !secrets.iter().any(|secret| repeats(text, secret.expose()))).then(|| text.to_owned())
+}
+
+/// The words of RFC 6749, 7591, 7009, 8707, 8628 and OpenID Connect for what goes wrong.
+const REGISTERED: [&str; 24] = [
+    "access_denied",
+    "account_selection_required",
+    "authorization_pending",
+    "consent_required",
+    "insufficient_scope",
+    "interaction_required",
+    "invalid_client",
+    "invalid_client_metadata",
+    "invalid_grant",
+    "invalid_redirect_uri",
+    "invalid_request",
+    "invalid_scope",
+    "invalid_target",
+    "invalid_token",
+    "login_required",
+    "request_not_supported",
+    "server_error",
+    "slow_down",
+    "temporarily_unavailable",
+    "unapproved_software_statement",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "unsupported_response_type",
+    "unsupported_token_type",
+];
+
+/// The word, when it is a registered one, in whatever case and with whatever between its parts.
+pub(super) fn registered(text: &str) -> Option<String> {
+    let word = word(text);
+    if REGISTERED.contains(&word.as_str()) {
+        return Some(word);
+    }
+    UNKNOWN_CLIENT
+        .contains(&word.as_str())
+        .then(|| "invalid_client".to_owned())
+}
+
+/// Other names that servers have for a client they do not know: Slack's, GitHub's, and words of their own.
+const UNKNOWN_CLIENT: [&str; 12] = [
+    "application_not_found",
+    "bad_client_id",
+    "bad_client_secret",
+    "client_not_found",
+    "incorrect_client_credentials",
+    "invalid_app",
+    "invalid_application",
+    "invalid_client_id",
+    "invalid_client_secret",
+    "unauthorised_client",
+    "unknown_client",
+    "unregistered_client",
+];
+
+/// `Invalid-Client`, `invalidClient` and `INVALID CLIENT` as one word.
+pub(super) fn word(text: &str) -> String {
+    let mut word = String::with_capacity(text.len());
+    let mut was_lower = false;
+    for each in text.trim().chars().take(64) {
+        if each.is_ascii_uppercase() && was_lower {
+            word.push('_');
+        }
+        was_lower = each.is_ascii_lowercase();
+        if each.is_ascii_alphanumeric() {
+            word.push(each.to_ascii_lowercase());
+        } else if !word.ends_with('_') {
+            word.push('_');
+        }
+    }
+    word
+}
+
+/// Whether an error says that the server does not know our client any more.
+#[must_use]
+pub fn is_unknown_client(error: &str) -> bool {
+    matches!(
+        registered(error).as_deref(),
+        Some("invalid_client" | "unauthorized_client")
+    )
+}
+
+/// Whether a description of an error may say that: nothing for certain, reason enough to ask.
+#[must_use]
+pub fn may_be_unknown_client(description: &str) -> bool {
+    const SIGNS: [&str; 10] = [
+        "not found",
+        "unknown",
+        "not registered",
+        "unregistered",
+        "does not exist",
+        "doesn't exist",
+        "not exist",
+        "invalid",
+        "not recogni",
+        "aadsts700016",
+    ];
+    let text = description.to_ascii_lowercase();
+    let names_us = ["client", "application", "app "]
+        .iter()
+        .any(|it| text.contains(it));
+    names_us && SIGNS.iter().any(|sign| text.contains(sign))
+}

@@ -1,0 +1,238 @@
+//! What the vault keeps of one account.
+
+use serde::{Deserialize, Serialize};
+
+use pleiades_core::secret::Secret;
+
+/// One account's grant and its tokens. `grant_id` is new with each connection, `seq` with each
+/// token set; they decide everything, the version that a store gives a record decides nothing but
+/// the write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// New with each connection.
+    pub grant_id: String,
+    /// Grows by one with each token set of the grant, from 1.
+    pub seq: u64,
+    /// `accountId`: the record's own name, once more.
+    pub account: String,
+    /// For people: email or name.
+    pub label: Option<String>,
+    /// `sub` of the ID token or of userinfo.
+    pub subject: Option<String>,
+    /// Provider through which it was connected.
+    pub provider: String,
+    /// Where its tokens come from and who we are there.
+    pub source: TokenSource,
+    /// Scopes that were asked for, over all authorizations of this account.
+    pub requested: Vec<String>,
+    /// Scopes that were granted, as far as the server says.
+    pub granted: Option<Vec<String>>,
+    /// The tokens of `seq`.
+    pub tokens: TokenSet,
+    /// Who redeems the refresh token just now, or died doing so.
+    #[serde(default)]
+    pub lease: Option<RefreshLease>,
+    /// Refresh rounds that failed in a row for transient reasons.
+    #[serde(default)]
+    pub failures: u32,
+    /// Whether the refresh token may have been redeemed without its answer having come: what the
+    /// provider refuses then was interrupted, not taken back.
+    #[serde(default)]
+    pub unanswered: bool,
+    /// Set when only a person can mend it.
+    #[serde(default)]
+    pub ended: Option<EndReason>,
+    /// Why the last renewal was refused. Without `ended` nobody knows whether it was for good: the
+    /// person is asked, and so is the server, now and then.
+    #[serde(default)]
+    pub refusal: Option<TokenRefusal>,
+    /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
+    /// account with the largest.
+    #[serde(default)]
+    pub chosen: u64,
+    /// When it was connected, in unix seconds.
+    pub connected_at: u64,
+}
+
+/// A token set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSet {
+    /// Put on requests.
+    #[serde(with = "exposed")]
+    pub access: Secret,
+    /// Redeemed for the next set.
+    #[serde(default, with = "exposed_option")]
+    pub refresh: Option<Secret>,
+    /// When the access token ends, in unix seconds of the clock of whoever stored it.
+    pub expires_at: Option<u64>,
+    /// When it was had, in unix seconds.
+    pub obtained_at: u64,
+}
+
+/// What a token endpoint said to a renewal, cleaned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRefusal {
+    /// `error`, where it named one.
+    pub error: Option<String>,
+    /// One sentence: lowercase, no full stop, no secret.
+    pub why: String,
+}
+
+/// Where tokens come from: enough to redeem, revoke and describe without asking anybody again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenSource {
+    /// Issuer, as its metadata names it; `None` of a provider that publishes nothing.
+    pub issuer: Option<String>,
+    /// Token endpoint.
+    pub token_endpoint: String,
+    /// Revocation endpoint (RFC 7009).
+    #[serde(default)]
+    pub revocation_endpoint: Option<String>,
+    /// The client that the grant was made to.
+    pub client: OAuthClient,
+    /// `resource` of the token request (RFC 8707).
+    #[serde(default)]
+    pub resource: Option<String>,
+}
+
+/// The client that a grant was made to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OAuthClient {
+    /// Client id.
+    pub id: String,
+    /// How it proves who it is.
+    pub auth: ClientAuth,
+    /// Its secret when it was registered dynamically. A descriptor's secret or key is never stored:
+    /// `None` and `declared` means the descriptor's of today.
+    #[serde(default, with = "exposed_option")]
+    pub secret: Option<Secret>,
+    /// Whether it is the descriptor's client.
+    #[serde(default)]
+    pub declared: bool,
+}
+
+/// `token_endpoint_auth_method`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic,
+    /// `client_secret_post`.
+    Post,
+    /// `none`.
+    None,
+    /// `private_key_jwt`.
+    PrivateKeyJwt,
+}
+
+/// The right to redeem; dead one full `ttl` after a reader first saw its `nonce` on a clock of its
+/// own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshLease {
+    /// New with each claim.
+    pub nonce: String,
+    /// How long it holds, in seconds.
+    pub ttl: u64,
+    /// Whether this is the one replay of an interrupted redemption.
+    #[serde(default)]
+    pub replay: bool,
+}
+
+/// Why only a person can mend it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The provider refused the refresh token.
+    Refused,
+    /// A redemption was interrupted and its replay refused.
+    Interrupted,
+    /// The access token ended and there is no refresh token.
+    NoRefresh,
+    /// Revoked here or at the provider.
+    Revoked,
+    /// More rights are needed.
+    Scopes,
+}
+
+impl EndReason {
+    /// The stable name, also `reason` of answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused | Self::NoRefresh => "refused",
+            Self::Interrupted => "interrupted",
+            Self::Revoked => "revoked",
+            Self::Scopes => "scopes",
+        }
+    }
+}
+
+/// State of an account as callers and metrics are told it (contracts section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AccountState {
+    /// It serves.
+    Ok,
+    /// Its access token ends within the lead, and was not renewed yet.
+    Expiring,
+    /// Refresh fails for transient reasons.
+    Unhealthy,
+    /// A person has to connect again.
+    NeedsReauth,
+    /// Revoked.
+    Revoked,
+}
+
+impl AccountState {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Expiring,
+        Self::Unhealthy,
+        Self::NeedsReauth,
+        Self::Revoked,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Expiring => "expiring",
+            Self::Unhealthy => "unhealthy",
+            Self::NeedsReauth => "needs_reauth",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// Secrets as the vault keeps them: the only place where one is written out.
+pub(super) mod exposed {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use pleiades_core::secret::Secret;
+
+    pub(crate) fn serialize<S: Serializer>(value: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(value.expose())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
+        String::deserialize(deserializer).map(Secret::new)
+    }
+}
+
+pub(super) mod exposed_option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use pleiades_core::secret::Secret;
+
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(Secret::expose).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Secret>, D::Error> {
+        Ok(Option::<String>::deserialize(deserializer)?.map(Secret::new))
+    }
+}

@@ -1,0 +1,217 @@
+//! Where a vault's file is: found, guarded, made, and noticed when it is replaced.
+
+use std::fs::{self, Metadata, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use super::cipher::Cipher;
+use super::key::{self, RootKey, check_private, folder, make_folder, sync_folder};
+use super::table::Table;
+use super::trouble::{rekeying, used};
+use crate::vault::{Fault, Kind};
+use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
+
+/// A path and the key of what is there.
+#[derive(Debug)]
+pub(super) struct Location {
+    path: Option<PathBuf>,
+    pub(super) root: RootKey,
+    /// The folder, locked: shared by all who use the vault, one alone puts it under another key.
+    lock: Mutex<Option<(Inode, fs::File)>>,
+}
+
+/// Which file of the machine it is: another one may come to stand at the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl From<Metadata> for Inode {
+    fn from(inode: Metadata) -> Self {
+        Self(inode.dev(), inode.ino())
+    }
+}
+
+impl Location {
+    pub(super) fn new(path: Option<PathBuf>, root: RootKey) -> Self {
+        Self {
+            path,
+            root,
+            lock: Mutex::default(),
+        }
+    }
+
+    /// Whether what is open is what stands there.
+    pub(super) fn is_current(&self, open: Option<&Table>) -> Result<bool, Fault> {
+        let Some(open) = open else { return Ok(false) };
+        Ok(self.inode()?.is_some_and(|inode| inode == open.inode()))
+    }
+
+    /// Opens the file; `None` when there is none, or nothing was ever written to it, and none is to
+    /// be made.
+    pub(super) fn open(&self, make: bool, until: Instant) -> Result<Option<Table>, Fault> {
+        let is_there = self.inode()?.is_some();
+        if !is_there && !make {
+            return Ok(None);
+        }
+        let path = self.path()?;
+        if !is_there {
+            make_folder(path).map_err(|cause| unusable(path, cause))?;
+        }
+        // Before the key is read: nobody changes it from here on.
+        self.lock_shared(path)?;
+        let root = if make {
+            self.root.read_or_make(path)
+        } else {
+            self.root.read()
+        };
+        let root = root.map_err(|cause| self.no_key(&cause))?;
+        if !is_there {
+            if root.is_short_key() {
+                return Err(self.no_key(&io::Error::other(format!("{SHORT_KEY}: {KEY_CURE}"))));
+            }
+            create(path).map_err(|cause| unusable(path, cause))?;
+        }
+        check_private(path).map_err(|cause| unusable(path, cause))?;
+        let Some(inode) = self.inode()? else {
+            return Ok(None);
+        };
+        let make = make && !root.is_short_key();
+        match Table::open(path, inode, cipher(&root)?, make, until) {
+            Err(fault) if fault.kind == Kind::Unopened => match self.finish_rekey(path, inode, until) {
+                Some(table) => Ok(Some(table)),
+                None => Err(fault),
+            },
+            other => other,
+        }
+    }
+
+    /// Whoever put the vault under another key may have been killed before that became the key file:
+    /// this does it.
+    fn finish_rekey(&self, path: &Path, inode: Inode, until: Instant) -> Option<Table> {
+        let RootKey::KeyFile(file) = &self.root else {
+            return None;
+        };
+        let opened = |key: &Path| {
+            let root = key::read(key).ok()?;
+            Table::open(path, inode, cipher(&root).ok()?, false, until)
+                .ok()
+                .flatten()
+        };
+        let next = key::next(file);
+        let Some(table) = opened(&next) else {
+            // Another process may have been faster.
+            return opened(file);
+        };
+        match key::install(&next, file) {
+            Ok(()) => tracing::info!(key.file = %file.display(), "the key file is the vault's new key now"),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+            Err(cause) => {
+                tracing::warn!(%cause, key.file = %file.display(), "the vault's new key cannot be put in its place");
+            }
+        }
+        Some(table)
+    }
+
+    /// Holds the folder together with all others who use the vault, for as long as this lives. Where
+    /// the file system knows no locks, nobody can put the vault under another key either.
+    fn lock_shared(&self, path: &Path) -> Result<(), Fault> {
+        self.lock_folder(path, |folder| match folder.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Err(rekeying()),
+            Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+        })
+    }
+
+    /// Holds the folder alone.
+    pub(super) fn lock_exclusive(&self) -> Result<&Path, Fault> {
+        let path = self.path()?;
+        self.lock_folder(path, |folder| match folder.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(used(path)),
+            Err(TryLockError::Error(cause)) => {
+                let message =
+                    "the folder of the vault cannot be locked: move the vault to a local disk first";
+                Err(Fault::new(Kind::Denied, message).because(cause))
+            }
+        })?;
+        Ok(path)
+    }
+
+    fn lock_folder(
+        &self,
+        path: &Path,
+        lock: impl FnOnce(&fs::File) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let open = || {
+            let handle = fs::File::open(folder(path))?;
+            Ok((Inode::from(handle.metadata()?), handle))
+        };
+        let (inode, handle) = open().map_err(|cause| unusable(path, cause))?;
+        let mut claim = self.lock.lock();
+        if claim.as_ref().is_none_or(|(locked, _)| *locked != inode) {
+            lock(&handle)?;
+            *claim = Some((inode, handle));
+        }
+        Ok(())
+    }
+
+    /// Only looked at, never opened: closing a file drops all locks that this process has on it.
+    pub(super) fn inode(&self) -> Result<Option<Inode>, Fault> {
+        let path = self.path()?;
+        match fs::metadata(path) {
+            Ok(inode) => Ok(Some(inode.into())),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(unusable(path, cause)),
+        }
+    }
+
+    pub(super) const fn has_path(&self) -> bool {
+        self.path.is_some()
+    }
+
+    fn path(&self) -> Result<&Path, Fault> {
+        self.path.as_deref().ok_or_else(|| {
+            Fault::new(
+                Kind::Refused,
+                "there is no home folder for the vault: name its file as `vault.file.path`",
+            )
+        })
+    }
+
+    pub(super) fn no_key(&self, cause: &io::Error) -> Fault {
+        let what = match &self.root {
+            RootKey::Given(_) => "`vault.file.key`".to_owned(),
+            RootKey::KeyFile(file) => format!("the key file {}", file.display()),
+        };
+        Fault::new(
+            Kind::Unopened,
+            format!("the vault cannot be opened: {what} cannot be used: {cause}"),
+        )
+    }
+}
+
+/// The keys of a root.
+pub(super) fn cipher(root: &Secret) -> Result<Cipher, Fault> {
+    Cipher::new(root).ok_or_else(|| Fault::new(Kind::Failed, "no keys could be derived"))
+}
+
+/// An empty file of mode 0600; one that came to be meanwhile is taken.
+fn create(path: &Path) -> io::Result<()> {
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Ok(_) => sync_folder(path),
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn unusable(path: &Path, cause: io::Error) -> Fault {
+    let message = format!("the vault {} cannot be opened: {cause}", path.display());
+    Fault::new(Kind::Unopened, message).because(cause)
+}

@@ -1,0 +1,74 @@
+//! What goes wrong with a file, as a store says it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::ErrorCode as Code;
+
+use crate::vault::{Fault, Kind};
+
+/// When a store that others hold is worth another try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+pub(super) fn damaged() -> Fault {
+    Fault::new(
+        Kind::Corrupt,
+        "an entry of the vault file was changed or moved by others and does not open: restore a backup",
+    )
+}
+
+/// What the database says; its text names no value and no path of an entry.
+pub(super) fn fault(cause: rusqlite::Error) -> Fault {
+    let (kind, message) = match cause.sqlite_error_code() {
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => return busy().because(cause),
+        Some(Code::NotADatabase) => (
+            Kind::Unopened,
+            "the vault file is damaged or no vault: restore a backup",
+        ),
+        Some(Code::DatabaseCorrupt) => (
+            Kind::Corrupt,
+            "the vault file is damaged or no vault: restore a backup",
+        ),
+        Some(
+            Code::ReadOnly
+            | Code::PermissionDenied
+            | Code::CannotOpen
+            | Code::AuthorizationForStatementDenied,
+        ) => (
+            Kind::Denied,
+            "the vault file or its folder cannot be written: let the gateway's user write both",
+        ),
+        Some(Code::DiskFull) => (Kind::Failed, "the disk of the vault file is full: make room"),
+        Some(Code::SystemIoFailure) => (Kind::Failed, "the disk of the vault file fails"),
+        // A column that is not of its type was not written by us.
+        None => return damaged().because(cause),
+        Some(_) => (Kind::Failed, "the vault file cannot be used"),
+    };
+    Fault::new(kind, message).because(cause)
+}
+
+/// Others hold the file, in this process or in another.
+pub(super) fn busy() -> Fault {
+    let mut fault = Fault::new(
+        Kind::Unreachable,
+        "the vault file is held by others for longer than 5 seconds",
+    );
+    fault.retry_after = Some(RETRY_AFTER);
+    fault
+}
+
+/// Somebody puts the vault under another key.
+pub(super) fn rekeying() -> Fault {
+    let mut fault = Fault::new(Kind::Unreachable, "the vault is being put under another key");
+    fault.retry_after = Some(RETRY_AFTER);
+    fault
+}
+
+/// Others use the vault, and would go on under its old key.
+pub(super) fn used(path: &Path) -> Fault {
+    let message = format!(
+        "a gateway or a command uses the vault {}: end it, and run this again; nothing was changed",
+        path.display()
+    );
+    Fault::new(Kind::Unreachable, message)
+}

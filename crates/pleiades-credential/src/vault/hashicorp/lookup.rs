@@ -1,0 +1,137 @@
+//! `${vault:path#key}` of descriptors: fields of entries that others keep in the same KV engine.
+//!
+//! Descriptors are read by threads that may block, and read often; each entry is asked for once in a
+//! while at most, and what was known last serves while Vault cannot answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+
+use super::HashicorpVault;
+use crate::vault::{Fault, Kind};
+use pleiades_core::secret::Secret;
+
+/// An entry is asked for that often at most: one reading of a folder asks once.
+const FRESH: Duration = Duration::from_secs(2);
+/// Longest wait of one reader; longer than any request of ours.
+const WITHIN: Duration = Duration::from_secs(15);
+/// Entries that are remembered.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Looks fields up, blocking.
+pub struct FieldLookup {
+    vault: Arc<HashicorpVault>,
+    control: Handle,
+    cache: Mutex<HashMap<String, CachedEntry>>,
+}
+
+impl std::fmt::Debug for FieldLookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookup").finish_non_exhaustive()
+    }
+}
+
+/// The texts of one entry.
+type EntryFields = Arc<HashMap<String, Secret>>;
+
+struct CachedEntry {
+    at: Instant,
+    /// `None`: there is no such entry.
+    fields: Option<EntryFields>,
+}
+
+impl FieldLookup {
+    /// Looks fields up in a Vault; requests run on `control`.
+    #[must_use]
+    pub fn new(vault: Arc<HashicorpVault>, control: Handle) -> Self {
+        Self {
+            vault,
+            control,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The text of one field. Blocks; never call it from a task.
+    ///
+    /// # Errors
+    /// Why there is none, in one sentence without a secret.
+    pub fn field(&self, path: &str, key: &str) -> Result<Secret, String> {
+        let fields = self.entry(path)?.ok_or_else(|| {
+            format!(
+                "there is no entry `{path}` at the mount `{}` of vault",
+                self.vault.mount()
+            )
+        })?;
+        let field = fields.get(key).cloned();
+        field.ok_or_else(|| format!("the entry `{path}` of vault has no field `{key}` that is a text"))
+    }
+
+    fn entry(&self, path: &str) -> Result<Option<EntryFields>, String> {
+        let fresh = |known: &&CachedEntry| known.at.elapsed() < FRESH;
+        if let Some(known) = self.cache.lock().get(path).filter(fresh) {
+            return Ok(known.fields.clone());
+        }
+        match self.ask(path) {
+            Ok(fields) => {
+                let fields = fields.map(texts);
+                self.remember(path, fields.clone());
+                Ok(fields)
+            }
+            Err(fault) => self.last(path, &fault).ok_or(fault.message),
+        }
+    }
+
+    /// What was known last, while Vault cannot answer. One that says no is believed.
+    fn last(&self, path: &str, fault: &Fault) -> Option<Option<EntryFields>> {
+        if matches!(fault.kind, Kind::Denied | Kind::Corrupt | Kind::Refused) {
+            return None;
+        }
+        let known = self.cache.lock().get(path)?.fields.clone()?;
+        tracing::debug!(
+            kind = fault.kind.as_str(),
+            "an entry of vault is used as it was known last"
+        );
+        Some(Some(known))
+    }
+
+    fn ask(&self, path: &str) -> Result<Option<Map<String, Value>>, Fault> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let (vault, path) = (Arc::clone(&self.vault), path.to_owned());
+        self.control.spawn(async move {
+            // A reader that has given up needs no answer.
+            sender.send(vault.fields(&path).await).ok();
+        });
+        receiver
+            .recv_timeout(WITHIN)
+            .unwrap_or_else(|_| Err(Fault::new(Kind::Unreachable, "vault gave no answer in time")))
+    }
+
+    fn remember(&self, path: &str, fields: Option<EntryFields>) {
+        let mut known = self.cache.lock();
+        if known.len() >= MAX_ENTRIES && !known.contains_key(path) {
+            known.clear();
+        }
+        let at = Instant::now();
+        known.insert(path.to_owned(), CachedEntry { at, fields });
+    }
+}
+
+fn texts(fields: Map<String, Value>) -> EntryFields {
+    let text = |value| match value {
+        Value::String(text) => Some(Secret::new(text)),
+        Value::Number(number) => Some(Secret::new(number.to_string())),
+        Value::Bool(truth) => Some(Secret::new(truth.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    Arc::new(
+        fields
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, text(value)?)))
+            .collect(),
+    )
+}

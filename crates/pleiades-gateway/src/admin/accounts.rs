@@ -1,0 +1,262 @@
+//! `/v1/accounts/{tenant}/{user}/{provider}/{account}`: a token obtained elsewhere is put in, its state
+//! read, the account revoked. Never a secret comes out.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use pingora_core::protocols::http::ServerSession;
+use serde_json::Value;
+
+use super::{document, refusal, response};
+use pleiades_core::error::Code;
+use pleiades_credential::access::{framing, names};
+
+/// Largest body, in bytes.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+const PREFIX: &str = "/v1/accounts/";
+
+/// Which account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountPath {
+    /// Tenant.
+    pub tenant: String,
+    /// User.
+    pub user: String,
+    /// Provider id.
+    pub provider: String,
+    /// `accountId`.
+    pub account: String,
+}
+
+/// What is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AccountOutcome {
+    /// Its state, without a secret.
+    Account(Value),
+    /// It was revoked and removed.
+    Gone,
+    /// There is none, or no such provider.
+    Unknown,
+    /// What was put in cannot be; a sentence with the cure.
+    Wrong(String),
+    /// An authorization server that has to be asked was not reached; a sentence.
+    Unreached(String),
+    /// The store does not serve: a sentence, and when to try again.
+    Unavailable(&'static str, Option<Duration>),
+}
+
+/// Accounts, as operators reach them.
+#[async_trait]
+pub trait AccountAdmin: Send + Sync {
+    /// The state of an account.
+    async fn get(&self, named: &AccountPath) -> AccountOutcome;
+    /// Puts in a token, as a token endpoint answered it.
+    async fn put(&self, named: &AccountPath, token: &[u8]) -> AccountOutcome;
+    /// Revokes an account and removes it.
+    async fn delete(&self, named: &AccountPath) -> AccountOutcome;
+}
+
+/// Whether a path is one of these, whatever it names.
+pub(super) fn is_account_path(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// What a path names. Encoded slashes and dot segments are refused as on the public listener; a name
+/// that needs them comes as `account` of the query.
+pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath> {
+    let rest = path.strip_prefix(PREFIX)?;
+    let lower = path.to_ascii_lowercase();
+    let is_hidden = ["%2f", "%5c", "%2e", "\\", "//"]
+        .iter()
+        .any(|it| lower.contains(it));
+    if is_hidden || rest.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return None;
+    }
+    let mut segments = rest.splitn(4, '/');
+    let mut next = || names::decode(segments.next()?);
+    let (tenant, user, provider) = (next()?, next()?, next()?);
+    let account = names::account_name(segments.next().unwrap_or_default(), query)?;
+    Some(AccountPath {
+        tenant,
+        user,
+        provider,
+        account,
+    })
+}
+
+/// Answers an operator.
+pub(super) async fn answer(
+    accounts: &dyn AccountAdmin,
+    session: &mut ServerSession,
+    operator: &str,
+) -> Response<Vec<u8>> {
+    let head = session.req_header();
+    let (method, uri) = (head.method.clone(), head.uri.clone());
+    if !matches!(method, Method::GET | Method::HEAD | Method::PUT | Method::DELETE) {
+        let message = "an account is read with GET, put in with PUT, revoked with DELETE";
+        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
+        let allowed = HeaderValue::from_static("GET, HEAD, PUT, DELETE");
+        response.headers_mut().insert(ALLOW, allowed);
+        return response;
+    }
+    let Some(named) = parse_path(framing::without_final_slash(uri.path()), uri.query()) else {
+        return unknown();
+    };
+    let outcome = if method == Method::PUT {
+        if !is_json(&head.headers) {
+            let message = "send `Content-Type: application/json`, without `Content-Encoding`";
+            return refusal(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Code::UnsupportedMedia,
+                message,
+            );
+        }
+        match read_body(session).await {
+            Ok(token) => accounts.put(&named, &token).await,
+            Err(response) => return response,
+        }
+    } else if method == Method::DELETE {
+        accounts.delete(&named).await
+    } else {
+        accounts.get(&named).await
+    };
+    if method != Method::GET && method != Method::HEAD {
+        tracing::info!(operator, %method, provider.name = %named.provider, outcome = outcome.name(), "an account was changed by an operator");
+    }
+    to_response(outcome)
+}
+
+impl AccountOutcome {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Account(_) => "stored",
+            Self::Gone => "revoked",
+            Self::Unknown => "unknown",
+            Self::Wrong(_) => "refused",
+            Self::Unreached(_) => "unreached",
+            Self::Unavailable(..) => "unavailable",
+        }
+    }
+}
+
+fn to_response(outcome: AccountOutcome) -> Response<Vec<u8>> {
+    match outcome {
+        AccountOutcome::Account(state) => document(StatusCode::OK, &state),
+        AccountOutcome::Gone => {
+            let mut empty = response(StatusCode::NO_CONTENT, super::JSON, Vec::new());
+            // RFC 9110 section 8.6: 204 has no length.
+            empty.headers_mut().remove(http::header::CONTENT_LENGTH);
+            empty.headers_mut().remove(CONTENT_TYPE);
+            empty
+        }
+        AccountOutcome::Unknown => unknown(),
+        AccountOutcome::Wrong(why) => refusal(StatusCode::BAD_REQUEST, Code::InvalidParams, &why),
+        AccountOutcome::Unreached(why) => refusal(StatusCode::BAD_GATEWAY, Code::UpstreamUnreachable, &why),
+        AccountOutcome::Unavailable(why, after) => {
+            let message = format!("{why}; nothing was changed");
+            let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, Code::CredentialStore, &message);
+            let after = after.unwrap_or(Duration::from_secs(5)).as_secs().max(1);
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(after));
+            response
+        }
+    }
+}
+
+fn unknown() -> Response<Vec<u8>> {
+    let message = "no such account: the path is /v1/accounts/{tenant}/{user}/{provider}/{account}";
+    refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json") && !headers.contains_key(CONTENT_ENCODING)
+}
+
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Response<Vec<u8>>> {
+    let mut whole = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(None) => return Ok(whole),
+            Ok(Some(chunk)) if whole.len() + chunk.len() <= MAX_BODY => whole.extend_from_slice(&chunk),
+            Ok(Some(_)) => {
+                let message = format!("the body is larger than {MAX_BODY} bytes");
+                return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, &message));
+            }
+            Err(_) => {
+                let message = "the body is malformed or ended early";
+                return Err(refusal(StatusCode::BAD_REQUEST, Code::BadFraming, message));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn four(path: &str, query: Option<&str>) -> Option<[String; 4]> {
+        let AccountPath {
+            tenant,
+            user,
+            provider,
+            account,
+        } = parse_path(path, query)?;
+        Some([tenant, user, provider, account])
+    }
+
+    #[test]
+    fn a_path_names_four_things_each_decoded_by_itself() {
+        let four = |path, query| four(path, query).map(|it| it.join("|"));
+        assert_eq!(
+            four("/v1/accounts/acme/ann%40x/mail/me%20too", None).as_deref(),
+            Some("acme|ann@x|mail|me too")
+        );
+        assert_eq!(four("/v1/accounts/a/b/c/d/e", None).as_deref(), Some("a|b|c|d/e"));
+        assert_eq!(
+            four("/v1/accounts/a/b/c", Some("account=%2e%2e")).as_deref(),
+            Some("a|b|c|..")
+        );
+        for path in [
+            "/v1/accounts/a/b/c",
+            "/v1/accounts/a/b/c/",
+            "/v1/accounts/a//c/d",
+            "/v1/accounts/a/b/c/..",
+            "/v1/accounts/a/b%2fc/d/e",
+            "/v1/accounts/a/b/c/%2e%2e",
+            "/v1/accounts/%ff/b/c/d",
+        ] {
+            assert_eq!(four(path, None), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_has_a_status_and_nothing_else_decides_it() {
+        let status = |outcome| to_response(outcome).status().as_u16();
+        assert_eq!(status(AccountOutcome::Account(Value::Null)), 200);
+        assert_eq!(status(AccountOutcome::Unknown), 404);
+        assert_eq!(status(AccountOutcome::Wrong(String::new())), 400);
+        assert_eq!(status(AccountOutcome::Unreached(String::new())), 502);
+        let away = to_response(AccountOutcome::Unavailable(
+            "it is away",
+            Some(Duration::from_secs(9)),
+        ));
+        assert_eq!(
+            (
+                away.status().as_u16(),
+                away.headers()[RETRY_AFTER].to_str().unwrap()
+            ),
+            (503, "9")
+        );
+        let gone = to_response(AccountOutcome::Gone);
+        assert_eq!(gone.status(), 204);
+        assert!(!gone.headers().contains_key("content-length"));
+    }
+}

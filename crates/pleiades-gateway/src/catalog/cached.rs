@@ -1,0 +1,296 @@
+//! One account's lists of one provider, and the attempts to read them: one at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, discover::Discovery, lists::Cost, live::jittered};
+use pleiades_core::error::{Code, Error};
+use pleiades_upstream::{Identity, Profile};
+
+/// Lists are read again after this long when nobody says how long they hold.
+const TTL: Duration = Duration::from_secs(300);
+/// The least between attempts that callers ask for after a failure.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+/// The shortest that a provider may say.
+const TTL_LEAST: Duration = Duration::from_secs(60);
+
+/// One account's lists of one provider.
+#[derive(Debug)]
+pub struct CachedLists {
+    catalogue: ArcSwap<Catalogue>,
+    state: Mutex<ReadState>,
+    /// Counts attempts that ended.
+    ended: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct ReadState {
+    running: bool,
+    last: Option<LastAttempt>,
+    /// Tools before the descriptor's rules, so that other rules need no new attempt.
+    offered: Arc<[Arc<Tool>]>,
+    left_out: LeftOut,
+}
+
+/// What the last attempt came to.
+#[derive(Debug, Clone)]
+struct LastAttempt {
+    at: Instant,
+    /// Old from then on.
+    until: Instant,
+    failure: Option<ListFailure>,
+}
+
+/// An error that several callers are told.
+#[derive(Debug, Clone)]
+pub(crate) struct ListFailure {
+    pub(super) code: Code,
+    pub(super) message: String,
+    /// Which token set the reading ended with; 0 for credentials that are never renewed.
+    pub(super) tokens: u64,
+    data: Option<serde_json::Value>,
+    refusal: Option<Box<(u16, Option<String>)>>,
+    retry_after: Option<Duration>,
+}
+
+impl ListFailure {
+    /// Of a reading that was made for this caller.
+    pub(super) fn of(error: &Error, identity: &Identity) -> Self {
+        Self {
+            code: error.code,
+            message: error.message.to_string(),
+            tokens: identity.signature.now().seq,
+            data: error.data.clone(),
+            refusal: error.refusal.clone(),
+            retry_after: error.retry_after,
+        }
+    }
+
+    pub(super) fn error(&self) -> Error {
+        let mut error = Error::new(self.code, self.message.clone());
+        error.data.clone_from(&self.data);
+        error.refusal.clone_from(&self.refusal);
+        error.retry_after = self.retry_after;
+        error
+    }
+
+    /// Whether an attempt that failed so long ago says what one made now would come to: not when it is
+    /// a while ago, nor when the account has other tokens since.
+    pub(super) fn still_holds(&self, ago: Duration, identity: &Identity) -> bool {
+        ago < RETRY && self.tokens == identity.signature.now().seq
+    }
+}
+
+/// Where the lists of a shelf stand.
+#[derive(Debug)]
+pub(super) enum Freshness {
+    /// No attempt has ended yet.
+    Unread,
+    /// Read, and held to be true.
+    Fresh,
+    /// Read, and old.
+    Stale,
+    /// The last attempt failed so long ago.
+    Failed(ListFailure, Duration),
+}
+
+impl Default for CachedLists {
+    fn default() -> Self {
+        Self::new(Catalogue::default())
+    }
+}
+
+impl CachedLists {
+    /// A shelf with these lists; nothing has been read yet.
+    #[must_use]
+    pub fn new(catalogue: Catalogue) -> Self {
+        Self {
+            catalogue: ArcSwap::from_pointee(catalogue),
+            state: Mutex::default(),
+            ended: watch::Sender::new(0),
+        }
+    }
+
+    /// The lists as they are.
+    #[must_use]
+    pub fn load(&self) -> Guard<Arc<Catalogue>> {
+        self.catalogue.load()
+    }
+
+    /// The lists as they are, to keep.
+    #[must_use]
+    pub fn load_full(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// The same lists under other rules on tools.
+    pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
+        let state = self.state.lock();
+        let old = self.catalogue.load();
+        let mut catalogue = Catalogue {
+            profile: old.profile.clone(),
+            resources: old.resources.clone(),
+            templates: old.templates.clone(),
+            prompts: old.prompts.clone(),
+            complete: old.complete,
+            tools_failure: old.tools_failure.clone(),
+            ttl_ms: old.ttl_ms,
+            cost: old.cost,
+            ..Catalogue::default()
+        };
+        catalogue.set_tools(
+            state
+                .offered
+                .iter()
+                .filter(|tool| rules.admits_tool(tool))
+                .cloned()
+                .collect(),
+        );
+        let heir = Self::new(catalogue);
+        *heir.state.lock() = ReadState {
+            running: false,
+            last: state.last.clone(),
+            offered: Arc::clone(&state.offered),
+            left_out: state.left_out.clone(),
+        };
+        heir
+    }
+
+    pub(super) fn freshness(&self) -> Freshness {
+        let state = self.state.lock();
+        let now = Instant::now();
+        match &state.last {
+            None => Freshness::Unread,
+            Some(LastAttempt {
+                at,
+                failure: Some(failure),
+                ..
+            }) => Freshness::Failed(failure.clone(), now - *at),
+            Some(last) if now < last.until => Freshness::Fresh,
+            Some(_) => Freshness::Stale,
+        }
+    }
+
+    /// How long ago the last attempt ended.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.state
+            .lock()
+            .last
+            .as_ref()
+            .map(|last| Instant::now() - last.at)
+    }
+
+    /// When the lists will be old.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.state.lock().last.as_ref().map(|last| last.until)
+    }
+
+    /// Which tools are here and what they take, and what all else takes, in bytes.
+    pub(super) fn cost(&self) -> (*const Arc<Tool>, Cost) {
+        (self.state.lock().offered.as_ptr(), self.catalogue.load().cost)
+    }
+
+    pub(super) fn offered(&self) -> Arc<[Arc<Tool>]> {
+        Arc::clone(&self.state.lock().offered)
+    }
+
+    /// Notes what the provider answered to the question that detection left open.
+    pub(super) fn settle_older(&self) {
+        // With the desk in hand no attempt stores what it knew before.
+        let state = self.state.lock();
+        let known = self.catalogue.load();
+        if let Some(settled) = known.profile.as_ref().and_then(Profile::settled) {
+            let mut catalogue = Catalogue::clone(&known);
+            catalogue.profile = Some(settled);
+            self.catalogue.store(Arc::new(catalogue));
+        }
+        drop(state);
+    }
+
+    /// Watches for the end of attempts; take it before looking where the lists stand.
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
+    /// The right to make an attempt; `None` while another runs.
+    pub(super) fn claim(self: &Arc<Self>) -> Option<AttemptClaim> {
+        let mut state = self.state.lock();
+        if state.running {
+            return None;
+        }
+        state.running = true;
+        Some(AttemptClaim {
+            cached: Arc::clone(self),
+        })
+    }
+
+    /// Notes from outside that the provider cannot be used.
+    pub(super) fn fail(&self, failure: ListFailure) {
+        let now = Instant::now();
+        self.state.lock().last = Some(LastAttempt {
+            at: now,
+            until: now,
+            failure: Some(failure),
+        });
+    }
+}
+
+/// A running attempt; ends when dropped, whatever became of it.
+#[derive(Debug)]
+pub(super) struct AttemptClaim {
+    cached: Arc<CachedLists>,
+}
+
+impl AttemptClaim {
+    pub(super) fn cached(&self) -> &Arc<CachedLists> {
+        &self.cached
+    }
+
+    /// Puts what was found on the shelf. Says whether the attempt before had failed, and what was left
+    /// out for the first time.
+    pub(super) fn succeed(&self, mut found: Discovery) -> (bool, Vec<String>) {
+        let mut state = self.cached.state.lock();
+        // It may have been learnt while the lists were read.
+        if let Some(settled) = found.catalogue.profile.as_ref().and_then(Profile::settled) {
+            found.catalogue.profile = Some(settled);
+        }
+        let failed = state.last.as_ref().is_some_and(|last| last.failure.is_some());
+        let new = found.left_out.not_in(&state.left_out).cloned().collect();
+        let now = Instant::now();
+        let until = now + holds(&found.catalogue);
+        state.last = Some(LastAttempt {
+            at: now,
+            until,
+            failure: None,
+        });
+        state.offered = found.offered;
+        state.left_out = found.left_out;
+        self.cached.catalogue.store(Arc::new(found.catalogue));
+        (failed, new)
+    }
+
+    pub(super) fn fail(&self, failure: ListFailure) {
+        self.cached.fail(failure);
+    }
+}
+
+impl Drop for AttemptClaim {
+    fn drop(&mut self) {
+        self.cached.state.lock().running = false;
+        self.cached.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+/// How long lists hold. An incomplete one is tried again soon.
+fn holds(catalogue: &Catalogue) -> Duration {
+    if !catalogue.complete {
+        return jittered(TTL_LEAST);
+    }
+    match catalogue.ttl_ms {
+        0 => jittered(TTL),
+        given => Duration::from_millis(given).clamp(TTL_LEAST, TTL * 12),
+    }
+}

@@ -1,0 +1,103 @@
+//! What the broker and the keeper ask of what is loaded.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+
+use super::{Catalog, Lister};
+use pleiades_core::error::{Code, Error};
+use pleiades_credential::broker::Prober;
+use pleiades_credential::oauth::{self, Challenge};
+use pleiades_credential::{Connection, Connections, ProviderAuth, Signature};
+use pleiades_mcp::{DeclaredCapabilities, RawObject, Revision};
+use pleiades_upstream::{Call, Endpoint, Identity};
+
+impl Connections for Catalog {
+    fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
+        let snapshot = self.snapshot();
+        let all = snapshot.providers.values().filter_map(|it| match &it.need {
+            ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(own),
+            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
+        });
+        let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
+        if found.is_empty() {
+            found.extend(
+                self.guest_connections()
+                    .into_iter()
+                    .filter(|own| *own.name == *connection),
+            );
+        }
+        found
+    }
+
+    fn provider(&self, provider: &str) -> Option<Arc<Connection>> {
+        let snapshot = self.snapshot();
+        let Some(loaded) = snapshot.providers.get(provider) else {
+            let mut guests = self.guest_connections().into_iter();
+            return guests.find(|own| *own.provider == *provider);
+        };
+        match &loaded.need {
+            ProviderAuth::OAuth(own) | ProviderAuth::ClientCredentials(own, _) => Some(Arc::clone(own)),
+            ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => None,
+        }
+    }
+}
+
+/// Part of the key of what is opened here, so that nobody else ever uses it: a call of somebody else's
+/// must not find a session that was opened by nobody.
+const NOBODY: [u8; 32] = *b"asked without any credential....";
+
+#[async_trait]
+impl Prober for Catalog {
+    /// Asks as detection does and, of those who let anybody in, for their tools; within `connect` and
+    /// `call` together. Nothing that is known of the provider changes.
+    async fn challenge(&self, provider: &str) -> Option<Challenge> {
+        let loaded = self
+            .snapshot()
+            .providers
+            .get(provider)
+            .map(|it| Arc::clone(&it.endpoint));
+        let endpoint = loaded.or_else(|| self.guest_endpoint(provider))?;
+        let identity = Identity {
+            signature: Arc::new(Signature::fixed(Vec::new(), Some(NOBODY))),
+            ..self.work.identity(&ProviderAuth::None)?
+        };
+        let limit = endpoint.connect.saturating_add(endpoint.call);
+        let asked = tokio::time::timeout(limit, ask(&*self.work.lister, &endpoint, &identity)).await;
+        match asked {
+            Ok(Err(error)) => refusal(&error),
+            Ok(Ok(())) | Err(_) => None,
+        }
+    }
+}
+
+/// What was said when the credential was missed.
+fn refusal(error: &Error) -> Option<Challenge> {
+    if error.code != Code::UpstreamAuth {
+        return None;
+    }
+    let (status, header) = &**error.refusal.as_ref()?;
+    Some(oauth::challenge(*status, header.as_deref()))
+}
+
+async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<(), Error> {
+    let profile = lister.probe(endpoint, identity).await?;
+    let revision = endpoint
+        .revision
+        .or_else(|| profile.revisions.newest())
+        .unwrap_or(Revision::NEWEST_LEGACY);
+    let call = Call {
+        method: "tools/list",
+        params: RawObject::new(),
+        revision,
+        mirrored: Vec::new(),
+        deadline: Instant::now() + endpoint.call,
+        idempotent: true,
+        declared: DeclaredCapabilities::all(),
+        progress: false,
+        token: None,
+        events: None,
+    };
+    lister.request(endpoint, identity, call).await.map(drop)
+}

@@ -1,0 +1,382 @@
+//! What a provider is and what it offers: one attempt to find out. Changes nothing by itself.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+
+use super::{
+    Catalogue, Item, Lister, Provider, Tool,
+    bounds::{self, ByteBudget, LeftOut},
+    cached::ListFailure,
+    lists::ListSet,
+    names,
+    pages::{ListKind, ListRequest, Pages},
+    tools,
+};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::text::printable;
+use pleiades_mcp::{RawObject, Revision};
+use pleiades_upstream::{Identity, Profile, Transport};
+
+/// How long a provider that declares nothing may take to say that it has tools.
+const UNDECLARED: Duration = Duration::from_secs(5);
+/// Longest capabilities, `serverInfo` and instructions that are kept, in bytes.
+const ITSELF: usize = 64 * 1024;
+/// Characters of a name that a sentence repeats.
+const NAMED: usize = 80;
+/// Of a provider that is there, and has nothing to offer.
+const IDLE: &str = "it offers nothing: the server declares neither tools, resources nor prompts, and lists no tools when it is asked";
+
+/// What an attempt found.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    pub(super) catalogue: Catalogue,
+    /// Tools before the descriptor's rules.
+    pub(super) offered: Arc<[Arc<Tool>]>,
+    /// What was left out, and why.
+    pub(super) left_out: LeftOut,
+    /// Why a list is incomplete.
+    pub(super) failing: Option<String>,
+    /// Why it offers nothing, where that is by its own word.
+    pub(super) idle: Option<&'static str>,
+}
+
+/// What is known from before: what is not asked for, or fails, stays as it was.
+#[derive(Debug)]
+pub(super) struct Previous {
+    pub(super) catalogue: Arc<Catalogue>,
+    pub(super) offered: Arc<[Arc<Tool>]>,
+    /// Whether any attempt succeeded before.
+    pub(super) listed: bool,
+}
+
+/// Detects what a provider is, unless `known.catalogue` is to be believed, and reads its lists.
+///
+/// A list that fails is kept as it was, and the catalogue is not `complete`.
+///
+/// # Errors
+/// When the provider cannot be reached or refuses the credential.
+pub(super) async fn discover(
+    lister: &dyn Lister,
+    provider: &Provider,
+    identity: &Identity,
+    previous: &Previous,
+    which: Option<ListSet>,
+) -> Result<Discovery, Error> {
+    let endpoint = &provider.endpoint;
+    let (profile, which) = match (&previous.catalogue.profile, which) {
+        (Some(profile), Some(which)) => (profile.clone(), which),
+        (before, _) => {
+            let profile = lister.probe(endpoint, identity).await?;
+            let profile = with_older_revision(lister, provider, identity, (before.as_ref(), profile)).await;
+            (profile, ListSet::ALL)
+        }
+    };
+    let revision = endpoint
+        .revision
+        .or_else(|| profile.revisions.newest())
+        .unwrap_or(Revision::NEWEST_LEGACY);
+    let profile = bounded(profile)?;
+    let bounds = provider.live.bounds;
+    let room = Arc::new(ByteBudget::new(bounds.lists));
+    let asked = ListRequest {
+        bounds,
+        room: &room,
+        lister,
+        endpoint,
+        identity,
+        revision,
+    };
+    let declares = declares(&profile);
+    let offers = ListSet {
+        tools: which.tools && declares.tools,
+        resources: which.resources && declares.resources,
+        prompts: which.prompts && declares.prompts,
+    };
+    let (tools, resources, templates, prompts) = tokio::join!(
+        async {
+            match which.tools && !declares.any() {
+                true => undeclared_tools(asked).await,
+                false => read_if(offers.tools, asked, ListKind::Tools).await,
+            }
+        },
+        read_if(offers.resources, asked, ListKind::Resources),
+        read_if(offers.resources, asked, ListKind::Templates),
+        read_if(offers.prompts, asked, ListKind::Prompts),
+    );
+    assemble(
+        (provider, identity),
+        previous,
+        which,
+        ReadLists {
+            profile,
+            tools,
+            resources,
+            templates,
+            prompts,
+        },
+    )
+}
+
+/// What spoke an older revision before is asked for it at once: its clients of that generation must not
+/// lose their way to it meanwhile.
+async fn with_older_revision(
+    lister: &dyn Lister,
+    provider: &Provider,
+    identity: &Identity,
+    (before, now): (Option<&Profile>, Profile),
+) -> Profile {
+    let spoke = before.is_some_and(|before| !before.revisions.iter().all(Revision::is_modern));
+    if !spoke || now.legacy.is_none() {
+        return now;
+    }
+    let asked = lister.older(&provider.endpoint, identity, &now).await;
+    asked.unwrap_or(now)
+}
+
+struct ReadLists {
+    profile: Profile,
+    tools: Option<Pages>,
+    resources: Option<Pages>,
+    templates: Option<Pages>,
+    prompts: Option<Pages>,
+}
+
+async fn read_if(asked_for: bool, asked: ListRequest<'_>, list: ListKind) -> Option<Pages> {
+    if asked_for {
+        Some(asked.all(list).await)
+    } else {
+        None
+    }
+}
+
+/// Asks for tools although nothing is declared: some servers have them and do not say so. Whatever else
+/// than a list comes, they have none; but for a credential that fails.
+async fn undeclared_tools(asked: ListRequest<'_>) -> Option<Pages> {
+    let pages = timeout(UNDECLARED, asked.all(ListKind::Tools)).await.ok()?;
+    let failed = pages.failure.as_ref();
+    // Without a credential nobody knows what would have come.
+    failed
+        .is_none_or(|error| error.code.is_of_credentials())
+        .then_some(pages)
+}
+
+/// Which lists the provider says that it has.
+fn declares(profile: &Profile) -> ListSet {
+    let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
+    let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
+    ListSet {
+        tools: has("tools"),
+        resources: has("resources"),
+        prompts: has("prompts"),
+    }
+}
+
+/// What a provider says of itself, as far as it is kept.
+fn bounded(mut profile: Profile) -> Result<Profile, Error> {
+    if profile.capabilities.get().len() > ITSELF {
+        let message = format!("the provider's capabilities are longer than {ITSELF} bytes");
+        return Err(Error::new(Code::UpstreamProtocol, message));
+    }
+    if profile
+        .server_info
+        .as_ref()
+        .is_some_and(|info| info.get().len() > ITSELF)
+    {
+        profile.server_info = None;
+    }
+    if let Some(instructions) = &mut profile.instructions
+        && instructions.len() > ITSELF
+    {
+        *instructions = instructions.chars().take(ITSELF / 4).collect();
+    }
+    Ok(profile)
+}
+
+/// Why tools are missing.
+fn tools_failure(pages: Option<&Pages>, identity: &Identity) -> Option<Box<ListFailure>> {
+    let error = pages?.failure.as_ref()?;
+    Some(Box::new(ListFailure::of(error, identity)))
+}
+
+fn assemble(
+    (provider, identity): (&Provider, &Identity),
+    previous: &Previous,
+    which: ListSet,
+    read: ReadLists,
+) -> Result<Discovery, Error> {
+    let declares = declares(&read.profile);
+    let mut gathered = ListAssembly::new(previous.listed);
+    let mut catalogue = Catalogue {
+        profile: Some(read.profile),
+        ..Catalogue::default()
+    };
+    catalogue.tools_failure = match which.tools {
+        true => tools_failure(read.tools.as_ref(), identity),
+        false => previous.catalogue.tools_failure.clone(),
+    };
+    let (offered, cost) = gathered.tools(read.tools, which, (provider, previous));
+    let admitted = offered.iter().filter(|tool| provider.rules.admits_tool(tool));
+    catalogue.set_tools(admitted.cloned().collect());
+    catalogue.cost.tools = cost;
+    let old = &previous.catalogue;
+    catalogue.resources = gathered.items(
+        read.resources,
+        which.resources,
+        ListKind::Resources,
+        &old.resources,
+    );
+    catalogue.templates = gathered.items(
+        read.templates,
+        which.resources,
+        ListKind::Templates,
+        &old.templates,
+    );
+    catalogue.prompts = gathered.items(read.prompts, which.prompts, ListKind::Prompts, &old.prompts);
+    let others = [&catalogue.resources, &catalogue.templates, &catalogue.prompts];
+    catalogue.cost.others = others
+        .into_iter()
+        .flatten()
+        .map(|item| bounds::cost(&item.raw))
+        .sum();
+    if let Some(fatal) = gathered.fatal {
+        return Err(fatal);
+    }
+    // A partial reading says nothing of the lists it left alone.
+    catalogue.complete = gathered.failing.is_none() && (which == ListSet::ALL || old.complete);
+    catalogue.ttl_ms = match (which == ListSet::ALL, gathered.ttl_ms) {
+        (true, ttl) => ttl.unwrap_or(0),
+        (false, ttl) => old.ttl_ms.min(ttl.unwrap_or(u64::MAX)),
+    };
+    let nothing = offered.is_empty() && gathered.left_out.is_empty() && gathered.failing.is_none();
+    Ok(Discovery {
+        idle: (nothing && !declares.any()).then_some(IDLE),
+        catalogue,
+        offered,
+        left_out: gathered.left_out,
+        failing: gathered.failing,
+    })
+}
+
+/// What to make of a list.
+enum Entries {
+    Read(Box<Pages>),
+    Unchanged,
+}
+
+struct ListAssembly {
+    listed: bool,
+    ttl_ms: Option<u64>,
+    failing: Option<String>,
+    left_out: LeftOut,
+    /// A failure that speaks of the provider, not of one list.
+    fatal: Option<Error>,
+}
+
+impl ListAssembly {
+    fn new(listed: bool) -> Self {
+        Self {
+            listed,
+            ttl_ms: None,
+            failing: None,
+            left_out: LeftOut::default(),
+            fatal: None,
+        }
+    }
+
+    /// The tools before the descriptor's rules, and what they take.
+    fn tools(
+        &mut self,
+        pages: Option<Pages>,
+        which: ListSet,
+        (provider, previous): (&Provider, &Previous),
+    ) -> (Arc<[Arc<Tool>]>, usize) {
+        match self.entries(pages, which.tools) {
+            Entries::Read(pages) => {
+                let mirrors = matches!(provider.endpoint.target, Transport::Http { .. });
+                let tools = tools::compile(pages.entries, mirrors, &mut self.left_out);
+                (tools.into(), pages.cost)
+            }
+            Entries::Unchanged => (Arc::clone(&previous.offered), previous.catalogue.cost.tools),
+        }
+    }
+
+    fn items(&mut self, pages: Option<Pages>, wanted: bool, list: ListKind, before: &[Item]) -> Vec<Item> {
+        match self.entries(pages, wanted) {
+            Entries::Read(pages) => items(list, pages.entries, &mut self.left_out),
+            Entries::Unchanged => before.to_vec(),
+        }
+    }
+
+    /// Whether a failure speaks of the provider or of the credential, not of one list. One of a
+    /// credential that may pass takes nothing away that was read before.
+    const fn is_fatal(&self, code: Code) -> bool {
+        match code {
+            Code::UpstreamUnreachable | Code::UnsupportedRevision => true,
+            Code::CredentialStore | Code::CredentialTimeout => !self.listed,
+            _ => code.is_of_credentials(),
+        }
+    }
+
+    fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
+        let Some(mut pages) = pages else {
+            // Not offered (any more), or not asked for.
+            return if wanted {
+                Entries::Read(Box::default())
+            } else {
+                Entries::Unchanged
+            };
+        };
+        if let Some(ttl) = pages.ttl_ms {
+            self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |before| before.min(ttl)));
+        }
+        self.left_out.append(std::mem::take(&mut pages.left_out));
+        let Some(error) = &pages.failure else {
+            return Entries::Read(Box::new(pages));
+        };
+        if self.failing.is_none() {
+            self.failing = Some(error_text(error));
+        }
+        if self.is_fatal(error.code) {
+            self.fatal = pages.failure;
+            return Entries::Unchanged;
+        }
+        // Half a list is better than none, but not better than a whole one of before.
+        if self.listed {
+            Entries::Unchanged
+        } else {
+            Entries::Read(Box::new(pages))
+        }
+    }
+}
+
+/// The error as `/providers` says it: with the provider's own words and the cause.
+pub(super) fn error_text(error: &Error) -> String {
+    error.in_full()
+}
+
+fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
+    let (_, identity) = list.keys();
+    let mut seen = HashSet::new();
+    let mut items = Vec::with_capacity(raws.len());
+    for raw in raws {
+        let key = raw.read::<String>(identity).filter(|key| !names::is_blank(key));
+        let Some(key) = key else {
+            left_out.add(format!(
+                "an entry of `{}` was left out: it has no `{identity}`",
+                list.method()
+            ));
+            continue;
+        };
+        if !seen.insert(key.clone()) {
+            left_out.add(format!(
+                "`{}` was left out: `{}` names it twice, the first is kept",
+                printable(&key, NAMED),
+                list.method()
+            ));
+            continue;
+        }
+        items.push(Item { key: key.into(), raw });
+    }
+    items
+}

@@ -1,0 +1,256 @@
+//! The lists of a provider, entries kept as they came.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
+
+use serde_json::value::RawValue;
+
+use super::cached::ListFailure;
+use super::checks::{ArgumentValidator, ValidatorSlot};
+use super::names;
+use pleiades_core::error::Error;
+use pleiades_mcp::{Raw, RawObject};
+use pleiades_upstream::Profile;
+
+/// The lists of a provider as its caller sees them upstream, all pages.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    /// What the provider is; `None` before it was reached.
+    pub profile: Option<Profile>,
+    /// Tools by position; allow and deny already applied; names as the provider spells them.
+    pub tools: Vec<Arc<Tool>>,
+    /// Position in `tools` by every name.
+    pub by_name: BTreeMap<Box<str>, usize>,
+    /// Whole resource objects.
+    pub resources: Vec<Item>,
+    /// Whole template objects.
+    pub templates: Vec<Item>,
+    /// Whole prompt objects.
+    pub prompts: Vec<Item>,
+    /// Whether every list the provider offers was read to its last page.
+    pub complete: bool,
+    /// Why the newest reading of the tools ended before their last page: some may be missing, or all.
+    pub(crate) tools_failure: Option<Box<ListFailure>>,
+    /// Smallest `ttlMs` the provider gave, 0 when it gave none.
+    pub ttl_ms: u64,
+    /// Whether all tools say that they change nothing, once it was asked.
+    pub reads_only: OnceLock<bool>,
+    /// What it takes to keep it.
+    pub(crate) cost: Cost,
+    /// Positions of resources and, behind them, templates, in the order of their URIs; made when a URI
+    /// is looked for first.
+    pub(crate) by_uri: OnceLock<Vec<u32>>,
+}
+
+/// What lists take, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    pub(super) tools: usize,
+    pub(super) others: usize,
+}
+
+impl Catalogue {
+    /// The tool that a name means: the provider's own, or one that it is shown by.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> Option<&Arc<Tool>> {
+        self.by_name.get(name).and_then(|at| self.tools.get(*at))
+    }
+
+    /// Why tools may be missing: the newest reading of them ended before their last page.
+    #[must_use]
+    pub fn tools_error(&self) -> Option<Error> {
+        self.tools_failure.as_ref().map(|failure| failure.error())
+    }
+
+    /// Lists of tools alone.
+    #[must_use]
+    pub fn of(tools: Vec<Arc<Tool>>) -> Self {
+        let mut catalogue = Self::default();
+        catalogue.set_tools(tools);
+        catalogue
+    }
+
+    /// Puts these tools in place of those that are there.
+    pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
+        // The provider's own names come last: none of ours takes one of them away.
+        let names: [fn(&Tool) -> &Box<str>; 3] = [|it| &it.alias, |it| &it.name, |it| &it.upstream];
+        self.by_name = BTreeMap::new();
+        for name in names {
+            let named = tools
+                .iter()
+                .enumerate()
+                .map(|(at, tool)| (name(tool).clone(), at));
+            self.by_name.extend(named);
+        }
+        self.tools = tools;
+        self.reads_only = OnceLock::new();
+    }
+
+    /// Whether there are tools and all say that they change nothing. Each list of the meta view asks,
+    /// and there may be thousands.
+    #[must_use]
+    pub fn reads_only(&self) -> bool {
+        let all = || !self.tools.is_empty() && self.tools.iter().all(|tool| tool.is_read_only());
+        *self.reads_only.get_or_init(all)
+    }
+
+    /// Whether a URI is that of a resource, or a template, as it is listed.
+    #[must_use]
+    pub fn has_uri(&self, uri: &str) -> bool {
+        let by_uri = self.by_uri.get_or_init(|| {
+            let count = u32::try_from(self.resources.len() + self.templates.len()).unwrap_or(0);
+            let mut all: Vec<u32> = (0..count).collect();
+            all.sort_unstable_by_key(|at| self.uri_at(*at));
+            all
+        });
+        by_uri
+            .binary_search_by_key(&Some(uri), |at| self.uri_at(*at))
+            .is_ok()
+    }
+
+    /// The URI at a position of [`Self::by_uri`].
+    fn uri_at(&self, at: u32) -> Option<&str> {
+        let at = usize::try_from(at).ok()?;
+        let item = match at.checked_sub(self.resources.len()) {
+            None => self.resources.get(at),
+            Some(at) => self.templates.get(at),
+        };
+        item.map(|item| &*item.key)
+    }
+}
+
+/// A list entry and what identifies it: name of a prompt, URI of a resource, template of a template.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Identity.
+    pub key: Box<str>,
+    /// The object as it came.
+    pub raw: RawObject,
+}
+
+/// A tool.
+#[derive(Debug)]
+pub struct Tool {
+    /// What it is called here: as upstream where that is legal in MCP, else its alias.
+    pub name: Box<str>,
+    /// What it is called upstream.
+    pub upstream: Box<str>,
+    /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown
+    /// so.
+    pub alias: Box<str>,
+    /// The object as it came, mended.
+    pub raw: RawObject,
+    /// Its `inputSchema`.
+    pub schema: Raw,
+    /// Arguments mirrored into headers (`x-mcp-header`): path of property names, header suffix.
+    pub mirrored: Vec<(Vec<Box<str>>, Box<str>)>,
+    /// What checks its arguments, once it was needed.
+    pub checks: ValidatorSlot,
+}
+
+impl Tool {
+    /// A tool of this name upstream. `alias`: as [`super::names::fitted`] made it; `raw`: a mended
+    /// definition.
+    #[must_use]
+    pub fn new(upstream: &str, alias: String, raw: RawObject) -> Self {
+        let alias = alias.into_boxed_str();
+        let anything = || pleiades_mcp::raw::raw(&serde_json::json!({ "type": "object" }));
+        Self {
+            name: match names::is_legal(upstream) {
+                true => upstream.into(),
+                false => alias.clone(),
+            },
+            upstream: upstream.into(),
+            alias,
+            schema: raw.get("inputSchema").map_or_else(anything, RawValue::to_owned),
+            raw,
+            mirrored: Vec::new(),
+            checks: ValidatorSlot::default(),
+        }
+    }
+
+    /// What checks arguments; `None` when the schema cannot be compiled (then nothing is checked).
+    #[must_use]
+    pub fn checks(&self) -> Option<Arc<ArgumentValidator>> {
+        self.checks.get(&self.schema)
+    }
+
+    /// Whether two lists hold the same tools, byte by byte.
+    pub(super) fn are_same(these: &[Arc<Self>], those: &[Arc<Self>]) -> bool {
+        these.len() == those.len() && same(these.iter().map(|it| &it.raw), those.iter().map(|it| &it.raw))
+    }
+
+    /// Whether the provider says that it changes nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let annotations: Option<RawObject> = self.raw.read("annotations");
+        annotations
+            .and_then(|annotations| annotations.read("readOnlyHint"))
+            .unwrap_or(false)
+    }
+}
+
+/// Which lists of a provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ListSet {
+    pub(crate) tools: bool,
+    pub(crate) resources: bool,
+    pub(crate) prompts: bool,
+}
+
+impl ListSet {
+    pub(crate) const ALL: Self = Self {
+        tools: true,
+        resources: true,
+        prompts: true,
+    };
+
+    pub(crate) const fn any(self) -> bool {
+        self.tools || self.resources || self.prompts
+    }
+
+    /// What is in either.
+    pub(crate) const fn union(self, other: Self) -> Self {
+        Self {
+            tools: self.tools || other.tools,
+            resources: self.resources || other.resources,
+            prompts: self.prompts || other.prompts,
+        }
+    }
+
+    /// Where two catalogues differ, byte by byte.
+    pub(crate) fn differences(old: &Catalogue, new: &Catalogue) -> Self {
+        Self {
+            tools: !same(
+                old.tools.iter().map(|tool| &tool.raw),
+                new.tools.iter().map(|tool| &tool.raw),
+            ),
+            resources: !same(raws(&old.resources), raws(&new.resources))
+                || !same(raws(&old.templates), raws(&new.templates)),
+            prompts: !same(raws(&old.prompts), raws(&new.prompts)),
+        }
+    }
+}
+
+fn raws(items: &[Item]) -> impl Iterator<Item = &RawObject> {
+    items.iter().map(|item| &item.raw)
+}
+
+fn same<'a>(
+    mut old: impl Iterator<Item = &'a RawObject>,
+    mut new: impl Iterator<Item = &'a RawObject>,
+) -> bool {
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if members(a).eq(members(b)) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn members(object: &RawObject) -> impl Iterator<Item = (&str, &str)> {
+    object.iter().map(|(key, value)| (key, value.get()))
+}

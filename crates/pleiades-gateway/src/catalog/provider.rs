@@ -1,0 +1,124 @@
+//! A compiled provider and where it stands.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use super::{Live, State, Tool};
+use pleiades_core::limit::{BreakerState, Gate};
+use pleiades_credential::ProviderAuth;
+use pleiades_upstream::Endpoint;
+
+/// A compiled provider: one version of one descriptor. Immutable but for its [`Live`] part.
+#[derive(Debug)]
+pub struct Provider {
+    /// Id.
+    pub id: Arc<str>,
+    /// Name for people.
+    pub title: String,
+    /// Nouns for the one tool's description.
+    pub about: Option<String>,
+    /// Where it is.
+    pub endpoint: Arc<Endpoint>,
+    /// How requests are signed.
+    pub need: ProviderAuth,
+    /// Which tools exist for callers.
+    pub rules: ToolRules,
+    /// Whether the relay is open.
+    pub relay: RelayAccess,
+    /// `facade.exposure: soft`: who is not connected sees what somebody of the same tenant saw last.
+    pub soft: bool,
+    /// Rate, concurrency, breaker; kept across a reload that left them and the endpoint as they were.
+    pub gate: Arc<Gate>,
+    /// Its file.
+    pub file: PathBuf,
+    /// What is known of it by now; kept across a reload that left the endpoint as it was.
+    pub live: Arc<Live>,
+}
+
+impl Provider {
+    /// State, its reason, and since when.
+    ///
+    /// `stale` is said before all others: the file and what runs differ, whatever the provider does.
+    #[must_use]
+    pub fn state(&self) -> (State, Option<String>, SystemTime) {
+        let health = self.live.health();
+        if let Some(stale) = self.live.stale() {
+            let beside = match &health.reason {
+                Some(reason) if health.state != State::Ready => {
+                    format!("; what runs is {}: {reason}", health.state)
+                }
+                _ => String::new(),
+            };
+            return (
+                State::Stale,
+                Some(format!("{}{beside}", stale.reason)),
+                stale.since,
+            );
+        }
+        if health.state == State::Ready && self.gate.breaker() == BreakerState::Open {
+            return (
+                State::Degraded,
+                Some("the breaker is open: too many calls failed".to_owned()),
+                health.since,
+            );
+        }
+        (health.state, health.reason, health.since)
+    }
+}
+
+/// `tools.allow` and `tools.deny`: globs over tool names; deny wins.
+#[derive(Debug, Clone)]
+pub struct ToolRules {
+    /// At least one must match.
+    pub allow: Vec<wildmatch::WildMatch>,
+    /// None may match.
+    pub deny: Vec<wildmatch::WildMatch>,
+}
+
+impl ToolRules {
+    /// Whether a tool exists for callers: by its own name or one that it is shown by; a rule that denies
+    /// any of them denies it.
+    #[must_use]
+    pub fn admits_tool(&self, tool: &Tool) -> bool {
+        let names = [&*tool.upstream, &*tool.name, &*tool.alias];
+        let fits = |globs: &[wildmatch::WildMatch]| {
+            globs
+                .iter()
+                .any(|glob| names.iter().any(|name| glob.matches(name)))
+        };
+        fits(&self.allow) && !fits(&self.deny)
+    }
+
+    /// Whether a tool of this name exists for callers.
+    #[must_use]
+    pub fn admits(&self, name: &str) -> bool {
+        self.allow.iter().any(|glob| glob.matches(name)) && !self.deny.iter().any(|glob| glob.matches(name))
+    }
+}
+
+impl Default for ToolRules {
+    /// Every tool.
+    fn default() -> Self {
+        Self {
+            allow: vec![wildmatch::WildMatch::new("*")],
+            deny: Vec::new(),
+        }
+    }
+}
+
+impl PartialEq for ToolRules {
+    fn eq(&self, other: &Self) -> bool {
+        fn same(a: &[wildmatch::WildMatch], b: &[wildmatch::WildMatch]) -> bool {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.pattern() == b.pattern())
+        }
+        same(&self.allow, &other.allow) && same(&self.deny, &other.deny)
+    }
+}
+
+/// Whether the relay may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayAccess {
+    /// Open: no rule on tools, or `relay: unchecked`.
+    Open,
+    /// Closed by a rule on tools, which could not hold on untouched bodies.
+    Closed,
+}

@@ -1,0 +1,290 @@
+//! Attempts to learn what a provider offers, and who is told of the result.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, broadcast},
+    time::timeout,
+};
+
+use super::{
+    CachedLists, CatalogChange, Lister, Live, Provider, Snapshot, State,
+    cached::{AttemptClaim, Freshness, ListFailure},
+    discover::{Discovery, Previous, discover, error_text},
+    lists::ListSet,
+};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::Metrics;
+use pleiades_credential::{CallerKeys, ProviderAuth};
+use pleiades_upstream::Identity;
+
+/// Attempts of providers' tasks that begin at once.
+const AT_ONCE: usize = 16;
+/// How long an attempt keeps others from beginning: a hundred hanging providers must not keep a
+/// thousand good ones waiting.
+const TURN: Duration = Duration::from_secs(2);
+/// Changes that a slow listener may fall behind; then everything counts as changed.
+const CHANGES: usize = 256;
+
+/// Why the lists of a provider are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ReadReason {
+    /// For a reason of ours: these lists, or all and what the provider is. Listeners are told of what
+    /// differs.
+    Internal(Option<ListSet>),
+    /// The provider said that these changed. Listeners are told so even where nothing differs: what is
+    /// behind an entry may have changed.
+    Announced(ListSet),
+}
+
+/// What attempts and tasks share.
+pub(super) struct DiscoveryService {
+    pub(super) lister: Box<dyn Lister>,
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) changes: broadcast::Sender<CatalogChange>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) control: Handle,
+    tenant: Arc<str>,
+    user: Arc<str>,
+    turns: Semaphore,
+}
+
+impl DiscoveryService {
+    pub(super) fn new(
+        lister: Box<dyn Lister>,
+        metrics: Arc<Metrics>,
+        control: Handle,
+        (tenant, user): (Arc<str>, Arc<str>),
+    ) -> Self {
+        Self {
+            lister,
+            snapshot: ArcSwap::from_pointee(Snapshot::default()),
+            changes: broadcast::Sender::new(CHANGES),
+            metrics,
+            control,
+            tenant,
+            user,
+            turns: Semaphore::new(AT_ONCE),
+        }
+    }
+
+    /// The provider that runs under this id, when it is still the one that `live` belongs to.
+    pub(super) fn current(&self, id: &str, live: &Arc<Live>) -> Option<Arc<Provider>> {
+        let snapshot = self.snapshot.load();
+        snapshot
+            .providers
+            .get(id)
+            .filter(|provider| Arc::ptr_eq(&provider.live, live))
+            .cloned()
+    }
+
+    /// On whose behalf shared lists are read; `None` when only callers have a credential.
+    pub(super) fn identity(&self, need: &ProviderAuth) -> Option<Identity> {
+        let signature = need.sign(&CallerKeys::default()).ok()?;
+        Some(Identity {
+            session: None,
+            tenant: Arc::clone(&self.tenant),
+            user: Arc::clone(&self.user),
+            signature,
+        })
+    }
+
+    /// Begins an attempt unless one runs. Not ended by a reload: a request of the older snapshot
+    /// may wait for it.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        provider: &Arc<Provider>,
+        cached: &Arc<CachedLists>,
+        identity: &Identity,
+        which: Option<ListSet>,
+    ) {
+        let Some(claim) = cached.claim() else { return };
+        let (work, provider, identity) = (Arc::clone(self), Arc::clone(provider), identity.clone());
+        self.control.spawn(async move {
+            work.attempt(claim, &provider, &identity, ReadReason::Internal(which))
+                .await
+        });
+    }
+
+    /// An attempt on the shared lists, when it is this provider's turn.
+    pub(super) async fn attempt_in_turn(&self, provider: &Provider, identity: &Identity, cause: ReadReason) {
+        let cached = &provider.live.shared;
+        let mut ended = cached.watch();
+        let Ok(turn) = self.turns.acquire().await else {
+            return;
+        };
+        // Somebody who could not wait for our turn may have been here.
+        if ended.has_changed().unwrap_or(false) && matches!(cached.freshness(), Freshness::Fresh) {
+            return;
+        }
+        let Some(claim) = cached.claim() else {
+            drop(turn);
+            ended.changed().await.unwrap_or_default();
+            return;
+        };
+        let mut attempt = pin!(self.attempt(claim, provider, identity, cause));
+        if timeout(TURN, &mut attempt).await.is_err() {
+            drop(turn);
+            attempt.await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        claim: AttemptClaim,
+        provider: &Provider,
+        identity: &Identity,
+        cause: ReadReason,
+    ) {
+        let cached = claim.cached();
+        let listed = matches!(cached.freshness(), Freshness::Fresh | Freshness::Stale);
+        let previous = Previous {
+            catalogue: cached.load_full(),
+            offered: cached.offered(),
+            listed,
+        };
+        // Only a list that was read just before says that what is known of the provider holds.
+        let (which, announced) = match cause {
+            ReadReason::Internal(which) => (which, ListSet::default()),
+            ReadReason::Announced(which) => (Some(which), which),
+        };
+        let which = which.filter(|_| listed);
+        let mut result = discover(&*self.lister, provider, identity, &previous, which).await;
+        if which.is_some()
+            && result
+                .as_ref()
+                .is_err_and(|error| error.code == Code::UnsupportedRevision)
+        {
+            // It was replaced by a newer or an older server: what it is has to be learnt again.
+            result = discover(&*self.lister, provider, identity, &previous, None).await;
+        }
+        match result {
+            Ok(found) => self.on_success(&claim, (provider, identity), (&previous, announced), found),
+            Err(error) => self.on_failure(&claim, (provider, identity), &error),
+        }
+    }
+
+    fn on_success(
+        &self,
+        claim: &AttemptClaim,
+        (provider, identity): (&Provider, &Identity),
+        (previous, announced): (&Previous, ListSet),
+        mut found: Discovery,
+    ) {
+        let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
+        let (failing, idle) = (found.failing.clone().filter(|_| shared), found.idle);
+        let reason = match (failing, found.left_out.reason()) {
+            (Some(failing), Some(left_out)) => Some(format!("{failing}; {left_out}")),
+            (failing, left_out) => failing.or(left_out),
+        };
+        if !shared {
+            provider
+                .live
+                .share_equal_tools(&mut found.catalogue, &mut found.offered, &provider.rules);
+        }
+        let (failed_before, left_out) = claim.succeed(found);
+        for why in left_out {
+            tracing::warn!(provider.name = %provider.id, "{why}");
+        }
+        let catalogue = claim.cached().load();
+        let count = catalogue.tools.len();
+        let mut differ = ListSet::differences(&previous.catalogue, &catalogue).union(announced);
+        if failed_before {
+            // Whoever asked meanwhile got a list without this provider.
+            differ.tools |= count > 0;
+            differ.resources |= !catalogue.resources.is_empty() || !catalogue.templates.is_empty();
+            differ.prompts |= !catalogue.prompts.is_empty();
+        }
+        match reason {
+            Some(reason) => self.set_health(provider, State::Degraded, Some(reason)),
+            None => self.set_health(provider, State::Ready, idle.map(str::to_owned)),
+        }
+        if self.current(&provider.id, &provider.live).is_none() {
+            return;
+        }
+        if shared {
+            self.metrics.tools(&provider.id, count);
+        } else {
+            // Nothing that could be read is no news of what the provider offers.
+            if count > 0 || catalogue.tools_failure.is_none() {
+                provider
+                    .live
+                    .remember_template(&identity.tenant, Arc::clone(&catalogue));
+            }
+            provider.live.trim();
+        }
+        if differ.any() {
+            let user = (!shared).then(|| (Arc::clone(&identity.tenant), Arc::clone(&identity.user)));
+            self.notify_user(Some(&provider.id), user, differ);
+        }
+    }
+
+    fn on_failure(&self, claim: &AttemptClaim, (provider, identity): (&Provider, &Identity), error: &Error) {
+        let shared = Arc::ptr_eq(claim.cached(), &provider.live.shared);
+        tracing::debug!(
+            provider.name = %provider.id, error.code = error.code.as_str(), cause = error.source.as_ref().map(tracing::field::display),
+            "lists could not be read: {error}"
+        );
+        claim.fail(ListFailure::of(error, identity));
+        match error.code {
+            // What one caller brought says nothing of the provider.
+            _ if !shared && error.code.is_of_credentials() => {}
+            Code::UpstreamAuth | Code::NeedsAuth => {
+                self.set_health(provider, State::NeedsAuth, Some(error_text(error)))
+            }
+            Code::UpstreamUnreachable | Code::UpstreamTimeout => {
+                self.set_health(provider, State::Unreachable, Some(error_text(error)))
+            }
+            _ if shared => self.set_health(provider, State::Unreachable, Some(error_text(error))),
+            _ => {}
+        }
+    }
+
+    /// Notes how a provider fares, and says so in the log when that is new.
+    pub(super) fn set_health(&self, provider: &Provider, state: State, reason: Option<String>) {
+        let detail = reason.clone().unwrap_or_default();
+        if !provider.live.set_health(state, reason) {
+            return;
+        }
+        let tools = provider.live.shared.load().tools.len();
+        match state {
+            State::Ready => {
+                tracing::info!(provider.name = %provider.id, tools, "provider is ready")
+            }
+            State::NeedsAuth => {
+                tracing::info!(provider.name = %provider.id, "provider needs a credential: {detail}")
+            }
+            _ => tracing::warn!(provider.name = %provider.id, tools, "provider is {state}: {detail}"),
+        }
+    }
+
+    /// Tells listeners what changed.
+    pub(super) fn notify(&self, provider: Option<&Arc<str>>, which: ListSet) {
+        self.notify_user(provider, None, which);
+    }
+
+    /// Tells the listeners of one user, or of all.
+    pub(super) fn notify_user(
+        &self,
+        provider: Option<&Arc<str>>,
+        user: Option<(Arc<str>, Arc<str>)>,
+        which: ListSet,
+    ) {
+        let ListSet {
+            tools,
+            resources,
+            prompts,
+        } = which;
+        let changed = CatalogChange {
+            provider: provider.cloned(),
+            user,
+            tools,
+            resources,
+            prompts,
+        };
+        // Nobody listening is no fault.
+        self.changes.send(changed).unwrap_or_default();
+    }
+}

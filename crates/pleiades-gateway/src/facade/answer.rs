@@ -1,0 +1,434 @@
+//! What the meta tool answers (contracts section 7): one object for every outcome, its text
+//! enough on its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::blocks::{self, SortedBlocks};
+use pleiades_core::error::{Code, Error};
+use pleiades_mcp::{Raw, RawObject, Revision, raw};
+
+pub use super::blocks::repair_result;
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AnswerStatus {
+    /// It ran.
+    Ok,
+    /// A list of operations; nothing ran.
+    Menu,
+    /// One operation's schema; nothing ran.
+    Schema,
+    /// The arguments do not fit; nothing ran.
+    InvalidArguments,
+    /// There is no such operation; nothing ran.
+    UnknownTool,
+    /// Nothing fits the prompt.
+    NoMatch,
+    /// The caller is not connected.
+    NeedsAuth,
+    /// The caller was connected once.
+    TokenExpired,
+    /// The account may not do this.
+    CapabilityMiss,
+    /// Several accounts and no default.
+    AccountAmbiguous,
+    /// The credential store cannot be reached.
+    Unavailable,
+    /// A rule of ours forbids it.
+    PolicyDenied,
+    /// A person must agree first.
+    ConfirmRequired,
+    /// A limit of ours.
+    RateLimited,
+    /// A budget of ours.
+    BudgetExceeded,
+    /// The provider failed.
+    UpstreamError,
+    /// The provider did not answer in time.
+    Timeout,
+    /// Some of it ran.
+    Partial,
+}
+
+impl AnswerStatus {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Menu => "menu",
+            Self::Schema => "schema",
+            Self::InvalidArguments => "invalid_arguments",
+            Self::UnknownTool => "unknown_tool",
+            Self::NoMatch => "no_match",
+            Self::NeedsAuth => "needs_auth",
+            Self::TokenExpired => "token_expired",
+            Self::CapabilityMiss => "capability_miss",
+            Self::AccountAmbiguous => "account_ambiguous",
+            Self::Unavailable => "unavailable",
+            Self::PolicyDenied => "policy_denied",
+            Self::ConfirmRequired => "confirm_required",
+            Self::RateLimited => "rate_limited",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::UpstreamError => "upstream_error",
+            Self::Timeout => "timeout",
+            Self::Partial => "partial",
+        }
+    }
+
+    /// Whether a client is told that the call failed.
+    #[must_use]
+    pub const fn is_error(self) -> bool {
+        !matches!(
+            self,
+            Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded
+        )
+    }
+}
+
+/// An answer before it is written for a peer.
+#[derive(Debug, Clone)]
+pub struct MetaAnswer {
+    /// What became of the call.
+    pub status: AnswerStatus,
+    /// All of it in words.
+    pub text: String,
+    /// Details by status; for `ok` the provider's `structuredContent`.
+    pub data: Option<Raw>,
+    /// What was repaired or should be known.
+    pub notes: Vec<String>,
+    /// The call to make next.
+    pub next: Option<Raw>,
+    /// Further content blocks of the provider.
+    pub content: Vec<Raw>,
+    /// The caller's accounts at the provider, where several exist.
+    pub accounts: Vec<Value>,
+    /// The account used.
+    pub account: Option<Arc<str>>,
+}
+
+impl MetaAnswer {
+    /// An answer of nothing but words.
+    pub fn new(status: AnswerStatus, text: impl Into<String>) -> Self {
+        Self {
+            status,
+            text: text.into(),
+            data: None,
+            notes: Vec::new(),
+            next: None,
+            content: Vec::new(),
+            accounts: Vec::new(),
+            account: None,
+        }
+    }
+
+    /// A provider's `CallToolResult`: its text blocks joined, its structured content as `data`,
+    /// its other blocks behind them. Without any text the text is the JSON of `data`, since many
+    /// hosts show their models nothing else (MCP 2025-11-25, tools, "Structured Content").
+    #[must_use]
+    pub fn of_result(result: &RawObject, notes: Vec<String>) -> Self {
+        let answer = Self::new(Self::status_of(result), "");
+        Self { notes, ..answer }.with_result(result)
+    }
+
+    /// Whether a provider's result is a success or its failure.
+    #[must_use]
+    pub fn status_of(result: &RawObject) -> AnswerStatus {
+        match blocks::is_error(result) {
+            true => AnswerStatus::UpstreamError,
+            false => AnswerStatus::Ok,
+        }
+    }
+
+    /// The same answer with what a provider's result says.
+    #[must_use]
+    pub fn with_result(self, result: &RawObject) -> Self {
+        let SortedBlocks { texts, content } = blocks::sorted(result);
+        let data = result
+            .get("structuredContent")
+            .filter(|data| data.get() != "null");
+        let text = match data {
+            Some(data) if texts.is_empty() => data.get().to_owned(),
+            _ => texts.join("\n"),
+        };
+        Self {
+            text,
+            data: data.map(ToOwned::to_owned),
+            content,
+            ..self
+        }
+    }
+
+    /// A failure in words. `writes`: whether the operation may change something.
+    #[must_use]
+    pub fn of_error(error: &Error, title: &str, writes: bool) -> Self {
+        let status = status_of(error.code);
+        let text = match (&error.rpc, error.code) {
+            (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),
+            (None, Code::UpstreamAuth) => format!(
+                "{title} refused the credential of this call; the operator has to check the provider's `auth`"
+            ),
+            (None, Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamProtocol) => {
+                format!("{title}: {}. {}", error.message, retry_advice(error.sent, writes))
+            }
+            (None, _) => error.message.to_string(),
+        };
+        let mut answer = Self::new(status, text);
+        answer.data = data_of(error);
+        let listed = error.data.as_ref().and_then(|data| data.get("accounts"));
+        answer.accounts = listed.and_then(Value::as_array).cloned().unwrap_or_default();
+        answer
+    }
+
+    /// The `CallToolResult` for a peer. The object stands in `structuredContent` and its text in
+    /// the first block, because hosts show their models the one or the other.
+    #[must_use]
+    pub fn into_result(self, revision: Revision, telemetry_id: &str) -> Raw {
+        let text = &*self.text;
+        raw::raw(&AnswerResult {
+            result_type: revision.is_modern().then_some("complete"),
+            content: ContentBlocks {
+                first: TextBlock { kind: "text", text },
+                others: &self.content,
+            },
+            structured_content: StructuredAnswer {
+                status: self.status.as_str(),
+                text,
+                data: self.data.as_deref(),
+                accounts: &self.accounts,
+                account_id: self.account.as_deref(),
+                next: self.next.as_deref(),
+                notes: &self.notes,
+                telemetry_id,
+            },
+            is_error: self.status.is_error(),
+        })
+    }
+}
+
+/// A `CallToolResult` as it is written, without a copy of what it passes on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerResult<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_type: Option<&'static str>,
+    content: ContentBlocks<'a>,
+    structured_content: StructuredAnswer<'a>,
+    is_error: bool,
+}
+
+struct ContentBlocks<'a> {
+    first: TextBlock<'a>,
+    others: &'a [Raw],
+}
+
+impl Serialize for ContentBlocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut blocks = serializer.serialize_seq(Some(1 + self.others.len()))?;
+        blocks.serialize_element(&self.first)?;
+        for block in self.others {
+            blocks.serialize_element(block)?;
+        }
+        blocks.end()
+    }
+}
+
+#[derive(Serialize)]
+struct TextBlock<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StructuredAnswer<'a> {
+    status: &'static str,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    accounts: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    notes: &'a [String],
+    telemetry_id: &'a str,
+}
+
+const fn status_of(code: Code) -> AnswerStatus {
+    match code {
+        Code::RateLimited | Code::Busy | Code::BreakerOpen => AnswerStatus::RateLimited,
+        Code::NeedsAuth => AnswerStatus::NeedsAuth,
+        Code::TokenExpired => AnswerStatus::TokenExpired,
+        Code::CapabilityMiss => AnswerStatus::CapabilityMiss,
+        Code::AccountAmbiguous => AnswerStatus::AccountAmbiguous,
+        Code::CredentialStore => AnswerStatus::Unavailable,
+        Code::PolicyDenied => AnswerStatus::PolicyDenied,
+        Code::UpstreamTimeout | Code::CredentialTimeout => AnswerStatus::Timeout,
+        Code::InvalidParams => AnswerStatus::InvalidArguments,
+        _ => AnswerStatus::UpstreamError,
+    }
+}
+
+/// What is known of the call's effect.
+const fn retry_advice(sent: bool, writes: bool) -> &'static str {
+    match (sent, writes) {
+        (false, _) => "Nothing was run; the same call may be made again.",
+        (true, false) => "It only reads, so the same call may be made again.",
+        (true, true) => "It may have been carried out: look before you make the same call again.",
+    }
+}
+
+fn data_of(error: &Error) -> Option<Raw> {
+    let mut data = error.data.clone().unwrap_or_else(|| json!({}));
+    let object = data.as_object_mut()?;
+    if let Some(fault) = &error.rpc {
+        object.insert("code".to_owned(), json!(fault.code));
+        if let Some(details) = &fault.data {
+            // Of details that no value holds (1e400) their text.
+            let details = serde_json::from_str(details.get()).unwrap_or_else(|_| details.get().into());
+            object.insert("data".to_owned(), details);
+        }
+    }
+    if let Some(after) = error.retry_after {
+        object
+            .entry("retry_after")
+            .or_insert_with(|| json!(seconds(after)));
+    }
+    (!object.is_empty()).then(|| raw::raw(&data))
+}
+
+/// Whole seconds, never too few.
+fn seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pleiades_core::error::RpcFault;
+
+    fn written(answer: MetaAnswer) -> Value {
+        serde_json::from_str(answer.into_result(Revision::V2025_11_25, "t-1").get()).unwrap()
+    }
+
+    #[test]
+    fn text_blocks_are_joined_and_others_follow() {
+        let result = json!({ "content": [
+            { "type": "text", "text": "one" }, { "type": "image", "data": "x" }, { "type": "text", "text": "two" } ],
+            "structuredContent": { "kept": [1, null] } });
+        let answer = MetaAnswer::of_result(&RawObject::open(&raw::raw(&result)).unwrap(), Vec::new());
+        let written = written(answer);
+        assert_eq!(written["content"][0]["text"], "one\ntwo");
+        assert_eq!(written["content"][1]["type"], "image");
+        assert_eq!(written["structuredContent"]["data"], json!({ "kept": [1, null] }));
+        assert_eq!(written["structuredContent"]["status"], "ok");
+        assert_eq!(written["isError"], false);
+    }
+
+    fn of(result: &str) -> Value {
+        let result = serde_json::from_str(result).expect("an object");
+        written(MetaAnswer::of_result(&result, Vec::new()))
+    }
+
+    #[test]
+    fn a_result_without_text_has_the_json_of_its_data_as_text() {
+        for content in [
+            r#""content":[],"#,
+            "",
+            r#""content":null,"#,
+            r#""content":[{"type":"text","text":null}],"#,
+        ] {
+            let answer = of(&format!(r#"{{{content}"structuredContent":{{"n": 1.50}}}}"#));
+            assert_eq!(answer["content"][0]["text"], r#"{"n": 1.50}"#, "{content}");
+            assert_eq!(answer["structuredContent"]["text"], r#"{"n": 1.50}"#);
+            assert_eq!(answer["structuredContent"]["data"], json!({ "n": 1.5 }));
+        }
+        let image =
+            of(r#"{"content":[{"type":"image","data":"x","mimeType":"image/png"}],"structuredContent":[1]}"#);
+        assert_eq!(
+            (&image["content"][0]["text"], &image["content"][1]["type"]),
+            (&json!("[1]"), &json!("image"))
+        );
+        assert_eq!(
+            of(r#"{"content":[{"type":"text","text":"t"}],"structuredContent":[1]}"#)["content"][0]["text"],
+            "t"
+        );
+    }
+
+    #[test]
+    fn only_modern_peers_get_a_result_type() {
+        let answer = || MetaAnswer::new(AnswerStatus::Menu, "");
+        assert!(written(answer()).get("resultType").is_none());
+        let modern: Value =
+            serde_json::from_str(answer().into_result(Revision::V2026_07_28, "t").get()).unwrap();
+        assert_eq!(modern["resultType"], "complete");
+    }
+
+    #[test]
+    fn a_failure_says_whether_a_write_may_have_happened() {
+        let lost = || Error::new(Code::UpstreamTimeout, "no answer in time").sent();
+        assert!(
+            MetaAnswer::of_error(&lost(), "X", true)
+                .text
+                .contains("may have been carried out")
+        );
+        assert!(
+            MetaAnswer::of_error(&lost(), "X", false)
+                .text
+                .contains("only reads")
+        );
+        let unsent = Error::new(Code::UpstreamUnreachable, "cannot be reached");
+        assert!(
+            MetaAnswer::of_error(&unsent, "X", true)
+                .text
+                .contains("Nothing was run")
+        );
+    }
+
+    #[test]
+    fn a_refusal_by_a_limit_never_asks_to_come_back_too_early() {
+        let error = Error::new(Code::RateLimited, "too many calls").retry_after(Duration::from_millis(1200));
+        let answer = written(MetaAnswer::of_error(&error, "X", true));
+        assert_eq!(answer["structuredContent"]["status"], "rate_limited");
+        assert_eq!(answer["structuredContent"]["data"]["retry_after"], 2);
+    }
+
+    #[test]
+    fn a_failed_result_of_the_provider_is_its_error() {
+        let result = json!({ "content": [{ "type": "text", "text": "no" }], "isError": true });
+        let answer = written(MetaAnswer::of_result(
+            &RawObject::open(&raw::raw(&result)).unwrap(),
+            Vec::new(),
+        ));
+        assert_eq!(
+            (&answer["structuredContent"]["status"], &answer["isError"]),
+            (&json!("upstream_error"), &json!(true))
+        );
+    }
+
+    #[test]
+    fn a_providers_own_error_is_passed_on_with_its_code_and_data() {
+        let data = Some(raw::raw(&json!({ "a": 1 })));
+        let error = Error::rpc(RpcFault {
+            code: -32000,
+            message: "no".to_owned(),
+            data,
+        });
+        let answer = written(MetaAnswer::of_error(&error, "X", true));
+        assert_eq!(
+            answer["structuredContent"]["data"],
+            json!({ "code": -32000, "data": { "a": 1 } })
+        );
+        assert_eq!(answer["isError"], true);
+    }
+}

@@ -1,0 +1,420 @@
+//! What a call of the meta tool means: an answer at once, or one operation to run.
+//!
+//! Callers choose how large a call is, providers how large a schema, so that finding out may take
+//! long: [`at_once`] does what a thread may do that answers others, [`plan`] all of it.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::answer::{AnswerStatus, MetaAnswer};
+use super::duplicate_keys::{self, JsonDefect};
+use super::envelope::{self, MetaCall, NamedTool, ToolIndex, Unreadable, printable};
+use super::shape::clipped;
+use super::{coerce, example, faults, name, signature};
+use crate::catalog::{Catalogue, Effort, Provider, Tool};
+use pleiades_core::error::{Code, Error};
+use pleiades_mcp::{Raw, RawObject, raw};
+
+/// A menu is read by a model each time; about four bytes make a token.
+const MENU_BYTES: usize = 800 * 4;
+const MAX_NAMES_BYTES: usize = 4 * 1024;
+const NEAREST: usize = 3;
+const ACCOUNT: &str = "accountId";
+/// Calls within calls that are looked into.
+const MAX_WRAPPED: usize = 2;
+/// Arguments larger than this are left to the provider to judge.
+const MAX_CHECKED: usize = 256 * 1024;
+
+/// Calls, and schemas that are not compiled yet, of at most these bytes are looked at between others.
+const AT_ONCE: usize = 16 * 1024;
+const COMPILED_AT_ONCE: usize = 8 * 1024;
+/// Schemas that are read for examples and signatures (bytes), each and in one menu.
+const MAX_SCHEMA: usize = 128 * 1024;
+const MAX_MENU_READ: usize = 512 * 1024;
+
+/// What to do.
+#[derive(Debug)]
+pub enum MetaPlan {
+    /// Nothing runs.
+    Answer(MetaAnswer),
+    /// One operation runs.
+    Run {
+        /// The operation.
+        tool: Arc<Tool>,
+        /// Its arguments, an object.
+        arguments: Raw,
+        /// What was repaired.
+        notes: Vec<String>,
+    },
+}
+
+/// What a call of a provider's meta tool means; `arguments` are the meta tool's own.
+#[must_use]
+pub fn plan(provider: &Provider, catalogue: &Catalogue, arguments: &RawObject) -> MetaPlan {
+    plan_among(provider, catalogue, arguments, &|_| None)
+}
+
+/// The same where other providers are at hand: `elsewhere` is asked for an operation that this
+/// one lacks and names the provider that has it, of those this caller may see.
+#[must_use]
+pub fn plan_among(
+    provider: &Provider,
+    catalogue: &Catalogue,
+    arguments: &RawObject,
+    elsewhere: &dyn Fn(&str) -> Option<String>,
+) -> MetaPlan {
+    if let Some(why) = defect(arguments) {
+        let text = format!("Nothing was run: {why}");
+        return MetaPlan::Answer(MetaAnswer::new(AnswerStatus::InvalidArguments, text));
+    }
+    fast_path(catalogue, arguments, Judge::Ample)
+        .unwrap_or_else(|| lenient_path(provider, catalogue, arguments, elsewhere))
+}
+
+/// A call that is small and as it should be, which most are; `None` for any other.
+#[must_use]
+pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
+    let bytes: usize = arguments
+        .iter()
+        .map(|(key, value)| key.len() + value.get().len())
+        .sum();
+    if bytes > AT_ONCE || defect(arguments).is_some() {
+        return None;
+    }
+    fast_path(catalogue, arguments, Judge::AtOnce)
+}
+
+/// A call as it should be, for when there is no time to check its arguments: the provider judges.
+/// `None` for one that would have to be repaired or answered.
+#[must_use]
+pub fn without_check(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
+    let bytes: usize = arguments.iter().map(|(_, value)| value.get().len()).sum();
+    if bytes <= MAX_CHECKED && defect(arguments).is_some() {
+        return None;
+    }
+    fast_path(catalogue, arguments, Judge::Provider)
+}
+
+/// The meta tool's own arguments, as a client sent them: an object, or the JSON text of one.
+///
+/// # Errors
+/// [`Code::InvalidParams`] when they are neither.
+pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Error> {
+    let wrong = || Error::new(Code::InvalidParams, "`arguments` must be a JSON object");
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        return Ok(RawObject::new());
+    };
+    match raw::text(raw) {
+        None => RawObject::open(raw).map_err(|cause| wrong().because(cause)),
+        Some(text) if text.trim().is_empty() => Ok(RawObject::new()),
+        Some(text) => {
+            serde_json::from_str(&raw::repair_surrogates(&text)).map_err(|cause| wrong().because(cause))
+        }
+    }
+}
+
+/// Who says whether arguments fit, and how much that may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judge {
+    AtOnce,
+    Ample,
+    Provider,
+}
+
+/// Why a call is not run whatever it means: it says a name twice, in itself or in what it carries, or
+/// a number that no value holds.
+fn defect(given: &RawObject) -> Option<String> {
+    let doubled = |name: &str| format!("`{}` is given twice. Say each name once.", printable(name));
+    if let Some(name) = given.doubled() {
+        return Some(doubled(name));
+    }
+    given.iter().find_map(|(key, value)| {
+        Some(match duplicate_keys::defect(value)? {
+            JsonDefect::DuplicateKey(name) => doubled(&name),
+            JsonDefect::HugeNumber(path) => {
+                let location = std::iter::once(key.to_owned())
+                    .chain(path)
+                    .collect::<Vec<_>>()
+                    .join(".");
+                let location = printable(&location);
+                format!("`{location}` is a number that is too large to be read. Give a smaller one, or text.")
+            }
+        })
+    })
+}
+
+/// For the single tool: whose operation it is, by `provider` or by `tool` as `provider.operation`.
+#[must_use]
+pub fn provider_of(arguments: &RawObject) -> Option<String> {
+    if let Some(id) = arguments.text("provider") {
+        return Some(id.into_owned());
+    }
+    let tool = arguments.text("tool")?;
+    tool.split_once('.').map(|(id, _)| id.to_owned())
+}
+
+/// The account that a call names, wherever it stands: beside the operation, or in the call that was
+/// wrapped in another one.
+///
+/// # Errors
+/// [`Code::InvalidParams`] when it is no text.
+pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
+    let mut inner = Vec::new();
+    let mut given = arguments.get(ACCOUNT).map(ToOwned::to_owned);
+    for _ in 0..MAX_WRAPPED {
+        if given.is_some() {
+            break;
+        }
+        let around = inner.last().unwrap_or(arguments);
+        let Some(call) = inner_call(around) else { break };
+        given = call.get(ACCOUNT).map(ToOwned::to_owned);
+        inner.push(call);
+    }
+    match given.filter(|given| given.get() != "null") {
+        None => Ok(None),
+        Some(given) => match raw::text(&given) {
+            Some(name) => Ok(Some(name.into_owned())),
+            None => Err(Error::new(
+                Code::InvalidParams,
+                "`accountId` must be text, as an answer listed it",
+            )),
+        },
+    }
+}
+
+/// The call inside a call, when it looks like one.
+fn inner_call(arguments: &RawObject) -> Option<RawObject> {
+    if arguments.get("tool").is_some() {
+        return None;
+    }
+    let words = ["arguments", "params", "input"];
+    let value = words.into_iter().find_map(|word| arguments.get(word))?;
+    let inner = match raw::text(value) {
+        Some(text) => serde_json::from_str::<RawObject>(&raw::repair_surrogates(&text)).ok()?,
+        None => RawObject::open(value).ok()?,
+    };
+    let is_call = inner.get("tool").is_some() || inner.get("prompt").is_some();
+    is_call.then_some(inner)
+}
+
+/// The well-formed call, without taking anything apart: an exact name, an object, a schema that
+/// it fits.
+fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<MetaPlan> {
+    let known =
+        |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
+    if !given.iter().all(known) {
+        return None;
+    }
+    let tool = catalogue.tool(&given.text("tool")?)?;
+    let arguments = given.get("arguments").filter(|raw| raw.get().starts_with('{'))?;
+    let checked = arguments.get().len() <= MAX_CHECKED && judge != Judge::Provider;
+    if checked && !fits(tool, arguments, judge)? {
+        return None;
+    }
+    Some(MetaPlan::Run {
+        tool: Arc::clone(tool),
+        arguments: arguments.to_owned(),
+        notes: Vec::new(),
+    })
+}
+
+/// Whether arguments fit their operation, or the provider has to say so; `None` when finding out would
+/// take too long here.
+fn fits(tool: &Tool, arguments: &RawValue, judge: Judge) -> Option<bool> {
+    let at_once = judge == Judge::AtOnce;
+    if at_once && tool.checks.compiled().is_none() {
+        // A pattern of a few letters may take a millisecond to compile.
+        let schema = tool.schema.get();
+        if schema.len() > COMPILED_AT_ONCE || schema.contains("\"pattern") {
+            return None;
+        }
+    }
+    let Some(checks) = tool.checks() else {
+        return Some(true);
+    };
+    let value = serde_json::from_str(arguments.get()).ok()?;
+    let effort = if at_once { Effort::AT_ONCE } else { Effort::AMPLE };
+    match checks.fits(&value, effort) {
+        None if at_once => None,
+        fits => Some(fits.unwrap_or(true)),
+    }
+}
+
+/// Any other call: taken out of its wrapping, its values read as the schema wants them.
+fn lenient_path(
+    provider: &Provider,
+    catalogue: &Catalogue,
+    given: &RawObject,
+    elsewhere: &dyn Fn(&str) -> Option<String>,
+) -> MetaPlan {
+    let index = ToolIndex {
+        id: &provider.id,
+        catalogue,
+    };
+    let MetaCall {
+        named,
+        arguments,
+        prompted,
+        mut notes,
+    } = match envelope::read(index, given) {
+        Ok(envelope) => envelope,
+        Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
+    };
+    let tool = match named {
+        NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, prompted)),
+        NamedTool::Unknown(name) => {
+            return MetaPlan::Answer(unknown(provider, catalogue, &name, elsewhere(&name)));
+        }
+        NamedTool::Operation(tool) => tool,
+    };
+    let Some(mut arguments) = arguments else {
+        return MetaPlan::Answer(schema(&tool, notes));
+    };
+    let declared = declared(&tool);
+    let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
+    if !faulty(&arguments).is_empty() {
+        coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut notes);
+        let faults = faulty(&arguments);
+        if !faults.is_empty() {
+            return MetaPlan::Answer(invalid(&tool, &declared, &faults, notes));
+        }
+    }
+    MetaPlan::Run {
+        tool,
+        arguments: raw::raw(&arguments),
+        notes,
+    }
+}
+
+/// A call whose parts contradict each other, or whose arguments are none.
+fn unread(unreadable: &Unreadable) -> MetaAnswer {
+    match &unreadable.tool {
+        Some(tool) => {
+            let schema = declared(tool);
+            invalid(tool, &schema, std::slice::from_ref(&unreadable.why), Vec::new())
+        }
+        None => MetaAnswer::new(
+            AnswerStatus::InvalidArguments,
+            format!("Nothing was run: {}.", unreadable.why),
+        ),
+    }
+}
+
+fn invalid(tool: &Tool, schema: &Value, faults: &[String], notes: Vec<String>) -> MetaAnswer {
+    let (next, shown) = next(tool, schema);
+    let text = format!(
+        "Nothing was run: the arguments of `{}` do not fit.\n- {}\n{}{shown}",
+        tool.name,
+        faults.join("\n- "),
+        signature::line(tool)
+    );
+    let mut answer = MetaAnswer::new(AnswerStatus::InvalidArguments, text);
+    answer.data = Some(raw::raw(&json!({ "tool": &*tool.name, "faults": faults })));
+    answer.next = Some(raw::raw(&next));
+    answer.notes = notes;
+    answer
+}
+
+/// The call to make next, and the line that shows it: with arguments that were put to the test, else
+/// the one that asks for the schema.
+fn next(tool: &Tool, schema: &Value) -> (Value, String) {
+    let checks = tool.checks();
+    let example = schema
+        .is_object()
+        .then(|| example::example(schema, checks.as_deref()))
+        .flatten();
+    match example {
+        Some(arguments) => {
+            let next = json!({ "tool": &*tool.name, "arguments": arguments });
+            let shown = format!("\nFor example: {next}");
+            (next, shown)
+        }
+        None => (json!({ "tool": &*tool.name }), String::new()),
+    }
+}
+
+/// What an operation takes; `null` when it is too long to be read.
+pub(super) fn declared(tool: &Tool) -> Value {
+    let text = Some(tool.schema.get()).filter(|text| text.len() <= MAX_SCHEMA);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
+
+fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {
+    let (next, shown) = next(tool, &declared(tool));
+    let text = format!(
+        "Nothing was run. {}\nIts schema: {}{shown}",
+        signature::line(tool),
+        tool.schema.get()
+    );
+    let mut answer = MetaAnswer::new(AnswerStatus::Schema, text);
+    let mut data = RawObject::new();
+    data.put("tool", &*tool.name);
+    data.set("inputSchema", tool.schema.clone());
+    answer.data = Some(data.close());
+    // Without an example the call that asks for the schema would come next, and that is this one.
+    answer.next = (!shown.is_empty()).then(|| raw::raw(&next));
+    answer.notes = notes;
+    answer
+}
+
+/// The operations with signatures as far as they fit, then the names of the rest.
+fn menu(catalogue: &Catalogue, prompted: bool) -> MetaAnswer {
+    let mut text = match prompted {
+        true => "Nothing was run. Choose the operation yourself; these exist:".to_owned(),
+        false => "Nothing was run. These operations exist:".to_owned(),
+    };
+    let (mut left, mut read) = (MENU_BYTES, 0);
+    let mut shown = 0;
+    for tool in &catalogue.tools {
+        read += tool.schema.get().len().min(MAX_SCHEMA);
+        let line = signature::line(tool);
+        if line.len() > left || read > MAX_MENU_READ {
+            break;
+        }
+        left -= line.len();
+        shown += 1;
+        text.push('\n');
+        text.push_str(&line);
+    }
+    let mut rest = catalogue.tools.iter().skip(shown).map(|tool| &*tool.name);
+    if let Some(first) = rest.next() {
+        let mut names = first.to_owned();
+        for name in rest {
+            if names.len() > MAX_NAMES_BYTES {
+                break;
+            }
+            names.push_str(", ");
+            names.push_str(name);
+        }
+        text.push_str("\nOther operations: ");
+        text.push_str(&clipped(&names, MAX_NAMES_BYTES));
+    }
+    text.push_str("\nNext: {\"tool\":\"…\",\"arguments\":{…}}; {\"tool\":\"…\"} alone returns its schema.");
+    MetaAnswer::new(AnswerStatus::Menu, text)
+}
+
+fn unknown(provider: &Provider, catalogue: &Catalogue, name: &str, elsewhere: Option<String>) -> MetaAnswer {
+    let near = name::nearest(catalogue, name, NEAREST);
+    let lines: Vec<String> = near.iter().map(|tool| signature::line(tool)).collect();
+    let names: Vec<&str> = near.iter().map(|tool| &*tool.name).collect();
+    let mut text = format!(
+        "Nothing was run: {} has no operation `{}`.",
+        provider.title,
+        printable(name)
+    );
+    if let Some(other) = elsewhere {
+        text.push_str(&format!(" `use_{other}` has it."));
+    } else if !lines.is_empty() {
+        text.push_str(" The nearest are:\n");
+        text.push_str(&lines.join("\n"));
+    }
+    let mut answer = MetaAnswer::new(AnswerStatus::UnknownTool, text);
+    answer.data = Some(raw::raw(&json!({ "nearest": names })));
+    answer
+}
+
+#[cfg(test)]
+mod tests;

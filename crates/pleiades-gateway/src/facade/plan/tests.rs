@@ -1,0 +1,285 @@
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::facade::tests::{catalogue, provider};
+
+fn weather() -> Catalogue {
+    catalogue([
+        json!({ "name": "get_forecast", "description": "Says the weather of tomorrow. And more.",
+            "inputSchema": { "type": "object", "properties": {
+                "city": { "type": "string" }, "days": { "type": "integer", "maximum": 7 } }, "required": ["city"] } }),
+        json!({ "name": "set_alarm", "inputSchema": { "type": "object", "properties": { "on": { "type": "boolean" } } } }),
+    ])
+}
+
+fn planned(catalogue: &Catalogue, call: Value) -> MetaPlan {
+    plan(
+        &provider("weather"),
+        catalogue,
+        &RawObject::open(&raw::raw(&call)).expect("an object"),
+    )
+}
+
+fn ran(call: Value) -> (String, Value, Vec<String>) {
+    match planned(&weather(), call) {
+        MetaPlan::Run {
+            tool,
+            arguments,
+            notes,
+        } => (
+            tool.name.to_string(),
+            serde_json::from_str(arguments.get()).expect("JSON"),
+            notes,
+        ),
+        MetaPlan::Answer(answer) => panic!("not run: {}", answer.text),
+    }
+}
+
+fn answered(call: Value) -> MetaAnswer {
+    match planned(&weather(), call) {
+        MetaPlan::Answer(answer) => answer,
+        MetaPlan::Run { tool, .. } => panic!("{} ran", tool.name),
+    }
+}
+
+#[derive(Deserialize)]
+struct CallCase {
+    id: String,
+    server: String,
+    input: Value,
+    expect: ExpectedOutcome,
+    why: String,
+}
+
+#[derive(Deserialize)]
+struct ExpectedOutcome {
+    outcome: String,
+    upstream: Option<ExpectedCall>,
+    #[serde(default)]
+    must_mention: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ExpectedCall {
+    name: String,
+    arguments: Value,
+}
+
+fn catalogues() -> BTreeMap<String, Catalogue> {
+    let mut tools: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for line in include_str!("../../../../../tests/data/meta_tools.jsonl").lines() {
+        let tool: Value = serde_json::from_str(line).expect("JSON");
+        tools
+            .entry(tool["server"].as_str().expect("a server").to_owned())
+            .or_default()
+            .push(tool);
+    }
+    tools
+        .into_iter()
+        .map(|(server, tools)| (server, catalogue(tools)))
+        .collect()
+}
+
+/// What is wrong with the outcome of a row.
+fn fault(row: &CallCase, plan: MetaPlan) -> Option<String> {
+    match (plan, &row.expect.upstream) {
+        (MetaPlan::Run { tool, arguments, .. }, Some(upstream)) => {
+            let arguments: Value = serde_json::from_str(arguments.get()).expect("JSON");
+            (*tool.name != *upstream.name || arguments != upstream.arguments)
+                .then(|| format!("ran {} {arguments}", tool.name))
+        }
+        (MetaPlan::Run { tool, arguments, .. }, None) => Some(format!("ran {} {arguments}", tool.name)),
+        (MetaPlan::Answer(answer), _) if answer.status.as_str() != row.expect.outcome => {
+            Some(format!("{}: {}", answer.status.as_str(), answer.text))
+        }
+        (MetaPlan::Answer(answer), _) => {
+            let silent = row
+                .expect
+                .must_mention
+                .iter()
+                .find(|word| !answer.text.contains(word.as_str()))?;
+            Some(format!("does not mention {silent}: {}", answer.text))
+        }
+    }
+}
+
+#[test]
+fn calls_as_they_arrive_in_practice_become_what_they_should() {
+    let catalogues = catalogues();
+    let mut faults = Vec::new();
+    let mut rows = 0;
+    for line in include_str!("../../../../../tests/data/meta_calls.jsonl").lines() {
+        rows += 1;
+        let row: CallCase = serde_json::from_str(line).expect("a row");
+        let elsewhere = |name: &str| {
+            catalogues
+                .iter()
+                .find(|(_, catalogue)| catalogue.tool(name).is_some())
+                .map(|(server, _)| server.clone())
+        };
+        let call = RawObject::open(&raw::raw(&row.input)).expect("an object");
+        let plan = plan_among(
+            &provider(&row.server),
+            &catalogues[&row.server],
+            &call,
+            &elsewhere,
+        );
+        if let Some(fault) = fault(&row, plan) {
+            faults.push(format!(
+                "{} ({}): {}",
+                row.id,
+                row.why,
+                fault.chars().take(600).collect::<String>()
+            ));
+        }
+    }
+    assert_eq!(rows, 60, "every row is read");
+    assert!(faults.is_empty(), "{} rows:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn a_well_formed_call_passes_byte_for_byte_without_notes() {
+    let call = RawObject::open(
+        &serde_json::value::RawValue::from_string(
+            r#"{"tool":"get_forecast","arguments":{ "city" : "Z\u00fcrich","days":2 }}"#.to_owned(),
+        )
+        .expect("JSON"),
+    )
+    .expect("an object");
+    let MetaPlan::Run { arguments, notes, .. } = plan(&provider("weather"), &weather(), &call) else {
+        panic!("not run")
+    };
+    assert_eq!(
+        (arguments.get(), notes.len()),
+        (r#"{ "city" : "Z\u00fcrich","days":2 }"#, 0)
+    );
+}
+
+#[test]
+fn every_repair_is_noted() {
+    let (name, arguments, notes) =
+        ran(json!({ "tool": "getForecast", "city": "Bern", "arguments": "{\"days\":\"3\"}" }));
+    assert_eq!(
+        (name.as_str(), arguments),
+        ("get_forecast", json!({ "days": 3, "city": "Bern" }))
+    );
+    assert_eq!(notes.len(), 4, "{notes:?}");
+}
+
+#[test]
+fn an_operation_alone_answers_with_its_schema_and_an_example() {
+    let answer = answered(json!({ "tool": "get_forecast" }));
+    assert_eq!(answer.status, AnswerStatus::Schema);
+    let data: Value = serde_json::from_str(answer.data.expect("data").get()).expect("JSON");
+    assert_eq!(data["inputSchema"]["required"], json!(["city"]));
+    let next: Value = serde_json::from_str(answer.next.expect("next").get()).expect("JSON");
+    assert_eq!(
+        next,
+        json!({ "tool": "get_forecast", "arguments": { "city": "…" } })
+    );
+}
+
+#[test]
+fn a_goal_and_an_empty_call_get_the_menu_and_run_nothing() {
+    for call in [
+        json!({}),
+        json!({ "prompt": "what now" }),
+        json!({ "tool": "use_weather" }),
+        json!({ "owner": "x" }),
+    ] {
+        let answer = answered(call);
+        assert_eq!(answer.status, AnswerStatus::Menu);
+        assert!(
+            answer
+                .text
+                .contains("get_forecast(city: string, days?: integer) — Says the weather of tomorrow.")
+        );
+    }
+}
+
+#[test]
+fn a_menu_stays_within_its_budget_and_names_the_rest() {
+    let many = catalogue((0..300).map(|n| {
+        json!({ "name": format!("operation_{n}"), "description": "x".repeat(200),
+            "inputSchema": { "type": "object", "properties": { "parameter": { "type": "string" } } } })
+    }));
+    let MetaPlan::Answer(answer) = planned(&many, json!({})) else {
+        panic!("ran")
+    };
+    assert!(
+        answer.text.len() < MENU_BYTES + MAX_NAMES_BYTES + 500,
+        "{}",
+        answer.text.len()
+    );
+    assert!(answer.text.contains("operation_0(") && answer.text.contains("operation_200"));
+}
+
+#[test]
+fn an_unknown_operation_is_answered_with_the_nearest_and_never_run() {
+    let answer = answered(json!({ "tool": "get_forcast", "arguments": { "city": "Bern" } }));
+    assert_eq!(answer.status, AnswerStatus::UnknownTool);
+    assert!(
+        answer.text.contains("get_forecast(city: string"),
+        "{}",
+        answer.text
+    );
+    for part in ["forecast", "get", "alarm"] {
+        assert_eq!(
+            answered(json!({ "tool": part, "arguments": {} })).status,
+            AnswerStatus::UnknownTool,
+            "{part}"
+        );
+    }
+}
+
+#[test]
+fn wrong_arguments_are_listed_by_location() {
+    let answer = answered(json!({ "tool": "get_forecast", "arguments": { "days": 9, "town": "Bern" } }));
+    assert_eq!(answer.status, AnswerStatus::InvalidArguments);
+    for part in [
+        "Nothing was run",
+        "arguments.city: missing, expected string",
+        "arguments.days: got 9",
+        "arguments.town: no such parameter",
+    ] {
+        assert!(answer.text.contains(part), "{part}: {}", answer.text);
+    }
+}
+
+#[test]
+fn a_huge_wrong_value_is_not_repeated() {
+    let answer = answered(
+        json!({ "tool": "get_forecast", "arguments": { "city": [ "x".repeat(100_000) ], "days": "y".repeat(100_000) } }),
+    );
+    assert!(answer.text.len() < 2_000, "{}", answer.text.len());
+}
+
+#[test]
+fn a_schema_that_cannot_be_compiled_leaves_the_judgement_to_the_provider() {
+    let odd =
+        catalogue([json!({ "name": "odd", "inputSchema": { "$ref": "https://example.com/schema.json" } })]);
+    assert!(matches!(
+        planned(&odd, json!({ "tool": "odd", "arguments": { "a": 1 } })),
+        MetaPlan::Run { .. }
+    ));
+}
+
+#[test]
+fn the_single_tool_names_its_provider_apart_or_before_the_operation() {
+    let of = |call: Value| provider_of(&RawObject::open(&raw::raw(&call)).expect("an object"));
+    assert_eq!(
+        of(json!({ "provider": "weather", "tool": "a.b" })).as_deref(),
+        Some("weather")
+    );
+    assert_eq!(
+        of(json!({ "tool": "weather.get_forecast" })).as_deref(),
+        Some("weather")
+    );
+    assert_eq!(of(json!({ "tool": "get_forecast" })), None);
+    assert_eq!(
+        ran(json!({ "tool": "weather.get_forecast", "arguments": { "city": "Bern" } })).0,
+        "get_forecast"
+    );
+}

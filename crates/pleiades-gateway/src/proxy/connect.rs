@@ -1,0 +1,447 @@
+//! The paths of people who connect accounts, and of programs that ask how it goes.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::{HeaderMap, Method, header};
+use pingora_core::Result;
+use pingora_proxy::Session;
+use serde_json::{Map, Value, json};
+use url::form_urlencoded;
+
+use super::context::Context;
+use super::gateway::Gateway;
+use super::pages;
+use super::respond::{self, Response};
+use super::route::OAuthRoute;
+use super::{bridge, cookies};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::time::unix_now;
+use pleiades_credential::ProviderAuth;
+use pleiades_credential::broker::{
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,
+    RedirectTarget, proof_cookie,
+};
+use pleiades_credential::oauth;
+use pleiades_mcp::Revision;
+
+/// A form here is a key and a token.
+const MAX_FORM: usize = 16 * 1024;
+const FORM: &str = "connect form";
+/// The name of the cookie that makes a form this browser's.
+const FORM_COOKIE: &str = "pleiades_form";
+/// How long a page may lie open before its form is sent, in seconds.
+const FORM_TTL: u64 = 3600;
+
+impl Gateway {
+    /// Answers at one of the broker's paths.
+    pub(super) async fn serve_oauth(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+        route: OAuthRoute,
+    ) -> Result<()> {
+        ctx.peer = bridge::peer_address(session);
+        let (name, response) = match &route {
+            OAuthRoute::Connect(link) => ("oauth/connect", self.connect_page(session, ctx, link).await),
+            OAuthRoute::Callback(provider) => {
+                let response = self.callback(session, provider.as_deref()).await;
+                ("oauth/callback", response)
+            }
+            OAuthRoute::ClientMetadata => ("oauth/client-metadata", Ok(self.client_metadata(session))),
+            OAuthRoute::ConnectionStatus(id) => {
+                let response = self.connection_status(session, ctx, id).await;
+                ("v1/connections", Ok(response))
+            }
+        };
+        let response = response.unwrap_or_else(|refusal| self.refusal_page(&refusal));
+        let mut done = RequestDone::new(ctx.request_id.clone(), name);
+        ctx.describe(&mut done);
+        done.duration = ctx.started.elapsed();
+        done.status = response.status.as_u16();
+        done.outcome = if response.status.is_client_error() || response.status.is_server_error() {
+            "refused"
+        } else {
+            "ok"
+        };
+        done.emit(&self.metrics);
+        let origin = matches!(route, OAuthRoute::ConnectionStatus(_)).then_some(ctx.origin.as_deref());
+        bridge::respond(session, response, origin.flatten()).await
+    }
+
+    fn broker(&self) -> &std::sync::Arc<Broker> {
+        &self.exchange.accounts.broker
+    }
+
+    pub(super) fn refusal_page(&self, refusal: &ConnectError) -> Response {
+        let page = pages::refusal(self.broker().name(), refusal);
+        let response = respond::page(respond::ground_status(refusal.kind), page);
+        if refusal.kind == ConnectErrorKind::Throttled {
+            return response.header(header::RETRY_AFTER, "60");
+        }
+        response
+    }
+
+    async fn connect_page(
+        &self,
+        session: &mut Session,
+        ctx: &Context,
+        link: &str,
+    ) -> Result<Response, ConnectError> {
+        let method = session.req_header().method.clone();
+        match method {
+            Method::GET | Method::HEAD => self.show_connect(&session.req_header().headers, link),
+            Method::POST => {
+                let form = read_form(session).await?;
+                self.submit_connect(&session.req_header().headers, ctx, link, &form)
+                    .await
+            }
+            _ => Ok(self.not_allowed("GET, HEAD, POST")),
+        }
+    }
+
+    /// The page of a link. Nothing is stored and nothing consumed.
+    fn show_connect(&self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
+        let broker = self.broker();
+        let opened = broker.open_link(link)?;
+        let proven = self.cookie(headers, &proof_cookie(link));
+        let proof = Proof {
+            login: proven.as_deref(),
+            ..Proof::default()
+        };
+        let is_proven = broker.prove(link, &opened, &proof).unwrap_or(false);
+        let known = self.cookie(headers, FORM_COOKIE);
+        let cookie = match &known {
+            Some(known) => Cow::Borrowed(known.as_str()),
+            None => Cow::Owned(cookies::random()),
+        };
+        let until = unix_now().saturating_add(FORM_TTL);
+        let csrf = self.sealer.seal(FORM, &binding(link, &cookie), until, b"");
+        let (title, host) = (
+            broker.title(&opened.request.provider),
+            broker.sign_in_host(&opened.request.provider),
+        );
+        let page = pages::connect(&pages::ConnectPage {
+            gateway: broker.name(),
+            title: &title,
+            host: host.as_deref(),
+            scopes: &broker.requested_scopes(&opened.request).unwrap_or_default(),
+            way: (!is_proven).then(|| broker.proof_method(&opened)),
+            action: &self.path(&format!("/oauth/connect/{link}")),
+            csrf: &csrf,
+        });
+        let response = respond::page(http::StatusCode::OK, page);
+        Ok(if known.is_none() {
+            self.set_cookie(response, FORM_COOKIE, &cookie, Duration::from_secs(FORM_TTL))
+        } else {
+            response
+        })
+    }
+
+    /// The form of a link: the proof, then the way to the provider or to the login.
+    async fn submit_connect(
+        &self,
+        headers: &HeaderMap,
+        ctx: &Context,
+        link: &str,
+        form: &PostedForm,
+    ) -> Result<Response, ConnectError> {
+        let broker = self.broker();
+        let opened = broker.open_link(link)?;
+        self.is_own_form(headers, link, form)?;
+        let login = self.cookie(headers, &proof_cookie(link));
+        let proof = Proof {
+            key: form.get("api_key"),
+            login: login.as_deref(),
+            peer: ctx.peer,
+            head: Some(headers),
+        };
+        let begun = if broker.prove(link, &opened, &proof)? {
+            self.begin_flow(&opened).await?
+        } else {
+            broker.begin_login(link).await?
+        };
+        Ok(self.redirect(&begun))
+    }
+
+    async fn begin_flow(&self, opened: &LinkPayload) -> Result<BrowserRedirect, ConnectError> {
+        self.broker().begin(opened, RedirectTarget::Gateway).await
+    }
+
+    /// 303 with the cookie that must come back.
+    fn redirect(&self, begun: &BrowserRedirect) -> Response {
+        let response = respond::see_other(begun.url.as_str());
+        match &begun.cookie {
+            Some((name, value)) => {
+                self.set_cookie(response, name, value.expose(), self.broker().pending_ttl())
+            }
+            None => response,
+        }
+    }
+
+    /// Whether a form was on a page that this browser was shown for this link.
+    fn is_own_form(&self, headers: &HeaderMap, link: &str, form: &PostedForm) -> Result<(), ConnectError> {
+        let cookie = self.cookie(headers, FORM_COOKIE);
+        let own = cookie.zip(form.get("csrf")).and_then(|(cookie, token)| {
+            let bound = binding(link, &cookie);
+            self.sealer.open(FORM, &bound, unix_now(), token)
+        });
+        own.map(|_| ()).ok_or_else(|| {
+            ConnectError::new(
+                ConnectErrorKind::Unproven,
+                "This form was not sent from a page that the gateway showed in this browser, or it lay open \
+                 too long.",
+                "Open the connect link again, with cookies allowed, and send the form from there.",
+            )
+        })
+    }
+
+    async fn callback(
+        &self,
+        session: &mut Session,
+        provider: Option<&str>,
+    ) -> Result<Response, ConnectError> {
+        let head = session.req_header();
+        match head.method {
+            Method::GET => {
+                let query = head.uri.query().unwrap_or_default();
+                let callback = Callback::read(query)?;
+                self.finish_callback(&head.headers, callback, provider).await
+            }
+            Method::POST => {
+                let form = read_form(session).await?;
+                self.submit_confirm(&session.req_header().headers, &form, provider)
+                    .await
+            }
+            _ => Ok(self.not_allowed("GET, POST")),
+        }
+    }
+
+    /// The answer of a provider, or of the login.
+    async fn finish_callback(
+        &self,
+        headers: &HeaderMap,
+        callback: Callback,
+        provider: Option<&str>,
+    ) -> Result<Response, ConnectError> {
+        let broker = self.broker();
+        let login = callback.login_cookie();
+        if let Some(cookie) = self.cookie(headers, &login).filter(|_| provider.is_none()) {
+            let begun = broker.finish_login(&callback, &cookie).await?;
+            return Ok(self.without_cookie(self.redirect(&begun), &login));
+        }
+        let name = callback.cookie_name();
+        let cookie = self.cookie(headers, &name);
+        let redirect = broker.redirect_uri(provider);
+        let finished = broker.finish(callback, cookie.as_deref(), &redirect).await?;
+        Ok(self.result_page(finished, &name, provider))
+    }
+
+    /// What a person says about another account.
+    async fn submit_confirm(
+        &self,
+        headers: &HeaderMap,
+        form: &PostedForm,
+        provider: Option<&str>,
+    ) -> Result<Response, ConnectError> {
+        let (Some(state), Some(said)) = (form.get("state"), form.get("confirm")) else {
+            return Err(ConnectError::new(
+                ConnectErrorKind::Malformed,
+                "This form says nothing.",
+                "Open the connect link again and begin anew.",
+            ));
+        };
+        let name = Callback::cookie_of(state);
+        let cookie = self.cookie(headers, &name);
+        let said = self.broker().confirm(state, cookie.as_deref(), said == "yes");
+        Ok(self.result_page(said.await?, &name, provider))
+    }
+
+    fn result_page(&self, finished: CallbackResult, cookie: &str, provider: Option<&str>) -> Response {
+        let gateway = self.broker().name();
+        match finished {
+            CallbackResult::Connected {
+                title,
+                account,
+                label,
+            } => {
+                let page = pages::connected(gateway, &title, &account, label.as_deref());
+                self.without_cookie(respond::page(http::StatusCode::OK, page), cookie)
+            }
+            CallbackResult::Confirm {
+                title,
+                certain,
+                state,
+            } => {
+                let path = provider.map_or_else(
+                    || self.path("/oauth/callback"),
+                    |provider| self.path(&format!("/oauth/callback/{provider}")),
+                );
+                let page = pages::confirm(gateway, &title, certain, &path, &state);
+                respond::page(respond::ground_status(ConnectErrorKind::Conflict), page)
+            }
+        }
+    }
+
+    fn not_allowed(&self, allow: &str) -> Response {
+        let refusal = ConnectError::new(
+            ConnectErrorKind::Malformed,
+            "This page cannot be asked for in that way.",
+            "Open the connect link in a browser.",
+        );
+        let page = pages::refusal(self.broker().name(), &refusal);
+        respond::page(http::StatusCode::METHOD_NOT_ALLOWED, page).header(header::ALLOW, allow)
+    }
+
+    /// Our client metadata document, where authorization servers can reach it.
+    fn client_metadata(&self, session: &Session) -> Response {
+        let broker = self.broker();
+        let method = &session.req_header().method;
+        let Some(url) = broker
+            .metadata_document()
+            .filter(|_| method == Method::GET || method == Method::HEAD)
+        else {
+            return api_error(&Error::new(
+                Code::UnknownPath,
+                "the gateway has no public https address",
+            ));
+        };
+        let snapshot = self.exchange.catalog.snapshot();
+        let mut redirects = vec![broker.redirect_uri(None)];
+        for (id, provider) in &snapshot.providers {
+            if matches!(provider.need, ProviderAuth::OAuth(_)) {
+                redirects.push(broker.redirect_uri(Some(id)));
+            }
+        }
+        let document = oauth::client_document(&url, broker.name(), &redirects);
+        respond::public_json(&json!(document))
+    }
+
+    /// How a connection of the caller fares.
+    async fn connection_status(&self, session: &Session, ctx: &mut Context, id: &str) -> Response {
+        let head = session.req_header();
+        if head.method != Method::GET {
+            let mut response = api_error(&Error::new(Code::MethodNotAllowed, "GET"));
+            response.headers.retain(|(name, _)| *name != header::ALLOW);
+            return response.header(header::ALLOW, "GET");
+        }
+        let caller = match self.access.identify(&head.headers, ctx.peer) {
+            Ok(caller) => caller,
+            Err(error) => return api_error(&error),
+        };
+        let _place = match self.limits.question(&caller.principal) {
+            Ok(place) => place,
+            Err(error) => return api_error(&error),
+        };
+        let standing = self.broker().status(&caller.principal, id).await;
+        ctx.caller = Some(caller);
+        match standing {
+            Ok(Some(standing)) => {
+                let mut told = Map::new();
+                told.insert("state".to_owned(), json!(standing.state));
+                told.insert("provider".to_owned(), json!(standing.provider));
+                if let Some(message) = standing.message {
+                    told.insert("message".to_owned(), json!(message));
+                }
+                if let Some(account) = standing.account {
+                    told.insert("accountId".to_owned(), json!(account));
+                }
+                respond::private_json(&Value::Object(told))
+            }
+            Ok(None) => api_error(&Error::new(Code::UnknownPath, "no such connection")),
+            Err(fault) => {
+                let error = Error::new(Code::CredentialStore, fault.kind.caller_message());
+                api_error(&error.retry_after(fault.retry_after.unwrap_or(Duration::from_secs(5))))
+            }
+        }
+    }
+
+    /// A path as browsers see it: behind `public_url` there may be more before it.
+    fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.broker().base().path().trim_end_matches('/'))
+    }
+
+    fn is_secure(&self) -> bool {
+        self.broker().base().scheme() == "https"
+    }
+
+    fn cookie(&self, headers: &HeaderMap, name: &str) -> Option<String> {
+        cookies::read(headers, &cookies::name(name, self.is_secure()))
+    }
+
+    fn set_cookie(&self, response: Response, name: &str, value: &str, lasts: Duration) -> Response {
+        let cookie = cookies::set(name, value, lasts, self.is_secure());
+        response.header(header::SET_COOKIE, &cookie)
+    }
+
+    fn without_cookie(&self, response: Response, name: &str) -> Response {
+        self.set_cookie(response, name, "", Duration::ZERO)
+    }
+}
+
+/// A page that is refused before its path is looked at.
+pub(super) fn guard_refusal(error: &Error) -> ConnectError {
+    let why = match error.code {
+        Code::OriginRefused => "This form was sent from a page of another site.",
+        Code::HostRefused => "The gateway is not reached under this name.",
+        _ => "This request is malformed.",
+    };
+    ConnectError::new(
+        ConnectErrorKind::Unproven,
+        why,
+        "Open the connect link itself in a browser, as you were given it.",
+    )
+}
+
+/// What binds a form to a link and a browser.
+fn binding(link: &str, cookie: &str) -> String {
+    format!("{}:{link}{cookie}", link.len())
+}
+
+/// A sent form.
+struct PostedForm(Vec<(String, String)>);
+
+impl PostedForm {
+    /// A field that is there once.
+    fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.0.iter().filter(|(key, _)| key == name);
+        let (_, value) = found.next()?;
+        found.next().is_none().then_some(value.as_str())
+    }
+}
+
+async fn read_form(session: &mut Session) -> Result<PostedForm, ConnectError> {
+    let again = "Open the connect link again and send the form from there.";
+    let kind = session.req_header().headers.get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let is_encoded = session
+        .req_header()
+        .headers
+        .contains_key(header::CONTENT_ENCODING);
+    if is_encoded || !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(ConnectError::new(
+            ConnectErrorKind::Malformed,
+            "This is no form.",
+            again,
+        ));
+    }
+    let body = bridge::read_small_body(session, MAX_FORM)
+        .await
+        .map_err(|_unreadable| {
+            ConnectError::new(ConnectErrorKind::Malformed, "This form cannot be read.", again)
+        })?;
+    let fields = form_urlencoded::parse(&body);
+    Ok(PostedForm(
+        fields
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect(),
+    ))
+}
+
+/// A refusal to a program.
+fn api_error(error: &Error) -> Response {
+    let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
+    respond::refusal(status, error, None, Revision::NEWEST_LEGACY)
+}

@@ -1,0 +1,354 @@
+//! From a request's head and body to a message and the peer that sent it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, header};
+
+use super::respond::SESSION;
+use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
+use pleiades_core::error::{Code, Error};
+use pleiades_credential::access::Principal;
+use pleiades_mcp::{ClientCapabilities, Revision, headers};
+
+const REVISION: &str = "mcp-protocol-version";
+
+/// Judges the media types of a POST.
+///
+/// # Errors
+/// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
+pub(super) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
+    let json = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            value
+                .split(';')
+                .next()
+                .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        });
+    if !json {
+        return Err(Error::new(
+            Code::UnsupportedMedia,
+            "send `Content-Type: application/json`",
+        ));
+    }
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Error::new(
+            Code::UnsupportedMedia,
+            "send the body without `Content-Encoding`",
+        ));
+    }
+    check_accept(headers, &["application/json", "text/event-stream"])
+}
+
+/// Whether one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
+/// section 12.5.1).
+///
+/// # Errors
+/// [`Code::NotAcceptable`].
+pub(super) fn check_accept(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
+    let mut given = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .peekable();
+    if given.peek().is_none() {
+        return Ok(());
+    }
+    let takes = |range: &str| {
+        let Some(range) = accepted_range(range) else {
+            return false;
+        };
+        range == "*/*"
+            || kinds.iter().any(|kind| {
+                let family = kind.split('/').next().unwrap_or(kind);
+                range.eq_ignore_ascii_case(kind) || range.eq_ignore_ascii_case(&format!("{family}/*"))
+            })
+    };
+    if given.flat_map(|value| value.split(',')).any(takes) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::NotAcceptable,
+        "accept `application/json` and `text/event-stream`",
+    ))
+}
+
+/// The media range of an entry of `Accept`; `None` where it is weighed with 0, which means "not this"
+/// (RFC 9110 section 12.4.2).
+fn accepted_range(entry: &str) -> Option<&str> {
+    let mut parts = entry.split(';').map(str::trim);
+    let range = parts.next()?;
+    let refused = parts
+        .filter_map(|part| part.split_once('='))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .any(|(_, weight)| weight.trim().parse::<f32>().is_ok_and(|weight| weight <= 0.0));
+    (!refused).then_some(range)
+}
+
+/// Whether a media type is accepted by its name: a client that takes anything (`*/*`, or no `Accept`)
+/// need not know what it is.
+pub(super) fn names_type(headers: &HeaderMap, kind: &str) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(accepted_range)
+        .any(|range| range.eq_ignore_ascii_case(kind))
+}
+
+/// Whether an answer goes on a stream although nothing precedes it: for a client that accepts
+/// nothing else, or that would rather have it so.
+pub(super) fn wants_stream(headers: &HeaderMap) -> bool {
+    check_accept(headers, &["application/json"]).is_err() || names_stream_first(headers)
+}
+
+/// All clients accept both. The many name JSON first, which is cheaper for both sides; one that names
+/// streams first, and weighs them fully, is taken at its word.
+fn names_stream_first(headers: &HeaderMap) -> bool {
+    let stream = |range: &str| range.eq_ignore_ascii_case("text/event-stream");
+    let json = |range: &str| {
+        let kind = range.split(';').next().unwrap_or(range).trim();
+        kind.eq_ignore_ascii_case("application/json")
+    };
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .find(|range| stream(range) || json(range))
+        .is_some_and(stream)
+}
+
+/// What a head says of its revision, known or not.
+pub(super) fn requested_revision(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(REVISION)?;
+    Some(value.to_str().unwrap_or_default().trim())
+}
+
+/// The revision that a head speaks of; an unknown one is refused with those that are served.
+///
+/// # Errors
+/// [`Code::UnsupportedRevision`].
+pub(super) fn stated_revision(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
+    let Some(text) = requested_revision(headers) else {
+        return Ok(None);
+    };
+    match Revision::parse(text) {
+        Some(revision) => Ok(Some(revision)),
+        None => Err(unsupported(text)),
+    }
+}
+
+/// To whom a request is addressed, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ViewContext<'a> {
+    pub(super) exchange: &'a Exchange,
+    pub(super) principal: &'a Principal,
+    pub(super) scope: &'a Scope,
+}
+
+/// A session that is known.
+#[derive(Debug)]
+pub(super) struct KnownSession {
+    pub(super) session: Arc<str>,
+    pub(super) revision: Revision,
+    /// What its client can be asked.
+    pub(super) abilities: ClientCapabilities,
+}
+
+/// The session a head names, in the revision it was opened with.
+///
+/// # Errors
+/// [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
+pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<Option<KnownSession>, Error> {
+    let Some(value) = headers.get(SESSION) else {
+        return Ok(None);
+    };
+    to.exchange.sessions.sealed()?;
+    let id = value.to_str().unwrap_or_default();
+    match to.exchange.sessions.resume(to.principal, to.scope, id) {
+        Some((revision, abilities)) => Ok(Some(KnownSession {
+            session: Arc::from(id),
+            revision,
+            abilities,
+        })),
+        None => Err(Error::new(
+            Code::UnknownSession,
+            "unknown or expired session: initialize again",
+        )),
+    }
+}
+
+/// Finds out who sent a message and in which revision (reference: streamable HTTP of 2025-06-18,
+/// 2025-11-25 and 2026-07-28). A request with the metadata of 2026-07-28 is of that revision
+/// whatever session it drags along; all else is legacy.
+///
+/// # Errors
+/// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
+pub(super) fn peer(
+    to: ViewContext<'_>,
+    head: &HeaderMap,
+    message: &Arrived,
+    request_id: &str,
+) -> Result<Peer, Error> {
+    let request = message.id().is_some();
+    let initialize = request && message.method == "initialize";
+    let stated = stated_revision(head);
+    let modern =
+        message.version().is_some() || (!initialize && matches!(stated, Ok(Some(it)) if it.is_modern()));
+    let sender = if modern {
+        if request {
+            modern_request(head, message)?;
+        }
+        Sender {
+            revision: Revision::V2026_07_28,
+            session: None,
+            abilities: message
+                .capabilities()
+                .map(ClientCapabilities::of)
+                .unwrap_or_default(),
+        }
+    } else {
+        legacy(to, head, initialize, stated)?
+    };
+    let capabilities = message.capabilities().filter(|_| modern);
+    Ok(Peer {
+        capabilities: capabilities.map(ToOwned::to_owned),
+        ..build_peer(to, head, sender, request_id)
+    })
+}
+
+/// Who a head says sent it.
+#[derive(Debug)]
+struct Sender {
+    revision: Revision,
+    session: Option<Arc<str>>,
+    abilities: ClientCapabilities,
+}
+
+/// The client that opens the stream of its session.
+pub(super) fn stream_peer(
+    to: ViewContext<'_>,
+    head: &HeaderMap,
+    known: KnownSession,
+    request_id: &str,
+) -> Peer {
+    let KnownSession {
+        session,
+        revision,
+        abilities,
+    } = known;
+    let sender = Sender {
+        revision,
+        session: Some(session),
+        abilities,
+    };
+    build_peer(to, head, sender, request_id)
+}
+
+fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -> Peer {
+    Peer {
+        principal: to.principal.clone(),
+        revision: sender.revision,
+        abilities: sender.abilities,
+        capabilities: None,
+        lane: sender.session,
+        keys: Keys::Headers(head.clone()),
+        trace: head
+            .get("traceparent")
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned),
+        request_id: request_id.to_owned(),
+    }
+}
+
+/// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
+fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
+    if message.version().is_some() && requested_revision(head) != message.version() {
+        return Err(Error::new(
+            Code::HeaderMismatch,
+            "`MCP-Protocol-Version` is missing or differs from the version in `_meta`",
+        ));
+    }
+    message.check_meta()?;
+    headers::check(head, &message.method, Some(&message.params))
+}
+
+/// A legacy peer: by its session, else as 2025-06-18 without capabilities.
+fn legacy(
+    to: ViewContext<'_>,
+    head: &HeaderMap,
+    initialize: bool,
+    stated: Result<Option<Revision>, Error>,
+) -> Result<Sender, Error> {
+    let without = |revision| Sender {
+        revision,
+        session: None,
+        abilities: ClientCapabilities::NONE,
+    };
+    if initialize {
+        return Ok(without(Revision::NEWEST_LEGACY));
+    }
+    let stated = stated?;
+    if let Some(known) = find_session(to, head)? {
+        return Ok(Sender {
+            revision: known.revision,
+            session: Some(known.session),
+            abilities: known.abilities,
+        });
+    }
+    Ok(without(
+        stated
+            .filter(|revision| *revision == Revision::V2025_11_25)
+            .unwrap_or(Revision::V2025_06_18),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_weight_of_nothing_is_a_refusal() {
+        let takes = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            let stream = "text/event-stream";
+            (
+                check_accept(&headers, &[stream]).is_ok(),
+                names_type(&headers, stream),
+            )
+        };
+        assert_eq!(takes("application/json, text/event-stream"), (true, true));
+        assert_eq!(takes("application/json, text/event-stream;q=0.1"), (true, true));
+        assert_eq!(takes("application/json, text/event-stream; q=0"), (false, false));
+        assert_eq!(
+            takes("application/json, text/event-stream;q=0.000"),
+            (false, false)
+        );
+        assert_eq!(takes("*/*"), (true, false));
+        assert_eq!(takes("application/json"), (false, false));
+    }
+
+    #[test]
+    fn a_client_that_names_streams_first_gets_one() {
+        let wants = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            wants_stream(&headers)
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("text/event-stream, application/json"));
+        assert!(wants("text/html, Text/Event-Stream , application/json;q=1"));
+        assert!(!wants("application/json, text/event-stream"));
+        assert!(!wants("application/json;q=0.9, text/event-stream"));
+        assert!(!wants("text/event-stream;q=0.5, application/json"));
+        assert!(!wants("*/*"));
+        assert!(!wants_stream(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,141 @@
+//! Which headers pass on the relay: out by an allow-list, then the descriptor's, then the
+//! credential; back by another.
+
+use http::{HeaderName, header};
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+
+use super::context::Context;
+use super::relay::{internal_error, relay_state};
+use super::respond::SESSION;
+use pleiades_upstream::Transport;
+
+/// Request headers that go upstream beside `mcp-*` (design section 2).
+const FORWARDED: [&str; 11] = [
+    "accept",
+    "accept-encoding",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "last-event-id",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "host",
+    "connection",
+];
+/// Response headers that come down beside `mcp-*`: what describes the message, nothing of the server.
+const RETURNED: [&str; 14] = [
+    "content-type",
+    "content-length",
+    "content-encoding",
+    "content-language",
+    "transfer-encoding",
+    "connection",
+    "cache-control",
+    "date",
+    "etag",
+    "expires",
+    "last-modified",
+    "retry-after",
+    "trailer",
+    "x-accel-buffering",
+];
+
+/// The head that goes upstream: the allow-list, then the descriptor's, then the credential.
+pub(super) fn filter_request(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    let passage = relay_state(ctx)?;
+    let Transport::Http { url, headers, .. } = &passage.provider.endpoint.target else {
+        return Err(internal_error("the relay needs an HTTP provider"));
+    };
+    let dropped: Vec<HeaderName> = request
+        .headers
+        .keys()
+        .filter(|name| !is_forwarded(name))
+        .cloned()
+        .collect();
+    for name in dropped {
+        request.remove_header(&name);
+    }
+    // Without one any coding would do (RFC 9110, 12.5.3): a client that asks for none decodes none.
+    if !request.headers.contains_key(header::ACCEPT_ENCODING) {
+        request.insert_header(header::ACCEPT_ENCODING, "identity")?;
+    }
+    request.remove_header(&SESSION);
+    if let Some(session) = &passage.session {
+        request.insert_header(SESSION, session.as_str())?;
+    }
+    let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
+    let Ok(target) = target.parse() else {
+        return Err(internal_error("the URL has no path"));
+    };
+    request.set_uri(target);
+    let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
+    request.insert_header(header::HOST, authority)?;
+    for (name, value) in headers.iter().chain(&passage.credential.signed.headers) {
+        request.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
+}
+
+pub(super) fn is_returned(name: &HeaderName) -> bool {
+    RETURNED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_headers_come_down() {
+        for name in [
+            "content-type",
+            "mcp-session-id",
+            "retry-after",
+            "transfer-encoding",
+        ] {
+            assert!(is_returned(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "set-cookie",
+            "www-authenticate",
+            "location",
+            "server",
+            "via",
+            "x-powered-by",
+            "access-control-allow-origin",
+            "x-upstream",
+        ] {
+            assert!(!is_returned(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_listed_headers_go_upstream() {
+        for name in [
+            "accept",
+            "accept-encoding",
+            "mcp-method",
+            "mcp-param-region",
+            "traceparent",
+            "last-event-id",
+        ] {
+            assert!(is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+        for name in [
+            "authorization",
+            "x-api-key",
+            "cookie",
+            "x-openai-key",
+            "forwarded",
+            "x-forwarded-for",
+            "origin",
+        ] {
+            assert!(!is_forwarded(&HeaderName::from_static(name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Path -> what is asked for (contracts section 2).
+
+use std::sync::Arc;
+
+use super::api::{self, ApiRoute};
+use crate::exchange::{Names, Scope};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::telemetry::View;
+use pleiades_credential::access::framing;
+
+/// What a path names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Liveness.
+    Health,
+    /// Beside the protocol.
+    Api(ApiRoute),
+    /// A view, or the relay of one provider.
+    Mcp(Scope),
+    /// The broker's.
+    OAuth(OAuthRoute),
+}
+
+/// What the broker answers at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum OAuthRoute {
+    /// The page of a link.
+    Connect(String),
+    /// Where authorization servers send people back to; by a provider's own path, where its issuer
+    /// does not name itself.
+    Callback(Option<Arc<str>>),
+    /// Our client metadata document.
+    ClientMetadata,
+    /// How a connection fares.
+    ConnectionStatus(String),
+}
+
+/// Whether a path is for people in browsers, who are told in HTML why they are refused.
+pub(super) fn is_for_people(path: &str) -> bool {
+    path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
+}
+
+/// Reads a path, a final slash names the same; and how names are to be shown (`?names=safe`, `?names=dotted`). Whether the provider
+/// exists is not asked here.
+///
+/// # Errors
+/// [`Code::UnknownPath`].
+pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
+    let route = by_path(path)?;
+    Ok(match route {
+        Route::Mcp(mut scope) => {
+            scope.names = query.and_then(names_style);
+            Route::Mcp(scope)
+        }
+        other => other,
+    })
+}
+
+fn names_style(query: &str) -> Option<Names> {
+    query
+        .split('&')
+        .find_map(|pair| match pair.strip_prefix("names=")? {
+            "safe" => Some(Names::Safe),
+            "dotted" => Some(Names::Dotted),
+            _ => None,
+        })
+}
+
+fn by_path(path: &str) -> Result<Route, Error> {
+    let path = framing::without_final_slash(path);
+    if let Some(place) = api::parse_route(path) {
+        return Ok(Route::Api(place));
+    }
+    let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
+    let (first, second, more) = (segments.next(), segments.next(), segments.next());
+    let view = match (first, second, more) {
+        (Some("health"), None, _) => return Ok(Route::Health),
+        (Some("oauth" | "v1"), _, _) => return oauth_route(path).map(Route::OAuth).ok_or_else(unknown),
+        (Some("mcp"), _, None) => View::Meta,
+        (Some("tools"), _, None) => View::Tool,
+        (Some("relay"), Some(_), None) => View::Relay,
+        _ => return Err(unknown()),
+    };
+    match second {
+        None => Ok(Route::Mcp(Scope::new(view, None))),
+        Some(id) if is_id(id) => Ok(Route::Mcp(Scope::new(view, Some(Arc::from(id))))),
+        Some(_) => Err(unknown()),
+    }
+}
+
+fn oauth_route(path: &str) -> Option<OAuthRoute> {
+    let one = |rest: &str| (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
+    if let Some(link) = path.strip_prefix("/oauth/connect/") {
+        return one(link).map(OAuthRoute::Connect);
+    }
+    if let Some(id) = path.strip_prefix("/v1/connections/") {
+        return one(id).map(OAuthRoute::ConnectionStatus);
+    }
+    match path.strip_prefix("/oauth/")? {
+        "callback" => Some(OAuthRoute::Callback(None)),
+        "client-metadata.json" => Some(OAuthRoute::ClientMetadata),
+        other => {
+            let provider = other.strip_prefix("callback/").filter(|id| is_id(id))?;
+            Some(OAuthRoute::Callback(Some(Arc::from(provider))))
+        }
+    }
+}
+
+/// The form of a provider id; `s_…` is reserved for one URL per user.
+fn is_id(segment: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    !segment.is_empty() && segment.len() <= 63 && segment.bytes().all(word) && !segment.starts_with("s_")
+}
+
+fn unknown() -> Error {
+    Error::new(
+        Code::UnknownPath,
+        "nothing is here; the views are `/mcp`, `/tools` and `/relay/{provider}`",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(path: &str) -> Result<Route, Error> {
+        super::route(path, None)
+    }
+
+    #[test]
+    fn how_names_are_shown_stands_in_the_query() {
+        let names = |query| match super::route("/tools", query) {
+            Ok(Route::Mcp(scope)) => scope.names,
+            _ => panic!("a view"),
+        };
+        assert_eq!(names(Some("names=dotted")), Some(Names::Dotted));
+        assert_eq!(names(Some("a=b&names=safe")), Some(Names::Safe));
+        for query in [None, Some(""), Some("names=loud"), Some("xnames=dotted")] {
+            assert_eq!(names(query), None);
+        }
+    }
+
+    fn mcp(view: View, provider: Option<&str>) -> Option<Route> {
+        Some(Route::Mcp(Scope::new(view, provider.map(Arc::from))))
+    }
+
+    #[test]
+    fn each_view_has_a_union_and_a_path_per_provider() {
+        assert_eq!(route("/mcp").ok(), mcp(View::Meta, None));
+        assert_eq!(route("/mcp/sentry").ok(), mcp(View::Meta, Some("sentry")));
+        assert_eq!(route("/tools").ok(), mcp(View::Tool, None));
+        assert_eq!(route("/relay/a-b_2").ok(), mcp(View::Relay, Some("a-b_2")));
+        assert_eq!(route("/health").ok(), Some(Route::Health));
+    }
+
+    #[test]
+    fn the_broker_has_paths_of_its_own() {
+        let oauth_route = |path: &str| match route(path) {
+            Ok(Route::OAuth(oauth_route)) => Some(oauth_route),
+            _ => None,
+        };
+        assert_eq!(
+            oauth_route("/oauth/connect/abc"),
+            Some(OAuthRoute::Connect("abc".to_owned()))
+        );
+        assert_eq!(oauth_route("/oauth/callback"), Some(OAuthRoute::Callback(None)));
+        assert_eq!(
+            oauth_route("/oauth/callback/sentry"),
+            Some(OAuthRoute::Callback(Some(Arc::from("sentry"))))
+        );
+        assert_eq!(
+            oauth_route("/oauth/client-metadata.json"),
+            Some(OAuthRoute::ClientMetadata)
+        );
+        assert_eq!(
+            oauth_route("/v1/connections/x"),
+            Some(OAuthRoute::ConnectionStatus("x".to_owned()))
+        );
+    }
+
+    #[test]
+    fn a_final_slash_names_the_same() {
+        for path in [
+            "/mcp",
+            "/mcp/sentry",
+            "/tools",
+            "/tools/sentry",
+            "/relay/sentry",
+            "/health",
+            "/oauth/connect/abc",
+            "/oauth/callback",
+            "/oauth/callback/sentry",
+            "/oauth/client-metadata.json",
+            "/oauth/refresh/sentry",
+            "/v1/connections/x",
+            "/v1/accounts",
+            "/v1/accounts/sentry/me",
+            "/v1/tools/mcp/servers/connect",
+        ] {
+            let (with, without) = (route(&format!("{path}/")), route(path));
+            assert!(without.is_ok(), "{path}");
+            assert_eq!(with.ok(), without.ok(), "{path}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_unknown() {
+        for path in [
+            "/",
+            "",
+            "/relay",
+            "/relay/a/b",
+            "/mcp//",
+            "/mcp/s_x",
+            "/mcp/A",
+            "/tools/a/b",
+            "/health/x",
+            "/oauth",
+            "/oauth/callback//",
+            "/oauth/callback/a/b",
+            "/oauth/connect/",
+            "/oauth/connect/a/b",
+            "/v1/connections/",
+        ] {
+            assert!(route(path).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! HTTP clients, few for many providers: everything that may share connections shares one.
+//!
+//! Never shared: connections across TLS material, permits, connect timeouts or runtimes. Pools
+//! that ignore the CA hand a connection verified by one CA to a provider that trusts another.
+
+use std::{collections::HashMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use parking_lot::{Mutex, RwLock};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use ring::digest::{Context, SHA256};
+use tokio::runtime::Handle;
+use url::{Host, Url};
+
+use super::{
+    address::Permit,
+    endpoint::{ClientTls, Endpoint, Transport, literal_ip},
+    resolve::{self, Resolver},
+    tls,
+};
+use pleiades_core::error::{Code, Error};
+
+/// Routes and clients remembered; more than that many certificates is no installation we know.
+const ROUTES: usize = 16_384;
+const CLIENTS: usize = 1024;
+/// An unused connection is closed then, before the usual servers and load balancers close it.
+const IDLE_CONNECTION: Duration = Duration::from_secs(50);
+/// Idle connections kept for one host.
+const IDLE_PER_HOST: usize = 64;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The prepared way to one HTTP endpoint.
+pub(crate) struct HttpRoute {
+    pub(crate) client: reqwest::Client,
+    pub(crate) url: Url,
+    /// The descriptor's own headers, cleaned, with ours that never change.
+    pub(crate) headers: HeaderMap,
+}
+
+type HttpRoutes = HashMap<([u8; 32], RuntimeRole), Arc<HttpRoute>>;
+
+pub(crate) struct HttpClients {
+    resolver: Arc<Resolver>,
+    control: tokio::runtime::Id,
+    routes: RwLock<HttpRoutes>,
+    clients: Mutex<HashMap<Key, reqwest::Client>>,
+}
+
+/// A pooled connection is driven by the runtime that opened it and dies with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum RuntimeRole {
+    Gateway,
+    Control,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    /// Digest of CA, client certificate and key.
+    tls: Option<[u8; 32]>,
+    encrypted: bool,
+    connect: Duration,
+    permit: Permit,
+    role: RuntimeRole,
+}
+
+impl HttpClients {
+    pub(crate) fn new(resolver: Arc<Resolver>, control: &Handle) -> Self {
+        let (routes, clients) = (RwLock::default(), Mutex::default());
+        Self {
+            resolver,
+            control: control.id(),
+            routes,
+            clients,
+        }
+    }
+
+    /// The way to an endpoint; only the first call of an endpoint builds anything.
+    ///
+    /// # Errors
+    /// `UpstreamUnreachable` when the address in its URL may not be connected to or its
+    /// certificates cannot be used; `Internal` when it is a process.
+    pub(crate) fn route(&self, endpoint: &Endpoint) -> Result<Arc<HttpRoute>, Error> {
+        let role = self.role();
+        if let Some(route) = self.routes.read().get(&(endpoint.digest, role)) {
+            return Ok(Arc::clone(route));
+        }
+        let route = Arc::new(self.build_route(endpoint, role)?);
+        let mut routes = self.routes.write();
+        if routes.len() >= ROUTES {
+            routes.clear();
+        }
+        routes.insert((endpoint.digest, role), Arc::clone(&route));
+        Ok(route)
+    }
+
+    pub(crate) fn forget(&self, digest: &[u8; 32]) {
+        let mut routes = self.routes.write();
+        routes.remove(&(*digest, RuntimeRole::Gateway));
+        routes.remove(&(*digest, RuntimeRole::Control));
+    }
+
+    fn role(&self) -> RuntimeRole {
+        let current = Handle::try_current().map(|handle| handle.id());
+        if current.is_ok_and(|id| id == self.control) {
+            RuntimeRole::Control
+        } else {
+            RuntimeRole::Gateway
+        }
+    }
+
+    fn build_route(&self, endpoint: &Endpoint, role: RuntimeRole) -> Result<HttpRoute, Error> {
+        let Transport::Http {
+            url, headers, tls, ..
+        } = &endpoint.target
+        else {
+            return Err(Error::new(Code::Internal, "a process has no URL"));
+        };
+        let permit = endpoint.target.permit();
+        // The HTTP stack connects to literals without asking any resolver.
+        if let Some(ip) = literal_ip(url) {
+            resolve::literal(ip, url.port_or_known_default().unwrap_or_default(), permit)?;
+        }
+        let key = Key {
+            tls: tls.as_deref().map(digest),
+            encrypted: url.scheme() == "https",
+            connect: endpoint.connect,
+            permit,
+            role,
+        };
+        let client = self.shared_client(key, tls.as_deref())?;
+        Ok(HttpRoute {
+            client,
+            url: url.clone(),
+            headers: base_headers(headers),
+        })
+    }
+
+    fn shared_client(&self, key: Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
+        let mut clients = self.clients.lock();
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let client = self.build_client(&key, tls)?;
+        if clients.len() >= CLIENTS {
+            clients.clear();
+        }
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    fn build_client(&self, key: &Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
+        let names = DnsResolver {
+            resolver: Arc::clone(&self.resolver),
+            permit: key.permit,
+            within: key.connect,
+        };
+        let config = if key.encrypted {
+            tls::config(tls)?
+        } else {
+            tls::bare()?
+        };
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .dns_resolver(Arc::new(names))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
+            .referer(false)
+            .connect_timeout(key.connect)
+            .pool_idle_timeout(IDLE_CONNECTION)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .tcp_nodelay(true)
+            .tcp_keepalive(KEEPALIVE)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .http2_keep_alive_timeout(KEEPALIVE)
+            .build()
+            .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
+    }
+}
+
+/// The descriptor's headers, then ours that are the same for every request.
+fn base_headers(own: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(own.len() + 12);
+    for (name, value) in own.iter().filter(|(name, _)| may_be_set(name)) {
+        headers.append(name.clone(), value.clone());
+    }
+    let accept = HeaderValue::from_static("application/json, text/event-stream");
+    headers.insert(header::ACCEPT, accept);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Without it any coding would do (RFC 9110, 12.5.3), and nothing here is decoded.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers
+}
+
+/// Framing, hop-by-hop and protocol headers are ours whatever a descriptor or credential says.
+pub(crate) fn may_be_set(name: &HeaderName) -> bool {
+    const OURS: [HeaderName; 12] = [
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+        header::CONNECTION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::EXPECT,
+        header::HOST,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    !OURS.contains(name)
+        && !["mcp-", "proxy-", "keep-alive"]
+            .iter()
+            .any(|head| name.as_str().starts_with(head))
+}
+
+fn digest(tls: &ClientTls) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let (chain, key) = match &tls.client {
+        Some((chain, key)) => (Some(chain.as_slice()), Some(key.expose().as_bytes())),
+        None => (None, None),
+    };
+    for part in [tls.ca.as_deref(), chain, key] {
+        let length = part.map_or(u64::MAX, |part| part.len() as u64);
+        context.update(&length.to_le_bytes());
+        context.update(part.unwrap_or_default());
+    }
+    context.finish().as_ref().try_into().unwrap_or_default()
+}
+
+/// Our resolver in the shape of the HTTP stack.
+pub(crate) struct DnsResolver {
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) permit: Permit,
+    pub(crate) within: Duration,
+}
+
+impl Resolve for DnsResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, permit, within) = (Arc::clone(&self.resolver), self.permit, self.within);
+        Box::pin(async move {
+            // Port 0: the HTTP stack puts in the URL's own.
+            let host = Host::Domain(name.as_str());
+            let found = resolver.resolve(&host, 0, permit, within).await?;
+            let found: Vec<SocketAddr> = found.to_vec();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// What went wrong below HTTP, said without any address.
+pub(crate) fn connection_error(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    if let Some(ours) = cause::<Error>(&error) {
+        return Error::new(ours.code, ours.message.clone());
+    }
+    if error.is_connect() {
+        let (code, message) = if error.is_timeout() {
+            (
+                Code::UpstreamTimeout,
+                "the provider could not be connected to in time",
+            )
+        } else if cause::<rustls::Error>(&error).is_some() {
+            let message = "the provider's certificate was not accepted, or it did not accept ours";
+            (Code::UpstreamUnreachable, message)
+        } else {
+            (Code::UpstreamUnreachable, "the provider cannot be connected to")
+        };
+        return Error::new(code, message).because(error);
+    }
+    if error.is_timeout() {
+        return Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
+            .because(error)
+            .sent();
+    }
+    let message = "the connection to the provider broke before its answer was complete";
+    Error::new(Code::UpstreamUnreachable, message)
+        .because(error)
+        .sent()
+}
+
+/// The first cause of a type, also where I/O errors wrap it: what such a one says is its cause is the
+/// cause of what it wraps.
+pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let wrapped = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| inner as &(dyn StdError + 'static));
+        next = wrapped.or_else(|| error.source());
+    }
+    None
+}
+
+impl fmt::Debug for HttpClients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clients")
+            .field("clients", &self.clients.lock().len())
+            .finish()
+    }
+}

@@ -1,0 +1,321 @@
+//! The way to a provider: sessions and processes, one request out, its answer and the
+//! notifications of that request back.
+//!
+//! Knows nothing of descriptors, views or limits. Bodies of `tools/call` pass as raw JSON.
+
+use std::{ffi::OsString, sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, sync::mpsc};
+
+use pleiades_core::error::Error;
+use pleiades_mcp::{DeclaredCapabilities, Raw, Revision, message};
+
+mod address;
+mod call;
+mod client;
+mod deadline;
+mod endpoint;
+mod health;
+mod http_probe;
+mod hub;
+mod incoming;
+mod incoming_request;
+mod legacy_probe;
+mod lines;
+mod list_watcher;
+mod lost;
+mod outbound;
+mod outgoing;
+mod pool;
+mod post;
+mod post_writer;
+mod probe;
+mod process;
+mod reconnect;
+mod remote;
+pub mod resolve;
+mod response;
+mod restarts;
+mod scan;
+mod session;
+mod session_stream;
+mod shared;
+mod sse_wire;
+mod subscription;
+mod summary;
+mod tls;
+mod wire;
+mod wired;
+
+pub use call::{Call, Profile, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
+pub use endpoint::{ClientTls, Endpoint, Identity, SessionSharing, Transport};
+pub use http_probe::HttpProbe;
+pub use legacy_probe::LegacyProbe;
+pub use outbound::Outbound;
+pub use post::challenge;
+pub use resolve::{Permit, Resolver};
+pub use subscription::{SubscribeOptions, Subscription, Topics};
+pub use tls::{config as tls_config, is_own_authority};
+
+use deadline::{Deadline, MAX_ANSWER};
+use pool::PoolKey;
+use remote::ProviderClient;
+use shared::Shared;
+use wired::WireClient;
+
+/// What [`Upstreams::attend`] hears.
+#[derive(Debug)]
+pub struct EventScope<'a> {
+    /// Whose words.
+    pub endpoint: &'a Endpoint,
+    /// To whom.
+    pub identity: &'a Identity,
+    /// In which revision.
+    pub revision: Revision,
+    /// With what its session was opened.
+    pub declared: &'a DeclaredCapabilities,
+    /// Of what call.
+    pub token: u64,
+}
+
+/// A place that hears; given up when dropped.
+#[derive(Debug)]
+pub struct EventGuard(#[expect(dead_code, reason = "held for its end")] hub::HubGuard);
+
+/// All sessions, processes and HTTP clients of this process.
+#[derive(Debug)]
+pub struct Upstreams {
+    shared: Arc<Shared>,
+}
+
+impl Upstreams {
+    /// `control` is the runtime that owns child processes, GET streams and reapers. Children get
+    /// no environment but their own; see [`Upstreams::with_environment`].
+    #[must_use]
+    pub fn new(control: Handle) -> Arc<Self> {
+        Self::with_environment(control, Vec::new())
+    }
+
+    /// The same, with the environment that every child starts from: [`minimal`] of the
+    /// process's own, which only `settings` may read.
+    #[must_use]
+    pub fn with_environment(control: Handle, base: Vec<(OsString, OsString)>) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Shared::new(control, base),
+        })
+    }
+
+    /// Detects revisions and capabilities, within the endpoint's `connect` and `call` together.
+    ///
+    /// # Errors
+    /// `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403), `UpstreamProtocol`;
+    /// `UpstreamError` when the provider refuses to initialise.
+    pub async fn probe(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<Profile, Error> {
+        Box::pin(probe::probe(ProviderClient {
+            shared: &self.shared,
+            endpoint,
+            identity,
+            declared: &DeclaredCapabilities::all(),
+        }))
+        .await
+    }
+
+    /// The profile with all generations in it, of a provider that named modern revisions only: whether
+    /// it takes `initialize` too is asked once for each probe, by one for all who want to know, within
+    /// `connect` and `call` together. `None` when there was nothing to ask, or no answer came; then it
+    /// is asked again after a minute.
+    pub async fn probe_legacy(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: &Identity,
+        profile: &Profile,
+    ) -> Option<Profile> {
+        let older = profile.legacy.as_ref()?;
+        let remote = ProviderClient {
+            shared: &self.shared,
+            endpoint,
+            identity,
+            declared: &DeclaredCapabilities::all(),
+        };
+        Box::pin(probe::ask_legacy(remote, older)).await;
+        profile.settled()
+    }
+
+    /// One request, its result unparsed. Dropping the future of a modern call over HTTP closes
+    /// its stream, which cancels it; for an older one and for a process `notifications/cancelled`
+    /// is sent.
+    ///
+    /// # Errors
+    /// A JSON-RPC error is `UpstreamError` with `rpc`. `UnsupportedRevision` when the provider
+    /// does not speak [`Call::revision`] any more: probe again.
+    pub async fn request(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: &Identity,
+        call: Call,
+    ) -> Result<Raw, Error> {
+        let shared = &self.shared;
+        let declared = &call.declared.clone();
+        if shared.is_wired(endpoint) {
+            let wired = WireClient {
+                shared,
+                endpoint,
+                identity,
+                declared,
+            };
+            return wired.request(call).await;
+        }
+        let remote = ProviderClient {
+            shared,
+            endpoint,
+            identity,
+            declared,
+        };
+        remote.request(call).await
+    }
+
+    /// Listens for list changes until the receiver is dropped. The channel is closed at once when
+    /// the provider offers none, else reopened with back-off whenever it breaks.
+    #[must_use]
+    pub fn watch_lists(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: &Identity,
+        profile: &Profile,
+    ) -> mpsc::Receiver<ProviderChange> {
+        list_watcher::watch(&self.shared, endpoint, identity, profile)
+    }
+
+    /// A progress token of a caller's own, for requests that share one.
+    #[must_use]
+    pub fn progress_token(&self) -> u64 {
+        self.shared.next_id()
+    }
+
+    /// Hears what belongs to a token, and what nobody else takes, while no request of it is under
+    /// way: the time between a call that made a task and that for its result. Only what older
+    /// generations say outside of answers can be heard so; until the place is dropped.
+    #[must_use]
+    pub fn listen_for(&self, scope: &EventScope<'_>, events: mpsc::Sender<ProviderEvent>) -> EventGuard {
+        // Behind a wire there is one session for all revisions.
+        let revision = (!self.shared.is_wired(scope.endpoint)).then_some(scope.revision);
+        let key = PoolKey::of(scope.endpoint, scope.identity, revision, scope.declared.abilities);
+        let timer = Deadline::until(tokio::time::Instant::now() + MAX_ANSWER);
+        EventGuard(self.shared.hubs.register_call(
+            &key,
+            scope.token,
+            (scope.identity.session.as_ref(), events),
+            &timer,
+        ))
+    }
+
+    /// Tells a legacy provider that the roots of a caller have changed, in the session it has with
+    /// that caller; without one there is nothing to tell.
+    pub fn notify_roots_changed(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        identity: &Identity,
+        revision: Revision,
+        declared: &DeclaredCapabilities,
+    ) {
+        let method = "notifications/roots/list_changed";
+        let shared = &self.shared;
+        let body = message::notification(method, None);
+        let wired = shared.is_wired(endpoint);
+        let key = PoolKey::of(
+            endpoint,
+            identity,
+            (!wired).then_some(revision),
+            declared.abilities,
+        );
+        if wired {
+            let Some(wire) = shared.wires(endpoint).ready(&key) else {
+                return;
+            };
+            shared.detach(async move {
+                let deadline = tokio::time::Instant::now() + remote::NOTIFY_TIMEOUT;
+                if let Err(error) = wire.notify(body, deadline).await {
+                    tracing::debug!(%error, method, "not told");
+                }
+            });
+        } else if let Some(session) = shared.sessions.ready(&key) {
+            let remote = ProviderClient {
+                shared,
+                endpoint,
+                identity,
+                declared,
+            };
+            remote.notify(&session, body);
+        }
+    }
+
+    /// Makes a request whose answer nobody waits for.
+    pub fn fire_and_forget(self: &Arc<Self>, endpoint: Arc<Endpoint>, identity: Identity, call: Call) {
+        let upstreams = Arc::clone(self);
+        self.shared.detach(async move {
+            let method = call.method;
+            if let Err(error) = upstreams.request(&endpoint, &identity, call).await {
+                tracing::debug!(provider.name = &*endpoint.provider, %error, method, "an errand failed");
+            }
+        });
+    }
+
+    /// Work that outlives whoever began it, on the runtime that owns what must not be cut; it is waited
+    /// for at the end.
+    pub fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.shared.detach(work);
+    }
+
+    /// Opens a client's standing line to a provider.
+    #[must_use]
+    pub fn subscribe(&self, opening: SubscribeOptions) -> Subscription {
+        subscription::open(&self.shared, opening)
+    }
+
+    /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their
+    /// calls are done.
+    pub fn retire(&self, digest: &[u8; 32]) {
+        self.shared.retire(digest);
+    }
+
+    /// Ends everything; children and their process groups are gone when it returns.
+    pub async fn shutdown(&self, within: Duration) {
+        self.shared.shutdown(within).await;
+    }
+
+    /// Whether a provider has no streamable HTTP endpoint: it is a process, or speaks (as far as
+    /// is known) the transport of 2024-11-05.
+    #[must_use]
+    pub fn is_wired(&self, endpoint: &Endpoint) -> bool {
+        self.shared.is_wired(endpoint)
+    }
+
+    /// Number of live sessions, streams and processes.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions.len() + self.shared.processes.len() + self.shared.streams.len()
+    }
+
+    /// The resolver shared by everything that connects outward (the relay takes its peers from it).
+    #[must_use]
+    pub fn resolver(&self) -> &Arc<Resolver> {
+        &self.shared.resolver
+    }
+}
+
+/// What a child process gets of an environment without asking: how to find programs, where home
+/// and temporary files are, the language. Never anything that may hold a secret.
+pub fn minimal_environment(all: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    const KEPT: [&str; 10] = [
+        "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
+    ];
+    all.into_iter()
+        .filter(|(name, _)| {
+            name.to_str()
+                .is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The life of a child process: its death is noticed, its whole group ended.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join;
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::{
+    process::Child,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::wire::WireState;
+
+/// Between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_millis(800);
+/// For SIGKILL to work, and for what a dead process wrote to be read.
+const REST: Duration = Duration::from_millis(200);
+/// How often a process group is looked at while it ends.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Owns the child: notices its death, and ends its group.
+pub(super) struct Supervisor {
+    pub(super) life: Arc<WireState>,
+    pub(super) kill: CancellationToken,
+    /// Says that nothing is read from the pipes any more.
+    pub(super) gone: DropGuard,
+}
+
+impl Supervisor {
+    pub(super) async fn run(self, mut child: Child) {
+        let life = &self.life;
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        let ended = tokio::select! {
+            biased;
+            // It may have ended just after its last word.
+            () = life.stop.cancelled() => match life.is_closed() {
+                true => Some(timeout(REST, child.wait()).await.ok()),
+                false => None,
+            },
+            status = child.wait() => Some(Some(status)),
+        };
+        let wanted = ended.is_none() && !life.is_dead();
+        if let Some(Some(Ok(status))) = ended {
+            // What it answered last is read to its end, if that comes; so is what it wrote to stderr.
+            let read = join(life.stop.cancelled(), life.ending.stderr_read.cancelled());
+            timeout(REST, read).await.ok();
+            life.ending.status(status);
+            let line = life.ending.last();
+            tracing::warn!(provider.name = &*self.life.provider, %status, line, "the provider's process ended");
+        }
+        life.end(wanted);
+        if let Some(group) = group {
+            self.end(group, &mut child).await;
+        }
+        let reaped = child.wait().await;
+        drop(self.gone);
+        tracing::debug!(
+            provider.name = &*self.life.provider,
+            ?reaped,
+            "the provider's process is gone"
+        );
+    }
+
+    /// SIGTERM to the group, SIGKILL to what is left of it.
+    async fn end(&self, group: Pid, child: &mut Child) {
+        let asked = kill_process_group(group, Signal::TERM);
+        tracing::trace!(
+            provider.name = &*self.life.provider,
+            ?asked,
+            "the process group was asked to end"
+        );
+        tokio::select! {
+            () = emptied(group, child) => return,
+            () = sleep(GRACE) => {}
+            () = self.kill.cancelled() => {}
+        }
+        let killed = kill_process_group(group, Signal::KILL);
+        tracing::trace!(
+            provider.name = &*self.life.provider,
+            ?killed,
+            "the process group was killed"
+        );
+        // Bounded: orphans that nobody reaps stay in their group as zombies.
+        if timeout(REST, emptied(group, child)).await.is_err() {
+            tracing::debug!(
+                provider.name = &*self.life.provider,
+                "a process group outlives its end"
+            );
+        }
+    }
+}
+
+/// Waits until no process of a group is left.
+async fn emptied(group: Pid, child: &mut Child) {
+    // Reaps the leader: as a zombie it would keep its group in being.
+    while !matches!(child.try_wait(), Ok(Some(_))) || test_kill_process_group(group).is_ok() {
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,464 @@
+//! Requests over streamable HTTP: modern ones stand alone, legacy ones run in a pooled session.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{
+    call::{Call, ProviderEvent, StreamPause},
+    client::HttpRoute,
+    deadline::Deadline,
+    endpoint::{Endpoint, Identity},
+    health::{self, PING},
+    hub::HubGuard,
+    incoming::{self, RpcResult},
+    incoming_request::IncomingRequest,
+    lost,
+    outgoing::{self, EncodedRequest, RequestMeta, encode},
+    pool::{PoolKey, PoolLease},
+    post::{self, RequestHead, timed_out},
+    reconnect::StreamBackoff,
+    response::{self, CallFailure, Reading, ResumePoint, SessionKind},
+    session::{self, HttpSession},
+    session_stream,
+    shared::Shared,
+};
+use pleiades_core::error::{Code, Error, RpcFault};
+use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, message};
+
+/// Pause before a connection that was refused is tried once more.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long a stream that ended early is left alone when it does not say.
+const RESUME: Duration = Duration::from_secs(1);
+/// A message that nobody waits for.
+pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One provider as one caller sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct ProviderClient<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    pub(crate) endpoint: &'a Arc<Endpoint>,
+    pub(crate) identity: &'a Identity,
+    /// What may be asked of the caller.
+    pub(crate) declared: &'a DeclaredCapabilities,
+}
+
+/// What was tried already for one request.
+#[derive(Default)]
+struct Retries {
+    reconnected: bool,
+    renewed: bool,
+    downgraded: bool,
+}
+
+impl ProviderClient<'_> {
+    /// One request, sent again only where it cannot run twice or may.
+    pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
+        let deadline = Instant::from_std(call.deadline);
+        let mut attempts = Retries::default();
+        loop {
+            let lease = if call.revision.is_modern() {
+                None
+            } else {
+                Some(self.session(call.revision, deadline).await?)
+            };
+            match self.attempt(&mut call, lease.as_ref(), deadline).await {
+                Ok(Ok(result)) => {
+                    if let Some(lease) = lease {
+                        lease.health.record_success();
+                    }
+                    return Ok(result);
+                }
+                Ok(Err(fault)) => match downgrade(&fault, call.revision) {
+                    Some(revision) if !attempts.downgraded => {
+                        attempts.downgraded = true;
+                        call.revision = revision;
+                    }
+                    _ => Box::pin(self.handle_fault(&call, lease, fault, &mut attempts)).await?,
+                },
+                Err(failure) => {
+                    Box::pin(self.recover(&call, lease, failure, &mut attempts)).await?;
+                }
+            }
+        }
+    }
+
+    /// One modern request, never answered in another revision: for detection. A broken connection is no
+    /// answer, so it is asked again then.
+    pub(crate) async fn request_once(self, mut call: Call) -> Result<RpcResult, Error> {
+        let deadline = Instant::from_std(call.deadline);
+        match self.attempt(&mut call, None, deadline).await {
+            Err(CallFailure::Broken(error)) if error.sent => {
+                tracing::debug!(provider.name = &*self.endpoint.provider, %error, "asked again");
+                Ok(self.attempt(&mut call, None, deadline).await?)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Decides whether a request that was answered with an error is repeated: when that says that the session
+    /// is none, and `ping` agrees. A tool may say the like of sessions of its own.
+    async fn handle_fault(
+        self,
+        call: &Call,
+        lease: Option<PoolLease<HttpSession>>,
+        fault: RpcFault,
+        attempts: &mut Retries,
+    ) -> Result<(), Error> {
+        let Some(lease) = lease else {
+            return Err(Error::rpc(fault));
+        };
+        let named = lost::names_lost_session(&fault);
+        let again =
+            call.method != "tools/call" && lease.health.record_failure(health::fault_fingerprint(&fault));
+        if (named || again) && !self.answers_ping(&lease, Instant::from_std(call.deadline)).await {
+            self.shared.sessions.discard(&self.key(call.revision), &lease);
+            if (named || call.idempotent) && !std::mem::replace(&mut attempts.renewed, true) {
+                return Ok(());
+            }
+        }
+        Err(Error::rpc(fault))
+    }
+
+    /// Whether a session answers `ping`.
+    async fn answers_ping(self, lease: &HttpSession, deadline: Instant) -> bool {
+        let deadline = deadline.min(Instant::now() + PING);
+        let id = self.shared.next_id();
+        let body = message::request(id, "ping", &RawObject::new());
+        let signature = &self.identity.signature;
+        let reading = Reading {
+            session: lease.kind(),
+            ..Reading::alone(id, deadline, signature)
+        };
+        let asked = async {
+            let route = self.shared.clients.route(self.endpoint)?;
+            let response = post::post(&route, signature, lease.head(), body.into(), deadline).await?;
+            response::read(response, &reading, |_| ()).await
+        };
+        let outcome = asked.await;
+        let lives = outcome.is_ok_and(|outcome| health::is_alive(&outcome));
+        if !lives {
+            tracing::info!(
+                provider.name = &*self.endpoint.provider,
+                "a session that answers no ping is given up"
+            );
+        }
+        lives
+    }
+
+    /// Drops a session that failed twice alike, unless it answers `ping`; whether it was dropped.
+    async fn drop_if_dead(self, call: &Call, lease: &PoolLease<HttpSession>, error: &Error) -> bool {
+        let Some(sign) = health::fingerprint(error) else {
+            return false;
+        };
+        if !lease.health.record_failure(sign) {
+            return false;
+        }
+        if error.code == Code::UpstreamTimeout {
+            // Its caller has waited long enough.
+            self.check_later(lease, call.revision);
+            return false;
+        }
+        let dead = !self.answers_ping(lease, Instant::from_std(call.deadline)).await;
+        if dead {
+            self.shared.sessions.discard(&self.key(call.revision), lease);
+        }
+        dead
+    }
+
+    fn check_later(self, lease: &PoolLease<HttpSession>, revision: Revision) {
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let (identity, declared) = (self.identity.clone(), self.declared.clone());
+        let (session, key) = (Arc::clone(lease), self.key(revision));
+        self.shared.detach(async move {
+            let remote = ProviderClient {
+                shared: &shared,
+                endpoint: &endpoint,
+                identity: &identity,
+                declared: &declared,
+            };
+            if !remote.answers_ping(&session, Instant::now() + PING).await {
+                shared.sessions.forget(&key, &session);
+            }
+        });
+    }
+
+    /// Decides whether a failed attempt is repeated; if so, returns when it is time.
+    async fn recover(
+        self,
+        call: &Call,
+        lease: Option<PoolLease<HttpSession>>,
+        failure: CallFailure,
+        attempts: &mut Retries,
+    ) -> Result<(), Error> {
+        let deadline = Instant::from_std(call.deadline);
+        match failure {
+            // The provider refused the session before it looked at the request, so nothing ran.
+            CallFailure::SessionGone(error) => {
+                if let Some(lease) = lease {
+                    self.shared.sessions.discard(&self.key(call.revision), &lease);
+                }
+                if std::mem::replace(&mut attempts.renewed, true) {
+                    return Err(error);
+                }
+            }
+            CallFailure::Broken(error) => {
+                let harmless = !error.sent || call.idempotent;
+                if !harmless || std::mem::replace(&mut attempts.reconnected, true) {
+                    if let Some(lease) = &lease {
+                        self.drop_if_dead(call, lease, &error).await;
+                    }
+                    return Err(error);
+                }
+                if !error.sent && timeout_at(deadline, sleep(AGAIN)).await.is_err() {
+                    return Err(error);
+                }
+            }
+            CallFailure::Final(error) => {
+                let dropped = match &lease {
+                    Some(lease) => self.drop_if_dead(call, lease, &error).await,
+                    None => false,
+                };
+                if !dropped || !call.idempotent || std::mem::replace(&mut attempts.renewed, true) {
+                    return Err(error);
+                }
+            }
+            failure @ CallFailure::Interrupted(_) => return Err(failure.into()),
+        }
+        Ok(())
+    }
+
+    async fn attempt(
+        self,
+        call: &mut Call,
+        lease: Option<&PoolLease<HttpSession>>,
+        deadline: Instant,
+    ) -> Result<RpcResult, CallFailure> {
+        let id = self.shared.next_id();
+        let revision = lease.map_or(call.revision, |session| session.revision);
+        // An id is a progress token too: both need only be unique among what is under way.
+        let token = call.token.unwrap_or(id);
+        let manner = RequestMeta {
+            revision,
+            declared: self.declared,
+            progress: call.progress.then_some(token),
+        };
+        let EncodedRequest { body, trace, name } = encode(id, call.method, &mut call.params, manner);
+        let session = lease.map(|lease| &***lease);
+        let mut head = session.map_or_else(RequestHead::default, HttpSession::head);
+        head.trace = trace;
+        if session.is_none() {
+            head.revision = Some(revision);
+            head.method = Some(call.method);
+            head.name = name;
+            head.mirrored = &call.mirrored;
+        }
+        let mut pending = CancelOnDrop {
+            remote: self,
+            session: lease,
+            id,
+            armed: true,
+        };
+        let (timer, _place) = self.register(call, lease, token, deadline).unzip();
+        let reading = Reading {
+            token,
+            session: session.map_or(SessionKind::None, HttpSession::kind),
+            events: call.events.as_ref(),
+            timer: timer.as_deref(),
+            ..Reading::alone(id, deadline, &self.identity.signature)
+        };
+        let asked = |request: IncomingRequest| {
+            if let Some(lease) = lease {
+                let asking = timer.iter().map(Deadline::pause).collect();
+                lease.answer(request, call.events.as_ref(), asking);
+            }
+        };
+        let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
+        pending.armed = matches!(&outcome, Err(CallFailure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
+        outcome
+    }
+
+    /// Takes the place of a call whose caller hears and can be asked.
+    fn register(
+        self,
+        call: &Call,
+        lease: Option<&PoolLease<HttpSession>>,
+        token: u64,
+        deadline: Instant,
+    ) -> Option<(Arc<Deadline>, HubGuard)> {
+        let (events, lease) = (call.events.as_ref()?, lease?);
+        let timer = Deadline::until(deadline);
+        // The session may have settled on another revision; its place is that of its key.
+        let key = lease.key();
+        let recipient = (self.identity.session.as_ref(), events.clone());
+        let place = self.shared.hubs.register_call(key, token, recipient, &timer);
+        Some((timer, place))
+    }
+
+    async fn exchange(
+        self,
+        lease: Option<&PoolLease<HttpSession>>,
+        (head, body): (RequestHead<'_>, Bytes),
+        reading: &Reading<'_>,
+        asked: impl Fn(IncomingRequest),
+    ) -> Result<RpcResult, CallFailure> {
+        let route = &*self.shared.clients.route(self.endpoint)?;
+        let signature = &self.identity.signature;
+        let mut response = post::post(route, signature, head, body, reading.deadline).await?;
+        let mut pace = StreamBackoff::default();
+        loop {
+            let begun = Instant::now();
+            let ResumePoint { after, retry } = match response::read(response, reading, &asked).await {
+                Err(CallFailure::Interrupted(pause)) => pause,
+                read => return read,
+            };
+            // An older provider may end a stream and expect to be asked for the rest of it.
+            let Some(session) = lease else {
+                return Err(CallFailure::Broken(response::stream_ended()));
+            };
+            pace.set_retry(retry.unwrap_or(RESUME));
+            // One that goes on ending without an answer is asked ever later.
+            let retry = pace.next(begun.elapsed(), false);
+            if reading
+                .wait(pause_before_resume(reading.events, retry))
+                .await
+                .is_none()
+            {
+                return Err(CallFailure::Final(timed_out()));
+            }
+            response = self.resume(route, session, after, reading.deadline()).await?;
+        }
+    }
+
+    async fn resume(
+        self,
+        route: &HttpRoute,
+        session: &HttpSession,
+        after: HeaderValue,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, Error> {
+        let head = RequestHead {
+            last_event: Some(after),
+            ..session.head()
+        };
+        let signature = &self.identity.signature;
+        // What was asked is running already: a failure here is never one of connecting.
+        let resumed = post::send_bodyless(route, signature, Method::GET, head, deadline).await;
+        let response = resumed.map_err(|error| error.sent())?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let message = "the provider's stream ended before its answer and could not be resumed";
+        Err(Error::new(Code::UpstreamUnreachable, message).sent())
+    }
+
+    /// The session of this caller, opened when there is none.
+    pub(crate) async fn session(
+        self,
+        revision: Revision,
+        deadline: Instant,
+    ) -> Result<PoolLease<HttpSession>, Error> {
+        let key = self.key(revision);
+        if let Some(lease) = self.shared.sessions.ready(&key) {
+            return Ok(lease);
+        }
+        let opening = async {
+            let opened = session::open(self, revision, deadline).await;
+            // Nothing of the call itself has been sent, whatever went wrong here.
+            let session = opened.map_err(|refusal| {
+                let mut error = Error::from(refusal);
+                error.sent = false;
+                error
+            })?;
+            session_stream::keep(self.shared, &session, &key).await;
+            Ok(session)
+        };
+        let leased = self
+            .shared
+            .sessions
+            .lease(&key, self.endpoint.idle, Box::pin(opening));
+        timeout_at(deadline, leased).await.map_err(|elapsed| {
+            Error::new(
+                Code::UpstreamTimeout,
+                "the provider did not open a session in time",
+            )
+            .because(elapsed)
+        })?
+    }
+
+    pub(crate) fn key(self, revision: Revision) -> PoolKey {
+        PoolKey::of(
+            self.endpoint,
+            self.identity,
+            Some(revision),
+            self.declared.abilities,
+        )
+    }
+
+    /// Sends a message of a session that nobody waits for.
+    pub(crate) fn notify(self, lease: &PoolLease<HttpSession>, body: Vec<u8>) {
+        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
+        let session = Arc::clone(lease);
+        self.shared.detach(async move {
+            let Ok(route) = shared.clients.route(&endpoint) else {
+                return;
+            };
+            if let Err(error) = session.post(&route, body, Instant::now() + NOTIFY_TIMEOUT).await {
+                tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
+            }
+        });
+    }
+}
+
+/// Leaves a stream alone that ended early, for as long as its provider asks. A caller that hears of
+/// it may end its own stream the same way; then it is its return that counts.
+async fn pause_before_resume(events: Option<&mpsc::Sender<ProviderEvent>>, retry: Duration) {
+    let (back, returned) = oneshot::channel();
+    if let Some(events) = events {
+        events
+            .try_send(ProviderEvent::Pause(StreamPause { retry, resume: back }))
+            .ok();
+    }
+    let pause = sleep(retry);
+    tokio::pin!(pause);
+    tokio::select! {
+        Ok(()) = returned => {}
+        () = &mut pause => {}
+    }
+}
+
+/// The code of 2026-07-28 for a revision that is not spoken.
+const UNSUPPORTED: i64 = -32022;
+
+/// The newest older revision that a provider names when it refuses a modern request.
+fn downgrade(fault: &RpcFault, asked: Revision) -> Option<Revision> {
+    if !asked.is_modern() {
+        return None;
+    }
+    let supported = incoming::supported(fault).filter(|_| fault.code == UNSUPPORTED)?;
+    supported
+        .iter()
+        .filter_map(|text| Revision::parse(text))
+        .filter(|revision| !revision.is_modern())
+        .max()
+}
+
+/// Tells an older provider that an answer is not waited for any more. For a modern one closing
+/// the stream says it, which dropping the response does.
+struct CancelOnDrop<'a> {
+    remote: ProviderClient<'a>,
+    session: Option<&'a PoolLease<HttpSession>>,
+    id: u64,
+    armed: bool,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let (true, Some(lease)) = (self.armed, self.session) {
+            self.remote.notify(lease, outgoing::cancellation(self.id));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The one resolver of everything that connects outward: cached, bounded, and blind to no address.
+//!
+//! Names are looked up by the system on blocking threads, at most [`LOOKUPS`] at once, and never
+//! by the caller itself: a caller waits for a shared look-up and gives up on its own clock. What
+//! it gets back is what it connects to, so a check here holds at connect time.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    time::{Instant, timeout},
+};
+use url::Host;
+
+use pleiades_core::error::{Code, Error};
+
+pub use super::address::Permit;
+
+/// An answer younger than this is used as it is.
+const FRESH: Duration = Duration::from_secs(30);
+/// An answer younger than this is used while a newer one is fetched; an older one only when that fails.
+const STALE: Duration = Duration::from_secs(300);
+/// A failure is remembered this long, so that a dead name is not asked for at request rate.
+const FAILED: Duration = Duration::from_secs(2);
+/// Look-ups under way at once; each may hold a blocking thread.
+const LOOKUPS: usize = 16;
+/// One look-up, queueing included, after which its waiters are told that it failed.
+const LOOKUP: Duration = Duration::from_secs(10);
+/// Names remembered.
+const NAMES: usize = 8192;
+
+type LookupResult = Option<Arc<[SocketAddr]>>;
+type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+type LookupFn = dyn Fn(Box<str>) -> LookupFuture + Send + Sync;
+
+/// Resolves names for every outbound connection of the process.
+pub struct Resolver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    control: Handle,
+    lookup: Box<LookupFn>,
+    running: Arc<Semaphore>,
+    names: Mutex<HashMap<(Box<str>, u16), CachedName>>,
+}
+
+#[derive(Default)]
+struct CachedName {
+    /// The last good answer and when it came.
+    good: Option<(Arc<[SocketAddr]>, Instant)>,
+    failed: Option<Instant>,
+    /// A look-up under way; `Some` once it has ended.
+    pending: Option<watch::Receiver<Option<LookupResult>>>,
+    used: Option<Instant>,
+}
+
+/// What the cache says about a name.
+enum CacheState {
+    Use(Arc<[SocketAddr]>),
+    Wait(watch::Receiver<Option<LookupResult>>, LookupResult),
+    Dead,
+}
+
+impl Resolver {
+    pub(crate) fn new(control: Handle) -> Self {
+        Self::with_lookup(control, |host| {
+            Box::pin(async move {
+                Ok(tokio::net::lookup_host((&*host, 0))
+                    .await?
+                    .map(|address| address.ip())
+                    .collect())
+            })
+        })
+    }
+
+    pub(crate) fn with_lookup(
+        control: Handle,
+        lookup: impl Fn(Box<str>) -> LookupFuture + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                control,
+                lookup: Box::new(lookup),
+                running: Arc::new(Semaphore::new(LOOKUPS)),
+                names: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Addresses of host and port that may be connected to; the caller waits at most `within`.
+    ///
+    /// # Errors
+    /// `UpstreamUnreachable` when the name has no address or none that `permit` admits,
+    /// `UpstreamTimeout` when DNS did not answer in time.
+    pub async fn resolve(
+        &self,
+        host: &Host<&str>,
+        port: u16,
+        permit: Permit,
+        within: Duration,
+    ) -> Result<Arc<[SocketAddr]>, Error> {
+        self.resolve_at((host, port), permit, within, Instant::now())
+            .await
+    }
+
+    async fn resolve_at(
+        &self,
+        (host, port): (&Host<&str>, u16),
+        permit: Permit,
+        within: Duration,
+        now: Instant,
+    ) -> Result<Arc<[SocketAddr]>, Error> {
+        let name = match *host {
+            Host::Ipv4(ip) => return literal(ip.into(), port, permit),
+            Host::Ipv6(ip) => return literal(ip.into(), port, permit),
+            Host::Domain(name) => name,
+        };
+        match self.inner.cached(name, port, now) {
+            CacheState::Use(addresses) => admitted(addresses, permit),
+            CacheState::Dead => Err(no_address()),
+            CacheState::Wait(mut pending, old) => {
+                let answer = timeout(within, pending.wait_for(Option::is_some)).await;
+                let answer = match answer {
+                    Ok(Ok(answer)) => (*answer).clone().flatten(),
+                    Ok(Err(_)) => None,
+                    Err(elapsed) if old.is_none() => {
+                        let message = "the name of the provider's host was not resolved in time";
+                        return Err(Error::new(Code::UpstreamTimeout, message).because(elapsed));
+                    }
+                    Err(_) => None,
+                };
+                answer
+                    .or(old)
+                    .map_or_else(|| Err(no_address()), |found| admitted(found, permit))
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn cached(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> CacheState {
+        let mut names = self.names.lock();
+        if names.len() >= NAMES && !names.contains_key(&(Box::from(host), port)) {
+            evict(&mut names);
+        }
+        let name = names.entry((Box::from(host), port)).or_default();
+        name.used = Some(now);
+        let old = name.good.clone();
+        if let Some((addresses, at)) = &old
+            && now.duration_since(*at) < FRESH
+        {
+            return CacheState::Use(Arc::clone(addresses));
+        }
+        if name.failed.is_some_and(|at| now.duration_since(at) < FAILED) {
+            return old.map_or(CacheState::Dead, |(addresses, _)| CacheState::Use(addresses));
+        }
+        let pending = name
+            .pending
+            .get_or_insert_with(|| self.look_up(host, port, now))
+            .clone();
+        match old {
+            Some((addresses, at)) if now.duration_since(at) < STALE => CacheState::Use(addresses),
+            old => CacheState::Wait(pending, old.map(|(addresses, _)| addresses)),
+        }
+    }
+
+    fn look_up(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+        now: Instant,
+    ) -> watch::Receiver<Option<LookupResult>> {
+        let (done, pending) = watch::channel(None);
+        let shared = Arc::clone(self);
+        let host: Box<str> = host.into();
+        self.control.spawn(async move {
+            let answer = shared.ask(&host).await.map(|found| {
+                found
+                    .into_iter()
+                    .map(|ip| SocketAddr::new(ip, port))
+                    .collect::<Arc<[_]>>()
+            });
+            shared.store(&host, port, answer.clone(), now);
+            done.send_replace(Some(answer));
+        });
+        pending
+    }
+
+    async fn ask(&self, host: &str) -> Option<Vec<IpAddr>> {
+        let asked = timeout(LOOKUP, Arc::clone(&self.running).acquire_owned()).await;
+        let Ok(Ok(place)) = asked else {
+            tracing::debug!(host, "too many names are being resolved");
+            return None;
+        };
+        // The place is given back when the look-up has really ended: a name server that hangs
+        // holds a thread for longer than anybody waits for it.
+        let looking = (self.lookup)(host.into());
+        let mut looking = self.control.spawn(async move {
+            let found = looking.await;
+            drop(place);
+            found
+        });
+        match timeout(LOOKUP, &mut looking).await {
+            Ok(Ok(Ok(found))) if !found.is_empty() => Some(found),
+            Ok(Ok(Err(error))) => {
+                tracing::debug!(host, %error, "a name could not be resolved");
+                None
+            }
+            Ok(_) => None,
+            Err(_) => {
+                tracing::debug!(host, "a name was not resolved in time");
+                None
+            }
+        }
+    }
+
+    fn store(&self, host: &str, port: u16, answer: LookupResult, now: Instant) {
+        let mut names = self.names.lock();
+        let Some(name) = names.get_mut(&(Box::from(host), port)) else {
+            return;
+        };
+        name.pending = None;
+        match answer {
+            Some(addresses) => (name.good, name.failed) = (Some((addresses, now)), None),
+            None => name.failed = Some(now),
+        }
+    }
+}
+
+/// Forgets the half that was used longest ago; a full map is rare and one pass is cheaper than
+/// keeping an order.
+fn evict(names: &mut HashMap<(Box<str>, u16), CachedName>) {
+    let mut used: Vec<_> = names.values().filter_map(|name| name.used).collect();
+    used.sort_unstable();
+    if let Some(&middle) = used.get(used.len() / 2) {
+        names.retain(|_, name| name.used.is_some_and(|used| used > middle));
+    }
+}
+
+/// Checks an address that needs no look-up.
+pub(crate) fn literal(ip: IpAddr, port: u16, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
+    if permit.admits(ip) {
+        Ok(Arc::from([SocketAddr::new(ip, port)]))
+    } else {
+        Err(refused())
+    }
+}
+
+fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
+    if addresses.iter().all(|address| permit.admits(address.ip())) {
+        return Ok(addresses);
+    }
+    let some: Arc<[_]> = addresses
+        .iter()
+        .copied()
+        .filter(|address| permit.admits(address.ip()))
+        .collect();
+    if some.is_empty() { Err(refused()) } else { Ok(some) }
+}
+
+/// What is said of an address that no permit admits.
+pub(crate) const REFUSED: &str = "the provider's address is a private one; \
+                                  set `upstream.allow_private: true` in its descriptor to allow it";
+
+fn refused() -> Error {
+    Error::new(Code::UpstreamUnreachable, REFUSED)
+}
+
+fn no_address() -> Error {
+    let message = "the name of the provider's host has no address; check `upstream.url` and DNS";
+    Error::new(Code::UpstreamUnreachable, message)
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver")
+            .field("names", &self.inner.names.lock().len())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

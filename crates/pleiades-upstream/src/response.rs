@@ -1,0 +1,514 @@
+//! Reading one HTTP response: a JSON body, or an event stream up to the answer of our request.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    call::ProviderEvent,
+    client::connection_error,
+    deadline::Deadline,
+    incoming::{self, RpcResult, is_for, is_type},
+    incoming_request::IncomingRequest,
+    lost,
+    post::{self, challenge, timed_out},
+    summary::{self, ResponseSummary},
+};
+use pleiades_core::error::{Code, Error, RpcFault};
+use pleiades_core::limit::load;
+use pleiades_core::signature::Signature;
+use pleiades_core::www_authenticate;
+use pleiades_mcp::{Message, sse};
+
+/// The largest JSON body or single event that is read.
+pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
+/// The largest body of a refusal that is looked into.
+const REFUSAL: usize = 64 * 1024;
+/// How long a stream may take to end after its answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) enum CallFailure {
+    /// Nothing more can be done.
+    Final(Error),
+    /// The connection could not be made or broke: another one may do.
+    Broken(Error),
+    /// The session is not known any more.
+    SessionGone(Error),
+    /// The stream ended before the answer, and may be continued after this event.
+    Interrupted(ResumePoint),
+}
+
+/// Where a stream ended.
+#[derive(Debug)]
+pub(crate) struct ResumePoint {
+    pub(crate) after: HeaderValue,
+    pub(crate) retry: Option<Duration>,
+}
+
+/// What to look for in a response, and where the rest of it goes.
+#[derive(Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) id: u64,
+    /// Under what its progress is told.
+    pub(crate) token: u64,
+    pub(crate) deadline: Instant,
+    /// The session that the request belongs to.
+    pub(crate) session: SessionKind,
+    /// Whether no credential was sent.
+    pub(crate) unsigned: bool,
+    pub(crate) events: Option<&'a mpsc::Sender<ProviderEvent>>,
+    /// Moves the deadline of a call that may ask its caller.
+    pub(crate) timer: Option<&'a Deadline>,
+}
+
+/// Whether a request was made in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SessionKind {
+    /// It stands alone, or opens one.
+    None,
+    /// One without an id: there is nothing that the provider could have forgotten but that it was opened.
+    Nameless,
+    Named,
+}
+
+impl Reading<'_> {
+    /// Of a request that stands alone and whose caller hears nothing but its answer.
+    pub(crate) fn alone(id: u64, deadline: Instant, signature: &Signature) -> Self {
+        Self {
+            id,
+            token: id,
+            deadline,
+            session: SessionKind::None,
+            unsigned: signature.is_empty(),
+            events: None,
+            timer: None,
+        }
+    }
+
+    /// Waits for a piece of the answer, `None` when it is too late for it.
+    pub(crate) async fn wait<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        match self.timer {
+            Some(timer) => timer.run(future).await,
+            None => timeout_at(self.deadline, future).await.ok(),
+        }
+    }
+
+    /// When to give up, as things stand.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.timer.map_or(self.deadline, Deadline::at)
+    }
+}
+
+impl From<Error> for CallFailure {
+    /// Errors of the connection carry their cause; those of the protocol do not.
+    fn from(error: Error) -> Self {
+        if error.code == Code::UpstreamUnreachable && error.source.is_some() {
+            return Self::Broken(error);
+        }
+        Self::Final(error)
+    }
+}
+
+impl From<CallFailure> for Error {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Final(error) | CallFailure::Broken(error) | CallFailure::SessionGone(error) => error,
+            CallFailure::Interrupted(_) => stream_ended(),
+        }
+    }
+}
+
+/// Reads a response to its end or to the answer, whichever comes first. Requests of the provider
+/// on the stream go to `asked`.
+pub(crate) async fn read(
+    response: reqwest::Response,
+    reading: &Reading<'_>,
+    asked: impl Fn(IncomingRequest),
+) -> Result<RpcResult, CallFailure> {
+    if response.status() != StatusCode::OK {
+        return Box::pin(read_refusal(response, reading)).await;
+    }
+    if let Some(coding) = incoming::content_coding(response.headers()) {
+        return Err(CallFailure::Final(compressed(&coding)));
+    }
+    if is_type(response.headers(), "application/json") {
+        let body = read_whole(response, LARGEST, reading.deadline).await?;
+        return decode_answer(&body, reading.id).map_err(CallFailure::Final);
+    }
+    if is_type(response.headers(), "text/event-stream") {
+        return stream(response, reading, asked).await;
+    }
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = Box::pin(read_start(response, reading.deadline)).await;
+    let summary = ResponseSummary::of(status, &headers, &body);
+    let message = format!(
+        "the provider answered with something that is not MCP ({})",
+        summary.describe()
+    );
+    Err(CallFailure::Final(protocol_error(message).because(summary)))
+}
+
+/// A body in a coding that was not asked for.
+pub(crate) fn compressed(coding: &str) -> Error {
+    protocol_error(format!(
+        "the provider's answer is compressed (`{coding}`), although `Accept-Encoding: identity` asks for none"
+    ))
+}
+
+fn decode_answer(body: &[u8], id: u64) -> Result<RpcResult, Error> {
+    match incoming::decode(body) {
+        Ok(Message::Response { id: found, outcome }) if is_for(&found, id) => Ok(outcome),
+        Ok(_) => Err(protocol_error("the provider's answer belongs to another request")),
+        Err(unread) => match incoming::read_fault(body) {
+            Some((fault, _)) => Ok(Err(fault)),
+            None => Err(protocol_error("the provider's answer is not valid JSON-RPC").because(unread.why)),
+        },
+    }
+}
+
+async fn stream(
+    mut response: reqwest::Response,
+    reading: &Reading<'_>,
+    asked: impl Fn(IncomingRequest),
+) -> Result<RpcResult, CallFailure> {
+    let mut parser = sse::Parser::new(LARGEST);
+    let (mut after, mut retry) = (None, None);
+    let mut most = 0;
+    let broken = loop {
+        while let Some(frame) = parser.next() {
+            retry = frame.retry.or(retry);
+            if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
+                after = post::event_id(&id);
+            }
+            if let Some(outcome) = handle_event(&frame.data, reading, &asked) {
+                drain(response);
+                return outcome.map_err(CallFailure::Final);
+            }
+        }
+        match reading.wait(response.chunk()).await {
+            None => return Err(CallFailure::Final(timed_out())),
+            Some(Ok(Some(bytes))) => {
+                parser.push(&bytes).map_err(|error| {
+                    CallFailure::Final(
+                        protocol_error("the provider's event stream is malformed").because(error),
+                    )
+                })?;
+                let more = parser.buffered().saturating_sub(most);
+                load::charge(more).map_err(|_full| CallFailure::Final(no_room()))?;
+                most += more;
+                load::yield_if_large().await;
+            }
+            Some(Ok(None)) => break None,
+            Some(Err(error)) => break Some(error),
+        }
+    };
+    match (after, broken) {
+        (Some(after), _) => Err(CallFailure::Interrupted(ResumePoint { after, retry })),
+        (None, Some(error)) => Err(connection_error(error).into()),
+        (None, None) => Err(CallFailure::Broken(stream_ended())),
+    }
+}
+
+/// Reads a stream to the end that follows its answer, so that the connection can be used again;
+/// dropped before it, the connection would be closed after every call.
+fn drain(mut response: reqwest::Response) {
+    if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
+        return;
+    }
+    tokio::spawn(async move {
+        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
+        if timeout(LINGER, rest).await.is_err() {
+            tracing::trace!("a stream stays open after its answer");
+        }
+    });
+}
+
+fn handle_event(
+    data: &str,
+    reading: &Reading<'_>,
+    asked: &impl Fn(IncomingRequest),
+) -> Option<Result<RpcResult, Error>> {
+    if data.is_empty() {
+        return None;
+    }
+    match incoming::decode(data.as_bytes()) {
+        Ok(Message::Response { id, outcome }) if is_for(&id, reading.id) => return Some(Ok(outcome)),
+        Ok(Message::Response { .. }) => tracing::debug!("an answer to no request of this stream"),
+        Ok(Message::Notification { method, params }) => {
+            incoming::notify(reading.events, reading.token, method, params);
+        }
+        Ok(Message::Request { id, method, params }) => asked(IncomingRequest { id, method, params }),
+        Err(unread) => match incoming::read_fault(data.as_bytes()) {
+            // A refusal without an id on our request's own stream can only be about our request.
+            Some((fault, None)) => return Some(Ok(Err(fault))),
+            Some((fault, Some(id))) if id == reading.id => return Some(Ok(Err(fault))),
+            _ if unread.ids.contains(&reading.id) => {
+                let message = "the provider's answer is not valid JSON-RPC";
+                return Some(Err(protocol_error(message).because(unread.why)));
+            }
+            _ => tracing::debug!(why = unread.why, "an event that is not JSON-RPC"),
+        },
+    }
+    None
+}
+
+/// A status other than 200: often still a JSON-RPC error, and sometimes the end of a session.
+pub(crate) async fn read_refusal(
+    response: reqwest::Response,
+    reading: &Reading<'_>,
+) -> Result<RpcResult, CallFailure> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    if status.is_redirection() {
+        return Err(CallFailure::Final(redirect_error(
+            status,
+            &headers,
+            response.url(),
+        )));
+    }
+    if let Some(coding) = incoming::content_coding(&headers) {
+        let error =
+            classify(status, &headers, b"", reading).map_or_else(|error| error, |_| compressed(&coding));
+        return Err(CallFailure::Final(error));
+    }
+    // A refusal whose body cannot be read is still that refusal.
+    let body = read_start(response, reading.deadline).await;
+    let judged = classify(status, &headers, &body, reading);
+    let fault = judged.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
+    if is_lost(status, &headers, &body, fault, reading.session) {
+        return Err(CallFailure::SessionGone(match judged {
+            // Should another session be refused alike, it is the credential.
+            Err(error) if error.code == Code::UpstreamAuth => error,
+            _ => session_gone().because(ResponseSummary::of(status, &headers, &body)),
+        }));
+    }
+    judged.map_err(CallFailure::Final)
+}
+
+/// Looks whether a 401 is about the session, before a credential is renewed for it. What was read of the
+/// response is put back.
+pub(crate) async fn peek_session_loss(
+    response: reqwest::Response,
+    deadline: Instant,
+) -> (reqwest::Response, bool) {
+    let (status, version) = (response.status(), response.version());
+    let headers = response.headers().clone();
+    let body = read_start(response, deadline).await;
+    let fault = incoming::read_fault(&body).map(|(fault, _)| fault);
+    let is_lost = is_lost(status, &headers, &body, fault.as_ref(), SessionKind::Named);
+    let mut whole = http::Response::new(reqwest::Body::from(body));
+    (*whole.status_mut(), *whole.version_mut()) = (status, version);
+    *whole.headers_mut() = headers;
+    (whole.into(), is_lost)
+}
+
+/// The session is none any more, and nothing was run in it.
+pub(crate) fn session_gone() -> Error {
+    protocol_error("the provider does not know our session any more")
+}
+
+/// Whether a refusal is about the session. Words of a challenge are about the credential.
+pub(crate) fn is_lost(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    fault: Option<&RpcFault>,
+    session: SessionKind,
+) -> bool {
+    let kind = summary::content_type(headers);
+    let challenged = challenge(headers).is_some_and(|text| text.contains("error="));
+    match session {
+        SessionKind::None => false,
+        _ if challenged => false,
+        // The path may be a wrong one.
+        SessionKind::Nameless => {
+            let unknown = fault.is_some_and(|fault| !lost::names_lost_session(fault));
+            !unknown && lost::says_lost(&kind, body)
+        }
+        SessionKind::Named => lost::ends_session(status, &kind, body, fault),
+    }
+}
+
+fn redirect_error(status: StatusCode, headers: &HeaderMap, from: &url::Url) -> Error {
+    let message = format!(
+        "the provider answered with a redirect (status {}), which is never followed; put the final address in \
+         `upstream.url`",
+        status.as_u16()
+    );
+    let mut error = protocol_error(message).because(ResponseSummary::redirect(status, headers, from));
+    // These ask for the same request at another place: nothing was run here (RFC 9110, 15.4).
+    let elsewhere = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
+    error.sent = !elsewhere.contains(&status);
+    error
+}
+
+/// What a refusal is, by status and words.
+fn classify(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    reading: &Reading<'_>,
+) -> Result<RpcResult, Error> {
+    let fault = incoming::read_fault(body).map(|(fault, _)| fault);
+    let summary = ResponseSummary::of(status, headers, body);
+    let challenge = challenge(headers);
+    if www_authenticate::challenge(status.as_u16(), challenge.as_deref()).is_refusal() {
+        if status == StatusCode::FORBIDDEN && challenge.is_none() {
+            match fault {
+                Some(fault) if reading.unsigned => return Ok(Err(fault)),
+                _ if summary.is_page() => return Err(page_error(summary)),
+                _ => {}
+            }
+        }
+        return Err(credential_error(status, challenge, summary, reading.unsigned));
+    }
+    if let Some(fault) = fault {
+        return Ok(Err(fault));
+    }
+    if status.is_success()
+        && let Ok(Message::Response { id, outcome }) = incoming::decode(body)
+        && is_for(&id, reading.id)
+    {
+        return Ok(outcome);
+    }
+    let mut error = match status {
+        StatusCode::TOO_MANY_REQUESTS => {
+            unavailable("the provider limits our requests; try again later".to_owned())
+        }
+        _ if status.is_server_error() => unavailable(format!(
+            "the provider is failing ({}); try again later",
+            summary.describe()
+        )),
+        _ if status.is_success() => {
+            protocol_error(format!("the provider gave no answer ({})", summary.describe()))
+        }
+        _ => {
+            // What a provider refuses a request for is for whoever made it.
+            let words = summary::reason(body).map_or_else(String::new, |words| format!(": {words}"));
+            protocol_error(format!(
+                "the provider refused the request ({}){words}",
+                summary.describe()
+            ))
+        }
+    };
+    error.retry_after = incoming::retry_after(headers);
+    Err(error.because(summary))
+}
+
+/// A page for people where a credential would be refused in MCP.
+fn page_error(summary: ResponseSummary) -> Error {
+    let message = format!(
+        "a page came in place of the provider's answer ({}), as firewalls and proxies show it",
+        summary.describe()
+    );
+    protocol_error(message).because(summary)
+}
+
+fn credential_error(
+    status: StatusCode,
+    challenge: Option<String>,
+    summary: ResponseSummary,
+    unsigned: bool,
+) -> Error {
+    let message = match (unsigned, status) {
+        (false, _) => "the provider refused the credential, or wants one",
+        (true, StatusCode::UNAUTHORIZED) => "the provider wants a credential",
+        (true, _) => "the provider forbids this, or wants a credential",
+    };
+    let mut error = Error::new(Code::UpstreamAuth, message).sent();
+    error.refusal = Some(Box::new((status.as_u16(), challenge)));
+    error.because(summary)
+}
+
+/// The beginning of a body that is no answer; as much of it as comes soon.
+pub(crate) async fn read_start(mut response: reqwest::Response, deadline: Instant) -> Bytes {
+    let mut body = BytesMut::new();
+    let read = async {
+        while body.len() < REFUSAL
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            let room = REFUSAL - body.len();
+            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        }
+    };
+    let soon = deadline.min(Instant::now() + LINGER);
+    if timeout_at(soon, read).await.is_err() {
+        tracing::trace!("the body of a refusal is slow to come");
+    }
+    body.freeze()
+}
+
+/// A whole body; one that comes in a single piece is not copied.
+pub(crate) async fn read_whole(
+    mut response: reqwest::Response,
+    limit: usize,
+    deadline: Instant,
+) -> Result<Bytes, CallFailure> {
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    // Room for all of it at once, where its length is told: of many that come together some are refused,
+    // not all when each is half there.
+    let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut room = announced.min(limit);
+    load::charge(room).map_err(|_full| CallFailure::Final(no_room()))?;
+    loop {
+        let chunk = match timeout_at(deadline, response.chunk()).await {
+            Err(_) => return Err(CallFailure::Final(timed_out())),
+            Ok(Err(error)) => return Err(connection_error(error).into()),
+            Ok(Ok(chunk)) => chunk,
+        };
+        let Some(chunk) = chunk else { break };
+        let seen = first.len().max(rest.len()) + chunk.len();
+        if seen > limit {
+            return Err(CallFailure::Final(protocol_error(
+                "the provider's answer is too large",
+            )));
+        }
+        load::charge(seen.saturating_sub(room)).map_err(|_full| CallFailure::Final(no_room()))?;
+        room = room.max(seen);
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.extend_from_slice(&first);
+        }
+        rest.extend_from_slice(&chunk);
+    }
+    load::yield_if_large().await;
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// The stream ended without the answer.
+pub(crate) fn stream_ended() -> Error {
+    Error::new(
+        Code::UpstreamUnreachable,
+        "the provider's stream ended before its answer",
+    )
+    .sent()
+}
+
+/// There is no room for the answer.
+pub(crate) fn no_room() -> Error {
+    let message = "the gateway holds as many answers as it may, for all callers or for this one, and dropped \
+                   this one; the call may have been carried out: look before you make it again";
+    Error::new(Code::Busy, message)
+        .sent()
+        .retry_after(Duration::from_secs(1))
+        .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
+}
+
+pub(crate) fn protocol_error(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(Code::UpstreamProtocol, message).sent()
+}
+
+fn unavailable(message: String) -> Error {
+    Error::new(Code::UpstreamUnreachable, message).sent()
+}

@@ -1,0 +1,388 @@
+//! A connection that many requests share: the pipes of a child process, or an event stream with
+//! messages posted beside it (the transport of 2024-11-05).
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    call::{Profile, ProviderChange},
+    deadline::Deadline,
+    health::SessionHealth,
+    incoming::RpcResult,
+    outgoing,
+    pool::{PoolKey, Pooled},
+    post::timed_out,
+    post_writer::PostWriter,
+    response::no_room,
+    shared::Shared,
+};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::limit::load;
+use pleiades_core::secret::Secret;
+use pleiades_core::signature::Signature;
+use pleiades_mcp::Revision;
+
+mod ending;
+mod noise;
+mod reader;
+
+pub(crate) use ending::ProcessEnd;
+use noise::Noise;
+pub(crate) use reader::WireReader;
+
+/// Requests under way on one wire.
+pub(crate) const MAX_IN_FLIGHT: usize = 1024;
+
+pub(crate) struct Wire {
+    life: Arc<WireState>,
+    writer: WireWriter,
+    /// Settled by the handshake.
+    pub(crate) handshake: OnceLock<Handshake>,
+    /// Whether it is still worth keeping.
+    pub(crate) health: SessionHealth,
+}
+
+/// How messages go out.
+pub(crate) enum WireWriter {
+    /// A line each.
+    Pipe(mpsc::Sender<Vec<u8>>),
+    /// A POST each.
+    Posts(PostWriter),
+}
+
+/// How the other side turned out to speak.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) revision: Revision,
+    pub(crate) profile: Profile,
+}
+
+/// What those who write, read and watch one wire share.
+pub(crate) struct WireState {
+    pub(crate) provider: Arc<str>,
+    pub(crate) key: PoolKey,
+    pub(crate) shared: Weak<Shared>,
+    /// Cancelled when the wire is at its end.
+    pub(crate) stop: CancellationToken,
+    born: Instant,
+    sound: Duration,
+    requests: Mutex<HashMap<u64, ReplySender>>,
+    /// Nothing more is heard: what it said last may still be on its way.
+    closed: AtomicBool,
+    dead: AtomicBool,
+    /// Why nothing that is said can be read.
+    unreadable: OnceLock<&'static str>,
+    noise: Mutex<Noise>,
+    /// How a child process ends.
+    pub(crate) ending: ProcessEnd,
+    /// What a child process was given to keep: no line of it that we keep or log shows any of it.
+    pub(crate) secrets: OnceLock<Vec<Secret>>,
+}
+
+/// A request without an answer: it gets the other side's, or why there will be none.
+type ReplySender = oneshot::Sender<Result<RpcResult, Error>>;
+
+impl Wire {
+    pub(crate) const fn new(life: Arc<WireState>, writer: WireWriter) -> Self {
+        Self {
+            life,
+            writer,
+            handshake: OnceLock::new(),
+            health: SessionHealth::new(),
+        }
+    }
+
+    /// One request and its answer.
+    pub(crate) async fn request(
+        &self,
+        id: u64,
+        body: Vec<u8>,
+        deadline: Instant,
+        timer: Option<&Deadline>,
+    ) -> Result<RpcResult, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.life.add(id, answer)?;
+        let noise = self.life.noise.lock().lines();
+        let mut place = PendingGuard {
+            wire: self,
+            id,
+            sent: false,
+        };
+        match &self.writer {
+            WireWriter::Pipe(lines) => self.write(lines, body, deadline).await?,
+            WireWriter::Posts(posts) => drop(posts.send(Some(id), body, self.settled(), deadline)?),
+        }
+        place.sent = true;
+        let answered = match timer {
+            Some(timer) => timer.run(answered).await,
+            None => timeout_at(deadline, answered).await.ok(),
+        };
+        match answered {
+            None => Err(self.life.late(noise)),
+            Some(Err(_)) => Err(self.life.end_error().sent()),
+            Some(Ok(Ok(Ok(result)))) => {
+                load::charge(result.get().len()).map_err(|_full| no_room())?;
+                load::yield_if_large().await;
+                Ok(Ok(result))
+            }
+            Some(Ok(answer)) => answer,
+        }
+    }
+
+    /// A message without an answer; returns once it is on its way, or taken where that shows.
+    pub(crate) async fn notify(&self, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
+        match &self.writer {
+            WireWriter::Pipe(lines) => self.write(lines, body, deadline).await,
+            WireWriter::Posts(posts) => posts
+                .send(None, body, self.settled(), deadline)?
+                .await
+                .unwrap_or_else(|_| Err(self.life.end_error())),
+        }
+    }
+
+    /// Cancelled when the wire is at its end.
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.life.stop.clone()
+    }
+
+    /// Messages bear this credential from now on.
+    pub(crate) fn sign(&self, signature: &Arc<Signature>) {
+        if let WireWriter::Posts(posts) = &self.writer {
+            posts.sign(signature);
+        }
+    }
+
+    async fn write(
+        &self,
+        lines: &mpsc::Sender<Vec<u8>>,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        match timeout_at(deadline, lines.send(body)).await {
+            Err(_) => {
+                let message = "the provider's process reads too slowly";
+                Err(Error::new(Code::UpstreamTimeout, message))
+            }
+            Ok(Err(_)) => Err(self.life.end_error()),
+            Ok(Ok(())) => Ok(()),
+        }
+    }
+
+    fn settled(&self) -> Option<Revision> {
+        self.handshake.get().map(|manner| manner.revision)
+    }
+
+    /// Says without waiting that an answer is not waited for any more.
+    fn cancel(&self, id: u64) {
+        let body = outgoing::cancellation(id);
+        let sent = match &self.writer {
+            WireWriter::Pipe(lines) => lines.try_send(body).is_ok(),
+            WireWriter::Posts(posts) => posts
+                .send(None, body, self.settled(), Instant::now() + NOTIFY_TIMEOUT)
+                .is_ok(),
+        };
+        tracing::trace!(
+            provider.name = &*self.life.provider,
+            sent,
+            "a request was cancelled"
+        );
+    }
+}
+
+/// How long the other side may take to take a message that nobody waits for.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An answer came, and it is none.
+fn unreadable(why: &str) -> Error {
+    let message = format!("the provider's answer cannot be read: {why}");
+    Error::new(Code::UpstreamProtocol, message).sent()
+}
+
+impl WireState {
+    /// `sound`: the lifetime after which an end is no sign of a fault that lasts.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        provider: &Arc<str>,
+        key: &PoolKey,
+        sound: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            provider: Arc::clone(provider),
+            key: key.clone(),
+            shared: Arc::downgrade(shared),
+            stop: shared.closing.child_token(),
+            born: Instant::now(),
+            sound,
+            requests: Mutex::default(),
+            closed: AtomicBool::new(false),
+            dead: AtomicBool::new(false),
+            unreadable: OnceLock::new(),
+            noise: Mutex::default(),
+            ending: ProcessEnd::default(),
+            secrets: OnceLock::new(),
+        })
+    }
+
+    fn add(&self, id: u64, pending: ReplySender) -> Result<(), Error> {
+        let mut requests = self.requests.lock();
+        if let Some(why) = self.unreadable.get() {
+            return Err(unreadable(why));
+        }
+        if self.is_dead() || self.is_closed() {
+            return Err(self.end_error());
+        }
+        if requests.len() >= MAX_IN_FLIGHT {
+            let message = "too many requests to the provider's process or stream are under way";
+            return Err(Error::new(Code::Busy, message).retry_after(Duration::from_secs(1)));
+        }
+        requests.insert(id, pending);
+        Ok(())
+    }
+
+    /// Ends the waiting of a request; whether anybody heard it.
+    pub(crate) fn answer(&self, id: u64, answer: Result<RpcResult, Error>) -> bool {
+        let pending = self.requests.lock().remove(&id);
+        pending.is_some_and(|pending| pending.send(answer).is_ok())
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// A line of the other side without the secrets it was given; one shorter than six bytes is no secret but a
+    /// part of words.
+    pub(crate) fn redact(&self, line: &str) -> String {
+        let shown = |line: String, secret: &Secret| match secret.expose() {
+            secret if secret.len() >= 6 => line.replace(secret, "…"),
+            _ => line,
+        };
+        let secrets = self.secrets.get().map_or(&[][..], Vec::as_slice);
+        secrets.iter().fold(line.to_owned(), shown)
+    }
+
+    /// Nothing more will be heard; what is known of its end comes with [`Life::end`].
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.stop.cancel();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nothing that comes on this wire can be read: all who wait are told, and all who come.
+    fn fail_unreadable(&self, why: &'static str) {
+        let mut requests = self.requests.lock();
+        let why = self.unreadable.get_or_init(|| why);
+        for (_, pending) in requests.drain() {
+            pending.send(Err(unreadable(why))).ok();
+        }
+    }
+
+    /// The end of a wire as whoever waited is told it: status and last words of a process.
+    pub(crate) fn end_error(&self) -> Error {
+        self.ending.error()
+    }
+
+    /// The deadline passed; `before`: how much junk had come when the request was made.
+    fn late(&self, before: u64) -> Error {
+        let junk = self.noise.lock();
+        let lines = junk.lines().saturating_sub(before);
+        if lines == 0 {
+            return timed_out();
+        }
+        let message = "the provider did not answer in time, and said what is not JSON-RPC meanwhile";
+        let first = junk.first().unwrap_or_default();
+        Error::new(Code::UpstreamTimeout, message)
+            .because(format!(
+                "lines that are not JSON-RPC: {lines}; the first of all: {first}"
+            ))
+            .sent()
+    }
+
+    /// Nothing will be answered any more: those who wait are told by their dropped channel.
+    pub(crate) fn drop_requests(&self) {
+        let mut requests = self.requests.lock();
+        self.dead.store(true, Ordering::Release);
+        requests.clear();
+    }
+
+    /// Buries; an end that nobody wanted is told to listeners and delays the next beginning.
+    pub(crate) fn end(&self, wanted: bool) {
+        let lines = self.noise.lock().lines();
+        if lines > 0 {
+            tracing::debug!(
+                provider.name = &*self.provider,
+                lines,
+                "what was said and is not JSON-RPC"
+            );
+        }
+        self.drop_requests();
+        self.stop.cancel();
+        if let (false, Some(shared)) = (wanted, self.shared.upgrade())
+            && !shared.closing.is_cancelled()
+        {
+            let sound = self.born.elapsed() >= self.sound;
+            let why = self.end_error().message.into_owned();
+            shared
+                .restarts
+                .record_failure(&self.key, sound, Instant::now(), &why);
+            shared.hubs.publish_change(&self.key, ProviderChange::Lost);
+        }
+    }
+}
+
+/// A request's entry; leaving without an answer tells the other side that nobody waits.
+struct PendingGuard<'a> {
+    wire: &'a Wire,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for PendingGuard<'_> {
+    fn drop(&mut self) {
+        let unanswered = self.wire.life.requests.lock().remove(&self.id).is_some();
+        if unanswered && self.sent && self.wire.handshake.get().is_some() {
+            self.wire.cancel(self.id);
+        }
+    }
+}
+
+impl Pooled for Wire {
+    fn end(self: &Arc<Self>) {
+        self.life.stop.cancel();
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.life.is_dead() && !self.life.stop.is_cancelled()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.life.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("provider", &self.life.provider)
+            .field("manner", &self.handshake)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! How a child process ended: its status, and the last line that it wrote to stderr.
+
+use std::{net::IpAddr, process::ExitStatus};
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use pleiades_core::error::{Code, Error, one_line};
+
+/// Longest line that is kept, in characters.
+const LONGEST: usize = 240;
+
+/// What is known of an end.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessEnd {
+    known: Mutex<ExitInfo>,
+    /// Its stderr was read to the end.
+    pub(crate) stderr_read: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct ExitInfo {
+    status: Option<String>,
+    line: Option<String>,
+}
+
+impl ProcessEnd {
+    /// A line of stderr; the last one that says something is kept.
+    pub(crate) fn line(&self, line: &str) {
+        let line = one_line(line, LONGEST);
+        if !line.is_empty() {
+            self.known.lock().line = Some(line);
+        }
+    }
+
+    pub(crate) fn status(&self, status: ExitStatus) {
+        self.known.lock().status = Some(status.to_string());
+    }
+
+    /// The last line, for the log.
+    pub(crate) fn last(&self) -> Option<String> {
+        self.known.lock().line.clone()
+    }
+
+    /// What callers are told. The line is the program's own: addresses in it stay with whoever runs it.
+    pub(super) fn error(&self) -> Error {
+        let known = self.known.lock();
+        let mut message = match &known.status {
+            Some(status) => format!("the provider's process ended ({status})"),
+            None => "the provider's process or stream ended".to_owned(),
+        };
+        let Some(line) = known.line.as_deref().filter(|_| known.status.is_some()) else {
+            return Error::new(Code::UpstreamUnreachable, message);
+        };
+        let shown = without_addresses(line);
+        message = format!("{message}: {shown}");
+        let error = Error::new(Code::UpstreamUnreachable, message);
+        if shown == line {
+            return error;
+        }
+        error.because(line)
+    }
+}
+
+/// A line of which words that are addresses are left out.
+fn without_addresses(line: &str) -> String {
+    let shown = line
+        .split(' ')
+        .map(|word| if is_address(word) { "…" } else { word });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+fn is_address(word: &str) -> bool {
+    let bare = word.trim_matches(|char: char| !char.is_ascii_alphanumeric() && char != ':');
+    let host = bare.rsplit_once(':').map_or(bare, |(host, _)| host);
+    let is_ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    word.contains("://") || is_ip(bare) || is_ip(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    #[test]
+    fn an_end_is_reported_with_status_and_the_last_line() {
+        let ending = ProcessEnd::default();
+        assert_eq!(ending.error().message, "the provider's process or stream ended");
+        ending.line("npm error 404 Not Found\n");
+        ending.line(" \n");
+        ending.status(ExitStatus::from_raw(256));
+        let message = "the provider's process ended (exit status: 1): npm error 404 Not Found";
+        assert_eq!(ending.error().message, message);
+    }
+
+    #[test]
+    fn addresses_in_a_last_line_are_for_the_operator_alone() {
+        let ending = ProcessEnd::default();
+        ending.status(ExitStatus::from_raw(9));
+        ending.line("connect ECONNREFUSED 10.0.0.5:5432 at http://db.example/x, [::1]:9 (fe80::1)");
+        let error = ending.error();
+        assert!(
+            !error.message.contains("10.0") && !error.message.contains("db.example"),
+            "{error}"
+        );
+        assert!(!error.message.contains("::1"), "{error}");
+        assert!(
+            error.message.contains("signal: 9") && error.message.contains("ECONNREFUSED"),
+            "{error}"
+        );
+        assert!(error.in_full().contains("10.0.0.5:5432"));
+    }
+}

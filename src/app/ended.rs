@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::unix_now;
+use pleiades_core::time::unix_now;
 use pleiades_credential::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use pleiades_gateway::shared_state::{Remember, SharedState};
 

@@ -5,6 +5,8 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use crate::text::one_line;
+
 /// Every kind of failure a caller can meet. The string form is stable: metrics, logs and
 /// `pleiades explain` use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -333,36 +335,6 @@ impl Error {
 /// Longest word of others that is shown, in characters.
 const SHOWN: usize = 300;
 
-/// A text of others as one line: blanks joined, nothing that moves a cursor, turns the direction of
-/// writing or cannot be seen, and at most so many characters.
-#[must_use]
-pub fn one_line(text: &str, longest: usize) -> String {
-    let is_unseen = |char: &char| matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    let mut line = String::new();
-    let mut length = 0;
-    let mut apart = false;
-    for char in text.chars() {
-        if char.is_whitespace() || char.is_control() {
-            apart = !line.is_empty();
-            continue;
-        }
-        if is_unseen(&char) {
-            continue;
-        }
-        if length >= longest {
-            line.push('…');
-            break;
-        }
-        if std::mem::take(&mut apart) {
-            line.push(' ');
-            length += 1;
-        }
-        line.push(char);
-        length += 1;
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -384,11 +356,5 @@ mod tests {
             error.in_full(),
             "the provider answered with an error: no [31m such (-32603)"
         );
-    }
-
-    #[test]
-    fn a_text_of_others_becomes_one_bounded_line() {
-        assert_eq!(one_line("  a\r\n\tb\u{202e}c\u{0} ", 80), "a bc");
-        assert_eq!(one_line("abcdef", 3), "abc…");
     }
 }

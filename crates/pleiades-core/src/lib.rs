@@ -1,12 +1,16 @@
-//! What every part of Pleiades stands on: errors and their codes, secrets, text of others, TLS trust,
-//! telemetry, limits, and how a request is signed.
+//! What every part of Pleiades stands on: errors and their codes, secrets, randomness, time, back-off,
+//! bounded maps, text of others, TLS trust, telemetry, limits, and how a request is signed.
 
+pub mod backoff;
+pub mod bounded;
 pub mod error;
 pub mod limit;
+pub mod random;
 pub mod secret;
 pub mod signature;
 pub mod telemetry;
 pub mod text;
+pub mod time;
 pub mod trust;
 pub mod web;
 pub mod www_authenticate;

@@ -27,6 +27,53 @@ pub fn printable(text: &str, most: usize) -> String {
     text.chars().filter(|it| !is_hidden(*it)).take(most).collect()
 }
 
+/// The text as one line: runs of blanks and control characters are one blank, hidden characters are
+/// left out, and what is longer than `most` characters ends in `…`.
+#[must_use]
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    let mut length = 0;
+    let mut is_apart = false;
+    for character in text.chars() {
+        if character.is_whitespace() || character.is_control() {
+            is_apart = !line.is_empty();
+            continue;
+        }
+        if is_hidden(character) {
+            continue;
+        }
+        if length >= most {
+            line.push('…');
+            break;
+        }
+        if std::mem::take(&mut is_apart) {
+            line.push(' ');
+            length += 1;
+        }
+        line.push(character);
+        length += 1;
+    }
+    line
+}
+
+/// The text itself when it has at most `most` characters, else its beginning, ending in `…`.
+#[must_use]
+pub fn clipped(text: &str, most: usize) -> String {
+    if head(text, most).len() == text.len() {
+        return text.to_owned();
+    }
+    format!("{}…", head(text, most.saturating_sub(1)))
+}
+
+/// The first `most` characters.
+#[must_use]
+pub fn head(text: &str, most: usize) -> &str {
+    text.char_indices()
+        .nth(most)
+        .and_then(|(end, _)| text.get(..end))
+        .unwrap_or(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +91,20 @@ mod tests {
     #[test]
     fn only_what_can_be_seen_is_shown_and_not_more_than_asked() {
         assert_eq!(printable("a\u{202e}b\nc", 2), "ab");
+    }
+
+    #[test]
+    fn a_text_of_others_becomes_one_bounded_line() {
+        assert_eq!(one_line("  a\r\n\tb\u{202e}c\u{0} ", 80), "a bc");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(
+            [clipped("äöü", 3), clipped("äöü", 2), clipped("ä", 0)],
+            ["äöü", "ä…", "…"]
+        );
+        assert_eq!((head("äöü", 2), head("äöü", 9), head("ä", 0)), ("äö", "äöü", ""));
     }
 }

@@ -15,7 +15,7 @@ use super::record::{AccountRecord, ClientAuth, OAuthClient, TokenSet, TokenSourc
 use super::vault::Fault;
 use pleiades_core::secret::Secret;
 use pleiades_core::signature::{self, MAX_TOKEN};
-use pleiades_core::telemetry::time::unix_now;
+use pleiades_core::time::unix_now;
 
 /// Above this a time in seconds is one in milliseconds: it lies in the year 5138.
 const MILLIS: u64 = 100_000_000_000;

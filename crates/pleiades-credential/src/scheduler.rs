@@ -17,7 +17,7 @@ use super::record::AccountRecord;
 use super::{AccountKey, Connection};
 use crate::access::signed;
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::{rfc3339, unix_now};
+use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::{AddressPolicy, HttpClient};
 
 /// Accounts that wait to be told of; each once. Beyond that the oldest go untold, with a warning.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{incoming::RpcResult, summary::ResponseSummary};
-use pleiades_core::error::{Code, Error, RpcFault, one_line};
+use pleiades_core::error::{Code, Error, RpcFault};
+use pleiades_core::text::one_line;
 
 /// How long a `ping` may take.
 pub(crate) const PING: Duration = Duration::from_secs(5);

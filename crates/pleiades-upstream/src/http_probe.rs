@@ -12,7 +12,8 @@ use super::{
     post::{self, RequestHead},
     response, summary,
 };
-use pleiades_core::error::{Error, one_line};
+use pleiades_core::error::Error;
+use pleiades_core::text::one_line;
 use pleiades_mcp::{RawObject, message};
 
 /// Longest words of a refusal, in characters.

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::{call::ProviderEvent, scan::AnswerScan};
-use pleiades_core::error::{Error, RpcFault, one_line};
+use pleiades_core::error::{Error, RpcFault};
+use pleiades_core::text::one_line;
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Id, Message, Raw, RawObject, message};
 

@@ -33,8 +33,9 @@ use super::{
     shared::Shared,
     summary::ResponseSummary,
 };
-use pleiades_core::error::{Code, Error, RpcFault, one_line};
+use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::signature::Signature;
+use pleiades_core::text::one_line;
 use pleiades_mcp::{RawObject, Revision, message};
 
 /// The longest id of a session that is kept, in bytes.

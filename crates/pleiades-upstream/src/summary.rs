@@ -8,7 +8,8 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 use url::Url;
 
-use pleiades_core::error::{Error, one_line};
+use pleiades_core::error::Error;
+use pleiades_core::text::one_line;
 
 /// Longest line that is shown, in characters.
 const LONGEST: usize = 160;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::step::{StepDetail, StepFailure, Steps};
 use crate::app::{App, Services};
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::{rfc3339, unix_now};
+use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_credential::broker::{ClientChoice, Prober};
 use pleiades_credential::connection::{GrantType, Pkce};
 use pleiades_credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};

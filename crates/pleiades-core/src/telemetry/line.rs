@@ -5,8 +5,10 @@
 
 use std::{
     io::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
+
+use crate::time::write_rfc3339_micros;
 
 /// An unfinished line.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl<'a> JsonLine<'a> {
         message: &str,
     ) -> Self {
         out.extend_from_slice(b"{\"timestamp\":\"");
-        timestamp(out, now);
+        write_rfc3339_micros(out, now);
         out.extend_from_slice(b"\",\"level\":\"");
         out.extend_from_slice(level.as_bytes());
         out.push(b'"');
@@ -79,59 +81,14 @@ pub(super) fn dropped(out: &mut Vec<u8>, count: u64) {
     line.end();
 }
 
-/// RFC 3339 in UTC with microseconds.
-fn timestamp(out: &mut Vec<u8>, now: SystemTime) {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (secs, micros) = (since.as_secs(), since.subsec_micros());
-    let (year, month, day) = date(secs / 86_400);
-    let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
-    drop(write!(
-        out,
-        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z"
-    ));
-}
-
-/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar: years are
-/// counted from March, so that the leap day is a year's last.
-fn date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // from 0000-03-01
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 {
-        from_march + 3
-    } else {
-        from_march - 9
-    };
-    (era * 400 + year + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn stamp(secs: u64, micros: u32) -> String {
-        let mut out = Vec::new();
-        timestamp(&mut out, UNIX_EPOCH + Duration::new(secs, micros * 1000));
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn timestamps_are_right_around_leap_days() {
-        assert_eq!(stamp(0, 0), "1970-01-01T00:00:00.000000Z");
-        assert_eq!(stamp(951_782_399, 1), "2000-02-28T23:59:59.000001Z");
-        assert_eq!(stamp(951_782_400, 0), "2000-02-29T00:00:00.000000Z");
-        assert_eq!(stamp(1_709_251_199, 999_999), "2024-02-29T23:59:59.999999Z");
-        assert_eq!(stamp(1_709_251_200, 0), "2024-03-01T00:00:00.000000Z");
-        assert_eq!(stamp(4_107_542_400, 0), "2100-03-01T00:00:00.000000Z");
-    }
-
     #[test]
     fn a_line_is_one_json_object_whatever_its_values() {
         let mut out = Vec::new();
-        let mut line = JsonLine::begin(&mut out, UNIX_EPOCH, "INFO", "here", "it's \"so\"");
+        let mut line = JsonLine::begin(&mut out, SystemTime::UNIX_EPOCH, "INFO", "here", "it's \"so\"");
         line.text("tool.name", "a\nb\u{1}\"\\");
         line.some("absent", None);
         line.number("http.status", 200);

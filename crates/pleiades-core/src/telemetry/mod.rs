@@ -15,7 +15,6 @@ mod sink;
 pub mod tail;
 #[cfg(test)]
 mod tests;
-pub mod time;
 
 pub use self::{
     metrics::Metrics,

@@ -42,7 +42,7 @@ use super::oauth::Challenge;
 use super::vault::{Fault, Kind, Vault};
 use crate::access::{Access, Principal};
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::unix_now as now;
+use pleiades_core::time::unix_now as now;
 use pleiades_mcp::seal::Sealer;
 
 /// Asks an upstream without a credential what it wants: where discovery begins.

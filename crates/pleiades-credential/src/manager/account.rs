@@ -43,10 +43,7 @@ impl Account {
                 object.insert("reason".to_owned(), json!(reason));
             }
             if let Some(at) = self.expires_at {
-                object.insert(
-                    "expiresAt".to_owned(),
-                    json!(pleiades_core::telemetry::time::rfc3339(at)),
-                );
+                object.insert("expiresAt".to_owned(), json!(pleiades_core::time::rfc3339(at)));
             }
         }
         body

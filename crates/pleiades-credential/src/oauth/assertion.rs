@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{OAuthError, authorize};
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::unix_now;
+use pleiades_core::time::unix_now;
 
 /// What the parameter `client_assertion_type` says.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use super::{AccountProfile, AuthServer, OAuthError, OAuthErrorKind, TokenResponse, failure, fetch};
 use crate::connection::Connection;
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::unix_now;
 use pleiades_core::text::is_hidden;
+use pleiades_core::time::unix_now;
 use pleiades_core::web::HttpClient;
 
 /// Clocks differ by less, in seconds.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Catalog, Catalogue, Entry, Provider, Snapshot, State};
 use pleiades_core::limit::BreakerState;
-use pleiades_core::telemetry::time;
+use pleiades_core::time;
 
 /// State, reason and since.
 type StateSince = (State, Option<String>, SystemTime);

@@ -17,7 +17,7 @@ use super::route::OAuthRoute;
 use super::{bridge, cookies};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::events::RequestDone;
-use pleiades_core::telemetry::time::unix_now;
+use pleiades_core::time::unix_now;
 use pleiades_credential::ProviderAuth;
 use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,

@@ -5,7 +5,8 @@ use std::{net::IpAddr, process::ExitStatus};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use pleiades_core::error::{Code, Error, one_line};
+use pleiades_core::error::{Code, Error};
+use pleiades_core::text::one_line;
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 240;

@@ -2,7 +2,7 @@
 //! is an answer after all, written in a form that the transport does not have.
 
 use crate::scan::AnswerScan;
-use pleiades_core::error::one_line;
+use pleiades_core::text::one_line;
 
 /// Longest first line that is kept, in characters.
 const LONGEST: usize = 200;

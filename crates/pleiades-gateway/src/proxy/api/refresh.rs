@@ -12,7 +12,7 @@ use super::{ApiRoute, Response, json_answer, no_account, unavailable, wrong_meth
 use crate::proxy::gateway::Gateway;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::time::{rfc3339, unix_now};
+use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_credential::access::Principal;
 use pleiades_credential::access::signed::{self, Verified};
 use pleiades_credential::manager::{CredentialManager, RefreshOutcome, Refreshed};

@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
 
 /// The stable names of `error::Code`, read from its source: what is compiled cannot be listed.
 fn codes() -> Vec<String> {
-    let source = read("src/error.rs");
+    let source = read("crates/pleiades-core/src/error.rs");
     let table = source
         .split_once("fn as_str")
         .unwrap()

@@ -12,7 +12,7 @@ from mcp import GUARD
 from world import PLEIADES, ROOT, Process, free_port, listens, until
 
 POLICIES = ROOT / "tests/peers/vault"
-CERTIFICATES = ROOT / "src/upstream/tests/tls"
+CERTIFICATES = ROOT / "crates/pleiades-upstream/src/tests/tls"
 TELLER = PLEIADES.parent / "examples/vault_teller"
 
 

@@ -14,7 +14,7 @@ from oauth import asked, caller
 from world import PLEIADES, ROOT, SEAL, Gateway, Modern, Redis, free_port, metric, provider, until
 
 REPLICA = PLEIADES.parent / "examples/replica"
-TLS = ROOT / "src/upstream/tests/tls"
+TLS = ROOT / "crates/pleiades-upstream/src/tests/tls"
 
 
 class Replica:

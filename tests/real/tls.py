@@ -9,7 +9,7 @@ from pathlib import Path
 from mcp import fetch
 from world import Gateway, provider
 
-FILES = Path(__file__).resolve().parents[2] / "src/upstream/tests/tls"
+FILES = Path(__file__).resolve().parents[2] / "crates/pleiades-upstream/src/tests/tls"
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 ANSWERS = {
     "initialize": {

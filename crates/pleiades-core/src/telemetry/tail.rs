@@ -52,8 +52,8 @@ impl Tail {
     {
         let is_wanted = |event: &Metadata<'_>| {
             let target = event.target();
-            let is_wire = target.starts_with("pleiades::upstream::process")
-                || target.starts_with("pleiades::upstream::wire");
+            let is_wire = target.starts_with("pleiades_upstream::process")
+                || target.starts_with("pleiades_upstream::wire");
             is_wire && *event.level() <= Level::DEBUG
         };
         TailLayer(self).with_filter(FilterFn::new(is_wanted))

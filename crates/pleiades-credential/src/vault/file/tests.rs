@@ -425,7 +425,7 @@ async fn a_writer_that_is_killed_leaves_the_old_entry_or_the_new_one() {
     for round in 0..8_usize {
         let mut writer = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--ignored", "--nocapture"])
-            .arg("credential::vault::file::tests::writes_until_it_is_killed")
+            .arg("vault::file::tests::writes_until_it_is_killed")
             .env("PLEIADES_TEST_VAULT", &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -287,12 +287,12 @@ fn certificates_beside_a_descriptor_are_found_when_the_folder_is_relative() {
         loopback: true,
     };
     // Tests run in the package's folder.
-    let file = Path::new("tests/golden/beside.yaml");
+    let file = Path::new("../../tests/golden/beside.yaml");
     let text = "id: a\nupstream: { url: https://mcp.example.com/, tls: { ca_file: tls/cert.pem } }\nauth: { none: {} }\n";
     let descriptor = read(file, text.as_bytes(), &world).descriptor.expect("no fault");
     assert_eq!(
         compile::sources(&descriptor),
-        [Path::new("tests/golden/tls/cert.pem")]
+        [Path::new("../../tests/golden/tls/cert.pem")]
     );
     compile::compile(file, &descriptor, &compile::CompileContext::for_inspection(true))
         .expect("the certificate is found");

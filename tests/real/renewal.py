@@ -1,6 +1,6 @@
 """Renewal under attack: processes killed at random points, replicas that want the same, a lost answer.
 
-`PLEIADES_ROUNDS` and `PLEIADES_CREDENTIALS` say how much of it (30 and 60; the figures of a release are of
+`PLEIADES_ROUNDS` and `PLEIADES_CREDENTIALS` say how much of it (10 and 40; the figures of a release are of
 200 and 500).
 """
 
@@ -71,7 +71,7 @@ def status_of(gateway, account):
 
 
 def killed():
-    rounds, dice = amount("ROUNDS", 30), random.Random(7)
+    rounds, dice = amount("ROUNDS", 10), random.Random(7)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
         gateway = Gateway(notes(server), settings={"access": ACCESS})
         try:
@@ -138,7 +138,7 @@ def judged(gateway, server, accounts, kills):
 
 
 def replicas():
-    amounts = amount("CREDENTIALS", 60)
+    amounts = amount("CREDENTIALS", 40)
     with Everything() as upstream, Oidc(upstream.url, clients=[CLIENT]) as server:
         first = Gateway(notes(server), settings={"access": ACCESS})
         others = []

@@ -88,6 +88,7 @@ def one_by_one(names):
     passed, failed = 0, []
     for suite in names:
         print(f"--- {suite}", flush=True)
+        began = time.monotonic()
         try:
             for claim, function in importlib.import_module(suite).checks():
                 if check(suite, claim, function):
@@ -97,6 +98,7 @@ def one_by_one(names):
         except Exception:
             traceback.print_exc(file=sys.stdout)
             failed.append(f"{suite}: its peers could not be started")
+        took(suite, time.monotonic() - began)
     return passed, failed
 
 
@@ -108,7 +110,7 @@ def side_by_side(names, jobs):
 
         def run(suite):
             began, counts = time.monotonic(), pathlib.Path(folder, suite)
-            env = {**os.environ, "PLEIADES_TALLY": str(counts), "PLEIADES_JOBS": "1"}
+            env = {**os.environ, "PLEIADES_TALLY": str(counts), "PLEIADES_TIMES": "", "PLEIADES_JOBS": "1"}
             command = [sys.executable, __file__, suite]
             done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             return suite, done, counts, time.monotonic() - began
@@ -119,12 +121,21 @@ def side_by_side(names, jobs):
             claims = [line[len("failed: ") :] for line in lines if line.startswith("failed: ")]
             print("\n".join(line for line in lines[:-1] if not line.startswith("failed: ")))
             print(f"--- {suite} took {seconds:.0f}s", flush=True)
+            took(suite, seconds)
             if counts.exists():
                 passed += int(counts.read_text().split()[0])
             elif not claims:
                 claims = [f"{suite}: its process ended with {done.returncode}"]
             failed += claims
     return passed, failed
+
+
+def took(suite, seconds):
+    """Hands the seconds of a suite to `scripts/test`, which prints them with those of its steps."""
+    path = os.environ.get("PLEIADES_TIMES")
+    if path:
+        with open(path, "a") as times:
+            times.write(f"{seconds:.0f} real: {suite}\n")
 
 
 def tally(passed, failed):

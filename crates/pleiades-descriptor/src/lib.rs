@@ -29,7 +29,7 @@ pub use fault::{Fault, Severity};
 pub use limits::{BreakerConfig, Limits, RateConfig, RateScope};
 pub use policy::{Allow, Arguments, Consent, ConsentFrequency, Pin, Price, RelayMode, Tools};
 pub use provider::{CacheConfig, Descriptor, Exposure, Facade, Mode, Results};
-pub use read::{files, mark_duplicates, read, read_file, unreadable};
+pub use read::{duplicate_fault, files, mark_duplicates, read, read_file, unreadable};
 pub use scalar::{Glob, Globs, References, Size, Span};
 pub use schema::published as schema;
 /// What the settings are read with too.

@@ -162,41 +162,46 @@ pub fn mark_duplicates(reads: &mut [DescriptorFile]) {
         }
     }
     for (id, claims) in claims.iter().filter(|(_, claims)| claims.len() > 1) {
-        let files: Vec<PathBuf> = claims
-            .iter()
-            .filter_map(|index| reads.get(*index))
-            .map(|read| read.file.clone())
-            .collect();
+        let claiming = claims.iter().filter_map(|index| reads.get(*index));
+        let files: Vec<PathBuf> = claiming.map(|read| read.file.clone()).collect();
         for (turn, index) in claims.iter().enumerate() {
             let Some(read) = reads.get_mut(*index) else {
                 continue;
             };
-            let others: Vec<String> = files
-                .iter()
-                .filter(|file| **file != read.file)
-                .map(|file| format!("`{}`", file.display()))
-                .collect();
-            let message = format!("the id `{id}` is claimed by {} too", others.join(", "));
             let runs = turn == 0 && read.enabled && read.descriptor.is_some();
-            let cure = if runs {
-                "this file runs; give the other an id of its own"
-            } else {
-                "give this provider an id of its own"
-            };
-            read.faults.push(Fault {
-                file: read.file.clone(),
-                line: read.id_at.0,
-                column: read.id_at.1,
-                field: "id".to_owned(),
-                message,
-                cure: Some(cure.to_owned()),
-                severity: Severity::Fault,
-            });
+            let others = files.iter().filter(|file| **file != read.file);
+            let others = others.map(PathBuf::as_path);
+            read.faults
+                .push(duplicate_fault(id, (&read.file, read.id_at), others, runs));
             read.faults.sort_by_key(|fault| (fault.line, fault.column));
             if turn > 0 {
                 read.descriptor = None;
             }
         }
+    }
+}
+
+/// The fault of a file whose id others claim too. `runs`: it is the one that is loaded.
+pub fn duplicate_fault<'a>(
+    id: &str,
+    (file, at): (&Path, (usize, usize)),
+    others: impl Iterator<Item = &'a Path>,
+    runs: bool,
+) -> Fault {
+    let others: Vec<String> = others.map(|file| format!("`{}`", file.display())).collect();
+    let cure = if runs {
+        "this file runs; give the other an id of its own"
+    } else {
+        "give this provider an id of its own"
+    };
+    Fault {
+        file: file.to_path_buf(),
+        line: at.0,
+        column: at.1,
+        field: "id".to_owned(),
+        message: format!("the id `{id}` is claimed by {} too", others.join(", ")),
+        cure: Some(cure.to_owned()),
+        severity: Severity::Fault,
     }
 }
 

@@ -2,24 +2,20 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
 };
 
-use super::{
-    DescriptorReader, Entry, Live, Provider, Snapshot, compile::Draft, diff::ReloadPlan, load::Parsed,
-};
+use super::{Entry, Live, Provider, Snapshot, compile::Draft, diff::ReloadPlan, load::Parsed};
 use pleiades_core::limit::Gate;
-use pleiades_descriptor::Severity;
+use pleiades_descriptor::duplicate_fault;
 
 /// Builds the next snapshot beside the running one; what did not change is the same object.
 pub(super) fn snapshot(
     plan: &ReloadPlan,
     running: &BTreeMap<Arc<str>, Arc<Draft>>,
     old: &Snapshot,
-    reader: &DescriptorReader,
 ) -> Snapshot {
     let run = plan.run.iter().map(|(id, draft)| {
         let before = running.get(id).zip(old.providers.get(id));
@@ -32,13 +28,13 @@ pub(super) fn snapshot(
     Snapshot {
         generation: old.generation + 1,
         providers: run.chain(stale).collect(),
-        entries: entries(plan, old, reader),
+        entries: entries(plan, old),
     }
 }
 
 /// What `/providers` lists: a line for each file, under a name of its own.
-fn entries(plan: &ReloadPlan, old: &Snapshot, reader: &DescriptorReader) -> BTreeMap<Arc<str>, Entry> {
-    let doubles = duplicate_faults(plan, reader);
+fn entries(plan: &ReloadPlan, old: &Snapshot) -> BTreeMap<Arc<str>, Entry> {
+    let duplicates = duplicate_faults(plan);
     let mut entries = BTreeMap::new();
     let mut add = |id: Arc<str>, title: &str, file: &Path, disabled: bool, own: &[String]| {
         let mut entry = Entry {
@@ -46,7 +42,7 @@ fn entries(plan: &ReloadPlan, old: &Snapshot, reader: &DescriptorReader) -> BTre
             title: title.to_owned(),
             file: file.to_path_buf(),
             disabled,
-            faults: doubles.get(file).map_or(own, Vec::as_slice).to_vec(),
+            faults: duplicates.get(file).map_or(own, Vec::as_slice).to_vec(),
             since: SystemTime::now(),
         };
         if let Some(before) = old.entries.get(&id) {
@@ -75,20 +71,17 @@ fn entries(plan: &ReloadPlan, old: &Snapshot, reader: &DescriptorReader) -> BTre
     entries
 }
 
-/// Faults of files that claim the same id, as `check` says them.
-fn duplicate_faults(plan: &ReloadPlan, reader: &DescriptorReader) -> BTreeMap<PathBuf, Vec<String>> {
+/// Faults of files that claim the same id, as `check` prints them.
+fn duplicate_faults(plan: &ReloadPlan) -> BTreeMap<PathBuf, Vec<String>> {
     let mut faults = BTreeMap::new();
-    for files in plan.duplicates.values() {
-        let read = |file: &Arc<Parsed>| reader(&file.path, &fs::read(&file.path).unwrap_or_default());
-        let mut reads: Vec<_> = files.iter().map(read).collect();
-        pleiades_descriptor::mark_duplicates(&mut reads);
-        faults.extend(reads.into_iter().map(|read| {
-            let fatal = read
-                .faults
-                .iter()
-                .filter(|fault| fault.severity == Severity::Fault);
-            (read.file, fatal.map(ToString::to_string).collect())
-        }));
+    for (id, files) in &plan.duplicates {
+        for (turn, file) in files.iter().enumerate() {
+            let others = files.iter().filter(|other| other.path != file.path);
+            let others = others.map(|other| other.path.as_path());
+            let runs = turn == 0 && file.draft.is_some();
+            let fault = duplicate_fault(id, (&file.path, file.id_at), others, runs);
+            faults.insert(file.path.clone(), file.faults_with(&fault));
+        }
     }
     faults
 }

@@ -9,7 +9,7 @@ use std::{
 use ring::digest::{Context, SHA256};
 
 use super::compile::{self, CompileContext, Draft, describe_io};
-use pleiades_descriptor::{DescriptorFile, Severity, reader::bytes};
+use pleiades_descriptor::{DescriptorFile, Fault, Severity, reader::bytes};
 
 /// Listings before a file that is named but not there is believed to be broken.
 const TRIES: usize = 3;
@@ -29,8 +29,12 @@ pub(super) struct Parsed {
     pub(super) enabled: bool,
     /// What runs of it, when it is enabled and without faults.
     pub(super) draft: Option<Arc<Draft>>,
-    /// As `check` prints them; empty when it runs, or could.
+    /// Where the id stands.
+    pub(super) id_at: (usize, usize),
+    /// As `check` prints them, by position; empty when it runs, or could.
     pub(super) faults: Vec<String>,
+    /// Positions of those that its reader found.
+    positions: Vec<(usize, usize)>,
     pub(super) warnings: Vec<String>,
     /// SHA-256 of name, text, and the files it names.
     digest: [u8; 32],
@@ -54,8 +58,8 @@ pub(super) fn folder(
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        let files =
-            files(folder).map_err(|error| format!("`{}`: {}", folder.display(), describe_io(&error)))?;
+        let files = pleiades_descriptor::files(folder)
+            .map_err(|error| format!("`{}`: {}", folder.display(), describe_io(&error)))?;
         let texts: Vec<_> = files.into_iter().map(|path| (bytes(&path), path)).collect();
         // A file may be renamed between listing and reading; the next listing is right.
         let vanished = |text: &io::Result<Vec<u8>>| matches!(text, Err(error) if error.kind() == io::ErrorKind::NotFound);
@@ -73,11 +77,6 @@ pub(super) fn folder(
             })
             .collect());
     }
-}
-
-/// `*.yaml` and `*.yml`, dot names left out, by name.
-fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    pleiades_descriptor::files(folder)
 }
 
 fn file(
@@ -106,19 +105,12 @@ fn file(
 impl Parsed {
     fn of(path: PathBuf, text: &[u8], reader: &DescriptorReader, around: &CompileContext) -> Self {
         let read = reader(&path, text);
-        let of = |severity| move |fault: &&pleiades_descriptor::Fault| fault.severity == severity;
-        let mut faults: Vec<_> = read
-            .faults
-            .iter()
-            .filter(of(Severity::Fault))
-            .map(ToString::to_string)
-            .collect();
-        let warnings = read
-            .faults
-            .iter()
-            .filter(of(Severity::Warning))
-            .map(ToString::to_string)
-            .collect();
+        let of = |severity| move |fault: &&Fault| fault.severity == severity;
+        let fatal = || read.faults.iter().filter(of(Severity::Fault));
+        let positions = fatal().map(|fault| (fault.line, fault.column)).collect();
+        let mut faults: Vec<_> = fatal().map(ToString::to_string).collect();
+        let warnings = read.faults.iter().filter(of(Severity::Warning));
+        let warnings = warnings.map(ToString::to_string).collect();
         let mut sources = Vec::new();
         let mut draft = None;
         if let Some(descriptor) = &read.descriptor {
@@ -139,7 +131,9 @@ impl Parsed {
             title: read.title,
             enabled: read.enabled,
             draft,
+            id_at: read.id_at,
             faults,
+            positions,
             warnings,
             sources,
             refers,
@@ -159,6 +153,8 @@ impl Parsed {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            id_at: (1, 1),
+            positions: Vec::new(),
             warnings: Vec::new(),
             digest: [0; 32],
             sources: Vec::new(),
@@ -198,6 +194,17 @@ impl Parsed {
                 .unwrap_or_default()
                 .into(),
         }
+    }
+
+    /// Its faults with one more, by position.
+    pub(super) fn faults_with(&self, fault: &Fault) -> Vec<String> {
+        let at = (fault.line, fault.column);
+        let mut faults = self.faults.clone();
+        faults.insert(
+            self.positions.partition_point(|before| *before <= at),
+            fault.to_string(),
+        );
+        faults
     }
 
     /// Why it cannot run, in one line.

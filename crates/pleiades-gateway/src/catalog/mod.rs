@@ -2,7 +2,6 @@
 //!
 //! A request takes one [`Snapshot`] and keeps it, whatever a reload does meanwhile.
 
-mod accounts;
 mod bounds;
 mod build;
 mod cached;
@@ -23,6 +22,7 @@ mod load;
 pub mod names;
 mod pages;
 mod provider;
+mod reload;
 mod repair;
 mod retire;
 mod sanitize;
@@ -47,7 +47,8 @@ pub use live::Live;
 pub use load::DescriptorReader;
 pub use provider::{Provider, RelayAccess, ToolRules};
 pub use repair::MAX_URI;
-pub use store::{Catalog, Config, Reload, ReloadOutcome};
+pub use reload::{Reload, ReloadOutcome};
+pub use store::{Catalog, Config};
 
 /// State of a provider as `/providers` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::{Catalog, Catalogue, Entry, Provider, Snapshot, State};
+use super::{Catalogue, Entry, Provider, Snapshot, State, reload::FolderRefusal};
 use pleiades_core::limit::BreakerState;
+use pleiades_core::telemetry::Metrics;
 use pleiades_core::time;
+use pleiades_credential::record::AccountState;
+use pleiades_credential::{ClientCredentialsTokens, ProviderAuth};
 
 /// State, reason and since.
 type StateSince = (State, Option<String>, SystemTime);
@@ -32,71 +35,103 @@ fn state_of(entry: &Entry, provider: Option<&Provider>) -> StateSince {
     }
 }
 
-impl Catalog {
-    /// `/providers`: generation, every provider that a file names, and why the folder is not
-    /// believed when it is not.
-    #[must_use]
-    pub fn report(&self) -> Value {
-        let snapshot = self.snapshot();
-        let providers: Vec<Value> = snapshot
-            .entries
-            .values()
-            .map(|entry| self.line(entry, &snapshot))
-            .collect();
-        let mut report = Map::new();
-        report.insert("generation".into(), json!(snapshot.generation));
-        report.insert("providers".into(), Value::Array(providers));
-        if let Some(refused) = self.refused() {
-            report.insert(
-                "refused".into(),
-                json!({"since": time::to_rfc3339(refused.since), "reason": refused.reason}),
-            );
-        }
-        Value::Object(report)
-    }
-
-    /// Brings the gauges of providers up to date; also done once a second.
-    pub fn publish(&self) {
-        let snapshot = self.snapshot();
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for (id, entry) in &snapshot.entries {
-            let provider = snapshot.providers.get(id);
-            let (state, ..) = self.state_of(entry, provider.map(AsRef::as_ref));
-            *counts.entry(state.as_str()).or_default() += 1;
-        }
-        self.work.metrics.providers(counts);
-        for (id, provider) in &snapshot.providers {
-            self.work.metrics.breaker(id, provider.gate.breaker().gauge());
-        }
-    }
-
-    fn line(&self, entry: &Entry, snapshot: &Snapshot) -> Value {
+/// What `/providers` answers.
+pub(super) fn report(
+    snapshot: &Snapshot,
+    tokens: &dyn ClientCredentialsTokens,
+    refused: Option<FolderRefusal>,
+) -> Value {
+    let line = |entry: &Entry| {
         let provider = snapshot.providers.get(&entry.id).map(AsRef::as_ref);
-        let mut line = line(entry, provider, self.state_of(entry, provider));
-        let accounts = provider.map(|provider| self.account_counts(provider));
-        line.insert("accounts".into(), json!(accounts.unwrap_or_default()));
+        let mut line = line(entry, provider, full_state(entry, provider, tokens));
+        // Those without any account are left out.
+        let counts: Map<String, Value> = provider
+            .map(|provider| accounts(provider, tokens))
+            .into_iter()
+            .flatten()
+            .filter(|(_, count)| *count > 0)
+            .map(|(state, count)| (state.as_str().to_owned(), json!(count)))
+            .collect();
+        line.insert("accounts".into(), counts.into());
         Value::Object(line)
+    };
+    let mut report = Map::new();
+    report.insert("generation".into(), json!(snapshot.generation));
+    report.insert("providers".into(), snapshot.entries.values().map(line).collect());
+    if let Some(refused) = refused {
+        report.insert(
+            "refused".into(),
+            json!({"since": time::to_rfc3339(refused.since), "reason": refused.reason}),
+        );
     }
+    Value::Object(report)
+}
 
-    /// As [`standing`], with what is known of accounts.
-    fn state_of(&self, entry: &Entry, provider: Option<&Provider>) -> StateSince {
-        let (state, reason, since) = state_of(entry, provider);
-        let Some(provider) = provider else {
-            return (state, reason, since);
-        };
-        let (state, reason) = self.with_accounts(provider, (state, reason));
-        (state, reason, since)
+/// Brings the gauges of providers up to date.
+pub(super) fn publish(snapshot: &Snapshot, tokens: &dyn ClientCredentialsTokens, metrics: &Metrics) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, entry) in &snapshot.entries {
+        let provider = snapshot.providers.get(id).map(AsRef::as_ref);
+        let (state, ..) = full_state(entry, provider, tokens);
+        *counts.entry(state.as_str()).or_default() += 1;
     }
+    metrics.providers(counts);
+    for (id, provider) in &snapshot.providers {
+        metrics.breaker(id, provider.gate.breaker().gauge());
+    }
+}
 
-    /// Accounts by state, those without any left out.
-    fn account_counts(&self, provider: &Provider) -> Map<String, Value> {
-        let mut counts = Map::new();
-        for (state, count) in self.accounts(provider) {
-            if count > 0 {
-                counts.insert(state.as_str().to_owned(), json!(count));
-            }
+/// As [`state_of`], with what is known of accounts.
+fn full_state(
+    entry: &Entry,
+    provider: Option<&Provider>,
+    tokens: &dyn ClientCredentialsTokens,
+) -> StateSince {
+    let (state, reason, since) = state_of(entry, provider);
+    let Some(provider) = provider else {
+        return (state, reason, since);
+    };
+    let (state, reason) = with_accounts(provider, tokens, (state, reason));
+    (state, reason, since)
+}
+
+/// Accounts of a provider by state: those that are in memory.
+fn accounts(provider: &Provider, tokens: &dyn ClientCredentialsTokens) -> Vec<(AccountState, usize)> {
+    let connection = match &provider.need {
+        ProviderAuth::OAuth(connection) | ProviderAuth::ClientCredentials(connection, _) => connection,
+        ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientKey(_) => return Vec::new(),
+    };
+    tokens.accounts(&connection.name)
+}
+
+/// How a provider fares whose callers use accounts: it needs one that works before all else.
+fn with_accounts(
+    provider: &Provider,
+    tokens: &dyn ClientCredentialsTokens,
+    (state, reason): (State, Option<String>),
+) -> (State, Option<String>) {
+    if !matches!(provider.need, ProviderAuth::OAuth(_))
+        || !matches!(state, State::Ready | State::NeedsAuth)
+    {
+        return (state, reason);
+    }
+    let works =
+        |state: &AccountState| !matches!(state, AccountState::NeedsReauth | AccountState::Revoked);
+    let (mut any, mut good) = (false, false);
+    for (state, count) in &accounts(provider, tokens) {
+        any |= *count > 0;
+        good |= *count > 0 && works(state);
+    }
+    match (any, good) {
+        (_, true) => (State::Ready, reason.filter(|_| state == State::Ready)),
+        (true, false) => {
+            let reason = "no connected account works any more: each has to be connected again";
+            (State::NeedsAuth, Some(reason.to_owned()))
         }
-        counts
+        (false, false) => (
+            State::NeedsAuth,
+            Some("nobody has connected an account yet".to_owned()),
+        ),
     }
 }
 

@@ -1,14 +1,8 @@
-//! What runs, and the reload that replaces it: read, compare, build beside, swap, retire.
+//! What is loaded, and the tasks that keep it true.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
-use parking_lot::Mutex;
+use serde_json::Value;
 use tokio::{
     runtime::Handle,
     sync::{broadcast, watch},
@@ -16,19 +10,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CatalogChange, DescriptorReader, Lister, Provider, Snapshot, State, build,
-    compile::{CompileContext, Draft},
-    diff::{self, ReloadPlan},
-    discovery_task,
+    CatalogChange, Catalogue, DescriptorReader, Lister, Provider, Snapshot,
+    compile::CompileContext,
     guests::Guests,
     lists::ListSet,
-    load::{self, Parsed},
-    retire::retire,
+    reload::{Loader, Reload, ReloadOutcome},
     service::DiscoveryService,
-    watch as watcher,
+    status,
+    watch::{self as watcher, FolderWatcher},
 };
 use pleiades_core::telemetry::Metrics;
-use pleiades_credential::{ClientCredentialsTokens, ProviderAuth};
+use pleiades_credential::ClientCredentialsTokens;
 use pleiades_descriptor::{Exposure, ReadContext};
 use pleiades_upstream::Upstreams;
 
@@ -49,84 +41,18 @@ pub struct Config {
     pub exposure: Exposure,
 }
 
-/// What came of a reading of the folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReloadOutcome {
-    /// Everything in it runs.
-    Applied,
-    /// Swapped, though some files have faults.
-    Partial,
-    /// The folder cannot be believed; what ran runs.
-    Refused,
-    /// Nothing is different.
-    Unchanged,
-}
-
-impl ReloadOutcome {
-    /// The stable name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Applied => "applied",
-            Self::Partial => "partial",
-            Self::Refused => "refused",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-/// A reading of the folder, told to whoever watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reload {
-    /// Counts readings.
-    pub readings: u64,
-    /// Generation after it.
-    pub generation: u64,
-    /// What came of it.
-    pub outcome: ReloadOutcome,
-}
-
-/// The folder, what is loaded from it, and the tasks that keep both true. One per process.
+/// What is loaded from the folder of descriptors and what callers connected. One per process.
 pub struct Catalog {
     pub(super) work: Arc<DiscoveryService>,
     pub(super) guests: Guests,
-    pub(super) folder: PathBuf,
-    reader: DescriptorReader,
-    pub(super) context: CompileContext,
-    /// Held while the disk is read, which may take long: nobody else waits for it.
-    last: Mutex<LastReading>,
-    status: Mutex<LoadStatus>,
-    reloads: watch::Sender<Reload>,
+    pub(super) loader: Loader,
     pub(super) end: CancellationToken,
-}
-
-/// What the next reading is compared with.
-#[derive(Default)]
-struct LastReading {
-    files: Vec<Arc<Parsed>>,
-    running: BTreeMap<Arc<str>, Arc<Draft>>,
-    refused: Option<FolderRefusal>,
-    loaded: bool,
-}
-
-/// What others may ask between two readings.
-#[derive(Default)]
-struct LoadStatus {
-    refused: Option<FolderRefusal>,
-    loaded: bool,
-}
-
-/// Why the folder is not believed.
-#[derive(Debug, Clone)]
-pub(super) struct FolderRefusal {
-    pub(super) since: SystemTime,
-    pub(super) reason: String,
 }
 
 impl fmt::Debug for Catalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Catalog")
-            .field("folder", &self.folder)
+            .field("folder", &self.loader.folder)
             .finish_non_exhaustive()
     }
 }
@@ -169,31 +95,24 @@ impl Catalog {
         control: Handle,
     ) -> Arc<Self> {
         let principal = (config.tenant, config.user);
+        let work = Arc::new(DiscoveryService::new(lister, metrics, control.clone(), principal));
+        let context = CompileContext {
+            loopback: config.world.loopback,
+            client_credentials: config.client_credentials,
+            exposure: config.exposure,
+        };
         let catalog = Arc::new(Self {
-            work: Arc::new(DiscoveryService::new(lister, metrics, control.clone(), principal)),
+            loader: Loader::new(Arc::clone(&work), config.folder, reader, context),
+            work,
             guests: Guests::default(),
-            folder: config.folder,
-            reader,
-            context: CompileContext {
-                loopback: config.world.loopback,
-                client_credentials: config.client_credentials,
-                exposure: config.exposure,
-            },
-            last: Mutex::default(),
-            status: Mutex::default(),
-            reloads: watch::Sender::new(Reload {
-                readings: 0,
-                generation: 0,
-                outcome: ReloadOutcome::Unchanged,
-            }),
             end: CancellationToken::new(),
         });
         // Watching begins before reading: what is written between the two is an event.
-        let folder_watcher = watcher::FolderWatcher::open(&catalog.folder);
+        let watching = FolderWatcher::open(&catalog.loader.folder);
         catalog.reload();
         control.spawn(watcher::run(
             Arc::downgrade(&catalog),
-            folder_watcher,
+            watching,
             catalog.end.clone(),
         ));
         catalog
@@ -214,38 +133,22 @@ impl Catalog {
     /// Readings of the folder from now on.
     #[must_use]
     pub fn reloads(&self) -> watch::Receiver<Reload> {
-        self.reloads.subscribe()
+        self.loader.reloads.subscribe()
     }
 
     /// Whether every descriptor was read once.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.status.lock().loaded
-    }
-
-    pub(super) fn refused(&self) -> Option<FolderRefusal> {
-        self.status.lock().refused.clone()
+        self.loader.is_loaded()
     }
 
     /// Reads the folder and swaps what is different. Blocks on the disk.
     pub fn reload(&self) -> ReloadOutcome {
-        let mut last = self.last.lock();
-        let outcome = match self.read(&last) {
-            Ok(files) => self.apply(&mut last, files),
-            Err(reason) => refuse(&mut last, reason),
-        };
-        last.loaded = true;
-        *self.status.lock() = LoadStatus {
-            refused: last.refused.clone(),
-            loaded: true,
-        };
-        drop(last);
-        let generation = self.work.snapshot.load().generation;
-        self.work.metrics.reload(outcome.as_str(), generation);
+        let (outcome, generation) = self.loader.reload();
         self.publish();
-        self.reloads.send_modify(|reload| {
-            *reload = Reload {
-                readings: reload.readings + 1,
+        self.loader.reloads.send_modify(|last| {
+            *last = Reload {
+                readings: last.readings + 1,
                 generation,
                 outcome,
             };
@@ -253,183 +156,59 @@ impl Catalog {
         outcome
     }
 
-    fn read(&self, last: &LastReading) -> Result<Vec<Arc<Parsed>>, String> {
-        let files = load::folder(&self.folder, &last.files, &self.reader, &self.context)?;
-        if files.is_empty() && !last.files.is_empty() {
-            return Err(format!(
-                "`{}` is suddenly empty; what ran keeps running: put the files back, or restart to run without them",
-                self.folder.display()
-            ));
-        }
-        Ok(files)
+    /// `/providers`: generation, every provider that a file names, and why the folder is not
+    /// believed when it is not.
+    #[must_use]
+    pub fn report(&self) -> Value {
+        let tokens = &*self.loader.context.client_credentials;
+        status::report(&self.snapshot(), tokens, self.loader.refused())
     }
 
-    fn apply(&self, last: &mut LastReading, files: Vec<Arc<Parsed>>) -> ReloadOutcome {
-        if last.refused.take().is_some() {
-            tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
-        }
-        let same =
-            files.len() == last.files.len() && files.iter().zip(&last.files).all(|(a, b)| Arc::ptr_eq(a, b));
-        if same && last.loaded {
-            return ReloadOutcome::Unchanged;
-        }
-        if files.is_empty() {
-            tracing::warn!(folder = %self.folder.display(), "the folder of descriptors is empty");
-        }
-        log_news(&files, &last.files);
-        let plan = diff::plan(&files, &last.running);
-        let old = self.work.snapshot.load_full();
-        let new = build::snapshot(&plan, &last.running, &old, &self.reader);
-        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
-            ReloadOutcome::Applied
-        } else {
-            ReloadOutcome::Partial
-        };
-        tracing::info!(
-            generation = new.generation,
-            providers = new.providers.len(),
-            files = files.len(),
-            outcome = outcome.as_str(),
-            "descriptors loaded"
-        );
-        self.swap(last, plan, &old, Arc::new(new));
-        last.files = files;
-        outcome
+    /// Brings the gauges of providers up to date; also done once a second.
+    pub fn publish(&self) {
+        let tokens = &*self.loader.context.client_credentials;
+        status::publish(&self.snapshot(), tokens, &self.work.metrics);
     }
 
-    fn swap(&self, last: &mut LastReading, plan: ReloadPlan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
-        for (id, provider) in &new.providers {
-            let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
-            let is_stale = reason.is_some();
-            if provider.live.set_stale(reason) && is_stale {
-                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
-            }
-        }
-        self.work.snapshot.store(Arc::clone(&new));
-        let mut set_changed = false;
-        for (id, provider) in &new.providers {
-            let before = old.providers.get(id);
-            set_changed |= before.is_none();
-            if before.is_none_or(|before| !Arc::ptr_eq(&before.live, &provider.live)) {
-                self.start(provider);
-            }
-        }
-        for (id, provider) in &old.providers {
-            let after = new.providers.get(id);
-            if after.is_none() {
-                set_changed = true;
-                self.work.metrics.forget(id);
-                tracing::info!(provider.name = %id, "provider removed");
-            }
-            if after.is_none_or(|after| !Arc::ptr_eq(&after.live, &provider.live)) {
-                provider.live.end.cancel();
-            }
-            if after.is_none_or(|after| after.endpoint.digest != provider.endpoint.digest) {
-                retire(&self.work, provider);
-            }
-        }
-        if set_changed && old.generation > 0 {
-            self.work.notify(None, ListSet::ALL);
-        } else {
-            self.notify_changed(last, &plan, old, &new);
-        }
-        let stale = plan
-            .stale
-            .keys()
-            .filter_map(|id| Some((Arc::clone(id), Arc::clone(last.running.get(id)?))));
-        last.running = stale
-            .chain(
-                plan.run
-                    .iter()
-                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
-            )
-            .collect();
+    /// The runtime that owns what outlives a request.
+    #[must_use]
+    pub fn control(&self) -> &Handle {
+        &self.work.control
     }
 
-    fn notify_changed(&self, last: &LastReading, plan: &ReloadPlan, old: &Snapshot, new: &Snapshot) {
-        for (id, draft) in &plan.run {
-            let Some(before) = last.running.get(id) else {
-                continue;
-            };
-            let moved =
-                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.digest != new.endpoint.digest;
-            if old
-                .providers
-                .get(id)
-                .zip(new.providers.get(id))
-                .is_some_and(moved)
-            {
-                self.work.notify(Some(id), ListSet::ALL);
-            } else if !draft.is_listed_like(before) {
-                self.work.notify(
-                    Some(id),
-                    ListSet {
-                        tools: true,
-                        ..ListSet::default()
-                    },
-                );
-            }
-        }
+    /// The running providers whose callers use accounts of a connection.
+    #[must_use]
+    pub fn connected_by(&self, connection: &str) -> Vec<Arc<Provider>> {
+        let snapshot = self.snapshot();
+        let of = |it: &&Arc<Provider>| it.need.connection().is_some_and(|own| *own.name == *connection);
+        snapshot.providers.values().filter(of).cloned().collect()
     }
 
-    fn start(&self, provider: &Arc<Provider>) {
-        self.work.metrics.provider(&provider.id);
+    /// Tells a user's listeners that all lists of a provider changed: an account came, went or was
+    /// chosen.
+    pub fn account_changed(&self, provider: &Arc<Provider>, tenant: &Arc<str>, user: &Arc<str>) {
+        let user = (Arc::clone(tenant), Arc::clone(user));
         self.work
-            .metrics
-            .tools(&provider.id, provider.live.shared.load().tools.len());
-        if self.work.identity(&provider.need).is_none() {
-            let reason = match &provider.need {
-                ProviderAuth::ClientKey(key) => {
-                    let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
-                    format!("each caller brings a key in the header {}", headers.join(" or "))
-                }
-                ProviderAuth::OAuth(_) => "nobody has connected an account yet".to_owned(),
-                ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientCredentials(..) => {
-                    "it has no credential".to_owned()
-                }
-            };
-            provider.live.set_health(State::NeedsAuth, Some(reason));
-        }
-        discovery_task::spawn(&self.work, provider);
+            .notify_user(Some(&provider.id), Some(user), ListSet::ALL);
     }
-}
 
-fn refuse(last: &mut LastReading, reason: String) -> ReloadOutcome {
-    if !last.loaded || last.files.is_empty() {
-        // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
-        if !last.loaded {
-            tracing::warn!("no descriptors: {reason}");
-            return ReloadOutcome::Refused;
-        }
-        return ReloadOutcome::Unchanged;
+    /// Takes everything as changed: what happened was missed.
+    pub fn everything_changed(&self) {
+        self.work.notify(None, ListSet::ALL);
     }
-    if last
-        .refused
-        .as_ref()
-        .is_none_or(|refused| refused.reason != reason)
-    {
-        tracing::error!("descriptors were not reloaded: {reason}");
-    }
-    let since = last
-        .refused
-        .as_ref()
-        .map_or_else(SystemTime::now, |refused| refused.since);
-    last.refused = Some(FolderRefusal { since, reason });
-    ReloadOutcome::Refused
-}
 
-fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
-    let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
-    for parsed in files
-        .iter()
-        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
-    {
-        // What will not run is warned of by `check`; here it would bury what runs.
-        for warning in parsed.warnings.iter().filter(|_| parsed.enabled) {
-            tracing::warn!("{warning}");
+    /// Forgets the lists of a user's accounts; those that are still connected are read again.
+    pub fn forget_account(&self, provider: &Provider, tenant: &str, user: &str) {
+        provider.live.forget(tenant, user);
+    }
+
+    /// What is shown to a caller of a tenant who is not connected: with `facade.exposure: soft` the
+    /// lists that an account of the same tenant had last; else nothing.
+    #[must_use]
+    pub fn template(&self, provider: &Provider, tenant: &str) -> Option<Arc<Catalogue>> {
+        if !provider.soft || provider.need.is_shared() {
+            return None;
         }
-        for fault in &parsed.faults {
-            tracing::error!("{fault}");
-        }
+        provider.live.template(tenant)
     }
 }

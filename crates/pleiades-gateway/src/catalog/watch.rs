@@ -130,7 +130,7 @@ async fn watch(catalog: Weak<Catalog>, mut watching: FolderWatcher) {
 
 /// Reads the folder if that is due, or if it is another one than before.
 fn check(catalog: &Catalog, mut watching: FolderWatcher, read: bool) -> (bool, FolderWatcher) {
-    let moved = watching.point_at(&catalog.folder);
+    let moved = watching.point_at(&catalog.loader.folder);
     if read || moved {
         catalog.reload();
     } else {

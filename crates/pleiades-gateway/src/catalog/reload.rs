@@ -1,0 +1,318 @@
+//! The reload that replaces what runs: read, compare, build beside, swap, retire.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    DescriptorReader, Provider, Snapshot, State, build,
+    compile::{CompileContext, Draft},
+    diff::{self, ReloadPlan},
+    discovery_task,
+    lists::ListSet,
+    load::{self, Parsed},
+    retire::retire,
+    service::DiscoveryService,
+};
+use pleiades_core::telemetry::events::{ProviderRemoved, Reloaded};
+use pleiades_credential::ProviderAuth;
+
+/// What came of a reading of the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// Everything in it runs.
+    Applied,
+    /// Swapped, though some files have faults.
+    Partial,
+    /// The folder cannot be believed; what ran runs.
+    Refused,
+    /// Nothing is different.
+    Unchanged,
+}
+
+impl ReloadOutcome {
+    /// The stable name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Partial => "partial",
+            Self::Refused => "refused",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// A reading of the folder, told to whoever watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// Counts readings.
+    pub readings: u64,
+    /// Generation after it.
+    pub generation: u64,
+    /// What came of it.
+    pub outcome: ReloadOutcome,
+}
+
+/// Reads the folder of descriptors and makes it run.
+pub(super) struct Loader {
+    pub(super) folder: PathBuf,
+    pub(super) context: CompileContext,
+    work: Arc<DiscoveryService>,
+    reader: DescriptorReader,
+    /// Held while the disk is read, which may take long.
+    last: Mutex<LastReading>,
+    /// Held for a moment only: others ask it between two readings.
+    status: Mutex<LoadStatus>,
+    pub(super) reloads: watch::Sender<Reload>,
+}
+
+/// What the next reading is compared with.
+#[derive(Default)]
+struct LastReading {
+    files: Vec<Arc<Parsed>>,
+    running: BTreeMap<Arc<str>, Arc<Draft>>,
+}
+
+#[derive(Default)]
+struct LoadStatus {
+    refused: Option<FolderRefusal>,
+    /// Whether the folder was read once.
+    loaded: bool,
+}
+
+/// Why the folder is not believed.
+#[derive(Debug, Clone)]
+pub(super) struct FolderRefusal {
+    pub(super) since: SystemTime,
+    pub(super) reason: String,
+}
+
+impl Loader {
+    pub(super) fn new(
+        work: Arc<DiscoveryService>,
+        folder: PathBuf,
+        reader: DescriptorReader,
+        context: CompileContext,
+    ) -> Self {
+        Self {
+            folder,
+            context,
+            work,
+            reader,
+            last: Mutex::default(),
+            status: Mutex::default(),
+            reloads: watch::Sender::new(Reload {
+                readings: 0,
+                generation: 0,
+                outcome: ReloadOutcome::Unchanged,
+            }),
+        }
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.status.lock().loaded
+    }
+
+    pub(super) fn refused(&self) -> Option<FolderRefusal> {
+        self.status.lock().refused.clone()
+    }
+
+    /// Reads the folder and swaps what is different; also gives the generation after it. Blocks on
+    /// the disk.
+    pub(super) fn reload(&self) -> (ReloadOutcome, u64) {
+        let mut last = self.last.lock();
+        let outcome = match self.read(&last) {
+            Ok(files) => self.apply(&mut last, files),
+            Err(reason) => self.refuse(&last, reason),
+        };
+        self.status.lock().loaded = true;
+        let files = last.files.len();
+        drop(last);
+        let snapshot = self.work.snapshot.load();
+        let reloaded = Reloaded {
+            outcome: outcome.as_str(),
+            generation: snapshot.generation,
+            providers: snapshot.providers.len(),
+            files,
+        };
+        reloaded.emit(&self.work.metrics);
+        (outcome, reloaded.generation)
+    }
+
+    fn read(&self, last: &LastReading) -> Result<Vec<Arc<Parsed>>, String> {
+        let files = load::folder(&self.folder, &last.files, &self.reader, &self.context)?;
+        if files.is_empty() && !last.files.is_empty() {
+            return Err(format!(
+                "`{}` is suddenly empty; what ran keeps running: put the files back, or restart to run without them",
+                self.folder.display()
+            ));
+        }
+        Ok(files)
+    }
+
+    fn apply(&self, last: &mut LastReading, files: Vec<Arc<Parsed>>) -> ReloadOutcome {
+        let mut status = self.status.lock();
+        let is_loaded = status.loaded;
+        if status.refused.take().is_some() {
+            tracing::info!(folder = %self.folder.display(), "the folder of descriptors can be read again");
+        }
+        drop(status);
+        let same =
+            files.len() == last.files.len() && files.iter().zip(&last.files).all(|(a, b)| Arc::ptr_eq(a, b));
+        if same && is_loaded {
+            return ReloadOutcome::Unchanged;
+        }
+        if files.is_empty() {
+            tracing::warn!(folder = %self.folder.display(), "the folder of descriptors is empty");
+        }
+        log_news(&files, &last.files);
+        let plan = diff::plan(&files, &last.running);
+        let old = self.work.snapshot.load_full();
+        let new = build::snapshot(&plan, &last.running, &old);
+        let outcome = if new.entries.values().all(|entry| entry.faults.is_empty()) {
+            ReloadOutcome::Applied
+        } else {
+            ReloadOutcome::Partial
+        };
+        self.swap(last, plan, &old, Arc::new(new));
+        last.files = files;
+        outcome
+    }
+
+    fn swap(&self, last: &mut LastReading, plan: ReloadPlan, old: &Arc<Snapshot>, new: Arc<Snapshot>) {
+        for (id, provider) in &new.providers {
+            let reason = plan.stale.get(id).and_then(|parsed| parsed.reason());
+            let is_stale = reason.is_some();
+            if provider.live.set_stale(reason) && is_stale {
+                tracing::warn!(provider.name = %id, "the last good version of the provider keeps running");
+            }
+        }
+        self.work.snapshot.store(Arc::clone(&new));
+        let mut set_changed = false;
+        for (id, provider) in &new.providers {
+            let before = old.providers.get(id);
+            set_changed |= before.is_none();
+            if before.is_none_or(|before| !Arc::ptr_eq(&before.live, &provider.live)) {
+                self.start(provider);
+            }
+        }
+        for (id, provider) in &old.providers {
+            let after = new.providers.get(id);
+            if after.is_none() {
+                set_changed = true;
+                ProviderRemoved { provider: id }.emit(&self.work.metrics);
+            }
+            if after.is_none_or(|after| !Arc::ptr_eq(&after.live, &provider.live)) {
+                provider.live.end.cancel();
+            }
+            if after.is_none_or(|after| after.endpoint.digest != provider.endpoint.digest) {
+                retire(&self.work, provider);
+            }
+        }
+        if set_changed && old.generation > 0 {
+            self.work.notify(None, ListSet::ALL);
+        } else {
+            self.notify_changed(last, &plan, old, &new);
+        }
+        let stale = plan
+            .stale
+            .keys()
+            .filter_map(|id| Some((Arc::clone(id), Arc::clone(last.running.get(id)?))));
+        last.running = stale
+            .chain(
+                plan.run
+                    .iter()
+                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
+            )
+            .collect();
+    }
+
+    fn notify_changed(&self, last: &LastReading, plan: &ReloadPlan, old: &Snapshot, new: &Snapshot) {
+        for (id, draft) in &plan.run {
+            let Some(before) = last.running.get(id) else {
+                continue;
+            };
+            let moved =
+                |(old, new): (&Arc<Provider>, &Arc<Provider>)| old.endpoint.digest != new.endpoint.digest;
+            if old
+                .providers
+                .get(id)
+                .zip(new.providers.get(id))
+                .is_some_and(moved)
+            {
+                self.work.notify(Some(id), ListSet::ALL);
+            } else if !draft.is_listed_like(before) {
+                self.work.notify(
+                    Some(id),
+                    ListSet {
+                        tools: true,
+                        ..ListSet::default()
+                    },
+                );
+            }
+        }
+    }
+
+    fn start(&self, provider: &Arc<Provider>) {
+        self.work.metrics.provider(&provider.id);
+        self.work
+            .metrics
+            .tools(&provider.id, provider.live.shared.load().tools.len());
+        if self.work.identity(&provider.need).is_none() {
+            let reason = match &provider.need {
+                ProviderAuth::ClientKey(key) => {
+                    let headers: Vec<_> = key.headers.iter().map(|name| format!("`{name}`")).collect();
+                    format!("each caller brings a key in the header {}", headers.join(" or "))
+                }
+                ProviderAuth::OAuth(_) => "nobody has connected an account yet".to_owned(),
+                ProviderAuth::None | ProviderAuth::ApiKey(_) | ProviderAuth::ClientCredentials(..) => {
+                    "it has no credential".to_owned()
+                }
+            };
+            provider.live.set_health(State::NeedsAuth, Some(reason));
+        }
+        discovery_task::spawn(&self.work, provider);
+    }
+
+    fn refuse(&self, last: &LastReading, reason: String) -> ReloadOutcome {
+        let mut status = self.status.lock();
+        if !status.loaded {
+            tracing::warn!("no descriptors: {reason}");
+            return ReloadOutcome::Refused;
+        }
+        // Nothing ran that could be lost; a folder that is not there yet is no alarm each time.
+        if last.files.is_empty() {
+            return ReloadOutcome::Unchanged;
+        }
+        let before = status.refused.take();
+        if before.as_ref().is_none_or(|before| before.reason != reason) {
+            tracing::error!("descriptors were not reloaded: {reason}");
+        }
+        let since = before.map_or_else(SystemTime::now, |before| before.since);
+        status.refused = Some(FolderRefusal { since, reason });
+        ReloadOutcome::Refused
+    }
+}
+
+fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
+    let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
+    for parsed in files
+        .iter()
+        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
+    {
+        // What will not run is warned of by `check`; here it would bury what runs.
+        for warning in parsed.warnings.iter().filter(|_| parsed.enabled) {
+            tracing::warn!("{warning}");
+        }
+        for fault in &parsed.faults {
+            tracing::error!("{fault}");
+        }
+    }
+}

@@ -6,14 +6,12 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, discover::Discovery, lists::Cost, live::jittered};
-use pleiades_core::error::{Code, Error};
-use pleiades_upstream::{Identity, Profile};
+use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, lists::Cost};
+use pleiades_core::random;
+use pleiades_upstream::Profile;
 
 /// Lists are read again after this long when nobody says how long they hold.
 const TTL: Duration = Duration::from_secs(300);
-/// The least between attempts that callers ask for after a failure.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// The shortest that a provider may say.
 const TTL_LEAST: Duration = Duration::from_secs(60);
 
@@ -44,47 +42,7 @@ struct LastAttempt {
     failure: Option<ListFailure>,
 }
 
-/// An error that several callers are told.
-#[derive(Debug, Clone)]
-pub(crate) struct ListFailure {
-    pub(super) code: Code,
-    pub(super) message: String,
-    /// Which token set the reading ended with; 0 for credentials that are never renewed.
-    pub(super) tokens: u64,
-    data: Option<serde_json::Value>,
-    refusal: Option<Box<(u16, Option<String>)>>,
-    retry_after: Option<Duration>,
-}
-
-impl ListFailure {
-    /// Of a reading that was made for this caller.
-    pub(super) fn of(error: &Error, identity: &Identity) -> Self {
-        Self {
-            code: error.code,
-            message: error.message.to_string(),
-            tokens: identity.signature.now().seq,
-            data: error.data.clone(),
-            refusal: error.refusal.clone(),
-            retry_after: error.retry_after,
-        }
-    }
-
-    pub(super) fn error(&self) -> Error {
-        let mut error = Error::new(self.code, self.message.clone());
-        error.data.clone_from(&self.data);
-        error.refusal.clone_from(&self.refusal);
-        error.retry_after = self.retry_after;
-        error
-    }
-
-    /// Whether an attempt that failed so long ago says what one made now would come to: not when it is
-    /// a while ago, nor when the account has other tokens since.
-    pub(super) fn still_holds(&self, ago: Duration, identity: &Identity) -> bool {
-        ago < RETRY && self.tokens == identity.signature.now().seq
-    }
-}
-
-/// Where the lists of a shelf stand.
+/// How good cached lists are.
 #[derive(Debug)]
 pub(super) enum Freshness {
     /// No attempt has ended yet.
@@ -95,6 +53,20 @@ pub(super) enum Freshness {
     Stale,
     /// The last attempt failed so long ago.
     Failed(ListFailure, Duration),
+}
+
+/// What an attempt found.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    pub(super) catalogue: Catalogue,
+    /// Tools before the descriptor's rules.
+    pub(super) offered: Arc<[Arc<Tool>]>,
+    /// What was left out, and why.
+    pub(super) left_out: LeftOut,
+    /// Why a list is incomplete.
+    pub(super) failing: Option<String>,
+    /// Why it offers nothing, where that is by its own word.
+    pub(super) idle: Option<&'static str>,
 }
 
 impl Default for CachedLists {
@@ -141,14 +113,7 @@ impl CachedLists {
             cost: old.cost,
             ..Catalogue::default()
         };
-        catalogue.set_tools(
-            state
-                .offered
-                .iter()
-                .filter(|tool| rules.admits_tool(tool))
-                .cloned()
-                .collect(),
-        );
+        catalogue.set_tools(rules.admitted(&state.offered));
         let heir = Self::new(catalogue);
         *heir.state.lock() = ReadState {
             running: false,
@@ -249,26 +214,26 @@ impl AttemptClaim {
         &self.cached
     }
 
-    /// Puts what was found on the shelf. Says whether the attempt before had failed, and what was left
-    /// out for the first time.
-    pub(super) fn succeed(&self, mut found: Discovery) -> (bool, Vec<String>) {
+    /// Stores what was discovery. Says whether the attempt before had failed, and what was left out for the
+    /// first time.
+    pub(super) fn succeed(&self, mut discovery: Discovery) -> (bool, Vec<String>) {
         let mut state = self.cached.state.lock();
         // It may have been learnt while the lists were read.
-        if let Some(settled) = found.catalogue.profile.as_ref().and_then(Profile::settled) {
-            found.catalogue.profile = Some(settled);
+        if let Some(settled) = discovery.catalogue.profile.as_ref().and_then(Profile::settled) {
+            discovery.catalogue.profile = Some(settled);
         }
         let failed = state.last.as_ref().is_some_and(|last| last.failure.is_some());
-        let new = found.left_out.not_in(&state.left_out).cloned().collect();
+        let new = discovery.left_out.not_in(&state.left_out).cloned().collect();
         let now = Instant::now();
-        let until = now + holds(&found.catalogue);
+        let until = now + lifetime(&discovery.catalogue);
         state.last = Some(LastAttempt {
             at: now,
             until,
             failure: None,
         });
-        state.offered = found.offered;
-        state.left_out = found.left_out;
-        self.cached.catalogue.store(Arc::new(found.catalogue));
+        state.offered = discovery.offered;
+        state.left_out = discovery.left_out;
+        self.cached.catalogue.store(Arc::new(discovery.catalogue));
         (failed, new)
     }
 
@@ -285,12 +250,12 @@ impl Drop for AttemptClaim {
 }
 
 /// How long lists hold. An incomplete one is tried again soon.
-fn holds(catalogue: &Catalogue) -> Duration {
+fn lifetime(catalogue: &Catalogue) -> Duration {
     if !catalogue.complete {
-        return jittered(TTL_LEAST);
+        return random::between(TTL_LEAST / 2, TTL_LEAST);
     }
     match catalogue.ttl_ms {
-        0 => jittered(TTL),
+        0 => random::between(TTL / 2, TTL),
         given => Duration::from_millis(given).clamp(TTL_LEAST, TTL * 12),
     }
 }

@@ -23,7 +23,8 @@ impl Connections for Catalog {
         let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
         if found.is_empty() {
             found.extend(
-                self.guest_connections()
+                self.guests
+                    .connections()
                     .into_iter()
                     .filter(|own| *own.name == *connection),
             );
@@ -34,7 +35,7 @@ impl Connections for Catalog {
     fn provider(&self, provider: &str) -> Option<Arc<Connection>> {
         let snapshot = self.snapshot();
         let Some(loaded) = snapshot.providers.get(provider) else {
-            let mut guests = self.guest_connections().into_iter();
+            let mut guests = self.guests.connections().into_iter();
             return guests.find(|own| *own.provider == *provider);
         };
         match &loaded.need {
@@ -58,7 +59,7 @@ impl Prober for Catalog {
             .providers
             .get(provider)
             .map(|it| Arc::clone(&it.endpoint));
-        let endpoint = loaded.or_else(|| self.guest_endpoint(provider))?;
+        let endpoint = loaded.or_else(|| self.guests.endpoint(provider))?;
         let identity = Identity {
             signature: Arc::new(Signature::fixed(Vec::new(), Some(NOBODY))),
             ..self.work.identity(&ProviderAuth::None)?

@@ -7,10 +7,11 @@ use tokio::time::timeout;
 use super::{
     Catalogue, Item, Lister, Provider, Tool,
     bounds::{self, ByteBudget, LeftOut},
-    cached::ListFailure,
-    lists::ListSet,
+    cached::Discovery,
+    failure::ListFailure,
+    lists::{ListKind, ListSet},
     names,
-    pages::{ListKind, ListRequest, Pages},
+    pages::{ListRequest, Pages},
     tools,
 };
 use pleiades_core::error::{Code, Error};
@@ -27,20 +28,6 @@ const NAMED: usize = 80;
 /// Of a provider that is there, and has nothing to offer.
 const IDLE: &str = "it offers nothing: the server declares neither tools, resources nor prompts, and lists no tools when it is asked";
 
-/// What an attempt found.
-#[derive(Debug)]
-pub(super) struct Discovery {
-    pub(super) catalogue: Catalogue,
-    /// Tools before the descriptor's rules.
-    pub(super) offered: Arc<[Arc<Tool>]>,
-    /// What was left out, and why.
-    pub(super) left_out: LeftOut,
-    /// Why a list is incomplete.
-    pub(super) failing: Option<String>,
-    /// Why it offers nothing, where that is by its own word.
-    pub(super) idle: Option<&'static str>,
-}
-
 /// What is known from before: what is not asked for, or fails, stays as it was.
 #[derive(Debug)]
 pub(super) struct Previous {
@@ -50,7 +37,7 @@ pub(super) struct Previous {
     pub(super) listed: bool,
 }
 
-/// Detects what a provider is, unless `known.catalogue` is to be believed, and reads its lists.
+/// Detects what a provider is, unless `previous.catalogue` is to be believed, and reads its lists.
 ///
 /// A list that fails is kept as it was, and the catalogue is not `complete`.
 ///

@@ -11,13 +11,14 @@ use super::{
     Live, Provider,
     cached::Freshness,
     lists::ListSet,
-    live::jittered,
     service::{self, DiscoveryService},
 };
+use pleiades_core::backoff::Backoff;
+use pleiades_core::random;
 use pleiades_mcp::Revision;
 use pleiades_upstream::{Identity, ProviderChange};
 
-/// First pause after a failed attempt; doubles.
+/// First pause after a failed attempt.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -34,7 +35,7 @@ pub(super) async fn run(work: Arc<DiscoveryService>, id: Arc<str>, live: Arc<Liv
         id,
         live,
         identity,
-        failures: 0,
+        backoff: Backoff::new(FIRST, LONGEST),
         pause: FIRST,
         changes: None,
         unsupported: None,
@@ -47,7 +48,7 @@ struct DiscoveryTask {
     id: Arc<str>,
     live: Arc<Live>,
     identity: Identity,
-    failures: u32,
+    backoff: Backoff,
     pause: Duration,
     /// What is listened to, and in which revision.
     changes: Option<(Revision, mpsc::Receiver<ProviderChange>)>,
@@ -130,15 +131,15 @@ impl DiscoveryTask {
         // Boxed: the attempt is large, and this task mostly sleeps.
         Box::pin(self.work.attempt_in_turn(&provider, &self.identity, cause)).await;
         if matches!(self.live.shared.freshness(), Freshness::Failed(..)) {
-            let whole = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
-            self.pause = if self.failures == 0 {
-                FIRST
-            } else {
-                jittered(whole)
+            let pause = self.backoff.pause();
+            // One failure is answered at once by the same pause everywhere; after more, providers
+            // must not all be asked at the same moment.
+            self.pause = match self.backoff.failures() {
+                1 => pause,
+                _ => random::between(pause / 2, pause),
             };
-            self.failures += 1;
         } else {
-            self.failures = 0;
+            self.backoff.reset();
             self.pause = FIRST;
         }
         true

@@ -5,9 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    CachedLists, Catalog, Catalogue, Provider, State,
-    cached::{Freshness, RETRY},
-    lists::ListSet,
+    CachedLists, Catalog, Catalogue, Provider, State, cached::Freshness, failure::RETRY, lists::ListSet,
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::ProviderAuth;

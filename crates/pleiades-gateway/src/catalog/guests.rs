@@ -11,10 +11,7 @@ use parking_lot::RwLock;
 use ring::digest::{SHA256, digest};
 use url::Url;
 
-use super::{
-    Catalog, Live, Provider, RelayAccess, Snapshot, ToolRules, endpoint_digest::endpoint_digest,
-    lists::ListSet,
-};
+use super::{Live, Provider, RelayAccess, Snapshot, ToolRules, endpoint_digest::endpoint_digest};
 use pleiades_core::limit::{Gate, Rules};
 use pleiades_credential::{AddressPolicy, Connection, ProviderAuth};
 use pleiades_upstream::{Endpoint, SessionSharing, Transport};
@@ -55,7 +52,7 @@ impl Guest {
 }
 
 /// Whose: tenant and user.
-type GuestOwner = (Arc<str>, Arc<str>);
+pub(super) type GuestOwner = (Arc<str>, Arc<str>);
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -74,6 +71,32 @@ impl GuestEntry {
 }
 
 impl Guests {
+    /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
+    pub(super) fn beside(&self, snapshot: Arc<Snapshot>, owner: &GuestOwner) -> Arc<Snapshot> {
+        let own = match self.is_empty() {
+            true => Vec::new(),
+            false => self.of(owner, Instant::now()),
+        };
+        if own.is_empty() {
+            return snapshot;
+        }
+        let mut providers = snapshot.providers.clone();
+        for (name, provider) in own {
+            // A descriptor of the same name came later: it is everybody's.
+            providers.entry(name).or_insert(provider);
+        }
+        Arc::new(Snapshot {
+            generation: snapshot.generation,
+            providers,
+            entries: BTreeMap::new(),
+        })
+    }
+
+    /// Adds one, or puts it in the place of one of the same name; gives those that are gone for it.
+    pub(super) fn add(&self, owner: GuestOwner, provider: Arc<Provider>) -> Vec<Arc<Provider>> {
+        self.add_at(owner, provider, Instant::now())
+    }
+
     fn of(&self, owner: &GuestOwner, now: Instant) -> Vec<(Arc<str>, Arc<Provider>)> {
         let all = self.0.read();
         let own = all.get(owner).into_iter().flatten();
@@ -82,7 +105,7 @@ impl Guests {
             .collect()
     }
 
-    fn add(&self, owner: GuestOwner, provider: Arc<Provider>, now: Instant) -> Vec<Arc<Provider>> {
+    fn add_at(&self, owner: GuestOwner, provider: Arc<Provider>, now: Instant) -> Vec<Arc<Provider>> {
         let mut all = self.0.write();
         let mut gone = Vec::new();
         for own in all.values_mut() {
@@ -115,7 +138,7 @@ impl Guests {
 
     /// The connections of those that want accounts. A name says all there is of one (it is made of the
     /// URL), so that whosever it is found at, it is the same.
-    fn connections(&self, now: Instant) -> Vec<Arc<Connection>> {
+    fn connections_at(&self, now: Instant) -> Vec<Arc<Connection>> {
         let all = self.0.read();
         let mut found: Vec<Arc<Connection>> = Vec::new();
         for entry in all
@@ -132,6 +155,23 @@ impl Guests {
         found
     }
 
+    /// The connections of those that want accounts.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.connections_at(Instant::now())
+    }
+
+    /// Where one that wants accounts is, by the name of its connection.
+    pub(super) fn endpoint(&self, provider: &str) -> Option<Arc<Endpoint>> {
+        let all = self.0.read();
+        let mut entries = all.values().flat_map(BTreeMap::values);
+        entries.find_map(|entry| match &entry.provider.need {
+            ProviderAuth::OAuth(connection) if *connection.provider == *provider => {
+                Some(Arc::clone(&entry.provider.endpoint))
+            }
+            _ => None,
+        })
+    }
+
     fn is_empty(&self) -> bool {
         self.0.read().is_empty()
     }
@@ -143,70 +183,6 @@ fn oldest(own: &mut BTreeMap<Arc<str>, GuestEntry>) -> Option<Arc<Provider>> {
         .min_by_key(|(_, entry)| entry.since)
         .map(|(name, _)| Arc::clone(name))?;
     own.remove(&name).map(|entry| entry.provider)
-}
-
-impl Catalog {
-    /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
-    #[must_use]
-    pub fn snapshot_for(&self, tenant: &Arc<str>, user: &Arc<str>) -> Arc<Snapshot> {
-        let snapshot = self.snapshot();
-        if self.guests.is_empty() {
-            return snapshot;
-        }
-        let own = self
-            .guests
-            .of(&(Arc::clone(tenant), Arc::clone(user)), Instant::now());
-        if own.is_empty() {
-            return snapshot;
-        }
-        let mut providers = snapshot.providers.clone();
-        for (name, provider) in own {
-            // A descriptor of the same name came later: it is everybody's.
-            providers.entry(name).or_insert(provider);
-        }
-        Arc::new(Snapshot {
-            generation: snapshot.generation,
-            providers,
-            entries: BTreeMap::new(),
-        })
-    }
-
-    /// Makes a server a provider of this caller alone; one of the same name is replaced.
-    pub fn add_guest(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
-        // Names that callers chose are no labels of metrics.
-        if !self.snapshot().providers.contains_key(&provider.id) {
-            self.work.metrics.forget(&provider.id);
-        }
-        let owner = (Arc::clone(tenant), Arc::clone(user));
-        let all_gone = self
-            .guests
-            .add(owner.clone(), Arc::clone(&provider), Instant::now());
-        self.work.notify_user(None, Some(owner), ListSet::ALL);
-        for gone in all_gone {
-            if gone.endpoint.digest != provider.endpoint.digest {
-                super::retire::retire(&self.work, &gone);
-            }
-        }
-    }
-
-    pub(super) fn guest_connections(&self) -> Vec<Arc<Connection>> {
-        if self.guests.is_empty() {
-            return Vec::new();
-        }
-        self.guests.connections(Instant::now())
-    }
-
-    /// Where a guest that wants accounts is, by the name of its connection.
-    pub(super) fn guest_endpoint(&self, provider: &str) -> Option<Arc<Endpoint>> {
-        let all = self.guests.0.read();
-        let mut entry = all.values().flat_map(BTreeMap::values);
-        entry.find_map(|entry| match &entry.provider.need {
-            ProviderAuth::OAuth(connection) if *connection.provider == *provider => {
-                Some(Arc::clone(&entry.provider.endpoint))
-            }
-            _ => None,
-        })
-    }
 }
 
 fn provider(guest: Guest) -> Provider {
@@ -300,11 +276,11 @@ mod tests {
     #[test]
     fn a_guest_is_its_own_callers_alone_and_goes_after_a_day() {
         let (guests, now) = (Guests::default(), Instant::now());
-        guests.add(owner("ann"), guest("a", "https://x/"), now);
+        guests.add_at(owner("ann"), guest("a", "https://x/"), now);
         assert_eq!(names(&guests, "ann", now), ["a"]);
         assert_eq!(names(&guests, "bob", now), Vec::<String>::new());
         assert!(names(&guests, "ann", now + LIFE).is_empty());
-        assert!(guests.connections(now + LIFE).is_empty());
+        assert!(guests.connections_at(now + LIFE).is_empty());
     }
 
     #[test]
@@ -312,7 +288,7 @@ mod tests {
         let (guests, now) = (Guests::default(), Instant::now());
         let at = |number: usize| now + Duration::from_secs(number as u64);
         for number in 0..=PER_CALLER {
-            let gone = guests.add(
+            let gone = guests.add_at(
                 owner("ann"),
                 guest(&format!("n{number}"), "https://x/"),
                 at(number),
@@ -323,7 +299,7 @@ mod tests {
         assert_eq!(left.len(), PER_CALLER);
         assert!(!left.contains(&"n0".to_owned()));
         for number in 0..MOST {
-            guests.add(
+            guests.add_at(
                 owner(&format!("u{number}")),
                 guest("x", "https://x/"),
                 at(100 + number),
@@ -337,9 +313,9 @@ mod tests {
     #[test]
     fn one_url_is_one_connection_whoever_connects_it_and_under_whatever_name() {
         let (guests, now) = (Guests::default(), Instant::now());
-        guests.add(owner("ann"), guest("a", "https://x/mcp"), now);
-        guests.add(owner("bob"), guest("b", "https://x/mcp"), now);
-        guests.add(owner("bob"), guest("c", "https://y/mcp"), now);
-        assert_eq!(guests.connections(now).len(), 2);
+        guests.add_at(owner("ann"), guest("a", "https://x/mcp"), now);
+        guests.add_at(owner("bob"), guest("b", "https://x/mcp"), now);
+        guests.add_at(owner("bob"), guest("c", "https://y/mcp"), now);
+        assert_eq!(guests.connections_at(now).len(), 2);
     }
 }

@@ -7,8 +7,8 @@ use std::{
 
 use serde_json::value::RawValue;
 
-use super::cached::ListFailure;
 use super::checks::{ArgumentValidator, ValidatorSlot};
+use super::failure::ListFailure;
 use super::names;
 use pleiades_core::error::Error;
 use pleiades_mcp::{Raw, RawObject};
@@ -189,6 +189,36 @@ impl Tool {
         annotations
             .and_then(|annotations| annotations.read("readOnlyHint"))
             .unwrap_or(false)
+    }
+}
+
+/// A list that a provider may offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ListKind {
+    Tools,
+    Resources,
+    Templates,
+    Prompts,
+}
+
+impl ListKind {
+    pub(super) const fn method(self) -> &'static str {
+        match self {
+            Self::Tools => "tools/list",
+            Self::Resources => "resources/list",
+            Self::Templates => "resources/templates/list",
+            Self::Prompts => "prompts/list",
+        }
+    }
+
+    /// Where entries stand in a page, and what identifies one.
+    pub(super) const fn keys(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Tools => ("tools", "name"),
+            Self::Resources => ("resources", "uri"),
+            Self::Templates => ("resourceTemplates", "uriTemplate"),
+            Self::Prompts => ("prompts", "name"),
+        }
     }
 }
 

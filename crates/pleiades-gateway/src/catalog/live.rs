@@ -1,25 +1,22 @@
 //! The changing part of a provider: its lists, how it fares, whose attempt is running.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{CachedLists, Catalogue, State, Tool, ToolRules, bounds::MemoryBounds};
+use pleiades_core::bounded::Bounded;
 use pleiades_upstream::Identity;
 
-/// Accounts whose lists are kept per provider; the one unused for longest goes first.
+/// Accounts whose lists are kept per provider.
 const ACCOUNTS: usize = 256;
 
 /// Different lists of tools that new ones are compared with.
 const COMPARED: usize = 4;
 
-/// Tenants whose last lists are kept per provider, for `facade.exposure: soft`; beyond it one goes.
+/// Tenants whose last lists are kept per provider, for `facade.exposure: soft`.
 const TENANTS: usize = 256;
 
 /// The changing part of a provider.
@@ -29,9 +26,9 @@ const TENANTS: usize = 256;
 pub struct Live {
     /// Lists for callers signed alike (`none`, `api_key`, a fallback key); empty before discovery.
     pub shared: Arc<CachedLists>,
-    accounts: Mutex<HashMap<[u8; 32], AccountLists>>,
+    accounts: Bounded<[u8; 32], AccountLists>,
     /// What an account of each tenant saw last.
-    templates: Mutex<HashMap<Arc<str>, Arc<Catalogue>>>,
+    templates: Bounded<Arc<str>, Arc<Catalogue>>,
     /// How much is kept.
     pub(super) bounds: MemoryBounds,
     health: Mutex<Health>,
@@ -45,8 +42,6 @@ pub struct Live {
 #[derive(Debug)]
 struct AccountLists {
     cached: Arc<CachedLists>,
-    /// Grows with each use of any account of the provider.
-    used: u64,
     /// Tenant and user whose account it is.
     owner: (Arc<str>, Arc<str>),
 }
@@ -100,8 +95,8 @@ impl Live {
         Self {
             bounds,
             shared: Arc::new(shared),
-            accounts: Mutex::default(),
-            templates: Mutex::default(),
+            accounts: Bounded::new(ACCOUNTS),
+            templates: Bounded::new(TENANTS),
             health: Mutex::new(health),
             stale: Mutex::default(),
             wake: Notify::new(),
@@ -112,32 +107,24 @@ impl Live {
     /// The same provider under other rules on tools: what is known stays known.
     pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
         let heir = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
-        let accounts = self.accounts.lock();
-        let entry = accounts.iter().map(|(account, entry)| {
-            (
-                *account,
-                AccountLists {
-                    cached: Arc::new(entry.cached.with_rules(rules)),
-                    used: entry.used,
-                    owner: entry.owner.clone(),
-                },
-            )
-        });
-        *heir.accounts.lock() = entry.collect();
+        let mut accounts = heir.accounts.lock();
+        // The one unused for longest goes in first.
+        for (account, entry) in self.accounts.lock().iter().rev() {
+            let entry = AccountLists {
+                cached: Arc::new(entry.cached.with_rules(rules)),
+                owner: entry.owner.clone(),
+            };
+            accounts.put(*account, entry);
+        }
         drop(accounts);
-        heir.inherit(&self.templates.lock(), rules);
-        heir
-    }
-
-    /// What is left of templates under other rules on tools.
-    fn inherit(&self, templates: &HashMap<Arc<str>, Arc<Catalogue>>, rules: &ToolRules) {
-        let admitted = templates.iter().map(|(tenant, old)| {
+        let mut templates = heir.templates.lock();
+        for (tenant, old) in self.templates.lock().iter().rev() {
             let mut catalogue = Catalogue::clone(old);
-            let tools = old.tools.iter().filter(|tool| rules.admits_tool(tool));
-            catalogue.set_tools(tools.cloned().collect());
-            (Arc::clone(tenant), Arc::new(catalogue))
-        });
-        *self.templates.lock() = admitted.collect();
+            catalogue.set_tools(rules.admitted(&old.tools));
+            templates.put(Arc::clone(tenant), Arc::new(catalogue));
+        }
+        drop(templates);
+        heir
     }
 
     /// The lists of the account that a caller uses, made on its first use; those of everybody where
@@ -147,20 +134,10 @@ impl Live {
             return Arc::clone(&self.shared);
         };
         let mut accounts = self.accounts.lock();
-        let now = accounts.values().map(|entry| entry.used).max().unwrap_or(0) + 1;
-        if !accounts.contains_key(account) && accounts.len() >= ACCOUNTS {
-            let oldest = accounts
-                .iter()
-                .min_by_key(|(_, entry)| entry.used)
-                .map(|(account, _)| *account);
-            oldest.map(|oldest| accounts.remove(&oldest));
-        }
-        let entry = accounts.entry(*account).or_insert_with(|| AccountLists {
-            cached: Arc::new(CachedLists::default()),
-            used: now,
+        let entry = accounts.get_or_insert(*account, || AccountLists {
+            cached: Arc::default(),
             owner: (Arc::clone(&identity.tenant), Arc::clone(&identity.user)),
         });
-        entry.used = now;
         Arc::clone(&entry.cached)
     }
 
@@ -171,7 +148,7 @@ impl Live {
             Some(account) => self
                 .accounts
                 .lock()
-                .get(account)
+                .peek(account)
                 .map(|entry| Arc::clone(&entry.cached)),
         }
     }
@@ -187,8 +164,8 @@ impl Live {
         let others: Vec<Arc<CachedLists>> = self
             .accounts
             .lock()
-            .values()
-            .map(|entry| Arc::clone(&entry.cached))
+            .iter()
+            .map(|(_, entry)| Arc::clone(&entry.cached))
             .collect();
         let mut tried = HashSet::new();
         for other in others {
@@ -198,13 +175,7 @@ impl Live {
                 continue;
             }
             if Tool::are_same(&theirs, offered) {
-                catalogue.set_tools(
-                    theirs
-                        .iter()
-                        .filter(|it| rules.admits_tool(it))
-                        .cloned()
-                        .collect(),
-                );
+                catalogue.set_tools(rules.admitted(&theirs));
                 *offered = theirs;
                 return;
             }
@@ -217,61 +188,54 @@ impl Live {
     /// Forgets the accounts unused for longest, until what all of them take is within bounds.
     pub(super) fn trim(&self) {
         let mut accounts = self.accounts.lock();
-        let mut order: Vec<([u8; 32], u64)> = accounts.iter().map(|(id, entry)| (*id, entry.used)).collect();
-        order.sort_unstable_by_key(|(_, used)| std::cmp::Reverse(*used));
-        let (mut tools, mut total) = (HashSet::new(), 0);
-        for (at, (account, _)) in order.iter().enumerate() {
-            let Some(entry) = accounts.get(account) else {
-                continue;
-            };
+        let (mut tools, mut total, mut surplus) = (HashSet::new(), 0, Vec::new());
+        for (at, (account, entry)) in accounts.iter().enumerate() {
             let (list, cost) = entry.cached.cost();
             total += cost.others;
             if tools.insert(list) {
                 total += cost.tools;
             }
             if at > 0 && total > self.bounds.accounts {
-                accounts.remove(account);
+                surplus.push(*account);
             }
+        }
+        for account in surplus {
+            accounts.pop(&account);
         }
         drop(accounts);
         let mut templates = self.templates.lock();
-        while templates.len() > 1
-            && templates
-                .values()
-                .map(|it| it.cost.tools + it.cost.others)
-                .sum::<usize>()
-                > self.bounds.accounts
-        {
-            let any = templates.keys().next().cloned();
-            any.map(|any| templates.remove(&any));
+        let cost = |catalogue: &Arc<Catalogue>| catalogue.cost.tools + catalogue.cost.others;
+        let mut total: usize = templates.iter().map(|(_, catalogue)| cost(catalogue)).sum();
+        while templates.len() > 1 && total > self.bounds.accounts {
+            total -= templates.pop_lru().map_or(0, |(_, catalogue)| cost(&catalogue));
         }
     }
 
     /// Forgets the lists of every account of a user.
     pub(super) fn forget(&self, tenant: &str, user: &str) {
+        let mut accounts = self.accounts.lock();
         let of_user = |entry: &AccountLists| *entry.owner.0 == *tenant && *entry.owner.1 == *user;
-        self.accounts.lock().retain(|_, entry| !of_user(entry));
+        let all = accounts.iter().filter(|(_, entry)| of_user(entry));
+        for account in all.map(|(account, _)| *account).collect::<Vec<_>>() {
+            accounts.pop(&account);
+        }
     }
 
     /// Notes what an account of a tenant saw.
     pub(super) fn remember_template(&self, tenant: &Arc<str>, catalogue: Arc<Catalogue>) {
-        let mut templates = self.templates.lock();
-        if !templates.contains_key(tenant) && templates.len() >= TENANTS {
-            let any = templates.keys().next().cloned();
-            any.map(|any| templates.remove(&any));
-        }
-        templates.insert(Arc::clone(tenant), catalogue);
+        self.templates.insert(Arc::clone(tenant), catalogue);
     }
 
     /// What an account of this tenant saw last; nothing of other tenants.
     pub(super) fn template(&self, tenant: &str) -> Option<Arc<Catalogue>> {
-        self.templates.lock().get(tenant).cloned()
+        self.templates.get(tenant)
     }
 
     /// What any account saw last, for those who operate the gateway.
     pub(super) fn any_template(&self) -> Option<Arc<Catalogue>> {
         let templates = self.templates.lock();
-        templates.values().max_by_key(|it| it.tools.len()).cloned()
+        let all = templates.iter().map(|(_, catalogue)| catalogue);
+        all.max_by_key(|it| it.tools.len()).cloned()
     }
 
     pub(super) fn health(&self) -> Health {
@@ -308,15 +272,6 @@ impl Live {
     }
 }
 
-/// A duration between half of it and the whole, so that many providers do not act in step.
-pub(super) fn jittered(whole: Duration) -> Duration {
-    use std::hash::{BuildHasher, RandomState};
-    // Each `RandomState` has keys of its own; no cryptography is asked for here.
-    let chance = RandomState::new().hash_one(()) % 1024;
-    let chance = u32::try_from(chance).unwrap_or(0);
-    whole / 2 + whole / 2 * chance / 1024
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,7 +292,7 @@ mod tests {
         let first = offered(&["a", "b"]);
         let known = Arc::new(CachedLists::default());
         let claim = known.claim().expect("nobody reads");
-        claim.succeed(super::super::discover::Discovery {
+        claim.succeed(super::super::cached::Discovery {
             catalogue: Catalogue::of(first.to_vec()),
             offered: Arc::clone(&first),
             left_out: super::super::bounds::LeftOut::default(),
@@ -346,10 +301,9 @@ mod tests {
         });
         let entry = AccountLists {
             cached: known,
-            used: 1,
             owner: ("t".into(), "u".into()),
         };
-        live.accounts.lock().insert([0; 32], entry);
+        live.accounts.insert([0; 32], entry);
         for (names, shares) in [(&["a", "b"][..], true), (&["a", "c"][..], false)] {
             let mut own = offered(names);
             let mut catalogue = Catalogue::of(own.to_vec());

@@ -13,6 +13,7 @@ mod discover;
 mod discovery_task;
 mod endpoint_digest;
 pub mod examine;
+mod failure;
 mod fetch;
 mod guests;
 mod lister;
@@ -25,6 +26,7 @@ mod provider;
 mod reload;
 mod repair;
 mod retire;
+mod rules;
 mod sanitize;
 mod service;
 mod status;
@@ -45,9 +47,10 @@ pub use lister::Lister;
 pub use lists::{Catalogue, Item, Tool};
 pub use live::Live;
 pub use load::DescriptorReader;
-pub use provider::{Provider, RelayAccess, ToolRules};
-pub use repair::MAX_URI;
+pub use provider::{Provider, RelayAccess};
 pub use reload::{Reload, ReloadOutcome};
+pub use repair::MAX_URI;
+pub use rules::ToolRules;
 pub use store::{Catalog, Config};
 
 /// State of a provider as `/providers` says it.

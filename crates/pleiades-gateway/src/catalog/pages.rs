@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Lister;
 use super::bounds::{self, ByteBudget, LeftOut, MemoryBounds};
+use super::lists::ListKind;
 use super::repair::repair_entry;
 use super::sanitize::sanitize;
 use pleiades_core::error::{Code, Error};
@@ -35,36 +36,6 @@ const NAMED: usize = 80;
 const CALLS_PER_LIST: u32 = 10;
 /// JSON-RPC: no such method.
 const METHOD_NOT_FOUND: i64 = -32601;
-
-/// A list that a provider may offer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ListKind {
-    Tools,
-    Resources,
-    Templates,
-    Prompts,
-}
-
-impl ListKind {
-    pub(super) const fn method(self) -> &'static str {
-        match self {
-            Self::Tools => "tools/list",
-            Self::Resources => "resources/list",
-            Self::Templates => "resources/templates/list",
-            Self::Prompts => "prompts/list",
-        }
-    }
-
-    /// Where entries stand in a page, and what identifies one.
-    pub(super) const fn keys(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Tools => ("tools", "name"),
-            Self::Resources => ("resources", "uri"),
-            Self::Templates => ("resourceTemplates", "uriTemplate"),
-            Self::Prompts => ("prompts", "name"),
-        }
-    }
-}
 
 /// What was read of a list.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@
 use serde_json::{json, value::RawValue};
 use url::Url;
 
-use super::pages::ListKind;
+use super::lists::ListKind;
 use pleiades_core::text::is_hidden;
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Raw, RawObject};

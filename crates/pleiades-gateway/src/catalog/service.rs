@@ -11,8 +11,9 @@ use tokio::{
 
 use super::{
     CachedLists, CatalogChange, Lister, Live, Provider, Snapshot, State,
-    cached::{AttemptClaim, Freshness, ListFailure},
-    discover::{Discovery, Previous, discover, error_text},
+    cached::{AttemptClaim, Discovery, Freshness},
+    discover::{Previous, discover, error_text},
+    failure::ListFailure,
     lists::ListSet,
 };
 use pleiades_core::error::{Code, Error};

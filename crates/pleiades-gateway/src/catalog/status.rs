@@ -110,13 +110,10 @@ fn with_accounts(
     tokens: &dyn ClientCredentialsTokens,
     (state, reason): (State, Option<String>),
 ) -> (State, Option<String>) {
-    if !matches!(provider.need, ProviderAuth::OAuth(_))
-        || !matches!(state, State::Ready | State::NeedsAuth)
-    {
+    if !matches!(provider.need, ProviderAuth::OAuth(_)) || !matches!(state, State::Ready | State::NeedsAuth) {
         return (state, reason);
     }
-    let works =
-        |state: &AccountState| !matches!(state, AccountState::NeedsReauth | AccountState::Revoked);
+    let works = |state: &AccountState| !matches!(state, AccountState::NeedsReauth | AccountState::Revoked);
     let (mut any, mut good) = (false, false);
     for (state, count) in &accounts(provider, tokens) {
         any |= *count > 0;

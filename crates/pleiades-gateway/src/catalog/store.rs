@@ -15,6 +15,7 @@ use super::{
     guests::Guests,
     lists::ListSet,
     reload::{Loader, Reload, ReloadOutcome},
+    retire::retire,
     service::DiscoveryService,
     status,
     watch::{self as watcher, FolderWatcher},
@@ -110,18 +111,50 @@ impl Catalog {
         // Watching begins before reading: what is written between the two is an event.
         let watching = FolderWatcher::open(&catalog.loader.folder);
         catalog.reload();
-        control.spawn(watcher::run(
-            Arc::downgrade(&catalog),
-            watching,
-            catalog.end.clone(),
-        ));
+        let weak = Arc::downgrade(&catalog);
+        let look = move |watching: &mut FolderWatcher, read| Some(weak.upgrade()?.look(watching, read));
+        control.spawn(watcher::run(watching, catalog.end.clone(), look));
         catalog
+    }
+
+    /// Reads the folder if that is due, or if it is another one than before, which is said.
+    fn look(&self, watching: &mut FolderWatcher, read: bool) -> bool {
+        let moved = watching.point_at(&self.loader.folder);
+        if read || moved {
+            self.reload();
+        } else {
+            self.publish();
+        }
+        moved
     }
 
     /// Everything loaded, to keep for the whole of a request.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.work.snapshot.load_full()
+    }
+
+    /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
+    #[must_use]
+    pub fn snapshot_for(&self, tenant: &Arc<str>, user: &Arc<str>) -> Arc<Snapshot> {
+        let owner = (Arc::clone(tenant), Arc::clone(user));
+        self.guests.beside(self.snapshot(), &owner)
+    }
+
+    /// Makes a server a provider of this caller alone; one of the same name is replaced.
+    pub fn add_guest(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
+        // Names that callers chose are no labels of metrics.
+        if !self.snapshot().providers.contains_key(&provider.id) {
+            self.work.metrics.forget(&provider.id);
+        }
+        let owner = (Arc::clone(tenant), Arc::clone(user));
+        let all_gone = self.guests.add(owner.clone(), Arc::clone(&provider));
+        self.work.notify_user(None, Some(owner), ListSet::ALL);
+        for gone in all_gone {
+            if gone.endpoint.digest != provider.endpoint.digest {
+                retire(&self.work, &gone);
+            }
+        }
     }
 
     /// Changes of lists from now on.

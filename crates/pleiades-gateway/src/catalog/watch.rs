@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::Path,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,8 +20,6 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-
-use super::Catalog;
 
 /// Quiet after an event before the folder is read.
 const QUIET: Duration = Duration::from_millis(200);
@@ -55,7 +53,7 @@ impl FolderWatcher {
     }
 
     /// Watches the folder that is there now; says whether it is another than before.
-    fn point_at(&mut self, folder: &Path) -> bool {
+    pub(super) fn point_at(&mut self, folder: &Path) -> bool {
         let there = fs::metadata(folder)
             .ok()
             .map(|metadata| (metadata.dev(), metadata.ino()));
@@ -99,14 +97,22 @@ fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// Reads the folder whenever it is due, until the catalogue is gone.
-pub(super) async fn run(catalog: Weak<Catalog>, watching: FolderWatcher, end: CancellationToken) {
-    end.run_until_cancelled(watch(catalog, watching))
+/// Has the folder looked at now and then, and read whenever it is due, until `look` says that the
+/// catalogue is gone. `look` is told whether to read, and says whether it is another folder than before.
+pub(super) async fn run(
+    watching: FolderWatcher,
+    end: CancellationToken,
+    look: impl Fn(&mut FolderWatcher, bool) -> Option<bool> + Send + Sync + 'static,
+) {
+    end.run_until_cancelled(watch(watching, Arc::new(look)))
         .await
         .unwrap_or_default();
 }
 
-async fn watch(catalog: Weak<Catalog>, mut watching: FolderWatcher) {
+async fn watch<Look>(mut watching: FolderWatcher, look: Arc<Look>)
+where
+    Look: Fn(&mut FolderWatcher, bool) -> Option<bool> + Send + Sync + 'static,
+{
     let mut poll = Instant::now() + POLL;
     loop {
         let heard = timeout_at(Instant::now() + LOOK, watching.heard.notified())
@@ -115,28 +121,26 @@ async fn watch(catalog: Weak<Catalog>, mut watching: FolderWatcher) {
         if heard {
             settle(&watching.heard).await;
         }
-        let Some(due) = catalog.upgrade() else { return };
         let read = heard || Instant::now() >= poll;
-        let Ok((moved, back)) = tokio::task::spawn_blocking(move || check(&due, watching, read)).await else {
-            tracing::error!("reading the folder of descriptors ended in a panic; it is not watched any more");
-            return;
+        let look = Arc::clone(&look);
+        let looking = tokio::task::spawn_blocking(move || (look(&mut watching, read), watching));
+        let moved = match looking.await {
+            Ok((Some(moved), back)) => {
+                watching = back;
+                moved
+            }
+            Ok((None, _)) => return,
+            Err(_) => {
+                tracing::error!(
+                    "reading the folder of descriptors ended in a panic; it is not watched any more"
+                );
+                return;
+            }
         };
-        watching = back;
         if read || moved {
             poll = Instant::now() + POLL;
         }
     }
-}
-
-/// Reads the folder if that is due, or if it is another one than before.
-fn check(catalog: &Catalog, mut watching: FolderWatcher, read: bool) -> (bool, FolderWatcher) {
-    let moved = watching.point_at(&catalog.loader.folder);
-    if read || moved {
-        catalog.reload();
-    } else {
-        catalog.publish();
-    }
-    (moved, watching)
 }
 
 /// Waits until nothing has happened for a moment, but not for ever.

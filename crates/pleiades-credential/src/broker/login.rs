@@ -4,8 +4,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
@@ -14,7 +12,7 @@ use super::start::provider_error;
 use super::{Broker, BrowserRedirect, Callback, ConnectError, ConnectErrorKind, hashed, now, short};
 use crate::access::Principal;
 use crate::connection::{Connection, GrantType, Pkce, ResourceParameter};
-use crate::oauth::{self, AuthServer, Redirects, TokenResponse};
+use crate::oauth::{self, AuthServer, Redirects, TokenClaims, TokenResponse};
 use crate::record::OAuthClient;
 use pleiades_core::secret::Secret;
 use pleiades_core::web::AddressPolicy;
@@ -114,10 +112,15 @@ impl Broker {
         let issued = oauth::exchange(web, &connection, &source, code, verifier.as_ref(), &redirect)
             .await
             .map_err(|trouble| provider_error(&connection, "did not finish", &trouble))?;
-        let claims = issued.id_token.as_ref().and_then(claims).ok_or_else(stale)?;
-        if !is_ours(&claims, login, sealed.nonce.as_deref()) {
-            return Err(stale());
-        }
+        let expected = oauth::ExpectedToken {
+            issuer: Some(&login.issuer),
+            any_tenant: false,
+            client: &login.client_id,
+            // It binds the login to this browser, so that a login without one does not count.
+            nonce: Some(sealed.nonce.as_deref().ok_or_else(stale)?),
+        };
+        let token = issued.id_token.as_ref().ok_or_else(stale)?;
+        let claims = oauth::validate(token, expected).map_err(|_refused| stale())?;
         self.check_principal(&claims, login, &link.principal, (&connection, &server, &issued))
             .await?;
         let until = now().saturating_add(self.config.pending_ttl.as_secs());
@@ -131,13 +134,14 @@ impl Broker {
     /// Whether a login proves to be the link's principal, which is a tenant and a user.
     async fn check_principal(
         &self,
-        claims: &Value,
+        claims: &TokenClaims,
         login: &LoginConfig,
         principal: &Principal,
         (connection, server, issued): (&Connection, &AuthServer, &TokenResponse),
     ) -> Result<(), ConnectError> {
         let web = &**self.config.manager.web();
-        if !is_tenant(claims, &login.tenant, &principal.tenant) {
+        let all = Value::Object(claims.clone());
+        if !is_tenant(&all, &login.tenant, &principal.tenant) {
             tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
@@ -146,11 +150,12 @@ impl Broker {
                  runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose people log in.",
             ));
         }
-        let mut user = named(claims, &login.user_claim);
-        if login.user_claim == "email" && claims.get("email").is_none() {
-            let identity = oauth::identify(web, connection, server, issued).await;
-            let is_same = identity.subject.is_some() && identity.subject.as_deref() == text(claims, "sub");
-            user = identity.verified_email.filter(|_| is_same);
+        let mut user = user_of(&all, &login.user_claim);
+        if login.user_claim == "email" && !claims.contains_key("email") {
+            let profile = oauth::profile(web, connection, server, &issued.access, claims).await;
+            let subject = claims.get("sub").and_then(Value::as_str);
+            let is_same = subject.is_some() && profile.subject.as_deref() == subject;
+            user = profile.verified_email.filter(|_| is_same);
         }
         if user.as_deref() != Some(&*principal.user) {
             tracing::warn!(
@@ -254,50 +259,12 @@ fn connection(login: &LoginConfig) -> Result<Connection, ConnectError> {
     })
 }
 
-/// The claims of an ID token that came from the token endpoint itself over TLS, so that its
-/// signature need not be checked (OpenID Connect Core section 3.1.3.7 point 6).
-fn claims(token: &Secret) -> Option<Value> {
-    let payload = token.expose().split('.').nth(1)?;
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
-}
-
-fn text<'a>(claims: &'a Value, name: &str) -> Option<&'a str> {
-    claims.get(name)?.as_str()
-}
-
-/// OpenID Connect Core section 3.1.3.7: issuer, audience, authorized party, expiry, nonce.
-fn is_ours(claims: &Value, login: &LoginConfig, nonce: Option<&str>) -> bool {
-    let client = Some(login.client_id.as_str());
-    let (for_us, several) = match claims.get("aud") {
-        Some(Value::Array(all)) => (all.iter().any(|one| one.as_str() == client), all.len() > 1),
-        Some(one) => (one.as_str() == client, false),
-        None => (false, false),
-    };
-    let party = text(claims, "azp");
-    let party_ok = party.map_or(!several, |party| Some(party) == client);
-    let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or(0.0);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "seconds since 1970 are exact in a float"
-    )]
-    let is_valid = expires > now() as f64;
-    text(claims, "iss") == Some(&login.issuer)
-        && for_us
-        && party_ok
-        && is_valid
-        && nonce.is_some()
-        && text(claims, "nonce") == nonce
-}
-
 /// The user whom the claims name; an email only once its issuer has verified it.
-fn named(claims: &Value, claim: &str) -> Option<String> {
-    let is_verified = match claims.get("email_verified") {
-        Some(Value::Bool(verified)) => *verified,
-        Some(Value::String(verified)) => verified == "true",
-        _ => false,
-    };
+fn user_of(claims: &Value, claim: &str) -> Option<String> {
+    let is_email = matches!(claim, "email" | "/email");
+    let is_verified = claims.as_object().is_some_and(oauth::is_email_verified);
     let name = at(claims, claim)?;
-    (is_verified || !matches!(claim, "email" | "/email")).then(|| name.to_owned())
+    (is_verified || !is_email).then(|| name.to_owned())
 }
 
 /// Whether a login proves this tenant.
@@ -349,13 +316,13 @@ mod tests {
     #[test]
     fn a_user_is_named_by_its_claim_alone_and_an_email_has_to_be_verified() {
         let claims = |verified: Value| json!({ "sub": "s-1", "email": "ann@x", "email_verified": verified });
-        assert_eq!(named(&claims(json!(true)), "sub").as_deref(), Some("s-1"));
-        assert_eq!(named(&claims(json!(true)), "email").as_deref(), Some("ann@x"));
+        assert_eq!(user_of(&claims(json!(true)), "sub").as_deref(), Some("s-1"));
+        assert_eq!(user_of(&claims(json!(true)), "email").as_deref(), Some("ann@x"));
         for unproven in [json!(false), json!("false"), json!(null), json!(1)] {
-            assert_eq!(named(&claims(unproven.clone()), "email"), None, "{unproven}");
-            assert_eq!(named(&claims(unproven), "/email"), None);
+            assert_eq!(user_of(&claims(unproven.clone()), "email"), None, "{unproven}");
+            assert_eq!(user_of(&claims(unproven), "/email"), None);
         }
-        assert_eq!(named(&json!({ "sub": 7 }), "sub"), None);
-        assert_eq!(named(&json!({ "sub": "" }), "sub"), None);
+        assert_eq!(user_of(&json!({ "sub": 7 }), "sub"), None);
+        assert_eq!(user_of(&json!({ "sub": "" }), "sub"), None);
     }
 }

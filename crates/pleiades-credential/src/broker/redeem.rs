@@ -8,7 +8,7 @@ use super::start::{provider_error, united};
 use super::status::ConnectionOutcome;
 use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, now, random};
 use crate::key::{AccountKey, AccountOwner};
-use crate::oauth::{self, AccountProfile, ExpectedToken, OAuthError, OAuthErrorKind, TokenResponse};
+use crate::oauth::{self, AccountProfile, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::{AccountRecord, TokenSet};
 use crate::user_accounts::is_account_name;
 use crate::vault::Fault;
@@ -42,7 +42,9 @@ impl Broker {
             )
         })?;
         let issued = self.exchange_code(&connection, &flow, code).await?;
-        let identity = self.identify(&connection, &flow, &issued).await;
+        let web = &**self.config.manager.web();
+        let expected = (flow.source.client.id.as_str(), flow.nonce.as_deref());
+        let identity = oauth::identify(web, &connection, &flow.server(), expected, &issued).await;
         // Without PKCE the nonce is all that binds a code to its flow (RFC 9700 section 4.5.3.2): a wrong
         // one means a code that somebody slipped in. With PKCE the server has checked that already.
         if identity.is_foreign && flow.verifier.is_none() {
@@ -107,21 +109,6 @@ impl Broker {
             }
         }
         issued.map_err(|trouble| provider_error(connection, "did not finish", &trouble))
-    }
-
-    /// Whose account it is; nobody's in particular where the provider does not say.
-    async fn identify(
-        &self,
-        connection: &Connection,
-        flow: &PendingConnection,
-        issued: &TokenResponse,
-    ) -> AccountProfile {
-        let (web, server) = (&**self.config.manager.web(), flow.server());
-        let expected = ExpectedToken {
-            client: Some(&flow.source.client.id),
-            nonce: flow.nonce.as_deref(),
-        };
-        oauth::identify_for(web, connection, &server, expected, issued).await
     }
 
     /// Stores an account and tells everybody who waits.

@@ -20,7 +20,6 @@ mod refresh;
 pub mod scheduler;
 mod signature;
 mod slot;
-mod sweep;
 pub mod user_accounts;
 pub mod vault;
 

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use http::header::AUTHORIZATION;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::connection::Connection;
@@ -18,7 +20,7 @@ use pleiades_core::signature::{Signature, SignedHeaders, sensitive};
 
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
 /// life when that is less.
-pub(super) const LAST_MOMENTS: u64 = 5_000;
+const LAST_MOMENTS: u64 = 5_000;
 /// A token that was had so long ago was taken before, at least elsewhere: seconds.
 const FRESH: u64 = 600;
 /// Providers that share one account and have a signature of their own at hand.
@@ -139,6 +141,17 @@ impl SeenRecord {
     pub(super) fn time_left(&self, unix_ms: u64) -> Option<u64> {
         let is_good = !self.refused.load(Relaxed) && self.record.ended != Some(EndReason::Revoked);
         self.ends.checked_sub(unix_ms).filter(|left| is_good && *left > 0)
+    }
+
+    /// A deadline for something newer than a token in its last moments: half of them, so that it can
+    /// still be used afterwards.
+    pub(super) fn hurry(&self, unix_ms: u64, deadline: Instant) -> Instant {
+        match self.time_left(unix_ms) {
+            Some(left) if left < LAST_MOMENTS => {
+                deadline.min(Instant::now() + Duration::from_millis(left / 2))
+            }
+            _ => deadline,
+        }
     }
 
     /// The upstream answered 401 to its access token.
@@ -268,6 +281,19 @@ impl AccountSlot {
             seen.accepted.store(before.accepted.load(Relaxed), Relaxed);
         }
         self.seen.store(Some(Arc::new(seen)));
+    }
+
+    /// How long callers wait before the next refresh, and why.
+    pub(super) fn backoff_left(&self, now: u64) -> Option<(Duration, Option<Arc<str>>)> {
+        let backoff = self.backoff.lock();
+        let backoff = backoff.as_ref()?;
+        let left = backoff.for_callers.saturating_sub(now);
+        (left > 0).then(|| (Duration::from_millis(left), backoff.cause.clone()))
+    }
+
+    /// When a refresh that nobody waits for may begin again, in milliseconds of the monotonic clock.
+    pub(super) fn resumes_at(&self) -> u64 {
+        self.backoff.lock().as_ref().map_or(0, |it| it.in_background)
     }
 
     /// The account is no more: whoever still holds a signature of it signs nothing.

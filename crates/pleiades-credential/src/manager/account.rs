@@ -1,13 +1,13 @@
-//! Accounts as their users are told of them.
+//! Accounts as their users see them.
 
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::record::{AccountState, EndReason};
-use crate::slot::SeenRecord;
+use crate::slot::{AccountSlot, SeenRecord};
 
-/// An account as its user is told of it (contracts section 2, "Accounts").
+/// An account as its user sees it (contracts section 2, "Accounts").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// `accountId`.
@@ -16,7 +16,7 @@ pub struct Account {
     pub label: Option<String>,
     /// State.
     pub state: AccountState,
-    /// Why, when it is not `ok`.
+    /// Why it is not `ok`.
     pub reason: Option<String>,
     /// Whether it is the user's default.
     pub is_default: bool,
@@ -29,7 +29,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// As answers and `/v1/accounts` say it, without `provider`.
+    /// As answers and `/v1/accounts` show it, without `provider`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         let mut body = json!({
@@ -51,7 +51,7 @@ impl Account {
 }
 
 impl Account {
-    /// As it was seen, at unix time in milliseconds, renewed `lead` seconds ahead.
+    /// From its record, at `unix_ms`; it is renewed `lead` seconds ahead of its end.
     pub(super) fn of(id: &Arc<str>, seen: &SeenRecord, is_default: bool, unix_ms: u64, lead: u64) -> Self {
         let record = &seen.record;
         let state = seen.state(unix_ms, lead);
@@ -71,4 +71,17 @@ impl Account {
             granted: record.granted.clone(),
         }
     }
+}
+
+/// The user's default: the one chosen last, else the only one.
+pub(super) fn default_account(slots: &[Arc<AccountSlot>]) -> Option<&Arc<AccountSlot>> {
+    if let [only] = slots {
+        return Some(only);
+    }
+    let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
+    let (at, slot) = slots
+        .iter()
+        .map(|slot| (chosen(slot), slot))
+        .max_by_key(|(at, _)| *at)?;
+    (at > 0).then_some(slot)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::read::within;
 use super::refresh_task::nonce;
 use super::{AccountEventKind, CredentialManager};
 use crate::key::AccountKey;
@@ -97,31 +96,16 @@ impl CredentialManager {
         record.lease = None;
         record.failures = 0;
         for _ in 0..TRIES {
-            let before = self.fetch_or_replace(key).await?;
+            let before = self.records.read_any(key).await?;
             let expected = before.as_ref().map_or(0, |(version, _)| *version);
             let new = replacing(&record, before.as_ref().and_then(|(_, record)| record.as_ref()));
-            if let Wrote::Done(version) = self.write(key, expected, &new).await? {
+            if let Wrote::Done(version) = self.records.write(key, expected, &new).await? {
                 self.keep(key, version, new);
-                self.notify(key, AccountEventKind::Connected);
+                self.events.happened_here(key, AccountEventKind::Connected);
                 return Ok(());
             }
         }
         Err(contended())
-    }
-
-    /// What is there; a record that cannot be read is replaced by a new connection all the same.
-    async fn fetch_or_replace(
-        &self,
-        key: &AccountKey,
-    ) -> Result<Option<(u64, Option<AccountRecord>)>, Fault> {
-        match self.fetch(key).await {
-            Ok(found) => Ok(found.map(|(version, record)| (version, Some(record)))),
-            Err(fault) if fault.kind == Kind::Corrupt => {
-                let stored = within(self.parts.vault.read(&Path::account(key))).await?;
-                Ok(stored.map(|stored| (stored.version, None)))
-            }
-            Err(fault) => Err(fault),
-        }
     }
 
     async fn choose_now(&self, key: &AccountKey) -> Result<bool, Fault> {
@@ -130,13 +114,13 @@ impl CredentialManager {
             self.reread(&entry, entry.readings()).await?;
             let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
             let latest = entry.slots().iter().map(chosen).max().unwrap_or(0);
-            let Some((version, mut record)) = self.fetch(key).await? else {
+            let Some((version, mut record)) = self.records.read(key).await? else {
                 return Ok(false);
             };
             record.chosen = self.clock.unix_ms().max(latest + 1);
-            if let Wrote::Done(version) = self.write(key, version, &record).await? {
+            if let Wrote::Done(version) = self.records.write(key, version, &record).await? {
                 self.keep(key, version, record);
-                self.notify(key, AccountEventKind::Chosen);
+                self.events.happened_here(key, AccountEventKind::Chosen);
                 return Ok(true);
             }
         }
@@ -144,18 +128,15 @@ impl CredentialManager {
     }
 
     async fn revoke_now(&self, key: &AccountKey) -> Result<bool, Fault> {
-        let Some((_, record)) = self.fetch_or_replace(key).await? else {
+        let Some((_, record)) = self.records.read_any(key).await? else {
             return Ok(false);
         };
         if let Some(record) = &record {
             self.revoke_at_provider(key, record).await;
         }
-        within(self.parts.vault.remove(&Path::account(key))).await?;
-        if let Some(entry) = self.cache.get(&key.owner) {
-            entry.remove(&key.account);
-        }
-        self.schedule.remove(key);
-        self.notify(key, AccountEventKind::Revoked);
+        self.records.remove(&Path::account(key)).await?;
+        self.forget(key);
+        self.events.happened_here(key, AccountEventKind::Revoked);
         Ok(true)
     }
 
@@ -181,15 +162,6 @@ impl CredentialManager {
                 "the provider did not revoke a token; it is removed here"
             );
         }
-    }
-
-    /// An account that was found to be no more.
-    pub(super) fn forget(&self, slot: &AccountSlot) {
-        if let Some(entry) = self.cache.get(&slot.key.owner) {
-            entry.remove(&slot.key.account);
-        }
-        slot.clear();
-        self.schedule.remove(&slot.key);
     }
 }
 

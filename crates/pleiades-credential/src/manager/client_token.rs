@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::CredentialManager;
-use super::read::STORE_WITHIN;
+use super::records::STORE_WITHIN;
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::pinned;
@@ -78,7 +78,7 @@ impl ClientCredentialsTokens for Arc<CredentialManager> {
     fn signature(&self, connection: &Arc<Connection>) -> Arc<Signature> {
         let mut tokens = self.client_tokens.0.lock();
         if tokens.len() >= MAX_CONNECTIONS {
-            tokens.retain(|_, machine| Arc::strong_count(machine) > 1);
+            tokens.retain(|_, token| Arc::strong_count(token) > 1);
         }
         let made = || {
             Arc::new(ClientToken {
@@ -91,9 +91,9 @@ impl ClientCredentialsTokens for Arc<CredentialManager> {
             })
         };
         // A reload that changes nothing of the connection keeps its token.
-        let machine = tokens.entry(fingerprint(connection)).or_insert_with(made);
-        let held: Arc<ClientToken> = Arc::clone(machine);
-        Arc::new(Signature::renewed(Arc::new(ClientTokenSource(held)), None))
+        let token = tokens.entry(fingerprint(connection)).or_insert_with(made);
+        let source = ClientTokenSource(Arc::clone(token));
+        Arc::new(Signature::renewed(Arc::new(source), None))
     }
 
     fn accounts(&self, connection: &str) -> Vec<(AccountState, usize)> {
@@ -210,9 +210,9 @@ impl ClientToken {
         }
         let (done, receiver) = watch::channel(false);
         *in_flight = Some(receiver.clone());
-        let (machine, owner) = (Arc::clone(self), Arc::clone(manager));
+        let (token, owner) = (Arc::clone(self), Arc::clone(manager));
         manager.parts.control.spawn(async move {
-            machine.obtain(&owner).await;
+            token.obtain(&owner).await;
             done.send_replace(true);
         });
         receiver

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use super::account::default_account;
+use super::renewal::{SOON, end_error, renew_within, waiting};
 use super::signer::AccountSigner;
 use super::{AccountQuery, CredentialManager, GrantError, GrantedAccount, Reason};
 use crate::cache::OwnerAccounts;
 use crate::connection::Connection;
 use crate::record::EndReason;
-use crate::refresh::{FinalState, RefreshTrigger};
-use crate::slot::{AccountSlot, LAST_MOMENTS, SeenRecord};
+use crate::refresh::RefreshTrigger;
+use crate::slot::{AccountSlot, SeenRecord};
 use crate::vault::{Fault, Kind};
 use pleiades_core::signature::Signature;
 
-/// How long a call with a valid token waits for a store that is asked only whether it still stands.
+/// How long a call with a valid token waits for the vault to say whether the account is still there.
 const BRIEFLY: Duration = Duration::from_millis(250);
-/// When a caller may come back, where nobody says.
-const SOON: Duration = Duration::from_secs(5);
-/// Turns of one grant: the store changes under it no more often than that.
+/// How often the state of an account may change while one call waits for it.
 const TURNS: u32 = 8;
 
-/// Why none of the accounts is the one.
+/// Why no account is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoChoice {
     /// None of that name, or none at all.
@@ -32,7 +32,7 @@ enum NoChoice {
     Several,
 }
 
-/// How an account stands.
+/// Whether an account can sign requests now.
 enum Readiness {
     Serves(Arc<SeenRecord>),
     Ended(EndReason),
@@ -41,88 +41,72 @@ enum Readiness {
 }
 
 impl CredentialManager {
-    /// The signature of an account when it is in memory and valid: no I/O.
+    /// The signature of the account that a call means, if it is in memory and valid. No I/O.
     #[must_use]
-    pub fn grant_cached(&self, ask: &AccountQuery<'_>) -> Option<GrantedAccount> {
-        let entry = self.cache.get(&ask.owner())?;
+    pub fn grant_cached(&self, query: &AccountQuery<'_>) -> Option<GrantedAccount> {
+        let entry = self.cache.get(&query.owner())?;
         let now = self.clock.monotonic_ms();
         if !entry.is_fresh(now) {
             return None;
         }
-        let slot = entry.with(|slots| select(slots, ask).ok().cloned())?;
+        let slot = entry.with(|slots| select(slots, query).ok().cloned())?;
         let seen = slot.seen().filter(|seen| seen.serves(self.clock.unix_ms()))?;
-        Some(self.granted(&entry, &slot, &seen, ask.connection))
+        Some(self.granted(&entry, &slot, &seen, query.connection))
     }
 
-    /// The signature of an account, read and renewed where needed, within a bound.
+    /// The signature of the account that a call means, read and renewed where needed, `within` a bound.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`GrantError`].
     pub async fn grant(
         &self,
-        ask: &AccountQuery<'_>,
+        query: &AccountQuery<'_>,
         within: Duration,
     ) -> Result<GrantedAccount, GrantError> {
         let deadline = Instant::now() + within;
-        let entry = self.cache.entry(&ask.owner(), self.clock.monotonic_ms());
-        let chosen = || entry.with(|slots| select(slots, ask).ok().cloned());
+        let entry = self.cache.entry(&query.owner(), self.clock.monotonic_ms());
+        let chosen = || entry.with(|slots| select(slots, query).ok().cloned());
         let seen = chosen().and_then(|slot| slot.seen());
-        let hurried = seen.map_or(deadline, |seen| self.hurry_deadline(&seen, deadline));
-        let refused = match self.grant_by(ask, &entry, hurried).await {
+        let hurried = seen.map_or(deadline, |seen| seen.hurry(self.clock.unix_ms(), deadline));
+        let refused = match self.grant_by(query, &entry, hurried).await {
             Err(refused) if refused.is_passing() => refused,
             done => return done,
         };
-        // Nothing newer can be had in time: a token in its last moments is a good one.
+        // Nothing newer can be had in time: a token in its last moments still serves.
         match chosen().and_then(|slot| Some((slot.seen()?, slot))) {
             Some((seen, slot))
-                if entry.age(self.clock.monotonic_ms()).is_some() && self.still_holds(&seen) =>
+                if entry.age(self.clock.monotonic_ms()).is_some() && seen.time_left(self.clock.unix_ms()).is_some() =>
             {
-                Ok(self.granted(&entry, &slot, &seen, ask.connection))
+                Ok(self.granted(&entry, &slot, &seen, query.connection))
             }
-            // It ended while it was hurried for: now there is all the time that the caller has.
-            _ if hurried < deadline => self.grant_by(ask, &entry, deadline).await,
+            // The token ended while a newer one was hurried for: now the caller's whole time may be used.
+            _ if hurried < deadline => self.grant_by(query, &entry, deadline).await,
             _ => Err(refused),
-        }
-    }
-
-    /// Whether an access token still holds, if only for its last moments.
-    pub(super) fn still_holds(&self, seen: &SeenRecord) -> bool {
-        seen.time_left(self.clock.unix_ms()).is_some()
-    }
-
-    /// A bound for having something newer than a token in its last moments: half of them, so that it
-    /// can still be used afterwards.
-    pub(super) fn hurry_deadline(&self, seen: &SeenRecord, deadline: Instant) -> Instant {
-        match seen.time_left(self.clock.unix_ms()) {
-            Some(left) if left < LAST_MOMENTS => {
-                deadline.min(Instant::now() + Duration::from_millis(left / 2))
-            }
-            _ => deadline,
         }
     }
 
     async fn grant_by(
         &self,
-        ask: &AccountQuery<'_>,
+        query: &AccountQuery<'_>,
         entry: &Arc<OwnerAccounts>,
         deadline: Instant,
     ) -> Result<GrantedAccount, GrantError> {
         let since = entry.readings();
-        self.freshen(entry, ask, deadline).await?;
+        self.freshen(entry, query, deadline).await?;
         for _ in 0..TURNS {
-            let chosen = entry.with(|slots| select(slots, ask).cloned());
+            let chosen = entry.with(|slots| select(slots, query).cloned());
             let readiness = chosen.as_ref().map(|slot| self.readiness(slot));
             let refused = match (&chosen, readiness) {
                 (Ok(slot), Ok(Readiness::Serves(seen))) => {
-                    return Ok(self.granted(entry, slot, &seen, ask.connection));
+                    return Ok(self.granted(entry, slot, &seen, query.connection));
                 }
-                (Ok(slot), Ok(Readiness::Renew(why))) => {
-                    self.renew_by(slot, ask.connection, why, deadline).await?;
+                (Ok(slot), Ok(Readiness::Renew(trigger))) => {
+                    renew_within(self, slot, query.connection, trigger, deadline).await?;
                     continue;
                 }
-                (Ok(slot), Ok(Readiness::Ended(ended))) => self.end_error(entry, slot, ended),
-                (Err(unclear), _) | (_, Err(unclear)) => self.choice_error(entry, *unclear, ask),
-                (Ok(_), Ok(Readiness::Gone)) => self.choice_error(entry, NoChoice::None, ask),
+                (Ok(slot), Ok(Readiness::Ended(ended))) => end_error(self, entry, slot, ended),
+                (Err(reason), _) | (_, Err(reason)) => self.choice_error(entry, *reason, query),
+                (Ok(_), Ok(Readiness::Gone)) => self.choice_error(entry, NoChoice::None, query),
             };
             // Another replica, or the command line, may have connected it a moment ago.
             if entry.is_read_since(since) {
@@ -138,13 +122,13 @@ impl CredentialManager {
     async fn freshen(
         &self,
         entry: &Arc<OwnerAccounts>,
-        ask: &AccountQuery<'_>,
+        query: &AccountQuery<'_>,
         deadline: Instant,
     ) -> Result<(), GrantError> {
         let now = self.clock.monotonic_ms();
         let serves = entry.with(|slots| {
-            let seen = select(slots, ask).ok().and_then(|slot| slot.seen());
-            seen.is_some_and(|seen| self.still_holds(&seen))
+            let seen = select(slots, query).ok().and_then(|slot| slot.seen());
+            seen.is_some_and(|seen| seen.time_left(self.clock.unix_ms()).is_some())
         });
         // Never chosen among some only: the default may be one that was not read yet.
         if serves && entry.age(now).is_some() {
@@ -179,37 +163,6 @@ impl CredentialManager {
         }
     }
 
-    /// Renews an account within the caller's bound.
-    pub(super) async fn renew_by(
-        &self,
-        slot: &Arc<AccountSlot>,
-        connection: &Arc<Connection>,
-        why: RefreshTrigger,
-        deadline: Instant,
-    ) -> Result<(), GrantError> {
-        if let Some((left, cause)) = self.backoff_left(slot) {
-            return Err(waiting(left, cause));
-        }
-        let outcome = timeout_at(deadline, self.refresh_or_join(slot, connection, why)).await;
-        match outcome.unwrap_or(FinalState::Stopped) {
-            FinalState::Refreshed
-            | FinalState::Newer { .. }
-            | FinalState::NotDue
-            | FinalState::Gone
-            | FinalState::Refused
-            | FinalState::Ended(_) => Ok(()),
-            FinalState::Failed { after } => {
-                let cause = self.backoff_left(slot).and_then(|(_, cause)| cause);
-                Err(waiting(after.map_or(SOON, Duration::from_millis), cause))
-            }
-            FinalState::StoreDown => Err(GrantError::Unavailable {
-                store: slot.store_fault.lock().unwrap_or(Kind::Unreachable),
-                retry_after: SOON,
-            }),
-            FinalState::Stopped => Err(waiting(SOON, None)),
-        }
-    }
-
     fn readiness(&self, slot: &AccountSlot) -> Readiness {
         let Some(seen) = slot.seen() else {
             return Readiness::Gone;
@@ -219,55 +172,20 @@ impl CredentialManager {
             return Readiness::Serves(seen);
         }
         match seen.ended(unix_ms) {
-            // What may have passed is asked for again, but not with each call.
-            Some(ended) if !seen.may_recover() || self.backoff_left(slot).is_some() => {
+            // What may have passed is tried again, but not with each call.
+            Some(ended) if !seen.may_recover() || slot.backoff_left(self.clock.monotonic_ms()).is_some() => {
                 Readiness::Ended(ended)
             }
             _ => Readiness::Renew(seen.trigger()),
         }
     }
 
-    /// The refusal for an account that only a person can mend.
-    pub(super) fn end_error(
-        &self,
-        entry: &OwnerAccounts,
-        slot: &AccountSlot,
-        ended: EndReason,
-    ) -> GrantError {
-        let connect = |reason| GrantError::NotConnected {
-            reason,
-            wanted: None,
-            accounts: self.describe(entry),
-        };
-        let seen = slot.seen();
-        let unrenewed = seen.as_ref().is_some_and(|seen| seen.may_recover());
-        let unix = self.clock.unix();
-        let fingerprint = seen.as_ref().map(|seen| seen.fingerprint);
-        let unaccepted = seen.as_ref().is_some_and(|seen| seen.is_unaccepted(unix));
-        let cause = seen.and_then(|seen| seen.record.refusal.clone());
-        let expired = |reason| GrantError::Expired {
-            account: Arc::clone(&slot.key.account),
-            reason,
-            cause: cause.map(|cause| cause.why),
-            fingerprint,
-        };
-        match ended {
-            EndReason::Revoked => connect(Reason::Revoked),
-            EndReason::Scopes => connect(Reason::Scopes),
-            EndReason::Refused if unrenewed => expired(Reason::Unrenewed),
-            EndReason::Refused => expired(Reason::Refused),
-            EndReason::NoRefresh if unaccepted => expired(Reason::Unaccepted),
-            EndReason::NoRefresh => expired(Reason::NoRefresh),
-            EndReason::Interrupted => expired(Reason::Interrupted),
-        }
-    }
-
-    fn choice_error(&self, entry: &OwnerAccounts, unclear: NoChoice, ask: &AccountQuery<'_>) -> GrantError {
+    fn choice_error(&self, entry: &OwnerAccounts, reason: NoChoice, query: &AccountQuery<'_>) -> GrantError {
         let accounts = self.describe(entry);
-        match unclear {
+        match reason {
             NoChoice::None => GrantError::NotConnected {
                 reason: Reason::NeverConnected,
-                wanted: ask.account.map(str::to_owned),
+                wanted: query.account.map(str::to_owned),
                 accounts,
             },
             NoChoice::Several => GrantError::Ambiguous { accounts },
@@ -285,8 +203,8 @@ impl CredentialManager {
         entry.touch(now);
         slot.used.store(now, Relaxed);
         let make = || {
-            let held = AccountSigner::new(&self.me, slot, connection, seen);
-            Signature::renewed(Arc::new(held), Some(seen.fingerprint))
+            let signer = AccountSigner::new(&self.me, slot, connection, seen);
+            Signature::renewed(Arc::new(signer), Some(seen.fingerprint))
         };
         GrantedAccount {
             signature: slot.signature_for(seen, connection, make),
@@ -299,13 +217,13 @@ impl CredentialManager {
 /// the only one.
 fn select<'a>(
     slots: &'a [Arc<AccountSlot>],
-    ask: &AccountQuery<'_>,
+    query: &AccountQuery<'_>,
 ) -> Result<&'a Arc<AccountSlot>, NoChoice> {
     let named = |name: &str| slots.iter().find(|slot| *slot.key.account == *name);
-    if let Some(name) = ask.account {
+    if let Some(name) = query.account {
         return named(name).ok_or(NoChoice::None);
     }
-    if let Some(slot) = ask.remembered.and_then(named) {
+    if let Some(slot) = query.remembered.and_then(named) {
         return Ok(slot);
     }
     default_account(slots).ok_or(if slots.is_empty() {
@@ -313,23 +231,6 @@ fn select<'a>(
     } else {
         NoChoice::Several
     })
-}
-
-/// The user's default: the one chosen last, else the only one.
-pub(super) fn default_account(slots: &[Arc<AccountSlot>]) -> Option<&Arc<AccountSlot>> {
-    if let [only] = slots {
-        return Some(only);
-    }
-    let chosen = |slot: &Arc<AccountSlot>| slot.seen().map_or(0, |seen| seen.record.chosen);
-    let (at, slot) = slots
-        .iter()
-        .map(|slot| (chosen(slot), slot))
-        .max_by_key(|(at, _)| *at)?;
-    (at > 0).then_some(slot)
-}
-
-fn waiting(retry_after: Duration, cause: Option<Arc<str>>) -> GrantError {
-    GrantError::Waiting { retry_after, cause }
 }
 
 fn unavailable(fault: &Fault) -> GrantError {

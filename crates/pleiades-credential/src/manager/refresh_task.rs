@@ -1,5 +1,5 @@
-//! Drives rounds of the state machine: one at a time for each account of this process, in tasks of
-//! the control runtime, so that nobody who leaves can lose a rotated token.
+//! Drives the refresh state machine: one refresh at a time for each account of this process, in tasks
+//! of the control runtime, so that no caller that leaves can lose a rotated token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::read::{serialize, within};
+use super::records::within;
 use super::{AccountEventKind, CredentialManager, RefreshOutcome, Refreshed};
 use crate::connection::Connection;
 use crate::key::AccountKey;
@@ -21,16 +21,16 @@ use crate::refresh::{
     TokenOutcome, back_off,
 };
 use crate::slot::{AccountSlot, InFlightRefresh, InFlightState, RefreshBackoff};
-use crate::vault::{Fault, Hint, Path, Wrote};
+use crate::vault::{Fault, Kind, Path, Wrote};
 use pleiades_core::telemetry::events::TokenRefreshed;
 
-/// The pause after a failed round for whom nobody waits, first and longest, in milliseconds.
+/// The pause after a failed refresh that nobody waits for, first and longest, in milliseconds.
 const BACKGROUND_PAUSE: (u64, u64) = (15_000, 600_000);
-/// The same for callers.
+/// The first pause for callers.
 const CALLER_PAUSE: u64 = 2_000;
-/// When an endpoint that must not be asked is looked at again, in milliseconds.
+/// The pause after an endpoint that must not be asked, in milliseconds.
 const METADATA_PAUSE: u64 = 60_000;
-/// How long somebody who asks for one refresh waits for it.
+/// How long a refresh on demand may take.
 const ON_DEMAND_WITHIN: Duration = Duration::from_secs(90);
 
 impl CredentialManager {
@@ -39,20 +39,20 @@ impl CredentialManager {
     /// # Errors
     /// [`Fault`].
     pub async fn refresh(&self, key: &AccountKey, force: bool) -> Result<Option<Refreshed>, Fault> {
-        let Some((version, record)) = self.fetch(key).await? else {
+        let Some((version, record)) = self.records.read(key).await? else {
             return Ok(None);
         };
-        let found = self.connection_of(&key.owner.connection, &record.provider);
+        let connection = self.connection_of(&key.owner.connection, &record.provider);
         let slot = self.keep(key, version, record);
-        let Some(connection) = found else {
+        let Some(connection) = connection else {
             return Ok(Some(self.report(&slot, RefreshOutcome::Unhealthy)));
         };
-        let why = if force {
+        let trigger = if force {
             RefreshTrigger::Forced
         } else {
             RefreshTrigger::Due
         };
-        let outcome = timeout(ON_DEMAND_WITHIN, self.refresh_or_join(&slot, &connection, why)).await;
+        let outcome = timeout(ON_DEMAND_WITHIN, self.refresh_or_join(&slot, &connection, trigger)).await;
         let outcome = match outcome.unwrap_or(FinalState::Stopped) {
             FinalState::Refreshed | FinalState::Newer { .. } => RefreshOutcome::Refreshed,
             FinalState::NotDue => RefreshOutcome::NotDue,
@@ -75,30 +75,22 @@ impl CredentialManager {
         Refreshed { outcome, next_at }
     }
 
-    /// Puts a record that was read or written alone into memory.
-    pub(crate) fn keep(&self, key: &AccountKey, version: u64, record: AccountRecord) -> Arc<AccountSlot> {
-        let entry = self.cache.entry(&key.owner, self.clock.monotonic_ms());
-        let slot = entry.put(version, record);
-        self.plan_renewal(&slot);
-        slot
-    }
-
-    /// Pursues an account, or joins whoever of this process does so already.
-    pub(crate) async fn refresh_or_join(
+    /// Refreshes an account, or waits for the refresh that is under way in this process.
+    pub(super) async fn refresh_or_join(
         &self,
         slot: &Arc<AccountSlot>,
         connection: &Arc<Connection>,
-        why: RefreshTrigger,
+        trigger: RefreshTrigger,
     ) -> FinalState {
         loop {
-            let (mut in_flight, joined) = self.join_or_start(slot, connection, &why);
+            let (mut in_flight, joined) = self.join_or_start(slot, connection, &trigger);
             let outcome = match in_flight.wait_for(|it| *it != InFlightState::On).await.as_deref() {
                 Ok(InFlightState::Over(outcome)) => *outcome,
                 Ok(InFlightState::Stuck) => FinalState::StoreDown,
-                // The task is gone without a word: it panicked, or the runtime ended.
+                // The task ended without an outcome: it panicked, or the runtime ended.
                 Ok(InFlightState::On) | Err(_) => FinalState::Stopped,
             };
-            // What the other did not find due may be due for us.
+            // What was not due for its trigger may be due for ours.
             if !(joined && outcome == FinalState::NotDue) {
                 return outcome;
             }
@@ -109,7 +101,7 @@ impl CredentialManager {
         &self,
         slot: &Arc<AccountSlot>,
         connection: &Arc<Connection>,
-        why: &RefreshTrigger,
+        trigger: &RefreshTrigger,
     ) -> (InFlightRefresh, bool) {
         let mut in_flight = slot.in_flight.lock();
         if let Some(under_way) = &*in_flight
@@ -126,7 +118,7 @@ impl CredentialManager {
             return (receiver, false);
         };
         let task_state = RefreshTask {
-            machine: StateMachine::new(why.clone(), connection.attempts, nonce().into()),
+            machine: StateMachine::new(trigger.clone(), connection.attempts, nonce().into()),
             slot: Arc::clone(slot),
             connection: Arc::clone(connection),
             record: None,
@@ -143,28 +135,9 @@ impl CredentialManager {
         self.work.spawn_on(task, &self.parts.control);
         (receiver, false)
     }
-
-    /// How long a caller waits before this account is tried again.
-    pub(super) fn backoff_left(&self, slot: &AccountSlot) -> Option<(Duration, Option<Arc<str>>)> {
-        let backoff = slot.backoff.lock();
-        let backoff = backoff.as_ref()?;
-        let left = backoff.for_callers.saturating_sub(self.clock.monotonic_ms());
-        (left > 0).then(|| (Duration::from_millis(left), backoff.cause.clone()))
-    }
-
-    /// Writes a record, with what may be known of it without reading.
-    pub(super) async fn write(
-        &self,
-        key: &AccountKey,
-        expected: u64,
-        record: &AccountRecord,
-    ) -> Result<Wrote, Fault> {
-        let (path, value, hint) = (Path::account(key), serialize(record)?, hint(record));
-        within(self.parts.vault.write(&path, expected, &value, Some(&hint))).await
-    }
 }
 
-/// One round and what it has in hand.
+/// One refresh under way.
 struct RefreshTask {
     manager: Arc<CredentialManager>,
     slot: Arc<AccountSlot>,
@@ -174,9 +147,9 @@ struct RefreshTask {
     /// New tokens, and when they were asked for, in unix seconds.
     issued: Option<(TokenResponse, u64)>,
     error: Option<OAuthError>,
-    /// Whether a redemption of this round may have been carried out without its answer having come.
+    /// Whether a token request may have been carried out although its answer never arrived.
     unanswered: bool,
-    /// Those who wait.
+    /// Tells whoever waits how far it is.
     waiters: Arc<watch::Sender<InFlightState>>,
 }
 
@@ -245,7 +218,7 @@ impl RefreshTask {
         }
     }
 
-    /// What the server said to the last request.
+    /// The server's refusal of the last request.
     fn refusal(&self) -> Option<TokenRefusal> {
         self.error.as_ref().map(|trouble| TokenRefusal {
             error: trouble.error.clone(),
@@ -254,10 +227,10 @@ impl RefreshTask {
     }
 
     async fn read(&mut self) -> RefreshEvent {
-        match self.manager.fetch(&self.slot.key).await {
+        match self.manager.records.read(&self.slot.key).await {
             Ok(None) => {
-                // What was read last says where new tokens are given back.
-                self.manager.forget(&self.slot);
+                // The record that was read last says where orphaned tokens are revoked.
+                self.manager.forget(&self.slot.key);
                 RefreshEvent::Read(None)
             }
             Ok(Some((version, record))) => {
@@ -265,12 +238,19 @@ impl RefreshTask {
                 let mut facts = RecordFacts::of(version, &record, self.manager.clock.unix(), lead);
                 let ours = |(issued, _): &(TokenResponse, u64)| issued.access == record.tokens.access;
                 facts.ours = self.issued.as_ref().is_some_and(ours);
-                self.manager.remember(&self.slot, version, &record);
+                self.remember(version, &record);
                 self.record = Some(record);
                 RefreshEvent::Read(Some(facts))
             }
             Err(fault) => self.store_failed(&fault),
         }
+    }
+
+    /// Takes a record that was read or written into memory.
+    fn remember(&self, version: u64, record: &AccountRecord) {
+        let entry = self.manager.cache.get(&self.slot.key.owner);
+        let readings = entry.map_or(0, |entry| entry.readings());
+        self.slot.take_written(version, record.clone(), readings);
     }
 
     /// Writes what the record becomes, and takes it for what is there once it stands.
@@ -282,9 +262,9 @@ impl RefreshTask {
         let Some(record) = self.record.as_ref().map(edit) else {
             return RefreshEvent::Conflict;
         };
-        match self.manager.write(&self.slot.key, version, &record).await {
+        match self.manager.records.write(&self.slot.key, version, &record).await {
             Ok(Wrote::Done(version)) => {
-                self.manager.remember(&self.slot, version, &record);
+                self.remember(version, &record);
                 self.record = Some(record);
                 RefreshEvent::Wrote(version)
             }
@@ -319,8 +299,8 @@ impl RefreshTask {
         let asked = self.manager.clock.unix();
         let scopes = record.granted.as_deref().filter(|scopes| !scopes.is_empty());
         let web = &*self.manager.parts.web;
-        let habits = &self.manager.quirks;
-        let answer = habits.renew(web, &self.connection, (&record.source, token), scopes);
+        let quirks = &self.manager.quirks;
+        let answer = quirks.renew(web, &self.connection, (&record.source, token), scopes);
         let answer = timeout(Duration::from_millis(DEADLINE), answer).await;
         self.unanswered |= match &answer {
             Ok(Ok(_)) => false,
@@ -358,14 +338,14 @@ impl RefreshTask {
     /// Removes a registration that its server has forgotten: the next connection makes a new one.
     async fn forget_client(&self, id: &str) {
         let folder = Path::gateway(&["clients"]);
-        let vault = &self.manager.parts.vault;
-        for name in self.manager.names(&folder).await.unwrap_or_default() {
+        let records = &self.manager.records;
+        for name in records.list(&folder).await.unwrap_or_default() {
             let path = folder.child(&name);
-            let stored = within(vault.read(&path)).await.ok().flatten();
+            let stored = within(records.vault.read(&path)).await.ok().flatten();
             let registration =
                 stored.and_then(|it| serde_json::from_str::<RegisteredClient>(it.value.expose()).ok());
             if registration.is_some_and(|registration| registration.client.id == id) {
-                within(vault.remove(&path)).await.unwrap_or_else(|fault| {
+                records.remove(&path).await.unwrap_or_else(|fault| {
                     tracing::debug!(error = &fault as &dyn std::error::Error, "a registration stays");
                 });
             }
@@ -397,9 +377,9 @@ impl RefreshTask {
         let now = self.manager.clock.monotonic_ms();
         let failures = self.record.as_ref().map_or(1, |record| record.failures.max(1));
         let alone = back_off(failures - 1, BACKGROUND_PAUSE.0, BACKGROUND_PAUSE.1);
-        let cause = self.error.as_ref().map(caller_message);
+        let cause = self.error.as_ref().map(|error| error.for_callers().into());
         *slot.backoff.lock() = match outcome {
-            // Whoever calls hears at once that it is refused; it is asked again less and less often.
+            // Callers hear at once that it is refused; the server is asked again less and less often.
             FinalState::Refused => Some(RefreshBackoff {
                 for_callers: now + back_off(failures - 1, CALLER_PAUSE, BACKGROUND_PAUSE.1),
                 in_background: now + alone,
@@ -420,10 +400,10 @@ impl RefreshTask {
         self.manager.plan_renewal(&slot);
         match outcome {
             FinalState::Gone => self.revoke_orphans().await,
-            FinalState::Refreshed => self.manager.notify(&slot.key, AccountEventKind::Renewed),
-            FinalState::Refused => self.manager.notify(&slot.key, AccountEventKind::Ended),
+            FinalState::Refreshed => self.manager.events.happened_here(&slot.key, AccountEventKind::Renewed),
+            FinalState::Refused => self.manager.events.happened_here(&slot.key, AccountEventKind::Ended),
             FinalState::Ended(_) if self.machine.is_ending() => {
-                self.manager.notify(&slot.key, AccountEventKind::Ended)
+                self.manager.events.happened_here(&slot.key, AccountEventKind::Ended)
             }
             _ => {}
         }
@@ -449,7 +429,7 @@ impl RefreshTask {
         event.emit(&self.manager.parts.metrics);
     }
 
-    /// Tokens that came after their account was revoked are nobody's: they are given back.
+    /// Revokes tokens that were issued after their account was removed.
     async fn revoke_orphans(&mut self) {
         let (Some((issued, _)), Some(record)) = (self.issued.take(), self.record.take()) else {
             return;
@@ -467,14 +447,14 @@ impl RefreshTask {
     }
 }
 
-/// A registered client, as far as it has to be known here.
+/// The part of a stored registration that is needed here.
 #[derive(serde::Deserialize)]
 struct RegisteredClient {
     client: OAuthClient,
 }
 
-/// Whether a server does not know the client any more that it registered: nothing that it issued to
-/// it can be renewed, and only a new connection helps.
+/// Whether the server has forgotten a client that it registered: none of its tokens can be renewed, and
+/// only a new connection helps.
 fn is_forgotten(client: &OAuthClient, trouble: &OAuthError) -> bool {
     let is_registered = !client.declared && !client.id.starts_with("https://");
     let says_so = ["invalid_client", "unauthorized_client"];
@@ -485,18 +465,13 @@ fn is_forgotten(client: &OAuthClient, trouble: &OAuthError) -> bool {
             .is_some_and(|error| says_so.contains(&error))
 }
 
-/// Why a round failed, as callers may read it: whoever did not answer is not named to them.
-fn caller_message(trouble: &OAuthError) -> Arc<str> {
-    trouble.for_callers().into()
-}
-
 fn classify(trouble: &OAuthError) -> TokenOutcome {
     match trouble.kind {
         OAuthErrorKind::Grant => TokenOutcome::Terminal,
         OAuthErrorKind::Client => TokenOutcome::Refused {
             uncertain: trouble.unread,
         },
-        // Nobody was asked, and nobody refused: what stands in the way is the operator's to mend.
+        // No server refused anything: the operator has to fix the endpoint.
         OAuthErrorKind::Metadata => TokenOutcome::Transient {
             uncertain: false,
             after: Some(METADATA_PAUSE),
@@ -507,22 +482,6 @@ fn classify(trouble: &OAuthError) -> TokenOutcome {
                 .retry_after
                 .map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
         },
-    }
-}
-
-/// What may be known of a record without reading it.
-pub(super) fn hint(record: &AccountRecord) -> Hint {
-    let state = match record.ended {
-        Some(EndReason::Revoked) => "revoked",
-        Some(_) => "needs_reauth",
-        // Looked at again by whoever sweeps: a refusal that nobody knows may pass.
-        None if record.failures >= refresh::UNHEALTHY || record.refusal.is_some() => "unhealthy",
-        None => "ok",
-    };
-    Hint {
-        seq: record.seq,
-        state: state.to_owned(),
-        expiry: record.tokens.expires_at,
     }
 }
 
@@ -543,6 +502,5 @@ pub(crate) fn spread() -> u64 {
 }
 
 fn store_down() -> Fault {
-    use crate::vault::Kind;
     Fault::new(Kind::Unreachable, "the credential store did not answer")
 }

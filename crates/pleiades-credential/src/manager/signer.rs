@@ -1,4 +1,4 @@
-//! Keeps the headers of one account's grant up to date, for whoever holds its signature.
+//! The signature of one account: headers that are renewed when they have to be.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::renewal::{SOON, end_error, renew_within, waiting};
 use super::{CredentialManager, GrantError, Reason};
 use crate::connection::Connection;
 use crate::refresh::RefreshTrigger;
@@ -15,10 +16,10 @@ use pleiades_core::signature::{CredentialSource, SignedHeaders};
 
 /// How long a request waits for its token to be renewed; its own deadline may be nearer.
 const RENEW_WITHIN: Duration = Duration::from_secs(30);
-/// A provider that refuses a token which was renewed for its sake is not believed for that long, in
-/// milliseconds.
+/// A provider that answers 401 to a token which was renewed after its 401 is not believed for that long,
+/// in milliseconds.
 const DISTRUST_401: u64 = 60_000;
-/// Looks at one account: it changes under a request no more often than that.
+/// How often the state of an account may change while one request waits for it.
 const TURNS: u32 = 4;
 
 /// One account under one grant.
@@ -53,8 +54,8 @@ impl AccountSigner {
             .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
     }
 
-    /// What is there, if it is still the account that this signature stands for. What an upstream
-    /// session holds belongs to one person: a later grant of somebody else must not go on with it.
+    /// The record, if it is still of the account that this signature stands for. An upstream session
+    /// belongs to one person: a later grant of somebody else must not go on with it.
     fn seen(&self) -> Result<Arc<SeenRecord>, Error> {
         let Some(seen) = self.slot.seen() else {
             let refused = GrantError::NotConnected {
@@ -66,16 +67,12 @@ impl AccountSigner {
         };
         let same = self.subject.is_some() && seen.record.subject == self.subject;
         if seen.grant != self.grant && !same {
-            let refused = GrantError::Waiting {
-                retry_after: Duration::from_secs(1),
-                cause: None,
-            };
-            return Err(refused.error(&self.connection));
+            return Err(waiting(Duration::from_secs(1), None).error(&self.connection));
         }
         Ok(seen)
     }
 
-    /// Whether the store has something newer than this set: another replica may have renewed it.
+    /// Whether the vault has newer tokens than these: another replica may have renewed them.
     async fn store_has_newer(&self, manager: &Arc<CredentialManager>, seq: u64) -> bool {
         let entry = manager
             .cache
@@ -87,12 +84,12 @@ impl AccountSigner {
             .is_ok_and(|seen| seen.record.seq > seq || seen.grant != self.grant)
     }
 
-    async fn wait(&self, mut why: RefreshTrigger) -> Result<Arc<SignedHeaders>, Error> {
+    async fn wait(&self, mut trigger: RefreshTrigger) -> Result<Arc<SignedHeaders>, Error> {
         let manager = self.manager()?;
         let deadline = Instant::now() + RENEW_WITHIN;
         for _ in 0..TURNS {
-            let hurried = manager.hurry_deadline(&*self.seen()?, deadline);
-            let renewed = manager.renew_by(&self.slot, &self.connection, why, hurried).await;
+            let hurried = self.seen()?.hurry(manager.clock.unix_ms(), deadline);
+            let renewed = renew_within(&manager, &self.slot, &self.connection, trigger, hurried).await;
             let seen = self.seen()?;
             let unix_ms = manager.clock.unix_ms();
             if seen.serves(unix_ms) {
@@ -102,26 +99,21 @@ impl AccountSigner {
                 let entry = manager
                     .cache
                     .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
-                return Err(manager
-                    .end_error(&entry, &self.slot, ended)
+                return Err(end_error(&manager, &entry, &self.slot, ended)
                     .error(&self.connection));
             }
             if let Err(refused) = renewed {
-                if refused.is_passing() && manager.still_holds(&seen) {
+                if refused.is_passing() && seen.time_left(manager.clock.unix_ms()).is_some() {
                     return Ok(Arc::clone(&seen.signed));
                 }
-                // It ended while it was hurried for: now there is all the time that the request has.
+                // The token ended while a newer one was hurried for: now the request's whole time may be used.
                 if !(refused.is_passing() && hurried < deadline) {
                     return Err(refused.error(&self.connection));
                 }
             }
-            why = seen.trigger();
+            trigger = seen.trigger();
         }
-        let refused = GrantError::Waiting {
-            retry_after: Duration::from_secs(5),
-            cause: None,
-        };
-        Err(refused.error(&self.connection))
+        Err(waiting(SOON, None).error(&self.connection))
     }
 }
 
@@ -159,8 +151,7 @@ impl CredentialSource for AccountSigner {
             return Err(Error::new(Code::UpstreamAuth, message));
         }
         seen.mark_refused();
-        let why = seen.trigger();
-        let signed = self.wait(why).await?;
+        let signed = self.wait(seen.trigger()).await?;
         *self.slot.renewed_after_401.lock() = Some((Arc::clone(&self.grant), signed.seq, now));
         Ok(signed)
     }

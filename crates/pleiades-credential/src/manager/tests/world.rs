@@ -73,8 +73,8 @@ impl ManagerWorld {
 
     /// Also starts the work beside requests.
     pub(super) fn begun(self) -> Self {
-        crate::manager::schedule::begin(&self.manager);
-        crate::sweep::begin(&self.manager);
+        crate::manager::background::begin(&self.manager);
+        crate::manager::sweep::begin(&self.manager);
         self
     }
 

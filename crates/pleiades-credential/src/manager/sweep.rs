@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::key::{AccountKey, AccountOwner};
-use super::manager::CredentialManager;
-use super::manager::read::within;
-use super::manager::refresh_task::{nonce, spread};
-use super::record::TokenSet;
-use super::refresh::{LeaseWatch, TokenLifetime};
-use super::vault::{Fault, Hint, Path, Wrote};
+use crate::key::{AccountKey, AccountOwner};
+use super::CredentialManager;
+use super::background::spawn_renewal;
+use super::records::within;
+use super::refresh_task::{nonce, spread};
+use crate::record::TokenSet;
+use crate::refresh::{LeaseWatch, TokenLifetime};
+use crate::vault::{Fault, Hint, Path, Wrote};
 use pleiades_core::secret::Secret;
 
 /// Between two walks.
@@ -42,7 +43,7 @@ pub(super) fn begin(manager: &Arc<CredentialManager>) {
         others: LeaseWatch::default(),
         beaten: 0,
     };
-    manager.control().spawn(sweeper.run());
+    manager.parts.control.spawn(sweeper.run());
 }
 
 #[derive(Debug)]
@@ -72,7 +73,7 @@ impl From<Fault> for WalkEnd {
 impl Sweeper {
     async fn run(mut self) {
         sleep(FIRST + FIRST * part()).await;
-        while let Some(manager) = self.manager.upgrade().filter(|it| !it.is_closing()) {
+        while let Some(manager) = self.manager.upgrade().filter(|it| !it.closing.is_cancelled()) {
             match self.walk(&manager).await {
                 Ok(()) | Err(WalkEnd::Others) => {}
                 Err(WalkEnd::Store(fault)) => tracing::debug!(
@@ -82,7 +83,7 @@ impl Sweeper {
             }
             tokio::select! {
                 () = sleep(PERIOD + PERIOD / 10 * part()) => {}
-                () = manager.closed() => return,
+                () = manager.closing.cancelled() => return,
             }
         }
     }
@@ -90,7 +91,7 @@ impl Sweeper {
     async fn walk(&mut self, manager: &Arc<CredentialManager>) -> Result<(), WalkEnd> {
         self.beat(manager).await?;
         let root = Path::of(&["c"]);
-        for tenant in manager.names(&root).await? {
+        for tenant in manager.records.list(&root).await? {
             let users = root.child(&tenant);
             for user in self.names(manager, &users).await? {
                 for connection in self.names(manager, &users.child(&user)).await? {
@@ -119,21 +120,17 @@ impl Sweeper {
                 account: account.into(),
             };
             let hint = within(manager.vault().hint(&Path::account(&key))).await?;
-            if hint.is_some_and(|hint| !may_be_due(&hint, manager.unix(), lead)) {
+            if hint.is_some_and(|hint| !may_be_due(&hint, manager.clock.unix(), lead)) {
                 continue;
             }
             // A record that cannot be read is no reason to leave the others alone.
-            let Ok(Some((version, record))) = manager.fetch(&key).await else {
+            let Ok(Some((version, record))) = manager.records.read(&key).await else {
                 continue;
             };
-            let due = TokenLifetime::of(&record.tokens).is_within_lead(manager.unix(), lead);
+            let due = TokenLifetime::of(&record.tokens).is_within_lead(manager.clock.unix(), lead);
             if due && record.ended.is_none() && record.tokens.refresh.is_some() {
                 manager.keep(&key, version, record);
-                let manager = Arc::clone(manager);
-                manager
-                    .control()
-                    .clone()
-                    .spawn(async move { manager.renew_in_background(&key).await });
+                spawn_renewal(manager, key);
             }
         }
         Ok(())
@@ -145,16 +142,16 @@ impl Sweeper {
         folder: &Path,
     ) -> Result<Vec<String>, WalkEnd> {
         self.pace(manager).await?;
-        Ok(manager.names(folder).await?)
+        Ok(manager.records.list(folder).await?)
     }
 
     /// Leaves the store time for others, and says now and then that this sweeper is alive.
     async fn pace(&mut self, manager: &Arc<CredentialManager>) -> Result<(), WalkEnd> {
         sleep(PACE).await;
-        if manager.is_closing() {
+        if manager.closing.is_cancelled() {
             return Err(WalkEnd::Others);
         }
-        if manager.monotonic_ms().saturating_sub(self.beaten) >= BEAT_EVERY {
+        if manager.clock.monotonic_ms().saturating_sub(self.beaten) >= BEAT_EVERY {
             self.beat(manager).await?;
         }
         Ok(())
@@ -166,7 +163,7 @@ impl Sweeper {
         let stored = within(manager.vault().read(&path)).await?;
         let expected = stored.as_ref().map_or(0, |stored| stored.version);
         let sign = stored.and_then(|stored| serde_json::from_str::<SweeperBeat>(stored.value.expose()).ok());
-        let now = manager.monotonic_ms();
+        let now = manager.clock.monotonic_ms();
         let Some(next) = next_beat(&self.name, sign.as_ref(), &mut self.others, now) else {
             return Err(WalkEnd::Others);
         };

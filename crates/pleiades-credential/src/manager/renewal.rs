@@ -1,0 +1,87 @@
+//! Waits for the renewal of an account, and says what a caller gets when there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{CredentialManager, GrantError, Reason};
+use crate::cache::OwnerAccounts;
+use crate::connection::Connection;
+use crate::record::EndReason;
+use crate::refresh::{FinalState, RefreshTrigger};
+use crate::slot::AccountSlot;
+use crate::vault::Kind;
+
+/// When a caller may come back, where no server says.
+pub(super) const SOON: Duration = Duration::from_secs(5);
+
+/// Renews an account, or waits until who renews it already is done, up to the caller's deadline.
+pub(super) async fn renew_within(
+    manager: &CredentialManager,
+    slot: &Arc<AccountSlot>,
+    connection: &Arc<Connection>,
+    trigger: RefreshTrigger,
+    deadline: Instant,
+) -> Result<(), GrantError> {
+    if let Some((left, cause)) = slot.backoff_left(manager.clock.monotonic_ms()) {
+        return Err(waiting(left, cause));
+    }
+    let outcome = timeout_at(deadline, manager.refresh_or_join(slot, connection, trigger)).await;
+    match outcome.unwrap_or(FinalState::Stopped) {
+        FinalState::Refreshed
+        | FinalState::Newer { .. }
+        | FinalState::NotDue
+        | FinalState::Gone
+        | FinalState::Refused
+        | FinalState::Ended(_) => Ok(()),
+        FinalState::Failed { after } => {
+            let cause = slot.backoff_left(manager.clock.monotonic_ms()).and_then(|(_, cause)| cause);
+            Err(waiting(after.map_or(SOON, Duration::from_millis), cause))
+        }
+        FinalState::StoreDown => Err(GrantError::Unavailable {
+            store: slot.store_fault.lock().unwrap_or(Kind::Unreachable),
+            retry_after: SOON,
+        }),
+        FinalState::Stopped => Err(waiting(SOON, None)),
+    }
+}
+
+/// The error for an account that its user has to connect again.
+pub(super) fn end_error(
+    manager: &CredentialManager,
+    entry: &OwnerAccounts,
+    slot: &AccountSlot,
+    ended: EndReason,
+) -> GrantError {
+    let connect = |reason| GrantError::NotConnected {
+        reason,
+        wanted: None,
+        accounts: manager.describe(entry),
+    };
+    let seen = slot.seen();
+    let unrenewed = seen.as_ref().is_some_and(|seen| seen.may_recover());
+    let unix = manager.clock.unix();
+    let fingerprint = seen.as_ref().map(|seen| seen.fingerprint);
+    let unaccepted = seen.as_ref().is_some_and(|seen| seen.is_unaccepted(unix));
+    let cause = seen.and_then(|seen| seen.record.refusal.clone());
+    let expired = |reason| GrantError::Expired {
+        account: Arc::clone(&slot.key.account),
+        reason,
+        cause: cause.map(|cause| cause.why),
+        fingerprint,
+    };
+    match ended {
+        EndReason::Revoked => connect(Reason::Revoked),
+        EndReason::Scopes => connect(Reason::Scopes),
+        EndReason::Refused if unrenewed => expired(Reason::Unrenewed),
+        EndReason::Refused => expired(Reason::Refused),
+        EndReason::NoRefresh if unaccepted => expired(Reason::Unaccepted),
+        EndReason::NoRefresh => expired(Reason::NoRefresh),
+        EndReason::Interrupted => expired(Reason::Interrupted),
+    }
+}
+
+pub(super) fn waiting(retry_after: Duration, cause: Option<Arc<str>>) -> GrantError {
+    GrantError::Waiting { retry_after, cause }
+}

@@ -1,14 +1,14 @@
 //! Accounts in memory: what the way of a request finds without I/O. Bounded; the least recently
 //! used owners make room.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use pleiades_core::bounded::Bounded;
 
 use super::key::AccountOwner;
 use super::record::AccountRecord;
@@ -28,74 +28,45 @@ const QUIET: u64 = 5_000;
 /// Owners in memory.
 #[derive(Debug)]
 pub(super) struct AccountCache {
-    shards: Vec<RwLock<HashMap<AccountOwner, Arc<OwnerAccounts>>>>,
+    shards: Vec<Bounded<AccountOwner, Arc<OwnerAccounts>>>,
     hasher: RandomState,
-    most: usize,
 }
 
 impl AccountCache {
     /// For at most `most` owners.
     pub(super) fn new(most: usize) -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..SHARDS).map(|_| Bounded::new(most / SHARDS)).collect(),
             hasher: RandomState::new(),
-            most: (most / SHARDS).max(1),
         }
     }
 
-    /// What is known of an owner.
+    /// The accounts of an owner, if they are in memory.
     pub(super) fn get(&self, owner: &AccountOwner) -> Option<Arc<OwnerAccounts>> {
-        self.shard(owner)?.read().get(owner).cloned()
+        self.shard(owner)?.get(owner)
     }
 
-    /// The entry of an owner, made when there is none.
+    /// The accounts of an owner, none of them read yet where there was no entry.
     pub(super) fn entry(&self, owner: &AccountOwner, now: u64) -> Arc<OwnerAccounts> {
-        if let Some(found) = self.get(owner) {
-            return found;
+        let make = || Arc::new(OwnerAccounts::new(owner.clone(), now));
+        match self.shard(owner) {
+            Some(shard) => shard.get_or_insert_with(owner.clone(), make),
+            None => make(),
         }
-        let made = Arc::new(OwnerAccounts::new(owner.clone(), now));
-        let Some(shard) = self.shard(owner) else {
-            return made;
-        };
-        let mut shard = shard.write();
-        if let Some(found) = shard.get(owner) {
-            return Arc::clone(found);
-        }
-        if shard.len() >= self.most {
-            evict(&mut shard);
-        }
-        shard.insert(owner.clone(), Arc::clone(&made));
-        made
     }
 
     /// Every entry, in no order.
     pub(super) fn all(&self) -> Vec<Arc<OwnerAccounts>> {
-        let shards = self.shards.iter();
-        shards
-            .flat_map(|it| it.read().values().cloned().collect::<Vec<_>>())
-            .collect()
+        let entries = |shard: &Bounded<_, Arc<OwnerAccounts>>| -> Vec<_> {
+            shard.lock().iter().map(|(_, entry)| Arc::clone(entry)).collect()
+        };
+        self.shards.iter().flat_map(entries).collect()
     }
 
-    fn shard(&self, owner: &AccountOwner) -> Option<&RwLock<HashMap<AccountOwner, Arc<OwnerAccounts>>>> {
+    fn shard(&self, owner: &AccountOwner) -> Option<&Bounded<AccountOwner, Arc<OwnerAccounts>>> {
         let hash = usize::try_from(self.hasher.hash_one(owner) >> 32).unwrap_or_default();
         self.shards.get(hash % SHARDS)
     }
-}
-
-/// Drops the eighth that was used least recently, so that making room is seldom.
-fn evict(shard: &mut HashMap<AccountOwner, Arc<OwnerAccounts>>) {
-    let mut used: Vec<u64> = shard.values().map(|entry| entry.used()).collect();
-    let mut left = (used.len() / 8).max(1);
-    if left > used.len() {
-        return;
-    }
-    let (_, limit, _) = used.select_nth_unstable(left - 1);
-    let limit = *limit;
-    shard.retain(|_, entry| {
-        let goes = left > 0 && entry.used() <= limit;
-        left -= usize::from(goes);
-        !goes
-    });
 }
 
 /// What is known of one owner.

@@ -1,10 +1,11 @@
-//! What time it is, for those who keep tokens.
+//! The clocks that tokens are kept by.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use pleiades_core::time::since_epoch;
 use tokio::time::Instant;
 
-/// Two clocks of this process: one that only grows, and unix time that never goes back.
+/// Two clocks of this process: a monotonic one, and unix time that never goes back.
 #[derive(Debug)]
 pub(super) struct TokenClock {
     start: Instant,
@@ -19,7 +20,7 @@ impl TokenClock {
         }
     }
 
-    /// Milliseconds since the process began; unmoved by whoever sets the machine's clock.
+    /// Milliseconds since the process began, whatever happens to the machine's clock.
     pub(super) fn monotonic_ms(&self) -> u64 {
         millis(self.start.elapsed())
     }
@@ -35,12 +36,6 @@ impl TokenClock {
     pub(super) fn unix(&self) -> u64 {
         self.unix_ms() / 1000
     }
-}
-
-fn since_epoch() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,9 +1,7 @@
 //! A renewal with no more in it than its server takes. `scope` is optional there (RFC 6749 section 6)
 //! and refused by some servers, and so is `resource` (RFC 8707 section 2.2); others give less without.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
+use pleiades_core::bounded::Bounded;
 
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
@@ -11,10 +9,10 @@ use crate::record::TokenSource;
 use pleiades_core::secret::Secret;
 use pleiades_core::web::HttpClient;
 
-/// Registrations that are remembered; beyond it all are forgotten, which costs each one refused request.
+/// Registrations that are remembered; one that is forgotten costs a refused request.
 const REMEMBERED: usize = 4_096;
 
-/// What is left out.
+/// Parameters that a renewal leaves out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct OmittedParams {
     scope: bool,
@@ -22,22 +20,22 @@ struct OmittedParams {
 }
 
 /// What the servers of registrations do not take at a renewal, by token endpoint and client.
-#[derive(Debug, Default)]
-pub(super) struct RenewalQuirks(Mutex<HashMap<(String, String), OmittedParams>>);
+#[derive(Debug)]
+pub(super) struct RenewalQuirks(Bounded<(String, String), OmittedParams>);
+
+impl Default for RenewalQuirks {
+    fn default() -> Self {
+        Self(Bounded::new(REMEMBERED))
+    }
+}
 
 impl RenewalQuirks {
     fn of(&self, source: &TokenSource) -> OmittedParams {
-        let key = (source.token_endpoint.clone(), source.client.id.clone());
-        self.0.lock().get(&key).copied().unwrap_or_default()
+        self.0.get(&registration(source)).unwrap_or_default()
     }
 
     fn learn(&self, source: &TokenSource, without: OmittedParams) {
-        let mut learned = self.0.lock();
-        if learned.len() >= REMEMBERED {
-            learned.clear();
-        }
-        let key = (source.token_endpoint.clone(), source.client.id.clone());
-        learned.insert(key, without);
+        self.0.insert(registration(source), without);
     }
 
     /// Redeems a refresh token, and again without `scope` or `resource` when what is refused may be
@@ -80,7 +78,11 @@ impl RenewalQuirks {
     }
 }
 
-/// What a refusal may be about.
+fn registration(source: &TokenSource) -> (String, String) {
+    (source.token_endpoint.clone(), source.client.id.clone())
+}
+
+/// The parameter that a refusal may be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RefusedParam {
     Scope,
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn quirks_are_bounded() {
-        let habits = RenewalQuirks::default();
+        let quirks = RenewalQuirks::default();
         let mut source = super::super::tests::world::record("ann", "rt", 0).source;
         let bare = OmittedParams {
             scope: true,
@@ -191,9 +193,9 @@ mod tests {
         };
         for at in 0..=REMEMBERED {
             source.client.id = format!("client-{at}");
-            habits.learn(&source, bare);
+            quirks.learn(&source, bare);
         }
-        assert_eq!(habits.0.lock().len(), 1);
-        assert_eq!(habits.of(&source), bare);
+        assert_eq!(quirks.0.lock().len(), REMEMBERED);
+        assert_eq!(quirks.of(&source), bare);
     }
 }

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::rand::{SecureRandom, SystemRandom};
+use pleiades_core::random;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -207,7 +205,8 @@ impl RefreshTask {
 
     async fn wait(&self, pause: u64) -> RefreshEvent {
         // A little more or less, so that replicas that wait for the same do not come together.
-        let pause = Duration::from_millis(pause + pause * spread() / 4000);
+        let pause = Duration::from_millis(pause);
+        let pause = random::between(pause, pause + pause / 4);
         if self.machine.is_stopping() || self.machine.is_storing() {
             sleep(pause).await;
             return RefreshEvent::Woke;
@@ -485,20 +484,10 @@ fn classify(trouble: &OAuthError) -> TokenOutcome {
     }
 }
 
-/// A name that no other has: 128 bits.
-pub(crate) fn nonce() -> String {
-    let mut bytes = [0_u8; 16];
-    // Without randomness the machine is not fit for TLS either; a repeated nonce only makes a lease
-    // look older than it is.
-    SystemRandom::new().fill(&mut bytes).unwrap_or_default();
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Something between 0 and 999.
-pub(crate) fn spread() -> u64 {
-    let mut bytes = [0_u8; 4];
-    SystemRandom::new().fill(&mut bytes).unwrap_or_default();
-    u64::from(u32::from_le_bytes(bytes)) % 1000
+/// A name that no other has: 128 bits. Without randomness the machine is not fit for TLS either; a
+/// repeated nonce only makes a lease look older than it is.
+pub(super) fn nonce() -> String {
+    random::token::<16>().unwrap_or_default()
 }
 
 fn store_down() -> Fault {

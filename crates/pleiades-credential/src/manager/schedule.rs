@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::Mutex;
+use pleiades_core::random;
 use tokio::sync::Notify;
 
-use super::refresh_task::spread;
 use crate::clock::TokenClock;
 use crate::key::AccountKey;
 use crate::slot::AccountSlot;
@@ -75,7 +75,8 @@ impl Schedule {
         };
         let left = due.saturating_sub(clock.unix_ms());
         // Replicas a moment apart: the first renews it, the others find it done.
-        let at = now.saturating_add(left).saturating_add(spread().min(left / 8));
+        let apart = u64::from(random::below(1_000)).min(left / 8);
+        let at = now.saturating_add(left).saturating_add(apart);
         self.put(&slot.key, at.max(slot.resumes_at()));
     }
 

@@ -11,10 +11,11 @@ use crate::key::{AccountKey, AccountOwner};
 use super::CredentialManager;
 use super::background::spawn_renewal;
 use super::records::within;
-use super::refresh_task::{nonce, spread};
+use super::refresh_task::nonce;
 use crate::record::TokenSet;
 use crate::refresh::{LeaseWatch, TokenLifetime};
 use crate::vault::{Fault, Hint, Path, Wrote};
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 
 /// Between two walks.
@@ -72,7 +73,7 @@ impl From<Fault> for WalkEnd {
 
 impl Sweeper {
     async fn run(mut self) {
-        sleep(FIRST + FIRST * part()).await;
+        sleep(random::between(FIRST, FIRST * 2)).await;
         while let Some(manager) = self.manager.upgrade().filter(|it| !it.closing.is_cancelled()) {
             match self.walk(&manager).await {
                 Ok(()) | Err(WalkEnd::Others) => {}
@@ -82,7 +83,7 @@ impl Sweeper {
                 ),
             }
             tokio::select! {
-                () = sleep(PERIOD + PERIOD / 10 * part()) => {}
+                () = sleep(random::between(PERIOD, PERIOD + PERIOD / 10)) => {}
                 () = manager.closing.cancelled() => return,
             }
         }
@@ -212,11 +213,6 @@ fn may_be_due(hint: &Hint, unix: u64, lead: u64) -> bool {
     };
     let ended = matches!(hint.state.as_str(), "needs_reauth" | "revoked");
     !ended && TokenLifetime::of(&tokens).is_within_lead(unix, lead)
-}
-
-/// Between 0 and 1, in steps that a duration can be multiplied with.
-fn part() -> u32 {
-    u32::from(spread() >= 500)
 }
 
 #[cfg(test)]

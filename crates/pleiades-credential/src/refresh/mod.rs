@@ -16,6 +16,9 @@ mod state_machine;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use pleiades_core::backoff::doubled;
 
 pub(super) use edit::{claimed, ended, failed, renewed};
 pub(super) use lifetime::TokenLifetime;
@@ -218,5 +221,6 @@ pub(super) enum FinalState {
 
 /// Milliseconds before the `n`th repetition, from 0: doubling.
 pub(super) fn back_off(n: u32, first: u64, most: u64) -> u64 {
-    first.saturating_mul(1_u64 << n.min(20)).min(most)
+    let pause = doubled(Duration::from_millis(first), Duration::from_millis(most), n);
+    u64::try_from(pause.as_millis()).unwrap_or(most)
 }

@@ -6,9 +6,9 @@ use std::fmt;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::hmac;
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 
 /// Not the salt of the seal: what one of the two keys opens is noise for the other.
@@ -48,7 +48,6 @@ pub(super) struct SealContext<'a> {
 pub(super) struct Cipher {
     ids: hmac::Key,
     records: LessSafeKey,
-    random: SystemRandom,
 }
 
 impl Cipher {
@@ -66,7 +65,6 @@ impl Cipher {
         Some(Self {
             ids: hmac::Key::new(hmac::HMAC_SHA256, &*derive(b"ids")?),
             records: LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &*derive(b"records")?).ok()?),
-            random: SystemRandom::new(),
         })
     }
 
@@ -86,8 +84,7 @@ impl Cipher {
 
     /// Seals; `None` when there is no randomness.
     pub(super) fn seal(&self, context: SealContext<'_>, plain: &[u8]) -> Option<Vec<u8>> {
-        let mut nonce = [0_u8; NONCE_LEN];
-        self.random.fill(&mut nonce).ok()?;
+        let nonce = random::bytes::<NONCE_LEN>().ok()?;
         let mut whole = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         whole.extend_from_slice(&nonce);
         whole.extend_from_slice(plain);

@@ -7,11 +7,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use ring::rand::{SecureRandom, SystemRandom};
-
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rustix::process::geteuid;
 
+use pleiades_core::random;
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
 /// Length of a key that is made, in bytes.
@@ -157,7 +156,7 @@ pub(super) fn folder(file: &Path) -> &Path {
 fn make(file: &Path) -> io::Result<()> {
     make_folder(file)?;
     let mut draft = file.as_os_str().to_owned();
-    draft.push(format!(".{}", URL_SAFE_NO_PAD.encode(random::<9>()?)));
+    draft.push(format!(".{}", random::token::<9>().map_err(io::Error::other)?));
     let draft = PathBuf::from(draft);
     let written = write(&draft, &fresh()?).and_then(|()| link(&draft, file));
     // A draft that cannot be removed holds a key that nothing is sealed with.
@@ -247,16 +246,8 @@ pub(super) fn read(file: &Path) -> io::Result<Secret> {
 /// # Errors
 /// When there is no randomness.
 pub fn fresh() -> io::Result<Secret> {
-    let bytes = zeroize::Zeroizing::new(random::<KEY_BYTES>()?);
+    let bytes = zeroize::Zeroizing::new(random::bytes::<KEY_BYTES>().map_err(io::Error::other)?);
     Ok(Secret::new(STANDARD_NO_PAD.encode(*bytes)))
-}
-
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0_u8; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|cause| io::Error::other(format!("no randomness to be had: {cause}")))?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use ring::rand::SecureRandom;
+use pleiades_core::backoff::doubled;
+use pleiades_core::random;
 use tokio::time::Instant;
 
 use crate::vault::{Fault, Kind};
@@ -113,19 +114,13 @@ impl BreakerPause {
     }
 }
 
-fn length(round: u32) -> Duration {
-    FIRST.saturating_mul(1 << round.min(8)).min(LONGEST)
+fn length(streak: u32) -> Duration {
+    doubled(FIRST, LONGEST, streak)
 }
 
-/// Between three quarters of a span and the whole: replicas do not ask in step.
+/// Between three quarters of a span and the whole, so that replicas do not ask in step.
 pub(super) fn jittered(span: Duration) -> Duration {
-    let mut byte = [0];
-    // Without randomness they ask in step.
-    ring::rand::SystemRandom::new()
-        .fill(&mut byte)
-        .unwrap_or_default();
-    let [byte] = byte;
-    span - span / 4 * u32::from(byte) / 255
+    random::between(span / 4 * 3, span)
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 
 /// What is authenticated before the path.
@@ -19,8 +19,7 @@ const PURPOSE: &str = "pleiades record 1\n";
 /// Encrypts a text under a data key.
 pub(super) fn seal(key: &Secret, path: &str, text: &Secret) -> Option<String> {
     let key = data_key(key)?;
-    let mut nonce = [0; NONCE_LEN];
-    SystemRandom::new().fill(&mut nonce).ok()?;
+    let nonce = random::bytes::<NONCE_LEN>().ok()?;
     let mut sealed = text.expose().as_bytes().to_vec();
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad(path), &mut sealed)
         .ok()?;

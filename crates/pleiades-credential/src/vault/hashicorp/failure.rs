@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode, header};
+use pleiades_core::text::one_line;
 use serde::Deserialize;
 
 use crate::vault::{Fault, Kind};
@@ -99,7 +100,7 @@ impl RequestFailure {
     /// Vault, or what stands in front of it, refused.
     pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let refusal: RefusalBody = serde_json::from_slice(body).unwrap_or_default();
-        let text = printable(&refusal.errors.join("; "));
+        let text = one_line(&refusal.errors.join("; "), MAX_TEXT);
         let (kind, undone) = meaning(status, &text);
         Self {
             status: Some(status),
@@ -226,18 +227,7 @@ fn cause(error: &reqwest::Error) -> String {
         innermost = deeper;
         source = deeper.source();
     }
-    printable(&innermost.to_string())
-}
-
-fn printable(text: &str) -> String {
-    let is_shown = |character: &char| !matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let line: String = text
-        .chars()
-        .filter(is_shown)
-        .map(|character| if character.is_control() { ' ' } else { character })
-        .take(MAX_TEXT)
-        .collect();
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    one_line(&innermost.to_string(), MAX_TEXT)
 }
 
 #[cfg(test)]

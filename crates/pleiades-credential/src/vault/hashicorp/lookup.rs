@@ -1,14 +1,14 @@
 //! `${vault:path#key}` of descriptors: fields of entries that others keep in the same KV engine.
 //!
 //! Descriptors are read by threads that may block, and read often; each entry is asked for once in a
-//! while at most, and what was known last serves while Vault cannot answer.
+//! while at most, and the last answer serves while Vault cannot give one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use pleiades_core::bounded::Bounded;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
@@ -27,7 +27,7 @@ const MAX_ENTRIES: usize = 10_000;
 pub struct FieldLookup {
     vault: Arc<HashicorpVault>,
     control: Handle,
-    cache: Mutex<HashMap<String, CachedEntry>>,
+    cache: Bounded<String, CachedEntry>,
 }
 
 impl std::fmt::Debug for FieldLookup {
@@ -39,6 +39,7 @@ impl std::fmt::Debug for FieldLookup {
 /// The texts of one entry.
 type EntryFields = Arc<HashMap<String, Secret>>;
 
+#[derive(Clone)]
 struct CachedEntry {
     at: Instant,
     /// `None`: there is no such entry.
@@ -52,7 +53,7 @@ impl FieldLookup {
         Self {
             vault,
             control,
-            cache: Mutex::default(),
+            cache: Bounded::new(MAX_ENTRIES),
         }
     }
 
@@ -72,31 +73,35 @@ impl FieldLookup {
     }
 
     fn entry(&self, path: &str) -> Result<Option<EntryFields>, String> {
-        let fresh = |known: &&CachedEntry| known.at.elapsed() < FRESH;
-        if let Some(known) = self.cache.lock().get(path).filter(fresh) {
-            return Ok(known.fields.clone());
+        let cached = self.cache.get(path).filter(|cached| cached.at.elapsed() < FRESH);
+        if let Some(cached) = cached {
+            return Ok(cached.fields);
         }
         match self.ask(path) {
             Ok(fields) => {
                 let fields = fields.map(texts);
-                self.remember(path, fields.clone());
+                let cached = CachedEntry {
+                    at: Instant::now(),
+                    fields: fields.clone(),
+                };
+                self.cache.insert(path.to_owned(), cached);
                 Ok(fields)
             }
             Err(fault) => self.last(path, &fault).ok_or(fault.message),
         }
     }
 
-    /// What was known last, while Vault cannot answer. One that says no is believed.
+    /// The entry as it was read last, while Vault cannot answer. A Vault that says no is believed.
     fn last(&self, path: &str, fault: &Fault) -> Option<Option<EntryFields>> {
         if matches!(fault.kind, Kind::Denied | Kind::Corrupt | Kind::Refused) {
             return None;
         }
-        let known = self.cache.lock().get(path)?.fields.clone()?;
+        let fields = self.cache.get(path)?.fields?;
         tracing::debug!(
             kind = fault.kind.as_str(),
             "an entry of vault is used as it was known last"
         );
-        Some(Some(known))
+        Some(Some(fields))
     }
 
     fn ask(&self, path: &str) -> Result<Option<Map<String, Value>>, Fault> {
@@ -109,15 +114,6 @@ impl FieldLookup {
         receiver
             .recv_timeout(WITHIN)
             .unwrap_or_else(|_| Err(Fault::new(Kind::Unreachable, "vault gave no answer in time")))
-    }
-
-    fn remember(&self, path: &str, fields: Option<EntryFields>) {
-        let mut known = self.cache.lock();
-        if known.len() >= MAX_ENTRIES && !known.contains_key(path) {
-            known.clear();
-        }
-        let at = Instant::now();
-        known.insert(path.to_owned(), CachedEntry { at, fields });
     }
 }
 

@@ -1,18 +1,22 @@
-//! What Vault says no to: told to the operator once, and again when it says something else.
+//! What Vault refuses: logged once, and again when its words change.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
+use pleiades_core::bounded::Bounded;
 
 use crate::vault::{Fault, Kind, Path};
 
-/// Refusals that stand at once; beyond it the count begins anew.
+/// Refusals that stand at once; a further one replaces the oldest.
 const MOST: usize = 1_024;
 
 /// What is refused, by operation and path, in Vault's words. One policy that is wrong refuses many
 /// paths with the same words, and is one change.
-#[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<HashMap<(&'static str, Path), String>>);
+#[derive(Debug)]
+pub(super) struct Refusals(Bounded<(&'static str, Path), String>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Bounded::new(MOST))
+    }
+}
 
 /// What an answer changes.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ enum RefusalChange {
 }
 
 impl Refusals {
-    /// Notes what came of a request, and logs what that changes.
+    /// Notes the outcome of a request, and logs a change.
     pub(super) fn note<T>(&self, operation: &'static str, path: &Path, done: &Result<T, Fault>) {
         let fault = done.as_ref().err();
         match self.change(operation, path, fault) {
@@ -42,11 +46,11 @@ impl Refusals {
     fn change(&self, operation: &'static str, path: &Path, fault: Option<&Fault>) -> RefusalChange {
         let mut current = self.0.lock();
         let Some(fault) = fault else {
-            // The way of nearly all requests.
+            // Nearly all requests end here.
             if current.is_empty() {
                 return RefusalChange::None;
             }
-            let Some(words) = current.remove(&(operation, path.clone())) else {
+            let Some(words) = current.pop(&(operation, path.clone())) else {
                 return RefusalChange::None;
             };
             current.retain(|_, other| *other != words);
@@ -55,16 +59,13 @@ impl Refusals {
         if is_away(fault.kind) {
             return RefusalChange::None;
         }
-        // What could not be done stands before what Vault said to it.
+        // Before the colon stands the operation, after it what Vault said to it.
         let words = fault
             .message
             .split_once(": ")
             .map_or(&*fault.message, |(_, words)| words);
-        let is_news = !current.values().any(|other| other == words);
-        if current.len() >= MOST {
-            current.clear();
-        }
-        current.insert((operation, path.clone()), words.to_owned());
+        let is_news = !current.iter().any(|(_, other)| other == words);
+        current.put((operation, path.clone()), words.to_owned());
         if is_news {
             RefusalChange::Refuses
         } else {

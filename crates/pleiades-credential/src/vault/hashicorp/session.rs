@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use pleiades_core::backoff::Backoff;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
@@ -315,6 +316,7 @@ impl Drop for VaultSession {
 /// Renews the token for as long as there is a session. Logs in at the start, so that the first request
 /// need not.
 async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
+    let mut backoff = Backoff::new(RETRY, LONGEST_RETRY);
     let mut pause = Duration::ZERO;
     let mut warned = None;
     loop {
@@ -339,6 +341,7 @@ async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
         let Some(session) = session.upgrade() else { return };
         match session.renew().await {
             Ok(asked) => {
+                backoff.reset();
                 pause = Duration::ZERO;
                 warned = None;
                 if asked {
@@ -346,7 +349,7 @@ async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
                 }
             }
             Err(fault) => {
-                pause = jittered((pause * 2).clamp(RETRY, LONGEST_RETRY));
+                pause = jittered(backoff.pause());
                 // What is refused was told by whoever logged in.
                 if fault.kind != Kind::Denied && warned != Some(fault.kind) {
                     tracing::warn!(

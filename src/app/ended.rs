@@ -128,7 +128,7 @@ fn encode(ends: EndedSessions) -> Result<Secret, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pleiades_credential::vault::memory::MemoryVault;
+    use crate::app::memory_vault::MemoryVault;
 
     const LATER: u64 = u64::MAX;
 

@@ -6,6 +6,9 @@ mod credentials;
 mod ended;
 mod lifecycle;
 mod local;
+#[cfg(test)]
+#[path = "../../crates/pleiades-credential/src/vault/tests/memory.rs"]
+mod memory_vault;
 mod migration;
 mod private;
 mod rekey;

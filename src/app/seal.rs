@@ -142,8 +142,8 @@ fn decode(value: &Secret) -> Result<Vec<Secret>, vault::Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::memory_vault::MemoryVault;
     use pleiades_credential::vault::Vault as _;
-    use pleiades_credential::vault::memory::MemoryVault;
 
     #[tokio::test]
     async fn the_seal_key_is_made_once_and_every_replica_reads_the_same() {

@@ -11,6 +11,9 @@
     reason = "a peer of the tests ends loudly, and JSON values answer null for what they do not have"
 )]
 
+#[path = "../../crates/pleiades-credential/src/vault/tests/contract.rs"]
+mod contract;
+
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 
@@ -19,7 +22,7 @@ use pleiades_core::telemetry::log;
 use pleiades_credential::vault::hashicorp::{
     self, Config, FieldLookup, HashicorpVault, LoginMethod, LoginState,
 };
-use pleiades_credential::vault::{Fault, Hint, Path, Vault, Wrote, contract};
+use pleiades_credential::vault::{Fault, Hint, Path, Vault, Wrote};
 use pleiades_descriptor::settings::{HashicorpSettings as Said, VaultAuth};
 use serde_json::{Value, json};
 

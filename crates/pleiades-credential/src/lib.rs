@@ -5,6 +5,9 @@
 //! them by the rules of `refresh`; `broker` connects accounts; `oauth` speaks to authorization
 //! servers; `vault` keeps records.
 
+#[cfg(test)]
+extern crate self as pleiades_credential;
+
 pub mod access;
 pub mod broker;
 mod cache;

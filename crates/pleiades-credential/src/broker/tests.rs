@@ -13,7 +13,7 @@ use crate::access::Grants;
 use crate::connection::{Connection, Connections, GrantType, Pkce, ResourceParameter};
 use crate::manager;
 use crate::record::ClientAuth;
-use crate::vault::memory::MemoryVault;
+use crate::vault::tests::memory::MemoryVault;
 use crate::vault::{Path, Vault};
 use crate::{AddressPolicy, HttpClient, SendError};
 use pleiades_core::telemetry::Metrics;

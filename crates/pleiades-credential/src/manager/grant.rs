@@ -75,7 +75,8 @@ impl CredentialManager {
         // Nothing newer can be had in time: a token in its last moments still serves.
         match chosen().and_then(|slot| Some((slot.seen()?, slot))) {
             Some((seen, slot))
-                if entry.age(self.clock.monotonic_ms()).is_some() && seen.time_left(self.clock.unix_ms()).is_some() =>
+                if entry.age(self.clock.monotonic_ms()).is_some()
+                    && seen.time_left(self.clock.unix_ms()).is_some() =>
             {
                 Ok(self.granted(&entry, &slot, &seen, query.connection))
             }

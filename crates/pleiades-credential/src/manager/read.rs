@@ -144,7 +144,6 @@ impl CredentialManager {
             }
         }
     }
-
 }
 
 fn ending() -> Fault {

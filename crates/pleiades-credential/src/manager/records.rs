@@ -77,9 +77,9 @@ impl RecordStore {
         expected: u64,
         record: &AccountRecord,
     ) -> Result<Wrote, Fault> {
-        let value = serde_json::to_string(record).map(Secret::new).map_err(|cause| {
-            Fault::new(Kind::Corrupt, "a record cannot be written").because(cause)
-        })?;
+        let value = serde_json::to_string(record)
+            .map(Secret::new)
+            .map_err(|cause| Fault::new(Kind::Corrupt, "a record cannot be written").because(cause))?;
         let path = Path::account(key);
         within(self.vault.write(&path, expected, &value, Some(&hint(record)))).await
     }

@@ -50,7 +50,11 @@ impl CredentialManager {
         } else {
             RefreshTrigger::Due
         };
-        let outcome = timeout(ON_DEMAND_WITHIN, self.refresh_or_join(&slot, &connection, trigger)).await;
+        let outcome = timeout(
+            ON_DEMAND_WITHIN,
+            self.refresh_or_join(&slot, &connection, trigger),
+        )
+        .await;
         let outcome = match outcome.unwrap_or(FinalState::Stopped) {
             FinalState::Refreshed | FinalState::Newer { .. } => RefreshOutcome::Refreshed,
             FinalState::NotDue => RefreshOutcome::NotDue,
@@ -399,11 +403,18 @@ impl RefreshTask {
         self.manager.plan_renewal(&slot);
         match outcome {
             FinalState::Gone => self.revoke_orphans().await,
-            FinalState::Refreshed => self.manager.events.happened_here(&slot.key, AccountEventKind::Renewed),
-            FinalState::Refused => self.manager.events.happened_here(&slot.key, AccountEventKind::Ended),
-            FinalState::Ended(_) if self.machine.is_ending() => {
-                self.manager.events.happened_here(&slot.key, AccountEventKind::Ended)
-            }
+            FinalState::Refreshed => self
+                .manager
+                .events
+                .happened_here(&slot.key, AccountEventKind::Renewed),
+            FinalState::Refused => self
+                .manager
+                .events
+                .happened_here(&slot.key, AccountEventKind::Ended),
+            FinalState::Ended(_) if self.machine.is_ending() => self
+                .manager
+                .events
+                .happened_here(&slot.key, AccountEventKind::Ended),
             _ => {}
         }
         let label = match outcome {
@@ -415,11 +426,16 @@ impl RefreshTask {
             FinalState::Ended(_) if self.machine.is_ending() => "refused",
             _ => return,
         };
+        self.emit(label);
+    }
+
+    fn emit(&self, outcome: &'static str) {
+        let owner = &self.slot.key.owner;
         let description = self.error.as_ref().map(ToString::to_string);
         let event = TokenRefreshed {
             provider: &self.connection.provider,
-            outcome: label,
-            account: Some([&slot.key.owner.tenant, &slot.key.owner.user, &slot.key.account]),
+            outcome,
+            account: Some([&owner.tenant, &owner.user, &self.slot.key.account]),
             seq: self.record.as_ref().map(|record| record.seq),
             error: self.error.as_ref().and_then(|trouble| trouble.error.as_deref()),
             description: description.as_deref(),

@@ -36,7 +36,9 @@ pub(super) async fn renew_within(
         | FinalState::Refused
         | FinalState::Ended(_) => Ok(()),
         FinalState::Failed { after } => {
-            let cause = slot.backoff_left(manager.clock.monotonic_ms()).and_then(|(_, cause)| cause);
+            let cause = slot
+                .backoff_left(manager.clock.monotonic_ms())
+                .and_then(|(_, cause)| cause);
             Err(waiting(after.map_or(SOON, Duration::from_millis), cause))
         }
         FinalState::StoreDown => Err(GrantError::Unavailable {

@@ -54,12 +54,7 @@ impl Schedule {
     }
 
     /// Plans the next renewal of an account in use; `lead` is that of a provider, in seconds.
-    pub(super) fn plan(
-        &self,
-        slot: &AccountSlot,
-        lead: impl FnOnce(&str) -> u64,
-        clock: &TokenClock,
-    ) {
+    pub(super) fn plan(&self, slot: &AccountSlot, lead: impl FnOnce(&str) -> u64, clock: &TokenClock) {
         let Some(seen) = slot.seen() else {
             return self.remove(&slot.key);
         };

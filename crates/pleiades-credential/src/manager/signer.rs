@@ -99,8 +99,7 @@ impl AccountSigner {
                 let entry = manager
                     .cache
                     .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
-                return Err(end_error(&manager, &entry, &self.slot, ended)
-                    .error(&self.connection));
+                return Err(end_error(&manager, &entry, &self.slot, ended).error(&self.connection));
             }
             if let Err(refused) = renewed {
                 if refused.is_passing() && seen.time_left(manager.clock.unix_ms()).is_some() {

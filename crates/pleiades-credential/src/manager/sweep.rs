@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use crate::key::{AccountKey, AccountOwner};
 use super::CredentialManager;
 use super::background::spawn_renewal;
 use super::records::within;
 use super::refresh_task::nonce;
+use crate::key::{AccountKey, AccountOwner};
 use crate::record::TokenSet;
 use crate::refresh::{LeaseWatch, TokenLifetime};
 use crate::vault::{Fault, Hint, Path, Wrote};

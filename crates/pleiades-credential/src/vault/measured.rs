@@ -81,7 +81,7 @@ impl Vault for MeasuredVault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vault::memory::MemoryVault;
+    use crate::vault::tests::memory::MemoryVault;
     use pleiades_core::telemetry::names;
 
     /// Fails every read in the same way.

@@ -1,11 +1,11 @@
-//! Where credentials are kept: one trait, two stores of the same meaning.
+//! Where credentials are kept: one trait, and two vaults that keep the same promises.
 
-pub mod contract;
 pub mod file;
 pub mod hashicorp;
 pub mod measured;
-pub mod memory;
 pub mod migrate;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::{fmt, time::Duration};
 

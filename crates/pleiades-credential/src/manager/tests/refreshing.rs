@@ -254,7 +254,13 @@ async fn renewed_tokens_are_stored_although_the_store_was_away() {
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_redemption_is_replayed_when_its_lease_is_dead() {
     let world = expired().await;
-    let (version, mut dead) = world.manager.records.read(&world.key("ann")).await.unwrap().unwrap();
+    let (version, mut dead) = world
+        .manager
+        .records
+        .read(&world.key("ann"))
+        .await
+        .unwrap()
+        .unwrap();
     dead.lease = Some(RefreshLease {
         nonce: "dead".to_owned(),
         ttl: 60,

@@ -14,7 +14,7 @@ use super::super::{Account, AccountQuery, CredentialManager, ManagerParts};
 use crate::connection::{Connection, Connections, GrantType, Pkce, ResourceParameter};
 use crate::key::{AccountKey, AccountOwner};
 use crate::record::{AccountRecord, ClientAuth, OAuthClient, TokenSet, TokenSource};
-use crate::vault::memory::MemoryVault;
+use crate::vault::tests::memory::MemoryVault;
 use crate::vault::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use pleiades_core::secret::Secret;
 use pleiades_core::signature::SignedHeaders;

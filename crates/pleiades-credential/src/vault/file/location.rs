@@ -1,8 +1,8 @@
 //! Where a vault's file is: found, guarded, made, and noticed when it is replaced.
 
-use std::fs::{self, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::cipher::Cipher;
 use super::key::{self, RootKey, check_private, folder, make_folder, sync_folder};
-use super::table::Table;
+use super::table::{Inode, Table};
 use super::trouble::{rekeying, used};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
@@ -22,16 +22,6 @@ pub(super) struct Location {
     pub(super) root: RootKey,
     /// The folder, locked: shared by all who use the vault, one alone puts it under another key.
     lock: Mutex<Option<(Inode, fs::File)>>,
-}
-
-/// Which file of the machine it is: another one may come to stand at the same path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inode(u64, u64);
-
-impl From<Metadata> for Inode {
-    fn from(inode: Metadata) -> Self {
-        Self(inode.dev(), inode.ino())
-    }
 }
 
 impl Location {

@@ -3,13 +3,14 @@
 //! `entries` holds values under the ids of their paths; `links` holds, for each folder, the sealed
 //! names of its children. Neither says a name to a reader without the key.
 
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::cipher::{Cipher, Id, SealContext, SealedKind as Sealed};
-use super::location::Inode;
 use super::trouble::fault;
 use crate::vault::{Fault, Kind};
 
@@ -33,6 +34,16 @@ const TABLES: &str = "
         PRIMARY KEY (parent, child)) WITHOUT ROWID;
     INSERT INTO about VALUES ('version', 0);
 ";
+
+/// Which file of the machine it is: another one may come to stand at the same path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inode(u64, u64);
+
+impl From<Metadata> for Inode {
+    fn from(found: Metadata) -> Self {
+        Self(found.dev(), found.ino())
+    }
+}
 
 /// An open file.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 
 use super::*;
-use crate::vault::contract;
+use crate::vault::tests::contract;
 
 const KEY: &str = "a key of more than thirty-two characters";
 
@@ -46,7 +46,7 @@ fn fault<T: std::fmt::Debug>(outcome: Result<T, Fault>) -> (Kind, String) {
 }
 
 #[tokio::test]
-async fn it_means_what_every_store_means() {
+async fn a_file_keeps_the_contract_of_vaults() {
     let folder = tempfile::tempdir().unwrap();
     let vault = beside(&folder.path().join("vault"));
     contract::check(&vault, &Path::of(&["c", "meaning"]))

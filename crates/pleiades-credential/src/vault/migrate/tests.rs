@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::vault::Hint;
-use crate::vault::memory::MemoryVault;
+use crate::vault::tests::memory::MemoryVault;
 use pleiades_core::secret::Secret;
 
 fn record(grant: &str, seq: u64, token: &str) -> Secret {

@@ -1,10 +1,10 @@
-//! What every store means, as claims that are tried on it: the same for all, run by the tests of
-//! each.
+//! What every vault promises, as claims that are tried on it. The tests of each run it, and so does
+//! `tests/peers/vault_teller.rs`, which includes this file.
 
 use futures_util::future::join_all;
 
-use super::{Fault, Hint, Path, Vault, Wrote};
 use pleiades_core::secret::Secret;
+use pleiades_credential::vault::{Fault, Hint, Path, Vault, Wrote};
 
 /// Segments that a store must tell apart, keep, and never take for a way to another path.
 const ODD: [&str; 20] = [
@@ -40,7 +40,7 @@ type BrokenClaim = String;
 ///
 /// # Errors
 /// The first claim that does not hold.
-pub async fn check(vault: &dyn Vault, under: &Path) -> Result<(), String> {
+pub(crate) async fn check(vault: &dyn Vault, under: &Path) -> Result<(), String> {
     nothing_is_there(vault, &under.child("nothing")).await?;
     versions_decide(vault, &under.child("versions")).await?;
     hints_are_kept(vault, &under.child("hints")).await?;

@@ -1,19 +1,19 @@
-//! A store in memory with the meaning of the others, for tests.
+//! A vault in memory, for tests; those of other crates include this file.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use super::{Fault, Hint, Path, Stored, Vault, Wrote};
 use pleiades_core::secret::Secret;
+use pleiades_credential::vault::{Fault, Hint, Path, Stored, Vault, Wrote};
 
 /// An entry and what may be known of it.
 type Entry = (Stored, Option<Hint>);
 
 /// A store in memory.
 #[derive(Debug, Default)]
-pub struct MemoryVault {
+pub(crate) struct MemoryVault {
     entries: Mutex<BTreeMap<Vec<Box<str>>, Entry>>,
 }
 
@@ -72,18 +72,5 @@ impl Vault for MemoryVault {
             .lock()
             .get(path.segments())
             .and_then(|(_, hint)| hint.clone()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::vault::contract;
-
-    #[tokio::test]
-    async fn it_means_what_every_store_means() {
-        contract::check(&MemoryVault::default(), &Path::of(&["c", "meaning"]))
-            .await
-            .unwrap();
     }
 }

@@ -10,12 +10,15 @@ mod entry;
 mod filter;
 mod json;
 mod oauth;
+mod outcome;
 mod pairs;
 mod remote;
 mod rewrite;
 mod secret;
 mod servers;
 mod tell;
+mod transport;
+mod tree;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,36 +29,16 @@ use super::file;
 use super::ui;
 use super::{Global, exit};
 use document::FileFormat;
-use json::{DocumentNode, SourcePos, SyntaxFault, shown};
+use outcome::{ImportOutcome, ImportedServer};
+use pleiades_descriptor::ReadContext;
+use pleiades_descriptor::reader::{self, Pos};
 use pleiades_descriptor::settings::{self, Overrides};
-use pleiades_descriptor::{ReadContext, reader};
 use rewrite::Rewriter;
 use servers::ServerEntry;
+use tree::{DocumentNode, Kind, SyntaxFault, shown};
 
 /// Largest file, in bytes; the descriptors' own limit.
 const LARGEST: usize = 1 << 20;
-
-/// What became of a server.
-#[derive(Debug)]
-struct ImportedServer {
-    /// Its name in the client's configuration.
-    server: String,
-    file: PathBuf,
-    id: String,
-    became: ImportOutcome,
-    variables: Vec<rewrite::Variable>,
-    notes: Vec<String>,
-}
-
-#[derive(Debug)]
-enum ImportOutcome {
-    /// Text to write, and why it is disabled if it is.
-    Ready {
-        text: String,
-        waits: Option<String>,
-    },
-    Skipped(String),
-}
 
 pub(super) fn run(global: &Global, path: &Path) -> u8 {
     let overrides = Overrides {
@@ -92,7 +75,7 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
 
 /// A file's tree.
 fn open(path: &Path) -> Result<DocumentNode, String> {
-    let start = SourcePos { line: 1, column: 1 };
+    let start = Pos::START;
     let bytes = reader::bytes(path).map_err(|error| {
         let message = format!("the file {}", reader::reason(&error));
         fault_text(path, start, &message, "name a file that may be read")
@@ -112,7 +95,7 @@ fn at_fault(path: &Path, wrong: &SyntaxFault) -> String {
     fault_text(path, wrong.at, &wrong.message, wrong.cure)
 }
 
-fn fault_text(path: &Path, pos: SourcePos, message: &str, cure: &str) -> String {
+fn fault_text(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
     format!(
         "{}:{}:{}: {message}\n    {cure}",
         path.display(),
@@ -216,7 +199,7 @@ fn inputs(root: &DocumentNode) -> BTreeMap<String, String> {
         root.get("mcp").and_then(|mcp| mcp.get("inputs")),
     ];
     let items = lists.into_iter().flatten().flat_map(|list| match &list.kind {
-        json::Kind::List(items) => items.as_slice(),
+        Kind::List(items) => items.as_slice(),
         _ => &[],
     });
     items

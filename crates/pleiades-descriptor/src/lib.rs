@@ -39,7 +39,7 @@ pub mod reader {
         header::{forbidden_outward, is_secret as is_secret_header},
         pem,
         read::{bytes, parse, typed},
-        reference::{ReferenceResolver, join, reason, reference_names},
+        reference::{ReferenceResolver, is_variable, join, reason, reference_names},
         report::{Report, say},
         schema::{internal, publish},
         shape::ShapeCheck,

@@ -305,7 +305,7 @@ fn malformed(message: &str) -> Finding {
 }
 
 /// Whether a text is a name that the environment can have.
-pub(crate) fn is_variable(name: &str) -> bool {
+pub fn is_variable(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes
         .next()

@@ -191,6 +191,16 @@ impl Glob {
     }
 }
 
+impl Glob {
+    /// The first character that no name or pattern of a tool has.
+    #[must_use]
+    pub fn illegal(text: &str) -> Option<char> {
+        text.chars().find(|character| {
+            !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
+        })
+    }
+}
+
 impl JsonSchema for Glob {
     fn schema_name() -> Cow<'static, str> {
         "Glob".into()

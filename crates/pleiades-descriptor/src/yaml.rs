@@ -29,7 +29,7 @@ pub struct Pos {
 }
 
 impl Pos {
-    pub(crate) const START: Self = Self { line: 1, column: 1 };
+    pub const START: Self = Self { line: 1, column: 1 };
 }
 
 /// A file that does not parse: where and why.

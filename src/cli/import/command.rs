@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use super::address::{address, own, scheme};
-use super::entry::{ServerTransport, text};
-use super::json::{DocumentNode, Kind, shown};
 use super::pairs;
-use super::rewrite::{FieldContext, Rewriter, is_variable};
+use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_secret, is_secret_name, looks_secret};
-use pleiades_descriptor::reader::is_secret_header;
+use super::transport::ServerTransport;
+use super::tree::{DocumentNode, Kind, shown};
+use pleiades_descriptor::reader::{is_secret_header, is_variable};
 
 /// # Errors
 /// Why it cannot be taken.
@@ -87,7 +87,7 @@ fn split(raw: Vec<String>, words: &mut Rewriter<'_>) -> Vec<String> {
 
 /// Where the client would start it.
 fn folder(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<PathBuf, String> {
-    let Some(cwd) = text(node, "cwd") else {
+    let Some(cwd) = node.text("cwd") else {
         return Ok(words.base.to_path_buf());
     };
     words

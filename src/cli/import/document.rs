@@ -4,8 +4,9 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::json::{self, DocumentMember, DocumentNode, Kind, SourcePos, SyntaxFault, shown};
-use pleiades_descriptor::reader::{Kind as Yaml, Node as YamlNode, tree};
+use super::json;
+use super::tree::{self, DocumentMember, DocumentNode, Kind, Positions, SyntaxFault, fault_at, shown};
+use pleiades_descriptor::reader::{Kind as Yaml, Node as YamlNode, Pos, tree as parse_yaml};
 
 /// What a file is written in, by the end of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,90 +41,66 @@ impl FileFormat {
     pub(super) fn read(self, bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
         match self {
             Self::Json => json::parse(bytes),
-            Self::Toml => toml(json::text(bytes)?),
+            Self::Toml => toml(tree::text(bytes)?),
             Self::Yaml => yaml(bytes),
         }
     }
 }
 
+/// What helps where nothing more is known of a fault.
+const CORRECT: &str = "correct the file where the client reads it";
+
 fn toml(text: &str) -> Result<DocumentNode, SyntaxFault> {
-    let places = LineIndex(text);
-    let table = DeTable::parse(text).map_err(|error| SyntaxFault {
-        at: places.at(error.span().map_or(0, |span| span.start)),
-        message: format!("not TOML: {}", shown(error.message())),
-        cure: "correct the file where the client reads it",
+    let table = DeTable::parse(text).map_err(|error| {
+        let message = format!("not TOML: {}", shown(error.message()));
+        fault_at(text, error.span().map_or(0, |span| span.start), message, CORRECT)
     })?;
-    let at = places.at(table.span().start);
-    let kind = Kind::Map(members(table.get_ref(), &places));
+    let mut positions = Positions::new(text);
+    let at = positions.at(table.span().start);
+    let kind = Kind::Map(members(table.get_ref(), &mut positions));
     Ok(DocumentNode { at, kind })
 }
 
-fn members(table: &DeTable<'_>, places: &LineIndex<'_>) -> Vec<DocumentMember> {
+fn members(table: &DeTable<'_>, positions: &mut Positions<'_>) -> Vec<DocumentMember> {
     let mut entries: Vec<_> = table.iter().collect();
     // As they stand in the file.
     entries.sort_by_key(|(key, _)| key.span().start);
     let member = |(key, value): (&toml::Spanned<_>, &toml::Spanned<DeValue<'_>>)| DocumentMember {
-        at: places.at(key.span().start),
+        at: positions.at(key.span().start),
         key: String::from(AsRef::<str>::as_ref(key.get_ref())),
-        value: node(value, places),
+        value: node(value, positions),
     };
     entries.into_iter().map(member).collect()
 }
 
-fn node(value: &toml::Spanned<DeValue<'_>>, places: &LineIndex<'_>) -> DocumentNode {
+fn node(value: &toml::Spanned<DeValue<'_>>, positions: &mut Positions<'_>) -> DocumentNode {
+    let at = positions.at(value.span().start);
     let kind = match value.get_ref() {
         DeValue::String(text) => Kind::Text(text.clone().into_owned()),
         DeValue::Boolean(value) => Kind::Bool(*value),
         DeValue::Integer(number) => Kind::Number(number.as_str().to_owned()),
         DeValue::Float(number) => Kind::Number(number.as_str().to_owned()),
         DeValue::Datetime(moment) => Kind::Text(moment.to_string()),
-        DeValue::Array(items) => Kind::List(items.iter().map(|item| node(item, places)).collect()),
-        DeValue::Table(table) => Kind::Map(members(table, places)),
+        DeValue::Array(items) => Kind::List(items.iter().map(|item| node(item, positions)).collect()),
+        DeValue::Table(table) => Kind::Map(members(table, positions)),
     };
-    DocumentNode {
-        at: places.at(value.span().start),
-        kind,
-    }
-}
-
-/// Lines and columns of a text.
-struct LineIndex<'a>(&'a str);
-
-impl LineIndex<'_> {
-    fn at(&self, offset: usize) -> SourcePos {
-        let before = self.0.get(..offset).unwrap_or_default();
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        SourcePos {
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-            column: line.chars().count() + 1,
-        }
-    }
+    DocumentNode { at, kind }
 }
 
 fn yaml(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
-    let wrong = |at: SourcePos, message: String, cure: Option<&'static str>| SyntaxFault {
-        at,
-        message,
-        cure: cure.unwrap_or("correct the file where the client reads it"),
-    };
-    let found = tree(bytes).map_err(|syntax| {
-        let at = SourcePos {
-            line: syntax.at.line,
-            column: syntax.at.column,
-        };
-        wrong(at, format!("not YAML: {}", shown(&syntax.message)), syntax.cure)
+    let root = parse_yaml(bytes).map_err(|syntax| SyntaxFault {
+        at: syntax.at,
+        message: format!("not YAML: {}", shown(&syntax.message)),
+        cure: syntax.cure.unwrap_or(CORRECT),
     })?;
-    let start = SourcePos { line: 1, column: 1 };
-    found
-        .map(from_yaml)
-        .ok_or_else(|| wrong(start, "the file is empty".to_owned(), None))
+    root.map(from_yaml).ok_or_else(|| SyntaxFault {
+        at: Pos::START,
+        message: "the file is empty".to_owned(),
+        cure: CORRECT,
+    })
 }
 
 fn from_yaml(node: YamlNode) -> DocumentNode {
-    let place = |at: pleiades_descriptor::reader::Pos| SourcePos {
-        line: at.line,
-        column: at.column,
-    };
     let kind = match node.kind {
         Yaml::Null => Kind::Null,
         Yaml::Bool(value) => Kind::Bool(value),
@@ -132,21 +109,16 @@ fn from_yaml(node: YamlNode) -> DocumentNode {
         }
         Yaml::Text(text) => Kind::Text(text.raw),
         Yaml::List(items) => Kind::List(items.into_iter().map(from_yaml).collect()),
-        Yaml::Map(entries) => Kind::Map(
-            entries
-                .into_iter()
-                .map(|entry| DocumentMember {
-                    at: place(entry.at),
-                    key: entry.key,
-                    value: from_yaml(entry.value),
-                })
-                .collect(),
-        ),
+        Yaml::Map(entries) => {
+            let members = entries.into_iter().map(|entry| DocumentMember {
+                at: entry.at,
+                key: entry.key,
+                value: from_yaml(entry.value),
+            });
+            Kind::Map(members.collect())
+        }
     };
-    DocumentNode {
-        at: place(node.at),
-        kind,
-    }
+    DocumentNode { at: node.at, kind }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! One server of a client's configuration, as a descriptor can say it.
 
 use super::filter::{self, Filter};
-use super::json::{DocumentNode, Kind, shown};
 use super::oauth::{self, OAuthMembers};
 use super::rewrite::{Rewriter, Variable};
 use super::secret::looks_secret;
 use super::servers::ServerEntry;
+use super::transport::{Key, ServerTransport};
+use super::tree::{DocumentNode, Kind, shown};
 use super::{command, remote};
 use crate::cli::ui;
 
@@ -24,37 +25,6 @@ pub(super) struct Entry {
     pub(super) filter: Filter,
     pub(super) variables: Vec<Variable>,
     pub(super) notes: Vec<String>,
-}
-
-/// Where the server is.
-#[derive(Debug)]
-pub(super) enum ServerTransport {
-    Command {
-        words: Vec<String>,
-        env: Vec<(String, String)>,
-    },
-    Url {
-        url: String,
-        is_sse: bool,
-        headers: Vec<(String, String)>,
-    },
-}
-
-impl Default for ServerTransport {
-    fn default() -> Self {
-        Self::Command {
-            words: Vec::new(),
-            env: Vec::new(),
-        }
-    }
-}
-
-/// A header that carries a credential.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub(super) header: String,
-    pub(super) prefix: String,
-    pub(super) value: String,
 }
 
 /// Fields that are read here, beside the lists of tools; the others are named in a note.
@@ -141,14 +111,14 @@ pub(super) fn read(server: &ServerEntry<'_>, id: &str, words: &mut Rewriter<'_>)
     entry.waits.extend(off.map(str::to_owned));
     let url = ["url", "serverUrl", "httpUrl"]
         .into_iter()
-        .find_map(|key| Some((key, text(node, key)?)));
+        .find_map(|key| Some((key, node.text(key)?)));
     let kind = ["type", "transport", "transportType"]
         .into_iter()
-        .find_map(|key| text(node, key));
+        .find_map(|key| node.text(key));
     let kind = kind.map(|kind| kind.to_ascii_lowercase());
     match (node.get("command"), url) {
         (Some(_), Some(_)) => return Err("it has both `command` and `url`: keep one".to_owned()),
-        (None, None) if text(node, "source").as_deref() == Some("extension") => {
+        (None, None) if node.text("source").as_deref() == Some("extension") => {
             return Err("it is an extension of the editor, which alone can start it".to_owned());
         }
         (None, None) => return Err("it has neither `command` nor `url`".to_owned()),
@@ -246,13 +216,6 @@ fn is_off(node: &DocumentNode) -> bool {
     let is_there = |key: &str| node.get(key).is_some_and(|one| one.kind != Kind::Null);
     (is_there("disabled") && says("disabled") != Some(false))
         || (is_there("enabled") && says("enabled") != Some(true))
-}
-
-pub(super) fn text(node: &DocumentNode, key: &str) -> Option<String> {
-    match &node.get(key)?.kind {
-        Kind::Text(text) => Some(text.clone()),
-        _ => None,
-    }
 }
 
 /// A text for people: one bounded line.

@@ -1,6 +1,7 @@
 //! Which tools of a server a client lets through. What cannot be read is never taken for "all".
 
-use super::json::{DocumentNode, Kind, shown};
+use super::tree::{DocumentNode, Kind, shown};
+use pleiades_descriptor::Glob;
 
 /// Members that list what may be used.
 const ALLOW: [&str; 8] = [
@@ -120,9 +121,7 @@ fn names(value: &DocumentNode) -> Option<NameList> {
 }
 
 fn is_glob(name: &str) -> bool {
-    let is_legal =
-        |char: char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | '.' | '/' | '*' | '?');
-    !name.is_empty() && name.chars().all(is_legal)
+    !name.is_empty() && Glob::illegal(name).is_none()
 }
 
 #[cfg(test)]

@@ -1,383 +1,199 @@
-//! JSON as editors write it: comments, trailing commas, and a place for every value, so that a fault
-//! can be named by line and column. Never quotes a text of the file: it may be a secret.
+//! JSON as editors write it, with comments and trailing commas. Its faults never quote a text of the file: it may
+//! be a secret.
 
 use std::collections::HashSet;
-use std::str::Chars;
+
+use jsonc_parser::ast::Value;
+use jsonc_parser::common::Ranged as _;
+use jsonc_parser::errors::ParseErrorKind;
+use jsonc_parser::tokens::Token;
+use jsonc_parser::{
+    CollectOptions, ParseOptions, ParseStringErrorKind, Scanner, ScannerOptions, parse_to_ast,
+};
+
+use super::tree::{self, DocumentMember, DocumentNode, Kind, Positions, SyntaxFault, fault_at, shown};
 
 /// Deepest nesting.
 const DEPTH: usize = 64;
-
-/// Line and column, 1-based, in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SourcePos {
-    pub(super) line: usize,
-    pub(super) column: usize,
-}
-
-/// A value and where it stands.
-#[derive(Debug)]
-pub(super) struct DocumentNode {
-    pub(super) at: SourcePos,
-    pub(super) kind: Kind,
-}
-
-#[derive(Debug, PartialEq)]
-pub(super) enum Kind {
-    Null,
-    Bool(bool),
-    /// As it is spelt.
-    Number(String),
-    Text(String),
-    List(Vec<DocumentNode>),
-    Map(Vec<DocumentMember>),
-}
-
-/// A member of an object.
-#[derive(Debug)]
-pub(super) struct DocumentMember {
-    pub(super) at: SourcePos,
-    pub(super) key: String,
-    pub(super) value: DocumentNode,
-}
-
-impl PartialEq for DocumentNode {
-    fn eq(&self, other: &Self) -> bool {
-        self.kind == other.kind
-    }
-}
-
-impl PartialEq for DocumentMember {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.key, &self.value) == (&other.key, &other.value)
-    }
-}
-
-/// What is wrong with a file, where, and what to do.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct SyntaxFault {
-    pub(super) at: SourcePos,
-    pub(super) message: String,
-    pub(super) cure: &'static str,
-}
-
-impl DocumentNode {
-    /// Members of an object; none for anything else.
-    pub(super) fn members(&self) -> &[DocumentMember] {
-        match &self.kind {
-            Kind::Map(members) => members,
-            _ => &[],
-        }
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        self.members()
-            .iter()
-            .find(|member| member.key == key)
-            .map(|member| &member.value)
-    }
-
-    /// A scalar as text; `None` for null, lists and objects.
-    pub(super) fn scalar(&self) -> Option<String> {
-        match &self.kind {
-            Kind::Text(text) | Kind::Number(text) => Some(text.clone()),
-            Kind::Bool(value) => Some(value.to_string()),
-            Kind::Null | Kind::List(_) | Kind::Map(_) => None,
-        }
-    }
-
-    pub(super) fn is_map(&self) -> bool {
-        matches!(self.kind, Kind::Map(_))
-    }
-}
-
-/// A file as text, without the mark that some editors begin it with.
-///
-/// # Errors
-/// Where it is not UTF-8.
-pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let mut reader = JsonReader::new(std::str::from_utf8(sound).unwrap_or_default());
-        while reader.next().is_some() {}
-        reader.wrong("not UTF-8 from here on", "save the file as UTF-8")
-    })?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
-}
+/// Where a text has no end on its line.
+const UNCLOSED: (&str, &str) = (
+    "a text without its closing quote",
+    "close it on the same line; a line break is written `\\n`",
+);
+const WRONG_ESCAPE: (&str, &str) = (
+    "a text with a wrong escape or a control character",
+    "a backslash is written `\\\\`",
+);
+const WRONG_NUMBER: (&str, &str) = ("not a number of JSON", "write a text in double quotes");
 
 /// Reads a whole file.
 ///
 /// # Errors
 /// The first fault of its syntax.
 pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
-    let mut reader = JsonReader::new(text(bytes)?);
-    reader.space()?;
-    let root = reader.value(0)?;
-    reader.space()?;
-    match reader.peek() {
-        None => Ok(root),
-        Some(_) => Err(reader.wrong(
+    let text = tree::text(bytes)?;
+    check_tokens(text)?;
+    let options = ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    let parsed = parse_to_ast(text, &CollectOptions::default(), &options)
+        .map_err(|error| fault(text, error.range().start, error.kind()))?;
+    let root = parsed.value.ok_or_else(|| ended(text))?;
+    let mut reader = Reader {
+        text,
+        positions: Positions::new(text),
+    };
+    reader.node(root, 0)
+}
+
+/// What the parser is silent about: it lets line breaks stand in texts, and ends a number where its digits do.
+fn check_tokens(text: &str) -> Result<(), SyntaxFault> {
+    let options = ScannerOptions {
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    };
+    let mut scanner = Scanner::new(text, &options);
+    loop {
+        let token = scanner.scan();
+        let (start, end) = (scanner.token_start(), scanner.token_end());
+        let raw = text.get(start..end).unwrap_or_default();
+        let (message, cure) = match token {
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(fault(text, start, error.kind())),
+            Ok(Some(Token::String(_))) if raw.contains('\n') => UNCLOSED,
+            Ok(Some(Token::String(_))) if raw.contains(|char| char < ' ') => WRONG_ESCAPE,
+            Ok(Some(Token::Number(_))) if text.get(end..).is_some_and(|rest| rest.starts_with(goes_on)) => {
+                WRONG_NUMBER
+            }
+            Ok(Some(_)) => continue,
+        };
+        return Err(fault_at(text, start, message, cure));
+    }
+}
+
+/// Whether a character behind a number makes it none.
+fn goes_on(char: char) -> bool {
+    char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.')
+}
+
+fn ended(text: &str) -> SyntaxFault {
+    let cure = "it is cut off: save it again as a whole";
+    fault_at(text, text.len(), "the file ends within a value", cure)
+}
+
+/// A fault of the syntax in our words.
+fn fault(text: &str, start: usize, kind: &ParseErrorKind) -> SyntaxFault {
+    use ParseErrorKind as E;
+    let rest = text.get(start..).unwrap_or_default().trim_start();
+    let (message, cure) = match kind {
+        E::UnterminatedObject | E::UnterminatedArray => return ended(text),
+        E::String(ParseStringErrorKind::UnterminatedStringLiteral) => return ended(text),
+        E::UnterminatedCommentBlock => ("a comment without its end", "close it with `*/`"),
+        _ if rest.is_empty() => return ended(text),
+        E::String(_) => WRONG_ESCAPE,
+        E::SingleQuotedStringsNotAllowed => ("a text in single quotes", "texts stand in double quotes"),
+        E::UnexpectedTokenInObject | E::ExpectedStringObjectProperty => {
+            ("a key was expected", "keys stand in double quotes")
+        }
+        E::ExpectedColonAfterObjectKey => (
+            "`:` was expected after a key",
+            "look at the end of the line before",
+        ),
+        E::ExpectedComma => ("`,` was expected", "look at the end of the line before"),
+        E::MultipleRootJsonValues => (
             "more follows after the end of the document",
             "keep one JSON object",
-        )),
-    }
+        ),
+        E::NestingDepthExceeded => return nested(text, start),
+        E::UnexpectedWord | E::UnexpectedToken if rest.starts_with(|char: char| char.is_alphabetic()) => {
+            ("a word without quotes", "texts stand in double quotes")
+        }
+        E::UnexpectedToken if rest.starts_with('/') => (
+            "a value was expected",
+            "comments begin with `//` or `/*`; texts stand in double quotes",
+        ),
+        E::UnexpectedToken
+        | E::UnexpectedWord
+        | E::UnexpectedComma
+        | E::UnexpectedColon
+        | E::UnexpectedCloseBrace
+        | E::UnexpectedCloseBracket => ("a value was expected", "look for a missing or doubled comma"),
+        _ => WRONG_NUMBER,
+    };
+    fault_at(text, text.len() - rest.len(), message, cure)
 }
 
-struct JsonReader<'a> {
-    rest: Chars<'a>,
-    at: SourcePos,
+fn nested(text: &str, offset: usize) -> SyntaxFault {
+    fault_at(
+        text,
+        offset,
+        format!("nested deeper than {DEPTH}"),
+        "this is no file of servers",
+    )
 }
 
-impl<'a> JsonReader<'a> {
-    fn new(text: &'a str) -> Self {
-        Self {
-            rest: text.chars(),
-            at: SourcePos { line: 1, column: 1 },
-        }
-    }
+/// Takes the parser's tree over, with a position for every value.
+struct Reader<'a> {
+    text: &'a str,
+    positions: Positions<'a>,
+}
 
-    fn peek(&self) -> Option<char> {
-        self.rest.clone().next()
-    }
-
-    fn next(&mut self) -> Option<char> {
-        let next = self.rest.next()?;
-        if next == '\n' {
-            self.at = SourcePos {
-                line: self.at.line + 1,
-                column: 1,
-            };
-        } else {
-            self.at.column += 1;
-        }
-        Some(next)
-    }
-
-    fn wrong(&self, message: impl Into<String>, cure: &'static str) -> SyntaxFault {
-        SyntaxFault {
-            at: self.at,
-            message: message.into(),
-            cure,
-        }
-    }
-
-    fn ended(&self) -> SyntaxFault {
-        self.wrong(
-            "the file ends within a value",
-            "it is cut off: save it again as a whole",
-        )
-    }
-
-    /// White space and comments.
-    fn space(&mut self) -> Result<(), SyntaxFault> {
-        loop {
-            match self.peek() {
-                Some(' ' | '\t' | '\r' | '\n') => {
-                    self.next();
-                }
-                Some('/') => self.comment()?,
-                _ => return Ok(()),
-            }
-        }
-    }
-
-    fn comment(&mut self) -> Result<(), SyntaxFault> {
-        let begin = self.at;
-        self.next();
-        match self.next() {
-            Some('/') => {
-                while self.peek().is_some_and(|char| char != '\n') {
-                    self.next();
-                }
-                Ok(())
-            }
-            Some('*') => {
-                let mut last = ' ';
-                while let Some(char) = self.next() {
-                    if (last, char) == ('*', '/') {
-                        return Ok(());
-                    }
-                    last = char;
-                }
-                Err(SyntaxFault {
-                    at: begin,
-                    message: "a comment without its end".to_owned(),
-                    cure: "close it with `*/`",
-                })
-            }
-            _ => Err(SyntaxFault {
-                at: begin,
-                message: "a value was expected".to_owned(),
-                cure: "comments begin with `//` or `/*`; texts stand in double quotes",
-            }),
-        }
-    }
-
-    fn value(&mut self, depth: usize) -> Result<DocumentNode, SyntaxFault> {
+impl Reader<'_> {
+    fn node(&mut self, value: Value<'_>, depth: usize) -> Result<DocumentNode, SyntaxFault> {
+        let start = value.range().start;
         if depth > DEPTH {
-            return Err(self.wrong(
-                format!("nested deeper than {DEPTH}"),
-                "this is no file of servers",
-            ));
+            return Err(nested(self.text, start));
         }
-        let at = self.at;
-        let kind = match self.peek() {
-            None => return Err(self.ended()),
-            Some('{') => Kind::Map(self.map(depth)?),
-            Some('[') => Kind::List(self.list(depth)?),
-            Some('"') => Kind::Text(self.text()?),
-            Some('\'') => {
-                return Err(self.wrong("a text in single quotes", "texts stand in double quotes"));
+        let at = self.positions.at(start);
+        let kind = match value {
+            Value::NullKeyword(_) => Kind::Null,
+            Value::BooleanLit(literal) => Kind::Bool(literal.value),
+            Value::NumberLit(literal) => Kind::Number(literal.value.to_owned()),
+            Value::StringLit(literal) => Kind::Text(literal.value.into_owned()),
+            Value::Array(array) => {
+                let items = array.elements.into_iter().map(|item| self.node(item, depth + 1));
+                Kind::List(items.collect::<Result<_, _>>()?)
             }
-            Some('-' | '0'..='9') => self.number()?,
-            Some('a'..='z' | 'A'..='Z') => self.word()?,
-            Some(_) => return Err(self.wrong("a value was expected", "look for a missing or doubled comma")),
+            Value::Object(object) => {
+                let (mut members, mut keys) = (Vec::new(), HashSet::new());
+                for member in object.properties {
+                    let at = self.positions.at(member.range.start);
+                    let key = member.name.into_string();
+                    if !keys.insert(key.clone()) {
+                        let message = format!("`{}` stands twice", shown(&key));
+                        return Err(SyntaxFault {
+                            at,
+                            message,
+                            cure: "keep one of them",
+                        });
+                    }
+                    let value = self.node(member.value, depth + 1)?;
+                    members.push(DocumentMember { at, key, value });
+                }
+                Kind::Map(members)
+            }
         };
         Ok(DocumentNode { at, kind })
     }
-
-    fn map(&mut self, depth: usize) -> Result<Vec<DocumentMember>, SyntaxFault> {
-        self.next();
-        let (mut members, mut known) = (Vec::new(), HashSet::new());
-        loop {
-            self.space()?;
-            let at = self.at;
-            match self.peek() {
-                None => return Err(self.ended()),
-                Some('}') => {
-                    self.next();
-                    return Ok(members);
-                }
-                Some('"') => {}
-                Some(_) => return Err(self.wrong("a key was expected", "keys stand in double quotes")),
-            }
-            let key = self.text()?;
-            if !known.insert(key.clone()) {
-                return Err(SyntaxFault {
-                    at,
-                    message: format!("`{}` stands twice", shown(&key)),
-                    cure: "keep one of them",
-                });
-            }
-            self.space()?;
-            if self.peek() != Some(':') {
-                return Err(self.missing("`:` was expected after a key"));
-            }
-            self.next();
-            self.space()?;
-            let value = self.value(depth + 1)?;
-            members.push(DocumentMember { at, key, value });
-            self.separated('}')?;
-        }
-    }
-
-    fn list(&mut self, depth: usize) -> Result<Vec<DocumentNode>, SyntaxFault> {
-        self.next();
-        let mut items = Vec::new();
-        loop {
-            self.space()?;
-            if self.peek() == Some(']') {
-                self.next();
-                return Ok(items);
-            }
-            items.push(self.value(depth + 1)?);
-            self.separated(']')?;
-        }
-    }
-
-    /// A comma, which the last item may have too.
-    fn separated(&mut self, end: char) -> Result<(), SyntaxFault> {
-        self.space()?;
-        match self.peek() {
-            Some(',') => {
-                self.next();
-                Ok(())
-            }
-            Some(char) if char == end => Ok(()),
-            _ => Err(self.missing("`,` was expected")),
-        }
-    }
-
-    fn missing(&self, what: &str) -> SyntaxFault {
-        if self.peek().is_none() {
-            return self.ended();
-        }
-        self.wrong(what, "look at the end of the line before")
-    }
-
-    fn text(&mut self) -> Result<String, SyntaxFault> {
-        let begin = self.at;
-        let mut raw = String::new();
-        raw.extend(self.next());
-        loop {
-            match self.next() {
-                None => return Err(self.ended()),
-                Some('\n') => {
-                    return Err(SyntaxFault {
-                        at: begin,
-                        message: "a text without its closing quote".to_owned(),
-                        cure: "close it on the same line; a line break is written `\\n`",
-                    });
-                }
-                Some('"') => break,
-                Some('\\') => {
-                    raw.push('\\');
-                    raw.extend(self.next());
-                }
-                Some(char) => raw.push(char),
-            }
-        }
-        raw.push('"');
-        serde_json::from_str(&raw).map_err(|_error| SyntaxFault {
-            at: begin,
-            message: "a text with a wrong escape or a control character".to_owned(),
-            cure: "a backslash is written `\\\\`",
-        })
-    }
-
-    fn number(&mut self) -> Result<Kind, SyntaxFault> {
-        let begin = self.at;
-        let raw = self.run(|char| char.is_ascii_alphanumeric() || matches!(char, '+' | '-' | '.'));
-        match serde_json::from_str::<serde_json::Number>(&raw) {
-            Ok(_) => Ok(Kind::Number(raw)),
-            Err(_) => Err(SyntaxFault {
-                at: begin,
-                message: "not a number of JSON".to_owned(),
-                cure: "write a text in double quotes",
-            }),
-        }
-    }
-
-    fn word(&mut self) -> Result<Kind, SyntaxFault> {
-        let begin = self.at;
-        match &*self.run(|char| char.is_ascii_alphanumeric() || char == '_') {
-            "null" => Ok(Kind::Null),
-            "true" => Ok(Kind::Bool(true)),
-            "false" => Ok(Kind::Bool(false)),
-            _ => Err(SyntaxFault {
-                at: begin,
-                message: "a word without quotes".to_owned(),
-                cure: "texts stand in double quotes",
-            }),
-        }
-    }
-
-    fn run(&mut self, is_part: impl Fn(char) -> bool) -> String {
-        let mut run = String::new();
-        while self.peek().is_some_and(&is_part) {
-            run.extend(self.next());
-        }
-        run
-    }
-}
-
-/// A key as it may be printed: bounded, one line.
-pub(super) fn shown(key: &str) -> String {
-    pleiades_core::text::printable(key, 80)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pleiades_descriptor::reader::Pos;
 
     fn wrong(text: &str) -> (usize, usize) {
         let wrong = parse(text.as_bytes()).unwrap_err();
@@ -407,12 +223,9 @@ mod tests {
         assert_eq!(wrong("{\"a\": yes}"), (1, 7));
         assert_eq!(wrong("{} {}"), (1, 4));
         assert_eq!(wrong("{ /* "), (1, 3));
-        assert_eq!(
-            parse(b"{\n\"a\xff").unwrap_err().at,
-            SourcePos { line: 2, column: 3 }
-        );
+        assert_eq!(parse(b"{\n\"a\xff").unwrap_err().at, Pos { line: 2, column: 3 });
         assert_eq!(wrong(""), (1, 1));
-        assert_eq!(wrong(&"[".repeat(5000)), (1, 66));
+        assert_eq!(wrong(&"[".repeat(5000)), (1, 513));
     }
 
     #[test]

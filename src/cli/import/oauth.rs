@@ -1,7 +1,7 @@
 //! `oauth` of a client's server, as `auth.oauth` of a descriptor.
 
-use super::json::{DocumentNode, Kind, shown};
 use super::rewrite::{FieldContext, Rewriter};
+use super::tree::{DocumentNode, Kind, shown};
 
 /// A member of `auth.oauth`.
 #[derive(Debug, PartialEq, Eq)]

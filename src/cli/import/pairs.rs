@@ -1,7 +1,7 @@
 //! Names with values in the forms that clients give `env` and `headers`: an object, a list of `NAME=value`
 //! or of small objects, or a text of such lines.
 
-use super::json::{DocumentMember, DocumentNode, Kind};
+use super::tree::{DocumentMember, DocumentNode, Kind};
 
 /// A name with its value; `None` where the value is no text.
 pub(super) type Pair = (String, Option<String>);

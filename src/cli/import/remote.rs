@@ -1,11 +1,11 @@
 //! A server at a URL: its transport, its headers, its key.
 
 use super::address::{address, scheme};
-use super::entry::{Key, ServerTransport};
-use super::json::{DocumentNode, shown};
 use super::pairs;
 use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_secret, is_secret_name, password};
+use super::transport::{Key, ServerTransport};
+use super::tree::{DocumentNode, shown};
 use pleiades_descriptor::reader::{forbidden_outward, is_secret_header};
 
 /// # Errors

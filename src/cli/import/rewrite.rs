@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::json::shown;
 use super::secret::{is_placeholder, is_secret_name, looks_secret};
+use super::tree::shown;
 use pleiades_descriptor::Environment;
+use pleiades_descriptor::reader::is_variable;
 
 /// A variable that a written descriptor reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,14 +297,6 @@ pub(super) fn variable_of(text: &str) -> String {
     } else {
         format!("MCP_{name}").trim_end_matches('_').to_owned()
     }
-}
-
-pub(super) fn is_variable(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 #[cfg(test)]

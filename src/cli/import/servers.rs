@@ -4,7 +4,8 @@
 //! `context_servers` (Zed), `mcp` (opencode), `amp.mcpServers`, a list of named ones (Continue), the same below
 //! `projects` (Claude Code), and a file that is nothing but servers.
 
-use super::json::{DocumentNode, Kind, SourcePos, SyntaxFault, shown};
+use super::tree::{DocumentNode, Kind, SyntaxFault, shown};
+use pleiades_descriptor::reader::Pos;
 
 /// Most servers of one file.
 pub(super) const SERVERS: usize = 256;
@@ -22,7 +23,7 @@ const HOLDERS: [&str; 7] = [
 /// A server as a client's file has it.
 #[derive(Debug)]
 pub(super) struct ServerEntry<'a> {
-    pub(super) at: SourcePos,
+    pub(super) at: Pos,
     pub(super) name: String,
     pub(super) node: &'a DocumentNode,
     /// Where it stood, when that is not the file's own list.
@@ -98,7 +99,7 @@ fn take<'a>(
     (owner, project): (&'a DocumentNode, Option<&'a str>),
     servers: &mut Vec<ServerEntry<'a>>,
 ) -> Result<(), SyntaxFault> {
-    let mut add = |at: SourcePos, name: String, node: &'a DocumentNode| {
+    let mut add = |at: Pos, name: String, node: &'a DocumentNode| {
         // A project may repeat what stands above it.
         if servers
             .iter()

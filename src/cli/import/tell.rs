@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{ImportOutcome, ImportedServer};
+use super::outcome::{ImportOutcome, ImportedServer};
 use crate::cli::ui::{self, BOLD, DIM, GREEN, YELLOW};
 
 /// Stable: fields are added, never changed.

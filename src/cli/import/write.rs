@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::ImportOutcome;
-use super::entry::{Entry, ServerTransport};
+use super::entry::Entry;
 use super::oauth::{OAuthMembers, OAuthValue};
+use super::outcome::ImportOutcome;
+use super::transport::ServerTransport;
 use crate::cli::file::{SCHEMA, bare, literal, scalar};
 use crate::cli::ui;
 use pleiades_descriptor::{Fault, ReadContext};

@@ -8,7 +8,7 @@ use super::{ShapeCheck, keyword};
 use crate::{
     address,
     report::{Finding, say},
-    scalar::{Size, Span},
+    scalar::{Glob, Size, Span},
     yaml::{Kind, Node},
 };
 
@@ -168,9 +168,7 @@ fn wrong_digest(found: &str) -> Option<Finding> {
 }
 
 fn wrong_glob(found: &str) -> Option<Finding> {
-    let illegal = found.chars().find(|character| {
-        !(character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | '/' | '*' | '?'))
-    })?;
+    let illegal = Glob::illegal(found)?;
     let finding = say(format!("`{illegal}` cannot stand in a tool name"));
     Some(finding.cure("use letters, digits, `_`, `-`, `.`, `/` and the wildcards `*` and `?`"))
 }

@@ -1,0 +1,161 @@
+//! A client's file as a tree that knows where everything stands, whatever the file is written in.
+
+use pleiades_descriptor::reader::Pos;
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct DocumentNode {
+    pub(super) at: Pos,
+    pub(super) kind: Kind,
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) enum Kind {
+    Null,
+    Bool(bool),
+    /// As it is spelt.
+    Number(String),
+    Text(String),
+    List(Vec<DocumentNode>),
+    Map(Vec<DocumentMember>),
+}
+
+/// A member of an object.
+#[derive(Debug)]
+pub(super) struct DocumentMember {
+    pub(super) at: Pos,
+    pub(super) key: String,
+    pub(super) value: DocumentNode,
+}
+
+impl PartialEq for DocumentNode {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind
+    }
+}
+
+impl PartialEq for DocumentMember {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.value) == (&other.key, &other.value)
+    }
+}
+
+/// What is wrong with a file, where, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SyntaxFault {
+    pub(super) at: Pos,
+    pub(super) message: String,
+    pub(super) cure: &'static str,
+}
+
+impl DocumentNode {
+    /// Members of an object; none for anything else.
+    pub(super) fn members(&self) -> &[DocumentMember] {
+        match &self.kind {
+            Kind::Map(members) => members,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        self.members()
+            .iter()
+            .find(|member| member.key == key)
+            .map(|member| &member.value)
+    }
+
+    /// A scalar as text; `None` for null, lists and objects.
+    pub(super) fn scalar(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Text(text) | Kind::Number(text) => Some(text.clone()),
+            Kind::Bool(value) => Some(value.to_string()),
+            Kind::Null | Kind::List(_) | Kind::Map(_) => None,
+        }
+    }
+
+    /// A member that is text; `None` for anything else.
+    pub(super) fn text(&self, key: &str) -> Option<String> {
+        match &self.get(key)?.kind {
+            Kind::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self.kind, Kind::Map(_))
+    }
+}
+
+/// Counts the lines and columns of offsets: fast as long as they grow, as in a walk through a tree.
+pub(super) struct Positions<'a> {
+    text: &'a str,
+    offset: usize,
+    at: Pos,
+}
+
+impl<'a> Positions<'a> {
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            offset: 0,
+            at: Pos::START,
+        }
+    }
+
+    pub(super) fn at(&mut self, offset: usize) -> Pos {
+        if offset < self.offset {
+            *self = Self::new(self.text);
+        }
+        for char in self.text.get(self.offset..offset).unwrap_or_default().chars() {
+            self.at = match char {
+                '\n' => Pos {
+                    line: self.at.line + 1,
+                    column: 1,
+                },
+                _ => Pos {
+                    column: self.at.column + 1,
+                    ..self.at
+                },
+            };
+        }
+        self.offset = offset;
+        self.at
+    }
+}
+
+/// A fault at an offset of a text.
+pub(super) fn fault_at(
+    text: &str,
+    offset: usize,
+    message: impl Into<String>,
+    cure: &'static str,
+) -> SyntaxFault {
+    SyntaxFault {
+        at: Positions::new(text).at(offset),
+        message: message.into(),
+        cure,
+    }
+}
+
+/// A file as text, without the mark that some editors begin it with.
+///
+/// # Errors
+/// Where it is not UTF-8.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let sound = std::str::from_utf8(sound).unwrap_or_default();
+        fault_at(
+            sound,
+            sound.len(),
+            "not UTF-8 from here on",
+            "save the file as UTF-8",
+        )
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// A key as it may be printed: bounded, one line.
+pub(super) fn shown(key: &str) -> String {
+    pleiades_core::text::printable(key, 80)
+}

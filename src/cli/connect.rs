@@ -163,11 +163,11 @@ async fn receive_callback(
         };
         match finished {
             Ok(CallbackResult::Connected { account, label, .. }) => {
-                returned.answer(&listener::connected(&connection.title)).await;
+                returned.answer(listener::connected(&connection.title)).await;
                 return Ok(Connected { account, label });
             }
             Ok(CallbackResult::Confirm { state, certain, .. }) => {
-                returned.answer(&listener::asked()).await;
+                returned.answer(listener::asked()).await;
                 return confirm_replacement(broker, connection, (&state, cookie), certain).await;
             }
             // Somebody else's answer, or none at all: ours is still to come.
@@ -177,10 +177,10 @@ async fn receive_callback(
                     ConnectErrorKind::Unknown | ConnectErrorKind::Malformed | ConnectErrorKind::Unproven
                 ) =>
             {
-                returned.answer(&listener::refused(&refusal)).await;
+                returned.answer(listener::refused(&refusal)).await;
             }
             Err(refusal) => {
-                returned.answer(&listener::refused(&refusal)).await;
+                returned.answer(listener::refused(&refusal)).await;
                 return Err(refused(&refusal));
             }
         }

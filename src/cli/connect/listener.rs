@@ -6,18 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use pleiades_credential::broker::ConnectError;
 
-/// Longest head of a request, in bytes; what a callback's query may be and a browser's headers are.
+/// About the longest head of a request, in bytes; what a callback's query may be and a browser's headers are.
 const MAX_HEAD: usize = 32 * 1_024;
-/// How long a browser may take to say what it wants, and to be answered.
+/// How long a browser may take to send its request, and to take its answer.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Callbacks that wait to be looked at, and connections that are read at once.
+/// Callbacks that wait to be looked at.
 const QUEUE: usize = 8;
 
 /// Listens on loopback while a person signs in.
@@ -28,20 +32,22 @@ pub(super) struct CallbackListener {
     accepting: tokio::task::JoinHandle<()>,
 }
 
-/// A browser that came back.
+/// A browser that came back, and waits for a page.
 #[derive(Debug)]
 pub(super) struct BrowserCallback {
-    /// The path at which it came, which says whose answer it is.
+    /// The path of the redirect URI, which tells flows apart.
     pub(super) path: String,
-    /// What the authorization server said.
+    /// What the authorization server answered.
     pub(super) query: String,
-    stream: TcpStream,
+    page: oneshot::Sender<ResultPage>,
+    /// Ends with the connection, after the page was written.
+    closed: oneshot::Receiver<()>,
 }
 
 /// A page.
 #[derive(Debug)]
 pub(super) struct ResultPage {
-    status: &'static str,
+    status: StatusCode,
     title: String,
     text: String,
 }
@@ -103,79 +109,81 @@ impl CallbackListener {
     }
 }
 
-async fn serve_connection(stream: TcpStream, hosts: Arc<[String]>, send: mpsc::Sender<BrowserCallback>) {
-    if let Ok(Some(returned)) = timeout(IDLE_TIMEOUT, read(stream, &hosts)).await {
-        send.send(returned).await.ok();
-    }
-}
-
 impl BrowserCallback {
     /// Shows a page. A browser that is gone misses nothing that the terminal does not say.
-    pub(super) async fn answer(mut self, page: &ResultPage) {
-        timeout(IDLE_TIMEOUT, write(&mut self.stream, page)).await.ok();
+    pub(super) async fn answer(self, page: ResultPage) {
+        self.page.send(page).ok();
+        timeout(IDLE_TIMEOUT, self.closed).await.ok();
     }
 }
 
-/// Reads one request; anything but a callback is answered at once.
-async fn read(mut stream: TcpStream, hosts: &[String]) -> Option<BrowserCallback> {
-    let mut head = Vec::new();
-    let mut chunk = [0; 4_096];
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let count = stream.read(&mut chunk).await.ok()?;
-        head.extend_from_slice(chunk.get(..count).filter(|read| !read.is_empty())?);
-        if head.len() > MAX_HEAD {
-            return None;
-        }
-    }
-    let head = String::from_utf8(head).ok()?;
-    match target(&head, hosts) {
-        Some((path, query)) => Some(BrowserCallback { path, query, stream }),
-        None => {
-            let page = ResultPage {
-                status: "404 Not Found",
-                title: "Nothing is here".to_owned(),
-                text: "This port waits for the answer to a sign-in.".to_owned(),
+/// Serves the one request of a connection: a callback is answered by whoever takes it, anything else at once.
+async fn serve_connection(stream: TcpStream, hosts: Arc<[String]>, send: mpsc::Sender<BrowserCallback>) {
+    let (open, closed) = oneshot::channel();
+    let closed = Mutex::new(Some(closed));
+    let service = service_fn(|request| {
+        let callback = target(&request, &hosts).zip(closed.lock().take());
+        let send = send.clone();
+        async move {
+            let Some(((path, query), closed)) = callback else {
+                return Ok(nothing().response());
             };
-            write(&mut stream, &page).await.ok();
-            None
+            let (page, answer) = oneshot::channel();
+            let callback = BrowserCallback {
+                path,
+                query,
+                page,
+                closed,
+            };
+            send.send(callback).await.ok();
+            // A callback that nobody answers ends the connection.
+            answer.await.map(|page| page.response())
         }
-    }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false);
+    http.serve_connection(TokioIo::new(stream), service).await.ok();
+    drop(open);
 }
 
 /// Path and query of a callback that is meant for this port.
-fn target(head: &str, hosts: &[String]) -> Option<(String, String)> {
-    let mut lines = head.split("\r\n");
-    let mut request = lines.next()?.split(' ');
-    let (method, target) = (request.next()?, request.next()?);
+fn target<T>(request: &Request<T>, hosts: &[String]) -> Option<(String, String)> {
     // A page elsewhere could make a name of its own lead here.
-    let host = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("host").then(|| value.trim().to_owned())
-    })?;
-    if method != "GET" || !hosts.contains(&host) {
+    let mut names = request.headers().get_all(header::HOST).iter();
+    let host = names.next()?.to_str().ok()?;
+    let is_ours = names.next().is_none() && hosts.iter().any(|own| own == host);
+    let uri = request.uri();
+    let is_callback = uri.authority().is_none() && uri.path().contains("/oauth/callback");
+    if request.method() != Method::GET || !is_ours || !is_callback {
         return None;
     }
-    let (path, query) = target.split_once('?')?;
-    path.contains("/oauth/callback")
-        .then(|| (path.to_owned(), query.to_owned()))
-}
-
-async fn write(stream: &mut TcpStream, page: &ResultPage) -> io::Result<()> {
-    let body = page.html();
-    let head = format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\nX-Content-Type-Options: nosniff\r\n\
-         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'\r\n\
-         Connection: close\r\n\r\n",
-        page.status,
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+    Some((uri.path().to_owned(), uri.query()?.to_owned()))
 }
 
 impl ResultPage {
+    fn response(&self) -> Response<String> {
+        let mut response = Response::new(self.html());
+        *response.status_mut() = self.status;
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (
+                header::CONTENT_SECURITY_POLICY,
+                "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+            ),
+        ] {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
     fn html(&self) -> String {
         let mut html = String::from(
             "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
@@ -203,9 +211,17 @@ fn escaped(text: &str) -> String {
         })
 }
 
+fn nothing() -> ResultPage {
+    ResultPage {
+        status: StatusCode::NOT_FOUND,
+        title: "Nothing is here".to_owned(),
+        text: "This port waits for the answer to a sign-in.".to_owned(),
+    }
+}
+
 pub(super) fn connected(provider: &str) -> ResultPage {
     ResultPage {
-        status: "200 OK",
+        status: StatusCode::OK,
         title: format!("{provider} is connected"),
         text: "You can close this page; the terminal says which account it is.".to_owned(),
     }
@@ -213,7 +229,7 @@ pub(super) fn connected(provider: &str) -> ResultPage {
 
 pub(super) fn asked() -> ResultPage {
     ResultPage {
-        status: "200 OK",
+        status: StatusCode::OK,
         title: "One question is left".to_owned(),
         text: "Another account was connected under this name before. Go back to the terminal.".to_owned(),
     }
@@ -221,7 +237,7 @@ pub(super) fn asked() -> ResultPage {
 
 pub(super) fn refused(refusal: &ConnectError) -> ResultPage {
     ResultPage {
-        status: "400 Bad Request",
+        status: StatusCode::BAD_REQUEST,
         title: "Not connected".to_owned(),
         text: format!("{} {}", refusal.why, refusal.cure),
     }
@@ -230,6 +246,7 @@ pub(super) fn refused(refusal: &ConnectError) -> ResultPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn head(request: &str, host: &str) -> String {
         format!("{request} HTTP/1.1\r\nAccept: */*\r\nHOST: {host}\r\n\r\n")
@@ -238,16 +255,28 @@ mod tests {
     #[test]
     fn a_callback_is_for_this_port_and_no_other_name() {
         let hosts = ["127.0.0.1:8787", "localhost:8787"].map(str::to_owned);
-        let at = |request, host| target(&head(request, host), &hosts);
-        let callback = "GET /oauth/callback?code=a&state=b";
-        let returned = ("/oauth/callback".to_owned(), "code=a&state=b".to_owned());
-        assert_eq!(at(callback, "127.0.0.1:8787"), Some(returned));
-        assert!(at("GET /oauth/callback/mail?code=a", "localhost:8787").is_some());
-        assert!(at(callback, "evil.example:8787").is_none());
-        assert!(at(callback, "127.0.0.1:1").is_none());
-        assert!(at("POST /oauth/callback?code=a", "127.0.0.1:8787").is_none());
-        assert!(at("GET /favicon.ico", "127.0.0.1:8787").is_none());
-        assert!(target("GET /oauth/callback?a HTTP/1.1\r\n\r\n", &hosts).is_none());
+        let at = |method: &str, uri: &str, names: &[&str]| {
+            let mut request = Request::builder().method(method).uri(uri);
+            for name in names {
+                request = request.header(header::HOST, *name);
+            }
+            target(&request.body(()).unwrap(), &hosts)
+        };
+        let (uri, own) = ("/oauth/callback?code=a&state=b", "127.0.0.1:8787");
+        let expected = ("/oauth/callback".to_owned(), "code=a&state=b".to_owned());
+        assert_eq!(at("GET", uri, &[own]), Some(expected));
+        assert!(at("GET", "/oauth/callback/mail?code=a", &["localhost:8787"]).is_some());
+        for names in [
+            &["evil.example:8787"] as &[_],
+            &["127.0.0.1:1"],
+            &[],
+            &[own, "evil.example"],
+        ] {
+            assert!(at("GET", uri, names).is_none(), "{names:?}");
+        }
+        assert!(at("POST", uri, &[own]).is_none());
+        assert!(at("GET", "/favicon.ico", &[own]).is_none());
+        assert!(at("GET", "http://evil.example/oauth/callback?code=a", &[own]).is_none());
     }
 
     #[test]
@@ -277,7 +306,7 @@ mod tests {
             .unwrap();
         let returned = listener.next().await.unwrap();
         assert_eq!(returned.query, "state=s");
-        returned.answer(&connected("Mail")).await;
+        returned.answer(connected("Mail")).await;
         let mut text = String::new();
         browser.read_to_string(&mut text).await.unwrap();
         assert!(

@@ -12,6 +12,8 @@ use super::{Step, printable};
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
 use crate::facade::plan::{self, MetaPlan};
+use crate::facade::repairs::Repair;
+use pleiades_core::telemetry::names;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{Raw, RawObject, headers, translate};
@@ -21,6 +23,8 @@ use pleiades_upstream::Identity;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a large result waits for a place to be taken apart.
 const SHAPING: Duration = Duration::from_secs(20);
+/// Where a client of 2026-07-28 names itself.
+const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 /// The tool that an unconnected provider shows in the tool view.
 pub(super) const CONNECT: &str = "connect";
 
@@ -55,7 +59,9 @@ impl Step<'_> {
                 tool,
                 arguments,
                 notes,
+                repairs,
             } => {
+                self.count_repairs(params, &repairs);
                 if let Some(ambiguous) = ambiguous {
                     return self.failed_call(&provider, ambiguous, Some(&tool));
                 }
@@ -141,6 +147,25 @@ impl Step<'_> {
             )
             .retry_after(Duration::from_secs(1))
         })
+    }
+
+    /// Counts what was repaired in a call, for the client that sent it.
+    fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
+        if repairs.is_empty() {
+            return;
+        }
+        let meta: Option<RawObject> = params.read("_meta");
+        let info: Option<RawObject> = meta.and_then(|meta| meta.read(CLIENT_INFO));
+        let client = match info.and_then(|info| info.read::<String>("name")) {
+            Some(name) => names::client(&name),
+            None => self.peer.lane.as_deref().map_or(names::OTHER, |session| {
+                let sessions = &self.exchange.sessions;
+                sessions.client(&self.peer.principal, self.scope, session)
+            }),
+        };
+        for repair in repairs {
+            self.exchange.metrics.repaired(client, repair.as_str());
+        }
     }
 
     /// A provider's result as the meta tool's answer; a large one is taken apart aside.

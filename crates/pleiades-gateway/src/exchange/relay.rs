@@ -124,7 +124,7 @@ impl Step<'_> {
             &self.peer.principal,
             self.scope,
             revision,
-            session::abilities(params),
+            (session::abilities(params), pleiades_core::telemetry::names::OTHER),
         );
         Ok(Done::Opened {
             result: result.close(),

@@ -14,6 +14,7 @@ use super::{Done, Keys, Scope, Step};
 use crate::shared_state::SharedState;
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
+use pleiades_core::telemetry::names;
 use pleiades_mcp::seal::Sealer;
 use pleiades_mcp::translate::{self, CacheScope};
 use pleiades_mcp::{ClientCapabilities, RawObject, Revision};
@@ -68,10 +69,10 @@ impl Sessions {
         principal: &Principal,
         scope: &Scope,
         revision: Revision,
-        abilities: ClientCapabilities,
+        (abilities, client): (ClientCapabilities, &str),
     ) -> String {
         let expires = now() + LIFETIME_SECS;
-        let claims = format!("{revision} {:02x}", abilities.bits());
+        let claims = format!("{revision} {:02x} {client}", abilities.bits());
         self.sealer
             .seal(PURPOSE, &binding(principal, scope), expires, claims.as_bytes())
     }
@@ -85,14 +86,26 @@ impl Sessions {
         scope: &Scope,
         id: &str,
     ) -> Option<(Revision, ClientCapabilities)> {
-        let claims = self.sealer.open(PURPOSE, &binding(principal, scope), now(), id)?;
+        let claims = self.claims(principal, scope, id)?;
         if self.has_ended(id) {
             return None;
         }
-        let (revision, abilities) = std::str::from_utf8(&claims).ok()?.split_once(' ')?;
+        let mut parts = claims.splitn(3, ' ');
+        let (revision, abilities) = (parts.next()?, parts.next()?);
         let revision = Revision::parse(revision).filter(|revision| !revision.is_modern())?;
         let bits = u8::from_str_radix(abilities, 16).ok()?;
         Some((revision, ClientCapabilities::from_bits(bits)))
+    }
+
+    /// The name of a session's client, as metrics have it.
+    pub(super) fn client(&self, principal: &Principal, scope: &Scope, id: &str) -> &'static str {
+        let claims = self.claims(principal, scope, id).unwrap_or_default();
+        names::client(claims.splitn(3, ' ').nth(2).unwrap_or_default())
+    }
+
+    fn claims(&self, principal: &Principal, scope: &Scope, id: &str) -> Option<String> {
+        let claims = self.sealer.open(PURPOSE, &binding(principal, scope), now(), id)?;
+        String::from_utf8(claims).ok()
     }
 
     /// Ends a session: its id is refused until it would have expired, by this process at once, by
@@ -178,6 +191,13 @@ pub fn abilities(params: &RawObject) -> ClientCapabilities {
         .unwrap_or_default()
 }
 
+/// The name that a client gave itself in these parameters of `initialize`, as metrics have it.
+fn client_name(params: &RawObject) -> &'static str {
+    let info: Option<RawObject> = params.read("clientInfo");
+    let name = info.and_then(|info| info.read::<String>("name"));
+    names::client(&name.unwrap_or_default())
+}
+
 impl Step<'_> {
     /// `initialize`: negotiates with us alone, whatever the upstreams speak.
     pub(super) async fn initialize(&self, params: &RawObject) -> Result<Done, Error> {
@@ -204,7 +224,7 @@ impl Step<'_> {
         let session = self
             .exchange
             .sessions
-            .open(&self.peer.principal, self.scope, revision, abilities);
+            .open(&self.peer.principal, self.scope, revision, (abilities, client_name(params)));
         Ok(Done::Opened {
             result: result.close(),
             session,
@@ -262,7 +282,7 @@ mod tests {
             sessions("a key of enough bytes"),
         );
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_06_18, ClientCapabilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_06_18, (ClientCapabilities::FORM, "x"));
         assert_eq!(
             two.resume(&alice, &union(), &id),
             Some((Revision::V2025_06_18, ClientCapabilities::FORM))
@@ -277,7 +297,7 @@ mod tests {
             &Principal::new("acme", "alice"),
             &union(),
             Revision::V2025_11_25,
-            ClientCapabilities::FORM,
+            (ClientCapabilities::FORM, "x"),
         );
         assert_eq!(one.resume(&Principal::new("acme", "bob"), &union(), &id), None);
         assert_eq!(one.resume(&Principal::new("acm", "e/alice"), &union(), &id), None);
@@ -291,7 +311,7 @@ mod tests {
     fn a_session_is_unknown_at_another_path() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, ClientCapabilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, (ClientCapabilities::FORM, "x"));
         let at = |view, provider: Option<&str>| Scope::new(view, provider.map(Arc::from));
         for scope in [
             at(View::Tool, None),
@@ -325,7 +345,7 @@ mod tests {
     fn an_ended_session_is_unknown_at_once() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, ClientCapabilities::FORM);
+        let id = one.open(&alice, &union(), Revision::V2025_11_25, (ClientCapabilities::FORM, "x"));
         one.end(&id);
         assert_eq!(one.resume(&alice, &union(), &id), None);
     }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::duplicate_keys;
 use super::envelope::printable;
+use super::repairs::{Repair, Repairs};
 
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
@@ -22,12 +23,12 @@ pub(super) fn coerce(
     schema: &Value,
     arguments: &mut Map<String, Value>,
     reads: bool,
-    notes: &mut Vec<String>,
+    repairs: &mut Repairs,
 ) {
     let mut walk = Coercion {
         root: schema,
         reads,
-        notes,
+        repairs,
     };
     walk.object(schema, arguments, "", 0);
 }
@@ -35,7 +36,7 @@ pub(super) fn coerce(
 struct Coercion<'a> {
     root: &'a Value,
     reads: bool,
-    notes: &'a mut Vec<String>,
+    repairs: &'a mut Repairs,
 }
 
 impl<'a> Coercion<'a> {
@@ -76,7 +77,7 @@ impl<'a> Coercion<'a> {
             .collect();
         for name in absent {
             object.shift_remove(&name);
-            self.note(&below(path, &name), "was null and was read as absent");
+            self.note(Repair::Other, &below(path, &name), "was null and was read as absent");
         }
     }
 
@@ -89,7 +90,11 @@ impl<'a> Coercion<'a> {
         if !admits(&kinds, value)
             && let Some(read) = only_reading(schema, &kinds, value)
         {
-            self.note(path, &format!("was read as {}", kind_of(&read)));
+            let kind = match (&*value, &read) {
+                (Value::String(_), Value::Number(_)) => Repair::NumberAsText,
+                _ => Repair::Other,
+            };
+            self.note(kind, path, &format!("was read as {}", kind_of(&read)));
             *value = read;
         }
         match value {
@@ -104,11 +109,11 @@ impl<'a> Coercion<'a> {
         }
     }
 
-    fn note(&mut self, path: &str, what: &str) {
-        match self.notes.len() {
-            0..MAX_NOTES => self.notes.push(format!("`{}` {what}", printable(path))),
-            MAX_NOTES => self.notes.push("more values were read so".to_owned()),
-            _ => {}
+    fn note(&mut self, kind: Repair, path: &str, what: &str) {
+        match self.repairs.notes.len() {
+            0..MAX_NOTES => self.repairs.note(kind, format!("`{}` {what}", printable(path))),
+            MAX_NOTES => self.repairs.note(kind, "more values were read so"),
+            _ => self.repairs.count(kind),
         }
     }
 
@@ -244,9 +249,9 @@ mod tests {
     fn coerced(property: &Value, value: Value, reads: bool) -> (Value, usize) {
         let schema = json!({ "type": "object", "properties": { "v": property } });
         let mut arguments = Map::from_iter([("v".to_owned(), value)]);
-        let mut notes = Vec::new();
-        coerce(&schema, &mut arguments, reads, &mut notes);
-        (arguments.remove("v").unwrap_or_default(), notes.len())
+        let mut repairs = Repairs::default();
+        coerce(&schema, &mut arguments, reads, &mut repairs);
+        (arguments.remove("v").unwrap_or_default(), repairs.notes.len())
     }
 
     #[test]
@@ -315,7 +320,7 @@ mod tests {
         );
         let schema = json!({ "$defs": { "n": { "type": "integer" } }, "properties": { "v": { "$ref": "#/$defs/n" } } });
         let mut arguments = Map::from_iter([("v".to_owned(), json!("7"))]);
-        coerce(&schema, &mut arguments, false, &mut Vec::new());
+        coerce(&schema, &mut arguments, false, &mut Repairs::default());
         assert_eq!(arguments.get("v"), Some(&json!(7)));
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::duplicate_keys;
 use super::name::{NameMatch, find};
+use super::repairs::{Repair, Repairs};
 use crate::catalog::{Catalogue, Tool};
 use pleiades_mcp::RawObject;
 
@@ -21,7 +22,7 @@ const TOOL_WORDS: [&str; 3] = ["tool", "tool_name", "name"];
 /// Words for `arguments`.
 const ARGUMENT_WORDS: [&str; 4] = ["params", "parameters", "args", "input"];
 
-/// Whose call it is.
+/// What names in a call are looked up in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ToolIndex<'a> {
     /// The provider's id.
@@ -51,7 +52,7 @@ pub(super) struct MetaCall {
     /// Whether there is a goal in words.
     pub(super) prompted: bool,
     /// What was repaired.
-    pub(super) notes: Vec<String>,
+    pub(super) repairs: Repairs,
 }
 
 /// What cannot be read, in a sentence for the caller, and the operation when it is known.
@@ -66,9 +67,9 @@ pub(super) struct Unreadable {
 /// # Errors
 /// When its parts contradict each other or `arguments` is no object in any reading.
 pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, Unreadable> {
-    let mut notes = Vec::new();
+    let mut repairs = Repairs::default();
     let given = object_of(given).map_err(|why| Unreadable { why, tool: None })?;
-    let outer = unwrapped(index, given, &mut notes);
+    let outer = unwrapped(index, given, &mut repairs);
     let prompted = outer
         .get("prompt")
         .and_then(Value::as_str)
@@ -79,7 +80,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
             named,
             arguments: None,
             prompted,
-            notes,
+            repairs,
         });
     };
     let tool = Arc::clone(tool);
@@ -91,14 +92,15 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
         .and_then(|word| text(&outer, word))
         .filter(|name| **name != *tool.name)
     {
-        notes.push(format!("`{}` was read as `{}`", printable(spelling), tool.name));
+        let note = format!("`{}` was read as `{}`", printable(spelling), tool.name);
+        repairs.note(Repair::ToolPrefix, note);
     }
-    let arguments = arguments(index, &tool, outer, word, &mut notes).map_err(unreadable)?;
+    let arguments = arguments(index, &tool, outer, word, &mut repairs).map_err(unreadable)?;
     Ok(MetaCall {
         named,
         arguments,
         prompted,
-        notes,
+        repairs,
     })
 }
 
@@ -184,7 +186,7 @@ impl ToolIndex<'_> {
     }
 }
 
-fn unwrapped(index: ToolIndex<'_>, mut outer: Object, notes: &mut Vec<String>) -> Object {
+fn unwrapped(index: ToolIndex<'_>, mut outer: Object, repairs: &mut Repairs) -> Object {
     for _ in 0..MAX_NESTED {
         let Some(mut inner) = index.inner(&outer) else {
             break;
@@ -195,7 +197,7 @@ fn unwrapped(index: ToolIndex<'_>, mut outer: Object, notes: &mut Vec<String>) -
             }
         }
         inner.retain(|key, value| !(OWN.contains(&key.as_str()) && value.is_null()));
-        notes.push("the call was wrapped in another one and was unwrapped".to_owned());
+        repairs.note(Repair::Nested, "the call was wrapped in another one and was unwrapped");
         outer = inner;
     }
     outer
@@ -224,7 +226,7 @@ fn arguments(
     tool: &Tool,
     mut outer: Object,
     word: Option<&str>,
-    notes: &mut Vec<String>,
+    repairs: &mut Repairs,
 ) -> Result<Option<Object>, String> {
     let parameters = parameters(tool);
     let given = outer.remove("arguments").or_else(|| {
@@ -232,23 +234,27 @@ fn arguments(
             parameters.get(alias).is_none()
                 && outer.get(*alias).is_some_and(|value| as_object(value).is_some())
         })?;
+        repairs.count(Repair::KeyAlias);
         outer.remove(alias)
     });
-    let arguments = given.map_or(Ok(None), |given| plain(given, notes))?;
+    let arguments = given.map_or(Ok(None), |given| plain(given, repairs))?;
     if let Some(word) = word {
+        if word != "tool" {
+            repairs.count(Repair::KeyAlias);
+        }
         outer.remove(word);
     }
     outer.retain(|key, _| !OWN.contains(&key.as_str()));
     let mut all = match (arguments, outer.is_empty()) {
         (None, true) => return Ok(None),
         (arguments, true) => arguments.unwrap_or_default(),
-        (arguments, false) => merged(arguments.unwrap_or_default(), outer, notes)?,
+        (arguments, false) => merged(arguments.unwrap_or_default(), outer, repairs)?,
     };
-    drop_own_name(index, (tool, &parameters), &mut all, notes)?;
+    drop_own_name(index, (tool, &parameters), &mut all, repairs)?;
     Ok(Some(all))
 }
 
-fn plain(given: Value, notes: &mut Vec<String>) -> Result<Option<Object>, String> {
+fn plain(given: Value, repairs: &mut Repairs) -> Result<Option<Object>, String> {
     match given {
         Value::Null => Ok(None),
         Value::Object(arguments) => Ok(Some(arguments)),
@@ -257,12 +263,18 @@ fn plain(given: Value, notes: &mut Vec<String>) -> Result<Option<Object>, String
             let object = as_object(&given).ok_or(
                 "`arguments` is text that is not the JSON of an object, or names something in it twice",
             )?;
-            notes.push("`arguments` was text and was read as the JSON object in it".to_owned());
+            repairs.note(
+                Repair::ArgumentsAsText,
+                "`arguments` was text and was read as the JSON object in it",
+            );
             Ok(Some(object))
         }
         Value::Array(mut items) => match (items.pop(), items.is_empty()) {
             (Some(Value::Object(arguments)), true) => {
-                notes.push("`arguments` was a list of one object and was read as that object".to_owned());
+                repairs.note(
+                    Repair::Unwrapped,
+                    "`arguments` was a list of one object and was read as that object",
+                );
                 Ok(Some(arguments))
             }
             _ => Err("`arguments` is a list: values without names are not assigned to parameters".to_owned()),
@@ -272,7 +284,7 @@ fn plain(given: Value, notes: &mut Vec<String>) -> Result<Option<Object>, String
 }
 
 /// Arguments that stood beside `tool`, moved to the others.
-fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Object, String> {
+fn merged(mut all: Object, beside: Object, repairs: &mut Repairs) -> Result<Object, String> {
     for (key, value) in beside {
         if all.get(&key).is_some_and(|other| *other != value) {
             return Err(format!(
@@ -282,7 +294,10 @@ fn merged(mut all: Object, beside: Object, notes: &mut Vec<String>) -> Result<Ob
         }
         all.insert(key, value);
     }
-    notes.push("arguments stood beside `tool` and were moved into `arguments`".to_owned());
+    repairs.note(
+        Repair::ArgumentsHoisted,
+        "arguments stood beside `tool` and were moved into `arguments`",
+    );
     Ok(all)
 }
 
@@ -291,14 +306,15 @@ fn drop_own_name(
     index: ToolIndex<'_>,
     (tool, parameters): (&Tool, &RawObject),
     all: &mut Object,
-    notes: &mut Vec<String>,
+    repairs: &mut Repairs,
 ) -> Result<(), String> {
     for word in TOOL_WORDS {
         let Some(name) = text(all, word).filter(|_| parameters.get(word).is_none()) else {
             continue;
         };
         if index.means(name, tool) {
-            notes.push(format!("the operation's name stood in `arguments.{word}`"));
+            let note = format!("the operation's name stood in `arguments.{word}`");
+            repairs.note(Repair::Envelope, note);
             all.remove(word);
         } else if word != "name" {
             let (outer, inner) = (&tool.name, printable(name));

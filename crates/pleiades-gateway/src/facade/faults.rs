@@ -6,12 +6,13 @@ use serde_json::{Map, Value};
 use super::envelope::printable;
 use super::name;
 use super::shape::SchemaDocument;
+use pleiades_core::text::clipped;
 use crate::catalog::{Effort, Tool};
 
 /// Lines; more would not be read.
 const MAX_FAULTS: usize = 8;
-/// Characters of a value or message that are repeated.
-const MAX_SHOWN: usize = 120;
+/// Characters of a value or message that are repeated, the mark of a cut included.
+const MAX_SHOWN: usize = 121;
 /// Bytes of a place that are repeated.
 const MAX_LOCATION: usize = 256;
 
@@ -60,7 +61,7 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> 
         }
         _ => {
             let expected = here.map_or_else(String::new, |schema| expectation(shape, schema));
-            let why = clipped(&error.masked_with("it").to_string());
+            let why = clipped(&error.masked_with("it").to_string(), MAX_SHOWN);
             vec![format!(
                 "{location}: got {}{expected}: {why}",
                 shown(error.instance())
@@ -142,17 +143,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("a list of {}", items.len()),
         Value::Object(members) => format!("an object with {} members", members.len()),
-        Value::String(text) => Value::String(clipped(text)).to_string(),
+        Value::String(text) => Value::String(clipped(text, MAX_SHOWN)).to_string(),
         other => other.to_string(),
-    }
-}
-
-fn clipped(text: &str) -> String {
-    let mut chars = text.chars();
-    let head: String = chars.by_ref().take(MAX_SHOWN).collect();
-    if chars.next().is_some() {
-        format!("{head}…")
-    } else {
-        head
     }
 }

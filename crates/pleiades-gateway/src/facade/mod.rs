@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod definition;
 pub mod plan;
+pub mod repairs;
 
 mod blocks;
 mod coerce;

@@ -10,11 +10,13 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::duplicate_keys::{self, JsonDefect};
+use super::repairs::Repair;
 use super::envelope::{self, MetaCall, NamedTool, ToolIndex, Unreadable, printable};
-use super::shape::clipped;
+use super::shape::{MAX_SCHEMA, declared};
 use super::{coerce, example, faults, name, signature};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::text::clipped;
 use pleiades_mcp::{Raw, RawObject, raw};
 
 /// A menu is read by a model each time; about four bytes make a token.
@@ -30,8 +32,7 @@ const MAX_CHECKED: usize = 256 * 1024;
 /// Calls, and schemas that are not compiled yet, of at most these bytes are looked at between others.
 const AT_ONCE: usize = 16 * 1024;
 const COMPILED_AT_ONCE: usize = 8 * 1024;
-/// Schemas that are read for examples and signatures (bytes), each and in one menu.
-const MAX_SCHEMA: usize = 128 * 1024;
+/// Schemas that are read for the signatures of one menu (bytes).
 const MAX_MENU_READ: usize = 512 * 1024;
 
 /// What to do.
@@ -45,8 +46,10 @@ pub enum MetaPlan {
         tool: Arc<Tool>,
         /// Its arguments, an object.
         arguments: Raw,
-        /// What was repaired.
+        /// What was repaired, in words.
         notes: Vec<String>,
+        /// The same by kind.
+        repairs: Vec<Repair>,
     },
 }
 
@@ -217,6 +220,7 @@ fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<M
         tool: Arc::clone(tool),
         arguments: arguments.to_owned(),
         notes: Vec::new(),
+        repairs: Vec::new(),
     })
 }
 
@@ -257,7 +261,7 @@ fn lenient_path(
         named,
         arguments,
         prompted,
-        mut notes,
+        mut repairs,
     } = match envelope::read(index, given) {
         Ok(envelope) => envelope,
         Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
@@ -270,21 +274,22 @@ fn lenient_path(
         NamedTool::Operation(tool) => tool,
     };
     let Some(mut arguments) = arguments else {
-        return MetaPlan::Answer(schema(&tool, notes));
+        return MetaPlan::Answer(schema(&tool, repairs.notes));
     };
     let declared = declared(&tool);
     let faulty = |arguments: &Map<String, Value>| faults::faults(&tool, &declared, arguments);
     if !faulty(&arguments).is_empty() {
-        coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut notes);
+        coerce::coerce(&declared, &mut arguments, tool.is_read_only(), &mut repairs);
         let faults = faulty(&arguments);
         if !faults.is_empty() {
-            return MetaPlan::Answer(invalid(&tool, &declared, &faults, notes));
+            return MetaPlan::Answer(invalid(&tool, &declared, &faults, repairs.notes));
         }
     }
     MetaPlan::Run {
         tool,
         arguments: raw::raw(&arguments),
-        notes,
+        notes: repairs.notes,
+        repairs: repairs.kinds,
     }
 }
 
@@ -333,13 +338,6 @@ fn next(tool: &Tool, schema: &Value) -> (Value, String) {
         }
         None => (json!({ "tool": &*tool.name }), String::new()),
     }
-}
-
-/// What an operation takes; `null` when it is too long to be read.
-pub(super) fn declared(tool: &Tool) -> Value {
-    let text = Some(tool.schema.get()).filter(|text| text.len() <= MAX_SCHEMA);
-    text.and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
 }
 
 fn schema(tool: &Tool, notes: Vec<String>) -> MetaAnswer {

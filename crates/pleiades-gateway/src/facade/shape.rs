@@ -5,6 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
+use crate::catalog::Tool;
+use pleiades_core::text::clipped;
+
 /// References and branches within each other that are followed.
 const MAX_DEPTH: usize = 8;
 /// Subschemas that are looked at for one question.
@@ -16,7 +19,16 @@ const MAX_KINDS: usize = 4;
 /// Characters of one value, and of a kind.
 const MAX_VALUE: usize = 40;
 const MAX_KIND: usize = 200;
+/// Longest schema that is read for examples and signatures (bytes).
+pub(super) const MAX_SCHEMA: usize = 128 * 1024;
 const BRANCHES: [&str; 3] = ["allOf", "anyOf", "oneOf"];
+
+/// What an operation takes; `null` when it is too long to be read.
+pub(super) fn declared(tool: &Tool) -> Value {
+    let text = Some(tool.schema.get()).filter(|text| text.len() <= MAX_SCHEMA);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
+}
 
 /// A whole schema document.
 #[derive(Debug, Clone, Copy)]
@@ -225,14 +237,6 @@ fn spelled(value: &Value) -> String {
         Value::String(text) => Value::String(clipped(text, MAX_VALUE)).to_string(),
         plain => plain.to_string(),
     }
-}
-
-/// The first characters of a text, marked as cut.
-pub(super) fn clipped(text: &str, chars: usize) -> String {
-    if text.char_indices().nth(chars).is_none() {
-        return text.to_owned();
-    }
-    text.chars().take(chars.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::plan::declared;
-use super::shape::{SchemaDocument, clipped};
+use super::shape::{SchemaDocument, declared};
 use crate::catalog::Tool;
+use pleiades_core::text::clipped;
 use pleiades_mcp::raw;
 
 const MAX_ABOUT: usize = 140;

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use pleiades_core::telemetry::names;
+
 use super::*;
 use crate::facade::tests::{catalogue, provider};
 
@@ -28,6 +30,7 @@ fn ran(call: Value) -> (String, Value, Vec<String>) {
             tool,
             arguments,
             notes,
+            ..
         } => (
             tool.name.to_string(),
             serde_json::from_str(arguments.get()).expect("JSON"),
@@ -166,6 +169,57 @@ fn every_repair_is_noted() {
         ("get_forecast", json!({ "days": 3, "city": "Bern" }))
     );
     assert_eq!(notes.len(), 4, "{notes:?}");
+}
+
+#[test]
+fn each_repair_is_of_a_kind_that_the_metric_names() {
+    let city = json!({ "city": "Bern" });
+    for (call, kinds) in [
+        (
+            json!({ "tool": "get_forecast", "arguments": city.to_string() }),
+            vec!["arguments_as_text"],
+        ),
+        (
+            json!({ "tool": "get_forecast", "city": "Bern" }),
+            vec!["arguments_hoisted"],
+        ),
+        (
+            json!({ "tool": "get_forecast", "arguments": { "city": "Bern", "tool": "get_forecast" } }),
+            vec!["envelope"],
+        ),
+        (
+            json!({ "tool_name": "get_forecast", "args": city }),
+            vec!["key_alias"],
+        ),
+        (
+            json!({ "arguments": { "tool": "get_forecast", "arguments": city } }),
+            vec!["nested"],
+        ),
+        (
+            json!({ "tool": "get_forecast", "arguments": { "city": "Bern", "days": "3" } }),
+            vec!["number_as_text"],
+        ),
+        (
+            json!({ "tool": "weather.getForecast", "arguments": city }),
+            vec!["tool_prefix"],
+        ),
+        (
+            json!({ "tool": "get_forecast", "arguments": [city] }),
+            vec!["unwrapped"],
+        ),
+        (
+            json!({ "tool": "set_alarm", "arguments": { "on": "true" } }),
+            vec!["other"],
+        ),
+        (json!({ "tool": "get_forecast", "arguments": city }), vec![]),
+    ] {
+        let MetaPlan::Run { repairs, .. } = planned(&weather(), call.clone()) else {
+            panic!("not run: {call}")
+        };
+        let found: Vec<&str> = repairs.iter().map(|repair| repair.as_str()).collect();
+        assert_eq!(found, kinds, "{call}");
+        assert!(found.iter().all(|kind| names::REPAIRS.contains(kind)));
+    }
 }
 
 #[test]

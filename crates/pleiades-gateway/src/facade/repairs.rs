@@ -1,0 +1,66 @@
+//! What was repaired in a call before it ran: in words for its caller, by kind for the metric.
+
+/// How a call was malformed; the names are those of `telemetry::names::REPAIRS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// `arguments` was the JSON text of an object.
+    ArgumentsAsText,
+    /// Arguments stood beside `tool`.
+    ArgumentsHoisted,
+    /// The operation's name stood in its arguments.
+    Envelope,
+    /// `tool` or `arguments` was called otherwise.
+    KeyAlias,
+    /// The call was wrapped in another one.
+    Nested,
+    /// A number was text.
+    NumberAsText,
+    /// The operation's name was spelled otherwise.
+    ToolPrefix,
+    /// `arguments` was a list of one object.
+    Unwrapped,
+    /// A value was read in the one way that its schema allows.
+    Other,
+}
+
+impl Repair {
+    /// The label of the metric.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ArgumentsAsText => "arguments_as_text",
+            Self::ArgumentsHoisted => "arguments_hoisted",
+            Self::Envelope => "envelope",
+            Self::KeyAlias => "key_alias",
+            Self::Nested => "nested",
+            Self::NumberAsText => "number_as_text",
+            Self::ToolPrefix => "tool_prefix",
+            Self::Unwrapped => "unwrapped",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Repairs of one call.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    /// Sentences for the caller.
+    pub(super) notes: Vec<String>,
+    /// Each kind once.
+    pub(super) kinds: Vec<Repair>,
+}
+
+impl Repairs {
+    /// Notes a repair of which the caller is told.
+    pub(super) fn note(&mut self, kind: Repair, note: impl Into<String>) {
+        self.count(kind);
+        self.notes.push(note.into());
+    }
+
+    /// Notes a repair without a word.
+    pub(super) fn count(&mut self, kind: Repair) {
+        if !self.kinds.contains(&kind) {
+            self.kinds.push(kind);
+        }
+    }
+}

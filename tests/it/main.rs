@@ -33,6 +33,7 @@ mod hostile;
 mod import;
 mod layering;
 mod lists;
+mod metrics;
 mod naming;
 mod oauth;
 mod odd;

@@ -13,9 +13,9 @@ use crate::catalog::{Catalogue, Provider, Tool};
 use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
 use crate::facade::plan::{self, MetaPlan};
 use crate::facade::repairs::Repair;
-use pleiades_core::telemetry::names;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
+use pleiades_core::telemetry::names;
 use pleiades_mcp::{Raw, RawObject, headers, translate};
 use pleiades_upstream::Identity;
 

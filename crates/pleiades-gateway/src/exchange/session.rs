@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::{Done, Keys, Scope, Step};
 use crate::shared_state::SharedState;
 use pleiades_core::error::{Code, Error};
-use pleiades_credential::access::Principal;
 use pleiades_core::telemetry::names;
+use pleiades_credential::access::Principal;
 use pleiades_mcp::seal::Sealer;
 use pleiades_mcp::translate::{self, CacheScope};
 use pleiades_mcp::{ClientCapabilities, RawObject, Revision};
@@ -221,10 +221,12 @@ impl Step<'_> {
         if let Some(instructions) = self.instructions() {
             result.put("instructions", &instructions);
         }
-        let session = self
-            .exchange
-            .sessions
-            .open(&self.peer.principal, self.scope, revision, (abilities, client_name(params)));
+        let session = self.exchange.sessions.open(
+            &self.peer.principal,
+            self.scope,
+            revision,
+            (abilities, client_name(params)),
+        );
         Ok(Done::Opened {
             result: result.close(),
             session,
@@ -282,7 +284,12 @@ mod tests {
             sessions("a key of enough bytes"),
         );
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_06_18, (ClientCapabilities::FORM, "x"));
+        let id = one.open(
+            &alice,
+            &union(),
+            Revision::V2025_06_18,
+            (ClientCapabilities::FORM, "x"),
+        );
         assert_eq!(
             two.resume(&alice, &union(), &id),
             Some((Revision::V2025_06_18, ClientCapabilities::FORM))
@@ -311,7 +318,12 @@ mod tests {
     fn a_session_is_unknown_at_another_path() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, (ClientCapabilities::FORM, "x"));
+        let id = one.open(
+            &alice,
+            &union(),
+            Revision::V2025_11_25,
+            (ClientCapabilities::FORM, "x"),
+        );
         let at = |view, provider: Option<&str>| Scope::new(view, provider.map(Arc::from));
         for scope in [
             at(View::Tool, None),
@@ -345,7 +357,12 @@ mod tests {
     fn an_ended_session_is_unknown_at_once() {
         let one = sessions("a key of enough bytes");
         let alice = Principal::new("acme", "alice");
-        let id = one.open(&alice, &union(), Revision::V2025_11_25, (ClientCapabilities::FORM, "x"));
+        let id = one.open(
+            &alice,
+            &union(),
+            Revision::V2025_11_25,
+            (ClientCapabilities::FORM, "x"),
+        );
         one.end(&id);
         assert_eq!(one.resume(&alice, &union(), &id), None);
     }

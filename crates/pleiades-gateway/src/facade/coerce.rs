@@ -19,12 +19,7 @@ const MAX_NOTES: usize = 16;
 /// Makes values of the type that the schema demands where that loses nothing; each change is
 /// noted. `reads`: the operation changes nothing, so that null for an optional parameter can only
 /// mean its absence.
-pub(super) fn coerce(
-    schema: &Value,
-    arguments: &mut Map<String, Value>,
-    reads: bool,
-    repairs: &mut Repairs,
-) {
+pub(super) fn coerce(schema: &Value, arguments: &mut Map<String, Value>, reads: bool, repairs: &mut Repairs) {
     let mut walk = Coercion {
         root: schema,
         reads,
@@ -77,7 +72,11 @@ impl<'a> Coercion<'a> {
             .collect();
         for name in absent {
             object.shift_remove(&name);
-            self.note(Repair::Other, &below(path, &name), "was null and was read as absent");
+            self.note(
+                Repair::Other,
+                &below(path, &name),
+                "was null and was read as absent",
+            );
         }
     }
 

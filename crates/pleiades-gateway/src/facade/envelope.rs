@@ -197,7 +197,10 @@ fn unwrapped(index: ToolIndex<'_>, mut outer: Object, repairs: &mut Repairs) -> 
             }
         }
         inner.retain(|key, value| !(OWN.contains(&key.as_str()) && value.is_null()));
-        repairs.note(Repair::Nested, "the call was wrapped in another one and was unwrapped");
+        repairs.note(
+            Repair::Nested,
+            "the call was wrapped in another one and was unwrapped",
+        );
         outer = inner;
     }
     outer

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use super::envelope::printable;
 use super::name;
 use super::shape::SchemaDocument;
-use pleiades_core::text::clipped;
 use crate::catalog::{Effort, Tool};
+use pleiades_core::text::clipped;
 
 /// Lines; more would not be read.
 const MAX_FAULTS: usize = 8;

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::duplicate_keys::{self, JsonDefect};
-use super::repairs::Repair;
 use super::envelope::{self, MetaCall, NamedTool, ToolIndex, Unreadable, printable};
+use super::repairs::Repair;
 use super::shape::{MAX_SCHEMA, declared};
 use super::{coerce, example, faults, name, signature};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::BreakerRule;
 
-/// What is said to callers while the probe runs: its end cannot be foreseen.
+/// What callers should wait while the probe runs: its end cannot be foreseen.
 const WHILE_PROBED: Duration = Duration::from_secs(1);
 
 /// State of a breaker.
@@ -160,7 +160,7 @@ impl Breaker {
         }
     }
 
-    /// Where it stands.
+    /// Its state.
     pub(super) fn state(&self, now: impl FnOnce() -> Duration) -> BreakerState {
         match self.inner.lock().phase {
             BreakerPhase::Closed => BreakerState::Closed,

@@ -11,28 +11,28 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// What is smaller is counted in all, but not for its holder: it takes thousands of them to hurt.
+/// What is smaller is counted in all, but not for its owner: it takes thousands of them to hurt.
 const SMALL: usize = 64 * 1024;
 
-/// A tenant and a user, or whoever else takes part in it.
+/// Whom bytes are counted for: a tenant and a user.
 pub type BudgetOwner = (Arc<str>, Arc<str>);
 
-/// Bytes that may be held at once.
+/// Bytes that may be reserved at once.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
     used: AtomicUsize,
-    /// Bytes of large holds by their holders; as many entries as there are such holds at most.
+    /// Bytes of large reservations by owner; as many entries as there are such reservations at most.
     large: Mutex<HashMap<BudgetOwner, usize>>,
 }
 
-/// Bytes that are held; given back when dropped.
+/// Bytes that are reserved; given back when dropped.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Arc<Budget>,
     owner: Option<BudgetOwner>,
     bytes: usize,
-    /// Whether they are counted for the holder.
+    /// Whether they are counted for the owner.
     is_large: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct Reservation {
 pub struct Full;
 
 impl Budget {
-    /// Room for so many bytes, three quarters of them for one holder at most.
+    /// Room for so many bytes, three quarters of them for one owner at most.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -51,13 +51,13 @@ impl Budget {
         })
     }
 
-    /// Whether so much is held that nothing new should begin: what runs already has an eighth to end in.
+    /// Whether so much is reserved that nothing new should begin: what runs already has an eighth to end in.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
         self.used.load(Relaxed) >= self.most - self.most / 8
     }
 
-    /// The beginning of something that holds nothing yet. Without a holder it is the process's own.
+    /// An empty reservation. Without an owner it is the process's own.
     #[must_use]
     pub const fn reserve(self: Arc<Self>, owner: Option<BudgetOwner>) -> Reservation {
         Reservation {
@@ -93,16 +93,16 @@ impl Budget {
 }
 
 impl Reservation {
-    /// How many these are.
+    /// How many bytes these are.
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Holds more bytes.
+    /// Reserves more bytes.
     ///
     /// # Errors
-    /// [`Full`]; what was held before still is.
+    /// [`Full`]; what was reserved before still is.
     pub fn grow(&mut self, more: usize) -> Result<(), Full> {
         let budget = &self.budget;
         let fits = |used: usize| used.checked_add(more).filter(|sum| *sum <= budget.most);
@@ -123,10 +123,10 @@ impl Reservation {
         Ok(())
     }
 
-    /// Holds so many bytes from now on, more or fewer.
+    /// Reserves so many bytes from now on, more or fewer.
     ///
     /// # Errors
-    /// [`Full`]; what was held before still is.
+    /// [`Full`]; what was reserved before still is.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),

@@ -1,23 +1,23 @@
-//! How much of a kind each holder has open: streams of a caller, flows of a link.
+//! How many of a kind are open for each key: streams of a caller, flows of a link.
 
 use std::{borrow::Borrow, collections::HashMap, fmt, hash::Hash, sync::Arc};
 
 use parking_lot::Mutex;
 
-/// Places, so many for each key. As many entries as keys that hold one.
+/// A limit for each key. It has as many entries as keys with something open.
 pub struct KeyedLimit<K: Eq + Hash> {
     most: usize,
     counts: Arc<Mutex<HashMap<K, usize>>>,
 }
 
-/// A place; given up when dropped.
+/// One that is open; counted until it is dropped.
 pub struct KeyedPermit<K: Eq + Hash> {
     key: K,
     counts: Arc<Mutex<HashMap<K, usize>>>,
 }
 
 impl<K: Eq + Hash + Clone> KeyedLimit<K> {
-    /// So many places for each key.
+    /// So many for each key.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl<K: Eq + Hash + Clone> KeyedLimit<K> {
         }
     }
 
-    /// A place of this key; `None` when all are taken.
+    /// Counts one more of this key; `None` when it has as many as it may.
     #[must_use]
     pub fn acquire(&self, key: &K) -> Option<KeyedPermit<K>> {
         let mut counts = self.counts.lock();
@@ -42,7 +42,7 @@ impl<K: Eq + Hash + Clone> KeyedLimit<K> {
         })
     }
 
-    /// How many of this key are taken.
+    /// How many of this key are open.
     #[must_use]
     pub fn taken<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> usize
     where

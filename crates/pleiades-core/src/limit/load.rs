@@ -1,4 +1,4 @@
-//! What one request weighs: the bytes that it holds of what all share, and whether work on it belongs
+//! The load of one request: the bytes that it takes of shared memory, and whether work on it belongs
 //! away from the threads that answer others.
 
 use std::{
@@ -14,14 +14,14 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::budget::{Full, Reservation};
 
-/// JSON of more bytes is worked on aside: a millisecond and more of a thread that others wait for.
+/// JSON of more bytes is worked on off the thread: it takes a millisecond and more.
 const LARGE: usize = 64 * 1024;
 
 tokio::task_local! {
     static LOAD: Arc<RequestLoad>;
 }
 
-/// What the request of a task weighs.
+/// The load of a task's request.
 #[derive(Debug)]
 pub struct RequestLoad {
     reservation: Mutex<Reservation>,
@@ -38,18 +38,18 @@ impl RequestLoad {
         })
     }
 
-    /// Works on the request: what [`came`] meanwhile is its load.
+    /// Runs the work on the request; what it [charges](charge) is its load.
     pub async fn carry<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
         LOAD.scope(self, work).await
     }
 
-    /// Whether the next step of the work belongs aside ([`aside`]).
+    /// Whether the work is to be polled in [`run_blocking`].
     #[must_use]
     pub fn is_large(&self) -> bool {
         self.is_large.load(Relaxed)
     }
 
-    /// So many bytes are held from now on: those of the answer, once it is made.
+    /// So many bytes are reserved from now on: those of the answer, once it is made.
     ///
     /// # Errors
     /// [`Full`].
@@ -67,7 +67,7 @@ impl RequestLoad {
     }
 }
 
-/// More bytes of an answer came for the request of this task. What no request waits for is bounded
+/// Charges more bytes of an answer to the request of this task. What no request waits for is bounded
 /// where it is kept.
 ///
 /// # Errors
@@ -76,20 +76,20 @@ pub fn charge(bytes: usize) -> Result<(), Full> {
     LOAD.try_with(|load| load.grow(bytes)).unwrap_or(Ok(()))
 }
 
-/// Lets go of the thread when much came, so that what follows is done aside.
+/// Yields when much was charged, so that what follows is polled off the thread.
 pub async fn yield_if_large() {
     if LOAD.try_with(|load| load.is_large()).unwrap_or(false) {
         tokio::task::yield_now().await;
     }
 }
 
-/// Works on so many bytes of JSON: on much of it aside.
+/// Does work on so many bytes of JSON: on much of it off the thread.
 pub fn run_sized<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
     if bytes > LARGE { run_blocking(work) } else { work() }
 }
 
-/// Works while another thread goes on with the tasks of this one; in few places at once, so that cores
-/// are left for them. Where there is no other thread (a runtime of one) it is done at once.
+/// Does work while another thread goes on with the tasks of this one; for few at once, so that cores
+/// are left for the rest. Where there is no other thread (a runtime of one) it is done at once.
 pub fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
     let many = Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
     if !many || INSIDE.get() {
@@ -102,11 +102,11 @@ pub fn run_blocking<T>(work: impl FnOnce() -> T) -> T {
 }
 
 thread_local! {
-    /// Whether this thread has a place already.
+    /// Whether this thread has a slot already.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Places that are taken.
+/// Slots that are taken.
 static TAKEN: Mutex<usize> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 

@@ -1,4 +1,4 @@
-//! Rate, concurrency and breaker of one provider; memory and places that callers share. Knows a clock
+//! Rate, concurrency and breaker of one provider; memory and slots that callers share. Knows a clock
 //! and nothing else.
 //!
 //! A call is let in by all three or by none: a refusal by one charges nothing to the others.
@@ -32,7 +32,7 @@ use self::{
     rate::Limiter,
 };
 
-/// Whose calls share a bucket.
+/// Which calls share a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Per {
     /// One bucket per principal.
@@ -50,7 +50,7 @@ pub enum Per {
 /// A rate rule: `requests` every `every`, at most `burst` at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rate {
-    /// Whose bucket.
+    /// Which calls share a bucket.
     pub per: Per,
     /// Requests per period.
     pub requests: NonZeroU32,
@@ -138,7 +138,7 @@ pub struct LimitRefusal {
     pub retry_after: Duration,
 }
 
-/// Whose call it is, by every key that a rule may go by.
+/// A call by every key that a rule may go by.
 #[derive(Debug, Clone, Copy)]
 struct CallKeys<'a> {
     caller: &'a str,
@@ -147,7 +147,7 @@ struct CallKeys<'a> {
     tool: Option<&'a str>,
 }
 
-/// Said when the wait depends on calls of others.
+/// The wait where it depends on calls of others.
 const SOON: Duration = Duration::from_secs(1);
 
 /// The limits of one provider; lives as long as its descriptor version.
@@ -223,7 +223,7 @@ impl Gate {
         Ok(pass)
     }
 
-    /// Where the breaker stands; closed when there is none.
+    /// The breaker's state; closed when there is none.
     #[must_use]
     pub fn breaker(&self) -> BreakerState {
         self.breaker
@@ -272,7 +272,7 @@ impl Gate {
     }
 }
 
-/// Held while the call runs; drop releases the concurrency slot.
+/// Lives while the call runs; drop releases the concurrency slot.
 ///
 /// A plain drop gives no verdict: right for calls that the caller cancelled.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::{CallKeys, Per, Rate, Rule, clock::MonotonicClock};
 const SHARDS: usize = 16;
 /// Requests between two looks for dead keys, at least.
 const SWEEP_FROM: usize = 1024;
-/// Keys of a rule that are told apart. Beyond, callers share [`COARSE`] buckets until some die,
+/// Keys of a rule that have buckets of their own. Beyond, callers share [`COARSE`] buckets until some die,
 /// so that memory is bounded and limits still hold.
 const EXACT: usize = 1 << 17;
 /// Buckets shared by all keys when there are more than [`EXACT`]; a power of two.

@@ -64,6 +64,17 @@ pub fn check(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Er
     }
 }
 
+/// Whether a body is of a media type, without `Content-Encoding`.
+#[must_use]
+pub fn is_plain(headers: &HeaderMap, media_type: &str) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(media_type))
+        && !headers.contains_key(header::CONTENT_ENCODING)
+}
+
 /// A path as it is looked up: a final slash names the same (contracts section 2). Two are no slash.
 #[must_use]
 pub fn without_final_slash(path: &str) -> &str {
@@ -122,6 +133,23 @@ mod tests {
         assert!(!has_content_length(
             b"POST /content-length: HTTP/1.1\r\nx-content-length: 5\r\n\r\n"
         ));
+    }
+
+    #[test]
+    fn a_body_is_of_its_type_whatever_the_parameters_and_not_encoded() {
+        let is_json = |headers: &[(&'static str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            is_plain(&map, "application/json")
+        };
+        assert!(is_json(&[("content-type", "Application/JSON ; charset=utf-8")]));
+        assert!(!is_json(&[]) && !is_json(&[("content-type", "text/json")]));
+        assert!(!is_json(&[
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip")
+        ]));
     }
 
     #[test]

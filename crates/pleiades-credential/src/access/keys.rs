@@ -11,7 +11,7 @@ const SCHEME: &[u8] = b"bearer";
 /// Keys, and what each stands for.
 pub(super) struct KeyTable<T>(Vec<KeyEntry<T>>);
 
-/// One of them.
+/// A key's digest, and what the key stands for.
 struct KeyEntry<T> {
     digest: [u8; 32],
     owner: T,

@@ -26,7 +26,7 @@ pub use proxied::proxy_header;
 /// What the key of the local caller is called in the log.
 const LOCAL_KEY: &str = "access.local";
 
-/// A caller as the rest of the way knows it. Cheap to clone.
+/// A caller, as all that follows knows it. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Principal {
     /// The tenant; two tenants never see each other's anything.
@@ -54,7 +54,7 @@ impl Principal {
 /// A caller and how it is known.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Who.
+    /// The tenant and user that it acts as.
     pub principal: Principal,
     /// Name of the key that it brought, for the log; `None`: it is local.
     pub key: Option<Arc<str>>,
@@ -65,10 +65,9 @@ pub struct Caller {
 pub struct Grants<'a> {
     /// Who a local caller is.
     pub local: Principal,
-    /// What a local caller proves itself by, where others have keys; `None`: by nothing, so that there
-    /// it is nobody.
+    /// The key of the local caller, where others have keys; `None`: it has none, and is refused there.
     pub local_key: Option<Secret>,
-    /// Keys of callers: name, whose, SHA-256 in hexadecimal digits.
+    /// Keys of callers: name, principal, SHA-256 in hexadecimal digits.
     pub callers: Vec<(&'a str, Principal, &'a str)>,
     /// Keys of operators: name, SHA-256 in hexadecimal digits.
     pub operators: Vec<(&'a str, &'a str)>,
@@ -76,7 +75,7 @@ pub struct Grants<'a> {
     pub is_admin_local: bool,
 }
 
-/// A digest in the settings that is none.
+/// A key in the settings with a malformed digest.
 #[derive(Debug, thiserror::Error)]
 #[error("the key `{0}` has no SHA-256 of 64 hexadecimal digits")]
 pub struct NoDigest(String);
@@ -84,14 +83,14 @@ pub struct NoDigest(String);
 /// Who may call.
 pub struct Access {
     local: Principal,
-    /// Nobody is named: whoever is on this machine is the local caller.
+    /// No caller is named: whoever is on this machine is the local caller.
     is_open: bool,
     /// The local caller has a key, beside those of others.
     is_local_keyed: bool,
     callers: KeyTable<Caller>,
     operators: KeyTable<Arc<str>>,
     is_admin_local: bool,
-    /// Wrong keys, each door's own: guessing at one closes no other.
+    /// Wrong keys, counted apart by where they were tried: guessing at one closes no other.
     attempts: AttemptCounters,
 }
 
@@ -138,7 +137,7 @@ impl Access {
         })
     }
 
-    /// Who sent a request, from its head and the address that it came from.
+    /// Identifies who sent a request, from its head and the address that it came from.
     ///
     /// Where callers have keys one must be brought, wherever the request comes from, and a right one is
     /// always let in. Where nobody has, only a local caller is let in.
@@ -164,7 +163,7 @@ impl Access {
         authenticate(&self.callers, &presented, (&self.attempts.callers, peer), missing).cloned()
     }
 
-    /// Whose a key is that somebody typed on a page.
+    /// Identifies the owner of a key that was typed on a page.
     ///
     /// # Errors
     /// As [`identify`](Self::identify); wrong ones count for pages alone.
@@ -173,8 +172,7 @@ impl Access {
         authenticate(&self.callers, &presented, (&self.attempts.pages, peer), "").cloned()
     }
 
-    /// Who asks the admin listener for what is not everybody's: the name of the operator's key, `local`
-    /// where none exists, the listener is on a loopback address and the request comes from this machine.
+    /// Identifies an operator at the admin listener: the name of the operator's key, `local` where none exists, the listener is on a loopback address and the request comes from this machine.
     ///
     /// # Errors
     /// [`Code::Unauthenticated`], [`Code::RateLimited`] as for callers; [`Code::PolicyDenied`] where no
@@ -215,7 +213,7 @@ impl Access {
     }
 }
 
-/// What a key stands for. A right one is let in whatever else came from its address: keys are random,
+/// Looks up what a key stands for. A right one is let in whatever else came from its address: keys are random,
 /// and waiting is for those who guess.
 fn authenticate<'k, T>(
     keys: &'k KeyTable<T>,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use url::Url;
 
-/// What the listener answers to.
+/// The hosts and origins that the listener answers to.
 #[derive(Debug, Clone)]
 pub struct OriginPolicy {
     hosts: Vec<String>,
@@ -13,7 +13,7 @@ pub struct OriginPolicy {
 }
 
 impl OriginPolicy {
-    /// The doors of one listener. `hosts` and `origins` are the operator's additions; `public_url`
+    /// The policy of one listener. `hosts` and `origins` are the operator's additions; `public_url`
     /// adds its host and origin, the listener its own loopback origins.
     #[must_use]
     pub fn new(

@@ -31,7 +31,7 @@ pub fn sign(key: &Secret, now: u64, body: &[u8]) -> String {
 }
 
 /// Whether any of the keys signed this body within the skew. Which of time, form, key and body is
-/// wrong is not told: whoever may sign knows, nobody else needs to.
+/// wrong is not said: whoever may sign knows, nobody else needs to.
 #[must_use]
 pub fn verify(header: &str, body: &[u8], keys: &[Secret], now: u64) -> Option<Verified> {
     if header.len() > LONGEST {

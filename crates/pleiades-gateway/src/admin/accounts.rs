@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
 use pingora_core::protocols::http::ServerSession;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ use pleiades_credential::access::{framing, names};
 pub(super) const MAX_BODY: usize = 64 * 1024;
 const PREFIX: &str = "/v1/accounts/";
 
-/// Which account.
+/// The account that a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountPath {
     /// Tenant.
@@ -30,7 +30,7 @@ pub struct AccountPath {
     pub account: String,
 }
 
-/// What is told of it.
+/// What an operation on an account came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AccountOutcome {
     /// Its state, without a secret.
@@ -58,12 +58,12 @@ pub trait AccountAdmin: Send + Sync {
     async fn delete(&self, named: &AccountPath) -> AccountOutcome;
 }
 
-/// Whether a path is one of these, whatever it names.
+/// Whether a path is that of an account, whatever it names.
 pub(super) fn is_account_path(path: &str) -> bool {
     path.starts_with(PREFIX)
 }
 
-/// What a path names. Encoded slashes and dot segments are refused as on the public listener; a name
+/// Reads which account a path names. Encoded slashes and dot segments are refused as on the public listener; a name
 /// that needs them comes as `account` of the query.
 pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath> {
     let rest = path.strip_prefix(PREFIX)?;
@@ -105,7 +105,7 @@ pub(super) async fn answer(
         return unknown();
     };
     let outcome = if method == Method::PUT {
-        if !is_json(&head.headers) {
+        if !framing::is_plain(&head.headers, super::JSON) {
             let message = "send `Content-Type: application/json`, without `Content-Encoding`";
             return refusal(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -169,15 +169,6 @@ fn to_response(outcome: AccountOutcome) -> Response<Vec<u8>> {
 fn unknown() -> Response<Vec<u8>> {
     let message = "no such account: the path is /v1/accounts/{tenant}/{user}/{provider}/{account}";
     refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message)
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json") && !headers.contains_key(CONTENT_ENCODING)
 }
 
 async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Response<Vec<u8>>> {

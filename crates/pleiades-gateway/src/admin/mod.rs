@@ -65,7 +65,7 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// What of a request decides who asks.
+/// The parts of a request that decide whether it is answered.
 #[derive(Debug, Clone, Copy)]
 pub struct AdminRequest<'a> {
     /// The host that is asked; `None` when the request names none or several.

@@ -1,7 +1,8 @@
-//! Between a Pingora session and our answers: bodies in, responses and event streams out, and the
-//! word that the client is gone.
+//! Between a Pingora session and our answers: bodies in, responses and event streams out, and whether
+//! the client is gone.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use super::limits;
 use super::respond::Response;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::{Budget, Reservation};
+use pleiades_core::telemetry::Metrics;
 use pleiades_credential::access::framing;
 use pleiades_mcp::sse;
 
@@ -39,7 +41,7 @@ pub(super) fn set_timeouts(session: &mut Session) {
 }
 
 /// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
-/// 6.3), so only the bytes of the head still tell.
+/// 6.3), so only the bytes of the head still show it.
 pub(super) fn has_two_lengths(session: &Session) -> bool {
     let Some(plain) = session.as_http1().filter(|_| {
         session
@@ -57,7 +59,7 @@ pub(super) fn peer_address(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
-/// Reads a whole body, counted in `held` as it comes.
+/// Reads a whole body, counted in `reservation` as it comes.
 ///
 /// # Errors
 /// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early; [`Code::BodyTooSlow`];
@@ -137,7 +139,7 @@ fn unreadable(cause: Box<pingora_core::Error>) -> Error {
     Error::new(Code::BadFraming, "the body is malformed or ended early").because(cause)
 }
 
-/// Asks for the body of a client that waits to be asked (RFC 9110 section 10.1.1).
+/// Asks for the body of a client that waits for it (RFC 9110 section 10.1.1).
 ///
 /// # Errors
 /// [`Code::BadFraming`] when the client cannot be reached.
@@ -220,19 +222,19 @@ pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) ->
     session.write_response_header(Box::new(head), false).await
 }
 
-/// Says where a stream that breaks can be resumed, and when.
+/// Writes where a stream that breaks can be resumed, and when.
 pub(super) async fn write_primer(session: &mut Session, id: &str, retry: Duration) -> Result<()> {
     session
         .write_response_body(Some(sse::primer(id, retry)), false)
         .await
 }
 
-/// One message as an event.
+/// Writes a message as an event.
 pub(super) async fn write_event(session: &mut Session, message: &[u8]) -> Result<()> {
     write(session, sse::frame(message), false).await
 }
 
-/// A sign of life on a stream.
+/// Writes a sign of life on a stream.
 pub(super) async fn write_comment(session: &mut Session) -> Result<()> {
     session
         .write_response_body(Some(Bytes::from_static(sse::COMMENT)), false)
@@ -249,7 +251,9 @@ pub(super) async fn pump(
     session: &mut Session,
     messages: &mut mpsc::Receiver<Vec<u8>>,
     ended: impl Future<Output = ()>,
+    metrics: &Arc<Metrics>,
 ) -> Result<()> {
+    let _open = OpenStream::begin(metrics);
     // Proxies and clients learn at once that the stream stands.
     write_comment(session).await?;
     tokio::pin!(ended);
@@ -265,6 +269,22 @@ pub(super) async fn pump(
             Some(message) if message.is_empty() => write_comment(session).await?,
             Some(message) => write_event(session, &message).await?,
         }
+    }
+}
+
+/// Counts a stream while it is open.
+pub(super) struct OpenStream(Arc<Metrics>);
+
+impl OpenStream {
+    pub(super) fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.streams(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams(-1);
     }
 }
 

@@ -1,30 +1,36 @@
 //! The paths of people who connect accounts, and of programs that ask how it goes.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, header};
 use pingora_core::Result;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use url::form_urlencoded;
 
 use super::context::Context;
-use super::gateway::Gateway;
 use super::pages;
 use super::respond::{self, Response};
 use super::route::OAuthRoute;
+use super::services::Services;
 use super::{bridge, cookies};
+use crate::exchange::Exchange;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_core::time::unix_now;
 use pleiades_credential::ProviderAuth;
+use pleiades_credential::access::framing;
 use pleiades_credential::broker::{
-    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, LinkPayload, Proof,
-    RedirectTarget, proof_cookie,
+    Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, Proof, RedirectTarget,
+    proof_cookie,
 };
 use pleiades_credential::oauth;
 use pleiades_mcp::Revision;
+use pleiades_mcp::seal::Sealer;
 
 /// A form here is a key and a token.
 const MAX_FORM: usize = 16 * 1024;
@@ -34,57 +40,94 @@ const FORM_COOKIE: &str = "pleiades_form";
 /// How long a page may lie open before its form is sent, in seconds.
 const FORM_TTL: u64 = 3600;
 
-impl Gateway {
-    /// Answers at one of the broker's paths.
-    pub(super) async fn serve_oauth(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        route: OAuthRoute,
-    ) -> Result<()> {
-        ctx.peer = bridge::peer_address(session);
-        let (name, response) = match &route {
-            OAuthRoute::Connect(link) => ("oauth/connect", self.connect_page(session, ctx, link).await),
-            OAuthRoute::Callback(provider) => {
-                let response = self.callback(session, provider.as_deref()).await;
-                ("oauth/callback", response)
-            }
-            OAuthRoute::ClientMetadata => ("oauth/client-metadata", Ok(self.client_metadata(session))),
-            OAuthRoute::ConnectionStatus(id) => {
-                let response = self.connection_status(session, ctx, id).await;
-                ("v1/connections", Ok(response))
-            }
-        };
-        let response = response.unwrap_or_else(|refusal| self.refusal_page(&refusal));
-        let mut done = RequestDone::new(ctx.request_id.clone(), name);
-        ctx.describe(&mut done);
-        done.duration = ctx.started.elapsed();
-        done.status = response.status.as_u16();
-        done.outcome = if response.status.is_client_error() || response.status.is_server_error() {
-            "refused"
-        } else {
-            "ok"
-        };
-        done.emit(&self.metrics);
-        let origin = matches!(route, OAuthRoute::ConnectionStatus(_)).then_some(ctx.origin.as_deref());
-        bridge::respond(session, response, origin.flatten()).await
-    }
-
-    fn broker(&self) -> &std::sync::Arc<Broker> {
-        &self.exchange.accounts.broker
-    }
-
-    pub(super) fn refusal_page(&self, refusal: &ConnectError) -> Response {
-        let page = pages::refusal(self.broker().name(), refusal);
-        let response = respond::page(respond::ground_status(refusal.kind), page);
-        if refusal.kind == ConnectErrorKind::Throttled {
-            return response.header(header::RETRY_AFTER, "60");
+/// Answers at one of the broker's paths.
+///
+/// # Errors
+/// When the client is gone.
+pub(super) async fn serve(
+    services: &Services,
+    session: &mut Session,
+    ctx: &mut Context,
+    route: OAuthRoute,
+) -> Result<()> {
+    ctx.peer = bridge::peer_address(session);
+    let pages = ConnectPages {
+        broker: &services.exchange.accounts.broker,
+        sealer: &services.sealer,
+    };
+    let (name, response) = match &route {
+        OAuthRoute::Connect(link) => ("oauth/connect", pages.connect(session, ctx, link).await),
+        OAuthRoute::Callback(provider) => {
+            let response = pages.callback(session, provider.as_deref()).await;
+            ("oauth/callback", response)
         }
-        response
-    }
+        OAuthRoute::ClientMetadata => {
+            let method = &session.req_header().method;
+            (
+                "oauth/client-metadata",
+                Ok(client_metadata(&services.exchange, method)),
+            )
+        }
+        OAuthRoute::ConnectionStatus(id) => {
+            let response = connection_status(services, session.req_header(), ctx, id).await;
+            ("v1/connections", Ok(response))
+        }
+    };
+    let response = response.unwrap_or_else(|error| error_page(pages.broker.name(), &error));
+    let mut done = RequestDone::new(ctx.request_id.clone(), name);
+    ctx.describe(&mut done);
+    done.duration = ctx.started.elapsed();
+    done.status = response.status.as_u16();
+    done.outcome = if response.status.is_client_error() || response.status.is_server_error() {
+        "refused"
+    } else {
+        "ok"
+    };
+    done.emit(&services.metrics);
+    let origin = matches!(route, OAuthRoute::ConnectionStatus(_)).then_some(ctx.origin.as_deref());
+    bridge::respond(session, response, origin.flatten()).await
+}
 
-    async fn connect_page(
-        &self,
+/// A page that is refused before its path is looked at.
+pub(super) fn guard_page(gateway: &str, error: &Error) -> Response {
+    let why = match error.code {
+        Code::OriginRefused => "This form was sent from a page of another site.",
+        Code::HostRefused => "The gateway is not reached under this name.",
+        _ => "This request is malformed.",
+    };
+    let page = ConnectError::new(
+        ConnectErrorKind::Unproven,
+        why,
+        "Open the connect link itself in a browser, as you were given it.",
+    );
+    let mut response = error_page(gateway, &page);
+    response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
+    response.close = error.code == Code::BadFraming;
+    response
+}
+
+fn error_page(gateway: &str, error: &ConnectError) -> Response {
+    let response = respond::page(
+        respond::connect_status(error.kind),
+        pages::refusal(gateway, error),
+    );
+    if error.kind == ConnectErrorKind::Throttled {
+        return response.header(header::RETRY_AFTER, "60");
+    }
+    response
+}
+
+/// The pages on which a person connects an account.
+#[derive(Debug, Clone, Copy)]
+struct ConnectPages<'a> {
+    broker: &'a Arc<Broker>,
+    /// Seals what makes a form this browser's.
+    sealer: &'a Sealer,
+}
+
+impl ConnectPages<'_> {
+    async fn connect(
+        self,
         session: &mut Session,
         ctx: &Context,
         link: &str,
@@ -94,16 +137,16 @@ impl Gateway {
             Method::GET | Method::HEAD => self.show_connect(&session.req_header().headers, link),
             Method::POST => {
                 let form = read_form(session).await?;
-                self.submit_connect(&session.req_header().headers, ctx, link, &form)
-                    .await
+                let headers = &session.req_header().headers;
+                self.submit_connect(headers, ctx.peer, link, &form).await
             }
             _ => Ok(self.not_allowed("GET, HEAD, POST")),
         }
     }
 
-    /// The page of a link. Nothing is stored and nothing consumed.
-    fn show_connect(&self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
-        let broker = self.broker();
+    /// Shows the page of a link. Nothing is stored and nothing consumed.
+    fn show_connect(self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
+        let broker = self.broker;
         let opened = broker.open_link(link)?;
         let proven = self.cookie(headers, &proof_cookie(link));
         let proof = Proof {
@@ -139,49 +182,43 @@ impl Gateway {
         })
     }
 
-    /// The form of a link: the proof, then the way to the provider or to the login.
+    /// Takes the form of a link: the proof, then on to the provider or to the login.
     async fn submit_connect(
-        &self,
+        self,
         headers: &HeaderMap,
-        ctx: &Context,
+        peer: Option<IpAddr>,
         link: &str,
         form: &PostedForm,
     ) -> Result<Response, ConnectError> {
-        let broker = self.broker();
+        let broker = self.broker;
         let opened = broker.open_link(link)?;
-        self.is_own_form(headers, link, form)?;
+        self.check_form(headers, link, form)?;
         let login = self.cookie(headers, &proof_cookie(link));
         let proof = Proof {
             key: form.get("api_key"),
             login: login.as_deref(),
-            peer: ctx.peer,
+            peer,
             head: Some(headers),
         };
         let begun = if broker.prove(link, &opened, &proof)? {
-            self.begin_flow(&opened).await?
+            broker.begin(&opened, RedirectTarget::Gateway).await?
         } else {
             broker.begin_login(link).await?
         };
         Ok(self.redirect(&begun))
     }
 
-    async fn begin_flow(&self, opened: &LinkPayload) -> Result<BrowserRedirect, ConnectError> {
-        self.broker().begin(opened, RedirectTarget::Gateway).await
-    }
-
     /// 303 with the cookie that must come back.
-    fn redirect(&self, begun: &BrowserRedirect) -> Response {
+    fn redirect(self, begun: &BrowserRedirect) -> Response {
         let response = respond::see_other(begun.url.as_str());
         match &begun.cookie {
-            Some((name, value)) => {
-                self.set_cookie(response, name, value.expose(), self.broker().pending_ttl())
-            }
+            Some((name, value)) => self.set_cookie(response, name, value.expose(), self.broker.pending_ttl()),
             None => response,
         }
     }
 
-    /// Whether a form was on a page that this browser was shown for this link.
-    fn is_own_form(&self, headers: &HeaderMap, link: &str, form: &PostedForm) -> Result<(), ConnectError> {
+    /// Checks that a form was on a page that this browser was shown for this link.
+    fn check_form(self, headers: &HeaderMap, link: &str, form: &PostedForm) -> Result<(), ConnectError> {
         let cookie = self.cookie(headers, FORM_COOKIE);
         let own = cookie.zip(form.get("csrf")).and_then(|(cookie, token)| {
             let bound = binding(link, &cookie);
@@ -197,11 +234,7 @@ impl Gateway {
         })
     }
 
-    async fn callback(
-        &self,
-        session: &mut Session,
-        provider: Option<&str>,
-    ) -> Result<Response, ConnectError> {
+    async fn callback(self, session: &mut Session, provider: Option<&str>) -> Result<Response, ConnectError> {
         let head = session.req_header();
         match head.method {
             Method::GET => {
@@ -218,14 +251,14 @@ impl Gateway {
         }
     }
 
-    /// The answer of a provider, or of the login.
+    /// Takes the answer of a provider, or of the login.
     async fn finish_callback(
-        &self,
+        self,
         headers: &HeaderMap,
         callback: Callback,
         provider: Option<&str>,
     ) -> Result<Response, ConnectError> {
-        let broker = self.broker();
+        let broker = self.broker;
         let login = callback.login_cookie();
         if let Some(cookie) = self.cookie(headers, &login).filter(|_| provider.is_none()) {
             let begun = broker.finish_login(&callback, &cookie).await?;
@@ -238,14 +271,14 @@ impl Gateway {
         Ok(self.result_page(finished, &name, provider))
     }
 
-    /// What a person says about another account.
+    /// Takes what a person decided about another account.
     async fn submit_confirm(
-        &self,
+        self,
         headers: &HeaderMap,
         form: &PostedForm,
         provider: Option<&str>,
     ) -> Result<Response, ConnectError> {
-        let (Some(state), Some(said)) = (form.get("state"), form.get("confirm")) else {
+        let (Some(state), Some(answer)) = (form.get("state"), form.get("confirm")) else {
             return Err(ConnectError::new(
                 ConnectErrorKind::Malformed,
                 "This form says nothing.",
@@ -254,12 +287,12 @@ impl Gateway {
         };
         let name = Callback::cookie_of(state);
         let cookie = self.cookie(headers, &name);
-        let said = self.broker().confirm(state, cookie.as_deref(), said == "yes");
-        Ok(self.result_page(said.await?, &name, provider))
+        let confirmed = self.broker.confirm(state, cookie.as_deref(), answer == "yes");
+        Ok(self.result_page(confirmed.await?, &name, provider))
     }
 
-    fn result_page(&self, finished: CallbackResult, cookie: &str, provider: Option<&str>) -> Response {
-        let gateway = self.broker().name();
+    fn result_page(self, finished: CallbackResult, cookie: &str, provider: Option<&str>) -> Response {
+        let gateway = self.broker.name();
         match finished {
             CallbackResult::Connected {
                 title,
@@ -279,119 +312,109 @@ impl Gateway {
                     |provider| self.path(&format!("/oauth/callback/{provider}")),
                 );
                 let page = pages::confirm(gateway, &title, certain, &path, &state);
-                respond::page(respond::ground_status(ConnectErrorKind::Conflict), page)
+                respond::page(respond::connect_status(ConnectErrorKind::Conflict), page)
             }
         }
     }
 
-    fn not_allowed(&self, allow: &str) -> Response {
-        let refusal = ConnectError::new(
+    fn not_allowed(self, allow: &str) -> Response {
+        let error = ConnectError::new(
             ConnectErrorKind::Malformed,
             "This page cannot be asked for in that way.",
             "Open the connect link in a browser.",
         );
-        let page = pages::refusal(self.broker().name(), &refusal);
+        let page = pages::refusal(self.broker.name(), &error);
         respond::page(http::StatusCode::METHOD_NOT_ALLOWED, page).header(header::ALLOW, allow)
     }
 
-    /// Our client metadata document, where authorization servers can reach it.
-    fn client_metadata(&self, session: &Session) -> Response {
-        let broker = self.broker();
-        let method = &session.req_header().method;
-        let Some(url) = broker
-            .metadata_document()
-            .filter(|_| method == Method::GET || method == Method::HEAD)
-        else {
-            return api_error(&Error::new(
-                Code::UnknownPath,
-                "the gateway has no public https address",
-            ));
-        };
-        let snapshot = self.exchange.catalog.snapshot();
-        let mut redirects = vec![broker.redirect_uri(None)];
-        for (id, provider) in &snapshot.providers {
-            if matches!(provider.need, ProviderAuth::OAuth(_)) {
-                redirects.push(broker.redirect_uri(Some(id)));
-            }
-        }
-        let document = oauth::client_document(&url, broker.name(), &redirects);
-        respond::public_json(&json!(document))
-    }
-
-    /// How a connection of the caller fares.
-    async fn connection_status(&self, session: &Session, ctx: &mut Context, id: &str) -> Response {
-        let head = session.req_header();
-        if head.method != Method::GET {
-            let mut response = api_error(&Error::new(Code::MethodNotAllowed, "GET"));
-            response.headers.retain(|(name, _)| *name != header::ALLOW);
-            return response.header(header::ALLOW, "GET");
-        }
-        let caller = match self.access.identify(&head.headers, ctx.peer) {
-            Ok(caller) => caller,
-            Err(error) => return api_error(&error),
-        };
-        let _place = match self.limits.question(&caller.principal) {
-            Ok(place) => place,
-            Err(error) => return api_error(&error),
-        };
-        let standing = self.broker().status(&caller.principal, id).await;
-        ctx.caller = Some(caller);
-        match standing {
-            Ok(Some(standing)) => {
-                let mut told = Map::new();
-                told.insert("state".to_owned(), json!(standing.state));
-                told.insert("provider".to_owned(), json!(standing.provider));
-                if let Some(message) = standing.message {
-                    told.insert("message".to_owned(), json!(message));
-                }
-                if let Some(account) = standing.account {
-                    told.insert("accountId".to_owned(), json!(account));
-                }
-                respond::private_json(&Value::Object(told))
-            }
-            Ok(None) => api_error(&Error::new(Code::UnknownPath, "no such connection")),
-            Err(fault) => {
-                let error = Error::new(Code::CredentialStore, fault.kind.caller_message());
-                api_error(&error.retry_after(fault.retry_after.unwrap_or(Duration::from_secs(5))))
-            }
-        }
-    }
-
     /// A path as browsers see it: behind `public_url` there may be more before it.
-    fn path(&self, path: &str) -> String {
-        format!("{}{path}", self.broker().base().path().trim_end_matches('/'))
+    fn path(self, path: &str) -> String {
+        format!("{}{path}", self.broker.base().path().trim_end_matches('/'))
     }
 
-    fn is_secure(&self) -> bool {
-        self.broker().base().scheme() == "https"
+    fn is_secure(self) -> bool {
+        self.broker.base().scheme() == "https"
     }
 
-    fn cookie(&self, headers: &HeaderMap, name: &str) -> Option<String> {
+    fn cookie(self, headers: &HeaderMap, name: &str) -> Option<String> {
         cookies::read(headers, &cookies::name(name, self.is_secure()))
     }
 
-    fn set_cookie(&self, response: Response, name: &str, value: &str, lasts: Duration) -> Response {
+    fn set_cookie(self, response: Response, name: &str, value: &str, lasts: Duration) -> Response {
         let cookie = cookies::set(name, value, lasts, self.is_secure());
         response.header(header::SET_COOKIE, &cookie)
     }
 
-    fn without_cookie(&self, response: Response, name: &str) -> Response {
+    fn without_cookie(self, response: Response, name: &str) -> Response {
         self.set_cookie(response, name, "", Duration::ZERO)
     }
 }
 
-/// A page that is refused before its path is looked at.
-pub(super) fn guard_refusal(error: &Error) -> ConnectError {
-    let why = match error.code {
-        Code::OriginRefused => "This form was sent from a page of another site.",
-        Code::HostRefused => "The gateway is not reached under this name.",
-        _ => "This request is malformed.",
+/// Our client metadata document, where authorization servers can reach it.
+fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
+    let broker = &exchange.accounts.broker;
+    let Some(url) = broker
+        .metadata_document()
+        .filter(|_| method == Method::GET || method == Method::HEAD)
+    else {
+        return api_error(&Error::new(
+            Code::UnknownPath,
+            "the gateway has no public https address",
+        ));
     };
-    ConnectError::new(
-        ConnectErrorKind::Unproven,
-        why,
-        "Open the connect link itself in a browser, as you were given it.",
-    )
+    let snapshot = exchange.catalog.snapshot();
+    let mut redirects = vec![broker.redirect_uri(None)];
+    for (id, provider) in &snapshot.providers {
+        if matches!(provider.need, ProviderAuth::OAuth(_)) {
+            redirects.push(broker.redirect_uri(Some(id)));
+        }
+    }
+    let document = oauth::client_document(&url, broker.name(), &redirects);
+    respond::public_json(&json!(document))
+}
+
+/// How a connection of the caller fares.
+async fn connection_status(
+    services: &Services,
+    head: &RequestHeader,
+    ctx: &mut Context,
+    id: &str,
+) -> Response {
+    if head.method != Method::GET {
+        let mut response = api_error(&Error::new(Code::MethodNotAllowed, "GET"));
+        response.headers.retain(|(name, _)| *name != header::ALLOW);
+        return response.header(header::ALLOW, "GET");
+    }
+    let caller = match services.access.identify(&head.headers, ctx.peer) {
+        Ok(caller) => caller,
+        Err(error) => return api_error(&error),
+    };
+    let _permit = match services.limits.question(&caller.principal) {
+        Ok(permit) => permit,
+        Err(error) => return api_error(&error),
+    };
+    let broker = &services.exchange.accounts.broker;
+    let status = broker.status(&caller.principal, id).await;
+    ctx.caller = Some(caller);
+    match status {
+        Ok(Some(status)) => {
+            let members = [
+                ("state", Some(json!(status.state))),
+                ("provider", Some(json!(status.provider))),
+                ("message", status.message.map(|it| json!(it))),
+                ("accountId", status.account.map(|it| json!(it))),
+            ];
+            let body = members
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?)));
+            respond::private_json(&body.collect())
+        }
+        Ok(None) => api_error(&Error::new(Code::UnknownPath, "no such connection")),
+        Err(fault) => {
+            let error = Error::new(Code::CredentialStore, fault.kind.caller_message());
+            api_error(&error.retry_after(fault.retry_after.unwrap_or(Duration::from_secs(5))))
+        }
+    }
 }
 
 /// What binds a form to a link and a browser.
@@ -413,25 +436,13 @@ impl PostedForm {
 
 async fn read_form(session: &mut Session) -> Result<PostedForm, ConnectError> {
     let again = "Open the connect link again and send the form from there.";
-    let kind = session.req_header().headers.get(header::CONTENT_TYPE);
-    let kind = kind.and_then(|it| it.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let is_encoded = session
-        .req_header()
-        .headers
-        .contains_key(header::CONTENT_ENCODING);
-    if is_encoded || !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        return Err(ConnectError::new(
-            ConnectErrorKind::Malformed,
-            "This is no form.",
-            again,
-        ));
+    let malformed = |why| ConnectError::new(ConnectErrorKind::Malformed, why, again);
+    if !framing::is_plain(&session.req_header().headers, "application/x-www-form-urlencoded") {
+        return Err(malformed("This is no form."));
     }
     let body = bridge::read_small_body(session, MAX_FORM)
         .await
-        .map_err(|_unreadable| {
-            ConnectError::new(ConnectErrorKind::Malformed, "This form cannot be read.", again)
-        })?;
+        .map_err(|_unreadable| malformed("This form cannot be read."))?;
     let fields = form_urlencoded::parse(&body);
     Ok(PostedForm(
         fields
@@ -440,7 +451,7 @@ async fn read_form(session: &mut Session) -> Result<PostedForm, ConnectError> {
     ))
 }
 
-/// A refusal to a program.
+/// A refusal that a program reads.
 fn api_error(error: &Error) -> Response {
     let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
     respond::refusal(status, error, None, Revision::NEWEST_LEGACY)

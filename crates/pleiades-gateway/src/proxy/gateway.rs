@@ -1,4 +1,4 @@
-//! The way of a request, phase by phase in Pingora's order. Views are answered in
+//! The phases of a request, in Pingora's order. Views, pages and the API are answered in
 //! `request_filter`; only the relay of an HTTP provider goes on to an upstream.
 
 use std::sync::Arc;
@@ -10,22 +10,19 @@ use pingora_core::{Error, ErrorSource, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use super::api::ApiConfig;
+use super::api::{self, ApiConfig};
 use super::context::Context;
 use super::guard::{self, Inspected};
 use super::limits::CallerLimits;
-use super::relay_tls::TlsCache;
-use super::respond;
+use super::relay::{self, RelayState, TlsCache};
 use super::resume::AnswerStore;
 use super::route::{self, Route};
-use super::{bridge, connect, relay, relay_headers, relay_retry};
+use super::services::Services;
+use super::{bridge, connect, respond, view};
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
-use pleiades_core::error::Code;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::telemetry::View;
-use pleiades_credential::access::Access;
-use pleiades_credential::access::framing;
+use pleiades_core::telemetry::{Metrics, View};
 use pleiades_credential::access::origins::OriginPolicy;
+use pleiades_credential::access::{Access, framing};
 use pleiades_mcp::Revision;
 use pleiades_mcp::seal::Sealer;
 
@@ -38,24 +35,33 @@ pub struct Config {
     pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,
-    /// What the paths beside the protocol need.
+    /// Settings of the paths beside the protocol.
     pub api: ApiConfig,
 }
 
 /// The public listener's application.
 #[derive(Debug)]
 pub struct Gateway {
-    pub(super) exchange: Arc<Exchange>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) sealer: Arc<Sealer>,
-    pub(super) origins: OriginPolicy,
-    pub(super) access: Arc<Access>,
-    pub(super) max_body: usize,
-    pub(super) api: ApiConfig,
-    pub(super) tls: TlsCache,
-    pub(super) answers: AnswerStore,
-    pub(super) limits: CallerLimits,
+    services: Services,
+    origins: OriginPolicy,
+    api: ApiConfig,
+    tls: TlsCache,
     ids: RequestIds,
+}
+
+/// A request between Pingora's phases.
+#[derive(Debug)]
+pub struct RequestState {
+    context: Context,
+    /// Set when the request goes on through Pingora to an upstream.
+    relay: Option<RelayState>,
+}
+
+impl RequestState {
+    fn relay(&mut self) -> Result<&mut RelayState> {
+        let relay = self.relay.as_mut();
+        relay.ok_or_else(|| relay::peer::internal_error("the request is not relayed"))
+    }
 }
 
 impl Gateway {
@@ -63,80 +69,89 @@ impl Gateway {
     #[must_use]
     pub fn new(config: Config, exchange: Arc<Exchange>, metrics: Arc<Metrics>, sealer: Arc<Sealer>) -> Self {
         Self {
-            exchange,
-            metrics,
-            sealer,
+            services: Services {
+                exchange,
+                metrics,
+                sealer,
+                access: config.access,
+                limits: CallerLimits::default(),
+                answers: AnswerStore::default(),
+                max_body: config.max_body,
+            },
             origins: config.origins,
-            access: config.access,
-            max_body: config.max_body,
             api: config.api,
             tls: TlsCache::default(),
-            answers: AnswerStore::default(),
-            limits: CallerLimits::default(),
             ids: RequestIds::default(),
         }
     }
 
-    /// Route, guard, then the view or the relay. `true`: answered here.
-    async fn arrive(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    /// Guards and routes a request, and answers it. `true`: answered here; `false`: it is relayed.
+    async fn arrive(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
         bridge::set_timeouts(session);
-        let two_lengths = bridge::has_two_lengths(session);
-        let head = session.req_header();
-        let judged = framing::check(two_lengths, &head.uri, &head.headers)
-            .and_then(|()| guard::inspect(&head.method, &head.uri, &head.headers, &self.origins));
-        let route = match judged {
+        let route = match self.inspect(session) {
             Ok(Inspected::Preflight { origin }) => {
-                let asked = head
-                    .headers
-                    .get(http::header::ACCESS_CONTROL_REQUEST_HEADERS)
-                    .cloned();
-                let response = bridge::preflight(asked.as_ref());
+                let headers = &session.req_header().headers;
+                let requested = headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS);
+                let response = bridge::preflight(requested);
                 return bridge::respond(session, response, Some(&origin))
                     .await
                     .map(|()| true);
             }
             Ok(Inspected::Request { origin }) => {
-                ctx.origin = origin;
-                route::route(head.uri.path(), head.uri.query())
+                state.context.origin = origin;
+                let uri = &session.req_header().uri;
+                route::route(uri.path(), uri.query())
             }
             Err(error) => Err(error),
         };
-        match route {
-            Ok(Route::Health) => {
-                let response = respond::health(&head.method);
-                bridge::respond(session, response, ctx.origin.as_deref()).await?;
-                Ok(true)
-            }
+        let ctx = &mut state.context;
+        let response = match route {
+            Ok(Route::Mcp(scope)) => return self.serve_mcp(session, state, scope).await,
             // Boxed: these are seldom, and larger than all else.
-            Ok(Route::Api(place)) => Box::pin(self.serve_api(session, ctx, place)).await.map(|()| true),
-            Ok(Route::Mcp(scope)) => self.serve_mcp(session, ctx, scope).await,
-            Ok(Route::OAuth(oauth_route)) => Box::pin(self.serve_oauth(session, ctx, oauth_route))
-                .await
-                .map(|()| true),
-            Err(error) if route::is_for_people(head.uri.path()) => {
-                let mut response = self.refusal_page(&connect::guard_refusal(&error));
-                response.status = respond::status(error.code, Revision::NEWEST_LEGACY);
-                response.close = error.code == Code::BadFraming;
-                bridge::respond(session, response, None).await?;
-                Ok(true)
+            Ok(Route::Api(route)) => {
+                return Box::pin(api::serve(&self.services, &self.api, session, (ctx, route)))
+                    .await
+                    .map(|()| true);
+            }
+            Ok(Route::OAuth(route)) => {
+                return Box::pin(connect::serve(&self.services, session, ctx, route))
+                    .await
+                    .map(|()| true);
+            }
+            Ok(Route::Health) => respond::health(&session.req_header().method),
+            Err(error) if route::is_for_people(session.req_header().uri.path()) => {
+                ctx.origin = None;
+                connect::guard_page(self.services.exchange.accounts.broker.name(), &error)
             }
             Err(error) => {
                 let status = respond::status(error.code, Revision::NEWEST_LEGACY);
-                let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);
-                bridge::respond(session, response, ctx.origin.as_deref()).await?;
-                Ok(true)
+                respond::refusal(status, &error, None, Revision::NEWEST_LEGACY)
             }
-        }
+        };
+        bridge::respond(session, response, ctx.origin.as_deref())
+            .await
+            .map(|()| true)
     }
 
-    /// Who asks, then the view or the relay. `true`: answered here.
-    async fn serve_mcp(&self, session: &mut Session, ctx: &mut Context, scope: Scope) -> Result<bool> {
+    fn inspect(&self, session: &Session) -> Result<Inspected, pleiades_core::error::Error> {
+        let head = session.req_header();
+        framing::check(bridge::has_two_lengths(session), &head.uri, &head.headers)?;
+        guard::inspect(&head.method, &head.uri, &head.headers, &self.origins)
+    }
+
+    /// Identifies the caller, then serves the view or begins the relay. `true`: answered here.
+    async fn serve_mcp(&self, session: &mut Session, state: &mut RequestState, scope: Scope) -> Result<bool> {
+        let ctx = &mut state.context;
         ctx.peer = bridge::peer_address(session);
-        let caller = match self.access.identify(&session.req_header().headers, ctx.peer) {
+        let identified = self
+            .services
+            .access
+            .identify(&session.req_header().headers, ctx.peer);
+        let caller = match identified {
             Ok(caller) => caller,
             Err(error) => {
                 return self
-                    .unauthorized(session, ctx, &scope, &error)
+                    .refuse_caller(session, ctx, &scope, &error)
                     .await
                     .map(|()| true);
             }
@@ -144,13 +159,16 @@ impl Gateway {
         let principal = caller.principal.clone();
         ctx.caller = Some(caller);
         if self.is_relayed(&scope) {
-            return self.begin_relay(session, ctx, (&scope, principal)).await;
+            state.relay = relay::begin(&self.services, session, ctx, (&scope, &principal)).await?;
+            return Ok(state.relay.is_none());
         }
-        self.serve(session, ctx, (scope, &principal)).await.map(|()| true)
+        view::serve(&self.services, session, ctx, (&scope, &principal))
+            .await
+            .map(|()| true)
     }
 
-    /// Tells somebody unknown so, and the log.
-    async fn unauthorized(
+    /// Refuses somebody unknown.
+    async fn refuse_caller(
         &self,
         session: &mut Session,
         ctx: &Context,
@@ -163,7 +181,7 @@ impl Gateway {
             outcome: error.code.as_str(),
             ..Record::default()
         };
-        self.report(ctx, scope, &record, status);
+        ctx.report(&self.services.metrics, scope, &record, status);
         let response = respond::refusal(status, error, None, Revision::NEWEST_LEGACY);
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }
@@ -173,24 +191,28 @@ impl Gateway {
         let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else {
             return false;
         };
-        let snapshot = self.exchange.catalog.snapshot();
+        let exchange = &self.services.exchange;
+        let snapshot = exchange.catalog.snapshot();
         snapshot
             .providers
             .get(id)
-            .is_some_and(|provider| !self.exchange.upstreams.is_wired(&provider.endpoint))
+            .is_some_and(|provider| !exchange.upstreams.is_wired(&provider.endpoint))
     }
 }
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    type CTX = RequestState;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.ids.next())
+    fn new_ctx(&self) -> RequestState {
+        RequestState {
+            context: Context::new(self.ids.next()),
+            relay: None,
+        }
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match self.arrive(session, ctx).await {
+    async fn request_filter(&self, session: &mut Session, state: &mut RequestState) -> Result<bool> {
+        match self.arrive(session, state).await {
             // The client is gone: nobody is left to be answered, and nothing went wrong here.
             // Pingora names no source for a stream that the client left.
             Err(error) if matches!(error.esource(), ErrorSource::Downstream | ErrorSource::Unset) => {
@@ -206,81 +228,113 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        ctx: &mut Context,
+        state: &mut RequestState,
     ) -> Result<()> {
-        relay::count_body(ctx, body.as_ref().map_or(0, Bytes::len), self.max_body)
+        let Some(relay) = state.relay.as_mut() else {
+            return Ok(());
+        };
+        relay::count_body(relay, body.as_ref().map_or(0, Bytes::len), self.services.max_body)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        self.peer(ctx).await
+    async fn upstream_peer(&self, _session: &mut Session, state: &mut RequestState) -> Result<Box<HttpPeer>> {
+        let resolver = self.services.exchange.upstreams.resolver();
+        relay::peer::choose(state.relay()?, resolver, &self.tls).await
     }
 
     async fn upstream_request_filter(
         &self,
         _session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        state: &mut RequestState,
     ) -> Result<()> {
-        relay_headers::filter_request(request, ctx)
+        relay::headers::filter_request(request, state.relay()?)
     }
 
     async fn response_filter(
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        state: &mut RequestState,
     ) -> Result<()> {
-        self.filter_response(session, response, ctx).await
+        let Some(relay) = state.relay.as_mut() else {
+            return Ok(());
+        };
+        let origin = state.context.origin.as_deref();
+        relay::response::filter_response(&self.services, session, response, (relay, origin)).await
     }
 
     fn fail_to_connect(
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        state: &mut RequestState,
         error: Box<Error>,
     ) -> Box<Error> {
-        relay_retry::retry_connect(ctx, error)
+        match &state.relay {
+            Some(relay) => relay::retry::retry_connect(relay, error),
+            None => error,
+        }
     }
 
     fn error_while_proxy(
         &self,
-        peer: &HttpPeer,
+        _peer: &HttpPeer,
         session: &mut Session,
-        error: Box<Error>,
-        ctx: &mut Context,
+        mut error: Box<Error>,
+        state: &mut RequestState,
         client_reused: bool,
     ) -> Box<Error> {
-        relay_retry::retry_broken(peer, session, error, ctx, client_reused)
+        match state.relay.as_mut() {
+            Some(relay) => relay::retry::retry_broken(relay, session, error, client_reused),
+            None => {
+                error.retry.decide_reuse(false);
+                error
+            }
+        }
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        self.answer_failure(session, error, ctx).await
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        state: &mut RequestState,
+    ) -> FailToProxy {
+        match state.relay.as_mut() {
+            Some(relay) => {
+                relay::answer_failure(&self.services, session, error, (&state.context, relay)).await
+            }
+            None => FailToProxy {
+                error_code: 0,
+                can_reuse_downstream: false,
+            },
+        }
     }
 
-    fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, state: &RequestState, error: &Error) -> bool {
         // The request's own event tells of both: a client that went away, an upstream that failed.
-        *error.esource() == ErrorSource::Downstream || ctx.relay.is_some()
+        *error.esource() == ErrorSource::Downstream || state.relay.is_some()
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        ctx: &Context,
+        state: &RequestState,
         _error: &Error,
         _why: ProxyWarnLogContext,
     ) -> bool {
         // What is sent again is no warning; the request's own event tells how it ended.
-        ctx.relay.is_some()
+        state.relay.is_some()
     }
 
-    fn request_summary(&self, session: &Session, _ctx: &Context) -> String {
+    fn request_summary(&self, session: &Session, _state: &RequestState) -> String {
         // Without the query, which could carry a secret.
         let head = session.req_header();
         format!("{} {}", head.method, head.uri.path())
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        self.finish_relay(session, ctx);
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, state: &mut RequestState) {
+        if let Some(relay) = state.relay.take() {
+            relay::finish(&self.services, session, &mut state.context, relay);
+        }
     }
 }

@@ -10,6 +10,8 @@ use pleiades_credential::access::origins::OriginPolicy;
 const MAX_TARGET: usize = 8 * 1024;
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
+/// A slash, a backslash and a dot, as a second spelling of a path would hide them.
+const ENCODED: [&[u8]; 3] = [b"%2f", b"%5c", b"%2e"];
 
 /// What the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ fn check_path(path: &str) -> Result<(), Error> {
     let encoded = path
         .as_bytes()
         .windows(3)
-        .any(|window| matches!(window.to_ascii_lowercase().as_slice(), b"%2f" | b"%5c" | b"%2e"));
+        .any(|window| ENCODED.iter().any(|encoded| window.eq_ignore_ascii_case(encoded)));
     if dotted || encoded || path.contains('\\') || path.contains("//") {
         return Err(Error::new(
             Code::InvalidRequest,

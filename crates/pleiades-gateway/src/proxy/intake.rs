@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
+use super::context::Context;
 use super::respond::SESSION;
-use crate::exchange::{Arrived, Exchange, Keys, Peer, Scope, unsupported};
+use super::services::Services;
+use crate::exchange::{Arrived, Keys, Peer, Scope, unsupported};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{ClientCapabilities, Revision, headers};
@@ -55,16 +57,8 @@ pub(super) fn check_accept(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Er
     if given.peek().is_none() {
         return Ok(());
     }
-    let takes = |range: &str| {
-        let Some(range) = accepted_range(range) else {
-            return false;
-        };
-        range == "*/*"
-            || kinds.iter().any(|kind| {
-                let family = kind.split('/').next().unwrap_or(kind);
-                range.eq_ignore_ascii_case(kind) || range.eq_ignore_ascii_case(&format!("{family}/*"))
-            })
-    };
+    let takes =
+        |entry: &str| accepted_range(entry).is_some_and(|range| kinds.iter().any(|kind| covers(range, kind)));
     if given.flat_map(|value| value.split(',')).any(takes) {
         return Ok(());
     }
@@ -72,6 +66,14 @@ pub(super) fn check_accept(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Er
         Code::NotAcceptable,
         "accept `application/json` and `text/event-stream`",
     ))
+}
+
+/// Whether a media range covers a type: everything, its family or itself.
+fn covers(range: &str, kind: &str) -> bool {
+    let families = || Some((range.strip_suffix("/*")?, kind.split_once('/')?.0));
+    range == "*/*"
+        || range.eq_ignore_ascii_case(kind)
+        || families().is_some_and(|(range, kind)| range.eq_ignore_ascii_case(kind))
 }
 
 /// The media range of an entry of `Accept`; `None` where it is weighed with 0, which means "not this"
@@ -142,37 +144,47 @@ pub(super) fn stated_revision(headers: &HeaderMap) -> Result<Option<Revision>, E
     }
 }
 
-/// To whom a request is addressed, and by whom.
+/// The revision that a head speaks of; legacy unless it says 2026-07-28.
+pub(super) fn revision_or_legacy(headers: &HeaderMap) -> Revision {
+    stated_revision(headers)
+        .ok()
+        .flatten()
+        .unwrap_or(Revision::NEWEST_LEGACY)
+}
+
+/// A request of a view: for whom, for what, and what answers it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ViewContext<'a> {
-    pub(super) exchange: &'a Exchange,
+    pub(super) services: &'a Services,
+    pub(super) ctx: &'a Context,
     pub(super) principal: &'a Principal,
     pub(super) scope: &'a Scope,
 }
 
-/// A session that is known.
+/// What a head says of the client that sent it.
 #[derive(Debug)]
-pub(super) struct KnownSession {
-    pub(super) session: Arc<str>,
+pub(super) struct Sender {
     pub(super) revision: Revision,
-    /// What its client can be asked.
+    pub(super) session: Option<Arc<str>>,
+    /// What the client can be asked.
     pub(super) abilities: ClientCapabilities,
 }
 
-/// The session a head names, in the revision it was opened with.
+/// The session that a head names, in the revision it was opened with.
 ///
 /// # Errors
 /// [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
-pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<Option<KnownSession>, Error> {
+pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<Option<Sender>, Error> {
     let Some(value) = headers.get(SESSION) else {
         return Ok(None);
     };
-    to.exchange.sessions.sealed()?;
+    let sessions = &to.services.exchange.sessions;
+    sessions.sealed()?;
     let id = value.to_str().unwrap_or_default();
-    match to.exchange.sessions.resume(to.principal, to.scope, id) {
-        Some((revision, abilities)) => Ok(Some(KnownSession {
-            session: Arc::from(id),
+    match sessions.resume(to.principal, to.scope, id) {
+        Some((revision, abilities)) => Ok(Some(Sender {
             revision,
+            session: Some(Arc::from(id)),
             abilities,
         })),
         None => Err(Error::new(
@@ -188,12 +200,7 @@ pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<O
 ///
 /// # Errors
 /// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
-pub(super) fn peer(
-    to: ViewContext<'_>,
-    head: &HeaderMap,
-    message: &Arrived,
-    request_id: &str,
-) -> Result<Peer, Error> {
+pub(super) fn peer(to: ViewContext<'_>, head: &HeaderMap, message: &Arrived) -> Result<Peer, Error> {
     let request = message.id().is_some();
     let initialize = request && message.method == "initialize";
     let stated = stated_revision(head);
@@ -217,39 +224,12 @@ pub(super) fn peer(
     let capabilities = message.capabilities().filter(|_| modern);
     Ok(Peer {
         capabilities: capabilities.map(ToOwned::to_owned),
-        ..build_peer(to, head, sender, request_id)
+        ..build_peer(to, head, sender)
     })
 }
 
-/// Who a head says sent it.
-#[derive(Debug)]
-struct Sender {
-    revision: Revision,
-    session: Option<Arc<str>>,
-    abilities: ClientCapabilities,
-}
-
-/// The client that opens the stream of its session.
-pub(super) fn stream_peer(
-    to: ViewContext<'_>,
-    head: &HeaderMap,
-    known: KnownSession,
-    request_id: &str,
-) -> Peer {
-    let KnownSession {
-        session,
-        revision,
-        abilities,
-    } = known;
-    let sender = Sender {
-        revision,
-        session: Some(session),
-        abilities,
-    };
-    build_peer(to, head, sender, request_id)
-}
-
-fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender, request_id: &str) -> Peer {
+/// The peer of a request without a message, as of one with it.
+pub(super) fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender) -> Peer {
     Peer {
         principal: to.principal.clone(),
         revision: sender.revision,
@@ -261,7 +241,7 @@ fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender, request_id:
             .get("traceparent")
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned),
-        request_id: request_id.to_owned(),
+        request_id: to.ctx.request_id.clone(),
     }
 }
 
@@ -294,11 +274,7 @@ fn legacy(
     }
     let stated = stated?;
     if let Some(known) = find_session(to, head)? {
-        return Ok(Sender {
-            revision: known.revision,
-            session: Some(known.session),
-            abilities: known.abilities,
-        });
+        return Ok(known);
     }
     Ok(without(
         stated
@@ -333,6 +309,27 @@ mod tests {
         );
         assert_eq!(takes("*/*"), (true, false));
         assert_eq!(takes("application/json"), (false, false));
+    }
+
+    #[test]
+    fn a_range_covers_everything_a_family_or_a_type() {
+        assert!(covers("*/*", "text/event-stream") && covers("Text/*", "text/event-stream"));
+        assert!(covers("text/Event-Stream", "text/event-stream"));
+        assert!(!covers("application/*", "text/event-stream") && !covers("text", "text/event-stream"));
+    }
+
+    #[test]
+    fn a_revision_that_nobody_knows_is_treated_as_legacy_where_one_is_needed() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(revision_or_legacy(&headers), Revision::NEWEST_LEGACY);
+        headers.insert(REVISION, HeaderValue::from_static("2026-07-28"));
+        assert_eq!(revision_or_legacy(&headers), Revision::V2026_07_28);
+        headers.insert(REVISION, HeaderValue::from_static("1999-01-01"));
+        assert_eq!(revision_or_legacy(&headers), Revision::NEWEST_LEGACY);
+        assert_eq!(
+            stated_revision(&headers).unwrap_err().code,
+            Code::UnsupportedRevision
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ const LATER: Duration = Duration::from_secs(5);
 /// `data.rule` of a refusal for want of memory.
 pub(super) const MEMORY: &str = "memory";
 
-/// The bounds of this process.
+/// The limits of this process.
 #[derive(Debug)]
 pub(super) struct CallerLimits {
     /// Bodies of requests, until they are answered.
@@ -40,11 +40,11 @@ pub(super) struct CallerLimits {
     questions: KeyedLimit<BudgetOwner>,
 }
 
-/// A stream's place among those of its caller, and of its session.
+/// Counts a stream among those of its caller, and of its session, while it is open.
 #[derive(Debug)]
 pub(super) struct StreamSlot(
-    #[expect(dead_code, reason = "held for its end")] KeyedPermit<BudgetOwner>,
-    #[expect(dead_code, reason = "held for its end")] Option<KeyedPermit<Arc<str>>>,
+    #[expect(dead_code, reason = "dropped at its end")] KeyedPermit<BudgetOwner>,
+    #[expect(dead_code, reason = "dropped at its end")] Option<KeyedPermit<Arc<str>>>,
 );
 
 impl Default for CallerLimits {
@@ -61,7 +61,7 @@ impl Default for CallerLimits {
 }
 
 impl CallerLimits {
-    /// A place for one more stream of a caller.
+    /// Counts one more stream of a caller.
     ///
     /// # Errors
     /// [`Code::Busy`].
@@ -71,41 +71,42 @@ impl CallerLimits {
         session: Option<&Arc<str>>,
     ) -> Result<StreamSlot, Error> {
         let own = session.map(|session| {
-            let place = self.sessions.acquire(session);
-            place.ok_or_else(|| too_many("this session has 16 streams open; close some"))
+            let permit = self.sessions.acquire(session);
+            permit.ok_or_else(|| too_many("this session has 16 streams open; close some"))
         });
         let own = own.transpose()?;
-        let place = self.streams.acquire(&budget_owner(principal));
-        let place =
-            place.ok_or_else(|| too_many("as many streams as a caller may have are open; close some"))?;
-        Ok(StreamSlot(place, own))
+        let permit = self.streams.acquire(&budget_owner(principal));
+        let permit =
+            permit.ok_or_else(|| too_many("as many streams as a caller may have are open; close some"))?;
+        Ok(StreamSlot(permit, own))
     }
 
-    /// A place for one more stream that connects a server.
+    /// Counts one more stream that connects a server.
     ///
     /// # Errors
     /// [`Code::Busy`].
     pub(super) fn connect(&self, principal: &Principal) -> Result<KeyedPermit<BudgetOwner>, Error> {
-        let place = self.connects.acquire(&budget_owner(principal));
-        place.ok_or_else(|| too_many("32 servers are being connected for this caller; finish or close some"))
+        let permit = self.connects.acquire(&budget_owner(principal));
+        permit.ok_or_else(|| too_many("32 servers are being connected for this caller; finish or close some"))
     }
 
-    /// A place for one more question for a connection.
+    /// Counts one more question for a connection.
     ///
     /// # Errors
     /// [`Code::Busy`].
     pub(super) fn question(&self, principal: &Principal) -> Result<KeyedPermit<BudgetOwner>, Error> {
-        let place = self.questions.acquire(&budget_owner(principal));
-        place.ok_or_else(|| too_many("32 questions for connections of this caller are open; ask again later"))
+        let permit = self.questions.acquire(&budget_owner(principal));
+        permit
+            .ok_or_else(|| too_many("32 questions for connections of this caller are open; ask again later"))
     }
 }
 
-/// Under what a caller's part is counted.
+/// Whom a caller's share is counted for.
 pub(super) fn budget_owner(principal: &Principal) -> BudgetOwner {
     (Arc::clone(&principal.tenant), Arc::clone(&principal.user))
 }
 
-/// There is no memory for it, and nothing was run.
+/// The refusal for want of memory, before anything was run.
 pub(super) fn memory_full() -> Error {
     Error::new(
         Code::Busy,
@@ -115,7 +116,7 @@ pub(super) fn memory_full() -> Error {
     .data(json!({ "code": Code::Busy.as_str(), "rule": MEMORY }))
 }
 
-/// The answer was there, and could not be held.
+/// The refusal in place of an answer that could not be held.
 pub(super) fn answer_dropped() -> Error {
     Error::new(
         Code::Busy,

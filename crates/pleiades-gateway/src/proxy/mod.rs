@@ -1,5 +1,18 @@
-//! The public listener: HTTP in, HTTP out. `gateway` is the way itself; each other file is one
-//! step of it.
+//! The public listener: HTTP in, HTTP out.
+//!
+//! Calls go down only:
+//!
+//! ```text
+//! gateway ─┬─ guard, route            what is refused by its head; what a path names
+//!          ├─ view ─── waiting        the meta and tool views: messages and streams
+//!          ├─ relay ── its phases     the relay of an HTTP provider, through Pingora
+//!          ├─ connect ─ pages, cookies  the pages on which people connect accounts
+//!          └─ api ──── its routes     accounts, refreshes, the connect stream
+//! all of them ─── intake              what a head says of its sender
+//!             └── bridge ── respond   bodies in, answers and event streams out
+//!             └── services, context   what all requests share, what is known of one
+//!                 └── resume, limits  answers to come back for; memory and streams that are shared
+//! ```
 
 pub mod api;
 mod bridge;
@@ -12,15 +25,10 @@ mod intake;
 mod limits;
 mod pages;
 mod relay;
-mod relay_admission;
-mod relay_credential;
-mod relay_headers;
-mod relay_response;
-mod relay_retry;
-mod relay_tls;
 mod respond;
 mod resume;
 mod route;
+mod services;
 mod view;
 mod waiting;
 

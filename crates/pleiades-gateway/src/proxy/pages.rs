@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{SHA256, digest};
 
+use pleiades_core::text::is_hidden;
 use pleiades_credential::broker::{ConnectError, ProofMethod};
 
 const STYLE: &str = "\
@@ -188,8 +189,9 @@ fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // Text that runs the other way could make one host look like another.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
+            '\n' | '\t' => safe.push(' '),
+            // Text that runs the other way, or shows nothing, could make one host look like another.
+            hidden if is_hidden(hidden) => {}
             other => safe.push(other),
         }
     }

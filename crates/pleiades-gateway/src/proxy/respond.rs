@@ -160,8 +160,8 @@ pub(super) fn health(method: &Method) -> Response {
 }
 
 /// The status of a page that is refused.
-pub(super) const fn ground_status(ground: ConnectErrorKind) -> StatusCode {
-    match ground {
+pub(super) const fn connect_status(kind: ConnectErrorKind) -> StatusCode {
+    match kind {
         ConnectErrorKind::Malformed => StatusCode::BAD_REQUEST,
         ConnectErrorKind::Unproven => StatusCode::FORBIDDEN,
         ConnectErrorKind::Unknown => StatusCode::NOT_FOUND,
@@ -205,21 +205,27 @@ fn private(response: Response) -> Response {
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-/// The answer of the exchange as HTTP.
-pub(super) fn reply(reply: Reply, revision: Revision, relay: bool) -> Option<Response> {
+/// The status of an answer of the exchange.
+pub(super) const fn reply_status(reply: &Reply, revision: Revision, is_relay: bool) -> StatusCode {
     match reply {
-        Reply::Accepted => Some(Response::empty(StatusCode::ACCEPTED)),
+        Reply::Accepted => StatusCode::ACCEPTED,
+        Reply::Answer { code: Some(code), .. } if is_relay => relay_status(*code, revision),
+        Reply::Answer { code: Some(code), .. } => status(*code, revision),
+        Reply::Answer { code: None, .. } | Reply::Stream(_) => StatusCode::OK,
+    }
+}
+
+/// The answer of the exchange as HTTP; `None` for a stream.
+pub(super) fn reply(reply: Reply, revision: Revision, is_relay: bool) -> Option<Response> {
+    let status = reply_status(&reply, revision, is_relay);
+    match reply {
+        Reply::Accepted => Some(Response::empty(status)),
         Reply::Answer {
             body,
-            code,
             retry_after: after,
             session,
+            ..
         } => {
-            let status = match code {
-                None => StatusCode::OK,
-                Some(code) if relay => relay_status(code, revision),
-                Some(code) => status(code, revision),
-            };
             let mut response = Response::json(status, body);
             if let Some(session) = session {
                 response = response.header(SESSION, &session);
@@ -242,3 +248,90 @@ fn retry_after(response: Response, after: Option<std::time::Duration>) -> Respon
 
 /// `Mcp-Session-Id`.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LEGACY: Revision = Revision::NEWEST_LEGACY;
+
+    fn answer(code: Option<Code>) -> Reply {
+        Reply::Answer {
+            body: b"{}".to_vec(),
+            code,
+            retry_after: Some(Duration::from_millis(200)),
+            session: Some("sealed".to_owned()),
+        }
+    }
+
+    fn header_of(response: &Response, name: HeaderName) -> Option<&str> {
+        let found = response.headers.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn an_error_of_the_protocol_has_a_status_on_the_relay_alone() {
+        let failed = answer(Some(Code::NeedsAuth));
+        assert_eq!(reply_status(&failed, LEGACY, false), StatusCode::OK);
+        assert_eq!(reply_status(&failed, LEGACY, true), StatusCode::FORBIDDEN);
+        assert_eq!(reply_status(&answer(None), LEGACY, true), StatusCode::OK);
+        assert_eq!(
+            reply_status(&Reply::Accepted, LEGACY, false),
+            StatusCode::ACCEPTED
+        );
+    }
+
+    #[test]
+    fn an_unknown_method_is_404_where_the_revision_says_so() {
+        let status = |revision| status(Code::MethodNotFound, revision);
+        assert_eq!(status(LEGACY), StatusCode::OK);
+        assert_eq!(status(Revision::V2026_07_28), StatusCode::NOT_FOUND);
+    }
+
+    #[test]
+    fn want_of_memory_is_503_and_of_streams_429() {
+        let memory = refusal_status(&limits::memory_full(), false, LEGACY);
+        assert_eq!(memory, StatusCode::SERVICE_UNAVAILABLE);
+        let streams = Error::new(Code::Busy, "too many streams");
+        assert_eq!(
+            refusal_status(&streams, false, LEGACY),
+            StatusCode::TOO_MANY_REQUESTS
+        );
+    }
+
+    #[test]
+    fn an_answer_names_its_session_and_when_to_try_again_only_where_that_is_the_status() {
+        let ok = reply(answer(Some(Code::RateLimited)), LEGACY, false).unwrap();
+        assert_eq!(header_of(&ok, SESSION), Some("sealed"));
+        assert_eq!(header_of(&ok, header::RETRY_AFTER), None);
+        let limited = reply(answer(Some(Code::RateLimited)), LEGACY, true).unwrap();
+        assert_eq!(limited.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(header_of(&limited, header::RETRY_AFTER), Some("1"));
+    }
+
+    #[test]
+    fn a_connection_is_closed_where_the_rest_of_a_request_cannot_be_read() {
+        let refused = |code| refusal(status(code, LEGACY), &Error::new(code, "no"), None, LEGACY);
+        for code in [
+            Code::BadFraming,
+            Code::HeadersTooLarge,
+            Code::TooLarge,
+            Code::BodyTooSlow,
+        ] {
+            assert!(refused(code).close, "{}", code.as_str());
+        }
+        let unknown = refused(Code::Unauthenticated);
+        assert!(!unknown.close);
+        assert_eq!(header_of(&unknown, header::WWW_AUTHENTICATE), Some("Bearer"));
+    }
+
+    #[test]
+    fn health_is_read_and_nothing_else() {
+        assert_eq!(health(&Method::GET).status, StatusCode::OK);
+        let refused = health(&Method::POST);
+        assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(header_of(&refused, header::ALLOW), Some("GET, HEAD"));
+    }
+}

@@ -18,8 +18,8 @@ use pleiades_upstream::StreamPause;
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 /// How long an answer can be fetched, counted from its request.
 const KEPT: Duration = Duration::from_secs(10 * 60);
-/// How long what is said to a client that was sent away waits for it, beyond the time it was told to
-/// stay away. Later there is only the answer, and what is asked goes to its standing stream.
+/// How long messages for a client that was sent away wait for it, beyond the time that it was asked to
+/// stay away. Later there is only the answer, and questions go to the session's stream.
 const AWAY: Duration = Duration::from_secs(30);
 /// Requests whose answers are kept; the oldest go first.
 const MOST: usize = 1024;
@@ -46,19 +46,19 @@ struct AnswerSlot {
     bytes: usize,
 }
 
-/// What a client left behind that was sent away.
+/// What waits for a client that was sent away.
 #[derive(Debug)]
 struct PausedClient {
-    /// What is said to it before the answer.
+    /// The messages that precede the answer.
     inlet: Inlet,
-    /// Takes the word that it is back.
-    back: Option<oneshot::Sender<()>>,
+    /// Signalled when the client is back.
+    resume: Option<oneshot::Sender<()>>,
 }
 
 /// Where the work on a request finds the ticket, should its answer become a stream.
 pub(super) type TicketCell = Arc<OnceLock<AnswerTicket>>;
 
-/// The place of one answer. Dropped without one, those who wait for it wait no longer.
+/// Delivers one answer. Dropped without one, those who wait for it wait no longer.
 #[derive(Debug)]
 pub(super) struct AnswerTicket {
     id: Arc<str>,
@@ -67,7 +67,7 @@ pub(super) struct AnswerTicket {
 }
 
 impl AnswerStore {
-    /// A place for the answer of a request of this session, under an id that no other request has.
+    /// Makes room for the answer of a request of this session, under an id that no other request has.
     pub(super) fn begin(&self, session: &Arc<str>, id: &str) -> AnswerTicket {
         let id: Arc<str> = id.into();
         let (sender, answer) = watch::channel(None);
@@ -93,10 +93,10 @@ impl AnswerStore {
     }
 
     /// The rest of the stream that began with this id: the answer as soon as there is one, and before
-    /// it what was said meanwhile to a client that was sent away. `None` when the session has no such
+    /// it the messages that waited for a client that was sent away. `None` when the session has no such
     /// stream.
     pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
-        let (mut answer, left) = {
+        let (mut answer, paused) = {
             let mut store = self.0.lock();
             let slot = store.slots.get_mut(id).filter(|slot| &*slot.session == session)?;
             (slot.answer.clone(), slot.paused.take())
@@ -104,10 +104,10 @@ impl AnswerStore {
         let (store, id) = (Arc::clone(&self.0), Arc::from(id));
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            if let Some(left) = left
-                && let Some(left) = left.notify_return().forward(&sender).await
+            if let Some(paused) = paused
+                && let Some(paused) = paused.notify_return().forward(&sender).await
             {
-                leave(&store, &id, left, AWAY);
+                park(&store, &id, paused, AWAY);
                 return;
             }
             let found = tokio::select! {
@@ -124,16 +124,16 @@ impl AnswerStore {
 }
 
 impl PausedClient {
-    /// Says that the client is back.
+    /// Tells the provider's side that the client is back.
     fn notify_return(mut self) -> Self {
-        if let Some(back) = self.back.take() {
+        if let Some(resume) = self.resume.take() {
             // Too late when the provider was asked already.
-            back.send(()).ok();
+            resume.send(()).ok();
         }
         self
     }
 
-    /// Tells the client what is said until the request is done; what is left when it goes again.
+    /// Sends messages to the client until the request is done; `Some` when the client goes again.
     async fn forward(mut self, client: &mpsc::Sender<Vec<u8>>) -> Option<Self> {
         loop {
             let word = tokio::select! {
@@ -141,7 +141,7 @@ impl PausedClient {
                 () = client.closed() => return Some(self),
                 word = self.inlet.next() => word?,
             };
-            // It is sent away once; through further recesses of its provider it stays.
+            // It is sent away once; through further pauses of its provider it stays.
             if let Word::Message(message) = word
                 && client.send(message).await.is_err()
             {
@@ -151,10 +151,10 @@ impl PausedClient {
     }
 }
 
-/// Keeps for a while what a client left behind.
-fn leave(store: &Arc<Mutex<Inner>>, id: &Arc<str>, left: PausedClient, within: Duration) {
+/// Keeps for a while what waits for a client.
+fn park(store: &Arc<Mutex<Inner>>, id: &Arc<str>, paused: PausedClient, within: Duration) {
     if let Some(slot) = store.lock().slots.get_mut(id) {
-        slot.paused = Some(left);
+        slot.paused = Some(paused);
     }
     let (store, id) = (Arc::downgrade(store), Arc::clone(id));
     tokio::spawn(async move {
@@ -168,16 +168,13 @@ fn leave(store: &Arc<Mutex<Inner>>, id: &Arc<str>, left: PausedClient, within: D
 }
 
 impl AnswerTicket {
-    /// The client is sent away while its provider takes a recess.
-    pub(super) fn leave(&self, pause: StreamPause, inlet: Inlet) {
-        let StreamPause { retry, resume: back } = pause;
-        let back = Some(back);
-        leave(
-            &self.store,
-            &self.id,
-            PausedClient { inlet, back },
-            retry.saturating_add(AWAY),
-        );
+    /// Keeps the messages for a client that is sent away while its provider pauses.
+    pub(super) fn park(&self, pause: StreamPause, inlet: Inlet) {
+        let paused = PausedClient {
+            inlet,
+            resume: Some(pause.resume),
+        };
+        park(&self.store, &self.id, paused, pause.retry.saturating_add(AWAY));
     }
 
     /// Puts the answer where it can be fetched.
@@ -239,9 +236,9 @@ mod tests {
         let ticket = kept.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
-        let (back, returned) = oneshot::channel();
+        let (resume, returned) = oneshot::channel();
         let retry = Duration::from_secs(5);
-        ticket.leave(StreamPause { retry, resume: back }, inlet);
+        ticket.park(StreamPause { retry, resume }, inlet);
         let gone = kept.resume("mine", "7").unwrap();
         returned.await.unwrap();
         drop(gone);
@@ -258,9 +255,9 @@ mod tests {
         let ticket = kept.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (_outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
-        let (back, returned) = oneshot::channel();
+        let (resume, returned) = oneshot::channel();
         let retry = Duration::from_secs(5);
-        ticket.leave(StreamPause { retry, resume: back }, inlet);
+        ticket.park(StreamPause { retry, resume }, inlet);
         let begun = Instant::now();
         returned.await.unwrap_err();
         assert_eq!(begun.elapsed().as_secs(), (retry + AWAY).as_secs());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::api::{self, ApiRoute};
+use super::api::{self, ApiRoute, is_id};
 use crate::exchange::{Names, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
@@ -13,15 +13,15 @@ use pleiades_credential::access::framing;
 pub(super) enum Route {
     /// Liveness.
     Health,
-    /// Beside the protocol.
+    /// A path beside the protocol.
     Api(ApiRoute),
     /// A view, or the relay of one provider.
     Mcp(Scope),
-    /// The broker's.
+    /// A path of the broker.
     OAuth(OAuthRoute),
 }
 
-/// What the broker answers at.
+/// The paths that the broker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OAuthRoute {
     /// The page of a link.
@@ -40,8 +40,8 @@ pub(super) fn is_for_people(path: &str) -> bool {
     path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }
 
-/// Reads a path, a final slash names the same; and how names are to be shown (`?names=safe`, `?names=dotted`). Whether the provider
-/// exists is not asked here.
+/// Reads a path, of which a final slash names the same, and how names are to be shown (`?names=safe`,
+/// `?names=dotted`). Whether the provider exists is not asked here.
 ///
 /// # Errors
 /// [`Code::UnknownPath`].
@@ -68,8 +68,8 @@ fn names_style(query: &str) -> Option<Names> {
 
 fn by_path(path: &str) -> Result<Route, Error> {
     let path = framing::without_final_slash(path);
-    if let Some(place) = api::parse_route(path) {
-        return Ok(Route::Api(place));
+    if let Some(route) = api::parse(path) {
+        return Ok(Route::Api(route));
     }
     let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
     let (first, second, more) = (segments.next(), segments.next(), segments.next());
@@ -83,7 +83,7 @@ fn by_path(path: &str) -> Result<Route, Error> {
     };
     match second {
         None => Ok(Route::Mcp(Scope::new(view, None))),
-        Some(id) if is_id(id) => Ok(Route::Mcp(Scope::new(view, Some(Arc::from(id))))),
+        Some(id) if is_provider(id) => Ok(Route::Mcp(Scope::new(view, Some(Arc::from(id))))),
         Some(_) => Err(unknown()),
     }
 }
@@ -100,16 +100,15 @@ fn oauth_route(path: &str) -> Option<OAuthRoute> {
         "callback" => Some(OAuthRoute::Callback(None)),
         "client-metadata.json" => Some(OAuthRoute::ClientMetadata),
         other => {
-            let provider = other.strip_prefix("callback/").filter(|id| is_id(id))?;
+            let provider = other.strip_prefix("callback/").filter(|id| is_provider(id))?;
             Some(OAuthRoute::Callback(Some(Arc::from(provider))))
         }
     }
 }
 
-/// The form of a provider id; `s_…` is reserved for one URL per user.
-fn is_id(segment: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
-    !segment.is_empty() && segment.len() <= 63 && segment.bytes().all(word) && !segment.starts_with("s_")
+/// The form of a provider id in a view's path; `s_…` is reserved for one URL per user.
+fn is_provider(segment: &str) -> bool {
+    is_id(segment) && !segment.starts_with("s_")
 }
 
 fn unknown() -> Error {
@@ -156,7 +155,7 @@ mod tests {
     #[test]
     fn the_broker_has_paths_of_its_own() {
         let oauth_route = |path: &str| match route(path) {
-            Ok(Route::OAuth(oauth_route)) => Some(oauth_route),
+            Ok(Route::OAuth(found)) => Some(found),
             _ => None,
         };
         assert_eq!(

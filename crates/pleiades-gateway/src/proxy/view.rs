@@ -1,9 +1,7 @@
 //! The meta and tool views, and the relay of a process: POST carries a message, GET a session's
 //! stream, DELETE ends it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -11,20 +9,19 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::context::Context;
-use super::gateway::Gateway;
+use super::context::{Context, request_event};
 use super::intake::ViewContext;
 use super::limits::{self, StreamSlot};
 use super::respond::{self, Response};
 use super::resume::TicketCell;
-use super::waiting::{OpenStream, RunningWork, StreamOpening, WaitOutcome, wait};
+use super::services::Services;
+use super::waiting::{RunningWork, StreamOpening, WaitOutcome, wait};
 use super::{bridge, intake};
 use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::Reservation;
 use pleiades_core::limit::load::{self, RequestLoad};
 use pleiades_core::telemetry::View;
-use pleiades_core::telemetry::events::RequestDone;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Revision, message};
 
@@ -37,18 +34,18 @@ impl From<Error> for RefusedRequest {
     }
 }
 
-/// A message that was read, with what it holds of what all share.
+/// A message that was read, and what it takes of what callers share.
 struct ReadPost {
     peer: Peer,
     message: Arrived,
     /// Whether its answer is a stream even if nothing precedes it.
     only_stream: bool,
     body: Reservation,
-    /// The place of a stream that it opens.
+    /// That of the stream that it opens.
     slot: Option<StreamSlot>,
 }
 
-/// What a request's whole answer depends on.
+/// What decides how a request is answered in one piece.
 struct AnswerPlan {
     id: Option<Id>,
     revision: Revision,
@@ -79,268 +76,233 @@ impl AnswerPlan {
 
 /// A message on its way into the exchange.
 struct PostWork {
-    scope: Scope,
     peer: Peer,
     message: Arrived,
     outlet: Option<Outlet>,
-    place: Option<TicketCell>,
+    ticket: Option<TicketCell>,
     load: Arc<RequestLoad>,
     body: Reservation,
-    started: Instant,
-    from: (Option<IpAddr>, Option<Arc<str>>),
 }
 
-impl Gateway {
-    /// Answers one request of a view.
-    pub(super) async fn serve(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        (scope, principal): (Scope, &Principal),
-    ) -> Result<()> {
-        let to = ViewContext {
-            exchange: &self.exchange,
-            principal,
-            scope: &scope,
-        };
-        let method = session.req_header().method.clone();
-        let served = match method {
-            Method::POST => self.post(session, ctx, to).await,
-            Method::GET => self.get(session, ctx, to).await,
-            Method::DELETE => Ok(self.delete(session, to).await.map(Some)),
-            _ => Ok(Err(method_not_allowed())),
-        };
-        let response = match served? {
-            Ok(Some(response)) => response,
-            Ok(None) => return Ok(()),
-            Err(refused) => self.refuse(ctx, &scope, &refused),
-        };
-        bridge::respond(session, response, ctx.origin.as_deref()).await
-    }
+/// Answers one request of a view.
+///
+/// # Errors
+/// When the client is gone.
+pub(super) async fn serve(
+    services: &Services,
+    session: &mut Session,
+    ctx: &Context,
+    (scope, principal): (&Scope, &Principal),
+) -> Result<()> {
+    let to = ViewContext {
+        services,
+        ctx,
+        principal,
+        scope,
+    };
+    let method = session.req_header().method.clone();
+    let served = match method {
+        Method::POST => post(session, to).await,
+        Method::GET => get(session, to).await,
+        Method::DELETE => Ok(delete(session, to).await.map(Some)),
+        _ => Ok(Err(method_not_allowed())),
+    };
+    let response = match served? {
+        Ok(Some(response)) => response,
+        Ok(None) => return Ok(()),
+        Err(refused) => refuse(to, &refused),
+    };
+    bridge::respond(session, response, ctx.origin.as_deref()).await
+}
 
-    async fn delete(&self, session: &mut Session, to: ViewContext<'_>) -> Result<Response, RefusedRequest> {
-        let known = intake::find_session(to, &session.req_header().headers)?;
-        let known = known.ok_or_else(method_not_allowed)?;
-        to.exchange.end_session(&known.session).await;
-        Ok(Response::empty(StatusCode::NO_CONTENT))
+async fn delete(session: &mut Session, to: ViewContext<'_>) -> Result<Response, RefusedRequest> {
+    let known = intake::find_session(to, &session.req_header().headers)?;
+    let known = known.ok_or_else(method_not_allowed)?;
+    if let Some(id) = known.session {
+        to.services.exchange.end_session(&id).await;
     }
+    Ok(Response::empty(StatusCode::NO_CONTENT))
+}
 
-    fn refuse(
-        &self,
-        ctx: &Context,
-        scope: &Scope,
-        RefusedRequest(error, id, revision): &RefusedRequest,
-    ) -> Response {
-        let status = respond::refusal_status(error, scope.view == View::Relay, *revision);
-        let record = Record {
-            method: "http".to_owned(),
-            outcome: error.code.as_str(),
-            ..Record::default()
-        };
-        self.report(ctx, scope, &record, status);
-        respond::refusal(status, error, id.as_ref(), *revision)
-    }
+fn refuse(to: ViewContext<'_>, RefusedRequest(error, id, revision): &RefusedRequest) -> Response {
+    let status = respond::refusal_status(error, to.scope.view == View::Relay, *revision);
+    let record = Record {
+        method: "http".to_owned(),
+        outcome: error.code.as_str(),
+        ..Record::default()
+    };
+    to.ctx.report(&to.services.metrics, to.scope, &record, status);
+    respond::refusal(status, error, id.as_ref(), *revision)
+}
 
-    async fn post(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        to: ViewContext<'_>,
-    ) -> Result<Result<Option<Response>, RefusedRequest>> {
-        let read = self.read_post(session, ctx, to).await;
-        let ReadPost {
-            peer,
-            message,
-            only_stream,
-            body,
-            slot: _slot,
-        } = match read {
-            Ok(read) => read,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        let answers = Arc::clone(&self.limits.answers).reserve(Some(limits::budget_owner(to.principal)));
-        let asked = AnswerPlan {
-            id: message.id().cloned(),
-            revision: peer.revision,
-            is_relay: to.scope.view == View::Relay,
-            only_stream,
-            load: RequestLoad::new(answers, body.bytes()),
-        };
-        let head = session.req_header();
-        let streams = intake::check_accept(&head.headers, &["text/event-stream"]).is_ok();
-        let in_time = may_open_in_time(head, &message, to.scope);
-        let opened = streams.then(|| Outlet::open(&message)).flatten();
-        let (outlet, notices) = opened.unzip();
-        let session_id = resumable_session(&peer, &message).filter(|_| streams);
-        let place = session_id.is_some().then(TicketCell::default);
-        let opening = StreamOpening {
-            context: ctx,
-            at_once: only_stream && place.is_some(),
-            in_time,
-            resumes: session_id.as_ref().zip(place.as_ref()),
-            answers: &self.answers,
-            metrics: &self.metrics,
-        };
-        let running = self.start(PostWork {
-            scope: to.scope.clone(),
-            peer,
-            message,
-            outlet,
-            place: place.clone(),
-            load: Arc::clone(&asked.load),
-            body,
-            started: ctx.started,
-            from: (
-                ctx.peer,
-                ctx.caller.as_ref().and_then(|caller| caller.key.clone()),
-            ),
-        });
-        match wait(session, opening, running, notices).await? {
-            WaitOutcome::Streamed => Ok(Ok(None)),
-            WaitOutcome::Done(Reply::Stream(mut messages)) => {
-                let _open = OpenStream::begin(&self.metrics);
-                bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-                bridge::pump(session, &mut messages, std::future::pending()).await?;
-                Ok(Ok(None))
-            }
-            WaitOutcome::Done(reply) => Ok(asked.into_response(reply)),
+/// Answers a message. The outer error is the connection's, the inner one is answered.
+async fn post(
+    session: &mut Session,
+    to: ViewContext<'_>,
+) -> Result<Result<Option<Response>, RefusedRequest>> {
+    let ViewContext { services, ctx, .. } = to;
+    let ReadPost {
+        peer,
+        message,
+        only_stream,
+        body,
+        slot: _slot,
+    } = match read_post(session, to).await {
+        Ok(read) => read,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let owner = limits::budget_owner(to.principal);
+    let answers = Arc::clone(&services.limits.answers).reserve(Some(owner));
+    let plan = AnswerPlan {
+        id: message.id().cloned(),
+        revision: peer.revision,
+        is_relay: to.scope.view == View::Relay,
+        only_stream,
+        load: RequestLoad::new(answers, body.bytes()),
+    };
+    let head = session.req_header();
+    let takes_stream = intake::check_accept(&head.headers, &["text/event-stream"]).is_ok();
+    let in_time = may_open_in_time(head, &message, to.scope);
+    let opened = takes_stream.then(|| Outlet::open(&message)).flatten();
+    let (outlet, notices) = opened.unzip();
+    let session_id = resumable_session(&peer, &message).filter(|_| takes_stream);
+    let ticket = session_id.is_some().then(TicketCell::default);
+    let opening = StreamOpening {
+        context: ctx,
+        at_once: only_stream && ticket.is_some(),
+        in_time,
+        resumes: session_id.as_ref().zip(ticket.as_ref()),
+        answers: &services.answers,
+        metrics: &services.metrics,
+    };
+    let work = PostWork {
+        peer,
+        message,
+        outlet,
+        ticket: ticket.clone(),
+        load: Arc::clone(&plan.load),
+        body,
+    };
+    let running = start(to, work);
+    match wait(session, opening, running, notices).await? {
+        WaitOutcome::Streamed => Ok(Ok(None)),
+        WaitOutcome::Done(Reply::Stream(mut messages)) => {
+            bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+            bridge::pump(session, &mut messages, std::future::pending(), &services.metrics).await?;
+            Ok(Ok(None))
         }
+        WaitOutcome::Done(reply) => Ok(plan.into_response(reply)),
     }
+}
 
-    /// Head and body of a POST as a message and its sender.
-    async fn read_post(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        to: ViewContext<'_>,
-    ) -> Result<ReadPost, RefusedRequest> {
-        self.exchange.exists(to.scope, to.principal)?;
-        intake::check_media(&session.req_header().headers)?;
-        let mut reservation =
-            Arc::clone(&self.limits.bodies).reserve(Some(limits::budget_owner(to.principal)));
-        let body = bridge::read_body(session, self.max_body, &mut reservation).await?;
-        let opened = || message::decode(&body).map(Arrived::open);
-        let message = load::run_sized(body.len(), opened).map_err(|error| {
-            let (error, id) = message::split_id(error);
-            RefusedRequest(error, id, Revision::NEWEST_LEGACY)
+/// Reads head and body of a POST as a message and its sender.
+async fn read_post(session: &mut Session, to: ViewContext<'_>) -> Result<ReadPost, RefusedRequest> {
+    let shared = &to.services.limits;
+    to.services.exchange.exists(to.scope, to.principal)?;
+    intake::check_media(&session.req_header().headers)?;
+    let owner = limits::budget_owner(to.principal);
+    let mut reservation = Arc::clone(&shared.bodies).reserve(Some(owner));
+    let body = bridge::read_body(session, to.services.max_body, &mut reservation).await?;
+    let decode = || message::decode(&body).map(Arrived::open);
+    let message = load::run_sized(body.len(), decode).map_err(|error| {
+        let (error, id) = message::split_id(error);
+        RefusedRequest(error, id, Revision::NEWEST_LEGACY)
+    })?;
+    let head = &session.req_header().headers;
+    let peer = intake::peer(to, head, &message)
+        .map_err(|error| RefusedRequest(error, message.id().cloned(), Revision::V2026_07_28))?;
+    let refused = |error| RefusedRequest(error, message.id().cloned(), peer.revision);
+    // What is no request asks for no answer, and may well make room.
+    if message.id().is_some() && shared.answers.is_crowded() {
+        return Err(refused(limits::memory_full()));
+    }
+    let is_stream = peer.revision.is_modern() && message.method == "subscriptions/listen";
+    let slot = is_stream.then(|| shared.stream(to.principal, None));
+    let slot = slot.transpose().map_err(refused)?;
+    Ok(ReadPost {
+        only_stream: intake::wants_stream(head),
+        peer,
+        message,
+        body: reservation,
+        slot,
+    })
+}
+
+/// Starts the work on a message, its event included.
+fn start(to: ViewContext<'_>, work: PostWork) -> RunningWork {
+    let PostWork {
+        peer,
+        message,
+        outlet,
+        ticket,
+        load,
+        body,
+    } = work;
+    let exchange = Arc::clone(&to.services.exchange);
+    let metrics = Arc::clone(&to.services.metrics);
+    let (scope, started, address) = (to.scope.clone(), to.ctx.started, to.ctx.peer);
+    let key = to.ctx.caller.as_ref().and_then(|caller| caller.key.clone());
+    let is_modern = peer.revision.is_modern();
+    let work = async move {
+        // What it was read from is gone by now; what was made of it goes with the work.
+        let _body = body;
+        let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
+        let status = respond::reply_status(&reply, peer.revision, scope.view == View::Relay);
+        let mut done = request_event(&scope, &record, (&peer.request_id, started), status);
+        peer.describe(&mut done);
+        (done.peer, done.key) = (address, key);
+        done.view = Some(scope.view);
+        done.emit(&metrics);
+        let ticket = ticket.as_ref().and_then(|ticket| ticket.get());
+        if let (Some(ticket), Reply::Answer { body, .. }) = (ticket, &reply) {
+            ticket.answer(body);
+        }
+        reply
+    };
+    RunningWork {
+        work: Some(Box::pin(Arc::clone(&load).carry(work))),
+        outlives: !is_modern,
+        load: Some(load),
+    }
+}
+
+/// Opens the stream of a session. The outer error is the connection's, the inner one is answered.
+async fn get(session: &mut Session, to: ViewContext<'_>) -> Result<Result<Option<Response>, RefusedRequest>> {
+    let exchange = &to.services.exchange;
+    let head = &session.req_header().headers;
+    let opened = exchange.exists(to.scope, to.principal).and_then(|()| {
+        let known = intake::find_session(to, head)?;
+        let known = known.ok_or_else(|| {
+            Error::new(
+                Code::MethodNotAllowed,
+                "a stream belongs to a session: initialize first",
+            )
         })?;
-        let head = &session.req_header().headers;
-        let peer = intake::peer(to, head, &message, &ctx.request_id)
-            .map_err(|error| RefusedRequest(error, message.id().cloned(), Revision::V2026_07_28))?;
-        let refused = |error| RefusedRequest(error, message.id().cloned(), peer.revision);
-        // What is no request asks for no answer, and may well make room.
-        if message.id().is_some() && self.limits.answers.is_crowded() {
-            return Err(refused(limits::memory_full()));
-        }
-        let is_stream = peer.revision.is_modern() && message.method == "subscriptions/listen";
-        let slot = is_stream.then(|| self.limits.stream(to.principal, None));
-        let slot = slot.transpose().map_err(refused)?;
-        Ok(ReadPost {
-            only_stream: intake::wants_stream(head),
-            peer,
-            message,
-            body: reservation,
-            slot,
-        })
-    }
-
-    /// The work on a message, its event included.
-    fn start(&self, work: PostWork) -> RunningWork {
-        let (exchange, metrics) = (Arc::clone(&self.exchange), Arc::clone(&self.metrics));
-        let PostWork {
-            scope,
-            peer,
-            message,
-            outlet,
-            place,
-            load,
-            body,
-            started,
-            from,
-        } = work;
-        let modern = peer.revision.is_modern();
-        let work = async move {
-            // What it was read from is gone by now; what was made of it goes with the work.
-            let _body = body;
-            let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
-            let status = match &reply {
-                Reply::Answer { code: Some(code), .. } if scope.view == View::Relay => {
-                    respond::relay_status(*code, peer.revision)
-                }
-                Reply::Answer { code: Some(code), .. } => respond::status(*code, peer.revision),
-                Reply::Accepted => StatusCode::ACCEPTED,
-                Reply::Answer { .. } | Reply::Stream(_) => StatusCode::OK,
-            };
-            let mut done = request_event(&scope, &record, &peer.request_id, started, status);
-            peer.describe(&mut done);
-            (done.peer, done.key) = from;
-            done.view = Some(scope.view);
-            done.emit(&metrics);
-            let ticket = place.as_ref().and_then(|place| place.get());
-            if let (Some(ticket), Reply::Answer { body, .. }) = (ticket, &reply) {
-                ticket.answer(body);
-            }
-            reply
-        };
-        RunningWork {
-            work: Some(Box::pin(Arc::clone(&load).carry(work))),
-            outlives: !modern,
-            load: Some(load),
-        }
-    }
-
-    async fn get(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        to: ViewContext<'_>,
-    ) -> Result<Result<Option<Response>, RefusedRequest>> {
-        let scope = to.scope;
-        let head = &session.req_header().headers;
-        let opened = self.exchange.exists(scope, to.principal).and_then(|()| {
-            let known = intake::find_session(to, head)?;
-            let known = known.ok_or_else(|| {
-                Error::new(
-                    Code::MethodNotAllowed,
-                    "a stream belongs to a session: initialize first",
-                )
-            })?;
-            intake::check_accept(head, &["text/event-stream"])?;
-            Ok(intake::stream_peer(to, head, known, &ctx.request_id))
-        });
-        let opened = opened.and_then(|peer| {
-            let place = self.limits.stream(to.principal, peer.lane.as_ref())?;
-            Ok((peer, place))
-        });
-        let (peer, _place) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        let id = peer.lane.clone().unwrap_or_default();
-        let resumed = head
-            .get("last-event-id")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|event| self.answers.resume(&id, event));
-        let mut messages = resumed.unwrap_or_else(|| self.exchange.session_stream(scope, &peer));
-        let _open = OpenStream::begin(&self.metrics);
-        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        bridge::pump(session, &mut messages, self.exchange.sessions.ended(&id)).await?;
-        Ok(Ok(None))
-    }
-
-    /// The event of a request that carried no message; it counts as no call.
-    pub(super) fn report(&self, ctx: &Context, scope: &Scope, record: &Record, status: StatusCode) {
-        let mut done = request_event(scope, record, &ctx.request_id, ctx.started, status);
-        ctx.describe(&mut done);
-        done.emit(&self.metrics);
-    }
+        intake::check_accept(head, &["text/event-stream"])?;
+        let peer = intake::build_peer(to, head, known);
+        let slot = to.services.limits.stream(to.principal, peer.lane.as_ref())?;
+        Ok((peer, slot))
+    });
+    let (peer, _slot) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err(error.into())),
+    };
+    let id = peer.lane.clone().unwrap_or_default();
+    let resumed = head
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|event| to.services.answers.resume(&id, event));
+    let mut messages = resumed.unwrap_or_else(|| exchange.session_stream(to.scope, &peer));
+    bridge::begin_stream(session, to.ctx.origin.as_deref()).await?;
+    let ended = exchange.sessions.ended(&id);
+    bridge::pump(session, &mut messages, ended, &to.services.metrics).await?;
+    Ok(Ok(None))
 }
 
 /// The session of a request whose client may come back for the answer, once that is a stream.
 fn resumable_session(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
-    let lane = peer.lane.as_ref()?;
     let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
-    resumes.then(|| Arc::clone(lane))
+    peer.lane.clone().filter(|_| resumes)
 }
 
 /// Whether the answer may begin before it is known: not that of `initialize`, whose head names the
@@ -361,21 +323,6 @@ fn method_not_allowed() -> RefusedRequest {
     .into()
 }
 
-fn request_event(
-    scope: &Scope,
-    record: &Record,
-    request_id: &str,
-    started: Instant,
-    status: StatusCode,
-) -> RequestDone {
-    let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
-    record.describe(&mut done);
-    done.provider = done.provider.or_else(|| scope.provider.clone());
-    done.duration = started.elapsed();
-    done.status = status.as_u16();
-    done
-}
-
 /// A JSON answer for a client that accepts only streams.
 fn as_stream(mut response: Response) -> Response {
     let json = response
@@ -388,4 +335,50 @@ fn as_stream(mut response: Response) -> Response {
         response.body = pleiades_mcp::sse::frame(&body);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALL: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
+    const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    const NOTICE: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
+    fn message(body: &[u8]) -> Arrived {
+        Arrived::open(message::decode(body).unwrap())
+    }
+
+    fn head(accept: &str) -> RequestHeader {
+        let mut head = RequestHeader::build(Method::POST, b"/mcp", None).unwrap();
+        head.insert_header(header::ACCEPT, accept).unwrap();
+        head
+    }
+
+    #[test]
+    fn a_long_answer_becomes_a_stream_for_clients_that_name_streams() {
+        let both = head("application/json, text/event-stream");
+        let scope = |view| Scope::new(view, None);
+        assert!(may_open_in_time(&both, &message(CALL), &scope(View::Meta)));
+        assert!(!may_open_in_time(&both, &message(INITIALIZE), &scope(View::Meta)));
+        assert!(!may_open_in_time(&both, &message(NOTICE), &scope(View::Meta)));
+        assert!(!may_open_in_time(&both, &message(CALL), &scope(View::Relay)));
+        assert!(!may_open_in_time(
+            &head("*/*"),
+            &message(CALL),
+            &scope(View::Meta)
+        ));
+        let mut old = both;
+        old.set_version(http::Version::HTTP_10);
+        assert!(!may_open_in_time(&old, &message(CALL), &scope(View::Meta)));
+    }
+
+    #[test]
+    fn a_json_answer_is_framed_for_a_client_that_takes_only_streams() {
+        let response = as_stream(Response::json(StatusCode::OK, "{}"));
+        assert_eq!(response.headers[0].1, "text/event-stream");
+        assert!(response.body.starts_with(b"data: {}") || response.body.ends_with(b"data: {}\n\n"));
+        let empty = as_stream(Response::empty(StatusCode::ACCEPTED));
+        assert!(empty.headers.is_empty() && empty.body.is_empty());
+    }
 }

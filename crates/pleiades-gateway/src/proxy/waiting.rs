@@ -1,5 +1,5 @@
-//! The wait for an answer, and when the answer becomes an event stream: with the first word that
-//! precedes it, or when it takes so long that what lies between would think the connection dead.
+//! The wait for an answer, and when the answer becomes an event stream: with the first message that
+//! precedes it, or when it takes so long that proxies on the way would think the connection dead.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use pleiades_upstream::StreamPause;
 
 /// An answer that takes longer begins as a stream (contracts section 2): proxies and clients give up
 /// on a silent connection after 30 s and more. Whatever decides a status was decided long before: what
-/// is found out later is told on the stream, as a JSON-RPC error.
+/// is found out later is sent on the stream, as a JSON-RPC error.
 const LONG: Duration = Duration::from_secs(10);
 
 /// The work on a message while its connection lasts. A legacy request outlives the connection,
@@ -43,11 +43,11 @@ impl Future for RunningWork {
         let Some(work) = self.work.as_mut() else {
             return Poll::Ready(Reply::Accepted);
         };
-        let mut step = || work.as_mut().poll(context);
+        let mut poll = || work.as_mut().poll(context);
         let reply = std::task::ready!(if is_large {
-            load::run_blocking(step)
+            load::run_blocking(poll)
         } else {
-            step()
+            poll()
         });
         self.work = None;
         Poll::Ready(reply)
@@ -75,11 +75,11 @@ pub(super) enum WaitOutcome {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamOpening<'a> {
     pub(super) context: &'a Context,
-    /// Whether it is one before there is anything to tell.
+    /// Whether it is one before there is anything to send.
     pub(super) at_once: bool,
-    /// Whether it becomes one without a word, when it takes long.
+    /// Whether it becomes one without a message, when it takes long.
     pub(super) in_time: bool,
-    /// The session that may come back, and where the work looks whether it may.
+    /// The session that may come back for the answer, and where the work finds the ticket for it.
     pub(super) resumes: Option<(&'a Arc<str>, &'a TicketCell)>,
     pub(super) answers: &'a AnswerStore,
     pub(super) metrics: &'a Arc<Metrics>,
@@ -88,11 +88,11 @@ pub(super) struct StreamOpening<'a> {
 impl StreamOpening<'_> {
     async fn begin(self, session: &mut Session) -> Result<()> {
         bridge::begin_stream(session, self.context.origin.as_deref()).await?;
-        let Some((session_id, place)) = self.resumes else {
+        let Some((session_id, ticket)) = self.resumes else {
             return Ok(());
         };
         let id = &self.context.request_id;
-        place.get_or_init(|| self.answers.begin(session_id, id));
+        ticket.get_or_init(|| self.answers.begin(session_id, id));
         bridge::write_primer(session, id, RETRY).await
     }
 
@@ -105,8 +105,8 @@ impl StreamOpening<'_> {
     /// Ends the stream as the provider did, to be resumed when the provider said.
     async fn pause(self, session: &mut Session, pause: StreamPause, inlet: Inlet) -> Result<WaitOutcome> {
         let retry = pause.retry;
-        if let Some(ticket) = self.resumes.and_then(|(_, place)| place.get()) {
-            ticket.leave(pause, inlet);
+        if let Some(ticket) = self.resumes.and_then(|(_, ticket)| ticket.get()) {
+            ticket.park(pause, inlet);
         }
         bridge::write_primer(session, &self.context.request_id, retry).await?;
         bridge::end_stream(session).await?;
@@ -128,8 +128,7 @@ impl StreamOpening<'_> {
         match reply {
             Reply::Answer { body, .. } => bridge::write_event(session, &body).await?,
             Reply::Stream(mut messages) => {
-                let _open = OpenStream::begin(self.metrics);
-                bridge::pump(session, &mut messages, std::future::pending()).await?;
+                bridge::pump(session, &mut messages, std::future::pending(), self.metrics).await?;
                 return Ok(WaitOutcome::Streamed);
             }
             Reply::Accepted => {}
@@ -206,22 +205,6 @@ pub(super) async fn wait(
     }
 }
 
-/// Counted while it is open.
-pub(super) struct OpenStream(Arc<Metrics>);
-
-impl OpenStream {
-    pub(super) fn begin(metrics: &Arc<Metrics>) -> Self {
-        metrics.streams(1);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.streams(-1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -260,7 +243,7 @@ mod tests {
         let (mut session, client) = connected().await;
         let (answer, reply) = oneshot::channel();
         let waiting = tokio::spawn(async move {
-            let (context, kept, metrics) = (
+            let (context, answers, metrics) = (
                 Context::new("r".to_owned()),
                 AnswerStore::default(),
                 Metrics::new(),
@@ -270,7 +253,7 @@ mod tests {
                 at_once: false,
                 in_time,
                 resumes: None,
-                answers: &kept,
+                answers: &answers,
                 metrics: &metrics,
             };
             let running = RunningWork {

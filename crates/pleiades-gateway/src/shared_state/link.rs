@@ -1,5 +1,5 @@
-//! The line to Redis: two connections, one that listens and one that speaks, kept up for as long as
-//! the process lives.
+//! The link to Redis: two connections, one for subscriptions and one for commands, kept up for as long
+//! as the process lives.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -31,7 +31,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// After Redis was away, replicas that do not listen yet may only not have come back: for a moment
 /// more than the longest pause they are not called gone.
 const RETURNING: Duration = Duration::from_secs(4);
-/// Ends that are told in one message, and changes in one exchange.
+/// Ends that are published in one message, and changes in one pipeline.
 const BATCH: usize = 256;
 /// Changes that wait for Redis.
 const MAX_PENDING: usize = 1_024;
@@ -40,7 +40,7 @@ const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
 
 type LinkError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The line to Redis and what hangs on it.
+/// The link to Redis, and what waits to be sent over it.
 pub(super) struct RedisLink {
     client: Client,
     sealer: Arc<Sealer>,
@@ -52,11 +52,11 @@ pub(super) struct RedisLink {
     post: PendingAsks,
     /// Ends that Redis does not know yet.
     unsent: Mutex<HashMap<[u8; 32], u64>>,
-    /// Changes that nobody was told of yet.
+    /// Changes that were not published yet.
     changes: Mutex<PendingChanges>,
     news: Notify,
     line: RwLock<Option<RedisConnection>>,
-    /// Whether it was said that something came which could not be opened.
+    /// Whether it was logged that a message could not be opened.
     complained: AtomicBool,
 }
 
@@ -80,17 +80,17 @@ impl PendingChanges {
         self.waiting.iter().take(most).cloned().collect()
     }
 
-    /// All up to this one were told.
+    /// Removes all up to this one.
     fn remove_through(&mut self, last: u64) {
         self.waiting.retain(|(number, _)| *number > last);
     }
 }
 
-/// What speaks while the line is up.
+/// The connection for commands, while the link is up.
 #[derive(Clone)]
 struct RedisConnection {
     commands: MultiplexedConnection,
-    /// From here on who does not listen is gone.
+    /// From then on a replica that does not subscribe is gone.
     settled: Instant,
     doubt: Arc<Notify>,
 }
@@ -185,7 +185,7 @@ impl RedisLink {
         }
     }
 
-    /// Connects, holds the line for as long as it lives, and begins anew.
+    /// Connects, holds the link for as long as it lives, and begins anew.
     pub(super) async fn run(self: Arc<Self>) {
         // What is not sealed is neither said nor understood.
         self.sealer.ready().await;
@@ -246,7 +246,7 @@ impl RedisLink {
         Ok((line, sink, stream))
     }
 
-    /// Returns when the line is broken, and why.
+    /// Returns when the link is broken, and why.
     async fn hold(
         self: &Arc<Self>,
         (line, sink, stream): (RedisConnection, PubSubSink, PubSubStream),
@@ -331,7 +331,7 @@ impl RedisLink {
         }
     }
 
-    /// Another replica wants an answer.
+    /// Answers what another replica asks.
     fn answer_ask(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
         let link = Arc::clone(self);
         match self.post.admit() {
@@ -387,7 +387,7 @@ impl RedisLink {
         Ok(())
     }
 
-    /// Tells Redis and all who listen of the ends it does not know.
+    /// Publishes the ends and changes that Redis does not know.
     async fn publish(&self, mut commands: MultiplexedConnection) -> LinkError {
         loop {
             let some: Vec<SessionEnd> = {
@@ -469,12 +469,12 @@ impl RedisLink {
         format!("{}:r:{replica}", self.prefix)
     }
 
-    /// Name of the channel that tells of changes.
+    /// Name of the channel of changes.
     fn changes_channel(&self) -> String {
         format!("{}:changed", self.prefix)
     }
 
-    /// Name of both the memory of ended sessions and the channel that tells of them.
+    /// Name of both the memory of ended sessions and their channel.
     fn ended_channel(&self) -> String {
         format!("{}:ended", self.prefix)
     }
@@ -511,7 +511,7 @@ mod tests {
         }
         let some = untold.first(2);
         assert_eq!(some.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
-        // One that came meanwhile pushed the oldest out: what was told goes all the same.
+        // One that came meanwhile pushed the oldest out: what was published goes all the same.
         untold.push(Vec::new());
         untold.remove_through(4);
         assert_eq!(untold.waiting.len(), MAX_PENDING - 1);

@@ -34,11 +34,11 @@ use pleiades_mcp::seal::Sealer;
 /// Ends, and changes, that a slow reader of [`SharedState::ended`] or [`SharedState::changes`] may be
 /// behind.
 const FEED: usize = 1_024;
-/// Largest change that is told, in bytes.
+/// Largest change that is published, in bytes.
 const MAX_CHANGE: usize = 16 << 10;
 /// How long the end of a session waits to be remembered beyond this process.
 const REMEMBER_WITHIN: Duration = Duration::from_secs(1);
-/// How often is looked whether everything was told.
+/// How often it is checked whether everything was published.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Answers a message that another replica handed over. It lives as long as the [`SharedState`]: what
@@ -72,7 +72,7 @@ pub enum HandOverError {
     TooLarge,
 }
 
-/// Where the replicas meet.
+/// The Redis where the replicas meet.
 #[derive(Debug)]
 pub struct RedisConfig {
     /// URL of the Redis: `redis://` or `rediss://`, with what it takes to log in.
@@ -91,7 +91,7 @@ pub struct SharedState {
     line: Option<(Arc<RedisLink>, AbortHandle)>,
 }
 
-/// The sessions that have ended, here and elsewhere, and what else is heard of others.
+/// The sessions that have ended, here and elsewhere, and the feeds of what others publish.
 struct ReplicaNews {
     known: Mutex<EndedDigests>,
     feed: broadcast::Sender<wire::SessionEnd>,
@@ -202,8 +202,8 @@ impl SharedState {
         }
     }
 
-    /// Tells the other replicas that something which all share has changed, in at most 16 KiB. What
-    /// Redis does not take now it is told later; of more than 1,024 that wait the oldest go.
+    /// Publishes that something which all replicas share has changed, in at most 16 KiB. What Redis does
+    /// not take now is published later; of more than 1,024 that wait the oldest go.
     pub fn publish_change(&self, change: Vec<u8>) {
         if let Some((link, _)) = &self.line
             && change.len() <= MAX_CHANGE
@@ -212,13 +212,13 @@ impl SharedState {
         }
     }
 
-    /// What others tell from now on. A reader that lags has missed some.
+    /// What others publish from now on. A reader that lags has missed some.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<Arc<[u8]>> {
         self.ends.changes.subscribe()
     }
 
-    /// Waits until all changes were told, or as long as that.
+    /// Waits until all changes were published, at most so long.
     pub async fn changes_published(&self, within: Duration) {
         let Some((link, _)) = &self.line else { return };
         let all = async {
@@ -272,7 +272,7 @@ impl ReplicaNews {
         }
     }
 
-    /// Whether it was news.
+    /// Notes the end of a session; whether it is new.
     fn record(&self, end: wire::SessionEnd) -> bool {
         let is_news = self.known.lock().insert(end, wire::now());
         if is_news {

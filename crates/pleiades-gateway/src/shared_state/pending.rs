@@ -1,4 +1,4 @@
-//! Who waits for an answer here, and what is done with what others hand to this replica.
+//! Asks of this replica that wait for their answers, and the handler of what others ask.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ const MAX_REFUSED: usize = 256;
 
 type HandOverResult = Result<Vec<u8>, HandOverError>;
 
-/// Open questions to other replicas, and the handler of theirs.
+/// Open asks to other replicas, and the handler of theirs.
 pub(super) struct PendingAsks {
     waiting: Mutex<HashMap<u64, oneshot::Sender<HandOverResult>>>,
     next: AtomicU64,
@@ -27,7 +27,7 @@ pub(super) struct PendingAsks {
     refused: Arc<Semaphore>,
 }
 
-/// A place in the table of those who wait; given up when it is dropped.
+/// An ask whose answer is waited for; taken from the table when it is dropped.
 pub(super) struct PendingAnswer<'a> {
     pub(super) id: u64,
     post: &'a PendingAsks,
@@ -56,14 +56,14 @@ impl PendingAsks {
         }
     }
 
-    /// An answer came; nobody may wait for it any more.
+    /// Delivers an answer; nobody may wait for it any more.
     pub(super) fn deliver(&self, id: u64, answer: HandOverResult) {
         if let Some(waiting) = self.waiting.lock().remove(&id) {
             waiting.send(answer).ok();
         }
     }
 
-    /// No answer can come any more: the line to Redis is gone.
+    /// Fails all that wait: the connection to Redis is gone.
     pub(super) fn fail_all(&self) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         for one in waiting.into_values() {
@@ -89,7 +89,7 @@ impl PendingAsks {
         Some(self.handler.get()?(message).await)
     }
 
-    /// Room to say no.
+    /// Room for one more refusal.
     pub(super) fn refuse(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refused).try_acquire_owned().ok()
     }

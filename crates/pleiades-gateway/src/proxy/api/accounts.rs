@@ -8,11 +8,12 @@ use pingora_proxy::Session;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{ApiRoute, Response, json_answer, no_account, unavailable, wrong_method};
-use crate::proxy::gateway::Gateway;
+use super::body::{self, no_account, unavailable};
+use super::route::ApiRoute;
+use crate::proxy::respond::{self, Response};
+use crate::proxy::services::Services;
 use pleiades_core::error::{Code, Error};
-use pleiades_credential::access::Principal;
-use pleiades_credential::access::names;
+use pleiades_credential::access::{Principal, names};
 use pleiades_credential::user_accounts;
 
 /// The body of a PUT.
@@ -22,61 +23,61 @@ struct DefaultChange {
     default: bool,
 }
 
-impl Gateway {
-    /// The caller's accounts of all providers.
-    pub(super) async fn list_accounts(
-        &self,
-        session: &Session,
-        principal: &Principal,
-    ) -> Result<Response, Error> {
-        let method = &session.req_header().method;
-        if *method != Method::GET && *method != Method::HEAD {
-            return Err(wrong_method(&ApiRoute::Accounts));
-        }
-        let manager = &self.exchange.accounts.manager;
-        let all = user_accounts::accounts_json(manager, principal)
-            .await
-            .map_err(unavailable)?;
-        Ok(json_answer(&json!({ "accounts": all })))
+/// Lists the caller's accounts of all providers.
+///
+/// # Errors
+/// [`Code::MethodNotAllowed`], [`Code::CredentialStore`].
+pub(super) async fn list(
+    services: &Services,
+    method: &Method,
+    principal: &Principal,
+) -> Result<Response, Error> {
+    if *method != Method::GET && *method != Method::HEAD {
+        return Err(ApiRoute::Accounts.wrong_method());
     }
+    let manager = &services.exchange.accounts.manager;
+    let all = user_accounts::accounts_json(manager, principal)
+        .await
+        .map_err(unavailable)?;
+    Ok(respond::private_json(&json!({ "accounts": all })))
+}
 
-    /// One account of the caller: made the default, or revoked.
-    pub(super) async fn change_account(
-        &self,
-        session: &mut Session,
-        principal: &Principal,
-        provider: &Arc<str>,
-        account: &str,
-    ) -> Result<Response, Error> {
-        let method = session.req_header().method.clone();
-        if method != Method::PUT && method != Method::DELETE {
-            return Err(wrong_method(&ApiRoute::Account(
-                Arc::clone(provider),
-                String::new(),
-            )));
-        }
-        if method == Method::PUT {
-            let body = super::read_json(session).await?;
-            parse_change(&body)?;
-        }
-        let query = session.req_header().uri.query();
-        let name = names::account_name(account, query).ok_or_else(no_account)?;
-        let manager = &self.exchange.accounts.manager;
-        let key = user_accounts::key(manager, principal, provider, &name);
-        if method == Method::DELETE {
-            return match manager.revoke(&key).await.map_err(unavailable)? {
-                true => Ok(Response::empty(StatusCode::NO_CONTENT)),
-                false => Err(no_account()),
-            };
-        }
-        if !manager.choose(&key).await.map_err(unavailable)? {
-            return Err(no_account());
-        }
-        let now = user_accounts::account_json(manager, &key, provider)
-            .await
-            .map_err(unavailable)?;
-        now.as_ref().map(json_answer).ok_or_else(no_account)
+/// Makes one account of the caller the default, or revokes it.
+///
+/// # Errors
+/// [`Code::MethodNotAllowed`], [`Code::UnknownPath`], [`Code::InvalidParams`],
+/// [`Code::CredentialStore`].
+pub(super) async fn change(
+    services: &Services,
+    session: &mut Session,
+    principal: &Principal,
+    (provider, account): (&Arc<str>, &str),
+) -> Result<Response, Error> {
+    let method = session.req_header().method.clone();
+    if method != Method::PUT && method != Method::DELETE {
+        return Err(ApiRoute::Account(Arc::clone(provider), String::new()).wrong_method());
     }
+    if method == Method::PUT {
+        let body = body::read_json(session).await?;
+        parse_change(&body)?;
+    }
+    let query = session.req_header().uri.query();
+    let name = names::account_name(account, query).ok_or_else(no_account)?;
+    let manager = &services.exchange.accounts.manager;
+    let key = user_accounts::key(manager, principal, provider, &name);
+    if method == Method::DELETE {
+        return match manager.revoke(&key).await.map_err(unavailable)? {
+            true => Ok(Response::empty(StatusCode::NO_CONTENT)),
+            false => Err(no_account()),
+        };
+    }
+    if !manager.choose(&key).await.map_err(unavailable)? {
+        return Err(no_account());
+    }
+    let now = user_accounts::account_json(manager, &key, provider)
+        .await
+        .map_err(unavailable)?;
+    now.as_ref().map(respond::private_json).ok_or_else(no_account)
 }
 
 fn parse_change(body: &[u8]) -> Result<(), Error> {

@@ -18,7 +18,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that wait to be written; there are six at most.
 const QUEUE: usize = 8;
 
-/// Tells one client's stream how its server fares.
+/// Sends one client's stream how connecting its server goes.
 #[derive(Debug)]
 pub(super) struct ConnectEvents {
     server: String,
@@ -35,7 +35,7 @@ pub(super) enum ConnectResult {
 }
 
 impl ConnectEvents {
-    /// One for a server, and what it tells.
+    /// One for a server, and the lines that it sends.
     pub(super) fn new(server: String) -> (Self, mpsc::Receiver<Bytes>) {
         let (events, lines) = mpsc::channel(QUEUE);
         (Self { server, events }, lines)
@@ -55,9 +55,9 @@ impl ConnectEvents {
     }
 
     /// The last event.
-    pub(super) async fn end(self, end: ConnectResult) {
+    pub(super) async fn end(self, result: ConnectResult) {
         let mut members = Map::new();
-        let event = match end {
+        let event = match result {
             ConnectResult::Tools(tools) => {
                 members.insert("tools".to_owned(), Value::Array(tools));
                 "success"
@@ -75,19 +75,19 @@ impl ConnectEvents {
         members.insert("server_name".to_owned(), json!(self.server));
         // One line: clients of this stream read it by lines.
         let line = format!("data: {}\n\n", Value::Object(members));
-        // A client that went away is told nothing more.
+        // A client that went away reads nothing more.
         self.events.send(line.into()).await.unwrap_or_default();
     }
 }
 
-/// Writes events until `work`, which tells them, is over; a client that goes away ends both.
+/// Writes events until `work`, which sends them, is over; a client that goes away ends both.
 pub(super) async fn pump(
     session: &mut Session,
     mut lines: mpsc::Receiver<Bytes>,
     work: impl Future<Output = ()>,
     metrics: &Arc<Metrics>,
 ) -> Result<()> {
-    let _open = OpenConnectStream::begin(metrics);
+    let _open = bridge::OpenStream::begin(metrics);
     tokio::pin!(work);
     let mut is_over = false;
     loop {
@@ -108,32 +108,16 @@ pub(super) async fn pump(
     }
 }
 
-/// Counted while it is open.
-struct OpenConnectStream(Arc<Metrics>);
-
-impl OpenConnectStream {
-    fn begin(metrics: &Arc<Metrics>) -> Self {
-        metrics.streams(1);
-        Self(Arc::clone(metrics))
-    }
-}
-
-impl Drop for OpenConnectStream {
-    fn drop(&mut self) {
-        self.0.streams(-1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn each_event_is_one_data_line_that_names_the_server() {
-        let (teller, mut lines) = ConnectEvents::new("a\nb".to_owned());
-        teller.plain("connection_attempt").await;
-        teller.authorization("https://x/?a=1", "id").await;
-        teller.end(ConnectResult::Failed("no\nway".to_owned())).await;
+        let (sender, mut lines) = ConnectEvents::new("a\nb".to_owned());
+        sender.plain("connection_attempt").await;
+        sender.authorization("https://x/?a=1", "id").await;
+        sender.end(ConnectResult::Failed("no\nway".to_owned())).await;
         let mut events = Vec::new();
         while let Some(bytes) = lines.recv().await {
             let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -8,8 +8,10 @@ use pingora_proxy::Session;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ApiRoute, Response, json_answer, no_account, unavailable, wrong_method};
-use crate::proxy::gateway::Gateway;
+use super::body::{self, no_account, unavailable};
+use super::route::ApiRoute;
+use crate::proxy::respond::{self, Response};
+use crate::proxy::services::Services;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
@@ -20,7 +22,7 @@ use pleiades_credential::user_accounts;
 use pleiades_credential::vault::{Path, Wrote};
 use pleiades_credential::{AccountKey, AccountOwner};
 
-/// Whose account. Further members are ignored: one that differs makes two requests of the same second
+/// Which account. Further members are ignored: one that differs makes two requests of the same second
 /// differ.
 #[derive(Debug, Default, Deserialize)]
 struct RefreshBody {
@@ -29,33 +31,34 @@ struct RefreshBody {
     account: Option<Arc<str>>,
 }
 
-impl Gateway {
-    /// One signed request.
-    pub(super) async fn refresh(
-        &self,
-        session: &mut Session,
-        provider: &Arc<str>,
-    ) -> Result<Response, Error> {
-        let method = session.req_header().method.clone();
-        if method != Method::POST {
-            return Err(wrong_method(&ApiRoute::Refresh(Arc::clone(provider))));
-        }
-        let header = signature(session).ok_or_else(unsigned)?;
-        let body = super::read_body(session).await?;
-        let keys = &self.api.inbound_keys;
-        let verified = signed::verify(&header, &body, keys, unix_now()).ok_or_else(unsigned)?;
-        let asked = parse_body(&body)?;
-        let manager = &self.exchange.accounts.manager;
-        accept_once(manager, &verified).await?;
-        let local = self.access.local();
-        let principal = Principal {
-            tenant: asked.tenant.unwrap_or_else(|| Arc::clone(&local.tenant)),
-            user: asked.user.unwrap_or_else(|| Arc::clone(&local.user)),
-        };
-        let owner = user_accounts::owner(manager, &principal, provider);
-        let outcome = refresh_accounts(manager, owner, asked.account).await?;
-        Ok(json_answer(&document(&outcome)))
+/// Answers one signed request.
+///
+/// # Errors
+/// [`Code::Unauthenticated`] whatever is wrong with the signature; [`Code::InvalidParams`],
+/// [`Code::UnknownPath`], [`Code::CredentialStore`].
+pub(super) async fn serve(
+    services: &Services,
+    keys: &[Secret],
+    session: &mut Session,
+    provider: &Arc<str>,
+) -> Result<Response, Error> {
+    if session.req_header().method != Method::POST {
+        return Err(ApiRoute::Refresh(Arc::clone(provider)).wrong_method());
     }
+    let header = signature(session).ok_or_else(unsigned)?;
+    let body = body::read(session).await?;
+    let verified = signed::verify(&header, &body, keys, unix_now()).ok_or_else(unsigned)?;
+    let wanted = parse_body(&body)?;
+    let manager = &services.exchange.accounts.manager;
+    accept_once(manager, &verified).await?;
+    let local = services.access.local();
+    let principal = Principal {
+        tenant: wanted.tenant.unwrap_or_else(|| Arc::clone(&local.tenant)),
+        user: wanted.user.unwrap_or_else(|| Arc::clone(&local.user)),
+    };
+    let owner = user_accounts::owner(manager, &principal, provider);
+    let outcome = refresh_accounts(manager, owner, wanted.account).await?;
+    Ok(respond::private_json(&document(&outcome)))
 }
 
 /// The one signature of a request.

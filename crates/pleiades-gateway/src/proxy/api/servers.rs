@@ -14,16 +14,17 @@ use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-pub use guest::ConnectAllowlist;
-use request::WantedServer;
+pub use self::guest::ConnectAllowlist;
+use self::request::WantedServer;
 
+use super::body;
 use super::events::{self, ConnectEvents, ConnectResult};
-use super::{ApiRoute, wrong_method};
+use super::route::ApiRoute;
 use crate::catalog::Provider;
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Reply, Scope};
 use crate::proxy::bridge;
 use crate::proxy::context::Context;
-use crate::proxy::gateway::Gateway;
+use crate::proxy::services::Services;
 use pleiades_core::error::Error;
 use pleiades_core::telemetry::View;
 use pleiades_credential::access::Principal;
@@ -46,50 +47,45 @@ struct ServerConnector<'a> {
     request_id: &'a str,
 }
 
-impl Gateway {
-    /// The stream. The outer error is the connection's, the inner one is told instead of a stream.
-    pub(super) async fn connect_server(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        principal: &Principal,
-    ) -> Result<Result<(), Error>> {
-        let method = session.req_header().method.clone();
-        if method != Method::POST {
-            return Ok(Err(wrong_method(&ApiRoute::Connect)));
-        }
-        let wanted = match super::read_json(session)
-            .await
-            .and_then(|body| WantedServer::read(&body))
-        {
-            Ok(wanted) => wanted,
-            Err(error) => return Ok(Err(error)),
-        };
-        let _place = match self.limits.connect(principal) {
-            Ok(place) => place,
-            Err(error) => return Ok(Err(error)),
-        };
-        let caller = ServerConnector {
-            exchange: &self.exchange,
-            principal,
-            headers: session.req_header().headers.clone(),
-            request_id: &ctx.request_id,
-        };
-        let (teller, lines) = ConnectEvents::new(wanted.server_name.clone());
-        let work = async {
-            teller.plain("connection_attempt").await;
-            let end = tokio::select! {
-                end = Box::pin(caller.connect(&wanted, &self.api.allowed, &teller)) => end,
-                () = self.exchange.closing.cancelled() => {
-                    ConnectResult::Failed("the gateway is about to end: connect again".to_owned())
-                }
-            };
-            teller.end(end).await;
-        };
-        bridge::begin_stream(session, ctx.origin.as_deref()).await?;
-        Box::pin(events::pump(session, lines, work, &self.metrics)).await?;
-        Ok(Ok(()))
+/// Answers with the stream. The outer error is the connection's, the inner one is answered instead.
+pub(super) async fn connect(
+    services: &Services,
+    allowed: &ConnectAllowlist,
+    session: &mut Session,
+    (ctx, principal): (&Context, &Principal),
+) -> Result<Result<(), Error>> {
+    if session.req_header().method != Method::POST {
+        return Ok(Err(ApiRoute::Connect.wrong_method()));
     }
+    let body = body::read_json(session).await;
+    let wanted = match body.and_then(|body| WantedServer::read(&body)) {
+        Ok(wanted) => wanted,
+        Err(error) => return Ok(Err(error)),
+    };
+    let _permit = match services.limits.connect(principal) {
+        Ok(permit) => permit,
+        Err(error) => return Ok(Err(error)),
+    };
+    let connector = ServerConnector {
+        exchange: &services.exchange,
+        principal,
+        headers: session.req_header().headers.clone(),
+        request_id: &ctx.request_id,
+    };
+    let (events, lines) = ConnectEvents::new(wanted.server_name.clone());
+    let work = async {
+        events.plain("connection_attempt").await;
+        let result = tokio::select! {
+            result = Box::pin(connector.connect(&wanted, allowed, &events)) => result,
+            () = services.exchange.closing.cancelled() => {
+                ConnectResult::Failed("the gateway is about to end: connect again".to_owned())
+            }
+        };
+        events.end(result).await;
+    };
+    bridge::begin_stream(session, ctx.origin.as_deref()).await?;
+    Box::pin(events::pump(session, lines, work, &services.metrics)).await?;
+    Ok(Ok(()))
 }
 
 impl ServerConnector<'_> {
@@ -97,20 +93,22 @@ impl ServerConnector<'_> {
         &self,
         wanted: &WantedServer,
         allowed: &ConnectAllowlist,
-        teller: &ConnectEvents,
+        events: &ConnectEvents,
     ) -> ConnectResult {
         let snapshot = self.exchange.catalog.snapshot();
         let loaded = wanted.find(snapshot.providers.values());
         let provider = match loaded {
             Some(provider) => Arc::clone(provider),
-            None => match guest::guest_provider(self, wanted, allowed).await {
-                Ok(provider) => provider,
-                Err(why) => return ConnectResult::Failed(why),
-            },
+            None => {
+                match guest::guest_provider(&self.exchange.catalog, self.principal, wanted, allowed).await {
+                    Ok(provider) => provider,
+                    Err(why) => return ConnectResult::Failed(why),
+                }
+            }
         };
         drop(snapshot);
         if let ProviderAuth::OAuth(connection) = &provider.need
-            && let Err(why) = self.connect_account(connection, teller).await
+            && let Err(why) = self.connect_account(connection, events).await
         {
             return ConnectResult::Failed(why);
         }
@@ -124,25 +122,25 @@ impl ServerConnector<'_> {
     async fn connect_account(
         &self,
         connection: &Arc<Connection>,
-        teller: &ConnectEvents,
+        events: &ConnectEvents,
     ) -> Result<Arc<str>, String> {
         let reason = match self.find_account(connection).await? {
             Ok(account) => return Ok(account),
             Err(reason) => reason,
         };
         let broker = &self.exchange.accounts.broker;
-        let wish = ConnectionRequest {
+        let request = ConnectionRequest {
             provider: connection.provider.to_string(),
             account: None,
             scopes: Vec::new(),
             reason: reason.as_str().to_owned(),
         };
-        // Before the link is told: nothing that happens after is missed.
+        // Before the link is shown: nothing that happens after is missed.
         let mut happened = self.exchange.accounts.manager.subscribe();
-        let link = broker.link(self.principal, &wish);
-        teller.plain("oauth_required").await;
-        teller.authorization(&link.url, &link.id).await;
-        teller.plain("waiting_for_auth").await;
+        let link = broker.link(self.principal, &request);
+        events.plain("oauth_required").await;
+        events.authorization(&link.url, &link.id).await;
+        events.plain("waiting_for_auth").await;
         let owner = self.owner(connection);
         loop {
             tokio::time::timeout(POLL, await_connected(&mut happened, &owner))
@@ -152,13 +150,13 @@ impl ServerConnector<'_> {
                 return Ok(account);
             }
             // A store that cannot be reached now may be reached next time.
-            let standing = broker.status(self.principal, &link.id).await;
-            match standing.ok().flatten() {
-                Some(standing) if standing.state == "failed" => {
-                    let why = standing.message;
+            let status = broker.status(self.principal, &link.id).await;
+            match status.ok().flatten() {
+                Some(status) if status.state == "failed" => {
+                    let why = status.message;
                     return Err(why.unwrap_or_else(|| format!("{} was not connected", connection.title)));
                 }
-                Some(standing) if standing.state == "expired" => {
+                Some(status) if status.state == "expired" => {
                     return Err("nobody authorized in time: connect again".to_owned());
                 }
                 _ => {}
@@ -232,7 +230,7 @@ fn parse_tools(body: &[u8]) -> Result<Vec<Value>, String> {
         let why = answer.pointer("/error/message").and_then(Value::as_str);
         return Err(why.unwrap_or("the server's tools could not be read").to_owned());
     };
-    let told = |tool: Value| -> Option<Value> {
+    let strip = |tool: Value| -> Option<Value> {
         let Value::Object(mut whole) = tool else {
             return None;
         };
@@ -244,7 +242,7 @@ fn parse_tools(body: &[u8]) -> Result<Vec<Value>, String> {
         }
         kept.contains_key("name").then_some(Value::Object(kept))
     };
-    Ok(tools.into_iter().filter_map(told).collect())
+    Ok(tools.into_iter().filter_map(strip).collect())
 }
 
 /// Waits until an account of this owner is connected, or something was missed.

@@ -6,12 +6,13 @@ use http::{HeaderName, HeaderValue};
 use url::Url;
 use wildmatch::WildMatch;
 
-use super::ServerConnector;
 use super::request::WantedServer;
-use crate::catalog::{Guest, Provider};
+use crate::catalog::{Catalog, Guest, Provider};
+use crate::proxy::api::is_id;
 use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
 use pleiades_core::trust;
+use pleiades_credential::access::Principal;
 use pleiades_upstream::Identity;
 
 /// Headers that one server has, and the longest value of one, in bytes.
@@ -121,7 +122,8 @@ impl UrlPattern {
 /// # Errors
 /// A sentence for the person who connects.
 pub(super) async fn guest_provider(
-    caller: &ServerConnector<'_>,
+    catalog: &Catalog,
+    principal: &Principal,
     wanted: &WantedServer,
     allowed: &ConnectAllowlist,
 ) -> Result<Arc<Provider>, String> {
@@ -135,7 +137,6 @@ pub(super) async fn guest_provider(
     let sse = wanted
         .sse
         .ok_or("only servers of `type` `sse` or `streamable_http` are connected here")?;
-    let catalog = &caller.exchange.catalog;
     check_name(&wanted.server_name, |name| {
         catalog.snapshot().providers.contains_key(name)
     })?;
@@ -147,7 +148,7 @@ pub(super) async fn guest_provider(
         loopback: trust::is_loopback(&wanted.url),
         oauth: false,
     };
-    let (tenant, user) = (&caller.principal.tenant, &caller.principal.user);
+    let (tenant, user) = (&principal.tenant, &principal.user);
     let identity = Identity {
         tenant: Arc::clone(tenant),
         user: Arc::clone(user),
@@ -171,7 +172,7 @@ pub(super) async fn guest_provider(
 
 /// A name that `/mcp/{server_name}` can carry and no descriptor has.
 fn check_name(name: &str, is_loaded: impl Fn(&str) -> bool) -> Result<(), String> {
-    if !crate::proxy::api::is_id(name) || name.starts_with("s_") {
+    if !is_id(name) || name.starts_with("s_") {
         return Err(
             "`server_name` becomes part of a path here: 1 to 63 of a-z, 0-9, `_` and `-`, not \
                     beginning with `s_`"

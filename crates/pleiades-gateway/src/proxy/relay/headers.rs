@@ -1,13 +1,16 @@
 //! Which headers pass on the relay: out by an allow-list, then the descriptor's, then the
 //! credential; back by another.
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 use pingora_core::Result;
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::context::Context;
-use super::relay::{internal_error, relay_state};
-use super::respond::SESSION;
+use super::peer::internal_error;
+use super::session::RelaySession;
+use super::state::RelayState;
+use crate::exchange::ACCOUNT_HEADER;
+use crate::proxy::respond::SESSION;
+use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::Transport;
 
 /// Request headers that go upstream beside `mcp-*` (design section 2).
@@ -42,10 +45,13 @@ const RETURNED: [&str; 14] = [
     "x-accel-buffering",
 ];
 
-/// The head that goes upstream: the allow-list, then the descriptor's, then the credential.
-pub(super) fn filter_request(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    let passage = relay_state(ctx)?;
-    let Transport::Http { url, headers, .. } = &passage.provider.endpoint.target else {
+/// Turns a client's head into the one that goes upstream: the allow-list, then the descriptor's, then
+/// the credential.
+///
+/// # Errors
+/// For a provider without a URL, which is never relayed.
+pub(in crate::proxy) fn filter_request(request: &mut RequestHeader, relay: &RelayState) -> Result<()> {
+    let Transport::Http { url, headers, .. } = &relay.provider.endpoint.target else {
         return Err(internal_error("the relay needs an HTTP provider"));
     };
     let dropped: Vec<HeaderName> = request
@@ -62,7 +68,7 @@ pub(super) fn filter_request(request: &mut RequestHeader, ctx: &mut Context) -> 
         request.insert_header(header::ACCEPT_ENCODING, "identity")?;
     }
     request.remove_header(&SESSION);
-    if let Some(session) = &passage.session {
+    if let Some(session) = &relay.session {
         request.insert_header(SESSION, session.as_str())?;
     }
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -72,8 +78,40 @@ pub(super) fn filter_request(request: &mut RequestHeader, ctx: &mut Context) -> 
     request.set_uri(target);
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
     request.insert_header(header::HOST, authority)?;
-    for (name, value) in headers.iter().chain(&passage.credential.signed.headers) {
+    for (name, value) in headers.iter().chain(&relay.credential.signed.headers) {
         request.insert_header(name.clone(), value.clone())?;
+    }
+    Ok(())
+}
+
+/// Turns an upstream's head into the one that comes down: what describes the message, the session's
+/// sealed id, the account that was used.
+///
+/// # Errors
+/// When a header cannot be written.
+pub(super) fn filter_response(
+    response: &mut ResponseHeader,
+    relay: &RelayState,
+    sealer: &Sealer,
+) -> Result<()> {
+    let dropped: Vec<HeaderName> = response
+        .headers
+        .keys()
+        .filter(|name| !is_returned(name))
+        .cloned()
+        .collect();
+    for name in dropped {
+        response.remove_header(&name);
+    }
+    let session = response.headers.get(SESSION);
+    if let Some(id) = session.and_then(|value| value.to_str().ok()) {
+        let (provider, principal) = (&relay.provider, &relay.principal);
+        let sealed = RelaySession::seal(sealer, provider, principal, &relay.credential, id);
+        response.insert_header(SESSION, sealed)?;
+    }
+    let account = relay.credential.account.as_deref();
+    if let Some(Ok(account)) = account.map(|it| HeaderValue::from_bytes(it.as_bytes())) {
+        response.insert_header(ACCOUNT_HEADER, account)?;
     }
     Ok(())
 }
@@ -82,7 +120,7 @@ fn is_forwarded(name: &HeaderName) -> bool {
     FORWARDED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
 }
 
-pub(super) fn is_returned(name: &HeaderName) -> bool {
+fn is_returned(name: &HeaderName) -> bool {
     RETURNED.contains(&name.as_str()) || name.as_str().starts_with("mcp-")
 }
 

@@ -1,49 +1,43 @@
 //! How a relayed request can break, and whether it may be sent again.
 
-use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType};
 use pingora_proxy::Session;
 
-use super::context::Context;
+use super::state::RelayState;
 use pleiades_core::error::{Code, Error};
 
 const MAX_ATTEMPTS: usize = 2;
 
 /// Another address may do better; no byte of the request was written.
-pub(super) fn retry_connect(ctx: &mut Context, mut error: Box<ProxyError>) -> Box<ProxyError> {
-    if let Some(passage) = ctx.relay.as_ref() {
-        error.set_retry(passage.attempts < MAX_ATTEMPTS);
-    }
+pub(in crate::proxy) fn retry_connect(relay: &RelayState, mut error: Box<ProxyError>) -> Box<ProxyError> {
+    error.set_retry(relay.attempts < MAX_ATTEMPTS);
     error
 }
 
 /// A kept connection that the upstream had closed: the request is sent again only when it was
 /// replayable and never began to be answered. One whose credential was renewed goes again.
-pub(super) fn retry_broken(
-    _peer: &HttpPeer,
-    session: &mut Session,
+pub(in crate::proxy) fn retry_broken(
+    relay: &mut RelayState,
+    session: &Session,
     mut error: Box<ProxyError>,
-    ctx: &mut Context,
     client_reused: bool,
 ) -> Box<ProxyError> {
-    if let Some(passage) = ctx.relay.as_mut().filter(|passage| passage.is_retried) {
-        passage.is_retried = false;
+    if std::mem::take(&mut relay.is_retried) {
         error.set_retry(true);
         return error;
     }
-    let attempts = ctx
-        .relay
-        .as_ref()
-        .map_or(MAX_ATTEMPTS, |passage| passage.attempts);
-    let call = ctx
-        .relay
-        .as_ref()
-        .is_some_and(|passage| passage.method == "tools/call" || passage.method.is_empty());
-    let replayable = !session.as_ref().retry_buffer_truncated() && attempts < MAX_ATTEMPTS && !call;
-    error.retry.decide_reuse(client_reused && replayable);
+    let may_repeat = relay.attempts < MAX_ATTEMPTS && !may_be_call(&relay.method);
+    let is_whole = !session.as_ref().retry_buffer_truncated();
+    error.retry.decide_reuse(client_reused && may_repeat && is_whole);
     error
 }
 
+/// A tool may have run, and running it again could do harm.
+fn may_be_call(method: &str) -> bool {
+    method == "tools/call" || method.is_empty()
+}
+
+/// What a broken request is told as.
 pub(super) fn to_error(error: &ProxyError) -> Error {
     match error.etype() {
         ErrorType::ConnectTimedout
@@ -67,4 +61,29 @@ pub(super) fn is_malformed(error: &ProxyError) -> bool {
     let cut =
         || *error.etype() == ErrorType::ConnectionClosed && error.to_string().contains("prematurely closed");
     *error.esource() == ErrorSource::Downstream && (error.etype.as_str() == "InvalidChunk" || cut())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_broke_is_the_providers_or_the_clients() {
+        let code = |kind: ErrorType| to_error(&ProxyError::new_up(kind)).code;
+        assert_eq!(code(ErrorType::ReadTimedout), Code::UpstreamTimeout);
+        assert_eq!(code(ErrorType::TLSHandshakeTimedout), Code::UpstreamTimeout);
+        assert_eq!(code(ErrorType::HTTPStatus(413)), Code::TooLarge);
+        assert_eq!(code(ErrorType::ConnectRefused), Code::UpstreamUnreachable);
+        let cut = ProxyError::explain(ErrorType::ConnectionClosed, "prematurely closed");
+        assert_eq!(to_error(&cut).code, Code::UpstreamUnreachable);
+        let mut cut = cut;
+        cut.as_down();
+        assert_eq!(to_error(&cut).code, Code::BadFraming);
+    }
+
+    #[test]
+    fn a_call_is_never_repeated_and_a_method_that_is_not_named_may_be_one() {
+        assert!(may_be_call("tools/call") && may_be_call(""));
+        assert!(!may_be_call("tools/list"));
+    }
 }

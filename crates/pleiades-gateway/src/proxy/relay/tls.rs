@@ -15,7 +15,7 @@ const MAX_TLS: usize = 1_024;
 
 /// Parsed TLS material by endpoint identity.
 #[derive(Debug, Default)]
-pub(super) struct TlsCache(Mutex<HashMap<[u8; 32], TlsMaterial>>);
+pub(in crate::proxy) struct TlsCache(Mutex<HashMap<[u8; 32], TlsMaterial>>);
 
 #[derive(Debug, Clone)]
 pub(super) struct TlsMaterial {

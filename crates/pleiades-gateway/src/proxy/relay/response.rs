@@ -1,0 +1,142 @@
+//! The head of an upstream's answer: passed down, or a refusal that a newer credential may help.
+
+use http::StatusCode;
+use pingora_core::{Error as ProxyError, ErrorType, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use tokio::time::timeout;
+
+use super::credential::{CredentialLookup, renewal_timeout};
+use super::headers;
+use super::state::RelayState;
+use crate::exchange::{self, Exchange};
+use crate::proxy::bridge;
+use crate::proxy::respond::SESSION;
+use crate::proxy::services::Services;
+use pleiades_core::error::{Code, Error};
+use pleiades_credential::oauth::{self, Challenge};
+use pleiades_upstream::challenge;
+
+/// What an upstream says of the credential, and its words for it.
+type Refusal = (Challenge, Option<String>);
+
+/// Turns an upstream's head into the client's.
+///
+/// # Errors
+/// When nothing comes down: the request is sent once more with a newer credential, or refused.
+pub(in crate::proxy) async fn filter_response(
+    services: &Services,
+    session: &Session,
+    response: &mut ResponseHeader,
+    (relay, origin): (&mut RelayState, Option<&str>),
+) -> Result<()> {
+    relay.answered = relay.sent.map(|sent| sent.elapsed());
+    let refusal = read_refusal(response);
+    let failure = match response.status {
+        _ if refusal.0.is_refusal() => credential_refused(&services.exchange, session, relay, refusal).await,
+        status if status.is_redirection() => Some(Error::new(
+            Code::UpstreamProtocol,
+            "the provider answered with a redirect, which is not followed",
+        )),
+        _ if response.headers.contains_key(SESSION) && !services.sealer.is_ready() => {
+            Some(exchange::unsealed())
+        }
+        status => {
+            credential_accepted(&services.exchange, relay, status);
+            headers::filter_response(response, relay, &services.sealer)?;
+            return bridge::cors(response, origin);
+        }
+    };
+    relay.failure = failure;
+    Err(ProxyError::new_up(ErrorType::InvalidHTTPHeader))
+}
+
+fn credential_accepted(exchange: &Exchange, relay: &RelayState, status: StatusCode) {
+    let credential = &relay.credential;
+    if relay.is_renewed {
+        credential.signature.accepted(credential.signed.seq);
+    }
+    if status.is_success() {
+        credential.signature.taken(credential.signed.seq);
+        if let Some(used) = credential.account_use(&relay.method) {
+            exchange.took(&relay.principal, &relay.provider, used);
+        }
+    }
+}
+
+/// What is wrong; `None` when the request is sent again with a newer credential.
+async fn credential_refused(
+    exchange: &Exchange,
+    session: &Session,
+    relay: &mut RelayState,
+    (challenge, words): Refusal,
+) -> Option<Error> {
+    let error = if !relay.is_renewed && relay.credential.signature.may_help(&challenge) {
+        relay.is_renewed = true;
+        match renew(relay).await {
+            Ok(true) if !session.as_ref().retry_buffer_truncated() => {
+                relay.is_retried = true;
+                // The same body is counted anew.
+                relay.received = 0;
+                return None;
+            }
+            Ok(true) => return Some(send_again(&relay.provider.title)),
+            Ok(false) => refused(challenge.status, words),
+            Err(error) => error,
+        }
+    } else {
+        refused(challenge.status, words)
+    };
+    let lookup = CredentialLookup {
+        exchange,
+        provider: &relay.provider,
+        principal: &relay.principal,
+    };
+    let used = relay.credential.account_use(&relay.method);
+    Some(lookup.judge_refusal(used, error).await)
+}
+
+fn read_refusal(response: &ResponseHeader) -> Refusal {
+    let words = response
+        .status
+        .is_client_error()
+        .then(|| challenge(&response.headers))
+        .flatten();
+    let challenge = oauth::challenge(response.status.as_u16(), words.as_deref());
+    (challenge, words)
+}
+
+/// Renews what signs the request; `false` when there is nothing newer.
+async fn renew(relay: &mut RelayState) -> Result<bool, Error> {
+    let credential = &mut relay.credential;
+    if credential.signature.settled().is_some() {
+        return Ok(false);
+    }
+    let renewal = credential.signature.refused(credential.signed.seq);
+    let newer = timeout(relay.provider.endpoint.call, renewal).await;
+    match newer.unwrap_or_else(|_elapsed| Err(renewal_timeout()))? {
+        Some(signed) => {
+            credential.signed = signed;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+fn refused(status: u16, words: Option<String>) -> Error {
+    let mut error = Error::new(
+        Code::UpstreamAuth,
+        "the provider refused the credential of this call",
+    );
+    error.refusal = Some(Box::new((status, words)));
+    error
+}
+
+/// What was read of the body is not at hand any more.
+fn send_again(title: &str) -> Error {
+    Error::new(
+        Code::CredentialTimeout,
+        format!("the credential of {title} was renewed meanwhile; nothing was run, send the request again"),
+    )
+    .retry_after(std::time::Duration::from_secs(1))
+}

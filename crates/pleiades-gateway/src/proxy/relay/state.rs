@@ -1,0 +1,46 @@
+//! A request on its way through the relay.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::credential::RelayCredential;
+use crate::catalog::Provider;
+use crate::exchange::Busy;
+use crate::proxy::limits::StreamSlot;
+use pleiades_core::error::Error;
+use pleiades_core::limit::CallPermit;
+use pleiades_core::telemetry::InflightGuard;
+use pleiades_credential::access::Principal;
+use pleiades_mcp::Revision;
+
+/// What Pingora's phases know of it.
+#[derive(Debug)]
+pub(in crate::proxy) struct RelayState {
+    pub(super) provider: Arc<Provider>,
+    pub(super) principal: Principal,
+    pub(super) credential: RelayCredential,
+    pub(super) revision: Revision,
+    /// The upstream's own session id, unsealed.
+    pub(super) session: Option<String>,
+    /// `Mcp-Method`; empty where the head does not name it.
+    pub(super) method: String,
+    pub(super) permit: CallPermit,
+    /// The provider's gauge, and the process's count of what its end waits for.
+    pub(super) _guards: (InflightGuard, Option<Busy>),
+    /// Set when the answer is a stream: it may be silent for long.
+    pub(super) stream_slot: Option<StreamSlot>,
+    /// Bytes of the request body so far.
+    pub(super) received: usize,
+    /// Why it failed, when it did.
+    pub(super) failure: Option<Error>,
+    /// Connection attempts so far.
+    pub(super) attempts: usize,
+    /// Whether its credential was renewed after a 401: once.
+    pub(super) is_renewed: bool,
+    /// Whether it is sent again with that, whatever its method: the upstream ran nothing.
+    pub(super) is_retried: bool,
+    /// When the last attempt began.
+    pub(super) sent: Option<Instant>,
+    /// How long the upstream took to answer.
+    pub(super) answered: Option<Duration>,
+}

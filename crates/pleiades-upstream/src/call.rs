@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
-use super::legacy_probe::LegacyProbe;
 use pleiades_core::error::RpcFault;
-use pleiades_mcp::{DeclaredCapabilities, Id, Raw, RawObject, Revision, Revisions};
+use pleiades_mcp::{DeclaredCapabilities, Id, Raw, RawObject, Revision};
 
 /// One request to make.
 #[derive(Debug)]
@@ -32,10 +31,29 @@ pub struct Call {
     /// Whether progress is wanted; only then a token is sent.
     pub progress: bool,
     /// Progress is told under this token instead of the request's own: a task goes on telling it
-    /// under that of the call that made it ([`super::Upstreams::token`]).
+    /// under that of the call that made it ([`super::Upstreams::progress_token`]).
     pub token: Option<u64>,
     /// What the provider says and asks beside its answer goes here; `None`: dropped, refused.
     pub events: Option<mpsc::Sender<ProviderEvent>>,
+}
+
+impl Call {
+    /// A request without progress that nobody hears of but by its answer, and that is not repeated.
+    #[must_use]
+    pub fn new(method: &'static str, params: RawObject, revision: Revision, deadline: Instant) -> Self {
+        Self {
+            method,
+            params,
+            revision,
+            mirrored: Vec::new(),
+            deadline,
+            idempotent: false,
+            declared: DeclaredCapabilities::default(),
+            progress: false,
+            token: None,
+            events: None,
+        }
+    }
 }
 
 /// What arrives beside an answer.
@@ -50,7 +68,7 @@ pub enum ProviderEvent {
         /// Parameters.
         params: Option<Raw>,
     },
-    /// A legacy provider wants something of the caller.
+    /// A request of a legacy provider.
     Request(ProviderRequest),
     /// A provider of 2025-11-25 ended its stream before the answer.
     Pause(StreamPause),
@@ -60,9 +78,9 @@ pub enum ProviderEvent {
 /// streamable HTTP, "Sending Messages to the Server").
 #[derive(Debug)]
 pub struct StreamPause {
-    /// When the provider is asked, unless `back` says sooner.
+    /// When the provider is asked, unless `resume` says sooner.
     pub retry: Duration,
-    /// Asks the provider at once: for a caller that was told of the recess and is back from it.
+    /// Asks the provider at once: for a caller that ended its own stream meanwhile and came back.
     pub resume: oneshot::Sender<()>,
 }
 
@@ -79,31 +97,7 @@ pub struct ProviderRequest {
     pub answer: oneshot::Sender<Result<Raw, RpcFault>>,
 }
 
-/// What a provider turned out to be.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// Revisions it speaks, as far as is known: see `older`.
-    pub revisions: Revisions,
-    /// Its capabilities object: that of the newest revision, and what only an older one names.
-    pub capabilities: Raw,
-    /// `serverInfo`.
-    pub server_info: Option<Raw>,
-    /// `instructions`.
-    pub instructions: Option<String>,
-    /// It named modern revisions only, and was not asked for others ([`super::Upstreams::older`]).
-    pub legacy: Option<LegacyProbe>,
-}
-
-impl Profile {
-    /// The profile once it is known whether the provider speaks an older generation too; `None`
-    /// while that is not, and when there was nothing to ask.
-    #[must_use]
-    pub fn settled(&self) -> Option<Self> {
-        self.legacy.as_ref()?.apply(self)
-    }
-}
-
-/// An unsolicited word from a provider, outside of any request.
+/// A list that changed, as a provider announces it outside of any request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProviderChange {
     /// `notifications/tools/list_changed`.

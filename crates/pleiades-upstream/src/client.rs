@@ -159,23 +159,34 @@ impl HttpClients {
         } else {
             tls::bare()?
         };
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(config)
-            .dns_resolver(Arc::new(names))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
-            .referer(false)
-            .connect_timeout(key.connect)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .tcp_nodelay(true)
-            .tcp_keepalive(KEEPALIVE)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .http2_keep_alive_timeout(KEEPALIVE)
-            .build()
-            .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
+        finish(
+            builder(config, key.connect)
+                .dns_resolver(Arc::new(names))
+                .pool_idle_timeout(IDLE_CONNECTION)
+                .pool_max_idle_per_host(IDLE_PER_HOST)
+                .tcp_keepalive(KEEPALIVE)
+                .http2_keep_alive_interval(KEEPALIVE)
+                .http2_keep_alive_timeout(KEEPALIVE),
+        )
     }
+}
+
+/// What all our clients have in common: no redirects, no proxies, an own resolver still to be given.
+pub(crate) fn builder(tls: rustls::ClientConfig, connect: Duration) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
+        .referer(false)
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+}
+
+pub(crate) fn finish(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Error> {
+    builder
+        .build()
+        .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
 }
 
 /// The descriptor's headers, then ours that are the same for every request.
@@ -269,14 +280,17 @@ pub(crate) fn connection_error(error: reqwest::Error) -> Error {
         return Error::new(code, message).because(error);
     }
     if error.is_timeout() {
-        return Error::new(Code::UpstreamTimeout, "the provider did not answer in time")
-            .because(error)
-            .sent();
+        return timed_out().because(error);
     }
     let message = "the connection to the provider broke before its answer was complete";
     Error::new(Code::UpstreamUnreachable, message)
         .because(error)
         .sent()
+}
+
+/// The deadline passed after the request may have gone out.
+pub(crate) fn timed_out() -> Error {
+    Error::new(Code::UpstreamTimeout, "the provider did not answer in time").sent()
 }
 
 /// The first cause of a type, also where I/O errors wrap it: what such a one says is its cause is the

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{incoming::RpcResult, summary::ResponseSummary};
+use super::{call::Call, incoming::RpcResult, lost, summary::ResponseSummary};
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::text::one_line;
 
@@ -32,18 +32,32 @@ impl SessionHealth {
         }
     }
 
-    /// Notes a failure; whether the one before it was the same.
-    pub(crate) fn record_failure(&self, sign: String) -> bool {
+    /// Notes a failed request; whether the one before it failed alike.
+    pub(crate) fn record_error(&self, error: &Error) -> bool {
+        fingerprint(error).is_some_and(|failure| self.is_repeated(failure))
+    }
+
+    /// Notes a JSON-RPC error. `Some` when it puts the session in doubt: it says that the session is unknown, or
+    /// is the same as the one before; with whether the call may then be made in another. A tool may say the like
+    /// of sessions of its own: `ping` decides.
+    pub(crate) fn record_fault(&self, call: &Call, fault: &RpcFault) -> Option<bool> {
+        let named = lost::names_lost_session(fault);
+        let text = one_line(&format!("{} {}", fault.code, fault.message), LONGEST);
+        let again = call.method != "tools/call" && self.is_repeated(text);
+        (named || again).then_some(named || call.idempotent)
+    }
+
+    fn is_repeated(&self, failure: String) -> bool {
         let mut last = self.0.lock();
-        let same = last.as_deref() == Some(sign.as_str());
-        *last = Some(sign);
+        let same = last.as_deref() == Some(failure.as_str());
+        *last = Some(failure);
         same
     }
 }
 
-/// What a failure is known by again; `None` where it says nothing of the session: a limit, a credential that
-/// is no more, a request that was never sent.
-pub(crate) fn fingerprint(error: &Error) -> Option<String> {
+/// What a failure is known by when it comes again; `None` where it says nothing of the session: a limit, a
+/// credential that has ended, a request that was never sent.
+fn fingerprint(error: &Error) -> Option<String> {
     let counts = matches!(
         error.code,
         Code::UpstreamProtocol | Code::UpstreamUnreachable | Code::UpstreamTimeout | Code::UpstreamAuth
@@ -53,12 +67,7 @@ pub(crate) fn fingerprint(error: &Error) -> Option<String> {
     (counts && error.sent && !limited).then(|| one_line(&error.in_full(), LONGEST))
 }
 
-/// The same of a JSON-RPC error.
-pub(crate) fn fault_fingerprint(fault: &RpcFault) -> String {
-    one_line(&format!("{} {}", fault.code, fault.message), LONGEST)
-}
-
-/// Whether what came of a `ping` shows life: any result, or that the method is not known.
+/// Whether the outcome of a `ping` shows life: any result, or that the method is not known.
 pub(crate) fn is_alive(outcome: &RpcResult) -> bool {
     match outcome {
         Ok(_) => true,
@@ -73,11 +82,11 @@ mod tests {
     #[test]
     fn only_the_same_failure_twice_in_a_row_counts() {
         let doubt = SessionHealth::default();
-        assert!(!doubt.record_failure("a".to_owned()));
-        assert!(!doubt.record_failure("b".to_owned()));
+        assert!(!doubt.is_repeated("a".to_owned()));
+        assert!(!doubt.is_repeated("b".to_owned()));
         doubt.record_success();
-        assert!(!doubt.record_failure("b".to_owned()));
-        assert!(doubt.record_failure("b".to_owned()));
+        assert!(!doubt.is_repeated("b".to_owned()));
+        assert!(doubt.is_repeated("b".to_owned()));
     }
 
     #[test]

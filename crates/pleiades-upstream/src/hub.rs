@@ -21,7 +21,7 @@ use super::{
 };
 use pleiades_mcp::Raw;
 
-/// Changes that a slow listener may be behind before it is told [`Change::Lost`].
+/// Changes that a slow listener may be behind before it gets [`ProviderChange::Lost`].
 const BEHIND: usize = 32;
 /// Hubs that may remember changes for a listener to come.
 const REMEMBERING: usize = 4_096;
@@ -37,13 +37,13 @@ struct Hub {
     changes: broadcast::Sender<ProviderChange>,
     /// Announced while nobody listened.
     missed: Vec<ProviderChange>,
-    /// Lines of clients.
+    /// Clients that listen.
     clients: Vec<AttachedClient>,
     /// Calls that take events.
     calls: Vec<ActiveCall>,
 }
 
-/// A client's line.
+/// A client that listens.
 #[derive(Debug)]
 struct AttachedClient {
     number: u64,
@@ -70,7 +70,7 @@ struct ActiveCall {
     timer: Arc<Deadline>,
 }
 
-/// A place in a hub, given up when dropped.
+/// An entry of a hub, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct HubGuard {
     hubs: Arc<Hubs>,
@@ -98,14 +98,14 @@ impl Hubs {
         receiver
     }
 
-    /// A client's line: it hears what belongs to no call.
-    pub(crate) fn attach(self: &Arc<Self>, key: &PoolKey, listener: ClientSink) -> HubGuard {
+    /// Attaches a client: it hears what belongs to no call.
+    pub(crate) fn attach(self: &Arc<Self>, key: &PoolKey, sink: ClientSink) -> HubGuard {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut hubs = self.hubs.lock();
-        hubs.entry(key.clone()).or_default().clients.push(AttachedClient {
-            number,
-            sink: listener,
-        });
+        hubs.entry(key.clone())
+            .or_default()
+            .clients
+            .push(AttachedClient { number, sink });
         drop(hubs);
         self.guard(key, number)
     }
@@ -138,7 +138,7 @@ impl Hubs {
         }
     }
 
-    /// A change of lists, or the end of the stream that told of them.
+    /// A change of lists, or the end of the stream that announced them.
     pub(crate) fn publish_change(&self, key: &PoolKey, change: ProviderChange) {
         let mut hubs = self.hubs.lock();
         let room = hubs.len() < REMEMBERING;
@@ -154,9 +154,12 @@ impl Hubs {
         }
     }
 
-    /// A notification that belongs to no answer: progress to the call that is named, a change of a
-    /// resource to every line, the rest to the client whose call is under way.
+    /// A notification that belongs to no answer: a change of lists to those who watch them, progress to the call
+    /// that is named, a change of a resource to every client that listens, the rest to the client whose call is under way.
     pub(crate) fn publish(&self, key: &PoolKey, method: &str, params: Option<&Raw>) {
+        if let Some(change) = ProviderChange::from_method(method) {
+            return self.publish_change(key, change);
+        }
         let hubs = self.hubs.lock();
         let Some(hub) = hubs.get(key) else { return };
         if method == "notifications/progress" {
@@ -199,7 +202,7 @@ impl Hubs {
 }
 
 impl ClientSink {
-    /// Whether a client would read now what it is told.
+    /// Whether a client reads now what is sent to it.
     fn is_listening(&self) -> bool {
         let streams = self.streams.as_ref();
         streams.is_some_and(|streams| streams.load(Ordering::Relaxed) > 0)
@@ -211,10 +214,10 @@ impl Hub {
         self.clients.iter().map(|client| &client.sink.events)
     }
 
-    /// Lines of clients that would read now what they are told.
+    /// Clients that read now what is sent to them.
     fn listening(&self) -> impl DoubleEndedIterator<Item = &ClientSink> {
-        let listeners = self.clients.iter().map(|client| &client.sink);
-        listeners.filter(|listener| listener.is_listening())
+        let sinks = self.clients.iter().map(|client| &client.sink);
+        sinks.filter(|sink| sink.is_listening())
     }
 
     /// The stream of one client.
@@ -224,7 +227,7 @@ impl Hub {
             .listening()
             .rev()
             .filter(|it| it.session.as_ref() == Some(session));
-        own.next().map(|listener| &listener.events)
+        own.next().map(|sink| &sink.events)
     }
 
     /// Who hears what belongs to no call: those who have calls, else all.
@@ -238,7 +241,7 @@ impl Hub {
             }
         }
         if recipients.is_empty() {
-            recipients.extend(self.listening().map(|listener| &listener.events));
+            recipients.extend(self.listening().map(|sink| &sink.events));
         }
         recipients
     }
@@ -254,7 +257,7 @@ impl Hub {
     /// Who is asked what belongs to no call.
     fn question_recipient(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         let Some((first, others)) = self.calls.split_first() else {
-            return self.listening().next_back().map(|listener| &listener.events);
+            return self.listening().next_back().map(|sink| &sink.events);
         };
         let own = self.stream_of(first.session.as_ref());
         let alone = others.iter().all(|call| call.session == first.session);

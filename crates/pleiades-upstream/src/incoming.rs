@@ -1,15 +1,20 @@
 //! What a provider says: which part of it belongs to a request, which is asked of us.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use super::{call::ProviderEvent, scan::AnswerScan};
-use pleiades_core::error::{Error, RpcFault};
+use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::text::one_line;
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Id, Message, Raw, RawObject, message};
+
+/// The largest JSON body or single event that is read.
+pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
 
 /// The answer to one request: its result, or the provider's error.
 pub(crate) type RpcResult = Result<Raw, RpcFault>;
@@ -119,9 +124,19 @@ pub(crate) fn notify(
         }
         ProviderEvent::Progress(params)
     } else {
-        ProviderEvent::Notification { method, params }
+        return forward(events, method, params);
     };
     if events.try_send(event).is_err() {
+        tracing::trace!("a notification found no reader");
+    }
+}
+
+/// Hands on a notification that belongs to no call; who reads too slowly loses some.
+pub(crate) fn forward(events: &mpsc::Sender<ProviderEvent>, method: String, params: Option<Raw>) {
+    if events
+        .try_send(ProviderEvent::Notification { method, params })
+        .is_err()
+    {
         tracing::trace!("a notification found no reader");
     }
 }
@@ -229,11 +244,33 @@ pub(crate) fn announced_changes(capabilities: &Raw) -> [bool; 3] {
     })
 }
 
-/// A coding that nobody asked for: every request says `identity`.
+/// `WWW-Authenticate`, all lines of it (RFC 9110 section 5.3).
+pub fn challenge(headers: &HeaderMap) -> Option<String> {
+    let lines = headers.get_all(http::header::WWW_AUTHENTICATE).iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// Refuses a body in a coding: none was asked for, every request says `identity`.
+pub(crate) fn refuse_coding(headers: &HeaderMap) -> Result<(), Error> {
+    match content_coding(headers) {
+        Some(coding) => Err(protocol_error(format!(
+            "the provider's answer is compressed (`{coding}`), although `Accept-Encoding: identity` asks for none"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The coding of a body, when it has one.
 pub(crate) fn content_coding(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(http::header::CONTENT_ENCODING)?;
     let coding = one_line(&String::from_utf8_lossy(coding.as_bytes()), 32);
     (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
+}
+
+/// A provider that was reached and does not keep to the protocol.
+pub(crate) fn protocol_error(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(Code::UpstreamProtocol, message).sent()
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
-//! Requests of a provider: pings answered at once, the rest put to whoever can take it.
+//! Requests of a provider: pings are answered at once, the rest is put to whoever can take it.
 
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     call::{ProviderEvent, ProviderRequest},
     deadline::MAX_ANSWER,
+    hub::{Hubs, QuestionRoute},
+    pool::PoolKey,
+    shared::Shared,
 };
-use pleiades_core::error::RpcFault;
+use pleiades_core::error::{Error, RpcFault};
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Id, Raw, RawObject, message, task};
 
@@ -21,65 +25,102 @@ pub(crate) struct IncomingRequest {
     pub(crate) params: Option<Raw>,
 }
 
-impl IncomingRequest {
-    /// Whether it is answered without asking anybody.
-    pub(crate) fn is_ping(&self) -> bool {
-        self.method == "ping"
-    }
-
-    /// Puts it to whoever takes it; its place among other events is that of its arrival.
-    pub(crate) fn dispatch(self, to: Option<&mpsc::Sender<ProviderEvent>>) -> PendingReply {
-        let Self { id, method, params } = self;
-        if method == "ping" {
-            return PendingReply::Ready(message::result(&id, &RawObject::new().close()));
-        }
-        let elicits = method == "elicitation/create";
-        let task = params.as_deref().and_then(task::related_task);
-        let (answer, answered) = oneshot::channel();
-        let ask = ProviderRequest {
-            id: id.clone(),
-            method,
-            params,
-            answer,
-        };
-        if to.is_some_and(|to| to.try_send(ProviderEvent::Request(ask)).is_ok()) {
-            return PendingReply::Waiting {
-                id,
-                elicits,
-                task,
-                answered,
-            };
-        }
-        PendingReply::Ready(refusal(&id, -32601, "this client offers no such method"))
-    }
-}
-
 /// A request that was put to somebody, or answered.
-#[derive(Debug)]
-pub(crate) enum PendingReply {
+enum PendingReply {
     Ready(Vec<u8>),
     Waiting {
         id: Id,
         elicits: bool,
         /// The task it belongs to, which its answer has to name.
         task: Option<Raw>,
-        answered: oneshot::Receiver<Result<Raw, RpcFault>>,
+        answer: oneshot::Receiver<Result<Raw, RpcFault>>,
     },
+}
+
+impl IncomingRequest {
+    fn is_ping(&self) -> bool {
+        self.method == "ping"
+    }
+
+    /// Who takes it, when it came outside of any answer. A ping stops no call's clock.
+    pub(crate) fn route(&self, hubs: &Hubs, key: &PoolKey) -> QuestionRoute {
+        if self.is_ping() {
+            QuestionRoute::default()
+        } else {
+            hubs.route_question(key)
+        }
+    }
+
+    /// Puts it to whoever takes it, and sends the answer, unless the end of its session (`over`) or of
+    /// everything comes first. Nobody waits for it here.
+    pub(crate) fn answer<F>(
+        self,
+        shared: &Shared,
+        route: QuestionRoute,
+        over: CancellationToken,
+        send: impl FnOnce(Vec<u8>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), Error>> + Send,
+    {
+        // At once: its place among other events is that of its arrival.
+        let reply = self.dispatch(route.to.as_ref());
+        let closing = shared.closing.clone();
+        shared.detach(async move {
+            let replied = async {
+                let body = reply.body().await;
+                drop(route.asking);
+                send(body).await
+            };
+            let sent = tokio::select! {
+                sent = replied => sent,
+                () = closing.cancelled() => return,
+                () = over.cancelled() => return,
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%error, "an answer was not delivered");
+            }
+        });
+    }
+
+    fn dispatch(self, to: Option<&mpsc::Sender<ProviderEvent>>) -> PendingReply {
+        if self.is_ping() {
+            return PendingReply::Ready(message::result(&self.id, &RawObject::new().close()));
+        }
+        let Self { id, method, params } = self;
+        let elicits = method == "elicitation/create";
+        let task = params.as_deref().and_then(task::related_task);
+        let (sender, answer) = oneshot::channel();
+        let request = ProviderRequest {
+            id: id.clone(),
+            method,
+            params,
+            answer: sender,
+        };
+        if to.is_some_and(|to| to.try_send(ProviderEvent::Request(request)).is_ok()) {
+            return PendingReply::Waiting {
+                id,
+                elicits,
+                task,
+                answer,
+            };
+        }
+        PendingReply::Ready(refusal(&id, -32601, "this client offers no such method"))
+    }
 }
 
 impl PendingReply {
     /// The message that answers it.
-    pub(crate) async fn reply(self) -> Vec<u8> {
-        let (id, elicits, task, answered) = match self {
-            Self::Ready(reply) => return reply,
+    async fn body(self) -> Vec<u8> {
+        let (id, elicits, task, answer) = match self {
+            Self::Ready(body) => return body,
             Self::Waiting {
                 id,
                 elicits,
                 task,
-                answered,
-            } => (id, elicits, task, answered),
+                answer,
+            } => (id, elicits, task, answer),
         };
-        match timeout(MAX_ANSWER, answered).await.ok().and_then(Result::ok) {
+        match timeout(MAX_ANSWER, answer).await.ok().and_then(Result::ok) {
             Some(Ok(result)) => message::result(&id, &name_task(result, task)),
             Some(Err(fault)) => message::error(Some(&id), &fault),
             None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),
@@ -98,16 +139,6 @@ fn name_task(result: Raw, task: Option<Raw>) -> Raw {
     meta.set(task::RELATED, task);
     opened.set("_meta", meta.close());
     opened.close()
-}
-
-/// Hands on a notification that belongs to no call; who reads too slowly loses some.
-pub(crate) fn forward(events: &mpsc::Sender<ProviderEvent>, method: String, params: Option<Raw>) {
-    if events
-        .try_send(ProviderEvent::Notification { method, params })
-        .is_err()
-    {
-        tracing::trace!("a notification found no reader");
-    }
 }
 
 fn refusal(id: &Id, code: i64, message: &str) -> Vec<u8> {

@@ -15,12 +15,12 @@ mod call;
 mod client;
 mod deadline;
 mod endpoint;
+mod event_stream;
 mod health;
 mod http_probe;
 mod hub;
 mod incoming;
 mod incoming_request;
-mod legacy_probe;
 mod lines;
 mod list_watcher;
 mod lost;
@@ -31,6 +31,8 @@ mod post;
 mod post_writer;
 mod probe;
 mod process;
+mod profile;
+mod provider_client;
 mod reconnect;
 mod remote;
 pub mod resolve;
@@ -45,42 +47,44 @@ mod subscription;
 mod summary;
 mod tls;
 mod wire;
+mod wire_start;
 mod wired;
 
-pub use call::{Call, Profile, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
+pub use call::{Call, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
 pub use endpoint::{ClientTls, Endpoint, Identity, SessionSharing, Transport};
 pub use http_probe::HttpProbe;
-pub use legacy_probe::LegacyProbe;
+pub use incoming::challenge;
 pub use outbound::Outbound;
-pub use post::challenge;
+pub use profile::{LegacyProbe, Profile};
 pub use resolve::{Permit, Resolver};
 pub use subscription::{SubscribeOptions, Subscription, Topics};
 pub use tls::{config as tls_config, is_own_authority};
 
 use deadline::{Deadline, MAX_ANSWER};
-use pool::PoolKey;
-use remote::ProviderClient;
+use provider_client::ProviderClient;
 use shared::Shared;
-use wired::WireClient;
 
-/// What [`Upstreams::attend`] hears.
+/// Lists are read with everything declared, and listened to in the same session.
+static ALL: DeclaredCapabilities = DeclaredCapabilities::all();
+
+/// What [`Upstreams::listen_for`] hears: what one provider says to one caller.
 #[derive(Debug)]
 pub struct EventScope<'a> {
-    /// Whose words.
-    pub endpoint: &'a Endpoint,
-    /// To whom.
+    /// The provider.
+    pub endpoint: &'a Arc<Endpoint>,
+    /// The caller.
     pub identity: &'a Identity,
-    /// In which revision.
+    /// The revision of their session.
     pub revision: Revision,
-    /// With what its session was opened.
+    /// What their session declares.
     pub declared: &'a DeclaredCapabilities,
-    /// Of what call.
+    /// The progress token.
     pub token: u64,
 }
 
-/// A place that hears; given up when dropped.
+/// Hears events until it is dropped.
 #[derive(Debug)]
-pub struct EventGuard(#[expect(dead_code, reason = "held for its end")] hub::HubGuard);
+pub struct EventGuard(#[expect(dead_code, reason = "kept for its drop")] hub::HubGuard);
 
 /// All sessions, processes and HTTP clients of this process.
 #[derive(Debug)]
@@ -96,7 +100,7 @@ impl Upstreams {
         Self::with_environment(control, Vec::new())
     }
 
-    /// The same, with the environment that every child starts from: [`minimal`] of the
+    /// The same, with the environment that every child starts from: [`minimal_environment`] of the
     /// process's own, which only `settings` may read.
     #[must_use]
     pub fn with_environment(control: Handle, base: Vec<(OsString, OsString)>) -> Arc<Self> {
@@ -105,19 +109,27 @@ impl Upstreams {
         })
     }
 
+    fn client<'a>(
+        &'a self,
+        endpoint: &'a Arc<Endpoint>,
+        identity: &'a Identity,
+        declared: &'a DeclaredCapabilities,
+    ) -> ProviderClient<'a> {
+        ProviderClient {
+            shared: &self.shared,
+            endpoint,
+            identity,
+            declared,
+        }
+    }
+
     /// Detects revisions and capabilities, within the endpoint's `connect` and `call` together.
     ///
     /// # Errors
     /// `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403), `UpstreamProtocol`;
     /// `UpstreamError` when the provider refuses to initialise.
     pub async fn probe(&self, endpoint: &Arc<Endpoint>, identity: &Identity) -> Result<Profile, Error> {
-        Box::pin(probe::probe(ProviderClient {
-            shared: &self.shared,
-            endpoint,
-            identity,
-            declared: &DeclaredCapabilities::all(),
-        }))
-        .await
+        Box::pin(probe::probe(self.client(endpoint, identity, &ALL))).await
     }
 
     /// The profile with all generations in it, of a provider that named modern revisions only: whether
@@ -130,14 +142,8 @@ impl Upstreams {
         identity: &Identity,
         profile: &Profile,
     ) -> Option<Profile> {
-        let older = profile.legacy.as_ref()?;
-        let remote = ProviderClient {
-            shared: &self.shared,
-            endpoint,
-            identity,
-            declared: &DeclaredCapabilities::all(),
-        };
-        Box::pin(probe::ask_legacy(remote, older)).await;
+        let legacy = profile.legacy.as_ref()?;
+        Box::pin(probe::ask_legacy(self.client(endpoint, identity, &ALL), legacy)).await;
         profile.settled()
     }
 
@@ -152,30 +158,14 @@ impl Upstreams {
         &self,
         endpoint: &Arc<Endpoint>,
         identity: &Identity,
-        call: Call,
+        mut call: Call,
     ) -> Result<Raw, Error> {
-        let shared = &self.shared;
-        let declared = &call.declared.clone();
-        if shared.is_wired(endpoint) {
-            let wired = WireClient {
-                shared,
-                endpoint,
-                identity,
-                declared,
-            };
-            return wired.request(call).await;
-        }
-        let remote = ProviderClient {
-            shared,
-            endpoint,
-            identity,
-            declared,
-        };
-        remote.request(call).await
+        let declared = std::mem::take(&mut call.declared);
+        self.client(endpoint, identity, &declared).request(call).await
     }
 
-    /// Listens for list changes until the receiver is dropped. The channel is closed at once when
-    /// the provider offers none, else reopened with back-off whenever it breaks.
+    /// Hears of changed lists until the receiver is dropped. The channel is closed at once when
+    /// the provider announces none, else reopened with back-off whenever it breaks.
     #[must_use]
     pub fn watch_lists(
         &self,
@@ -183,7 +173,7 @@ impl Upstreams {
         identity: &Identity,
         profile: &Profile,
     ) -> mpsc::Receiver<ProviderChange> {
-        list_watcher::watch(&self.shared, endpoint, identity, profile)
+        list_watcher::watch(self.client(endpoint, identity, &ALL).into_owned(), profile)
     }
 
     /// A progress token of a caller's own, for requests that share one.
@@ -194,23 +184,21 @@ impl Upstreams {
 
     /// Hears what belongs to a token, and what nobody else takes, while no request of it is under
     /// way: the time between a call that made a task and that for its result. Only what older
-    /// generations say outside of answers can be heard so; until the place is dropped.
+    /// generations say outside of answers can be heard so; until the guard is dropped.
     #[must_use]
     pub fn listen_for(&self, scope: &EventScope<'_>, events: mpsc::Sender<ProviderEvent>) -> EventGuard {
-        // Behind a wire there is one session for all revisions.
-        let revision = (!self.shared.is_wired(scope.endpoint)).then_some(scope.revision);
-        let key = PoolKey::of(scope.endpoint, scope.identity, revision, scope.declared.abilities);
+        let client = self.client(scope.endpoint, scope.identity, scope.declared);
         let timer = Deadline::until(tokio::time::Instant::now() + MAX_ANSWER);
         EventGuard(self.shared.hubs.register_call(
-            &key,
+            &client.hub_key(scope.revision),
             scope.token,
             (scope.identity.session.as_ref(), events),
             &timer,
         ))
     }
 
-    /// Tells a legacy provider that the roots of a caller have changed, in the session it has with
-    /// that caller; without one there is nothing to tell.
+    /// Notifies a legacy provider that the roots of a caller have changed, in the session it has with
+    /// that caller; without one there is nothing to say.
     pub fn notify_roots_changed(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -218,34 +206,21 @@ impl Upstreams {
         revision: Revision,
         declared: &DeclaredCapabilities,
     ) {
-        let method = "notifications/roots/list_changed";
         let shared = &self.shared;
-        let body = message::notification(method, None);
-        let wired = shared.is_wired(endpoint);
-        let key = PoolKey::of(
-            endpoint,
-            identity,
-            (!wired).then_some(revision),
-            declared.abilities,
-        );
-        if wired {
-            let Some(wire) = shared.wires(endpoint).ready(&key) else {
-                return;
-            };
+        let client = self.client(endpoint, identity, declared);
+        let key = client.hub_key(revision);
+        let body = message::notification("notifications/roots/list_changed", None);
+        if !shared.is_wired(endpoint) {
+            if let Some(session) = shared.sessions.ready(&key) {
+                client.notify(&session, body);
+            }
+        } else if let Some(wire) = shared.wires(endpoint).ready(&key) {
             shared.detach(async move {
                 let deadline = tokio::time::Instant::now() + remote::NOTIFY_TIMEOUT;
                 if let Err(error) = wire.notify(body, deadline).await {
-                    tracing::debug!(%error, method, "not told");
+                    tracing::debug!(%error, "a message was not delivered");
                 }
             });
-        } else if let Some(session) = shared.sessions.ready(&key) {
-            let remote = ProviderClient {
-                shared,
-                endpoint,
-                identity,
-                declared,
-            };
-            remote.notify(&session, body);
         }
     }
 
@@ -255,7 +230,7 @@ impl Upstreams {
         self.shared.detach(async move {
             let method = call.method;
             if let Err(error) = upstreams.request(&endpoint, &identity, call).await {
-                tracing::debug!(provider.name = &*endpoint.provider, %error, method, "an errand failed");
+                tracing::debug!(provider.name = &*endpoint.provider, %error, method, "a request that nobody waits for failed");
             }
         });
     }
@@ -266,10 +241,10 @@ impl Upstreams {
         self.shared.detach(work);
     }
 
-    /// Opens a client's standing line to a provider.
+    /// Hears what a provider says outside of calls, for a client that listens.
     #[must_use]
-    pub fn subscribe(&self, opening: SubscribeOptions) -> Subscription {
-        subscription::open(&self.shared, opening)
+    pub fn subscribe(&self, options: SubscribeOptions) -> Subscription {
+        subscription::open(&self.shared, options)
     }
 
     /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their

@@ -17,11 +17,11 @@ use url::{Host, Url};
 use super::{
     Resolver,
     address::Permit,
-    client::{DnsResolver, cause},
+    client::{self, DnsResolver, cause},
     endpoint::literal_ip,
     incoming, resolve, tls,
 };
-use pleiades_core::error::{Code, Error};
+use pleiades_core::error::Error;
 use pleiades_core::trust;
 use pleiades_core::web::{AddressPolicy, HttpClient, SendError};
 
@@ -83,29 +83,18 @@ impl Outbound {
             permit: key.permit,
             within: CONNECT,
         };
-        let builder = reqwest::Client::builder();
         let builder = match key.encryption {
-            Encryption::Plain => builder
-                .tls_backend_preconfigured(tls::bare()?)
-                .dns_resolver(Arc::new(LoopbackDns(names))),
+            Encryption::Plain => {
+                client::builder(tls::bare()?, CONNECT).dns_resolver(Arc::new(LoopbackDns(names)))
+            }
             Encryption::Encrypted(_) => {
                 let config = ca.map_or_else(|| tls::config(None), tls::config_beside)?;
-                builder
-                    .tls_backend_preconfigured(config)
+                client::builder(config, CONNECT)
                     .dns_resolver(Arc::new(names))
                     .https_only(true)
             }
         };
-        builder
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("pleiades/", env!("CARGO_PKG_VERSION")))
-            .referer(false)
-            .connect_timeout(CONNECT)
-            .pool_max_idle_per_host(0)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| Error::new(Code::Internal, "no HTTP client could be built").because(error))
+        client::finish(builder.pool_max_idle_per_host(0))
     }
 
     async fn fetch(

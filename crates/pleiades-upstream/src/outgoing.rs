@@ -18,6 +18,15 @@ pub(crate) static CLIENT: LazyLock<Raw> =
 
 static MODERN: LazyLock<Raw> = LazyLock::new(|| raw(Revision::V2026_07_28.as_str()));
 
+/// The longest id of an event that is continued after, in bytes.
+const LONGEST_EVENT: usize = 4096;
+
+/// An event's id as a header; none that is too long to be sent along.
+pub(crate) fn event_id(id: &str) -> Option<HeaderValue> {
+    let id = Some(id).filter(|id| !id.is_empty() && id.len() <= LONGEST_EVENT)?;
+    HeaderValue::from_str(id).ok()
+}
+
 /// A request ready to be written.
 #[derive(Debug)]
 pub(crate) struct EncodedRequest {

@@ -11,7 +11,8 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
-    client::{HttpRoute, connection_error, may_be_set},
+    client::{HttpRoute, connection_error, may_be_set, timed_out},
+    incoming::challenge,
     outgoing::TraceContext,
     response,
 };
@@ -27,15 +28,6 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// The longest id of an event that is continued after, in bytes.
-const LONGEST_EVENT: usize = 4096;
-
-/// An event's id as a header; none that is too long to be sent along.
-pub(crate) fn event_id(id: &str) -> Option<HeaderValue> {
-    let id = Some(id).filter(|id| !id.is_empty() && id.len() <= LONGEST_EVENT)?;
-    HeaderValue::from_str(id).ok()
-}
 
 /// What the headers of one request are made of.
 #[derive(Debug, Default)]
@@ -185,13 +177,6 @@ fn with_refusal(mut error: Error, response: &reqwest::Response) -> Error {
     error
 }
 
-/// `WWW-Authenticate`, all lines of it (RFC 9110 section 5.3).
-pub fn challenge(headers: &HeaderMap) -> Option<String> {
-    let lines = headers.get_all(header::WWW_AUTHENTICATE).iter();
-    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| lines.join(", "))
-}
-
 async fn credential_in_time<T>(
     deadline: Instant,
     work: impl Future<Output = Result<T, Error>>,
@@ -212,9 +197,4 @@ async fn send(
         Ok(Err(error)) => Err(connection_error(error)),
         Err(_) => Err(timed_out()),
     }
-}
-
-/// The deadline passed after the request may have gone out.
-pub(crate) fn timed_out() -> Error {
-    Error::new(Code::UpstreamTimeout, "the provider did not answer in time").sent()
 }

@@ -8,9 +8,9 @@ use url::Url;
 
 use super::{
     endpoint::Endpoint,
-    incoming::is_type,
+    incoming::{LARGEST, is_type},
     post::{self, RequestHead},
-    response::{self, CallFailure, LARGEST, Reading, SessionKind},
+    response::{self, CallFailure, Reading, SessionKind},
     wire::{MAX_IN_FLIGHT, WireReader},
 };
 use pleiades_core::error::{Code, Error};

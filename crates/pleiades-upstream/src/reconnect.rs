@@ -1,7 +1,11 @@
-//! When a stream that ended is opened again: soon after one that was of use, ever later after those that ended
-//! at once without a word, and never sooner than its provider asks.
+//! Keeps a stream open: soon again after one that was of use, ever later after those that ended at once without
+//! a word, and never sooner than its provider asks.
 
 use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use pleiades_core::error::Error;
 
 /// The pause after a stream that was of use.
 const FIRST: Duration = Duration::from_secs(1);
@@ -13,7 +17,56 @@ const SOUND: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(10);
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// The pace of one stream.
+/// How a stream fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StreamState {
+    Opening,
+    Open,
+    /// It broke and is opened again.
+    Broken,
+    /// The provider offers none.
+    Never,
+    /// What it belongs to is gone.
+    Over,
+}
+
+/// A stream that is opened again when it breaks.
+pub(crate) trait Reconnect: Send {
+    /// Opens it once and reads it to its end, which is `Broken`, `Never` or `Over`.
+    fn run_once(&mut self, attempt: &mut Attempt) -> impl Future<Output = Result<StreamState, Error>> + Send;
+
+    /// It ended so; `opened`: it was open before.
+    fn ended(&mut self, state: StreamState, opened: bool) -> impl Future<Output = ()> + Send;
+}
+
+/// One opening of a stream, and the pauses between them.
+#[derive(Debug, Default)]
+pub(crate) struct Attempt {
+    /// When it was opened; `None` while it is not.
+    pub(crate) opened: Option<Instant>,
+    /// Whether it brought a message.
+    pub(crate) spoke: bool,
+    pub(crate) backoff: StreamBackoff,
+}
+
+/// Opens a stream again and again until it is of no use any more.
+pub(crate) async fn keep_open(mut stream: impl Reconnect, provider: &str) {
+    let mut attempt = Attempt::default();
+    loop {
+        (attempt.opened, attempt.spoke) = (None, false);
+        let state = stream.run_once(&mut attempt).await.unwrap_or_else(|error| {
+            tracing::debug!(provider.name = provider, %error, "no stream of a provider");
+            StreamState::Broken
+        });
+        stream.ended(state, attempt.opened.is_some()).await;
+        if state != StreamState::Broken {
+            return;
+        }
+        let lived = attempt.opened.map_or(Duration::ZERO, |opened| opened.elapsed());
+        sleep(attempt.backoff.next(lived, attempt.spoke)).await;
+    }
+}
+/// The pauses of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamBackoff {
     /// Streams in a row that were of no use.
@@ -47,8 +100,8 @@ mod tests {
 
     const NONE: Duration = Duration::ZERO;
 
-    fn pauses(pace: &mut StreamBackoff, spoke: bool) -> Vec<u128> {
-        (0..8).map(|_| pace.next(NONE, spoke).as_millis()).collect()
+    fn pauses(backoff: &mut StreamBackoff, spoke: bool) -> Vec<u128> {
+        (0..8).map(|_| backoff.next(NONE, spoke).as_millis()).collect()
     }
 
     #[test]
@@ -59,24 +112,24 @@ mod tests {
 
     #[test]
     fn one_that_spoke_or_lived_a_minute_is_opened_soon() {
-        let mut pace = StreamBackoff::default();
-        pauses(&mut pace, false);
-        assert_eq!(pace.next(NONE, true), FIRST);
-        pauses(&mut pace, false);
-        assert_eq!(pace.next(SOUND, false), FIRST);
-        assert_eq!(pace.next(NONE, false), FIRST);
+        let mut backoff = StreamBackoff::default();
+        pauses(&mut backoff, false);
+        assert_eq!(backoff.next(NONE, true), FIRST);
+        pauses(&mut backoff, false);
+        assert_eq!(backoff.next(SOUND, false), FIRST);
+        assert_eq!(backoff.next(NONE, false), FIRST);
     }
 
     #[test]
     fn the_providers_wish_comes_first_within_bounds() {
-        let mut pace = StreamBackoff::default();
-        pace.set_retry(Duration::from_millis(500));
-        assert_eq!(pauses(&mut pace, false)[..4], [500, 1000, 2000, 4000]);
-        pace.set_retry(Duration::from_secs(300));
-        assert_eq!(pace.next(NONE, false), Duration::from_secs(300));
-        pace.set_retry(Duration::MAX);
-        assert_eq!(pace.next(NONE, true), LATEST);
-        pace.set_retry(NONE);
-        assert_eq!(pace.next(NONE, true), SOONEST);
+        let mut backoff = StreamBackoff::default();
+        backoff.set_retry(Duration::from_millis(500));
+        assert_eq!(pauses(&mut backoff, false)[..4], [500, 1000, 2000, 4000]);
+        backoff.set_retry(Duration::from_secs(300));
+        assert_eq!(backoff.next(NONE, false), Duration::from_secs(300));
+        backoff.set_retry(Duration::MAX);
+        assert_eq!(backoff.next(NONE, true), LATEST);
+        backoff.set_retry(NONE);
+        assert_eq!(backoff.next(NONE, true), SOONEST);
     }
 }

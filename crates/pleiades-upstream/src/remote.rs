@@ -9,25 +9,23 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     call::{Call, ProviderEvent, StreamPause},
-    client::HttpRoute,
+    client::{HttpRoute, timed_out},
     deadline::Deadline,
-    endpoint::{Endpoint, Identity},
     health::{self, PING},
-    hub::HubGuard,
+    hub::{HubGuard, QuestionRoute},
     incoming::{self, RpcResult},
     incoming_request::IncomingRequest,
-    lost,
     outgoing::{self, EncodedRequest, RequestMeta, encode},
-    pool::{PoolKey, PoolLease},
-    post::{self, RequestHead, timed_out},
+    pool::PoolLease,
+    post::{self, RequestHead},
+    provider_client::ProviderClient,
     reconnect::StreamBackoff,
     response::{self, CallFailure, Reading, ResumePoint, SessionKind},
     session::{self, HttpSession},
     session_stream,
-    shared::Shared,
 };
 use pleiades_core::error::{Code, Error, RpcFault};
-use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, message};
+use pleiades_mcp::{Raw, RawObject, Revision, message};
 
 /// Pause before a connection that was refused is tried once more.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -35,16 +33,6 @@ const AGAIN: Duration = Duration::from_millis(50);
 const RESUME: Duration = Duration::from_secs(1);
 /// A message that nobody waits for.
 pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// One provider as one caller sees it.
-#[derive(Clone, Copy)]
-pub(crate) struct ProviderClient<'a> {
-    pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) endpoint: &'a Arc<Endpoint>,
-    pub(crate) identity: &'a Identity,
-    /// What may be asked of the caller.
-    pub(crate) declared: &'a DeclaredCapabilities,
-}
 
 /// What was tried already for one request.
 #[derive(Default)]
@@ -56,7 +44,7 @@ struct Retries {
 
 impl ProviderClient<'_> {
     /// One request, sent again only where it cannot run twice or may.
-    pub(crate) async fn request(self, mut call: Call) -> Result<Raw, Error> {
+    pub(super) async fn request_http(self, mut call: Call) -> Result<Raw, Error> {
         let deadline = Instant::from_std(call.deadline);
         let mut attempts = Retries::default();
         loop {
@@ -111,12 +99,13 @@ impl ProviderClient<'_> {
         let Some(lease) = lease else {
             return Err(Error::rpc(fault));
         };
-        let named = lost::names_lost_session(&fault);
-        let again =
-            call.method != "tools/call" && lease.health.record_failure(health::fault_fingerprint(&fault));
-        if (named || again) && !self.answers_ping(&lease, Instant::from_std(call.deadline)).await {
-            self.shared.sessions.discard(&self.key(call.revision), &lease);
-            if (named || call.idempotent) && !std::mem::replace(&mut attempts.renewed, true) {
+        if let Some(may_repeat) = lease.health.record_fault(call, &fault)
+            && !self.answers_ping(&lease, Instant::from_std(call.deadline)).await
+        {
+            self.shared
+                .sessions
+                .discard(&self.key(Some(call.revision)), &lease);
+            if may_repeat && !std::mem::replace(&mut attempts.renewed, true) {
                 return Ok(());
             }
         }
@@ -151,10 +140,7 @@ impl ProviderClient<'_> {
 
     /// Drops a session that failed twice alike, unless it answers `ping`; whether it was dropped.
     async fn drop_if_dead(self, call: &Call, lease: &PoolLease<HttpSession>, error: &Error) -> bool {
-        let Some(sign) = health::fingerprint(error) else {
-            return false;
-        };
-        if !lease.health.record_failure(sign) {
+        if !lease.health.record_error(error) {
             return false;
         }
         if error.code == Code::UpstreamTimeout {
@@ -164,24 +150,23 @@ impl ProviderClient<'_> {
         }
         let dead = !self.answers_ping(lease, Instant::from_std(call.deadline)).await;
         if dead {
-            self.shared.sessions.discard(&self.key(call.revision), lease);
+            self.shared
+                .sessions
+                .discard(&self.key(Some(call.revision)), lease);
         }
         dead
     }
 
     fn check_later(self, lease: &PoolLease<HttpSession>, revision: Revision) {
-        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
-        let (identity, declared) = (self.identity.clone(), self.declared.clone());
-        let (session, key) = (Arc::clone(lease), self.key(revision));
+        let (session, key) = (Arc::clone(lease), self.key(Some(revision)));
+        let client = self.into_owned();
         self.shared.detach(async move {
-            let remote = ProviderClient {
-                shared: &shared,
-                endpoint: &endpoint,
-                identity: &identity,
-                declared: &declared,
-            };
-            if !remote.answers_ping(&session, Instant::now() + PING).await {
-                shared.sessions.forget(&key, &session);
+            if !client
+                .borrow()
+                .answers_ping(&session, Instant::now() + PING)
+                .await
+            {
+                client.shared.sessions.forget(&key, &session);
             }
         });
     }
@@ -199,7 +184,9 @@ impl ProviderClient<'_> {
             // The provider refused the session before it looked at the request, so nothing ran.
             CallFailure::SessionGone(error) => {
                 if let Some(lease) = lease {
-                    self.shared.sessions.discard(&self.key(call.revision), &lease);
+                    self.shared
+                        .sessions
+                        .discard(&self.key(Some(call.revision)), &lease);
                 }
                 if std::mem::replace(&mut attempts.renewed, true) {
                     return Err(error);
@@ -241,12 +228,12 @@ impl ProviderClient<'_> {
         let revision = lease.map_or(call.revision, |session| session.revision);
         // An id is a progress token too: both need only be unique among what is under way.
         let token = call.token.unwrap_or(id);
-        let manner = RequestMeta {
+        let meta = RequestMeta {
             revision,
             declared: self.declared,
             progress: call.progress.then_some(token),
         };
-        let EncodedRequest { body, trace, name } = encode(id, call.method, &mut call.params, manner);
+        let EncodedRequest { body, trace, name } = encode(id, call.method, &mut call.params, meta);
         let session = lease.map(|lease| &***lease);
         let mut head = session.map_or_else(RequestHead::default, HttpSession::head);
         head.trace = trace;
@@ -257,12 +244,12 @@ impl ProviderClient<'_> {
             head.mirrored = &call.mirrored;
         }
         let mut pending = CancelOnDrop {
-            remote: self,
+            client: self,
             session: lease,
             id,
             armed: true,
         };
-        let (timer, _place) = self.register(call, lease, token, deadline).unzip();
+        let (timer, _guard) = self.register(call, lease, token, deadline).unzip();
         let reading = Reading {
             token,
             session: session.map_or(SessionKind::None, HttpSession::kind),
@@ -272,8 +259,11 @@ impl ProviderClient<'_> {
         };
         let asked = |request: IncomingRequest| {
             if let Some(lease) = lease {
-                let asking = timer.iter().map(Deadline::pause).collect();
-                lease.answer(request, call.events.as_ref(), asking);
+                let route = QuestionRoute {
+                    to: call.events.clone(),
+                    asking: timer.iter().map(Deadline::pause).collect(),
+                };
+                lease.answer(request, route);
             }
         };
         let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
@@ -281,7 +271,7 @@ impl ProviderClient<'_> {
         outcome
     }
 
-    /// Takes the place of a call whose caller hears and can be asked.
+    /// Registers a call whose caller hears and can be asked.
     fn register(
         self,
         call: &Call,
@@ -291,11 +281,11 @@ impl ProviderClient<'_> {
     ) -> Option<(Arc<Deadline>, HubGuard)> {
         let (events, lease) = (call.events.as_ref()?, lease?);
         let timer = Deadline::until(deadline);
-        // The session may have settled on another revision; its place is that of its key.
+        // The session may have settled on another revision; the hub has it under its key.
         let key = lease.key();
         let recipient = (self.identity.session.as_ref(), events.clone());
-        let place = self.shared.hubs.register_call(key, token, recipient, &timer);
-        Some((timer, place))
+        let guard = self.shared.hubs.register_call(key, token, recipient, &timer);
+        Some((timer, guard))
     }
 
     async fn exchange(
@@ -308,7 +298,7 @@ impl ProviderClient<'_> {
         let route = &*self.shared.clients.route(self.endpoint)?;
         let signature = &self.identity.signature;
         let mut response = post::post(route, signature, head, body, reading.deadline).await?;
-        let mut pace = StreamBackoff::default();
+        let mut backoff = StreamBackoff::default();
         loop {
             let begun = Instant::now();
             let ResumePoint { after, retry } = match response::read(response, reading, &asked).await {
@@ -319,9 +309,9 @@ impl ProviderClient<'_> {
             let Some(session) = lease else {
                 return Err(CallFailure::Broken(response::stream_ended()));
             };
-            pace.set_retry(retry.unwrap_or(RESUME));
+            backoff.set_retry(retry.unwrap_or(RESUME));
             // One that goes on ending without an answer is asked ever later.
-            let retry = pace.next(begun.elapsed(), false);
+            let retry = backoff.next(begun.elapsed(), false);
             if reading
                 .wait(pause_before_resume(reading.events, retry))
                 .await
@@ -361,7 +351,7 @@ impl ProviderClient<'_> {
         revision: Revision,
         deadline: Instant,
     ) -> Result<PoolLease<HttpSession>, Error> {
-        let key = self.key(revision);
+        let key = self.key(Some(revision));
         if let Some(lease) = self.shared.sessions.ready(&key) {
             return Ok(lease);
         }
@@ -389,25 +379,12 @@ impl ProviderClient<'_> {
         })?
     }
 
-    pub(crate) fn key(self, revision: Revision) -> PoolKey {
-        PoolKey::of(
-            self.endpoint,
-            self.identity,
-            Some(revision),
-            self.declared.abilities,
-        )
-    }
-
     /// Sends a message of a session that nobody waits for.
     pub(crate) fn notify(self, lease: &PoolLease<HttpSession>, body: Vec<u8>) {
-        let (shared, endpoint) = (Arc::clone(self.shared), Arc::clone(self.endpoint));
-        let session = Arc::clone(lease);
+        let (session, provider) = (Arc::clone(lease), Arc::clone(&self.endpoint.provider));
         self.shared.detach(async move {
-            let Ok(route) = shared.clients.route(&endpoint) else {
-                return;
-            };
-            if let Err(error) = session.post(&route, body, Instant::now() + NOTIFY_TIMEOUT).await {
-                tracing::debug!(provider.name = &*endpoint.provider, %error, "a message was not delivered");
+            if let Err(error) = session.post(body, Instant::now() + NOTIFY_TIMEOUT).await {
+                tracing::debug!(provider.name = &*provider, %error, "a message was not delivered");
             }
         });
     }
@@ -416,16 +393,16 @@ impl ProviderClient<'_> {
 /// Leaves a stream alone that ended early, for as long as its provider asks. A caller that hears of
 /// it may end its own stream the same way; then it is its return that counts.
 async fn pause_before_resume(events: Option<&mpsc::Sender<ProviderEvent>>, retry: Duration) {
-    let (back, returned) = oneshot::channel();
+    let (resume, resumed) = oneshot::channel();
     if let Some(events) = events {
         events
-            .try_send(ProviderEvent::Pause(StreamPause { retry, resume: back }))
+            .try_send(ProviderEvent::Pause(StreamPause { retry, resume }))
             .ok();
     }
     let pause = sleep(retry);
     tokio::pin!(pause);
     tokio::select! {
-        Ok(()) = returned => {}
+        Ok(()) = resumed => {}
         () = &mut pause => {}
     }
 }
@@ -449,7 +426,7 @@ fn downgrade(fault: &RpcFault, asked: Revision) -> Option<Revision> {
 /// Tells an older provider that an answer is not waited for any more. For a modern one closing
 /// the stream says it, which dropping the response does.
 struct CancelOnDrop<'a> {
-    remote: ProviderClient<'a>,
+    client: ProviderClient<'a>,
     session: Option<&'a PoolLease<HttpSession>>,
     id: u64,
     armed: bool,
@@ -458,7 +435,7 @@ struct CancelOnDrop<'a> {
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if let (true, Some(lease)) = (self.armed, self.session) {
-            self.remote.notify(lease, outgoing::cancellation(self.id));
+            self.client.notify(lease, outgoing::cancellation(self.id));
         }
     }
 }

@@ -1,36 +1,33 @@
 //! Reading one HTTP response: a JSON body, or an event stream up to the answer of our request.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
     call::ProviderEvent,
-    client::connection_error,
+    client::{connection_error, timed_out},
     deadline::Deadline,
-    incoming::{self, RpcResult, is_for, is_type},
+    event_stream::{EventStream, StreamError},
+    incoming::{self, LARGEST, RpcResult, challenge, is_for, is_type, protocol_error},
     incoming_request::IncomingRequest,
-    lost,
-    post::{self, challenge, timed_out},
+    lost, outgoing,
     summary::{self, ResponseSummary},
 };
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::limit::load;
 use pleiades_core::signature::Signature;
 use pleiades_core::www_authenticate;
-use pleiades_mcp::{Message, sse};
+use pleiades_mcp::Message;
 
-/// The largest JSON body or single event that is read.
-pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
 /// The largest body of a refusal that is looked into.
 const REFUSAL: usize = 64 * 1024;
-/// How long a stream may take to end after its answer.
+/// How long the body of a refusal is waited for.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
@@ -136,9 +133,7 @@ pub(crate) async fn read(
     if response.status() != StatusCode::OK {
         return Box::pin(read_refusal(response, reading)).await;
     }
-    if let Some(coding) = incoming::content_coding(response.headers()) {
-        return Err(CallFailure::Final(compressed(&coding)));
-    }
+    incoming::refuse_coding(response.headers()).map_err(CallFailure::Final)?;
     if is_type(response.headers(), "application/json") {
         let body = read_whole(response, LARGEST, reading.deadline).await?;
         return decode_answer(&body, reading.id).map_err(CallFailure::Final);
@@ -156,13 +151,6 @@ pub(crate) async fn read(
     Err(CallFailure::Final(protocol_error(message).because(summary)))
 }
 
-/// A body in a coding that was not asked for.
-pub(crate) fn compressed(coding: &str) -> Error {
-    protocol_error(format!(
-        "the provider's answer is compressed (`{coding}`), although `Accept-Encoding: identity` asks for none"
-    ))
-}
-
 fn decode_answer(body: &[u8], id: u64) -> Result<RpcResult, Error> {
     match incoming::decode(body) {
         Ok(Message::Response { id: found, outcome }) if is_for(&found, id) => Ok(outcome),
@@ -175,60 +163,45 @@ fn decode_answer(body: &[u8], id: u64) -> Result<RpcResult, Error> {
 }
 
 async fn stream(
-    mut response: reqwest::Response,
+    response: reqwest::Response,
     reading: &Reading<'_>,
     asked: impl Fn(IncomingRequest),
 ) -> Result<RpcResult, CallFailure> {
-    let mut parser = sse::Parser::new(LARGEST);
+    let mut stream = EventStream::new(response);
     let (mut after, mut retry) = (None, None);
     let mut most = 0;
     let broken = loop {
-        while let Some(frame) = parser.next() {
+        while let Some(frame) = stream.frame() {
             retry = frame.retry.or(retry);
             if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
-                after = post::event_id(&id);
+                after = outgoing::event_id(&id);
             }
             if let Some(outcome) = handle_event(&frame.data, reading, &asked) {
-                drain(response);
+                stream.drain();
                 return outcome.map_err(CallFailure::Final);
             }
         }
-        match reading.wait(response.chunk()).await {
+        match reading.wait(stream.fill()).await {
             None => return Err(CallFailure::Final(timed_out())),
-            Some(Ok(Some(bytes))) => {
-                parser.push(&bytes).map_err(|error| {
-                    CallFailure::Final(
-                        protocol_error("the provider's event stream is malformed").because(error),
-                    )
-                })?;
-                let more = parser.buffered().saturating_sub(most);
+            Some(Ok(true)) => {
+                let more = stream.buffered().saturating_sub(most);
                 load::charge(more).map_err(|_full| CallFailure::Final(no_room()))?;
                 most += more;
                 load::yield_if_large().await;
             }
-            Some(Ok(None)) => break None,
-            Some(Err(error)) => break Some(error),
+            Some(Ok(false)) => break None,
+            Some(Err(StreamError::Broken(error))) => break Some(error),
+            Some(Err(StreamError::Malformed(error))) => {
+                let malformed = protocol_error("the provider's event stream is malformed");
+                return Err(CallFailure::Final(malformed.because(error)));
+            }
         }
     };
     match (after, broken) {
         (Some(after), _) => Err(CallFailure::Interrupted(ResumePoint { after, retry })),
-        (None, Some(error)) => Err(connection_error(error).into()),
+        (None, Some(error)) => Err(error.into()),
         (None, None) => Err(CallFailure::Broken(stream_ended())),
     }
-}
-
-/// Reads a stream to the end that follows its answer, so that the connection can be used again;
-/// dropped before it, the connection would be closed after every call.
-fn drain(mut response: reqwest::Response) {
-    if let Some(Ok(None) | Err(_)) = response.chunk().now_or_never() {
-        return;
-    }
-    tokio::spawn(async move {
-        let rest = async { while let Ok(Some(_)) = response.chunk().await {} };
-        if timeout(LINGER, rest).await.is_err() {
-            tracing::trace!("a stream stays open after its answer");
-        }
-    });
 }
 
 fn handle_event(
@@ -273,9 +246,8 @@ pub(crate) async fn read_refusal(
             response.url(),
         )));
     }
-    if let Some(coding) = incoming::content_coding(&headers) {
-        let error =
-            classify(status, &headers, b"", reading).map_or_else(|error| error, |_| compressed(&coding));
+    if let Err(compressed) = incoming::refuse_coding(&headers) {
+        let error = classify(status, &headers, b"", reading).map_or_else(|error| error, |_| compressed);
         return Err(CallFailure::Final(error));
     }
     // A refusal whose body cannot be read is still that refusal.
@@ -503,10 +475,6 @@ pub(crate) fn no_room() -> Error {
         .sent()
         .retry_after(Duration::from_secs(1))
         .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
-}
-
-pub(crate) fn protocol_error(message: impl Into<Cow<'static, str>>) -> Error {
-    Error::new(Code::UpstreamProtocol, message).sent()
 }
 
 fn unavailable(message: String) -> Error {

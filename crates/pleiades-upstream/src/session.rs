@@ -11,25 +11,22 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::ProviderEvent,
-    deadline::OpenQuestion,
     endpoint::Endpoint,
     health::SessionHealth,
+    hub::QuestionRoute,
     incoming,
     incoming_request::IncomingRequest,
     outgoing,
     pool::Pooled,
     post::{self, RequestHead, SESSION},
-    remote::ProviderClient,
+    profile::MAX_INITIALIZE,
+    provider_client::ProviderClient,
+    reconnect::StreamState,
     response::{self, CallFailure, Reading, SessionKind},
-    session_stream::StreamState,
     shared::Shared,
     summary::ResponseSummary,
 };
@@ -40,22 +37,19 @@ use pleiades_mcp::{RawObject, Revision, message};
 
 /// The longest id of a session that is kept, in bytes.
 const LONGEST_ID: usize = 4096;
-/// The largest answer to `initialize` that is kept, in bytes.
-pub(crate) const MAX_INITIALIZE: usize = 256 * 1024;
 /// How long a provider may take to take an answer.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a provider may take to hear that a session has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What a provider said to `initialize`, and the id it gave.
+/// A session: its id, and the answer to `initialize`.
 pub(crate) struct HttpSession {
     pub(crate) id: Option<HeaderValue>,
     pub(crate) revision: Revision,
     pub(crate) initialize_result: RawObject,
-    /// Whether it is still worth keeping.
     pub(crate) health: SessionHealth,
-    endpoint: Arc<Endpoint>,
-    signature: Arc<Signature>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) signature: Arc<Signature>,
     shared: Weak<Shared>,
     ended: AtomicBool,
     stream: watch::Sender<StreamState>,
@@ -76,19 +70,19 @@ pub(crate) enum HandshakeError {
 /// Opens a session, asking for `revision`; the provider may settle on another one that we know. One that
 /// refuses our newest is asked for older ones, unless the descriptor pins it.
 pub(crate) async fn open(
-    remote: ProviderClient<'_>,
+    client: ProviderClient<'_>,
     revision: Revision,
     deadline: Instant,
 ) -> Result<Arc<HttpSession>, HandshakeError> {
-    let refusal = match Box::pin(initialize(remote, revision, deadline)).await {
+    let refusal = match Box::pin(initialize(client, revision, deadline)).await {
         Err(refusal) => refusal,
         opened => return opened,
     };
-    if remote.endpoint.revision.is_some() || revision != Revision::NEWEST_LEGACY {
+    if client.endpoint.revision.is_some() || revision != Revision::NEWEST_LEGACY {
         return Err(refusal);
     }
     for older in refusal.older_revisions(revision) {
-        match Box::pin(initialize(remote, older, deadline)).await {
+        match Box::pin(initialize(client, older, deadline)).await {
             Err(next) if !next.is_about_revision() => break,
             Err(_) => {}
             opened => return opened,
@@ -99,7 +93,7 @@ pub(crate) async fn open(
 
 /// One `initialize`, asked again when its connection broke: that changes nothing.
 async fn initialize(
-    remote: ProviderClient<'_>,
+    client: ProviderClient<'_>,
     revision: Revision,
     deadline: Instant,
 ) -> Result<Arc<HttpSession>, HandshakeError> {
@@ -108,7 +102,7 @@ async fn initialize(
         endpoint,
         identity,
         declared,
-    } = remote;
+    } = client;
     let route = shared.clients.route(endpoint)?;
     let asking = || async {
         let id = shared.next_id();
@@ -132,11 +126,11 @@ async fn initialize(
         let message = format!("the provider gave a session id of more than {LONGEST_ID} bytes");
         return Err(Error::new(Code::UpstreamProtocol, message).sent().into());
     }
-    let (revision, greeting) = parse_initialize(&result)?;
+    let (revision, initialize_result) = parse_initialize(&result)?;
     let session = HttpSession {
         id: session,
         revision,
-        initialize_result: greeting,
+        initialize_result,
         health: SessionHealth::new(),
         endpoint: Arc::clone(endpoint),
         signature: Arc::clone(&identity.signature),
@@ -147,11 +141,11 @@ async fn initialize(
     };
     let body = message::notification("notifications/initialized", None);
     match session
-        .post(&route, body.clone(), deadline)
+        .post(body.clone(), deadline)
         .await
         .map_err(CallFailure::from)
     {
-        Err(CallFailure::Broken(_)) => session.post(&route, body, deadline).await?,
+        Err(CallFailure::Broken(_)) => session.post(body, deadline).await?,
         done => done.map_err(Error::from)?,
     }
     Ok(Arc::new(session))
@@ -235,14 +229,12 @@ fn is_a_no(error: &Error) -> bool {
 
 impl HttpSession {
     /// Posts what gets no answer: notifications, and answers to the provider's requests.
-    pub(crate) async fn post(
-        &self,
-        route: &super::client::HttpRoute,
-        body: Vec<u8>,
-        deadline: Instant,
-    ) -> Result<(), Error> {
+    pub(crate) async fn post(&self, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
+        let shared = self.shared.upgrade();
+        let shared = shared.ok_or_else(|| Error::new(Code::ShuttingDown, "the gateway is ending"))?;
+        let route = shared.clients.route(&self.endpoint)?;
         let head = self.head();
-        let response = post::post(route, &self.signature, head, Bytes::from(body), deadline).await?;
+        let response = post::post(&route, &self.signature, head, Bytes::from(body), deadline).await?;
         if response.status().is_client_error() || response.status().is_server_error() {
             tracing::debug!(
                 provider.name = &*self.endpoint.provider,
@@ -261,20 +253,11 @@ impl HttpSession {
         }
     }
 
-    /// What a request in it is made in.
     pub(crate) const fn kind(&self) -> SessionKind {
         match self.id {
             Some(_) => SessionKind::Named,
             None => SessionKind::Nameless,
         }
-    }
-
-    pub(crate) const fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    pub(crate) const fn signature(&self) -> &Arc<Signature> {
-        &self.signature
     }
 
     /// How its GET stream fares.
@@ -291,37 +274,17 @@ impl HttpSession {
     }
 
     /// Answers a request of the provider, once whoever takes it has; nobody waits for it here.
-    pub(crate) fn answer(
-        self: &Arc<Self>,
-        request: IncomingRequest,
-        to: Option<&mpsc::Sender<ProviderEvent>>,
-        asking: Vec<OpenQuestion>,
-    ) {
+    pub(crate) fn answer(self: &Arc<Self>, request: IncomingRequest, route: QuestionRoute) {
         let Some(shared) = self.shared.upgrade() else {
             return;
         };
-        let (session, closing, over) = (Arc::clone(self), shared.closing.clone(), self.over.clone());
-        let own = Arc::clone(&shared);
-        let put = request.dispatch(to);
-        shared.detach(async move {
-            let replied = async {
-                let body = put.reply().await;
-                drop(asking);
-                let route = own.clients.route(&session.endpoint).ok()?;
-                session.post(&route, body, Instant::now() + NOTIFY_TIMEOUT).await.err()
-            };
-            let failed = tokio::select! {
-                failed = replied => failed,
-                () = closing.cancelled() => None,
-                () = over.cancelled() => None,
-            };
-            if let Some(error) = failed {
-                tracing::debug!(provider.name = &*session.endpoint.provider, %error, "an answer was not delivered");
-            }
+        let session = Arc::clone(self);
+        request.answer(&shared, route, self.over.clone(), move |body| async move {
+            session.post(body, Instant::now() + NOTIFY_TIMEOUT).await
         });
     }
 
-    /// DELETE, best effort: whoever keeps sessions until they are told keeps a lot.
+    /// DELETE, best effort: a server may keep each session until then.
     pub(crate) async fn close(&self) {
         self.over.cancel();
         if self.ended.swap(true, Ordering::AcqRel) || self.id.is_none() {

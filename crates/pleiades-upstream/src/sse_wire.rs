@@ -7,27 +7,26 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use tokio::time::{Instant, timeout, timeout_at};
+use reqwest::Response;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::{
-    client::connection_error,
+    client::timed_out,
     endpoint::Endpoint,
-    incoming::{self, is_type},
+    event_stream::EventStream,
+    incoming::{is_type, protocol_error, refuse_coding},
     pool::PoolKey,
-    post::{self, RequestHead, timed_out},
+    post::{self, RequestHead},
     post_writer::PostWriter,
-    response::{self, LARGEST, Reading, compressed, protocol_error},
+    response::{self, Reading},
     shared::Shared,
     summary::ResponseSummary,
     wire::{Wire, WireReader, WireState, WireWriter},
 };
 use pleiades_core::error::Error;
 use pleiades_core::signature::Signature;
-use pleiades_mcp::sse;
 
-/// A stream that is silent for so long is dead: the connection may have gone without a word.
-const SILENT: Duration = Duration::from_secs(3600);
 /// Gateways on the way cut streams, often each minute; one that lived this long was of use.
 const SOUND: Duration = Duration::from_secs(1);
 /// The longest address that is taken.
@@ -46,10 +45,10 @@ pub(crate) async fn connect(
     deadline: Instant,
 ) -> Result<Arc<Wire>, Error> {
     let route = shared.clients.route(endpoint)?;
-    let response =
-        post::send_bodyless(&route, signature, Method::GET, RequestHead::default(), deadline).await?;
-    let mut stream = EventStream::of(response, signature, deadline).await?;
-    let named = timeout_at(deadline, stream.endpoint())
+    let head = RequestHead::default();
+    let response = post::send_bodyless(&route, signature, Method::GET, head, deadline).await?;
+    let mut stream = accept(response, signature, deadline).await?;
+    let named = timeout_at(deadline, message_address(&mut stream))
         .await
         .map_err(|_elapsed| timed_out())??;
     let address = address(&route.url, &named)?;
@@ -67,11 +66,10 @@ pub(crate) async fn connect(
         wire: Arc::downgrade(&wire),
     };
     shared.control.spawn(async move {
-        let ended = life.stop.run_until_cancelled(stream.read(&reader)).await;
+        let ended = life.stop.run_until_cancelled(read(stream, &reader)).await;
         if let Some(why) = &ended {
-            let provider = &*life.provider;
             tracing::debug!(
-                provider.name = provider,
+                provider.name = &*life.provider,
                 error = why.as_ref().err().map(tracing::field::display),
                 "the provider's stream ended"
             );
@@ -79,6 +77,47 @@ pub(crate) async fn connect(
         life.end(ended.is_none());
     });
     Ok(wire)
+}
+
+async fn accept(response: Response, signature: &Signature, deadline: Instant) -> Result<EventStream, Error> {
+    if response.status() != StatusCode::OK {
+        let reading = Reading::alone(0, deadline, signature);
+        let refused = response::read_refusal(response, &reading).await?;
+        return Err(refused.map_or_else(Error::rpc, |_| no_stream()));
+    }
+    refuse_coding(response.headers())?;
+    if !is_type(response.headers(), "text/event-stream") {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response::read_start(response, deadline).await;
+        return Err(no_stream().because(ResponseSummary::of(status, &headers, &body)));
+    }
+    Ok(EventStream::new(response))
+}
+
+/// Where messages go: the first event says it.
+async fn message_address(stream: &mut EventStream) -> Result<String, Error> {
+    while let Some(frame) = stream.next().await? {
+        match frame.event.as_deref() {
+            Some("endpoint") => return Ok(frame.data),
+            // It sets an id or a time and is no event.
+            None if frame.data.is_empty() => {}
+            _ => {
+                let message = "the provider's event stream does not begin with an `endpoint` event";
+                return Err(protocol_error(message));
+            }
+        }
+    }
+    Err(protocol_error("the provider's event stream ended at once"))
+}
+
+/// Hears everything, to the end.
+async fn read(mut stream: EventStream, reader: &WireReader) -> Result<(), Error> {
+    while let Some(frame) = stream.next().await? {
+        if frame.event.as_deref().is_none_or(|event| event == "message") {
+            reader.receive(frame.data.as_bytes());
+        }
+    }
+    Ok(())
 }
 
 /// The address that a stream named, relative or whole: of the same origin or none, for the
@@ -98,74 +137,6 @@ fn address(base: &Url, named: &str) -> Result<Url, Error> {
     }
     address.set_fragment(None);
     Ok(address)
-}
-
-struct EventStream {
-    response: reqwest::Response,
-    parser: sse::Parser,
-}
-
-impl EventStream {
-    async fn of(
-        response: reqwest::Response,
-        signature: &Signature,
-        deadline: Instant,
-    ) -> Result<Self, Error> {
-        if response.status() != StatusCode::OK {
-            let reading = Reading::alone(0, deadline, signature);
-            let refused = response::read_refusal(response, &reading).await?;
-            return Err(refused.map_or_else(Error::rpc, |_| no_stream()));
-        }
-        if let Some(coding) = incoming::content_coding(response.headers()) {
-            return Err(compressed(&coding));
-        }
-        if !is_type(response.headers(), "text/event-stream") {
-            let (status, headers) = (response.status(), response.headers().clone());
-            let body = response::read_start(response, deadline).await;
-            return Err(no_stream().because(ResponseSummary::of(status, &headers, &body)));
-        }
-        Ok(Self {
-            response,
-            parser: sse::Parser::new(LARGEST),
-        })
-    }
-
-    /// The first event, which must say where messages go.
-    async fn endpoint(&mut self) -> Result<String, Error> {
-        match self.next().await? {
-            Some(frame) if frame.event.as_deref() == Some("endpoint") => Ok(frame.data),
-            Some(_) => Err(protocol_error(
-                "the provider's event stream does not begin with an `endpoint` event",
-            )),
-            None => Err(protocol_error("the provider's event stream ended at once")),
-        }
-    }
-
-    async fn next(&mut self) -> Result<Option<sse::Frame>, Error> {
-        loop {
-            if let Some(frame) = self.parser.next() {
-                if frame.event.is_some() || !frame.data.is_empty() {
-                    return Ok(Some(frame));
-                }
-                continue;
-            }
-            let Some(bytes) = self.response.chunk().await.map_err(connection_error)? else {
-                return Ok(None);
-            };
-            self.parser.push(&bytes)?;
-        }
-    }
-
-    /// Hears everything, to the end.
-    async fn read(mut self, reader: &WireReader) -> Result<(), Error> {
-        while let Ok(frame) = timeout(SILENT, self.next()).await {
-            let Some(frame) = frame? else { break };
-            if frame.event.as_deref().is_none_or(|event| event == "message") {
-                reader.receive(frame.data.as_bytes());
-            }
-        }
-        Ok(())
-    }
 }
 
 fn no_stream() -> Error {

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use pleiades_core::error::Error;
-use pleiades_core::text::one_line;
+use pleiades_core::text::{is_hidden, one_line};
 
 /// Longest line that is shown, in characters.
 const LONGEST: usize = 160;
@@ -117,11 +117,10 @@ pub(crate) fn reason(body: &[u8]) -> Option<String> {
             .filter(|text| !text.trim_start().starts_with('<'))?
             .to_owned(),
     };
-    let is_seen = |each: &char| !matches!(each, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
     let text: String = text
         .chars()
-        .filter(is_seen)
         .map(|each| if each.is_control() { ' ' } else { each })
+        .filter(|each| !is_hidden(*each))
         .collect();
     let mut words: Vec<&str> = Vec::new();
     for word in text.split_whitespace() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
     crypto::ring,
     pki_types::{PrivateKeyDer, pem::PemObject},
 };
@@ -14,18 +14,15 @@ use pleiades_core::trust::{certificates, private_roots, system_roots};
 
 /// The configuration for one client. Each call makes a new one, so that session tickets and
 /// connections of one set of certificates never serve another.
+///
+/// # Errors
+/// `UpstreamUnreachable` when what it names cannot be used.
 pub fn config(tls: Option<&ClientTls>) -> Result<ClientConfig, Error> {
     let roots = match tls.and_then(|tls| tls.ca.as_deref()) {
-        Some(pem) => {
-            let roots = private_roots(pem);
-            Arc::new(roots.map_err(|error| unusable("`upstream.tls.ca_file`").because(error))?)
-        }
+        Some(pem) => Arc::new(private(pem)?),
         None => system_roots(),
     };
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("protocol versions").because(error))?
-        .with_root_certificates(roots);
+    let builder = builder()?.with_root_certificates(roots);
     let mut config = match tls.and_then(|tls| tls.client.as_ref()) {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
@@ -45,16 +42,27 @@ pub fn config(tls: Option<&ClientTls>) -> Result<ClientConfig, Error> {
 /// A configuration that trusts these certificates beside the system's.
 pub(crate) fn config_beside(ca: &[u8]) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::clone(&system_roots());
-    let private = private_roots(ca).map_err(|error| unusable("`upstream.tls.ca_file`").because(error))?;
-    roots.extend(private.roots);
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("protocol versions").because(error))?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    roots.extend(private(ca)?.roots);
+    let mut config = builder()?.with_root_certificates(roots).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
+/// For plain http: a configuration that trusts nobody and reads no roots.
+pub(crate) fn bare() -> Result<ClientConfig, Error> {
+    let builder = builder()?.with_root_certificates(RootCertStore::empty());
+    Ok(builder.with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("protocol versions").because(error))
+}
+
+fn private(pem: &[u8]) -> Result<RootCertStore, Error> {
+    private_roots(pem).map_err(|error| unusable("`upstream.tls.ca_file`").because(error))
+}
 /// Whether a certificate was refused because it is an authority of its own (`CA:TRUE`) and serves itself.
 pub fn is_own_authority(fault: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(why) = fault else {
@@ -65,18 +73,6 @@ pub fn is_own_authority(fault: &rustls::Error) -> bool {
 }
 
 fn unusable(what: &str) -> Error {
-    Error::new(
-        Code::UpstreamUnreachable,
-        format!("{what} cannot be used; it must be PEM"),
-    )
-}
-
-/// For plain http: a configuration that trusts nobody and reads no roots.
-pub(crate) fn bare() -> Result<ClientConfig, Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("protocol versions").because(error))?;
-    Ok(config
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
+    let message = format!("{what} cannot be used; it must be PEM");
+    Error::new(Code::UpstreamUnreachable, message)
 }

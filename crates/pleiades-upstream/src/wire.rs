@@ -19,14 +19,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::{Profile, ProviderChange},
+    call::ProviderChange,
+    client::timed_out,
     deadline::Deadline,
     health::SessionHealth,
     incoming::RpcResult,
     outgoing,
     pool::{PoolKey, Pooled},
-    post::timed_out,
     post_writer::PostWriter,
+    profile::Profile,
     response::no_room,
     shared::Shared,
 };

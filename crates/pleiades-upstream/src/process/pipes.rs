@@ -9,8 +9,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::incoming::LARGEST;
 use crate::lines::{ReadLine, next_line};
-use crate::response::LARGEST;
 use crate::scan::{self, AnswerScan};
 use crate::wire::{WireReader, WireState};
 

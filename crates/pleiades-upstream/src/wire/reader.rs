@@ -5,8 +5,6 @@ use std::sync::{Arc, Weak};
 use tokio::time::Instant;
 
 use super::{NOTIFY_TIMEOUT, Wire, WireState, noise::NoiseKind, unreadable};
-use crate::call::ProviderChange;
-use crate::hub::QuestionRoute;
 use crate::incoming::{self, UnreadableMessage, parse_id};
 use crate::incoming_request::IncomingRequest;
 use pleiades_core::limit::load;
@@ -42,12 +40,8 @@ impl WireReader {
             }
             Message::Request { id, method, params } => self.answer(IncomingRequest { id, method, params }),
             Message::Notification { method, params } => {
-                let Some(shared) = self.life.shared.upgrade() else {
-                    return;
-                };
-                match ProviderChange::from_method(&method) {
-                    Some(change) => shared.hubs.publish_change(&self.life.key, change),
-                    None => shared.hubs.publish(&self.life.key, &method, params.as_ref()),
+                if let Some(shared) = self.life.shared.upgrade() {
+                    shared.hubs.publish(&self.life.key, &method, params.as_ref());
                 }
             }
         }
@@ -106,29 +100,13 @@ impl WireReader {
         let Some(shared) = self.life.shared.upgrade() else {
             return;
         };
-        let routed = if request.is_ping() {
-            QuestionRoute::default()
-        } else {
-            shared.hubs.route_question(&self.life.key)
-        };
-        let (closing, wire) = (shared.closing.clone(), Weak::clone(&self.wire));
-        let put = request.dispatch(routed.to.as_ref());
-        let stop = self.life.stop.clone();
-        shared.detach(async move {
-            let replied = async {
-                let reply = put.reply().await;
-                let wire = wire.upgrade()?;
-                wire.notify(reply, Instant::now() + NOTIFY_TIMEOUT).await.err()
-            };
-            let failed = tokio::select! {
-                failed = replied => failed,
-                () = closing.cancelled() => None,
-                () = stop.cancelled() => None,
-            };
-            if let Some(error) = failed {
-                tracing::debug!(%error, "an answer was not delivered");
+        let route = request.route(&shared.hubs, &self.life.key);
+        let wire = Weak::clone(&self.wire);
+        request.answer(&shared, route, self.life.stop.clone(), move |body| async move {
+            match wire.upgrade() {
+                Some(wire) => wire.notify(body, Instant::now() + NOTIFY_TIMEOUT).await,
+                None => Ok(()),
             }
-            drop(routed.asking);
         });
     }
 }

@@ -225,7 +225,7 @@ fn authenticate<'k, T>(
         Presented::Nothing => return Err(Error::new(Code::Unauthenticated, missing)),
         Presented::Unusable(why) => *why,
         Presented::Key(key) => match keys.find(key) {
-            Some(whose) => return Ok(whose),
+            Some(owner) => return Ok(owner),
             None => "this key is not known here",
         },
     };

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::pages;
 use super::respond::{self, Response};
 use super::route::OAuthRoute;
-use super::services::Services;
+use super::services::GatewayServices;
 use super::{bridge, cookies};
 use crate::exchange::Exchange;
 use pleiades_core::error::{Code, Error};
@@ -45,7 +45,7 @@ const FORM_TTL: u64 = 3600;
 /// # Errors
 /// When the client is gone.
 pub(super) async fn serve(
-    services: &Services,
+    services: &GatewayServices,
     session: &mut Session,
     ctx: &mut Context,
     route: OAuthRoute,
@@ -157,7 +157,7 @@ impl ConnectPages<'_> {
         let known = self.cookie(headers, FORM_COOKIE);
         let cookie = match &known {
             Some(known) => Cow::Borrowed(known.as_str()),
-            None => Cow::Owned(cookies::random()),
+            None => Cow::Owned(cookies::browser_token()),
         };
         let until = unix_now().saturating_add(FORM_TTL);
         let csrf = self.sealer.seal(FORM, &binding(link, &cookie), until, b"");
@@ -170,7 +170,7 @@ impl ConnectPages<'_> {
             title: &title,
             host: host.as_deref(),
             scopes: &broker.requested_scopes(&opened.request).unwrap_or_default(),
-            way: (!is_proven).then(|| broker.proof_method(&opened)),
+            proof: (!is_proven).then(|| broker.proof_method(&opened)),
             action: &self.path(&format!("/oauth/connect/{link}")),
             csrf: &csrf,
         });
@@ -375,7 +375,7 @@ fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
 
 /// How a connection of the caller fares.
 async fn connection_status(
-    services: &Services,
+    services: &GatewayServices,
     head: &RequestHeader,
     ctx: &mut Context,
     id: &str,

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, header};
-use ring::rand::{SecureRandom, SystemRandom};
+use pleiades_core::random;
 
 /// The name as it is sent. Under https no other host, and nothing without TLS, can set it (RFC 6265bis
 /// section 4.1.3.2).
@@ -41,13 +39,10 @@ pub(super) fn set(cookie: &str, value: &str, lasts: Duration, secure: bool) -> S
     )
 }
 
-/// 128 bits that nobody can guess; empty without randomness, and then no form is taken.
-pub(super) fn random() -> String {
-    let mut bytes = [0_u8; 16];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => URL_SAFE_NO_PAD.encode(bytes),
-        Err(_unspecified) => String::new(),
-    }
+/// 128 bits that nobody can guess, to know a browser by; empty without randomness, and then no form is
+/// taken.
+pub(super) fn browser_token() -> String {
+    random::token::<16>().unwrap_or_default()
 }
 
 #[cfg(test)]

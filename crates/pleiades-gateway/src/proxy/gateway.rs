@@ -17,7 +17,7 @@ use super::limits::CallerLimits;
 use super::relay::{self, RelayState, TlsCache};
 use super::resume::AnswerStore;
 use super::route::{self, Route};
-use super::services::Services;
+use super::services::GatewayServices;
 use super::{bridge, connect, respond, view};
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use pleiades_core::telemetry::{Metrics, View};
@@ -42,7 +42,7 @@ pub struct Config {
 /// The public listener's application.
 #[derive(Debug)]
 pub struct Gateway {
-    services: Services,
+    services: GatewayServices,
     origins: OriginPolicy,
     api: ApiConfig,
     tls: TlsCache,
@@ -69,7 +69,7 @@ impl Gateway {
     #[must_use]
     pub fn new(config: Config, exchange: Arc<Exchange>, metrics: Arc<Metrics>, sealer: Arc<Sealer>) -> Self {
         Self {
-            services: Services {
+            services: GatewayServices {
                 exchange,
                 metrics,
                 sealer,

@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 
 use super::context::Context;
 use super::respond::SESSION;
-use super::services::Services;
+use super::services::GatewayServices;
 use crate::exchange::{Arrived, Keys, Peer, Scope, unsupported};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
@@ -155,7 +155,7 @@ pub(super) fn revision_or_legacy(headers: &HeaderMap) -> Revision {
 /// A request of a view: for whom, for what, and what answers it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ViewContext<'a> {
-    pub(super) services: &'a Services,
+    pub(super) services: &'a GatewayServices,
     pub(super) ctx: &'a Context,
     pub(super) principal: &'a Principal,
     pub(super) scope: &'a Scope,

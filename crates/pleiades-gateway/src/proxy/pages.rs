@@ -49,7 +49,7 @@ pub(super) struct ConnectPage<'a> {
     /// What is asked for, when it is known.
     pub(super) scopes: &'a [String],
     /// How the opener proves who they are; `None`: they have.
-    pub(super) way: Option<ProofMethod>,
+    pub(super) proof: Option<ProofMethod>,
     /// The page's own path.
     pub(super) action: &'a str,
     /// The form's proof that it is this page's.
@@ -77,7 +77,7 @@ pub(super) fn connect(page: &ConnectPage<'_>) -> String {
         |host| format!("You will be taken to <code>{}</code>.", escape(host)),
     );
     write!(body, "<p>{place}</p>").ok();
-    if page.way == Some(ProofMethod::Nobody) {
+    if page.proof == Some(ProofMethod::Nobody) {
         body.push_str("<p>Nobody can prove here that this link is theirs: ask whoever runs the gateway.</p>");
         return document(page.gateway, &heading, &body);
     }
@@ -86,7 +86,7 @@ pub(super) fn connect(page: &ConnectPage<'_>) -> String {
         "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"csrf\" value=\"{}\">{}</form>",
         escape(page.action),
         escape(page.csrf),
-        proof_fields(page.way, &gateway, &title),
+        proof_fields(page.proof, &gateway, &title),
     )
     .ok();
     body.push_str(
@@ -97,7 +97,7 @@ pub(super) fn connect(page: &ConnectPage<'_>) -> String {
 }
 
 /// What the form asks of the opener.
-fn proof_fields(way: Option<ProofMethod>, gateway: &str, title: &str) -> String {
+fn proof_fields(proof: Option<ProofMethod>, gateway: &str, title: &str) -> String {
     let key = |which: &str| {
         format!(
             "<label for=\"api_key\">Your API key for {gateway}</label>\
@@ -107,7 +107,7 @@ fn proof_fields(way: Option<ProofMethod>, gateway: &str, title: &str) -> String 
              not stored.</p><button type=\"submit\">Continue to {title}</button>"
         )
     };
-    match way {
+    match proof {
         Some(ProofMethod::Key) => key("The key that your client uses"),
         Some(ProofMethod::LocalKey) => {
             key("The key in the file <code>local.key</code>, in the gateway's data folder on its own machine")
@@ -203,13 +203,13 @@ mod tests {
     use super::*;
     use pleiades_credential::broker::ConnectErrorKind;
 
-    fn page(way: ProofMethod, title: &str) -> String {
+    fn page(proof: ProofMethod, title: &str) -> String {
         connect(&ConnectPage {
             gateway: "pleiades",
             title,
             host: Some("login.example"),
             scopes: &["<b>".to_owned()],
-            way: Some(way),
+            proof: Some(proof),
             action: "/oauth/connect/x\"y",
             csrf: "t",
         })

@@ -217,14 +217,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_waits_for_its_session_alone() {
-        let kept = AnswerStore::default();
-        let ticket = kept.begin(&session("mine"), "7");
-        assert!(kept.resume("other", "7").is_none());
-        assert!(kept.resume("mine", "8").is_none());
-        let mut early = kept.resume("mine", "7").unwrap();
+        let answers = AnswerStore::default();
+        let ticket = answers.begin(&session("mine"), "7");
+        assert!(answers.resume("other", "7").is_none());
+        assert!(answers.resume("mine", "8").is_none());
+        let mut early = answers.resume("mine", "7").unwrap();
         ticket.answer(b"done");
         drop(ticket);
-        let mut late = kept.resume("mine", "7").unwrap();
+        let mut late = answers.resume("mine", "7").unwrap();
         assert_eq!(early.recv().await.unwrap(), b"done");
         assert_eq!(early.recv().await, None);
         assert_eq!(late.recv().await.unwrap(), b"done");
@@ -232,17 +232,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_return_of_a_client_that_was_sent_away_is_reported_once() {
-        let kept = AnswerStore::default();
-        let ticket = kept.begin(&session("mine"), "7");
+        let answers = AnswerStore::default();
+        let ticket = answers.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
         let (resume, returned) = oneshot::channel();
         let retry = Duration::from_secs(5);
         ticket.park(StreamPause { retry, resume }, inlet);
-        let gone = kept.resume("mine", "7").unwrap();
+        let gone = answers.resume("mine", "7").unwrap();
         returned.await.unwrap();
         drop(gone);
-        let mut again = kept.resume("mine", "7").unwrap();
+        let mut again = answers.resume("mine", "7").unwrap();
         ticket.answer(b"done");
         drop((outlet, ticket));
         assert_eq!(again.recv().await.unwrap(), b"done");
@@ -251,8 +251,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn messages_do_not_wait_for_ever_for_a_client_that_was_sent_away() {
-        let kept = AnswerStore::default();
-        let ticket = kept.begin(&session("mine"), "7");
+        let answers = AnswerStore::default();
+        let ticket = answers.begin(&session("mine"), "7");
         let call = br#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"act"}}"#;
         let (_outlet, inlet) = Outlet::open(&Arrived::open(message::decode(call).unwrap())).unwrap();
         let (resume, returned) = oneshot::channel();
@@ -265,30 +265,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_without_answer_ends_the_wait() {
-        let kept = AnswerStore::default();
-        let ticket = kept.begin(&session("mine"), "7");
-        let mut resumed = kept.resume("mine", "7").unwrap();
+        let answers = AnswerStore::default();
+        let ticket = answers.begin(&session("mine"), "7");
+        let mut resumed = answers.resume("mine", "7").unwrap();
         drop(ticket);
         assert_eq!(resumed.recv().await, None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_bounded_in_age_number_and_size() {
-        let kept = AnswerStore::default();
+        let answers = AnswerStore::default();
         let mine = session("mine");
-        kept.begin(&mine, "old").answer(b"old");
+        answers.begin(&mine, "old").answer(b"old");
         tokio::time::advance(KEPT).await;
         for number in 0..MOST {
-            kept.begin(&mine, &number.to_string()).answer(b"small");
+            answers.begin(&mine, &number.to_string()).answer(b"small");
         }
-        assert!(kept.resume("mine", "old").is_none());
-        assert!(kept.resume("mine", "0").is_some());
-        kept.begin(&mine, "one more").answer(b"small");
-        assert!(kept.resume("mine", "0").is_none());
-        kept.begin(&mine, "large").answer(&vec![0; MOST_BYTES]);
-        assert!(kept.resume("mine", "one more").is_none());
-        assert!(kept.resume("mine", "large").is_some());
-        let store = kept.0.lock();
+        assert!(answers.resume("mine", "old").is_none());
+        assert!(answers.resume("mine", "0").is_some());
+        answers.begin(&mine, "one more").answer(b"small");
+        assert!(answers.resume("mine", "0").is_none());
+        answers.begin(&mine, "large").answer(&vec![0; MOST_BYTES]);
+        assert!(answers.resume("mine", "one more").is_none());
+        assert!(answers.resume("mine", "large").is_some());
+        let store = answers.0.lock();
         assert_eq!((store.bytes, store.slots.len()), (MOST_BYTES, 1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::api::{self, ApiRoute, is_id};
+use super::api::route::{self as api, ApiRoute, is_id};
 use crate::exchange::{Names, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;

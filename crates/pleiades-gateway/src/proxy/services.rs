@@ -11,7 +11,7 @@ use pleiades_mcp::seal::Sealer;
 
 /// The parts that a request is answered with.
 #[derive(Debug)]
-pub(super) struct Services {
+pub(super) struct GatewayServices {
     pub(super) exchange: Arc<Exchange>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) sealer: Arc<Sealer>,

@@ -14,7 +14,7 @@ use super::intake::ViewContext;
 use super::limits::{self, StreamSlot};
 use super::respond::{self, Response};
 use super::resume::TicketCell;
-use super::services::Services;
+use super::services::GatewayServices;
 use super::waiting::{RunningWork, StreamOpening, WaitOutcome, wait};
 use super::{bridge, intake};
 use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
@@ -89,7 +89,7 @@ struct PostWork {
 /// # Errors
 /// When the client is gone.
 pub(super) async fn serve(
-    services: &Services,
+    services: &GatewayServices,
     session: &mut Session,
     ctx: &Context,
     (scope, principal): (&Scope, &Principal),

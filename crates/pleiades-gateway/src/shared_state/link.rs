@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,9 +16,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ended::MAX_ENDED;
 use super::pending::PendingAsks;
-use super::wire::{self, AskRefusal, MAX_BODY, ReplicaMessage, SKEW_SECS, SessionEnd};
+use super::wire::{AskRefusal, MAX_BODY, ReplicaMessage, SKEW_SECS, SessionEnd};
 use super::{HandOverError, Handler, RedisConfig, ReplicaNews};
+use pleiades_core::backoff::Backoff;
+use pleiades_core::random;
 use pleiades_core::telemetry::Metrics;
+use pleiades_core::time::unix_now;
 use pleiades_mcp::seal::Sealer;
 
 /// Any one exchange with Redis, and connecting to it.
@@ -167,7 +169,7 @@ impl RedisLink {
             return Err(HandOverError::Away);
         };
         let channel = self.replica_channel(to);
-        let expires = wire::now()
+        let expires = unix_now()
             .saturating_add(within.as_secs())
             .saturating_add(SKEW_SECS);
         let sealed = message.seal(&self.sealer, &channel, expires);
@@ -187,10 +189,9 @@ impl RedisLink {
 
     /// Connects, holds the link for as long as it lives, and begins anew.
     pub(super) async fn run(self: Arc<Self>) {
-        // What is not sealed is neither said nor understood.
+        // What is not sealed is neither sent nor understood.
         self.sealer.ready().await;
-        let jitter = RandomState::new();
-        let (mut pause, mut round, mut was_up) = (FIRST_PAUSE, 0_u64, false);
+        let (mut backoff, mut was_up) = (Backoff::new(FIRST_PAUSE, LONGEST_PAUSE), false);
         loop {
             let began = Instant::now();
             match self.connect(was_up).await {
@@ -199,23 +200,21 @@ impl RedisLink {
                     let why = self.hold(up).await;
                     tracing::warn!(error = %why, "the Redis of the shared state is away");
                     if began.elapsed() > BEAT {
-                        pause = FIRST_PAUSE;
+                        backoff.reset();
                     }
                 }
-                Err(error) if round == 0 || pause == FIRST_PAUSE => {
+                Err(error) if backoff.failures() == 0 => {
                     tracing::warn!(%error, "the Redis of the shared state cannot be reached; trying on");
                 }
                 Err(error) => tracing::debug!(%error, "the Redis of the shared state is still away"),
             }
-            round = round.wrapping_add(1);
+            let pause = backoff.pause();
             // Half of it is chance, so that replicas do not return all at once.
-            let share = u32::try_from(jitter.hash_one(round) % 512).unwrap_or(0) + 512;
-            sleep(pause * share / 1_024).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            sleep(random::between(pause / 2, pause)).await;
         }
     }
 
-    /// Both connections; listening comes before learning, so that no end falls between.
+    /// Opens both connections; it subscribes before it loads, so that no end falls between.
     async fn connect(&self, was_up: bool) -> Result<(RedisConnection, PubSubSink, PubSubStream), LinkError> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(ANSWER_WITHIN))
@@ -289,7 +288,7 @@ impl RedisLink {
         let is_own = |channel: &str| channel != ended && channel != changed;
         while let Some(message) = stream.next().await {
             let channel = message.get_channel_name();
-            match ReplicaMessage::open(&self.sealer, channel, wire::now(), message.get_payload_bytes()) {
+            match ReplicaMessage::open(&self.sealer, channel, unix_now(), message.get_payload_bytes()) {
                 Some(ReplicaMessage::Ends(ends)) if channel == ended => self.record_ends(&ends),
                 Some(ReplicaMessage::Change { from, body }) if channel == changed => {
                     if from != self.replica {
@@ -366,23 +365,23 @@ impl RedisLink {
     /// away, or have lost its memory.
     async fn load_ends(&self, commands: &mut MultiplexedConnection) -> Result<(), LinkError> {
         let ended = self.ended_channel();
-        let now = wire::now();
+        let now = unix_now();
         let mut read = redis::cmd("ZRANGEBYSCORE");
         read.arg(&ended).arg(format!("({now}")).arg("+inf");
         read.arg("LIMIT").arg(0).arg(MAX_ENDED);
         let members: Vec<Vec<u8>> = read.query_async(commands).await?;
-        let mut kept = HashSet::with_capacity(members.len());
+        let mut stored = HashSet::with_capacity(members.len());
         for member in members {
             match ReplicaMessage::open(&self.sealer, &ended, now, &member) {
                 Some(ReplicaMessage::Ends(ends)) => {
-                    kept.extend(ends.iter().map(|(digest, _)| *digest));
+                    stored.extend(ends.iter().map(|(digest, _)| *digest));
                     self.record_ends(&ends);
                 }
                 _ => self.complain(),
             }
         }
         let known = self.ends.known.lock();
-        let unknown = known.iter().filter(|(digest, _)| !kept.contains(digest));
+        let unknown = known.iter().filter(|(digest, _)| !stored.contains(digest));
         self.unsent.lock().extend(unknown);
         Ok(())
     }
@@ -433,13 +432,13 @@ impl RedisLink {
             from: self.replica.clone(),
             body: body.to_vec(),
         };
-        let sealed = change.seal(&self.sealer, &changed, wire::now().saturating_add(SKEW_SECS));
+        let sealed = change.seal(&self.sealer, &changed, unix_now().saturating_add(SKEW_SECS));
         all.cmd("PUBLISH").arg(&changed).arg(sealed).ignore();
     }
 
     fn publish_ends(&self, ends: &[SessionEnd]) -> redis::Pipeline {
         let ended = self.ended_channel();
-        let now = wire::now();
+        let now = unix_now();
         let mut all = redis::pipe();
         all.atomic();
         for end in ends {
@@ -460,8 +459,8 @@ impl RedisLink {
             .min(MOST_KEPT_SECS);
         all.cmd("EXPIRE").arg(&ended).arg(left).ignore();
         let expires = now.saturating_add(SKEW_SECS);
-        let told = ReplicaMessage::Ends(ends.to_vec()).seal(&self.sealer, &ended, expires);
-        all.cmd("PUBLISH").arg(&ended).arg(told).ignore();
+        let sealed = ReplicaMessage::Ends(ends.to_vec()).seal(&self.sealer, &ended, expires);
+        all.cmd("PUBLISH").arg(&ended).arg(sealed).ignore();
         all
     }
 
@@ -505,16 +504,16 @@ mod tests {
 
     #[test]
     fn changes_wait_in_their_order_and_of_too_many_the_oldest_go() {
-        let mut untold = PendingChanges::default();
+        let mut changes = PendingChanges::default();
         for number in 0..MAX_PENDING + 2 {
-            untold.push(number.to_be_bytes().to_vec());
+            changes.push(number.to_be_bytes().to_vec());
         }
-        let some = untold.first(2);
+        let some = changes.first(2);
         assert_eq!(some.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 4]);
         // One that came meanwhile pushed the oldest out: what was published goes all the same.
-        untold.push(Vec::new());
-        untold.remove_through(4);
-        assert_eq!(untold.waiting.len(), MAX_PENDING - 1);
-        assert_eq!(untold.first(1)[0].0, 5);
+        changes.push(Vec::new());
+        changes.remove_through(4);
+        assert_eq!(changes.waiting.len(), MAX_PENDING - 1);
+        assert_eq!(changes.first(1)[0].0, 5);
     }
 }

@@ -15,11 +15,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -27,8 +24,10 @@ use tokio::time::{sleep, timeout};
 use self::ended::EndedDigests;
 use self::link::RedisLink;
 use pleiades_core::error::{Code, Error};
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 use pleiades_core::telemetry::Metrics;
+use pleiades_core::time::unix_now;
 use pleiades_mcp::seal::Sealer;
 
 /// Ends, and changes, that a slow reader of [`SharedState::ended`] or [`SharedState::changes`] may be
@@ -176,9 +175,9 @@ impl SharedState {
     /// process does.
     pub fn announce_end(&self, digest: [u8; 32], expires_unix: u64) {
         let end = (digest, expires_unix);
-        let is_news = self.ends.record(end);
+        let is_new = self.ends.record(end);
         if let Some((link, _)) = &self.line
-            && is_news
+            && is_new
         {
             link.announce(end);
         }
@@ -194,10 +193,10 @@ impl SharedState {
     /// Waits until the end of a session is remembered beyond this process, at most a second.
     pub async fn remembered(&self, digest: [u8; 32], expires_unix: u64) {
         let Some(memory) = self.memory.get() else { return };
-        let (done, told) = oneshot::channel();
+        let (done, stored) = oneshot::channel();
         let is_taken = memory.try_send(((digest, expires_unix), done)).is_ok();
         // A closed channel is an answer too: nothing more is to be waited for.
-        if !is_taken || timeout(REMEMBER_WITHIN, told).await.is_err() {
+        if !is_taken || timeout(REMEMBER_WITHIN, stored).await.is_err() {
             tracing::warn!("the end of a session could not be remembered in time: it holds until a restart");
         }
     }
@@ -274,29 +273,18 @@ impl ReplicaNews {
 
     /// Notes the end of a session; whether it is new.
     fn record(&self, end: wire::SessionEnd) -> bool {
-        let is_news = self.known.lock().insert(end, wire::now());
-        if is_news {
+        let is_new = self.known.lock().insert(end, unix_now());
+        if is_new {
             // Nobody may be listening.
             self.feed.send(end).ok();
         }
-        is_news
+        is_new
     }
 }
 
 /// A name that no other process has.
 fn random_name() -> String {
-    let mut bytes = [0_u8; 16];
-    if SystemRandom::new().fill(&mut bytes).is_err() {
-        let random = RandomState::new();
-        let halves = [random.hash_one(0), random.hash_one(1)];
-        for (byte, of) in bytes
-            .iter_mut()
-            .zip(halves.iter().flat_map(|half| half.to_be_bytes()))
-        {
-            *byte = of;
-        }
-    }
-    URL_SAFE_NO_PAD.encode(bytes)
+    random::token::<16>().unwrap_or_else(|_none| format!("{:022x}", RandomState::new().hash_one(0)))
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 //! A message is one byte of kind and the fields of that kind, big-endian. It is sealed for the one
 //! channel it is put on, so that it opens nowhere else.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use pleiades_mcp::seal::Sealer;
 
 /// Largest message or answer that is handed over, in bytes.
@@ -179,13 +177,6 @@ fn end(bytes: &[u8]) -> Option<SessionEnd> {
     let (digest, rest) = bytes.split_first_chunk()?;
     let expires = <[u8; 8]>::try_from(rest).ok()?;
     Some((*digest, u64::from_be_bytes(expires)))
-}
-
-/// Unix time in seconds.
-pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

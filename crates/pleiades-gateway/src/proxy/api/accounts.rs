@@ -11,7 +11,7 @@ use serde_json::json;
 use super::body::{self, no_account, unavailable};
 use super::route::ApiRoute;
 use crate::proxy::respond::{self, Response};
-use crate::proxy::services::Services;
+use crate::proxy::services::GatewayServices;
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::{Principal, names};
 use pleiades_credential::user_accounts;
@@ -28,7 +28,7 @@ struct DefaultChange {
 /// # Errors
 /// [`Code::MethodNotAllowed`], [`Code::CredentialStore`].
 pub(super) async fn list(
-    services: &Services,
+    services: &GatewayServices,
     method: &Method,
     principal: &Principal,
 ) -> Result<Response, Error> {
@@ -48,7 +48,7 @@ pub(super) async fn list(
 /// [`Code::MethodNotAllowed`], [`Code::UnknownPath`], [`Code::InvalidParams`],
 /// [`Code::CredentialStore`].
 pub(super) async fn change(
-    services: &Services,
+    services: &GatewayServices,
     session: &mut Session,
     principal: &Principal,
     (provider, account): (&Arc<str>, &str),

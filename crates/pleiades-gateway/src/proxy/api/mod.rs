@@ -5,7 +5,7 @@ mod accounts;
 mod body;
 mod events;
 mod refresh;
-mod route;
+pub(super) mod route;
 mod servers;
 
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use pingora_proxy::Session;
 
 pub use self::servers::ConnectAllowlist;
 
-pub(super) use self::route::{ApiRoute, is_id, parse};
+use self::route::ApiRoute;
 use super::bridge;
 use super::context::Context;
-use super::services::Services;
+use super::services::GatewayServices;
 use pleiades_core::error::Error;
 use pleiades_core::secret::Secret;
 use pleiades_core::telemetry::events::RequestDone;
@@ -39,7 +39,7 @@ pub struct ApiConfig {
 /// # Errors
 /// When the client is gone.
 pub(super) async fn serve(
-    services: &Services,
+    services: &GatewayServices,
     config: &ApiConfig,
     session: &mut Session,
     (ctx, route): (&Context, ApiRoute),
@@ -84,7 +84,7 @@ pub(super) async fn serve(
     bridge::respond(session, response, ctx.origin.as_deref()).await
 }
 
-fn identify(services: &Services, session: &Session) -> Result<Principal, Error> {
+fn identify(services: &GatewayServices, session: &Session) -> Result<Principal, Error> {
     let headers = &session.req_header().headers;
     let caller = services.access.identify(headers, bridge::peer_address(session))?;
     Ok(caller.principal)
@@ -92,7 +92,7 @@ fn identify(services: &Services, session: &Session) -> Result<Principal, Error> 
 
 /// Emits the event of a request.
 fn report(
-    services: &Services,
+    services: &GatewayServices,
     ctx: &Context,
     route: &ApiRoute,
     (principal, outcome, status): (Option<&Principal>, &'static str, StatusCode),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::body::{self, no_account, unavailable};
 use super::route::ApiRoute;
 use crate::proxy::respond::{self, Response};
-use crate::proxy::services::Services;
+use crate::proxy::services::GatewayServices;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
@@ -37,7 +37,7 @@ struct RefreshBody {
 /// [`Code::Unauthenticated`] whatever is wrong with the signature; [`Code::InvalidParams`],
 /// [`Code::UnknownPath`], [`Code::CredentialStore`].
 pub(super) async fn serve(
-    services: &Services,
+    services: &GatewayServices,
     keys: &[Secret],
     session: &mut Session,
     provider: &Arc<str>,

@@ -61,9 +61,9 @@ pub(in crate::proxy) fn parse(path: &str) -> Option<ApiRoute> {
 
 /// The form of a provider id, and of a connection's name.
 pub(in crate::proxy) fn is_id(text: &str) -> bool {
-    let is_letter =
+    let is_allowed =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(is_letter)
+    !text.is_empty() && text.len() <= 63 && text.bytes().all(is_allowed)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::catalog::Provider;
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Reply, Scope};
 use crate::proxy::bridge;
 use crate::proxy::context::Context;
-use crate::proxy::services::Services;
+use crate::proxy::services::GatewayServices;
 use pleiades_core::error::Error;
 use pleiades_core::telemetry::View;
 use pleiades_credential::access::Principal;
@@ -49,7 +49,7 @@ struct ServerConnector<'a> {
 
 /// Answers with the stream. The outer error is the connection's, the inner one is answered instead.
 pub(super) async fn connect(
-    services: &Services,
+    services: &GatewayServices,
     allowed: &ConnectAllowlist,
     session: &mut Session,
     (ctx, principal): (&Context, &Principal),
@@ -234,13 +234,13 @@ fn parse_tools(body: &[u8]) -> Result<Vec<Value>, String> {
         let Value::Object(mut whole) = tool else {
             return None;
         };
-        let mut kept = Map::new();
+        let mut members = Map::new();
         for member in ["name", "description", "inputSchema"] {
             if let Some(value) = whole.remove(member) {
-                kept.insert(member.to_owned(), value);
+                members.insert(member.to_owned(), value);
             }
         }
-        kept.contains_key("name").then_some(Value::Object(kept))
+        members.contains_key("name").then_some(Value::Object(members))
     };
     Ok(tools.into_iter().filter_map(strip).collect())
 }

@@ -13,7 +13,7 @@ use crate::catalog::Provider;
 use crate::exchange::{self, Exchange, Scope};
 use crate::proxy::intake;
 use crate::proxy::respond::SESSION;
-use crate::proxy::services::Services;
+use crate::proxy::services::GatewayServices;
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revisions;
@@ -24,7 +24,7 @@ use pleiades_upstream::Profile;
 /// # Errors
 /// Why it may not. Nothing was charged then.
 pub(super) async fn admit(
-    services: &Services,
+    services: &GatewayServices,
     head: &RequestHeader,
     scope: &Scope,
     principal: &Principal,
@@ -108,7 +108,7 @@ async fn check_revision(
 
 /// Takes a stream's slot, where the answer is one, and the provider's permit.
 fn enter_limits(
-    services: &Services,
+    services: &GatewayServices,
     provider: Arc<Provider>,
     head: &RequestHeader,
     (principal, credential, session): (&Principal, RelayCredential, Option<String>),

@@ -40,6 +40,15 @@ impl RelayCredential {
         }
     }
 
+    /// A session that the upstream opened for this credential.
+    pub(super) fn session(&self, id: &str) -> RelaySession {
+        RelaySession {
+            id: id.to_owned(),
+            fingerprint: self.signature.account,
+            account: self.account.clone(),
+        }
+    }
+
     /// The account as it was used for a method; `None` where there is none.
     pub(super) fn account_use<'a>(&'a self, method: &'a str) -> Option<Used<'a>> {
         let account = self.account.as_ref()?;

@@ -6,7 +6,6 @@ use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::peer::internal_error;
-use super::session::RelaySession;
 use super::state::RelayState;
 use crate::exchange::ACCOUNT_HEADER;
 use crate::proxy::respond::SESSION;
@@ -105,8 +104,8 @@ pub(super) fn filter_response(
     }
     let session = response.headers.get(SESSION);
     if let Some(id) = session.and_then(|value| value.to_str().ok()) {
-        let (provider, principal) = (&relay.provider, &relay.principal);
-        let sealed = RelaySession::seal(sealer, provider, principal, &relay.credential, id);
+        let session = relay.credential.session(id);
+        let sealed = session.seal(sealer, &relay.provider, &relay.principal);
         response.insert_header(SESSION, sealed)?;
     }
     let account = relay.credential.account.as_deref();

@@ -22,7 +22,7 @@ use pingora_proxy::{FailToProxy, Session};
 pub(super) use self::state::RelayState;
 pub(super) use self::tls::TlsCache;
 use super::context::Context;
-use super::services::Services;
+use super::services::GatewayServices;
 use super::{bridge, intake, respond};
 use crate::exchange::{self, Scope};
 use pleiades_core::error::{Code, Error};
@@ -36,7 +36,7 @@ use pleiades_mcp::{Id, Message, message};
 /// # Errors
 /// When the client is gone.
 pub(super) async fn begin(
-    services: &Services,
+    services: &GatewayServices,
     session: &mut Session,
     ctx: &Context,
     (scope, principal): (&Scope, &Principal),
@@ -80,7 +80,7 @@ pub(super) fn count_body(relay: &mut RelayState, bytes: usize, limit: usize) -> 
 
 /// Tells the client what went wrong, when it can still be told.
 pub(super) async fn answer_failure(
-    services: &Services,
+    services: &GatewayServices,
     session: &mut Session,
     error: &ProxyError,
     (ctx, relay): (&Context, &mut RelayState),
@@ -111,7 +111,7 @@ pub(super) async fn answer_failure(
 }
 
 /// Emits the one event of a relayed request, and gives its verdict to the breaker.
-pub(super) fn finish(services: &Services, session: &Session, ctx: &mut Context, relay: RelayState) {
+pub(super) fn finish(services: &GatewayServices, session: &Session, ctx: &mut Context, relay: RelayState) {
     let status = session.response_written().map(|head| head.status.as_u16());
     let is_broken =
         relay.failure.as_ref().is_some_and(exchange::is_breakage) || status.is_some_and(|it| it >= 500);
@@ -152,7 +152,7 @@ fn outcome(failure: Option<&Error>, status: Option<u16>) -> &'static str {
     }
 }
 
-async fn refused_id(services: &Services, session: &mut Session) -> Option<Id> {
+async fn refused_id(services: &GatewayServices, session: &mut Session) -> Option<Id> {
     if session.req_header().method != http::Method::POST {
         return None;
     }
@@ -162,7 +162,7 @@ async fn refused_id(services: &Services, session: &mut Session) -> Option<Id> {
 }
 
 /// The id of a request that failed on its way: its body was not read yet, or is still at hand.
-async fn failed_id(services: &Services, session: &mut Session, relay: &RelayState) -> Option<Id> {
+async fn failed_id(services: &GatewayServices, session: &mut Session, relay: &RelayState) -> Option<Id> {
     if relay.received == 0 {
         return refused_id(services, session).await;
     }

@@ -12,7 +12,7 @@ use super::state::RelayState;
 use crate::exchange::{self, Exchange};
 use crate::proxy::bridge;
 use crate::proxy::respond::SESSION;
-use crate::proxy::services::Services;
+use crate::proxy::services::GatewayServices;
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_upstream::challenge;
@@ -25,7 +25,7 @@ type Refusal = (Challenge, Option<String>);
 /// # Errors
 /// When nothing comes down: the request is sent once more with a newer credential, or refused.
 pub(in crate::proxy) async fn filter_response(
-    services: &Services,
+    services: &GatewayServices,
     session: &Session,
     response: &mut ResponseHeader,
     (relay, origin): (&mut RelayState, Option<&str>),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::credential::RelayCredential;
 use crate::catalog::Provider;
 use crate::exchange;
 use crate::proxy::respond::SESSION;
@@ -54,25 +53,9 @@ impl RelaySession {
     }
 
     /// The id that a client gets, for this caller and account alone.
-    pub(super) fn seal(
-        sealer: &Sealer,
-        provider: &Provider,
-        principal: &Principal,
-        credential: &RelayCredential,
-        id: &str,
-    ) -> String {
-        let session = Self {
-            id: id.to_owned(),
-            fingerprint: credential.signature.account,
-            account: credential.account.clone(),
-        };
+    pub(super) fn seal(&self, sealer: &Sealer, provider: &Provider, principal: &Principal) -> String {
         let expires = unix_now() + SESSION_SECS;
-        sealer.seal(
-            &purpose(provider),
-            &principal.binding(),
-            expires,
-            &session.encode(),
-        )
+        sealer.seal(&purpose(provider), &principal.binding(), expires, &self.encode())
     }
 
     /// Lengths stand before what they count; the upstream's id is the rest.

@@ -1,21 +1,21 @@
 //! TLS material of the relay's upstreams, parsed once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use pleiades_core::bounded::Bounded;
 use pleiades_upstream::ClientTls;
 
 /// Providers with TLS material of their own whose parsed form is kept.
 const MAX_TLS: usize = 1_024;
 
-/// Parsed TLS material by endpoint identity.
-#[derive(Debug, Default)]
-pub(in crate::proxy) struct TlsCache(Mutex<HashMap<[u8; 32], TlsMaterial>>);
+/// Parsed TLS material by the digest of its endpoint.
+#[derive(Debug)]
+pub(in crate::proxy) struct TlsCache(Bounded<[u8; 32], TlsMaterial>);
 
 #[derive(Debug, Clone)]
 pub(super) struct TlsMaterial {
@@ -23,19 +23,16 @@ pub(super) struct TlsMaterial {
     pub(super) client: Option<Arc<CertKey>>,
 }
 
+impl Default for TlsCache {
+    fn default() -> Self {
+        Self(Bounded::new(MAX_TLS))
+    }
+}
+
 impl TlsCache {
     /// The material of an endpoint, parsed once.
-    pub(super) fn material(&self, identity: &[u8; 32], tls: &ClientTls) -> TlsMaterial {
-        let mut cache = self.0.lock();
-        if let Some(material) = cache.get(identity) {
-            return material.clone();
-        }
-        if cache.len() >= MAX_TLS {
-            cache.clear();
-        }
-        let material = TlsMaterial::parse(tls);
-        cache.insert(*identity, material.clone());
-        material
+    pub(super) fn material(&self, digest: &[u8; 32], tls: &ClientTls) -> TlsMaterial {
+        self.0.get_or_insert_with(*digest, || TlsMaterial::parse(tls))
     }
 }
 

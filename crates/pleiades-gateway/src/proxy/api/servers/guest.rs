@@ -8,7 +8,7 @@ use wildmatch::WildMatch;
 
 use super::request::WantedServer;
 use crate::catalog::{Catalog, Guest, Provider};
-use crate::proxy::api::is_id;
+use crate::proxy::api::route::is_id;
 use pleiades_core::error::Code;
 use pleiades_core::secret::Secret;
 use pleiades_core::trust;

@@ -105,11 +105,11 @@ async fn answer(body: Bytes) -> impl IntoResponse {
             );
         }
     };
-    let said = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
+    let answer = json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
     (
         StatusCode::OK,
         [("content-type", "application/json")],
-        said.to_string(),
+        answer.to_string(),
     )
 }
 

@@ -6,7 +6,7 @@ use std::{env, fs, path::Path, sync::LazyLock};
 
 mod targets;
 
-static TARGET: LazyLock<&'static targets::Target> = LazyLock::new(|| {
+static TARGET: LazyLock<&'static targets::FuzzTarget> = LazyLock::new(|| {
     let name = env::var("PLEIADES_FUZZ_TARGET").unwrap_or_default();
     let known: Vec<&str> = targets::ALL.iter().map(|target| target.name).collect();
     targets::ALL

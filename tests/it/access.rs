@@ -283,11 +283,14 @@ fn where_others_call_and_nobody_is_named_the_process_refuses_to_start_and_says_w
             std::fs::write(folder.path().join("pleiades.yaml"), text).unwrap();
             for command in ["serve", "check"] {
                 let output = pleiades(folder.path(), &[command]);
-                let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+                let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
                 let code = if command == "serve" { 78 } else { 64 };
-                assert_eq!(output.status.code(), Some(code), "{field} {access}: {said}");
-                assert!(said.contains("`access` names nobody who may call"), "{said}");
-                assert!(said.contains(field.split_once(':').unwrap().0), "{said}");
+                assert_eq!(output.status.code(), Some(code), "{field} {access}: {printed}");
+                assert!(
+                    printed.contains("`access` names nobody who may call"),
+                    "{printed}"
+                );
+                assert!(printed.contains(field.split_once(':').unwrap().0), "{printed}");
             }
             std::fs::write(
                 folder.path().join("pleiades.yaml"),
@@ -307,8 +310,11 @@ fn where_others_call_and_nobody_is_named_the_process_refuses_to_start_and_says_w
         std::fs::write(folder.path().join("pleiades.yaml"), format!("{field}\n")).unwrap();
         let output = pleiades(folder.path(), &["check"]);
         assert_eq!(output.status.code(), Some(0), "{field}: {output:?}");
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(said.contains("note: callers are not authenticated"), "{said}");
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            printed.contains("note: callers are not authenticated"),
+            "{printed}"
+        );
         // Several people share nothing where everybody on the machine is one of them.
         let output = pleiades(folder.path(), &["check", "--strict"]);
         assert_eq!(output.status.code(), Some(64), "{field}: {output:?}");

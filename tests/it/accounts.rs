@@ -81,10 +81,10 @@ async fn put(world: &World, account: &str, token: Value) -> (u16, Value) {
 }
 
 async fn names(world: &World, key: &str) -> Vec<(String, bool)> {
-    let (status, told) = ask(world, (Method::GET, "/v1/accounts"), key, None).await;
-    assert_eq!(status, 200, "{told}");
+    let (status, reply) = ask(world, (Method::GET, "/v1/accounts"), key, None).await;
+    assert_eq!(status, 200, "{reply}");
     let text = |account: &Value| account["accountId"].as_str().unwrap().to_owned();
-    let accounts = told["accounts"].as_array().unwrap();
+    let accounts = reply["accounts"].as_array().unwrap();
     accounts
         .iter()
         .map(|it| (text(it), it["default"] == true))
@@ -95,18 +95,18 @@ async fn names(world: &World, key: &str) -> Vec<(String, bool)> {
 async fn an_operator_puts_a_token_in_and_its_user_alone_has_it() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
-    let (status, told) = put(
+    let (status, reply) = put(
         &world,
         "ada%40x",
         json!({ "access_token": "s3cret-token", "expires_in": 3600 }),
     )
     .await;
     assert_eq!(
-        (status, &told["accountId"], &told["state"]),
+        (status, &reply["accountId"], &reply["state"]),
         (200, &json!("ada@x"), &json!("ok")),
-        "{told}"
+        "{reply}"
     );
-    assert!(told["expiresAt"].is_string() && !told.to_string().contains("s3cret"));
+    assert!(reply["expiresAt"].is_string() && !reply.to_string().contains("s3cret"));
     assert_eq!(names(&world, "key-a").await, [("ada@x".to_owned(), true)]);
     assert!(names(&world, "key-b").await.is_empty(), "another tenant");
     let path = "/v1/accounts/acme/ada/tracker/ada%40x";
@@ -125,15 +125,15 @@ async fn a_default_is_chosen_by_its_owner_and_unknown_is_as_foreign() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     for account in ["one", "two%20%C3%BC", "team/me"] {
-        let (status, told) = put(&world, account, json!({ "access_token": "t" })).await;
-        assert_eq!(status, 200, "{told}");
+        let (status, reply) = put(&world, account, json!({ "access_token": "t" })).await;
+        assert_eq!(status, 200, "{reply}");
     }
     let choose = |key: &'static str, account: &'static str| {
         let (world, path) = (&world, format!("/v1/accounts/tracker/{account}"));
         async move { ask(world, (Method::PUT, &path), key, Some(r#"{"default":true}"#)).await }
     };
-    let (status, told) = choose("key-a", "two%20%C3%BC").await;
-    assert_eq!((status, &told["default"]), (200, &json!(true)), "{told}");
+    let (status, reply) = choose("key-a", "two%20%C3%BC").await;
+    assert_eq!((status, &reply["default"]), (200, &json!(true)), "{reply}");
     assert!(names(&world, "key-a").await.contains(&("two ü".to_owned(), true)));
     assert_eq!(choose("key-a", "team/me").await.0, 200);
     assert!(
@@ -189,8 +189,8 @@ async fn what_is_no_request_for_an_account_changes_nothing() {
             404,
         ),
     ] {
-        let (came, told) = ask(&world, (method.clone(), path), "key-a", sent).await;
-        assert_eq!(came, status, "{method} {path} {told}");
+        let (got, reply) = ask(&world, (method.clone(), path), "key-a", sent).await;
+        assert_eq!(got, status, "{method} {path} {reply}");
     }
     let plain = world
         .http
@@ -234,8 +234,8 @@ async fn the_admin_listener_keeps_accounts_from_everybody_but_operators() {
             400,
         ),
     ] {
-        let (came, told) = put(&world, "one", token.clone()).await;
-        assert_eq!(came, status, "{token} {told}");
+        let (got, reply) = put(&world, "one", token.clone()).await;
+        assert_eq!(got, status, "{token} {reply}");
     }
     let (status, _) = ask(
         &world,
@@ -281,18 +281,18 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
     put(&world, "one", json!({ "access_token": "t", "expires_in": 3600 })).await;
-    let whose = r#"{"tenant":"acme","user":"ada","account":"one"}"#;
-    let signature = signed("second-signing-key-of-enough-bytes", now(), whose);
-    let (status, told) = refresh(&world, "tracker", &signature, whose).await;
-    assert_eq!((status, &told["outcome"]), (200, &json!("not_due")), "{told}");
-    assert!(told.get("nextRunAt").is_some());
+    let owner = r#"{"tenant":"acme","user":"ada","account":"one"}"#;
+    let signature = signed("second-signing-key-of-enough-bytes", now(), owner);
+    let (status, reply) = refresh(&world, "tracker", &signature, owner).await;
+    assert_eq!((status, &reply["outcome"]), (200, &json!("not_due")), "{reply}");
+    assert!(reply.get("nextRunAt").is_some());
     assert_eq!(
-        refresh(&world, "tracker", &signature, whose).await.0,
+        refresh(&world, "tracker", &signature, owner).await.0,
         401,
         "a replay"
     );
     assert_eq!(
-        refresh(&world, "other", &signature, whose).await.0,
+        refresh(&world, "other", &signature, owner).await.0,
         401,
         "a replay elsewhere"
     );
@@ -305,17 +305,17 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
     )
     .await;
     assert_eq!(status, 200, "all accounts of a user");
-    for (provider, whose) in [
+    for (provider, owner) in [
         ("tracker", r#"{"tenant":"other","user":"ada"}"#),
         ("tracker", r#"{"tenant":"acme","user":"ada","account":"two"}"#),
         ("tracker", "{}"),
         ("nobody", r#"{"tenant":"acme","user":"ada","n":1}"#),
     ] {
-        let signature = signed("first-signing-key-of-enough-bytes", now(), whose);
+        let signature = signed("first-signing-key-of-enough-bytes", now(), owner);
         assert_eq!(
-            refresh(&world, provider, &signature, whose).await.0,
+            refresh(&world, provider, &signature, owner).await.0,
             404,
-            "{provider} {whose}"
+            "{provider} {owner}"
         );
     }
 }
@@ -324,22 +324,22 @@ async fn a_signed_refresh_is_accepted_once_and_says_when_the_next_is_due() {
 async fn unsigned_stale_and_changed_requests_are_refused_alike() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
-    let whose = r#"{"tenant":"acme","user":"ada"}"#;
-    let good = signed("first-signing-key-of-enough-bytes", now(), whose);
+    let owner = r#"{"tenant":"acme","user":"ada"}"#;
+    let good = signed("first-signing-key-of-enough-bytes", now(), owner);
     let mut answers = Vec::new();
     for (signature, sent) in [
-        (String::new(), whose),
-        (signed("wrong-key", now(), whose), whose),
+        (String::new(), owner),
+        (signed("wrong-key", now(), owner), owner),
         (
-            signed("first-signing-key-of-enough-bytes", now() - 400, whose),
-            whose,
+            signed("first-signing-key-of-enough-bytes", now() - 400, owner),
+            owner,
         ),
         (
-            signed("first-signing-key-of-enough-bytes", now() + 400, whose),
-            whose,
+            signed("first-signing-key-of-enough-bytes", now() + 400, owner),
+            owner,
         ),
         (good.clone(), r#"{"tenant":"acme","user":"bob"}"#),
-        (good.replace("t=", "t=0"), whose),
+        (good.replace("t=", "t=0"), owner),
     ] {
         answers.push(refresh(&world, "tracker", &signature, sent).await);
     }
@@ -440,11 +440,11 @@ async fn a_loaded_server_is_connected_by_its_url_and_the_stream_closes_with_its_
     );
     assert!(events.iter().all(|event| event["server_name"] == "mine"));
     let id = events[2]["session_id"].as_str().unwrap();
-    let standing = world
+    let state = world
         .http
         .get(format!("{}/v1/connections/{id}", world.base))
         .send();
-    assert_eq!(body(standing.await.unwrap()).await["state"], "pending");
+    assert_eq!(body(state.await.unwrap()).await["state"], "pending");
     let browser = Browser::default();
     let page = browser.connect(events[2]["url"].as_str().unwrap(), &[]).await;
     assert_eq!(page.status, 200, "{}", page.body);
@@ -620,9 +620,9 @@ async fn command(world: &World, args: &[&str], stdin: Option<&str>) -> (Option<i
 async fn commands_work_on_accounts_beside_a_running_server() {
     let fake = FakeServer::start(&[REVISION]).await;
     let world = world(&fake).await;
-    let whose = ["--tenant", "acme", "--user", "ada"];
+    let owner = ["--tenant", "acme", "--user", "ada"];
     let run = |args: &'static [&'static str], stdin: Option<&'static str>| {
-        let (world, args) = (&world, [&whose[..], args].concat());
+        let (world, args) = (&world, [&owner[..], args].concat());
         async move { command(world, &args, stdin).await }
     };
     let (code, out, err) = run(
@@ -662,7 +662,7 @@ async fn commands_work_on_accounts_beside_a_running_server() {
         ),
         (&["connect", "nobody"], None),
     ] {
-        let (code, _, err) = command(&world, &[&whose[..], args].concat(), stdin).await;
+        let (code, _, err) = command(&world, &[&owner[..], args].concat(), stdin).await;
         assert_eq!(code, Some(64), "{args:?} {err}");
     }
     let (code, ..) = run(&["accounts", "revoke", "tracker", "one"], None).await;
@@ -724,9 +724,9 @@ async fn connect_ends_on_its_own_port_and_prints_the_account() {
         .unwrap()
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reply: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(
-        (&told["provider"], &told["accountId"]),
+        (&reply["provider"], &reply["accountId"]),
         (&json!("tracker"), &json!("ada"))
     );
     let own = TestClient::connect(&world, "/tools/tracker", REVISION).await;

@@ -67,7 +67,7 @@ fn step<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revisions_that_a_provider_does_not_name_are_asked_for() {
-    for (speaks, said) in [
+    for (speaks, expected) in [
         (&GENERATIONS[..], "speaks 2025-06-18, 2025-11-25, 2026-07-28 "),
         (&GENERATIONS[2..], "speaks 2026-07-28 "),
     ] {
@@ -78,7 +78,7 @@ async fn revisions_that_a_provider_does_not_name_are_asked_for() {
         ));
         let (_, report) = doctor(command(folder.path(), &["doctor", "one", "--json"])).await;
         let spoken = step(&report, "protocol")["detail"].as_str().unwrap();
-        assert!(spoken.contains(said), "{spoken}");
+        assert!(spoken.contains(expected), "{spoken}");
     }
 }
 
@@ -453,11 +453,11 @@ async fn what_a_program_prints_and_how_it_ends_is_shown() {
     );
     std::fs::write(folder.path().join("odd.sh"), script).unwrap();
     std::fs::write(folder.path().join("pleiades.yaml"), "commands: true\n").unwrap();
-    let (code, _, said) = run(command(folder.path(), &["add", "--", "sh", "odd.sh"])).await;
-    assert_eq!(code, Some(69), "{said}");
+    let (code, _, printed) = run(command(folder.path(), &["add", "--", "sh", "odd.sh"])).await;
+    assert_eq!(code, Some(69), "{printed}");
     assert!(
-        said.contains("exit status: 3") && said.contains("npm error 404"),
-        "{said}"
+        printed.contains("exit status: 3") && printed.contains("npm error 404"),
+        "{printed}"
     );
 }
 

@@ -148,8 +148,8 @@ fn nothing_is_reported_twice() {
     for folder in ["tests/golden", "tests/golden/closed", "tests/golden/settings"] {
         for file in yaml_files(folder) {
             // One text may be wrong in two ways.
-            let twofold = ["reference_two.yaml", "url_two_faults.yaml", "urls.yaml"];
-            if twofold.iter().any(|name| file.ends_with(name)) {
+            let two_faults = ["reference_two.yaml", "url_two_faults.yaml", "urls.yaml"];
+            if two_faults.iter().any(|name| file.ends_with(name)) {
                 continue;
             }
             let shown = fs::read_to_string(file.with_extension("err")).unwrap_or_default();

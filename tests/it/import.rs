@@ -25,10 +25,10 @@ fn imported(folder: &Path, name: &str, source: &str) -> (Value, String) {
     let file = folder.join(name);
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(&file, source).unwrap();
-    let told = run(folder, &["import", name, "--json"]);
-    let report: Value = serde_json::from_slice(&told.stdout)
-        .unwrap_or_else(|_| panic!("{}{}", text(&told.stdout), text(&told.stderr)));
-    let mut all = text(&told.stdout) + &text(&told.stderr);
+    let output = run(folder, &["import", name, "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}{}", text(&output.stdout), text(&output.stderr)));
+    let mut all = text(&output.stdout) + &text(&output.stderr);
     for entry in std::fs::read_dir(folder.join("providers.d"))
         .into_iter()
         .flatten()
@@ -132,8 +132,8 @@ fn no_literal_secret_is_written_or_printed() {
     assert_eq!(variables, expected);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mcp.json"), DESKTOP).unwrap();
-    let told = run(folder.path(), &["import", "mcp.json"]);
-    let words = text(&told.stdout) + &text(&told.stderr);
+    let output = run(folder.path(), &["import", "mcp.json"]);
+    let words = text(&output.stdout) + &text(&output.stderr);
     assert!(!words.contains("literal-") && !words.contains("ghp_"), "{words}");
     assert!(
         words.contains("set LINEAR_TOKEN where the gateway starts"),
@@ -246,10 +246,10 @@ fn a_malformed_file_is_named_by_place_with_its_cure() {
         ("{ \"mcpServers\": { \"a\": {}, \"a\": {} } }", "bad.json:1:28: "),
     ] {
         std::fs::write(folder.path().join("bad.json"), source).unwrap();
-        let told = run(folder.path(), &["import", "bad.json"]);
-        let words = text(&told.stderr);
+        let output = run(folder.path(), &["import", "bad.json"]);
+        let words = text(&output.stderr);
         assert_eq!(
-            (told.status.code(), text(&told.stdout)),
+            (output.status.code(), text(&output.stdout)),
             (Some(64), String::new()),
             "{words}"
         );
@@ -292,10 +292,10 @@ fn too_many_servers_are_refused_before_one_is_written() {
 fn a_code_is_explained_by_any_of_its_names_and_an_unknown_one_by_its_neighbours() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["upstream_timeout", "upstream-timeout", "UPSTREAM_TIMEOUT"] {
-        let told = run(folder.path(), &["explain", name, "--json"]);
-        let page: Value = serde_json::from_slice(&told.stdout).unwrap();
+        let output = run(folder.path(), &["explain", name, "--json"]);
+        let page: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(
-            (told.status.code(), &page["code"]),
+            (output.status.code(), &page["code"]),
             (Some(0), &json!("upstream_timeout"))
         );
         assert!(
@@ -540,7 +540,7 @@ fn nothing_that_a_file_says_about_a_server_becomes_a_reference() {
     let checked = run(folder.path(), &["check", "providers.d", "--json"]);
     assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
     let doctored = run(folder.path(), &["tools", &id]);
-    let said = text(&doctored.stdout) + &text(&doctored.stderr);
-    assert!(!said.contains("a value of the environment"), "{said}");
+    let printed = text(&doctored.stdout) + &text(&doctored.stderr);
+    assert!(!printed.contains("a value of the environment"), "{printed}");
     assert!(!descriptor(folder.path(), &id).contains('\u{1b}'));
 }

@@ -1,184 +1,189 @@
-//! Who may know whom. rustc allows cycles between modules of a crate; this does not.
+//! Who may know whom within a crate; between crates their manifests say it.
 //!
-//! Reads every file under `src/`, takes each `crate::NAME` of production code and compares it with
-//! the table. A new top-level module has to be entered here.
+//! rustc allows cycles between the modules of a crate; this does not. Reads the production code of
+//! every file and takes each `crate::NAME` of it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Known by everyone.
-const LEAVES: &[&str] = &["error", "secret", "telemetry", "text", "trust"];
+use super::source::{self, SourceFile};
 
-/// What each top-level module may know beside the leaves.
-const MAY_KNOW: &[(&str, &[&str])] = &[
-    ("error", &[]),
-    ("secret", &[]),
-    ("telemetry", &[]),
-    ("text", &[]),
-    ("trust", &[]),
-    ("mcp", &[]),
-    ("limit", &[]),
-    ("descriptor", &[]),
-    ("access", &[]),
-    // Links are sealed to principals, and the seal is the protocol's.
-    ("credential", &["access", "mcp"]),
-    ("upstream", &["mcp", "credential", "limit"]),
-    // What replicas tell each other is sealed, and the seal is the protocol's.
-    ("shared_state", &["mcp"]),
+/// A crate's source folder, and what each of its rooms may know.
+type Rooms = (&'static str, &'static [(&'static str, &'static [&'static str])]);
+
+/// The crates with several rooms. A new folder has to be entered here.
+const ROOMS: &[Rooms] = &[
+    ("src", &[("app", &[]), ("cli", &["app"])]),
     (
-        "catalog",
-        &["descriptor", "mcp", "limit", "credential", "upstream"],
-    ),
-    ("facade", &["catalog", "mcp"]),
-    (
-        "exchange",
+        "crates/pleiades-gateway/src",
         &[
-            "access",
-            "facade",
-            "catalog",
-            "limit",
-            "credential",
-            "upstream",
-            "mcp",
-            "shared_state",
-        ],
-    ),
-    (
-        "proxy",
-        &[
-            "exchange",
-            "access",
-            "facade",
-            "catalog",
-            "limit",
-            "credential",
-            "upstream",
-            "mcp",
-        ],
-    ),
-    ("admin", &["catalog", "access"]),
-    ("settings", &["descriptor"]),
-    (
-        "app",
-        &[
-            "settings",
-            "descriptor",
-            "access",
-            "mcp",
-            "limit",
-            "credential",
-            "upstream",
-            "shared_state",
-            "catalog",
-            "facade",
-            "exchange",
-            "proxy",
-            "admin",
-        ],
-    ),
-    (
-        "cli",
-        &[
-            "app",
-            "settings",
-            "descriptor",
-            "access",
-            "mcp",
-            "limit",
-            "credential",
-            "upstream",
-            "shared_state",
-            "catalog",
-            "facade",
-            "exchange",
-            "proxy",
-            "admin",
+            ("admin", &["catalog"]),
+            ("catalog", &[]),
+            ("exchange", &["catalog", "facade", "shared_state"]),
+            ("facade", &["catalog"]),
+            ("proxy", &["catalog", "exchange", "facade"]),
+            ("shared_state", &[]),
         ],
     ),
 ];
 
-/// What leaves may know: of them only `telemetry` knows another.
-const LEAF_MAY_KNOW: &[(&str, &str)] = &[("telemetry", "error")];
+/// Single modules that know none of their crate, so that all of it may know them.
+const LEAVES: &[(&str, &[&str])] = &[
+    (
+        "crates/pleiades-core/src",
+        &[
+            "backoff", "bounded", "limit", "random", "secret", "text", "time", "trust",
+        ],
+    ),
+    ("crates/pleiades-credential/src", &["access"]),
+    ("crates/pleiades-mcp/src", &["raw", "revision", "seal", "sse"]),
+];
+
+/// Libraries that a crate must not reach, however indirectly: crate, library, why.
+const UNREACHED: &[(&str, &str, &str)] = &[
+    (
+        "pleiades-credential",
+        "pingora-core",
+        "tokens are renewed without a proxy",
+    ),
+    (
+        "pleiades-credential",
+        "pleiades-upstream",
+        "credentials know no provider",
+    ),
+    ("pleiades-mcp", "reqwest", "the protocol does no I/O"),
+    (
+        "pleiades-descriptor",
+        "reqwest",
+        "descriptors are read without I/O",
+    ),
+];
 
 #[test]
-fn modules_know_only_whom_the_table_allows() {
-    let mut broken = Vec::new();
-    for file in sources() {
-        for known in mentioned(&file.code) {
-            if known != file.module && !may_know(&file.module, &known) {
-                broken.push(format!("{}: `{}` may not know `{known}`", file.path, file.module));
+fn rooms_know_only_whom_the_table_allows() {
+    let mut faults = Vec::new();
+    for (folder, table) in ROOMS {
+        for file in sources(folder) {
+            let Some((_, allowed)) = table.iter().find(|(name, _)| *name == file.module) else {
+                continue;
+            };
+            for other in mentioned(&file.code) {
+                let is_room = table.iter().any(|(name, _)| *name == other);
+                if is_room && other != file.module && !allowed.contains(&other.as_str()) {
+                    faults.push(format!("{}: `{}` may not know `{other}`", file.path, file.module));
+                }
             }
         }
     }
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
-fn every_top_level_module_is_in_the_table() {
-    let entered: BTreeSet<String> = MAY_KNOW.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let there: BTreeSet<String> = sources()
-        .into_iter()
-        .map(|file| file.module)
-        .filter(|name| name != "lib" && name != "main")
-        .collect();
-    assert_eq!(there, entered, "left: the folder, right: the table");
-}
-
-#[test]
-fn no_cycle_exists_between_top_level_modules() {
-    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in sources() {
-        let known = mentioned(&file.code)
-            .into_iter()
-            .filter(|known| *known != file.module);
-        edges.entry(file.module.clone()).or_default().extend(known);
+fn every_folder_of_a_crate_with_rooms_is_in_the_table() {
+    for (folder, table) in ROOMS {
+        let entered: BTreeSet<&str> = table.iter().map(|(name, _)| *name).collect();
+        let files = sources(folder);
+        let modules = files.iter().map(|file| file.module.as_str());
+        let there: BTreeSet<&str> = modules.filter(|name| !["lib", "main"].contains(name)).collect();
+        assert_eq!(there, entered, "left: {folder}, right: the table");
     }
-    assert_eq!(cycle(&edges), None);
 }
 
 #[test]
-fn the_table_itself_has_no_cycle() {
-    let edges = MAY_KNOW
-        .iter()
-        .map(|(name, known)| {
-            (
-                (*name).to_owned(),
-                known.iter().map(|one| (*one).to_owned()).collect(),
-            )
-        })
-        .collect();
-    assert_eq!(cycle(&edges), None);
+fn leaves_know_none_of_their_crate() {
+    let mut faults = Vec::new();
+    for (folder, leaves) in LEAVES {
+        for file in sources(folder)
+            .iter()
+            .filter(|file| leaves.contains(&file.module.as_str()))
+        {
+            for other in mentioned(&file.code)
+                .into_iter()
+                .filter(|other| *other != file.module)
+            {
+                faults.push(format!(
+                    "{}: `{}` is a leaf and knows `{other}`",
+                    file.path, file.module
+                ));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn no_cycle_exists_between_the_rooms_of_a_crate() {
+    for (folder, table) in ROOMS {
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for file in sources(folder) {
+            let others = mentioned(&file.code).into_iter();
+            let others = others.filter(|other| *other != file.module);
+            edges.entry(file.module.clone()).or_default().extend(others);
+        }
+        assert_eq!(cycle(&edges), None, "{folder}");
+        let declared = table.iter().map(|(name, allowed)| {
+            let allowed = allowed.iter().map(|one| (*one).to_owned());
+            ((*name).to_owned(), allowed.collect())
+        });
+        assert_eq!(cycle(&declared.collect()), None, "the table of {folder}");
+    }
+}
+
+#[test]
+fn crates_do_not_reach_what_they_are_kept_from() {
+    let lock = std::fs::read_to_string(source::root().join("Cargo.lock")).unwrap();
+    let edges = dependencies(&lock);
+    for (name, library, why) in UNREACHED {
+        assert!(edges.contains_key(*name), "{name} is in the lock file");
+        let mut reached = BTreeSet::from([(*name).to_owned()]);
+        let mut next = vec![(*name).to_owned()];
+        while let Some(one) = next.pop() {
+            for other in edges.get(&one).into_iter().flatten() {
+                if reached.insert(other.clone()) {
+                    next.push(other.clone());
+                }
+            }
+        }
+        assert!(!reached.contains(*library), "{name} reaches {library}: {why}");
+    }
 }
 
 #[test]
 fn imports_stay_greppable() {
-    let mut broken = Vec::new();
-    for file in sources() {
-        for (pattern, why) in [
-            ("crate::{", "write one `use crate::NAME::…` a line and module"),
-            ("crate::*", "name what is used"),
-            ("super::super::", "write the path from `crate::`"),
-        ] {
-            if file.code.contains(pattern) {
-                broken.push(format!("{}: `{pattern}`: {why}", file.path));
+    let mut faults = Vec::new();
+    for folder in ["src", "crates"] {
+        for file in sources(folder) {
+            for (pattern, why) in [
+                ("crate::*", "name what is used"),
+                ("super::super::", "write the path from `crate::`"),
+            ] {
+                if file.code.contains(pattern) {
+                    faults.push(format!("{}: `{pattern}`: {why}", file.path));
+                }
             }
         }
-        if file.is_top && without_inline_modules(&file.code).contains("super::") {
-            broken.push(format!(
-                "{}: `super::` reaches the crate root: write `crate::`",
-                file.path
-            ));
+    }
+    for (folder, _) in ROOMS {
+        for file in sources(folder) {
+            if file.code.contains("crate::{") {
+                faults.push(format!(
+                    "{}: `crate::{{`: write one `use crate::NAME::…` a line and module",
+                    file.path
+                ));
+            }
+            if file.is_top && without_inline_modules(&file.code).contains("super::") {
+                faults.push(format!(
+                    "{}: `super::` reaches the crate root: write `crate::`",
+                    file.path
+                ));
+            }
         }
     }
-    assert!(broken.is_empty(), "{}", broken.join("\n"));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
 fn the_reader_sees_code_and_neither_comments_nor_strings_nor_tests() {
-    let code = code_of(
+    let code = source::production(&source::blank(
         r##"//! [`crate::doc`]
 use crate::seen::{A, B}; // crate::comment
 /* crate::block /* crate::nested */ crate::block */
@@ -193,7 +198,7 @@ use crate::test_import;
 fn f() { crate::test_fn() }
 fn g() { $crate::macro_made(); crate::last::g() }
 "##,
-    );
+    ));
     let seen: Vec<String> = mentioned(&code).into_iter().collect();
     assert_eq!(seen, ["also_seen", "last", "seen"]);
 }
@@ -220,9 +225,9 @@ fn a_planted_cycle_is_found() {
     );
 }
 
-struct SourceFile {
+struct CrateFile {
     path: String,
-    /// Top-level module the file belongs to.
+    /// Top-level module of the crate that the file belongs to.
     module: String,
     /// Whether it is the top of that module, so that `super` is the crate root.
     is_top: bool,
@@ -230,62 +235,23 @@ struct SourceFile {
     code: String,
 }
 
-fn may_know(module: &str, known: &str) -> bool {
-    match module {
-        "lib" => return true,
-        "main" => return known == "cli",
-        _ => {}
-    }
-    if LEAVES.contains(&module) {
-        return LEAF_MAY_KNOW.contains(&(module, known));
-    }
-    let allowed = MAY_KNOW
-        .iter()
-        .find(|(name, _)| *name == module)
-        .map_or(&[][..], |(_, known)| known);
-    LEAVES.contains(&known) || allowed.contains(&known)
-}
-
-fn sources() -> Vec<SourceFile> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    collect(&root, &mut paths);
-    paths.sort();
-    let found: Vec<SourceFile> = paths.iter().filter_map(|path| source(&root, path)).collect();
-    assert!(found.len() > 10, "{} holds the sources", root.display());
-    found
-}
-
-fn collect(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, into);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            into.push(path);
+/// The files of a crate that are not tests.
+fn sources(folder: &str) -> Vec<CrateFile> {
+    let files = source::files(&[folder]).into_iter();
+    let read = |file: SourceFile| {
+        let inner = file.path.strip_prefix(folder)?.trim_start_matches('/').to_owned();
+        let parts: Vec<&str> = inner.split('/').collect();
+        if parts.iter().any(|part| *part == "tests" || *part == "tests.rs") {
+            return None;
         }
-    }
-}
-
-/// The file, unless it is a test's.
-fn source(root: &Path, path: &Path) -> Option<SourceFile> {
-    let inner = path.strip_prefix(root).unwrap();
-    let parts: Vec<String> = inner
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .collect();
-    if parts.iter().any(|part| part == "tests" || part == "tests.rs") {
-        return None;
-    }
-    let module = parts.first().unwrap().trim_end_matches(".rs").to_owned();
-    let is_top = parts.len() == 1 || (parts.len() == 2 && parts.last().unwrap() == "mod.rs");
-    let code = code_of(&fs::read_to_string(path).unwrap());
-    Some(SourceFile {
-        path: format!("src/{}", parts.join("/")),
-        module,
-        is_top,
-        code,
-    })
+        Some(CrateFile {
+            module: parts.first()?.trim_end_matches(".rs").to_owned(),
+            is_top: parts.len() == 1 || (parts.len() == 2 && parts.last() == Some(&"mod.rs")),
+            code: source::production(&file.code),
+            path: file.path,
+        })
+    };
+    files.filter_map(read).collect()
 }
 
 /// First names of all `crate::` paths.
@@ -308,141 +274,56 @@ fn mentioned(code: &str) -> BTreeSet<String> {
     names
 }
 
-/// A way from a module back to itself.
+/// What each package of a lock file depends on; versions of one package count as one.
+fn dependencies(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut package = String::new();
+    for line in lock.lines() {
+        if let Some(name) = line.strip_prefix("name = ") {
+            package = name.trim_matches('"').to_owned();
+            edges.entry(package.clone()).or_default();
+        } else if let Some(dependency) = line.strip_prefix(" \"") {
+            let name = dependency.trim_end_matches(',').trim_matches('"');
+            let name = name.split(' ').next().unwrap_or(name).to_owned();
+            edges.entry(package.clone()).or_default().insert(name);
+        }
+    }
+    edges
+}
+
+/// A path from a module back to itself.
 fn cycle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    fn walk(
+    fn search(
         at: &str,
-        way: &mut Vec<String>,
+        path: &mut Vec<String>,
         edges: &BTreeMap<String, BTreeSet<String>>,
     ) -> Option<Vec<String>> {
-        if let Some(start) = way.iter().position(|one| one == at) {
-            let mut round = way[start..].to_vec();
-            round.push(at.to_owned());
-            return Some(round);
+        if let Some(start) = path.iter().position(|one| one == at) {
+            let mut cycle = path[start..].to_vec();
+            cycle.push(at.to_owned());
+            return Some(cycle);
         }
-        way.push(at.to_owned());
-        let found = edges
-            .get(at)
-            .into_iter()
-            .flatten()
-            .find_map(|next| walk(next, way, edges));
-        way.pop();
-        found
+        path.push(at.to_owned());
+        let others = edges.get(at).into_iter().flatten();
+        let cycle = others.into_iter().find_map(|next| search(next, path, edges));
+        path.pop();
+        cycle
     }
-    edges.keys().find_map(|start| walk(start, &mut Vec::new(), edges))
+    edges
+        .keys()
+        .find_map(|start| search(start, &mut Vec::new(), edges))
 }
 
-/// Production code alone: comments and strings blanked, items under `cfg(test)` cut.
-fn code_of(text: &str) -> String {
-    let mut code = blank(text);
-    for marker in ["#[cfg(test)]", "#[cfg(all(test"] {
-        while let Some(at) = code.find(marker) {
-            let end = item_end(&code, at);
-            code.replace_range(at..end, "");
-        }
-    }
-    code
-}
-
+/// A code without its modules that stand within the file.
 fn without_inline_modules(code: &str) -> String {
     let mut code = code.to_owned();
     let mut from = 0;
     while let Some(at) = code[from..].find("mod ").map(|at| from + at) {
-        let end = item_end(&code, at);
+        let end = source::item_end(&code, at);
         if code[at..end].contains('{') {
             code.replace_range(at..end, "");
         }
         from = at + 1;
     }
     code
-}
-
-/// End of the item that begins at `at`: its `;` or its closing brace.
-fn item_end(code: &str, at: usize) -> usize {
-    let mut depth = 0_usize;
-    for (offset, one) in code[at..].char_indices() {
-        match one {
-            '{' => depth += 1,
-            '}' if depth <= 1 => return at + offset + 1,
-            '}' => depth -= 1,
-            ';' if depth == 0 => return at + offset + 1,
-            _ => {}
-        }
-    }
-    code.len()
-}
-
-/// The text with comments removed and the contents of strings and characters removed.
-fn blank(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let skipped = skip_comment(rest).or_else(|| skip_string(rest, out.chars().next_back()));
-        if let Some(skipped) = skipped {
-            out.push(' ');
-            rest = &rest[skipped..];
-            continue;
-        }
-        out.push(first);
-        rest = &rest[first.len_utf8()..];
-    }
-    out
-}
-
-/// Length of the comment that the text begins with.
-fn skip_comment(text: &str) -> Option<usize> {
-    if text.starts_with("//") {
-        return Some(text.find('\n').unwrap_or(text.len()));
-    }
-    if !text.starts_with("/*") {
-        return None;
-    }
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while at < text.len() {
-        let here = &text.as_bytes()[at..];
-        if here.starts_with(b"/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if here.starts_with(b"*/") {
-            (depth, at) = (depth - 1, at + 2);
-            if depth == 0 {
-                break;
-            }
-        } else {
-            at += 1;
-        }
-    }
-    Some(at)
-}
-
-/// Length of the string or character literal that the text begins with.
-fn skip_string(text: &str, before: Option<char>) -> Option<usize> {
-    let in_word = before.is_some_and(|one| one == '_' || one.is_alphanumeric());
-    if text.starts_with('r') && !in_word {
-        let hashes = text[1..].chars().take_while(|one| *one == '#').count();
-        if text[1 + hashes..].starts_with('"') {
-            let end = format!("\"{}", "#".repeat(hashes));
-            let body = 2 + hashes;
-            return text[body..].find(&end).map(|at| body + at + end.len());
-        }
-    }
-    if text.starts_with('"') {
-        return quoted(text, b'"');
-    }
-    // A lifetime is no literal: a character has its quote after one character or an escape.
-    let is_char = text.starts_with("'\\") || text.starts_with('\'') && text.chars().nth(2) == Some('\'');
-    if is_char { quoted(text, b'\'') } else { None }
-}
-
-fn quoted(text: &str, quote: u8) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut at = 1;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 2,
-            one if one == quote => return Some(at + 1),
-            _ => at += 1,
-        }
-    }
-    None
 }

@@ -174,9 +174,9 @@ async fn an_upstreams_list_change_reaches_sessions_and_subscriptions_of_every_ge
         );
         fake.grow("grown");
         until_method(&mut stream, "notifications/tools/list_changed").await;
-        let told = until_method(&mut subscription, "notifications/tools/list_changed").await;
+        let notice = until_method(&mut subscription, "notifications/tools/list_changed").await;
         assert_eq!(
-            told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
+            notice["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"],
             "sub"
         );
         assert!(legacy.tools().await.contains(&"grown".to_owned()), "{upstream}");

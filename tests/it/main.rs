@@ -43,6 +43,7 @@ mod refusals;
 mod relay;
 mod reload;
 mod renewal;
+mod source;
 mod sweep;
 mod tasks;
 mod uris;

@@ -47,9 +47,9 @@ async fn invitation(world: &World, key: Option<&str>, arguments: Value) -> Value
     let headers: Vec<(&str, &str)> = key.map(|key| ("x-api-key", key)).into_iter().collect();
     let client = TestClient::connect_with(world, "/mcp", REVISION, &headers).await;
     let called = client.call("use_tracker", arguments).await;
-    let told = &called["structuredContent"];
-    assert_eq!(told["status"], "needs_auth", "{called}");
-    told["data"].clone()
+    let content = &called["structuredContent"];
+    assert_eq!(content["status"], "needs_auth", "{called}");
+    content["data"].clone()
 }
 
 async fn link(world: &World, key: Option<&str>) -> (String, String) {
@@ -129,9 +129,9 @@ async fn a_person_on_the_machine_connects_by_one_click() {
     let done = browser.get(&consented.location()).await;
     is_page(&done, 200);
     assert!(done.body.contains("ada"), "{}", done.body);
-    let (_, told) = connection_state(&world, None, &id).await;
+    let (_, content) = connection_state(&world, None, &id).await;
     assert_eq!(
-        told,
+        content,
         json!({ "state": "connected", "provider": "tracker", "accountId": "ada" })
     );
 
@@ -335,9 +335,9 @@ async fn a_no_at_the_provider_is_told_and_the_link_still_opens() {
     authority.knobs.denies.store(true, Ordering::Relaxed);
     let browser = Browser::default();
     is_refused(&browser.connect(&url, &[]).await);
-    let (_, told) = connection_state(&world, None, &id).await;
-    assert_eq!(told["state"], "failed");
-    assert!(told["message"].is_string());
+    let (_, content) = connection_state(&world, None, &id).await;
+    assert_eq!(content["state"], "failed");
+    assert!(content["message"].is_string());
     authority.knobs.denies.store(false, Ordering::Relaxed);
     is_page(&browser.connect(&url, &[]).await, 200);
 }
@@ -539,9 +539,9 @@ async fn once_the_page_says_so_the_next_call_uses_the_account() {
     let client = TestClient::connect(&world, "/mcp", REVISION).await;
     let arguments = json!({ "tool": "echo", "arguments": { "text": "hello" } });
     let called = client.call("use_tracker", arguments).await;
-    let told = &called["structuredContent"];
-    assert_eq!(told["status"], "ok", "{called}");
-    assert_eq!(told["accountId"], "ada");
+    let content = &called["structuredContent"];
+    assert_eq!(content["status"], "ok", "{called}");
+    assert_eq!(content["accountId"], "ada");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,11 +181,11 @@ async fn keys_of_ours_in_meta_never_come_from_a_provider() {
         let listed = tools.result("tools/list", json!({})).await;
         let result = tools.call("one", json!({})).await;
         let meta = TestClient::connect(&world, "/mcp/odd", revision).await;
-        let told = meta
+        let wrapped = meta
             .call("use_odd", json!({ "tool": "one", "arguments": {} }))
             .await;
-        for said in [&result, &told] {
-            assert!(!said.to_string().contains("leiades/"), "{said}");
+        for each in [&result, &wrapped] {
+            assert!(!each.to_string().contains("leiades/"), "{each}");
         }
         assert_eq!(listed["tools"][0]["_meta"], json!({ "own": 1 }));
         assert_eq!(result["content"][0]["resource"]["_meta"]["own"], 1, "{result}");

@@ -88,8 +88,8 @@ async fn no_call_of_another_provider_fails_whatever_happens_to_the_folder() {
     world
         .until("other to go", || async { world.status("other").await.is_null() })
         .await;
-    let (here, aside) = (world.providers(), world.folder.path().join("aside"));
-    fs::rename(&here, &aside).unwrap();
+    let (here, elsewhere) = (world.providers(), world.folder.path().join("aside"));
+    fs::rename(&here, &elsewhere).unwrap();
     until_refused(&world, true).await;
     fs::create_dir(&here).unwrap();
     fs::write(here.join("calm.yaml"), text("calm", &fake, "title: anew\n")).unwrap();
@@ -106,8 +106,8 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
     let world = World::builder().provider("one", &fake).start().await;
     world.until_state("one", "ready").await;
     let file = world.providers().join("one.yaml");
-    let aside = world.folder.path().join("one.yaml");
-    fs::rename(&file, &aside).unwrap();
+    let elsewhere = world.folder.path().join("one.yaml");
+    fs::rename(&file, &elsewhere).unwrap();
     until_refused(&world, true).await;
     assert_eq!(world.status("one").await["state"], "ready");
     assert!(echo(&TestClient::connect(&world, "/tools/one", "2025-06-18").await).await);
@@ -117,7 +117,7 @@ async fn an_emptied_folder_is_refused_and_said_and_everything_keeps_serving() {
             .await
             .contains("pleiades_reload_total{outcome=\"refused\"}")
     );
-    fs::rename(&aside, &file).unwrap();
+    fs::rename(&elsewhere, &file).unwrap();
     until_refused(&world, false).await;
 }
 

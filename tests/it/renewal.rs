@@ -81,8 +81,8 @@ async fn serve(
         "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": {},
         "serverInfo": { "name": "guard", "version": "1" }, "ttlMs": 60_000, "cacheScope": "public",
     });
-    let told = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
-    answer(200).body(Body::from(told.to_string())).unwrap()
+    let reply = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+    answer(200).body(Body::from(reply.to_string())).unwrap()
 }
 
 async fn guarded() -> (World, Arc<Guard>, TestClient) {

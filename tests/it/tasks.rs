@@ -25,7 +25,7 @@ struct TaskPeer {
     revisions: Vec<&'static str>,
     seen: Mutex<Vec<Value>>,
     tasks: Mutex<HashMap<String, String>>,
-    told: broadcast::Sender<Value>,
+    notices: broadcast::Sender<Value>,
     next: AtomicUsize,
     /// The answer to the making of a `held` task waits for it.
     release: Semaphore,
@@ -37,7 +37,7 @@ impl TaskPeer {
             revisions: revisions.to_vec(),
             seen: Mutex::default(),
             tasks: Mutex::default(),
-            told: broadcast::channel(8).0,
+            notices: broadcast::channel(8).0,
             next: AtomicUsize::new(1),
             release: Semaphore::new(0),
         });
@@ -142,19 +142,19 @@ impl TaskPeer {
         if method == "tasks/result" {
             return if name == "fails" { Err(error) } else { Ok(result) };
         }
-        let mut told = json!({ "resultType": "complete", "taskId": id });
+        let mut task = json!({ "resultType": "complete", "taskId": id });
         match name.as_str() {
-            "ends" => told["status"] = json!("completed"),
-            "fails" => told["status"] = json!("failed"),
-            "held" => told["status"] = json!("working"),
-            _ => told["status"] = json!("cancelled"),
+            "ends" => task["status"] = json!("completed"),
+            "fails" => task["status"] = json!("failed"),
+            "held" => task["status"] = json!("working"),
+            _ => task["status"] = json!("cancelled"),
         }
         match name.as_str() {
-            "ends" if modern => told["result"] = result,
-            "fails" if modern => told["error"] = error,
+            "ends" if modern => task["result"] = result,
+            "fails" if modern => task["error"] = error,
             _ => {}
         }
-        Ok(told)
+        Ok(task)
     }
 
     /// What it says of tasks to whoever listens.
@@ -162,20 +162,22 @@ impl TaskPeer {
         let tag = json!({ "io.modelcontextprotocol/subscriptionId": asked["id"] });
         let first = json!({ "method": "notifications/subscriptions/acknowledged",
             "params": { "notifications": asked["params"]["notifications"], "_meta": tag } });
-        let events =
-            futures_util::stream::unfold((self.told.subscribe(), Some(first)), move |(mut told, first)| {
+        let events = futures_util::stream::unfold(
+            (self.notices.subscribe(), Some(first)),
+            move |(mut notices, first)| {
                 let tag = tag.clone();
                 async move {
                     let mut message = match first {
                         Some(first) => first,
-                        None => told.recv().await.ok()?,
+                        None => notices.recv().await.ok()?,
                     };
                     message["jsonrpc"] = json!("2.0");
                     message["params"]["_meta"] = tag;
                     let event = format!("event: message\ndata: {message}\n\n");
-                    Some((Ok::<_, std::io::Error>(event), (told, None)))
+                    Some((Ok::<_, std::io::Error>(event), (notices, None)))
                 }
-            });
+            },
+        );
         let stream = Response::builder().header("content-type", "text/event-stream");
         stream.body(Body::from_stream(events)).unwrap()
     }
@@ -313,17 +315,17 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
         assert_eq!(honoured["params"]["notifications"], json!({ "taskIds": [id] }));
         world
             .until("the provider to be listened to", || async {
-                peer.told.receiver_count() > 0
+                peer.notices.receiver_count() > 0
             })
             .await;
         let link = json!({ "content": [{ "type": "resource_link", "uri": "a://b", "name": "b" }] });
         let state = json!({ "taskId": inner, "status": "completed", "result": link });
-        peer.told
+        peer.notices
             .send(json!({ "method": "notifications/tasks", "params": state }))
             .unwrap();
-        let told = until_method(&mut stream, "notifications/tasks").await;
-        assert_eq!(told["params"]["taskId"], id);
-        let uri = told["params"]["result"]["content"][0]["uri"].as_str().unwrap();
+        let notice = until_method(&mut stream, "notifications/tasks").await;
+        assert_eq!(notice["params"]["taskId"], id);
+        let uri = notice["params"]["result"]["content"][0]["uri"].as_str().unwrap();
         assert_eq!(
             uri,
             if path == "/tools" {
@@ -332,7 +334,7 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
                 "a://b"
             }
         );
-        let tag = &told["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"];
+        let tag = &notice["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"];
         assert_eq!(
             tag,
             &honoured["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"]
@@ -340,7 +342,7 @@ async fn what_is_said_of_a_task_comes_under_the_id_its_client_knows() {
         drop(stream);
         world
             .until("nobody to listen any more", || async {
-                peer.told.receiver_count() == 0
+                peer.notices.receiver_count() == 0
             })
             .await;
     }

@@ -167,8 +167,8 @@ async fn a_session_of_2025_11_25_hears_that_its_account_is_connected() {
         .connect(asked["url"].as_str().unwrap(), &[])
         .await;
     assert_eq!(page.status, 200, "{}", page.body);
-    let told = client::until_method(&mut stream, "notifications/elicitation/complete").await;
-    assert_eq!(told["params"]["elicitationId"], asked["elicitationId"]);
+    let notice = client::until_method(&mut stream, "notifications/elicitation/complete").await;
+    assert_eq!(notice["params"]["elicitationId"], asked["elicitationId"]);
     let result = client.call("echo", json!({ "text": "hi" })).await;
     assert_eq!(result["_meta"]["pleiades/accountId"], "ada");
 }

@@ -87,8 +87,8 @@ fn migrate(folder: &Path, settings: &str, rest: &[&str]) -> (i32, Value) {
         .args(rest)
         .output()
         .unwrap();
-    let told = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), told)
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), report)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,18 +105,18 @@ async fn a_migration_that_cannot_begin_says_so_by_its_exit_code() {
     let path = Entry::of(&["c", "acme", "ann", "github", "work"]);
     vault.write(&path, 0, &Secret::new("{}"), None).await.unwrap();
     let from = source.to_str().unwrap();
-    let (code, told) = migrate(folder.path(), &away, &["--from", from]);
-    assert_eq!((code, &told["complete"]), (75, &json!(false)), "{told}");
+    let (code, report) = migrate(folder.path(), &away, &["--from", from]);
+    assert_eq!((code, &report["complete"]), (75, &json!(false)), "{report}");
     assert!(vault.read(&path).await.unwrap().is_some(), "nothing is removed");
-    let (code, told) = migrate(
+    let (code, report) = migrate(
         folder.path(),
         &away,
         &["--from", from, "--key-file", "pleiades.yaml"],
     );
     assert_eq!(
-        (code, told["error"].is_string()),
+        (code, report["error"].is_string()),
         (69, true),
-        "a key that is none: {told}"
+        "a key that is none: {report}"
     );
 }
 
@@ -207,8 +207,8 @@ fn rekeyed(folder: &Path, new: &str) -> (i32, Value) {
         .env("PLEIADES_NEW_KEY", new)
         .output()
         .unwrap();
-    let told = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-    (output.status.code().unwrap(), told)
+    let report = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+    (output.status.code().unwrap(), report)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,14 +244,14 @@ async fn a_rekey_that_is_killed_leaves_every_account_under_the_old_key_or_the_ne
         now = opened[0];
     }
     settings(now);
-    let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
+    let (code, report) = rekeyed(folder.path(), KEYS[1 - now]);
     assert_eq!(
-        (code, &told["outcome"], &told["entries"]),
+        (code, &report["outcome"], &report["entries"]),
         (0, &json!("rekeyed"), &json!(COUNT))
     );
     // Whoever did not hear that, asks again.
-    let (code, told) = rekeyed(folder.path(), KEYS[1 - now]);
-    assert_eq!((code, &told["outcome"]), (0, &json!("already")));
+    let (code, report) = rekeyed(folder.path(), KEYS[1 - now]);
+    assert_eq!((code, &report["outcome"]), (0, &json!("already")));
     assert!(holds_all(&under(&path, KEYS[1 - now]), COUNT).await);
 }
 
@@ -295,10 +295,10 @@ async fn a_vault_that_a_gateway_uses_is_not_put_under_another_key() {
     assert_eq!(rekeyed(folder.path(), KEYS[1]).0, 75);
     drop(serving);
     for wrong in ["tiger", KEYS[0]] {
-        let (code, told) = rekeyed(folder.path(), wrong);
+        let (code, report) = rekeyed(folder.path(), wrong);
         assert!(
-            code == 69 || told["outcome"] == "already",
-            "{wrong}: {code} {told}"
+            code == 69 || report["outcome"] == "already",
+            "{wrong}: {code} {report}"
         );
     }
     let to = folder.path().join("new.key");
@@ -318,23 +318,23 @@ async fn a_wrong_key_is_said_at_the_start_in_one_line() {
     let serving = Serving::start(folder.path(), &settings, |_| {}).await;
     assert!(serving.metrics().await.contains("pleiades_vault_up 0\n"));
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
-    let said: Vec<_> = log
+    let printed: Vec<_> = log
         .lines()
         .filter(|line| line.contains("cannot be opened"))
         .collect();
     assert!(
-        said.len() == 1 && said[0].to_lowercase().contains("error"),
+        printed.len() == 1 && printed[0].to_lowercase().contains("error"),
         "{log}"
     );
-    assert!(said[0].contains("made with another key"), "{log}");
+    assert!(printed[0].contains("made with another key"), "{log}");
     let listed = command(folder.path(), &["accounts", "list"]).output().unwrap();
     assert_eq!(listed.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&listed.stderr).contains("cannot be opened"));
     for (arguments, code) in [(["check"].as_slice(), 0), (&["check", "--online"], 64)] {
         let checked = command(folder.path(), arguments).output().unwrap();
         assert_eq!(checked.status.code(), Some(code), "{checked:?}");
-        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
-        assert_eq!(said.contains("cannot be opened"), code == 64, "{said}");
+        let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert_eq!(printed.contains("cannot be opened"), code == 64, "{printed}");
     }
 }
 
@@ -358,13 +358,13 @@ async fn a_new_vault_under_a_short_key_is_refused_at_the_start() {
                 .output()
                 .unwrap();
             assert_eq!(output.status.code(), Some(code), "{short}");
-            let said = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&said);
+            let printed = [output.stdout, output.stderr].concat();
+            let printed = String::from_utf8_lossy(&printed);
             assert!(
-                said.contains("at least 32 bytes") && said.contains("openssl"),
-                "{said}"
+                printed.contains("at least 32 bytes") && printed.contains("openssl"),
+                "{printed}"
             );
-            assert!(!said.contains("tiger"), "{said}");
+            assert!(!printed.contains("tiger"), "{printed}");
         }
     }
 }

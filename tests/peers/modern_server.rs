@@ -35,11 +35,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
+type ModernResult<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What the command line asked for.
 #[derive(Debug, Clone, Default)]
-struct Options {
+struct ModernOptions {
     address: Option<String>,
     stdio: bool,
     revisions: Option<Vec<ProtocolVersion>>,
@@ -49,11 +49,11 @@ struct Options {
     page: usize,
 }
 
-fn main() -> Fallible<()> {
+fn main() -> ModernResult<()> {
     let options = options(std::env::args().skip(1))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let server = Server::new(&options);
+        let server = ModernServer::new(&options);
         if options.stdio {
             let running = server.serve(rmcp::transport::stdio()).await?;
             running.waiting().await?;
@@ -63,8 +63,8 @@ fn main() -> Fallible<()> {
     })
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
-    let mut options = Options::default();
+fn options(mut words: impl Iterator<Item = String>) -> ModernResult<ModernOptions> {
+    let mut options = ModernOptions::default();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or(format!("`{word}` needs a value"));
         match word.as_str() {
@@ -80,8 +80,8 @@ fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
     Ok(options)
 }
 
-async fn serve_http(server: Server, address: &str) -> Fallible<()> {
-    let service: StreamableHttpService<Server, LocalSessionManager> = StreamableHttpService::new(
+async fn serve_http(server: ModernServer, address: &str) -> ModernResult<()> {
+    let service: StreamableHttpService<ModernServer, LocalSessionManager> = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::default(),
         StreamableHttpServerConfig::default().with_json_response(true),
@@ -97,7 +97,7 @@ async fn serve_http(server: Server, address: &str) -> Fallible<()> {
 }
 
 #[derive(Clone)]
-struct Server {
+struct ModernServer {
     many: usize,
     page: usize,
     revisions: Option<Vec<ProtocolVersion>>,
@@ -107,8 +107,8 @@ struct Server {
     grown: Arc<watch::Sender<usize>>,
 }
 
-impl Server {
-    fn new(options: &Options) -> Self {
+impl ModernServer {
+    fn new(options: &ModernOptions) -> Self {
         Self {
             many: options.many,
             page: options.page,
@@ -151,7 +151,7 @@ impl Server {
         let message = arguments.get("message").and_then(Value::as_str).unwrap_or("");
         let name = request.name.as_ref();
         match name {
-            "echo" => Ok(said(message)),
+            "echo" => Ok(text_result(message)),
             "add" => add(&arguments),
             "slow" => self.slow(&arguments, context).await,
             "cancelled" => Ok(structured(
@@ -159,14 +159,14 @@ impl Server {
             )),
             "fail" => Ok(json!({"content": [{"type": "text", "text": "it failed"}], "isError": true})),
             "list_value" => Ok(structured(json!([1, 2, 3]))),
-            "vendor" => Ok(said("vendor")),
+            "vendor" => Ok(text_result("vendor")),
             "headers" => Ok(structured(headers(context))),
             "region" => Ok(structured(json!({"region": arguments.get("region")}))),
             "grow" => {
                 self.grown.send_modify(|n| *n += 1);
-                Ok(said("grown"))
+                Ok(text_result("grown"))
             }
-            _ if self.tools().iter().any(|tool| tool["name"] == name) => Ok(said(name)),
+            _ if self.tools().iter().any(|tool| tool["name"] == name) => Ok(text_result(name)),
             _ => Err(ErrorData::invalid_params(format!("unknown tool `{name}`"), None)),
         }
     }
@@ -182,7 +182,7 @@ impl Server {
             tokio::select! {
                 () = context.ct.cancelled() => {
                     self.cancelled.fetch_add(1, Ordering::SeqCst);
-                    return Ok(said("cancelled"));
+                    return Ok(text_result("cancelled"));
                 }
                 () = tokio::time::sleep(std::time::Duration::from_millis(50)) => {}
             }
@@ -193,11 +193,11 @@ impl Server {
                 break;
             }
         }
-        Ok(said("done"))
+        Ok(text_result("done"))
     }
 }
 
-impl ServerHandler for Server {
+impl ServerHandler for ModernServer {
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
         match &self.revisions {
             Some(revisions) => Cow::Owned(revisions.clone()),
@@ -375,7 +375,7 @@ fn tool(declared: &Value) -> Value {
     })
 }
 
-fn said(text: &str) -> Value {
+fn text_result(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}], "isError": false})
 }
 

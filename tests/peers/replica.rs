@@ -52,11 +52,11 @@ async fn hand(shared: &SharedState, order: &Value) -> Value {
     };
     let within = Duration::from_millis(order["within_ms"].as_u64().unwrap_or(30_000));
     let began = Instant::now();
-    let handed = shared
+    let delivered = shared
         .hand_over(order["to"].as_str().unwrap_or_default(), body, within)
         .await;
     let ms = began.elapsed().as_millis();
-    match handed {
+    match delivered {
         Ok(answer) => json!({ "answer": String::from_utf8_lossy(&answer), "ms": ms }),
         Err(why) => json!({ "refused": format!("{why:?}"), "ms": ms }),
     }

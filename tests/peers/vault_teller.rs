@@ -23,11 +23,11 @@ use pleiades_credential::vault::hashicorp::{
     self, Config, FieldLookup, HashicorpVault, LoginMethod, LoginState,
 };
 use pleiades_credential::vault::{Fault, Hint, Path, Vault, Wrote};
-use pleiades_descriptor::settings::{HashicorpSettings as Said, VaultAuth};
+use pleiades_descriptor::settings::{HashicorpSettings, VaultAuth};
 use serde_json::{Value, json};
 
-fn config(said: Said) -> Config {
-    let auth = match said.auth {
+fn config(settings: HashicorpSettings) -> Config {
+    let auth = match settings.auth {
         VaultAuth::Token(token) => LoginMethod::Token(token),
         VaultAuth::TokenFile(file) => LoginMethod::TokenFile(file),
         VaultAuth::Approle(role) => LoginMethod::AppRole {
@@ -47,12 +47,12 @@ fn config(said: Said) -> Config {
         },
     };
     Config {
-        address: said.address,
-        mount: said.mount,
-        prefix: said.prefix,
-        namespace: said.namespace,
-        ca_file: said.ca_file,
-        transit_key: said.transit_key,
+        address: settings.address,
+        mount: settings.mount,
+        prefix: settings.prefix,
+        namespace: settings.namespace,
+        ca_file: settings.ca_file,
+        transit_key: settings.transit_key,
         auth,
     }
 }
@@ -89,8 +89,8 @@ fn fault(fault: &Fault) -> Value {
 
 async fn done(vault: &Arc<HashicorpVault>, order: &Value) -> Result<Value, Fault> {
     if let Some(path) = path(&order["meaning"]) {
-        let held = contract::check(vault.as_ref(), &path).await;
-        return Ok(json!({ "broken": held.err() }));
+        let outcome = contract::check(vault.as_ref(), &path).await;
+        return Ok(json!({ "broken": outcome.err() }));
     }
     if let Some(path) = path(&order["read"]) {
         let stored = vault.read(&path).await?;
@@ -127,10 +127,11 @@ async fn done(vault: &Arc<HashicorpVault>, order: &Value) -> Result<Value, Fault
 fn main() {
     rustls::crypto::ring::default_provider().install_default().ok();
     log::init(log::LogFormat::Json);
-    let said = std::env::args().nth(1).expect("a configuration");
-    let said: Said = serde_json::from_str(&said).expect("a configuration of `vault.hashicorp`");
+    let settings = std::env::args().nth(1).expect("a configuration");
+    let settings: HashicorpSettings =
+        serde_json::from_str(&settings).expect("a configuration of `vault.hashicorp`");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let opened = hashicorp::open(config(said), runtime.handle());
+    let opened = hashicorp::open(config(settings), runtime.handle());
     let mut out = std::io::stdout();
     let vault = match opened {
         Ok(vault) => vault,

@@ -311,8 +311,8 @@ impl Error {
     pub fn in_full(&self) -> String {
         let mut text = self.message.to_string();
         if let Some(fault) = &self.rpc {
-            let said = one_line(&fault.message, SHOWN);
-            text = format!("{text}: {said} ({})", fault.code);
+            let message = one_line(&fault.message, SHOWN);
+            text = format!("{text}: {message} ({})", fault.code);
         }
         match self.root() {
             Some(cause) if !text.contains(&cause) => format!("{text} ({cause})"),

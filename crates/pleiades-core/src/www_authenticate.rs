@@ -77,13 +77,13 @@ impl Challenge {
     /// known 401 is about the token.
     #[must_use]
     pub fn cause(&self) -> RefusalCause {
-        let said = self
+        let error = self
             .error
             .as_deref()
             .unwrap_or_default()
             .trim()
             .to_ascii_lowercase();
-        match (&*said.replace('-', "_"), self.status) {
+        match (&*error.replace('-', "_"), self.status) {
             ("invalid_token" | "expired_token" | "token_expired", _) => RefusalCause::Token,
             ("insufficient_scope", _) => RefusalCause::Scope,
             (_, 401) => RefusalCause::Token,

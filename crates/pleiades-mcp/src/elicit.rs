@@ -285,16 +285,16 @@ mod tests {
 
     #[test]
     fn answers_lose_the_null_of_a_declined_form_and_marks_of_their_hop() {
-        let said =
+        let answered =
             |result: Value, from, to| serde_json::to_value(elicited(object(&result), from, to)).unwrap();
         assert_eq!(
-            said(json!({ "action": "decline", "content": null }), J, M),
+            answered(json!({ "action": "decline", "content": null }), J, M),
             json!({ "action": "decline" })
         );
         let accepted = json!({ "action": "accept", "content": { "a": ["x"], "n": 1.50 }, "x": 1,
             "_meta": { "io.modelcontextprotocol/related-task": {} } });
         assert_eq!(
-            said(accepted, L, J),
+            answered(accepted, L, J),
             json!({ "action": "accept", "content": { "a": ["x"], "n": 1.50 }, "x": 1 })
         );
     }

@@ -142,7 +142,7 @@ pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 /// it (RFC 8259, section 8.2). Borrowed when there is none, which a look at the backslashes tells.
 #[must_use]
 pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
-    let mut mended = String::new();
+    let mut repaired = String::new();
     let (mut kept, mut at) = (0, 0);
     while let Some(next) = json.get(at..).and_then(|rest| rest.find('\\')) {
         let escape = at + next;
@@ -150,8 +150,8 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
             None => escape + 2,
             Some(Half::High) if half(json, escape + 6) == Some(Half::Low) => escape + 12,
             Some(_) => {
-                mended.push_str(json.get(kept..escape).unwrap_or_default());
-                mended.push_str("\\ufffd");
+                repaired.push_str(json.get(kept..escape).unwrap_or_default());
+                repaired.push_str("\\ufffd");
                 kept = escape + 6;
                 kept
             }
@@ -160,8 +160,8 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     if kept == 0 {
         return Cow::Borrowed(json);
     }
-    mended.push_str(json.get(kept..).unwrap_or_default());
-    Cow::Owned(mended)
+    repaired.push_str(json.get(kept..).unwrap_or_default());
+    Cow::Owned(repaired)
 }
 
 /// Which half of a character.

@@ -148,7 +148,7 @@ mod tests {
         sampling(object(params), from, to).map(|params| serde_json::to_value(params).unwrap())
     }
 
-    fn said(result: &Value, from: Revision, to: Revision) -> Option<Value> {
+    fn answered(result: &Value, from: Revision, to: Revision) -> Option<Value> {
         sampled(object(result), from, to).map(|result| serde_json::to_value(result).unwrap())
     }
 
@@ -166,7 +166,7 @@ mod tests {
             json!({ "messages": [message(&json!([text("a")]))], "tools": [{ "name": "t" }], "task": {} });
         for revision in [J, L, M] {
             assert_eq!(asked(&full, revision, revision), Some(full.clone()));
-            assert_eq!(said(&full, revision, revision), Some(full.clone()));
+            assert_eq!(answered(&full, revision, revision), Some(full.clone()));
         }
     }
 
@@ -228,13 +228,19 @@ mod tests {
     #[test]
     fn an_answer_of_several_texts_is_one_text_before_2025_11_25() {
         let answer = |content: Value| json!({ "role": "assistant", "model": "m", "content": content });
-        assert_eq!(said(&answer(json!([text("a")])), L, J), Some(answer(text("a"))));
         assert_eq!(
-            said(&answer(json!([text("a"), text("b")])), L, J),
+            answered(&answer(json!([text("a")])), L, J),
+            Some(answer(text("a")))
+        );
+        assert_eq!(
+            answered(&answer(json!([text("a"), text("b")])), L, J),
             Some(answer(text("a\nb")))
         );
-        assert_eq!(said(&answer(json!([{ "type": "tool_use" }])), L, J), None);
-        assert_eq!(said(&answer(json!([text("a"), { "type": "image" }])), L, J), None);
-        assert_eq!(said(&answer(text("a")), J, L), Some(answer(text("a"))));
+        assert_eq!(answered(&answer(json!([{ "type": "tool_use" }])), L, J), None);
+        assert_eq!(
+            answered(&answer(json!([text("a"), { "type": "image" }])), L, J),
+            None
+        );
+        assert_eq!(answered(&answer(text("a")), J, L), Some(answer(text("a"))));
     }
 }

@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(Task::created(&old, L), Task::created(&new, M));
         assert_eq!(Task::created(&old, M), None);
         assert_eq!(Task::created(&new, L), None);
-        let told = Task::created(&new, M).unwrap();
-        assert_eq!((told.ttl_ms, told.poll), (Some(60_000), Duration::from_secs(5)));
+        let task = Task::created(&new, M).unwrap();
+        assert_eq!((task.ttl_ms, task.poll), (Some(60_000), Duration::from_secs(5)));
     }
 
     #[test]

@@ -265,14 +265,14 @@ mod tests {
 
     #[test]
     fn a_value_that_is_no_object_is_said_in_text_when_nothing_else_is() {
-        let told = |modern: Value| value(&result("tools/call", object(&modern), M, L));
+        let downgraded = |modern: Value| value(&result("tools/call", object(&modern), M, L));
         assert_eq!(
-            told(json!({ "resultType": "complete", "content": [], "structuredContent": [1, 2] })),
+            downgraded(json!({ "resultType": "complete", "content": [], "structuredContent": [1, 2] })),
             json!({ "content": [{ "type": "text", "text": "[1,2]" }] })
         );
         let text = json!([{ "type": "text", "text": "one and two" }]);
         assert_eq!(
-            told(json!({ "content": text, "structuredContent": 3 })),
+            downgraded(json!({ "content": text, "structuredContent": 3 })),
             json!({ "content": text })
         );
     }
@@ -283,10 +283,10 @@ mod tests {
         let mut with_icons = link.clone();
         with_icons["icons"] = json!([]);
         let call = json!({ "content": [with_icons, { "type": "hologram", "x": [1.0] }, { "type": "text", "text": "" }] });
-        let told = |to| value(&result("tools/call", object(&call), M, to))["content"].clone();
+        let downgraded = |to| value(&result("tools/call", object(&call), M, to))["content"].clone();
         let text = json!({ "type": "text", "text": "{\"type\":\"hologram\",\"x\":[1.0]}" });
-        assert_eq!(told(J), json!([link, text, { "type": "text", "text": "" }]));
-        assert_eq!(told(L)[0], with_icons);
+        assert_eq!(downgraded(J), json!([link, text, { "type": "text", "text": "" }]));
+        assert_eq!(downgraded(L)[0], with_icons);
         let prompt = json!({ "messages": [{ "role": "user", "content": with_icons }] });
         assert_eq!(
             value(&result("prompts/get", object(&prompt), L, J)),

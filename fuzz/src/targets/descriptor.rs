@@ -22,11 +22,11 @@ pub fn holds(data: &[u8]) {
     {
         return;
     }
-    told(&read);
+    hides_secret(&read);
     let head = format!(
         "id: a\nupstream: {{ url: https://a.example/mcp }}\nauth:\n  api_key:\n    value: {SECRET}\n"
     );
-    told(&checked(&[head.as_bytes(), data].concat(), &world));
+    hides_secret(&checked(&[head.as_bytes(), data].concat(), &world));
 }
 
 fn checked(text: &[u8], world: &ReadContext) -> DescriptorFile {
@@ -66,7 +66,7 @@ fn checked(text: &[u8], world: &ReadContext) -> DescriptorFile {
 }
 
 /// No sentence holds the secret.
-fn told(read: &DescriptorFile) {
+fn hides_secret(read: &DescriptorFile) {
     for fault in &read.faults {
         assert!(!fault.to_string().contains(SECRET), "a secret is told: {fault}");
     }

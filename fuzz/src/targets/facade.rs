@@ -57,9 +57,9 @@ fn ran(catalogue: &Catalogue, call: &[u8], tool: &Tool, arguments: &str) {
         return;
     };
     single(catalogue, &call, tool, &arguments);
-    let mut said = BTreeSet::new();
-    saying(&Value::Object(call), 6, &mut said);
-    said_all(&arguments, &said);
+    let mut words = BTreeSet::new();
+    saying(&Value::Object(call), 6, &mut words);
+    assert_all_given(&arguments, &words);
 }
 
 /// A plain call runs what it names, with nothing said in two ways.
@@ -78,48 +78,48 @@ fn single(catalogue: &Catalogue, call: &Map<String, Value>, tool: &Tool, run: &V
         .filter(|(name, _)| !matches!(name.as_str(), "tool" | "arguments"))
     {
         let own = ["prompt", "accountId", "options"].contains(&name.as_str());
-        let twofold = !own && inner.get(name).is_some_and(|other| other != value);
-        assert!(!twofold, "`{name}` was said in two ways and ran as {run}");
+        let is_ambiguous = !own && inner.get(name).is_some_and(|other| other != value);
+        assert!(!is_ambiguous, "`{name}` was said in two ways and ran as {run}");
     }
 }
 
 /// Every name and plain value of a call, texts that are JSON looked into.
-fn saying(value: &Value, depth: usize, said: &mut BTreeSet<String>) {
+fn saying(value: &Value, depth: usize, words: &mut BTreeSet<String>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                said.insert(name.clone());
-                saying(value, depth, said);
+                words.insert(name.clone());
+                saying(value, depth, words);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| saying(item, depth, said)),
+        Value::Array(items) => items.iter().for_each(|item| saying(item, depth, words)),
         Value::String(text) => {
-            said.insert(text.clone());
-            said.insert(text.to_lowercase());
+            words.insert(text.clone());
+            words.insert(text.to_lowercase());
             if let Some(inner) = serde_json::from_str(&raw::repair_surrogates(text.trim()))
                 .ok()
                 .filter(|_| depth > 0)
             {
-                saying(&inner, depth - 1, said);
+                saying(&inner, depth - 1, words);
             }
         }
         plain => {
-            said.insert(plain.to_string());
+            words.insert(plain.to_string());
         }
     }
 }
 
-fn said_all(value: &Value, said: &BTreeSet<String>) {
+fn assert_all_given(value: &Value, words: &BTreeSet<String>) {
     match value {
         Value::Object(object) => {
             for (name, value) in object {
-                assert!(said.contains(name), "`{name}` was not said");
-                said_all(value, said);
+                assert!(words.contains(name), "`{name}` was not said");
+                assert_all_given(value, words);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| said_all(item, said)),
-        Value::String(text) => assert!(said.contains(text), "{text:?} was not said"),
-        plain => assert!(said.contains(&plain.to_string()), "{plain} was not said"),
+        Value::Array(items) => items.iter().for_each(|item| assert_all_given(item, words)),
+        Value::String(text) => assert!(words.contains(text), "{text:?} was not said"),
+        plain => assert!(words.contains(&plain.to_string()), "{plain} was not said"),
     }
 }
 

@@ -6,27 +6,29 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// Names of the members of the outermost object, as often as they occur; `None` when it is none.
 pub fn members(text: &[u8]) -> Option<Vec<String>> {
-    struct Names(Vec<String>);
-    struct Reading;
-    impl<'de> Visitor<'de> for Reading {
-        type Value = Names;
+    struct MemberNames(Vec<String>);
+    struct NamesVisitor;
+    impl<'de> Visitor<'de> for NamesVisitor {
+        type Value = MemberNames;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<MemberNames, A::Error> {
             let mut names = Vec::new();
             while let Some((name, IgnoredAny)) = map.next_entry()? {
                 names.push(name);
             }
-            Ok(Names(names))
+            Ok(MemberNames(names))
         }
     }
-    impl<'de> Deserialize<'de> for Names {
+    impl<'de> Deserialize<'de> for MemberNames {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(Reading)
+            deserializer.deserialize_map(NamesVisitor)
         }
     }
-    serde_json::from_slice::<Names>(text).ok().map(|names| names.0)
+    serde_json::from_slice::<MemberNames>(text)
+        .ok()
+        .map(|names| names.0)
 }
 
 /// Whether one of the names occurs twice.
@@ -40,8 +42,8 @@ pub fn is_doubled(names: &[String]) -> bool {
 /// Whether an object at any depth has a name twice. For texts that are JSON.
 pub fn has_doubles(text: &str) -> bool {
     struct Doubles(bool);
-    struct Reading;
-    impl<'de> Visitor<'de> for Reading {
+    struct DoublesVisitor;
+    impl<'de> Visitor<'de> for DoublesVisitor {
         type Value = Doubles;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("JSON")
@@ -82,7 +84,7 @@ pub fn has_doubles(text: &str) -> bool {
     }
     impl<'de> Deserialize<'de> for Doubles {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_any(Reading)
+            deserializer.deserialize_any(DoublesVisitor)
         }
     }
     serde_json::from_str::<Doubles>(text).is_ok_and(|found| found.0)

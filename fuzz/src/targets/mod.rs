@@ -10,7 +10,7 @@ mod stream;
 use std::{fs, path::PathBuf};
 
 /// One reader of foreign bytes.
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name, and that of its folder in `tests/data/corpus`.
     pub name: &'static str,
     /// Panics when a property fails.
@@ -20,28 +20,28 @@ pub struct Target {
 }
 
 /// All of them.
-pub const ALL: [Target; 5] = [
-    Target {
+pub const ALL: [FuzzTarget; 5] = [
+    FuzzTarget {
         name: "descriptor",
         holds: descriptor::holds,
         seeds: descriptor::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "message",
         holds: message::holds,
         seeds: message::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "stream",
         holds: stream::holds,
         seeds: stream::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "seal",
         holds: seal::holds,
         seeds: seal::seeds,
     },
-    Target {
+    FuzzTarget {
         name: "facade",
         holds: facade::holds,
         seeds: facade::seeds,

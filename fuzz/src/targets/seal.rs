@@ -79,15 +79,15 @@ pub fn holds(data: &[u8]) {
 fn changes(token: &str, at: usize, change: usize) -> Vec<String> {
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/ \n.";
     let at = at % token.len();
-    let letter = char::from(LETTERS[change % LETTERS.len()]);
+    let symbol = char::from(LETTERS[change % LETTERS.len()]);
     let (before, after) = token.split_at(at);
     let rest = &after[1..];
     vec![
-        format!("{before}{letter}{rest}"),
-        format!("{before}{letter}{after}"),
+        format!("{before}{symbol}{rest}"),
+        format!("{before}{symbol}{after}"),
         format!("{before}{rest}"),
         before.to_owned(),
-        format!("{token}{letter}"),
+        format!("{token}{symbol}"),
         format!("{token}{token}"),
         format!(" {token}"),
     ]

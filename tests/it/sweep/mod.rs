@@ -141,8 +141,8 @@ async fn a_head_that_breaks_the_rules_is_answered_at_every_view() {
             let answer = place.send(&bytes, ends);
             let status = answer.status();
             // What Pingora cannot parse it answers itself, with a status alone.
-            let said = answer.body().is_empty() && status == 400 || answer.code().is_some();
-            let clear = statuses.contains(&status) && said;
+            let is_answered = answer.body().is_empty() && status == 400 || answer.code().is_some();
+            let clear = statuses.contains(&status) && is_answered;
             if !clear || answer.silent || answer.leak(&place).is_some() {
                 wrong.push(format!("{path}: {name}: {statuses:?}: {answer:?}"));
             }

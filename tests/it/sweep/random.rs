@@ -174,13 +174,13 @@ async fn ten_thousand_random_bodies_are_answered_each() {
             let relay = path.starts_with("/relay");
             let clear = status < 500 || relay && status == 502;
             assert!(clear, "{path} {at}: {shown}: {status} {text}");
-            let said = relay || text.is_empty() && status == 202 || text.contains("\"jsonrpc\"");
-            assert!(said, "{path} {at}: {shown}: {status} {text}");
-            let told = behind
+            let is_rpc = relay || text.is_empty() && status == 202 || text.contains("\"jsonrpc\"");
+            assert!(is_rpc, "{path} {at}: {shown}: {status} {text}");
+            let leaked = behind
                 .iter()
                 .find(|url| text.contains(url.trim_start_matches("http://")));
             assert!(
-                told.is_none() && !text.contains("panicked"),
+                leaked.is_none() && !text.contains("panicked"),
                 "{path} {at}: {shown}: {status} {text}"
             );
         }

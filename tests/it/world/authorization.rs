@@ -282,7 +282,7 @@ async fn serve(
         })
     };
     match fault {
-        Some(EndpointFault::Says(status, said)) => return answer(status, &said),
+        Some(EndpointFault::Says(status, reply)) => return answer(status, &reply),
         Some(EndpointFault::Loses) => {
             work(&knobs, &path, &headers, &given);
             return answer(500, &json!({}));
@@ -323,7 +323,7 @@ fn work(knobs: &AuthorityKnobs, path: &str, headers: &HeaderMap, given: &Fields)
 
 fn metadata(knobs: &AuthorityKnobs) -> Value {
     let origin = &knobs.origin;
-    let mut said = json!({
+    let mut reply = json!({
         "issuer": origin,
         "authorization_endpoint": format!("{origin}/authorize"),
         "token_endpoint": format!("{origin}/token"),
@@ -336,9 +336,9 @@ fn metadata(knobs: &AuthorityKnobs) -> Value {
         "authorization_response_iss_parameter_supported": knobs.iss.load(Ordering::Relaxed),
     });
     if knobs.registers.load(Ordering::Relaxed) {
-        said["registration_endpoint"] = json!(format!("{origin}/register"));
+        reply["registration_endpoint"] = json!(format!("{origin}/register"));
     }
-    said
+    reply
 }
 
 fn register(knobs: &AuthorityKnobs, given: &Fields) -> Response<Body> {
@@ -483,21 +483,21 @@ fn issue(
     grant.ends = Instant::now() + Duration::from_secs(lasts);
     let number = knobs.next.fetch_add(1, Ordering::Relaxed);
     let (access, refresh) = (format!("access-{number}"), format!("refresh-{number}"));
-    let mut said = json!({ "access_token": access, "token_type": "Bearer", "scope": grant.scope });
+    let mut reply = json!({ "access_token": access, "token_type": "Bearer", "scope": grant.scope });
     if lifetime > 0 {
-        said["expires_in"] = json!(lifetime);
+        reply["expires_in"] = json!(lifetime);
     }
     let first = person.is_some();
     if let (Some((person, nonce)), true) = (person, knobs.openid.load(Ordering::Relaxed)) {
-        said["id_token"] = json!(id_token(knobs, &grant.client, person, nonce));
+        reply["id_token"] = json!(id_token(knobs, &grant.client, person, nonce));
     }
     let mut kept = knobs.state.lock();
     kept.access.insert(access, grant.clone());
     if knobs.refreshes.load(Ordering::Relaxed) && (first || knobs.rotates.load(Ordering::Relaxed)) {
-        said["refresh_token"] = json!(refresh);
+        reply["refresh_token"] = json!(refresh);
         kept.refresh.insert(refresh, grant);
     }
-    answer(200, &said)
+    answer(200, &reply)
 }
 
 fn id_token(knobs: &AuthorityKnobs, client: &str, person: &Person, nonce: Option<String>) -> String {
@@ -575,27 +575,27 @@ async fn guarded(
             .body(Body::empty())
             .unwrap()
     };
-    let said = |(status, challenge, body): Denied| {
-        let said = Response::builder()
+    let reply = |(status, challenge, body): Denied| {
+        let reply = Response::builder()
             .status(status)
             .header("www-authenticate", challenge);
-        said.body(Body::from(body)).unwrap()
+        reply.body(Body::from(body)).unwrap()
     };
     let message: Value = serde_json::from_str(&body).unwrap_or_default();
     if let Some(status) = met(knobs, message["method"].as_str().unwrap_or_default()) {
-        return said((status, "", ""));
+        return reply((status, "", ""));
     }
     let takes = knobs.takes.load(Ordering::Relaxed);
     let Some(grant) = bearer(knobs, &headers).filter(|_| takes) else {
         let refuses = *knobs.refuses.lock();
         return match refuses.filter(|_| headers.contains_key("authorization")) {
-            Some((status, challenge)) => said((status, challenge, "")),
+            Some((status, challenge)) => reply((status, challenge, "")),
             None => refused(401, ""),
         };
     };
     let tool = message["params"]["name"].as_str().unwrap_or_default();
     if let Some(denied) = knobs.denies_tools.lock().get(tool).copied() {
-        return said(denied);
+        return reply(denied);
     }
     let needed = knobs.needs.lock().get(tool).cloned();
     if let Some(needed) = needed.filter(|it| !grant.scope.split(' ').any(|scope| scope == it)) {

@@ -407,14 +407,14 @@ async fn call(knobs: &Arc<Knobs>, asked: &RpcCall) -> Response<Body> {
 fn ask(knobs: &Knobs, asked: &RpcCall, params: &Value) -> Response<Body> {
     let question = json!({ "jsonrpc": "2.0", "id": "ask", "method": "elicitation/create", "params": params });
     let (mut answers, id) = (knobs.answers.subscribe(), asked.id.clone());
-    let said = async move {
+    let reply = async move {
         let answer = answers.recv().await.unwrap_or_default();
         let content = json!([{ "type": "text", "text": answer.to_string() }]);
         json!({ "jsonrpc": "2.0", "id": id, "result": { "content": content } })
     };
     let event = |message: Value| Ok::<_, std::io::Error>(format!("event: message\ndata: {message}\n\n"));
     let first = futures_util::stream::once(async move { event(question) });
-    let then = futures_util::stream::once(async move { event(said.await) });
+    let then = futures_util::stream::once(async move { event(reply.await) });
     Response::builder()
         .header("content-type", "text/event-stream")
         .body(Body::from_stream(futures_util::StreamExt::chain(first, then)))

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, Halt};
-use crate::content::said;
+use crate::call::{Halt, ToolCall};
+use crate::content::text_result;
 
 /// The result of a tool of this module; nothing when `name` is not one.
-pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
+pub(crate) async fn run(call: &ToolCall<'_>) -> Result<Option<Value>, Halt> {
     Ok(Some(match call.name {
         "test_sampling" => {
             let answer = call
                 .ask("answer", sampling(call.text("prompt"), 100), None)
                 .await?;
-            said(&format!(
+            text_result(&format!(
                 "LLM response: {}",
                 answer["content"]["text"].as_str().unwrap_or("")
             ))
@@ -25,28 +25,31 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
             let answer = call
                 .ask("person", elicitation(call.text("message"), &person), None)
                 .await?;
-            said(&format!("User response: {}", outcome(&answer)))
+            text_result(&format!("User response: {}", outcome(&answer)))
         }
         "test_elicitation_sep1034_defaults" => completed(call, "Check the defaults", &defaults()).await?,
         "test_elicitation_sep1330_enums" => completed(call, "Choose", &choices()).await?,
         "test_missing_capability" => {
             call.needs("sampling")?;
-            said("The client can sample.")
+            text_result("The client can sample.")
         }
         "test_streaming_elicitation" => {
             let schema = object(&json!({"confirm": {"type": "boolean"}}));
             let answer = call
                 .ask("confirm", elicitation("Please confirm", &schema), None)
                 .await?;
-            said(&outcome(&answer))
+            text_result(&outcome(&answer))
         }
         _ => return Ok(None),
     }))
 }
 
-async fn completed(call: &Call<'_>, message: &str, schema: &Value) -> Result<Value, Halt> {
+async fn completed(call: &ToolCall<'_>, message: &str, schema: &Value) -> Result<Value, Halt> {
     let answer = call.ask("form", elicitation(message, schema), None).await?;
-    Ok(said(&format!("Elicitation completed: {}", outcome(&answer))))
+    Ok(text_result(&format!(
+        "Elicitation completed: {}",
+        outcome(&answer)
+    )))
 }
 
 fn outcome(answer: &Value) -> String {

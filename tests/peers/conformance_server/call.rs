@@ -10,7 +10,7 @@ use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer};
 use serde_json::{Map, Value, json};
 
-use crate::server::Server;
+use crate::server::ConformanceServer;
 use crate::typed;
 
 /// Levels of logging from the least to the most severe.
@@ -41,8 +41,8 @@ impl From<ErrorData> for Halt {
 
 /// A call of a tool, or a request for a prompt.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
-    pub(crate) server: &'a Server,
+pub(crate) struct ToolCall<'a> {
+    pub(crate) server: &'a ConformanceServer,
     pub(crate) context: &'a RequestContext<RoleServer>,
     pub(crate) name: &'a str,
     arguments: JsonObject,
@@ -50,9 +50,9 @@ pub(crate) struct Call<'a> {
     state: Option<String>,
 }
 
-impl<'a> Call<'a> {
+impl<'a> ToolCall<'a> {
     pub(crate) fn tool(
-        server: &'a Server,
+        server: &'a ConformanceServer,
         params: &'a CallToolRequestParams,
         context: &'a RequestContext<RoleServer>,
     ) -> Self {
@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn prompt(
-        server: &'a Server,
+        server: &'a ConformanceServer,
         params: &'a GetPromptRequestParams,
         context: &'a RequestContext<RoleServer>,
     ) -> Self {

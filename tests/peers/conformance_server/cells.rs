@@ -11,8 +11,8 @@ use rmcp::model::{ErrorCode, ProtocolVersion};
 use serde_json::{Value, json};
 
 use crate::asking::{elicitation, object};
-use crate::call::{Call, Halt};
-use crate::content::said;
+use crate::call::{Halt, ToolCall};
+use crate::content::text_result;
 
 const STEP: Duration = Duration::from_millis(20);
 /// An address has to be opened before the call can be made (2025-11-25 alone).
@@ -87,7 +87,7 @@ pub(crate) fn shown_to_older(tool: &mut Value) {
 }
 
 /// The result of a tool of this module; nothing when `name` is not one.
-pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
+pub(crate) async fn run(call: &ToolCall<'_>) -> Result<Option<Value>, Halt> {
     let counts = &call.server.shared.counts;
     Ok(Some(match call.name {
         "cell_values" => json!({
@@ -107,17 +107,17 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
                 answer = asked => answer?,
                 () = call.context.ct.cancelled() => {
                     counts.cancelled.fetch_add(1, Ordering::SeqCst);
-                    return Ok(Some(said("cancelled")));
+                    return Ok(Some(text_result("cancelled")));
                 }
             };
             let action = answer["action"].as_str().unwrap_or("none");
             *counts.answers.lock().entry(action.to_owned()).or_default() += 1;
-            said(&format!("action={action}"))
+            text_result(&format!("action={action}"))
         }
         "cell_two" => two(call).await?,
         "cell_open" => {
             let answer = call.ask("open", address(), None).await?;
-            said(&format!("action={}", answer["action"].as_str().unwrap_or("none")))
+            text_result(&format!("action={}", answer["action"].as_str().unwrap_or("none")))
         }
         "cell_open_first" => {
             let late = call.context.protocol_version() == Some(ProtocolVersion::V_2025_11_25);
@@ -126,14 +126,14 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
                 let fault = ErrorData::new(ErrorCode(URL_REQUIRED), "open an address first", Some(asked));
                 return Err(fault.into());
             }
-            said("opened")
+            text_result("opened")
         }
         _ => return Ok(None),
     }))
 }
 
 /// Reports each step, and stops when it is cancelled.
-async fn wait(call: &Call<'_>) -> Result<Value, Halt> {
+async fn wait(call: &ToolCall<'_>) -> Result<Value, Halt> {
     for step in 1..=1_000_000 {
         if f64::from(step) > call.number("steps") {
             break;
@@ -141,17 +141,17 @@ async fn wait(call: &Call<'_>) -> Result<Value, Halt> {
         tokio::select! {
             () = call.context.ct.cancelled() => {
                 call.server.shared.counts.cancelled.fetch_add(1, Ordering::SeqCst);
-                return Ok(said("cancelled"));
+                return Ok(text_result("cancelled"));
             }
             () = tokio::time::sleep(STEP) => {}
         }
         call.progress(step, 1000).await?;
     }
-    Ok(said("waited"))
+    Ok(text_result("waited"))
 }
 
 /// In a session two requests that are open together; else two in one result.
-async fn two(call: &Call<'_>) -> Result<Value, Halt> {
+async fn two(call: &ToolCall<'_>) -> Result<Value, Halt> {
     let question = |field: &str| elicitation(field, &object(&json!({field: {"type": "string"}})));
     let answers = if call.is_modern() {
         let asked = json!({"name": question("name"), "colour": question("colour")});
@@ -162,7 +162,7 @@ async fn two(call: &Call<'_>) -> Result<Value, Halt> {
         let (name, colour) = tokio::try_join!(name, colour)?;
         json!({"name": name, "colour": colour})
     };
-    Ok(said(&format!(
+    Ok(text_result(&format!(
         "{} {}",
         answers["name"]["content"]["name"].as_str().unwrap_or("nobody"),
         answers["colour"]["content"]["colour"].as_str().unwrap_or("none"),

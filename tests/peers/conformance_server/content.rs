@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::call::{Call, Halt};
+use crate::call::{Halt, ToolCall};
 use crate::polling;
-use crate::server::Change;
+use crate::server::ListChange;
 
 /// A PNG of one pixel.
 pub(crate) const PIXEL: &str =
@@ -17,16 +17,16 @@ const SILENCE: &str = "UklGRiQAAABXQVZFZm10IBAAAAABAAEAQB8AAIA+AAACABAAZGF0YQAAA
 const STEP: Duration = Duration::from_millis(50);
 
 /// A result of one text.
-pub(crate) fn said(text: &str) -> Value {
+pub(crate) fn text_result(text: &str) -> Value {
     json!({"content": [{"type": "text", "text": text}]})
 }
 
 /// The result of a tool of this module; nothing when `name` is not one.
-pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
+pub(crate) async fn run(call: &ToolCall<'_>) -> Result<Option<Value>, Halt> {
     let image = json!({"type": "image", "data": PIXEL, "mimeType": "image/png"});
     Ok(Some(match call.name {
         "test_simple_text" | "test_dynamic_tool" | "json_schema_2020_12_tool" => {
-            said("This is a simple text response for testing.")
+            text_result("This is a simple text response for testing.")
         }
         "test_image_content" => json!({"content": [image]}),
         "test_audio_content" => {
@@ -45,19 +45,19 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
             "content": [{"type": "text", "text": "This tool intentionally returns an error for testing"}],
             "isError": true,
         }),
-        "test_region_header" => said(&format!("The region is {}.", call.text("region"))),
+        "test_region_header" => text_result(&format!("The region is {}.", call.text("region"))),
         polling::TOOL => {
             if let Some(request) = call.context.extensions.get::<http::request::Parts>() {
                 call.server.shared.returned.wait(&request.headers).await;
             }
-            said("You came back for this.")
+            text_result("You came back for this.")
         }
-        _ => return told(call).await,
+        _ => return run_notifying(call).await,
     }))
 }
 
 /// Tools that tell something beside their result.
-async fn told(call: &Call<'_>) -> Result<Option<Value>, Halt> {
+async fn run_notifying(call: &ToolCall<'_>) -> Result<Option<Value>, Halt> {
     match call.name {
         "test_tool_with_logging" => {
             for text in [
@@ -76,16 +76,16 @@ async fn told(call: &Call<'_>) -> Result<Option<Value>, Halt> {
                 tokio::time::sleep(STEP).await;
             }
         }
-        "test_trigger_tool_change" => call.server.shared.change(Change::Tools),
-        "test_trigger_prompt_change" => call.server.shared.change(Change::Prompts),
+        "test_trigger_tool_change" => call.server.shared.change(ListChange::Tools),
+        "test_trigger_prompt_change" => call.server.shared.change(ListChange::Prompts),
         "test_trigger_resource_update" => {
             call.server
                 .shared
-                .change(Change::Resource(call.text("uri").to_owned()));
+                .change(ListChange::Resource(call.text("uri").to_owned()));
         }
         _ => return Ok(None),
     }
-    Ok(Some(said("Done.")))
+    Ok(Some(text_result("Done.")))
 }
 
 pub(crate) fn embedded(uri: &str, kind: &str, text: &str) -> Value {

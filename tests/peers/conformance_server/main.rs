@@ -38,7 +38,7 @@ use rmcp::{ErrorData, ServiceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::server::{Server, Shared};
+use crate::server::{ConformanceServer, ServerState};
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -47,7 +47,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// What the command line asked for.
 #[derive(Debug, Default)]
-struct Options {
+struct ConformanceOptions {
     address: Option<String>,
     stdio: bool,
     revisions: Option<Vec<ProtocolVersion>>,
@@ -59,8 +59,8 @@ fn main() -> Fallible<()> {
     runtime.block_on(serve(options))
 }
 
-fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
-    let mut options = Options::default();
+fn options(mut words: impl Iterator<Item = String>) -> Fallible<ConformanceOptions> {
+    let mut options = ConformanceOptions::default();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--stdio" => options.stdio = true,
@@ -76,10 +76,12 @@ fn options(mut words: impl Iterator<Item = String>) -> Fallible<Options> {
     Ok(options)
 }
 
-async fn serve(options: Options) -> Fallible<()> {
-    let shared = Arc::new(Shared::new(options.revisions)?);
+async fn serve(options: ConformanceOptions) -> Fallible<()> {
+    let shared = Arc::new(ServerState::new(options.revisions)?);
     if options.stdio {
-        let running = Server::new(shared).serve(rmcp::transport::stdio()).await?;
+        let running = ConformanceServer::new(shared)
+            .serve(rmcp::transport::stdio())
+            .await?;
         running.waiting().await?;
         return Ok(());
     }
@@ -90,8 +92,8 @@ async fn serve(options: Options) -> Fallible<()> {
     let mut manager = LocalSessionManager::default();
     manager.session_config.sse_retry = Some(RETRY);
     let sessions = Arc::clone(&shared);
-    let service: StreamableHttpService<Server, LocalSessionManager> = StreamableHttpService::new(
-        move || Ok(Server::new(Arc::clone(&sessions))),
+    let service: StreamableHttpService<ConformanceServer, LocalSessionManager> = StreamableHttpService::new(
+        move || Ok(ConformanceServer::new(Arc::clone(&sessions))),
         Arc::new(manager),
         config,
     );

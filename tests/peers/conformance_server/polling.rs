@@ -15,14 +15,14 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::server::Shared;
+use crate::server::ServerState;
 
 /// The tool whose stream ends after the event that names the place to resume at.
 pub(crate) const TOOL: &str = "test_reconnection";
 
 const LIMIT: usize = 4 << 20;
 /// How long an answer waits for its client. The SDK forgets an answer that nobody is there to read.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sessions whose client came back for the rest of a stream.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Returned {
                 news.await;
             }
         };
-        drop(tokio::time::timeout(PATIENCE, back).await);
+        drop(tokio::time::timeout(TIMEOUT, back).await);
     }
 }
 
@@ -59,7 +59,11 @@ fn session(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Cuts the stream of a call of [`TOOL`] within a session, and notes who comes back for it.
-pub(crate) async fn close_early(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+pub(crate) async fn close_early(
+    State(shared): State<Arc<ServerState>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let Some(session) = session(request.headers()) else {
         return next.run(request).await;
     };

@@ -4,7 +4,7 @@ use rmcp::ErrorData;
 use serde_json::{Value, json};
 
 use crate::asking::{elicitation, object};
-use crate::call::{Call, Halt};
+use crate::call::{Halt, ToolCall};
 use crate::content::{PIXEL, embedded};
 use crate::rounds::field;
 
@@ -35,7 +35,7 @@ pub(crate) fn dynamic() -> Value {
 /// # Errors
 ///
 /// Invalid params for an unknown name; a halt as [`Call::ask_all`].
-pub(crate) async fn messages(call: &Call<'_>) -> Result<Value, Halt> {
+pub(crate) async fn messages(call: &ToolCall<'_>) -> Result<Value, Halt> {
     Ok(match call.name {
         "test_simple_prompt" | "test_dynamic_prompt" => json!([text("This is a simple prompt for testing.")]),
         "test_prompt_with_arguments" => {

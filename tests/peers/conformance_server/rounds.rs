@@ -4,24 +4,24 @@ use rmcp::ErrorData;
 use serde_json::{Map, Value, json};
 
 use crate::asking::{elicitation, object, sampling};
-use crate::call::{Call, Halt};
-use crate::content::said;
+use crate::call::{Halt, ToolCall};
+use crate::content::text_result;
 
 /// The result of a tool of this module; nothing when `name` is not one.
-pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
+pub(crate) async fn run(call: &ToolCall<'_>) -> Result<Option<Value>, Halt> {
     let Some(kind) = call.name.strip_prefix("test_input_required_result_") else {
         return Ok(None);
     };
     Ok(Some(match kind {
-        "elicitation" => said(&format!("Hello, {}!", name(call).await?)),
+        "elicitation" => text_result(&format!("Hello, {}!", name(call).await?)),
         "sampling" => {
             let question = sampling("What is the capital of France?", 100);
             let answer = call.ask("capital_question", question, None).await?;
-            said(answer["content"]["text"].as_str().unwrap_or(""))
+            text_result(answer["content"]["text"].as_str().unwrap_or(""))
         }
         "list_roots" => {
             let answer = call.ask("client_roots", roots(), None).await?;
-            said(&format!("The roots are {}.", answer["roots"]))
+            text_result(&format!("The roots are {}.", answer["roots"]))
         }
         "request_state" | "tampered_state" => confirmed(call).await?,
         "multiple_inputs" => several(call).await?,
@@ -32,7 +32,7 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Value>, Halt> {
 }
 
 /// Asks for a name.
-pub(crate) async fn name(call: &Call<'_>) -> Result<String, Halt> {
+pub(crate) async fn name(call: &ToolCall<'_>) -> Result<String, Halt> {
     let answer = call
         .ask("user_name", ask_name("What is your name?"), None)
         .await?;
@@ -53,7 +53,7 @@ pub(crate) fn field(answer: &Value, name: &str) -> String {
 }
 
 /// A retry without the state of the first round is refused.
-async fn confirmed(call: &Call<'_>) -> Result<Value, Halt> {
+async fn confirmed(call: &ToolCall<'_>) -> Result<Value, Halt> {
     let known = call.known()?;
     let question = elicitation("Please confirm", &object(&json!({"ok": {"type": "boolean"}})));
     call.ask("confirm", question, Some(json!({"asked": true})))
@@ -61,10 +61,10 @@ async fn confirmed(call: &Call<'_>) -> Result<Value, Halt> {
     if call.is_modern() && known["asked"] != true {
         return Err(ErrorData::invalid_params("`requestState` is missing", None).into());
     }
-    Ok(said("state-ok"))
+    Ok(text_result("state-ok"))
 }
 
-async fn several(call: &Call<'_>) -> Result<Value, Halt> {
+async fn several(call: &ToolCall<'_>) -> Result<Value, Halt> {
     call.known()?;
     let questions = json!({
         "user_name": ask_name("What is your name?"),
@@ -72,10 +72,10 @@ async fn several(call: &Call<'_>) -> Result<Value, Halt> {
         "client_roots": roots(),
     });
     let answers = call.ask_all(&questions, Some(json!({"asked": 3}))).await?;
-    Ok(said(&Value::from(answers).to_string()))
+    Ok(text_result(&Value::from(answers).to_string()))
 }
 
-async fn two_rounds(call: &Call<'_>) -> Result<Value, Halt> {
+async fn two_rounds(call: &ToolCall<'_>) -> Result<Value, Halt> {
     let known = call.known()?;
     let name = match known["name"].as_str() {
         Some(name) => name.to_owned(),
@@ -87,11 +87,11 @@ async fn two_rounds(call: &Call<'_>) -> Result<Value, Halt> {
     let colour = object(&json!({"color": {"type": "string"}}));
     let question = elicitation("Step 2: What is your favorite color?", &colour);
     let answer = call.ask("step2", question, Some(json!({"name": name}))).await?;
-    Ok(said(&format!("{name} likes {}.", field(&answer, "color"))))
+    Ok(text_result(&format!("{name} likes {}.", field(&answer, "color"))))
 }
 
 /// Asks no more than the client declared to answer.
-async fn possible(call: &Call<'_>) -> Result<Value, Halt> {
+async fn possible(call: &ToolCall<'_>) -> Result<Value, Halt> {
     let questions = [
         ("name", ask_name("What is your name?")),
         ("greeting", sampling("Generate a greeting", 50)),
@@ -103,5 +103,5 @@ async fn possible(call: &Call<'_>) -> Result<Value, Halt> {
         .map(|(key, question)| (key.to_owned(), question))
         .collect();
     let answers = call.ask_all(&Value::from(questions), None).await?;
-    Ok(said(&Value::from(answers).to_string()))
+    Ok(text_result(&Value::from(answers).to_string()))
 }

@@ -25,16 +25,16 @@ use rmcp::{ErrorData, Peer, RoleServer, ServerHandler};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use crate::call::{Call, Halt, LEVELS};
+use crate::call::{Halt, LEVELS, ToolCall};
 use crate::cells::{self, Counts};
 use crate::polling::Returned;
 use crate::sealed::States;
-use crate::tasks::Outcome;
+use crate::tasks::TaskOutcome;
 use crate::{Fallible, asking, content, declared, prompts, resources, rounds, tasks, typed};
 
 /// What those who listen are told.
 #[derive(Debug, Clone)]
-pub(crate) enum Change {
+pub(crate) enum ListChange {
     Tools,
     Prompts,
     /// The resource of this URI.
@@ -42,24 +42,24 @@ pub(crate) enum Change {
 }
 
 /// What all sessions and requests of the process share.
-pub(crate) struct Shared {
+pub(crate) struct ServerState {
     revisions: Option<Vec<ProtocolVersion>>,
     pub(crate) states: States,
     pub(crate) tasks: TaskManager,
     pub(crate) returned: Returned,
     pub(crate) counts: Counts,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<ListChange>,
     more_tools: AtomicBool,
     more_prompts: AtomicBool,
 }
 
-impl std::fmt::Debug for Shared {
+impl std::fmt::Debug for ServerState {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
-impl Shared {
+impl ServerState {
     pub(crate) fn new(revisions: Option<Vec<ProtocolVersion>>) -> Fallible<Self> {
         Ok(Self {
             revisions,
@@ -74,11 +74,11 @@ impl Shared {
     }
 
     /// Makes the change and tells those who listen, if anybody does.
-    pub(crate) fn change(&self, change: Change) {
+    pub(crate) fn change(&self, change: ListChange) {
         match &change {
-            Change::Tools => drop(self.more_tools.fetch_not(Ordering::SeqCst)),
-            Change::Prompts => drop(self.more_prompts.fetch_not(Ordering::SeqCst)),
-            Change::Resource(_) => {}
+            ListChange::Tools => drop(self.more_tools.fetch_not(Ordering::SeqCst)),
+            ListChange::Prompts => drop(self.more_prompts.fetch_not(Ordering::SeqCst)),
+            ListChange::Resource(_) => {}
         }
         drop(self.changes.send(change));
     }
@@ -104,15 +104,15 @@ impl Shared {
 
 /// One session, or one request of a client without sessions.
 #[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct ConformanceServer {
+    pub(crate) shared: Arc<ServerState>,
     /// The level of logging that the session asked for, by its rank.
     level: Mutex<usize>,
     watched: Arc<Mutex<BTreeSet<String>>>,
 }
 
-impl Server {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+impl ConformanceServer {
+    pub(crate) fn new(shared: Arc<ServerState>) -> Self {
         Self {
             shared,
             level: Mutex::new(0),
@@ -128,25 +128,25 @@ impl Server {
             .to_owned()
     }
 
-    async fn run(&self, call: &Call<'_>) -> Result<Outcome, Halt> {
+    async fn run(&self, call: &ToolCall<'_>) -> Result<TaskOutcome, Halt> {
         if let Some(result) = content::run(call).await? {
-            return Ok(Outcome::Complete(result));
+            return Ok(TaskOutcome::Complete(result));
         }
         if let Some(result) = asking::run(call).await? {
-            return Ok(Outcome::Complete(result));
+            return Ok(TaskOutcome::Complete(result));
         }
         if let Some(result) = cells::run(call).await? {
-            return Ok(Outcome::Complete(result));
+            return Ok(TaskOutcome::Complete(result));
         }
         if let Some(result) = rounds::run(call).await? {
-            return Ok(Outcome::Complete(result));
+            return Ok(TaskOutcome::Complete(result));
         }
         let unknown = || ErrorData::invalid_params(format!("unknown tool `{}`", call.name), None);
         tasks::run(call).await?.ok_or_else(|| unknown().into())
     }
 }
 
-impl ServerHandler for Server {
+impl ServerHandler for ConformanceServer {
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
         match &self.shared.revisions {
             Some(revisions) => Cow::Owned(revisions.clone()),
@@ -196,12 +196,12 @@ impl ServerHandler for Server {
         params: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        match self.run(&Call::tool(self, &params, &context)).await {
-            Ok(Outcome::Complete(mut result)) => {
+        match self.run(&ToolCall::tool(self, &params, &context)).await {
+            Ok(TaskOutcome::Complete(mut result)) => {
                 result["resultType"] = json!("complete");
                 Ok(typed::<CallToolResult>(result)?.into())
             }
-            Ok(Outcome::Task(task)) => Ok(task.into()),
+            Ok(TaskOutcome::Task(task)) => Ok(task.into()),
             Err(Halt::Asks(result)) => Ok(result.into()),
             Err(Halt::Fault(fault)) => Err(fault),
         }
@@ -265,7 +265,7 @@ impl ServerHandler for Server {
         params: GetPromptRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
-        match prompts::messages(&Call::prompt(self, &params, &context)).await {
+        match prompts::messages(&ToolCall::prompt(self, &params, &context)).await {
             Ok(messages) => {
                 let result = json!({"resultType": "complete", "messages": messages});
                 Ok(typed::<GetPromptResult>(result)?.into())
@@ -346,9 +346,9 @@ impl ServerHandler for Server {
             };
             // What was not subscribed to is refused by the sink, which is what we want.
             drop(match change {
-                Ok(Change::Tools) => sink.notify_tool_list_changed().await,
-                Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
-                Ok(Change::Resource(uri)) => sink.notify_resource_updated(uri).await,
+                Ok(ListChange::Tools) => sink.notify_tool_list_changed().await,
+                Ok(ListChange::Prompts) => sink.notify_prompt_list_changed().await,
+                Ok(ListChange::Resource(uri)) => sink.notify_resource_updated(uri).await,
                 Err(broadcast::error::RecvError::Lagged(_)) => continue,
                 Err(broadcast::error::RecvError::Closed) => return Ok(()),
             });
@@ -359,21 +359,21 @@ impl ServerHandler for Server {
 /// Tells a session of each change until it is gone.
 async fn tell(
     peer: Peer<RoleServer>,
-    mut changes: broadcast::Receiver<Change>,
+    mut changes: broadcast::Receiver<ListChange>,
     watched: Arc<Mutex<BTreeSet<String>>>,
 ) {
     while let Ok(change) = changes.recv().await {
-        let told = match change {
-            Change::Tools => peer.notify_tool_list_changed().await,
-            Change::Prompts => peer.notify_prompt_list_changed().await,
-            Change::Resource(uri) if watched.lock().contains(&uri) => {
+        let sent = match change {
+            ListChange::Tools => peer.notify_tool_list_changed().await,
+            ListChange::Prompts => peer.notify_prompt_list_changed().await,
+            ListChange::Resource(uri) if watched.lock().contains(&uri) => {
                 let updated = json!({"method": "notifications/resources/updated", "params": {"uri": uri}});
                 let Ok(updated) = typed(updated) else { continue };
                 peer.send_notification(updated).await
             }
-            Change::Resource(_) => continue,
+            ListChange::Resource(_) => continue,
         };
-        if told.is_err() {
+        if sent.is_err() {
             return;
         }
     }

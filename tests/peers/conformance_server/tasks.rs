@@ -8,8 +8,8 @@ use rmcp::task_manager::{TaskContext, TaskExit, TaskOptions};
 use serde_json::{Value, json};
 
 use crate::asking::{elicitation, object};
-use crate::call::{Call, Halt};
-use crate::content::said;
+use crate::call::{Halt, ToolCall};
+use crate::content::text_result;
 use crate::{rounds, typed};
 
 /// Milliseconds between two questions how a task is doing.
@@ -17,31 +17,31 @@ const POLL: u64 = 200;
 
 /// What a tool of this module answered.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum TaskOutcome {
     Complete(Value),
     Task(CreateTaskResult),
 }
 
 /// The outcome of a tool of this module; nothing when `name` is not one.
-pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Outcome>, Halt> {
+pub(crate) async fn run(call: &ToolCall<'_>) -> Result<Option<TaskOutcome>, Halt> {
     let job = match call.name {
-        "greet" => return complete(said(&format!("Hello, {}!", call.text("name")))),
+        "greet" => return complete(text_result(&format!("Hello, {}!", call.text("name")))),
         "slow_compute" => {
             let time = Duration::try_from_secs_f64(call.number("seconds")).unwrap_or_default();
-            let job = Job::Sleep(time, call.text("label").to_owned());
+            let job = TaskJob::Sleep(time, call.text("label").to_owned());
             if !declares(call) || time.is_zero() {
                 tokio::time::sleep(time).await;
                 return complete(computed(call.text("label")));
             }
             job
         }
-        "failing_job" => Job::Fail,
-        "protocol_error_job" => Job::Break,
-        "confirm_delete" => Job::Confirm(call.text("filename").to_owned()),
-        "multi_input" => Job::TwoQuestions,
+        "failing_job" => TaskJob::Fail,
+        "protocol_error_job" => TaskJob::Break,
+        "confirm_delete" => TaskJob::Confirm(call.text("filename").to_owned()),
+        "multi_input" => TaskJob::TwoQuestions,
         "test_tool_with_task" => {
             needs_tasks(call)?;
-            Job::Greet(rounds::name(call).await?)
+            TaskJob::Greet(rounds::name(call).await?)
         }
         _ => return Ok(None),
     };
@@ -52,20 +52,20 @@ pub(crate) async fn run(call: &Call<'_>) -> Result<Option<Outcome>, Halt> {
         .shared
         .tasks
         .spawn(options, |task| Box::pin(job.run(task)));
-    Ok(Some(Outcome::Task(CreateTaskResult::new(task))))
+    Ok(Some(TaskOutcome::Task(CreateTaskResult::new(task))))
 }
 
-fn complete(result: Value) -> Result<Option<Outcome>, Halt> {
-    Ok(Some(Outcome::Complete(result)))
+fn complete(result: Value) -> Result<Option<TaskOutcome>, Halt> {
+    Ok(Some(TaskOutcome::Complete(result)))
 }
 
-fn declares(call: &Call<'_>) -> bool {
+fn declares(call: &ToolCall<'_>) -> bool {
     call.context
         .client_capabilities()
         .is_some_and(|capabilities| capabilities.supports_tasks())
 }
 
-fn needs_tasks(call: &Call<'_>) -> Result<(), Halt> {
+fn needs_tasks(call: &ToolCall<'_>) -> Result<(), Halt> {
     if declares(call) {
         return Ok(());
     }
@@ -75,7 +75,7 @@ fn needs_tasks(call: &Call<'_>) -> Result<(), Halt> {
 
 /// The work of a task.
 #[derive(Debug)]
-enum Job {
+enum TaskJob {
     Sleep(Duration, String),
     /// Ends with an error of the tool.
     Fail,
@@ -86,7 +86,7 @@ enum Job {
     Greet(String),
 }
 
-impl Job {
+impl TaskJob {
     async fn run(self, task: TaskContext) -> Result<CallToolResult, TaskExit> {
         let result = match self {
             Self::Sleep(time, label) => {
@@ -95,7 +95,7 @@ impl Job {
             }
             Self::Fail => {
                 sleep(&task, Duration::from_secs(1)).await?;
-                let mut result = said("The job failed.");
+                let mut result = text_result("The job failed.");
                 result["isError"] = json!(true);
                 result
             }
@@ -105,7 +105,7 @@ impl Job {
                     .request_input("confirm", confirm(&format!("Delete {file}?"))?)
                     .await?;
                 let deleted = answer["content"]["confirm"] == true;
-                said(&format!(
+                text_result(&format!(
                     "{file} was {}deleted.",
                     if deleted { "" } else { "not " }
                 ))
@@ -117,9 +117,9 @@ impl Job {
                     task.request_input("second", second),
                 );
                 let (first, second) = tokio::try_join!(asked.0, asked.1)?;
-                said(&json!([first, second]).to_string())
+                text_result(&json!([first, second]).to_string())
             }
-            Self::Greet(name) => said(&format!("Hello, {name}!")),
+            Self::Greet(name) => text_result(&format!("Hello, {name}!")),
         };
         Ok(typed(result)?)
     }
@@ -136,7 +136,7 @@ async fn sleep(task: &TaskContext, time: Duration) -> Result<(), TaskExit> {
 }
 
 fn computed(label: &str) -> Value {
-    said(&format!("Computed {label}."))
+    text_result(&format!("Computed {label}."))
 }
 
 fn confirm(message: &str) -> Result<rmcp::model::InputRequest, ErrorData> {

@@ -89,8 +89,8 @@ impl Sink {
     }
 
     /// Waits until everything was written, at most `patience`.
-    pub(super) fn flush(&self, patience: Duration) {
-        let until = Instant::now() + patience;
+    pub(super) fn flush(&self, limit: Duration) {
+        let until = Instant::now() + limit;
         let mut pending = self.shared.pending.lock();
         while !pending.is_idle() && !pending.closed {
             pending.hurry = true;

@@ -64,13 +64,13 @@ struct TailLayer(Tail);
 
 impl<S: Subscriber> Layer<S> for TailLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
-        let mut said = LineVisitor::default();
-        event.record(&mut said);
-        let Some(line) = said.line else { return };
+        let mut visitor = LineVisitor::default();
+        event.record(&mut visitor);
+        let Some(line) = visitor.line else { return };
         let mut lines = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_junk {
+        if visitor.is_junk {
             lines.junk.get_or_insert(line);
-        } else if said.is_stderr {
+        } else if visitor.is_stderr {
             if lines.stderr.len() >= LINES {
                 lines.stderr.pop_front();
             }

@@ -142,7 +142,7 @@ mod tests {
         (M, M),
     ];
 
-    fn told(method: &str, code: i64, (from, to): (Revision, Revision)) -> RpcFault {
+    fn translated(method: &str, code: i64, (from, to): (Revision, Revision)) -> RpcFault {
         let data = serde_json::from_str(r#"{"uri" : "a://b","n":1.0}"#).unwrap();
         let fault = RpcFault {
             code,
@@ -154,7 +154,7 @@ mod tests {
 
     /// From J to J, L, M; from L to J, L, M; from M to J, L, M.
     fn codes(method: &str, code: i64) -> [i64; 9] {
-        CELLS.map(|cell| told(method, code, cell).code)
+        CELLS.map(|cell| translated(method, code, cell).code)
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
     fn errors_about_our_own_request_reach_nobody_as_they_are() {
         for code in [-32020, -32022] {
             for cell in CELLS.into_iter().filter(|(from, _)| from.is_modern()) {
-                let fault = told("tools/call", code, cell);
+                let fault = translated("tools/call", code, cell);
                 assert_eq!((fault.code, fault.message.as_str()), (-32603, OURS));
                 assert!(fault.data.is_none());
             }
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_older_client_is_told_what_it_lacks() {
-        let told = |data: &str| {
+        let translated = |data: &str| {
             let fault = RpcFault {
                 code: -32021,
                 message: String::new(),
@@ -209,10 +209,10 @@ mod tests {
             };
             super::fault("tools/call", fault, M, L)
         };
-        let fault = told(r#"{"requiredCapabilities":{"sampling":{},"roots":{}}}"#);
+        let fault = translated(r#"{"requiredCapabilities":{"sampling":{},"roots":{}}}"#);
         assert_eq!(fault.code, -32603);
         assert!(fault.message.ends_with("this client: `sampling`, `roots`") && fault.data.is_none());
-        assert_eq!(told("{}").message, OURS);
+        assert_eq!(translated("{}").message, OURS);
     }
 
     #[test]
@@ -235,7 +235,7 @@ mod tests {
             (-32000, (J, M)),
             (-32050, (L, M)),
         ] {
-            let fault = told("resources/read", code, cell);
+            let fault = translated("resources/read", code, cell);
             assert_eq!(fault.message, "as it came");
             assert_eq!(fault.data.unwrap().get(), r#"{"uri" : "a://b","n":1.0}"#);
         }

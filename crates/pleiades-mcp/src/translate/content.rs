@@ -25,9 +25,9 @@ pub(super) fn downgrade(method: &str, result: &mut RawObject, to: Revision) {
         if block.text("type").is_some_and(|kind| knows(&kind)) {
             return to < Revision::V2025_11_25 && block.remove("icons").is_some();
         }
-        let held = mem::take(block).close();
+        let original = mem::take(block).close();
         block.put("type", "text");
-        block.put("text", held.get());
+        block.put("text", original.get());
         true
     };
     match method {

@@ -1,4 +1,4 @@
-//! The one error of a request's way: what it is, whose it is, and whether trying again helps.
+//! The error type of requests: what kind it is, what its caller is told, and when trying again helps.
 //!
 //! Only `proxy::respond` turns a [`Code`] into an HTTP status, only `exchange` into a JSON-RPC
 //! error or a readable answer. `Display` prints this level; causes hang on `source()`.
@@ -229,11 +229,11 @@ pub struct RpcFault {
     pub data: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// A failed step.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// What kind.
+    /// The kind of failure.
     pub code: Code,
     /// One sentence for the caller: lowercase, no full stop, never an address or a secret.
     pub message: Cow<'static, str>,

@@ -44,7 +44,7 @@ pub fn is_short_key(text: &str) -> bool {
     text.trim().len() < LEAST_KEY
 }
 
-/// What is said of a key that is too short.
+/// Message for a key that is too short.
 pub const SHORT_KEY: &str = "a key has at least 32 bytes, and this one is shorter";
 /// How to make a key that is long enough.
 pub const KEY_CURE: &str = "make one with `openssl rand -base64 32`";

@@ -1,5 +1,5 @@
-//! Whom TLS trusts: the system's roots, or certificates of a file instead of them; and where what is
-//! secret may travel without TLS: within this machine.
+//! Which certificates TLS trusts: the system's roots, or those of a file instead; and that secrets travel
+//! without TLS within this machine alone.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};

@@ -11,7 +11,8 @@ use super::{Raw, RawObject, Revision, raw};
 /// The extension under which 2026-07-28 runs long calls (SEP-2663).
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// A set of abilities: small, comparable, part of a session's key.
+/// The client capabilities that the gateway can bridge, as a set: small, comparable, part of a
+/// session's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ClientCapabilities(u8);
 
@@ -65,13 +66,13 @@ impl ClientCapabilities {
         found
     }
 
-    /// Both.
+    /// The union.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This without the other.
+    /// The difference.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
@@ -120,7 +121,7 @@ impl ClientCapabilities {
 
     /// The capabilities object that declares them in a revision.
     #[must_use]
-    pub fn declare(self, revision: Revision) -> Raw {
+    fn declare(self, revision: Revision) -> Raw {
         let mut all = Map::new();
         let (form, url) = (self.has(Self::FORM), self.has(Self::URL));
         if revision < Revision::V2025_11_25 {
@@ -172,12 +173,12 @@ fn modes(of: &[(&str, bool)]) -> Value {
     Value::Object(modes.map(|(name, _)| ((*name).to_owned(), json!({}))).collect())
 }
 
-/// What one request declares upstream.
+/// The client capabilities that one request declares upstream.
 #[derive(Debug, Clone, Default)]
 pub struct DeclaredCapabilities {
     /// What may be asked; part of the key of a legacy session.
     pub abilities: ClientCapabilities,
-    /// The client's own object, for a leg between two peers of 2026-07-28.
+    /// The client's own object, between two peers of 2026-07-28.
     pub verbatim: Option<Raw>,
 }
 

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt, hash};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use self::envelope::{RpcEnvelope, fault_of};
+use self::envelope::RpcEnvelope;
 use super::raw::{Raw, RawObject, repair_surrogates};
 use pleiades_core::error::{Code, Error, RpcFault};
 
@@ -59,10 +59,10 @@ impl fmt::Display for Id {
     }
 }
 
-/// What a peer sent.
+/// A message as a peer sent it.
 #[derive(Debug, Clone)]
 pub enum Message {
-    /// Wants an answer.
+    /// A call that wants an answer.
     Request {
         /// Its id.
         id: Id,
@@ -71,14 +71,14 @@ pub enum Message {
         /// Its parameters, unparsed.
         params: Option<Raw>,
     },
-    /// Wants none.
+    /// A message that wants none.
     Notification {
         /// Its method.
         method: String,
         /// Its parameters, unparsed.
         params: Option<Raw>,
     },
-    /// Answers a request of ours.
+    /// The answer to a request of ours.
     Response {
         /// The id of our request.
         id: Id,
@@ -138,18 +138,6 @@ pub fn split_id(error: Error) -> (Error, Option<Id>) {
         .and_then(|data| data.get("id"))
         .map(|id| Id(super::raw::raw(id)));
     (Error { data: None, ..error }, id)
-}
-
-/// The error object of a response whose id is null or missing, as servers send it for requests
-/// they could not read (header checks, unknown sessions); `None` for anything else.
-#[must_use]
-pub fn fault_without_id(bytes: &[u8]) -> Option<RpcFault> {
-    let text = std::str::from_utf8(bytes).ok()?;
-    if is_too_deep(bytes) {
-        return None;
-    }
-    let envelope: RpcEnvelope<'_> = serde_json::from_str(text).ok()?;
-    fault_of(envelope.error?).ok()
 }
 
 /// A request of ours.
@@ -270,7 +258,7 @@ pub fn is_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// What is wrong with a text that is not an object.
+/// The error for a text that is not an object.
 fn not_an_object(text: &str) -> Error {
     if let Err(cause) = serde_json::from_str::<IgnoredAny>(text) {
         return Error::new(Code::Parse, "the message is not JSON").because(cause);

@@ -164,14 +164,14 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(repaired)
 }
 
-/// Which half of a character.
+/// Which half of a surrogate pair.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Half {
     High,
     Low,
 }
 
-/// The half that is escaped here (`\ud83d`).
+/// The half of a surrogate pair whose escape (`\ud83d`) begins at `at`.
 fn half(json: &str, at: usize) -> Option<Half> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     match u16::from_str_radix(digits, 16).ok()? {

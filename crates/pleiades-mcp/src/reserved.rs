@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Raw, RawObject, raw};
 
-/// What our keys begin with.
+/// Prefix of our keys.
 pub const PREFIX: &str = "pleiades/";
 const META: &str = "_meta";
 /// Members whose values are data of their provider or schemas, in which `_meta` is a name like any other.
@@ -21,7 +21,7 @@ const DATA: [&str; 6] = [
     "metadata",
 ];
 
-/// Something a provider said without keys of ours in any `_meta` of it; every other byte stays.
+/// A provider's value without keys of ours in any `_meta`; every other byte stays.
 #[must_use]
 pub fn strip(value: Raw) -> Raw {
     match stripped(value.get()) {
@@ -30,7 +30,7 @@ pub fn strip(value: Raw) -> Raw {
     }
 }
 
-/// The same of parameters that are opened already.
+/// [`strip`] for parameters that are opened already.
 pub fn strip_params(params: &mut RawObject) {
     if params.iter().any(|(_, value)| is_suspect(value.get())) {
         let clean = strip(params.close());
@@ -53,7 +53,7 @@ fn escapes_letters(json: &str) -> bool {
         .any(spells)
 }
 
-/// The text without them; `None` when there was none.
+/// The text without our keys; `None` when it holds none.
 fn stripped(json: &str) -> Option<String> {
     if !is_suspect(json) {
         return None;
@@ -78,7 +78,7 @@ fn stripped(json: &str) -> Option<String> {
     Some(text)
 }
 
-/// What a value is part of.
+/// Where in a message a value stands, which decides whether `_meta` below it is one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
     Message,

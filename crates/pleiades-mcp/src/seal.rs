@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::SetOnce;
 use zeroize::Zeroizing;
 
+use pleiades_core::bounded::Bounded;
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 
 const SALT: &[u8] = b"pleiades seal 1";
-/// Beside a purpose: what the keys of seals are derived from.
+/// With a purpose, the HKDF info from which keys are derived.
 const SALTED: &[u8] = b"pleiades seal 2 ";
 const EXPIRY_LEN: usize = 8;
 const TICKET_LEN: usize = 24;
@@ -24,10 +24,7 @@ const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id, or carries the state of a provider; anything longer is none of ours.
 const MAX_TOKEN: usize = 1 << 20;
 
-/// The keys of one purpose.
-type Derived = (Box<str>, Arc<[Purpose]>);
-
-/// What one root gives for a purpose.
+/// The keys that one root key gives for a purpose.
 struct Purpose {
     /// Gives each principal a key for each second that seals end in: with random nonces 2^32 seals may
     /// be made under one key (NIST SP 800-38D section 8.3), and nobody is made so many that end together.
@@ -39,8 +36,7 @@ struct Purpose {
 /// Seals and opens tokens under one or more keys: the first seals, all open.
 pub struct Sealer {
     roots: SetOnce<Vec<Prk>>,
-    derived: RwLock<Vec<Derived>>,
-    random: SystemRandom,
+    derived: Bounded<Box<str>, Arc<[Purpose]>>,
 }
 
 impl Sealer {
@@ -52,13 +48,12 @@ impl Sealer {
         sealer
     }
 
-    /// A sealer whose keys are still to come: until then it seals nothing, and nothing opens.
+    /// A sealer without keys yet: until [`set_keys`](Self::set_keys) it seals nothing, and nothing opens.
     #[must_use]
     pub fn without_keys() -> Self {
         Self {
             roots: SetOnce::new(),
-            derived: RwLock::default(),
-            random: SystemRandom::new(),
+            derived: Bounded::new(MAX_PURPOSES),
         }
     }
 
@@ -94,13 +89,12 @@ impl Sealer {
     #[must_use]
     pub fn seal_bytes(&self, purpose: &str, binding: &str, expires_unix: u64, payload: &[u8]) -> Vec<u8> {
         let keys = self.keys(purpose);
-        let mut nonce = [0_u8; NONCE_LEN];
         let expires = expires_unix.to_be_bytes();
         let own = keys
             .first()
             .and_then(|it| key(&it.salted, &[&expires, binding.as_bytes()]));
         // Without randomness or a key nothing is sealed; nothing opens for nobody.
-        let (Some(key), Ok(())) = (own, self.random.fill(&mut nonce)) else {
+        let (Some(key), Ok(nonce)) = (own, random::bytes::<NONCE_LEN>()) else {
             return Vec::new();
         };
         let head = NONCE_LEN + EXPIRY_LEN;
@@ -122,9 +116,7 @@ impl Sealer {
     /// A text that nobody can guess and that means nothing; needs no keys.
     #[must_use]
     pub fn ticket(&self) -> String {
-        let mut bytes = [0_u8; TICKET_LEN];
-        self.random.fill(&mut bytes).ok();
-        URL_SAFE_NO_PAD.encode(bytes)
+        random::token::<TICKET_LEN>().unwrap_or_default()
     }
 
     /// Opens a token; `None` when it was tampered with, expired, or sealed for another purpose,
@@ -165,18 +157,14 @@ impl Sealer {
 
     /// One key per purpose and root, so that a token of one purpose is noise for another.
     fn keys(&self, purpose: &str) -> Arc<[Purpose]> {
-        if let Some((_, keys)) = self.derived.read().iter().find(|(known, _)| **known == *purpose) {
-            return Arc::clone(keys);
+        if let Some(keys) = self.derived.get(purpose) {
+            return keys;
         }
         let Some(roots) = self.roots.get() else {
             return Arc::default();
         };
         let keys: Arc<[Purpose]> = roots.iter().filter_map(|root| derive(root, purpose)).collect();
-        let mut derived = self.derived.write();
-        if derived.len() >= MAX_PURPOSES {
-            derived.clear();
-        }
-        derived.push((purpose.into(), Arc::clone(&keys)));
+        self.derived.insert(purpose.into(), Arc::clone(&keys));
         keys
     }
 }

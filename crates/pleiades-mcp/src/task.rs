@@ -1,4 +1,4 @@
-//! Tasks as providers tell of them: the experimental ones of 2025-11-25, which a client asks for,
+//! Tasks as providers describe them: the experimental ones of 2025-11-25, which a client asks for,
 //! and those of the extension of 2026-07-28 (SEP-2663), which a provider makes by itself.
 //!
 //! | | 2025-11-25 | 2026-07-28 |
@@ -26,10 +26,10 @@ const LONGEST: Duration = Duration::from_secs(30);
 /// JSON-RPC: a capability is missing.
 const MISSING: i64 = -32021;
 
-/// How far a task is.
+/// State of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskStatus {
-    /// It runs; also whatever is not known here.
+    /// It runs; unknown states are read as this one.
     Working,
     /// It waits for its client.
     InputRequired,
@@ -37,22 +37,22 @@ pub enum TaskStatus {
     Completed,
     /// There is an error.
     Failed,
-    /// It was given up.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// What is told of a task.
+/// A task as its provider describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// Its provider's name for it.
+    /// Its id at the provider.
     pub id: String,
-    /// How far it is.
+    /// Its state.
     pub status: TaskStatus,
     /// When to look again: 100 ms to 30 s.
     pub poll: Duration,
-    /// How long it is kept (milliseconds); `None`: not said, or for ever.
+    /// How long the provider keeps it (milliseconds); `None`: unknown, or for ever.
     pub ttl_ms: Option<u64>,
-    /// For people.
+    /// A status message for people.
     pub message: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl Task {
         )
     }
 
-    /// Reads what is told of a task; `None` without an id.
+    /// Reads a task; `None` without an id.
     #[must_use]
     pub fn read(task: &RawObject) -> Option<Self> {
         let status = match task.text("status").as_deref() {

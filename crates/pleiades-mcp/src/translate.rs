@@ -11,7 +11,7 @@ use super::{RawObject, Revision, edit, raw};
 
 /// Members that only modern results have.
 const ENVELOPE: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
-/// To older peers, of a call that waits for something only newer ones can give.
+/// Answer to older peers for a call that waits for what only newer ones can give.
 const UNFINISHED: &str = "the provider has not finished and wants something that this client cannot give";
 /// Results that may be kept and therefore say for how long (2026-07-28, "Caching").
 const CACHEABLE: [&str; 6] = [
@@ -23,7 +23,7 @@ const CACHEABLE: [&str; 6] = [
     "resources/read",
 ];
 
-/// Who may keep a result.
+/// Who may cache a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheScope {
     /// Anybody.
@@ -48,7 +48,7 @@ pub enum EntryKind {
 /// Whether a result is the end of its request. Others ask for input or name a task, and mean nothing
 /// to peers before 2026-07-28.
 #[must_use]
-pub fn is_complete(result: &RawObject) -> bool {
+fn is_complete(result: &RawObject) -> bool {
     result.get("resultType").is_none() || result.text("resultType").as_deref() == Some("complete")
 }
 

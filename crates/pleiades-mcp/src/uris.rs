@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::translate::EntryKind;
 use super::{RawObject, edit};
 
-/// What a URI is to be instead; `None` leaves it.
+/// Maps a URI to what it is replaced by; `None` leaves it.
 pub type UriMap<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Hosts of MCP Apps take no other scheme for what they show, so these keep it.
@@ -118,7 +118,7 @@ fn blocks(of: &mut RawObject, map: UriMap<'_>) -> bool {
     })
 }
 
-/// What shows a tool or its result.
+/// The UI resources that show a tool or its result.
 fn ui_uris(of: &mut RawObject, map: UriMap<'_>) -> bool {
     edit::member(of, "_meta", |meta| {
         let nested = edit::member(meta, "ui", |ui| text(ui, "resourceUri", map));

@@ -12,7 +12,6 @@ use super::json;
 const OWN: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 pub fn holds(data: &[u8]) {
-    let _ = message::fault_without_id(data);
     match message::decode(data) {
         Ok(taken) => {
             let sent = std::str::from_utf8(data).expect("UTF-8");

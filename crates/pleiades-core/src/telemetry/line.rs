@@ -73,7 +73,7 @@ impl<'a> JsonLine<'a> {
     }
 }
 
-/// The line that stands for those a slow stderr cost us.
+/// The line that replaces those dropped because stderr was slow.
 pub(super) fn dropped(out: &mut Vec<u8>, count: u64) {
     let message = format!("{count} log lines were dropped because stderr is slow");
     let mut line = JsonLine::begin(out, SystemTime::now(), "WARN", "pleiades::log", &message);

@@ -43,7 +43,7 @@ const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// Whether request lines are written by hand.
 static DIRECT: AtomicBool = AtomicBool::new(false);
 
-/// How lines look.
+/// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// For a person when stderr is a terminal, else JSON.
@@ -60,7 +60,7 @@ pub fn init(format: LogFormat) {
     start(format, DEFAULT, None);
 }
 
-/// Starts a log that is silent without `RUST_LOG`, and keeps what child processes say.
+/// Starts a log that is silent without `RUST_LOG`, and keeps the output of child processes.
 pub fn init_quiet(tail: Tail) {
     start(LogFormat::Auto, "off", Some(tail));
 }
@@ -110,7 +110,7 @@ pub(super) fn direct() -> Option<&'static sink::Sink> {
     if DIRECT.load(Relaxed) { sink::get() } else { None }
 }
 
-/// What no `RUST_LOG` turns on.
+/// The filter that `RUST_LOG` cannot override.
 fn bound() -> Targets {
     Targets::new()
         .with_default(LevelFilter::TRACE)

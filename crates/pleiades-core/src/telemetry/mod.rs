@@ -21,7 +21,7 @@ pub use self::{
     provider::{InflightGuard, ProviderMetrics},
 };
 
-/// By which door a request came.
+/// The view that a request used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum View {
     /// One tool per provider.

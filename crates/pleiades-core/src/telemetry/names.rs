@@ -198,7 +198,7 @@ pub const BUILD_INFO: Metric = metric(
     "Always 1; its label names the build.",
 );
 
-/// Every metric of ours that is alive.
+/// Every metric of ours.
 pub const ALL: [Metric; 21] = [
     CALLS,
     CALL_DURATION,
@@ -225,7 +225,7 @@ pub const ALL: [Metric; 21] = [
 
 /// The provider label of what belongs to no single provider: unions and unknown paths. No id can
 /// begin like this.
-pub const NO_PROVIDER: &str = "-";
+pub(super) const NO_PROVIDER: &str = "-";
 /// The value that stands for everything outside a closed set.
 pub const OTHER: &str = "other";
 
@@ -308,10 +308,10 @@ pub const RULES: [&str; 8] = [
     OTHER,
 ];
 
-/// What can come of a reload.
+/// Outcomes of reloads.
 pub const RELOADS: [&str; 5] = ["applied", "partial", "refused", "unchanged", OTHER];
 
-/// What can come of an attempt to renew a token set.
+/// Outcomes of attempts to renew a token set.
 pub const REFRESHES: [&str; 6] = [
     "refreshed",
     "lost_race",
@@ -327,7 +327,7 @@ pub const ACCOUNTS: [&str; 5] = ["ok", "expiring", "unhealthy", "needs_reauth", 
 /// Operations on the credential store.
 pub const VAULT_OPERATIONS: [&str; 6] = ["read", "write", "remove", "list", "hint", OTHER];
 
-/// What can come of a request to the credential store.
+/// Outcomes of requests to the credential store.
 pub const VAULT_OUTCOMES: [&str; 12] = [
     "ok",
     "conflict",
@@ -393,7 +393,7 @@ pub const REPAIRS: [&str; 9] = [
 
 /// The position of a value in its closed set; the last position when it is outside.
 #[must_use]
-pub fn position(set: &[&str], value: &str) -> usize {
+pub(super) fn position(set: &[&str], value: &str) -> usize {
     set.iter()
         .position(|one| *one == value)
         .unwrap_or(set.len().saturating_sub(1))
@@ -401,7 +401,7 @@ pub fn position(set: &[&str], value: &str) -> usize {
 
 /// The value itself when the closed set has it, else the set's last.
 #[must_use]
-pub fn closed(set: &[&'static str], value: &str) -> &'static str {
+pub(super) fn closed(set: &[&'static str], value: &str) -> &'static str {
     set.get(position(set, value)).copied().unwrap_or(OTHER)
 }
 

@@ -31,7 +31,7 @@ fn empty<const N: usize>() -> Counters<N> {
 #[derive(Debug)]
 struct Outcomes(Counters<{ names::OUTCOMES.len() }>);
 
-/// What one request adds.
+/// One request, as it is counted.
 #[derive(Debug)]
 pub(super) struct CallSample<'a> {
     pub(super) view: View,
@@ -64,7 +64,7 @@ pub struct ProviderMetrics {
     other_tool: Outcomes,
     /// Set once, when the provider was removed.
     gone: AtomicBool,
-    /// Held while a series is made and while all are dropped, so that none is made after.
+    /// Locked while a series is made and while all are dropped, so that none is made afterwards.
     making: Mutex<()>,
 }
 

@@ -1,4 +1,4 @@
-//! What is taken from texts of others before they are logged.
+//! Removes secrets from the texts of others before they are logged.
 
 use std::borrow::Cow;
 
@@ -35,12 +35,4 @@ fn without_userinfo(url: &str) -> Cow<'_, str> {
         return Cow::Borrowed(url);
     };
     Cow::Owned(format!("{scheme}://…{}", rest.get(at..).unwrap_or_default()))
-}
-
-/// The beginning of a text that others wrote, so that no line grows without bound.
-pub(super) fn short(text: &str, most: usize) -> &str {
-    text.char_indices()
-        .nth(most)
-        .and_then(|(at, _)| text.get(..at))
-        .unwrap_or(text)
 }

@@ -13,13 +13,9 @@ use tracing::{Level, enabled, event};
 #[cfg(doc)]
 use super::names;
 use super::{
-    Metrics, View,
-    events::millis,
-    line::JsonLine,
-    log,
-    provider::CallSample,
-    redact::{short, without_queries},
+    Metrics, View, events::millis, line::JsonLine, log, provider::CallSample, redact::without_queries,
 };
+use crate::text::head;
 
 /// A request was answered.
 #[derive(Debug, Clone)]
@@ -28,13 +24,13 @@ pub struct RequestDone {
     pub request_id: Cow<'static, str>,
     /// JSON-RPC method, or the HTTP method of a request that carried no message.
     pub method: Cow<'static, str>,
-    /// By which door; `None` for what is no JSON-RPC request: it counts in no metric.
+    /// Its view; `None` for what is no JSON-RPC request: it counts in no metric.
     pub view: Option<View>,
-    /// Whose, when it was one loaded provider's.
+    /// Its provider, when it was for a single loaded one.
     pub provider: Option<Arc<str>>,
-    /// Which tool, when one was called: a name of the catalogue, else `other`. It is a label.
+    /// The tool that was called, by its name in the catalogue, else `other`: it is a label.
     pub tool: Option<Cow<'static, str>>,
-    /// What came of it: one of [`names::OUTCOMES`].
+    /// Its outcome: one of [`names::OUTCOMES`].
     pub outcome: &'static str,
     /// HTTP status; 0 over stdio.
     pub status: u16,
@@ -113,7 +109,7 @@ impl RequestDone {
         }
     }
 
-    /// A bug is somebody's work; everything else that fails is the life of a request.
+    /// An internal error is a bug of ours; every other failure is ordinary.
     fn level(&self) -> Level {
         if self.outcome == "internal" {
             Level::ERROR
@@ -123,13 +119,13 @@ impl RequestDone {
     }
 
     fn method(&self) -> &str {
-        short(&self.method, 64)
+        head(&self.method, 64)
     }
 
     fn cause(&self) -> Option<Cow<'_, str>> {
         self.cause
             .as_deref()
-            .map(|cause| without_queries(short(cause, 1000)))
+            .map(|cause| without_queries(head(cause, 1000)))
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) {

@@ -15,7 +15,7 @@ use tracing_subscriber::{Layer, filter::FilterFn, layer::Context, registry::Look
 
 /// Lines kept.
 const LINES: usize = 20;
-/// What the event of such a line says (`upstream/process/pipes.rs`).
+/// Message of the event for such a line (`process/pipes.rs` of `pleiades-upstream`).
 const SAYS: &str = "the provider's process says";
 /// What the event of the first line that is no message says (`upstream/wire/ear.rs`).
 const PRINTS: &str = "the provider prints what is not JSON-RPC";
@@ -45,7 +45,7 @@ impl Tail {
         lines.junk.clone()
     }
 
-    /// What fills it.
+    /// The layer that collects the lines.
     pub(super) fn layer<S>(self) -> impl Layer<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,

@@ -23,7 +23,7 @@ pub(super) struct RpcEnvelope<'a> {
     method: Option<&'a RawValue>,
     params: Option<&'a RawValue>,
     result: Option<&'a RawValue>,
-    pub(super) error: Option<&'a RawValue>,
+    error: Option<&'a RawValue>,
     /// Names of other members.
     others: Vec<Box<str>>,
     /// The first name that came twice.
@@ -50,7 +50,7 @@ impl<'a> RpcEnvelope<'a> {
         }
     }
 
-    /// What the members amount to, or why they are no message.
+    /// The message that the members make, or why they make none.
     pub(super) fn message(self) -> Result<Message, String> {
         if let Some(name) = self.twice {
             return Err(format!("`{name}` occurs twice in the message"));
@@ -110,7 +110,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Reads an error object.
-pub(super) fn fault_of(raw: &RawValue) -> Result<RpcFault, String> {
+fn fault_of(raw: &RawValue) -> Result<RpcFault, String> {
     #[derive(Deserialize)]
     struct ErrorObject {
         code: i64,

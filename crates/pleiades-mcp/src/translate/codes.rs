@@ -3,8 +3,9 @@
 
 use crate::{RawObject, Revision};
 use pleiades_core::error::RpcFault;
+use pleiades_core::text::printable;
 
-/// Said for an error that was about the request we made, which its caller cannot mend.
+/// Message for an error about the request that the gateway made: its caller cannot correct it.
 const OURS: &str = "the provider could not take the gateway's request";
 /// A resource is not there, before 2026-07-28.
 const NO_RESOURCE: i64 = -32002;
@@ -94,7 +95,7 @@ pub fn addresses(fault: &RpcFault, from: Revision) -> Vec<RawObject> {
     asked
 }
 
-/// What a legacy client is told that lacks something, or whose protocol cannot bring it to this provider.
+/// The error for a legacy client that lacks a capability, or whose protocol cannot bring it to this provider.
 fn missing(fault: &RpcFault) -> RpcFault {
     let data = fault.data.as_deref().and_then(|data| RawObject::open(data).ok());
     let required: RawObject = data
@@ -103,7 +104,7 @@ fn missing(fault: &RpcFault) -> RpcFault {
     let wanted: Vec<String> = required
         .iter()
         .take(8)
-        .map(|(name, _)| name.chars().filter(|char| !char.is_control()).take(64).collect())
+        .map(|(name, _)| printable(name, 64))
         .collect();
     if wanted.is_empty() {
         return ours();

@@ -44,7 +44,7 @@ pub(super) fn downgrade(method: &str, result: &mut RawObject, to: Revision) {
 }
 
 /// Leaves of `structuredContent` what revisions before 2026-07-28 know, an object. Other values are
-/// said in text when the result says nothing else.
+/// written as text when the result holds nothing else.
 pub(super) fn structured_objects(result: &mut RawObject) {
     let other = result
         .get("structuredContent")

@@ -82,7 +82,7 @@ pub struct Rules {
     pub breaker: Option<BreakerRule>,
 }
 
-/// What refused a call.
+/// The rule that refused a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rule {
     /// A rate rule per caller.

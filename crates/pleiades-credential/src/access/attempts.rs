@@ -13,7 +13,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Addresses remembered; whoever waits the shortest is forgotten first.
 const MOST: usize = 4096;
 
-/// What addresses have tried of late.
+/// The wrong keys of each address.
 #[derive(Default)]
 pub(super) struct KeyAttempts {
     /// When each will have waited for all it tried.
@@ -43,7 +43,7 @@ impl KeyAttempts {
     }
 }
 
-/// Who is given a network of IPv6 has as many addresses as it likes.
+/// The unit that is counted: a network of IPv6, whose owner has as many addresses as it likes.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),

@@ -32,7 +32,7 @@ impl<T> KeyTable<T> {
         self.0.is_empty()
     }
 
-    /// What a key stands for. Compares with every one, in time that tells nothing of where they differ.
+    /// The owner of a key. Compares with every one, in time that tells nothing of where they differ.
     pub(super) fn find(&self, key: &[u8]) -> Option<&T> {
         let digest = ring::digest::digest(&SHA256, key);
         let mut found = 0_u64;
@@ -45,7 +45,7 @@ impl<T> KeyTable<T> {
     }
 }
 
-/// What a head brings to prove who sent it.
+/// The proof of identity in a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Presented<'a> {
     Nothing,

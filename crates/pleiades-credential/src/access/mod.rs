@@ -23,7 +23,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
 pub use proxied::proxy_header;
 
-/// What the key of the local caller is called in the log.
+/// The local caller's key in the log.
 const LOCAL_KEY: &str = "access.local";
 
 /// A caller, as all that follows knows it. Cheap to clone.
@@ -60,10 +60,10 @@ pub struct Caller {
     pub key: Option<Arc<str>>,
 }
 
-/// What the settings say of who may call, as text that was checked.
+/// The callers and operators of the settings, as text that was checked.
 #[derive(Debug)]
 pub struct Grants<'a> {
-    /// Who a local caller is.
+    /// The principal of local callers.
     pub local: Principal,
     /// The key of the local caller, where others have keys; `None`: it has none, and is refused there.
     pub local_key: Option<Secret>,
@@ -80,7 +80,7 @@ pub struct Grants<'a> {
 #[error("the key `{0}` has no SHA-256 of 64 hexadecimal digits")]
 pub struct NoDigest(String);
 
-/// Who may call.
+/// Identifies callers and operators.
 pub struct Access {
     local: Principal,
     /// No caller is named: whoever is on this machine is the local caller.
@@ -103,7 +103,7 @@ struct AttemptCounters {
 }
 
 impl Access {
-    /// What the settings say.
+    /// Builds it from the settings.
     ///
     /// # Errors
     /// [`NoDigest`]; such a key must not be left out, for without any key every local caller is let in.
@@ -206,7 +206,7 @@ impl Access {
         self.is_local_keyed
     }
 
-    /// Who a local caller is.
+    /// The principal of local callers.
     #[must_use]
     pub const fn local(&self) -> &Principal {
         &self.local

@@ -39,7 +39,7 @@ pub enum AccountOutcome {
     Gone,
     /// There is none, or no such provider.
     Unknown,
-    /// What was put in cannot be; a sentence with the cure.
+    /// The token cannot be stored; a sentence with the cure.
     Wrong(String),
     /// An authorization server that has to be asked was not reached; a sentence.
     Unreached(String),

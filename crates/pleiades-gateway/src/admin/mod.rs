@@ -30,13 +30,13 @@ const JSON: &str = "application/json";
 
 pub use accounts::{AccountAdmin, AccountOutcome, AccountPath};
 
-/// Whether something is so, else why not: a sentence for the operator.
+/// A condition: met, or a sentence for the operator that says why not.
 pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The admin listener's application.
 #[derive(Clone)]
 pub struct Admin {
-    /// What `/metrics` renders.
+    /// The metrics that `/metrics` renders.
     pub metrics: Arc<Metrics>,
     /// Sets gauges that are read rather than counted (providers by state, breakers, sessions);
     /// called before each rendering, so it must neither block nor wait.
@@ -51,7 +51,7 @@ pub struct Admin {
     pub host_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether an `Origin` header is one of ours: a page of another site reads nothing here.
     pub origin_allowed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-    /// Who may read what is not everybody's.
+    /// Decides who may read providers and accounts.
     pub access: Arc<Access>,
     /// Everybody's accounts, for operators.
     pub accounts: Arc<dyn AccountAdmin>,

@@ -350,7 +350,7 @@ impl ConnectPages<'_> {
     }
 }
 
-/// Our client metadata document, where authorization servers can reach it.
+/// Answers with our client metadata document, where authorization servers can reach it.
 fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
     let broker = &exchange.accounts.broker;
     let Some(url) = broker
@@ -373,7 +373,7 @@ fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
     respond::public_json(&json!(document))
 }
 
-/// How a connection of the caller fares.
+/// Answers with the state of one of the caller's connections.
 async fn connection_status(
     services: &GatewayServices,
     head: &RequestHeader,
@@ -417,7 +417,7 @@ async fn connection_status(
     }
 }
 
-/// What binds a form to a link and a browser.
+/// The text that binds a form to a link and a browser.
 fn binding(link: &str, cookie: &str) -> String {
     format!("{}:{link}{cookie}", link.len())
 }

@@ -1,4 +1,4 @@
-//! What is known of one HTTP request before anything of it is worked on.
+//! What is known of an HTTP request before it is worked on.
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
@@ -18,9 +18,9 @@ pub(super) struct Context {
     pub(super) started: Instant,
     /// The caller's origin, when it is an allowed one.
     pub(super) origin: Option<String>,
-    /// Where the request came from.
+    /// The address that it came from.
     pub(super) peer: Option<IpAddr>,
-    /// Who sent it, once that is known.
+    /// Its sender, once identified.
     pub(super) caller: Option<Caller>,
 }
 

@@ -26,12 +26,12 @@ use pleiades_credential::access::{Access, framing};
 use pleiades_mcp::Revision;
 use pleiades_mcp::seal::Sealer;
 
-/// What the gateway is built from.
+/// The parts that the gateway is built from.
 #[derive(Debug)]
 pub struct Config {
     /// Hosts and origins of the public listener.
     pub origins: OriginPolicy,
-    /// Who may call.
+    /// Keys of callers and operators.
     pub access: Arc<Access>,
     /// Largest request body, in bytes.
     pub max_body: usize,

@@ -1,4 +1,4 @@
-//! What is refused before anything is read: foreign hosts and origins, sizes, other spellings of paths
+//! Refuses by the head alone: foreign hosts and origins, sizes, other spellings of paths
 //! (ambiguous framing: `access::framing`).
 
 use http::{HeaderMap, Method, Uri, header};
@@ -13,7 +13,7 @@ const MAX_HEADERS: usize = 256;
 /// A slash, a backslash and a dot, as a second spelling of a path would hide them.
 const ENCODED: [&[u8]; 3] = [b"%2f", b"%5c", b"%2e"];
 
-/// What the guard lets through.
+/// A request that the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Inspected {
     /// On to the route.

@@ -14,7 +14,7 @@ use pleiades_mcp::{ClientCapabilities, Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
 
-/// Judges the media types of a POST.
+/// Checks the media types of a POST.
 ///
 /// # Errors
 /// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
@@ -43,7 +43,7 @@ pub(super) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
     check_accept(headers, &["application/json", "text/event-stream"])
 }
 
-/// Whether one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
+/// Checks that one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
 /// section 12.5.1).
 ///
 /// # Errors
@@ -124,13 +124,13 @@ fn names_stream_first(headers: &HeaderMap) -> bool {
         .is_some_and(stream)
 }
 
-/// What a head says of its revision, known or not.
+/// The revision that a head names, known or not.
 pub(super) fn requested_revision(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(REVISION)?;
     Some(value.to_str().unwrap_or_default().trim())
 }
 
-/// The revision that a head speaks of; an unknown one is refused with those that are served.
+/// The revision that a head names; an unknown one is refused with those that are served.
 ///
 /// # Errors
 /// [`Code::UnsupportedRevision`].
@@ -144,7 +144,7 @@ pub(super) fn stated_revision(headers: &HeaderMap) -> Result<Option<Revision>, E
     }
 }
 
-/// The revision that a head speaks of; legacy unless it says 2026-07-28.
+/// The revision that a head names, where one is needed: legacy unless it is 2026-07-28.
 pub(super) fn revision_or_legacy(headers: &HeaderMap) -> Revision {
     stated_revision(headers)
         .ok()
@@ -161,12 +161,12 @@ pub(super) struct ViewContext<'a> {
     pub(super) scope: &'a Scope,
 }
 
-/// What a head says of the client that sent it.
+/// A client, by the head that it sent.
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) revision: Revision,
     pub(super) session: Option<Arc<str>>,
-    /// What the client can be asked.
+    /// The requests that the client can answer.
     pub(super) abilities: ClientCapabilities,
 }
 
@@ -194,7 +194,7 @@ pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<O
     }
 }
 
-/// Finds out who sent a message and in which revision (reference: streamable HTTP of 2025-06-18,
+/// The sender of a message, and its revision (reference: streamable HTTP of 2025-06-18,
 /// 2025-11-25 and 2026-07-28). A request with the metadata of 2026-07-28 is of that revision
 /// whatever session it drags along; all else is legacy.
 ///
@@ -245,7 +245,7 @@ pub(super) fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender) 
     }
 }
 
-/// What 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
+/// Checks what 2026-07-28 demands of each request: its metadata, and headers that agree with the body.
 fn modern_request(head: &HeaderMap, message: &Arrived) -> Result<(), Error> {
     if message.version().is_some() && requested_revision(head) != message.version() {
         return Err(Error::new(

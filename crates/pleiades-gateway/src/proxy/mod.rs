@@ -3,15 +3,24 @@
 //! Calls go down only:
 //!
 //! ```text
-//! gateway ─┬─ guard, route            what is refused by its head; what a path names
-//!          ├─ view ─── waiting        the meta and tool views: messages and streams
-//!          ├─ relay ── its phases     the relay of an HTTP provider, through Pingora
-//!          ├─ connect ─ pages, cookies  the pages on which people connect accounts
-//!          └─ api ──── its routes     accounts, refreshes, the connect stream
-//! all of them ─── intake              what a head says of its sender
-//!             └── bridge ── respond   bodies in, answers and event streams out
-//!             └── services, context   what all requests share, what is known of one
-//!                 └── resume, limits  answers to come back for; memory and streams that are shared
+//! gateway          Pingora's phases: who is asked for what
+//! ├── guard        refuses by the head alone
+//! ├── route        the target of a path
+//! ├── view         the meta and tool views: messages and streams
+//! │   └── waiting  the wait for an answer
+//! ├── relay        the relay of an HTTP provider, a file for each phase
+//! ├── connect      the pages on which people connect accounts
+//! │   └── pages, cookies
+//! └── api          accounts, refreshes, the connect stream: a file each
+//!
+//! view, relay, api
+//! └── intake       media types, revision and sender of a head
+//! all of these
+//! ├── bridge       bodies in, answers and event streams out
+//! │   └── respond  answers and their status
+//! ├── context      what is known of one request
+//! └── services     what all requests share
+//!     └── limits, resume   memory and streams of callers; answers to come back for
 //! ```
 
 pub mod api;

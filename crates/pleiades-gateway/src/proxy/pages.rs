@@ -37,18 +37,18 @@ pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'")
 });
 
-/// What the page of a link shows.
+/// The contents of a link's page.
 #[derive(Debug)]
 pub(super) struct ConnectPage<'a> {
-    /// What the gateway is called.
+    /// The gateway's name.
     pub(super) gateway: &'a str,
     /// The provider's title.
     pub(super) title: &'a str,
-    /// Where the person is sent, when it is known.
+    /// The host that the person is sent to, when it is known.
     pub(super) host: Option<&'a str>,
-    /// What is asked for, when it is known.
+    /// The scopes that are requested, when they are known.
     pub(super) scopes: &'a [String],
-    /// How the opener proves who they are; `None`: they have.
+    /// The proof that the link is the opener's; `None`: it was given.
     pub(super) proof: Option<ProofMethod>,
     /// The page's own path.
     pub(super) action: &'a str,
@@ -96,7 +96,7 @@ pub(super) fn connect(page: &ConnectPage<'_>) -> String {
     document(page.gateway, &heading, &body)
 }
 
-/// What the form asks of the opener.
+/// The fields of the form, by the proof that it asks for.
 fn proof_fields(proof: Option<ProofMethod>, gateway: &str, title: &str) -> String {
     let key = |which: &str| {
         format!(

@@ -46,7 +46,7 @@ struct AnswerSlot {
     bytes: usize,
 }
 
-/// What waits for a client that was sent away.
+/// The messages that wait for a client that was sent away.
 #[derive(Debug)]
 struct PausedClient {
     /// The messages that precede the answer.

@@ -1,4 +1,4 @@
-//! Path -> what is asked for (contracts section 2).
+//! The paths of the public listener (contracts section 2).
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_credential::access::framing;
 
-/// What a path names.
+/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     /// Liveness.
@@ -26,12 +26,12 @@ pub(super) enum Route {
 pub(super) enum OAuthRoute {
     /// The page of a link.
     Connect(String),
-    /// Where authorization servers send people back to; by a provider's own path, where its issuer
+    /// The redirect URI of authorization servers; by a provider's own path, where its issuer
     /// does not name itself.
     Callback(Option<Arc<str>>),
     /// Our client metadata document.
     ClientMetadata,
-    /// How a connection fares.
+    /// The state of a connection.
     ConnectionStatus(String),
 }
 

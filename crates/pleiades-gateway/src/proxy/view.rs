@@ -25,7 +25,7 @@ use pleiades_core::telemetry::View;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Revision, message};
 
-/// A refusal on its way out: why, for which request, in which revision.
+/// A refusal to be answered: the reason, the request's id, the revision.
 struct RefusedRequest(Error, Option<Id>, Revision);
 
 impl From<Error> for RefusedRequest {
@@ -45,7 +45,7 @@ struct ReadPost {
     slot: Option<StreamSlot>,
 }
 
-/// What decides how a request is answered in one piece.
+/// How a request is answered in one piece.
 struct AnswerPlan {
     id: Option<Id>,
     revision: Revision,

@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_secs(10);
 pub(super) struct RunningWork {
     pub(super) work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     pub(super) outlives: bool,
-    /// What it weighs.
+    /// The memory that it takes.
     pub(super) load: Option<Arc<RequestLoad>>,
 }
 
@@ -63,7 +63,7 @@ impl Drop for RunningWork {
     }
 }
 
-/// What a wait came to.
+/// The result of a wait.
 pub(super) enum WaitOutcome {
     /// The answer, of which nothing was written.
     Done(Reply),
@@ -71,7 +71,7 @@ pub(super) enum WaitOutcome {
     Streamed,
 }
 
-/// How the answer of a request begins, should it be a stream.
+/// Opens the answer of a request as a stream, where it becomes one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamOpening<'a> {
     pub(super) context: &'a Context,

@@ -82,7 +82,7 @@ pub struct RedisConfig {
     pub sealer: Arc<Sealer>,
 }
 
-/// What replicas of one gateway tell each other; without Redis a replica is alone.
+/// The link between replicas of one gateway; without Redis a replica is alone.
 pub struct SharedState {
     replica: String,
     ends: Arc<ReplicaNews>,
@@ -230,7 +230,7 @@ impl SharedState {
         }
     }
 
-    /// Whether a session has ended, here or at a replica that told us. At most 65,536 are known; the
+    /// Whether a session has ended, here or at another replica. At most 65,536 are known; the
     /// ones that would expire first are forgotten first.
     #[must_use]
     pub fn has_ended(&self, digest: &[u8; 32]) -> bool {

@@ -25,7 +25,7 @@ pub(super) struct ConnectEvents {
     events: mpsc::Sender<Bytes>,
 }
 
-/// What connecting came to.
+/// The result of connecting a server.
 #[derive(Debug)]
 pub(super) enum ConnectResult {
     /// The server's tools.
@@ -46,7 +46,7 @@ impl ConnectEvents {
         self.send(event, Map::new()).await;
     }
 
-    /// Where a person authorizes, and under which id that is asked for.
+    /// The URL on which a person authorizes, and the id of the connection.
     pub(super) async fn authorization(&self, url: &str, session: &str) {
         let mut members = Map::new();
         members.insert("url".to_owned(), json!(url));

@@ -25,7 +25,7 @@ use pleiades_core::secret::Secret;
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_credential::access::Principal;
 
-/// What these paths need of the settings.
+/// The settings of these paths.
 #[derive(Debug, Default)]
 pub struct ApiConfig {
     /// `signing.inbound_keys`.

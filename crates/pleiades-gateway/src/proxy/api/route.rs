@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pleiades_core::error::{Code, Error};
 
-/// What a path of these names.
+/// One of the paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum ApiRoute {
     /// `/v1/accounts`.

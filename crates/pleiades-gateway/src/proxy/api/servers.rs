@@ -38,7 +38,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long a credential is waited for before its tools are read.
 const CREDENTIAL: Duration = Duration::from_secs(20);
 
-/// Who connects, and how it is reached.
+/// Connects a server for one caller.
 #[derive(Debug)]
 struct ServerConnector<'a> {
     exchange: &'a Exchange,

@@ -19,7 +19,7 @@ use pleiades_credential::access::Principal;
 use pleiades_mcp::Revisions;
 use pleiades_upstream::Profile;
 
-/// Whether a request may go its way, and what goes along.
+/// Admits a request: its provider, session, credential and permits.
 ///
 /// # Errors
 /// Why it may not. Nothing was charged then.
@@ -69,7 +69,7 @@ pub(super) async fn admit(
     enter_limits(services, provider, head, (principal, credential, session))
 }
 
-/// Whether the upstream speaks the generation of a request. One that named modern revisions only is
+/// Checks that the upstream speaks the generation of a request. One that named modern revisions only is
 /// asked for older ones before the first client of them is let through or refused; while it does
 /// not answer that, it answers the client itself.
 async fn check_revision(
@@ -96,7 +96,7 @@ async fn check_revision(
     let Some(profile) = &known.profile else {
         return Ok(());
     };
-    // Whoever named a revision that nobody knows is told of all others.
+    // The refusal of a revision that nobody knows lists all others.
     intake::stated_revision(&head.headers).map_err(|unknown| {
         exchange::unequal(offered_revisions(profile.revisions, &head.headers), requested).because(unknown)
     })?;
@@ -166,7 +166,7 @@ fn check_length(headers: &HeaderMap, limit: usize) -> Result<(), Error> {
     }
 }
 
-/// What is offered in place of a revision that nobody knows: to a client of the generation without
+/// The revisions that are offered in place of one that nobody knows: to a client of the generation without
 /// sessions (it names the method in its head) what a provider's own discovery would name at least.
 fn offered_revisions(upstream: Revisions, headers: &HeaderMap) -> Revisions {
     let modern: Revisions = upstream.iter().filter(|revision| revision.is_modern()).collect();

@@ -1,4 +1,4 @@
-//! Which account a relayed request uses, and what signs it.
+//! The account that a relayed request uses, and the headers that sign it.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ const MAX_NAME: usize = 512;
 /// The operation of a request whose head does not name its method.
 const RELAYED: &str = "relay";
 
-/// How a request is signed.
+/// The credential of a request.
 #[derive(Debug, Clone)]
 pub(super) struct RelayCredential {
     pub(super) signature: Arc<Signature>,
-    /// What was valid when it was let in, or is since a 401.
+    /// Valid when the request was let in, or newer since a 401.
     pub(super) signed: Arc<SignedHeaders>,
     /// The account used; `None` where the provider keeps none.
     pub(super) account: Option<Arc<str>>,
@@ -148,7 +148,7 @@ impl CredentialLookup<'_> {
         }
     }
 
-    /// What an upstream's refusal of the account means, or a renewal that failed.
+    /// The error for an upstream's refusal of the account, or for a renewal that failed.
     pub(super) async fn judge_refusal(self, used: Option<Used<'_>>, error: Error) -> Error {
         match used {
             Some(used) => {

@@ -142,7 +142,7 @@ pub(super) fn finish(services: &GatewayServices, session: &Session, ctx: &mut Co
     done.emit(&services.metrics);
 }
 
-/// What a relayed request came to.
+/// The outcome of a relayed request, as the log and metrics name it.
 fn outcome(failure: Option<&Error>, status: Option<u16>) -> &'static str {
     match (failure, status) {
         (Some(failure), _) => failure.code.as_str(),

@@ -1,4 +1,4 @@
-//! Where a relayed request goes: an address that may be connected to, verified as the descriptor
+//! The peer of a relayed request: an address that may be connected to, verified as the descriptor
 //! says.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -89,7 +89,7 @@ pub(in crate::proxy) fn internal_error(what: &'static str) -> Box<ProxyError> {
     ProxyError::explain(ErrorType::InternalError, what)
 }
 
-/// What certificates are verified against: never empty, IP literals included.
+/// The name that certificates are verified against: never empty, IP literals included.
 fn server_name(url: &Url) -> String {
     url.host_str()
         .unwrap_or_default()

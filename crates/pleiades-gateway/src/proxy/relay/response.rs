@@ -17,7 +17,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_upstream::challenge;
 
-/// What an upstream says of the credential, and its words for it.
+/// An upstream's answer about the credential: its meaning, and the header as it came.
 type Refusal = (Challenge, Option<String>);
 
 /// Turns an upstream's head into the client's.
@@ -64,7 +64,7 @@ fn credential_accepted(exchange: &Exchange, relay: &RelayState, status: StatusCo
     }
 }
 
-/// What is wrong; `None` when the request is sent again with a newer credential.
+/// The error of a refused credential; `None` when the request is sent again with a newer one.
 async fn credential_refused(
     exchange: &Exchange,
     session: &Session,
@@ -132,7 +132,7 @@ fn refused(status: u16, words: Option<String>) -> Error {
     error
 }
 
-/// What was read of the body is not at hand any more.
+/// The error for a request that would go again, had its body not been streamed on.
 fn send_again(title: &str) -> Error {
     Error::new(
         Code::CredentialTimeout,

@@ -1,4 +1,4 @@
-//! How a relayed request can break, and whether it may be sent again.
+//! Relayed requests that break, and whether they may be sent again.
 
 use pingora_core::{Error as ProxyError, ErrorSource, ErrorType};
 use pingora_proxy::Session;
@@ -37,7 +37,7 @@ fn may_be_call(method: &str) -> bool {
     method == "tools/call" || method.is_empty()
 }
 
-/// What a broken request is told as.
+/// The error for a request that broke.
 pub(super) fn to_error(error: &ProxyError) -> Error {
     match error.etype() {
         ErrorType::ConnectTimedout

@@ -13,7 +13,7 @@ use pleiades_core::telemetry::InflightGuard;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revision;
 
-/// What Pingora's phases know of it.
+/// A relayed request, from phase to phase.
 #[derive(Debug)]
 pub(in crate::proxy) struct RelayState {
     pub(super) provider: Arc<Provider>,

@@ -1,4 +1,4 @@
-//! Servers that no descriptor names: who may connect them, and with which headers of their own.
+//! Servers that no descriptor names: which may be connected, and with which headers of their own.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use pleiades_upstream::Identity;
 const MAX_HEADERS: usize = 16;
 const MAX_VALUE: usize = 8 * 1_024;
 
-/// Which servers may be connected beside the loaded ones.
+/// The servers that may be connected beside the loaded ones.
 #[derive(Debug, Default)]
 pub struct ConnectAllowlist(Vec<UrlPattern>);
 
@@ -48,7 +48,7 @@ struct UrlPattern {
     host: String,
     /// `None`: the scheme's own.
     port: Option<WildMatch>,
-    /// What follows: path and query.
+    /// Path and query.
     rest: WildMatch,
 }
 
@@ -213,7 +213,7 @@ fn parse_headers(given: &[(String, Secret)]) -> Result<Vec<(HeaderName, HeaderVa
     Ok(headers)
 }
 
-/// Whether a header may carry a server's credential: `Authorization` and headers of somebody's own;
+/// Whether a header may carry a server's credential: `Authorization` and private headers may;
 /// none that HTTP, MCP or a proxy gives a meaning.
 fn is_credential(name: &HeaderName) -> bool {
     const TAKEN: [&str; 24] = [

@@ -1,4 +1,4 @@
-//! What a client of the connect stream asks for.
+//! The request that opens the connect stream.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,12 +29,12 @@ struct Body {
 /// A server that is to be connected.
 #[derive(Debug)]
 pub(super) struct WantedServer {
-    /// What the client calls it.
+    /// The client's name for it.
     pub(super) server_name: String,
     /// Whether the client says that it speaks the transport of 2024-11-05; `None` for a kind that is
     /// not served here.
     pub(super) sse: Option<bool>,
-    /// Where it is.
+    /// Its URL.
     pub(super) url: Url,
     /// The server's own credentials, by header.
     pub(super) headers: Vec<(String, Secret)>,

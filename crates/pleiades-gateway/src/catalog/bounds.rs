@@ -1,4 +1,4 @@
-//! How much of a provider is kept: it is the provider who says how long its lists are.
+//! How much memory the lists of a provider may take: their length is the provider's choice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

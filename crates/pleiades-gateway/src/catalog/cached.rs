@@ -10,7 +10,7 @@ use super::{Catalogue, Tool, ToolRules, bounds::LeftOut, failure::ListFailure, l
 use pleiades_core::random;
 use pleiades_upstream::Profile;
 
-/// Lists are read again after this long when nobody says how long they hold.
+/// Lists are read again after this long when the provider gives no `ttlMs`.
 const TTL: Duration = Duration::from_secs(300);
 /// The shortest that a provider may say.
 const TTL_LEAST: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ struct LastAttempt {
 pub(super) enum Freshness {
     /// No attempt has ended yet.
     Unread,
-    /// Read, and held to be true.
+    /// Read, and still valid.
     Fresh,
     /// Read, and old.
     Stale,
@@ -65,7 +65,7 @@ pub(super) struct Discovery {
     pub(super) left_out: LeftOut,
     /// Why a list is incomplete.
     pub(super) failing: Option<String>,
-    /// Why it offers nothing, where that is by its own word.
+    /// Why it offers nothing, where its own declaration says so.
     pub(super) idle: Option<&'static str>,
 }
 
@@ -76,7 +76,7 @@ impl Default for CachedLists {
 }
 
 impl CachedLists {
-    /// A shelf with these lists; nothing has been read yet.
+    /// A cache of these lists; nothing has been read yet.
     #[must_use]
     pub fn new(catalogue: Catalogue) -> Self {
         Self {
@@ -114,14 +114,14 @@ impl CachedLists {
             ..Catalogue::default()
         };
         catalogue.set_tools(rules.admitted(&state.offered));
-        let heir = Self::new(catalogue);
-        *heir.state.lock() = ReadState {
+        let successor = Self::new(catalogue);
+        *successor.state.lock() = ReadState {
             running: false,
             last: state.last.clone(),
             offered: Arc::clone(&state.offered),
             left_out: state.left_out.clone(),
         };
-        heir
+        successor
     }
 
     pub(super) fn freshness(&self) -> Freshness {
@@ -166,9 +166,9 @@ impl CachedLists {
     pub(super) fn settle_older(&self) {
         // With the desk in hand no attempt stores what it knew before.
         let state = self.state.lock();
-        let known = self.catalogue.load();
-        if let Some(settled) = known.profile.as_ref().and_then(Profile::settled) {
-            let mut catalogue = Catalogue::clone(&known);
+        let current = self.catalogue.load();
+        if let Some(settled) = current.profile.as_ref().and_then(Profile::settled) {
+            let mut catalogue = Catalogue::clone(&current);
             catalogue.profile = Some(settled);
             self.catalogue.store(Arc::new(catalogue));
         }
@@ -249,7 +249,7 @@ impl Drop for AttemptClaim {
     }
 }
 
-/// How long lists hold. An incomplete one is tried again soon.
+/// How long lists are valid. An incomplete one is tried again soon.
 fn lifetime(catalogue: &Catalogue) -> Duration {
     if !catalogue.complete {
         return random::between(TTL_LEAST / 2, TTL_LEAST);

@@ -1,4 +1,4 @@
-//! From what a descriptor says to what runs: the only place that knows both.
+//! Compiles a descriptor to what runs: the only module that knows both.
 
 use std::{
     fs, io,
@@ -48,7 +48,7 @@ impl Draft {
     }
 }
 
-/// What a descriptor is compiled in.
+/// What compiling needs beside the descriptor.
 #[derive(Debug, Clone)]
 pub(super) struct CompileContext {
     /// Whether the gateway itself listens on loopback, where local providers need no permission.
@@ -60,7 +60,7 @@ pub(super) struct CompileContext {
 }
 
 impl CompileContext {
-    /// For what is only looked at.
+    /// For inspection: nothing of it runs.
     pub(super) fn for_inspection(loopback: bool) -> Self {
         Self {
             loopback,
@@ -85,11 +85,11 @@ pub fn dry_run(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(
 pub(super) fn compile(
     file: &Path,
     descriptor: &Descriptor,
-    around: &CompileContext,
+    context: &CompileContext,
 ) -> Result<Draft, String> {
     let id: Arc<str> = descriptor.id.as_str().into();
-    let target = target(file, descriptor, around.loopback)?;
-    let need = need(descriptor, &target, around)?;
+    let target = target(file, descriptor, context.loopback)?;
+    let need = need(descriptor, &target, context)?;
     let endpoint = endpoint(descriptor, target, &id, &need);
     let unchecked = descriptor.relay == pleiades_descriptor::RelayMode::Unchecked;
     let is_open = unchecked || !descriptor.has_tool_rules();
@@ -108,7 +108,7 @@ pub(super) fn compile(
             RelayAccess::Closed
         },
         limits: limits(&descriptor.limits),
-        soft: descriptor.facade.exposure.unwrap_or(around.exposure) == Exposure::Soft,
+        soft: descriptor.facade.exposure.unwrap_or(context.exposure) == Exposure::Soft,
         file: file.to_path_buf(),
         id,
     })
@@ -229,7 +229,7 @@ pub(super) fn describe_io(error: &io::Error) -> String {
 fn need(
     descriptor: &Descriptor,
     target: &Transport,
-    around: &CompileContext,
+    context: &CompileContext,
 ) -> Result<ProviderAuth, String> {
     match &descriptor.auth {
         Auth::None(_) => Ok(ProviderAuth::None),
@@ -262,7 +262,7 @@ fn need(
             connection.lead = machine.refresh.lead.get();
             connection.attempts = machine.refresh.attempts;
             let connection = Arc::new(connection);
-            let signature = around.client_credentials.signature(&connection);
+            let signature = context.client_credentials.signature(&connection);
             Ok(ProviderAuth::ClientCredentials(connection, signature))
         }
     }

@@ -1,4 +1,4 @@
-//! What the broker and the keeper ask of what is loaded.
+//! What the broker and the credential manager need to know of loaded providers.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,7 +73,7 @@ impl Prober for Catalog {
     }
 }
 
-/// What was said when the credential was missed.
+/// The challenge in a refusal of a request without a credential.
 fn refusal(error: &Error) -> Option<Challenge> {
     if error.code != Code::UpstreamAuth {
         return None;

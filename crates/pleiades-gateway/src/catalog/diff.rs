@@ -56,7 +56,7 @@ pub(super) fn plan(files: &[Arc<Parsed>], running: &BTreeMap<Arc<str>, Arc<Draft
     plan
 }
 
-/// A broken file may not even tell its id: then it is the one that ran from this path.
+/// A broken file may have no readable id: then it is the one that ran from this path.
 fn keep_by_path(plan: &mut ReloadPlan, running: &BTreeMap<Arc<str>, Arc<Draft>>) {
     let by_path: BTreeMap<&Path, &Arc<str>> = running
         .iter()

@@ -105,8 +105,8 @@ pub(super) async fn discover(
     )
 }
 
-/// What spoke an older revision before is asked for it at once: its clients of that generation must not
-/// lose their way to it meanwhile.
+/// A provider that spoke an older revision before is asked for it at once: clients of that generation
+/// must not lose it meanwhile.
 async fn with_older_revision(
     lister: &dyn Lister,
     provider: &Provider,
@@ -148,7 +148,7 @@ async fn undeclared_tools(asked: ListRequest<'_>) -> Option<Pages> {
         .then_some(pages)
 }
 
-/// Which lists the provider says that it has.
+/// Which lists the provider declares.
 fn declares(profile: &Profile) -> ListSet {
     let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
     let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
@@ -159,7 +159,7 @@ fn declares(profile: &Profile) -> ListSet {
     }
 }
 
-/// What a provider says of itself, as far as it is kept.
+/// What a provider declares of itself, as far as it is kept.
 fn bounded(mut profile: Profile) -> Result<Profile, Error> {
     if profile.capabilities.get().len() > ITSELF {
         let message = format!("the provider's capabilities are longer than {ITSELF} bytes");
@@ -337,7 +337,7 @@ impl ListAssembly {
     }
 }
 
-/// The error as `/providers` says it: with the provider's own words and the cause.
+/// The error as `/providers` shows it: with the provider's own message and the cause.
 pub(super) fn error_text(error: &Error) -> String {
     error.in_full()
 }

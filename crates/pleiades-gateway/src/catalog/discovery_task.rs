@@ -56,7 +56,7 @@ struct DiscoveryTask {
     unsupported: Option<Revision>,
 }
 
-/// Why to look again.
+/// Why the task wakes up.
 enum Wakeup {
     Due,
     Notified(Option<ProviderChange>),

@@ -8,7 +8,7 @@ use pleiades_upstream::Identity;
 /// The least between attempts that callers ask for after a failure.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// An error that several callers are told.
+/// The error of a reading of lists, for each caller that asks for them.
 #[derive(Debug, Clone)]
 pub(crate) struct ListFailure {
     pub(super) code: Code,
@@ -41,7 +41,7 @@ impl ListFailure {
         error
     }
 
-    /// Whether an attempt that failed so long ago says what one made now would come to: not when it is
+    /// Whether a failure so long ago still stands for an attempt made now: not when it is
     /// a while ago, nor when the account has other tokens since.
     pub(super) fn still_holds(&self, ago: Duration, identity: &Identity) -> bool {
         ago < RETRY && self.tokens == identity.signature.now().seq

@@ -14,7 +14,7 @@ use pleiades_upstream::{Identity, LegacyProbe};
 /// The least between readings that callers ask for although lists are known.
 const REFRESH: Duration = Duration::from_secs(5);
 /// How long a call or a session of an older generation waits for the answer whether its provider
-/// speaks it; then it goes the modern way, and those after it as the answer says.
+/// speaks it; then this one is made as for a modern client, later ones by the answer.
 const OLDER: Duration = Duration::from_secs(2);
 
 impl Catalog {
@@ -160,7 +160,7 @@ impl Catalog {
         if now.profile.is_some() { now } else { known }
     }
 
-    /// The same without waiting.
+    /// The lists as they are cached, without waiting; `None` when there are none that hold.
     #[must_use]
     pub fn lists_if_known(&self, provider: &Provider, identity: &Identity) -> Option<Arc<Catalogue>> {
         let cached = provider.live.cached_if_any(identity.signature.account.as_ref())?;
@@ -228,8 +228,8 @@ impl Catalog {
         }
     }
 
-    /// Told by callers how a call went, so that a provider that went away or came back is looked
-    /// at now and not when its lists are old.
+    /// Reports how a call went, so that a provider that went away or came back is discovered now and
+    /// not when its lists are old.
     pub fn report_call(&self, provider: &Provider, outcome: Result<(), &Error>) {
         let state = provider.live.state();
         let has_task = || self.work.identity(&provider.need).is_some();

@@ -51,7 +51,7 @@ impl Guest {
     }
 }
 
-/// Whose: tenant and user.
+/// Tenant and user.
 pub(super) type GuestOwner = (Arc<str>, Arc<str>);
 
 /// All of them.
@@ -136,8 +136,8 @@ impl Guests {
         gone
     }
 
-    /// The connections of those that want accounts. A name says all there is of one (it is made of the
-    /// URL), so that whosever it is found at, it is the same.
+    /// The connections of those that want accounts. A connection's name is made of its URL alone, so
+    /// that one found at any caller is the same.
     fn connections_at(&self, now: Instant) -> Vec<Arc<Connection>> {
         let all = self.0.read();
         let mut found: Vec<Arc<Connection>> = Vec::new();

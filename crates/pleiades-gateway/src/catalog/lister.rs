@@ -1,4 +1,4 @@
-//! What the catalogue asks of the way upstream; a trait, so that discovery is tested without one.
+//! What the catalogue needs of the upstream side; a trait, so that discovery is tested without one.
 
 use std::sync::Arc;
 

@@ -35,7 +35,7 @@ pub struct Catalogue {
     pub(crate) tools_failure: Option<Box<ListFailure>>,
     /// Smallest `ttlMs` the provider gave, 0 when it gave none.
     pub ttl_ms: u64,
-    /// Whether all tools say that they change nothing, once it was asked.
+    /// Whether all tools declare that they change nothing; computed on first use.
     pub reads_only: OnceLock<bool>,
     /// What it takes to keep it.
     pub(crate) cost: Cost,
@@ -140,7 +140,7 @@ pub struct Tool {
     /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown
     /// so.
     pub alias: Box<str>,
-    /// The object as it came, mended.
+    /// The object as it came, repaired.
     pub raw: RawObject,
     /// Its `inputSchema`.
     pub schema: Raw,
@@ -151,7 +151,7 @@ pub struct Tool {
 }
 
 impl Tool {
-    /// A tool of this name upstream. `alias`: as [`super::names::fitted`] made it; `raw`: a mended
+    /// A tool of this name upstream. `alias`: as [`super::names::fit_all`] made it; `raw`: a repaired
     /// definition.
     #[must_use]
     pub fn new(upstream: &str, alias: String, raw: RawObject) -> Self {
@@ -182,7 +182,7 @@ impl Tool {
         these.len() == those.len() && same(these.iter().map(|it| &it.raw), those.iter().map(|it| &it.raw))
     }
 
-    /// Whether the provider says that it changes nothing.
+    /// Whether the provider declares that it changes nothing.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         let annotations: Option<RawObject> = self.raw.read("annotations");

@@ -1,4 +1,4 @@
-//! The changing part of a provider: its lists, how it fares, whose attempt is running.
+//! The changing part of a provider: its lists, its health, the attempt that is running.
 
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
@@ -46,7 +46,7 @@ struct AccountLists {
     owner: (Arc<str>, Arc<str>),
 }
 
-/// How the provider itself fares.
+/// Health of the provider itself.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     pub(super) state: State,
@@ -74,7 +74,7 @@ impl Live {
         Self::within(MemoryBounds::NAMED, shared)
     }
 
-    /// The same, with as much room as a server has that a caller connected.
+    /// The same, within the bounds of a server that a caller connected.
     pub(super) fn of_guest() -> Self {
         Self::within(MemoryBounds::GUEST, Catalogue::default())
     }
@@ -106,8 +106,8 @@ impl Live {
 
     /// The same provider under other rules on tools: what is known stays known.
     pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
-        let heir = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
-        let mut accounts = heir.accounts.lock();
+        let successor = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
+        let mut accounts = successor.accounts.lock();
         // The one unused for longest goes in first.
         for (account, entry) in self.accounts.lock().iter().rev() {
             let entry = AccountLists {
@@ -117,14 +117,14 @@ impl Live {
             accounts.put(*account, entry);
         }
         drop(accounts);
-        let mut templates = heir.templates.lock();
+        let mut templates = successor.templates.lock();
         for (tenant, old) in self.templates.lock().iter().rev() {
             let mut catalogue = Catalogue::clone(old);
             catalogue.set_tools(rules.admitted(&old.tools));
             templates.put(Arc::clone(tenant), Arc::new(catalogue));
         }
         drop(templates);
-        heir
+        successor
     }
 
     /// The lists of the account that a caller uses, made on its first use; those of everybody where
@@ -141,7 +141,7 @@ impl Live {
         Arc::clone(&entry.cached)
     }
 
-    /// The lists of an account if there are any, without making room for it.
+    /// The lists of an account if there are any; it is not in use by that.
     pub(super) fn cached_if_any(&self, account: Option<&[u8; 32]>) -> Option<Arc<CachedLists>> {
         match account {
             None => Some(Arc::clone(&self.shared)),
@@ -246,7 +246,7 @@ impl Live {
         self.health.lock().state
     }
 
-    /// Notes how the provider fares; says whether that is another state than before.
+    /// Sets the health; returns whether that is another state than before.
     pub(super) fn set_health(&self, state: State, reason: Option<String>) -> bool {
         let mut health = self.health.lock();
         let changed = health.state != state;
@@ -262,7 +262,7 @@ impl Live {
         self.stale.lock().clone()
     }
 
-    /// Notes that the newest file cannot be used, or that it can again; says whether that is new.
+    /// Notes that the newest file cannot be used, or that it can again; returns whether that is new.
     pub(super) fn set_stale(&self, reason: Option<String>) -> bool {
         let mut stale = self.stale.lock();
         let is_new = stale.is_some() != reason.is_some();

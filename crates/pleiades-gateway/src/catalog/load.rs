@@ -53,7 +53,7 @@ pub(super) fn folder(
     folder: &Path,
     before: &[Arc<Parsed>],
     reader: &DescriptorReader,
-    around: &CompileContext,
+    context: &CompileContext,
 ) -> Result<Vec<Arc<Parsed>>, String> {
     let mut tries = TRIES;
     loop {
@@ -66,14 +66,14 @@ pub(super) fn folder(
         if tries > 0 && texts.iter().any(|(text, _)| vanished(text)) {
             continue;
         }
-        let mut known = before.iter().peekable();
+        let mut predecessors = before.iter().peekable();
         return Ok(texts
             .into_iter()
             .map(|(text, path)| {
                 // Both are sorted by path: one walk finds each predecessor.
-                while known.next_if(|parsed| parsed.path < path).is_some() {}
-                let old = known.peek().filter(|parsed| parsed.path == path).copied();
-                file(path, text, old, reader, around)
+                while predecessors.next_if(|parsed| parsed.path < path).is_some() {}
+                let old = predecessors.peek().filter(|parsed| parsed.path == path).copied();
+                file(path, text, old, reader, context)
             })
             .collect());
     }
@@ -84,14 +84,14 @@ fn file(
     text: io::Result<Vec<u8>>,
     old: Option<&Arc<Parsed>>,
     reader: &DescriptorReader,
-    around: &CompileContext,
+    context: &CompileContext,
 ) -> Arc<Parsed> {
     let new = match text {
         Ok(text) => {
             if let Some(old) = old.filter(|old| old.is_current(&text)) {
                 return Arc::clone(old);
             }
-            Parsed::of(path, &text, reader, around)
+            Parsed::of(path, &text, reader, context)
         }
         Err(error) => Parsed::unreadable(path, &error),
     };
@@ -103,7 +103,7 @@ fn file(
 }
 
 impl Parsed {
-    fn of(path: PathBuf, text: &[u8], reader: &DescriptorReader, around: &CompileContext) -> Self {
+    fn of(path: PathBuf, text: &[u8], reader: &DescriptorReader, context: &CompileContext) -> Self {
         let read = reader(&path, text);
         let of = |severity| move |fault: &&Fault| fault.severity == severity;
         let fatal = || read.faults.iter().filter(of(Severity::Fault));
@@ -116,7 +116,7 @@ impl Parsed {
         if let Some(descriptor) = &read.descriptor {
             sources = compile::sources(descriptor);
             if descriptor.enabled {
-                match compile::compile(&path, descriptor, around) {
+                match compile::compile(&path, descriptor, context) {
                     Ok(compiled) => draft = Some(Arc::new(compiled)),
                     Err(fault) => faults.push(format!("{}:1:1: {fault}", path.display())),
                 }
@@ -163,7 +163,7 @@ impl Parsed {
         }
     }
 
-    /// Whether this is what the text says, without reading it again.
+    /// Whether this was compiled from the same text and files.
     fn is_current(&self, text: &[u8]) -> bool {
         self.faults.is_empty() && !self.refers && self.digest == digest(text, &self.sources)
     }

@@ -53,7 +53,7 @@ pub use repair::MAX_URI;
 pub use rules::ToolRules;
 pub use store::{Catalog, Config};
 
-/// State of a provider as `/providers` says it.
+/// State of a provider as `/providers` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum State {
     /// Not reached yet.
@@ -122,11 +122,11 @@ pub struct Entry {
     pub since: SystemTime,
 }
 
-/// What became of a list, told to whoever listens. A listener that falls behind takes everything
-/// as changed.
+/// Lists that changed, as subscribers receive it. One that falls behind takes everything as
+/// changed.
 #[derive(Debug, Clone)]
 pub struct CatalogChange {
-    /// Whose list; `None` when providers came or went (all lists).
+    /// The provider of the lists; `None` when providers came or went (all lists).
     pub provider: Option<Arc<str>>,
     /// The one user (tenant and name) whose lists changed; `None` for everybody's.
     pub user: Option<(Arc<str>, Arc<str>)>,

@@ -44,7 +44,7 @@ impl FullName {
         }
     }
 
-    /// The name as it is shown when no other one is in its way.
+    /// The name as it is shown when no other name equals it.
     #[must_use]
     pub fn preferred(&self) -> String {
         let safe = safe(&self.text);
@@ -54,7 +54,7 @@ impl FullName {
         safe
     }
 
-    /// The name as it is shown beside another one that would be shown alike.
+    /// The name with a hash, for when another one would be shown alike.
     fn with_hash(&self) -> String {
         cut(&safe(&self.text), &self.text)
     }
@@ -119,7 +119,7 @@ pub fn fit_all(names: &[FullName]) -> Vec<String> {
     shown
 }
 
-/// Names whose very text is the same are told apart by whose they are.
+/// Makes equal names differ by a hash of what each is unique by.
 fn disambiguate(names: &[FullName], shown: &mut [String]) {
     let mut seen: HashSet<&str> = HashSet::with_capacity(shown.len());
     let twice: HashSet<String> = shown.iter().filter(|name| !seen.insert(name)).cloned().collect();

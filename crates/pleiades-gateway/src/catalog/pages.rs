@@ -40,7 +40,7 @@ const METHOD_NOT_FOUND: i64 = -32601;
 /// What was read of a list.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
-    /// Mended, and within their bounds.
+    /// Repaired, and within their bounds.
     pub(super) entries: Vec<RawObject>,
     /// What they take, in bytes.
     pub(super) cost: usize,
@@ -51,7 +51,7 @@ pub(super) struct Pages {
     pub(super) failure: Option<Error>,
 }
 
-/// Whom to ask.
+/// Where lists are requested, and within which bounds.
 #[derive(Clone, Copy)]
 pub(super) struct ListRequest<'a> {
     pub(super) bounds: MemoryBounds,
@@ -169,14 +169,14 @@ struct ParsedPage {
     entries: Vec<RawObject>,
     cost: usize,
     left_out: LeftOut,
-    /// Whether an entry found no room any more.
+    /// Whether an entry was beyond the bounds.
     full: bool,
     next: Option<String>,
     /// A page without it holds for no time that is known: 0, the smallest.
     ttl: u64,
 }
 
-/// The page that is opened, and what room there is for it.
+/// The page that is parsed, and the bounds for its entries.
 #[derive(Debug)]
 struct PageContext {
     list: ListKind,
@@ -198,7 +198,7 @@ async fn parse_page(filling: PageContext, page: Raw) -> Result<ParsedPage, Error
         .unwrap_or_else(|_| Err(wrong(format!("a page of `{method}` could not be opened"))))
 }
 
-/// As much of a page as is looked at.
+/// The members of a page that are read.
 #[derive(Deserialize)]
 struct RawPage<'a> {
     #[serde(borrow, default)]

@@ -37,7 +37,7 @@ pub struct Provider {
 impl Provider {
     /// State, its reason, and since when.
     ///
-    /// `stale` is said before all others: the file and what runs differ, whatever the provider does.
+    /// `stale` goes before all others: the file and what runs differ, whatever the provider does.
     #[must_use]
     pub fn state(&self) -> (State, Option<String>, SystemTime) {
         let health = self.live.health();

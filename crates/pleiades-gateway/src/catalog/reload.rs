@@ -30,7 +30,7 @@ pub enum ReloadOutcome {
     Applied,
     /// Swapped, though some files have faults.
     Partial,
-    /// The folder cannot be believed; what ran runs.
+    /// The folder is unreadable or suddenly empty; what ran runs.
     Refused,
     /// Nothing is different.
     Unchanged,
@@ -49,7 +49,7 @@ impl ReloadOutcome {
     }
 }
 
-/// A reading of the folder, told to whoever watches.
+/// A reading of the folder, as subscribers receive it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reload {
     /// Counts readings.
@@ -87,7 +87,7 @@ struct LoadStatus {
     loaded: bool,
 }
 
-/// Why the folder is not believed.
+/// Why the folder was refused.
 #[derive(Debug, Clone)]
 pub(super) struct FolderRefusal {
     pub(super) since: SystemTime,

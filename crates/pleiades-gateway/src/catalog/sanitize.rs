@@ -1,4 +1,4 @@
-//! JSON text of a definition as every client can read it: the first fault in one entry would cost
+//! JSON text of a definition that every client can read: the first fault in one entry would cost
 //! strict clients the whole list.
 
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ const REPLACED: &str = "\\ufffd";
 /// pass, several parsers do not.
 ///
 /// # Errors
-/// What cannot be mended, in words that follow the entry's name.
+/// What cannot be repaired, in words that follow the entry's name.
 pub(super) fn sanitize(text: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut scan = JsonScan {
         bytes: text.as_bytes(),

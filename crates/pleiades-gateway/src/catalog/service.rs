@@ -1,4 +1,4 @@
-//! Attempts to learn what a provider offers, and who is told of the result.
+//! Attempts to read the lists of providers, and notifications of what changed by them.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -32,10 +32,10 @@ const CHANGES: usize = 256;
 /// Why the lists of a provider are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ReadReason {
-    /// For a reason of ours: these lists, or all and what the provider is. Listeners are told of what
+    /// For a reason of the gateway: these lists, or all with a probe. Subscribers are notified of what
     /// differs.
     Internal(Option<ListSet>),
-    /// The provider said that these changed. Listeners are told so even where nothing differs: what is
+    /// The provider announced that these changed. Subscribers are notified even where nothing differs: what is
     /// behind an entry may have changed.
     Announced(ListSet),
 }
@@ -81,7 +81,7 @@ impl DiscoveryService {
             .cloned()
     }
 
-    /// On whose behalf shared lists are read; `None` when only callers have a credential.
+    /// The identity with which shared lists are read; `None` when only callers have a credential.
     pub(super) fn identity(&self, need: &ProviderAuth) -> Option<Identity> {
         let signature = need.sign(&CallerKeys::default()).ok()?;
         Some(Identity {
@@ -243,7 +243,7 @@ impl DiscoveryService {
         }
     }
 
-    /// Notes how a provider fares, and says so in the log when that is new.
+    /// Sets the health of a provider, and logs it when that is new.
     pub(super) fn set_health(&self, provider: &Provider, state: State, reason: Option<String>) {
         let detail = reason.clone().unwrap_or_default();
         if !provider.live.set_health(state, reason) {
@@ -261,12 +261,12 @@ impl DiscoveryService {
         }
     }
 
-    /// Tells listeners what changed.
+    /// Notifies all subscribers of what changed.
     pub(super) fn notify(&self, provider: Option<&Arc<str>>, which: ListSet) {
         self.notify_user(provider, None, which);
     }
 
-    /// Tells the listeners of one user, or of all.
+    /// Notifies the subscribers of one user, or all.
     pub(super) fn notify_user(
         &self,
         provider: Option<&Arc<str>>,

@@ -1,4 +1,4 @@
-//! How everything loaded fares, as `/providers` and the metrics say it.
+//! The states of everything loaded, as `/providers` and the metrics show them.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -104,7 +104,7 @@ fn accounts(provider: &Provider, tokens: &dyn ClientCredentialsTokens) -> Vec<(A
     tokens.accounts(&connection.name)
 }
 
-/// How a provider fares whose callers use accounts: it needs one that works before all else.
+/// The state of a provider whose callers use accounts: it needs one that works before all else.
 fn with_accounts(
     provider: &Provider,
     tokens: &dyn ClientCredentialsTokens,

@@ -25,18 +25,18 @@ use pleiades_credential::ClientCredentialsTokens;
 use pleiades_descriptor::{Exposure, ReadContext};
 use pleiades_upstream::Upstreams;
 
-/// Where descriptors are, and who the gateway is when nobody asks.
+/// Where descriptors are, and the identity of readings that no caller asked for.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The folder of descriptors.
     pub folder: PathBuf,
     /// What descriptors may depend on.
     pub world: ReadContext,
-    /// Tenant on whose behalf shared lists are read.
+    /// Tenant as which shared lists are read.
     pub tenant: Arc<str>,
-    /// User on whose behalf shared lists are read.
+    /// User as which shared lists are read.
     pub user: Arc<str>,
-    /// Who signs for `client_credentials`, and says how accounts fare.
+    /// Tokens of `client_credentials`, and the states of accounts.
     pub client_credentials: Arc<dyn ClientCredentialsTokens>,
     /// `facade.exposure` of the settings.
     pub exposure: Exposure,
@@ -86,7 +86,7 @@ impl Catalog {
         Self::open_with(config, reader, Box::new(upstreams), metrics, control)
     }
 
-    /// The same with another reader and another way upstream.
+    /// The same with another reader and another upstream side.
     #[must_use]
     pub fn open_with(
         config: Config,
@@ -117,7 +117,7 @@ impl Catalog {
         catalog
     }
 
-    /// Reads the folder if that is due, or if it is another one than before, which is said.
+    /// Reads the folder if that is due, or if it is another one than before; returns whether it is.
     fn look(&self, watching: &mut FolderWatcher, read: bool) -> bool {
         let moved = watching.point_at(&self.loader.folder);
         if read || moved {

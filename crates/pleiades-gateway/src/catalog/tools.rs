@@ -11,7 +11,7 @@ use pleiades_mcp::{RawObject, headers};
 /// Characters of a name that a sentence repeats.
 const NAMED: usize = 80;
 
-/// Compiles the mended entries of `tools/list`. Each that callers could not use is left out.
+/// Compiles the repaired entries of `tools/list`. Each that callers could not use is left out.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
 pub(super) fn compile(raws: Vec<RawObject>, mirrors: bool, left_out: &mut LeftOut) -> Vec<Arc<Tool>> {
     let named = named(raws, left_out);

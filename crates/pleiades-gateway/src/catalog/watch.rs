@@ -1,4 +1,4 @@
-//! When to read the folder: soon after something happened in it, and now and then besides.
+//! When to read the folder: soon after something happened in it, and every 30 s besides.
 //!
 //! Kinds of events are not trusted: symlink swaps, rename-writes and network mounts each look
 //! different. Any event leads to a reading, and readings that find nothing new change nothing.
@@ -52,7 +52,7 @@ impl FolderWatcher {
         watching
     }
 
-    /// Watches the folder that is there now; says whether it is another than before.
+    /// Watches the folder that is there now; returns whether it is another than before.
     pub(super) fn point_at(&mut self, folder: &Path) -> bool {
         let there = fs::metadata(folder)
             .ok()
@@ -97,8 +97,8 @@ fn is_reading(kind: EventKind) -> bool {
     matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-/// Has the folder looked at now and then, and read whenever it is due, until `look` says that the
-/// catalogue is gone. `look` is told whether to read, and says whether it is another folder than before.
+/// Calls `look` twice a second until it returns `None`, since the catalogue is gone. Its argument:
+/// whether to read the folder. It returns whether that is another one than before.
 pub(super) async fn run(
     watching: FolderWatcher,
     end: CancellationToken,

@@ -82,7 +82,7 @@ impl AnswerStatus {
         }
     }
 
-    /// Whether a client is told that the call failed.
+    /// Whether `isError` is set.
     #[must_use]
     pub const fn is_error(self) -> bool {
         !matches!(
@@ -146,7 +146,7 @@ impl MetaAnswer {
         }
     }
 
-    /// The same answer with what a provider's result says.
+    /// The same answer with the content of a provider's result.
     #[must_use]
     pub fn with_result(self, result: &RawObject) -> Self {
         let SortedBlocks { texts, content } = blocks::sorted(result);

@@ -1,5 +1,5 @@
 //! The blocks of a provider's result as they arrive in practice. What is there and is no block of
-//! MCP is said in text, so that it is never read as nothing.
+//! MCP becomes text, so that it is never read as nothing.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use pleiades_mcp::{Raw, RawObject, raw};
 
-/// Makes of a result whose outer shape is not that of MCP one that strict clients read: `isError` a
+/// Repairs the outer shape of a result so that strict clients read it: `isError` a
 /// boolean, `content` a list. All else stays as it came.
 pub fn repair_result(result: &mut RawObject) {
     let is_word = |value: &RawValue| matches!(value.get(), "true" | "false");
@@ -31,7 +31,7 @@ pub fn repair_result(result: &mut RawObject) {
     result.set("content", content);
 }
 
-/// A block that says what it is.
+/// A block with a `type`.
 #[derive(Deserialize)]
 struct Typed<'a> {
     #[serde(rename = "type", borrow)]
@@ -45,8 +45,8 @@ pub(super) struct SortedBlocks<'a> {
     pub(super) content: Vec<Raw>,
 }
 
-/// Whether a result says that its call failed. What is no boolean and no word for one speaks for a
-/// failure: nobody writes it beside a success.
+/// Whether a result is that of a failed call. An `isError` that is no boolean and no word for one means
+/// a failure: nobody writes it beside a success.
 pub(super) fn is_error(result: &RawObject) -> bool {
     let Some(value) = result.get("isError") else {
         return false;

@@ -1,9 +1,11 @@
-//! Names that an object says twice, and numbers that no value holds: readers differ in which of the
-//! values counts, so that nothing is run on them.
+//! Duplicate keys of objects, and numbers that no value holds: readers differ in which of the values
+//! counts, so that nothing is run on them.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -45,11 +47,11 @@ pub(super) fn value(text: &str) -> Option<Value> {
     }
 }
 
-/// What ended a look.
+/// What the visitor stopped at.
 #[derive(Default)]
 struct DefectPath {
     doubled: Option<String>,
-    /// The way to it, from its end.
+    /// The path to it, innermost first.
     path: Vec<String>,
 }
 
@@ -110,13 +112,13 @@ impl<'de> Visitor<'de> for DefectVisitor<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = SeenKeys::default();
-        while let Some(name) = map.next_key::<String>()? {
-            if !names.insert(&name) {
-                self.0.doubled.get_or_insert(name);
+        while let Some(Key(name)) = map.next_key::<Key<'de>>()? {
+            if !names.insert(name.clone()) {
+                self.0.doubled.get_or_insert(name.into_owned());
                 return Err(A::Error::custom("found"));
             }
             if let Err(error) = map.next_value_seed(DefectVisitor(self.0)) {
-                self.0.path.push(name);
+                self.0.path.push(name.into_owned());
                 return Err(error);
             }
         }
@@ -124,24 +126,28 @@ impl<'de> Visitor<'de> for DefectVisitor<'_> {
     }
 }
 
-/// Names seen so far in one object: a list while they are few.
+/// A key, borrowed unless it holds escapes.
+#[derive(Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Keys seen so far in one object: a list while they are few.
 #[derive(Default)]
-struct SeenKeys {
-    few: Vec<String>,
-    many: HashSet<String>,
+struct SeenKeys<'a> {
+    few: Vec<Cow<'a, str>>,
+    many: HashSet<Cow<'a, str>>,
 }
 
-impl SeenKeys {
-    /// Whether the name is new.
-    fn insert(&mut self, name: &str) -> bool {
-        if self.few.iter().any(|known| known == name) {
+impl<'a> SeenKeys<'a> {
+    /// Whether the key is new.
+    fn insert(&mut self, key: Cow<'a, str>) -> bool {
+        if self.few.contains(&key) {
             return false;
         }
         if self.few.len() < SEARCHED {
-            self.few.push(name.to_owned());
+            self.few.push(key);
             return true;
         }
-        self.many.insert(name.to_owned())
+        self.many.insert(key)
     }
 }
 

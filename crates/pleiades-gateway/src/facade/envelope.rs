@@ -22,7 +22,7 @@ const TOOL_WORDS: [&str; 3] = ["tool", "tool_name", "name"];
 /// Words for `arguments`.
 const ARGUMENT_WORDS: [&str; 4] = ["params", "parameters", "args", "input"];
 
-/// What names in a call are looked up in.
+/// Looks up the tool that a call names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ToolIndex<'a> {
     /// The provider's id.

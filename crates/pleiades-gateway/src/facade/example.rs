@@ -43,7 +43,7 @@ const FORMATS: [(&str, &str); 16] = [
     ("regex", "^a$"),
 ];
 
-/// Arguments that fit; `None` when none were found. Without checks nobody can tell.
+/// Arguments that fit; `None` when none were found. Without a validator none is tested.
 pub(super) fn example(schema: &Value, checks: Option<&ArgumentValidator>) -> Option<Value> {
     let ways = [(true, 0, false), (false, 0, false), (false, 0, true)]
         .into_iter()
@@ -62,7 +62,7 @@ pub(super) fn example(schema: &Value, checks: Option<&ArgumentValidator>) -> Opt
     .find(|example| checks.is_none_or(|checks| checks.fits(example, Effort::AMPLE) == Some(true)))
 }
 
-/// One way to make an example.
+/// One variant of an example.
 struct Maker<'a> {
     shape: SchemaDocument<'a>,
     /// Whether values that the schema itself gives are taken.
@@ -118,7 +118,7 @@ impl<'a> Maker<'a> {
         self.branch % count
     }
 
-    /// What a schema and the branches that this way takes say of a value.
+    /// The schemas that apply to a value: itself and the branches of this variant.
     fn constraints_of(&self, schema: &'a Value) -> Constraints<'a> {
         let mut constraints = Vec::new();
         let mut left = vec![(schema, 0)];
@@ -280,7 +280,7 @@ fn other_than(value: Value, items: &[Value]) -> Value {
     }
 }
 
-/// Schemas that one value is held to, the nearest first.
+/// Schemas that apply to one value, the nearest first.
 struct Constraints<'a>(Vec<&'a Value>);
 
 impl<'a> Constraints<'a> {

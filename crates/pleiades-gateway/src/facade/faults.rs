@@ -70,7 +70,7 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> 
     }
 }
 
-/// A JSON pointer as a place that a caller knows.
+/// A JSON pointer as a path from `arguments`.
 fn location_of(path: &str) -> String {
     let steps = path
         .split('/')

@@ -118,7 +118,7 @@ pub fn given(raw: Option<&RawValue>) -> Result<RawObject, Error> {
     }
 }
 
-/// Who says whether arguments fit, and how much that may take.
+/// Who decides whether arguments fit, and how much work that may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judge {
     AtOnce,
@@ -126,8 +126,8 @@ enum Judge {
     Provider,
 }
 
-/// Why a call is not run whatever it means: it says a name twice, in itself or in what it carries, or
-/// a number that no value holds.
+/// Why a call is not run whatever it means: it has a duplicate key at any depth, or a number that no
+/// value holds.
 fn defect(given: &RawObject) -> Option<String> {
     let doubled = |name: &str| format!("`{}` is given twice. Say each name once.", printable(name));
     if let Some(name) = given.doubled() {
@@ -148,7 +148,7 @@ fn defect(given: &RawObject) -> Option<String> {
     })
 }
 
-/// For the single tool: whose operation it is, by `provider` or by `tool` as `provider.operation`.
+/// For the single tool: the provider of the operation, by `provider` or by `tool` as `provider.operation`.
 #[must_use]
 pub fn provider_of(arguments: &RawObject) -> Option<String> {
     if let Some(id) = arguments.text("provider") {

@@ -1,4 +1,4 @@
-//! What a schema says of its values in plain words: references within the document followed, the
+//! What a schema demands of its values, in plain words: references within the document followed, the
 //! branches of `allOf`, `anyOf` and `oneOf` looked into, all of it within bounds.
 
 use std::collections::HashSet;
@@ -58,7 +58,7 @@ impl<'a> SchemaDocument<'a> {
         schema
     }
 
-    /// All that a schema says of the same value: itself, what it refers to, its branches.
+    /// All subschemas that apply to the same value: itself, what it refers to, its branches.
     pub(super) fn parts(self, schema: &'a Value) -> Vec<SchemaPart<'a>> {
         let mut parts = Vec::new();
         let mut left = vec![(schema, true, 0)];
@@ -215,7 +215,7 @@ impl<'a> SchemaDocument<'a> {
     }
 }
 
-/// One of the schemas that a value is held to.
+/// One of the schemas that apply to a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SchemaPart<'a> {
     pub(super) schema: &'a Value,

@@ -19,7 +19,7 @@ const MAX_PATTERN_BYTES: usize = 16 * 1024;
 const MAX_HEIGHT: usize = 64;
 /// Subschemas of one value within each other (`$ref`, `allOf`, …).
 const MAX_STACK: usize = 24;
-/// The same over the whole way down a value.
+/// The same over all levels of a value.
 const MAX_DEPTH: usize = 256;
 /// Subschemas that are looked through for each property below `unevaluated…`.
 const MAX_SPREAD: u64 = 1_024;
@@ -172,7 +172,7 @@ fn summed(subschemas: &mut [Subschema]) -> Option<()> {
 /// Places in an order in which each comes after those below it.
 struct Ordered {
     order: Vec<usize>,
-    /// The longest way down, turns left out.
+    /// The longest chain of subschemas, cycles left out.
     height: usize,
     is_cyclic: bool,
 }

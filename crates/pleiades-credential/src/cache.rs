@@ -1,5 +1,5 @@
-//! Accounts in memory: what the way of a request finds without I/O. Bounded; the least recently
-//! used owners make room.
+//! Accounts in memory, which requests find without I/O. Bounded: the least recently used owners make
+//! room.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -19,8 +19,8 @@ use super::vault::{Fault, Kind};
 const SHARDS: usize = 16;
 /// Owners in memory at most.
 pub(super) const OWNERS: usize = 65_536;
-/// How old what is known of an owner may be, in milliseconds: bounds how long a revocation elsewhere
-/// goes unseen.
+/// How old the accounts of an owner may be, in milliseconds: bounds how long a revocation elsewhere goes
+/// unseen.
 const FRESH: u64 = 30_000;
 /// After a store did not answer, it is left alone that long, in milliseconds.
 const QUIET: u64 = 5_000;
@@ -69,7 +69,7 @@ impl AccountCache {
     }
 }
 
-/// What is known of one owner.
+/// The accounts of one owner.
 #[derive(Debug)]
 pub(super) struct OwnerAccounts {
     pub(super) owner: AccountOwner,
@@ -82,7 +82,7 @@ pub(super) struct OwnerAccounts {
     changing: Mutex<()>,
 }
 
-/// What a reading found.
+/// The state after the last reading.
 #[derive(Debug, Default)]
 struct OwnerState {
     accounts: Vec<Arc<AccountSlot>>,
@@ -96,7 +96,7 @@ struct OwnerState {
     removed: Vec<(Arc<str>, u64)>,
 }
 
-/// What came of one reading.
+/// The records of one reading, with their versions.
 pub(super) type VersionedRecords = Vec<(u64, AccountRecord)>;
 
 impl OwnerAccounts {
@@ -111,7 +111,7 @@ impl OwnerAccounts {
         }
     }
 
-    /// When it was used last, in milliseconds of the growing clock.
+    /// When it was used last, in milliseconds of the monotonic clock.
     pub(super) fn used(&self) -> u64 {
         self.used.load(Relaxed)
     }
@@ -143,7 +143,7 @@ impl OwnerAccounts {
         self.begun.fetch_add(1, Relaxed) + 1
     }
 
-    /// Whether a reading that began after `since` has found what is known.
+    /// Whether a reading that began after `since` has been applied.
     pub(super) fn is_read_since(&self, since: u64) -> bool {
         self.state.load().reading > since
     }
@@ -155,8 +155,8 @@ impl OwnerAccounts {
         (*reading > since).then(|| Fault::new(*kind, message.clone()))
     }
 
-    /// Whether what is known may be used without asking the store: it is young, or the store was
-    /// asked a moment ago and did not answer.
+    /// Whether the accounts may be used without asking the store: they are young, or the store was asked
+    /// a moment ago and did not answer.
     pub(super) fn is_fresh(&self, now: u64) -> bool {
         let state = self.state.load();
         // Single accounts that were put in say nothing of the others.
@@ -165,7 +165,7 @@ impl OwnerAccounts {
             .is_some_and(|at| now.saturating_sub(at) < FRESH || is_quiet(&state, now))
     }
 
-    /// How old what is known is; `None` when nothing is.
+    /// How old the last reading is; `None` before the first.
     pub(super) fn age(&self, now: u64) -> Option<u64> {
         let state = self.state.load();
         state.at.map(|at| now.saturating_sub(at))
@@ -176,7 +176,7 @@ impl OwnerAccounts {
         is_quiet(&self.state.load(), now)
     }
 
-    /// Takes what a reading found. What was written here after the reading began stays.
+    /// Applies a reading. What was written here after it began stays.
     pub(super) fn apply_reading(&self, reading: u64, at: u64, read: VersionedRecords) {
         let _changing = self.changing.lock();
         let before = self.state.load();
@@ -215,7 +215,7 @@ impl OwnerAccounts {
         }));
     }
 
-    /// Notes that a reading failed; what was known stays.
+    /// Notes that a reading failed; the accounts stay.
     pub(super) fn apply_failure(&self, reading: u64, at: u64, fault: &Fault) {
         let _changing = self.changing.lock();
         let before = self.state.load();
@@ -228,7 +228,7 @@ impl OwnerAccounts {
         }));
     }
 
-    /// Takes a record that was read or written alone.
+    /// Applies a record that was read or written alone.
     pub(super) fn put(&self, version: u64, record: AccountRecord) -> Arc<AccountSlot> {
         let _changing = self.changing.lock();
         let before = self.state.load();
@@ -251,7 +251,7 @@ impl OwnerAccounts {
         slot
     }
 
-    /// Forgets an account that is no more.
+    /// Removes an account.
     pub(super) fn remove(&self, account: &str) {
         let _changing = self.changing.lock();
         let before = self.state.load();

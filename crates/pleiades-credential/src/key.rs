@@ -1,10 +1,10 @@
-//! Whose credential: tenant, user, connection, account.
+//! Names of accounts: tenant, user, connection, account.
 
 use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
 
-/// Whose accounts of one connection. Cheap to clone.
+/// A user at one connection. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountOwner {
     /// The tenant.
@@ -15,10 +15,10 @@ pub struct AccountOwner {
     pub connection: Arc<str>,
 }
 
-/// One account of an owner: the name of one record.
+/// One account of an owner, which is the name of its record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountKey {
-    /// Whose.
+    /// The user and the connection.
     pub owner: AccountOwner,
     /// `accountId`.
     pub account: Arc<str>,
@@ -27,8 +27,7 @@ pub struct AccountKey {
 impl AccountKey {
     /// Fingerprint of the account under one grant: part of the key of sessions and catalogues, so
     /// that nothing of an earlier grant is used with a later one.
-    #[must_use]
-    pub fn fingerprint(&self, grant_id: &str) -> [u8; 32] {
+    pub(crate) fn fingerprint(&self, grant_id: &str) -> [u8; 32] {
         let mut context = Context::new(&SHA256);
         let AccountOwner {
             tenant,

@@ -1,9 +1,8 @@
-//! Credentials: what a provider needs, whose they are, where they are kept, how they are had and
-//! renewed.
+//! Credentials: who calls, how requests to a provider are signed, and where tokens are stored and renewed.
 //!
-//! `Need` is what the call path sees; `keeper` hands out accounts' signatures from memory and renews
-//! them by the rules of `refresh`; `broker` connects accounts; `oauth` speaks to authorization
-//! servers; `vault` keeps records.
+//! The call path sees [`ProviderAuth`]; `manager` hands out accounts' signatures from memory and renews
+//! them by the rules of `refresh`; `broker` connects accounts; `oauth` speaks to authorization servers;
+//! `vault` stores records; `access` knows callers.
 
 #[cfg(test)]
 extern crate self as pleiades_credential;
@@ -53,9 +52,9 @@ pub enum ProviderAuth {
     ApiKey(Arc<Signature>),
     /// The caller brings a key on each request.
     ClientKey(Arc<ClientKey>),
-    /// Every user connects accounts of their own; the keeper hands out their signatures.
+    /// Every user connects accounts of their own; the manager hands out their signatures.
     OAuth(Arc<Connection>),
-    /// One token for all callers, which the keeper has and renews.
+    /// One token for all callers, which the manager requests and renews.
     ClientCredentials(Arc<Connection>, Arc<Signature>),
 }
 
@@ -76,7 +75,7 @@ pub struct ClientKey {
     pub fallback: Option<Secret>,
 }
 
-/// What the caller brought: values of the headers (or environment variables) that any loaded
+/// What the caller sent: values of the headers (or environment variables) that any loaded
 /// `client_key` names, by lower-case header name. Filled by the transport, read by [`Need::sign`].
 #[derive(Clone, Default)]
 pub struct CallerKeys {
@@ -105,8 +104,8 @@ impl ProviderAuth {
     /// The headers for one request. `None` and `ApiKey` hand out a shared value.
     ///
     /// # Errors
-    /// [`Missing`] when the caller must bring a key and brought none that a header can carry, and for
-    /// accounts, which are the keeper's.
+    /// [`MissingKey`] when the caller must bring a key and brought none that a header can carry, and for
+    /// accounts, which the manager signs for.
     pub fn sign(&self, caller_keys: &CallerKeys) -> Result<Arc<Signature>, MissingKey> {
         static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
         match self {

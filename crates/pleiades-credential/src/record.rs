@@ -1,4 +1,4 @@
-//! What the vault keeps of one account.
+//! The record of one account in the vault.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,18 +32,18 @@ pub struct AccountRecord {
     /// Who redeems the refresh token just now, or died doing so.
     #[serde(default)]
     pub lease: Option<RefreshLease>,
-    /// Refresh rounds that failed in a row for transient reasons.
+    /// Refreshes that failed in a row for transient reasons.
     #[serde(default)]
     pub failures: u32,
-    /// Whether the refresh token may have been redeemed without its answer having come: what the
-    /// provider refuses then was interrupted, not taken back.
+    /// Whether the refresh token may have been redeemed although the answer never arrived: a refusal then
+    /// means that the refresh was interrupted, not that the grant was revoked.
     #[serde(default)]
     pub unanswered: bool,
-    /// Set when only a person can mend it.
+    /// Set when its user has to connect it again.
     #[serde(default)]
     pub ended: Option<EndReason>,
-    /// Why the last renewal was refused. Without `ended` nobody knows whether it was for good: the
-    /// person is asked, and so is the server, now and then.
+    /// Why the last renewal was refused. Without `ended` it may not be for good: the user is asked to
+    /// connect again, and the server is asked now and then.
     #[serde(default)]
     pub refusal: Option<TokenRefusal>,
     /// When it was made the default last, in unix milliseconds; 0 never. The user's default is the
@@ -69,7 +69,7 @@ pub struct TokenSet {
     pub obtained_at: u64,
 }
 
-/// What a token endpoint said to a renewal, cleaned.
+/// How a token endpoint refused a renewal, cleaned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRefusal {
     /// `error`, where it named one.
@@ -138,7 +138,7 @@ pub struct RefreshLease {
     pub replay: bool,
 }
 
-/// Why only a person can mend it.
+/// Why its user has to connect an account again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndReason {
@@ -167,7 +167,7 @@ impl EndReason {
     }
 }
 
-/// State of an account as callers and metrics are told it (contracts section 2).
+/// State of an account as callers and metrics see it (contracts section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountState {
     /// It serves.
@@ -183,15 +183,6 @@ pub enum AccountState {
 }
 
 impl AccountState {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Ok,
-        Self::Expiring,
-        Self::Unhealthy,
-        Self::NeedsReauth,
-        Self::Revoked,
-    ];
-
     /// The stable name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

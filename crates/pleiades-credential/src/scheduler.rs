@@ -20,7 +20,7 @@ use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_core::web::{AddressPolicy, HttpClient};
 
-/// Accounts that wait to be told of; each once. Beyond that the oldest go untold, with a warning.
+/// Accounts in the queue, each once. Beyond that the oldest are dropped, with a warning.
 const QUEUE: usize = 1_024;
 /// Pauses before further attempts at one account.
 const RETRY_PAUSES: [Duration; 3] = [
@@ -32,13 +32,13 @@ const RETRY_PAUSES: [Duration; 3] = [
 /// `scheduler` of the settings.
 #[derive(Debug, Clone)]
 pub struct SchedulerHook {
-    /// Where it is told.
+    /// Where the requests go.
     pub webhook: Url,
-    /// Signs what it is told.
+    /// Signs them.
     pub key: Secret,
 }
 
-/// Begins to tell; ends with the keeper.
+/// Starts the deliveries; they end with the manager.
 pub fn begin(scheduler: SchedulerHook, manager: &Arc<CredentialManager>, control: &Handle) {
     let waiting = Arc::new(AccountQueue::default());
     let mut happened = manager.subscribe();
@@ -109,7 +109,7 @@ impl AccountQueue {
 async fn deliver(scheduler: SchedulerHook, manager: Weak<CredentialManager>, waiting: Arc<AccountQueue>) {
     while let Some(key) = waiting.next().await {
         let Some(manager) = manager.upgrade() else { return };
-        // What is stored now is told, however long it waited.
+        // The record of now is delivered, however long the account waited.
         let record = match manager.record(&key).await {
             Ok(Some(record)) => record,
             Ok(None) => continue,
@@ -122,13 +122,13 @@ async fn deliver(scheduler: SchedulerHook, manager: Weak<CredentialManager>, wai
             continue;
         };
         let web = Arc::clone(manager.web());
-        // The keeper is not held while somebody else is waited for.
+        // The manager may end while the scheduler is waited for.
         drop(manager);
         post(&scheduler, &*web, body.to_string().as_bytes()).await;
     }
 }
 
-/// What is told of an account; nothing of one that is never refreshed.
+/// The request for an account; none for one that is never refreshed.
 fn to_body(manager: &CredentialManager, key: &AccountKey, record: &AccountRecord) -> Option<Value> {
     let loaded = manager.loaded()?;
     let parts = loaded.of(&key.owner.connection);

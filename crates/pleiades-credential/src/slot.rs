@@ -21,7 +21,7 @@ use pleiades_core::signature::{Signature, SignedHeaders, sensitive};
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
 /// life when that is less.
 const LAST_MOMENTS: u64 = 5_000;
-/// A token that was had so long ago was taken before, at least elsewhere: seconds.
+/// A token obtained longer ago than this was accepted before, at least elsewhere: seconds.
 const FRESH: u64 = 600;
 /// Providers that share one account and have a signature of their own at hand.
 const MAX_SIGNATURES: usize = 64;
@@ -34,42 +34,41 @@ pub(super) struct AccountSlot {
     /// The last reading that had begun when it was written here.
     pub(super) written: AtomicU64,
     signatures: RwLock<Vec<ProviderSignature>>,
-    /// When it signed something last, in milliseconds of the growing clock.
+    /// When it signed something last, in milliseconds of the monotonic clock.
     pub(super) used: AtomicU64,
     /// Leases of others, and since when they are known here.
     pub(super) lease_watch: Mutex<LeaseWatch>,
-    /// The pursuit that is under way.
+    /// The refresh that is under way.
     pub(super) in_flight: Mutex<Option<InFlightRefresh>>,
-    /// What the store said when it failed last under a round.
+    /// How the store failed last during a refresh.
     pub(super) store_fault: Mutex<Option<Kind>>,
-    /// The last round that failed.
+    /// Set by the last refresh if it failed.
     pub(super) backoff: Mutex<Option<RefreshBackoff>>,
-    /// The set that a 401 of an upstream brought about: grant, `seq`, when. A further 401 to it says
-    /// nothing about the token.
+    /// The token set that was renewed after a 401: grant, `seq`, when. A further 401 to it says nothing
+    /// about the token.
     pub(super) renewed_after_401: Mutex<Option<(Arc<str>, u64, u64)>>,
 }
 
-/// A pursuit, as whoever waits for it sees it.
+/// A refresh under way, for those who wait for it.
 pub(super) type InFlightRefresh = watch::Receiver<InFlightState>;
 
-/// How far a pursuit is.
+/// How far a refresh is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InFlightState {
     /// Under way.
     On,
-    /// The store is away, and does not take the tokens in hand: storing is tried on, and nobody is kept
-    /// waiting for it.
+    /// The store is away and does not take the new tokens: storing goes on, and nobody waits for it.
     Stuck,
-    /// What it came to.
+    /// It ended.
     Over(FinalState),
 }
 
-/// A round failed: when the next may begin, in milliseconds of the growing clock.
+/// A refresh failed: when the next may begin, in milliseconds of the monotonic clock.
 #[derive(Debug, Clone)]
 pub(super) struct RefreshBackoff {
     /// For a caller that waits.
     pub(super) for_callers: u64,
-    /// In the background.
+    /// For a refresh that nobody waits for.
     pub(super) in_background: u64,
     /// Why, for callers.
     pub(super) cause: Option<Arc<str>>,
@@ -96,7 +95,7 @@ pub(super) struct SeenRecord {
     ends: u64,
     /// The upstream answered 401 to it.
     refused: AtomicBool,
-    /// The upstream took it.
+    /// The upstream accepted it.
     accepted: AtomicBool,
     version: u64,
 }
@@ -159,7 +158,7 @@ impl SeenRecord {
         self.refused.store(true, Relaxed);
     }
 
-    /// The upstream took its access token.
+    /// The upstream accepted its access token.
     pub(super) fn mark_accepted(&self) {
         // Written once: what is only read stays in every core's cache.
         if !self.accepted.load(Relaxed) {
@@ -243,7 +242,7 @@ impl AccountSlot {
         self.seen.load_full()
     }
 
-    /// Takes what a reading found, unless it was written here since: stores may answer a little
+    /// Takes a record of a reading, unless it was written here since: stores may answer a little
     /// behind.
     pub(super) fn take_read(&self, version: u64, record: AccountRecord, reading: u64) {
         let before = self.seen();
@@ -257,7 +256,7 @@ impl AccountSlot {
         self.replace(before.as_deref(), version, record);
     }
 
-    /// Takes what was written here, or read alone.
+    /// Takes a record that was written here, or read alone.
     pub(super) fn take_written(&self, version: u64, record: AccountRecord, readings: u64) {
         let before = self.seen();
         if before
@@ -296,7 +295,7 @@ impl AccountSlot {
         self.backoff.lock().as_ref().map_or(0, |it| it.in_background)
     }
 
-    /// The account is no more: whoever still holds a signature of it signs nothing.
+    /// The account is removed: signatures of it sign nothing from now on.
     pub(super) fn clear(&self) {
         self.seen.store(None);
         self.signatures.write().clear();

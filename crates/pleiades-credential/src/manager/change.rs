@@ -31,10 +31,7 @@ pub struct MissingScopes {
 
 impl CredentialManager {
     /// Stores a new connection; it wins over whatever was there but for what its user chose.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub async fn connect(&self, key: &AccountKey, record: AccountRecord) -> Result<(), Fault> {
+    pub(crate) async fn connect(&self, key: &AccountKey, record: AccountRecord) -> Result<(), Fault> {
         let key = key.clone();
         self.detached(|manager| async move { manager.connect_now(&key, record).await })
             .await

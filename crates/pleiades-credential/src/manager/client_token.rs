@@ -26,13 +26,13 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
 use pleiades_core::telemetry::events::TokenRefreshed;
 
-/// Connections whose tokens are in memory; each is one of a descriptor, of today or of before a
+/// Connections whose tokens are in memory; each belongs to a descriptor, of now or of before a
 /// reload.
 const MAX_CONNECTIONS: usize = 4_096;
 /// How long a request waits for a token.
 const TOKEN_WITHIN: Duration = Duration::from_secs(30);
-/// A rejected token is replaced once; a further rejection within that, in milliseconds, is the
-/// provider's doing.
+/// A rejected token is replaced once; a further rejection within that time, in milliseconds, is an
+/// error of the provider.
 const PAUSE: u64 = 60_000;
 /// Between attempts that failed, first and longest, in milliseconds.
 const FAILED: (u64, u64) = (1_000, 60_000);
@@ -49,7 +49,7 @@ struct ClientToken {
     token: ArcSwapOption<AccessToken>,
     in_flight: Mutex<Option<watch::Receiver<bool>>>,
     recent: Mutex<RecentFailures>,
-    /// Whether the store has been told where the secret goes.
+    /// Whether the vault has stored which server the secret goes to.
     pinned: AtomicBool,
 }
 
@@ -61,14 +61,14 @@ struct AccessToken {
     until: u64,
 }
 
-/// What has gone wrong lately; times of the growing clock.
+/// Recent failures; times of the monotonic clock.
 #[derive(Debug, Default)]
 struct RecentFailures {
     failures: u32,
     /// Not before.
     again: u64,
     last_error: Option<(OAuthErrorKind, String)>,
-    /// The token that came in the place of a rejected one, and when.
+    /// The token that replaced a rejected one, and when.
     replacement: Option<(u64, u64)>,
     /// Tokens that were rejected: up to this one.
     rejected: u64,

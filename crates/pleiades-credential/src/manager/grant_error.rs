@@ -1,4 +1,4 @@
-//! Why there is no signature, and how a caller is told.
+//! Why a call gets no signature, and the error that its caller gets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,42 +10,42 @@ use crate::connection::Connection;
 use crate::vault::Kind;
 use pleiades_core::error::{Code, Error};
 
-/// Why there is no signature.
+/// Why a call gets no signature.
 #[derive(Debug)]
 pub enum GrantError {
     /// Never connected under this name, or to be connected again.
     NotConnected {
-        /// Why.
+        /// The reason.
         reason: Reason,
         /// The name that the call gave.
         wanted: Option<String>,
-        /// What there is.
+        /// The accounts that are connected.
         accounts: Vec<Account>,
     },
     /// Was connected; refresh failed for good.
     Expired {
-        /// Which.
+        /// Its id.
         account: Arc<str>,
-        /// Why.
+        /// The reason.
         reason: Reason,
-        /// What the authorization server said, in a sentence without a full stop.
+        /// The message of the authorization server, in a sentence without a full stop.
         cause: Option<String>,
         /// The account as it is: another one after it was connected again.
         fingerprint: Option<[u8; 32]>,
     },
     /// Several and no default.
     Ambiguous {
-        /// Which.
+        /// Its id.
         accounts: Vec<Account>,
     },
     /// The store cannot be reached or says no, and nothing valid is in memory.
     Unavailable {
-        /// How the store fares.
+        /// The kind of fault.
         store: Kind,
         /// When to try again.
         retry_after: Duration,
     },
-    /// Somebody else redeems just now, or the provider cannot be reached: come back.
+    /// A refresh is under way elsewhere, or its server cannot be reached.
     Waiting {
         /// When to try again.
         retry_after: Duration,
@@ -122,9 +122,8 @@ impl Reason {
 }
 
 impl GrantError {
-    /// Whether it says nothing of the account, only that nothing newer can be had now.
-    #[must_use]
-    pub const fn is_passing(&self) -> bool {
+    /// Whether it says nothing of the account, only that nothing newer is to be had now.
+    pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Waiting { .. })
     }
 

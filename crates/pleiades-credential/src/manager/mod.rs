@@ -230,8 +230,7 @@ impl CredentialManager {
     }
 
     /// Accounts in memory by connection and state.
-    #[must_use]
-    pub fn states(&self) -> Vec<(Arc<str>, AccountState, usize)> {
+    pub(crate) fn states(&self) -> Vec<(Arc<str>, AccountState, usize)> {
         state::count(self)
     }
 
@@ -256,5 +255,5 @@ impl CredentialManager {
     }
 }
 
-/// For accounts whose provider is not loaded just now.
+/// For accounts of providers that are not loaded.
 const DEFAULT_LEAD: Duration = Duration::from_secs(600);

@@ -41,9 +41,6 @@ impl RenewalQuirks {
     /// Redeems a refresh token, and again without `scope` or `resource` when what is refused may be
     /// about those: a refused request used nothing up. What its server does not take is left out from
     /// the beginning the next time.
-    ///
-    /// # Errors
-    /// [`Trouble`] of the last request.
     pub(super) async fn renew(
         &self,
         web: &dyn HttpClient,

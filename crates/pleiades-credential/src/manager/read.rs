@@ -37,10 +37,7 @@ impl CredentialManager {
     }
 
     /// All accounts of a user: connection and account.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub async fn all_accounts(
+    pub(crate) async fn all_accounts(
         &self,
         tenant: &Arc<str>,
         user: &Arc<str>,

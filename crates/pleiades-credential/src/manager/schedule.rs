@@ -14,7 +14,7 @@ use crate::slot::AccountSlot;
 /// An account that signed nothing for so long is left to the sweeper, in milliseconds.
 const IN_USE: u64 = 7 * 24 * 3_600 * 1_000;
 /// Accounts by when they are due, in milliseconds of the monotonic clock. Bounded: what does not fit is
-/// the sweeper's.
+/// left to the sweeper.
 #[derive(Debug)]
 pub(super) struct Schedule {
     times: Mutex<DueTimes>,

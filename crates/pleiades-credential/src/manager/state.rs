@@ -1,4 +1,4 @@
-//! How accounts fare, for `/providers` and the metrics.
+//! States of accounts, for `/providers` and the metrics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) fn publish(manager: &CredentialManager) {
             .entry((connection.provider.to_string(), state))
             .or_default() += 1;
         let ends = seen.record.tokens.expires_at;
-        // What only a person can mend is told by its state: its expiry would hide all others.
+        // The expiry of what has ended would hide all others; its state shows it.
         let lives = !matches!(state, AccountState::NeedsReauth | AccountState::Revoked);
         if let Some(ends) = ends.filter(|_| lives) {
             let left = i64::try_from(ends).unwrap_or(i64::MAX) - i64::try_from(unix).unwrap_or_default();

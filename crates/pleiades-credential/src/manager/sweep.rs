@@ -1,5 +1,5 @@
-//! Looks after what no replica uses: one of them at a time walks the store, unhurried, and renews what
-//! is due.
+//! Renews accounts that no replica uses: one replica at a time walks the vault, unhurried, and renews
+//! what is due.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -24,9 +24,9 @@ const PERIOD: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_secs(5);
 /// Between two questions to the store.
 const PACE: Duration = Duration::from_millis(20);
-/// A sweeper that gave no sign for so long is gone, in milliseconds.
+/// A sweeper without a beat for so long is dead, in milliseconds.
 const LOST_AFTER: u64 = 180_000;
-/// How often a sweeper gives a sign, in milliseconds.
+/// The time between two beats, in milliseconds.
 const BEAT_EVERY: u64 = 30_000;
 
 /// Who sweeps, and that it is alive: the content of `_gateway/sweep`.
@@ -36,7 +36,7 @@ struct SweeperBeat {
     beat: u64,
 }
 
-/// Starts the sweeper of a keeper; it ends with it.
+/// Starts the sweeper of a manager; it ends with it.
 pub(super) fn begin(manager: &Arc<CredentialManager>) {
     let sweeper = Sweeper {
         manager: Arc::downgrade(manager),
@@ -52,11 +52,11 @@ struct Sweeper {
     manager: Weak<CredentialManager>,
     name: String,
     others: LeaseWatch,
-    /// When it gave a sign last.
+    /// When it wrote a beat last.
     beaten: u64,
 }
 
-/// The walk ends early.
+/// Why a walk ended early.
 #[derive(Debug)]
 enum WalkEnd {
     /// Somebody else sweeps, or the process ends.
@@ -146,7 +146,7 @@ impl Sweeper {
         Ok(manager.records.list(folder).await?)
     }
 
-    /// Leaves the store time for others, and says now and then that this sweeper is alive.
+    /// Leaves the vault time for others, and writes a beat now and then.
     async fn pace(&mut self, manager: &Arc<CredentialManager>) -> Result<(), WalkEnd> {
         sleep(PACE).await;
         if manager.closing.is_cancelled() {
@@ -158,7 +158,7 @@ impl Sweeper {
         Ok(())
     }
 
-    /// Says that this process sweeps, if it does: by check-and-set, so that only one does.
+    /// Writes the next beat, by check-and-set, so that only one replica sweeps.
     async fn beat(&mut self, manager: &Arc<CredentialManager>) -> Result<(), WalkEnd> {
         let path = Path::gateway(&["sweep"]);
         let stored = within(manager.vault().read(&path)).await?;
@@ -181,8 +181,8 @@ impl Sweeper {
     }
 }
 
-/// The next sign of the sweeper `name`, if it is its turn: nobody swept, it did itself, or whoever
-/// did has given no sign for long.
+/// The next beat of the sweeper `name`, if it is its turn: nobody swept, it did itself, or the one that
+/// did is dead.
 fn next_beat(
     name: &str,
     sign: Option<&SweeperBeat>,
@@ -203,7 +203,7 @@ fn next_beat(
     (others.age(&seen, now) >= LOST_AFTER).then(|| next(1))
 }
 
-/// What a hint says, which may be wrong: only the record decides.
+/// Whether the record may be due, by its hint, which may be wrong.
 fn may_be_due(hint: &Hint, unix: u64, lead: u64) -> bool {
     let tokens = TokenSet {
         access: Secret::new(""),

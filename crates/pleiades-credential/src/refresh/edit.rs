@@ -1,4 +1,4 @@
-//! What each step of a refresh writes. Whatever a step is not about stays as it was read.
+//! What each effect of a refresh writes. All else in a record stays as it was read.
 
 use super::TTL;
 use crate::oauth::TokenResponse;
@@ -39,8 +39,8 @@ pub(crate) fn renewed(record: &AccountRecord, issued: &TokenResponse, asked: u64
     }
 }
 
-/// With the lease given back and, when the round `counts`, one more failure. That a redemption was
-/// interrupted and replayed is remembered for the next round, and so is one that went `unanswered`.
+/// With the lease given back and, when the refresh `counts`, one more failure. That a redemption was
+/// interrupted and replayed is remembered for the next refresh, and so is one that went `unanswered`.
 /// A `refusal` stands until tokens are had, whatever else fails meanwhile.
 pub(crate) fn failed(
     record: &AccountRecord,
@@ -63,7 +63,7 @@ pub(crate) fn failed(
     }
 }
 
-/// With the sentence that only a person can mend it, and what was said. The tokens stay: the access
+/// With the reason why its user has to connect it again, and the refusal. The tokens stay: the access
 /// token may serve on.
 pub(crate) fn ended(
     record: &AccountRecord,

@@ -1,8 +1,8 @@
 //! Renewing one token set, once, however many replicas want to: a state machine without clock and
 //! without I/O.
 //!
-//! A [`Round`] is one process's pursuit of one account. Whoever drives it does what each [`Step`]
-//! says and tells what came of it; `now` is a clock that only grows, in milliseconds. What makes it
+//! A [`StateMachine`] is one refresh of one account in one process. Its driver carries out each
+//! [`Effect`] and reports the [`RefreshEvent`]; `now` is a monotonic clock, in milliseconds. Why it is
 //! safe: nothing is redeemed without a lease that was written by check-and-set and has time left; a
 //! lease is dead one full ttl after *this* process first saw its nonce; new tokens are stored before
 //! anybody uses them, unless the record's grant or `seq` went on.
@@ -35,12 +35,12 @@ const STORING: u64 = 5_000;
 /// An account is `unhealthy` after so many failed rounds.
 pub(super) const UNHEALTHY: u32 = 3;
 
-/// Why an account is pursued.
+/// Why an account is refreshed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RefreshTrigger {
     /// Its access token ends soon, or has ended.
     Due,
-    /// Somebody asks for it now.
+    /// It was asked for.
     Forced,
     /// The upstream answered 401 to this token set.
     Refused {
@@ -51,7 +51,7 @@ pub(super) enum RefreshTrigger {
     },
 }
 
-/// What a record says that decides.
+/// The part of a record that decides.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct RecordFacts {
     /// Version of the store, good for the next write alone.
@@ -66,7 +66,7 @@ pub(super) struct RecordFacts {
     pub(super) due: bool,
     /// Whether its access token has ended.
     pub(super) expired: bool,
-    /// Whether its tokens are those that this round redeemed.
+    /// Whether its tokens are those that this refresh was issued.
     pub(super) ours: bool,
 }
 
@@ -100,7 +100,7 @@ impl RecordFacts {
     }
 }
 
-/// The lease that this process saw last on an account, and since when: outlives a round.
+/// The lease that this process saw last on an account, and since when; outlives a refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaseWatch(Option<(Arc<str>, u64)>);
 
@@ -117,16 +117,16 @@ impl LeaseWatch {
     }
 }
 
-/// What happened.
+/// The event of an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RefreshEvent {
-    /// The round begins, or a wait is over.
+    /// The refresh begins, or a wait is over.
     Woke,
     /// The record as it is; `None` when there is none.
     Read(Option<RecordFacts>),
     /// The write stands, under this version.
     Wrote(u64),
-    /// Somebody wrote before.
+    /// Another write was first.
     Conflict,
     /// The store did not answer, or refused: whether a write stands is unknown.
     Failed,
@@ -143,8 +143,8 @@ pub(super) enum TokenOutcome {
     Issued,
     /// The grant is refused for good.
     Terminal,
-    /// It is refused for a reason that says nothing certain of the grant: only a person may mend it,
-    /// or a later round.
+    /// It is refused for a reason that says nothing certain of the grant: connecting again may help, or
+    /// a later refresh.
     Refused {
         /// Whether the token may be used up: an answer that succeeded and could not be read.
         uncertain: bool,
@@ -158,7 +158,7 @@ pub(super) enum TokenOutcome {
     },
 }
 
-/// What to do next.
+/// What the driver does next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     /// Read the record.
@@ -173,9 +173,9 @@ pub(super) enum Effect {
     Redeem,
     /// Write the new token set.
     Store { version: u64 },
-    /// Write that only a person can mend it.
+    /// Write that its user has to connect it again.
     End { version: u64, ended: EndReason },
-    /// Write that a round failed; the lease is given back, and remembers a replay.
+    /// Write that a refresh failed; the lease is given back, and remembers a replay.
     Fail {
         version: u64,
         replay: bool,
@@ -190,28 +190,28 @@ pub(super) enum Effect {
     Done(FinalState),
 }
 
-/// What a round came to.
+/// How a refresh ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum FinalState {
     /// A new token set is stored.
     Refreshed,
-    /// Somebody else's newer grant or token set is there.
+    /// The record has a newer grant or token set.
     Newer {
-        /// Whether this round wanted to renew the older one itself.
+        /// Whether this refresh wanted to renew the older one itself.
         raced: bool,
     },
     /// There is nothing to do yet.
     NotDue,
     /// There is no such account.
     Gone,
-    /// Only a person can mend it.
+    /// Its user has to connect it again.
     Ended(EndReason),
     /// It failed for reasons that may pass.
     Failed {
         /// The server wants to be asked again after so many milliseconds.
         after: Option<u64>,
     },
-    /// It was refused, and nobody knows whether for good.
+    /// It was refused, perhaps not for good.
     Refused,
     /// The store cannot be reached.
     StoreDown,

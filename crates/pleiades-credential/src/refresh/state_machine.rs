@@ -1,4 +1,4 @@
-//! One process's pursuit of one account.
+//! The state machine of one refresh in one process.
 
 use std::sync::Arc;
 
@@ -9,29 +9,29 @@ use super::{
 use crate::record::EndReason;
 
 /// The first pause before a token request is repeated, and the longest, in milliseconds. Whoever
-/// wants to be asked later than that is asked by another round.
+/// wants to be asked later than that is asked by another refresh.
 const PAUSE: (u64, u64) = (1_000, 10_000);
-/// The same for looking at a lease of somebody else again.
+/// The same for reading the lease of another replica again.
 const LOOK: (u64, u64) = (250, 2_000);
 /// The same for a store that does not answer.
 const STORE: (u64, u64) = (200, 5_000);
-/// How often a store is asked before a round that has nothing to lose gives up.
+/// How often a store is asked before a refresh without tokens in hand gives up.
 const ASKED: u32 = 3;
 
-/// One pursuit.
+/// The state machine of one refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct StateMachine {
     why: RefreshTrigger,
     /// Token requests at most.
     attempts: u32,
     name: Arc<str>,
-    /// Leases this round asked for, and the nonce of the last.
+    /// Leases that were asked for, and the nonce of the last.
     claims: u32,
     nonce: Option<Arc<str>>,
     /// When the last was asked for.
     claimed_at: u64,
     replay: bool,
-    /// What is to be replaced.
+    /// Grant and `seq` of the token set to be replaced.
     target: Option<(Arc<str>, u64)>,
     phase: RefreshPhase,
     /// The version that our last write made.
@@ -45,14 +45,14 @@ pub(crate) struct StateMachine {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum RefreshPhase {
-    /// What is there?
+    /// Nothing is in hand: the record decides.
     Deciding,
     Claiming,
     /// We hold the lease; a request is under way, or is about to be.
     Redeeming,
     /// We hold the lease and a new token set.
     Storing,
-    /// The server refused the set that we sent: is it still the one?
+    /// The server refused our token; the record is read to see whether it still holds it.
     Refused(EndReason),
     Ending(EndReason),
     Failing(FinalState),
@@ -60,7 +60,7 @@ enum RefreshPhase {
 }
 
 impl StateMachine {
-    /// A pursuit under a name that no other has.
+    /// A refresh under a name that no other has.
     pub(crate) fn new(why: RefreshTrigger, attempts: u32, name: Arc<str>) -> Self {
         let target = match &why {
             RefreshTrigger::Refused { grant, seq } => Some((Arc::clone(grant), *seq)),
@@ -95,17 +95,17 @@ impl StateMachine {
         self.is_storing() && self.faults + 1 >= ASKED
     }
 
-    /// Whether it was told that the process ends.
+    /// Whether the process ends.
     pub(crate) const fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Whether it is this round that wrote down the end.
+    /// Whether this refresh wrote the end of the account.
     pub(crate) const fn is_ending(&self) -> bool {
         matches!(self.phase, RefreshPhase::Ending(_))
     }
 
-    /// What to do after what happened.
+    /// Takes an event; the effect to carry out next.
     pub(crate) fn advance(&mut self, event: RefreshEvent, now: u64, watch: &mut LeaseWatch) -> Effect {
         // A pause between two faults is no answer.
         if !matches!(event, RefreshEvent::Failed | RefreshEvent::Woke) {
@@ -147,7 +147,7 @@ impl StateMachine {
         }
     }
 
-    /// What a record means for somebody who has nothing in hand.
+    /// Decides what a record means while no tokens are in hand.
     fn decide(&mut self, facts: &RecordFacts, now: u64, watch: &mut LeaseWatch) -> Effect {
         self.phase = RefreshPhase::Deciding;
         if self.is_past(facts) {
@@ -185,7 +185,7 @@ impl StateMachine {
         watch: &mut LeaseWatch,
     ) -> Effect {
         if self.is_ours(facts) {
-            // A claim whose writing seemed to fail. Nothing was redeemed under it.
+            // Our claim, whose write seemed to fail. Nothing was redeemed under it.
             self.replay = lease.replay;
             self.version = facts.version;
             return self.redeem(now);
@@ -272,7 +272,7 @@ impl StateMachine {
         Effect::Wait(pause)
     }
 
-    /// Whether the tokens in hand are still to be stored: nothing newer is there.
+    /// Stores the tokens in hand, unless the record has newer ones.
     fn decide_storing(&self, facts: &RecordFacts) -> Effect {
         if facts.ours {
             return Effect::Done(FinalState::Refreshed);
@@ -285,7 +285,7 @@ impl StateMachine {
         }
     }
 
-    /// Whether the refusal is about what is there, and ours to write down.
+    /// The server refused our token: writes that down if the record still holds it under our lease.
     fn decide_refused(
         &mut self,
         ended: EndReason,
@@ -339,7 +339,7 @@ impl StateMachine {
         match phase {
             RefreshPhase::Releasing => Effect::Done(FinalState::Stopped),
             RefreshPhase::Claiming => {
-                // Not ours, whatever a late read shows.
+                // The claim is not ours, whatever a late read shows.
                 self.phase = RefreshPhase::Deciding;
                 Effect::Read
             }
@@ -348,7 +348,7 @@ impl StateMachine {
     }
 
     fn failed(&mut self, phase: RefreshPhase) -> Effect {
-        // More are not told apart: the model's states stay few.
+        // A larger count would only give the model more states.
         self.faults = (self.faults + 1).min(ASKED);
         let pause = back_off(self.faults - 1, STORE.0, STORE.1);
         match phase {
@@ -380,7 +380,7 @@ impl StateMachine {
         Effect::Wait(pause)
     }
 
-    /// Whether the record went on from what is to be replaced: another grant, or a newer set.
+    /// Whether the record holds another grant or a newer token set than the one to be replaced.
     fn is_past(&self, facts: &RecordFacts) -> bool {
         let past = |(grant, seq): &(Arc<str>, u64)| *grant != facts.grant || facts.seq > *seq;
         self.target.as_ref().is_some_and(past)

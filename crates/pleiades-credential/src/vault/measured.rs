@@ -1,4 +1,4 @@
-//! A store whose requests are counted, and whose last one says whether it can be reached.
+//! A vault whose requests are counted; the last one decides whether it counts as up.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
 //! Copies accounts and registered clients from one store to another, as often as one likes: nothing
-//! newer is written over, and nothing is removed where it came from.
+//! newer is written over, and nothing is removed from the source.
 
 use super::{Fault, Kind, Path, Stored, Vault, Wrote};
 use crate::record::AccountRecord;
@@ -50,10 +50,10 @@ impl CopyOutcome {
     }
 }
 
-/// Copies all accounts and registered clients, and tells of each.
+/// Copies all accounts and registered clients, and reports each.
 ///
 /// # Errors
-/// [`Fault`] when a store cannot be used at all; what concerns one entry is told of it and the next
+/// [`Fault`] when a store cannot be used at all; a fault of one entry is reported and the next
 /// is tried.
 pub async fn run(
     from: &dyn Vault,

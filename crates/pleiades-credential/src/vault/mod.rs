@@ -21,16 +21,14 @@ pub struct Path(Vec<Box<str>>);
 
 impl Path {
     /// `c/{tenant}/{user}/{connection}/{account}`.
-    #[must_use]
-    pub fn account(key: &AccountKey) -> Self {
+    pub(crate) fn account(key: &AccountKey) -> Self {
         let mut path = Self::accounts(&key.owner);
         path.0.push((*key.account).into());
         path
     }
 
     /// The folder of an owner's accounts.
-    #[must_use]
-    pub fn accounts(owner: &AccountOwner) -> Self {
+    pub(crate) fn accounts(owner: &AccountOwner) -> Self {
         Self::of(&["c", &owner.tenant, &owner.user, &owner.connection])
     }
 
@@ -72,7 +70,7 @@ pub struct Stored {
     pub value: Secret,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrote {
     /// It stands, under this version.
@@ -96,15 +94,9 @@ pub struct Hint {
 #[async_trait]
 pub trait Vault: Send + Sync + fmt::Debug {
     /// Reads an entry; `None` when there is none (never was, or removed).
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn read(&self, path: &Path) -> Result<Option<Stored>, Fault>;
 
     /// Writes an entry if its version is still `expected`; 0 means that there must be none.
-    ///
-    /// # Errors
-    /// [`Fault`]; whether the write stands is unknown then.
     async fn write(
         &self,
         path: &Path,
@@ -114,30 +106,21 @@ pub trait Vault: Send + Sync + fmt::Debug {
     ) -> Result<Wrote, Fault>;
 
     /// Removes an entry with all its versions and its metadata; one that is not there is no fault.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn remove(&self, path: &Path) -> Result<(), Fault>;
 
     /// Names of the children of a folder (entries and folders), unencoded, sorted, each once; empty
     /// when there is no such folder.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault>;
 
     /// The hint of an entry.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn hint(&self, path: &Path) -> Result<Option<Hint>, Fault>;
 }
 
-/// Why a store did not do what it was asked.
+/// Why a vault failed to do something.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Fault {
-    /// What kind.
+    /// The kind of fault.
     pub kind: Kind,
     /// One sentence for the operator: lowercase, no full stop, no secret.
     pub message: String,
@@ -190,7 +173,7 @@ impl Kind {
 }
 
 impl Kind {
-    /// What callers are told; what exactly the store said is for the operator, in the log.
+    /// The sentence for callers; the fault itself is for the operator, in the log.
     #[must_use]
     pub const fn caller_message(self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! The state machine under everything that replicas, stores and authorization servers may do to it.
 //!
-//! Replicas drive real rounds against a store whose reads may be late and whose writes may seem to
+//! Replicas drive real state machines against a store whose reads may be late and whose writes may seem to
 //! fail, and a server that rotates. A suspended holder is one that takes no turn while time passes;
 //! clocks run at different speeds. What is assumed: a token request is served within its deadline
 //! or never.
@@ -23,7 +23,7 @@ const GUARD: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 struct Scenario {
     replicas: usize,
-    /// Whether a used refresh token is accepted again, or revokes everything that came of it.
+    /// Whether a used refresh token is accepted again, or revokes everything that it led to.
     grace: bool,
     may: FaultBudget,
     until: u64,
@@ -85,7 +85,7 @@ impl Model for Scenario {
         let mut state = last.clone();
         match action {
             Action::Begin(at) => {
-                // One round each; a crash gives another.
+                // One refresh each; a crash gives another.
                 let left = state.replicas[at].rounds <= state.replicas[at].crashes;
                 (left && !state.is_done()).then(|| state.begin(at))??;
             }

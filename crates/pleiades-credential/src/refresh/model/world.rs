@@ -42,7 +42,7 @@ pub(super) struct ModelRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct ModelToken {
     pub(super) grant: u8,
-    /// Of the token set that it came with.
+    /// `seq` of the token set that it was issued with.
     pub(super) seq: u8,
     pub(super) is_used: bool,
     pub(super) is_revoked: bool,
@@ -54,7 +54,7 @@ pub(super) struct ModelToken {
     pub(super) is_refused: bool,
 }
 
-/// An answer, and the token that came with it.
+/// An answer, and the token that was issued with it.
 pub(super) type ServerAnswer = (TokenOutcome, Option<u8>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -144,7 +144,7 @@ impl State {
         true
     }
 
-    /// Tells a round what happened, and notes what it wants next.
+    /// Delivers an event to a state machine, and keeps its next effect.
     pub(super) fn deliver(&mut self, at: usize, event: RefreshEvent) {
         let now = self.clock(at);
         let replica = &mut self.replicas[at];

@@ -48,10 +48,7 @@ impl RootKey {
     }
 
     /// The key as it is.
-    ///
-    /// # Errors
-    /// When its file is not there, others may read it, or it holds no key.
-    pub fn read(&self) -> io::Result<Secret> {
+    pub(crate) fn read(&self) -> io::Result<Secret> {
         match self {
             Self::Given(key) => Ok(key.clone()),
             Self::KeyFile(file) => read(file),

@@ -15,7 +15,7 @@ use super::trouble::{rekeying, used};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
-/// A path and the key of what is there.
+/// A path, and where the key of the file there comes from.
 #[derive(Debug)]
 pub(super) struct Location {
     path: Option<PathBuf>,

@@ -20,7 +20,7 @@ use super::trouble::{damaged, fault};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
-/// What came of it.
+/// The result of a rekey.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rekeyed {
     /// So many entries are under the new key now, and under no other.
@@ -45,7 +45,7 @@ const SWITCH: &str = "
 /// while anybody else uses the vault: they would go on under the old key. Blocks.
 ///
 /// # Errors
-/// [`Fault`]; what is not said to be done was not done, or is done by whoever opens the vault next.
+/// [`Fault`]; the vault is then as it was, or the next process that opens it finishes the change.
 pub fn rekey(path: PathBuf, root: RootKey, new: &Secret) -> Result<Rekeyed, Fault> {
     if new.is_short_key() {
         return Err(Fault::new(

@@ -1,5 +1,5 @@
-//! A Vault that cannot answer is not asked at the rate of requests: for a moment, longer each time,
-//! callers are told at once what the last one was told.
+//! A circuit breaker: a Vault that cannot answer is not asked at the rate of requests. For a moment,
+//! longer each time, callers get the last fault at once.
 
 use std::time::Duration;
 
@@ -41,9 +41,6 @@ pub(super) struct BreakerPass(u64);
 
 impl VaultBreaker {
     /// Lets a caller ask. After a pause one is let through, and the others wait for what it finds.
-    ///
-    /// # Errors
-    /// The last fault, during a pause.
     pub(super) fn enter(&self) -> Result<BreakerPass, Fault> {
         let mut state = self.0.lock();
         let (trips, now) = (state.trips, Instant::now());
@@ -58,9 +55,6 @@ impl VaultBreaker {
     }
 
     /// Whether nobody else has found Vault dead since `pass` was given: for those who had to queue.
-    ///
-    /// # Errors
-    /// What the other found.
     pub(super) fn recheck(&self, pass: BreakerPass) -> Result<(), Fault> {
         let state = self.0.lock();
         match &state.pause {

@@ -115,7 +115,7 @@ impl RequestFailure {
         }
     }
 
-    /// Whether there is no such entry: said by an empty refusal, or by one that names the version that
+    /// Whether there is no such entry: an empty refusal means so, or one that names the version that
     /// was deleted. A mount that is not there says so in words.
     pub(super) fn is_absent(&self) -> bool {
         self.status == Some(StatusCode::NOT_FOUND) && (self.text.is_empty() || self.deleted.is_some())

@@ -58,8 +58,7 @@ pub enum LoginMethod {
 
 impl LoginMethod {
     /// The stable name, as the settings say it.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
             Self::TokenFile(_) => "token_file",

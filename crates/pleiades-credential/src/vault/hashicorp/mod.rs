@@ -178,15 +178,8 @@ impl HashicorpVault {
     }
 
     /// Mount of the KV engine.
-    #[must_use]
-    pub fn mount(&self) -> &str {
+    pub(crate) fn mount(&self) -> &str {
         &self.mount
-    }
-
-    /// Path under which everything of ours is kept.
-    #[must_use]
-    pub fn prefix(&self) -> &str {
-        &self.prefix
     }
 
     /// Asks with our token. `None`: there is no such entry.

@@ -74,7 +74,7 @@ impl Refusals {
     }
 }
 
-/// Whether it did not answer for itself: [`super::patience`] tells of that.
+/// Whether Vault did not answer for itself; [`super::breaker`] logs that.
 const fn is_away(kind: Kind) -> bool {
     matches!(kind, Kind::Unreachable | Kind::Sealed | Kind::Throttled)
 }

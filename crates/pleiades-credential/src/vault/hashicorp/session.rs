@@ -48,7 +48,7 @@ pub(super) struct VaultSession {
     breaker: Arc<VaultBreaker>,
     refusals: Arc<Refusals>,
     current: ArcSwapOption<SessionToken>,
-    /// Whoever logs in, and what came of it last.
+    /// Held by who logs in; the outcome of the last login.
     login: Mutex<LoginHistory>,
     /// A token was had, or the session is over.
     news: Arc<Notify>,
@@ -204,7 +204,7 @@ impl VaultSession {
         let LoginMethod::TokenFile(file) = &self.auth else {
             return current;
         };
-        // Whoever is looking tells the others.
+        // Who reads the file already installs its token for all.
         let Ok(mut last) = self.login.try_lock() else {
             return current;
         };
@@ -350,7 +350,7 @@ async fn keep(session: Weak<VaultSession>, news: Arc<Notify>) {
             }
             Err(fault) => {
                 pause = jittered(backoff.pause());
-                // What is refused was told by whoever logged in.
+                // A refused login was logged where it happened.
                 if fault.kind != Kind::Denied && warned != Some(fault.kind) {
                     tracing::warn!(
                         kind = fault.kind.as_str(),

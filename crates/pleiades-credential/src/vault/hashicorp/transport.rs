@@ -2,7 +2,7 @@
 //!
 //! vaultrs's own way of sending would log each absent entry as an error, drop `Retry-After` and copy
 //! bodies into its errors; this one follows no redirect, knows no proxy, bounds what it reads, and
-//! tells what an answer means.
+//! classifies answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use pleiades_core::trust;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Connections that wait for the next request.
 const IDLE_CONNECTIONS: usize = 8;
-/// How long they wait; shorter than the usual patience of what stands in front of a Vault.
+/// How long they wait; shorter than the usual idle timeout of what stands in front of a Vault.
 const IDLE: Duration = Duration::from_secs(50);
 /// Largest answer. Vault's own bound for entries is 1 MiB, for requests 32.
 const MAX_ANSWER: usize = 8 << 20;
@@ -146,7 +146,7 @@ impl VaultTransport {
         read
     }
 
-    /// Sends one request whose answer says nothing but that it was done.
+    /// Sends one request whose answer has no content.
     pub(super) async fn execute(
         &self,
         endpoint: impl Endpoint,

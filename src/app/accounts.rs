@@ -32,8 +32,8 @@ impl pleiades_gateway::admin::AccountAdmin for AdminAccounts {
     }
 
     async fn put(&self, named: &AccountPath, token: &[u8]) -> AccountOutcome {
-        let handed = match ImportedToken::read(token) {
-            Ok(handed) => handed,
+        let token = match ImportedToken::read(token) {
+            Ok(token) => token,
             Err(why) => return import_error(why),
         };
         if !user_accounts::is_account_name(&named.account) {
@@ -42,7 +42,7 @@ impl pleiades_gateway::admin::AccountAdmin for AdminAccounts {
         let put = put(
             &self.manager,
             &self.catalog,
-            handed,
+            token,
             (&self.key(named), &named.provider),
         )
         .await;
@@ -75,16 +75,16 @@ impl AdminAccounts {
 pub(crate) async fn put(
     manager: &CredentialManager,
     catalog: &Catalog,
-    handed: ImportedToken,
+    token: ImportedToken,
     (key, provider): (&AccountKey, &str),
 ) -> Result<(), ImportError> {
     let connection = user_accounts::connection(manager, provider).ok_or(ImportError::UnknownProvider)?;
     // Only what can be renewed has to be known where.
-    let challenge = match handed.needs_no_discovery(&connection) {
+    let challenge = match token.needs_no_discovery(&connection) {
         true => None,
         false => catalog.challenge(provider).await,
     };
-    handed.store(manager, &connection, challenge.as_ref(), key).await
+    token.store(manager, &connection, challenge.as_ref(), key).await
 }
 
 fn import_error(why: ImportError) -> AccountOutcome {

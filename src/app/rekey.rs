@@ -50,18 +50,18 @@ pub fn rekey(
     to: Option<&Path>,
     given: Option<Secret>,
 ) -> Result<RekeyReport, RekeyError> {
-    let usage = |said: &str| RekeyError::Usage(said.to_owned());
-    let VaultSettings::File(said) = &settings.vault else {
+    let usage = |message: &str| RekeyError::Usage(message.to_owned());
+    let VaultSettings::File(settings) = &settings.vault else {
         return Err(usage(
             "the settings keep credentials in HashiCorp Vault, which has keys of its own: see `transit_key` in docs/VAULT.md",
         ));
     };
-    let vault = vault_file(said)
+    let vault = vault_file(settings)
         .ok_or_else(|| usage("there is no home folder for the vault: name its file as `vault.file.path`"))?;
-    let root = key_of(said);
+    let root = key_of(settings);
     let unread = |file: &Path, cause: std::io::Error| {
-        let said = format!("the key file {} cannot be used: {cause}", file.display());
-        RekeyError::Store(vault::Fault::new(vault::Kind::Denied, said).because(cause))
+        let message = format!("the key file {} cannot be used: {cause}", file.display());
+        RekeyError::Store(vault::Fault::new(vault::Kind::Denied, message).because(cause))
     };
     let (new, place) = match (to, given) {
         (Some(_), Some(_)) => {

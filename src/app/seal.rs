@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::Fault;
 use super::credentials::{key_of, vault_file};
+use pleiades_core::backoff::Backoff;
 use pleiades_core::secret::{Secret, is_short_key};
 use pleiades_credential::vault::file::key;
 use pleiades_credential::vault::{self, Kind, Path as Entry, Wrote};
@@ -74,7 +75,7 @@ fn key_file(root: &key::RootKey) -> PathBuf {
 /// Reads the keys of a sealer that has none yet from the store, where they are made by whoever is
 /// first; tries until it succeeds.
 pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     let mut last_kind = None;
     while !sealer.is_ready() {
         match keys(vault.as_ref()).await {
@@ -88,15 +89,8 @@ pub(super) async fn fetch(sealer: Arc<Sealer>, vault: Arc<dyn vault::Vault>) {
                     tracing::info!(error = %fault, kind = fault.kind.as_str(), "the seal key cannot be read; trying on");
                 }
                 last_kind = Some(fault.kind);
-                sleep(
-                    fault
-                        .retry_after
-                        .unwrap_or_default()
-                        .max(pause)
-                        .min(LONGEST_PAUSE),
-                )
-                .await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                let asked = fault.retry_after.unwrap_or_default();
+                sleep(asked.max(backoff.pause()).min(LONGEST_PAUSE)).await;
             }
         }
     }

@@ -226,10 +226,10 @@ async fn print_account(
     done: &str,
 ) -> Result<u8, u8> {
     let services = app.services();
-    let told = user_accounts::account_json(&services.exchange.accounts.manager, key, provider).await;
-    let told = told.map_err(|fault| fail_store(&fault))?;
+    let state = user_accounts::account_json(&services.exchange.accounts.manager, key, provider).await;
+    let state = state.map_err(|fault| fail_store(&fault))?;
     if as_json {
-        ui::out(told.unwrap_or_default());
+        ui::out(state.unwrap_or_default());
     } else {
         ui::out(format_args!(
             "{GREEN}{done}{GREEN:#} {BOLD}{}{BOLD:#} of {provider}",
@@ -305,7 +305,7 @@ async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
 
 async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String>)) -> Result<u8, u8> {
     connection(app, provider)?;
-    let handed = token().map_err(|why| {
+    let imported = token().map_err(|why| {
         ui::fail(why);
         exit::USAGE
     })?;
@@ -320,8 +320,8 @@ async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String
     let key = key(app, provider, &account);
     let services = app.services();
     let manager = &services.exchange.accounts.manager;
-    let is_refreshable = handed.is_refreshable();
-    match app::put(manager, &services.catalog, handed, (&key, provider)).await {
+    let is_refreshable = imported.is_refreshable();
+    match app::put(manager, &services.catalog, imported, (&key, provider)).await {
         Ok(()) => {}
         Err(ImportError::Store(fault)) => return Err(fail_store(&fault)),
         Err(why) => {
@@ -366,10 +366,10 @@ fn token() -> Result<ImportedToken, String> {
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_TOKEN {
         return Err(format!("stdin holds more than {MAX_TOKEN} bytes"));
     }
-    let handed = if text.trim_start().starts_with('{') {
+    let imported = if text.trim_start().starts_with('{') {
         ImportedToken::read(text.as_bytes())
     } else {
         ImportedToken::bare(&text)
     };
-    handed.map_err(|why| why.to_string())
+    imported.map_err(|why| why.to_string())
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::exit;
 use super::ui::{self, BOLD, DIM};
 use pleiades_core::error::{Code, Error};
+use pleiades_core::text::head;
 use pleiades_descriptor::reader::near;
 use pleiades_gateway::exchange::rpc_fault;
 use pleiades_mcp::Revision;
@@ -141,10 +142,9 @@ pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
     let Some(page) = pages.iter().find(is_asked) else {
         let names = near(&name, pages.iter().map(|page| page.name));
         let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        let shown: String = asked.chars().take(64).collect();
         ui::fail(format_args!(
             "no code `{}`; {}`pleiades explain` lists all",
-            shown.escape_debug(),
+            head(asked, 64).escape_debug(),
             if names.is_empty() {
                 String::new()
             } else {

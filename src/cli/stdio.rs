@@ -59,8 +59,8 @@ struct StdioServer {
     /// What `initialize` settled; requests of 2026-07-28 speak for themselves.
     settled: Mutex<Option<(Revision, ClientCapabilities)>>,
     keys: pleiades_descriptor::Environment,
-    /// Whether list changes are told; once is enough however often a client says it is ready.
-    told: AtomicBool,
+    /// Whether list changes are sent; once is enough however often a client says that it is ready.
+    is_announcing: AtomicBool,
     lines: mpsc::Sender<Vec<u8>>,
     writer: Mutex<Option<mpsc::Receiver<Vec<u8>>>>,
     tasks: TaskTracker,
@@ -74,7 +74,7 @@ impl StdioServer {
             scope: Scope::new(View::Meta, None),
             settled: Mutex::new(None),
             keys: pleiades_descriptor::settings::environment(),
-            told: AtomicBool::new(false),
+            is_announcing: AtomicBool::new(false),
             lines,
             writer: Mutex::new(Some(writer)),
             tasks: TaskTracker::new(),
@@ -137,7 +137,8 @@ impl StdioServer {
             Ok(peer) => peer,
             Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
-        if message.method == "notifications/initialized" && !self.told.swap(true, Ordering::Relaxed) {
+        if message.method == "notifications/initialized" && !self.is_announcing.swap(true, Ordering::Relaxed)
+        {
             let changes = self.app.exchange.session_stream(&self.scope, &peer);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }

@@ -9,6 +9,7 @@ use std::io::{IsTerminal, Write};
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use anstyle::{AnsiColor, Style};
+use pleiades_core::text::{head, one_line};
 
 /// A style within a line: `{BOLD}` begins it, `{BOLD:#}` ends every style.
 ///
@@ -121,26 +122,7 @@ fn is_unseen(char: char) -> bool {
 
 /// Somebody's words as a part of a line: without control characters, at most `most` characters.
 pub(crate) fn line(words: &str, most: usize) -> String {
-    let plain = words
-        .chars()
-        .map(|char| if char.is_whitespace() { ' ' } else { char });
-    let clean: String = plain
-        .filter(|char| !pleiades_core::text::is_hidden(*char))
-        .collect();
-    clean
-        .split(' ')
-        .filter(|word| !word.is_empty())
-        .fold(String::new(), |mut line, word| {
-            let used = line.chars().count();
-            if used > 0 && used < most {
-                line.push(' ');
-            }
-            line.extend(
-                word.chars()
-                    .take(most.saturating_sub(used + usize::from(used > 0))),
-            );
-            line
-        })
+    head(&one_line(words, usize::MAX), most).trim_end().to_owned()
 }
 
 /// Rows as columns; the last column keeps its length.

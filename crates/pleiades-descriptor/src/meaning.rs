@@ -1,16 +1,17 @@
 //! Whether what a well-shaped descriptor says can be: pure, but for local files that it names.
 
 mod auth;
+mod headers;
 mod oauth;
 mod upstream;
 
 use std::path::Path;
 
 use super::{
-    ReadContext, header,
+    ReadContext,
     reference::join,
     report::{Report, say},
-    yaml::{Entry, Node},
+    yaml::{Node, Pos},
 };
 
 /// Checks the meaning of all that is sound in a tree.
@@ -105,7 +106,7 @@ fn relay(root: &Node, report: &mut Report) {
     );
 }
 
-fn first_tool_rule(root: &Node) -> Option<(super::yaml::Pos, String)> {
+fn first_tool_rule(root: &Node) -> Option<(Pos, String)> {
     let tools = root.at_path(&["tools"]);
     let entry = |key: &str| {
         tools
@@ -130,46 +131,4 @@ fn first_tool_rule(root: &Node) -> Option<(super::yaml::Pos, String)> {
         .and_then(|rule| rule.at_path(&["per"]))
         .map(|node| node.at)?;
     Some((at, format!("limits.rate.{position}.per")))
-}
-
-/// Reports names of a mapping that are the same but for their case.
-fn same_name(entries: &[Entry], index: usize, entry: &Entry, path: &str, report: &mut Report) -> bool {
-    let earlier = entries.iter().take(index);
-    let first = earlier
-        .clone()
-        .find(|other| other.key.eq_ignore_ascii_case(&entry.key) && other.key != entry.key);
-    if let Some(first) = first {
-        let finding = say(format!(
-            "`{}` is `{}` again: header names have no case",
-            entry.key, first.key
-        ));
-        report.fault(entry.at, path, finding.cure("keep one of them"));
-    }
-    first.is_some()
-}
-
-/// Reports a header name that cannot be one, or may not stand here.
-fn name(at: super::yaml::Pos, name: &str, path: &str, forbidden: Forbidden, report: &mut Report) -> bool {
-    if !header::is_name(name) {
-        let finding = say("not a header name").cure("use letters, digits and `-`");
-        report.fault(at, path, finding);
-        return false;
-    }
-    if let Some(why) = forbidden(name) {
-        let finding =
-            say(format!("the header `{name}` may not be used: it {why}")).cure("use another header");
-        report.fault(at, path, finding);
-        return false;
-    }
-    true
-}
-
-type Forbidden = fn(&str) -> Option<&'static str>;
-
-/// Reports a text that cannot be a header value; never quotes it.
-fn value(node: &Node, path: &str, report: &mut Report) {
-    if node.text().is_some_and(|text| !header::is_value(text)) {
-        let finding = say("not a header value").cure("use printable ASCII without line breaks");
-        report.fault(node.at, path, finding);
-    }
 }

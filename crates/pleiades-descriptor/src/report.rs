@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pleiades_core::text::{head, is_hidden};
+
 use super::{
     fault::{Fault, Severity},
     yaml::Pos,
@@ -136,25 +138,23 @@ const MIN_HIDDEN: usize = 8;
 /// Longest field or sentence.
 const MAX_CHARS: usize = 400;
 
-/// One line without control characters and credentials in URLs: keys are the file's own and may
+/// One line without hidden characters and credentials in URLs: keys are the file's own and may
 /// hold anything.
 fn printable(text: &str) -> String {
-    let text = &without_userinfo(text);
-    let escaped = text.chars().take(MAX_CHARS).flat_map(|character| {
-        let plain = !character.is_control()
-            && !matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}');
-        let escape = (!plain).then(|| character.escape_unicode());
-        plain
-            .then_some(character)
-            .into_iter()
-            .chain(escape.into_iter().flatten())
-    });
-    let cut = if text.chars().nth(MAX_CHARS).is_some() {
-        "…"
-    } else {
-        ""
-    };
-    escaped.chain(cut.chars()).collect()
+    let text = without_userinfo(text);
+    let shown = head(&text, MAX_CHARS);
+    let mut line = String::with_capacity(shown.len());
+    for character in shown.chars() {
+        if is_hidden(character) {
+            line.extend(character.escape_unicode());
+        } else {
+            line.push(character);
+        }
+    }
+    if shown.len() < text.len() {
+        line.push('…');
+    }
+    line
 }
 
 /// A text without what stands before the `@` of its URLs.

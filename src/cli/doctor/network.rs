@@ -52,11 +52,11 @@ pub(super) async fn dns(
         .map(|address| address.ip().to_string())
         .collect();
     let more = if addresses.len() > SHOWN { ", …" } else { "" };
-    let said = is_name.then(|| format!("`{name}` is {}{more}", listed.join(", ")));
-    Ok((addresses, said))
+    let text = is_name.then(|| format!("`{name}` is {}{more}", listed.join(", ")));
+    Ok((addresses, text))
 }
 
-/// Variables that name proxies, of those that are set: nothing here takes them, which is said where a server
+/// Variables that name proxies, of those that are set: nothing here takes them, which is reported where a server
 /// cannot be reached.
 pub(super) fn proxies(variables: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut set: Vec<String> = variables
@@ -110,7 +110,7 @@ pub(super) async fn tls(
     let has_ca = material.as_ref().is_some_and(|tls| tls.ca.is_some());
     let shaking = tokio::task::spawn_blocking(move || handshake(address, host, material.as_deref(), within));
     match timeout(within, shaking).await {
-        Ok(Ok(Ok(said))) => Ok(said.into()),
+        Ok(Ok(Ok(text))) => Ok(text.into()),
         Ok(Ok(Err(error))) => Err(refused(&error, has_ca)),
         Ok(Err(error)) => Err(StepFailure::new(error.to_string(), "this is a bug: report it")),
         Err(_) => Err(StepFailure::new(
@@ -213,12 +213,12 @@ pub(super) async fn http(
     } else {
         &content_type
     };
-    let mut said = format!("{version:?}, {status}, {kind}");
+    let mut text = format!("{version:?}, {status}, {kind}");
     if !words.is_empty() {
-        said = format!("{said}: {words}");
+        text = format!("{text}: {words}");
     }
     if let Some(location) = location {
-        said = format!("{said}, to {location}");
+        text = format!("{text}, to {location}");
     }
     let is_json = content_type == "application/json" || content_type == "text/event-stream";
     let cure = match status {
@@ -233,7 +233,7 @@ pub(super) async fn http(
             "a page of a firewall or proxy: have whoever guards the way to the server let this machine through"
         }
         _ if status.is_server_error() => "the server fails: look at its log, or try again later",
-        _ => return Ok(said.into()),
+        _ => return Ok(text.into()),
     };
-    Err(StepFailure::new(said, cure))
+    Err(StepFailure::new(text, cure))
 }

@@ -233,7 +233,7 @@ impl LoginCheck<'_> {
         let declared = loaded
             .and_then(|loaded| loaded.scopes(&self.connection.name))
             .or_else(|| self.connection.scopes.clone());
-        let (asked, whose) = match &declared {
+        let (asked, source) = match &declared {
             Some(scopes) => (scopes.clone(), "the descriptors name"),
             None => {
                 let challenged = challenge.and_then(|it| it.scopes.clone());
@@ -260,7 +260,7 @@ impl LoginCheck<'_> {
         let lines =
             unknown.map(|scope| format!("`{scope}` is not advertised by the server: it may refuse it"));
         let found = StepDetail {
-            detail: format!("{whose} {}", asked.join(" ")),
+            detail: format!("{source} {}", asked.join(" ")),
             lines: lines.collect(),
         };
         steps.end("scopes", began, Ok(found));

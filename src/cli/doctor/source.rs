@@ -45,11 +45,7 @@ impl DescriptorSource {
                 [] => "`pleiades check` lists what is there".to_owned(),
                 near => format!("did you mean {}", near.join(" or ")),
             };
-            let asked: String = provider
-                .chars()
-                .filter(|char| !char.is_control())
-                .take(64)
-                .collect();
+            let asked = pleiades_core::text::printable(provider, 64);
             ui::fail(format_args!(
                 "no descriptor in {} has the id `{asked}`; {hint}",
                 folder.display()

@@ -203,10 +203,7 @@ impl Redactor {
             .0
             .iter()
             .fold(text.to_owned(), |text, hidden| text.replace(hidden.as_str(), "…"));
-        let clean: String = clean
-            .chars()
-            .filter(|char| !pleiades_core::text::is_hidden(*char))
-            .collect();
+        let clean = pleiades_core::text::printable(&clean, usize::MAX);
         let Some((end, _)) = clean.char_indices().nth(LONGEST) else {
             return clean;
         };

@@ -172,8 +172,8 @@ impl Subject {
         let within = endpoint.connect;
         let began = Instant::now();
         let addresses = match network::dns(&self.upstreams, url, endpoint.target.permit(), within).await {
-            Ok((addresses, Some(said))) => {
-                steps.end("dns", began, Ok(said.into()));
+            Ok((addresses, Some(text))) => {
+                steps.end("dns", began, Ok(text.into()));
                 addresses
             }
             Ok((addresses, None)) => {
@@ -244,9 +244,9 @@ impl Subject {
         if probed.is_err() {
             tokio::time::sleep(LAST_WORDS).await;
         }
-        let mut said = self.tail.lines();
-        said.retain(|line| !line.trim().is_empty());
-        let lines = said.iter().skip(said.len().saturating_sub(LINES));
+        let mut stderr_lines = self.tail.lines();
+        stderr_lines.retain(|line| !line.trim().is_empty());
+        let lines = stderr_lines.iter().skip(stderr_lines.len().saturating_sub(LINES));
         let stderr = lines.map(|line| format!("stderr: {line}"));
         let junk = self.tail.junk();
         let junk = junk.map(|line| format!("prints what is not JSON-RPC: {line}"));

@@ -1,6 +1,6 @@
 //! `auth:`: headers that carry a key, and headers that bring one.
 
-use super::{name, same_name, value};
+use super::headers::{name, same_name, value};
 use crate::{
     header,
     reference::{is_variable, join},

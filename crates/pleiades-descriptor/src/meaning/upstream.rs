@@ -4,7 +4,7 @@ use std::path::Path;
 
 use url::Url;
 
-use super::{name, same_name, value};
+use super::headers::{name, same_name, value};
 use crate::{
     ReadContext,
     address::{self, ClearText, LocalAddress},

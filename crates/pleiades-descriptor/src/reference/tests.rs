@@ -4,7 +4,7 @@ use super::*;
 use crate::yaml;
 use pleiades_core::secret::Secret;
 
-/// What a text resolves to under a glob over files, and what is said about it.
+/// What a text resolves to under a glob over files, and what is messages about it.
 fn resolve(text: &str, glob: &str) -> (Option<String>, Vec<String>) {
     resolve_with(text, glob, SecretSource::NOWHERE)
 }
@@ -24,8 +24,8 @@ fn resolve_with(text: &str, glob: &str, secrets: &SecretSource) -> (Option<Strin
         secrets,
     }
     .resolve(&mut node, "a", &mut report);
-    let said = report.finish().into_iter().map(|fault| fault.message).collect();
-    (node.text().map(str::to_owned), said)
+    let messages = report.finish().into_iter().map(|fault| fault.message).collect();
+    (node.text().map(str::to_owned), messages)
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn a_file_is_read_through_the_links_of_a_mount_but_not_out_of_it() {
         outside
             .1
             .iter()
-            .all(|said| said.contains("outside `references.files`")),
+            .all(|messages| messages.contains("outside `references.files`")),
         "{outside:?}"
     );
     assert_eq!(deeper.0, None);
@@ -138,24 +138,24 @@ fn what_is_not_allowed_is_never_asked_for() {
         ("team/%2e%2e/a", "**", "without a plain path"),
         (" pleiades/c", "**", "without a plain path"),
     ] {
-        let (value, said) = resolve_with(&format!("'${{vault:{path}#k}}'"), glob, &vault());
+        let (value, messages) = resolve_with(&format!("'${{vault:{path}#k}}'"), glob, &vault());
         assert_eq!(value, None, "{path}");
         assert!(
-            said.iter().all(|said| said.contains(words)) && said.len() == 1,
-            "{path}: {said:?}"
+            messages.iter().all(|message| message.contains(words)) && messages.len() == 1,
+            "{path}: {messages:?}"
         );
     }
 }
 
 #[test]
 fn without_vault_the_cure_is_named_and_unasked_there_is_no_fault() {
-    let (_, said) = resolve("'${vault:team/a#k}'", "**");
+    let (_, messages) = resolve("'${vault:team/a#k}'", "**");
     assert_eq!(
-        said,
+        messages,
         ["references to Vault need `vault.hashicorp` in the settings"]
     );
-    let (_, said) = resolve_with("'${vault:down/a#k}'", "**", &vault());
-    assert_eq!(said, ["vault cannot be reached"]);
+    let (_, messages) = resolve_with("'${vault:down/a#k}'", "**", &vault());
+    assert_eq!(messages, ["vault cannot be reached"]);
     let mut unasked = vault();
     if let SecretSource::Vault { lookup, .. } = &mut unasked {
         *lookup = None;
@@ -164,8 +164,8 @@ fn without_vault_the_cure_is_named_and_unasked_there_is_no_fault() {
         resolve_with("'${vault:team/a#k}'", "**", &unasked),
         (None, Vec::new())
     );
-    let (_, said) = resolve_with("'${vault:pleiades/a#k}'", "**", &unasked);
-    assert_eq!(said.len(), 1);
+    let (_, messages) = resolve_with("'${vault:pleiades/a#k}'", "**", &unasked);
+    assert_eq!(messages.len(), 1);
 }
 
 #[test]

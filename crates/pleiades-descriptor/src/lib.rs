@@ -7,7 +7,7 @@ mod fault;
 mod header;
 mod limits;
 mod meaning;
-pub mod pem;
+mod pem;
 mod policy;
 mod provider;
 mod read;
@@ -32,17 +32,13 @@ pub use provider::{CacheConfig, Descriptor, Exposure, Facade, Mode, Results};
 pub use read::{duplicate_fault, files, mark_duplicates, read, read_file, unreadable};
 pub use scalar::{Glob, Globs, References, Size, Span};
 pub use schema::published as schema;
-/// What the settings are read with too.
+/// What others read and check beside whole files.
 pub mod reader {
     pub use super::{
         address::{LocalAddress, local_ip},
         header::{forbidden_outward, is_secret as is_secret_header},
-        pem,
-        read::{bytes, parse, typed},
-        reference::{ReferenceResolver, is_variable, join, reason, reference_names},
-        report::{Report, say},
-        schema::{internal, publish},
-        shape::ShapeCheck,
+        read::{bytes, resolved_tree},
+        reference::{is_variable, reason, reference_names},
         suggest::near,
         yaml::{Kind, Node, Pos, parse as tree},
     };

@@ -34,12 +34,7 @@ pub fn read(file: &Path, text: &[u8], world: &ReadContext) -> DescriptorFile {
     if !enabled {
         report.relax();
     }
-    let resolver = ReferenceResolver {
-        env: &world.env,
-        allowed: Some(&world.references),
-        secrets: &world.secrets,
-    };
-    resolver.resolve(&mut root, "", &mut report);
+    resolve(&mut root, world, &mut report);
     ShapeCheck::new(schema::descriptor(), &mut report).run(&mut root);
     let folder = file.parent().unwrap_or_else(|| Path::new(""));
     meaning::check(&root, folder, world, &mut report);
@@ -51,8 +46,26 @@ pub fn read(file: &Path, text: &[u8], world: &ReadContext) -> DescriptorFile {
     read
 }
 
+/// The tree of a file, its references resolved; `None` when it cannot be read or does not parse.
+#[must_use]
+pub fn resolved_tree(file: &Path, world: &ReadContext) -> Option<Node> {
+    let mut report = Report::new(file);
+    let mut root = parse(&bytes(file).ok()?, &mut report)?;
+    resolve(&mut root, world, &mut report);
+    Some(root)
+}
+
+fn resolve(root: &mut Node, world: &ReadContext, report: &mut Report) {
+    let resolver = ReferenceResolver {
+        env: &world.env,
+        allowed: Some(&world.references),
+        secrets: &world.secrets,
+    };
+    resolver.resolve(root, "", report);
+}
+
 /// The tree of a file; a null one when it is empty, `None` when it does not parse.
-pub fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
+pub(crate) fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
     match yaml::parse(text) {
         Ok(root) => Some(root.unwrap_or_else(|| Node::new(Pos::START, Kind::Null))),
         Err(syntax) => {
@@ -72,7 +85,7 @@ pub fn parse(text: &[u8], report: &mut Report) -> Option<Node> {
 
 /// The typed form of a tree without faults; `None` too when a reference that is absent keeps it from
 /// having one, which is no fault as long as the provider is disabled.
-pub fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Option<T> {
+pub(crate) fn typed<T: DeserializeOwned>(root: &Node, report: &mut Report) -> Option<T> {
     if report.has_fatal() {
         return None;
     }

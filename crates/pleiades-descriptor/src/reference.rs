@@ -18,13 +18,12 @@ const WORDS: [&str; 2] = ["title", "about"];
 const MAX_FILE: u64 = 1 << 20;
 
 /// What references may read.
-#[expect(missing_debug_implementations, reason = "holds functions")]
-pub struct ReferenceResolver<'a> {
-    pub env: &'a Environment,
+pub(crate) struct ReferenceResolver<'a> {
+    pub(crate) env: &'a Environment,
     /// `None`: everything, as in the settings.
-    pub allowed: Option<&'a References>,
+    pub(crate) allowed: Option<&'a References>,
     /// Where references to Vault are looked up.
-    pub secrets: &'a SecretSource,
+    pub(crate) secrets: &'a SecretSource,
 }
 
 /// Why a reference has no value.
@@ -39,7 +38,7 @@ enum Unresolved {
 
 impl ReferenceResolver<'_> {
     /// Resolves every text below a node, reporting at the text.
-    pub fn resolve(&self, node: &mut Node, path: &str, report: &mut Report) {
+    pub(crate) fn resolve(&self, node: &mut Node, path: &str, report: &mut Report) {
         let at = node.at;
         match &mut node.kind {
             Kind::Text(_) if self.allowed.is_some() && WORDS.contains(&path) => {}
@@ -402,7 +401,7 @@ fn skip_stars(steps: &[GlobToken], here: &mut [bool]) {
 }
 
 /// A dotted path and one more step.
-pub fn join(path: &str, step: &str) -> String {
+pub(crate) fn join(path: &str, step: &str) -> String {
     if path.is_empty() {
         step.to_owned()
     } else {

@@ -14,7 +14,7 @@ use super::{
 
 /// The faults of one file so far.
 #[derive(Debug)]
-pub struct Report {
+pub(crate) struct Report {
     file: PathBuf,
     /// Whether what depends on features or surroundings is a fault or, for what does not run, a
     /// warning.
@@ -27,13 +27,13 @@ pub struct Report {
 
 /// What to say about a place.
 #[derive(Debug)]
-pub struct Finding {
+pub(crate) struct Finding {
     message: String,
     cure: Option<String>,
 }
 
 /// A sentence without a cure.
-pub fn say(message: impl Into<String>) -> Finding {
+pub(crate) fn say(message: impl Into<String>) -> Finding {
     Finding {
         message: message.into(),
         cure: None,
@@ -49,7 +49,7 @@ impl Finding {
 }
 
 impl Report {
-    pub fn new(file: &Path) -> Self {
+    pub(crate) fn new(file: &Path) -> Self {
         Self {
             file: file.to_path_buf(),
             strict: true,

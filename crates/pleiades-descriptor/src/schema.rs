@@ -22,7 +22,7 @@ pub fn published() -> Value {
 }
 
 /// The reader's schema of a type: absent values are absent, never `null`.
-pub fn internal<T: JsonSchema>() -> Value {
+pub(crate) fn internal<T: JsonSchema>() -> Value {
     let mut schema = SchemaSettings::draft07()
         .into_generator()
         .into_root_schema_for::<T>()
@@ -32,7 +32,7 @@ pub fn internal<T: JsonSchema>() -> Value {
 }
 
 /// The schema for editors: without our own keywords.
-pub fn publish(schema: &Value, name: &str) -> Value {
+pub(crate) fn publish(schema: &Value, name: &str) -> Value {
     let mut schema = schema.clone();
     strip(&mut schema);
     if let Value::Object(map) = &mut schema {

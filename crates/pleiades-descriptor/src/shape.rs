@@ -18,7 +18,7 @@ const PENDING: &str = "Not built yet";
 
 /// Checks a tree against a schema of ours.
 #[derive(Debug)]
-pub struct ShapeCheck<'a> {
+pub(crate) struct ShapeCheck<'a> {
     root: &'a Value,
     report: &'a mut Report,
 }

@@ -6,9 +6,7 @@ use std::time::Instant;
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
 use crate::cli::exit;
 use crate::cli::ui;
-use pleiades_descriptor::reader::{
-    Kind, Node, Pos, ReferenceResolver, Report, bytes, near, parse, reference_names,
-};
+use pleiades_descriptor::reader::{Kind, Node, Pos, near, reference_names, resolved_tree};
 use pleiades_descriptor::{Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
 /// The descriptor of a provider as its file says it.
@@ -66,15 +64,7 @@ impl DescriptorSource {
     /// Everything that must not be printed.
     pub(super) fn redactor(&mut self, world: &ReadContext) -> Redactor {
         let mut redactor = Redactor::default();
-        let mut report = Report::new(&self.read.file);
-        let text = bytes(&self.read.file).unwrap_or_default();
-        if let Some(mut root) = parse(&text, &mut report) {
-            let resolver = ReferenceResolver {
-                env: &world.env,
-                allowed: Some(&world.references),
-                secrets: &world.secrets,
-            };
-            resolver.resolve(&mut root, "", &mut report);
+        if let Some(root) = resolved_tree(&self.read.file, world) {
             self.collect_references(&root, world, &mut redactor);
         }
         if let Some(descriptor) = &self.read.descriptor {

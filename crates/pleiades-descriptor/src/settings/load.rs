@@ -10,9 +10,14 @@ use etcetera::BaseStrategy;
 use serde_json::{Map, Value};
 
 use super::{LoadedSettings, Overrides, Settings, VaultSettings, environment, meaning};
-use crate::SecretSource;
-use crate::reader::{
-    Kind, Node, Pos, ReferenceResolver, Report, ShapeCheck, bytes, internal, parse, reason, say, typed,
+use crate::{
+    SecretSource,
+    read::{bytes, parse, typed},
+    reference::{ReferenceResolver, reason},
+    report::{Report, say},
+    schema::internal,
+    shape::ShapeCheck,
+    yaml::{Kind, Node, Pos},
 };
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(internal::<Settings>);

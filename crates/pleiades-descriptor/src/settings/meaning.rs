@@ -8,7 +8,12 @@ use std::{
 use url::{Host, Url};
 
 use super::{Overrides, Settings, data_folder};
-use crate::reader::{Node, Pos, Report, join, pem, say};
+use crate::{
+    pem,
+    reference::join,
+    report::{Report, say},
+    yaml::{Node, Pos},
+};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, is_short_key};
 use pleiades_core::trust;
 

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use crate::{
     Environment, Exposure, Fault, ReadContext, References, SecretSource, Size,
-    reader::{internal, publish},
+    schema::{internal, publish},
 };
 
 /// Settings of the process. Every text may hold `${NAME}` and `${file:/path}`; `$${` is a literal `${`;

@@ -114,8 +114,7 @@ pub(super) async fn check_vault(vault: Arc<dyn Vault>) {
 }
 
 /// Why the embedded store of the settings does not open, if it is there and does not.
-#[must_use]
-pub fn vault_fault(settings: &Settings) -> Option<String> {
+pub(crate) fn vault_fault(settings: &Settings) -> Option<String> {
     let settings::VaultSettings::File(file) = &settings.vault else {
         return None;
     };

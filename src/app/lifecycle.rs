@@ -30,7 +30,7 @@ const LISTEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The process's phases. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Lifecycle(Arc<Inner>);
+pub(crate) struct Lifecycle(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -68,7 +68,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn health(&self) -> Result<(), String> {
+    pub(crate) fn health(&self) -> Result<(), String> {
         if self.0.listening.load(Ordering::Relaxed) {
             Ok(())
         } else {
@@ -81,7 +81,7 @@ impl Lifecycle {
     ///
     /// # Errors
     /// A sentence for the operator.
-    pub fn readiness(&self) -> Result<(), String> {
+    pub(crate) fn readiness(&self) -> Result<(), String> {
         self.health()?;
         if self.0.draining.load(Ordering::Relaxed) {
             return Err("the process is about to end".to_owned());
@@ -97,7 +97,7 @@ impl Lifecycle {
     }
 
     /// Sets the gauges that are read rather than counted.
-    pub fn collect(&self, metrics: &Metrics) {
+    pub(crate) fn collect(&self, metrics: &Metrics) {
         metrics.sessions(self.0.upstreams.sessions());
         self.0.services.catalog.publish();
         self.0.services.exchange.accounts.manager.publish();
@@ -225,7 +225,7 @@ impl ShutdownSignalWatch for Signals {
 }
 
 /// Waits for a signal that asks a process at a terminal or of a desktop client to end.
-pub async fn termination_signal() {
+pub(crate) async fn termination_signal() {
     let kinds = [
         SignalKind::terminate(),
         SignalKind::interrupt(),

@@ -8,7 +8,6 @@ use pleiades_credential::vault::file::key;
 use pleiades_descriptor::settings::{self, Settings};
 
 /// Where the key is; `None` where nobody needs one, or there is no home folder.
-#[must_use]
 pub(crate) fn file(settings: &Settings) -> Option<PathBuf> {
     let is_needed = settings.access.local.is_some() && settings.access.names_callers();
     let folder = settings::data_folder().filter(|_| is_needed)?;

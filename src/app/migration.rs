@@ -15,7 +15,7 @@ use pleiades_descriptor::settings::{FileVault, Settings};
 
 /// Two stores, and a runtime to work in.
 #[derive(Debug)]
-pub struct Migration {
+pub(crate) struct Migration {
     control: Runtime,
     source: PathBuf,
     from: File,
@@ -28,7 +28,11 @@ impl Migration {
     /// # Errors
     /// [`Fault::Settings`] when the settings name no `vault.hashicorp`, or there is no embedded store;
     /// [`Fault::Machine`].
-    pub fn open(settings: &Settings, from: Option<&Path>, key_file: Option<&Path>) -> Result<Self, Fault> {
+    pub(crate) fn open(
+        settings: &Settings,
+        from: Option<&Path>,
+        key_file: Option<&Path>,
+    ) -> Result<Self, Fault> {
         let control = super::control()?;
         let to = hashicorp(settings, control.handle())?.ok_or_else(|| {
             Fault::Settings(
@@ -58,8 +62,7 @@ impl Migration {
     }
 
     /// The embedded store's file.
-    #[must_use]
-    pub fn source(&self) -> &Path {
+    pub(crate) fn source(&self) -> &Path {
         &self.source
     }
 
@@ -67,7 +70,7 @@ impl Migration {
     ///
     /// # Errors
     /// [`vault::Fault`] when a store cannot be used.
-    pub fn run(&self, on_entry: impl FnMut(&CopiedEntry)) -> Option<Result<(), vault::Fault>> {
+    pub(crate) fn run(&self, on_entry: impl FnMut(&CopiedEntry)) -> Option<Result<(), vault::Fault>> {
         self.control.block_on(async {
             tokio::select! {
                 done = migrate::run(&self.from, self.to.as_ref(), on_entry) => Some(done),

@@ -43,12 +43,12 @@ use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::{Upstreams, minimal_environment};
 
 pub(crate) use accounts::put;
-pub use credentials::vault_fault;
-pub use lifecycle::{Lifecycle, termination_signal};
+pub(crate) use credentials::vault_fault;
+pub(crate) use lifecycle::{Lifecycle, termination_signal};
 pub(crate) use local::file as local_key_file;
-pub use migration::Migration;
-pub use private::keep_private;
-pub use rekey::{NewKey, RekeyError, RekeyReport, rekey};
+pub(crate) use migration::Migration;
+pub(crate) use private::keep_private;
+pub(crate) use rekey::{NewKey, RekeyError, rekey};
 
 /// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB unless told otherwise, for as
 /// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
@@ -189,27 +189,18 @@ impl App {
         Arc::clone(&self.services)
     }
 
-    /// The way to `HashiCorp` Vault, when credentials are kept there.
-    #[must_use]
-    pub const fn hashicorp(&self) -> Option<&Arc<HashicorpVault>> {
-        self.hashicorp.as_ref()
-    }
-
     /// What descriptors are read with.
-    #[must_use]
-    pub const fn world(&self) -> &pleiades_descriptor::ReadContext {
+    pub(crate) const fn world(&self) -> &pleiades_descriptor::ReadContext {
         &self.world
     }
 
     /// The way out.
-    #[must_use]
-    pub const fn upstreams(&self) -> &Arc<Upstreams> {
+    pub(crate) const fn upstreams(&self) -> &Arc<Upstreams> {
         &self.upstreams
     }
 
     /// The settings in force.
-    #[must_use]
-    pub const fn settings(&self) -> &Settings {
+    pub(crate) const fn settings(&self) -> &Settings {
         &self.settings
     }
 
@@ -239,8 +230,7 @@ impl App {
     }
 
     /// Whether what is sealed can be: where Vault keeps the key, it is read in the background.
-    #[must_use]
-    pub fn is_unsealed(&self) -> bool {
+    pub(crate) fn is_unsealed(&self) -> bool {
         self.sealer.is_ready()
     }
 
@@ -248,7 +238,7 @@ impl App {
     ///
     /// # Errors
     /// [`Fault`] when an address cannot be bound or a certificate cannot be read.
-    pub fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
+    pub(crate) fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
         if !self.settings.access.names_callers() {
@@ -407,8 +397,7 @@ fn path(path: &Path) -> Result<&str, Fault> {
 }
 
 /// An endpoint that no descriptor names, to be asked once.
-#[must_use]
-pub fn endpoint_for_probe(
+pub(crate) fn endpoint_for_probe(
     target: pleiades_upstream::Transport,
     within: Duration,
 ) -> pleiades_upstream::Endpoint {

@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 ///
 /// # Errors
 /// When the system refuses.
-pub fn keep_private() -> io::Result<()> {
+pub(crate) fn keep_private() -> io::Result<()> {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),

@@ -11,18 +11,18 @@ use pleiades_descriptor::settings::{Settings, VaultSettings};
 
 /// What was done.
 #[derive(Debug)]
-pub struct RekeyReport {
+pub(crate) struct RekeyReport {
     /// The vault's file.
-    pub vault: PathBuf,
+    pub(crate) vault: PathBuf,
     /// What came of it.
-    pub outcome: Rekeyed,
+    pub(crate) outcome: Rekeyed,
     /// Where the key is that opens it now.
-    pub key: NewKey,
+    pub(crate) key: NewKey,
 }
 
 /// Where the key is that opens a vault from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NewKey {
+pub(crate) enum NewKey {
     /// In the key file, from which it is read: nothing is left to be done.
     KeyFile(PathBuf),
     /// In the file that was named: the settings have to name it.
@@ -33,7 +33,7 @@ pub enum NewKey {
 
 /// Why nothing was done.
 #[derive(Debug)]
-pub enum RekeyError {
+pub(crate) enum RekeyError {
     /// What was asked cannot be meant.
     Usage(String),
     /// The store or a file of a key.
@@ -45,7 +45,7 @@ pub enum RekeyError {
 ///
 /// # Errors
 /// [`Refused`].
-pub fn rekey(
+pub(crate) fn rekey(
     settings: &Settings,
     to: Option<&Path>,
     given: Option<Secret>,

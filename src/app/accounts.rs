@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use pleiades_core::web::Prober;
 use pleiades_credential::AccountKey;
 use pleiades_credential::access::Principal;
-use pleiades_credential::broker::Prober;
 use pleiades_credential::imported_token::{ImportError, ImportedToken};
 use pleiades_credential::manager::CredentialManager;
 use pleiades_credential::user_accounts;

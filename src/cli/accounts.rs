@@ -276,7 +276,7 @@ async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
         Some(connection) => connection,
         None => connection(app, provider)?,
     };
-    let forgotten = accounts.broker.forget_clients(&connection).await;
+    let forgotten = accounts.broker.clients.forget(&connection).await;
     let forgotten = forgotten.map_err(|fault| fail_store(&fault))?;
     if as_json {
         let clients: Vec<Value> = forgotten

@@ -100,7 +100,9 @@ async fn connect(app: &App, connection: &Connection, request: &ConnectRequest) -
     accounts::wait_for_seal(app).await?;
     let services = app.services();
     let broker = &services.exchange.accounts.broker;
-    let opened = broker.link_payload(&services.principal, &connect_request(connection, request));
+    let opened = broker
+        .links
+        .payload(&services.principal, &connect_request(connection, request));
     match receiver::find(app, connection, &opened).await {
         Ok(CallbackReceiver::Page(link)) => {
             ui::err("The gateway that runs takes this sign-in.");
@@ -112,7 +114,7 @@ async fn connect(app: &App, connection: &Connection, request: &ConnectRequest) -
             let begun = begun.map_err(|refusal| refused(&refusal))?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
-            let id = broker.connection_id(&opened);
+            let id = broker.links.connection_id(&opened);
             await_gateway(broker, connection, (&opened.principal, &id)).await
         }
         Ok(CallbackReceiver::Here(listener, origin, back)) => {
@@ -194,7 +196,7 @@ async fn await_gateway(
     (principal, id): (&Principal, &str),
 ) -> Result<Connected, u8> {
     let until = Instant::now() + broker.pending_ttl();
-    let coming = broker.wait(principal, id, broker.pending_ttl());
+    let coming = broker.statuses.wait(principal, id, broker.pending_ttl());
     let status = wait_with_countdown(until, async { Some(coming.await) }).await?;
     let status = status.map_err(|fault| accounts::fail_store(&fault))?;
     match status {

@@ -1,9 +1,11 @@
-//! The way to authorization servers, as the rest of the process provides it.
+//! Requests to authorization servers and upstreams, as the rest of the process makes them.
 
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+use crate::www_authenticate::Challenge;
 
 /// What may be connected to beside public addresses.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +25,19 @@ pub trait HttpClient: Send + Sync + fmt::Debug {
     /// One request and its whole answer, of any status: at most 1 MiB, within 15 s.
     ///
     /// # Errors
-    /// [`Unreached`] when there is no whole answer. `https` is required but on loopback.
+    /// [`SendError`] when there is no whole answer. `https` is required but on loopback.
     async fn send(
         &self,
         reach: &AddressPolicy,
         request: http::Request<Vec<u8>>,
     ) -> Result<http::Response<Bytes>, SendError>;
+}
+
+/// Asks an upstream without a credential what it wants: where discovery begins.
+#[async_trait]
+pub trait Prober: Send + Sync + fmt::Debug {
+    /// The challenge of a provider's endpoint; `None` when it gives none.
+    async fn challenge(&self, provider: &str) -> Option<Challenge>;
 }
 
 /// There was no whole answer.

@@ -41,8 +41,8 @@ pub(super) async fn find(
     opened: &LinkPayload,
 ) -> io::Result<CallbackReceiver> {
     let broker = &app.services().exchange.accounts.broker;
-    let base = broker.base();
-    if !broker.is_on_loopback() {
+    let base = broker.endpoints.base();
+    if !broker.endpoints.is_on_loopback() {
         let is_own_client = connection.client_id.is_some();
         if is_own_client && broker.proof_method(opened) != Proof::Nobody {
             let link = broker.link(&opened.principal, &opened.request);

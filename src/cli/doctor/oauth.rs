@@ -10,7 +10,8 @@ use super::step::{StepDetail, StepFailure, Steps};
 use crate::app::{App, Services};
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};
-use pleiades_credential::broker::{ClientChoice, Prober};
+use pleiades_core::web::Prober;
+use pleiades_credential::broker::ClientChoice;
 use pleiades_credential::connection::{GrantType, Pkce};
 use pleiades_credential::manager::{Account, AccountQuery, GrantError, RefreshOutcome};
 use pleiades_credential::oauth::{self, AuthServer, Challenge, OAuthErrorKind};
@@ -150,10 +151,10 @@ impl LoginCheck<'_> {
         let began = Instant::now();
         let broker = &services.exchange.accounts.broker;
         let people = self.connection.grant == GrantType::AuthorizationCode;
-        let callbacks = broker.callbacks(self.connection, server);
+        let callbacks = broker.endpoints.redirect_uris(self.connection, server);
         let callback = callbacks.first().cloned().unwrap_or_default();
         let uris = || callback_lines(&callbacks);
-        let found = match broker.client_choice(self.connection, server).await {
+        let found = match broker.clients.choice(self.connection, server).await {
             Ok(ClientChoice::Declared(id)) => {
                 let mut lines = if people { uris() } else { Vec::new() };
                 let detail = format!("the descriptor's client `{id}`");

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use url::form_urlencoded;
 
+use super::error::{OPERATORS, advice};
 use super::pending::{PendingConnection, PendingState};
-use super::start::{OPERATORS, check_cookie, cookie_name};
+use super::start::cookie_name;
 use super::status::ConnectionOutcome;
-use super::{Broker, ConnectError, ConnectErrorKind, start};
+use super::{Broker, ConnectError, ConnectErrorKind, hashed};
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
 use pleiades_core::secret::Secret;
@@ -51,15 +52,9 @@ impl Callback {
     /// Reads a query.
     ///
     /// # Errors
-    /// [`Ground::Malformed`] without a state, or with one of its parameters twice.
+    /// [`ConnectErrorKind::Malformed`] without a state, or with one of its parameters twice.
     pub fn read(query: &str) -> Result<Self, ConnectError> {
-        let malformed = |why: &str| {
-            ConnectError::new(
-                ConnectErrorKind::Malformed,
-                why,
-                "Open the connect link again and begin anew.",
-            )
-        };
+        let malformed = |why: &str| ConnectError::begin_anew(ConnectErrorKind::Malformed, why);
         let one = |name: &str| -> Result<Option<String>, ConnectError> {
             let mut found = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
             let first = found.next().map(|(_, value)| value.into_owned());
@@ -95,33 +90,32 @@ impl Broker {
     /// caller.
     ///
     /// # Errors
-    /// [`Refusal`]; nothing is connected then. One without its cookie leaves the flow as it is.
+    /// [`ConnectError`]; nothing is connected then. One without its cookie leaves the flow as it is.
     pub async fn finish(
         self: &Arc<Self>,
         callback: Callback,
         cookie: Option<&str>,
         redirect: &str,
     ) -> Result<CallbackResult, ConnectError> {
-        let (version, entry) = self.read_pending(&callback.state).await?;
-        let flow = match entry.stage {
-            PendingState::Begun(flow) => flow,
-            PendingState::Asked(flow, record) => {
-                check_cookie(&flow, cookie)?;
-                return Ok(self.confirmation(&flow, callback.state, record.subject.is_some()));
+        let (version, entry) = self.pending.read(&callback.state).await?;
+        let pending = match entry.stage {
+            PendingState::Begun(pending) => pending,
+            PendingState::Asked(pending, record) => {
+                check_cookie(&pending, cookie)?;
+                return Ok(self.confirmation(&pending, callback.state, record.subject.is_some()));
             }
             PendingState::Used => return Err(lost()),
         };
-        check_cookie(&flow, cookie)?;
+        check_cookie(&pending, cookie)?;
         let (broker, redirect) = (Arc::clone(self), redirect.to_owned());
         let work = async move {
-            broker.consume_pending(&callback.state, version).await?;
-            let (id, principal, provider) = (flow.id.clone(), flow.principal(), flow.wish.provider.clone());
-            let finished = broker.handle_answer(callback, *flow, &redirect).await;
+            broker.pending.consume(&callback.state, version).await?;
+            let (id, principal) = (pending.id.clone(), pending.principal());
+            let provider = pending.request.provider.clone();
+            let finished = broker.handle_answer(callback, *pending, &redirect).await;
             if let Err(refusal) = &finished {
                 broker.failures.note(&principal, &provider, refusal.for_callers());
-                broker
-                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
-                    .await;
+                broker.fail(&id, refusal).await;
             }
             finished
         };
@@ -131,30 +125,28 @@ impl Broker {
     /// Whether tokens of another account may replace those that are there, as the person says.
     ///
     /// # Errors
-    /// [`Refusal`], also when the person says no.
+    /// [`ConnectError`], also when the person says no.
     pub async fn confirm(
         self: &Arc<Self>,
         state: &str,
         cookie: Option<&str>,
         yes: bool,
     ) -> Result<CallbackResult, ConnectError> {
-        let (version, entry) = self.read_pending(state).await?;
-        let (PendingState::Asked(flow, record), state) = (entry.stage, state.to_owned()) else {
-            return Err(ConnectError::new(
+        let (version, entry) = self.pending.read(state).await?;
+        let (PendingState::Asked(pending, record), state) = (entry.stage, state.to_owned()) else {
+            return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Malformed,
                 "Nothing waits for this confirmation.",
-                "Open the connect link again and begin anew.",
             ));
         };
-        check_cookie(&flow, cookie)?;
+        check_cookie(&pending, cookie)?;
         let broker = Arc::clone(self);
         let work = async move {
-            broker.consume_pending(&state, version).await?;
-            let id = flow.id.clone();
+            broker.pending.consume(&state, version).await?;
             let finished = if yes {
-                broker.store_account(&flow, *record).await
+                broker.store_account(&pending, *record).await
             } else {
-                broker.revoke_tokens(&flow, &record.tokens).await;
+                broker.revoke_tokens(&pending, &record.tokens).await;
                 Err(ConnectError::new(
                     ConnectErrorKind::Conflict,
                     "The connection stays as it was.",
@@ -162,13 +154,16 @@ impl Broker {
                 ))
             };
             if let Err(refusal) = &finished {
-                broker
-                    .set_outcome(&id, ConnectionOutcome::Failed(refusal.for_callers().to_owned()))
-                    .await;
+                broker.fail(&pending.id, refusal).await;
             }
             finished
         };
         self.run_detached(work).await
+    }
+
+    async fn fail(&self, id: &str, refusal: &ConnectError) {
+        let why = refusal.for_callers().to_owned();
+        self.statuses.set(id, ConnectionOutcome::Failed(why)).await;
     }
 
     /// Work that a closed browser must not end.
@@ -176,18 +171,18 @@ impl Broker {
         &self,
         work: impl Future<Output = Result<CallbackResult, ConnectError>> + Send + 'static,
     ) -> Result<CallbackResult, ConnectError> {
-        let task = self.redeeming.spawn_on(work, &self.config.control);
+        let task = self.redeeming.spawn_on(work, &self.control);
         task.await.unwrap_or_else(|_ended| Err(lost()))
     }
 
     pub(super) fn confirmation(
         &self,
-        flow: &PendingConnection,
+        pending: &PendingConnection,
         state: String,
         certain: bool,
     ) -> CallbackResult {
         CallbackResult::Confirm {
-            title: self.title(&flow.wish.provider),
+            title: self.title(&pending.request.provider),
             certain,
             state,
         }
@@ -195,72 +190,65 @@ impl Broker {
 
     /// Judges an answer and redeems its code.
     async fn handle_answer(
-        self: &Arc<Self>,
+        &self,
         callback: Callback,
-        flow: PendingConnection,
+        pending: PendingConnection,
         redirect: &str,
     ) -> Result<CallbackResult, ConnectError> {
-        let judged = self.check_origin(&callback, &flow, redirect);
+        let judged = self.check_origin(&callback, &pending, redirect);
         // Whoever wrote it: a server that has lost the client sends nobody back.
-        if let Some(name) = flow
-            .client
-            .as_ref()
-            .filter(|_| judged.is_err() || callback.error.is_none())
-        {
-            self.note_answered(name, &flow.source.client).await;
+        let is_answer = judged.is_err() || callback.error.is_none();
+        if let Some(name) = pending.client.as_ref().filter(|_| is_answer) {
+            self.clients.note_answered(name, &pending.source.client).await;
         }
         judged?;
         if let Some(error) = &callback.error {
-            return Err(self
-                .refused_by_server(&flow, error, callback.description.as_deref())
-                .await);
+            let description = callback.description.as_deref();
+            return Err(self.refused_by_server(&pending, error, description).await);
         }
         let Some(code) = callback.code else {
-            let provider = &flow.wish.provider;
+            let provider = &pending.request.provider;
             tracing::warn!(
                 provider,
                 "a connection failed: the answer carries neither a code nor an error"
             );
-            return Err(ConnectError::new(
+            let title = self.title(provider);
+            return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Malformed,
-                format!(
-                    "The answer of {} carries neither a code nor an error.",
-                    self.title(provider)
-                ),
-                "Open the connect link again and begin anew.",
+                format!("The answer of {title} carries neither a code nor an error."),
             ));
         };
-        self.redeem(&callback.state, flow, &code).await
+        self.redeem(&callback.state, pending, &code).await
     }
 
     /// Whether an answer came to the right path, from the server that was asked.
     fn check_origin(
         &self,
         callback: &Callback,
-        flow: &PendingConnection,
+        pending: &PendingConnection,
         redirect: &str,
     ) -> Result<(), ConnectError> {
-        let provider = &flow.wish.provider;
-        if redirect != flow.redirect {
+        let provider = &pending.request.provider;
+        if redirect != pending.redirect {
             tracing::warn!(
                 provider,
-                came = redirect,
-                expected = flow.redirect,
+                "came" = redirect,
+                expected = pending.redirect,
                 "a connection failed: its answer came to another redirect URI"
             );
             return Err(mixed_up());
         }
-        let (issuer, promised) = (flow.issuer.as_deref(), flow.iss_supported);
-        let checked = oauth::check_iss(issuer, promised, callback.iss.as_deref());
+        let issuer = pending.issuer.as_deref();
+        let checked = oauth::check_iss(issuer, pending.iss_supported, callback.iss.as_deref());
         let Err(trouble) = checked else { return Ok(()) };
-        let text = callback
+        let iss = callback
             .iss
             .as_deref()
             .map(|iss| failure::plain(iss).unwrap_or_default());
         tracing::warn!(
             provider,
             expected = issuer,
-            iss = text,
+            iss,
             error = callback.error.as_deref().and_then(failure::plain),
             %trouble,
             cure = callback.iss.is_none().then_some(WITHOUT_ISS),
@@ -282,49 +270,49 @@ impl Broker {
         ))
     }
 
-    /// What an authorization server answers in the place of a code (RFC 6749 section 4.1.2.1), told to
-    /// people with the cure, and to the log in full.
+    /// What an authorization server answers in the place of a code (RFC 6749 section 4.1.2.1), shown to
+    /// people with the cure, and logged in full.
     async fn refused_by_server(
         &self,
-        flow: &PendingConnection,
+        pending: &PendingConnection,
         error: &str,
         description: Option<&str>,
     ) -> ConnectError {
-        let provider = &flow.wish.provider;
+        let (provider, source) = (&pending.request.provider, &pending.source);
         let title = self.title(provider);
-        let text = description.and_then(failure::plain);
+        let description_text = description.and_then(failure::plain);
         let code = failure::plain(error).unwrap_or_default();
         let verdict = oauth::verdict(error, description);
         let connection = self.connection(provider);
         let declared = connection
             .as_ref()
             .map_or(&ResourceParameter::Auto, |it| &it.resource);
-        let cure = match (verdict, &flow.client) {
+        let cure = match (verdict, &pending.client) {
             (Verdict::UnknownClient, Some(_)) => oauth::MADE_ANEW.to_owned(),
             (verdict, _) => verdict.cure(SentRequest {
-                client: &flow.source.client.id,
-                redirect: &flow.redirect,
-                scopes: &flow.scopes,
-                resource: (flow.source.resource.as_deref(), declared),
+                client: &source.client.id,
+                redirect: &pending.redirect,
+                scopes: &pending.scopes,
+                resource: (source.resource.as_deref(), declared),
             }),
         };
         tracing::warn!(
             provider,
             error = code,
-            description = text,
-            client = flow.source.client.id,
-            issuer = flow.issuer,
-            scopes = flow.scopes.join(" "),
-            resource = flow.source.resource,
+            description = description_text,
+            client = source.client.id,
+            issuer = pending.issuer,
+            scopes = pending.scopes.join(" "),
+            resource = source.resource,
             cure,
             "a connection failed: the authorization server refused it"
         );
-        if let Some(name) = &flow.client {
+        if let Some(name) = &pending.client {
             match verdict {
-                Verdict::UnknownClient => self.drop_client(name, &flow.source.client).await,
-                // Reason enough to ask the server before the next flow.
+                Verdict::UnknownClient => self.clients.forget_refused(name, &source.client).await,
+                // Reason enough to ask the server before the next sign-in.
                 Verdict::PerhapsUnknownClient => {}
-                _ => self.note_answered(name, &flow.source.client).await,
+                _ => self.clients.note_answered(name, &source.client).await,
             }
         }
         if verdict == Verdict::Denied {
@@ -334,15 +322,32 @@ impl Broker {
                 "Open the connect link again if that was not meant.",
             );
         }
-        let text = text
+        let words = description_text
             .filter(|text| *text != code)
             .map_or_else(String::new, |text| format!(": “{text}”"));
         ConnectError::new(
             ConnectErrorKind::Provider,
-            format!("{title} refused with `{code}`{text}."),
-            start::advice(&cure),
+            format!("{title} refused with `{code}`{words}."),
+            advice(&cure),
         )
     }
+}
+
+/// Whether the answer comes from where the sign-in began.
+fn check_cookie(pending: &PendingConnection, cookie: Option<&str>) -> Result<(), ConnectError> {
+    if pending.anywhere || cookie.is_some_and(|cookie| hashed(cookie) == pending.cookie) {
+        return Ok(());
+    }
+    tracing::warn!(
+        provider = pending.request.provider,
+        "a connection failed: its answer came from another browser than the one that began"
+    );
+    Err(ConnectError::new(
+        ConnectErrorKind::Unproven,
+        "This answer did not come from the browser in which the connection was begun.",
+        "Open the connect link yourself, in one browser, with cookies allowed. If somebody sent you the \
+         address that brought you here, do not go on: it would connect your account for them.",
+    ))
 }
 
 /// What to do where the promised `iss` does not come.
@@ -361,9 +366,8 @@ fn mixed_up() -> ConnectError {
 }
 
 fn lost() -> ConnectError {
-    ConnectError::new(
+    ConnectError::begin_anew(
         ConnectErrorKind::Gone,
         "The gateway could not finish this connection.",
-        "Open the connect link again and begin anew.",
     )
 }

@@ -1,61 +1,48 @@
 //! What became of the last attempt to connect, for the answer that asks to connect again: of this replica alone,
 //! and for an hour.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::access::Principal;
+use pleiades_core::bounded::Bounded;
+use pleiades_core::text::head;
 
-/// Attempts that are remembered; then remembering begins anew.
+/// Attempts that are remembered.
 const MOST: usize = 4_096;
 /// So long after it failed an attempt says something about the next one.
 const LASTS: Duration = Duration::from_secs(3_600);
 /// Longest sentence, in characters.
 const LONGEST: usize = 300;
 
-/// Why attempts failed, by whose they were and of which provider.
-#[derive(Debug, Default)]
-pub(super) struct FailedAttempts(Mutex<HashMap<AttemptKey, (Instant, String)>>);
+/// Why attempts failed, by caller and provider.
+#[derive(Debug)]
+pub(super) struct FailedAttempts(Bounded<(Principal, Box<str>), (Instant, String)>);
 
-/// Tenant, user and provider.
-type AttemptKey = (Arc<str>, Arc<str>, Box<str>);
+impl Default for FailedAttempts {
+    fn default() -> Self {
+        Self(Bounded::new(MOST))
+    }
+}
 
 impl FailedAttempts {
     /// Remembers why one failed.
     pub(super) fn note(&self, principal: &Principal, provider: &str, why: &str) {
-        let mut attempts = self.0.lock();
-        if attempts.len() >= MOST {
-            attempts.clear();
-        }
-        attempts.insert(key(principal, provider), (Instant::now(), without_addresses(why)));
+        let failure = (Instant::now(), without_addresses(why));
+        self.0.insert((principal.clone(), provider.into()), failure);
     }
 
-    /// One came right.
+    /// One succeeded.
     pub(super) fn forget(&self, principal: &Principal, provider: &str) {
-        self.0.lock().remove(&key(principal, provider));
+        self.0.remove(&(principal.clone(), provider.into()));
     }
 
     /// Why the last one failed: a sentence without its full stop.
     pub(super) fn of(&self, principal: &Principal, provider: &str) -> Option<String> {
-        let attempts = self.0.lock();
-        if attempts.is_empty() {
-            return None;
-        }
-        let (at, why) = attempts.get(&key(principal, provider))?;
-        (at.elapsed() < LASTS).then(|| why.clone())
+        let (at, why) = self.0.get(&(principal.clone(), provider.into()))?;
+        (at.elapsed() < LASTS).then_some(why)
     }
-}
-
-fn key(principal: &Principal, provider: &str) -> AttemptKey {
-    (
-        Arc::clone(&principal.tenant),
-        Arc::clone(&principal.user),
-        provider.into(),
-    )
 }
 
 /// On one line, bounded, and without the addresses that a provider may have put into its words.
@@ -65,8 +52,7 @@ fn without_addresses(why: &str) -> String {
         false => word,
     });
     let line = words.collect::<Vec<_>>().join(" ");
-    let cut: String = line.chars().take(LONGEST).collect();
-    cut.trim_end_matches('.').to_owned()
+    head(&line, LONGEST).trim_end_matches('.').to_owned()
 }
 
 #[cfg(test)]
@@ -106,7 +92,11 @@ mod tests {
             failed.note(&ada, &number.to_string(), &"no ".repeat(1_000));
         }
         let attempts = failed.0.lock();
-        assert_eq!(attempts.len(), 1);
-        assert!(attempts.values().all(|(_, why)| why.chars().count() <= LONGEST));
+        assert_eq!(attempts.len(), MOST);
+        assert!(
+            attempts
+                .iter()
+                .all(|(_, (_, why))| why.chars().count() <= LONGEST)
+        );
     }
 }

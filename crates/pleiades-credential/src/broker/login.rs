@@ -1,21 +1,23 @@
 //! `OpenID` login of whoever opens a link. Nothing is stored for it: what the answer needs is sealed
 //! into a cookie of the browser that began.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::start::provider_error;
-use super::{Broker, BrowserRedirect, Callback, ConnectError, ConnectErrorKind, hashed, now, short};
+use super::link::Links;
+use super::{BrowserRedirect, Callback, ConnectError, ConnectErrorKind, Endpoints, hashed, now, short};
 use crate::access::Principal;
-use crate::connection::{Connection, GrantType, Pkce, ResourceParameter};
+use crate::connection::{Connection, Pkce, ResourceParameter};
+use crate::manager::CredentialManager;
 use crate::oauth::{self, AuthServer, Redirects, TokenClaims, TokenResponse};
 use crate::record::OAuthClient;
 use pleiades_core::secret::Secret;
 use pleiades_core::web::AddressPolicy;
+use pleiades_mcp::seal::Sealer;
 
 const FLOW: &str = "login flow";
 const PROOF: &str = "login proof";
@@ -29,7 +31,7 @@ pub struct LoginConfig {
     pub client_id: String,
     /// Our client secret there.
     pub client_secret: Option<Secret>,
-    /// Whose people log in: a principal is tenant and user.
+    /// Which tenant logs in: a principal is tenant and user.
     pub tenant: Tenant,
     /// The claim that names the user; `email` only counts when it is verified.
     pub user_claim: String,
@@ -52,27 +54,37 @@ struct LoginCookie {
     nonce: Option<String>,
 }
 
-impl Broker {
+/// The login of people who open links.
+#[derive(Debug)]
+pub struct LoginFlow {
+    pub(super) config: LoginConfig,
+    pub(super) manager: Arc<CredentialManager>,
+    pub(super) sealer: Arc<Sealer>,
+    pub(super) links: Arc<Links>,
+    pub(super) endpoints: Arc<Endpoints>,
+    /// How long a login may take, and how long it counts.
+    pub(super) ttl: Duration,
+}
+
+impl LoginFlow {
     /// Sends the opener of a link to the login.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub async fn begin_login(&self, link: &str) -> Result<BrowserRedirect, ConnectError> {
-        let login = self.login()?;
-        let (connection, server, client) = self.login_server(login).await?;
+    /// [`ConnectError`].
+    pub async fn begin(&self, link: &str) -> Result<BrowserRedirect, ConnectError> {
+        let (connection, server, client) = self.server().await?;
         let scopes = connection.scopes.clone().unwrap_or_default();
-        let authorization =
-            oauth::authorize(&connection, &server, &client, &self.redirect_uri(None), &scopes)
-                .map_err(|trouble| provider_error(&connection, "cannot begin", &trouble))?;
-        let sealed = LoginCookie {
+        let redirect = self.endpoints.redirect_uri(None);
+        let authorization = oauth::authorize(&connection, &server, &client, &redirect, &scopes)
+            .map_err(|trouble| ConnectError::of_provider(&connection, "cannot begin", &trouble))?;
+        let cookie = LoginCookie {
             link: link.to_owned(),
             verifier: authorization.verifier.map(|it| it.expose().to_owned()),
             nonce: authorization.nonce,
         };
-        let payload = serde_json::to_vec(&sealed).unwrap_or_default();
+        let payload = serde_json::to_vec(&cookie).unwrap_or_default();
         let state = authorization.state.expose();
-        let until = now().saturating_add(self.config.pending_ttl.as_secs());
-        let cookie = self.config.sealer.seal(FLOW, state, until, &payload);
+        let cookie = self.sealer.seal(FLOW, state, self.until(), &payload);
         Ok(BrowserRedirect {
             url: authorization.url,
             cookie: Some((login_cookie(state), Secret::new(cookie))),
@@ -82,20 +94,16 @@ impl Broker {
     /// Takes the answer of a login. `Ok`: the page to go back to, and the cookie that proves it there.
     ///
     /// # Errors
-    /// [`Refusal`]: another browser, another server, or another person than the link's.
-    pub async fn finish_login(
-        &self,
-        callback: &Callback,
-        cookie: &str,
-    ) -> Result<BrowserRedirect, ConnectError> {
-        let login = self.login()?;
-        let opened = self.config.sealer.open(FLOW, &callback.state, now(), cookie);
-        let sealed: Option<LoginCookie> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let sealed = sealed.ok_or_else(stale)?;
-        let link = self.open_link(&sealed.link)?;
-        let (connection, server, client) = self.login_server(login).await?;
+    /// [`ConnectError`]: another browser, another server, or another person than the link's.
+    pub async fn finish(&self, callback: &Callback, cookie: &str) -> Result<BrowserRedirect, ConnectError> {
+        let config = &self.config;
+        let opened = self.sealer.open(FLOW, &callback.state, now(), cookie);
+        let cookie: Option<LoginCookie> = opened.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let cookie = cookie.ok_or_else(stale)?;
+        let link = self.links.open(&cookie.link)?;
+        let (connection, server, client) = self.server().await?;
         let iss = callback.iss.as_deref();
-        if iss.map_or(server.iss_supported, |iss| iss != login.issuer) {
+        if iss.map_or(server.iss_supported, |iss| iss != config.issuer) {
             return Err(stale());
         }
         let Some(code) = callback.code.as_ref().filter(|_| callback.error.is_none()) else {
@@ -106,28 +114,26 @@ impl Broker {
             ));
         };
         let source = oauth::source(&connection, &server, client);
-        let verifier = sealed.verifier.map(Secret::new);
-        let web = &**self.config.manager.web();
-        let redirect = self.redirect_uri(None);
+        let verifier = cookie.verifier.map(Secret::new);
+        let web = &**self.manager.web();
+        let redirect = self.endpoints.redirect_uri(None);
         let issued = oauth::exchange(web, &connection, &source, code, verifier.as_ref(), &redirect)
             .await
-            .map_err(|trouble| provider_error(&connection, "did not finish", &trouble))?;
+            .map_err(|trouble| ConnectError::of_provider(&connection, "did not finish", &trouble))?;
         let expected = oauth::ExpectedToken {
-            issuer: Some(&login.issuer),
+            issuer: Some(&config.issuer),
             any_tenant: false,
-            client: &login.client_id,
-            // It binds the login to this browser, so that a login without one does not count.
-            nonce: Some(sealed.nonce.as_deref().ok_or_else(stale)?),
+            client: &config.client_id,
+            // It is what binds the login to this browser: none was sent means none that counts.
+            nonce: Some(cookie.nonce.as_deref().ok_or_else(stale)?),
         };
         let token = issued.id_token.as_ref().ok_or_else(stale)?;
         let claims = oauth::validate(token, expected).map_err(|_refused| stale())?;
-        self.check_principal(&claims, login, &link.principal, (&connection, &server, &issued))
+        self.check_principal(&claims, &link.principal, (&connection, &server, &issued))
             .await?;
-        let until = now().saturating_add(self.config.pending_ttl.as_secs());
-        let proof = self.config.sealer.seal(PROOF, &hashed(&sealed.link), until, b"");
-        let url = Url::parse(&self.at(&format!("/oauth/connect/{}", sealed.link)));
-        let url = url.map_err(|_malformed| stale())?;
-        let cookie = Some((proof_cookie(&sealed.link), Secret::new(proof)));
+        let proof = self.sealer.seal(PROOF, &hashed(&cookie.link), self.until(), b"");
+        let url = Url::parse(&self.endpoints.connect_page(&cookie.link)).map_err(|_malformed| stale())?;
+        let cookie = Some((proof_cookie(&cookie.link), Secret::new(proof)));
         Ok(BrowserRedirect { url, cookie })
     }
 
@@ -135,13 +141,12 @@ impl Broker {
     async fn check_principal(
         &self,
         claims: &TokenClaims,
-        login: &LoginConfig,
         principal: &Principal,
         (connection, server, issued): (&Connection, &AuthServer, &TokenResponse),
     ) -> Result<(), ConnectError> {
-        let web = &**self.config.manager.web();
+        let config = &self.config;
         let all = Value::Object(claims.clone());
-        if !is_tenant(&all, &login.tenant, &principal.tenant) {
+        if !is_tenant(&all, &config.tenant, &principal.tenant) {
             tracing::warn!("a login was refused: it does not prove the tenant that the link is for");
             return Err(ConnectError::new(
                 ConnectErrorKind::Unproven,
@@ -150,8 +155,9 @@ impl Broker {
                  runs the gateway says in `access.login.tenant`, or `tenant_claim`, whose people log in.",
             ));
         }
-        let mut user = user_of(&all, &login.user_claim);
-        if login.user_claim == "email" && !claims.contains_key("email") {
+        let mut user = user_of(&all, &config.user_claim);
+        if config.user_claim == "email" && !claims.contains_key("email") {
+            let web = &**self.manager.web();
             let profile = oauth::profile(web, connection, server, &issued.access, claims).await;
             let subject = claims.get("sub").and_then(Value::as_str);
             let is_same = subject.is_some() && profile.subject.as_deref() == subject;
@@ -159,7 +165,7 @@ impl Broker {
         }
         if user.as_deref() != Some(&*principal.user) {
             tracing::warn!(
-                claim = login.user_claim,
+                claim = config.user_claim,
                 named = user.is_some(),
                 "a login was refused: it does not prove the user that the link is for"
             );
@@ -173,30 +179,40 @@ impl Broker {
     }
 
     /// Whether a cookie proves the login that a link wants.
-    pub(super) fn is_logged_in(&self, link: &str, cookie: &str) -> bool {
-        let sealer = &self.config.sealer;
-        sealer.open(PROOF, &hashed(link), now(), cookie).is_some()
+    pub(super) fn is_proven(&self, link: &str, cookie: &str) -> bool {
+        self.sealer.open(PROOF, &hashed(link), now(), cookie).is_some()
     }
 
-    fn login(&self) -> Result<&LoginConfig, ConnectError> {
-        self.config.login.as_ref().ok_or_else(stale)
+    fn until(&self) -> u64 {
+        now().saturating_add(self.ttl.as_secs())
     }
 
-    async fn login_server(
-        &self,
-        login: &LoginConfig,
-    ) -> Result<(Connection, AuthServer, OAuthClient), ConnectError> {
-        let mut connection = connection(login)?;
-        let web = &**self.config.manager.web();
-        let server = oauth::discover(web, &connection, None)
+    /// The login as the protocol's functions know servers. The operator named it, so it may be anywhere.
+    async fn server(&self) -> Result<(Connection, AuthServer, OAuthClient), ConnectError> {
+        let config = &self.config;
+        let upstream = Url::parse(&config.issuer).map_err(|_malformed| stale())?;
+        let anywhere = AddressPolicy {
+            private: true,
+            loopback: true,
+            ca: None,
+        };
+        let mut connection = Connection {
+            client_id: Some(config.client_id.clone()),
+            client_secret: config.client_secret.clone(),
+            scopes: Some(["openid", "email", "profile"].map(str::to_owned).to_vec()),
+            issuer: Some(config.issuer.clone()),
+            resource: ResourceParameter::Off,
+            ..Connection::discovering("login".into(), "the login".to_owned(), upstream, anywhere)
+        };
+        let server = oauth::discover(&**self.manager.web(), &connection, None)
             .await
-            .map_err(|trouble| provider_error(&connection, "cannot begin", &trouble))?;
+            .map_err(|trouble| ConnectError::of_provider(&connection, "cannot begin", &trouble))?;
         // Many OpenID providers take PKCE without saying so; the nonce and the client's secret stand
         // in where one says nothing.
         if server.challenge_methods.is_none() {
             connection.pkce = Pkce::Off;
         }
-        let redirect = self.redirect_uri(None);
+        let redirect = self.endpoints.redirect_uri(None);
         let redirects = Redirects {
             registered: vec![redirect.clone()],
             used: redirect,
@@ -207,6 +223,10 @@ impl Broker {
     }
 }
 
+fn login_cookie(state: &str) -> String {
+    format!("pleiades_login_{}", short(state))
+}
+
 impl Callback {
     /// The name of the cookie that it brings when it answers a login.
     #[must_use]
@@ -215,48 +235,10 @@ impl Callback {
     }
 }
 
-fn login_cookie(state: &str) -> String {
-    format!("pleiades_login_{}", short(state))
-}
-
 /// The name of the cookie by which a login is proven for a link.
 #[must_use]
 pub fn proof_cookie(link: &str) -> String {
     format!("pleiades_proof_{}", short(link))
-}
-
-/// The login as the protocol's functions know servers. The operator named it, so it may be anywhere.
-fn connection(login: &LoginConfig) -> Result<Connection, ConnectError> {
-    let upstream = Url::parse(&login.issuer).map_err(|_malformed| stale())?;
-    Ok(Connection {
-        name: "login".into(),
-        provider: "login".into(),
-        title: "the login".to_owned(),
-        grant: GrantType::AuthorizationCode,
-        upstream,
-        reach: AddressPolicy {
-            private: true,
-            loopback: true,
-            ca: None,
-        },
-        client_id: Some(login.client_id.clone()),
-        client_secret: login.client_secret.clone(),
-        private_key: None,
-        scopes: Some(["openid", "email", "profile"].map(str::to_owned).to_vec()),
-        authorization_endpoint: None,
-        token_endpoint: None,
-        revocation_endpoint: None,
-        issuer: Some(login.issuer.clone()),
-        metadata: None,
-        token_auth: None,
-        pkce: Pkce::Auto,
-        audience: None,
-        resource: ResourceParameter::Off,
-        parameters: BTreeMap::new(),
-        connect_url: None,
-        lead: Duration::ZERO,
-        attempts: 1,
-    })
 }
 
 /// The user whom the claims name; an email only once its issuer has verified it.
@@ -285,7 +267,7 @@ fn at<'a>(claims: &'a Value, claim: &str) -> Option<&'a str> {
     found?.as_str().filter(|text| !text.is_empty())
 }
 
-fn stale() -> ConnectError {
+pub(super) fn stale() -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Unproven,
         "This login does not belong to a connect link that was opened in this browser.",

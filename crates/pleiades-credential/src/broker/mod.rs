@@ -1,15 +1,25 @@
-//! Connects accounts: links, flows, callbacks (design section 4, "Connecting is an attack surface").
+//! Connects accounts: links, sign-ins, callbacks (design section 4, "Connecting is an attack surface").
 //!
 //! A link carries no rights and nothing is stored for one. Whoever opens it proves to be its
-//! principal; that begins a flow, which is an entry of the vault so that any replica can take the
+//! principal; that begins a pending connection, which is an entry of the vault so that any replica can take the
 //! answer. The answer must come with the cookie of the browser that began.
+//!
+//! | module | |
+//! |---|---|
+//! | `link`, `endpoints` | sealed links and ids; the gateway's own URLs |
+//! | `proof`, `login` | whether the opener of a link is its principal |
+//! | `start`, `callback`, `redeem` | from a link to a stored account |
+//! | `clients`, `pending`, `status` | what is kept in the vault: registered clients, pending connections, outcomes |
+//! | `failures`, `pending_limit` | what this process remembers |
+//! | `error` | what people are told |
 
 mod callback;
-mod client;
+mod clients;
+mod endpoints;
+mod error;
 mod failures;
 mod link;
 mod login;
-mod look;
 mod pending;
 mod pending_limit;
 mod proof;
@@ -20,42 +30,43 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 pub use callback::{Callback, CallbackResult};
-pub use client::ForgottenClient;
+pub use clients::{ClientChoice, Clients, ForgottenClient};
+pub use endpoints::Endpoints;
+pub use error::{ConnectError, ConnectErrorKind};
+pub use link::{ConnectLink, LinkPayload};
 pub use login::{LoginConfig, Tenant, proof_cookie};
-pub use look::ClientChoice;
 pub use proof::{Proof, ProofMethod};
 pub use start::RedirectTarget;
+pub use status::ConnectionStatus;
 
+use super::AccountKey;
+use super::connection::Connection;
+use super::key::AccountOwner;
 use super::manager::CredentialManager;
-use super::oauth::Challenge;
-use super::vault::{Fault, Kind, Vault};
+use super::vault::Fault;
 use crate::access::{Access, Principal};
+use failures::FailedAttempts;
+use link::Links;
+use login::LoginFlow;
+use pending::PendingStore;
+use pending_limit::PendingLimit;
 use pleiades_core::secret::Secret;
 use pleiades_core::time::unix_now as now;
+use pleiades_core::web::Prober;
 use pleiades_mcp::seal::Sealer;
-
-/// Asks an upstream without a credential what it wants: where discovery begins.
-#[async_trait::async_trait]
-pub trait Prober: Send + Sync + std::fmt::Debug {
-    /// The challenge of a provider's endpoint; `None` when it gives none.
-    async fn challenge(&self, provider: &str) -> Option<Challenge>;
-}
+use status::Statuses;
 
 /// What the broker is built from.
 #[derive(Debug)]
 pub struct Config {
-    /// Keeps what is connected.
+    /// Stores what is connected.
     pub manager: Arc<CredentialManager>,
     /// Seals links and ids of connections.
     pub sealer: Arc<Sealer>,
@@ -65,7 +76,7 @@ pub struct Config {
     pub access: Arc<Access>,
     /// Where people log in who open a link.
     pub login: Option<LoginConfig>,
-    /// The runtime that owns code exchanges, whatever becomes of the request that asked for one.
+    /// The runtime of code exchanges, which outlive the request that began one.
     pub control: Handle,
     /// `public_url`, else the listener's address: where `/oauth/…` is reached, without a slash at
     /// the end.
@@ -74,7 +85,7 @@ pub struct Config {
     pub name: String,
     /// How long a link opens.
     pub link_ttl: Duration,
-    /// How long a flow may take.
+    /// How long a sign-in may take.
     pub pending_ttl: Duration,
 }
 
@@ -91,130 +102,90 @@ pub struct ConnectionRequest {
     pub reason: String,
 }
 
-/// A way to connect, as a caller is told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectLink {
-    /// `connect_url`: carries no rights.
-    pub url: String,
-    /// `connection_id`, for `/v1/connections/{id}`.
-    pub id: String,
-    /// Scopes that will be asked for, as far as the descriptor and the wish say.
-    pub scopes: Option<Vec<String>>,
-}
-
-/// What a link says, once opened.
-#[derive(Debug, Clone)]
-pub struct LinkPayload {
-    /// Whose it is.
-    pub principal: Principal,
-    /// For what.
-    pub request: ConnectionRequest,
-    /// Of which connection: under what its standing is kept.
-    pub id: String,
-    /// Until when, in unix seconds.
-    pub until: u64,
-}
-
-/// A flow that has begun.
+/// Where a browser is sent, with a cookie to bring back.
 #[derive(Debug)]
 pub struct BrowserRedirect {
     /// Where to send the person: 303.
     pub url: Url,
-    /// The cookie that the callback must bring, its name and value; `None` where the flow runs
+    /// The cookie that the answer must bring, its name and value; `None` where the flow runs
     /// elsewhere.
     pub cookie: Option<(String, Secret)>,
-}
-
-/// How a connection fares (contracts section 2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionStatus {
-    /// `pending`, `connected`, `failed`, `expired`.
-    pub state: &'static str,
-    /// For people, when it failed.
-    pub message: Option<String>,
-    /// Provider id.
-    pub provider: String,
-    /// Which account it became.
-    pub account: Option<String>,
-}
-
-/// Why a page is refused: a sentence, and what to do. Names no person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectError {
-    /// What kind; `proxy::respond` makes a status of it.
-    pub kind: ConnectErrorKind,
-    /// Why: a sentence for people.
-    pub why: String,
-    /// The same for callers, where `why` names servers by their addresses.
-    pub brief: Option<String>,
-    /// What to do: a sentence for people.
-    pub cure: String,
-}
-
-/// Kinds of refusals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ConnectErrorKind {
-    /// Not of the form that it must have.
-    Malformed,
-    /// Neither known nor ever made here.
-    Unknown,
-    /// Over, or used already.
-    Gone,
-    /// Not proven to be whose it is.
-    Unproven,
-    /// Too many wrong proofs came from there, or too many flows were begun.
-    Throttled,
-    /// Another account would be replaced, or the person said no.
-    Conflict,
-    /// The provider, or its authorization server, did not do its part.
-    Provider,
-    /// The store cannot be reached.
-    Store,
 }
 
 /// Connects accounts; one per process.
 #[derive(Debug)]
 pub struct Broker {
-    config: Config,
-    /// Grows with each standing that changes here.
-    changes: watch::Sender<u64>,
-    /// Redemptions under way.
+    /// The gateway's own URLs.
+    pub endpoints: Arc<Endpoints>,
+    /// Links and ids of connections.
+    pub links: Arc<Links>,
+    /// OAuth clients that are registered for the gateway.
+    pub clients: Clients,
+    /// What became of connections.
+    pub statuses: Statuses,
+    manager: Arc<CredentialManager>,
+    prober: Arc<dyn Prober>,
+    access: Arc<Access>,
+    login: Option<LoginFlow>,
+    control: Handle,
+    name: String,
+    pending: PendingStore,
+    pending_limit: PendingLimit,
+    failures: FailedAttempts,
+    /// Code exchanges on their way.
     redeeming: TaskTracker,
-    pending_limit: pending_limit::PendingLimit,
-    failures: failures::FailedAttempts,
 }
 
 impl Broker {
-    /// A broker.
+    /// A broker, whose sweeper runs for as long as it lives.
     #[must_use]
-    pub fn new(parts: Config) -> Arc<Self> {
+    pub fn new(config: Config) -> Arc<Self> {
+        let Config {
+            manager,
+            sealer,
+            prober,
+            pending_ttl,
+            ..
+        } = config;
+        let endpoints = Arc::new(Endpoints::new(config.base));
+        let links = Arc::new(Links::new(Arc::clone(&sealer), config.link_ttl));
         let broker = Arc::new(Self {
-            config: parts,
-            changes: watch::Sender::new(0),
+            clients: Clients::new(Arc::clone(&manager), Arc::clone(&prober), Arc::clone(&endpoints)),
+            statuses: Statuses::new(Arc::clone(&manager), Arc::clone(&links), pending_ttl),
+            pending: PendingStore::new(Arc::clone(&manager), pending_ttl),
+            login: config.login.map(|login| LoginFlow {
+                config: login,
+                manager: Arc::clone(&manager),
+                sealer,
+                links: Arc::clone(&links),
+                endpoints: Arc::clone(&endpoints),
+                ttl: pending_ttl,
+            }),
+            endpoints,
+            links,
+            manager,
+            prober,
+            access: config.access,
+            control: config.control,
+            name: config.name,
+            pending_limit: PendingLimit::default(),
+            failures: FailedAttempts::default(),
             redeeming: TaskTracker::new(),
-            pending_limit: pending_limit::PendingLimit::default(),
-            failures: failures::FailedAttempts::default(),
         });
         broker.start_sweeper();
         broker
     }
 
-    /// Where `/oauth/…` is reached.
-    #[must_use]
-    pub const fn base(&self) -> &Url {
-        &self.config.base
-    }
-
     /// What the gateway is called.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
     }
 
-    /// How long a flow may take.
+    /// How long a sign-in may take.
     #[must_use]
     pub const fn pending_ttl(&self) -> Duration {
-        self.config.pending_ttl
+        self.pending.ttl
     }
 
     /// Waits until every code that is being redeemed is stored: the end of the process.
@@ -223,65 +194,113 @@ impl Broker {
         self.redeeming.wait().await;
     }
 
-    /// A path of ours as a URL.
-    fn at(&self, path: &str) -> String {
-        format!("{}{path}", self.config.base.as_str().trim_end_matches('/'))
-    }
-
-    fn vault(&self) -> &dyn Vault {
-        &**self.config.manager.vault()
-    }
-}
-
-impl ConnectError {
-    /// A refusal of a kind: why, and what to do.
-    pub fn new(kind: ConnectErrorKind, why: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self {
-            kind,
-            why: why.into(),
-            brief: None,
-            cure: cure.into(),
-        }
-    }
-
-    /// Why, as callers may read it.
+    /// A link for a caller that is not connected. No I/O: nothing is stored before it is used.
     #[must_use]
-    pub fn for_callers(&self) -> &str {
-        self.brief.as_deref().unwrap_or(&self.why)
+    pub fn link(&self, principal: &Principal, request: &ConnectionRequest) -> ConnectLink {
+        let payload = self.links.payload(principal, request);
+        let elsewhere = self
+            .connection(&request.provider)
+            .and_then(|it| it.connect_url.clone());
+        let url = match elsewhere {
+            Some(url) => url.into(),
+            None => self.endpoints.connect_page(&self.links.seal(&payload)),
+        };
+        ConnectLink {
+            url,
+            id: self.links.connection_id(&payload),
+            scopes: self.requested_scopes(request),
+        }
     }
 
-    /// The store cannot be reached or says no; its own words are for the log.
-    fn store(fault: &Fault) -> Self {
-        tracing::warn!(%fault, kind = fault.kind.as_str(), "connecting needs the credential store");
-        if fault.kind.caller_message() != Kind::Unreachable.caller_message() {
-            return Self::new(
-                ConnectErrorKind::Store,
-                "The credential store refuses the gateway, so nothing can be connected.",
-                "Tell whoever runs the gateway: its log says what is refused.",
-            );
+    /// Scopes that will be asked for, as far as that is known without asking anybody.
+    #[must_use]
+    pub fn requested_scopes(&self, request: &ConnectionRequest) -> Option<Vec<String>> {
+        let declared = self
+            .connection(&request.provider)
+            .and_then(|connection| self.manager.loaded()?.scopes(&connection.name));
+        let scopes = united(&declared.unwrap_or_default(), &request.scopes);
+        (!scopes.is_empty()).then_some(scopes)
+    }
+
+    /// A provider's part of its connection, while it is loaded.
+    fn connection(&self, provider: &str) -> Option<Arc<Connection>> {
+        self.manager.loaded()?.provider(provider)
+    }
+
+    /// The provider's title for people.
+    #[must_use]
+    pub fn title(&self, provider: &str) -> String {
+        self.connection(provider)
+            .map_or_else(|| provider.to_owned(), |it| it.title.clone())
+    }
+
+    /// The host that a person will be sent to, where the descriptor names it.
+    #[must_use]
+    pub fn sign_in_host(&self, provider: &str) -> Option<String> {
+        let connection = self.connection(provider)?;
+        let named = connection
+            .connect_url
+            .clone()
+            .or_else(|| connection.authorization_endpoint.clone())
+            .or_else(|| Url::parse(connection.issuer.as_deref()?).ok());
+        named?.host_str().map(str::to_owned)
+    }
+
+    /// Removes what has expired, now and then. Each replica does; what two remove is removed once.
+    fn start_sweeper(self: &Arc<Self>) {
+        let every = self.pending.ttl.max(Duration::from_secs(60));
+        let broker = Arc::downgrade(self);
+        self.control.spawn(async move {
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(broker) = broker.upgrade() else { return };
+                if let Err(fault) = broker.sweep().await {
+                    tracing::debug!(%fault, "pending connections were not tidied up");
+                }
+            }
+        });
+    }
+
+    /// Removes what expired some time ago.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    async fn sweep(&self) -> Result<(), Fault> {
+        self.pending_limit.forget_expired(now());
+        for path in self.pending.paths().await? {
+            let Some(expired) = self.pending.expired(&path).await? else {
+                continue;
+            };
+            // Tokens that nobody confirmed.
+            if let Some((pending, record)) = expired.unconfirmed {
+                self.revoke_tokens(&pending, &record.tokens).await;
+            }
+            self.pending.remove(&path).await?;
         }
-        Self::new(
-            ConnectErrorKind::Store,
-            "The credential store cannot be reached, so nothing can be connected just now.",
-            "Try again in a minute.",
-        )
+        Ok(())
     }
 }
 
-/// 256 bits that nobody can guess, as text.
-///
-/// # Errors
-/// [`Refusal`] without randomness: nothing may begin then.
-fn random() -> Result<Secret, ConnectError> {
-    let mut bytes = [0_u8; 32];
-    SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| {
-        ConnectError::new(
-            ConnectErrorKind::Store,
-            "The gateway has no randomness to begin with.",
-            "Tell its operator.",
-        )
-    })?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
+fn account_key(principal: &Principal, connection: &Arc<str>, account: &str) -> AccountKey {
+    AccountKey {
+        owner: AccountOwner {
+            tenant: Arc::clone(&principal.tenant),
+            user: Arc::clone(&principal.user),
+            connection: Arc::clone(connection),
+        },
+        account: account.into(),
+    }
+}
+
+/// Both lists in order, each scope once.
+fn united(one: &[String], other: &[String]) -> Vec<String> {
+    let mut united: Vec<String> = Vec::with_capacity(one.len() + other.len());
+    for scope in one.iter().chain(other) {
+        if !united.contains(scope) {
+            united.push(scope.clone());
+        }
+    }
+    united
 }
 
 /// What stands in the store, and in names, for something that must not.

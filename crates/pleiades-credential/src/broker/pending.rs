@@ -1,33 +1,34 @@
-//! What a flow leaves in the vault, so that any replica can take its answer.
+//! Sign-ins on their way, stored so that any replica can take the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{Broker, ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
+use super::{ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
 use crate::access::Principal;
+use crate::manager::CredentialManager;
 use crate::oauth::AuthServer;
 use crate::record::{AccountRecord, TokenSource, exposed_option};
-use crate::vault::{Fault, Kind, Path, Stored, Wrote};
+use crate::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use pleiades_core::secret::Secret;
 
-/// Tries of a write that others keep coming before.
+/// Attempts of a write that others keep overtaking.
 pub(super) const TRIES: usize = 8;
-/// How long a used state is remembered, in seconds, so that its replay is told apart.
+/// How long a used state is remembered, in seconds, so that its replay is recognized.
 const REMEMBERED: u64 = 3600;
-/// The same of a flow that nobody finished, which is larger.
+/// The same of a sign-in that nobody finished, which is larger.
 const LATE: u64 = 300;
 
-/// One authorization on its way.
+/// One sign-in on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PendingConnection {
     pub(super) tenant: String,
     pub(super) user: String,
-    /// Of which connection.
+    /// Handle of the connection.
     pub(super) id: String,
-    pub(super) wish: ConnectionRequest,
+    #[serde(rename = "wish")]
+    pub(super) request: ConnectionRequest,
     /// Hash of the cookie that the answer must bring.
     pub(super) cookie: String,
     /// Whether the answer may come from any browser: of a command on this machine.
@@ -42,31 +43,31 @@ pub(super) struct PendingConnection {
     pub(super) source: TokenSource,
     pub(super) redirect: String,
     pub(super) scopes: Vec<String>,
-    /// Under which name the registered client is kept, should it turn out to be refused.
+    /// The name that the registered client is stored under, should it turn out to be refused.
     pub(super) client: Option<String>,
 }
 
-/// An entry: until when, and how far it is.
+/// A stored entry: until when, and how far it is.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PendingEntry {
     pub(super) until: u64,
     pub(super) stage: PendingState,
 }
 
-/// How far a flow is.
+/// How far a sign-in is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PendingState {
     /// The person is at the provider.
     Begun(Box<PendingConnection>),
-    /// Tokens are had, of another account than the one that would be replaced: the person is asked.
+    /// Tokens were issued, of another account than the one that would be replaced: the person is asked.
     Asked(Box<PendingConnection>, Box<AccountRecord>),
     /// The answer was taken.
     Used,
 }
 
 impl PendingConnection {
-    /// Whose flow it is.
+    /// Who connects.
     pub(super) fn principal(&self) -> Principal {
         Principal::new(self.tenant.as_str(), self.user.as_str())
     }
@@ -83,35 +84,42 @@ impl PendingConnection {
     }
 }
 
-fn path(state: &str) -> Path {
-    Path::gateway(&["pending", &format!("s-{}", hashed(state))])
+/// An entry that is to be removed.
+#[derive(Debug)]
+pub(super) struct ExpiredEntry {
+    /// Tokens that nobody confirmed.
+    pub(super) unconfirmed: Option<(Box<PendingConnection>, Box<AccountRecord>)>,
 }
 
-/// A value as the vault keeps it.
-///
-/// # Errors
-/// [`Kind::Corrupt`], which is a bug.
-pub(super) fn serialized<T: Serialize>(value: &T) -> Result<Secret, Fault> {
-    serde_json::to_string(value)
-        .map(Secret::new)
-        .map_err(|cause| Fault::new(Kind::Corrupt, "an entry of the broker cannot be written").because(cause))
+/// Stores sign-ins under their state.
+#[derive(Debug)]
+pub(super) struct PendingStore {
+    manager: Arc<CredentialManager>,
+    /// How long a sign-in may take.
+    pub(super) ttl: Duration,
 }
 
-impl Broker {
-    /// Stores a flow under its state.
+impl PendingStore {
+    pub(super) const fn new(manager: Arc<CredentialManager>, ttl: Duration) -> Self {
+        Self { manager, ttl }
+    }
+
+    fn vault(&self) -> &dyn Vault {
+        &**self.manager.vault()
+    }
+
+    fn entry(&self, stage: PendingState) -> Result<Secret, Fault> {
+        let until = now().saturating_add(self.ttl.as_secs());
+        serialized(&PendingEntry { until, stage })
+    }
+
+    /// Stores a sign-in that begins.
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn store_pending(&self, state: &str, flow: PendingConnection) -> Result<(), Fault> {
-        let entry = PendingEntry {
-            until: now().saturating_add(self.config.pending_ttl.as_secs()),
-            stage: PendingState::Begun(Box::new(flow)),
-        };
-        match self
-            .vault()
-            .write(&path(state), 0, &serialized(&entry)?, None)
-            .await?
-        {
+    pub(super) async fn begin(&self, state: &str, pending: PendingConnection) -> Result<(), Fault> {
+        let value = self.entry(PendingState::Begun(Box::new(pending)))?;
+        match self.vault().write(&path(state), 0, &value, None).await? {
             Wrote::Done(_) => Ok(()),
             Wrote::Conflict => Err(Fault::new(Kind::Refused, "a state was made twice")),
         }
@@ -120,15 +128,13 @@ impl Broker {
     /// The entry of a state, with the version that a write needs.
     ///
     /// # Errors
-    /// [`Refusal`] when there is none, it is over, or it was used.
-    pub(super) async fn read_pending(&self, state: &str) -> Result<(u64, PendingEntry), ConnectError> {
-        let stored = self.vault().read(&path(state)).await;
-        let stored = stored.map_err(|fault| ConnectError::store(&fault))?;
+    /// [`ConnectError`] when there is none, it has expired, or it was used.
+    pub(super) async fn read(&self, state: &str) -> Result<(u64, PendingEntry), ConnectError> {
+        let stored = self.vault().read(&path(state)).await?;
         let Some((version, entry)) = stored.as_ref().and_then(parse) else {
-            return Err(ConnectError::new(
+            return Err(ConnectError::begin_anew(
                 ConnectErrorKind::Unknown,
                 "This answer belongs to no connection that was begun here.",
-                "Open the connect link again and begin anew.",
             ));
         };
         if matches!(entry.stage, PendingState::Used) {
@@ -144,41 +150,33 @@ impl Broker {
         Ok((version, entry))
     }
 
-    /// Takes an entry for good: of two who try, one succeeds.
+    /// Consumes an entry: of two who try, one succeeds.
     ///
     /// # Errors
-    /// [`Refusal`].
-    pub(super) async fn consume_pending(&self, state: &str, version: u64) -> Result<(), ConnectError> {
-        let entry = PendingEntry {
+    /// [`ConnectError`].
+    pub(super) async fn consume(&self, state: &str, version: u64) -> Result<(), ConnectError> {
+        let value = serialized(&PendingEntry {
             until: now(),
             stage: PendingState::Used,
-        };
-        let write = async {
-            let value = serialized(&entry)?;
-            self.vault().write(&path(state), version, &value, None).await
-        };
-        match write.await {
-            Ok(Wrote::Done(_)) => Ok(()),
-            Ok(Wrote::Conflict) => Err(used()),
-            Err(fault) => Err(ConnectError::store(&fault)),
+        })?;
+        match self.vault().write(&path(state), version, &value, None).await? {
+            Wrote::Done(_) => Ok(()),
+            Wrote::Conflict => Err(used()),
         }
     }
 
-    /// Puts tokens aside until the person has said whether they may replace others.
+    /// Stores tokens until the person has said whether they may replace others.
     ///
     /// # Errors
     /// [`Fault`].
     pub(super) async fn await_confirmation(
         &self,
         state: &str,
-        flow: PendingConnection,
+        pending: PendingConnection,
         record: AccountRecord,
     ) -> Result<(), Fault> {
-        let entry = PendingEntry {
-            until: now().saturating_add(self.config.pending_ttl.as_secs()),
-            stage: PendingState::Asked(Box::new(flow), Box::new(record)),
-        };
-        let (path, value) = (path(state), serialized(&entry)?);
+        let path = path(state);
+        let value = self.entry(PendingState::Asked(Box::new(pending), Box::new(record)))?;
         for _ in 0..TRIES {
             let version = self.vault().read(&path).await?.map_or(0, |it| it.version);
             if let Wrote::Done(_) = self.vault().write(&path, version, &value, None).await? {
@@ -188,68 +186,67 @@ impl Broker {
         Err(Fault::new(Kind::Refused, "others keep writing a pending entry"))
     }
 
-    /// Removes what is over, now and then. Each replica does; what two remove is removed once.
-    pub(super) fn start_sweeper(self: &Arc<Self>) {
-        let every = self.config.pending_ttl.max(Duration::from_secs(60));
-        let broker = Arc::downgrade(self);
-        self.config.control.spawn(async move {
-            loop {
-                tokio::time::sleep(every).await;
-                let Some(broker) = broker.upgrade() else { return };
-                if let Err(fault) = broker.sweep().await {
-                    tracing::debug!(%fault, "pending connections were not tidied up");
-                }
-            }
-        });
-    }
-
-    /// Removes what was over some time ago.
+    /// Every entry, outcomes of connections among them.
     ///
     /// # Errors
     /// [`Fault`].
-    pub(super) async fn sweep(&self) -> Result<(), Fault> {
-        /// As much of an entry as says how long it is kept; none of its secrets.
+    pub(super) async fn paths(&self) -> Result<Vec<Path>, Fault> {
+        let folder = Path::gateway(&["pending"]);
+        let names = self.vault().list(&folder).await?;
+        Ok(names.iter().map(|name| folder.child(name)).collect())
+    }
+
+    /// An entry, if it expired long enough ago to be removed. What cannot be read has.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) async fn expired(&self, path: &Path) -> Result<Option<ExpiredEntry>, Fault> {
+        /// An entry of either kind.
         #[derive(Deserialize)]
         struct EntryAge {
             until: u64,
-            stage: Option<EntryStage>,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum EntryStage {
-            Begun(IgnoredAny),
-            Asked(IgnoredAny, IgnoredAny),
-            Used,
+        let Some(stored) = self.vault().read(path).await? else {
+            return Ok(None);
+        };
+        let age = serde_json::from_str::<EntryAge>(stored.value.expose());
+        let stage = parse(&stored).map(|(_, entry)| entry.stage);
+        let remembered = match stage {
+            Some(PendingState::Begun(_)) => LATE,
+            _ => REMEMBERED,
+        };
+        if age.is_ok_and(|age| age.until.saturating_add(remembered) > now()) {
+            return Ok(None);
         }
-        self.pending_limit.forget_expired(now());
-        let folder = Path::gateway(&["pending"]);
-        for name in self.vault().list(&folder).await? {
-            let path = folder.child(&name);
-            let Some(stored) = self.vault().read(&path).await? else {
-                continue;
-            };
-            let dated = serde_json::from_str::<EntryAge>(stored.value.expose());
-            let is_over = |it: EntryAge| {
-                let unfinished = matches!(it.stage, Some(EntryStage::Begun(_)));
-                let remembered = if unfinished { LATE } else { REMEMBERED };
-                it.until.saturating_add(remembered) <= now()
-            };
-            if dated.map_or(true, is_over) {
-                self.revoke_unconfirmed(&stored).await;
-                self.vault().remove(&path).await?;
-            }
-        }
-        Ok(())
+        Ok(Some(ExpiredEntry {
+            unconfirmed: match stage {
+                Some(PendingState::Asked(pending, record)) => Some((pending, record)),
+                _ => None,
+            },
+        }))
     }
 
-    /// Tokens that nobody confirmed are given back.
-    async fn revoke_unconfirmed(&self, stored: &Stored) {
-        if let Some((_, entry)) = parse(stored)
-            && let PendingState::Asked(flow, record) = entry.stage
-        {
-            self.revoke_tokens(&flow, &record.tokens).await;
-        }
+    /// Removes an entry.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub(super) async fn remove(&self, path: &Path) -> Result<(), Fault> {
+        self.vault().remove(path).await
     }
+}
+
+fn path(state: &str) -> Path {
+    Path::gateway(&["pending", &format!("s-{}", hashed(state))])
+}
+
+/// A value as the vault stores it.
+///
+/// # Errors
+/// [`Kind::Corrupt`], which is a bug.
+pub(super) fn serialized<T: Serialize>(value: &T) -> Result<Secret, Fault> {
+    serde_json::to_string(value)
+        .map(Secret::new)
+        .map_err(|cause| Fault::new(Kind::Corrupt, "an entry of the broker cannot be written").because(cause))
 }
 
 fn parse(stored: &Stored) -> Option<(u64, PendingEntry)> {

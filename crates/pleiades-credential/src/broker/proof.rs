@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 
+use super::login::{self, LoginFlow};
 use super::{Broker, ConnectError, ConnectErrorKind, LinkPayload};
 use crate::access::{Principal, require_local};
 use pleiades_core::error::Code;
@@ -41,10 +42,10 @@ impl Broker {
     /// machine may call without a key; else the key.
     #[must_use]
     pub fn proof_method(&self, opened: &LinkPayload) -> ProofMethod {
-        let access = &self.config.access;
-        if self.config.login.is_some() {
+        if self.login.is_some() {
             return ProofMethod::Login;
         }
+        let access = &self.access;
         let is_local = *access.local() == opened.principal;
         match (access.is_open(), is_local) {
             (true, true) => ProofMethod::Loopback,
@@ -57,11 +58,16 @@ impl Broker {
     /// Whether the opener is the link's principal; `false`: is to log in first.
     ///
     /// # Errors
-    /// [`Ground::Unproven`], [`Ground::Throttled`].
+    /// [`ConnectErrorKind::Unproven`], [`ConnectErrorKind::Throttled`].
     pub fn prove(&self, link: &str, opened: &LinkPayload, proof: &Proof<'_>) -> Result<bool, ConnectError> {
         match self.proof_method(opened) {
-            ProofMethod::Login => Ok(proof.login.is_some_and(|cookie| self.is_logged_in(link, cookie))),
-            ProofMethod::Key | ProofMethod::LocalKey => self.by_key(proof, &opened.principal).map(|()| true),
+            ProofMethod::Login => {
+                let cookie = proof.login.zip(self.login.as_ref());
+                Ok(cookie.is_some_and(|(cookie, login)| login.is_proven(link, cookie)))
+            }
+            ProofMethod::Key | ProofMethod::LocalKey => {
+                self.prove_by_key(proof, &opened.principal).map(|()| true)
+            }
             ProofMethod::Loopback
                 if proof
                     .head
@@ -82,8 +88,16 @@ impl Broker {
         }
     }
 
+    /// The login of people who open links.
+    ///
+    /// # Errors
+    /// [`ConnectErrorKind::Unproven`] where there is none.
+    pub fn login(&self) -> Result<&LoginFlow, ConnectError> {
+        self.login.as_ref().ok_or_else(login::stale)
+    }
+
     /// The typed key counts as the same key on a request does.
-    fn by_key(&self, proof: &Proof<'_>, principal: &Principal) -> Result<(), ConnectError> {
+    fn prove_by_key(&self, proof: &Proof<'_>, principal: &Principal) -> Result<(), ConnectError> {
         let wrong = || {
             ConnectError::new(
                 ConnectErrorKind::Unproven,
@@ -94,7 +108,6 @@ impl Broker {
         };
         let typed = proof.key.map(str::trim).filter(|key| !key.is_empty());
         match self
-            .config
             .access
             .identify_typed_key(typed.ok_or_else(wrong)?, proof.peer)
         {

@@ -1,4 +1,4 @@
-//! What became of a connection, and word of it to all who wait.
+//! What became of connections, for all who wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,27 +7,40 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::link::ConnectionRef;
+use super::link::{ConnectionRef, Links};
 use super::pending::{TRIES, serialized};
-use super::{Broker, ConnectionStatus, hashed, now};
+use super::{account_key, hashed, now};
 use crate::access::Principal;
-use crate::key::{AccountKey, AccountOwner};
+use crate::manager::CredentialManager;
 use crate::vault::{Fault, Kind, Path, Wrote};
 
 /// How often the store is asked for somebody who waits: other replicas tell nobody here.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long an outcome is kept, in seconds.
-const KEPT: u64 = 24 * 3600;
+const POLL: Duration = Duration::from_secs(1);
+/// How long an outcome is stored, in seconds.
+const STORED: u64 = 24 * 3600;
 
-/// An outcome as the store keeps it.
+/// The status of a connection (contracts section 2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// `pending`, `connected`, `failed`, `expired`.
+    pub state: &'static str,
+    /// For people, when it failed.
+    pub message: Option<String>,
+    /// Provider id.
+    pub provider: String,
+    /// Which account it became.
+    pub account: Option<String>,
+}
+
+/// An outcome as the store has it.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredOutcome {
-    /// When it may be removed, in unix seconds; a pending flow is over then.
+    /// When it may be removed, in unix seconds; a pending sign-in has expired then.
     until: u64,
     outcome: ConnectionOutcome,
 }
 
-/// How far a connection came.
+/// How far a connection is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ConnectionOutcome {
@@ -35,50 +48,60 @@ pub(super) enum ConnectionOutcome {
     Begun,
     /// It became this account.
     Connected(String),
-    /// For this reason it did not.
+    /// It failed, for this reason.
     Failed(String),
 }
 
-fn path(id: &str) -> Path {
-    Path::gateway(&["pending", &format!("c-{}", hashed(id))])
+/// Stores outcomes and says when one changes.
+#[derive(Debug)]
+pub struct Statuses {
+    manager: Arc<CredentialManager>,
+    links: Arc<Links>,
+    pending_ttl: Duration,
+    /// Counts the outcomes that changed here.
+    changes: watch::Sender<u64>,
 }
 
-impl Broker {
-    /// How a connection of this caller fares; `None` for what is not the caller's.
+impl Statuses {
+    pub(super) fn new(manager: Arc<CredentialManager>, links: Arc<Links>, pending_ttl: Duration) -> Self {
+        Self {
+            manager,
+            links,
+            pending_ttl,
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// The status of a connection of this caller; `None` for anybody else's.
     ///
     /// # Errors
     /// When the store cannot be reached.
-    pub async fn status(&self, principal: &Principal, id: &str) -> Result<Option<ConnectionStatus>, Fault> {
-        let Some(known) = self.open_connection_id(principal, id) else {
+    pub async fn get(&self, principal: &Principal, id: &str) -> Result<Option<ConnectionStatus>, Fault> {
+        let Some(connection) = self.links.open_id(principal, id) else {
             return Ok(None);
         };
-        let mut kept = self
-            .read_outcome(&known.handle)
-            .await?
-            .map(|(_, kept)| (kept.until, kept.outcome));
-        if kept.is_none() {
-            kept = self
-                .external_outcome(principal, &known)
-                .await?
-                .map(|outcome| (0, outcome));
-        }
-        let (state, message, account) = match kept {
-            Some((_, ConnectionOutcome::Connected(account))) => ("connected", None, Some(account)),
-            Some((_, ConnectionOutcome::Failed(why))) => ("failed", Some(why), None),
-            Some((until, ConnectionOutcome::Begun)) if until > now() => ("pending", None, None),
-            _ if known.until > now() => ("pending", None, None),
+        let stored = self.read(&connection.handle).await?;
+        let (until, outcome) = match stored {
+            Some((_, stored)) => (stored.until, Some(stored.outcome)),
+            None => (0, self.external_outcome(principal, &connection).await?),
+        };
+        let (state, message, account) = match outcome {
+            Some(ConnectionOutcome::Connected(account)) => ("connected", None, Some(account)),
+            Some(ConnectionOutcome::Failed(why)) => ("failed", Some(why), None),
+            Some(ConnectionOutcome::Begun) if until > now() => ("pending", None, None),
+            _ if connection.until > now() => ("pending", None, None),
             _ => ("expired", None, None),
         };
         Ok(Some(ConnectionStatus {
             state,
             message,
-            provider: known.wish.provider,
+            provider: connection.request.provider,
             account,
         }))
     }
 
     /// Waits until a connection of this caller is no longer pending, at most so long; then as
-    /// [`standing`](Self::standing). A failed one may still come right: a link starts several flows.
+    /// [`get`](Self::get). A failed one may still succeed: a link starts several sign-ins.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -89,46 +112,40 @@ impl Broker {
         within: Duration,
     ) -> Result<Option<ConnectionStatus>, Fault> {
         let end = Instant::now() + within;
-        let mut news = self.changes.subscribe();
+        let mut changes = self.changes.subscribe();
         loop {
-            news.mark_unchanged();
-            let status = self.status(principal, id).await?;
+            changes.mark_unchanged();
+            let status = self.get(principal, id).await?;
             let settled = status.as_ref().is_none_or(|it| it.state != "pending");
             if settled || Instant::now() >= end {
                 return Ok(status);
             }
-            // Told here, or time to look whether another replica wrote.
-            let look = end.min(Instant::now() + LOOK);
-            drop(timeout_at(look, news.changed()).await);
+            // Changed here, or time to look whether another replica wrote.
+            let poll = end.min(Instant::now() + POLL);
+            drop(timeout_at(poll, changes.changed()).await);
         }
     }
 
-    /// What became of a flow that runs elsewhere: the account that was put in since its link was made.
+    /// The outcome of a flow that runs elsewhere: the account that was put in since its link was made.
     async fn external_outcome(
         &self,
         principal: &Principal,
-        known: &ConnectionRef,
+        asked: &ConnectionRef,
     ) -> Result<Option<ConnectionOutcome>, Fault> {
-        let connection = self.connection(&known.wish.provider);
+        let loaded = self.manager.loaded();
+        let connection = loaded.and_then(|loaded| loaded.provider(&asked.request.provider));
         let Some(connection) = connection.filter(|it| it.connect_url.is_some()) else {
             return Ok(None);
         };
-        let owner = AccountOwner {
-            tenant: Arc::clone(&principal.tenant),
-            user: Arc::clone(&principal.user),
-            connection: Arc::clone(&connection.name),
-        };
-        let since = known.until.saturating_sub(self.config.link_ttl.as_secs());
-        for account in self.config.manager.accounts(&owner).await? {
-            let wanted = known.wish.account.as_deref();
+        let since = asked.until.saturating_sub(self.links.ttl.as_secs());
+        let wanted = asked.request.account.as_deref();
+        let owner = account_key(principal, &connection.name, "").owner;
+        for account in self.manager.accounts(&owner).await? {
             if wanted.is_some_and(|wanted| *wanted != *account.id) {
                 continue;
             }
-            let key = AccountKey {
-                owner: owner.clone(),
-                account: account.id,
-            };
-            let record = self.config.manager.record(&key).await?;
+            let key = account_key(principal, &connection.name, &account.id);
+            let record = self.manager.record(&key).await?;
             if let Some(record) = record.filter(|it| it.connected_at >= since) {
                 return Ok(Some(ConnectionOutcome::Connected(record.account)));
             }
@@ -136,49 +153,53 @@ impl Broker {
         Ok(None)
     }
 
-    /// Changes whenever something became of a connection in this process.
+    /// Changes whenever an outcome changed in this process.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    async fn read_outcome(&self, id: &str) -> Result<Option<(u64, StoredOutcome)>, Fault> {
-        let stored = self.vault().read(&path(id)).await?;
+    async fn read(&self, handle: &str) -> Result<Option<(u64, StoredOutcome)>, Fault> {
+        let stored = self.manager.vault().read(&path(handle)).await?;
         Ok(stored.and_then(|stored| {
-            let kept = serde_json::from_str(stored.value.expose()).ok()?;
-            Some((stored.version, kept))
+            let outcome = serde_json::from_str(stored.value.expose()).ok()?;
+            Some((stored.version, outcome))
         }))
     }
 
-    /// Says what became of a connection. What is connected stays so.
-    pub(super) async fn set_outcome(&self, id: &str, outcome: ConnectionOutcome) {
-        if let Err(fault) = self.write_outcome(id, outcome).await {
+    /// Stores the outcome of a connection. What is connected stays so.
+    pub(super) async fn set(&self, handle: &str, outcome: ConnectionOutcome) {
+        if let Err(fault) = self.write(handle, outcome).await {
             tracing::warn!(%fault, "what became of a connection could not be stored");
         }
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn write_outcome(&self, id: &str, outcome: ConnectionOutcome) -> Result<(), Fault> {
+    async fn write(&self, handle: &str, outcome: ConnectionOutcome) -> Result<(), Fault> {
         let lasts = match outcome {
-            ConnectionOutcome::Begun => self.config.pending_ttl.as_secs(),
-            ConnectionOutcome::Connected(_) | ConnectionOutcome::Failed(_) => KEPT,
+            ConnectionOutcome::Begun => self.pending_ttl.as_secs(),
+            ConnectionOutcome::Connected(_) | ConnectionOutcome::Failed(_) => STORED,
         };
-        let kept = StoredOutcome {
+        let stored = StoredOutcome {
             until: now().saturating_add(lasts),
             outcome,
         };
-        let value = serialized(&kept)?;
+        let (path, value) = (path(handle), serialized(&stored)?);
+        let is_connected = |it: &StoredOutcome| matches!(it.outcome, ConnectionOutcome::Connected(_));
         for _ in 0..TRIES {
-            let before = self.read_outcome(id).await?;
+            let before = self.read(handle).await?;
             let version = before.as_ref().map_or(0, |(version, _)| *version);
-            let done = before.is_some_and(|(_, it)| matches!(it.outcome, ConnectionOutcome::Connected(_)));
-            if done && !matches!(kept.outcome, ConnectionOutcome::Connected(_)) {
+            if before.is_some_and(|(_, it)| is_connected(&it)) && !is_connected(&stored) {
                 return Ok(());
             }
-            if let Wrote::Done(_) = self.vault().write(&path(id), version, &value, None).await? {
+            if let Wrote::Done(_) = self.manager.vault().write(&path, version, &value, None).await? {
                 return Ok(());
             }
         }
         Err(Fault::new(Kind::Refused, "others keep writing an outcome"))
     }
+}
+
+fn path(handle: &str) -> Path {
+    Path::gateway(&["pending", &format!("c-{}", hashed(handle))])
 }

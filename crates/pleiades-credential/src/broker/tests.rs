@@ -110,7 +110,7 @@ struct NoChallenge;
 
 #[async_trait::async_trait]
 impl Prober for NoChallenge {
-    async fn challenge(&self, _provider: &str) -> Option<Challenge> {
+    async fn challenge(&self, _provider: &str) -> Option<pleiades_core::www_authenticate::Challenge> {
         None
     }
 }
@@ -195,7 +195,7 @@ impl BrokerWorld {
     async fn connects(&self, broker: &Arc<Broker>) -> String {
         let (client, callback, cookie) = self.begins(broker).await.unwrap();
         let finished = broker
-            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
+            .finish(callback, Some(&cookie), &broker.endpoints.redirect_uri(None))
             .await;
         match finished.unwrap() {
             CallbackResult::Connected { .. } => {}
@@ -255,7 +255,7 @@ fn connect_request() -> ConnectionRequest {
 }
 
 fn opened(broker: &Broker, link: &ConnectLink) -> LinkPayload {
-    broker.open_link(link.url.rsplit('/').next().unwrap()).unwrap()
+    broker.links.open(link.url.rsplit('/').next().unwrap()).unwrap()
 }
 
 /// The callback that a begun flow's answer would be, and its cookie.
@@ -289,9 +289,9 @@ async fn a_link_reveals_nobodys_name_and_needs_no_store() {
     assert_eq!((opened.principal, opened.request), (ada(), text));
     assert!(world.entries().await.is_empty());
     // An id of a connection is no link, nor the other way round.
-    assert!(broker.open_link(&link.id).is_err());
+    assert!(broker.links.open(&link.id).is_err());
     let token = link.url.rsplit('/').next().unwrap();
-    assert!(broker.status(&ada(), token).await.unwrap().is_none());
+    assert!(broker.statuses.get(&ada(), token).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -314,14 +314,14 @@ async fn a_connection_is_nobody_elses() {
     let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
     let id = broker.link(&ada(), &connect_request()).id;
-    let mine = broker.status(&ada(), &id).await.unwrap().unwrap();
+    let mine = broker.statuses.get(&ada(), &id).await.unwrap().unwrap();
     assert_eq!((mine.state, mine.provider.as_str()), ("pending", "tracker"));
     for other in [
         Principal::new("acme", "bob"),
         Principal::new("other", "ada"),
         Principal::new("acm", "e/ada"),
     ] {
-        assert!(broker.status(&other, &id).await.unwrap().is_none());
+        assert!(broker.statuses.get(&other, &id).await.unwrap().is_none());
     }
 }
 
@@ -331,10 +331,11 @@ async fn a_link_that_is_over_says_so() {
     let broker = world.broker(None, 0);
     let link = broker.link(&ada(), &connect_request());
     let refusal = broker
-        .open_link(link.url.rsplit('/').next().unwrap())
+        .links
+        .open(link.url.rsplit('/').next().unwrap())
         .unwrap_err();
     assert_eq!(refusal.kind, ConnectErrorKind::Gone);
-    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    let status = broker.statuses.get(&ada(), &link.id).await.unwrap().unwrap();
     assert_eq!(status.state, "expired");
 }
 
@@ -357,7 +358,7 @@ async fn of_two_replicas_that_take_one_answer_one_redeems_it() {
         .await
         .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = one.redirect_uri(None);
+    let redirect = one.endpoints.redirect_uri(None);
     let (first, second) = tokio::join!(
         one.finish(callback.clone(), Some(&cookie), &redirect),
         two.finish(callback, Some(&cookie), &redirect)
@@ -377,17 +378,17 @@ async fn an_answer_at_another_redirect_uri_or_without_its_cookie_redeems_nothing
         .await
         .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = broker.redirect_uri(None);
+    let redirect = broker.endpoints.redirect_uri(None);
     for wrong in [None, Some("made-up"), Some("")] {
         let refused = broker.finish(callback.clone(), wrong, &redirect).await;
         assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Unproven);
     }
-    let elsewhere = broker.redirect_uri(Some("tracker"));
+    let elsewhere = broker.endpoints.redirect_uri(Some("tracker"));
     let refused = broker.finish(callback.clone(), Some(&cookie), &elsewhere).await;
     assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Malformed);
     assert!(broker.finish(callback, Some(&cookie), &redirect).await.is_err());
     assert_eq!(world.web.redeemed.load(Ordering::Relaxed), 0);
-    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    let status = broker.statuses.get(&ada(), &link.id).await.unwrap().unwrap();
     assert_eq!(status.state, "failed");
 }
 
@@ -401,14 +402,14 @@ async fn an_answer_that_nobody_waits_for_any_more_is_stored_all_the_same() {
         .await
         .unwrap();
     let (callback, cookie) = answer(&begun);
-    let redirect = broker.redirect_uri(None);
+    let redirect = broker.endpoints.redirect_uri(None);
     {
         let mut finish = Box::pin(broker.finish(callback, Some(&cookie), &redirect));
         // As far as the first await: then the browser is gone.
         assert!(futures_util::poll!(&mut finish).is_pending());
     }
     broker.drained().await;
-    let status = broker.status(&ada(), &link.id).await.unwrap().unwrap();
+    let status = broker.statuses.get(&ada(), &link.id).await.unwrap().unwrap();
     assert_eq!(status.state, "connected");
 }
 
@@ -423,11 +424,11 @@ async fn a_waiting_caller_learns_the_outcome_at_once_here_and_soon_on_other_repl
         .unwrap();
     let waiting = [Arc::clone(&one), Arc::clone(&two)].map(|broker| {
         let id = link.id.clone();
-        tokio::spawn(async move { broker.wait(&ada(), &id, Duration::from_secs(30)).await })
+        tokio::spawn(async move { broker.statuses.wait(&ada(), &id, Duration::from_secs(30)).await })
     });
     tokio::task::yield_now().await;
     let (callback, cookie) = answer(&begun);
-    let redirect = one.redirect_uri(None);
+    let redirect = one.endpoints.redirect_uri(None);
     one.finish(callback, Some(&cookie), &redirect).await.unwrap();
     for waiting in waiting {
         let status = waiting.await.unwrap().unwrap().unwrap();
@@ -441,7 +442,7 @@ async fn a_wait_that_ends_first_reports_pending() {
     let world = BrokerWorld::new();
     let broker = world.broker(None, 600);
     let id = broker.link(&ada(), &connect_request()).id;
-    let status = broker.wait(&ada(), &id, Duration::from_secs(5)).await;
+    let status = broker.statuses.wait(&ada(), &id, Duration::from_secs(5)).await;
     assert_eq!(status.unwrap().unwrap().state, "pending");
 }
 
@@ -457,7 +458,7 @@ async fn flows_share_one_registration_but_for_those_of_a_process() {
             .unwrap();
     }
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 1);
-    let opening = one.link_payload(&ada(), &connect_request());
+    let opening = one.links.payload(&ada(), &connect_request());
     let own = RedirectTarget::Listener("http://127.0.0.1:4711".to_owned());
     let begun = one.begin(&opening, own).await.unwrap();
     assert_eq!(world.web.registered.load(Ordering::Relaxed), 2);
@@ -466,7 +467,9 @@ async fn flows_share_one_registration_but_for_those_of_a_process() {
     assert_eq!(asked.unwrap().1, redirect);
     let (callback, cookie) = answer(&begun);
     // The public listener of a server beside does not take it.
-    let refused = two.finish(callback.clone(), None, &two.redirect_uri(None)).await;
+    let refused = two
+        .finish(callback.clone(), None, &two.endpoints.redirect_uri(None))
+        .await;
     assert_eq!(refused.unwrap_err().kind, ConnectErrorKind::Unproven);
     assert!(one.finish(callback, Some(&cookie), redirect).await.is_ok());
 }
@@ -554,7 +557,7 @@ async fn a_callback_that_refuses_the_client_drops_its_registration_in_whatever_s
             ..callback
         };
         let refused = broker
-            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
+            .finish(callback, Some(&cookie), &broker.endpoints.redirect_uri(None))
             .await;
         let refusal = refused.unwrap_err();
         if error != "access_denied" {
@@ -580,7 +583,7 @@ async fn a_failed_attempt_is_reported_until_one_succeeds_and_the_page_says_who_c
         description: Some("see https://auth.example/help".to_owned()),
         ..callback
     };
-    let redirect = broker.redirect_uri(None);
+    let redirect = broker.endpoints.redirect_uri(None);
     let refusal = broker
         .finish(callback, Some(&cookie), &redirect)
         .await
@@ -605,15 +608,15 @@ async fn a_failed_attempt_is_reported_until_one_succeeds_and_the_page_says_who_c
 async fn a_client_is_forgotten_when_the_operator_asks_for_it() {
     let world = BrokerWorld::new();
     let broker = world.broker(None, 60);
-    assert!(broker.forget_clients(&connection(None)).await.unwrap().is_empty());
+    assert!(broker.clients.forget(&connection(None)).await.unwrap().is_empty());
     world.connects(&broker).await;
     let other = Connection {
         name: "another".into(),
         provider: "another".into(),
         ..connection(None)
     };
-    assert!(broker.forget_clients(&other).await.unwrap().is_empty());
-    let forgotten = broker.forget_clients(&connection(None)).await.unwrap();
+    assert!(broker.clients.forget(&other).await.unwrap().is_empty());
+    let forgotten = broker.clients.forget(&connection(None)).await.unwrap();
     let expected = ForgottenClient {
         client_id: "client-0".to_owned(),
         issuer: Some(ISSUER.to_owned()),
@@ -641,7 +644,8 @@ async fn the_secret_of_a_client_goes_where_it_first_went_until_the_operator_says
     );
     assert_eq!(
         broker
-            .forget_clients(&world.connection(None))
+            .clients
+            .forget(&world.connection(None))
             .await
             .unwrap()
             .len(),
@@ -661,7 +665,7 @@ async fn an_answer_without_the_promised_iss_is_refused_with_the_providers_name()
             ..callback
         };
         let refused = broker
-            .finish(callback, Some(&cookie), &broker.redirect_uri(None))
+            .finish(callback, Some(&cookie), &broker.endpoints.redirect_uri(None))
             .await;
         let refusal = refused.unwrap_err();
         assert!(refusal.why.contains(text), "{refusal:?}");
@@ -676,12 +680,14 @@ async fn a_flow_of_a_command_on_this_machine_may_come_back_in_any_browser() {
     let broker = world.broker(None, 60);
     let begun = broker
         .begin(
-            &broker.link_payload(&ada(), &connect_request()),
+            &broker.links.payload(&ada(), &connect_request()),
             RedirectTarget::Terminal,
         )
         .await
         .unwrap();
     let (callback, _) = answer(&begun);
-    let finished = broker.finish(callback, None, &broker.redirect_uri(None)).await;
+    let finished = broker
+        .finish(callback, None, &broker.endpoints.redirect_uri(None))
+        .await;
     assert!(matches!(finished, Ok(CallbackResult::Connected { .. })));
 }

@@ -36,7 +36,6 @@ pub use grant_error::{GrantError, Reason};
 use records::RecordStore;
 use schedule::Schedule;
 
-use super::broker::Prober;
 use super::cache::{AccountCache, OWNERS};
 use super::clock::TokenClock;
 use super::connection::{Connection, Connections};
@@ -46,6 +45,7 @@ use super::vault::Vault;
 use pleiades_core::signature::Signature;
 use pleiades_core::telemetry::Metrics;
 use pleiades_core::web::HttpClient;
+use pleiades_core::web::Prober;
 
 /// Renewals that nobody waits for, at a time.
 const IN_BACKGROUND: usize = 16;

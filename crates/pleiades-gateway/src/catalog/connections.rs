@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Catalog, Lister};
 use pleiades_core::error::{Code, Error};
-use pleiades_credential::broker::Prober;
+use pleiades_core::web::Prober;
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_credential::{Connection, Connections, ProviderAuth, Signature};
 use pleiades_mcp::{DeclaredCapabilities, RawObject, Revision};

@@ -147,7 +147,7 @@ impl ConnectPages<'_> {
     /// Shows the page of a link. Nothing is stored and nothing consumed.
     fn show_connect(self, headers: &HeaderMap, link: &str) -> Result<Response, ConnectError> {
         let broker = self.broker;
-        let opened = broker.open_link(link)?;
+        let opened = broker.links.open(link)?;
         let proven = self.cookie(headers, &proof_cookie(link));
         let proof = Proof {
             login: proven.as_deref(),
@@ -191,7 +191,7 @@ impl ConnectPages<'_> {
         form: &PostedForm,
     ) -> Result<Response, ConnectError> {
         let broker = self.broker;
-        let opened = broker.open_link(link)?;
+        let opened = broker.links.open(link)?;
         self.check_form(headers, link, form)?;
         let login = self.cookie(headers, &proof_cookie(link));
         let proof = Proof {
@@ -203,7 +203,7 @@ impl ConnectPages<'_> {
         let begun = if broker.prove(link, &opened, &proof)? {
             broker.begin(&opened, RedirectTarget::Gateway).await?
         } else {
-            broker.begin_login(link).await?
+            broker.login()?.begin(link).await?
         };
         Ok(self.redirect(&begun))
     }
@@ -261,12 +261,12 @@ impl ConnectPages<'_> {
         let broker = self.broker;
         let login = callback.login_cookie();
         if let Some(cookie) = self.cookie(headers, &login).filter(|_| provider.is_none()) {
-            let begun = broker.finish_login(&callback, &cookie).await?;
+            let begun = broker.login()?.finish(&callback, &cookie).await?;
             return Ok(self.without_cookie(self.redirect(&begun), &login));
         }
         let name = callback.cookie_name();
         let cookie = self.cookie(headers, &name);
-        let redirect = broker.redirect_uri(provider);
+        let redirect = broker.endpoints.redirect_uri(provider);
         let finished = broker.finish(callback, cookie.as_deref(), &redirect).await?;
         Ok(self.result_page(finished, &name, provider))
     }
@@ -329,11 +329,14 @@ impl ConnectPages<'_> {
 
     /// A path as browsers see it: behind `public_url` there may be more before it.
     fn path(self, path: &str) -> String {
-        format!("{}{path}", self.broker.base().path().trim_end_matches('/'))
+        format!(
+            "{}{path}",
+            self.broker.endpoints.base().path().trim_end_matches('/')
+        )
     }
 
     fn is_secure(self) -> bool {
-        self.broker.base().scheme() == "https"
+        self.broker.endpoints.base().scheme() == "https"
     }
 
     fn cookie(self, headers: &HeaderMap, name: &str) -> Option<String> {
@@ -354,6 +357,7 @@ impl ConnectPages<'_> {
 fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
     let broker = &exchange.accounts.broker;
     let Some(url) = broker
+        .endpoints
         .metadata_document()
         .filter(|_| method == Method::GET || method == Method::HEAD)
     else {
@@ -363,10 +367,10 @@ fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
         ));
     };
     let snapshot = exchange.catalog.snapshot();
-    let mut redirects = vec![broker.redirect_uri(None)];
+    let mut redirects = vec![broker.endpoints.redirect_uri(None)];
     for (id, provider) in &snapshot.providers {
         if matches!(provider.need, ProviderAuth::OAuth(_)) {
-            redirects.push(broker.redirect_uri(Some(id)));
+            redirects.push(broker.endpoints.redirect_uri(Some(id)));
         }
     }
     let document = oauth::client_document(&url, broker.name(), &redirects);
@@ -394,7 +398,7 @@ async fn connection_status(
         Err(error) => return api_error(&error),
     };
     let broker = &services.exchange.accounts.broker;
-    let status = broker.status(&caller.principal, id).await;
+    let status = broker.statuses.get(&caller.principal, id).await;
     ctx.caller = Some(caller);
     match status {
         Ok(Some(status)) => {

@@ -2,7 +2,7 @@
 
 use super::*;
 use pleiades_core::error::Code;
-use pleiades_credential::broker::Prober;
+use pleiades_core::web::Prober;
 use pleiades_credential::oauth::Challenge;
 
 const HEADER: &str = "Bearer scope=\"read\", resource_metadata=\"https://one.example/prm\"";

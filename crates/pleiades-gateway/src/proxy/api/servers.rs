@@ -150,7 +150,7 @@ impl ServerConnector<'_> {
                 return Ok(account);
             }
             // A store that cannot be reached now may be reached next time.
-            let status = broker.status(self.principal, &link.id).await;
+            let status = broker.statuses.get(self.principal, &link.id).await;
             match status.ok().flatten() {
                 Some(status) if status.state == "failed" => {
                     let why = status.message;

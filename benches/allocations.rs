@@ -119,7 +119,7 @@ fn peer(parts: &Services) -> Peer {
         revision: Revision::V2025_06_18,
         abilities: ClientCapabilities::NONE,
         capabilities: None,
-        lane: None,
+        session: None,
         keys: Keys::Headers(HeaderMap::new()),
         trace: None,
         request_id: parts.ids.next(),
@@ -130,7 +130,11 @@ async fn call(parts: &Services, scope: &Scope, body: &[u8]) -> bool {
     let Ok(arrived) = message::decode(body).map(Arrived::open) else {
         return false;
     };
-    let (reply, _record) = parts.exchange.handle(scope, &peer(parts), arrived, None).await;
+    let snapshot = parts.exchange.snapshot(scope, &parts.principal);
+    let (reply, _record) = parts
+        .exchange
+        .handle(&snapshot, (scope, &peer(parts)), arrived, None)
+        .await;
     matches!(reply, Reply::Answer { code: None, body, .. } if body.windows(3).any(|it| it == b"xxx"))
 }
 

@@ -35,7 +35,7 @@ use pleiades_credential::vault::hashicorp::HashicorpVault;
 use pleiades_descriptor::settings::{self, Settings, ToolNames};
 use pleiades_gateway::admin::Admin;
 use pleiades_gateway::catalog::{self, Catalog};
-use pleiades_gateway::exchange::{Accounts, Exchange, Names, RequestIds, Sessions, Shown};
+use pleiades_gateway::exchange::{Exchange, Names, RequestIds, Sessions, Shown};
 use pleiades_gateway::proxy::api::{ApiConfig, ConnectAllowlist};
 use pleiades_gateway::proxy::{Config, Gateway};
 use pleiades_gateway::shared_state::{RedisConfig, SharedState};
@@ -153,13 +153,10 @@ impl App {
         };
         let broker = credentials::broker(&settings, &manager, &catalog, beside)?;
         let exchange = Exchange::new(
-            Arc::clone(&catalog),
-            Arc::clone(&upstreams),
+            (Arc::clone(&catalog), Arc::clone(&upstreams)),
             Arc::clone(&metrics),
-            (
-                Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
-                Accounts { manager, broker },
-            ),
+            Sessions::new(Arc::clone(&sealer), Arc::clone(&shared)),
+            (manager, broker),
             shown(&settings),
         );
         let services = Services {

@@ -79,7 +79,8 @@ fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8
 fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, Value> {
     let services = app.services();
     let scope = Scope::new(View::Tool, Some(Arc::from(provider)));
-    if services.exchange.exists(&scope, &services.principal).is_err() {
+    let snapshot = services.exchange.snapshot(&scope, &services.principal);
+    if scope.provider_in(&snapshot).is_err() {
         return Err(missing(app, provider));
     }
     let peer = Peer {
@@ -88,7 +89,7 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         // As lists are read, so that both use one session; what is asked is declined.
         abilities: ClientCapabilities::ALL,
         capabilities: None,
-        lane: None,
+        session: None,
         keys: Keys::Environment(pleiades_descriptor::settings::environment()),
         trace: None,
         request_id: services.ids.next(),
@@ -98,9 +99,10 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         method: method.to_owned(),
         params: Some(raw::raw(&params)),
     };
+    let arrived = Arrived::open(message);
     let handling = services
         .exchange
-        .handle(&scope, &peer, Arrived::open(message), None);
+        .handle(&snapshot, (&scope, &peer), arrived, None);
     let Some((reply, _)) = super::until_signal(app, handling) else {
         return Err(json!({ "code": CANCELLED, "message": "interrupted" }));
     };

@@ -16,6 +16,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_descriptor::settings::Overrides;
+use pleiades_gateway::catalog::Snapshot;
 use pleiades_gateway::exchange::{
     Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
 };
@@ -137,15 +138,17 @@ impl StdioServer {
             Ok(peer) => peer,
             Err(error) => return self.refuse(message.id(), &error, Revision::V2026_07_28).await,
         };
+        let snapshot = self.app.exchange.snapshot(&self.scope, &peer.principal);
         if message.method == "notifications/initialized" && !self.is_announcing.swap(true, Ordering::Relaxed)
         {
-            let changes = self.app.exchange.session_stream(&self.scope, &peer);
+            let changes = self.app.exchange.session_stream(&snapshot, &self.scope, &peer);
             self.tasks.spawn(Arc::clone(self).pump(changes));
         }
         if message.id().is_some() && message.method == "initialize" && !peer.revision.is_modern() {
             *self.settled.lock() = Some((negotiated(&message.params), abilities(&message.params)));
         }
-        self.tasks.spawn(Arc::clone(self).answer(peer, message, started));
+        let answer = Arc::clone(self).answer(peer, message, (snapshot, started));
+        self.tasks.spawn(answer);
     }
 
     fn peer(&self, message: &Arrived) -> Result<Peer, Error> {
@@ -168,19 +171,24 @@ impl StdioServer {
             revision,
             abilities,
             capabilities: capabilities.map(ToOwned::to_owned),
-            lane: Some(Arc::from("stdio")),
+            session: Some(Arc::from("stdio")),
             keys: Keys::Environment(Arc::clone(&self.keys)),
             trace: None,
             request_id: self.app.ids.next(),
         })
     }
 
-    async fn answer(self: Arc<Self>, peer: Peer, message: Arrived, started: Instant) {
+    async fn answer(
+        self: Arc<Self>,
+        peer: Peer,
+        message: Arrived,
+        (snapshot, started): (Arc<Snapshot>, Instant),
+    ) {
         let (outlet, mut inlet) = Outlet::open(&message).unzip();
         let exchange = Arc::clone(&self.app.exchange);
         let handled = async {
             let handled = exchange
-                .handle(&self.scope, &peer, message, outlet.as_ref())
+                .handle(&snapshot, (&self.scope, &peer), message, outlet.as_ref())
                 .await;
             drop(outlet);
             handled

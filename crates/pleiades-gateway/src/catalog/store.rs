@@ -134,11 +134,17 @@ impl Catalog {
         self.work.snapshot.load_full()
     }
 
-    /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
+    /// Everything that a caller (tenant and user) finds loaded: what descriptors name, and beside it the
+    /// caller's own; `None`: without that.
     #[must_use]
-    pub fn snapshot_for(&self, tenant: &Arc<str>, user: &Arc<str>) -> Arc<Snapshot> {
-        let owner = (Arc::clone(tenant), Arc::clone(user));
-        self.guests.beside(self.snapshot(), &owner)
+    pub fn snapshot_for(&self, caller: Option<(&Arc<str>, &Arc<str>)>) -> Arc<Snapshot> {
+        match caller {
+            Some((tenant, user)) => {
+                let owner = (Arc::clone(tenant), Arc::clone(user));
+                self.guests.beside(self.snapshot(), &owner)
+            }
+            None => self.snapshot(),
+        }
     }
 
     /// Makes a server a provider of this caller alone; one of the same name is replaced.

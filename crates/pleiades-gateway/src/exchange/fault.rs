@@ -1,9 +1,12 @@
-//! From our error to a JSON-RPC error object.
+//! From our error to a JSON-RPC error object, and the errors that several rooms have.
 
 use serde_json::json;
 
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_mcp::{Revision, raw};
+
+/// JSON-RPC: the client has to open an address first (2025-11-25).
+pub(crate) const URL_REQUIRED: i64 = -32042;
 
 /// The JSON-RPC error a peer of this revision is told. Codes below -32000 are the
 /// specification's; ours are positive and equal the HTTP status they would have.
@@ -21,7 +24,7 @@ pub fn rpc_fault(error: &Error, revision: Revision) -> RpcFault {
 
 /// The code that decides the HTTP status of an error. An upstream's own error stands as ours of the
 /// same meaning where 2026-07-28 ties a status to it (streamable HTTP, "Error Codes").
-pub(super) fn standing(error: &Error, revision: Revision) -> Code {
+pub(crate) fn status_code(error: &Error, revision: Revision) -> Code {
     match error.rpc.as_deref().map(|fault| fault.code) {
         Some(-32021) if revision.is_modern() => Code::MissingCapability,
         Some(-32601) if revision.is_modern() => Code::MethodNotFound,
@@ -78,4 +81,79 @@ fn data(error: &Error) -> Option<raw::Raw> {
     }
     let empty = data.as_object().is_some_and(serde_json::Map::is_empty);
     (!empty).then(|| raw::raw(&data))
+}
+
+/// The refusal for an id that no loaded provider has.
+pub(crate) fn unknown_provider(id: &str) -> Error {
+    Error::new(
+        Code::UnknownProvider,
+        format!("no provider `{}` is loaded", printable(id)),
+    )
+}
+
+/// The refusal of an answer that is none.
+pub(crate) fn malformed_answer(key: &str) -> Error {
+    Error::new(
+        Code::InvalidParams,
+        format!(
+            "the answer `{}` is none: `action` must be \"accept\", \"decline\" or \"cancel\"",
+            printable(key)
+        ),
+    )
+}
+
+/// A peer's word as it may stand in an error: bounded, without what cannot be seen.
+pub(crate) fn printable(text: &str) -> String {
+    pleiades_core::text::printable(text, 128)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_providers_own_error_is_told_as_it_is() {
+        let fault = RpcFault {
+            code: -32001,
+            message: "theirs".to_owned(),
+            data: None,
+        };
+        let told = rpc_fault(&Error::rpc(fault), Revision::V2025_11_25);
+        assert_eq!((told.code, told.message.as_str()), (-32001, "theirs"));
+    }
+
+    #[test]
+    fn a_resource_that_is_not_there_has_a_code_of_its_own_before_2026_07_28() {
+        let error = Error::new(Code::ResourceNotFound, "no resource");
+        assert_eq!(rpc_fault(&error, Revision::V2025_11_25).code, -32002);
+        assert_eq!(rpc_fault(&error, Revision::V2026_07_28).code, -32602);
+    }
+
+    #[test]
+    fn an_error_says_when_to_come_back_unless_its_data_do() {
+        let error = Error::new(Code::Busy, "busy").retry_after(Duration::from_millis(200));
+        let data = rpc_fault(&error, Revision::V2025_11_25).data.expect("some");
+        assert_eq!(data.get(), r#"{"retry_after":1}"#);
+        let told = error.data(json!({ "retry_after": 9 }));
+        let data = rpc_fault(&told, Revision::V2025_11_25).data.expect("some");
+        assert_eq!(data.get(), r#"{"retry_after":9}"#);
+    }
+
+    #[test]
+    fn a_providers_missing_method_decides_the_status_of_2026_07_28_alone() {
+        let fault = |code| RpcFault {
+            code,
+            message: String::new(),
+            data: None,
+        };
+        let (missing, unknown) = (Error::rpc(fault(-32021)), Error::rpc(fault(-32601)));
+        assert_eq!(
+            status_code(&missing, Revision::V2026_07_28),
+            Code::MissingCapability
+        );
+        assert_eq!(status_code(&unknown, Revision::V2026_07_28), Code::MethodNotFound);
+        assert_eq!(status_code(&unknown, Revision::V2025_11_25), Code::UpstreamError);
+    }
 }

@@ -19,6 +19,7 @@ use super::resume::AnswerStore;
 use super::route::{self, Route};
 use super::services::GatewayServices;
 use super::{bridge, connect, respond, view};
+use crate::catalog::Snapshot;
 use crate::exchange::{Exchange, Record, RequestIds, Scope};
 use pleiades_core::telemetry::{Metrics, View};
 use pleiades_credential::access::origins::OriginPolicy;
@@ -158,11 +159,13 @@ impl Gateway {
         };
         let principal = caller.principal.clone();
         ctx.caller = Some(caller);
-        if self.is_relayed(&scope) {
-            state.relay = relay::begin(&self.services, session, ctx, (&scope, &principal)).await?;
+        let snapshot = self.services.exchange.snapshot(&scope, &principal);
+        if self.is_relayed(&scope, &snapshot) {
+            let to = (&scope, &*snapshot, &principal);
+            state.relay = relay::begin(&self.services, session, ctx, to).await?;
             return Ok(state.relay.is_none());
         }
-        view::serve(&self.services, session, ctx, (&scope, &principal))
+        view::serve(&self.services, session, ctx, (&scope, &snapshot, &principal))
             .await
             .map(|()| true)
     }
@@ -187,16 +190,10 @@ impl Gateway {
     }
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.
-    fn is_relayed(&self, scope: &Scope) -> bool {
-        let Some(id) = scope.provider.as_ref().filter(|_| scope.view == View::Relay) else {
-            return false;
-        };
-        let exchange = &self.services.exchange;
-        let snapshot = exchange.catalog.snapshot();
-        snapshot
-            .providers
-            .get(id)
-            .is_some_and(|provider| !exchange.upstreams.is_wired(&provider.endpoint))
+    fn is_relayed(&self, scope: &Scope, snapshot: &Snapshot) -> bool {
+        let upstreams = &self.services.exchange.upstreams;
+        let provider = scope.provider_in(snapshot).ok().flatten();
+        scope.view == View::Relay && provider.is_some_and(|provider| !upstreams.is_wired(&provider.endpoint))
     }
 }
 

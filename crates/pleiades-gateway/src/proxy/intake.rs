@@ -7,6 +7,7 @@ use http::{HeaderMap, header};
 use super::context::Context;
 use super::respond::SESSION;
 use super::services::GatewayServices;
+use crate::catalog::Snapshot;
 use crate::exchange::{Arrived, Keys, Peer, Scope, unsupported};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
@@ -159,6 +160,8 @@ pub(super) struct ViewContext<'a> {
     pub(super) ctx: &'a Context,
     pub(super) principal: &'a Principal,
     pub(super) scope: &'a Scope,
+    /// What was loaded when its head had arrived.
+    pub(super) snapshot: &'a Arc<Snapshot>,
 }
 
 /// A client, by the head that it sent.
@@ -235,7 +238,7 @@ pub(super) fn build_peer(to: ViewContext<'_>, head: &HeaderMap, sender: Sender) 
         revision: sender.revision,
         abilities: sender.abilities,
         capabilities: None,
-        lane: sender.session,
+        session: sender.session,
         keys: Keys::Headers(head.clone()),
         trace: head
             .get("traceparent")

@@ -17,6 +17,7 @@ use super::resume::TicketCell;
 use super::services::GatewayServices;
 use super::waiting::{RunningWork, StreamOpening, WaitOutcome, wait};
 use super::{bridge, intake};
+use crate::catalog::Snapshot;
 use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::Reservation;
@@ -92,13 +93,14 @@ pub(super) async fn serve(
     services: &GatewayServices,
     session: &mut Session,
     ctx: &Context,
-    (scope, principal): (&Scope, &Principal),
+    (scope, snapshot, principal): (&Scope, &Arc<Snapshot>, &Principal),
 ) -> Result<()> {
     let to = ViewContext {
         services,
         ctx,
         principal,
         scope,
+        snapshot,
     };
     let method = session.req_header().method.clone();
     let served = match method {
@@ -198,7 +200,7 @@ async fn post(
 /// Reads head and body of a POST as a message and its sender.
 async fn read_post(session: &mut Session, to: ViewContext<'_>) -> Result<ReadPost, RefusedRequest> {
     let shared = &to.services.limits;
-    to.services.exchange.exists(to.scope, to.principal)?;
+    to.scope.provider_in(to.snapshot)?;
     intake::check_media(&session.req_header().headers)?;
     let owner = limits::budget_owner(to.principal);
     let mut reservation = Arc::clone(&shared.bodies).reserve(Some(owner));
@@ -240,13 +242,16 @@ fn start(to: ViewContext<'_>, work: PostWork) -> RunningWork {
     } = work;
     let exchange = Arc::clone(&to.services.exchange);
     let metrics = Arc::clone(&to.services.metrics);
-    let (scope, started, address) = (to.scope.clone(), to.ctx.started, to.ctx.peer);
+    let (scope, snapshot) = (to.scope.clone(), Arc::clone(to.snapshot));
+    let (started, address) = (to.ctx.started, to.ctx.peer);
     let key = to.ctx.caller.as_ref().and_then(|caller| caller.key.clone());
     let is_modern = peer.revision.is_modern();
     let work = async move {
         // What it was read from is gone by now; what was made of it goes with the work.
         let _body = body;
-        let (reply, record) = exchange.handle(&scope, &peer, message, outlet.as_ref()).await;
+        let (reply, record) = exchange
+            .handle(&snapshot, (&scope, &peer), message, outlet.as_ref())
+            .await;
         let status = respond::reply_status(&reply, peer.revision, scope.view == View::Relay);
         let mut done = request_event(&scope, &record, (&peer.request_id, started), status);
         peer.describe(&mut done);
@@ -270,7 +275,7 @@ fn start(to: ViewContext<'_>, work: PostWork) -> RunningWork {
 async fn get(session: &mut Session, to: ViewContext<'_>) -> Result<Result<Option<Response>, RefusedRequest>> {
     let exchange = &to.services.exchange;
     let head = &session.req_header().headers;
-    let opened = exchange.exists(to.scope, to.principal).and_then(|()| {
+    let opened = to.scope.provider_in(to.snapshot).and_then(|_| {
         let known = intake::find_session(to, head)?;
         let known = known.ok_or_else(|| {
             Error::new(
@@ -280,19 +285,19 @@ async fn get(session: &mut Session, to: ViewContext<'_>) -> Result<Result<Option
         })?;
         intake::check_accept(head, &["text/event-stream"])?;
         let peer = intake::build_peer(to, head, known);
-        let slot = to.services.limits.stream(to.principal, peer.lane.as_ref())?;
+        let slot = to.services.limits.stream(to.principal, peer.session.as_ref())?;
         Ok((peer, slot))
     });
     let (peer, _slot) = match opened {
         Ok(opened) => opened,
         Err(error) => return Ok(Err(error.into())),
     };
-    let id = peer.lane.clone().unwrap_or_default();
+    let id = peer.session.clone().unwrap_or_default();
     let resumed = head
         .get("last-event-id")
         .and_then(|value| value.to_str().ok())
         .and_then(|event| to.services.answers.resume(&id, event));
-    let mut messages = resumed.unwrap_or_else(|| exchange.session_stream(to.scope, &peer));
+    let mut messages = resumed.unwrap_or_else(|| exchange.session_stream(to.snapshot, to.scope, &peer));
     bridge::begin_stream(session, to.ctx.origin.as_deref()).await?;
     let ended = exchange.sessions.ended(&id);
     bridge::pump(session, &mut messages, ended, &to.services.metrics).await?;
@@ -302,7 +307,7 @@ async fn get(session: &mut Session, to: ViewContext<'_>) -> Result<Result<Option
 /// The session of a request whose client may come back for the answer, once that is a stream.
 fn resumable_session(peer: &Peer, message: &Arrived) -> Option<Arc<str>> {
     let resumes = peer.revision == Revision::V2025_11_25 && message.id().is_some();
-    peer.lane.clone().filter(|_| resumes)
+    peer.session.clone().filter(|_| resumes)
 }
 
 /// Whether the answer may begin before it is known: not that of `initialize`, whose head names the

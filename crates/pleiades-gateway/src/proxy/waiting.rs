@@ -165,7 +165,7 @@ pub(super) async fn wait(
                 gone?;
             }
             word = next => match (word, notices.take()) {
-                (Some(Word::Recess(pause)), Some(inlet)) if opening.may_pause() => {
+                (Some(Word::Pause(pause)), Some(inlet)) if opening.may_pause() => {
                     return opening.pause(session, pause, inlet).await;
                 }
                 (Some(word), inlet) => {

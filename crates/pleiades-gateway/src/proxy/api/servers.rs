@@ -203,7 +203,7 @@ impl ServerConnector<'_> {
             // As lists are read, so that both use one session; what is asked is declined.
             abilities: ClientCapabilities::ALL,
             capabilities: None,
-            lane: None,
+            session: None,
             keys: Keys::Headers(self.headers.clone()),
             trace: None,
             request_id: self.request_id.to_owned(),
@@ -214,7 +214,9 @@ impl ServerConnector<'_> {
             method: "tools/list".to_owned(),
             params: Some(raw::raw(&json!({}))),
         };
-        let handled = self.exchange.handle(&scope, &peer, Arrived::open(message), None);
+        let snapshot = self.exchange.snapshot(&scope, self.principal);
+        let arrived = Arrived::open(message);
+        let handled = self.exchange.handle(&snapshot, (&scope, &peer), arrived, None);
         let (reply, _) = handled.await;
         match reply {
             Reply::Answer { body, .. } => parse_tools(&body),

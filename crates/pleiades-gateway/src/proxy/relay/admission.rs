@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 use super::credential::{CredentialLookup, RelayCredential};
 use super::session::RelaySession;
 use super::state::RelayState;
-use crate::catalog::Provider;
+use crate::catalog::{Provider, Snapshot};
 use crate::exchange::{self, Exchange, Scope};
 use crate::proxy::intake;
 use crate::proxy::respond::SESSION;
@@ -26,17 +26,11 @@ use pleiades_upstream::Profile;
 pub(super) async fn admit(
     services: &GatewayServices,
     head: &RequestHeader,
-    scope: &Scope,
+    (scope, snapshot): (&Scope, &Snapshot),
     principal: &Principal,
 ) -> Result<RelayState, Error> {
     let exchange = &services.exchange;
-    exchange.exists(scope, principal)?;
-    let snapshot = exchange.catalog.snapshot();
-    let provider = scope
-        .provider
-        .as_ref()
-        .and_then(|id| snapshot.providers.get(id))
-        .cloned();
+    let provider = scope.provider_in(snapshot)?.cloned();
     let provider = provider.ok_or_else(|| Error::new(Code::UnknownProvider, "no such provider is loaded"))?;
     exchange::relay_open(&provider)?;
     let revision = intake::revision_or_legacy(&head.headers);

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::session::{RelaySession, unknown_session};
 use crate::catalog::Provider;
-use crate::exchange::{self, ACCOUNT_HEADER, Exchange, Keys, Used};
+use crate::exchange::{self, ACCOUNT_HEADER, Exchange, Keys, UsedAccount};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
 use pleiades_credential::manager::AccountQuery;
@@ -50,7 +50,7 @@ impl RelayCredential {
     }
 
     /// The account as it was used for a method; `None` where there is none.
-    pub(super) fn account_use<'a>(&'a self, method: &'a str) -> Option<Used<'a>> {
+    pub(super) fn account_use<'a>(&'a self, method: &'a str) -> Option<UsedAccount<'a>> {
         let account = self.account.as_ref()?;
         Some(account_use(account, &self.signature, method))
     }
@@ -123,6 +123,7 @@ impl CredentialLookup<'_> {
                 let asked = (wanted, RELAYED);
                 let error = self
                     .exchange
+                    .accounts
                     .unconnected(self.principal, connection, &refused, asked);
                 Err(error)
             }
@@ -149,10 +150,11 @@ impl CredentialLookup<'_> {
     }
 
     /// The error for an upstream's refusal of the account, or for a renewal that failed.
-    pub(super) async fn judge_refusal(self, used: Option<Used<'_>>, error: Error) -> Error {
+    pub(super) async fn judge_refusal(self, used: Option<UsedAccount<'_>>, error: Error) -> Error {
         match used {
             Some(used) => {
                 self.exchange
+                    .accounts
                     .judged(self.principal, self.provider, used, error)
                     .await
             }
@@ -166,8 +168,8 @@ impl CredentialLookup<'_> {
     }
 }
 
-fn account_use<'a>(account: &'a Arc<str>, signature: &Signature, method: &'a str) -> Used<'a> {
-    Used {
+fn account_use<'a>(account: &'a Arc<str>, signature: &Signature, method: &'a str) -> UsedAccount<'a> {
+    UsedAccount {
         account,
         fingerprint: signature.account,
         operation: if method.is_empty() { RELAYED } else { method },

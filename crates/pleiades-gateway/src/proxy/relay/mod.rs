@@ -24,6 +24,7 @@ pub(super) use self::tls::TlsCache;
 use super::context::Context;
 use super::services::GatewayServices;
 use super::{bridge, intake, respond};
+use crate::catalog::Snapshot;
 use crate::exchange::{self, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
@@ -39,9 +40,10 @@ pub(super) async fn begin(
     services: &GatewayServices,
     session: &mut Session,
     ctx: &Context,
-    (scope, principal): (&Scope, &Principal),
+    (scope, snapshot, principal): (&Scope, &Snapshot, &Principal),
 ) -> Result<Option<RelayState>> {
-    let admitted = match admission::admit(services, session.req_header(), scope, principal).await {
+    let admitted = match admission::admit(services, session.req_header(), (scope, snapshot), principal).await
+    {
         Ok(relay) => bridge::send_continue(session).await.map(|()| relay),
         refused => refused,
     };

@@ -59,7 +59,7 @@ fn credential_accepted(exchange: &Exchange, relay: &RelayState, status: StatusCo
     if status.is_success() {
         credential.signature.taken(credential.signed.seq);
         if let Some(used) = credential.account_use(&relay.method) {
-            exchange.took(&relay.principal, &relay.provider, used);
+            exchange.accounts.took(&relay.principal, &relay.provider, used);
         }
     }
 }

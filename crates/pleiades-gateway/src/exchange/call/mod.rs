@@ -1,0 +1,71 @@
+//! One call of a provider: planned, let in, made in as many attempts as its provider asks for, parked
+//! while its client answers, and looked after as a task where it becomes one.
+
+mod extension;
+mod make;
+mod outcome;
+mod parking;
+mod plan;
+mod replicas;
+mod resume;
+mod state;
+mod task;
+mod task_id;
+mod task_mode;
+
+use std::sync::Arc;
+
+pub(crate) use outcome::{CallOutcome, is_breakage, limited};
+pub(crate) use plan::{CallTarget, check_answers, declared, looks_after_tasks, revision_for};
+pub(crate) use task_id::TaskClaims;
+pub(crate) use task_mode::offers_tasks;
+
+use super::account::Accounts;
+use super::client::Questions;
+use super::session::{Mailboxes, Sessions, Tokens};
+use super::workers::Workers;
+use crate::catalog::Catalog;
+use pleiades_core::telemetry::Metrics;
+use pleiades_upstream::Upstreams;
+
+/// Makes calls.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    catalog: Arc<Catalog>,
+    upstreams: Arc<Upstreams>,
+    metrics: Arc<Metrics>,
+    accounts: Arc<Accounts>,
+    questions: Arc<Questions>,
+    mailboxes: Arc<Mailboxes>,
+    tokens: Tokens,
+    workers: Arc<Workers>,
+    replicas: replicas::Replicas,
+    parking: parking::Parking,
+    /// Tools that need the extension for tasks.
+    needing: task_mode::NeedingTasks,
+}
+
+impl Calls {
+    /// Calls of the providers of a catalogue, with the accounts of their callers.
+    pub(crate) fn new(
+        (catalog, upstreams, metrics): (Arc<Catalog>, Arc<Upstreams>, Arc<Metrics>),
+        accounts: Arc<Accounts>,
+        (questions, mailboxes): (Arc<Questions>, Arc<Mailboxes>),
+        sessions: &Sessions,
+        workers: Arc<Workers>,
+    ) -> Self {
+        Self {
+            catalog,
+            upstreams,
+            metrics,
+            accounts,
+            questions,
+            mailboxes,
+            tokens: sessions.tokens().clone(),
+            workers,
+            replicas: replicas::Replicas::new(Arc::clone(sessions.shared())),
+            parking: parking::Parking::default(),
+            needing: task_mode::NeedingTasks::default(),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Between replicas: an answer or a retry that arrived at another one than asked.
+//!
+//! What is parked and what is open lives in one process; a replica that gets the answer hands it to
+//! the one that waits. Without `shared_state`, or when that one is gone, the client is told at once.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::CallOutcome;
+use super::state::CallKey;
+use crate::exchange::client::Answered;
+use crate::shared_state::{HandOverError, SharedState};
+use pleiades_core::error::{Code, Error, RpcFault};
+use pleiades_mcp::raw::raw;
+use pleiades_mcp::{Raw, RawObject, Revision};
+
+/// How long another replica may take to take an answer.
+const TAKING: Duration = Duration::from_secs(1);
+
+/// A retry of a parked call.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Retry {
+    pub(super) holder: String,
+    pub(super) of: CallKey,
+    pub(super) slot: u64,
+    pub(super) responses: RawObject,
+    /// What its client can be asked, as [`pleiades_mcp::ClientCapabilities::bits`].
+    pub(super) abilities: u8,
+}
+
+/// What is handed to another replica.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Handed {
+    Answer(Answered),
+    Retry(Retry),
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum HandedReply {
+    Taken,
+    Result {
+        from: String,
+        result: RawObject,
+    },
+    Asked(Raw),
+    Failed {
+        code: String,
+        message: String,
+        sent: bool,
+        rpc: Option<(i64, String, Option<Raw>)>,
+    },
+}
+
+/// What comes of a message that another replica handed over; `None`: the process ends.
+pub(super) type Handling = Pin<Box<dyn Future<Output = Option<HandedReply>> + Send>>;
+
+/// The other replicas.
+#[derive(Debug)]
+pub(super) struct Replicas(Arc<SharedState>);
+
+impl Replicas {
+    pub(super) const fn new(shared: Arc<SharedState>) -> Self {
+        Self(shared)
+    }
+
+    /// What this one is called.
+    pub(super) fn own(&self) -> &str {
+        self.0.replica()
+    }
+
+    /// Takes what other replicas hand over.
+    pub(super) fn serve(&self, handle: impl Fn(Handed) -> Handling + Send + Sync + 'static) {
+        self.0.serve(Box::new(move |message| {
+            let handling = serde_json::from_slice(&message).map(&handle);
+            Box::pin(async move {
+                let reply = match handling {
+                    Ok(handling) => handling.await,
+                    Err(cause) => {
+                        let error = Error::new(Code::Internal, "not understood").because(cause);
+                        Some(HandedReply::failed(error))
+                    }
+                };
+                reply.map_or_else(Vec::new, |reply| raw(&reply).get().as_bytes().to_vec())
+            })
+        }));
+    }
+
+    /// Hands an answer to the replica whose question it is.
+    ///
+    /// # Errors
+    /// [`Code::UnknownQuestion`] when it cannot be reached.
+    pub(super) async fn hand_answer(&self, replica: &str, answered: Answered) -> Result<(), Error> {
+        let handed = self.hand(replica, &Handed::Answer(answered), TAKING).await;
+        handed
+            .map(drop)
+            .map_err(|why| Error::new(Code::UnknownQuestion, unreachable(why)))
+    }
+
+    /// Hands a retry to the replica whose call it is, and waits for what the call comes to.
+    ///
+    /// # Errors
+    /// [`Code::CallGone`] when it cannot be reached; what the call comes to.
+    pub(super) async fn hand_retry(
+        &self,
+        replica: &str,
+        retry: Retry,
+        within: Duration,
+    ) -> Result<CallOutcome, Error> {
+        let reply = self.hand(replica, &Handed::Retry(retry), within).await;
+        let reply = reply.map_err(|why| Error::new(Code::CallGone, unreachable(why)).sent())?;
+        let reply: HandedReply = serde_json::from_slice(&reply).map_err(|cause| {
+            Error::new(Code::Internal, "another replica was not understood").because(cause)
+        })?;
+        reply.into_outcome()
+    }
+
+    async fn hand(&self, replica: &str, handed: &Handed, within: Duration) -> Result<Vec<u8>, HandOverError> {
+        let message = raw(handed).get().as_bytes().to_vec();
+        self.0.hand_over(replica, message, within).await
+    }
+}
+
+impl HandedReply {
+    /// What a retry came to.
+    pub(super) fn of(outcome: Result<CallOutcome, Error>) -> Self {
+        match outcome {
+            Ok(CallOutcome::Result(result, from)) => Self::Result {
+                from: from.as_str().to_owned(),
+                result,
+            },
+            Ok(CallOutcome::Asked(result)) => Self::Asked(result),
+            Err(error) => Self::failed(error),
+        }
+    }
+
+    fn failed(error: Error) -> Self {
+        Self::Failed {
+            code: error.code.as_str().to_owned(),
+            message: error.message.into_owned(),
+            sent: error.sent,
+            rpc: error.rpc.map(|fault| (fault.code, fault.message, fault.data)),
+        }
+    }
+
+    fn into_outcome(self) -> Result<CallOutcome, Error> {
+        match self {
+            Self::Result { from, result } => {
+                let from = Revision::parse(&from).unwrap_or(Revision::NEWEST_LEGACY);
+                Ok(CallOutcome::Result(result, from))
+            }
+            Self::Asked(result) => Ok(CallOutcome::Asked(result)),
+            Self::Failed {
+                code,
+                message,
+                sent,
+                rpc,
+            } => Err(failed(&code, message, sent, rpc)),
+            Self::Taken => Err(Error::new(Code::Internal, "another replica said nothing")),
+        }
+    }
+}
+
+/// Errors that another replica may have; any other is one of the provider.
+const KNOWN: [Code; 14] = [
+    Code::CallGone,
+    Code::InputRequired,
+    Code::Busy,
+    Code::UpstreamUnreachable,
+    Code::UpstreamTimeout,
+    Code::UpstreamProtocol,
+    Code::UpstreamError,
+    Code::UpstreamAuth,
+    Code::NeedsAuth,
+    Code::TokenExpired,
+    Code::CapabilityMiss,
+    Code::CredentialStore,
+    Code::CredentialTimeout,
+    Code::ShuttingDown,
+];
+
+fn failed(code: &str, message: String, sent: bool, rpc: Option<(i64, String, Option<Raw>)>) -> Error {
+    let code = KNOWN.into_iter().find(|known| known.as_str() == code);
+    let mut error = Error::new(code.unwrap_or(Code::UpstreamProtocol), message);
+    error.sent = sent;
+    error.rpc = rpc.map(|(code, message, data)| Box::new(RpcFault { code, message, data }));
+    error
+}
+
+const fn unreachable(why: HandOverError) -> &'static str {
+    match why {
+        HandOverError::NotShared => {
+            "another replica asked, and replicas share nothing here: set `shared_state`, \
+             or keep each client at one replica"
+        }
+        HandOverError::Gone => {
+            "the replica that asked is gone; make the call again after looking at what it has done"
+        }
+        HandOverError::Away => "another replica asked, and the shared state cannot be reached",
+        HandOverError::Late => "the replica that asked did not answer in time",
+        HandOverError::TooLarge => "the answer is too large to be handed to the replica that asked",
+        HandOverError::Busy => "the replica that asked has too much to do",
+    }
+}

@@ -1,0 +1,46 @@
+//! Ids of tasks as clients of 2026-07-28 know them (SEP-2663): sealed, so that they say whose they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::exchange::session::Tokens;
+use pleiades_mcp::task::Task;
+
+/// How long an id is good at least (seconds), and at most; between them as long as its task is kept.
+/// A provider may keep a task longer than it said first, and knows best when it is gone.
+const SHORTEST: u64 = 86_400;
+const LONGEST: u64 = 30 * 86_400;
+const PURPOSE: &str = "task";
+
+/// What an id says.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskClaims {
+    #[serde(rename = "p")]
+    pub(crate) provider: String,
+    /// Fingerprint of the account.
+    #[serde(rename = "a")]
+    pub(crate) fingerprint: Option<[u8; 32]>,
+    /// The account's name, where it has one.
+    #[serde(rename = "n", default)]
+    pub(crate) account: Option<String>,
+    /// What its provider calls it.
+    #[serde(rename = "t")]
+    pub(crate) id: String,
+}
+
+impl TaskClaims {
+    /// The id under which a principal knows a task; good for as long as the task is kept.
+    pub(super) fn seal(&self, tokens: &Tokens, holder: &str, task: &Task) -> String {
+        tokens.seal(PURPOSE, holder, lifetime(task.ttl_ms), self)
+    }
+
+    /// What an id says; `None` when it was changed, has expired or is another principal's.
+    pub(crate) fn open(tokens: &Tokens, holder: &str, id: &str) -> Option<Self> {
+        tokens.open(PURPOSE, holder, id)
+    }
+}
+
+fn lifetime(ttl_ms: Option<u64>) -> u64 {
+    ttl_ms
+        .map_or(SHORTEST, |millis| millis / 1_000)
+        .clamp(SHORTEST, LONGEST)
+}

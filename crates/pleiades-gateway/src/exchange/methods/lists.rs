@@ -1,0 +1,80 @@
+//! Lists: every provider's part from memory, in one order, whatever became of the others.
+
+use super::params::one_page;
+use crate::exchange::lists::claims_of;
+use crate::exchange::reply::Done;
+use crate::exchange::request::Request;
+use crate::exchange::services::MethodServices;
+use crate::exchange::union::{prompt_names, tool_names};
+use pleiades_core::error::Error;
+use pleiades_core::telemetry::View;
+use pleiades_mcp::RawObject;
+use pleiades_mcp::translate::EntryKind;
+
+/// `tools/list`.
+pub(super) async fn tools(
+    services: &MethodServices,
+    request: &Request<'_>,
+    params: &RawObject,
+) -> Result<Done, Error> {
+    one_page(params)?;
+    let parts = services.lists.parts(request).await?;
+    let tools = match request.view() {
+        View::Meta if services.is_single(request) => vec![parts.single_tool(&services.shown.name)],
+        View::Meta => parts.meta_tools(),
+        View::Tool | View::Relay => {
+            let names = tool_names(&parts, services.names(request), request.is_union());
+            parts.tools(names, &claims_of(request, &parts), request.revision())
+        }
+    };
+    Ok(Done::ok(parts.page("tools", &tools, request.revision())))
+}
+
+/// `resources/list`.
+pub(super) async fn resources(
+    services: &MethodServices,
+    request: &Request<'_>,
+    params: &RawObject,
+) -> Result<Done, Error> {
+    located(services, request, params, ("resources", EntryKind::Resource)).await
+}
+
+/// `resources/templates/list`.
+pub(super) async fn templates(
+    services: &MethodServices,
+    request: &Request<'_>,
+    params: &RawObject,
+) -> Result<Done, Error> {
+    located(
+        services,
+        request,
+        params,
+        ("resourceTemplates", EntryKind::Template),
+    )
+    .await
+}
+
+async fn located(
+    services: &MethodServices,
+    request: &Request<'_>,
+    params: &RawObject,
+    (key, kind): (&str, EntryKind),
+) -> Result<Done, Error> {
+    one_page(params)?;
+    let parts = services.lists.parts(request).await?;
+    let entries = parts.located(kind, &claims_of(request, &parts), request.revision());
+    Ok(Done::ok(parts.page(key, &entries, request.revision())))
+}
+
+/// `prompts/list`.
+pub(super) async fn prompts(
+    services: &MethodServices,
+    request: &Request<'_>,
+    params: &RawObject,
+) -> Result<Done, Error> {
+    one_page(params)?;
+    let parts = services.lists.parts(request).await?;
+    let names = prompt_names(&parts, services.names(request), request.is_union());
+    let entries = parts.prompts(names, request.revision());
+    Ok(Done::ok(parts.page("prompts", &entries, request.revision())))
+}

@@ -1,0 +1,57 @@
+//! What methods work with: one service for each room below them.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::account::Accounts;
+use super::call::Calls;
+use super::client::Questions;
+use super::lists::ListReader;
+use super::request::{Names, Request};
+use super::session::{Mailboxes, Sessions};
+use super::workers::Workers;
+use crate::catalog::Catalog;
+use pleiades_core::telemetry::Metrics;
+use pleiades_upstream::Upstreams;
+
+/// What the gateway is called, and whether it shows one tool for all.
+#[derive(Debug)]
+pub struct Shown {
+    /// `name` of the settings.
+    pub name: String,
+    /// `facade.single`.
+    pub single: bool,
+    /// `tool_names`.
+    pub names: Names,
+}
+
+/// What methods work with.
+#[derive(Debug)]
+pub(crate) struct MethodServices {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) questions: Arc<Questions>,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) lists: Arc<ListReader>,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) shown: Shown,
+    /// Open streams end when this is cancelled.
+    pub(crate) closing: CancellationToken,
+}
+
+impl MethodServices {
+    /// How names are shown to a request.
+    pub(crate) fn names(&self, request: &Request<'_>) -> Names {
+        request.scope().names.unwrap_or(self.shown.names)
+    }
+
+    /// Whether one tool stands for all providers of a request.
+    pub(crate) const fn is_single(&self, request: &Request<'_>) -> bool {
+        self.shown.single && request.is_union()
+    }
+}

@@ -1,0 +1,167 @@
+//! The lists of several providers in one answer.
+
+use std::sync::Arc;
+
+use super::claims::Claims;
+use super::template::matches;
+use crate::catalog::{Catalogue, Item, Provider, Tool};
+use crate::facade::definition;
+use pleiades_mcp::translate::{self, CacheScope, EntryKind};
+use pleiades_mcp::{Raw, RawObject, Revision};
+
+/// One provider's share of a list.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) provider: Arc<Provider>,
+    /// `None`: the caller is not connected to it.
+    pub(crate) catalogue: Option<Arc<Catalogue>>,
+}
+
+/// The parts that could be had, and whether they are all.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) parts: Vec<Part>,
+    pub(crate) complete: bool,
+}
+
+impl Parts {
+    /// The part of one provider that is alone.
+    pub(crate) fn one(provider: Arc<Provider>, catalogue: Option<Arc<Catalogue>>) -> Self {
+        Self {
+            complete: catalogue.as_ref().is_none_or(|it| it.complete),
+            parts: vec![Part { provider, catalogue }],
+        }
+    }
+
+    /// The parts of a union, by what each provider came to; `None`: it is left out.
+    pub(crate) fn of(
+        answers: impl IntoIterator<Item = (Arc<Provider>, Option<Option<Arc<Catalogue>>>)>,
+    ) -> Self {
+        let mut merged = Self {
+            parts: Vec::new(),
+            complete: true,
+        };
+        for (provider, answer) in answers {
+            let Some(catalogue) = answer else {
+                merged.complete = false;
+                continue;
+            };
+            merged.complete &= catalogue.as_ref().is_none_or(|it| it.complete);
+            merged.parts.push(Part { provider, catalogue });
+        }
+        merged
+    }
+
+    /// How long a modern client may keep the merged list: as long as its shortest-lived part, and
+    /// not at all when a part is missing.
+    fn ttl_ms(&self) -> u64 {
+        let parts = self.parts.iter();
+        let shortest = parts
+            .map(|part| part.catalogue.as_ref().map_or(0, |it| it.ttl_ms))
+            .min();
+        if self.complete { shortest.unwrap_or(0) } else { 0 }
+    }
+
+    /// The lists of those that the caller is connected to.
+    pub(crate) fn catalogues(&self) -> impl Iterator<Item = (&Arc<Provider>, &Arc<Catalogue>)> {
+        let parts = self.parts.iter();
+        parts.filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)))
+    }
+
+    /// Whose resource a URI is: listed, else matched by a template.
+    pub(crate) fn owner(&self, uri: &str) -> Option<(Arc<Provider>, Arc<Catalogue>)> {
+        let makes = |lists: &Catalogue| lists.templates.iter().any(|item| matches(&item.key, uri));
+        let found = self.catalogues().find(|(_, lists)| lists.has_uri(uri));
+        let found = found.or_else(|| self.catalogues().find(|(_, lists)| makes(lists)));
+        found.map(|(provider, lists)| (Arc::clone(provider), Arc::clone(lists)))
+    }
+
+    /// One tool for each provider.
+    pub(crate) fn meta_tools(&self) -> Vec<RawObject> {
+        let tool = |part: &Part| definition::tool(&part.provider, part.catalogue.as_deref());
+        self.parts.iter().map(tool).collect()
+    }
+
+    /// One tool for all providers, under this name.
+    pub(crate) fn single_tool(&self, name: &str) -> RawObject {
+        let parts = self.parts.iter();
+        let providers: Vec<_> = parts.map(|it| (&*it.provider, it.catalogue.as_deref())).collect();
+        definition::single(name, &providers)
+    }
+
+    /// The providers' own tools under these names; of an unconnected one the tool that connects it.
+    pub(crate) fn tools(
+        &self,
+        names: Vec<Vec<String>>,
+        claims: &Claims<'_>,
+        revision: Revision,
+    ) -> Vec<RawObject> {
+        let named = self.parts.iter().zip(names);
+        named
+            .flat_map(|(part, names)| part.tools(names, claims, revision))
+            .collect()
+    }
+
+    /// The providers' prompts under these names.
+    pub(crate) fn prompts(&self, names: Vec<Vec<String>>, revision: Revision) -> Vec<RawObject> {
+        let mut entries = Vec::new();
+        for (part, names) in self.parts.iter().zip(names) {
+            let items = part.catalogue.iter().flat_map(|lists| &lists.prompts);
+            entries.extend(items.zip(names).map(|(item, name)| prompt(item, &name, revision)));
+        }
+        entries
+    }
+
+    /// Entries that are found by URI: resources, templates.
+    pub(crate) fn located(&self, kind: EntryKind, claims: &Claims<'_>, revision: Revision) -> Vec<RawObject> {
+        let mut entries = Vec::new();
+        for (provider, lists) in self.catalogues() {
+            let items = match kind {
+                EntryKind::Template => &lists.templates,
+                _ => &lists.resources,
+            };
+            entries.extend(items.iter().map(|item| {
+                let mut entry = translate::entry(kind, item.raw.clone(), revision);
+                claims.rename(kind, &provider.id, &mut entry);
+                entry
+            }));
+        }
+        entries
+    }
+
+    /// The whole list as the result of a request.
+    pub(crate) fn page(&self, key: &str, entries: &[RawObject], revision: Revision) -> Raw {
+        let mut result = RawObject::new();
+        result.put(key, entries);
+        let cache = Some((self.ttl_ms(), CacheScope::Private));
+        translate::envelope(&mut result, revision, cache);
+        result.close()
+    }
+}
+
+impl Part {
+    fn tools(&self, names: Vec<String>, claims: &Claims<'_>, revision: Revision) -> Vec<RawObject> {
+        let provider = &self.provider;
+        let Some(catalogue) = &self.catalogue else {
+            let connect = |name: &String| definition::connect(name, provider);
+            return names.iter().map(connect).collect();
+        };
+        let named = |(tool, name): (&Arc<Tool>, String)| {
+            let mut entry = translate::entry(EntryKind::Tool, tool.raw.clone(), revision);
+            claims.rename(EntryKind::Tool, &provider.id, &mut entry);
+            if *name != *tool.upstream {
+                entry.put("name", &name);
+            }
+            entry
+        };
+        catalogue.tools.iter().zip(names).map(named).collect()
+    }
+}
+
+fn prompt(item: &Item, name: &str, revision: Revision) -> RawObject {
+    let mut entry = translate::entry(EntryKind::Prompt, item.raw.clone(), revision);
+    if *name != *item.key {
+        entry.put("name", name);
+    }
+    entry
+}

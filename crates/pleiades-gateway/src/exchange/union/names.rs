@@ -1,0 +1,225 @@
+//! What tools and prompts are called, and whom a name means (contracts section 2, "The views").
+//!
+//! Names are shown in one form; calls take every form that could be meant: `{provider}__{tool}`,
+//! `{provider}.{tool}`, the fitted one, and the provider's own name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::merge::{Part, Parts};
+use crate::catalog::names::{FullName, SEPARATOR, fit_all};
+use crate::catalog::{Catalogue, Item, Provider, Tool};
+use crate::exchange::fault::printable;
+use crate::exchange::request::Names;
+use pleiades_core::error::{Code, Error};
+use pleiades_core::text::is_hidden;
+
+/// The tool that an unconnected provider shows in the tool view.
+pub(crate) const CONNECT: &str = "connect";
+
+/// What is listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Tools,
+    Prompts,
+}
+
+impl Listed {
+    /// The own names of what a provider has.
+    fn own<'a>(self, catalogue: &'a Catalogue) -> Box<dyn Iterator<Item = &'a str> + 'a> {
+        match self {
+            Self::Tools => Box::new(catalogue.tools.iter().map(|tool| &*tool.upstream)),
+            Self::Prompts => Box::new(catalogue.prompts.iter().map(|item| &*item.key)),
+        }
+    }
+
+    /// The refusal of a name that nobody has.
+    pub(crate) fn unknown(self, name: &str) -> Error {
+        let what = match self {
+            Self::Tools => "tool",
+            Self::Prompts => "prompt",
+        };
+        Error::new(
+            Code::InvalidParams,
+            format!("unknown {what} `{}`", printable(name)),
+        )
+    }
+}
+
+/// Whom a name may mean: a provider, and its own name for it where the name says one.
+pub(crate) type Meant<'n> = (Arc<Provider>, Option<&'n str>);
+
+/// What the tools of each part are called; of an unconnected provider the one that connects it.
+pub(crate) fn tool_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec<String>> {
+    let name = |tool: &Arc<Tool>| match (is_union, names) {
+        (_, Names::Dotted) => tool.name.to_string(),
+        (true, Names::Safe) => tool.upstream.to_string(),
+        (false, Names::Safe) => tool.alias.to_string(),
+    };
+    let own = parts.parts.iter().map(|part| match &part.catalogue {
+        Some(lists) => lists.tools.iter().map(name).collect(),
+        None => vec![CONNECT.to_owned()],
+    });
+    match is_union {
+        true => union_names(parts, own, names),
+        false => own.collect(),
+    }
+}
+
+/// What the prompts of each part are called.
+pub(crate) fn prompt_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec<String>> {
+    let name = |item: &Item| match names {
+        Names::Dotted => as_it_is(item),
+        Names::Safe => item.key.to_string(),
+    };
+    let own = parts.parts.iter().map(|part| -> Vec<String> {
+        let items = part.catalogue.iter().flat_map(|lists| &lists.prompts);
+        items.map(name).collect()
+    });
+    match (is_union, names) {
+        (true, _) => union_names(parts, own, names),
+        (false, Names::Dotted) => own.collect(),
+        (false, Names::Safe) => own
+            .map(|names| fit_all(&names.iter().map(|name| FullName::own(name)).collect::<Vec<_>>()))
+            .collect(),
+    }
+}
+
+/// Own names with their providers before them.
+fn union_names(parts: &Parts, own: impl Iterator<Item = Vec<String>>, names: Names) -> Vec<Vec<String>> {
+    let own: Vec<(&Part, Vec<String>)> = parts.parts.iter().zip(own).collect();
+    if names == Names::Dotted {
+        let dotted = |(part, names): &(&Part, Vec<String>)| {
+            let id = &part.provider.id;
+            names.iter().map(|name| format!("{id}.{name}")).collect()
+        };
+        return own.iter().map(dotted).collect();
+    }
+    let wholes: Vec<FullName> = own
+        .iter()
+        .flat_map(|(part, names)| {
+            names
+                .iter()
+                .map(|name| FullName::prefixed(&part.provider.id, name))
+        })
+        .collect();
+    let mut shown = fit_all(&wholes).into_iter();
+    own.iter()
+        .map(|(_, names)| shown.by_ref().take(names.len()).collect())
+        .collect()
+}
+
+/// All providers that a name of the union may mean, those with the longest ids first.
+pub(crate) fn meant<'n>(providers: &BTreeMap<Arc<str>, Arc<Provider>>, name: &'n str) -> Vec<Meant<'n>> {
+    if let Some((id, own)) = name.split_once('.')
+        && let Some(provider) = providers.get(id)
+    {
+        return vec![(Arc::clone(provider), Some(own))];
+    }
+    let mut meant: Vec<Meant<'n>> = providers
+        .values()
+        .filter_map(|provider| {
+            let rest = name.strip_prefix(&*provider.id)?;
+            let own = rest.strip_prefix(SEPARATOR).filter(|own| !own.is_empty())?;
+            Some((Arc::clone(provider), Some(own)))
+        })
+        .collect();
+    // Of a cut name the provider's id may be cut as well.
+    if let Some(head) = cut_head(name) {
+        let begins = |id: &str| format!("{id}{SEPARATOR}").starts_with(head);
+        let cut = providers.values().filter(|provider| begins(&provider.id));
+        meant.extend(cut.map(|provider| (Arc::clone(provider), None)));
+    }
+    meant.sort_by_key(|(provider, _)| std::cmp::Reverse(provider.id.len()));
+    meant
+}
+
+/// Whether a name is that of the tool which connects a provider.
+pub(crate) fn names_connect(provider: &Provider, name: &str, listed: Listed) -> bool {
+    listed == Listed::Tools && FullName::prefixed(&provider.id, CONNECT).is_shown_as(name)
+}
+
+/// Whether it takes a provider's lists to know which of its names is meant: of a cut name, and of
+/// prompts, which no index finds.
+pub(crate) fn needs_lists(name: &str, listed: Listed) -> bool {
+    listed == Listed::Prompts || cut_head(name).is_some()
+}
+
+/// Which of a provider's own names is meant: by its own, else by how it is shown, with its provider
+/// before it (`prefix`) or without.
+pub(crate) fn own_name(
+    lists: &Catalogue,
+    prefix: Option<&str>,
+    (own, name): (Option<&str>, &str),
+    listed: Listed,
+) -> Option<String> {
+    if let Some(own) = own {
+        let found = match listed {
+            Listed::Tools => lists.tool(own).map(|tool| tool.upstream.to_string()),
+            Listed::Prompts => listed.own(lists).find(|it| *it == own).map(str::to_owned),
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    // Tools are found by their aliases without a search.
+    if prefix.is_none() && listed == Listed::Tools {
+        return None;
+    }
+    let is_shown = |it: &&str| match prefix {
+        Some(id) => FullName::prefixed(id, it).is_shown_as(name),
+        None => FullName::own(it).is_shown_as(name),
+    };
+    // A name of which nothing was cut or replaced was found above.
+    needs_lists(name, listed)
+        .then(|| listed.own(lists).find(is_shown).map(str::to_owned))
+        .flatten()
+}
+
+/// What stands before the hash of a cut name.
+fn cut_head(name: &str) -> Option<&str> {
+    let (head, hash) = name.rsplit_once('_')?;
+    let is_hash = hash.len() == 8
+        && hash
+            .bytes()
+            .all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it));
+    (is_hash && !head.is_empty()).then_some(head)
+}
+
+/// A prompt's name where names are not fitted; what cannot be seen never gets through.
+fn as_it_is(item: &Item) -> String {
+    match item.key.chars().any(is_hidden) {
+        true => FullName::own(&item.key).preferred(),
+        false => item.key.to_string(),
+    }
+}
+
+/// The refusal of a name that several providers have.
+pub(crate) fn shared_name(name: &str) -> Error {
+    Error::new(
+        Code::InvalidParams,
+        format!(
+            "`{}` may mean tools of several providers; nothing was run: list them again, or write `provider.tool`",
+            printable(name)
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_that_ends_in_a_hash_was_cut() {
+        assert_eq!(cut_head("one__long_0123abcd"), Some("one__long"));
+        for name in [
+            "one__echo",
+            "_0123abcd",
+            "one__long_0123ABCD",
+            "one__long_0123abc",
+            "12345678",
+        ] {
+            assert_eq!(cut_head(name), None, "{name}");
+        }
+    }
+}

@@ -44,7 +44,7 @@ impl Replicas for OtherReplicas {
     }
 }
 
-/// Begins to tell and to listen; ends with the keeper.
+/// Begins to tell and to listen; ends with the credential manager.
 pub(super) fn begin(manager: &Arc<CredentialManager>, shared: &Arc<SharedState>, control: &Handle) {
     manager.notify_through(Arc::new(OtherReplicas(Arc::clone(shared))));
     control.spawn(listen(Arc::downgrade(manager), shared.changes()));

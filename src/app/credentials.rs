@@ -1,4 +1,4 @@
-//! Where credentials are kept and how they are had: vault, keeper, broker.
+//! Where credentials are kept and how they are had: vault, credential manager, broker.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ pub(super) fn key_of(file: &FileVault) -> RootKey {
     }
 }
 
-/// The keeper of accounts.
+/// The manager of accounts.
 pub(super) fn credential_manager(
     vault: Arc<dyn Vault>,
     upstreams: &Arc<Upstreams>,
@@ -168,7 +168,7 @@ pub(super) fn credential_manager(
     })
 }
 
-/// What the broker needs beside the keeper.
+/// What the broker needs beside the credential manager.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BrokerContext<'a> {
     pub(super) sealer: &'a Arc<Sealer>,

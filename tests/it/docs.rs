@@ -6,6 +6,8 @@ use pleiades::cli::explain;
 use pleiades_core::error::Code;
 use pleiades_core::telemetry::names;
 
+use super::source;
+
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
@@ -196,4 +198,82 @@ fn rules_and_states_of_limits_are_label_values() {
     for rule in pleiades_core::limit::Rule::ALL {
         assert!(names::RULES.contains(&rule.as_str()), "{}", rule.as_str());
     }
+}
+
+#[test]
+fn every_term_of_the_glossary_lives_where_it_says() {
+    let mut defined = std::collections::BTreeSet::new();
+    for file in source::files(&["src", "crates"]) {
+        let stem = file.path.rsplit('/').next().unwrap().trim_end_matches(".rs");
+        defined.extend([stem.to_owned()]);
+        let folders = file.path.split('/').map(str::to_owned);
+        defined.extend(folders);
+        defined.extend(definitions(&file.code));
+    }
+    let page = read("docs/GLOSSARY.md");
+    let mut terms = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [term, _, lives] = cells[..] else {
+            panic!("three cells: {row}")
+        };
+        for name in lives.split(", ").filter(|_| term != "term") {
+            let name = name.trim_matches('`');
+            assert!(defined.contains(name), "`{name}` of `{term}` is nowhere defined");
+            terms += 1;
+        }
+    }
+    assert!(terms >= 40, "{terms} names");
+}
+
+#[test]
+fn every_file_and_function_that_the_architecture_names_is_there() {
+    let page = read("docs/ARCHITECTURE.md");
+    let spans: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    let files: Vec<&str> = spans.into_iter().filter(|span| span.ends_with(".rs")).collect();
+    assert!(files.len() > 50, "{files:?}");
+    let missing: Vec<&&str> = files.iter().filter(|file| find(file).is_none()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    let mut decisions = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        if let [_, file, name] = cells[..]
+            && let Some(path) = find(file.trim_matches('`'))
+        {
+            let code = source::blank(&fs::read_to_string(path).unwrap());
+            let name = name.trim_matches('`');
+            assert!(
+                definitions(&code).any(|one| one == name),
+                "`{name}` is not in {file}"
+            );
+            decisions += 1;
+        }
+    }
+    assert!(decisions >= 20, "{decisions} decisions");
+}
+
+/// A file by the short path that the architecture gives it.
+fn find(short: &str) -> Option<std::path::PathBuf> {
+    let (room, rest) = short.split_once('/')?;
+    let paths = [
+        format!("crates/pleiades-gateway/src/{short}"),
+        format!("crates/pleiades-{room}/src/{rest}"),
+        format!("src/{short}"),
+        short.to_owned(),
+    ];
+    let mut paths = paths.into_iter().map(|path| source::root().join(path));
+    paths.find(|path| path.is_file())
+}
+
+/// Names of the types and functions that a code defines.
+fn definitions(code: &str) -> impl Iterator<Item = String> {
+    let mut before = "";
+    code.split(|one: char| one != '_' && !one.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .filter(move |word| {
+            let defines = matches!(before, "fn" | "struct" | "enum" | "trait" | "type" | "mod");
+            before = word;
+            defines
+        })
+        .map(str::to_owned)
 }

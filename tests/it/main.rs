@@ -49,4 +49,5 @@ mod tasks;
 mod uris;
 mod using;
 mod vault;
+mod vocabulary;
 mod waiting;

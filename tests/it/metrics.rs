@@ -14,13 +14,13 @@ use tokio::net::{TcpListener, TcpStream};
 use super::world::{Authority, Browser, FakeServer, TestClient, World};
 
 /// What the page of metrics says of each, at the beginning, and which have moved since.
-struct Watch<'a> {
+struct MetricsWatch<'a> {
     world: &'a World,
     first: BTreeMap<&'static str, Vec<String>>,
     moved: BTreeSet<&'static str>,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> MetricsWatch<'a> {
     async fn begin(world: &'a World) -> Self {
         let page = world.metrics().await;
         let all = names::ALL.iter();
@@ -147,7 +147,7 @@ async fn every_metric_that_is_registered_is_moved_by_what_it_counts() {
     for id in ["one", "frail"] {
         world.until_state(id, "ready").await;
     }
-    let mut watch = Watch::begin(&world).await;
+    let mut watch = MetricsWatch::begin(&world).await;
     let build = &watch.first[names::BUILD_INFO.name];
     assert!(build.len() == 1 && build[0].ends_with(" 1"), "{build:?}");
     watch.moved.insert(names::BUILD_INFO.name);

@@ -70,15 +70,15 @@ pub async fn account_json(
 /// [`Fault`].
 pub async fn accounts_json(manager: &CredentialManager, principal: &Principal) -> Result<Vec<Value>, Fault> {
     let accounts = manager.all_accounts(&principal.tenant, &principal.user).await?;
-    let mut told: Vec<(Arc<str>, Arc<str>, Value)> = Vec::new();
+    let mut documents: Vec<(Arc<str>, Arc<str>, Value)> = Vec::new();
     for (connection, account) in &accounts {
         for provider in providers(manager, connection) {
             let document = document(account, &provider);
-            told.push((provider, Arc::clone(&account.id), document));
+            documents.push((provider, Arc::clone(&account.id), document));
         }
     }
-    told.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
-    Ok(told.into_iter().map(|(_, _, document)| document).collect())
+    documents.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+    Ok(documents.into_iter().map(|(_, _, document)| document).collect())
 }
 
 /// The providers that use a connection's accounts; the connection itself when none is loaded.

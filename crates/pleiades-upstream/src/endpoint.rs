@@ -1,4 +1,4 @@
-//! Where a provider is, and on whose behalf it is asked.
+//! Where a provider is, and for whom it is asked.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -82,7 +82,7 @@ pub enum SessionSharing {
     All,
 }
 
-/// On whose behalf a request is made: with the endpoint's `share`, the key of the session pool.
+/// For whom a request is made: with the endpoint's `share`, the key of the session pool.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// Tenant.

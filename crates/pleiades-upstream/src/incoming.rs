@@ -80,7 +80,7 @@ fn lenient(bytes: &[u8], error: &Error) -> Result<Message, UnreadableMessage> {
 /// A response of which either half is `null`, or whose error lacks something.
 fn lenient_response(text: &str) -> Option<Message> {
     #[derive(Deserialize)]
-    struct Envelope<'a> {
+    struct ReplyEnvelope<'a> {
         jsonrpc: &'a str,
         id: Raw,
         #[serde(borrow)]
@@ -93,7 +93,7 @@ fn lenient_response(text: &str) -> Option<Message> {
     if message::is_too_deep(text.as_bytes()) {
         return None;
     }
-    let envelope: Envelope<'_> = serde_json::from_str(text).ok()?;
+    let envelope: ReplyEnvelope<'_> = serde_json::from_str(text).ok()?;
     let id = Id(envelope.id);
     let given = |raw: &&RawValue| raw.get() != "null";
     let (result, error) = (envelope.result.filter(given), envelope.error.filter(given));
@@ -151,7 +151,7 @@ pub(crate) fn token(params: Option<&Raw>) -> Option<u64> {
 /// compare: errors about a request that could not be read carry null or none.
 pub(crate) fn read_fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
     #[derive(Deserialize)]
-    struct Envelope {
+    struct FaultEnvelope {
         error: Fault,
         #[serde(default)]
         id: Option<Raw>,
@@ -167,7 +167,7 @@ pub(crate) fn read_fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         #[serde(default)]
         data: Option<Raw>,
     }
-    let Envelope { error, id, result } = serde_json::from_slice(body).ok()?;
+    let FaultEnvelope { error, id, result } = serde_json::from_slice(body).ok()?;
     if result.is_some_and(|result| result.get() != "null") {
         return None;
     }

@@ -88,7 +88,7 @@ impl Sink {
         }
     }
 
-    /// Waits until everything was written, at most `patience`.
+    /// Waits until everything was written, at most `limit`.
     pub(super) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut pending = self.shared.pending.lock();

@@ -17,7 +17,7 @@ use tracing_subscriber::{Layer, filter::FilterFn, layer::Context, registry::Look
 const LINES: usize = 20;
 /// Message of the event for such a line (`process/pipes.rs` of `pleiades-upstream`).
 const SAYS: &str = "the provider's process says";
-/// What the event of the first line that is no message says (`upstream/wire/ear.rs`).
+/// Message of the event for the first line that is no message (`wire/reader.rs` there).
 const PRINTS: &str = "the provider prints what is not JSON-RPC";
 
 /// The last lines. Cheap to clone.

@@ -1,4 +1,4 @@
-//! What the keeper hands out, over a store in memory and an authorization server in process.
+//! What the credential manager hands out, over a store in memory and an authorization server in process.
 
 mod client_tokens;
 mod refreshing;

@@ -34,14 +34,14 @@ impl MetadataSearch {
 
     /// That an authorization server has no metadata where it should be, and what was there.
     pub(super) fn without(&self, subject: &str) -> OAuthError {
-        let said = self.list_seen();
+        let seen = self.list_seen();
         if has_moved(&self.seen) {
-            return OAuthError::metadata(format!("the metadata of {subject} has moved: {said}")).cure(
+            return OAuthError::metadata(format!("the metadata of {subject} has moved: {seen}")).cure(
                 "if what it redirects to is the provider's document, write `authorization_server_metadata` with that URL into \
                  the descriptor; else `authorization_endpoint`, `token_endpoint` and `client_id`",
             );
         }
-        OAuthError::metadata(format!("{subject} publishes no metadata: {said}")).cure(NO_METADATA)
+        OAuthError::metadata(format!("{subject} publishes no metadata: {seen}")).cure(NO_METADATA)
     }
 
     /// What was there, in one sentence's part.

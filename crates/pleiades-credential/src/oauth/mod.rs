@@ -1,6 +1,6 @@
 //! What is said to authorization servers: discovery, registration, authorization, tokens.
 //!
-//! Nothing here keeps anything; the `broker` and the `keeper` decide when.
+//! Nothing here keeps anything; the `broker` and the `manager` decide when.
 
 mod assertion;
 mod authorize;

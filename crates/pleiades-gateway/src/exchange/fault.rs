@@ -120,8 +120,8 @@ mod tests {
             message: "theirs".to_owned(),
             data: None,
         };
-        let told = rpc_fault(&Error::rpc(fault), Revision::V2025_11_25);
-        assert_eq!((told.code, told.message.as_str()), (-32001, "theirs"));
+        let translated = rpc_fault(&Error::rpc(fault), Revision::V2025_11_25);
+        assert_eq!((translated.code, translated.message.as_str()), (-32001, "theirs"));
     }
 
     #[test]
@@ -136,8 +136,8 @@ mod tests {
         let error = Error::new(Code::Busy, "busy").retry_after(Duration::from_millis(200));
         let data = rpc_fault(&error, Revision::V2025_11_25).data.expect("some");
         assert_eq!(data.get(), r#"{"retry_after":1}"#);
-        let told = error.data(json!({ "retry_after": 9 }));
-        let data = rpc_fault(&told, Revision::V2025_11_25).data.expect("some");
+        let translated = error.data(json!({ "retry_after": 9 }));
+        let data = rpc_fault(&translated, Revision::V2025_11_25).data.expect("some");
         assert_eq!(data.get(), r#"{"retry_after":9}"#);
     }
 

@@ -57,7 +57,7 @@ pub use request::{
 pub use services::Shown;
 pub use session::{Sessions, abilities, negotiated, unsealed};
 
-use self::account::AccountEvents;
+use self::account::AccountEventTask;
 use self::call::Calls;
 use self::client::{Delivery, Questions};
 use self::lists::ListReader;
@@ -94,7 +94,7 @@ pub struct Exchange {
     running: RunningRequests,
     remembered: Arc<RememberedSessions>,
     /// Hears of what happens to accounts for as long as this lives.
-    _events: Arc<AccountEvents>,
+    _events: Arc<AccountEventTask>,
     busy: Arc<AtomicUsize>,
 }
 
@@ -139,7 +139,7 @@ impl Exchange {
         let calls = Arc::new(calls);
         calls.serve_replicas();
         let lists = ListReader::new(Arc::clone(&catalog), Arc::clone(&accounts), closing.clone());
-        let events = Arc::new(AccountEvents {
+        let events = Arc::new(AccountEventTask {
             catalog: Arc::clone(&catalog),
             accounts: Arc::clone(&accounts),
             remembered: Arc::clone(&remembered),

@@ -95,13 +95,13 @@ impl Workers {
         timeout(within, done).await.ok().flatten()
     }
 
-    fn share(&self, whose: ShareOf, places: usize) -> Arc<Semaphore> {
+    fn share(&self, of: ShareOf, places: usize) -> Arc<Semaphore> {
         let mut shares = self.shares.lock();
         if shares.len() >= REMEMBERED {
             shares.retain(|_, share| Arc::strong_count(share) > 1);
         }
         let share = shares
-            .entry(whose)
+            .entry(of)
             .or_insert_with(|| Arc::new(Semaphore::new(places)));
         Arc::clone(share)
     }
@@ -119,16 +119,16 @@ mod tests {
         Arc::new(Workers::of(places))
     }
 
-    type Said = Arc<Mutex<Vec<&'static str>>>;
+    type CallOrder = Arc<Mutex<Vec<&'static str>>>;
 
     /// A piece of work that says its caller when it runs.
     async fn says(
         workers: Arc<Workers>,
         provider: &'static str,
         caller: &'static str,
-        said: Said,
+        order: CallOrder,
     ) -> Option<()> {
-        let work = move || said.lock().push(caller);
+        let work = move || order.lock().push(caller);
         workers.run((&Arc::from(provider), caller), LONG, work).await
     }
 
@@ -154,47 +154,47 @@ mod tests {
 
     #[tokio::test]
     async fn work_of_one_provider_or_caller_waits_for_itself_and_not_for_others() {
-        let (workers, said) = (workers(4), Said::default());
+        let (workers, order) = (workers(4), CallOrder::default());
         let (end, first) = busy(&workers, "slow", "a").await;
         let (end_other, second) = busy(&workers, "other", "a").await;
-        let provider = tokio::spawn(says(Arc::clone(&workers), "slow", "b", Arc::clone(&said)));
-        let caller = tokio::spawn(says(Arc::clone(&workers), "third", "a", Arc::clone(&said)));
-        says(Arc::clone(&workers), "fourth", "c", Arc::clone(&said))
+        let provider = tokio::spawn(says(Arc::clone(&workers), "slow", "b", Arc::clone(&order)));
+        let caller = tokio::spawn(says(Arc::clone(&workers), "third", "a", Arc::clone(&order)));
+        says(Arc::clone(&workers), "fourth", "c", Arc::clone(&order))
             .await
             .expect("done");
-        assert_eq!(*said.lock(), ["c"], "who waits for nobody");
+        assert_eq!(*order.lock(), ["c"], "who waits for nobody");
         drop((end, end_other));
         for done in [first, second, provider, caller] {
             assert_eq!(done.await.expect("no panic"), Some(()));
         }
-        assert_eq!(said.lock().len(), 3);
+        assert_eq!(order.lock().len(), 3);
     }
 
     #[tokio::test]
     async fn work_that_nobody_waits_for_holds_its_place_until_it_ends() {
-        let (workers, said) = (workers(1), Said::default());
+        let (workers, order) = (workers(1), CallOrder::default());
         let (end, first) = busy(&workers, "slow", "a").await;
         first.abort();
         first.await.expect_err("aborted");
         assert_eq!(workers.places.available_permits(), 0);
         drop(end);
-        says(workers, "other", "b", Arc::clone(&said))
+        says(workers, "other", "b", Arc::clone(&order))
             .await
             .expect("done");
-        assert_eq!(*said.lock(), ["b"]);
+        assert_eq!(*order.lock(), ["b"]);
     }
 
     #[tokio::test]
     async fn what_finds_too_many_waiting_is_not_done_and_what_panics_gives_its_place_back() {
-        let (workers, said) = (workers(1), Said::default());
+        let (workers, order) = (workers(1), CallOrder::default());
         workers.waiting.store(MAX_WAITING, Ordering::Relaxed);
         assert_eq!(
-            says(Arc::clone(&workers), "a", "a", Arc::clone(&said)).await,
+            says(Arc::clone(&workers), "a", "a", Arc::clone(&order)).await,
             None
         );
         workers.waiting.store(0, Ordering::Relaxed);
         let panics = || -> i32 { panic!("on purpose") };
         assert_eq!(workers.run((&Arc::from("a"), "a"), LONG, panics).await, None);
-        says(workers, "a", "a", said).await.expect("done");
+        says(workers, "a", "a", order).await.expect("done");
     }
 }

@@ -1,4 +1,4 @@
-//! A keeper, a store whose answers can be spoilt, and an authorization server that rotates.
+//! A credential manager, a store whose answers can be spoilt, and an authorization server that rotates.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

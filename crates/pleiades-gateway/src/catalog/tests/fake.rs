@@ -112,13 +112,13 @@ impl FakeLister {
     /// A word of the provider; waits until somebody listens.
     pub(super) async fn announce(&self, id: &str, change: ProviderChange) {
         loop {
-            let ears = self
+            let listeners = self
                 .providers
                 .lock()
                 .get(id)
                 .map(|faked| faked.listeners.clone())
                 .unwrap_or_default();
-            if let Some(last) = ears.last() {
+            if let Some(last) = listeners.last() {
                 last.send(change).await.expect("somebody listens");
                 return;
             }
@@ -139,7 +139,7 @@ impl Lister for Arc<FakeLister> {
         faked
             .hangs
             .subscribe()
-            .wait_for(|held| !held)
+            .wait_for(|is_blocked| !is_blocked)
             .await
             .expect("the fake is there");
         let faked = self.of(endpoint);
@@ -205,7 +205,7 @@ impl Lister for Arc<FakeLister> {
             .read::<String>("cursor")
             .map_or(0, |cursor| cursor.parse().expect("a cursor of ours"));
         let mut page = pages[at].clone();
-        // Shows in a list on whose behalf it was read.
+        // Shows in a list for whom it was read.
         if let (Some((_, key)), Some(tools)) = (
             identity.signature.now().headers.first(),
             page["tools"].as_array_mut(),

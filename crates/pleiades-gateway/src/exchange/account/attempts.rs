@@ -32,20 +32,20 @@ pub(crate) struct UsedAccount<'a> {
 /// Refused authorizations by account and operation, until the operation succeeds.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    tried: Mutex<HashMap<AccountKey, HashMap<Box<str>, Attempt>>>,
+    tried: Mutex<HashMap<AccountKey, HashMap<Box<str>, AuthorizationCount>>>,
     /// Operations in it: successes look here first.
     count: AtomicUsize,
 }
 
 #[derive(Debug)]
-struct Attempt {
+struct AuthorizationCount {
     count: u8,
     /// The account as it was the last time: another one after it was connected again.
     was: Option<[u8; 32]>,
     at: Instant,
 }
 
-impl Attempt {
+impl AuthorizationCount {
     fn is_spent(&self) -> bool {
         self.count >= AUTHORIZATIONS && self.at.elapsed() < FORGOTTEN
     }
@@ -64,7 +64,7 @@ impl Attempts {
         let now = Instant::now();
         let tried = of_key.entry(used.operation.into()).or_insert_with(|| {
             self.count.fetch_add(1, Relaxed);
-            Attempt {
+            AuthorizationCount {
                 count: 0,
                 was: None,
                 at: now,
@@ -90,7 +90,7 @@ impl Attempts {
         let of_key = tried.get(key);
         of_key
             .and_then(|of_key| of_key.get(operation))
-            .is_some_and(Attempt::is_spent)
+            .is_some_and(AuthorizationCount::is_spent)
     }
 
     /// Whether this very authorization was counted for this operation.

@@ -57,11 +57,14 @@ struct Pending {
 
 /// The data of an error that a connection would mend: where to connect.
 fn address(error: &Error) -> Option<&str> {
-    let mended = matches!(
+    let is_curable = matches!(
         error.code,
         Code::NeedsAuth | Code::TokenExpired | Code::CapabilityMiss
     );
-    let data = error.data.as_ref().filter(|_| mended && error.rpc.is_none())?;
+    let data = error
+        .data
+        .as_ref()
+        .filter(|_| is_curable && error.rpc.is_none())?;
     data.get("connect_url")?.as_str()
 }
 

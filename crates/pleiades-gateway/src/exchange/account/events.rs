@@ -17,14 +17,14 @@ const COMPLETE: &str = "notifications/elicitation/complete";
 
 /// Who hears of what happens to accounts.
 #[derive(Debug)]
-pub(crate) struct AccountEvents {
+pub(crate) struct AccountEventTask {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) remembered: Arc<RememberedSessions>,
     pub(crate) mailboxes: Arc<Mailboxes>,
 }
 
-impl AccountEvents {
+impl AccountEventTask {
     /// Listens to what happens to accounts, until it is dropped.
     pub(crate) fn listen(self: &Arc<Self>) {
         let events = self.accounts.manager.subscribe();
@@ -76,8 +76,8 @@ impl AccountEvents {
         for provider in self.catalog.connected_by(&key.owner.connection) {
             let (events, key) = (Arc::clone(self), key.clone());
             self.catalog.control().spawn(async move {
-                if let Some(behalf) = events.identity_of(&provider, &key).await {
-                    events.catalog.account_renewed(&provider, &behalf).await;
+                if let Some(identity) = events.identity_of(&provider, &key).await {
+                    events.catalog.account_renewed(&provider, &identity).await;
                 }
             });
         }
@@ -85,10 +85,10 @@ impl AccountEvents {
 
     /// Reads the lists of an account that was just connected, so that its first caller finds them.
     async fn first_lists(&self, provider: &Arc<Provider>, key: &AccountKey) {
-        let Some(behalf) = self.identity_of(provider, key).await else {
+        let Some(identity) = self.identity_of(provider, key).await else {
             return;
         };
-        if let Err(error) = self.catalog.lists(provider, &behalf).await {
+        if let Err(error) = self.catalog.lists(provider, &identity).await {
             tracing::debug!(provider.name = %provider.id, cause = %error, "the first lists of an account could not be read");
         }
     }
@@ -114,7 +114,7 @@ impl AccountEvents {
     }
 }
 
-async fn listen(events: Weak<AccountEvents>, mut happened: Receiver<AccountEvent>) {
+async fn listen(events: Weak<AccountEventTask>, mut happened: Receiver<AccountEvent>) {
     loop {
         let received = happened.recv().await;
         let Some(events) = events.upgrade() else {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use attempts::UsedAccount;
 pub(crate) use connect::declined_answer;
-pub(crate) use events::AccountEvents;
+pub(crate) use events::AccountEventTask;
 pub(crate) use invite::needs_auth;
 pub(crate) use resolve::{Reached, sign_result};
 

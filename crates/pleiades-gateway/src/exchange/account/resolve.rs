@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_secs(2);
 /// How a provider is reached.
 #[derive(Debug)]
 pub(crate) struct Reached {
-    pub(crate) behalf: Identity,
+    pub(crate) identity: Identity,
     /// The account used; `None` where the provider keeps none.
     pub(crate) account: Option<Arc<str>>,
 }
@@ -127,7 +127,7 @@ impl Accounts {
         for operation in [request.operation(), request.method()] {
             let used = UsedAccount {
                 account,
-                fingerprint: reached.behalf.signature.account,
+                fingerprint: reached.identity.signature.account,
                 operation,
             };
             self.took(request.principal(), provider, used);
@@ -149,7 +149,7 @@ impl Accounts {
         let Some(account) = reached.account.as_ref().filter(|_| auth) else {
             return error;
         };
-        let fingerprint = reached.behalf.signature.account;
+        let fingerprint = reached.identity.signature.account;
         if let Some(fingerprint) = fingerprint {
             request.facts().set_refused(fingerprint);
         }
@@ -252,14 +252,14 @@ fn signed(request: &Request<'_>, provider: &Provider) -> Result<Reached, Error> 
     let signature = provider.need.sign(&brought);
     let signature = signature.map_err(|missing| needs_auth(provider, &missing))?;
     Ok(Reached {
-        behalf: identity(request, signature),
+        identity: identity(request, signature),
         account: None,
     })
 }
 
 fn reached(request: &Request<'_>, granted: GrantedAccount) -> Reached {
     Reached {
-        behalf: identity(request, granted.signature),
+        identity: identity(request, granted.signature),
         account: Some(granted.account),
     }
 }

@@ -19,7 +19,7 @@ const REPEATS: u32 = 5;
 #[derive(Debug)]
 pub(super) struct ExtensionTask {
     task: RunningTask,
-    told: Option<Task>,
+    latest: Option<Task>,
     /// What it was told already: it may go on asking for a while.
     answered: HashSet<String>,
     progress: TaskProgress,
@@ -36,10 +36,10 @@ pub(super) enum TaskTurn {
 
 impl ExtensionTask {
     /// A task that was just made.
-    pub(super) fn new(client: TaskClient, told: Task) -> Self {
+    pub(super) fn new(client: TaskClient, latest: Task) -> Self {
         Self {
-            task: RunningTask::new(client, told.id.clone()),
-            told: Some(told),
+            task: RunningTask::new(client, latest.id.clone()),
+            latest: Some(latest),
             answered: HashSet::new(),
             progress: TaskProgress::default(),
         }
@@ -49,7 +49,7 @@ impl ExtensionTask {
     pub(super) fn again(client: TaskClient, id: String) -> Self {
         Self {
             task: RunningTask::new(client, id),
-            told: None,
+            latest: None,
             answered: HashSet::new(),
             progress: TaskProgress::default(),
         }
@@ -64,16 +64,16 @@ impl ExtensionTask {
         if time::Instant::now() >= self.task.until {
             return Err(late());
         }
-        let (told, state) = match self.told.take() {
-            Some(told) if told.status == TaskStatus::Working => (told, RawObject::new()),
+        let (latest, state) = match self.latest.take() {
+            Some(latest) if latest.status == TaskStatus::Working => (latest, RawObject::new()),
             // What it wants or came to is not said when it is made.
             _ => self.task.look().await?,
         };
         let (answered, progress) = (&self.answered, &mut self.progress);
         let mut repeats = 0;
-        let mut is_idle = |told: &Task, state: &RawObject| {
-            progress.report(outlet, told);
-            match told.status {
+        let mut is_idle = |latest: &Task, state: &RawObject| {
+            progress.report(outlet, latest);
+            match latest.status {
                 TaskStatus::Working => true,
                 TaskStatus::InputRequired if pending(state, answered).is_empty() => {
                     repeats += 1;
@@ -82,15 +82,15 @@ impl ExtensionTask {
                 _ => false,
             }
         };
-        let (told, state) = match is_idle(&told, &state) {
-            true => self.task.watch(told, is_idle).await?,
-            false => (told, state),
+        let (latest, state) = match is_idle(&latest, &state) {
+            true => self.task.watch(latest, is_idle).await?,
+            false => (latest, state),
         };
-        self.outcome(&told, state)
+        self.outcome(&latest, state)
     }
 
-    fn outcome(&mut self, told: &Task, mut state: RawObject) -> Result<TaskTurn, Error> {
-        match told.status {
+    fn outcome(&mut self, latest: &Task, mut state: RawObject) -> Result<TaskTurn, Error> {
+        match latest.status {
             TaskStatus::Completed => {
                 self.task.over = true;
                 let mut result: RawObject = state
@@ -169,8 +169,8 @@ struct TaskProgress {
 }
 
 impl TaskProgress {
-    fn report(&mut self, outlet: Option<&Outlet>, told: &Task) {
-        let (Some(outlet), Some(message)) = (outlet, &told.message) else {
+    fn report(&mut self, outlet: Option<&Outlet>, latest: &Task) {
+        let (Some(outlet), Some(message)) = (outlet, &latest.message) else {
             return;
         };
         if self.last.as_ref() == Some(message) {
@@ -224,8 +224,8 @@ mod tests {
     #[test]
     fn a_failed_task_ends_with_its_own_error() {
         let of = |state: serde_json::Value| failure(&RawObject::open(&raw(&state)).unwrap());
-        let told = of(json!({ "error": { "code": -32000, "message": "broke", "data": [1.0] } }));
-        let fault = told.rpc.unwrap();
+        let latest = of(json!({ "error": { "code": -32000, "message": "broke", "data": [1.0] } }));
+        let fault = latest.rpc.unwrap();
         assert_eq!((fault.code, fault.message.as_str()), (-32000, "broke"));
         assert_eq!(fault.data.unwrap().get(), "[1.0]");
         assert!(of(json!({})).rpc.is_none());

@@ -39,7 +39,7 @@ pub(crate) struct Calls {
     mailboxes: Arc<Mailboxes>,
     tokens: Tokens,
     workers: Arc<Workers>,
-    replicas: replicas::Replicas,
+    replicas: replicas::ReplicaCalls,
     parking: parking::Parking,
     /// Tools that need the extension for tasks.
     needing: task_mode::NeedingTasks,
@@ -63,7 +63,7 @@ impl Calls {
             mailboxes,
             tokens: sessions.tokens().clone(),
             workers,
-            replicas: replicas::Replicas::new(Arc::clone(sessions.shared())),
+            replicas: replicas::ReplicaCalls::new(Arc::clone(sessions.shared())),
             parking: parking::Parking::default(),
             needing: task_mode::NeedingTasks::default(),
         }

@@ -124,7 +124,7 @@ impl CallPlan {
     ) -> Result<Self, Error> {
         let (revision, tasks) = target.mode(request, needing)?;
         Ok(Self {
-            identity: reached.behalf.clone(),
+            identity: reached.identity.clone(),
             account: reached.account.clone(),
             revision,
             tasks,

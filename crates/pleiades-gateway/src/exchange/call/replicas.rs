@@ -31,14 +31,14 @@ pub(super) struct Retry {
 
 /// What is handed to another replica.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Handed {
+pub(super) enum HandOverMessage {
     Answer(Answered),
     Retry(Retry),
 }
 
 /// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum HandedReply {
+pub(super) enum HandOverReply {
     Taken,
     Result {
         from: String,
@@ -54,13 +54,13 @@ pub(super) enum HandedReply {
 }
 
 /// What comes of a message that another replica handed over; `None`: the process ends.
-pub(super) type Handling = Pin<Box<dyn Future<Output = Option<HandedReply>> + Send>>;
+pub(super) type Handling = Pin<Box<dyn Future<Output = Option<HandOverReply>> + Send>>;
 
 /// The other replicas.
 #[derive(Debug)]
-pub(super) struct Replicas(Arc<SharedState>);
+pub(super) struct ReplicaCalls(Arc<SharedState>);
 
-impl Replicas {
+impl ReplicaCalls {
     pub(super) const fn new(shared: Arc<SharedState>) -> Self {
         Self(shared)
     }
@@ -71,7 +71,7 @@ impl Replicas {
     }
 
     /// Takes what other replicas hand over.
-    pub(super) fn serve(&self, handle: impl Fn(Handed) -> Handling + Send + Sync + 'static) {
+    pub(super) fn serve(&self, handle: impl Fn(HandOverMessage) -> Handling + Send + Sync + 'static) {
         self.0.serve(Box::new(move |message| {
             let handling = serde_json::from_slice(&message).map(&handle);
             Box::pin(async move {
@@ -79,7 +79,7 @@ impl Replicas {
                     Ok(handling) => handling.await,
                     Err(cause) => {
                         let error = Error::new(Code::Internal, "not understood").because(cause);
-                        Some(HandedReply::failed(error))
+                        Some(HandOverReply::failed(error))
                     }
                 };
                 reply.map_or_else(Vec::new, |reply| raw(&reply).get().as_bytes().to_vec())
@@ -92,8 +92,10 @@ impl Replicas {
     /// # Errors
     /// [`Code::UnknownQuestion`] when it cannot be reached.
     pub(super) async fn hand_answer(&self, replica: &str, answered: Answered) -> Result<(), Error> {
-        let handed = self.hand(replica, &Handed::Answer(answered), TAKING).await;
-        handed
+        let handover = self
+            .hand(replica, &HandOverMessage::Answer(answered), TAKING)
+            .await;
+        handover
             .map(drop)
             .map_err(|why| Error::new(Code::UnknownQuestion, unreachable(why)))
     }
@@ -108,21 +110,26 @@ impl Replicas {
         retry: Retry,
         within: Duration,
     ) -> Result<CallOutcome, Error> {
-        let reply = self.hand(replica, &Handed::Retry(retry), within).await;
+        let reply = self.hand(replica, &HandOverMessage::Retry(retry), within).await;
         let reply = reply.map_err(|why| Error::new(Code::CallGone, unreachable(why)).sent())?;
-        let reply: HandedReply = serde_json::from_slice(&reply).map_err(|cause| {
+        let reply: HandOverReply = serde_json::from_slice(&reply).map_err(|cause| {
             Error::new(Code::Internal, "another replica was not understood").because(cause)
         })?;
         reply.into_outcome()
     }
 
-    async fn hand(&self, replica: &str, handed: &Handed, within: Duration) -> Result<Vec<u8>, HandOverError> {
-        let message = raw(handed).get().as_bytes().to_vec();
+    async fn hand(
+        &self,
+        replica: &str,
+        handover: &HandOverMessage,
+        within: Duration,
+    ) -> Result<Vec<u8>, HandOverError> {
+        let message = raw(handover).get().as_bytes().to_vec();
         self.0.hand_over(replica, message, within).await
     }
 }
 
-impl HandedReply {
+impl HandOverReply {
     /// What a retry came to.
     pub(super) fn of(outcome: Result<CallOutcome, Error>) -> Self {
         match outcome {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Calls;
 use super::outcome::{CallOutcome, opened};
 use super::parking::{CallUnderway, Parked, asked};
-use super::replicas::{Handed, HandedReply, Retry};
+use super::replicas::{HandOverMessage, HandOverReply, Retry};
 use super::state::{CallKey, CallState};
 use crate::exchange::client::{Answered, ClientChannel, Followed, failing, follow};
 use pleiades_core::error::Error;
@@ -96,9 +96,9 @@ impl Calls {
     /// Takes what other replicas hand over, for as long as it lives.
     pub(crate) fn serve_replicas(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
-        self.replicas.serve(move |handed| {
+        self.replicas.serve(move |handover| {
             let calls = weak.upgrade();
-            Box::pin(async move { Some(calls?.take_handed(handed).await) })
+            Box::pin(async move { Some(calls?.take_handover(handover).await) })
         });
     }
 
@@ -111,13 +111,13 @@ impl Calls {
     }
 
     /// Takes what another replica hands over.
-    async fn take_handed(&self, handed: Handed) -> HandedReply {
-        match handed {
-            Handed::Answer(answered) => {
+    async fn take_handover(&self, handover: HandOverMessage) -> HandOverReply {
+        match handover {
+            HandOverMessage::Answer(answered) => {
                 self.questions.take(answered);
-                HandedReply::Taken
+                HandOverReply::Taken
             }
-            Handed::Retry(retry) => {
+            HandOverMessage::Retry(retry) => {
                 let holder = retry.holder.clone();
                 let channel = ClientChannel {
                     questions: &self.questions,
@@ -129,7 +129,7 @@ impl Calls {
                     session: None,
                     logs: false,
                 };
-                HandedReply::of(self.resume(&channel, retry).await)
+                HandOverReply::of(self.resume(&channel, retry).await)
             }
         }
     }

@@ -106,22 +106,22 @@ impl RunningTask {
     /// Looks after a task until there is something to do for it.
     pub(super) async fn watch(
         &self,
-        mut told: Task,
+        mut latest: Task,
         mut is_idle: impl FnMut(&Task, &RawObject) -> bool,
     ) -> Result<(Task, RawObject), Error> {
         let mut failures = 0;
         loop {
-            if time::Instant::now() + told.poll > self.until {
+            if time::Instant::now() + latest.poll > self.until {
                 return Err(late());
             }
-            sleep(told.poll).await;
+            sleep(latest.poll).await;
             match self.look().await {
                 Ok((seen, state)) => {
                     failures = 0;
                     if !is_idle(&seen, &state) {
                         return Ok((seen, state));
                     }
-                    told = seen;
+                    latest = seen;
                 }
                 Err(error) if is_breakage(&error) && failures < FAILURES => failures += 1,
                 Err(error) => return Err(error),
@@ -136,8 +136,8 @@ impl RunningTask {
                 .request(self.client.call("tasks/get", &self.id))
                 .await?,
         )?;
-        let told = Task::read(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
-        Ok((told, state))
+        let latest = Task::read(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
+        Ok((latest, state))
     }
 
     /// What a task of 2025-11-25 comes to; its questions come meanwhile.
@@ -203,13 +203,13 @@ impl TaskClient {
         };
         let outcome = outcome.map(|raw| {
             let revision = self.plan.revision;
-            let told = untouched(&raw)
+            let latest = untouched(&raw)
                 .ok()
                 .and_then(|made| Task::created(&made, revision));
-            let task = told.map(|told| {
-                let mut task = RunningTask::new(self.clone(), told.id.clone());
-                task.over = told.is_over();
-                (task, told)
+            let task = latest.map(|latest| {
+                let mut task = RunningTask::new(self.clone(), latest.id.clone());
+                task.over = latest.is_over();
+                (task, latest)
             });
             (raw, task)
         });
@@ -245,14 +245,14 @@ async fn core(client: TaskClient, mut call: Call) -> Result<Raw, Error> {
     let ttl = serde_json::json!({ "ttl": longest(client.endpoint()).as_secs() * 1_000 });
     call.params.put("task", &ttl);
     call.token = Some(token);
-    let (mut task, mut told) = match client.make(call, None).await? {
+    let (mut task, mut latest) = match client.make(call, None).await? {
         (_, Some(made)) => made,
         // It was done at once.
         (raw, None) => return Ok(raw),
     };
     let mut failures = 0;
     loop {
-        if told.status == TaskStatus::Working {
+        if latest.status == TaskStatus::Working {
             let _heard = events.as_ref().map(|events| {
                 let client = &task.client;
                 let heard = EventScope {
@@ -264,12 +264,12 @@ async fn core(client: TaskClient, mut call: Call) -> Result<Raw, Error> {
                 };
                 client.upstreams.listen_for(&heard, events.clone())
             });
-            (told, _) = task
-                .watch(told, |told, _| told.status == TaskStatus::Working)
+            (latest, _) = task
+                .watch(latest, |latest, _| latest.status == TaskStatus::Working)
                 .await?;
         }
-        task.over = told.is_over();
-        if told.status == TaskStatus::Cancelled {
+        task.over = latest.is_over();
+        if latest.status == TaskStatus::Cancelled {
             return Err(given_up());
         }
         match task.result(token, events.clone()).await {
@@ -281,7 +281,7 @@ async fn core(client: TaskClient, mut call: Call) -> Result<Raw, Error> {
             Err(error) => return Err(error),
         }
         // Its stream broke; the task goes on.
-        told.status = TaskStatus::Working;
+        latest.status = TaskStatus::Working;
     }
 }
 

@@ -183,12 +183,12 @@ fn questions_of(result: &RawObject) -> Result<Vec<(String, String, RawObject)>, 
 
 fn question_of(request: &RawValue) -> Result<(String, RawObject), Error> {
     #[derive(Deserialize)]
-    struct Question {
+    struct QuestionParams {
         method: String,
         #[serde(default)]
         params: Option<RawObject>,
     }
-    let Question { method, params } = serde_json::from_str(request.get()).map_err(unreadable)?;
+    let QuestionParams { method, params } = serde_json::from_str(request.get()).map_err(unreadable)?;
     Ok((method, params.unwrap_or_default()))
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Question {
 
 /// What the id of a question says.
 #[derive(Debug, Serialize, Deserialize)]
-struct Claims {
+struct QuestionClaims {
     replica: String,
     number: u64,
     /// Whether it asks a person, so that what answers it is known.
@@ -119,7 +119,7 @@ impl Questions {
     ) -> Result<Question, Error> {
         self.tokens.ready()?;
         let number = self.enter(holder, answer)?;
-        let claims = Claims {
+        let claims = QuestionClaims {
             replica: self.replica.clone(),
             number,
             elicits: method == ELICITATION,
@@ -145,7 +145,7 @@ impl Questions {
         answer: Answer,
     ) -> Result<(Delivery, Result<(), Error>), Error> {
         let claims = serde_json::from_str::<String>(id.as_str()).ok();
-        let claims = claims.and_then(|token| self.tokens.open::<Claims>(PURPOSE, holder, &token));
+        let claims = claims.and_then(|token| self.tokens.open::<QuestionClaims>(PURPOSE, holder, &token));
         let claims = claims.ok_or_else(|| {
             Error::new(
                 Code::UnknownQuestion,
@@ -179,7 +179,7 @@ impl Questions {
         self.tokens.ticket()
     }
 
-    fn delivery(&self, holder: &str, claims: Claims, answer: Answer) -> Delivery {
+    fn delivery(&self, holder: &str, claims: QuestionClaims, answer: Answer) -> Delivery {
         if claims.replica == self.replica {
             let heard = self.deliver(holder, claims.number, answer);
             tracing::debug!(heard, "a question was answered");
@@ -311,14 +311,14 @@ mod tests {
         let (delivery, _) = two.answer("ann", &question.id, Ok(accepted())).unwrap();
         let Delivery::Elsewhere {
             replica,
-            answered: handed,
+            answered: delivered,
         } = delivery
         else {
             panic!("it is another replica's");
         };
         assert_eq!(replica, "one");
-        let handed = serde_json::to_string(&handed).unwrap();
-        one.take(serde_json::from_str(&handed).unwrap());
+        let delivered = serde_json::to_string(&delivered).unwrap();
+        one.take(serde_json::from_str(&delivered).unwrap());
         assert_eq!(answered.await.unwrap().unwrap().get(), accepted().get());
     }
 

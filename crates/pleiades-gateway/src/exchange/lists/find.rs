@@ -15,7 +15,7 @@ use pleiades_mcp::RawObject;
 use pleiades_mcp::uris::{self, denamespaced};
 
 /// A provider, its lists for the caller, and its own name for what was looked for.
-pub(crate) type Located = (Arc<Provider>, Arc<Catalogue>, String);
+pub(crate) type FoundUri = (Arc<Provider>, Arc<Catalogue>, String);
 
 impl ListReader {
     /// Whom a name of a tool or prompt means, and which of its own names that is.
@@ -115,9 +115,13 @@ impl ListReader {
             ));
         }
         let reached = self.accounts.reach(request, provider).await?;
-        let fresh = match self.catalog.reread_if_incomplete(provider, &reached.behalf).await {
+        let fresh = match self
+            .catalog
+            .reread_if_incomplete(provider, &reached.identity)
+            .await
+        {
             Some(read) => read,
-            None => self.catalog.refresh(provider, &reached.behalf).await,
+            None => self.catalog.refresh(provider, &reached.identity).await,
         };
         let error = match fresh {
             Ok(fresh) => match fresh.tool(inner).cloned() {
@@ -136,7 +140,11 @@ impl ListReader {
 
     /// Whose resource a URI is: named by its namespace, listed, or matched by a template; a
     /// provider alone in its scope is asked in any case.
-    pub(crate) async fn locate(self: &Arc<Self>, request: &Request<'_>, uri: &str) -> Result<Located, Error> {
+    pub(crate) async fn locate(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        uri: &str,
+    ) -> Result<FoundUri, Error> {
         if let Some(provider) = request.only()? {
             let lists = self.connected(request, &provider).await?;
             return Ok((provider, lists, uri.to_owned()));
@@ -158,7 +166,7 @@ impl ListReader {
         };
         let lists = match self.accounts.reach(request, &provider).await {
             Ok(reached) => {
-                self.with_older(request, &provider, (&reached.behalf, lists))
+                self.with_older(request, &provider, (&reached.identity, lists))
                     .await
             }
             Err(_) => lists,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use find::{Located, claims_of};
+pub(crate) use find::{FoundUri, claims_of};
 
 use crate::catalog::Catalog;
 use crate::exchange::account::Accounts;

@@ -19,7 +19,7 @@ impl ListReader {
     /// What is known of a provider for this caller, without any I/O.
     pub(crate) fn known(&self, request: &Request<'_>, provider: &Provider) -> Option<Arc<Catalogue>> {
         let reached = self.accounts.reach_now(request, provider)?;
-        self.catalog.lists_if_known(provider, &reached.behalf)
+        self.catalog.lists_if_known(provider, &reached.identity)
     }
 
     /// The lists by which the gateway says what a provider is: everybody's, else this caller's as far
@@ -41,7 +41,7 @@ impl ListReader {
             let Some(reached) = self.accounts.reach_now(request, provider) else {
                 continue;
             };
-            match self.catalog.lists_if_known(provider, &reached.behalf) {
+            match self.catalog.lists_if_known(provider, &reached.identity) {
                 Some(lists) => known.push((Arc::clone(provider), lists)),
                 None => whole &= matches!(provider.state().0, State::Unreachable | State::NeedsAuth),
             }
@@ -66,8 +66,10 @@ impl ListReader {
         provider: &Arc<Provider>,
         reached: &Reached,
     ) -> Result<Arc<Catalogue>, Error> {
-        match self.catalog.lists_for_call(provider, &reached.behalf).await {
-            Ok(lists) => Ok(self.with_older(request, provider, (&reached.behalf, lists)).await),
+        match self.catalog.lists_for_call(provider, &reached.identity).await {
+            Ok(lists) => Ok(self
+                .with_older(request, provider, (&reached.identity, lists))
+                .await),
             Err(error) => Err(self
                 .accounts
                 .explain_refusal(request, provider, reached, error)
@@ -108,7 +110,7 @@ impl ListReader {
 
     async fn listed(&self, request: &Request<'_>, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
         let reached = self.accounts.reach_any(request, provider).await?;
-        match self.catalog.lists(provider, &reached.behalf).await {
+        match self.catalog.lists(provider, &reached.identity).await {
             Ok(lists) => Ok(lists),
             Err(error) => Err(self
                 .accounts

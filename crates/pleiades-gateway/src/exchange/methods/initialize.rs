@@ -65,8 +65,8 @@ async fn greet(services: &MethodServices, request: &Request<'_>) {
     let Ok(Ok(reached)) = timeout(GREETING, reaching).await else {
         return;
     };
-    if let Some(known) = services.catalog.lists_if_known(&provider, &reached.behalf) {
-        let known = (&reached.behalf, known);
+    if let Some(known) = services.catalog.lists_if_known(&provider, &reached.identity) {
+        let known = (&reached.identity, known);
         services.lists.with_older(request, &provider, known).await;
     }
 }

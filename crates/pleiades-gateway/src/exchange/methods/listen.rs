@@ -189,7 +189,7 @@ async fn lines(
         let opening = SubscribeOptions {
             streams: None,
             endpoint: Arc::clone(&watched.provider.endpoint),
-            identity: reached.behalf,
+            identity: reached.identity,
             revision: watched.revision,
             declared,
             events: sender,

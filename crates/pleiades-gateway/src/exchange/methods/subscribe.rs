@@ -146,12 +146,12 @@ fn legacy(
         return None;
     }
     let reached = services.accounts.reach_now(request, provider);
-    Some((revision, reached.map(|reached| reached.behalf)))
+    Some((revision, reached.map(|reached| reached.identity)))
 }
 
 async fn identity(services: &MethodServices, request: &Request<'_>, provider: &Provider) -> Option<Identity> {
     let reached = services.accounts.reach(request, provider).await;
-    reached.ok().map(|reached| reached.behalf)
+    reached.ok().map(|reached| reached.identity)
 }
 
 /// The line of this client's session to a provider, opened when there is none.

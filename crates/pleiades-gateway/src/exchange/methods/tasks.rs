@@ -10,7 +10,7 @@ use crate::catalog::Provider;
 use crate::exchange::call::{
     CallOutcome, CallTarget, TaskClaims, check_answers, looks_after_tasks, offers_tasks, revision_for,
 };
-use crate::exchange::lists::Located;
+use crate::exchange::lists::FoundUri;
 use crate::exchange::reply::Done;
 use crate::exchange::request::Request;
 use crate::exchange::services::MethodServices;
@@ -80,7 +80,7 @@ pub(super) async fn locate(
     services: &MethodServices,
     request: &Request<'_>,
     outer: &str,
-) -> Result<Located, Error> {
+) -> Result<FoundUri, Error> {
     services.sessions.sealed()?;
     let claims = open(services, request, outer).ok_or_else(unknown)?;
     let only = request.scope().provider.as_deref();
@@ -89,7 +89,7 @@ pub(super) async fn locate(
     }
     let provider = request.provider(&claims.provider).ok().ok_or_else(unknown)?;
     let reached = services.accounts.reach(request, &provider).await.ok();
-    if reached.map(|it| it.behalf.signature.account) != Some(claims.fingerprint) {
+    if reached.map(|it| it.identity.signature.account) != Some(claims.fingerprint) {
         return Err(unknown());
     }
     let lists = services.lists.connected(request, &provider).await?;

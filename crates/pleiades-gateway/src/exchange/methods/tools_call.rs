@@ -227,13 +227,16 @@ impl ProviderCall<'_> {
         let MethodServices {
             accounts, catalog, ..
         } = self.services;
-        let read = match catalog.reread_if_incomplete(self.provider, &reached.behalf).await {
+        let read = match catalog
+            .reread_if_incomplete(self.provider, &reached.identity)
+            .await
+        {
             None => return Ok((plan, lists)),
             Some(read) => read,
         };
         let error = match read {
             Ok(read) => {
-                let read = (&reached.behalf, read);
+                let read = (&reached.identity, read);
                 let lists = &self.services.lists;
                 let lists = lists.with_older(self.request, self.provider, read).await;
                 let plan = self.plan(&lists, &arguments).await?;

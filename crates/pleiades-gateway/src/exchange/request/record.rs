@@ -37,10 +37,10 @@ impl Record {
 /// What is known of a request while it runs. Written on its way down and read once at its end, also
 /// when it was cancelled before it came to anything; no step depends on it.
 #[derive(Debug, Default)]
-pub(crate) struct Facts(Mutex<Known>);
+pub(crate) struct Facts(Mutex<RecordedFacts>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct RecordedFacts {
     provider: Option<Arc<str>>,
     tool: Option<Arc<str>>,
     account: Option<Arc<str>>,

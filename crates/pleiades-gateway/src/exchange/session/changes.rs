@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::mailbox::SessionStream;
+use super::mailbox::MailboxStream;
 use crate::catalog::CatalogChange;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, message, raw};
@@ -47,7 +47,7 @@ pub(crate) struct Watch {
     pub(crate) updates: Option<(mpsc::Receiver<Vec<u8>>, Vec<Subscription>)>,
     pub(crate) sender: mpsc::Sender<Vec<u8>>,
     /// Its place among the streams of a legacy session.
-    pub(crate) _stream: Option<SessionStream>,
+    pub(crate) _stream: Option<MailboxStream>,
     pub(crate) closing: CancellationToken,
 }
 
@@ -209,11 +209,11 @@ mod tests {
         );
         watch.end().await;
         drop(watch);
-        let mut told = Vec::new();
+        let mut read = Vec::new();
         while let Some(message) = messages.recv().await {
-            told.push(serde_json::from_slice::<Value>(&message).unwrap());
+            read.push(serde_json::from_slice::<Value>(&message).unwrap());
         }
-        let methods: Vec<_> = told
+        let methods: Vec<_> = read
             .iter()
             .map(|it| it["method"].as_str().unwrap_or("result"))
             .collect();
@@ -223,9 +223,9 @@ mod tests {
         );
         assert_eq!(methods, [resources, prompts, "result"]);
         let meta = subscription_meta(&Id(raw::raw(&7)));
-        assert!(told[..2].iter().all(|it| it["params"]["_meta"] == meta));
-        assert_eq!(told[2]["result"]["_meta"], meta);
-        assert_eq!(told[2]["id"], 7);
+        assert!(read[..2].iter().all(|it| it["params"]["_meta"] == meta));
+        assert_eq!(read[2]["result"]["_meta"], meta);
+        assert_eq!(read[2]["id"], 7);
     }
 
     #[tokio::test]

@@ -96,7 +96,7 @@ struct Contents {
 
 /// A stream's place; given up when dropped.
 #[derive(Debug)]
-pub(crate) struct SessionStream {
+pub(crate) struct MailboxStream {
     mailbox: Arc<Mailbox>,
     number: u64,
 }
@@ -152,7 +152,7 @@ impl Mailboxes {
         session: &Arc<str>,
         principal: &Principal,
         sender: mpsc::Sender<Vec<u8>>,
-    ) -> SessionStream {
+    ) -> MailboxStream {
         let mailbox = self.of(session, principal);
         let mut contents = mailbox.contents.lock();
         contents.last += 1;
@@ -160,7 +160,7 @@ impl Mailboxes {
         contents.streams.push((number, sender));
         contents.count();
         drop(contents);
-        SessionStream { mailbox, number }
+        MailboxStream { mailbox, number }
     }
 
     /// Lets go of everything a session holds.
@@ -294,7 +294,7 @@ impl Mailbox {
     }
 }
 
-impl Drop for SessionStream {
+impl Drop for MailboxStream {
     fn drop(&mut self) {
         let mut contents = self.mailbox.contents.lock();
         contents.streams.retain(|(number, _)| *number != self.number);

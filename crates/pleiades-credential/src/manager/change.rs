@@ -1,5 +1,4 @@
-//! Connects, chooses and revokes accounts. What is begun is finished, also when whoever asked for it
-//! is gone.
+//! Connects, chooses and revokes accounts. What is begun is finished, also when its caller is gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +13,22 @@ use crate::record::AccountRecord;
 use crate::slot::AccountSlot;
 use crate::vault::{Fault, Kind, Path, Wrote};
 
-/// How often a write that others get ahead of is repeated.
+/// How often a write is tried again after others wrote first.
 const TRIES: u32 = 16;
 /// How long a provider has to revoke one token.
 const REVOKED_WITHIN: Duration = Duration::from_secs(10);
 
-/// What an account lacks.
+/// Scopes that an account lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingScopes {
     /// Scopes that were not granted, or not as far as is known.
     pub scopes: Vec<String>,
-    /// Whether some were not asked for before: asking the person may help. Whoever does names them in
-    /// the link.
+    /// Whether some were not asked for before: asking the user for them may help.
     pub is_new: bool,
 }
 
 impl CredentialManager {
-    /// Stores a new connection; it wins over whatever was there but for what its user chose.
+    /// Stores a new connection in the place of an older one; what its user chose stays.
     pub(crate) async fn connect(&self, key: &AccountKey, record: AccountRecord) -> Result<(), Fault> {
         let key = key.clone();
         self.detached(|manager| async move { manager.connect_now(&key, record).await })
@@ -47,7 +45,7 @@ impl CredentialManager {
             .await
     }
 
-    /// Revokes at the provider as far as it lets, and removes the record whatever the provider says;
+    /// Revokes at the provider as far as possible, and removes the record whatever the provider says;
     /// `false` when there is none.
     ///
     /// # Errors
@@ -58,7 +56,7 @@ impl CredentialManager {
             .await
     }
 
-    /// What an account lacks that was refused a request for want of scopes.
+    /// Which of these scopes an account lacks.
     ///
     /// # Errors
     /// [`Fault`].
@@ -72,6 +70,20 @@ impl CredentialManager {
             is_new: scopes.iter().any(|scope| !requested.contains(scope)),
             scopes,
         })
+    }
+
+    /// Another replica changed an account: its owner's accounts are read again. A credential that
+    /// was revoked there is dropped even when the vault cannot be read.
+    pub async fn changed_elsewhere(&self, key: &AccountKey, kind: AccountEventKind) {
+        if let Some(entry) = self.cache.get(&key.owner) {
+            if kind == AccountEventKind::Revoked {
+                self.forget(key);
+            }
+            if let Err(fault) = self.reread(&entry, entry.readings()).await {
+                tracing::debug!(%fault, "what another replica changed could not be read yet");
+            }
+        }
+        self.events.happened_elsewhere(key, kind);
     }
 
     async fn detached<T: Send + 'static, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, Fault>
@@ -175,14 +187,14 @@ fn replacing(record: &AccountRecord, before: Option<&AccountRecord>) -> AccountR
         new.grant_id = nonce();
     }
     if new.tokens.refresh.is_none() && is_same_consent(&new, before) {
-        // Of a second consent many give none (RFC 6749 section 5.1): the first one's still renews it.
+        // For a second consent many servers give none (RFC 6749 section 5.1): the first one's still renews it.
         new.tokens.refresh.clone_from(&before.tokens.refresh);
         new.lease.clone_from(&before.lease);
         new.unanswered = before.unanswered;
     }
     new.chosen = new.chosen.max(before.chosen);
     new.connected_at = new.connected_at.max(before.connected_at);
-    // What was asked for before is not asked for in vain again.
+    // What was asked for before counts as asked for: asking again would not help.
     for scope in before.requested.iter().filter(|_| new.subject == before.subject) {
         if !new.requested.contains(scope) {
             new.requested.push(scope.clone());
@@ -191,8 +203,8 @@ fn replacing(record: &AccountRecord, before: Option<&AccountRecord>) -> AccountR
     new
 }
 
-/// Whether both are of the same person and client, so that what renewed the one renews the other; what
-/// has ended for good renews nothing.
+/// Whether both are of the same person and client, so that the refresh token of the one renews the other;
+/// that of an ended account renews nothing.
 fn is_same_consent(new: &AccountRecord, before: &AccountRecord) -> bool {
     let (one, other) = (&new.source, &before.source);
     let person = new.subject.is_some() && new.subject == before.subject;

@@ -39,7 +39,7 @@ use schedule::Schedule;
 use super::cache::{AccountCache, OWNERS};
 use super::clock::TokenClock;
 use super::connection::{Connection, Connections};
-use super::key::{AccountKey, AccountOwner};
+use super::key::AccountOwner;
 use super::record::AccountState;
 use super::vault::Vault;
 use pleiades_core::signature::Signature;
@@ -212,21 +212,6 @@ impl CredentialManager {
     /// Sets who tells the other replicas what happens here; once.
     pub fn notify_through(&self, replicas: Arc<dyn Replicas>) {
         self.events.replicas.set(replicas).ok();
-    }
-
-    /// Another replica changed an account: what is known of its owner is read again. A credential that
-    /// was revoked there is dropped even when the vault cannot be read.
-    pub async fn changed_elsewhere(&self, key: &AccountKey, kind: AccountEventKind) {
-        if let Some(entry) = self.cache.get(&key.owner) {
-            if kind == AccountEventKind::Revoked {
-                entry.remove(&key.account);
-                self.schedule.remove(key);
-            }
-            if let Err(fault) = self.reread(&entry, entry.readings()).await {
-                tracing::debug!(%fault, "what another replica changed could not be read yet");
-            }
-        }
-        self.events.happened_elsewhere(key, kind);
     }
 
     /// Accounts in memory by connection and state.

@@ -1,4 +1,4 @@
-//! A renewal with no more in it than its server takes. `scope` is optional there (RFC 6749 section 6)
+//! Renewals without the parameters that their servers refuse. `scope` is optional there (RFC 6749 section 6)
 //! and refused by some servers, and so is `resource` (RFC 8707 section 2.2); others give less without.
 
 use pleiades_core::bounded::Bounded;
@@ -19,7 +19,7 @@ struct OmittedParams {
     resource: bool,
 }
 
-/// What the servers of registrations do not take at a renewal, by token endpoint and client.
+/// Parameters that servers refuse at a renewal, by token endpoint and client.
 #[derive(Debug)]
 pub(super) struct RenewalQuirks(Bounded<(String, String), OmittedParams>);
 
@@ -38,9 +38,8 @@ impl RenewalQuirks {
         self.0.insert(registration(source), without);
     }
 
-    /// Redeems a refresh token, and again without `scope` or `resource` when what is refused may be
-    /// about those: a refused request used nothing up. What its server does not take is left out from
-    /// the beginning the next time.
+    /// Redeems a refresh token, and again without `scope` or `resource` when the refusal may be about
+    /// those: a refused request used nothing up. The next renewal leaves them out at once.
     pub(super) async fn renew(
         &self,
         web: &dyn HttpClient,

@@ -9,8 +9,6 @@
 
 mod edit;
 mod lifetime;
-#[cfg(test)]
-mod model;
 mod state_machine;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,6 @@
-//! The rules, one by one.
+//! The rules, one by one; `model` checks them all under everything that may go wrong.
+
+mod model;
 
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ const TRANSIENT: TokenOutcome = TokenOutcome::Transient {
     after: None,
 };
 
-/// A round and what it is asked with.
+/// A state machine, and the clock and leases that it is driven with.
 struct TestRun {
     machine: StateMachine,
     watch: LeaseWatch,
@@ -23,9 +25,9 @@ struct TestRun {
 }
 
 impl TestRun {
-    fn new(why: RefreshTrigger) -> Self {
+    fn new(trigger: RefreshTrigger) -> Self {
         Self {
-            machine: StateMachine::new(why, 3, "us".into()),
+            machine: StateMachine::new(trigger, 3, "us".into()),
             watch: LeaseWatch::default(),
             now: 0,
         }

@@ -10,6 +10,7 @@ pub(crate) mod tests;
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use super::key::{AccountKey, AccountOwner};
 use pleiades_core::secret::Secret;
@@ -80,7 +81,7 @@ pub enum Wrote {
 }
 
 /// What may be known of an entry without reading it. It never decides.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
     /// `seq` of the record.
     pub seq: u64,

@@ -1,7 +1,7 @@
 //! Entries and the names above them: one transaction for each operation.
 
+use rusqlite::types::FromSql;
 use rusqlite::{OptionalExtension, Transaction, params};
-use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::cipher::{Cipher, Id, SealContext, SealedKind as Sealed};
@@ -10,26 +10,12 @@ use super::trouble::{damaged, fault};
 use crate::vault::{Fault, Hint, Kind, Stored, Wrote};
 use pleiades_core::secret::Secret;
 
-/// A hint as it is sealed.
-#[derive(Serialize, Deserialize)]
-struct SealedHint {
-    seq: u64,
-    state: String,
-    expiry: Option<u64>,
-}
-
 impl Table {
     pub(super) fn read(&self, segments: &[Box<str>]) -> Result<Option<Stored>, Fault> {
         let id = self.cipher.id(segments);
-        let row = self
-            .connection
-            .prepare_cached("SELECT version, value FROM entries WHERE id = ?1")
-            .and_then(|mut found| {
-                found
-                    .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
-            });
-        let Some((version, value)): Option<(i64, Vec<u8>)> = row.map_err(fault)? else {
+        let Some((version, value)) =
+            self.row::<Vec<u8>>("SELECT version, value FROM entries WHERE id = ?1", &id)?
+        else {
             return Ok(None);
         };
         let version = number(version)?;
@@ -42,24 +28,22 @@ impl Table {
 
     pub(super) fn hint(&self, segments: &[Box<str>]) -> Result<Option<Hint>, Fault> {
         let id = self.cipher.id(segments);
-        let row = self
-            .connection
-            .prepare_cached("SELECT version, hint FROM entries WHERE id = ?1")
-            .and_then(|mut found| {
-                found
-                    .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()
-            });
-        let Some((version, Some(hint))): Option<(i64, Option<Vec<u8>>)> = row.map_err(fault)? else {
+        let Some((version, Some(hint))) =
+            self.row::<Option<Vec<u8>>>("SELECT version, hint FROM entries WHERE id = ?1", &id)?
+        else {
             return Ok(None);
         };
-        let known = self.opened(Sealed::Hint, &id, number(version)?, &hint)?;
-        let known: SealedHint = serde_json::from_slice(&known).map_err(|_unsaid| damaged())?;
-        Ok(Some(Hint {
-            seq: known.seq,
-            state: known.state,
-            expiry: known.expiry,
-        }))
+        let hint = self.opened(Sealed::Hint, &id, number(version)?, &hint)?;
+        serde_json::from_slice(&hint)
+            .map(Some)
+            .map_err(|_unsaid| damaged())
+    }
+
+    /// The version of an entry, and what a query selects beside it.
+    fn row<T: FromSql>(&self, query: &str, id: &Id) -> Result<Option<(i64, T)>, Fault> {
+        let mut entry = self.connection.prepare_cached(query).map_err(fault)?;
+        let row = entry.query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)));
+        row.optional().map_err(fault)
     }
 
     pub(super) fn list(&self, folder: &[Box<str>]) -> Result<Vec<String>, Fault> {
@@ -107,15 +91,10 @@ impl Table {
         let value = seal(cipher, Sealed::Value, &id, version, value.expose().as_bytes())?;
         let hint = hint
             .map(|hint| {
-                let known = serde_json::to_vec(&SealedHint {
-                    seq: hint.seq,
-                    state: hint.state.clone(),
-                    expiry: hint.expiry,
-                });
-                let known = known.map_err(|cause| {
+                let plain = serde_json::to_vec(hint).map_err(|cause| {
                     Fault::new(Kind::Refused, "the hint cannot be written").because(cause)
                 })?;
-                seal(cipher, Sealed::Hint, &id, version, &known)
+                seal(cipher, Sealed::Hint, &id, version, &plain)
             })
             .transpose()?;
         transaction

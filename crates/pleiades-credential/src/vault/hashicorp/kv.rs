@@ -35,7 +35,7 @@ struct Version {
     version: u64,
 }
 
-/// What stands in an entry.
+/// The content of an entry.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
@@ -183,8 +183,8 @@ impl HashicorpVault {
         }
     }
 
-    /// Says what may be known of an entry without reading it, and that it keeps few versions. The write
-    /// stands whatever comes of this; the next one repairs it. An entry that was removed meanwhile is
+    /// Writes the hint of an entry, and that it keeps few versions. The write of the entry stands whatever
+    /// comes of this; the next one repairs it. An entry that was removed meanwhile is
     /// not made again: that is why this is a patch.
     async fn describe(&self, path: &str, hint: Option<&Hint>) {
         let done = self
@@ -268,7 +268,7 @@ impl HashicorpVault {
         }
     }
 
-    /// The fields of somebody else's entry.
+    /// The fields of an entry that others wrote.
     pub(super) async fn fields(&self, path: &str) -> Result<Option<Map<String, Value>>, Fault> {
         #[derive(Deserialize)]
         struct KvFields {

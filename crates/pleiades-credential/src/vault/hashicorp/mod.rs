@@ -37,9 +37,9 @@ use transport::{VaultReply, VaultTransport};
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 use pleiades_core::secret::Secret;
 
-/// Longest wait for the answer to a question.
+/// Longest wait for the answer to a read.
 const READ: Duration = Duration::from_secs(6);
-/// Longest wait for the answer to a write: what it carries may exist nowhere else.
+/// Longest wait for the answer to a write: its tokens may exist nowhere else.
 const WRITE: Duration = Duration::from_secs(10);
 /// A request is sent that often at most.
 const ATTEMPTS: u32 = 3;
@@ -138,7 +138,7 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<HashicorpVault>, Fau
     }))
 }
 
-/// A path that means what it says: no empty segment, no dots, nothing that a URL would change.
+/// A plain path: no empty segment, no dots, nothing that a URL would change.
 fn plain(path: &str, field: &str) -> Result<String, Fault> {
     let path = path.trim_matches('/');
     if is_plain(path) {
@@ -160,7 +160,7 @@ fn is_plain(path: &str) -> bool {
 }
 
 impl HashicorpVault {
-    /// What is known of our own token, without asking.
+    /// The state of our own token, without asking Vault.
     #[must_use]
     pub fn login_state(&self) -> LoginState {
         self.session.state()
@@ -263,12 +263,12 @@ impl HashicorpVault {
     }
 }
 
-/// Why a request has no data.
+/// Why a request gave no data.
 #[derive(Debug)]
 enum KvError {
     /// There is no entry; the version that was deleted, if it was.
     Absent(Option<u64>),
-    /// Somebody wrote before.
+    /// Another write was first.
     Conflict,
     /// Anything else.
     Fault(Fault),

@@ -50,7 +50,7 @@ pub(super) struct VaultSession {
     current: ArcSwapOption<SessionToken>,
     /// Held by who logs in; the outcome of the last login.
     login: Mutex<LoginHistory>,
-    /// A token was had, or the session is over.
+    /// Notified when there is a new token, or the session is over.
     news: Arc<Notify>,
 }
 
@@ -76,7 +76,7 @@ struct LoginHistory {
     looked: Option<Instant>,
 }
 
-/// What is known of our own token, for people.
+/// The state of our own token, for people.
 #[derive(Debug, Clone)]
 pub struct LoginState {
     /// How we log in, as the settings say it.
@@ -138,7 +138,7 @@ impl VaultSession {
         session
     }
 
-    /// The token, had if there is none that holds.
+    /// The token; logs in if there is none that holds.
     pub(super) async fn token(&self, pass: BreakerPass) -> Result<Arc<SessionToken>, Fault> {
         let now = Instant::now();
         if let Some(current) = self.current.load_full().filter(|current| !current.is_over(now)) {
@@ -159,7 +159,7 @@ impl VaultSession {
         self.log_in(&mut last).await
     }
 
-    /// Another token than one that was refused; `None` when there is no hope of one.
+    /// Another token than one that was refused; `None` when there cannot be one.
     pub(super) async fn another(
         &self,
         refused: &SessionToken,
@@ -183,7 +183,7 @@ impl VaultSession {
         self.log_in(&mut last).await.map(Some)
     }
 
-    /// What is known of our own token.
+    /// The state of our own token.
     pub(super) fn state(&self) -> LoginState {
         let current = self.current.load_full();
         LoginState {

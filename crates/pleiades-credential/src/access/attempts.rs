@@ -1,4 +1,4 @@
-//! Wrong keys by the address they come from: a guesser is told to wait. Nobody else is: a right key is
+//! Wrong keys by the address they come from: a guesser has to wait. Nobody else has: a right key is
 //! let in wherever it comes from, for an address is mostly a proxy's, and many people's.
 
 use std::collections::HashMap;

@@ -120,7 +120,7 @@ pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
 }
 
 /// The status of a refusal of ours before anything was run: unlike an answer of the protocol, one for
-/// want of room is said in HTTP too, where proxies and load balancers hear it.
+/// want of room has its status in HTTP too, where proxies and load balancers read it.
 pub(super) fn refusal_status(error: &Error, is_relay: bool, revision: Revision) -> StatusCode {
     let rule = error.data.as_ref().and_then(|data| data.get("rule"));
     match error.code {

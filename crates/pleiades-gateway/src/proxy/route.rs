@@ -35,7 +35,7 @@ pub(super) enum OAuthRoute {
     ConnectionStatus(String),
 }
 
-/// Whether a path is for people in browsers, who are told in HTML why they are refused.
+/// Whether a path is for people in browsers, whose refusals are pages.
 pub(super) fn is_for_people(path: &str) -> bool {
     path.starts_with("/oauth/connect/") || path == "/oauth/callback" || path.starts_with("/oauth/callback/")
 }

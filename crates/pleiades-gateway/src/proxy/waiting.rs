@@ -102,7 +102,7 @@ impl StreamOpening<'_> {
         self.at_once && self.resumes.is_some()
     }
 
-    /// Ends the stream as the provider did, to be resumed when the provider said.
+    /// Ends the stream as the provider ended its own, to be resumed after the time that it named.
     async fn pause(self, session: &mut Session, pause: StreamPause, inlet: Inlet) -> Result<WaitOutcome> {
         let retry = pause.retry;
         if let Some(ticket) = self.resumes.and_then(|(_, ticket)| ticket.get()) {
@@ -160,7 +160,7 @@ pub(super) async fn wait(
         };
         tokio::select! {
             biased;
-            // Before anything else: what a client that left would be told is not lost to it, it is cancelled.
+            // First: what would be sent to a client that left is not lost to it, the request is cancelled.
             gone = session.read_body_or_idle(true) => {
                 gone?;
             }
@@ -170,7 +170,7 @@ pub(super) async fn wait(
                 }
                 (Some(word), inlet) => {
                     notices = inlet;
-                    // Without a word to it, the provider is asked for the rest when it said.
+                    // The client is not told of a pause: the provider is asked for the rest in its own time.
                     let Word::Message(notice) = word else { continue };
                     if !streaming {
                         opening.begin(session).await?;
@@ -232,7 +232,7 @@ mod tests {
         }
     }
 
-    /// Waits in a task of its own for an answer that comes when it is told to.
+    /// Waits in a task of its own for an answer that the test sends.
     async fn waiting(
         in_time: bool,
     ) -> (

@@ -145,7 +145,7 @@ impl SharedState {
     }
 
     /// Hands a message of at most 1 MiB to another replica and waits for its answer, at most
-    /// `within`. A replica that is gone is told at once.
+    /// `within`. A replica that is gone is an error at once.
     ///
     /// # Errors
     /// [`HandOver`].

@@ -80,7 +80,7 @@ pub(super) fn count_body(relay: &mut RelayState, bytes: usize, limit: usize) -> 
     Ok(())
 }
 
-/// Tells the client what went wrong, when it can still be told.
+/// Answers a request that failed, unless its answer has begun or the client is gone.
 pub(super) async fn answer_failure(
     services: &GatewayServices,
     session: &mut Session,

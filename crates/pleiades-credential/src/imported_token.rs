@@ -1,7 +1,6 @@
 //! Tokens that were obtained elsewhere: by a flow of the operator's own, put in through the admin
 //! listener or `pleiades accounts set`.
 
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -9,12 +8,14 @@ use url::Url;
 use super::AccountKey;
 use super::connection::{Connection, GrantType};
 use super::manager::CredentialManager;
-use super::oauth::{self, AuthServer, Challenge, OAuthErrorKind, Redirects};
+use super::oauth::{self, AuthServer, Challenge, OAuthErrorKind, Redirects, token_response};
 use super::pinned;
 use super::record::{AccountRecord, ClientAuth, OAuthClient, TokenSet, TokenSource};
 use super::vault::Fault;
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
-use pleiades_core::signature::{self, MAX_TOKEN};
+use pleiades_core::signature::MAX_TOKEN;
+use pleiades_core::text::head;
 use pleiades_core::time::unix_now;
 
 /// Above this a time in seconds is one in milliseconds: it lies in the year 5138.
@@ -100,11 +101,11 @@ impl ImportedToken {
     /// Reads a token answer.
     ///
     /// # Errors
-    /// [`Untaken::Wrong`]; nothing of the token is repeated.
+    /// [`ImportError::Invalid`]; nothing of the token is repeated.
     pub fn read(json: &[u8]) -> Result<Self, ImportError> {
         let answer: ImportDocument = serde_json::from_slice(json)
             .map_err(|_cause| wrong("send a JSON object with `access_token`, as a token endpoint answers"))?;
-        known(&answer.others)?;
+        check_unknown(&answer.others)?;
         bearer(answer.token_type.as_ref())?;
         let from = TokenOrigin {
             token_endpoint: endpoint("token_endpoint", answer.token_endpoint)?,
@@ -121,8 +122,8 @@ impl ImportedToken {
                 .map(|text| token("refresh_token", text))
                 .transpose()?,
             expires_at: ends(answer.expires_at.as_ref(), answer.expires_in.as_ref())?,
-            scopes: scopes(answer.scope)?,
-            label: filled(answer.label).map(|label| label.chars().take(256).collect()),
+            scopes: scopes(answer.scope.as_ref())?,
+            label: filled(answer.label).map(|label| head(&label, 256).to_owned()),
             from,
         })
     }
@@ -130,7 +131,7 @@ impl ImportedToken {
     /// A bare access token, of which nothing else is known.
     ///
     /// # Errors
-    /// [`Untaken::Wrong`].
+    /// [`ImportError::Invalid`].
     pub fn bare(text: &str) -> Result<Self, ImportError> {
         Ok(Self {
             access: token("access_token", text.trim().to_owned())?,
@@ -157,7 +158,7 @@ impl ImportedToken {
     /// Stores it as an account of a provider: what was there under this name is replaced.
     ///
     /// # Errors
-    /// [`Untaken`].
+    /// [`ImportError`].
     pub async fn store(
         self,
         manager: &CredentialManager,
@@ -175,7 +176,8 @@ impl ImportedToken {
         let requested = self.scopes.clone().or(united).unwrap_or_default();
         let now = unix_now();
         let record = AccountRecord {
-            grant_id: fresh_id()?,
+            grant_id: random::token::<16>()
+                .map_err(|_none| ImportError::Unreached("this machine gives no randomness".to_owned()))?,
             seq: 1,
             account: key.account.to_string(),
             label: self.label,
@@ -209,14 +211,14 @@ impl ImportedToken {
         server: &oauth::AuthServer,
     ) -> Result<TokenSource, ImportError> {
         let from = &self.from;
-        is_its_secret(manager, connection, server).await?;
+        check_secret_issuer(manager, connection, server).await?;
         let nowhere = Redirects {
             used: String::new(),
             registered: Vec::new(),
             document: None,
         };
-        let known = || oauth::known_client(connection, server, &nowhere);
-        let client = match self.own_client(connection).or_else(known) {
+        let usual = || oauth::known_client(connection, server, &nowhere);
+        let client = match self.own_client(connection).or_else(usual) {
             Some(client) => client,
             None if self.refresh.is_none() => nobody(),
             None => {
@@ -318,17 +320,17 @@ fn nobody() -> OAuthClient {
 }
 
 /// Whether the secret of the descriptor's client may go to this server.
-async fn is_its_secret(
+async fn check_secret_issuer(
     manager: &CredentialManager,
     connection: &Connection,
     server: &AuthServer,
 ) -> Result<(), ImportError> {
-    let place = (server.issuer.as_deref(), server.token_endpoint.as_str());
-    let conflict = pinned::conflict(&**manager.vault(), connection, place).await;
+    let destination = (server.issuer.as_deref(), server.token_endpoint.as_str());
+    let conflict = pinned::conflict(&**manager.vault(), connection, destination).await;
     let Some(pinned) = conflict.map_err(ImportError::Store)? else {
         return Ok(());
     };
-    let (message, cure) = pinned::refusal(connection, &pinned, place.0.unwrap_or(place.1));
+    let (message, cure) = pinned::refusal(connection, &pinned, destination.0.unwrap_or(destination.1));
     Err(wrong(format!("{message}; {cure}")))
 }
 
@@ -337,7 +339,7 @@ fn wrong(message: impl Into<String>) -> ImportError {
 }
 
 /// Refuses members that mean something to whoever wrote them, and nothing here.
-fn known(others: &Map<String, Value>) -> Result<(), ImportError> {
+fn check_unknown(others: &Map<String, Value>) -> Result<(), ImportError> {
     let shown = |name: &String| -> String {
         let fits = name.chars().map(|it| {
             if it.is_ascii_graphic() && it != '`' {
@@ -381,11 +383,7 @@ fn filled(text: Option<String>) -> Option<String> {
 }
 
 fn token(member: &str, text: String) -> Result<Secret, ImportError> {
-    let is_sound = !text.is_empty()
-        && text.len() <= MAX_TOKEN
-        && text.bytes().all(|byte| byte.is_ascii_graphic())
-        && signature::sensitive(&text).is_ok();
-    if is_sound {
+    if (1..=MAX_TOKEN).contains(&text.len()) && token_response::is_visible(&text) {
         return Ok(Secret::new(text));
     }
     Err(wrong(format!(
@@ -419,48 +417,28 @@ fn method(text: Option<&str>) -> Result<Option<ClientAuth>, ImportError> {
 /// When the access token ends, in unix seconds: `expires_at` wins over `expires_in`.
 fn ends(at: Option<&Value>, within: Option<&Value>) -> Result<Option<u64>, ImportError> {
     if let Some(at) = at.filter(|value| !value.is_null()) {
-        let at = seconds(at).ok_or_else(|| wrong("`expires_at` is a unix time in seconds"))?;
+        let at =
+            token_response::seconds(at).ok_or_else(|| wrong("`expires_at` is a unix time in seconds"))?;
         return Ok(Some(if at > MILLIS { at / 1_000 } else { at }));
     }
     let Some(within) = within.filter(|value| !value.is_null()) else {
         return Ok(None);
     };
-    let within = seconds(within).ok_or_else(|| wrong("`expires_in` is a number of seconds"))?;
+    let within =
+        token_response::seconds(within).ok_or_else(|| wrong("`expires_in` is a number of seconds"))?;
     Ok(Some(unix_now().saturating_add(within)))
 }
 
-/// Some servers write numbers as texts, others with a fraction.
-fn seconds(value: &Value) -> Option<u64> {
-    let text = match value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => text.trim().to_owned(),
-        _ => return None,
+/// Scopes, as token endpoints list them.
+fn scopes(value: Option<&Value>) -> Result<Option<Vec<String>>, ImportError> {
+    let is_list = match value {
+        None | Some(Value::Null | Value::String(_)) => true,
+        Some(Value::Array(all)) => all.iter().all(Value::is_string),
+        Some(_) => false,
     };
-    let whole = text.split_once('.').map_or(text.as_str(), |(whole, _)| whole);
-    whole.parse().ok()
-}
-
-/// Scopes, separated by spaces or as a list.
-fn scopes(value: Option<Value>) -> Result<Option<Vec<String>>, ImportError> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.split_whitespace().map(str::to_owned).collect())),
-        Some(Value::Array(all)) => all
-            .into_iter()
-            .map(|one| one.as_str().map(str::to_owned))
-            .collect::<Option<Vec<_>>>()
-            .map(Some)
-            .ok_or_else(|| wrong("`scope` is a text of scopes separated by spaces")),
-        Some(_) => Err(wrong("`scope` is a text of scopes separated by spaces")),
-    }
-}
-
-fn fresh_id() -> Result<String, ImportError> {
-    let mut bytes = [0_u8; 16];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_unspecified| ImportError::Unreached("this machine gives no randomness".to_owned()))?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+    is_list
+        .then(|| token_response::scopes(value))
+        .ok_or_else(|| wrong("`scope` is a text of scopes separated by spaces"))
 }
 
 #[cfg(test)]

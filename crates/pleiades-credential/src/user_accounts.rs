@@ -1,4 +1,4 @@
-//! Accounts as callers, operators and commands name them and are told of them: by provider.
+//! Accounts as callers, operators and commands name and see them: by provider.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub fn connection(manager: &CredentialManager, provider: &str) -> Option<Arc<Con
     (connection.grant == GrantType::AuthorizationCode).then_some(connection)
 }
 
-/// Whose accounts a provider's are: those of its connection. What a provider that is not loaded any
+/// The owner of a provider's accounts: those of its connection. What a provider that is not loaded any
 /// more left behind is still reached under the connection's own name.
 #[must_use]
 pub fn owner(manager: &CredentialManager, principal: &Principal, provider: &str) -> AccountOwner {
@@ -49,7 +49,7 @@ pub fn key(manager: &CredentialManager, principal: &Principal, provider: &str, a
     }
 }
 
-/// One account as it is told under a provider's name; `None` when there is none.
+/// One account as it is shown under a provider's name; `None` when there is none.
 ///
 /// # Errors
 /// [`Fault`].

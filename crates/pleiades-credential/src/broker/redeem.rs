@@ -79,9 +79,9 @@ impl Broker {
         code: &Secret,
     ) -> Result<TokenResponse, ConnectError> {
         let source = &pending.source;
-        let place = (source.issuer.as_deref(), source.token_endpoint.as_str());
+        let destination = (source.issuer.as_deref(), source.token_endpoint.as_str());
         if source.client.declared {
-            self.clients.check_secret_issuer(connection, place).await?;
+            self.clients.check_secret_issuer(connection, destination).await?;
         }
         let web = &**self.manager.web();
         let verifier = pending.verifier.as_ref();
@@ -102,7 +102,7 @@ impl Broker {
         };
         if issued.is_ok()
             && source.client.declared
-            && let Err(fault) = pinned::keep(&**self.manager.vault(), connection, place).await
+            && let Err(fault) = pinned::keep(&**self.manager.vault(), connection, destination).await
         {
             tracing::warn!(%fault, "where the secret of a client goes was not kept");
         }

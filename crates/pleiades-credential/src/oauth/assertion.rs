@@ -3,7 +3,8 @@
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
-use super::{OAuthError, authorize};
+use super::OAuthError;
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 use pleiades_core::time::unix_now;
 
@@ -16,7 +17,7 @@ const LIFE: u64 = 60;
 /// has none.
 ///
 /// # Errors
-/// [`super::TroubleKind::Client`] when the key is none that can sign.
+/// [`super::OAuthErrorKind::Client`] when the key is none that can sign.
 pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Secret, OAuthError> {
     let now = unix_now();
     let claims = json!({
@@ -25,7 +26,7 @@ pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Se
         "aud": audience,
         "iat": now,
         "exp": now.saturating_add(LIFE),
-        "jti": authorize::unguessable()?.expose(),
+        "jti": random::token::<32>()?,
     });
     signed(&claims, key.expose().as_bytes())
         .map(Secret::new)

@@ -1,15 +1,13 @@
 //! The authorization request, and what is asked for in it.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
-use ring::rand::{SecureRandom, SystemRandom};
 use url::Url;
 
 use super::discover::S256;
 use super::{AuthServer, Authorization, Challenge, OAuthError, failure, fetch};
 use crate::connection::{Connection, Pkce, ResourceParameter};
 use crate::record::{OAuthClient, TokenSource};
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 
 /// The scope of refresh tokens (OpenID Connect Core section 11).
@@ -22,7 +20,7 @@ const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
 ///
 /// # Errors
-/// [`super::TroubleKind::Metadata`] when the server does not name S256, or its endpoint is no URL to
+/// [`super::OAuthErrorKind::Metadata`] when the server does not name S256, or its endpoint is no URL to
 /// send a person to.
 pub fn authorize(
     connection: &Connection,
@@ -32,10 +30,10 @@ pub fn authorize(
     scopes: &[String],
 ) -> Result<Authorization, OAuthError> {
     let mut url = endpoint(server)?;
-    let state = unguessable()?;
+    let state = Secret::new(random::token::<32>()?);
     let verifier = proof(connection, server)?;
     let nonce = if scopes.iter().any(|it| it == OPENID) {
-        Some(unguessable()?.expose().to_owned())
+        Some(random::token::<32>()?)
     } else {
         None
     };
@@ -153,15 +151,6 @@ fn put(url: &mut Url, ours: &[(&str, String)], connection: &Connection) {
         .extend_pairs(theirs)
         .extend_pairs(declared)
         .extend_pairs(ours);
-}
-
-/// 256 bits that nobody can guess, as URLs can carry them.
-pub(super) fn unguessable() -> Result<Secret, OAuthError> {
-    let mut bytes = [0_u8; 32];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_error| OAuthError::transient("the system has no randomness to give"))?;
-    Ok(Secret::new(URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 /// The challenge of a verifier (RFC 7636 section 4.2).

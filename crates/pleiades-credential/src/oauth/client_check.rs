@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{OAuthError, OAuthErrorKind, authorize, is_unknown_client, may_be_unknown_client, token};
+use super::{OAuthError, OAuthErrorKind, is_unknown_client, may_be_unknown_client, token};
 use crate::connection::Connection;
 use crate::record::{ClientAuth, TokenSource};
+use pleiades_core::random;
 use pleiades_core::secret::Secret;
 use pleiades_core::web::HttpClient;
 
@@ -56,9 +57,9 @@ pub async fn check_client(
 /// The same source for a client that nobody ever registered.
 fn stranger(source: &TokenSource) -> Option<TokenSource> {
     let mut stranger = source.clone();
-    stranger.client.id = format!("pleiades-{}", authorize::unguessable().ok()?.expose());
+    stranger.client.id = format!("pleiades-{}", random::token::<32>().ok()?);
     if stranger.client.secret.is_some() {
-        stranger.client.secret = Some(authorize::unguessable().ok()?);
+        stranger.client.secret = Some(Secret::new(random::token::<32>().ok()?));
     }
     Some(stranger)
 }
@@ -75,9 +76,10 @@ async fn ask(
     source: &TokenSource,
     redirect: &str,
 ) -> ProbeAnswer {
-    let (Ok(verifier), code) = (authorize::unguessable(), Secret::new(NO_CODE)) else {
+    let Ok(verifier) = random::token::<32>().map(Secret::new) else {
         return ProbeAnswer::Other;
     };
+    let code = Secret::new(NO_CODE);
     debug_assert!(
         source.client.auth != ClientAuth::PrivateKeyJwt,
         "nobody registers with a key"

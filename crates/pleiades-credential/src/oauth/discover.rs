@@ -23,8 +23,8 @@ pub(super) const S256: &str = "S256";
 /// document lies if not at its own places.
 ///
 /// # Errors
-/// [`Trouble`]: [`TroubleKind::Metadata`] when what was found must not be used,
-/// [`TroubleKind::Transient`] when it could not be found out.
+/// [`OAuthError`]: [`OAuthErrorKind::Metadata`] when what was found must not be used,
+/// [`OAuthErrorKind::Transient`] when it could not be found out.
 pub async fn discover(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -35,8 +35,8 @@ pub async fn discover(
     }
     let looked = protected::find(web, connection, challenge).await;
     let (mut server, resource) = match (&connection.metadata, &connection.issuer) {
-        (Some(place), _) => {
-            let server = metadata::named(web, connection, place).await?;
+        (Some(url), _) => {
+            let server = metadata::named(web, connection, url).await?;
             (server, looked.ok().and_then(|it| it.found))
         }
         (None, Some(issuer)) => {
@@ -110,7 +110,7 @@ async fn of_declared(
         .take(TRIED)
         .filter_map(|server| fetch::usable(server));
     for elsewhere in elsewhere.chain([origin_of(connection)]) {
-        let found = metadata::of_declared_at(web, connection, issuer, &elsewhere).await;
+        let found = metadata::of_issuer_at(web, connection, issuer, &elsewhere).await;
         match found {
             Ok(Ok(server)) => return Ok(server),
             Ok(Err(more)) => search.seen.extend(more.seen),
@@ -173,7 +173,7 @@ async fn of_origin(
     unsure: Option<OAuthError>,
 ) -> Result<AuthServer, OAuthError> {
     let origin = origin_of(connection);
-    match metadata::of_origin(web, connection, &origin).await? {
+    match metadata::of_issuer_at(web, connection, origin.as_str(), &origin).await? {
         Ok(server) => return Ok(server),
         Err(mut search) => {
             if let Some(trouble) = search.trouble().or(unsure) {

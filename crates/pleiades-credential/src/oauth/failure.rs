@@ -5,7 +5,9 @@ use std::time::Duration;
 use url::Url;
 
 use super::{OAuthError, OAuthErrorKind};
+use pleiades_core::random::NoRandomness;
 use pleiades_core::secret::Secret;
+use pleiades_core::text::is_hidden;
 use pleiades_core::web::SendError;
 
 /// Of a server's own text at most this is shown, in characters.
@@ -82,6 +84,12 @@ impl OAuthError {
     }
 }
 
+impl From<NoRandomness> for OAuthError {
+    fn from(none: NoRandomness) -> Self {
+        Self::transient(none.to_string())
+    }
+}
+
 impl From<SendError> for OAuthError {
     fn from(unreached: SendError) -> Self {
         let kind = if unreached.transient {
@@ -113,8 +121,8 @@ pub(super) fn named(message: &str, url: &Url, who: &str) -> String {
 pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
     let cleaned: String = text
         .chars()
-        .filter(|each| !is_unseen(*each))
         .map(|each| if each.is_control() { ' ' } else { each })
+        .filter(|each| !is_hidden(*each))
         .take(SHOWN)
         .collect();
     let cleaned = cleaned.trim().trim_end_matches('.').trim_end();
@@ -132,11 +140,6 @@ pub fn plain(text: &str) -> Option<String> {
 pub(super) fn quoted(text: &str) -> String {
     let shown = shown(&text.replace('`', "'"), &[]).unwrap_or_default();
     format!("`{shown}`")
-}
-
-/// Marks that turn the direction of a text, or stand in it unseen.
-const fn is_unseen(each: char) -> bool {
-    matches!(each, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Whether a text holds the secret, or a run of [`LEAK`] of its characters.

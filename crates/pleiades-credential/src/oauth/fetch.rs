@@ -45,32 +45,32 @@ pub(super) async fn document(
     connection: &Connection,
     (url, who): (&Url, Option<&str>),
 ) -> Result<FetchedDocument, OAuthError> {
-    let place = failure::quoted(url.as_str());
+    let location = failure::quoted(url.as_str());
     let request = Request::builder()
         .method(Method::GET)
         .uri(url.as_str())
         .header(header::ACCEPT, "application/json")
         .body(Vec::new())
-        .map_err(|_error| OAuthError::metadata(format!("{place} is no address to ask")))?;
+        .map_err(|_error| OAuthError::metadata(format!("{location} is no address to ask")))?;
     let unknown = |trouble, status| FetchedDocument::Unknown(FetchFailure { trouble, status });
     let asked = timeout(TIMEOUT, web.send(&reach(connection, url), request)).await;
     let response = match asked {
         Ok(Ok(response)) => response,
         Ok(Err(mut unreached)) => {
-            unreached.message = failure::named(&unreached.message, url, who.unwrap_or(&place));
+            unreached.message = failure::named(&unreached.message, url, who.unwrap_or(&location));
             return match unreached.transient {
                 true => Ok(unknown(unreached.into(), None)),
                 false => Err(unreached.into()),
             };
         }
         Err(_elapsed) => {
-            let message = format!("{place} did not answer within {} s", TIMEOUT.as_secs());
+            let message = format!("{location} did not answer within {} s", TIMEOUT.as_secs());
             return Ok(unknown(OAuthError::transient(message).sent(), None));
         }
     };
     let status = response.status();
     if failing(status) {
-        let message = format!("{place} answered {}, where metadata may be", status.as_u16());
+        let message = format!("{location} answered {}, where metadata may be", status.as_u16());
         let trouble = OAuthError::transient(message)
             .after(retry_after(&response))
             .sent();
@@ -78,7 +78,7 @@ pub(super) async fn document(
     }
     Ok(match read(&response) {
         Some(document) => FetchedDocument::Document(document),
-        None => FetchedDocument::Nothing(absent(&place, &response)),
+        None => FetchedDocument::Nothing(absent(&location, &response)),
     })
 }
 
@@ -97,22 +97,22 @@ fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
 pub(super) const MOVED: &str = " redirects (";
 
 /// What was there instead of a document.
-fn absent(place: &str, response: &Response<Bytes>) -> String {
+fn absent(location: &str, response: &Response<Bytes>) -> String {
     let status = response.status();
     let number = status.as_u16();
     if status.is_redirection() {
         let target = response.headers().get(header::LOCATION);
         let target = target.and_then(|it| it.to_str().ok()).map(failure::quoted);
         let target = target.unwrap_or_else(|| "nowhere".to_owned());
-        return format!("{place}{MOVED}{number}) to {target}, and redirects are not followed");
+        return format!("{location}{MOVED}{number}) to {target}, and redirects are not followed");
     }
     if status.is_success() {
         let kind = response.headers().get(header::CONTENT_TYPE);
         let kind = kind.and_then(|it| it.to_str().ok()).map(failure::quoted);
         let kind = kind.map_or_else(String::new, |kind| format!(" ({kind})"));
-        return format!("{place} answered {number} with what is no JSON object{kind}");
+        return format!("{location} answered {number} with what is no JSON object{kind}");
     }
-    format!("{place} answered {number}")
+    format!("{location} answered {number}")
 }
 
 /// Whether a status says nothing about what was asked.

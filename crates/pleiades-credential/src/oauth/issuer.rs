@@ -18,7 +18,7 @@ use super::OAuthError;
 /// which must turn red then. It is not part of any release.
 ///
 /// # Errors
-/// [`super::TroubleKind::Metadata`]; nothing of the response may be shown or used.
+/// [`super::OAuthErrorKind::Metadata`]; nothing of the response may be shown or used.
 pub fn check_iss(expected: Option<&str>, promised: bool, given: Option<&str>) -> Result<(), OAuthError> {
     if cfg!(feature = "unchecked-iss") {
         return Ok(());

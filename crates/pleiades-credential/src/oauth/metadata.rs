@@ -26,7 +26,7 @@ pub(super) struct MetadataSearch {
 }
 
 impl MetadataSearch {
-    /// What is to be said when nothing was found: a document that is there and wrong comes first, then
+    /// The error to report when nothing was found: a document that is there and wrong comes first, then
     /// that it cannot be known just now; `None` when there is none.
     pub(super) fn trouble(&mut self) -> Option<OAuthError> {
         self.refused.take().or_else(|| self.unknown.take())
@@ -72,7 +72,7 @@ pub(super) fn list_seen(seen: &[String]) -> String {
     }
 }
 
-/// The metadata of an issuer; `Err` holds what was there instead.
+/// The metadata of an issuer, at its own places; `Err` holds what was there instead.
 ///
 /// # Errors
 /// When a place must not be asked at all.
@@ -81,9 +81,22 @@ pub(super) async fn of_issuer(
     connection: &Connection,
     issuer: &str,
 ) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
-    let url = usable(issuer)?;
+    of_issuer_at(web, connection, issuer, &usable(issuer)?).await
+}
+
+/// The metadata of an issuer at the places of a URL: its own, that of the resource, or the origin of an endpoint that
+/// describes no resource (2025-03-26, "Authorization Base URL").
+///
+/// # Errors
+/// As [`of_issuer`].
+pub(super) async fn of_issuer_at(
+    web: &dyn HttpClient,
+    connection: &Connection,
+    issuer: &str,
+    url: &Url,
+) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
     let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, issuer)).map(str::to_owned);
-    first(web, connection, &places(&url), (issuer, &vouched)).await
+    first(web, connection, &places(url), (issuer, &vouched)).await
 }
 
 /// The metadata that the operator says is this issuer's: whatever issuer a document at its places
@@ -104,35 +117,6 @@ pub(super) async fn of_declared(
     first(web, connection, &places(&url), (issuer, &vouched)).await
 }
 
-/// The metadata of an issuer at the places of another URL: where the resource or its origin publishes it.
-///
-/// # Errors
-/// As [`of_issuer`].
-pub(super) async fn of_declared_at(
-    web: &dyn HttpClient,
-    connection: &Connection,
-    issuer: &str,
-    elsewhere: &Url,
-) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
-    let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, issuer)).map(str::to_owned);
-    first(web, connection, &places(elsewhere), (issuer, &vouched)).await
-}
-
-/// The metadata at the origin of an endpoint that describes no resource (2025-03-26, "Authorization
-/// Base URL"): its issuer is the origin, with or without the slash that a URL of no path may have.
-///
-/// # Errors
-/// As [`of_issuer`].
-pub(super) async fn of_origin(
-    web: &dyn HttpClient,
-    connection: &Connection,
-    origin: &Url,
-) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
-    let ours = origin.as_str();
-    let vouched = |stated: Option<&str>| stated.filter(|stated| same(stated, ours)).map(str::to_owned);
-    first(web, connection, &places(origin), (ours, &vouched)).await
-}
-
 /// The document that the descriptor names: its issuer is taken as it stands, or as the descriptor says.
 ///
 /// # Errors
@@ -140,7 +124,7 @@ pub(super) async fn of_origin(
 pub(super) async fn named(
     web: &dyn HttpClient,
     connection: &Connection,
-    place: &Url,
+    location: &Url,
 ) -> Result<AuthServer, OAuthError> {
     let declared = connection.issuer.as_deref();
     let whatever = |stated: Option<&str>| {
@@ -148,10 +132,10 @@ pub(super) async fn named(
         stated.or(declared).map(str::to_owned)
     };
     let cure = "correct `authorization_server_metadata` in the descriptor, or leave it out to look where the rules say";
-    match fetch::document(web, connection, (place, None)).await? {
+    match fetch::document(web, connection, (location, None)).await? {
         FetchedDocument::Document(found) => {
             let issuer = whatever(fetch::text(&found, "issuer").as_deref());
-            read(&found, issuer, place)
+            read(&found, issuer, location)
         }
         FetchedDocument::Nothing(what) => Err(OAuthError::metadata(format!(
             "there is no metadata where the descriptor's `authorization_server_metadata` says: {what}"
@@ -196,8 +180,8 @@ async fn first(
 ) -> Result<Result<AuthServer, MetadataSearch>, OAuthError> {
     let mut search = MetadataSearch::default();
     let who = format!("the authorization server {}", failure::quoted(issuer));
-    for place in places {
-        let found = match fetch::document(web, connection, (place, Some(&who))).await? {
+    for location in places {
+        let found = match fetch::document(web, connection, (location, Some(&who))).await? {
             FetchedDocument::Document(found) => found,
             FetchedDocument::Nothing(what) => {
                 search.seen.push(what);
@@ -216,16 +200,16 @@ async fn first(
         let stated = fetch::text(&found, "issuer");
         if stated.is_none() && fetch::text(&found, "token_endpoint").is_none() {
             // Some answer `{}` for whatever they do not know.
-            let place = failure::quoted(place.as_str());
+            let location = failure::quoted(location.as_str());
             search
                 .seen
-                .push(format!("{place} answered an object that is no metadata"));
+                .push(format!("{location} answered an object that is no metadata"));
             continue;
         }
         let judged = match vouched(stated.as_deref()) {
-            Some(issuer) => read(&found, Some(issuer), place),
+            Some(issuer) => read(&found, Some(issuer), location),
             // Written by another issuer, or by nobody: nothing in it is used.
-            None => Err(other_issuer(place, issuer, stated.as_deref())),
+            None => Err(other_issuer(location, issuer, stated.as_deref())),
         };
         match judged {
             Ok(server) => return Ok(Ok(server)),
@@ -235,26 +219,26 @@ async fn first(
     Ok(Err(search))
 }
 
-fn other_issuer(place: &Url, issuer: &str, stated: Option<&str>) -> OAuthError {
-    let (place, expected) = (failure::quoted(place.as_str()), failure::quoted(issuer));
+fn other_issuer(location: &Url, issuer: &str, stated: Option<&str>) -> OAuthError {
+    let (location, expected) = (failure::quoted(location.as_str()), failure::quoted(issuer));
     let Some(stated) = stated else {
-        return OAuthError::metadata(format!("{place} names no `issuer`, where {expected} was expected")).cure(format!(
-            "if that document is the right one, write `authorization_server_metadata` with its URL, {place}, into \
+        return OAuthError::metadata(format!("{location} names no `issuer`, where {expected} was expected")).cure(format!(
+            "if that document is the right one, write `authorization_server_metadata` with its URL, {location}, into \
              the descriptor"
         ));
     };
     let is_template = stated.contains('{');
     let stated = failure::quoted(stated);
-    let message = format!("{place} says that its issuer is {stated}, where {expected} was expected");
+    let message = format!("{location} says that its issuer is {stated}, where {expected} was expected");
     let cure = if is_template {
         format!(
             "that document is for every tenant: write the issuer of your own tenant as `issuer` into the descriptor, \
-             or `authorization_server_metadata` with the URL {place} to take the document as it stands"
+             or `authorization_server_metadata` with the URL {location} to take the document as it stands"
         )
     } else {
         format!(
             "if it is the right one, write {stated} as `issuer` into the descriptor, or `authorization_server_metadata` \
-             with the URL {place}; else the provider has to mend its metadata"
+             with the URL {location}; else the provider has to mend its metadata"
         )
     };
     OAuthError::metadata(message).cure(cure)
@@ -281,16 +265,20 @@ fn places(issuer: &Url) -> Vec<Url> {
     places
 }
 
-fn read(found: &Map<String, Value>, issuer: Option<String>, place: &Url) -> Result<AuthServer, OAuthError> {
+fn read(
+    found: &Map<String, Value>,
+    issuer: Option<String>,
+    location: &Url,
+) -> Result<AuthServer, OAuthError> {
     let endpoint = |key: &str| fetch::text(found, key).filter(|it| fetch::usable(it).is_some());
     let token_endpoint = endpoint("token_endpoint").ok_or_else(|| {
-        let place = failure::quoted(place.as_str());
+        let location = failure::quoted(location.as_str());
         let message = match fetch::text(found, "token_endpoint") {
             Some(url) => {
                 let url = failure::quoted(&url);
-                format!("{place} names {url} as `token_endpoint`, which is no https URL")
+                format!("{location} names {url} as `token_endpoint`, which is no https URL")
             }
-            None => format!("{place} names no `token_endpoint`"),
+            None => format!("{location} names no `token_endpoint`"),
         };
         OAuthError::metadata(message).cure(
             "write `authorization_endpoint`, `token_endpoint` and `client_id` into the descriptor, as the provider \

@@ -1,4 +1,4 @@
-//! What is said to authorization servers: discovery, registration, authorization, tokens.
+//! Requests to authorization servers: discovery, registration, authorization, tokens.
 //!
 //! Nothing here keeps anything; the `broker` and the `manager` decide when.
 
@@ -17,7 +17,7 @@ mod protected;
 mod register;
 mod revoke;
 mod token;
-mod token_response;
+pub(crate) mod token_response;
 mod verdict;
 
 #[cfg(test)]

@@ -60,8 +60,8 @@ pub(super) async fn find(
                 return Ok(looked);
             }
             FetchedDocument::Document(_) => {
-                let place = failure::quoted(url.as_str());
-                let what = format!("{place} answered an object that is no metadata");
+                let location = failure::quoted(url.as_str());
+                let what = format!("{location} answered an object that is no metadata");
                 looked.seen.push(what);
             }
             FetchedDocument::Nothing(what) => looked.seen.push(what),
@@ -131,11 +131,11 @@ fn well_known(upstream: &Url) -> Vec<Url> {
 fn read(
     connection: &Connection,
     found: &Map<String, Value>,
-    place: &Url,
+    location: &Url,
 ) -> Result<ResourceMetadata, OAuthError> {
     const CURE: &str = "write the provider's `issuer` into the descriptor: this document is not needed then";
     let upstream = &connection.upstream;
-    let at = failure::quoted(place.as_str());
+    let at = failure::quoted(location.as_str());
     let resource = fetch::text(found, "resource").ok_or_else(|| {
         OAuthError::metadata(format!(
             "{at} names no `resource`, which has to be the endpoint's"

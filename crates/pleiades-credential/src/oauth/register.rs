@@ -31,7 +31,7 @@ pub struct Registration {
 /// Registers a client (RFC 7591); what [`registration`] does, for those who keep no expiry.
 ///
 /// # Errors
-/// [`Trouble`].
+/// [`OAuthError`].
 pub async fn register(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -51,7 +51,7 @@ pub async fn register(
 /// followed by one try without.
 ///
 /// # Errors
-/// [`TroubleKind::Client`] when the server registers nobody, or not us; [`TroubleKind::Transient`]
+/// [`OAuthErrorKind::Client`] when the server registers nobody, or not us; [`OAuthErrorKind::Transient`]
 /// when it could not be asked.
 pub async fn registration(
     web: &dyn HttpClient,
@@ -60,7 +60,7 @@ pub async fn registration(
     redirects: &Redirects,
     declared: Option<&[String]>,
 ) -> Result<Registration, OAuthError> {
-    let place = Registrar {
+    let registrar = Registrar {
         web,
         connection,
         server,
@@ -77,10 +77,10 @@ pub async fn registration(
         .cure(by_hand(redirects))
     })?;
     let scopes = named(server, declared);
-    let first = place.register(&endpoint, scopes.as_deref()).await;
+    let first = registrar.register(&endpoint, scopes.as_deref()).await;
     let registered = match first {
         Err(RegistrationError::Refused(status, _)) if scopes.is_some() && may_be_about_scopes(status) => {
-            let made = place.register(&endpoint, None).await;
+            let made = registrar.register(&endpoint, None).await;
             made.map(|made| Registration {
                 unscoped: true,
                 ..made

@@ -13,7 +13,7 @@ use pleiades_core::web::HttpClient;
 /// any more.
 ///
 /// # Errors
-/// [`Trouble`]; the token may be good still.
+/// [`OAuthError`]; the token may be good still.
 pub async fn revoke(
     web: &dyn HttpClient,
     connection: &Connection,

@@ -20,7 +20,7 @@ use pleiades_core::web::HttpClient;
 /// Redeems a code.
 ///
 /// # Errors
-/// [`Trouble`].
+/// [`OAuthError`].
 #[expect(
     clippy::too_many_arguments,
     reason = "each is another part of the one request, and used once"
@@ -46,7 +46,7 @@ pub async fn exchange(
 /// without them.
 ///
 /// # Errors
-/// [`Trouble`]; only [`super::TroubleKind::Grant`] is final.
+/// [`OAuthError`]; only [`super::OAuthErrorKind::Grant`] is final.
 pub async fn refresh(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -63,7 +63,7 @@ pub async fn refresh(
 /// A token for the gateway itself (RFC 6749 section 4.4).
 ///
 /// # Errors
-/// [`Trouble`]; [`super::TroubleKind::Client`] when the descriptor names no client.
+/// [`OAuthError`]; [`super::OAuthErrorKind::Client`] when the descriptor names no client.
 pub async fn client_credentials(
     web: &dyn HttpClient,
     connection: &Connection,

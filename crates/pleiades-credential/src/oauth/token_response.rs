@@ -12,7 +12,7 @@ use pleiades_core::signature::MAX_TOKEN;
 use pleiades_core::www_authenticate::split;
 
 /// Longer lifetimes are mistakes of units; a token is renewed after ten years at the latest.
-const LONGEST: f64 = 315_360_000.0;
+const LONGEST: u64 = 315_360_000;
 
 /// What was asked, as far as the sentences about the answer name it.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +36,8 @@ impl TokenRequestInfo<'_> {
 /// Reads the tokens of an answer. `secrets` are what was sent: none of them is in any message.
 ///
 /// # Errors
-/// [`Trouble`], which may always have been sent. [`TroubleKind::Grant`] only for `invalid_grant` and
-/// what well-known servers say instead; [`TroubleKind::Transient`] only for what a failing or busy
+/// [`OAuthError`], which may always have been sent. [`OAuthErrorKind::Grant`] only for `invalid_grant` and
+/// what well-known servers say instead; [`OAuthErrorKind::Transient`] only for what a failing or busy
 /// server says (RFC 6749 section 5.2 knows no such error, RFC 9110 section 15.6 does). Whatever else
 /// holds no token is a refusal: it would be "not yet" for ever.
 pub(super) fn tokens(
@@ -308,7 +308,7 @@ fn issued(fields: &Map<String, Value>) -> Option<Result<TokenResponse, OAuthErro
     let access = text(fields, "access_token")?;
     let foreign = text(fields, "token_type")
         .is_some_and(|it| ["dpop", "mac", "pop"].contains(&it.to_ascii_lowercase().as_str()));
-    let unfit = !access.bytes().all(|byte| (0x21..0x7f).contains(&byte));
+    let unfit = !is_visible(&access);
     let cure = "ask the provider for bearer tokens";
     if foreign || unfit {
         let message = if foreign {
@@ -334,27 +334,36 @@ fn issued(fields: &Map<String, Value>) -> Option<Result<TokenResponse, OAuthErro
     }))
 }
 
-/// `expires_in` as a number, a fraction or a text; zero and less are no lifetime that was meant.
+/// `expires_in`; zero and less are no lifetime that was meant.
 fn lifetime(value: Option<&Value>) -> Option<u64> {
-    let seconds = match value? {
+    let lifetime = seconds(value?).filter(|it| *it > 0);
+    lifetime.map(|it| it.min(LONGEST))
+}
+
+/// Seconds as a number, a fraction or a text.
+pub(crate) fn seconds(value: &Value) -> Option<u64> {
+    let seconds: f64 = match value {
         Value::Number(number) => number.as_f64()?,
         Value::String(text) => text.trim().parse().ok()?,
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
     };
-    (seconds.is_finite() && seconds >= 1.0).then(|| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "between 1 and ten years"
-        )]
-        let whole = seconds.min(LONGEST) as u64;
-        whole
-    })
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not below zero, and cut at the end of the type"
+    )]
+    let whole = (seconds.is_finite() && seconds >= 0.0).then_some(seconds as u64);
+    whole
+}
+
+/// Whether a token is made of what a header can carry: visible ASCII.
+pub(crate) fn is_visible(token: &str) -> bool {
+    token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `scope` as a list in a text, by spaces or by commas, or as a list. An empty one says nothing: GitHub
 /// sends it for its apps, whose rights are no scopes.
-fn scopes(value: Option<&Value>) -> Option<Vec<String>> {
+pub(crate) fn scopes(value: Option<&Value>) -> Option<Vec<String>> {
     let all = match value? {
         Value::String(text) if text.contains(' ') => split(text),
         Value::String(text) => split(&text.replace(',', " ")),

@@ -50,7 +50,7 @@ pub struct Connection {
     pub resource: ResourceParameter,
     /// `parameters` of the authorization request.
     pub parameters: BTreeMap<String, String>,
-    /// `connect_url`: the flow runs elsewhere.
+    /// `connect_url`: people connect elsewhere.
     pub connect_url: Option<Url>,
     /// `refresh.lead`.
     pub lead: Duration,
@@ -102,7 +102,7 @@ pub enum GrantType {
 /// Proof key for code exchange (RFC 7636).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pkce {
-    /// S256, where the metadata lists it; else the flow is refused.
+    /// S256, where the metadata lists it; else the sign-in is refused.
     Auto,
     /// S256, whatever the metadata lists: the descriptor says so.
     S256,
@@ -137,12 +137,17 @@ pub trait Connections: Send + Sync + std::fmt::Debug {
         if named.is_empty() {
             return None;
         }
-        let mut united = Vec::new();
-        for scope in named.into_iter().flatten() {
-            if !united.contains(scope) {
-                united.push(scope.clone());
-            }
-        }
-        Some(united)
+        Some(unite(named.into_iter().flatten()))
     }
+}
+
+/// Scopes in order, each once.
+pub(crate) fn unite<'a>(scopes: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let mut united: Vec<String> = Vec::new();
+    for scope in scopes {
+        if !scope.is_empty() && !united.contains(scope) {
+            united.push(scope.clone());
+        }
+    }
+    united
 }

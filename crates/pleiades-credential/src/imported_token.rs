@@ -1,4 +1,4 @@
-//! Tokens that were obtained elsewhere: by a flow of the operator's own, put in through the admin
+//! Tokens that were obtained elsewhere, by the operator's own means, and put in through the admin
 //! listener or `pleiades accounts set`.
 
 use serde::Deserialize;
@@ -21,7 +21,7 @@ use pleiades_core::time::unix_now;
 /// Above this a time in seconds is one in milliseconds: it lies in the year 5138.
 const MILLIS: u64 = 100_000_000_000;
 
-/// A token and what is known of where it came from.
+/// A token and its origin.
 #[derive(Debug)]
 pub struct ImportedToken {
     access: Secret,
@@ -32,7 +32,7 @@ pub struct ImportedToken {
     from: TokenOrigin,
 }
 
-/// Where it came from, as far as that is said.
+/// The origin of a token, as far as its document names it.
 #[derive(Debug, Default)]
 struct TokenOrigin {
     token_endpoint: Option<Url>,
@@ -83,7 +83,7 @@ const NAME: usize = 40;
 /// Why a token is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// What is said of it cannot be; a sentence with the cure.
+    /// The document is wrong; a sentence with the cure.
     #[error("{0}")]
     Invalid(String),
     /// No loaded provider has accounts under this name.
@@ -284,7 +284,7 @@ impl ImportedToken {
         }
     }
 
-    /// The client that is said beside the token.
+    /// The client that the document names.
     fn own_client(&self, connection: &Connection) -> Option<OAuthClient> {
         let id = self.from.client_id.clone()?;
         let secret = self.from.client_secret.clone();

@@ -10,7 +10,7 @@ use super::connection::Connection;
 use super::vault::{Fault, Kind, Path, Vault, Wrote};
 use pleiades_core::secret::Secret;
 
-/// What is kept.
+/// The issuer that a secret belongs to, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedIssuer {
     /// Issuer, else the token endpoint of a server that names none.

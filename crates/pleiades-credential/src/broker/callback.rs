@@ -24,7 +24,7 @@ pub struct Callback {
     pub(super) iss: Option<String>,
 }
 
-/// What became of an answer.
+/// The result of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallbackResult {
     /// It is connected, and the next call uses it.
@@ -41,7 +41,7 @@ pub enum CallbackResult {
     Confirm {
         /// The provider's title.
         title: String,
-        /// Whether the provider says whose account it is, so that it is another one for certain.
+        /// Whether the provider names its accounts, so that it is certainly another one.
         certain: bool,
         /// What [`Broker::confirm`] wants back.
         state: String,
@@ -90,7 +90,7 @@ impl Broker {
     /// caller.
     ///
     /// # Errors
-    /// [`ConnectError`]; nothing is connected then. One without its cookie leaves the flow as it is.
+    /// [`ConnectError`]; nothing is connected then. One without its cookie leaves the pending connection as it is.
     pub async fn finish(
         self: &Arc<Self>,
         callback: Callback,
@@ -355,7 +355,7 @@ const WITHOUT_ISS: &str = "the provider has to send `iss`, or to take `authoriza
                            its metadata; until then `authorization_endpoint`, `token_endpoint` and `client_id` in the \
                            descriptor do without it";
 
-/// Says nothing of what came: an attacker may have written it.
+/// Repeats nothing of the answer: an attacker may have written it.
 fn mixed_up() -> ConnectError {
     ConnectError::new(
         ConnectErrorKind::Malformed,

@@ -1,4 +1,4 @@
-//! Why a connection fails, as people are told.
+//! Why a connection fails: the sentences that people read.
 
 use crate::Connection;
 use crate::oauth::{OAuthError, OAuthErrorKind};

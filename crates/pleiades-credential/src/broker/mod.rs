@@ -9,9 +9,9 @@
 //! | `link`, `endpoints` | sealed links and ids; the gateway's own URLs |
 //! | `proof`, `login` | whether the opener of a link is its principal |
 //! | `start`, `callback`, `redeem` | from a link to a stored account |
-//! | `clients`, `pending`, `status` | what is kept in the vault: registered clients, pending connections, outcomes |
+//! | `clients`, `pending`, `status` | entries of the vault: registered clients, pending connections, outcomes |
 //! | `failures`, `pending_limit` | what this process remembers |
-//! | `error` | what people are told |
+//! | `error` | the sentences that people read |
 
 mod callback;
 mod clients;
@@ -47,7 +47,7 @@ pub use start::RedirectTarget;
 pub use status::ConnectionStatus;
 
 use super::AccountKey;
-use super::connection::Connection;
+use super::connection::{Connection, unite};
 use super::key::AccountOwner;
 use super::manager::CredentialManager;
 use super::vault::Fault;
@@ -218,7 +218,7 @@ impl Broker {
         let declared = self
             .connection(&request.provider)
             .and_then(|connection| self.manager.loaded()?.scopes(&connection.name));
-        let scopes = united(&declared.unwrap_or_default(), &request.scopes);
+        let scopes = unite(declared.iter().flatten().chain(&request.scopes));
         (!scopes.is_empty()).then_some(scopes)
     }
 
@@ -290,17 +290,6 @@ fn account_key(principal: &Principal, connection: &Arc<str>, account: &str) -> A
         },
         account: account.into(),
     }
-}
-
-/// Both lists in order, each scope once.
-fn united(one: &[String], other: &[String]) -> Vec<String> {
-    let mut united: Vec<String> = Vec::with_capacity(one.len() + other.len());
-    for scope in one.iter().chain(other) {
-        if !united.contains(scope) {
-            united.push(scope.clone());
-        }
-    }
-    united
 }
 
 /// What stands in the store, and in names, for something that must not.

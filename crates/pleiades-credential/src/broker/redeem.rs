@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::pending::PendingConnection;
 use super::status::ConnectionOutcome;
-use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, account_key, now, united};
+use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, account_key, now};
 use crate::AccountKey;
+use crate::connection::unite;
 use crate::oauth::{self, AccountProfile, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::{AccountRecord, TokenSet};
 use crate::user_accounts::is_account_name;
@@ -27,7 +28,7 @@ const STORE_AGAIN: [Duration; 4] = [
 const UNNAMED: &str = "default";
 
 impl Broker {
-    /// Redeems a code, finds out whose account it is, and stores it; or asks first.
+    /// Redeems a code, names the account and stores it; asks first where that may replace another person's.
     pub(super) async fn redeem(
         &self,
         state: &str,
@@ -201,7 +202,7 @@ fn record(
         subject: profile.subject.clone(),
         provider: pending.request.provider.clone(),
         source: pending.source.clone(),
-        requested: united(asked, &pending.scopes),
+        requested: unite(asked.iter().chain(&pending.scopes)),
         granted: issued.scopes,
         tokens: TokenSet {
             access: issued.access,

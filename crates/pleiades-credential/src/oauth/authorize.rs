@@ -5,7 +5,7 @@ use url::Url;
 
 use super::discover::S256;
 use super::{AuthServer, Authorization, Challenge, OAuthError, failure, fetch};
-use crate::connection::{Connection, Pkce, ResourceParameter};
+use crate::connection::{Connection, Pkce, ResourceParameter, unite};
 use crate::record::{OAuthClient, TokenSource};
 use pleiades_core::random;
 use pleiades_core::secret::Secret;
@@ -204,12 +204,7 @@ pub fn scopes(
         .or(challenged)
         .or(server.resource_scopes.as_deref())
         .unwrap_or_default();
-    let mut all: Vec<String> = Vec::new();
-    for scope in base.iter().chain(before).chain(wanted) {
-        if !scope.is_empty() && !all.contains(scope) {
-            all.push(scope.clone());
-        }
-    }
+    let mut all = unite(base.iter().chain(before).chain(wanted));
     if declared.is_none() && !all.is_empty() {
         for scope in beside(server) {
             if !all.iter().any(|it| it == scope) {

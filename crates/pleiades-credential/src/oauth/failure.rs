@@ -107,7 +107,7 @@ impl From<SendError> for OAuthError {
     }
 }
 
-/// A sentence that names a host, with whose it is in its place.
+/// A sentence about a host, with the name of its owner in place of the host.
 pub(super) fn named(message: &str, url: &Url, who: &str) -> String {
     let host = format!("`{}`", url.host_str().unwrap_or_default());
     match message.starts_with("the name ") {

@@ -36,7 +36,7 @@ pub(super) struct FetchFailure {
     pub(super) status: Option<StatusCode>,
 }
 
-/// Looks whether there is a document at a place; `who` is whose it is, for people, where it is known.
+/// Looks whether there is a document at a place; `who` names its owner for people, where that is known.
 ///
 /// # Errors
 /// When the place must not be asked at all.
@@ -93,7 +93,7 @@ fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
         .flatten()
 }
 
-/// Stands in what is said of a place that says where else to look.
+/// Marks, in the text about a place, that the place redirects elsewhere.
 pub(super) const MOVED: &str = " redirects (";
 
 /// What was there instead of a document.

@@ -14,7 +14,7 @@ use super::{AuthServer, OAuthError, failure};
 use crate::connection::Connection;
 use pleiades_core::web::HttpClient;
 
-/// What looking at several places came to.
+/// The result of a search at several places.
 #[derive(Debug, Default)]
 pub(super) struct MetadataSearch {
     /// Why a document that is there must not be used.

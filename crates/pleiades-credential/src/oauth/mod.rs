@@ -57,9 +57,9 @@ pub struct AuthServer {
     pub revocation_endpoint: Option<String>,
     /// Userinfo endpoint (OpenID Connect).
     pub userinfo_endpoint: Option<String>,
-    /// `code_challenge_methods_supported`; `None` when it is not said.
+    /// `code_challenge_methods_supported`; `None` when the metadata does not say.
     pub challenge_methods: Option<Vec<String>>,
-    /// `token_endpoint_auth_methods_supported`; `None` when it is not said.
+    /// `token_endpoint_auth_methods_supported`; `None` when the metadata does not say.
     pub auth_methods: Option<Vec<String>>,
     /// `scopes_supported` of the server.
     pub scopes: Option<Vec<String>>,
@@ -93,16 +93,16 @@ pub struct TokenResponse {
     pub access: Secret,
     /// Refresh token; absent means: keep the old one.
     pub refresh: Option<Secret>,
-    /// Lifetime of the access token in seconds, when it was said.
+    /// Lifetime of the access token in seconds, where the answer has one.
     pub expires_in: Option<u64>,
     /// Granted scopes; absent means: as asked for.
     pub scopes: Option<Vec<String>>,
-    /// ID token, whose claims name the account; had over TLS from the token endpoint (OpenID Connect
+    /// ID token, whose claims name the account; received over TLS from the token endpoint (OpenID Connect
     /// Core section 3.1.3.7 point 6).
     pub id_token: Option<Secret>,
 }
 
-/// Whose account it is.
+/// The account that tokens are of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AccountProfile {
     /// `preferred_username`, else `email`, else `sub`.
@@ -143,9 +143,9 @@ pub struct OAuthError {
     pub full: Option<String>,
     /// The cure, for `doctor` and the page.
     pub cure: Option<String>,
-    /// `error` as the server said it, where it is a word of RFC 6749's characters.
+    /// `error` as the server wrote it, where it is a word of RFC 6749's characters.
     pub error: Option<String>,
-    /// What the server said beside it, cleaned.
+    /// The server's words beside it, cleaned.
     pub description: Option<String>,
     /// An answer that succeeds and holds no tokens that could be read: those sent may be used up.
     pub unread: bool,

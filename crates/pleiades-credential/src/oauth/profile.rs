@@ -1,4 +1,4 @@
-//! Whose account tokens are: what the ID token and userinfo say (OpenID Connect Core section 5).
+//! The account that tokens are of, as the ID token and userinfo name it (OpenID Connect Core section 5).
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(6);
 /// Longer names are cut, in characters.
 const LONGEST: usize = 200;
 
-/// Whose account the tokens are: the ID token's claims and, where the metadata names it, userinfo's. A
+/// The account that tokens are of, by the ID token's claims and, where the metadata names it, userinfo's. A
 /// server that names nobody gives an empty [`AccountProfile`].
 ///
 /// None of it is needed for the access token, which state, cookie and PKCE bind: an ID token that is refused is

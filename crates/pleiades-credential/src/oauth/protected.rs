@@ -20,7 +20,7 @@ pub(super) struct ResourceMetadata {
     pub(super) scopes: Option<Vec<String>>,
 }
 
-/// What looking for a resource's metadata came to.
+/// The result of a search for a resource's metadata.
 #[derive(Debug, Default)]
 pub(super) struct ResourceSearch {
     /// The document.

@@ -104,7 +104,7 @@ fn by_hand(redirects: &Redirects) -> String {
 
 /// Why there is no client.
 enum RegistrationError {
-    /// The server said no, with this status.
+    /// The server refused, with this status.
     Refused(StatusCode, OAuthError),
     Other(OAuthError),
 }
@@ -190,7 +190,7 @@ impl Registrar<'_> {
 
 /// The method to be registered with: the descriptor's, else the best that the server takes. A secret in
 /// the form comes before one in a header: what is registered is ours to choose, and the servers built on
-/// the Python SDK want `client_id` in the form whatever they were told.
+/// the Python SDK want `client_id` in the form in any case.
 fn method(connection: &Connection, server: &AuthServer) -> Result<ClientAuth, OAuthError> {
     let takes = |auth: ClientAuth| match &server.auth_methods {
         Some(all) => all.iter().any(|it| it == auth.as_str()),

@@ -1,4 +1,4 @@
-//! What a token endpoint answered, in all the ways in which they do.
+//! Reads the answers of token endpoints, in all their forms.
 
 use bytes::Bytes;
 use http::{Response, header};
@@ -110,7 +110,7 @@ fn code_of(fields: &Map<String, Value>, members: &[&str]) -> Option<String> {
         .find_map(|member| text(fields, member).filter(is_name))
 }
 
-/// What is said beside an error: of RFC 6749, of RFC 9457, and of those who follow neither.
+/// The description beside an error: of RFC 6749, of RFC 9457, and of those who follow neither.
 fn description(fields: &Map<String, Value>) -> Option<String> {
     const MEMBERS: [&str; 8] = [
         "error_description",
@@ -179,7 +179,7 @@ fn refused(response: &Response<Bytes>, fields: &Map<String, Value>, secrets: &[&
     }
 }
 
-/// The sentence with what came and from where, and a cure that is better than the one of the error alone.
+/// The sentence with the answer and its endpoint, and a cure that is better than the one of the error alone.
 fn in_full(
     trouble: &OAuthError,
     response: &Response<Bytes>,
@@ -249,7 +249,7 @@ fn plain(response: &Response<Bytes>) -> Option<String> {
 }
 
 /// What an error code means for the grant, however it is written. GitHub, Slack and `HubSpot` have
-/// names of their own for a grant that is over; everything unknown leaves it alone.
+/// names of their own for a grant that has ended; everything unknown leaves it alone.
 fn kind(code: &str) -> OAuthErrorKind {
     match &*code.trim().to_ascii_lowercase().replace(['-', ' '], "_") {
         "invalid_grant"

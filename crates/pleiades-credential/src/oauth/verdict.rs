@@ -7,7 +7,7 @@ use crate::connection::ResourceParameter;
 /// What an authorization server's refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The person, or a rule of theirs, said no.
+    /// The person, or a rule of theirs, refused.
     Denied,
     /// The server does not know our client.
     UnknownClient,
@@ -65,7 +65,7 @@ pub fn verdict(error: &str, description: Option<&str>) -> Verdict {
 pub const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
                              gateway registers itself anew";
 
-/// What an authorization request said, as far as a server may not take it.
+/// The parts of an authorization request that a server may refuse.
 #[derive(Debug, Clone, Copy)]
 pub struct SentRequest<'a> {
     /// Client id.

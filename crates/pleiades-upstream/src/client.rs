@@ -3,10 +3,9 @@
 //! Never shared: connections across TLS material, permits, connect timeouts or runtimes. Pools
 //! that ignore the CA hand a connection verified by one CA to a provider that trusts another.
 
-use std::{collections::HashMap, error::Error as StdError, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error as StdError, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use parking_lot::{Mutex, RwLock};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use ring::digest::{Context, SHA256};
 use tokio::runtime::Handle;
@@ -18,6 +17,7 @@ use super::{
     resolve::{self, Resolver},
     tls,
 };
+use pleiades_core::bounded::Bounded;
 use pleiades_core::error::{Code, Error};
 
 /// Routes and clients remembered; more than that many certificates is no installation we know.
@@ -37,13 +37,11 @@ pub(crate) struct HttpRoute {
     pub(crate) headers: HeaderMap,
 }
 
-type HttpRoutes = HashMap<([u8; 32], RuntimeRole), Arc<HttpRoute>>;
-
 pub(crate) struct HttpClients {
     resolver: Arc<Resolver>,
     control: tokio::runtime::Id,
-    routes: RwLock<HttpRoutes>,
-    clients: Mutex<HashMap<Key, reqwest::Client>>,
+    routes: Bounded<([u8; 32], RuntimeRole), Arc<HttpRoute>>,
+    clients: Bounded<Key, reqwest::Client>,
 }
 
 /// A pooled connection is driven by the runtime that opened it and dies with it.
@@ -65,12 +63,11 @@ struct Key {
 
 impl HttpClients {
     pub(crate) fn new(resolver: Arc<Resolver>, control: &Handle) -> Self {
-        let (routes, clients) = (RwLock::default(), Mutex::default());
         Self {
             resolver,
             control: control.id(),
-            routes,
-            clients,
+            routes: Bounded::new(ROUTES),
+            clients: Bounded::new(CLIENTS),
         }
     }
 
@@ -80,23 +77,19 @@ impl HttpClients {
     /// `UpstreamUnreachable` when the address in its URL may not be connected to or its
     /// certificates cannot be used; `Internal` when it is a process.
     pub(crate) fn route(&self, endpoint: &Endpoint) -> Result<Arc<HttpRoute>, Error> {
-        let role = self.role();
-        if let Some(route) = self.routes.read().get(&(endpoint.digest, role)) {
-            return Ok(Arc::clone(route));
+        let key = (endpoint.digest, self.role());
+        if let Some(route) = self.routes.get(&key) {
+            return Ok(route);
         }
-        let route = Arc::new(self.build_route(endpoint, role)?);
-        let mut routes = self.routes.write();
-        if routes.len() >= ROUTES {
-            routes.clear();
-        }
-        routes.insert((endpoint.digest, role), Arc::clone(&route));
+        let route = Arc::new(self.build_route(endpoint, key.1)?);
+        self.routes.insert(key, Arc::clone(&route));
         Ok(route)
     }
 
     pub(crate) fn forget(&self, digest: &[u8; 32]) {
-        let mut routes = self.routes.write();
-        routes.remove(&(*digest, RuntimeRole::Gateway));
-        routes.remove(&(*digest, RuntimeRole::Control));
+        for role in [RuntimeRole::Gateway, RuntimeRole::Control] {
+            self.routes.remove(&(*digest, role));
+        }
     }
 
     fn role(&self) -> RuntimeRole {
@@ -127,25 +120,14 @@ impl HttpClients {
             permit,
             role,
         };
-        let client = self.shared_client(key, tls.as_deref())?;
+        let client = self
+            .clients
+            .get_or_try_insert_with(key.clone(), || self.build_client(&key, tls.as_deref()))?;
         Ok(HttpRoute {
             client,
             url: url.clone(),
             headers: base_headers(headers),
         })
-    }
-
-    fn shared_client(&self, key: Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
-        let mut clients = self.clients.lock();
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
-        }
-        let client = self.build_client(&key, tls)?;
-        if clients.len() >= CLIENTS {
-            clients.clear();
-        }
-        clients.insert(key, client.clone());
-        Ok(client)
     }
 
     fn build_client(&self, key: &Key, tls: Option<&ClientTls>) -> Result<reqwest::Client, Error> {
@@ -308,12 +290,4 @@ pub(crate) fn cause<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'stati
         next = wrapped.or_else(|| error.source());
     }
     None
-}
-
-impl fmt::Debug for HttpClients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Clients")
-            .field("clients", &self.clients.lock().len())
-            .finish()
-    }
 }

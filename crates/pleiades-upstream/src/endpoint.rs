@@ -107,20 +107,15 @@ impl Transport {
     /// What an HTTP target may connect to; nothing for a process.
     #[must_use]
     pub const fn permit(&self) -> Permit {
-        match self {
+        let (private, loopback) = match self {
             Self::Http {
                 allow_private,
                 allow_loopback,
                 ..
-            } => Permit {
-                private: *allow_private,
-                loopback: *allow_loopback,
-            },
-            Self::Stdio { .. } => Permit {
-                private: false,
-                loopback: false,
-            },
-        }
+            } => (*allow_private, *allow_loopback),
+            Self::Stdio { .. } => (false, false),
+        };
+        Permit { private, loopback }
     }
 }
 

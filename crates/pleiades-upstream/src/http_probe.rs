@@ -10,7 +10,8 @@ use super::{
     Upstreams,
     endpoint::{Endpoint, Identity},
     post::{self, RequestHead},
-    response, summary,
+    refusal::RefusedResponse,
+    summary,
 };
 use pleiades_core::error::Error;
 use pleiades_core::text::one_line;
@@ -56,21 +57,19 @@ impl Upstreams {
             post::post(&route, &identity.signature, head, body, deadline).await?
         };
         let (status, version) = (response.status(), response.version());
-        let headers = response.headers().clone();
-        let location = summary::redirect_target(&headers, response.url()).filter(|_| status.is_redirection());
-        let content_type = summary::content_type(&headers);
+        let location = summary::redirect_target(response.headers(), response.url());
+        let content_type = summary::content_type(response.headers());
         let words = if status.is_success() {
             String::new()
         } else {
-            let body = response::read_start(response, deadline).await;
-            one_line(&summary::first_words(&content_type, &body), WORDS)
+            one_line(&RefusedResponse::read(response, deadline).await.words(), WORDS)
         };
         Ok(HttpProbe {
             status,
             version,
             content_type,
             words,
-            location,
+            location: location.filter(|_| status.is_redirection()),
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of descriptors, views or limits. Bodies of `tools/call` pass as raw JSON.
 
-use std::{ffi::OsString, sync::Arc, time::Duration};
+use std::{ffi::OsString, fmt, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -34,6 +34,7 @@ mod process;
 mod profile;
 mod provider_client;
 mod reconnect;
+mod refusal;
 mod remote;
 pub mod resolve;
 mod response;
@@ -87,9 +88,14 @@ pub struct EventScope<'a> {
 pub struct EventGuard(#[expect(dead_code, reason = "kept for its drop")] hub::HubGuard);
 
 /// All sessions, processes and HTTP clients of this process.
-#[derive(Debug)]
 pub struct Upstreams {
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams").finish_non_exhaustive()
+    }
 }
 
 impl Upstreams {

@@ -15,83 +15,17 @@ const BEFORE: usize = 64;
 const AFTER: usize = 80;
 const METHOD_NOT_FOUND: i64 = -32601;
 
-/// What is said of a session that is none, or none any more.
-const GONE: &[&str] = &[
-    "not found",
-    "notfound",
-    "not be found",
-    "not find",
-    "n't find",
-    "no valid",
-    "not valid",
-    "invalid",
-    "unknown",
-    "unrecogni",
-    "not recogni",
-    "expired",
-    "terminated",
-    "closed",
-    "ended",
-    "not exist",
-    "notexist",
-    "n't exist",
-    "no such",
-    "no longer",
-    "not known",
-    "gone",
-    "lost",
-    "missing",
-    "required",
-    "is require",
-    "not provided",
-    "not set",
-    "not active",
-    "inactive",
-    "no active",
-    "no session",
-    "not open",
-    "timed out",
-    "timeout",
-    "stale",
-    "not established",
-    "deleted",
-    "destroyed",
-    "does not match",
-    "not match",
-    "without a",
-    "include a valid",
-    "re initiali",
-    "reinitiali",
-    "only be created",
-];
-/// What is said of an initialisation that did not happen.
-const NOT: &[&str] = &[
-    "not ",
-    "n't ",
-    "uninitiali",
-    "before",
-    "first",
-    "must",
-    "expect",
-    "require",
-    "needs",
-    "never",
-    "without",
-    "please",
-];
-/// Of what it is said, where a program may have other things to initialise.
-const SUBJECTS: &[&str] = &[
-    "server",
-    "session",
-    "client",
-    "connection",
-    "mcp",
-    "protocol",
-    "transport",
-    "request",
-    "handshake",
-    "message",
-];
+/// Words for a session that is unknown or has ended, separated by `|`.
+const GONE: &str = "not found|notfound|not be found|not find|n't find|no valid|not valid|invalid|unknown|\
+    unrecogni|not recogni|expired|terminated|closed|ended|not exist|notexist|n't exist|no such|\
+    no longer|not known|gone|lost|missing|required|is require|not provided|not set|not active|\
+    inactive|no active|no session|not open|timed out|timeout|stale|not established|deleted|\
+    destroyed|does not match|not match|without a|include a valid|re initiali|reinitiali|\
+    only be created";
+/// Words for an initialisation that did not happen.
+const NOT: &str = "not |n't |uninitiali|before|first|must|expect|require|needs|never|without|please";
+/// What was not initialised: a program may have other things to initialise.
+const SUBJECTS: &str = "server|session|client|connection|mcp|protocol|transport|request|handshake|message";
 
 /// What a refusal without status 200 means for the session that its request named.
 pub(crate) fn ends_session(status: StatusCode, kind: &str, body: &[u8], fault: Option<&RpcFault>) -> bool {
@@ -105,7 +39,7 @@ pub(crate) fn ends_session(status: StatusCode, kind: &str, body: &[u8], fault: O
         StatusCode::TOO_MANY_REQUESTS => false,
         StatusCode::BAD_REQUEST => {
             let text = plain(&refusal(kind, body));
-            text.contains("session") || uninitialised(&text, &[]) || is_lost(&text)
+            text.contains("session") || uninitialised(&text, "") || is_lost(&text)
         }
         _ => is_lost(&plain(&refusal(kind, body))),
     }
@@ -147,23 +81,24 @@ fn plain(text: &str) -> String {
 
 fn is_lost(text: &str) -> bool {
     near(text, "session", GONE)
-        || near(text, "transport", &["not found", "no transport", "unknown"])
+        || near(text, "transport", "not found|no transport|unknown")
         || uninitialised(text, SUBJECTS)
 }
 
-/// Whether it says that `initialize` is missing; of one of these, if any are given.
-fn uninitialised(text: &str, subjects: &[&str]) -> bool {
-    around(text, "initiali").any(|near| {
-        let missed = NOT.iter().any(|word| near.contains(word));
-        missed && (subjects.is_empty() || subjects.iter().any(|word| near.contains(word)))
-    })
+/// Whether a text says that `initialize` is missing, and names one of these subjects.
+fn uninitialised(text: &str, subjects: &str) -> bool {
+    around(text, "initiali").any(|near| has_any(near, NOT) && has_any(near, subjects))
 }
 
-fn near(text: &str, name: &str, words: &[&str]) -> bool {
-    around(text, name).any(|near| words.iter().any(|word| near.contains(word)))
+fn near(text: &str, name: &str, words: &str) -> bool {
+    around(text, name).any(|near| has_any(near, words))
 }
 
-/// What stands around each place of a word.
+fn has_any(text: &str, words: &str) -> bool {
+    words.split('|').any(|word| text.contains(word))
+}
+
+/// The surroundings of each occurrence of a word.
 fn around<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(word).filter_map(|(at, word)| {
         let end = text.len().min(at + word.len() + AFTER);

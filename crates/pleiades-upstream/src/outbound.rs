@@ -3,12 +3,11 @@
 //! No connection is kept: a request here is rare, may redeem what can be redeemed once, and comes from
 //! either runtime. So whether it was sent is always known: what was never connected was not.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, Response, header};
-use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
@@ -21,6 +20,7 @@ use super::{
     endpoint::literal_ip,
     incoming, resolve, tls,
 };
+use pleiades_core::bounded::Bounded;
 use pleiades_core::error::Error;
 use pleiades_core::trust;
 use pleiades_core::web::{AddressPolicy, HttpClient, SendError};
@@ -37,7 +37,7 @@ const CLIENTS: usize = 64;
 /// Sends requests of the credential broker.
 pub struct Outbound {
     resolver: Arc<Resolver>,
-    clients: Mutex<HashMap<Key, reqwest::Client>>,
+    clients: Bounded<Key, reqwest::Client>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,21 +60,8 @@ impl Outbound {
     pub fn new(resolver: Arc<Resolver>) -> Self {
         Self {
             resolver,
-            clients: Mutex::default(),
+            clients: Bounded::new(CLIENTS),
         }
-    }
-
-    fn client(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
-        let mut clients = self.clients.lock();
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
-        }
-        let client = self.build_client(key, ca)?;
-        if clients.len() >= CLIENTS {
-            clients.clear();
-        }
-        clients.insert(key, client.clone());
-        Ok(client)
     }
 
     fn build_client(&self, key: Key, ca: Option<&[u8]>) -> Result<reqwest::Client, Error> {
@@ -139,8 +126,10 @@ impl HttpClient for Outbound {
             .map_err(|_error| refused("an address of the authorization server is none".to_owned()))?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let key = key(&url, reach)?;
+        let ca = reach.ca.as_deref().map(Vec::as_slice);
         let client = self
-            .client(key, reach.ca.as_deref().map(Vec::as_slice))
+            .clients
+            .get_or_try_insert_with(key, || self.build_client(key, ca))
             .map_err(|error| SendError {
                 source: Some(Box::new(error)),
                 ..refused(format!(
@@ -363,7 +352,7 @@ impl Resolve for LoopbackDns {
 impl fmt::Debug for Outbound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbound")
-            .field("clients", &self.clients.lock().len())
-            .finish()
+            .field("clients", &self.clients)
+            .finish_non_exhaustive()
     }
 }

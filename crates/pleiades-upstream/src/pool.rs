@@ -5,7 +5,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     future::Future,
     ops::Deref,
     sync::{
@@ -323,14 +322,6 @@ impl<T: Pooled> Deref for PoolLease<T> {
 
     fn deref(&self) -> &Arc<T> {
         &self.value
-    }
-}
-
-impl<T: Pooled> fmt::Debug for Pool<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool")
-            .field("slots", &self.slots.lock().len())
-            .finish()
     }
 }
 

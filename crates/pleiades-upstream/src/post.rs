@@ -46,7 +46,29 @@ pub(crate) struct RequestHead<'a> {
 }
 
 impl RequestHead<'_> {
-    fn write(&self, route: &HttpRoute, signed: &SignedHeaders) -> HeaderMap {
+    fn request(
+        &self,
+        route: &HttpRoute,
+        signed: &SignedHeaders,
+        method: &Method,
+        body: Option<&Bytes>,
+    ) -> reqwest::Request {
+        let url = self.to.as_ref().unwrap_or(&route.url).clone();
+        let mut request = reqwest::Request::new(method.clone(), url);
+        *request.headers_mut() = self.headers(route, signed);
+        if let Some(body) = body {
+            *request.body_mut() = Some(body.clone().into());
+            return request;
+        }
+        request.headers_mut().remove(header::CONTENT_TYPE);
+        if *method == Method::GET {
+            let accept = HeaderValue::from_static("text/event-stream");
+            request.headers_mut().insert(header::ACCEPT, accept);
+        }
+        request
+    }
+
+    fn headers(&self, route: &HttpRoute, signed: &SignedHeaders) -> HeaderMap {
         let mut headers = route.headers.clone();
         if let Some(revision) = self.revision {
             headers.insert(VERSION, HeaderValue::from_static(revision.as_str()));
@@ -84,14 +106,7 @@ pub(crate) async fn post(
     body: Bytes,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let request = |signed: &SignedHeaders| {
-        let to = head.to.as_ref().unwrap_or(&route.url).clone();
-        let mut request = reqwest::Request::new(Method::POST, to);
-        *request.headers_mut() = head.write(route, signed);
-        *request.body_mut() = Some(body.clone().into());
-        request
-    };
-    send_signed(route, signature, (request, head.session.is_some()), deadline).await
+    send_signed(route, signature, &head, (Method::POST, Some(body)), deadline).await
 }
 
 /// Opens a stream (GET) or ends a session (DELETE).
@@ -102,26 +117,18 @@ pub(crate) async fn send_bodyless(
     head: RequestHead<'_>,
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
-    let request = |signed: &SignedHeaders| {
-        let mut headers = head.write(route, signed);
-        headers.remove(header::CONTENT_TYPE);
-        if method == Method::GET {
-            headers.insert(header::ACCEPT, HeaderValue::from_static("text/event-stream"));
-        }
-        let mut request = reqwest::Request::new(method.clone(), route.url.clone());
-        *request.headers_mut() = headers;
-        request
-    };
-    send_signed(route, signature, (request, head.session.is_some()), deadline).await
+    send_signed(route, signature, &head, (method, None), deadline).await
 }
 
 /// Sends what is valid now, and once what is newer where that may be taken.
 async fn send_signed(
     route: &HttpRoute,
     signature: &Signature,
-    (request, in_session): (impl Fn(&SignedHeaders) -> reqwest::Request, bool),
+    head: &RequestHead<'_>,
+    (method, body): (Method, Option<Bytes>),
     deadline: Instant,
 ) -> Result<reqwest::Response, Error> {
+    let request = |signed: &SignedHeaders| head.request(route, signed, &method, body.as_ref());
     if let Some(signed) = signature.settled() {
         return send(route, request(signed), deadline).await;
     }
@@ -134,7 +141,7 @@ async fn send_signed(
         }
         return Ok(response);
     }
-    if in_session {
+    if head.session.is_some() {
         let (whole, is_lost) = Box::pin(response::peek_session_loss(response, deadline)).await;
         if is_lost {
             return Ok(whole);

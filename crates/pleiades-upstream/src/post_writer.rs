@@ -10,7 +10,8 @@ use super::{
     endpoint::Endpoint,
     incoming::{LARGEST, is_type},
     post::{self, RequestHead},
-    response::{self, CallFailure, Reading, SessionKind},
+    refusal::SessionKind,
+    response::{self, CallFailure, Reading},
     wire::{MAX_IN_FLIGHT, WireReader},
 };
 use pleiades_core::error::{Code, Error};

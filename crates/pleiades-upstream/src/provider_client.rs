@@ -6,7 +6,9 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     call::Call,
+    deadline::Deadline,
     endpoint::{Endpoint, Identity},
+    hub::HubGuard,
     outgoing::{RequestMeta, encode},
     pool::{PoolKey, PoolLease},
     post::{self, RequestHead},
@@ -102,7 +104,37 @@ impl ProviderClient<'_> {
         Ok(Some(Source::Session(session, state)))
     }
 
-    /// `subscriptions/listen` of 2026-07-28.
+    /// Registers a call whose caller hears events, in the session or wire of a key, until the guard is dropped.
+    /// A question of the provider stops the clock meanwhile.
+    pub(crate) fn register(
+        self,
+        call: &Call,
+        key: &PoolKey,
+        token: u64,
+        deadline: Instant,
+    ) -> Option<(Arc<Deadline>, HubGuard)> {
+        let events = call.events.clone()?;
+        let timer = Deadline::until(deadline);
+        let recipient = (self.identity.session.as_ref(), events);
+        let guard = self.shared.hubs.register_call(key, token, recipient, &timer);
+        Some((timer, guard))
+    }
+
+    /// `subscriptions/listen` over a wire. Its answer ends the subscription and means nothing more: nobody waits
+    /// for it.
+    pub(crate) async fn subscribe_wire(
+        self,
+        wire: &Wire,
+        revision: Revision,
+        mut params: RawObject,
+        deadline: Instant,
+    ) -> Result<(), Error> {
+        let meta = RequestMeta::without_progress(revision, self.declared);
+        let request = encode(self.shared.next_id(), "subscriptions/listen", &mut params, meta);
+        wire.notify(request.body, deadline).await
+    }
+
+    /// `subscriptions/listen` over HTTP.
     pub(crate) async fn open_subscription(
         self,
         revision: Revision,

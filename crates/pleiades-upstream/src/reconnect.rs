@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use pleiades_core::backoff::doubled;
 use pleiades_core::error::Error;
 
 /// The pause after a stream that was of use.
@@ -88,9 +89,9 @@ impl StreamBackoff {
             self.failures = 0;
             return first;
         }
-        let doubled = first.saturating_mul(1 << self.failures.min(16));
+        let pause = doubled(first, LAST.max(first), self.failures);
         self.failures = self.failures.saturating_add(1);
-        doubled.min(LAST.max(first))
+        pause
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     client::{HttpRoute, timed_out},
     deadline::Deadline,
     health::{self, PING},
-    hub::{HubGuard, QuestionRoute},
+    hub::QuestionRoute,
     incoming::{self, RpcResult},
     incoming_request::IncomingRequest,
     outgoing::{self, EncodedRequest, RequestMeta, encode},
@@ -20,7 +20,8 @@ use super::{
     post::{self, RequestHead},
     provider_client::ProviderClient,
     reconnect::StreamBackoff,
-    response::{self, CallFailure, Reading, ResumePoint, SessionKind},
+    refusal::SessionKind,
+    response::{self, CallFailure, Reading, ResumePoint},
     session::{self, HttpSession},
     session_stream,
 };
@@ -249,19 +250,20 @@ impl ProviderClient<'_> {
             id,
             armed: true,
         };
-        let (timer, _guard) = self.register(call, lease, token, deadline).unzip();
+        let registered = lease.and_then(|lease| self.register(call, lease.key(), token, deadline));
+        let timer = registered.as_ref().map(|(timer, _)| timer);
         let reading = Reading {
             token,
             session: session.map_or(SessionKind::None, HttpSession::kind),
             events: call.events.as_ref(),
-            timer: timer.as_deref(),
+            timer: timer.map(|timer| &**timer),
             ..Reading::alone(id, deadline, &self.identity.signature)
         };
         let asked = |request: IncomingRequest| {
             if let Some(lease) = lease {
                 let route = QuestionRoute {
                     to: call.events.clone(),
-                    asking: timer.iter().map(Deadline::pause).collect(),
+                    asking: timer.into_iter().map(Deadline::pause).collect(),
                 };
                 lease.answer(request, route);
             }
@@ -269,23 +271,6 @@ impl ProviderClient<'_> {
         let outcome = self.exchange(lease, (head, body.into()), &reading, asked).await;
         pending.armed = matches!(&outcome, Err(CallFailure::Final(error)) if error.code == Code::UpstreamTimeout && error.sent);
         outcome
-    }
-
-    /// Registers a call whose caller hears and can be asked.
-    fn register(
-        self,
-        call: &Call,
-        lease: Option<&PoolLease<HttpSession>>,
-        token: u64,
-        deadline: Instant,
-    ) -> Option<(Arc<Deadline>, HubGuard)> {
-        let (events, lease) = (call.events.as_ref()?, lease?);
-        let timer = Deadline::until(deadline);
-        // The session may have settled on another revision; the hub has it under its key.
-        let key = lease.key();
-        let recipient = (self.identity.session.as_ref(), events.clone());
-        let guard = self.shared.hubs.register_call(key, token, recipient, &timer);
-        Some((timer, guard))
     }
 
     async fn exchange(

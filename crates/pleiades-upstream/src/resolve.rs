@@ -5,7 +5,6 @@
 //! it gets back is what it connects to, so a check here holds at connect time.
 
 use std::{
-    collections::HashMap,
     fmt,
     future::Future,
     io,
@@ -15,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, watch},
@@ -23,6 +21,7 @@ use tokio::{
 };
 use url::Host;
 
+use pleiades_core::bounded::Bounded;
 use pleiades_core::error::{Code, Error};
 
 pub use super::address::Permit;
@@ -53,7 +52,7 @@ struct Inner {
     control: Handle,
     lookup: Box<LookupFn>,
     running: Arc<Semaphore>,
-    names: Mutex<HashMap<(Box<str>, u16), CachedName>>,
+    names: Bounded<(Box<str>, u16), CachedName>,
 }
 
 #[derive(Default)]
@@ -63,7 +62,6 @@ struct CachedName {
     failed: Option<Instant>,
     /// A look-up under way; `Some` once it has ended.
     pending: Option<watch::Receiver<Option<LookupResult>>>,
-    used: Option<Instant>,
 }
 
 /// What the cache says about a name.
@@ -94,7 +92,7 @@ impl Resolver {
                 control,
                 lookup: Box::new(lookup),
                 running: Arc::new(Semaphore::new(LOOKUPS)),
-                names: Mutex::default(),
+                names: Bounded::new(NAMES),
             }),
         }
     }
@@ -152,11 +150,7 @@ impl Resolver {
 impl Inner {
     fn cached(self: &Arc<Self>, host: &str, port: u16, now: Instant) -> CacheState {
         let mut names = self.names.lock();
-        if names.len() >= NAMES && !names.contains_key(&(Box::from(host), port)) {
-            evict(&mut names);
-        }
-        let name = names.entry((Box::from(host), port)).or_default();
-        name.used = Some(now);
+        let name = names.get_or_insert_mut((Box::from(host), port), CachedName::default);
         let old = name.good.clone();
         if let Some((addresses, at)) = &old
             && now.duration_since(*at) < FRESH
@@ -239,16 +233,6 @@ impl Inner {
     }
 }
 
-/// Forgets the half that was used longest ago; a full map is rare and one pass is cheaper than
-/// keeping an order.
-fn evict(names: &mut HashMap<(Box<str>, u16), CachedName>) {
-    let mut used: Vec<_> = names.values().filter_map(|name| name.used).collect();
-    used.sort_unstable();
-    if let Some(&middle) = used.get(used.len() / 2) {
-        names.retain(|_, name| name.used.is_some_and(|used| used > middle));
-    }
-}
-
 /// Checks an address that needs no look-up.
 pub(crate) fn literal(ip: IpAddr, port: u16, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
     if permit.admits(ip) {
@@ -286,8 +270,8 @@ fn no_address() -> Error {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver")
-            .field("names", &self.inner.names.lock().len())
-            .finish()
+            .field("names", &self.inner.names)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -14,21 +14,15 @@ use super::{
     client::{connection_error, timed_out},
     deadline::Deadline,
     event_stream::{EventStream, StreamError},
-    incoming::{self, LARGEST, RpcResult, challenge, is_for, is_type, protocol_error},
+    incoming::{self, LARGEST, RpcResult, content_coding, is_for, is_type, protocol_error},
     incoming_request::IncomingRequest,
-    lost, outgoing,
-    summary::{self, ResponseSummary},
+    outgoing,
+    refusal::{RefusedResponse, SessionKind},
 };
-use pleiades_core::error::{Code, Error, RpcFault};
+use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::load;
 use pleiades_core::signature::Signature;
-use pleiades_core::www_authenticate;
 use pleiades_mcp::Message;
-
-/// The largest body of a refusal that is looked into.
-const REFUSAL: usize = 64 * 1024;
-/// How long the body of a refusal is waited for.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -54,7 +48,7 @@ pub(crate) struct ResumePoint {
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
     pub(crate) id: u64,
-    /// Under what its progress is told.
+    /// The token of its progress notifications.
     pub(crate) token: u64,
     pub(crate) deadline: Instant,
     /// The session that the request belongs to.
@@ -66,18 +60,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) timer: Option<&'a Deadline>,
 }
 
-/// Whether a request was made in a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SessionKind {
-    /// It stands alone, or opens one.
-    None,
-    /// One without an id: there is nothing that the provider could have forgotten but that it was opened.
-    Nameless,
-    Named,
-}
-
 impl Reading<'_> {
-    /// Of a request that stands alone and whose caller hears nothing but its answer.
+    /// Of a request that stands alone and without events.
     pub(crate) fn alone(id: u64, deadline: Instant, signature: &Signature) -> Self {
         Self {
             id,
@@ -141,9 +125,9 @@ pub(crate) async fn read(
     if is_type(response.headers(), "text/event-stream") {
         return stream(response, reading, asked).await;
     }
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = Box::pin(read_start(response, reading.deadline)).await;
-    let summary = ResponseSummary::of(status, &headers, &body);
+    let summary = Box::pin(RefusedResponse::read(response, reading.deadline))
+        .await
+        .summary();
     let message = format!(
         "the provider answered with something that is not MCP ({})",
         summary.describe()
@@ -185,7 +169,7 @@ async fn stream(
             None => return Err(CallFailure::Final(timed_out())),
             Some(Ok(true)) => {
                 let more = stream.buffered().saturating_sub(most);
-                load::charge(more).map_err(|_full| CallFailure::Final(no_room()))?;
+                charge(more)?;
                 most += more;
                 load::yield_if_large().await;
             }
@@ -238,30 +222,24 @@ pub(crate) async fn read_refusal(
     response: reqwest::Response,
     reading: &Reading<'_>,
 ) -> Result<RpcResult, CallFailure> {
-    let (status, headers) = (response.status(), response.headers().clone());
-    if status.is_redirection() {
-        return Err(CallFailure::Final(redirect_error(
-            status,
-            &headers,
-            response.url(),
-        )));
-    }
-    if let Err(compressed) = incoming::refuse_coding(&headers) {
-        let error = classify(status, &headers, b"", reading).map_or_else(|error| error, |_| compressed);
-        return Err(CallFailure::Final(error));
-    }
+    let is_read = !response.status().is_redirection() && content_coding(response.headers()).is_none();
     // A refusal whose body cannot be read is still that refusal.
-    let body = read_start(response, reading.deadline).await;
-    let judged = classify(status, &headers, &body, reading);
-    let fault = judged.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
-    if is_lost(status, &headers, &body, fault, reading.session) {
-        return Err(CallFailure::SessionGone(match judged {
+    let refused = if is_read {
+        RefusedResponse::read(response, reading.deadline).await
+    } else {
+        RefusedResponse::head(&response)
+    };
+    let outcome = refused.outcome(reading.id, reading.unsigned);
+    let fault = outcome.as_ref().ok().and_then(|outcome| outcome.as_ref().err());
+    if is_read && refused.ends_session(reading.session, fault) {
+        return Err(CallFailure::SessionGone(match outcome {
             // Should another session be refused alike, it is the credential.
             Err(error) if error.code == Code::UpstreamAuth => error,
-            _ => session_gone().because(ResponseSummary::of(status, &headers, &body)),
+            // Nothing was run in it.
+            _ => protocol_error("the provider does not know our session any more").because(refused.summary()),
         }));
     }
-    judged.map_err(CallFailure::Final)
+    outcome.map_err(CallFailure::Final)
 }
 
 /// Looks whether a 401 is about the session, before a credential is renewed for it. What was read of the
@@ -270,151 +248,9 @@ pub(crate) async fn peek_session_loss(
     response: reqwest::Response,
     deadline: Instant,
 ) -> (reqwest::Response, bool) {
-    let (status, version) = (response.status(), response.version());
-    let headers = response.headers().clone();
-    let body = read_start(response, deadline).await;
-    let fault = incoming::read_fault(&body).map(|(fault, _)| fault);
-    let is_lost = is_lost(status, &headers, &body, fault.as_ref(), SessionKind::Named);
-    let mut whole = http::Response::new(reqwest::Body::from(body));
-    (*whole.status_mut(), *whole.version_mut()) = (status, version);
-    *whole.headers_mut() = headers;
-    (whole.into(), is_lost)
-}
-
-/// The session is none any more, and nothing was run in it.
-pub(crate) fn session_gone() -> Error {
-    protocol_error("the provider does not know our session any more")
-}
-
-/// Whether a refusal is about the session. Words of a challenge are about the credential.
-pub(crate) fn is_lost(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-    fault: Option<&RpcFault>,
-    session: SessionKind,
-) -> bool {
-    let kind = summary::content_type(headers);
-    let challenged = challenge(headers).is_some_and(|text| text.contains("error="));
-    match session {
-        SessionKind::None => false,
-        _ if challenged => false,
-        // The path may be a wrong one.
-        SessionKind::Nameless => {
-            let unknown = fault.is_some_and(|fault| !lost::names_lost_session(fault));
-            !unknown && lost::says_lost(&kind, body)
-        }
-        SessionKind::Named => lost::ends_session(status, &kind, body, fault),
-    }
-}
-
-fn redirect_error(status: StatusCode, headers: &HeaderMap, from: &url::Url) -> Error {
-    let message = format!(
-        "the provider answered with a redirect (status {}), which is never followed; put the final address in \
-         `upstream.url`",
-        status.as_u16()
-    );
-    let mut error = protocol_error(message).because(ResponseSummary::redirect(status, headers, from));
-    // These ask for the same request at another place: nothing was run here (RFC 9110, 15.4).
-    let elsewhere = [StatusCode::TEMPORARY_REDIRECT, StatusCode::PERMANENT_REDIRECT];
-    error.sent = !elsewhere.contains(&status);
-    error
-}
-
-/// What a refusal is, by status and words.
-fn classify(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: &[u8],
-    reading: &Reading<'_>,
-) -> Result<RpcResult, Error> {
-    let fault = incoming::read_fault(body).map(|(fault, _)| fault);
-    let summary = ResponseSummary::of(status, headers, body);
-    let challenge = challenge(headers);
-    if www_authenticate::challenge(status.as_u16(), challenge.as_deref()).is_refusal() {
-        if status == StatusCode::FORBIDDEN && challenge.is_none() {
-            match fault {
-                Some(fault) if reading.unsigned => return Ok(Err(fault)),
-                _ if summary.is_page() => return Err(page_error(summary)),
-                _ => {}
-            }
-        }
-        return Err(credential_error(status, challenge, summary, reading.unsigned));
-    }
-    if let Some(fault) = fault {
-        return Ok(Err(fault));
-    }
-    if status.is_success()
-        && let Ok(Message::Response { id, outcome }) = incoming::decode(body)
-        && is_for(&id, reading.id)
-    {
-        return Ok(outcome);
-    }
-    let mut error = match status {
-        StatusCode::TOO_MANY_REQUESTS => {
-            unavailable("the provider limits our requests; try again later".to_owned())
-        }
-        _ if status.is_server_error() => unavailable(format!(
-            "the provider is failing ({}); try again later",
-            summary.describe()
-        )),
-        _ if status.is_success() => {
-            protocol_error(format!("the provider gave no answer ({})", summary.describe()))
-        }
-        _ => {
-            // What a provider refuses a request for is for whoever made it.
-            let words = summary::reason(body).map_or_else(String::new, |words| format!(": {words}"));
-            protocol_error(format!(
-                "the provider refused the request ({}){words}",
-                summary.describe()
-            ))
-        }
-    };
-    error.retry_after = incoming::retry_after(headers);
-    Err(error.because(summary))
-}
-
-/// A page for people where a credential would be refused in MCP.
-fn page_error(summary: ResponseSummary) -> Error {
-    let message = format!(
-        "a page came in place of the provider's answer ({}), as firewalls and proxies show it",
-        summary.describe()
-    );
-    protocol_error(message).because(summary)
-}
-
-fn credential_error(
-    status: StatusCode,
-    challenge: Option<String>,
-    summary: ResponseSummary,
-    unsigned: bool,
-) -> Error {
-    let message = match (unsigned, status) {
-        (false, _) => "the provider refused the credential, or wants one",
-        (true, StatusCode::UNAUTHORIZED) => "the provider wants a credential",
-        (true, _) => "the provider forbids this, or wants a credential",
-    };
-    let mut error = Error::new(Code::UpstreamAuth, message).sent();
-    error.refusal = Some(Box::new((status.as_u16(), challenge)));
-    error.because(summary)
-}
-
-/// The beginning of a body that is no answer; as much of it as comes soon.
-pub(crate) async fn read_start(mut response: reqwest::Response, deadline: Instant) -> Bytes {
-    let mut body = BytesMut::new();
-    let read = async {
-        while body.len() < REFUSAL
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            let room = REFUSAL - body.len();
-            body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        }
-    };
-    let soon = deadline.min(Instant::now() + LINGER);
-    if timeout_at(soon, read).await.is_err() {
-        tracing::trace!("the body of a refusal is slow to come");
-    }
-    body.freeze()
+    let refused = RefusedResponse::read(response, deadline).await;
+    let is_lost = refused.ends_session(SessionKind::Named, refused.fault().as_ref());
+    (refused.into_response(), is_lost)
 }
 
 /// A whole body; one that comes in a single piece is not copied.
@@ -429,7 +265,7 @@ pub(crate) async fn read_whole(
     // not all when each is half there.
     let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
     let mut room = announced.min(limit);
-    load::charge(room).map_err(|_full| CallFailure::Final(no_room()))?;
+    charge(room)?;
     loop {
         let chunk = match timeout_at(deadline, response.chunk()).await {
             Err(_) => return Err(CallFailure::Final(timed_out())),
@@ -443,7 +279,7 @@ pub(crate) async fn read_whole(
                 "the provider's answer is too large",
             )));
         }
-        load::charge(seen.saturating_sub(room)).map_err(|_full| CallFailure::Final(no_room()))?;
+        charge(seen.saturating_sub(room))?;
         room = room.max(seen);
         if first.is_empty() {
             first = chunk;
@@ -467,16 +303,14 @@ pub(crate) fn stream_ended() -> Error {
     .sent()
 }
 
-/// There is no room for the answer.
-pub(crate) fn no_room() -> Error {
-    let message = "the gateway holds as many answers as it may, for all callers or for this one, and dropped \
-                   this one; the call may have been carried out: look before you make it again";
-    Error::new(Code::Busy, message)
-        .sent()
-        .retry_after(Duration::from_secs(1))
-        .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
-}
-
-fn unavailable(message: String) -> Error {
-    Error::new(Code::UpstreamUnreachable, message).sent()
+/// Counts bytes of an answer against what all answers may take.
+pub(crate) fn charge(bytes: usize) -> Result<(), Error> {
+    load::charge(bytes).map_err(|_full| {
+        let message = "the gateway holds as many answers as it may, for all callers or for this one, and dropped \
+                       this one; the call may have been carried out: look before you make it again";
+        Error::new(Code::Busy, message)
+            .sent()
+            .retry_after(Duration::from_secs(1))
+            .data(serde_json::json!({ "code": Code::Busy.as_str(), "rule": "memory", "retry_after": 1 }))
+    })
 }

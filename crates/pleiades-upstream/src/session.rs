@@ -1,7 +1,6 @@
 //! A legacy session over HTTP: `initialize`, `notifications/initialized`, and its end.
 
 use std::{
-    fmt,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -26,7 +25,8 @@ use super::{
     profile::MAX_INITIALIZE,
     provider_client::ProviderClient,
     reconnect::StreamState,
-    response::{self, CallFailure, Reading, SessionKind},
+    refusal::SessionKind,
+    response::{self, CallFailure, Reading},
     shared::Shared,
     summary::ResponseSummary,
 };
@@ -336,14 +336,5 @@ impl From<HandshakeError> for Error {
             HandshakeError::Error(error) | HandshakeError::Unspoken(error) => error,
             HandshakeError::Rpc(fault) => Self::rpc(fault),
         }
-    }
-}
-
-impl fmt::Debug for HttpSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("provider", &self.endpoint.provider)
-            .field("revision", &self.revision)
-            .finish_non_exhaustive()
     }
 }

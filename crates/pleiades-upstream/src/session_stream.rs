@@ -11,16 +11,14 @@ use tokio::time::{Instant, timeout};
 use super::{
     call::ProviderChange,
     event_stream::EventStream,
-    incoming,
     incoming_request::IncomingRequest,
-    lost, outgoing,
+    outgoing,
     pool::PoolKey,
     post::{self, RequestHead},
     reconnect::{Attempt, Reconnect, StreamState, keep_open},
-    response::{self, SessionKind},
+    refusal::{RefusedResponse, SessionKind},
     session::HttpSession,
     shared::Shared,
-    summary,
 };
 use pleiades_core::error::Error;
 use pleiades_mcp::{Message, message};
@@ -115,7 +113,7 @@ impl SessionStream {
     /// Whether a response without a stream means the end of the session. A server that has no route for GET
     /// answers 404 as well, so that counts only where there was a stream before, or in words.
     async fn is_over(&self, response: reqwest::Response, kind: SessionKind) -> bool {
-        let (status, headers) = (response.status(), response.headers().clone());
+        let status = response.status();
         if kind == SessionKind::None || status.is_success() || status == StatusCode::METHOD_NOT_ALLOWED {
             return false;
         }
@@ -123,10 +121,8 @@ impl SessionStream {
         if by_status && self.was_open {
             return kind == SessionKind::Named;
         }
-        let body = response::read_start(response, Instant::now() + LOOK).await;
-        let fault = incoming::read_fault(&body).map(|(fault, _)| fault);
-        let in_words = !by_status || lost::says_lost(&summary::content_type(&headers), &body);
-        in_words && response::is_lost(status, &headers, &body, fault.as_ref(), kind)
+        let refused = RefusedResponse::read(response, Instant::now() + LOOK).await;
+        (!by_status || refused.says_lost()) && refused.ends_session(kind, refused.fault().as_ref())
     }
 
     async fn read(&mut self, mut stream: EventStream, attempt: &mut Attempt) -> Result<(), Error> {

@@ -3,7 +3,6 @@
 use std::{
     collections::HashSet,
     ffi::OsString,
-    fmt,
     future::Future,
     sync::{
         Arc, Weak,
@@ -179,15 +178,5 @@ async fn reap(shared: Weak<Shared>, closing: CancellationToken) {
         shared.sessions.reap(now);
         shared.processes.reap(now);
         shared.streams.reap(now);
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("sessions", &self.sessions)
-            .field("processes", &self.processes)
-            .field("streams", &self.streams)
-            .finish_non_exhaustive()
     }
 }

@@ -19,9 +19,9 @@ use super::{
     pool::PoolKey,
     post::{self, RequestHead},
     post_writer::PostWriter,
+    refusal::RefusedResponse,
     response::{self, Reading},
     shared::Shared,
-    summary::ResponseSummary,
     wire::{Wire, WireReader, WireState, WireWriter},
 };
 use pleiades_core::error::Error;
@@ -87,9 +87,8 @@ async fn accept(response: Response, signature: &Signature, deadline: Instant) ->
     }
     refuse_coding(response.headers())?;
     if !is_type(response.headers(), "text/event-stream") {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response::read_start(response, deadline).await;
-        return Err(no_stream().because(ResponseSummary::of(status, &headers, &body)));
+        let summary = RefusedResponse::read(response, deadline).await.summary();
+        return Err(no_stream().because(summary));
     }
     Ok(EventStream::new(response))
 }

@@ -19,7 +19,6 @@ use super::{
     event_stream::EventStream,
     hub::ClientSink,
     incoming,
-    outgoing::{RequestMeta, encode},
     provider_client::{OwnedClient, Source},
     reconnect::{Attempt, Reconnect, StreamState, keep_open},
     shared::Shared,
@@ -192,11 +191,11 @@ impl SubscriptionTask {
             current.append(&mut self.subscribed.lock());
             match &source {
                 Source::Wire(wire) if self.revision.is_modern() => {
-                    if let Some(mut params) = topics.params() {
-                        let meta = RequestMeta::without_progress(self.revision, &self.client.declared);
-                        let id = self.client.shared.next_id();
-                        let body = encode(id, "subscriptions/listen", &mut params, meta).body;
-                        wire.notify(body, Instant::now() + self.client.endpoint.call)
+                    if let Some(params) = topics.params() {
+                        let deadline = Instant::now() + self.client.endpoint.call;
+                        let client = self.client.borrow();
+                        client
+                            .subscribe_wire(wire, self.revision, params, deadline)
                             .await?;
                     }
                 }

@@ -28,7 +28,7 @@ use super::{
     pool::{PoolKey, Pooled},
     post_writer::PostWriter,
     profile::Profile,
-    response::no_room,
+    response::charge,
     shared::Shared,
 };
 use pleiades_core::error::{Code, Error};
@@ -136,7 +136,7 @@ impl Wire {
             None => Err(self.life.late(noise)),
             Some(Err(_)) => Err(self.life.end_error().sent()),
             Some(Ok(Ok(Ok(result)))) => {
-                load::charge(result.get().len()).map_err(|_full| no_room())?;
+                charge(result.get().len())?;
                 load::yield_if_large().await;
                 Ok(Ok(result))
             }

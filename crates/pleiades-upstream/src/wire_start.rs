@@ -63,9 +63,8 @@ impl WireStart<'_> {
         if shared.closing.is_cancelled() {
             return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
         }
-        let delay = shared.restarts.delay(key, Instant::now());
+        let (delay, why) = shared.restarts.delay(key, Instant::now());
         if delay > SOON {
-            let why = shared.restarts.why(key).unwrap_or_default();
             let message = format!("the provider keeps ending and is started again later: {why}");
             return Err(Error::new(Code::UpstreamUnreachable, message).retry_after(delay));
         }
@@ -223,12 +222,11 @@ impl WireStart<'_> {
         if !revision.is_modern() {
             let body = message::notification("notifications/initialized", None);
             wire.notify(body, self.deadline).await?;
-        } else if let Some(mut params) = incoming::subscription(&profile.capabilities) {
-            // Its answer ends the subscription and means nothing more: nobody waits for it.
-            let id = self.client.shared.next_id();
-            let meta = RequestMeta::without_progress(*revision, self.client.declared);
-            let sent = encode(id, "subscriptions/listen", &mut params, meta);
-            wire.notify(sent.body, self.deadline).await?;
+        } else if let Some(params) = incoming::subscription(&profile.capabilities) {
+            let client = self.client;
+            client
+                .subscribe_wire(&wire, *revision, params, self.deadline)
+                .await?;
         }
         if wire.handshake.set(handshake).is_err() {
             tracing::debug!("a wire shook hands twice");

@@ -6,7 +6,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     call::Call,
-    deadline::Deadline,
     health::{self, PING},
     incoming::RpcResult,
     outgoing::{RequestMeta, encode},
@@ -105,16 +104,9 @@ impl ProviderClient<'_> {
             progress: call.progress.then_some(token),
         };
         let sent = encode(id, call.method, &mut call.params, meta);
-        let Some(events) = &call.events else {
-            return wire.request(id, sent.body, deadline, None).await;
-        };
-        let timer = Deadline::until(deadline);
-        let recipient = (self.identity.session.as_ref(), events.clone());
-        let _guard = self
-            .shared
-            .hubs
-            .register_call(wire.key(), token, recipient, &timer);
-        wire.request(id, sent.body, deadline, Some(&timer)).await
+        let registered = self.register(call, wire.key(), token, deadline);
+        let timer = registered.as_ref().map(|(timer, _)| &**timer);
+        wire.request(id, sent.body, deadline, timer).await
     }
 
     /// The wire of this caller, begun when there is none.

@@ -134,7 +134,7 @@ impl App {
             control.spawn(seal::fetch(Arc::clone(&sealer), Arc::clone(&vault)));
         }
         let shared = shared_state(&settings, &sealer, control.handle(), &metrics)?;
-        let upstreams = Upstreams::with_environment(
+        let upstreams = Upstreams::new(
             control.handle().clone(),
             minimal_environment(pleiades_descriptor::settings::variables()),
         );

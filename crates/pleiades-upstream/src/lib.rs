@@ -99,19 +99,12 @@ impl fmt::Debug for Upstreams {
 }
 
 impl Upstreams {
-    /// `control` is the runtime that owns child processes, GET streams and reapers. Children get
-    /// no environment but their own; see [`Upstreams::with_environment`].
+    /// `control` is the runtime that owns child processes, GET streams and reapers; `environment` is what every
+    /// child starts from: [`minimal_environment`] of the process's own, which only `settings` may read.
     #[must_use]
-    pub fn new(control: Handle) -> Arc<Self> {
-        Self::with_environment(control, Vec::new())
-    }
-
-    /// The same, with the environment that every child starts from: [`minimal_environment`] of the
-    /// process's own, which only `settings` may read.
-    #[must_use]
-    pub fn with_environment(control: Handle, base: Vec<(OsString, OsString)>) -> Arc<Self> {
+    pub fn new(control: Handle, environment: Vec<(OsString, OsString)>) -> Arc<Self> {
         Arc::new(Self {
-            shared: Shared::new(control, base),
+            shared: Shared::new(control, environment),
         })
     }
 

@@ -136,8 +136,7 @@ impl ListWatcher {
     }
 
     async fn send(&self, change: ProviderChange) {
-        if self.changes.send(change).await.is_err() {
-            tracing::trace!("nobody listens for changes any more");
-        }
+        // Without a receiver the task is ended by whoever watches the channel.
+        self.changes.send(change).await.ok();
     }
 }

@@ -102,9 +102,8 @@ struct PoolSlot<T: Pooled> {
 
 /// The right to use a member; while one exists the member is not ended.
 pub(crate) struct PoolLease<T: Pooled> {
-    slot: Arc<PoolSlot<T>>,
     value: Arc<T>,
-    _hold: Hold<T>,
+    hold: Hold<T>,
 }
 
 struct Hold<T: Pooled>(Arc<PoolSlot<T>>);
@@ -122,10 +121,10 @@ impl<T: Pooled> Pool<T> {
         let slots = self.slots.lock();
         let slot = slots.get(key)?;
         let value = slot.cell.get().filter(|value| value.is_alive())?;
+        let value = Arc::clone(value);
         Some(PoolLease {
-            slot: Arc::clone(slot),
-            value: Arc::clone(value),
-            _hold: hold(slot),
+            value,
+            hold: hold(slot),
         })
     }
 
@@ -137,24 +136,20 @@ impl<T: Pooled> Pool<T> {
     where
         F: Future<Output = Result<Arc<T>, Error>>,
     {
-        let (slot, hold) = self.slot(key, idle)?;
-        match slot.cell.get_or_try_init(|| make).await {
-            Ok(value) => {
-                let value = Arc::clone(value);
-                Ok(PoolLease {
-                    slot,
-                    value,
-                    _hold: hold,
-                })
-            }
+        let hold = self.slot(key, idle)?;
+        match hold.0.cell.get_or_try_init(|| make).await {
+            Ok(value) => Ok(PoolLease {
+                value: Arc::clone(value),
+                hold,
+            }),
             Err(error) => {
-                self.drop_empty(key, &slot);
+                self.drop_empty(key, &hold.0);
                 Err(error)
             }
         }
     }
 
-    fn slot(&self, key: &PoolKey, idle: Duration) -> Result<(Arc<PoolSlot<T>>, Hold<T>), Error> {
+    fn slot(&self, key: &PoolKey, idle: Duration) -> Result<Hold<T>, Error> {
         let mut evicted = None;
         let mut slots = self.slots.lock();
         if slots
@@ -176,7 +171,7 @@ impl<T: Pooled> Pool<T> {
                 idle,
             })
         });
-        let taken = (Arc::clone(slot), hold(slot));
+        let taken = hold(slot);
         drop(slots);
         if let Some(evicted) = evicted {
             evicted.retire();
@@ -216,17 +211,8 @@ impl<T: Pooled> Pool<T> {
         }
     }
 
-    /// Takes a member that turned out useless out of the pool; a newer one under the same key
-    /// stays.
-    pub(crate) fn discard(&self, key: &PoolKey, lease: &PoolLease<T>) {
-        let mut slots = self.slots.lock();
-        if slots.get(key).is_some_and(|slot| Arc::ptr_eq(slot, &lease.slot)) {
-            slots.remove(key);
-        }
-    }
-
-    /// The same by the member itself.
-    pub(crate) fn forget(&self, key: &PoolKey, member: &Arc<T>) {
+    /// Takes a member that turned out useless out of the pool; a newer one under the same key stays.
+    pub(crate) fn discard(&self, key: &PoolKey, member: &Arc<T>) {
         let mut slots = self.slots.lock();
         let is_it = |slot: &Arc<PoolSlot<T>>| slot.cell.get().is_some_and(|value| Arc::ptr_eq(value, member));
         if slots.get(key).is_some_and(is_it) {
@@ -313,7 +299,7 @@ impl<T: Pooled> Drop for Hold<T> {
 impl<T: Pooled> PoolLease<T> {
     /// What it was leased under.
     pub(crate) fn key(&self) -> &PoolKey {
-        &self.slot.key
+        &self.hold.0.key
     }
 }
 

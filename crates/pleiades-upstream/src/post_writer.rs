@@ -12,6 +12,7 @@ use super::{
     post::{self, RequestHead},
     refusal::SessionKind,
     response::{self, CallFailure, Reading},
+    shared::Shared,
     wire::{MAX_IN_FLIGHT, WireReader},
 };
 use pleiades_core::error::{Code, Error};
@@ -83,9 +84,7 @@ impl PostWriter {
             let message = "the provider takes messages too slowly";
             return Err(Error::new(Code::Busy, message).retry_after(Duration::from_secs(1)));
         };
-        let Some(shared) = self.reader.life.shared.upgrade() else {
-            return Err(Error::new(Code::ShuttingDown, "the gateway is ending"));
-        };
+        let shared = Shared::upgrade(&self.reader.life.shared)?;
         let outbound = OutboundMessage {
             id,
             body,
@@ -121,7 +120,7 @@ impl OutboundMessage {
         let Some(id) = id else {
             return Err(error);
         };
-        // A server may keep a POST until the request is done, and the caller has its own patience.
+        // A server may keep a POST until the request is done, and the caller has a deadline of its own.
         if error.code != Code::UpstreamTimeout || !error.sent {
             life.answer(id, Err(error));
         }
@@ -132,12 +131,7 @@ impl OutboundMessage {
     }
 
     async fn deliver(self) -> Result<(), CallFailure> {
-        let Some(shared) = self.reader.life.shared.upgrade() else {
-            return Err(CallFailure::Final(Error::new(
-                Code::ShuttingDown,
-                "the gateway is ending",
-            )));
-        };
+        let shared = Shared::upgrade(&self.reader.life.shared)?;
         let route = shared.clients.route(&self.endpoint)?;
         drop(shared);
         let head = RequestHead {
@@ -167,8 +161,9 @@ impl OutboundMessage {
             let body = response::read_whole(response, LARGEST, self.deadline).await?;
             self.reader.receive(&body);
         } else {
-            let rest = response::read_whole(response, NOTHING, Instant::now() + LINGER).await;
-            tracing::trace!(whole = rest.is_ok(), "a message was taken");
+            response::read_whole(response, NOTHING, Instant::now() + LINGER)
+                .await
+                .ok();
         }
         Ok(())
     }

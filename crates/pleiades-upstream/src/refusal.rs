@@ -64,12 +64,8 @@ impl RefusedResponse {
                 body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
             }
         };
-        if timeout_at(deadline.min(Instant::now() + LINGER), read)
-            .await
-            .is_err()
-        {
-            tracing::trace!("the body of a refusal is slow to come");
-        }
+        let soon = deadline.min(Instant::now() + LINGER);
+        timeout_at(soon, read).await.ok();
         Self {
             body: body.freeze(),
             ..Self::head(&response)

@@ -103,9 +103,7 @@ impl ProviderClient<'_> {
         if let Some(may_repeat) = lease.health.record_fault(call, &fault)
             && !self.answers_ping(&lease, Instant::from_std(call.deadline)).await
         {
-            self.shared
-                .sessions
-                .discard(&self.key(Some(call.revision)), &lease);
+            self.shared.sessions.discard(lease.key(), &lease);
             if may_repeat && !std::mem::replace(&mut attempts.renewed, true) {
                 return Ok(());
             }
@@ -151,9 +149,7 @@ impl ProviderClient<'_> {
         }
         let dead = !self.answers_ping(lease, Instant::from_std(call.deadline)).await;
         if dead {
-            self.shared
-                .sessions
-                .discard(&self.key(Some(call.revision)), lease);
+            self.shared.sessions.discard(lease.key(), lease);
         }
         dead
     }
@@ -167,7 +163,7 @@ impl ProviderClient<'_> {
                 .answers_ping(&session, Instant::now() + PING)
                 .await
             {
-                client.shared.sessions.forget(&key, &session);
+                client.shared.sessions.discard(&key, &session);
             }
         });
     }
@@ -185,9 +181,7 @@ impl ProviderClient<'_> {
             // The provider refused the session before it looked at the request, so nothing ran.
             CallFailure::SessionGone(error) => {
                 if let Some(lease) = lease {
-                    self.shared
-                        .sessions
-                        .discard(&self.key(Some(call.revision)), &lease);
+                    self.shared.sessions.discard(lease.key(), &lease);
                 }
                 if std::mem::replace(&mut attempts.renewed, true) {
                     return Err(error);

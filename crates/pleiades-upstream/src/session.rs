@@ -230,9 +230,7 @@ fn is_a_no(error: &Error) -> bool {
 impl HttpSession {
     /// Posts what gets no answer: notifications, and answers to the provider's requests.
     pub(crate) async fn post(&self, body: Vec<u8>, deadline: Instant) -> Result<(), Error> {
-        let shared = self.shared.upgrade();
-        let shared = shared.ok_or_else(|| Error::new(Code::ShuttingDown, "the gateway is ending"))?;
-        let route = shared.clients.route(&self.endpoint)?;
+        let route = Shared::upgrade(&self.shared)?.clients.route(&self.endpoint)?;
         let head = self.head();
         let response = post::post(&route, &self.signature, head, Bytes::from(body), deadline).await?;
         if response.status().is_client_error() || response.status().is_server_error() {

@@ -90,7 +90,7 @@ impl Reconnect for SessionStream {
                 if !self.is_over(refused, session.kind()).await {
                     return Ok(StreamState::Never);
                 }
-                shared.sessions.forget(&self.key, &session);
+                shared.sessions.discard(&self.key, &session);
                 return Ok(StreamState::Over);
             }
         };

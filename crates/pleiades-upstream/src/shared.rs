@@ -25,6 +25,7 @@ use super::{
     session::HttpSession,
     wire::Wire,
 };
+use pleiades_core::error::{Code, Error};
 
 /// Sessions kept; one costs about a kibibyte.
 const SESSIONS: PoolLimits = PoolLimits {
@@ -94,6 +95,13 @@ impl Shared {
             .control
             .spawn(reap(Arc::downgrade(&shared), shared.closing.clone()));
         shared
+    }
+
+    /// # Errors
+    /// `ShuttingDown` when there is none any more.
+    pub(crate) fn upgrade(shared: &Weak<Self>) -> Result<Arc<Self>, Error> {
+        let shared = shared.upgrade();
+        shared.ok_or_else(|| Error::new(Code::ShuttingDown, "the gateway is ending"))
     }
 
     /// Whether an endpoint is spoken to over one connection for many requests: a process, or the

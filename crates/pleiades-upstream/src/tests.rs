@@ -29,7 +29,7 @@ fn upstreams() -> Arc<Upstreams> {
     // Those of the build: reading the environment is for `settings` alone.
     let base = [("PATH", env!("PATH")), ("HOME", env!("HOME"))];
     let base = base.map(|(name, value)| (name.into(), value.into()));
-    Upstreams::with_environment(Handle::current(), base.to_vec())
+    Upstreams::new(Handle::current(), base.to_vec())
 }
 
 pub(super) fn identity() -> Identity {

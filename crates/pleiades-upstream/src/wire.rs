@@ -53,7 +53,6 @@ pub(crate) struct Wire {
     writer: WireWriter,
     /// Settled by the handshake.
     pub(crate) handshake: OnceLock<Handshake>,
-    /// Whether it is still worth keeping.
     pub(crate) health: SessionHealth,
 }
 
@@ -65,7 +64,7 @@ pub(crate) enum WireWriter {
     Posts(PostWriter),
 }
 
-/// How the other side turned out to speak.
+/// What the handshake settled on.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) revision: Revision,
@@ -82,15 +81,15 @@ pub(crate) struct WireState {
     born: Instant,
     sound: Duration,
     requests: Mutex<HashMap<u64, ReplySender>>,
-    /// Nothing more is heard: what it said last may still be on its way.
+    /// Nothing more is read: what was read last may still be on its way.
     closed: AtomicBool,
     dead: AtomicBool,
-    /// Why nothing that is said can be read.
+    /// Why nothing on this wire can be read.
     unreadable: OnceLock<&'static str>,
     noise: Mutex<Noise>,
     /// How a child process ends.
     pub(crate) ending: ProcessEnd,
-    /// What a child process was given to keep: no line of it that we keep or log shows any of it.
+    /// Secrets that a child process was given: no line of it that is kept or logged shows any of them.
     pub(crate) secrets: OnceLock<Vec<Secret>>,
 }
 
@@ -118,16 +117,16 @@ impl Wire {
         let (answer, answered) = oneshot::channel();
         self.life.add(id, answer)?;
         let noise = self.life.noise.lock().lines();
-        let mut place = PendingGuard {
+        let mut pending = PendingGuard {
             wire: self,
             id,
             sent: false,
         };
         match &self.writer {
             WireWriter::Pipe(lines) => self.write(lines, body, deadline).await?,
-            WireWriter::Posts(posts) => drop(posts.send(Some(id), body, self.settled(), deadline)?),
+            WireWriter::Posts(posts) => drop(posts.send(Some(id), body, self.revision(), deadline)?),
         }
-        place.sent = true;
+        pending.sent = true;
         let answered = match timer {
             Some(timer) => timer.run(answered).await,
             None => timeout_at(deadline, answered).await.ok(),
@@ -149,7 +148,7 @@ impl Wire {
         match &self.writer {
             WireWriter::Pipe(lines) => self.write(lines, body, deadline).await,
             WireWriter::Posts(posts) => posts
-                .send(None, body, self.settled(), deadline)?
+                .send(None, body, self.revision(), deadline)?
                 .await
                 .unwrap_or_else(|_| Err(self.life.end_error())),
         }
@@ -183,31 +182,27 @@ impl Wire {
         }
     }
 
-    fn settled(&self) -> Option<Revision> {
-        self.handshake.get().map(|manner| manner.revision)
+    fn revision(&self) -> Option<Revision> {
+        self.handshake.get().map(|handshake| handshake.revision)
     }
 
-    /// Says without waiting that an answer is not waited for any more.
+    /// Says without waiting that an answer is not waited for any more; best effort.
     fn cancel(&self, id: u64) {
         let body = outgoing::cancellation(id);
         let sent = match &self.writer {
             WireWriter::Pipe(lines) => lines.try_send(body).is_ok(),
             WireWriter::Posts(posts) => posts
-                .send(None, body, self.settled(), Instant::now() + NOTIFY_TIMEOUT)
+                .send(None, body, self.revision(), Instant::now() + NOTIFY_TIMEOUT)
                 .is_ok(),
         };
-        tracing::trace!(
-            provider.name = &*self.life.provider,
-            sent,
-            "a request was cancelled"
-        );
+        tracing::trace!(sent, "a request was cancelled");
     }
 }
 
 /// How long the other side may take to take a message that nobody waits for.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An answer came, and it is none.
+/// The error of a request whose answer cannot be read.
 fn unreadable(why: &str) -> Error {
     let message = format!("the provider's answer cannot be read: {why}");
     Error::new(Code::UpstreamProtocol, message).sent()
@@ -254,7 +249,7 @@ impl WireState {
         Ok(())
     }
 
-    /// Ends the waiting of a request; whether anybody heard it.
+    /// Answers a request; whether anybody waited for it.
     pub(crate) fn answer(&self, id: u64, answer: Result<RpcResult, Error>) -> bool {
         let pending = self.requests.lock().remove(&id);
         pending.is_some_and(|pending| pending.send(answer).is_ok())
@@ -264,8 +259,8 @@ impl WireState {
         self.dead.load(Ordering::Acquire)
     }
 
-    /// A line of the other side without the secrets it was given; one shorter than six bytes is no secret but a
-    /// part of words.
+    /// A line of the other side without its secrets; what is shorter than six bytes may be part of any word, and
+    /// stays.
     pub(crate) fn redact(&self, line: &str) -> String {
         let shown = |line: String, secret: &Secret| match secret.expose() {
             secret if secret.len() >= 6 => line.replace(secret, "…"),
@@ -275,7 +270,7 @@ impl WireState {
         secrets.iter().fold(line.to_owned(), shown)
     }
 
-    /// Nothing more will be heard; what is known of its end comes with [`Life::end`].
+    /// Nothing more will be read; the reason comes with [`WireState::end`].
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.stop.cancel();
@@ -285,7 +280,7 @@ impl WireState {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Nothing that comes on this wire can be read: all who wait are told, and all who come.
+    /// Nothing on this wire can be read: fails all requests, also those to come.
     fn fail_unreadable(&self, why: &'static str) {
         let mut requests = self.requests.lock();
         let why = self.unreadable.get_or_init(|| why);
@@ -294,20 +289,20 @@ impl WireState {
         }
     }
 
-    /// The end of a wire as whoever waited is told it: status and last words of a process.
+    /// The error of those who waited at its end: status and last line of a process.
     pub(crate) fn end_error(&self) -> Error {
         self.ending.error()
     }
 
-    /// The deadline passed; `before`: how much junk had come when the request was made.
+    /// The deadline passed; `before`: how many lines of noise had come when the request was made.
     fn late(&self, before: u64) -> Error {
-        let junk = self.noise.lock();
-        let lines = junk.lines().saturating_sub(before);
+        let noise = self.noise.lock();
+        let lines = noise.lines().saturating_sub(before);
         if lines == 0 {
             return timed_out();
         }
         let message = "the provider did not answer in time, and said what is not JSON-RPC meanwhile";
-        let first = junk.first().unwrap_or_default();
+        let first = noise.first().unwrap_or_default();
         Error::new(Code::UpstreamTimeout, message)
             .because(format!(
                 "lines that are not JSON-RPC: {lines}; the first of all: {first}"
@@ -315,22 +310,19 @@ impl WireState {
             .sent()
     }
 
-    /// Nothing will be answered any more: those who wait are told by their dropped channel.
+    /// Nothing will be answered any more: those who wait see their channel dropped.
     pub(crate) fn drop_requests(&self) {
         let mut requests = self.requests.lock();
         self.dead.store(true, Ordering::Release);
         requests.clear();
     }
 
-    /// Buries; an end that nobody wanted is told to listeners and delays the next beginning.
+    /// Ends it; an end that nobody wanted is published, and delays the next start.
     pub(crate) fn end(&self, wanted: bool) {
         let lines = self.noise.lock().lines();
         if lines > 0 {
-            tracing::debug!(
-                provider.name = &*self.provider,
-                lines,
-                "what was said and is not JSON-RPC"
-            );
+            let provider = &*self.provider;
+            tracing::debug!(provider.name = provider, lines, "lines that are not JSON-RPC");
         }
         self.drop_requests();
         self.stop.cancel();
@@ -347,7 +339,7 @@ impl WireState {
     }
 }
 
-/// A request's entry; leaving without an answer tells the other side that nobody waits.
+/// A request's entry; dropped without an answer it cancels the request.
 struct PendingGuard<'a> {
     wire: &'a Wire,
     id: u64,
@@ -383,7 +375,7 @@ impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
             .field("provider", &self.life.provider)
-            .field("manner", &self.handshake)
+            .field("handshake", &self.handshake)
             .finish_non_exhaustive()
     }
 }

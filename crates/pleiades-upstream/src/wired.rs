@@ -51,7 +51,7 @@ impl ProviderClient<'_> {
 
     /// Takes a wire out of the pool; whoever uses it still ends what was begun.
     fn discard_wire(self, wire: &PoolLease<Wire>) {
-        self.shared.wires(self.endpoint).discard(&self.key(None), wire);
+        self.shared.wires(self.endpoint).discard(wire.key(), wire);
     }
 
     /// Whether an error says that the handshake is not known any more, as behind a program that starts its own
@@ -77,7 +77,7 @@ impl ProviderClient<'_> {
         let (wire, key) = (Arc::clone(wire), self.key(None));
         self.shared.detach(async move {
             if !answers_ping(&shared, &wire).await {
-                shared.wires(&endpoint).forget(&key, &wire);
+                shared.wires(&endpoint).discard(&key, &wire);
             }
         });
     }

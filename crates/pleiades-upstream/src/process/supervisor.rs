@@ -67,23 +67,14 @@ impl Supervisor {
 
     /// SIGTERM to the group, SIGKILL to what is left of it.
     async fn end(&self, group: Pid, child: &mut Child) {
-        let asked = kill_process_group(group, Signal::TERM);
-        tracing::trace!(
-            provider.name = &*self.life.provider,
-            ?asked,
-            "the process group was asked to end"
-        );
+        // Without a process left there is nobody to end.
+        kill_process_group(group, Signal::TERM).ok();
         tokio::select! {
             () = emptied(group, child) => return,
             () = sleep(GRACE) => {}
             () = self.kill.cancelled() => {}
         }
-        let killed = kill_process_group(group, Signal::KILL);
-        tracing::trace!(
-            provider.name = &*self.life.provider,
-            ?killed,
-            "the process group was killed"
-        );
+        kill_process_group(group, Signal::KILL).ok();
         // Bounded: orphans that nobody reaps stay in their group as zombies.
         if timeout(REST, emptied(group, child)).await.is_err() {
             tracing::debug!(

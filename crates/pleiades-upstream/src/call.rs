@@ -30,8 +30,8 @@ pub struct Call {
     pub declared: DeclaredCapabilities,
     /// Whether progress is wanted; only then a token is sent.
     pub progress: bool,
-    /// Progress is told under this token instead of the request's own: a task goes on telling it
-    /// under that of the call that made it ([`super::Upstreams::progress_token`]).
+    /// The progress token, instead of the request's own: a task goes on reporting progress under that
+    /// of the call that made it ([`super::Upstreams::progress_token`]).
     pub token: Option<u64>,
     /// What the provider says and asks beside its answer goes here; `None`: dropped, refused.
     pub events: Option<mpsc::Sender<ProviderEvent>>,

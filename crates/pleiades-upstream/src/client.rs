@@ -241,7 +241,7 @@ impl Resolve for DnsResolver {
     }
 }
 
-/// What went wrong below HTTP, said without any address.
+/// An error below HTTP, without any address in its message.
 pub(crate) fn connection_error(error: reqwest::Error) -> Error {
     let error = error.without_url();
     if let Some(ours) = cause::<Error>(&error) {

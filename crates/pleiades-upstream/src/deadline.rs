@@ -57,7 +57,7 @@ impl Deadline {
         }
     }
 
-    /// Waits for something, `None` when the deadline came first.
+    /// Waits for something; `None` when the deadline passed first.
     pub(crate) async fn run<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(future);
         loop {

@@ -31,7 +31,7 @@ pub(crate) struct EventStream {
 pub(crate) enum StreamError {
     /// The connection broke.
     Broken(Error),
-    /// What came is no event stream.
+    /// The bytes are no event stream.
     Malformed(Error),
 }
 

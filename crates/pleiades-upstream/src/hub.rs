@@ -1,4 +1,4 @@
-//! What a legacy session or a process says outside of answers, and who hears it: the catalogue,
+//! Routes what a legacy session or a process sends outside of answers: to the catalogue,
 //! clients with a stream of their own, calls under way. Outlives each session, so that a listener
 //! survives a restart.
 
@@ -37,26 +37,19 @@ struct Hub {
     changes: broadcast::Sender<ProviderChange>,
     /// Announced while nobody listened.
     missed: Vec<ProviderChange>,
-    /// Clients that listen.
-    clients: Vec<AttachedClient>,
+    /// Clients that listen, by number.
+    clients: Vec<(u64, ClientSink)>,
     /// Calls that take events.
     calls: Vec<ActiveCall>,
 }
 
-/// A client that listens.
-#[derive(Debug)]
-struct AttachedClient {
-    number: u64,
-    sink: ClientSink,
-}
-
-/// Who hears what belongs to no call.
+/// Where what belongs to no call is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientSink {
     /// The client's session.
     pub(crate) session: Option<Arc<str>>,
     pub(crate) events: mpsc::Sender<ProviderEvent>,
-    /// How many streams the client has open; `None`: it hears of its resources alone.
+    /// How many streams the client has open; `None`: it gets updates of its resources alone.
     pub(crate) streams: Option<Arc<AtomicUsize>>,
 }
 
@@ -78,11 +71,11 @@ pub(crate) struct HubGuard {
     number: u64,
 }
 
-/// Who takes a question that came outside of any answer.
+/// Who takes a request that a provider made outside of any answer.
 #[derive(Debug, Default)]
 pub(crate) struct QuestionRoute {
     pub(crate) to: Option<mpsc::Sender<ProviderEvent>>,
-    /// Calls whose clock stands still meanwhile: one of them is what asks.
+    /// Calls whose deadline stands still meanwhile: one of them is the reason of the request.
     pub(crate) asking: Vec<OpenQuestion>,
 }
 
@@ -102,10 +95,7 @@ impl Hubs {
     pub(crate) fn attach(self: &Arc<Self>, key: &PoolKey, sink: ClientSink) -> HubGuard {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut hubs = self.hubs.lock();
-        hubs.entry(key.clone())
-            .or_default()
-            .clients
-            .push(AttachedClient { number, sink });
+        hubs.entry(key.clone()).or_default().clients.push((number, sink));
         drop(hubs);
         self.guard(key, number)
     }
@@ -181,7 +171,7 @@ impl Hubs {
         }
     }
 
-    /// A question that belongs to no answer: for the stream of the client whose call is under way,
+    /// A request that belongs to no answer: for the stream of the client that has a call in flight,
     /// else for that call (contracts section 2, "The views"). Between several clients with calls
     /// nobody can tell.
     pub(crate) fn route_question(&self, key: &PoolKey) -> QuestionRoute {
@@ -211,12 +201,12 @@ impl ClientSink {
 
 impl Hub {
     fn sinks(&self) -> impl Iterator<Item = &mpsc::Sender<ProviderEvent>> {
-        self.clients.iter().map(|client| &client.sink.events)
+        self.clients.iter().map(|(_, sink)| &sink.events)
     }
 
     /// Clients that read now what is sent to them.
     fn listening(&self) -> impl DoubleEndedIterator<Item = &ClientSink> {
-        let sinks = self.clients.iter().map(|client| &client.sink);
+        let sinks = self.clients.iter().map(|(_, sink)| sink);
         sinks.filter(|sink| sink.is_listening())
     }
 
@@ -230,7 +220,7 @@ impl Hub {
         own.next().map(|sink| &sink.events)
     }
 
-    /// Who hears what belongs to no call: those who have calls, else all.
+    /// Who gets what belongs to no call: clients with calls, else all that listen.
     fn recipients(&self) -> Vec<&mpsc::Sender<ProviderEvent>> {
         let mut sessions = Vec::new();
         let mut recipients = Vec::new();
@@ -246,7 +236,7 @@ impl Hub {
         recipients
     }
 
-    /// The only one who can be meant in a session that several users share: whose call alone runs.
+    /// The only call in flight: nobody else can be meant in a session that several users share.
     fn only_call(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         match self.calls.as_slice() {
             [only] => Some(&only.events),
@@ -254,7 +244,7 @@ impl Hub {
         }
     }
 
-    /// Who is asked what belongs to no call.
+    /// Who gets a request that belongs to no call.
     fn question_recipient(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         let Some((first, others)) = self.calls.split_first() else {
             return self.listening().next_back().map(|sink| &sink.events);
@@ -290,7 +280,7 @@ impl Drop for HubGuard {
     fn drop(&mut self) {
         let mut hubs = self.hubs.hubs.lock();
         if let Some(hub) = hubs.get_mut(&self.key) {
-            hub.clients.retain(|client| client.number != self.number);
+            hub.clients.retain(|(number, _)| *number != self.number);
             hub.calls.retain(|call| call.id != self.number);
             if hub.is_idle() {
                 hubs.remove(&self.key);
@@ -329,10 +319,10 @@ mod tests {
         fn call(&self, id: u64, session: Option<&str>) -> (HubGuard, Events) {
             let (events, heard) = mpsc::channel(8);
             let session = session.map(Arc::from);
-            let place = self
+            let guard = self
                 .hubs
                 .register_call(&self.key, id, (session.as_ref(), events), &self.timer);
-            (place, heard)
+            (guard, heard)
         }
 
         fn line(&self, session: &str, streams: usize) -> (HubGuard, Events) {

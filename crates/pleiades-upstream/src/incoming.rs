@@ -1,4 +1,4 @@
-//! What a provider says: which part of it belongs to a request, which is asked of us.
+//! Reading what a provider sends: messages, errors, headers, capabilities.
 
 use std::borrow::Cow;
 
@@ -77,10 +77,10 @@ fn lenient(bytes: &[u8], error: &Error) -> Result<Message, UnreadableMessage> {
     unread(error.in_full())
 }
 
-/// A response of which either half is `null`, or whose error lacks something.
+/// A response of which either half is `null`, or whose error has no message.
 fn lenient_response(text: &str) -> Option<Message> {
     #[derive(Deserialize)]
-    struct ReplyEnvelope<'a> {
+    struct LenientResponse<'a> {
         jsonrpc: &'a str,
         id: Raw,
         #[serde(borrow)]
@@ -93,7 +93,7 @@ fn lenient_response(text: &str) -> Option<Message> {
     if message::is_too_deep(text.as_bytes()) {
         return None;
     }
-    let envelope: ReplyEnvelope<'_> = serde_json::from_str(text).ok()?;
+    let envelope: LenientResponse<'_> = serde_json::from_str(text).ok()?;
     let id = Id(envelope.id);
     let given = |raw: &&RawValue| raw.get() != "null";
     let (result, error) = (envelope.result.filter(given), envelope.error.filter(given));
@@ -151,8 +151,8 @@ pub(crate) fn token(params: Option<&Raw>) -> Option<u64> {
 /// compare: errors about a request that could not be read carry null or none.
 pub(crate) fn read_fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
     #[derive(Deserialize)]
-    struct FaultEnvelope {
-        error: Fault,
+    struct ErrorResponse {
+        error: ErrorFields,
         #[serde(default)]
         id: Option<Raw>,
         /// Beside one nobody can tell which of the two is meant.
@@ -160,18 +160,18 @@ pub(crate) fn read_fault(body: &[u8]) -> Option<(RpcFault, Option<u64>)> {
         result: Option<Raw>,
     }
     #[derive(Deserialize)]
-    struct Fault {
+    struct ErrorFields {
         code: i64,
         #[serde(default)]
         message: String,
         #[serde(default)]
         data: Option<Raw>,
     }
-    let FaultEnvelope { error, id, result } = serde_json::from_slice(body).ok()?;
+    let ErrorResponse { error, id, result } = serde_json::from_slice(body).ok()?;
     if result.is_some_and(|result| result.get() != "null") {
         return None;
     }
-    let Fault { code, message, data } = error;
+    let ErrorFields { code, message, data } = error;
     Some((RpcFault { code, message, data }, id.as_deref().and_then(parse_id)))
 }
 

@@ -17,7 +17,7 @@ use pleiades_core::error::{Error, RpcFault};
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Id, Raw, RawObject, message, task};
 
-/// A request as it came.
+/// A request of a provider.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
     pub(crate) id: Id,
@@ -25,26 +25,10 @@ pub(crate) struct IncomingRequest {
     pub(crate) params: Option<Raw>,
 }
 
-/// A request that was put to somebody, or answered.
-enum PendingReply {
-    Ready(Vec<u8>),
-    Waiting {
-        id: Id,
-        elicits: bool,
-        /// The task it belongs to, which its answer has to name.
-        task: Option<Raw>,
-        answer: oneshot::Receiver<Result<Raw, RpcFault>>,
-    },
-}
-
 impl IncomingRequest {
-    fn is_ping(&self) -> bool {
-        self.method == "ping"
-    }
-
-    /// Who takes it, when it came outside of any answer. A ping stops no call's clock.
+    /// Who takes it, when it is outside of any answer. A ping stops no deadline.
     pub(crate) fn route(&self, hubs: &Hubs, key: &PoolKey) -> QuestionRoute {
-        if self.is_ping() {
+        if self.method == "ping" {
             QuestionRoute::default()
         } else {
             hubs.route_question(key)
@@ -62,12 +46,11 @@ impl IncomingRequest {
     ) where
         F: Future<Output = Result<(), Error>> + Send,
     {
-        // At once: its place among other events is that of its arrival.
-        let reply = self.dispatch(route.to.as_ref());
+        let reply = self.reply(route.to.as_ref());
         let closing = shared.closing.clone();
         shared.detach(async move {
             let replied = async {
-                let body = reply.body().await;
+                let body = reply.await;
                 drop(route.asking);
                 send(body).await
             };
@@ -82,49 +65,35 @@ impl IncomingRequest {
         });
     }
 
-    fn dispatch(self, to: Option<&mpsc::Sender<ProviderEvent>>) -> PendingReply {
-        if self.is_ping() {
-            return PendingReply::Ready(message::result(&self.id, &RawObject::new().close()));
-        }
+    /// Puts it to whoever takes it, at once: it keeps its order among other events. The message that answers it
+    /// comes later.
+    fn reply(self, to: Option<&mpsc::Sender<ProviderEvent>>) -> impl Future<Output = Vec<u8>> + Send + use<> {
         let Self { id, method, params } = self;
-        let elicits = method == "elicitation/create";
+        let (is_ping, elicits) = (method == "ping", method == "elicitation/create");
+        // Its answer has to name the task it belongs to.
         let task = params.as_deref().and_then(task::related_task);
-        let (sender, answer) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let request = ProviderRequest {
             id: id.clone(),
             method,
             params,
-            answer: sender,
+            answer,
         };
-        if to.is_some_and(|to| to.try_send(ProviderEvent::Request(request)).is_ok()) {
-            return PendingReply::Waiting {
-                id,
-                elicits,
-                task,
-                answer,
-            };
-        }
-        PendingReply::Ready(refusal(&id, -32601, "this client offers no such method"))
-    }
-}
-
-impl PendingReply {
-    /// The message that answers it.
-    async fn body(self) -> Vec<u8> {
-        let (id, elicits, task, answer) = match self {
-            Self::Ready(body) => return body,
-            Self::Waiting {
-                id,
-                elicits,
-                task,
-                answer,
-            } => (id, elicits, task, answer),
-        };
-        match timeout(MAX_ANSWER, answer).await.ok().and_then(Result::ok) {
-            Some(Ok(result)) => message::result(&id, &name_task(result, task)),
-            Some(Err(fault)) => message::error(Some(&id), &fault),
-            None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),
-            None => refusal(&id, -32603, "the client gave no answer"),
+        let to = to.filter(|_| !is_ping);
+        let is_taken = to.is_some_and(|to| to.try_send(ProviderEvent::Request(request)).is_ok());
+        async move {
+            if is_ping {
+                return message::result(&id, &RawObject::new().close());
+            }
+            if !is_taken {
+                return refusal(&id, -32601, "this client offers no such method");
+            }
+            match timeout(MAX_ANSWER, answered).await.ok().and_then(Result::ok) {
+                Some(Ok(result)) => message::result(&id, &name_task(result, task)),
+                Some(Err(fault)) => message::error(Some(&id), &fault),
+                None if elicits => message::result(&id, &raw(&serde_json::json!({ "action": "cancel" }))),
+                None => refusal(&id, -32603, "the client gave no answer"),
+            }
         }
     }
 }

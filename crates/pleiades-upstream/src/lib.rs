@@ -1,7 +1,9 @@
 //! The way to a provider: sessions and processes, one request out, its answer and the
 //! notifications of that request back.
 //!
-//! Knows nothing of descriptors, views or limits. Bodies of `tools/call` pass as raw JSON.
+//! Requests go through `provider_client`: over streamable HTTP (`remote`) or over a wire (`wired`), one
+//! connection for many requests: a child process, or the event stream of 2024-11-05. What belongs to no call is
+//! routed by `hub`. Knows nothing of descriptors, views or limits. Bodies of `tools/call` pass as raw JSON.
 
 use std::{ffi::OsString, fmt, sync::Arc, time::Duration};
 
@@ -36,7 +38,7 @@ mod provider_client;
 mod reconnect;
 mod refusal;
 mod remote;
-pub mod resolve;
+mod resolve;
 mod response;
 mod restarts;
 mod scan;
@@ -51,13 +53,14 @@ mod wire;
 mod wire_start;
 mod wired;
 
+pub use address::Permit;
 pub use call::{Call, ProviderChange, ProviderEvent, ProviderRequest, StreamPause};
 pub use endpoint::{ClientTls, Endpoint, Identity, SessionSharing, Transport};
 pub use http_probe::HttpProbe;
 pub use incoming::challenge;
 pub use outbound::Outbound;
 pub use profile::{LegacyProbe, Profile};
-pub use resolve::{Permit, Resolver};
+pub use resolve::Resolver;
 pub use subscription::{SubscribeOptions, Subscription, Topics};
 pub use tls::{config as tls_config, is_own_authority};
 
@@ -240,7 +243,7 @@ impl Upstreams {
         self.shared.detach(work);
     }
 
-    /// Hears what a provider says outside of calls, for a client that listens.
+    /// Passes on notifications and requests of a provider outside of calls, for a client that listens.
     #[must_use]
     pub fn subscribe(&self, options: SubscribeOptions) -> Subscription {
         subscription::open(&self.shared, options)
@@ -280,13 +283,13 @@ impl Upstreams {
 /// What a child process gets of an environment without asking: how to find programs, where home
 /// and temporary files are, the language. Never anything that may hold a secret.
 pub fn minimal_environment(all: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    const KEPT: [&str; 10] = [
+    const NAMES: [&str; 10] = [
         "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
     ];
     all.into_iter()
         .filter(|(name, _)| {
             name.to_str()
-                .is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"))
+                .is_some_and(|name| NAMES.contains(&name) || name.starts_with("LC_"))
         })
         .collect()
 }

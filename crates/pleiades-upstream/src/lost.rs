@@ -1,4 +1,4 @@
-//! Whether a refusal says that a session is not known any more, in the words that servers use for it.
+//! Recognises refusals that mean that a session is unknown, by the words that servers use for it.
 //!
 //! The specification has one sign of it, 404 (2025-11-25, "Session Management"); SDKs have many. The words
 //! below are those of the official ones and of others that are common; a field test kept their list.
@@ -45,12 +45,12 @@ pub(crate) fn ends_session(status: StatusCode, kind: &str, body: &[u8], fault: O
     }
 }
 
-/// Whether a refusal says it in words, whatever its status.
+/// Whether the text of a refusal says that the session is unknown, whatever its status.
 pub(crate) fn says_lost(kind: &str, body: &[u8]) -> bool {
     is_lost(&plain(&refusal(kind, body)))
 }
 
-/// Whether a JSON-RPC error says it. A tool may say the like of sessions of its own: `ping` decides.
+/// Whether a JSON-RPC error says it. A tool may say so of sessions of its own: `ping` decides.
 pub(crate) fn names_lost_session(fault: &RpcFault) -> bool {
     if fault.code == METHOD_NOT_FOUND {
         return false;
@@ -59,7 +59,7 @@ pub(crate) fn names_lost_session(fault: &RpcFault) -> bool {
     is_lost(&plain(&format!("{} {data}", fault.message)))
 }
 
-/// The words of a body: markup of a page is none.
+/// The text of a body, without the markup of a page.
 fn refusal(kind: &str, body: &[u8]) -> String {
     if kind == "text/html" {
         return first_words(kind, body);

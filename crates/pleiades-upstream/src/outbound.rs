@@ -218,8 +218,8 @@ fn describe(failed: FetchError, host: &str) -> SendError {
     let connecting = error.is_connect();
     let mut cure = None;
     let message = if let Some(fault) = cause::<rustls::Error>(&error) {
-        let (what, way_out) = tls_fault(fault);
-        cure = Some(way_out.to_owned());
+        let (what, remedy) = tls_fault(fault);
+        cure = Some(remedy.to_owned());
         match fault {
             rustls::Error::InvalidMessage(_) => format!("`{host}` does not speak TLS there: is it `http`?"),
             rustls::Error::InvalidCertificate(_) => {

@@ -1,4 +1,4 @@
-//! What one request says on the wire: parameters with the metadata of its revision, as bytes.
+//! Requests as bytes: parameters with the metadata of their revision.
 
 use std::sync::LazyLock;
 
@@ -44,13 +44,13 @@ pub(crate) struct TraceContext {
     pub(crate) state: Option<HeaderValue>,
 }
 
-/// What a request says of itself beside its parameters.
+/// What the metadata of a request is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestMeta<'a> {
     pub(crate) revision: Revision,
-    /// What may be asked of the caller; modern requests say it, older ones said it once.
+    /// What may be asked of the caller: part of each modern request, and of `initialize`.
     pub(crate) declared: &'a DeclaredCapabilities,
-    /// Under what progress is told, when it is wanted.
+    /// The progress token, when progress is wanted.
     pub(crate) progress: Option<u64>,
 }
 

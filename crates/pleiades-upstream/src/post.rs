@@ -120,7 +120,7 @@ pub(crate) async fn send_bodyless(
     send_signed(route, signature, &head, (method, None), deadline).await
 }
 
-/// Sends what is valid now, and once what is newer where that may be taken.
+/// Sends with the credential that is valid now, and once more with a newer one where that may help.
 async fn send_signed(
     route: &HttpRoute,
     signature: &Signature,
@@ -165,7 +165,7 @@ async fn send_signed(
     Ok(response)
 }
 
-/// What a response says of the credential.
+/// The challenge of a response.
 fn challenge_in(response: &reqwest::Response) -> Challenge {
     let status = response.status();
     // Most answers say nothing of it.
@@ -176,7 +176,7 @@ fn challenge_in(response: &reqwest::Response) -> Challenge {
     www_authenticate::challenge(status.as_u16(), header.as_deref())
 }
 
-/// Why there is nothing newer, and what the provider said to what there was.
+/// The error of a renewal, with the refusal that made it necessary.
 fn with_refusal(mut error: Error, response: &reqwest::Response) -> Error {
     error
         .refusal

@@ -30,7 +30,7 @@ pub(crate) struct PostWriter {
     endpoint: Arc<Endpoint>,
     signature: RwLock<Arc<Signature>>,
     reader: WireReader,
-    /// Also those whose callers went away.
+    /// Bounds messages on their way, those of callers that are gone included.
     room: Arc<Semaphore>,
 }
 
@@ -69,7 +69,7 @@ impl PostWriter {
     }
 
     /// Sends a message; it goes on its way whether or not anybody waits for it. A request that is
-    /// refused is answered so; of a message without an answer the task says it.
+    /// refused is answered with the refusal; of a message without an answer the task returns it.
     ///
     /// # Errors
     /// `Busy` when too many are on their way, `ShuttingDown`.
@@ -84,7 +84,7 @@ impl PostWriter {
             let message = "the provider takes messages too slowly";
             return Err(Error::new(Code::Busy, message).retry_after(Duration::from_secs(1)));
         };
-        let shared = Shared::upgrade(&self.reader.life.shared)?;
+        let shared = Shared::upgrade(&self.reader.state.shared)?;
         let outbound = OutboundMessage {
             id,
             body,
@@ -96,7 +96,7 @@ impl PostWriter {
             reader: self.reader.clone(),
         };
         Ok(shared.control.spawn(async move {
-            let stop = outbound.reader.life.stop.clone();
+            let stop = outbound.reader.state.stop.clone();
             let sent = stop.run_until_cancelled(outbound.send()).await;
             drop(permit);
             sent.unwrap_or(Ok(()))
@@ -106,7 +106,7 @@ impl PostWriter {
 
 impl OutboundMessage {
     async fn send(self) -> Result<(), Error> {
-        let (id, life) = (self.id, Arc::clone(&self.reader.life));
+        let (id, state) = (self.id, Arc::clone(&self.reader.state));
         let Err(failure) = self.deliver().await else {
             return Ok(());
         };
@@ -122,16 +122,16 @@ impl OutboundMessage {
         };
         // A server may keep a POST until the request is done, and the caller has a deadline of its own.
         if error.code != Code::UpstreamTimeout || !error.sent {
-            life.answer(id, Err(error));
+            state.answer(id, Err(error));
         }
         if gone {
-            life.end(false);
+            state.end(false);
         }
         Ok(())
     }
 
     async fn deliver(self) -> Result<(), CallFailure> {
-        let shared = Shared::upgrade(&self.reader.life.shared)?;
+        let shared = Shared::upgrade(&self.reader.state.shared)?;
         let route = shared.clients.route(&self.endpoint)?;
         drop(shared);
         let head = RequestHead {
@@ -152,7 +152,7 @@ impl OutboundMessage {
             };
             let refusal = response::read_refusal(response, &reading).await?;
             match (self.id, refusal) {
-                (Some(id), refusal) => drop(self.reader.life.answer(id, Ok(refusal))),
+                (Some(id), refusal) => drop(self.reader.state.answer(id, Ok(refusal))),
                 (None, Err(fault)) => return Err(CallFailure::Final(Error::rpc(fault))),
                 (None, Ok(_)) => {}
             }

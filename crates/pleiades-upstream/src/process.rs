@@ -53,10 +53,10 @@ pub(crate) fn spawn(
         return Err(Error::new(Code::Internal, "a child process has no pipes"));
     };
     let (lines, queue) = mpsc::channel(QUEUE);
-    let life = WireState::new(shared, provider, key, SOUND);
-    let wire = Arc::new(Wire::new(Arc::clone(&life), WireWriter::Pipe(lines)));
+    let state = WireState::new(shared, provider, key, SOUND);
+    let wire = Arc::new(Wire::new(Arc::clone(&state), WireWriter::Pipe(lines)));
     let reader = WireReader {
-        life: Arc::clone(&life),
+        state: Arc::clone(&state),
         wire: Arc::downgrade(&wire),
     };
     // A descendant in a group of its own keeps the pipes open, for as long as it likes.
@@ -64,14 +64,14 @@ pub(crate) fn spawn(
     let until_gone = gone.clone();
     let reading = read(stdout, reader);
     let secrets = program.env.iter().map(|(_, value)| value.clone());
-    life.secrets.get_or_init(|| secrets.collect());
-    let logging = log(stderr, Arc::clone(&life));
-    shared.control.spawn(write(stdin, queue, life.stop.clone()));
+    state.secrets.get_or_init(|| secrets.collect());
+    let logging = log(stderr, Arc::clone(&state));
+    shared.control.spawn(write(stdin, queue, state.stop.clone()));
     shared
         .control
         .spawn(async move { until_gone.run_until_cancelled(join(reading, logging)).await });
     let supervisor = Supervisor {
-        life,
+        state,
         kill: shared.killing.clone(),
         gone: gone.drop_guard(),
     };

@@ -53,8 +53,8 @@ impl Profile {
             return None;
         }
         let found: Discovered = serde_json::from_str(result.get()).ok()?;
-        let known = found.supported_versions.iter();
-        let revisions: Revisions = known.filter_map(|text| Revision::parse(text)).collect();
+        let named = found.supported_versions.iter();
+        let revisions: Revisions = named.filter_map(|text| Revision::parse(text)).collect();
         (!revisions.is_empty()).then(|| Self {
             revisions,
             capabilities: found.capabilities.unwrap_or_else(no_capabilities),

@@ -1,5 +1,5 @@
-//! Keeps a stream open: soon again after one that was of use, ever later after those that ended at once without
-//! a word, and never sooner than its provider asks.
+//! Keeps a stream open. It is opened again soon after one that was of use, ever later after those that ended at
+//! once without a message, and never sooner than its provider asks.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use pleiades_core::error::Error;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest pause of our own.
 const LAST: Duration = Duration::from_secs(60);
-/// A stream that lived this long was of use although it said nothing.
+/// A stream that lived this long was of use although it brought no message.
 const SOUND: Duration = Duration::from_secs(60);
 /// The shortest and the longest pause that a provider may ask for.
 const SOONEST: Duration = Duration::from_millis(10);

@@ -115,7 +115,7 @@ impl RefusedResponse {
         }
     }
 
-    /// What it means for the request of an id; `unsigned`: no credential was sent.
+    /// The outcome of the request of an id; `unsigned`: no credential was sent.
     pub(crate) fn outcome(&self, id: u64, unsigned: bool) -> Result<RpcResult, Error> {
         let (status, fault) = (self.status, self.fault());
         if status.is_redirection() {

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method};
+use http::Method;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     call::{Call, ProviderEvent, StreamPause},
-    client::{HttpRoute, timed_out},
+    client::timed_out,
     deadline::Deadline,
     health::{self, PING},
     hub::QuestionRoute,
@@ -298,30 +298,19 @@ impl ProviderClient<'_> {
             {
                 return Err(CallFailure::Final(timed_out()));
             }
-            response = self.resume(route, session, after, reading.deadline()).await?;
+            let head = RequestHead {
+                last_event: Some(after),
+                ..session.head()
+            };
+            let deadline = reading.deadline();
+            // What was asked is running already: a failure here is never one of connecting.
+            let resumed = post::send_bodyless(route, signature, Method::GET, head, deadline).await;
+            response = resumed.map_err(Error::sent)?;
+            if !response.status().is_success() {
+                let message = "the provider's stream ended before its answer and could not be resumed";
+                return Err(Error::new(Code::UpstreamUnreachable, message).sent().into());
+            }
         }
-    }
-
-    async fn resume(
-        self,
-        route: &HttpRoute,
-        session: &HttpSession,
-        after: HeaderValue,
-        deadline: Instant,
-    ) -> Result<reqwest::Response, Error> {
-        let head = RequestHead {
-            last_event: Some(after),
-            ..session.head()
-        };
-        let signature = &self.identity.signature;
-        // What was asked is running already: a failure here is never one of connecting.
-        let resumed = post::send_bodyless(route, signature, Method::GET, head, deadline).await;
-        let response = resumed.map_err(|error| error.sent())?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        let message = "the provider's stream ended before its answer and could not be resumed";
-        Err(Error::new(Code::UpstreamUnreachable, message).sent())
     }
 
     /// The session of this caller, opened when there is none.

@@ -24,7 +24,7 @@ use url::Host;
 use pleiades_core::bounded::Bounded;
 use pleiades_core::error::{Code, Error};
 
-pub use super::address::Permit;
+use super::address::Permit;
 
 /// An answer younger than this is used as it is.
 const FRESH: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const STALE: Duration = Duration::from_secs(300);
 const FAILED: Duration = Duration::from_secs(2);
 /// Look-ups under way at once; each may hold a blocking thread.
 const LOOKUPS: usize = 16;
-/// One look-up, queueing included, after which its waiters are told that it failed.
+/// One look-up, queueing included, after which it counts as failed.
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Names remembered.
 const NAMES: usize = 8192;
@@ -194,16 +194,16 @@ impl Inner {
 
     async fn ask(&self, host: &str) -> Option<Vec<IpAddr>> {
         let asked = timeout(LOOKUP, Arc::clone(&self.running).acquire_owned()).await;
-        let Ok(Ok(place)) = asked else {
+        let Ok(Ok(permit)) = asked else {
             tracing::debug!(host, "too many names are being resolved");
             return None;
         };
-        // The place is given back when the look-up has really ended: a name server that hangs
+        // The permit is given back when the look-up has really ended: a name server that hangs
         // holds a thread for longer than anybody waits for it.
         let looking = (self.lookup)(host.into());
         let mut looking = self.control.spawn(async move {
             let found = looking.await;
-            drop(place);
+            drop(permit);
             found
         });
         match timeout(LOOKUP, &mut looking).await {
@@ -254,7 +254,7 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
     if some.is_empty() { Err(refused()) } else { Ok(some) }
 }
 
-/// What is said of an address that no permit admits.
+/// The message about an address that no permit admits.
 pub(crate) const REFUSED: &str = "the provider's address is a private one; \
                                   set `upstream.allow_private: true` in its descriptor to allow it";
 

@@ -24,7 +24,7 @@ use pleiades_core::limit::load;
 use pleiades_core::signature::Signature;
 use pleiades_mcp::Message;
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum CallFailure {
     /// Nothing more can be done.
@@ -261,7 +261,7 @@ pub(crate) async fn read_whole(
 ) -> Result<Bytes, CallFailure> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    // Room for all of it at once, where its length is told: of many that come together some are refused,
+    // Room for all of it at once, where its length is known: of many that come together some are refused,
     // not all when each is half there.
     let announced = usize::try_from(response.content_length().unwrap_or(0)).unwrap_or(usize::MAX);
     let mut room = announced.min(limit);

@@ -1,4 +1,4 @@
-//! How soon a process or stream that died may be started again.
+//! When a process or stream that ended may be started again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Finds of which requests a text is the answer although it cannot be read: not UTF-8, cut off, broken JSON.
+//! Finds which requests a text answers although it cannot be read: not UTF-8, cut off, broken JSON.
 //!
 //! A scan of bytes that knows strings and nesting and nothing else.
 

@@ -63,7 +63,7 @@ pub(crate) enum HandshakeError {
     Error(Error),
     /// The provider knows no `initialize`, or not this revision.
     Rpc(RpcFault),
-    /// It settled on what we do not speak.
+    /// It settled on a revision that we do not speak.
     Unspoken(Error),
 }
 
@@ -173,58 +173,45 @@ pub(crate) fn parse_initialize(result: &pleiades_mcp::Raw) -> Result<(Revision, 
     Ok((revision, greeting))
 }
 
-/// Which revisions to ask for after a refusal of one, in order: the newest that the refusal names and we
-/// speak, then the two that servers commonly know. None when it names only what has no `initialize`.
-fn others(asked: Revision, fault: Option<&RpcFault>, words: &str) -> Vec<Revision> {
-    let named: Vec<String> = fault.and_then(incoming::supported).unwrap_or_default();
-    let is_named = |revision: &Revision| {
-        let text = revision.as_str();
-        named.iter().any(|name| name == text) || words.contains(text)
-    };
-    let ours = || {
-        let legacy = |revision: &Revision| !revision.is_modern() && *revision != asked;
-        Revision::ALL.into_iter().rev().filter(legacy)
-    };
-    let mut others: Vec<Revision> = ours().filter(is_named).take(1).collect();
-    if !named.is_empty() && others.is_empty() {
-        return others;
-    }
-    for usual in [Revision::V2025_06_18, Revision::V2025_03_26] {
-        if usual != asked && !others.contains(&usual) {
-            others.push(usual);
-        }
-    }
-    others
-}
-
 impl HandshakeError {
-    /// What to ask for after it; nothing when it is not about the revision.
+    /// Which revisions to ask for after this refusal of one, in order: the newest that the refusal names and we
+    /// speak, then the two that servers commonly know. None when it is not about the revision, or names only
+    /// what has no `initialize`.
     pub(crate) fn older_revisions(&self, asked: Revision) -> Vec<Revision> {
         if !self.is_about_revision() {
             return Vec::new();
         }
-        match self {
-            Self::Rpc(fault) => others(asked, Some(fault), &fault.message),
-            Self::Error(error) | Self::Unspoken(error) => {
-                others(asked, None, &error.root().unwrap_or_default())
+        let (named, words) = match self {
+            Self::Rpc(fault) => (incoming::supported(fault), fault.message.clone()),
+            Self::Error(error) | Self::Unspoken(error) => (None, error.root().unwrap_or_default()),
+        };
+        let named = named.unwrap_or_default();
+        let is_named = |revision: &Revision| {
+            let text = revision.as_str();
+            named.iter().any(|name| name == text) || words.contains(text)
+        };
+        let is_older = |revision: &Revision| !revision.is_modern() && *revision != asked;
+        let ours = Revision::ALL.into_iter().rev().filter(is_older);
+        let mut others: Vec<Revision> = ours.filter(is_named).take(1).collect();
+        if !named.is_empty() && others.is_empty() {
+            return others;
+        }
+        for usual in [Revision::V2025_06_18, Revision::V2025_03_26] {
+            if usual != asked && !others.contains(&usual) {
+                others.push(usual);
             }
         }
+        others
     }
 
-    /// Whether it may be about the revision.
+    /// Whether it may be about the revision. Of a refusal in HTTP's own words that depends on its status: neither
+    /// the path, nor the credential, nor a failure that passes.
     fn is_about_revision(&self) -> bool {
-        match self {
-            Self::Rpc(_) | Self::Unspoken(_) => true,
-            Self::Error(error) => is_a_no(error),
-        }
+        let Self::Error(error) = self else { return true };
+        let status = ResponseSummary::status(error).map(|status| status.as_u16());
+        status
+            .is_some_and(|status| matches!(status, 400 | 406 | 409 | 412 | 422 | 426 | 428 | 500 | 501 | 505))
     }
-}
-
-/// Whether a refusal in HTTP's own words may be about the revision: neither the path, nor the credential, nor
-/// a failure that passes.
-fn is_a_no(error: &Error) -> bool {
-    let status = ResponseSummary::status(error).map(|status| status.as_u16());
-    status.is_some_and(|status| matches!(status, 400 | 406 | 409 | 412 | 422 | 426 | 428 | 500 | 501 | 505))
 }
 
 impl HttpSession {

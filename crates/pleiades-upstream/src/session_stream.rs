@@ -1,4 +1,4 @@
-//! The GET stream that a legacy session keeps: what a provider says and asks outside of calls.
+//! The GET stream of a legacy session: notifications and requests of the provider outside of calls.
 
 use std::{
     sync::{Arc, Weak},

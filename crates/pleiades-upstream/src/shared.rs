@@ -64,9 +64,9 @@ pub(crate) struct Shared {
     pub(crate) closing: CancellationToken,
     /// What still lives is to be killed.
     pub(crate) killing: CancellationToken,
-    /// Keepers of child processes: when it is empty, no process group is left.
+    /// Supervisors of child processes: when it is empty, no process group is left.
     pub(crate) children: TaskTracker,
-    /// Detached farewells and cancellations.
+    /// Work that nobody waits for but the end: farewells, cancellations.
     detached: TaskTracker,
     ids: AtomicU64,
 }
@@ -113,7 +113,7 @@ impl Shared {
         }
     }
 
-    /// Remembers of what was detected whether it is the transport of 2024-11-05.
+    /// Remembers whether the transport of 2024-11-05 was detected.
     pub(crate) fn set_event_stream_only(&self, endpoint: &Endpoint, old: bool) {
         let mut found = self.event_stream_only.write();
         if old && found.len() < REMEMBERED {

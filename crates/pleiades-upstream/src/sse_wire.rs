@@ -52,29 +52,29 @@ pub(crate) async fn connect(
         .await
         .map_err(|_elapsed| timed_out())??;
     let address = address(&route.url, &named)?;
-    let life = WireState::new(shared, &endpoint.provider, key, SOUND);
+    let state = WireState::new(shared, &endpoint.provider, key, SOUND);
     let wire = Arc::new_cyclic(|wire| {
         let reader = WireReader {
-            life: Arc::clone(&life),
+            state: Arc::clone(&state),
             wire: Weak::clone(wire),
         };
         let posts = PostWriter::new(address, endpoint, signature, reader);
-        Wire::new(Arc::clone(&life), WireWriter::Posts(posts))
+        Wire::new(Arc::clone(&state), WireWriter::Posts(posts))
     });
     let reader = WireReader {
-        life: Arc::clone(&life),
+        state: Arc::clone(&state),
         wire: Arc::downgrade(&wire),
     };
     shared.control.spawn(async move {
-        let ended = life.stop.run_until_cancelled(read(stream, &reader)).await;
+        let ended = state.stop.run_until_cancelled(read(stream, &reader)).await;
         if let Some(why) = &ended {
             tracing::debug!(
-                provider.name = &*life.provider,
+                provider.name = &*state.provider,
                 error = why.as_ref().err().map(tracing::field::display),
                 "the provider's stream ended"
             );
         }
-        life.end(ended.is_none());
+        state.end(ended.is_none());
     });
     Ok(wire)
 }

@@ -1,4 +1,4 @@
-//! What a provider says and asks outside of calls, for as long as one client listens.
+//! Notifications and requests of a provider outside of calls, for as long as one client listens.
 
 use std::{
     collections::BTreeSet,

@@ -1,6 +1,6 @@
-//! What a provider said in place of an answer, as far as whoever runs the gateway is shown it: status, type
-//! and a short, cleaned line. It is the cause of an error and no part of an answer: it may name addresses. Only
-//! why a request itself is refused is told to whoever made it.
+//! A response in place of an answer as the operator is shown it: status, type and a short, cleaned line. It is
+//! the cause of an error and no part of an answer: it may name addresses. Only why a request itself is refused
+//! is passed on to whoever made it.
 
 use std::{error, fmt};
 
@@ -59,7 +59,7 @@ impl ResponseSummary {
         Some(summary.status)
     }
 
-    /// What it is, without words of others: for answers.
+    /// Status and type alone: for answers.
     pub(crate) fn describe(&self) -> String {
         match self.kind.as_str() {
             "" => format!("status {}", self.status.as_u16()),
@@ -83,7 +83,7 @@ impl fmt::Display for ResponseSummary {
 
 impl error::Error for ResponseSummary {}
 
-/// The type of a body, without parameters: a word of others too.
+/// The type of a body, without parameters, cleaned: it is the text of others too.
 pub(crate) fn content_type(headers: &HeaderMap) -> String {
     let value = headers
         .get(header::CONTENT_TYPE)
@@ -92,8 +92,8 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
     one_line(value.unwrap_or_default(), 64).to_ascii_lowercase()
 }
 
-/// Of a provider's own text at most this is shown, in characters, and of one word of it: a longer one
-/// may be the credential that it was sent.
+/// The longest text of a provider that is shown, and the longest word of it, in characters: a longer word may
+/// be the credential that it was sent.
 const MAX_REASON: usize = 200;
 const WORD: usize = 40;
 

@@ -49,7 +49,7 @@ pub(crate) use reader::WireReader;
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 pub(crate) struct Wire {
-    life: Arc<WireState>,
+    state: Arc<WireState>,
     writer: WireWriter,
     /// Settled by the handshake.
     pub(crate) handshake: OnceLock<Handshake>,
@@ -97,9 +97,9 @@ pub(crate) struct WireState {
 type ReplySender = oneshot::Sender<Result<RpcResult, Error>>;
 
 impl Wire {
-    pub(crate) const fn new(life: Arc<WireState>, writer: WireWriter) -> Self {
+    pub(crate) const fn new(state: Arc<WireState>, writer: WireWriter) -> Self {
         Self {
-            life,
+            state,
             writer,
             handshake: OnceLock::new(),
             health: SessionHealth::new(),
@@ -115,8 +115,8 @@ impl Wire {
         timer: Option<&Deadline>,
     ) -> Result<RpcResult, Error> {
         let (answer, answered) = oneshot::channel();
-        self.life.add(id, answer)?;
-        let noise = self.life.noise.lock().lines();
+        self.state.add(id, answer)?;
+        let noise = self.state.noise.lock().lines();
         let mut pending = PendingGuard {
             wire: self,
             id,
@@ -132,8 +132,8 @@ impl Wire {
             None => timeout_at(deadline, answered).await.ok(),
         };
         match answered {
-            None => Err(self.life.late(noise)),
-            Some(Err(_)) => Err(self.life.end_error().sent()),
+            None => Err(self.state.late(noise)),
+            Some(Err(_)) => Err(self.state.end_error().sent()),
             Some(Ok(Ok(Ok(result)))) => {
                 charge(result.get().len())?;
                 load::yield_if_large().await;
@@ -150,13 +150,13 @@ impl Wire {
             WireWriter::Posts(posts) => posts
                 .send(None, body, self.revision(), deadline)?
                 .await
-                .unwrap_or_else(|_| Err(self.life.end_error())),
+                .unwrap_or_else(|_| Err(self.state.end_error())),
         }
     }
 
     /// Cancelled when the wire is at its end.
     pub(crate) fn over(&self) -> CancellationToken {
-        self.life.stop.clone()
+        self.state.stop.clone()
     }
 
     /// Messages bear this credential from now on.
@@ -177,7 +177,7 @@ impl Wire {
                 let message = "the provider's process reads too slowly";
                 Err(Error::new(Code::UpstreamTimeout, message))
             }
-            Ok(Err(_)) => Err(self.life.end_error()),
+            Ok(Err(_)) => Err(self.state.end_error()),
             Ok(Ok(())) => Ok(()),
         }
     }
@@ -348,7 +348,7 @@ struct PendingGuard<'a> {
 
 impl Drop for PendingGuard<'_> {
     fn drop(&mut self) {
-        let unanswered = self.wire.life.requests.lock().remove(&self.id).is_some();
+        let unanswered = self.wire.state.requests.lock().remove(&self.id).is_some();
         if unanswered && self.sent && self.wire.handshake.get().is_some() {
             self.wire.cancel(self.id);
         }
@@ -357,24 +357,24 @@ impl Drop for PendingGuard<'_> {
 
 impl Pooled for Wire {
     fn end(self: &Arc<Self>) {
-        self.life.stop.cancel();
+        self.state.stop.cancel();
     }
 
     fn is_alive(&self) -> bool {
-        !self.life.is_dead() && !self.life.stop.is_cancelled()
+        !self.state.is_dead() && !self.state.stop.is_cancelled()
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.life.stop.cancel();
+        self.state.stop.cancel();
     }
 }
 
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wire")
-            .field("provider", &self.life.provider)
+            .field("provider", &self.state.provider)
             .field("handshake", &self.handshake)
             .finish_non_exhaustive()
     }

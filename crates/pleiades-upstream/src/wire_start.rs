@@ -130,7 +130,7 @@ impl WireStart<'_> {
                 }
                 Probed::Unknown => Revision::NEWEST_LEGACY,
                 Probed::Dead => {
-                    // Some older servers end at the first word they do not know.
+                    // Some older servers end at the first method they do not know.
                     let wire = self.open().await?;
                     let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await;
                     return self

@@ -38,18 +38,18 @@ pub(super) async fn write(
     // Dropping its stdin asks a process to end, as the transport prescribes.
 }
 
-/// What a child writes to stderr goes to our log, without the secrets it was given.
-pub(super) async fn log(stderr: ChildStderr, life: Arc<WireState>) {
-    let _read = life.ending.stderr_read.clone().drop_guard();
+/// Logs what a child writes to stderr, without the secrets it was given.
+pub(super) async fn log(stderr: ChildStderr, state: Arc<WireState>) {
+    let _read = state.ending.stderr_read.clone().drop_guard();
     let mut reader = BufReader::new(stderr);
     let mut buffer = Vec::new();
     loop {
         match next_line(&mut reader, &mut buffer, LOG_LINE).await {
             Ok(ReadLine::Whole | ReadLine::TooLong(_)) => {
-                let line = life.redact(&String::from_utf8_lossy(&buffer));
-                life.ending.line(&line);
+                let line = state.redact(&String::from_utf8_lossy(&buffer));
+                state.ending.line(&line);
                 tracing::debug!(
-                    provider.name = &*life.provider,
+                    provider.name = &*state.provider,
                     line = line.trim_end(),
                     "the provider's process says"
                 );
@@ -59,7 +59,7 @@ pub(super) async fn log(stderr: ChildStderr, life: Arc<WireState>) {
     }
 }
 
-/// Reads what the process says, to its end.
+/// Reads messages from stdout, to its end.
 pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
     let mut reader = BufReader::with_capacity(64 * 1024, stdout);
     let mut buffer = Vec::new();
@@ -68,7 +68,7 @@ pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
             Ok(ReadLine::Whole) => wire_reader.receive(&buffer),
             Ok(ReadLine::TooLong(tail)) => {
                 tracing::warn!(
-                    provider.name = &*wire_reader.life.provider,
+                    provider.name = &*wire_reader.state.provider,
                     limit = LARGEST,
                     "a line of the provider's process is too long and was dropped"
                 );
@@ -83,5 +83,5 @@ pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
         }
     }
     // Without its stdout a process is of no use, whether it still runs or not.
-    wire_reader.life.close();
+    wire_reader.state.close();
 }

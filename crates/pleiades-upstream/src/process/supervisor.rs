@@ -1,4 +1,4 @@
-//! The life of a child process: its death is noticed, its whole group ended.
+//! Watches a child process: notices its end, and ends its whole process group.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Owns the child: notices its death, and ends its group.
 pub(super) struct Supervisor {
-    pub(super) life: Arc<WireState>,
+    pub(super) state: Arc<WireState>,
     pub(super) kill: CancellationToken,
     /// Says that nothing is read from the pipes any more.
     pub(super) gone: DropGuard,
@@ -29,37 +29,37 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) async fn run(self, mut child: Child) {
-        let life = &self.life;
+        let state = &self.state;
         let group = child
             .id()
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         let ended = tokio::select! {
             biased;
-            // It may have ended just after its last word.
-            () = life.stop.cancelled() => match life.is_closed() {
+            // It may have ended just after its last line.
+            () = state.stop.cancelled() => match state.is_closed() {
                 true => Some(timeout(REST, child.wait()).await.ok()),
                 false => None,
             },
             status = child.wait() => Some(Some(status)),
         };
-        let wanted = ended.is_none() && !life.is_dead();
+        let wanted = ended.is_none() && !state.is_dead();
         if let Some(Some(Ok(status))) = ended {
             // What it answered last is read to its end, if that comes; so is what it wrote to stderr.
-            let read = join(life.stop.cancelled(), life.ending.stderr_read.cancelled());
+            let read = join(state.stop.cancelled(), state.ending.stderr_read.cancelled());
             timeout(REST, read).await.ok();
-            life.ending.status(status);
-            let line = life.ending.last();
-            tracing::warn!(provider.name = &*self.life.provider, %status, line, "the provider's process ended");
+            state.ending.status(status);
+            let line = state.ending.last();
+            tracing::warn!(provider.name = &*self.state.provider, %status, line, "the provider's process ended");
         }
-        life.end(wanted);
+        state.end(wanted);
         if let Some(group) = group {
             self.end(group, &mut child).await;
         }
         let reaped = child.wait().await;
         drop(self.gone);
         tracing::debug!(
-            provider.name = &*self.life.provider,
+            provider.name = &*self.state.provider,
             ?reaped,
             "the provider's process is gone"
         );
@@ -78,7 +78,7 @@ impl Supervisor {
         // Bounded: orphans that nobody reaps stay in their group as zombies.
         if timeout(REST, emptied(group, child)).await.is_err() {
             tracing::debug!(
-                provider.name = &*self.life.provider,
+                provider.name = &*self.state.provider,
                 "a process group outlives its end"
             );
         }

@@ -224,7 +224,7 @@ async fn a_provider_that_refuses_the_revision_it_names_is_asked_once_more() {
     }
 }
 
-/// Takes `initialize` in one revision, and refuses any other as it is told.
+/// Takes `initialize` in one revision, and answers any other with a refusal.
 async fn picky(
     takes: Revision,
     refusal: impl Fn(&RecordedRequest) -> Response + Clone + Send + Sync + 'static,

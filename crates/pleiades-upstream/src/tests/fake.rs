@@ -1,4 +1,4 @@
-//! A provider over HTTP that answers as it is told and remembers what it was asked.
+//! A provider over HTTP with answers of a test's own, which remembers what it was asked.
 
 use std::net::SocketAddr;
 

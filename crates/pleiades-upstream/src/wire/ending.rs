@@ -11,10 +11,10 @@ use pleiades_core::text::one_line;
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 240;
 
-/// What is known of an end.
+/// Status and last line of a process that ended.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessEnd {
-    known: Mutex<ExitInfo>,
+    exit: Mutex<ExitInfo>,
     /// Its stderr was read to the end.
     pub(crate) stderr_read: CancellationToken,
 }
@@ -26,31 +26,31 @@ struct ExitInfo {
 }
 
 impl ProcessEnd {
-    /// A line of stderr; the last one that says something is kept.
+    /// A line of stderr; the last one that is not empty is kept.
     pub(crate) fn line(&self, line: &str) {
         let line = one_line(line, LONGEST);
         if !line.is_empty() {
-            self.known.lock().line = Some(line);
+            self.exit.lock().line = Some(line);
         }
     }
 
     pub(crate) fn status(&self, status: ExitStatus) {
-        self.known.lock().status = Some(status.to_string());
+        self.exit.lock().status = Some(status.to_string());
     }
 
     /// The last line, for the log.
     pub(crate) fn last(&self) -> Option<String> {
-        self.known.lock().line.clone()
+        self.exit.lock().line.clone()
     }
 
-    /// What callers are told. The line is the program's own: addresses in it stay with whoever runs it.
+    /// The error for callers. The line is the program's own: addresses in it are for the operator alone.
     pub(super) fn error(&self) -> Error {
-        let known = self.known.lock();
-        let mut message = match &known.status {
+        let exit = self.exit.lock();
+        let mut message = match &exit.status {
             Some(status) => format!("the provider's process ended ({status})"),
             None => "the provider's process or stream ended".to_owned(),
         };
-        let Some(line) = known.line.as_deref().filter(|_| known.status.is_some()) else {
+        let Some(line) = exit.line.as_deref().filter(|_| exit.status.is_some()) else {
             return Error::new(Code::UpstreamUnreachable, message);
         };
         let shown = without_addresses(line);
@@ -63,7 +63,7 @@ impl ProcessEnd {
     }
 }
 
-/// A line of which words that are addresses are left out.
+/// A line without the words that are addresses.
 fn without_addresses(line: &str) -> String {
     let shown = line
         .split(' ')

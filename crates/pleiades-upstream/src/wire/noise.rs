@@ -1,5 +1,5 @@
-//! What the other side of a wire says that is no message: counted, its first line kept, and recognised where it
-//! is an answer after all, written in a form that the transport does not have.
+//! Lines of a wire that are no message: counted, the first one kept, and recognised where they are an answer
+//! after all, in a form that the transport does not have.
 
 use crate::scan::AnswerScan;
 use pleiades_core::text::one_line;
@@ -20,7 +20,7 @@ pub(crate) struct Noise {
     heard: bool,
 }
 
-/// What a line turned out to be.
+/// What a line is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoiseKind {
     /// Something to pass over; whether it is the first.

@@ -1,4 +1,4 @@
-//! What the other side of a wire says, and who hears it.
+//! Reads what the other side of a wire sends.
 
 use std::sync::{Arc, Weak};
 
@@ -14,10 +14,10 @@ const OVER_LINES: &str = "its JSON stands over several lines, where each message
 const FRAMED: &str = "its messages are framed by `Content-Length` headers, as those of language servers, where each \
                       message is one line";
 
-/// Hears for a wire; does not keep it alive.
+/// Takes messages for a wire; does not keep it alive.
 #[derive(Clone)]
 pub(crate) struct WireReader {
-    pub(crate) life: Arc<WireState>,
+    pub(crate) state: Arc<WireState>,
     pub(crate) wire: Weak<Wire>,
 }
 
@@ -27,21 +27,21 @@ impl WireReader {
         if text.trim_ascii().is_empty() {
             return;
         }
-        let provider = &*self.life.provider;
+        let provider = &*self.state.provider;
         let message = match load::run_sized(text.len(), || incoming::decode(text)) {
             Ok(message) => message,
             Err(unread) => return self.unread(text, unread),
         };
-        self.life.noise.lock().record_message();
+        self.state.noise.lock().record_message();
         match message {
             Message::Response { id, outcome } => {
-                let heard = parse_id(&id.0).is_some_and(|id| self.life.answer(id, Ok(outcome)));
+                let heard = parse_id(&id.0).is_some_and(|id| self.state.answer(id, Ok(outcome)));
                 tracing::trace!(provider.name = provider, heard, "an answer came");
             }
             Message::Request { id, method, params } => self.answer(IncomingRequest { id, method, params }),
             Message::Notification { method, params } => {
-                if let Some(shared) = self.life.shared.upgrade() {
-                    shared.hubs.publish(&self.life.key, &method, params.as_ref());
+                if let Some(shared) = self.state.shared.upgrade() {
+                    shared.hubs.publish(&self.state.key, &method, params.as_ref());
                 }
             }
         }
@@ -50,8 +50,8 @@ impl WireReader {
     /// Fails the requests that something unreadable would have answered; the rest is passed over.
     fn unread(&self, text: &[u8], unread: UnreadableMessage) {
         if let Some((fault, Some(id))) = incoming::read_fault(text) {
-            let heard = self.life.answer(id, Ok(Err(fault)));
-            tracing::trace!(provider.name = &*self.life.provider, heard, "a refusal came");
+            let heard = self.state.answer(id, Ok(Err(fault)));
+            tracing::trace!(provider.name = &*self.state.provider, heard, "a refusal came");
             return;
         }
         if unread.ids.is_empty() {
@@ -60,21 +60,21 @@ impl WireReader {
         self.fail(&unread.ids, &unread.why);
     }
 
-    /// Fails requests whose answers came and cannot be read.
+    /// Fails requests whose answers cannot be read.
     pub(crate) fn fail(&self, ids: &[u64], why: &str) {
         for id in ids {
-            let heard = self.life.answer(*id, Err(unreadable(why)));
-            let provider = &*self.life.provider;
+            let heard = self.state.answer(*id, Err(unreadable(why)));
+            let provider = &*self.state.provider;
             tracing::debug!(provider.name = provider, heard, why, "an answer cannot be read");
         }
     }
 
     fn handle_noise(&self, line: &[u8]) {
-        let mut junk = self.life.noise.lock();
-        let found = junk.line(line, |line| self.life.redact(line));
+        let mut junk = self.state.noise.lock();
+        let found = junk.line(line, |line| self.state.redact(line));
         let first = junk.first().unwrap_or_default().to_owned();
         drop(junk);
-        let provider = &*self.life.provider;
+        let provider = &*self.state.provider;
         match found {
             // `pleiades doctor` shows it.
             NoiseKind::Noise { first: true } => {
@@ -91,18 +91,18 @@ impl WireReader {
                 );
             }
             NoiseKind::Answers(ids) => self.fail(&ids, OVER_LINES),
-            NoiseKind::Framed => self.life.fail_unreadable(FRAMED),
+            NoiseKind::Framed => self.state.fail_unreadable(FRAMED),
         }
     }
 
-    /// A wire says nothing of the call that a question belongs to: the hub decides who takes it.
+    /// A request names no call that it belongs to: the hub decides who takes it.
     fn answer(&self, request: IncomingRequest) {
-        let Some(shared) = self.life.shared.upgrade() else {
+        let Some(shared) = self.state.shared.upgrade() else {
             return;
         };
-        let route = request.route(&shared.hubs, &self.life.key);
+        let route = request.route(&shared.hubs, &self.state.key);
         let wire = Weak::clone(&self.wire);
-        request.answer(&shared, route, self.life.stop.clone(), move |body| async move {
+        request.answer(&shared, route, self.state.stop.clone(), move |body| async move {
             match wire.upgrade() {
                 Some(wire) => wire.notify(body, Instant::now() + NOTIFY_TIMEOUT).await,
                 None => Ok(()),

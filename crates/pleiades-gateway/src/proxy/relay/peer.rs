@@ -11,8 +11,7 @@ use url::Url;
 
 use super::state::RelayState;
 use super::tls::TlsCache;
-use pleiades_upstream::resolve::{Permit, Resolver};
-use pleiades_upstream::{Endpoint, Transport};
+use pleiades_upstream::{Endpoint, Permit, Resolver, Transport};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 

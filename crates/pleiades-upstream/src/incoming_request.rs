@@ -4,16 +4,14 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     call::{ProviderEvent, ProviderRequest},
     deadline::MAX_ANSWER,
     hub::{Hubs, QuestionRoute},
     pool::PoolKey,
-    shared::Shared,
 };
-use pleiades_core::error::{Error, RpcFault};
+use pleiades_core::error::RpcFault;
 use pleiades_mcp::raw::raw;
 use pleiades_mcp::{Id, Raw, RawObject, message, task};
 
@@ -35,39 +33,12 @@ impl IncomingRequest {
         }
     }
 
-    /// Puts it to whoever takes it, and sends the answer, unless the end of its session (`over`) or of
-    /// everything comes first. Nobody waits for it here.
-    pub(crate) fn answer<F>(
-        self,
-        shared: &Shared,
-        route: QuestionRoute,
-        over: CancellationToken,
-        send: impl FnOnce(Vec<u8>) -> F + Send + 'static,
-    ) where
-        F: Future<Output = Result<(), Error>> + Send,
-    {
-        let reply = self.reply(route.to.as_ref());
-        let closing = shared.closing.clone();
-        shared.detach(async move {
-            let replied = async {
-                let body = reply.await;
-                drop(route.asking);
-                send(body).await
-            };
-            let sent = tokio::select! {
-                sent = replied => sent,
-                () = closing.cancelled() => return,
-                () = over.cancelled() => return,
-            };
-            if let Err(error) = sent {
-                tracing::debug!(%error, "an answer was not delivered");
-            }
-        });
-    }
-
     /// Puts it to whoever takes it, at once: it keeps its order among other events. The message that answers it
     /// comes later.
-    fn reply(self, to: Option<&mpsc::Sender<ProviderEvent>>) -> impl Future<Output = Vec<u8>> + Send + use<> {
+    pub(crate) fn reply(
+        self,
+        to: Option<&mpsc::Sender<ProviderEvent>>,
+    ) -> impl Future<Output = Vec<u8>> + Send + use<> {
         let Self { id, method, params } = self;
         let (is_ping, elicits) = (method == "ping", method == "elicitation/create");
         // Its answer has to name the task it belongs to.

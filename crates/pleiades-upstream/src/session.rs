@@ -264,7 +264,7 @@ impl HttpSession {
             return;
         };
         let session = Arc::clone(self);
-        request.answer(&shared, route, self.over.clone(), move |body| async move {
+        shared.answer(request, route, self.over.clone(), move |body| async move {
             session.post(body, Instant::now() + NOTIFY_TIMEOUT).await
         });
     }

@@ -18,7 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     client::HttpClients,
     endpoint::{Endpoint, Transport},
-    hub::Hubs,
+    hub::{Hubs, QuestionRoute},
+    incoming_request::IncomingRequest,
     pool::{Pool, PoolLimits, Pooled},
     resolve::Resolver,
     restarts::Restarts,
@@ -148,6 +149,36 @@ impl Shared {
     /// Runs something that nobody waits for and that bounds itself.
     pub(crate) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.detached.spawn_on(work, &self.control);
+    }
+
+    /// Puts a request of a provider to whoever takes it, and sends the answer, unless the end of its session
+    /// (`over`) or of everything comes first.
+    pub(crate) fn answer<F>(
+        &self,
+        request: IncomingRequest,
+        route: QuestionRoute,
+        over: CancellationToken,
+        send: impl FnOnce(Vec<u8>) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), Error>> + Send,
+    {
+        let reply = request.reply(route.to.as_ref());
+        let closing = self.closing.clone();
+        self.detach(async move {
+            let replied = async {
+                let body = reply.await;
+                drop(route.asking);
+                send(body).await
+            };
+            let sent = tokio::select! {
+                sent = replied => sent,
+                () = closing.cancelled() => return,
+                () = over.cancelled() => return,
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%error, "an answer was not delivered");
+            }
+        });
     }
 
     /// Ends everything within a time; process groups that do not end by themselves are killed.

@@ -230,7 +230,7 @@ async fn a_caller_that_returns_from_a_pause_has_the_stream_resumed_at_once() {
         interrupted.resume.send(()).unwrap();
     };
     let asking = upstreams.request(&endpoint, &identity, call);
-    let (answer, ()) = soon(async { tokio::join!(asking, returning) }).await;
+    let (answer, ()) = Box::pin(soon(async { tokio::join!(asking, returning) })).await;
     assert_eq!(value(&answer.unwrap()), tools());
 }
 

@@ -102,7 +102,7 @@ impl WireReader {
         };
         let route = request.route(&shared.hubs, &self.state.key);
         let wire = Weak::clone(&self.wire);
-        request.answer(&shared, route, self.state.stop.clone(), move |body| async move {
+        shared.answer(request, route, self.state.stop.clone(), move |body| async move {
             match wire.upgrade() {
                 Some(wire) => wire.notify(body, Instant::now() + NOTIFY_TIMEOUT).await,
                 None => Ok(()),

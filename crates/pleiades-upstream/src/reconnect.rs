@@ -97,9 +97,71 @@ impl StreamBackoff {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
+    use pleiades_core::error::Code;
+
     use super::*;
 
     const NONE: Duration = Duration::ZERO;
+
+    /// A stream that ends in these ways one after another; where it could be opened it was open.
+    struct Scripted {
+        ends: VecDeque<Result<StreamState, Error>>,
+        speaks: bool,
+        begun: Instant,
+        /// After how many seconds it ended, how, and whether it was open.
+        seen: Vec<(u64, StreamState, bool)>,
+    }
+
+    impl Scripted {
+        fn new(ends: impl IntoIterator<Item = Result<StreamState, Error>>, speaks: bool) -> Self {
+            Self {
+                ends: ends.into_iter().collect(),
+                speaks,
+                begun: Instant::now(),
+                seen: Vec::new(),
+            }
+        }
+    }
+
+    impl Reconnect for &mut Scripted {
+        async fn run_once(&mut self, attempt: &mut Attempt) -> Result<StreamState, Error> {
+            let end = self.ends.pop_front().unwrap();
+            if matches!(end, Ok(StreamState::Broken)) {
+                (attempt.opened, attempt.spoke) = (Some(Instant::now()), self.speaks);
+            }
+            end
+        }
+
+        async fn ended(&mut self, state: StreamState, opened: bool) {
+            let after = self.begun.elapsed().as_secs();
+            self.seen.push((after, state, opened));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_opened_again_ever_later_until_there_is_none() {
+        let failed = Err(Error::new(Code::UpstreamUnreachable, "no"));
+        let ends = [failed, Ok(StreamState::Broken), Ok(StreamState::Never)];
+        let mut stream = Scripted::new(ends, false);
+        keep_open(&mut stream, "p").await;
+        let seen = [
+            (0, StreamState::Broken, false),
+            (1, StreamState::Broken, true),
+            (3, StreamState::Never, false),
+        ];
+        assert_eq!(stream.seen, seen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_brought_a_message_is_opened_again_after_a_second() {
+        let ends = [StreamState::Broken, StreamState::Broken, StreamState::Over];
+        let mut stream = Scripted::new(ends.map(Ok), true);
+        keep_open(&mut stream, "p").await;
+        let after: Vec<u64> = stream.seen.iter().map(|(after, ..)| *after).collect();
+        assert_eq!(after, [0, 1, 2]);
+    }
 
     fn pauses(backoff: &mut StreamBackoff, spoke: bool) -> Vec<u128> {
         (0..8).map(|_| backoff.next(NONE, spoke).as_millis()).collect()

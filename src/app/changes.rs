@@ -1,5 +1,4 @@
-//! What happens to accounts at one replica is seen by all: told through the shared state, read again where
-//! it is heard.
+//! Changes of accounts are published to the other replicas, which read the changed account again.
 
 use std::sync::{Arc, Weak};
 
@@ -44,7 +43,7 @@ impl Replicas for OtherReplicas {
     }
 }
 
-/// Begins to tell and to listen; ends with the credential manager.
+/// Begins to publish and to listen; ends with the credential manager.
 pub(super) fn begin(manager: &Arc<CredentialManager>, shared: &Arc<SharedState>, control: &Handle) {
     manager.notify_through(Arc::new(OtherReplicas(Arc::clone(shared))));
     control.spawn(listen(Arc::downgrade(manager), shared.changes()));

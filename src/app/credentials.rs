@@ -1,4 +1,4 @@
-//! Where credentials are kept and how they are had: vault, credential manager, broker.
+//! Builds the vault, the credential manager and the connection broker.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ fn login(auth: &VaultAuth) -> hashicorp::LoginMethod {
     }
 }
 
-/// What descriptors read under these settings may depend on, Vault among it.
+/// The read context of these settings, with lookups in Vault.
 pub(super) fn world(
     settings: &Settings,
     hashicorp: Option<&Arc<HashicorpVault>>,
@@ -81,7 +81,7 @@ pub(super) fn world(
 }
 
 /// The store that the settings name, its requests counted. Makes nothing: a gateway that needs no
-/// credentials needs no store; one that is there and does not open is told of at once.
+/// credentials needs no store; one that exists and does not open is logged at once.
 pub(super) fn vault(
     settings: &Settings,
     hashicorp: Option<&Arc<HashicorpVault>>,
@@ -103,11 +103,11 @@ pub(super) fn vault(
     Arc::new(MeasuredVault::new(vault, Arc::clone(metrics)))
 }
 
-/// Asks Vault for what accounts need, and for nobody's: a mount, namespace or policy that is wrong is
-/// told at the start.
+/// Makes the requests that accounts need for a user who does not exist: a wrong mount, namespace or
+/// policy is logged at the start.
 pub(super) async fn check_vault(vault: Arc<dyn Vault>) {
     let nobody = vault::Path::of(&["c", "_nobody"]);
-    // Whatever is wrong is told and counted where it is asked.
+    // The vault logs and counts its own faults.
     if vault.read(&nobody).await.is_ok() {
         vault.list(&nobody).await.map(drop).unwrap_or_default();
     }
@@ -122,7 +122,7 @@ pub(crate) fn vault_fault(settings: &Settings) -> Option<String> {
     examined.err().map(|fault| fault.message)
 }
 
-/// Says at the start what would else be said with the first call that needs the store.
+/// Logs at the start what the first call that needs the store would fail with.
 fn report_vault(file: &File, metrics: &Metrics) {
     match file.examine() {
         Ok(false) => {}
@@ -137,7 +137,7 @@ fn report_vault(file: &File, metrics: &Metrics) {
     }
 }
 
-/// Where the embedded store's file is; `None` when there is no home folder and no path is said.
+/// Path of the embedded store; `None` without a configured path and a home folder.
 pub(super) fn vault_file(file: &FileVault) -> Option<PathBuf> {
     match &file.path {
         Some(path) => Some(path.clone()),
@@ -153,7 +153,7 @@ pub(super) fn key_of(file: &FileVault) -> RootKey {
     }
 }
 
-/// The manager of accounts.
+/// The credential manager.
 pub(super) fn credential_manager(
     vault: Arc<dyn Vault>,
     upstreams: &Arc<Upstreams>,
@@ -220,7 +220,7 @@ pub(super) fn broker(
     }))
 }
 
-/// Who is told when stored tokens are due, where the settings name somebody.
+/// Begins to post due times to the scheduler of the settings, if there is one.
 fn scheduler(settings: &Settings, manager: &Arc<CredentialManager>, control: &Handle) -> Result<(), Fault> {
     let Some(configured) = &settings.scheduler else {
         return Ok(());
@@ -232,7 +232,7 @@ fn scheduler(settings: &Settings, manager: &Arc<CredentialManager>, control: &Ha
     Ok(())
 }
 
-/// Where people reach the public listener.
+/// Public base URL of the gateway.
 fn base(settings: &Settings) -> Result<Url, Fault> {
     if let Some(url) = &settings.public_url {
         return Ok(url.clone());

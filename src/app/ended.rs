@@ -42,7 +42,7 @@ pub(super) async fn begin(vault: Arc<dyn Vault>, shared: &SharedState, control: 
                 shared.announce_end(digest, expires);
             }
         }
-        // Why it cannot be read was told already.
+        // The reason was logged where it was read.
         Err(fault) => tracing::debug!(%fault, "which sessions have ended is not known"),
     }
     let (sender, orders) = mpsc::channel(WAITING);

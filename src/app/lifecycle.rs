@@ -1,4 +1,4 @@
-//! From listening to gone: health, readiness, and an end that waits for those on their way.
+//! Health, readiness, and a graceful shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use pleiades_descriptor::settings::Settings;
 use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::Upstreams;
 
-/// How often listeners and running calls are looked at.
+/// Poll interval for listeners and running calls.
 const TICK: Duration = Duration::from_millis(25);
 /// The most of the grace period that is kept for children and sessions to end.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// For answers on their way to be written before connections are cut.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// Children of a process that is told twice to end get this long.
+/// Grace for children after a second signal.
 const AT_ONCE: Duration = Duration::from_millis(500);
 /// A listener that does not accept by then never will.
 const LISTEN_WITHIN: Duration = Duration::from_secs(10);
@@ -103,7 +103,7 @@ impl Lifecycle {
         self.0.services.exchange.accounts.manager.publish();
     }
 
-    /// How long children and sessions may still take once nothing is served any more.
+    /// Grace for children and sessions after the server has stopped.
     pub(super) fn time_left(&self) -> Duration {
         if self.0.drained.load(Ordering::Relaxed) {
             Duration::ZERO
@@ -197,7 +197,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Signals as Pingora wants them: it is told to end at once, because the waiting was done here.
+/// Shutdown signals for Pingora, which ends at once: draining is done here.
 #[derive(Debug)]
 pub(super) struct Signals(Lifecycle);
 

@@ -7,7 +7,7 @@ use pleiades_core::secret::Secret;
 use pleiades_credential::vault::file::key;
 use pleiades_descriptor::settings::{self, Settings};
 
-/// Where the key is; `None` where nobody needs one, or there is no home folder.
+/// Path of the key file; `None` when no local caller needs a key, or there is no home folder.
 pub(crate) fn file(settings: &Settings) -> Option<PathBuf> {
     let is_needed = settings.access.local.is_some() && settings.access.names_callers();
     let folder = settings::data_folder().filter(|_| is_needed)?;

@@ -1,4 +1,4 @@
-//! What `pleiades vault migrate` works with: the embedded store it reads and the one of the settings.
+//! `pleiades vault migrate`: copies the embedded store to the one of the settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Migration {
         &self.source
     }
 
-    /// Copies and tells of each entry; `None` when a signal came first.
+    /// Copies, and reports each entry; `None` when a signal arrived first.
     ///
     /// # Errors
     /// [`vault::Fault`] when a store cannot be used.

@@ -50,28 +50,28 @@ pub(crate) use migration::Migration;
 pub(crate) use private::keep_private;
 pub(crate) use rekey::{NewKey, RekeyError, rekey};
 
-/// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB unless told otherwise, for as
+/// Bytes that a connection's socket is read ahead by. Pingora takes 64 KiB by default, for as
 /// long as the connection stands; its reader of HTTP/1 has a buffer of its own. Of TLS a whole record.
 const PLAIN_READ: usize = 0;
 const TLS_READ: usize = 16 * 1024;
 /// Connections kept open to one upstream on average; Pingora's pool is one for all of them.
 const KEPT_PER_UPSTREAM: usize = 8;
 const MIN_POOL: usize = 512;
-/// How long the end waits until other replicas were told what changed.
+/// How long the end waits for changes to be published to other replicas.
 const ANNOUNCE_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a front (HTTP, stdio, a command) works with.
+/// The services that a front end (HTTP, stdio, a command) works with.
 #[derive(Debug)]
 pub struct Services {
-    /// The way of a message.
+    /// Handles messages.
     pub exchange: Arc<Exchange>,
-    /// What is loaded.
+    /// The providers that are loaded.
     pub catalog: Arc<Catalog>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// Who may call.
+    /// Authenticates callers.
     pub access: Arc<Access>,
-    /// Who an unauthenticated local caller is, and as whom commands act.
+    /// Principal of unauthenticated local callers and of commands.
     pub principal: Principal,
     /// Largest message, in bytes.
     pub max_body: usize,
@@ -97,11 +97,11 @@ pub struct App {
 pub enum LoadScope {
     /// Every one.
     All,
-    /// That of one provider.
+    /// The one of this provider.
     One(String),
     /// Those whose users connect accounts; none of them is reached before somebody uses one.
     Accounts,
-    /// The same, and one provider that is signed for with client credentials.
+    /// Those, and one provider that uses client credentials.
     Login(String),
 }
 
@@ -180,18 +180,18 @@ impl App {
         })
     }
 
-    /// What fronts work with.
+    /// The services for front ends.
     #[must_use]
     pub fn services(&self) -> Arc<Services> {
         Arc::clone(&self.services)
     }
 
-    /// What descriptors are read with.
+    /// The context in which descriptors are read.
     pub(crate) const fn world(&self) -> &pleiades_descriptor::ReadContext {
         &self.world
     }
 
-    /// The way out.
+    /// Upstream connections.
     pub(crate) const fn upstreams(&self) -> &Arc<Upstreams> {
         &self.upstreams
     }
@@ -226,7 +226,7 @@ impl App {
         self.control.shutdown_background();
     }
 
-    /// Whether what is sealed can be: where Vault keeps the key, it is read in the background.
+    /// Whether the seal key is there: one that Vault keeps is read in the background.
     pub(crate) fn is_unsealed(&self) -> bool {
         self.sealer.is_ready()
     }
@@ -381,7 +381,7 @@ fn listener(address: std::net::SocketAddr, read: usize) -> ListenerConfig {
     ListenerConfig::tcp(address.to_string()).l4_buffer(L4BufferSettings::default().read(read))
 }
 
-/// Whether an address can be bound; asked beforehand, because Pingora panics where we can explain.
+/// Checks that an address can be bound: Pingora would panic without saying how to help.
 fn check_free(address: std::net::SocketAddr, field: &str) -> Result<(), Fault> {
     TcpListener::bind(address).map(drop).map_err(|cause| {
         Fault::Machine(format!("`{field}`: {address} cannot be bound: {cause}; end what uses it, or choose another with `--{field}`"))
@@ -410,7 +410,7 @@ pub(crate) fn endpoint_for_probe(
     }
 }
 
-/// What the paths beside the protocol need of the settings.
+/// Settings of the HTTP API beside MCP.
 fn api_config(settings: &Settings) -> ApiConfig {
     let signing = settings.signing.as_ref();
     let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
@@ -420,7 +420,7 @@ fn api_config(settings: &Settings) -> ApiConfig {
     }
 }
 
-/// Who may call, as the settings say.
+/// Access control as the settings say.
 fn access(settings: &Settings, load: &LoadScope) -> Result<Access, Fault> {
     // Other commands act as the local caller without a request that would have to prove it.
     let local_key = (*load == LoadScope::All)
@@ -457,7 +457,7 @@ fn catalog_config(
     }
 }
 
-/// Where replicas meet, when the settings name a Redis.
+/// The state that replicas share, when the settings name a Redis.
 fn shared_state(
     settings: &Settings,
     sealer: &Arc<Sealer>,

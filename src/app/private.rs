@@ -1,4 +1,4 @@
-//! What other processes may see of this one.
+//! Keeps memory and environment from other processes.
 
 use std::io;
 

@@ -1,5 +1,4 @@
-//! What `pleiades vault rekey` works with: the embedded store of the settings, and where its new key
-//! comes from.
+//! `pleiades vault rekey`: puts the embedded store of the settings under a new key.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +8,18 @@ use pleiades_credential::vault;
 use pleiades_credential::vault::file::{self, Rekeyed, RootKey, key};
 use pleiades_descriptor::settings::{Settings, VaultSettings};
 
-/// What was done.
+/// Result of a rekey.
 #[derive(Debug)]
 pub(crate) struct RekeyReport {
     /// The vault's file.
     pub(crate) vault: PathBuf,
-    /// What came of it.
+    /// Whether entries were written anew.
     pub(crate) outcome: Rekeyed,
-    /// Where the key is that opens it now.
+    /// Location of its key now.
     pub(crate) key: NewKey,
 }
 
-/// Where the key is that opens a vault from now on.
+/// Location of the new key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NewKey {
     /// In the key file, from which it is read: nothing is left to be done.
@@ -31,20 +30,20 @@ pub(crate) enum NewKey {
     Environment,
 }
 
-/// Why nothing was done.
+/// Why the store is unchanged.
 #[derive(Debug)]
 pub(crate) enum RekeyError {
-    /// What was asked cannot be meant.
+    /// The arguments contradict each other or the settings.
     Usage(String),
     /// The store or a file of a key.
     Store(vault::Fault),
 }
 
 /// Puts the embedded store of the settings under the key in `to`, made there when there is none, or under
-/// `given`; where neither is said and a key file opens it, under a fresh one. Blocks.
+/// `given`; without either, and where a key file opens it, under a fresh one. Blocks.
 ///
 /// # Errors
-/// [`Refused`].
+/// [`RekeyError`].
 pub(crate) fn rekey(
     settings: &Settings,
     to: Option<&Path>,

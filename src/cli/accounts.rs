@@ -18,9 +18,9 @@ use pleiades_descriptor::settings::Overrides;
 
 /// Longest token that is read, in bytes.
 const MAX_TOKEN: u64 = 64 * 1_024;
-/// What the process gets to end.
+/// Grace for the end of the process.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long the key that seals is waited for where Vault keeps it.
+/// Timeout for the seal key where Vault keeps it.
 const UNSEAL: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +101,7 @@ pub(super) fn close(app: App) {
     app.stop(FAREWELL);
 }
 
-/// A provider's connection; why there is none is told.
+/// A provider's connection; prints why there is none.
 pub(super) fn connection(app: &App, provider: &str) -> Result<Arc<Connection>, u8> {
     let services = app.services();
     let connection = user_accounts::connection(&services.exchange.accounts.manager, provider);
@@ -136,7 +136,7 @@ pub(super) async fn wait_for_seal(app: &App) -> Result<(), u8> {
     })
 }
 
-/// A fault of the store, told.
+/// Prints a fault of the store.
 pub(super) fn fail_store(fault: &Fault) -> u8 {
     ui::fail(format_args!("the credential store: {fault}"));
     match fault.kind {
@@ -218,7 +218,7 @@ fn no_account(provider: &str, account: &str) -> u8 {
     exit::USAGE
 }
 
-/// Tells how an account stands now.
+/// Prints the state of an account.
 async fn print_account(
     app: &App,
     as_json: bool,

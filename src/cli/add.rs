@@ -31,7 +31,7 @@ const MAX_SENTENCE: usize = 600;
 /// Longest description that is made of tools' names, in characters.
 const ABOUT: usize = 200;
 
-/// What to add.
+/// Arguments of `add`.
 #[derive(Debug)]
 pub(super) struct AddRequest {
     pub(super) url: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct AddRequest {
     pub(super) command: Vec<String>,
 }
 
-/// What a server turned out to be.
+/// What the probe of a server found.
 struct ServerFacts {
     title: String,
     about: Option<String>,

@@ -197,7 +197,7 @@ fn print_result(result: &Value) {
     }
 }
 
-/// What a shell is told: a failure that may pass is temporary, another is not.
+/// Exit code of a result: failures that may pass are temporary.
 fn code_of(result: &Value) -> u8 {
     if result.get("isError").and_then(Value::as_bool) != Some(true) {
         return exit::OK;

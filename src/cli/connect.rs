@@ -29,10 +29,10 @@ use pleiades_credential::manager::Reason;
 use pleiades_credential::user_accounts;
 use receiver::CallbackReceiver;
 
-/// How often an account that somebody else puts in is looked for.
+/// Poll interval for an account that is stored from elsewhere.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What is asked for.
+/// Arguments of `connect`.
 #[derive(Debug)]
 pub(super) struct ConnectRequest {
     pub(super) provider: String,
@@ -40,7 +40,7 @@ pub(super) struct ConnectRequest {
     pub(super) no_browser: bool,
 }
 
-/// What it came to: provider's account and its label.
+/// The account that was connected.
 struct Connected {
     account: String,
     label: Option<String>,
@@ -189,7 +189,7 @@ async fn receive_callback(
     }
 }
 
-/// Waits for what the gateway that runs makes of it.
+/// Waits for the running gateway to finish the flow.
 async fn await_gateway(
     broker: &Arc<Broker>,
     connection: &Connection,
@@ -236,7 +236,7 @@ async fn confirm_replacement(
     }
 }
 
-/// What is to be connected, as the broker takes it.
+/// The broker's request for this connection.
 fn connect_request(connection: &Connection, request: &ConnectRequest) -> ConnectionRequest {
     ConnectionRequest {
         provider: connection.provider.to_string(),

@@ -22,7 +22,7 @@ use source::DescriptorSource;
 use step::{StepFailure, Steps};
 use subject::Subject;
 
-/// What children get to end by themselves.
+/// Grace for child processes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {

@@ -24,7 +24,7 @@ pub(super) fn id(text: &str, keep: &[char]) -> String {
     legal(id.trim_end_matches(['_', '-']))
 }
 
-/// What is reserved or empty gets a head of its own.
+/// Prefixes ids that are reserved or empty.
 pub(super) fn legal(id: &str) -> String {
     if id.is_empty() {
         return "p".to_owned();

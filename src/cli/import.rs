@@ -104,7 +104,7 @@ fn fault_text(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
     )
 }
 
-/// What is to be done, without doing it.
+/// Plans the import; writes nothing.
 ///
 /// # Errors
 /// The file names no server, or too many.

@@ -283,7 +283,7 @@ fn restrict() {
     }
 }
 
-/// Loads the settings; faults are told, and decide the exit code.
+/// Loads the settings; faults are printed, and decide the exit code.
 pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Settings, u8> {
     let mut loaded = settings::load(global.config.as_deref(), overrides);
     // Notes are for `check`: every command would say them.
@@ -299,13 +299,13 @@ pub(crate) fn settings(global: &Global, overrides: &Overrides) -> Result<Setting
     Ok(loaded.settings)
 }
 
-/// Loads the settings and builds the parts; faults are told, and decide the exit code.
+/// Loads the settings and builds the services; faults are printed, and decide the exit code.
 pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -> Result<App, u8> {
     let load = only.map_or(LoadScope::All, |id| LoadScope::One(id.to_owned()));
     open_with(global, overrides, load)
 }
 
-/// The same, with what is loaded said in full.
+/// The same for a set of providers.
 pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope) -> Result<App, u8> {
     telemetry::log::init(telemetry::log::LogFormat::Auto);
     App::build(settings(global, overrides)?, load).map_err(|fault| {
@@ -317,7 +317,7 @@ pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope)
     })
 }
 
-/// Runs work of a command; `None` when a signal came first. What it started ends with [`App::stop`].
+/// Runs work of a command; `None` when a signal arrived first. Child processes end with [`App::stop`].
 pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Option<T> {
     app.control().block_on(async {
         tokio::select! {

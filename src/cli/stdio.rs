@@ -22,14 +22,13 @@ use pleiades_gateway::exchange::{
 };
 use pleiades_mcp::{ClientCapabilities, Revision, message};
 
-/// Lines wait here for a slow reader.
+/// Lines that may wait for a slow reader.
 const BACKLOG: usize = 256;
-/// What running requests get when stdin has ended, and what their answers get to be written.
+/// Grace for running requests after stdin has ended.
 const FAREWELL: Duration = Duration::from_millis(700);
-/// What answers on their way out get after that.
+/// Grace for answers that are being written after that.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-/// What child processes get to end by themselves: with the farewell before less than the 2 s
-/// after which clients kill.
+/// Grace for child processes; with the one before less than the 2 s after which clients kill.
 const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends, or a signal comes.

@@ -1,4 +1,4 @@
-//! How the command line speaks: results to stdout, words about them to stderr, colour for people.
+//! Output of the command line: results on stdout, messages on stderr, colour on terminals.
 //!
 //! Much of what is printed are words of others: results, descriptions, errors of servers. A terminal obeys
 //! control characters (CWE-150), so it gets none of theirs: styles are marks that only the writers here turn

@@ -44,7 +44,7 @@ pub(super) struct Migrate {
     key_file: Option<PathBuf>,
 }
 
-/// What became of all, for the end.
+/// Counts for the last line.
 #[derive(Default)]
 struct Tally {
     counts: BTreeMap<&'static str, usize>,
@@ -99,7 +99,7 @@ fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
     exit::OK
 }
 
-/// What is left to be done before a gateway starts.
+/// The step left before a gateway starts.
 fn next(key: &NewKey) -> String {
     match key {
         NewKey::KeyFile(file) => format!("it opens with the key file {}", file.display()),

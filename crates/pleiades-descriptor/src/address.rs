@@ -47,7 +47,7 @@ pub(crate) fn is_open_redis(found: &str) -> bool {
     })
 }
 
-/// What else is wrong with a URL that can be parsed, all of it.
+/// All faults of a URL that can be parsed.
 pub(crate) fn misused_url(found: &str) -> Vec<Finding> {
     let Ok(url) = Url::parse(found) else {
         return Vec::new();
@@ -72,7 +72,7 @@ fn authority(rest: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
-/// What an address is, when it is not one of the public network.
+/// Kind of an address outside of the public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalAddress {
     /// This machine.
@@ -81,7 +81,7 @@ pub enum LocalAddress {
     Private(&'static str),
 }
 
-/// What a URL's host is, as far as can be said without asking DNS.
+/// Kind of a URL's host, as far as it is known without DNS.
 pub(crate) fn local(url: &Url) -> Option<LocalAddress> {
     match url.host()? {
         Host::Ipv4(address) => local_v4(address),
@@ -96,7 +96,7 @@ pub(crate) fn local(url: &Url) -> Option<LocalAddress> {
     }
 }
 
-/// Where those are who can read what is sent to a URL.
+/// Who can read unencrypted traffic to a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClearText {
     /// In a network of the operator's own.

@@ -84,11 +84,11 @@ impl std::fmt::Debug for SecretSource {
 }
 
 impl SecretSource {
-    /// The same without the way to Vault.
+    /// No lookups.
     pub(crate) const NOWHERE: &'static Self = &Self::None;
 }
 
-/// What meaning may depend on beside the file: nothing else is read.
+/// Everything beside the file that the meaning of a descriptor depends on.
 #[derive(Clone)]
 pub struct ReadContext {
     /// The environment.
@@ -105,7 +105,7 @@ pub struct ReadContext {
 
 impl std::fmt::Debug for ReadContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
+        f.debug_struct("ReadContext")
             .field("references", &self.references)
             .field("commands", &self.commands)
             .field("loopback", &self.loopback)

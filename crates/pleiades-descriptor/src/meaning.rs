@@ -34,7 +34,7 @@ pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mu
     relay(root, report);
 }
 
-/// Whoever writes a reference where none is resolved wants to hear of it.
+/// Notes references where none is resolved.
 fn plain_texts(root: &Node, report: &mut Report) {
     for key in ["title", "about"] {
         if let Some(node) = root.at_path(&[key])
@@ -50,7 +50,7 @@ fn plain_texts(root: &Node, report: &mut Report) {
 const LONGEST: usize = 64;
 const PREFIX: &str = "use_";
 
-/// The meta tool is called after the id.
+/// Warns of ids that make the name of the meta tool too long.
 fn tool_name_length(root: &Node, report: &mut Report) {
     let Some(entry) = root.entry("id").filter(|entry| !entry.value.is_bad) else {
         return;

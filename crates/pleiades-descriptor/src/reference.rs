@@ -17,7 +17,7 @@ const WORDS: [&str; 2] = ["title", "about"];
 /// Largest file that a reference reads.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What references may read.
+/// Resolves references within what is allowed.
 pub(crate) struct ReferenceResolver<'a> {
     pub(crate) env: &'a Environment,
     /// `None`: everything, as in the settings.
@@ -250,7 +250,7 @@ fn pieces(raw: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// What stands between `${` and `}` in each reference of a text.
+/// The inner text of each reference.
 pub fn reference_names(raw: &str) -> impl Iterator<Item = &str> {
     pieces(raw).filter_map(|piece| match piece {
         Piece::Reference(inner) => Some(inner),
@@ -360,7 +360,7 @@ fn matches(glob: &str, text: &str) -> bool {
     here.last().copied().unwrap_or_default()
 }
 
-/// What one part of a glob stands for.
+/// A token of a glob.
 enum GlobToken {
     /// `**`
     All,

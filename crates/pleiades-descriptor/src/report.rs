@@ -25,14 +25,14 @@ pub(crate) struct Report {
     hidden: BTreeSet<String>,
 }
 
-/// What to say about a place.
+/// A message and its cure.
 #[derive(Debug)]
 pub(crate) struct Finding {
     message: String,
     cure: Option<String>,
 }
 
-/// A sentence without a cure.
+/// A finding without a cure.
 pub(crate) fn say(message: impl Into<String>) -> Finding {
     Finding {
         message: message.into(),
@@ -41,7 +41,7 @@ pub(crate) fn say(message: impl Into<String>) -> Finding {
 }
 
 impl Finding {
-    /// What to do about it.
+    /// Adds the cure.
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self

@@ -1,4 +1,4 @@
-//! Where the authorization of `pleiades connect` comes back to.
+//! Chooses the redirect URI of `pleiades connect`, and who receives it.
 //!
 //! Providers compare redirect URIs to the letter, so the gateway's own is used wherever that is possible:
 //! with `public_url` on loopback its callback, taken by the gateway that runs or, on the same port, by this
@@ -17,10 +17,10 @@ use crate::app::App;
 use pleiades_credential::broker::{ConnectLink, LinkPayload, ProofMethod as Proof, RedirectTarget};
 use pleiades_credential::{AddressPolicy, Connection};
 
-/// How long the gateway that may run has to show the page of a link.
+/// Timeout for the page of a connect link.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Who takes the answer.
+/// The receiver of the authorization response.
 #[derive(Debug)]
 pub(super) enum CallbackReceiver {
     /// The gateway that runs: the page of this link begins the flow, too.
@@ -31,7 +31,7 @@ pub(super) enum CallbackReceiver {
     Here(CallbackListener, String, RedirectTarget),
 }
 
-/// Finds the way of a flow.
+/// Finds the receiver of a flow.
 ///
 /// # Errors
 /// When no port can be had.
@@ -87,8 +87,8 @@ fn origin(base: &Url) -> String {
     base.origin().ascii_serialization()
 }
 
-/// Whether the gateway at a link's address opens it: then it runs, and has our keys and our store. Asking
-/// consumes nothing.
+/// Whether a gateway serves the link: then it runs with our keys and our store. The probe does not use the
+/// link up.
 async fn is_served(app: &App, link: &str) -> bool {
     let manager = &app.services().exchange.accounts.manager;
     let request = Request::builder()

@@ -56,7 +56,7 @@ pub(super) async fn dns(
     Ok((addresses, text))
 }
 
-/// Variables that name proxies, of those that are set: nothing here takes them, which is reported where a server
+/// Variables that name proxies, of those that are set: nothing here uses them, which is reported where a server
 /// cannot be reached.
 pub(super) fn proxies(variables: impl IntoIterator<Item = OsString>) -> Vec<String> {
     let mut set: Vec<String> = variables
@@ -95,7 +95,7 @@ fn reason(error: &std::io::Error) -> String {
     }
 }
 
-/// A handshake of our own, so that what is wrong with a certificate can be told.
+/// A handshake of our own, which shows what is wrong with a certificate.
 pub(super) async fn tls(
     address: SocketAddr,
     url: &Url,

@@ -19,9 +19,9 @@ use pleiades_credential::record::{AccountRecord, AccountState, EndReason, TokenR
 use pleiades_credential::vault::{self, Fault, Path, Wrote};
 use pleiades_credential::{AccountKey, Connection, Signature, pinned, user_accounts};
 
-/// How long a credential is waited for.
+/// Timeout for a credential.
 const CREDENTIAL: Duration = Duration::from_secs(30);
-/// How long the store is waited for.
+/// Timeout for the store.
 const STORE: Duration = Duration::from_secs(20);
 /// Accounts that are listed.
 const SHOWN: usize = 12;
@@ -78,7 +78,7 @@ impl LoginCheck<'_> {
         self.account(steps, &services).await
     }
 
-    /// Whether anything is at a guessed authorization endpoint.
+    /// Whether a guessed authorization endpoint answers.
     async fn answers(&self, server: &AuthServer) -> bool {
         let services = self.app.services();
         let request = http::Request::builder().uri(&server.authorization_endpoint);
@@ -192,7 +192,7 @@ impl LoginCheck<'_> {
         steps.end("registration", began, found);
     }
 
-    /// Where the secret of the descriptor's client goes.
+    /// The issuer that the secret of the descriptor's client is pinned to.
     async fn secret(
         &self,
         services: &Services,
@@ -378,7 +378,7 @@ impl LoginCheck<'_> {
         signature
     }
 
-    /// How the renewal of an account stands; with `--refresh` it is done.
+    /// State of an account's renewal; with `--refresh` it is renewed.
     async fn renewal(&self, services: &Services, key: &AccountKey) -> Result<StepDetail, StepFailure> {
         let manager = &services.exchange.accounts.manager;
         let record = manager.record(key).await.map_err(|fault| stored(&fault))?;
@@ -416,7 +416,7 @@ impl LoginCheck<'_> {
         self.stands(&record)
     }
 
-    /// What connecting again needs where a renewal was refused for the sake of our client.
+    /// The cure when a renewal was refused because of our client.
     fn connecting(&self, record: &AccountRecord, refusal: &TokenRefusal) -> Option<String> {
         refusal
             .error
@@ -506,7 +506,7 @@ impl LoginCheck<'_> {
     }
 }
 
-/// What a client of one's own has to have registered.
+/// Redirect URIs that an own client needs registered.
 fn callback_lines(callbacks: &[String]) -> Vec<String> {
     callbacks
         .iter()

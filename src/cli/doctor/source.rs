@@ -21,7 +21,7 @@ impl DescriptorSource {
     /// Finds a provider's file by its id, a broken one by the file's name.
     ///
     /// # Errors
-    /// The exit code when there is none, which is told.
+    /// The exit code when there is none; the reason is printed.
     pub(super) fn find(folder: &Path, provider: &str, world: &ReadContext) -> Result<Self, u8> {
         let files = pleiades_descriptor::files(folder).map_err(|error| {
             ui::fail(format_args!(

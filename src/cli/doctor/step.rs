@@ -182,7 +182,7 @@ fn print(name: &str, state: StepState, millis: u64, (detail, cure, lines): (&str
     }
 }
 
-/// What is never printed: credentials, and whatever references were resolved to.
+/// Redacts credentials and the values of references.
 #[derive(Default)]
 pub(super) struct Redactor(Vec<String>);
 
@@ -192,7 +192,7 @@ impl Redactor {
         let text = text.trim();
         if text.len() >= least && !self.0.iter().any(|known| known == text) {
             self.0.push(text.to_owned());
-            // The longest first: a part of it would leave the rest standing.
+            // The longest first: replacing a part of it would leave the rest.
             self.0.sort_by_key(|text| std::cmp::Reverse(text.len()));
         }
     }

@@ -1,4 +1,4 @@
-//! A provider that is examined: the steps that ask it, in the order of a request.
+//! The steps that contact a provider, in the order of a request.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,16 +18,16 @@ use pleiades_gateway::catalog::{Provider, examine};
 use pleiades_gateway::exchange::Keys;
 use pleiades_upstream::{Endpoint, Identity, Profile, Transport, Upstreams, minimal_environment};
 
-/// What a process that failed wrote last is read within this.
+/// How long to wait for the last output of a process that failed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 /// Lines of stderr that are shown.
 const LINES: usize = 10;
 /// Steps of providers whose tokens come from an authorization server.
 const LOGIN: [&str; 5] = ["discovery", "registration", "scopes", "vault", "refresh"];
-/// Steps after the way to the server is known to be there.
+/// Steps after the connection.
 const AFTER: [&str; 4] = ["protocol", "capabilities", "credential", "lists"];
 
-/// Who is examined, and with what.
+/// The provider that is examined, and its credential.
 pub(super) struct Subject {
     upstreams: Arc<Upstreams>,
     provider: Arc<Provider>,
@@ -37,7 +37,7 @@ pub(super) struct Subject {
     get: bool,
     /// The descriptor may start its process.
     may_start: bool,
-    /// Where its tokens come from.
+    /// Its OAuth connection, if it has one.
     connection: Option<Arc<Connection>>,
     /// Whether an account's token is put on requests.
     is_signed: bool,
@@ -234,7 +234,7 @@ impl Subject {
         Ok(asked.unwrap_or(profile))
     }
 
-    /// The process, MCP, and what it said on stderr.
+    /// Starts the process and probes it; shows its stderr.
     async fn start_process(&self, steps: &mut Steps) -> Option<Profile> {
         let began = Instant::now();
         let probed = self
@@ -321,7 +321,7 @@ impl Subject {
         steps.skip("lists", why);
     }
 
-    /// What to do about a token that is not taken.
+    /// The cure for a token that the server refused.
     fn refused_token_cure(&self) -> String {
         let Some(sent) = &self.renewed else {
             return "run this with `--refresh`; if a new token is refused too, look at `resource`, `audience` and scopes"
@@ -393,7 +393,7 @@ impl Subject {
     }
 }
 
-/// What a way that does not lead there may have to do with proxies.
+/// Adds the proxy variables that are set and ignored.
 fn with_proxies(mut trouble: StepFailure) -> StepFailure {
     let names = settings::variables().into_iter().map(|(name, _)| name);
     trouble.lines.extend(network::proxies(names));

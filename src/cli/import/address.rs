@@ -1,4 +1,4 @@
-//! What stands in URLs and headers: the parts that are a secret become variables.
+//! URLs and headers: secret parts become variables.
 
 use super::rewrite::{FieldContext, Rewriter};
 use super::secret::{is_random, is_secret_name, is_uuid, looks_secret, password};

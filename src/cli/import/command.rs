@@ -85,7 +85,7 @@ fn split(raw: Vec<String>, words: &mut Rewriter<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Where the client would start it.
+/// The folder in which the client would start it.
 fn folder(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<PathBuf, String> {
     let Some(cwd) = node.text("cwd") else {
         return Ok(words.base.to_path_buf());

@@ -47,7 +47,7 @@ impl FileFormat {
     }
 }
 
-/// What helps where nothing more is known of a fault.
+/// The cure of faults that have no better one.
 const CORRECT: &str = "correct the file where the client reads it";
 
 fn toml(text: &str) -> Result<DocumentNode, SyntaxFault> {

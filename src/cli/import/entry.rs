@@ -10,7 +10,7 @@ use super::tree::{DocumentNode, Kind, shown};
 use super::{command, remote};
 use crate::cli::ui;
 
-/// What is to be written.
+/// A server as it will be written.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) id: String,
@@ -61,7 +61,7 @@ const KNOWN: [&str; 31] = [
     "inputs",
     "$schema",
 ];
-/// What in an unknown field's name says that it keeps something out.
+/// Parts of names of unknown fields that seem to restrict something.
 const RESTRICTS: [&str; 14] = [
     "allow",
     "deny",
@@ -199,7 +199,7 @@ fn says_something(node: &DocumentNode) -> bool {
     !matches!(&node.kind, Kind::Null | Kind::Bool(false))
 }
 
-/// Whether a server is switched off; what is no plain word about it counts as "off".
+/// Whether a server is disabled; values that are no boolean count as disabled.
 fn is_off(node: &DocumentNode) -> bool {
     let says = |key: &str| {
         node.get(key)

@@ -31,7 +31,7 @@ pub(super) struct Filter {
     /// `None`: all.
     pub(super) allow: Option<Vec<String>>,
     pub(super) deny: Vec<String>,
-    /// What could not be taken, so that the server would be more open than it was.
+    /// Lists that could not be taken over: the server would be more open than it was.
     pub(super) lost: Vec<String>,
 }
 

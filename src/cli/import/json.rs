@@ -55,7 +55,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
     reader.node(root, 0)
 }
 
-/// What the parser is silent about: it lets line breaks stand in texts, and ends a number where its digits do.
+/// Refuses what the parser accepts: line breaks in texts, and numbers that letters follow.
 fn check_tokens(text: &str) -> Result<(), SyntaxFault> {
     let options = ScannerOptions {
         allow_single_quoted_strings: false,

@@ -1,10 +1,10 @@
-//! What became of each server of a file.
+//! The result for each server of a file.
 
 use std::path::PathBuf;
 
 use super::rewrite::Variable;
 
-/// What became of a server.
+/// A server of the file, and the result for it.
 #[derive(Debug)]
 pub(super) struct ImportedServer {
     /// Its name in the client's configuration.

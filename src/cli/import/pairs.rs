@@ -24,7 +24,7 @@ pub(super) fn read(node: &DocumentNode, separator: char) -> Option<Vec<Pair>> {
     }
 }
 
-/// What is null is not set, and no pair.
+/// Null members are unset, and left out.
 fn of_members(members: &[DocumentMember]) -> Vec<Pair> {
     let set = members.iter().filter(|member| member.value.kind != Kind::Null);
     set.map(|member| (member.key.clone(), member.value.scalar()))

@@ -1,5 +1,5 @@
-//! Texts of a client's configuration in our spelling: `${NAME}` for what is read where the gateway
-//! starts, whatever the client wrote for it, and for every literal secret.
+//! Rewrites texts of a client's configuration: every reference of the client, and every literal secret,
+//! becomes a variable `${NAME}` of the gateway's environment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Variable {
     pub(super) is_set: bool,
 }
 
-/// Turns texts, and remembers what variables stand for.
+/// Rewrites texts, and remembers the values of variables.
 pub(super) struct Rewriter<'a> {
     env: &'a Environment,
     /// What relative paths of the file start from.
@@ -30,14 +30,14 @@ pub(super) struct Rewriter<'a> {
     pub(super) inputs: BTreeMap<String, String>,
     /// Names in use; with the value when that is known.
     taken: BTreeMap<String, Option<String>>,
-    /// Of the server that is being read.
+    /// Variables of the current server.
     pub(super) wanted: Vec<Variable>,
     pub(super) notes: Vec<String>,
-    /// What of it could not be taken, so that it would be more open than it was.
+    /// Restrictions of the current server that could not be taken over.
     pub(super) lost: Vec<String>,
 }
 
-/// Where a text stands: for names of variables, and for people.
+/// The field of a text: names its variable, and its place in messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FieldContext<'a> {
     pub(super) id: &'a str,
@@ -65,7 +65,7 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    /// Forgets what the server before wanted.
+    /// Begins a new server.
     pub(super) fn begin(&mut self) {
         (self.wanted, self.notes, self.lost) = (Vec::new(), Vec::new(), Vec::new());
     }

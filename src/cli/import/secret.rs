@@ -1,4 +1,4 @@
-//! What in a client's configuration may be a secret. In doubt it is one: a variable too many costs a
+//! Guesses which values may be secrets. In doubt one is: a variable too many costs a
 //! line in a shell, a key in a file costs the key.
 
 /// How tokens of well-known services begin.
@@ -176,7 +176,7 @@ fn is_harmless(value: &str) -> bool {
     is_plain || value.starts_with(['/', '~', '.']) || value.contains("://")
 }
 
-/// Whether a value only says that one belongs here.
+/// Whether a value is a placeholder.
 pub(super) fn is_placeholder(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
     value.is_empty()

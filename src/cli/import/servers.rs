@@ -1,4 +1,4 @@
-//! Where clients keep their servers.
+//! Finds the servers in a client's file.
 //!
 //! `mcpServers` (Claude, Cursor, Windsurf, Gemini, Copilot), `servers` (VS Code), `mcp_servers` (Codex),
 //! `context_servers` (Zed), `mcp` (opencode), `amp.mcpServers`, a list of named ones (Continue), the same below
@@ -26,7 +26,7 @@ pub(super) struct ServerEntry<'a> {
     pub(super) at: Pos,
     pub(super) name: String,
     pub(super) node: &'a DocumentNode,
-    /// Where it stood, when that is not the file's own list.
+    /// The project it belongs to, if any.
     pub(super) project: Option<&'a str>,
     /// Why the client does not use it.
     pub(super) off: Option<&'static str>,

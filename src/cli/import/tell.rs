@@ -1,4 +1,4 @@
-//! What was written and skipped, for programs and for people.
+//! The report of written and skipped servers, as JSON and as a table.
 
 use std::collections::BTreeSet;
 

@@ -76,7 +76,7 @@ pub(super) fn credential_in_clear(upstream: &Node, auth: Option<&Node>, report: 
                 finding.cure("write `https` if the server has it"),
             );
         }
-        // That it may not be reached at all was said.
+        // A fault says already that it may not be reached at all.
         ClearText::Inside if needs_permission => {}
         ClearText::Inside => {
             let cure = "write `https`; or, in a network of your own, `allow_private: true` beside it";

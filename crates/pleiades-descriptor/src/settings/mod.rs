@@ -129,7 +129,7 @@ impl Default for Settings {
     }
 }
 
-/// What it means that nobody is named in `access`: said at the start and by `check`.
+/// Warning that nobody is named in `access`, at the start and in `check`.
 pub const OPEN: &str = "callers are not authenticated: whoever reaches this address from this machine is the local \
                         user, and so is everybody whom a proxy or a tunnel on this machine lets through";
 
@@ -148,7 +148,7 @@ impl Settings {
     }
 }
 
-/// What the command line says, which wins over the file.
+/// Options of the command line, which win over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     /// `--providers`, relative to the working folder.

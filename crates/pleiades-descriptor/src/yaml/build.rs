@@ -127,7 +127,7 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
     Syntax { at, message, cure }
 }
 
-/// What usually mends what the parser says.
+/// The usual cure of a parser error.
 fn cure(message: &str, at: Pos, text: &str) -> &'static str {
     let line = lines(text).nth(at.line.saturating_sub(1));
     let before: String = line.unwrap_or_default().chars().take(at.column).collect();

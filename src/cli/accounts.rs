@@ -14,7 +14,6 @@ use pleiades_credential::imported_token::{ImportError, ImportedToken};
 use pleiades_credential::user_accounts;
 use pleiades_credential::vault::{Fault, Kind};
 use pleiades_credential::{AccountKey, Connection};
-use pleiades_descriptor::settings::Overrides;
 
 /// Longest token that is read, in bytes.
 const MAX_TOKEN: u64 = 64 * 1_024;
@@ -90,11 +89,7 @@ pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> u8 {
 
 /// The parts, with every provider that has accounts loaded and none of them reached.
 pub(super) fn open(global: &Global) -> Result<App, u8> {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
-    super::open_with(global, &overrides, LoadScope::Accounts)
+    super::open_with(global, &global.overrides(), LoadScope::Accounts)
 }
 
 pub(super) fn close(app: App) {

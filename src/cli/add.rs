@@ -15,7 +15,6 @@ use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
 use pleiades_credential::oauth::{self, OAuthErrorKind};
 use pleiades_credential::{AddressPolicy, Connection, Signature};
-use pleiades_descriptor::settings::Overrides;
 use pleiades_mcp::{DeclaredCapabilities, RawObject};
 use pleiades_upstream::{Call, Endpoint, Identity, Profile, Transport};
 
@@ -53,12 +52,8 @@ struct ServerFacts {
 }
 
 pub(super) fn run(global: &Global, request: &AddRequest) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
     // No descriptor has an empty id: nothing is started but what is asked for.
-    let app = match super::open(global, &overrides, Some("")) {
+    let app = match super::open(global, &global.overrides(), Some("")) {
         Ok(app) => app,
         Err(code) => return code,
     };

@@ -10,7 +10,6 @@ use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
 use pleiades_core::telemetry::View;
-use pleiades_descriptor::settings::Overrides;
 use pleiades_gateway::exchange::{Arrived, Keys, Peer, Reply, Scope};
 use pleiades_mcp::{ClientCapabilities, Id, Message, Revision, raw};
 
@@ -62,11 +61,7 @@ pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Optio
 }
 
 fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
-    let app = match super::open(global, &overrides, Some(provider)) {
+    let app = match super::open(global, &global.overrides(), Some(provider)) {
         Ok(app) => app,
         Err(code) => return code,
     };

@@ -17,7 +17,6 @@ use super::{Global, exit, ui};
 use crate::app::{App, LoadScope};
 use pleiades_core::telemetry::{self, tail::Tail};
 use pleiades_descriptor::ReadContext;
-use pleiades_descriptor::settings::Overrides;
 use source::DescriptorSource;
 use step::{StepFailure, Steps};
 use subject::Subject;
@@ -26,14 +25,10 @@ use subject::Subject;
 const FAREWELL: Duration = Duration::from_secs(2);
 
 pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
-    let app = match super::open_with(global, &overrides, LoadScope::Login(provider.to_owned())) {
+    let app = match super::open_with(global, &global.overrides(), LoadScope::Login(provider.to_owned())) {
         Ok(app) => app,
         Err(code) => return code,
     };

@@ -32,7 +32,7 @@ use document::FileFormat;
 use outcome::{ImportOutcome, ImportedServer};
 use pleiades_descriptor::ReadContext;
 use pleiades_descriptor::reader::{self, Pos};
-use pleiades_descriptor::settings::{self, Overrides};
+use pleiades_descriptor::settings;
 use rewrite::Rewriter;
 use servers::ServerEntry;
 use tree::{DocumentNode, Kind, SyntaxFault, shown};
@@ -41,11 +41,7 @@ use tree::{DocumentNode, Kind, SyntaxFault, shown};
 const LARGEST: usize = 1 << 20;
 
 pub(super) fn run(global: &Global, path: &Path) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
-    let loaded = match super::settings(global, &overrides) {
+    let loaded = match super::settings(global, &global.overrides()) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -95,6 +95,14 @@ struct Checking {
 }
 
 impl Global {
+    /// What these options say in place of the settings.
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            providers: self.providers.clone(),
+            ..Overrides::default()
+        }
+    }
+
     /// Lets a command act as somebody else than `access.local`.
     fn act(&self, settings: &mut Settings) {
         if self.tenant.is_none() && self.user.is_none() {
@@ -328,10 +336,7 @@ pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Optio
 }
 
 fn checked(global: &Global, checking: Checking) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
+    let overrides = global.overrides();
     let options = check::Options {
         paths: checking.paths,
         online: checking.online,

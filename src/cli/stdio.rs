@@ -15,7 +15,6 @@ use crate::app::{App, termination_signal};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_core::telemetry::events::RequestDone;
-use pleiades_descriptor::settings::Overrides;
 use pleiades_gateway::catalog::Snapshot;
 use pleiades_gateway::exchange::{
     Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
@@ -33,11 +32,7 @@ const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends, or a signal comes.
 pub(super) fn run(global: &Global) -> u8 {
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
-    let app = match super::open(global, &overrides, None) {
+    let app = match super::open(global, &global.overrides(), None) {
         Ok(app) => app,
         Err(code) => return code,
     };

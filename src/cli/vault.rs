@@ -14,7 +14,7 @@ use pleiades_core::secret::Secret;
 use pleiades_credential::vault::file::Rekeyed;
 use pleiades_credential::vault::migrate::{CopiedEntry, CopyOutcome};
 use pleiades_credential::vault::{self, Kind};
-use pleiades_descriptor::settings::{self, Overrides, Settings};
+use pleiades_descriptor::settings::{self, Settings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VaultCommand {
@@ -53,11 +53,7 @@ struct Tally {
 
 pub(super) fn run(global: &Global, command: &VaultCommand) -> u8 {
     pleiades_core::telemetry::log::init(pleiades_core::telemetry::log::LogFormat::Auto);
-    let overrides = Overrides {
-        providers: global.providers.clone(),
-        ..Overrides::default()
-    };
-    let settings = match super::settings(global, &overrides) {
+    let settings = match super::settings(global, &global.overrides()) {
         Ok(settings) => settings,
         Err(code) => return code,
     };

@@ -102,10 +102,7 @@ impl<'a> ShapeCheck<'a> {
                 .iter()
                 .filter_map(|option| option.get("const").and_then(Value::as_str))
         };
-        let list = words()
-            .map(|word| format!("`{word}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let list = quoted(words());
         let Kind::Text(text) = &node.kind else {
             let finding = match node.kind {
                 Kind::Null => nothing(&format!("write one of {list}")),
@@ -185,6 +182,12 @@ fn field(path: &str) -> &str {
 /// A keyword of a property, else of what it refers to.
 fn keyword<'a>(schema: &'a Value, body: &'a Value, key: &str) -> Option<&'a Value> {
     schema.get(key).or_else(|| body.get(key))
+}
+
+/// Words in backticks, with commas between them.
+fn quoted<'w>(words: impl IntoIterator<Item = &'w str>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    words.join(", ")
 }
 
 fn is_pending(schema: &Value) -> bool {

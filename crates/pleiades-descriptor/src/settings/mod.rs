@@ -47,7 +47,7 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// URL that callers reach the public listener at, when it is not its address; unless that is loopback,
     /// `access` must name callers. Default: none.
-    #[serde(deserialize_with = "parts::url")]
+    #[serde(deserialize_with = "crate::scalar::url")]
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub public_url: Option<url::Url>,
     /// Certificate of the public listener. Default: plain HTTP.

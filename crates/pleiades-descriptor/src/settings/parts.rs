@@ -1,19 +1,13 @@
 //! The smaller parts of the settings.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
 use super::Exposure;
 use crate::Span;
 use pleiades_core::secret::Secret;
-
-/// Reads an optional URL; meaning has refused bad ones before.
-pub(super) fn url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D::Error> {
-    let text = Cow::<'_, str>::deserialize(deserializer)?;
-    url::Url::parse(&text).map(Some).map_err(D::Error::custom)
-}
 
 /// Certificate of the public listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

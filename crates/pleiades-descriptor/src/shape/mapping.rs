@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::{FieldPath, ShapeCheck, field, is_pending, keyword, lacking, nothing, wrong_type};
+use super::{FieldPath, ShapeCheck, field, is_pending, keyword, lacking, nothing, quoted, wrong_type};
 use crate::{
     reference::join,
     report::say,
@@ -68,13 +68,7 @@ impl<'a> ShapeCheck<'a> {
             _ if entry.key == "<<" => say("merge keys are not part of YAML 1.2").cure("write the keys out"),
             Some(near) => finding.cure(format!("did you mean `{near}`?")),
             None if names().next().is_none() => finding.cure("nothing can be said here"),
-            None => finding.cure(format!(
-                "known are {}",
-                names()
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            )),
+            None => finding.cure(format!("known are {}", quoted(names()))),
         };
         self.report.fault(entry.at, &join(path, &entry.key), finding);
         entry.value.is_bad = true;
@@ -148,11 +142,7 @@ impl<'a> ShapeCheck<'a> {
 
     fn exactly_one(&mut self, node: &Node, kinds: &[&str], meant: &BTreeSet<&str>, path: &str) {
         let given = given(node, kinds);
-        let list = kinds
-            .iter()
-            .map(|kind| format!("`{kind}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
+        let list = quoted(kinds.iter().copied());
         match given.as_slice() {
             [first, more @ ..] => {
                 for entry in more {
@@ -276,11 +266,7 @@ fn unknown_kind<'n>(
     path: &str,
 ) -> Option<&'n str> {
     let near = nearest(&entry.key, names.iter().copied());
-    let list = names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let list = quoted(names.iter().copied());
     let finding = say(format!("`{}` is not a known kind", entry.key));
     let finding = match near {
         Some(near) => finding.cure(format!("did you mean `{near}`?")),

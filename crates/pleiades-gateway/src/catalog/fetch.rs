@@ -55,13 +55,13 @@ impl Catalog {
         identity: &Identity,
     ) -> Result<Arc<Catalogue>, Error> {
         let cached = provider.live.cached(identity);
-        let known = cached.load_full();
+        let catalogue = cached.load_full();
         match cached.freshness() {
-            Freshness::Failed(failure, ago) if known.profile.is_some() => {
+            Freshness::Failed(failure, ago) if catalogue.profile.is_some() => {
                 if !failure.still_holds(ago, identity) {
                     self.work.start(provider, &cached, identity, None);
                 }
-                Ok(known)
+                Ok(catalogue)
             }
             _ => self.lists(provider, identity).await,
         }
@@ -79,14 +79,14 @@ impl Catalog {
         identity: &Identity,
     ) -> Option<Result<Arc<Catalogue>, Error>> {
         let cached = provider.live.cached(identity);
-        let known = cached.load_full();
-        match (cached.freshness(), &known.tools_failure) {
+        let catalogue = cached.load_full();
+        match (cached.freshness(), &catalogue.tools_failure) {
             (Freshness::Failed(..) | Freshness::Unread, _) => Some(self.lists(provider, identity).await),
             (_, None) => None,
             (_, Some(failure)) => {
                 let ago = cached.age().unwrap_or_default();
                 Some(match failure.still_holds(ago, identity) {
-                    true => Ok(known),
+                    true => Ok(catalogue),
                     false => {
                         self.attempt(provider, &cached, identity, Some(ListSet::ALL))
                             .await
@@ -116,10 +116,11 @@ impl Catalog {
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
-        known: Arc<Catalogue>,
+        catalogue: Arc<Catalogue>,
     ) -> Arc<Catalogue> {
         let cached = provider.live.cached(identity);
-        self.ask_older((provider, cached), identity, known, OLDER).await
+        self.ask_older((provider, cached), identity, catalogue, OLDER)
+            .await
     }
 
     /// The same of the shared lists, for the relay, which cannot go another way: at most `connect` +
@@ -128,23 +129,24 @@ impl Catalog {
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
-        known: Arc<Catalogue>,
+        catalogue: Arc<Catalogue>,
     ) -> Arc<Catalogue> {
         let cached = Arc::clone(&provider.live.shared);
         let limit = provider.endpoint.connect + provider.endpoint.call;
-        self.ask_older((provider, cached), identity, known, limit).await
+        self.ask_older((provider, cached), identity, catalogue, limit)
+            .await
     }
 
     async fn ask_older(
         &self,
         (provider, cached): (&Arc<Provider>, Arc<CachedLists>),
         identity: &Identity,
-        known: Arc<Catalogue>,
+        catalogue: Arc<Catalogue>,
         within: Duration,
     ) -> Arc<Catalogue> {
-        let profile = match &known.profile {
+        let profile = match &catalogue.profile {
             Some(profile) if profile.legacy.as_ref().is_some_and(LegacyProbe::is_due) => profile.clone(),
-            _ => return known,
+            _ => return catalogue,
         };
         let (work, provider) = (Arc::clone(&self.work), Arc::clone(provider));
         let (identity, asked) = (identity.clone(), Arc::clone(&cached));
@@ -154,10 +156,10 @@ impl Catalog {
             asked.settle_older();
         });
         if timeout(within, task).await.is_err() {
-            return known;
+            return catalogue;
         }
         let now = cached.load_full();
-        if now.profile.is_some() { now } else { known }
+        if now.profile.is_some() { now } else { catalogue }
     }
 
     /// The lists as they are cached, without waiting; `None` when there are none that hold.

@@ -147,7 +147,7 @@ impl Guests {
             .filter(|entry| entry.is_here(now))
         {
             if let ProviderAuth::OAuth(connection) = &entry.provider.need
-                && !found.iter().any(|known| known.name == connection.name)
+                && !found.iter().any(|other| other.name == connection.name)
             {
                 found.push(Arc::clone(connection));
             }

@@ -290,8 +290,8 @@ mod tests {
     fn accounts_that_see_the_same_tools_share_them() {
         let (live, rules) = (Live::default(), ToolRules::default());
         let first = offered(&["a", "b"]);
-        let known = Arc::new(CachedLists::default());
-        let claim = known.claim().expect("nobody reads");
+        let cached = Arc::new(CachedLists::default());
+        let claim = cached.claim().expect("nobody reads");
         claim.succeed(super::super::cached::Discovery {
             catalogue: Catalogue::of(first.to_vec()),
             offered: Arc::clone(&first),
@@ -300,7 +300,7 @@ mod tests {
             idle: None,
         });
         let entry = AccountLists {
-            cached: known,
+            cached,
             owner: ("t".into(), "u".into()),
         };
         live.accounts.insert([0; 32], entry);

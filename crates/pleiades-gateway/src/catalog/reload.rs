@@ -302,10 +302,10 @@ impl Loader {
 }
 
 fn log_news(files: &[Arc<Parsed>], before: &[Arc<Parsed>]) {
-    let known: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
+    let unchanged: HashSet<*const Parsed> = before.iter().map(Arc::as_ptr).collect();
     for parsed in files
         .iter()
-        .filter(|parsed| !known.contains(&Arc::as_ptr(parsed)))
+        .filter(|parsed| !unchanged.contains(&Arc::as_ptr(parsed)))
     {
         // What will not run is warned of by `check`; here it would bury what runs.
         for warning in parsed.warnings.iter().filter(|_| parsed.enabled) {

@@ -221,9 +221,9 @@ mod tests {
             assert_eq!(sorted(&result).texts, texts, "{content}");
             assert!(sorted(&result).content.is_empty());
         }
-        let known = r#"[{"type":"image","data":"x"},{"type":"hologram"},{"type":"resource","resource":{"uri":"a://b"}}]"#;
+        let blocks = r#"[{"type":"image","data":"x"},{"type":"hologram"},{"type":"resource","resource":{"uri":"a://b"}}]"#;
         assert_eq!(
-            sorted(&object(&format!(r#"{{"content":{known}}}"#)))
+            sorted(&object(&format!(r#"{{"content":{blocks}}}"#)))
                 .content
                 .len(),
             3

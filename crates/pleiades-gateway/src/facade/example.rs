@@ -275,7 +275,7 @@ fn other_than(value: Value, items: &[Value]) -> Value {
             .as_u64()
             .map_or(value, |number| number.saturating_add(at).into()),
         Value::String(text) => format!("{text}{at}").into(),
-        Value::Bool(known) => (!known).into(),
+        Value::Bool(taken) => (!taken).into(),
         _ => value,
     }
 }
@@ -356,7 +356,7 @@ fn number(constraints: &Constraints<'_>, is_integer: bool) -> Option<Value> {
 
 fn text(constraints: &Constraints<'_>) -> String {
     let format = constraints.first("format").and_then(Value::as_str);
-    let formatted = format.and_then(|format| FORMATS.iter().find(|(known, _)| *known == format));
+    let formatted = format.and_then(|format| FORMATS.iter().find(|(name, _)| *name == format));
     if let Some((_, text)) = formatted {
         return (*text).to_owned();
     }

@@ -72,25 +72,25 @@ fn lines(shape: SchemaDocument<'_>, error: &ValidationError<'_>) -> Vec<String> 
 
 /// A JSON pointer as a path from `arguments`.
 fn location_of(path: &str) -> String {
-    let steps = path
+    let segments = path
         .split('/')
         .skip(1)
-        .map(|step| step.replace("~1", "/").replace("~0", "~"));
+        .map(|segment| segment.replace("~1", "/").replace("~0", "~"));
     let mut location = "arguments".to_owned();
-    for step in steps {
-        if location.len() + step.len() > MAX_LOCATION {
+    for segment in segments {
+        if location.len() + segment.len() > MAX_LOCATION {
             location.push('…');
             break;
         }
         location.push('.');
-        location.push_str(&step);
+        location.push_str(&segment);
     }
     location
 }
 
 fn unknown(location: &str, name: &str, (shape, schema): (SchemaDocument<'_>, Option<&Value>)) -> String {
-    let known = schema.map(|schema| shape.members(schema)).unwrap_or_default();
-    let near = name::closest(name, known.iter().map(|(name, _)| *name));
+    let members = schema.map(|schema| shape.members(schema)).unwrap_or_default();
+    let near = name::closest(name, members.iter().map(|(name, _)| *name));
     let name = printable(name);
     match near {
         Some(near) => format!(
@@ -103,10 +103,10 @@ fn unknown(location: &str, name: &str, (shape, schema): (SchemaDocument<'_>, Opt
 
 /// The schema of a place, as far as members and items lead.
 fn schema_at<'a>(shape: SchemaDocument<'a>, path: &str) -> Option<&'a Value> {
-    path.split('/').skip(1).try_fold(shape.root(), |schema, step| {
-        let step = step.replace("~1", "/").replace("~0", "~");
-        shape.member(schema, &step).or_else(|| {
-            let at = step.parse().ok()?;
+    path.split('/').skip(1).try_fold(shape.root(), |schema, segment| {
+        let segment = segment.replace("~1", "/").replace("~0", "~");
+        shape.member(schema, &segment).or_else(|| {
+            let at = segment.parse().ok()?;
             shape.item(schema, at)
         })
     })

@@ -214,9 +214,9 @@ mod tests {
 
     #[test]
     fn only_a_near_name_is_suggested() {
-        let known = ["owner", "issue_number"];
-        assert_eq!(closest("issueNumber", known.into_iter()), Some("issue_number"));
-        assert_eq!(closest("labels", known.into_iter()), None);
+        let names = ["owner", "issue_number"];
+        assert_eq!(closest("issueNumber", names.into_iter()), Some("issue_number"));
+        assert_eq!(closest("labels", names.into_iter()), None);
     }
 
     #[test]

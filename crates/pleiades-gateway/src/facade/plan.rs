@@ -205,9 +205,9 @@ fn inner_call(arguments: &RawObject) -> Option<RawObject> {
 /// The well-formed call, without taking anything apart: an exact name, an object, a schema that
 /// it fits.
 fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<MetaPlan> {
-    let known =
+    let is_own =
         |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
-    if !given.iter().all(known) {
+    if !given.iter().all(is_own) {
         return None;
     }
     let tool = catalogue.tool(&given.text("tool")?)?;

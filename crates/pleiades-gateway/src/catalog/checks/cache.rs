@@ -36,8 +36,8 @@ impl ValidatorSlot {
     /// The compiled schema; `None` when it cannot be compiled.
     #[must_use]
     pub fn get(&self, schema: &RawValue) -> Option<Arc<ArgumentValidator>> {
-        if let Some(known) = self.compiled() {
-            return known;
+        if let Some(compiled) = self.compiled() {
+            return compiled;
         }
         let compiled = ArgumentValidator::compile(schema).map(Arc::new);
         *self.0.lock() = Some(compiled.clone());

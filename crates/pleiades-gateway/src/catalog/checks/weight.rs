@@ -198,7 +198,7 @@ fn order(subschemas: &[Subschema], below: impl Fn(&Subschema) -> Vec<usize>) -> 
             };
             match left.pop().map(|child| (child, heights.get(&child).copied())) {
                 Some((_, Some(OPEN))) => ordered.is_cyclic = true,
-                Some((_, Some(known))) => *height = (*height).max(known),
+                Some((_, Some(below))) => *height = (*height).max(below),
                 Some((child, None)) => next = Some(child),
                 None => {
                     let (id, height) = (*id, *height + 1);
@@ -406,8 +406,8 @@ impl WorkCounter<'_> {
         if depth > MAX_DEPTH {
             return u64::MAX;
         }
-        if let Some(known) = self.seen.get(&key) {
-            return *known;
+        if let Some(steps) = self.seen.get(&key) {
+            return *steps;
         }
         let steps = self.container(subschema, value, depth + 1);
         let steps = if steps > self.most { u64::MAX } else { steps };

@@ -310,7 +310,7 @@ async fn lists_of_all_accounts_together_are_bounded() {
             .expect("it is listed");
         identities.push(identity);
     }
-    let kept = identities
+    let cached = identities
         .iter()
         .filter(|identity| {
             provider
@@ -319,7 +319,7 @@ async fn lists_of_all_accounts_together_are_bounded() {
                 .is_some()
         })
         .count();
-    assert!((1..=6).contains(&kept), "{kept} accounts with 3 MB each");
+    assert!((1..=6).contains(&cached), "{cached} accounts with 3 MB each");
 }
 
 #[tokio::test]
@@ -437,8 +437,8 @@ async fn new_tokens_have_lists_read_again_that_failed_and_no_others() {
     bench.fake.set("one", |one| one.refuses = None);
     tokens.0.fetch_add(1, SeqCst);
     soon(bench.catalog().account_renewed(&provider, &identity)).await;
-    let known = bench.catalog().lists_if_known(&provider, &identity);
-    assert_eq!(names(&known.expect("it was read")), ["one_tool"]);
+    let lists = bench.catalog().lists_if_known(&provider, &identity);
+    assert_eq!(names(&lists.expect("it was read")), ["one_tool"]);
     let before = probed();
     soon(bench.catalog().account_renewed(&provider, &identity)).await;
     assert_eq!(probed(), before, "what is known is left alone");

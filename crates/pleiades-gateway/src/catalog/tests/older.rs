@@ -27,8 +27,8 @@ impl Bench {
     }
 
     async fn with_older(&self) -> Revisions {
-        let (provider, known) = (self.provider("one"), self.provider("one").live.shared.load_full());
-        spoken(&self.catalog().with_older(&provider, &anybody(), known).await)
+        let (provider, catalogue) = (self.provider("one"), self.provider("one").live.shared.load_full());
+        spoken(&self.catalog().with_older(&provider, &anybody(), catalogue).await)
     }
 }
 
@@ -65,11 +65,11 @@ async fn a_call_does_not_wait_long_for_the_answer_and_the_next_has_it() {
 async fn the_relay_waits_for_the_answer_as_long_as_for_a_call() {
     let bench = modern(true).await;
     let provider = bench.provider("one");
-    let known = provider.live.shared.load_full();
+    let catalogue = provider.live.shared.load_full();
     let limit = provider.endpoint.connect + provider.endpoint.call;
     let began = tokio::time::Instant::now();
     let nobody = anybody();
-    let waiting = bench.catalog().shared_with_older(&provider, &nobody, known);
+    let waiting = bench.catalog().shared_with_older(&provider, &nobody, catalogue);
     assert_eq!(spoken(&waiting.await), [M].into_iter().collect());
     assert_eq!(began.elapsed().as_secs(), limit.as_secs());
 }

@@ -105,7 +105,7 @@ impl CallTarget {
         }
         if self.may_need_tasks(request.view(), request.revision()) && needing.has(&self.provider, &tool.name)
         {
-            return Ok((Revision::V2026_07_28, TaskMode::DeclaredCapabilities));
+            return Ok((Revision::V2026_07_28, TaskMode::Declared));
         }
         Ok((revision, TaskMode::None))
     }
@@ -137,7 +137,7 @@ impl CallPlan {
 
     /// The same call with the extension for tasks, without which its provider does not make it.
     pub(super) fn with_tasks(&self, request: &Request<'_>) -> Self {
-        let (revision, tasks) = (Revision::V2026_07_28, TaskMode::DeclaredCapabilities);
+        let (revision, tasks) = (Revision::V2026_07_28, TaskMode::Declared);
         Self {
             target: self.target.clone(),
             identity: self.identity.clone(),
@@ -245,7 +245,7 @@ pub(crate) fn declared(request: &Request<'_>, revision: Revision) -> DeclaredCap
 
 fn declared_for(request: &Request<'_>, revision: Revision, tasks: TaskMode) -> DeclaredCapabilities {
     let mut declared = declared(request, revision);
-    if tasks == TaskMode::DeclaredCapabilities {
+    if tasks == TaskMode::Declared {
         declared.verbatim = Some(task::with_extension(&declared.capabilities(revision)));
     }
     declared

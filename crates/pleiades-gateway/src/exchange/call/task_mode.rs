@@ -1,13 +1,10 @@
 //! Whether a call becomes a task, and who looks after it then.
 
-use std::collections::HashSet;
-
-use parking_lot::Mutex;
-
 use crate::catalog::{Catalogue, Provider};
+use pleiades_core::bounded::Bounded;
 use pleiades_mcp::{Revision, task};
 
-/// Tools that are remembered; beyond it all are forgotten, which costs each one refused call.
+/// Tools that are remembered; one that is forgotten costs a refused call.
 const REMEMBERED: usize = 4_096;
 
 /// How a call meets tasks.
@@ -18,27 +15,29 @@ pub(super) enum TaskMode {
     /// It is asked for as a task of 2025-11-25.
     Core,
     /// It declares the extension although its client does not.
-    DeclaredCapabilities,
+    Declared,
     /// Its client declares the extension and looks after its tasks itself.
     Native,
 }
 
 /// Tools that can only be called with the extension, as their calls have shown.
-#[derive(Debug, Default)]
-pub(super) struct NeedingTasks(Mutex<HashSet<([u8; 32], Box<str>)>>);
+#[derive(Debug)]
+pub(super) struct NeedingTasks(Bounded<([u8; 32], Box<str>), ()>);
+
+impl Default for NeedingTasks {
+    fn default() -> Self {
+        Self(Bounded::new(REMEMBERED))
+    }
+}
 
 impl NeedingTasks {
     pub(super) fn has(&self, provider: &Provider, tool: &str) -> bool {
-        let known = self.0.lock();
-        !known.is_empty() && known.contains(&(provider.endpoint.digest, tool.into()))
+        let mut known = self.0.lock();
+        !known.is_empty() && known.get(&(provider.endpoint.digest, tool.into())).is_some()
     }
 
     pub(super) fn learn(&self, provider: &Provider, tool: &str) {
-        let mut known = self.0.lock();
-        if known.len() >= REMEMBERED {
-            known.clear();
-        }
-        known.insert((provider.endpoint.digest, tool.into()));
+        self.0.insert((provider.endpoint.digest, tool.into()), ());
     }
 }
 

@@ -1,27 +1,30 @@
 //! Providers that were late for a union's list: nobody waits for one again until it has answered, and
 //! whoever listens is told when it has.
 
-use std::collections::HashMap;
-
-use parking_lot::Mutex;
-
 use crate::catalog::Provider;
+use pleiades_core::bounded::Bounded;
 use pleiades_credential::access::Principal;
 
-/// Late providers that are remembered; beyond it all are forgotten, and waited for once more.
+/// Late providers that are remembered; one that is forgotten is waited for once more.
 const MOST: usize = 4_096;
 
 /// Which lists: those of an endpoint, and of one caller where they are not everybody's.
 pub(super) type LateKey = ([u8; 32], Option<String>);
 
 /// Who was late, and whether its answer is still waited for beside.
-#[derive(Debug, Default)]
-pub(super) struct LateProviders(Mutex<HashMap<LateKey, bool>>);
+#[derive(Debug)]
+pub(super) struct LateProviders(Bounded<LateKey, bool>);
+
+impl Default for LateProviders {
+    fn default() -> Self {
+        Self(Bounded::new(MOST))
+    }
+}
 
 impl LateProviders {
     /// Whether it was late, or failed, last time.
     pub(super) fn has(&self, key: &LateKey) -> bool {
-        self.0.lock().contains_key(key)
+        self.0.contains(key)
     }
 
     /// Notes that it failed.
@@ -36,10 +39,7 @@ impl LateProviders {
 
     fn note(&self, key: LateKey, waits: bool) -> bool {
         let mut all = self.0.lock();
-        if all.len() >= MOST && !all.contains_key(&key) {
-            all.clear();
-        }
-        let waited = all.entry(key).or_insert(false);
+        let waited = all.get_or_insert_mut(key, || false);
         let is_new = waits && !*waited;
         *waited |= waits;
         is_new
@@ -47,14 +47,14 @@ impl LateProviders {
 
     /// Notes that it answered.
     pub(super) fn answered(&self, key: &LateKey) {
-        self.0.lock().remove(key);
+        self.0.remove(key);
     }
 
     /// Notes that its answer is waited for no more.
     pub(super) fn ends(&self, key: &LateKey, answered: bool) {
         let mut all = self.0.lock();
         if answered {
-            all.remove(key);
+            all.pop(key);
         } else if let Some(waited) = all.get_mut(key) {
             *waited = false;
         }

@@ -1,16 +1,13 @@
 //! What is remembered of legacy sessions beside their ids: which account each uses at a provider, and
 //! which addresses its client was asked to open. In this process alone, and bounded.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
-
+use pleiades_core::bounded::Bounded;
 use pleiades_credential::AccountOwner;
 
-/// Sessions that anything is remembered of; beyond it a quarter goes, those first that were of no use
-/// for longest.
+/// Sessions that anything is remembered of.
 const MOST: usize = 16_384;
 /// Connections of one session whose account is remembered.
 const ACCOUNTS: usize = 64;
@@ -18,25 +15,26 @@ const ACCOUNTS: usize = 64;
 const OPEN: usize = 16;
 
 /// What is remembered of sessions, by their ids.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RememberedSessions {
-    sessions: Mutex<SessionTable>,
+    sessions: Bounded<Arc<str>, RememberedSession>,
     /// How many those are: where it is none, nothing is locked.
     count: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
-struct SessionTable {
-    sessions: HashMap<Arc<str>, RememberedSession>,
-    /// Grows with each use.
-    clock: u64,
-}
-
-#[derive(Debug, Default)]
 struct RememberedSession {
-    used: u64,
     accounts: Vec<(Arc<str>, Arc<str>)>,
     open: Vec<(AccountOwner, Box<str>)>,
+}
+
+impl Default for RememberedSessions {
+    fn default() -> Self {
+        Self {
+            sessions: Bounded::new(MOST),
+            count: AtomicUsize::default(),
+        }
+    }
 }
 
 impl RememberedSessions {
@@ -56,11 +54,8 @@ impl RememberedSessions {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut table = self.sessions.lock();
-        table.clock += 1;
-        let now = table.clock;
-        let session = table.sessions.get_mut(session)?;
-        session.used = now;
+        let mut sessions = self.sessions.lock();
+        let session = sessions.get(session)?;
         let found = session.accounts.iter().find(|(known, _)| **known == *connection);
         found.map(|(_, account)| Arc::clone(account))
     }
@@ -78,8 +73,8 @@ impl RememberedSessions {
     /// Takes out the addresses that are done with, by session: an account of this owner exists.
     pub(crate) fn done(&self, owner: &AccountOwner) -> Vec<(Arc<str>, Box<str>)> {
         let mut done = Vec::new();
-        for (session, table) in &mut self.sessions.lock().sessions {
-            let over = table.open.extract_if(.., |(of, _)| of == owner);
+        for (session, remembered) in &mut *self.sessions.lock() {
+            let over = remembered.open.extract_if(.., |(of, _)| of == owner);
             done.extend(over.map(|(_, elicitation)| (Arc::clone(session), elicitation)));
         }
         done
@@ -87,33 +82,15 @@ impl RememberedSessions {
 
     /// Forgets an ended session.
     pub(crate) fn end(&self, session: &str) {
-        let mut table = self.sessions.lock();
-        table.sessions.remove(session);
-        self.count.store(table.sessions.len(), Ordering::Relaxed);
+        let mut sessions = self.sessions.lock();
+        sessions.pop(session);
+        self.count.store(sessions.len(), Ordering::Relaxed);
     }
 
     fn with(&self, session: &Arc<str>, change: impl FnOnce(&mut RememberedSession)) {
-        let mut table = self.sessions.lock();
-        if !table.sessions.contains_key(session) && table.sessions.len() >= MOST {
-            table.thin();
-        }
-        table.clock += 1;
-        let now = table.clock;
-        let entry = table.sessions.entry(Arc::clone(session)).or_default();
-        entry.used = now;
-        change(entry);
-        self.count.store(table.sessions.len(), Ordering::Relaxed);
-    }
-}
-
-impl SessionTable {
-    /// Lets go of the quarter that was of no use for longest.
-    fn thin(&mut self) {
-        let mut used: Vec<u64> = self.sessions.values().map(|session| session.used).collect();
-        let at = used.len() / 4;
-        let (_, bound, _) = used.select_nth_unstable(at);
-        let bound = *bound;
-        self.sessions.retain(|_, session| session.used > bound);
+        let mut sessions = self.sessions.lock();
+        change(sessions.get_or_insert_mut(Arc::clone(session), RememberedSession::default));
+        self.count.store(sessions.len(), Ordering::Relaxed);
     }
 }
 
@@ -146,14 +123,17 @@ mod tests {
         for number in 0..MOST + 10 {
             sessions.choose(&text(number.to_string()), &conn, &account);
         }
-        assert!(sessions.sessions.lock().sessions.len() <= MOST);
+        assert!(sessions.sessions.lock().len() <= MOST);
         assert_eq!(sessions.chosen(&text("0"), "c"), None);
         assert!(sessions.chosen(&text((MOST + 9).to_string()), "c").is_some());
         let one = text("one");
         for number in 0..ACCOUNTS * 2 {
             sessions.choose(&one, &text(number.to_string()), &account);
         }
-        assert_eq!(sessions.sessions.lock().sessions[&one].accounts.len(), ACCOUNTS);
+        assert_eq!(
+            sessions.sessions.lock().get(&one).unwrap().accounts.len(),
+            ACCOUNTS
+        );
     }
 
     #[test]

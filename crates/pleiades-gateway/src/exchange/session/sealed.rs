@@ -5,11 +5,12 @@ use std::sync::Arc;
 use ring::digest::{SHA256, digest};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::tokens::{Tokens, now};
+use super::tokens::Tokens;
 use crate::exchange::request::Scope;
 use crate::shared_state::SharedState;
 use pleiades_core::error::Error;
 use pleiades_core::telemetry::names;
+use pleiades_core::time::unix_now;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::seal::Sealer;
 use pleiades_mcp::{ClientCapabilities, RawObject, Revision};
@@ -101,12 +102,12 @@ impl Sessions {
     /// Ends a session: its id is refused until it would have expired, by this process at once, by
     /// the other replicas as soon as they hear of it (not at all without `shared_state`).
     pub fn end(&self, id: &str) {
-        self.shared.announce_end(hash(id), now() + LIFETIME_SECS);
+        self.shared.announce_end(hash(id), unix_now() + LIFETIME_SECS);
     }
 
     /// Waits until the end of a session is remembered beyond this process, where anything remembers it.
     pub async fn remembered(&self, id: &str) {
-        self.shared.remembered(hash(id), now() + LIFETIME_SECS).await;
+        self.shared.remembered(hash(id), unix_now() + LIFETIME_SECS).await;
     }
 
     /// Waits until a session is ended, here or at another replica: its streams end with it.

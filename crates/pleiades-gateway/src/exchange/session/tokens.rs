@@ -1,11 +1,12 @@
 //! What clients carry for us from one request to another, sealed to whom it was given.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
 use pleiades_core::error::{Code, Error};
+use pleiades_core::time::unix_now;
 use pleiades_mcp::raw;
 use pleiades_mcp::seal::Sealer;
 
@@ -42,7 +43,8 @@ impl Tokens {
 
     /// The same for claims that are text already.
     pub(super) fn seal_text(&self, purpose: &str, holder: &str, seconds: u64, text: &str) -> String {
-        self.0.seal(purpose, holder, now() + seconds, text.as_bytes())
+        self.0
+            .seal(purpose, holder, unix_now() + seconds, text.as_bytes())
     }
 
     /// The claims of a token; `None` when it was changed, has expired, or was sealed for another purpose
@@ -53,7 +55,7 @@ impl Tokens {
 
     /// The same for claims that are no JSON.
     pub(super) fn open_bytes(&self, purpose: &str, holder: &str, token: &str) -> Option<Vec<u8>> {
-        self.0.open(purpose, holder, now(), token)
+        self.0.open(purpose, holder, unix_now(), token)
     }
 
     /// Something no call can have: for ids that must only be unique and unguessable.
@@ -70,13 +72,6 @@ pub fn unsealed() -> Error {
         "the seal key was not read from the credential store yet; nothing was run",
     )
     .retry_after(UNSEALED_RETRY)
-}
-
-/// Unix time in seconds.
-pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

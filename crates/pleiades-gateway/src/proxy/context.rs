@@ -4,7 +4,8 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::StatusCode;
 
-use crate::exchange::{Record, Scope};
+use crate::exchange::Scope;
+use pleiades_core::error::Code;
 use pleiades_core::telemetry::Metrics;
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_credential::access::Caller;
@@ -45,25 +46,14 @@ impl Context {
         }
     }
 
-    /// Emits the event of a request that carried no message; it counts as no call.
-    pub(super) fn report(&self, metrics: &Metrics, scope: &Scope, record: &Record, status: StatusCode) {
-        let mut done = request_event(scope, record, (&self.request_id, self.started), status);
+    /// Emits the event of a request that was refused before it was one; it counts as no call.
+    pub(super) fn report_refusal(&self, metrics: &Metrics, scope: &Scope, code: Code, status: StatusCode) {
+        let mut done = RequestDone::new(self.request_id.clone(), "http");
         self.describe(&mut done);
+        done.provider.clone_from(&scope.provider);
+        done.outcome = code.as_str();
+        done.duration = self.started.elapsed();
+        done.status = status.as_u16();
         done.emit(metrics);
     }
-}
-
-/// The event of a request for `scope` that came to `record`.
-pub(super) fn request_event(
-    scope: &Scope,
-    record: &Record,
-    (request_id, started): (&str, Instant),
-    status: StatusCode,
-) -> RequestDone {
-    let mut done = RequestDone::new(request_id.to_owned(), record.method.clone());
-    record.describe(&mut done);
-    done.provider = done.provider.or_else(|| scope.provider.clone());
-    done.duration = started.elapsed();
-    done.status = status.as_u16();
-    done
 }

@@ -20,7 +20,7 @@ use super::route::{self, Route};
 use super::services::GatewayServices;
 use super::{bridge, connect, respond, view};
 use crate::catalog::Snapshot;
-use crate::exchange::{Exchange, Record, RequestIds, Scope};
+use crate::exchange::{Exchange, RequestIds, Scope};
 use pleiades_core::telemetry::{Metrics, View};
 use pleiades_credential::access::origins::OriginPolicy;
 use pleiades_credential::access::{Access, framing};
@@ -179,12 +179,7 @@ impl Gateway {
         error: &pleiades_core::error::Error,
     ) -> Result<()> {
         let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
-        let record = Record {
-            method: "http".to_owned(),
-            outcome: error.code.as_str(),
-            ..Record::default()
-        };
-        ctx.report(&self.services.metrics, scope, &record, status);
+        ctx.report_refusal(&self.services.metrics, scope, error.code, status);
         let response = respond::refusal(status, error, None, Revision::NEWEST_LEGACY);
         bridge::respond(session, response, ctx.origin.as_deref()).await
     }

@@ -9,7 +9,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::context::{Context, request_event};
+use super::context::Context;
 use super::intake::ViewContext;
 use super::limits::{self, StreamSlot};
 use super::respond::{self, Response};
@@ -18,11 +18,12 @@ use super::services::GatewayServices;
 use super::waiting::{RunningWork, StreamOpening, WaitOutcome, wait};
 use super::{bridge, intake};
 use crate::catalog::Snapshot;
-use crate::exchange::{Arrived, Outlet, Peer, Record, Reply, Scope};
+use crate::exchange::{Arrived, Outlet, Peer, Reply, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::Reservation;
 use pleiades_core::limit::load::{self, RequestLoad};
 use pleiades_core::telemetry::View;
+use pleiades_core::telemetry::events::RequestDone;
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Revision, message};
 
@@ -128,12 +129,8 @@ async fn delete(session: &mut Session, to: ViewContext<'_>) -> Result<Response, 
 
 fn refuse(to: ViewContext<'_>, RefusedRequest(error, id, revision): &RefusedRequest) -> Response {
     let status = respond::refusal_status(error, to.scope.view == View::Relay, *revision);
-    let record = Record {
-        method: "http".to_owned(),
-        outcome: error.code.as_str(),
-        ..Record::default()
-    };
-    to.ctx.report(&to.services.metrics, to.scope, &record, status);
+    to.ctx
+        .report_refusal(&to.services.metrics, to.scope, error.code, status);
     respond::refusal(status, error, id.as_ref(), *revision)
 }
 
@@ -253,7 +250,11 @@ fn start(to: ViewContext<'_>, work: PostWork) -> RunningWork {
             .handle(&snapshot, (&scope, &peer), message, outlet.as_ref())
             .await;
         let status = respond::reply_status(&reply, peer.revision, scope.view == View::Relay);
-        let mut done = request_event(&scope, &record, (&peer.request_id, started), status);
+        let mut done = RequestDone::new(peer.request_id.clone(), record.method.clone());
+        record.describe(&mut done);
+        done.provider = done.provider.or(scope.provider);
+        done.duration = started.elapsed();
+        done.status = status.as_u16();
         peer.describe(&mut done);
         (done.peer, done.key) = (address, key);
         done.view = Some(scope.view);

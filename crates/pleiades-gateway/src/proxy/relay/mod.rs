@@ -56,13 +56,7 @@ pub(super) async fn begin(
     let revision = intake::revision_or_legacy(&session.req_header().headers);
     let status = respond::relay_status(error.code, revision);
     let response = respond::refusal(status, &error, id.as_ref(), revision);
-    let record = exchange::Record {
-        method: "http".to_owned(),
-        provider: scope.provider.clone(),
-        outcome: error.code.as_str(),
-        ..exchange::Record::default()
-    };
-    ctx.report(&services.metrics, scope, &record, status);
+    ctx.report_refusal(&services.metrics, scope, error.code, status);
     bridge::respond(session, response, ctx.origin.as_deref()).await?;
     Ok(None)
 }

@@ -343,14 +343,14 @@ pub(super) fn error_text(error: &Error) -> String {
 }
 
 fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
-    let (_, identity) = list.keys();
+    let (_, key_name) = list.keys();
     let mut seen = HashSet::new();
     let mut items = Vec::with_capacity(raws.len());
     for raw in raws {
-        let key = raw.read::<String>(identity).filter(|key| !names::is_blank(key));
+        let key = raw.read::<String>(key_name).filter(|key| !names::is_blank(key));
         let Some(key) = key else {
             left_out.add(format!(
-                "an entry of `{}` was left out: it has no `{identity}`",
+                "an entry of `{}` was left out: it has no `{key_name}`",
                 list.method()
             ));
             continue;

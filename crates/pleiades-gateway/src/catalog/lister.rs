@@ -37,7 +37,7 @@ pub trait Lister: Send + Sync {
     ) -> mpsc::Receiver<ProviderChange>;
 
     /// Ends sessions and processes of an endpoint once their calls are done.
-    fn retire(&self, identity: &[u8; 32]);
+    fn retire(&self, digest: &[u8; 32]);
 }
 
 #[async_trait]
@@ -68,7 +68,7 @@ impl Lister for Arc<Upstreams> {
         Upstreams::watch_lists(self, endpoint, identity, profile)
     }
 
-    fn retire(&self, identity: &[u8; 32]) {
-        Upstreams::retire(self, identity);
+    fn retire(&self, digest: &[u8; 32]) {
+        Upstreams::retire(self, digest);
     }
 }

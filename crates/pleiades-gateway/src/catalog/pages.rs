@@ -308,14 +308,14 @@ impl PageVisitor {
 
 /// An entry as sentences name it.
 fn describe(list: ListKind, entry: &RawObject) -> String {
-    let (_, identity) = list.keys();
+    let (_, key_name) = list.keys();
     let kind = match list {
         ListKind::Tools => "tool",
         ListKind::Resources => "resource",
         ListKind::Templates => "template",
         ListKind::Prompts => "prompt",
     };
-    match entry.text(identity).or_else(|| entry.text("name")) {
+    match entry.text(key_name).or_else(|| entry.text("name")) {
         Some(name) => format!("{kind} `{}`", printable(&name, NAMED)),
         None => format!("a {kind}"),
     }

@@ -14,7 +14,7 @@ use super::{Provider, service::DiscoveryService};
 pub(super) fn retire(work: &Arc<DiscoveryService>, provider: &Arc<Provider>) {
     const LAST: Duration = Duration::from_secs(5);
     let endpoint = &provider.endpoint;
-    let (work, identity) = (Arc::clone(work), endpoint.digest);
+    let (work, digest) = (Arc::clone(work), endpoint.digest);
     let until = Instant::now() + endpoint.connect + endpoint.call + LAST;
     let alive: Weak<Provider> = Arc::downgrade(provider);
     let control = work.control.clone();
@@ -29,9 +29,9 @@ pub(super) fn retire(work: &Arc<DiscoveryService>, provider: &Arc<Provider>) {
         if snapshot
             .providers
             .values()
-            .all(|provider| provider.endpoint.digest != identity)
+            .all(|provider| provider.endpoint.digest != digest)
         {
-            work.lister.retire(&identity);
+            work.lister.retire(&digest);
         }
     });
 }

@@ -221,7 +221,7 @@ impl Lister for Arc<FakeLister> {
         receiver
     }
 
-    fn retire(&self, identity: &[u8; 32]) {
-        self.retired.send_modify(|retired| retired.push(*identity));
+    fn retire(&self, digest: &[u8; 32]) {
+        self.retired.send_modify(|retired| retired.push(*digest));
     }
 }

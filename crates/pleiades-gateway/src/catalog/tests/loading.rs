@@ -224,9 +224,9 @@ async fn sessions_are_not_retired_while_a_request_holds_the_old_provider() {
         tokio::task::yield_now().await;
     }
     assert!(bench.fake.retired.borrow().is_empty());
-    let identity = old.endpoint.digest;
+    let digest = old.endpoint.digest;
     drop(old);
-    assert_eq!(bench.retired().await, [identity]);
+    assert_eq!(bench.retired().await, [digest]);
 }
 
 #[tokio::test]

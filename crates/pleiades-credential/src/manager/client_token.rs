@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::CredentialManager;
 use super::records::STORE_WITHIN;
+use super::renewal::upgrade;
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::pinned;
@@ -23,6 +24,7 @@ use crate::record::AccountState;
 use crate::refresh::back_off;
 use crate::signature::ClientCredentialsTokens;
 use pleiades_core::error::{Code, Error};
+use pleiades_core::secret::Secret;
 use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
 use pleiades_core::telemetry::events::TokenRefreshed;
 
@@ -56,7 +58,7 @@ struct ClientToken {
 #[derive(Debug)]
 struct AccessToken {
     signed: Arc<SignedHeaders>,
-    /// In unix milliseconds: when the next is had, and until when this one is sent.
+    /// In unix milliseconds: when the next is requested, and until when this one is sent.
     due: u64,
     until: u64,
 }
@@ -116,7 +118,7 @@ impl CredentialSource for ClientTokenSource {
     }
 
     async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
-        let manager = self.0.manager()?;
+        let manager = upgrade(&self.0.manager)?;
         let unix_ms = manager.clock.unix_ms();
         let rejected = self.0.recent.lock().rejected;
         if let Some(token) = self.0.token.load_full()
@@ -124,7 +126,7 @@ impl CredentialSource for ClientTokenSource {
             && token.signed.seq > rejected
         {
             if unix_ms >= token.due && manager.clock.monotonic_ms() >= self.0.recent.lock().again {
-                // Ahead of its end the next is had beside the calls.
+                // Ahead of its end the next one is requested beside the calls.
                 drop(self.0.join_or_start(&manager));
             }
             return Ok(Arc::clone(&token.signed));
@@ -133,18 +135,18 @@ impl CredentialSource for ClientTokenSource {
     }
 
     async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error> {
-        let manager = self.0.manager()?;
+        let manager = upgrade(&self.0.manager)?;
         let now = manager.clock.monotonic_ms();
         {
-            let mut trouble = self.0.recent.lock();
-            if trouble
+            let mut recent = self.0.recent.lock();
+            if recent
                 .replacement
                 .is_some_and(|(replaced, at)| replaced == seq && now.saturating_sub(at) < PAUSE)
             {
                 let message = "the provider refuses a credential that was had a moment ago";
                 return Err(Error::new(Code::UpstreamAuth, message));
             }
-            trouble.rejected = trouble.rejected.max(seq);
+            recent.rejected = recent.rejected.max(seq);
         }
         let signed = self.ready().await?;
         self.0.recent.lock().replacement = Some((signed.seq, now));
@@ -152,33 +154,29 @@ impl CredentialSource for ClientTokenSource {
     }
 
     fn accepted(&self, seq: u64) {
-        let mut trouble = self.0.recent.lock();
-        if trouble.replacement.is_some_and(|(replaced, _)| replaced == seq) {
-            trouble.replacement = None;
+        let mut recent = self.0.recent.lock();
+        if recent.replacement.is_some_and(|(replaced, _)| replaced == seq) {
+            recent.replacement = None;
         }
     }
 }
 
 impl ClientToken {
-    fn manager(&self) -> Result<Arc<CredentialManager>, Error> {
-        self.manager
-            .upgrade()
-            .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
-    }
-
-    /// A token newer than what was rejected.
+    /// Waits for a token newer than the rejected ones.
     async fn renewed(
         self: &Arc<Self>,
         manager: &Arc<CredentialManager>,
         rejected: u64,
     ) -> Result<Arc<SignedHeaders>, Error> {
-        let left = self
-            .recent
-            .lock()
-            .again
-            .saturating_sub(manager.clock.monotonic_ms());
-        if left > 0 {
-            return Err(self.error(Duration::from_millis(left)));
+        let left = || {
+            self.recent
+                .lock()
+                .again
+                .saturating_sub(manager.clock.monotonic_ms())
+        };
+        let pause = left();
+        if pause > 0 {
+            return Err(self.error(Duration::from_millis(pause)));
         }
         let mut in_flight = self.join_or_start(manager);
         if timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done))
@@ -189,17 +187,12 @@ impl ClientToken {
         }
         let token = self.token.load_full();
         let token = token.filter(|it| it.signed.seq > rejected && manager.clock.unix_ms() < it.until);
-        token.map(|it| Arc::clone(&it.signed)).ok_or_else(|| {
-            let left = self
-                .recent
-                .lock()
-                .again
-                .saturating_sub(manager.clock.monotonic_ms());
-            self.error(Duration::from_millis(left.max(1_000)))
-        })
+        token
+            .map(|it| Arc::clone(&it.signed))
+            .ok_or_else(|| self.error(Duration::from_millis(left().max(1_000))))
     }
 
-    /// Has a new token, once for all who wait.
+    /// Requests a new token, once for all who wait.
     fn join_or_start(self: &Arc<Self>, manager: &Arc<CredentialManager>) -> watch::Receiver<bool> {
         let mut in_flight = self.in_flight.lock();
         if let Some(under_way) = &*in_flight
@@ -226,8 +219,8 @@ impl ClientToken {
         let (outcome, error) = match had {
             Ok(token) => {
                 self.token.store(Some(Arc::new(token)));
-                let mut trouble = self.recent.lock();
-                (trouble.failures, trouble.again, trouble.last_error) = (0, 0, None);
+                let mut recent = self.recent.lock();
+                (recent.failures, recent.again, recent.last_error) = (0, 0, None);
                 ("refreshed", None)
             }
             Err(trouble) => {
@@ -255,7 +248,7 @@ impl ClientToken {
     async fn request(&self, manager: &CredentialManager) -> Result<TokenResponse, OAuthError> {
         let (web, connection) = (&*manager.parts.web, &*self.connection);
         let challenge = if connection.token_endpoint.is_none() {
-            // At the start there is none yet, and without it the secret might go to a guessed place.
+            // Without a challenge, as before the first probe, the secret might go to a guessed server.
             let prober = timeout(TOKEN_WITHIN, manager.prober.wait()).await;
             let prober = prober.map_err(|_elapsed| {
                 OAuthError::new(
@@ -311,21 +304,21 @@ impl ClientToken {
     }
 
     fn note_failure(&self, now: u64, trouble: &OAuthError) {
-        let mut trial = self.recent.lock();
+        let mut recent = self.recent.lock();
         let after = trouble
             .retry_after
             .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-        let pause = back_off(trial.failures, FAILED.0, FAILED.1).max(after.min(FAILED.1));
-        trial.failures = trial.failures.saturating_add(1);
-        trial.again = now.saturating_add(pause);
-        trial.last_error = Some((trouble.kind, trouble.message.clone()));
+        let pause = back_off(recent.failures, FAILED.0, FAILED.1).max(after.min(FAILED.1));
+        recent.failures = recent.failures.saturating_add(1);
+        recent.again = now.saturating_add(pause);
+        recent.last_error = Some((trouble.kind, trouble.message.clone()));
     }
 
     fn error(&self, after: Duration) -> Error {
-        let trial = self.recent.lock();
+        let recent = self.recent.lock();
         let title = &self.connection.title;
-        let error = match &trial.last_error {
-            // Nobody can connect this: the descriptor's client is refused, which the operator mends.
+        let error = match &recent.last_error {
+            // The descriptor's client is refused: no user can connect this, the operator has to fix it.
             Some((OAuthErrorKind::Client | OAuthErrorKind::Grant | OAuthErrorKind::Metadata, why)) => {
                 Error::new(
                     Code::UpstreamAuth,
@@ -373,48 +366,38 @@ fn token(
     })
 }
 
-/// What makes a connection's token another one.
+/// A digest of everything that decides which token a connection gets.
 fn fingerprint(connection: &Connection) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    let mut part = |text: Option<&str>| {
-        context.update(&[u8::from(text.is_some())]);
-        let text = text.unwrap_or_default();
-        context.update(&(text.len() as u64).to_le_bytes());
-        context.update(text.as_bytes());
-    };
-    part(Some(&connection.provider));
-    part(Some(&connection.name));
-    part(Some(connection.upstream.as_str()));
-    part(connection.client_id.as_deref());
-    part(
-        connection
-            .client_secret
-            .as_ref()
-            .map(pleiades_core::secret::Secret::expose),
+    let scopes = connection.scopes.as_ref().map(|scopes| scopes.join(" "));
+    let (lead, attempts) = (connection.lead, connection.attempts);
+    let settings = format!(
+        "{:?} {:?} {lead:?} {attempts}",
+        connection.token_auth, connection.reach
     );
-    part(
-        connection
-            .private_key
-            .as_ref()
-            .map(pleiades_core::secret::Secret::expose),
-    );
-    part(
-        connection
-            .scopes
-            .as_ref()
-            .map(|scopes| scopes.join(" "))
-            .as_deref(),
-    );
-    part(connection.token_endpoint.as_ref().map(url::Url::as_str));
-    part(connection.issuer.as_deref());
-    part(connection.audience.as_deref());
-    part(Some(&format!("{:?}", connection.token_auth)));
-    part(Some(&format!("{:?}", connection.reach)));
-    part(Some(&format!("{:?}{}", connection.lead, connection.attempts)));
-    part(match &connection.resource {
+    let resource = match &connection.resource {
         ResourceParameter::Auto => Some("auto"),
         ResourceParameter::Off => None,
-        ResourceParameter::Url(url) => Some(url),
-    });
+        ResourceParameter::Url(url) => Some(&**url),
+    };
+    let mut context = Context::new(&SHA256);
+    for part in [
+        Some(&*connection.provider),
+        Some(&*connection.name),
+        Some(connection.upstream.as_str()),
+        connection.client_id.as_deref(),
+        connection.client_secret.as_ref().map(Secret::expose),
+        connection.private_key.as_ref().map(Secret::expose),
+        scopes.as_deref(),
+        connection.token_endpoint.as_ref().map(url::Url::as_str),
+        connection.issuer.as_deref(),
+        connection.audience.as_deref(),
+        Some(&*settings),
+        resource,
+    ] {
+        context.update(&[u8::from(part.is_some())]);
+        let part = part.unwrap_or_default();
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
     context.finish().as_ref().try_into().unwrap_or_default()
 }

@@ -1,8 +1,9 @@
 //! Waits for the renewal of an account, and says what a caller gets when there is none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use pleiades_core::error::{Code, Error};
 use tokio::time::{Instant, timeout_at};
 
 use super::{CredentialManager, GrantError, Reason};
@@ -86,4 +87,11 @@ pub(super) fn end_error(
 
 pub(super) fn waiting(retry_after: Duration, cause: Option<Arc<str>>) -> GrantError {
     GrantError::Waiting { retry_after, cause }
+}
+
+/// The manager of a signature, which may outlive it.
+pub(super) fn upgrade(manager: &Weak<CredentialManager>) -> Result<Arc<CredentialManager>, Error> {
+    manager
+        .upgrade()
+        .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
 }

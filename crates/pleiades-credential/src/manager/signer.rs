@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::renewal::{SOON, end_error, renew_within, waiting};
+use super::renewal::{SOON, end_error, renew_within, upgrade, waiting};
 use super::{CredentialManager, GrantError, Reason};
 use crate::connection::Connection;
 use crate::refresh::RefreshTrigger;
@@ -48,12 +48,6 @@ impl AccountSigner {
         }
     }
 
-    fn manager(&self) -> Result<Arc<CredentialManager>, Error> {
-        self.manager
-            .upgrade()
-            .ok_or_else(|| Error::new(Code::ShuttingDown, "the process is about to end"))
-    }
-
     /// The record, if it is still of the account that this signature stands for. An upstream session
     /// belongs to one person: a later grant of somebody else must not go on with it.
     fn seen(&self) -> Result<Arc<SeenRecord>, Error> {
@@ -85,7 +79,7 @@ impl AccountSigner {
     }
 
     async fn wait(&self, mut trigger: RefreshTrigger) -> Result<Arc<SignedHeaders>, Error> {
-        let manager = self.manager()?;
+        let manager = upgrade(&self.manager)?;
         let deadline = Instant::now() + RENEW_WITHIN;
         for _ in 0..TURNS {
             let hurried = self.seen()?.hurry(manager.clock.unix_ms(), deadline);
@@ -125,14 +119,14 @@ impl CredentialSource for AccountSigner {
 
     async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
         let seen = self.seen()?;
-        if seen.serves(self.manager()?.clock.unix_ms()) {
+        if seen.serves(upgrade(&self.manager)?.clock.unix_ms()) {
             return Ok(Arc::clone(&seen.signed));
         }
         self.wait(seen.trigger()).await
     }
 
     async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error> {
-        let manager = self.manager()?;
+        let manager = upgrade(&self.manager)?;
         let seen = self.seen()?;
         let now = manager.clock.monotonic_ms();
         if seen.record.seq > seq || seen.grant != self.grant {
@@ -162,7 +156,7 @@ impl CredentialSource for AccountSigner {
     }
 
     fn is_stale(&self, scopes: &[String]) -> bool {
-        let (Ok(seen), Ok(manager)) = (self.seen(), self.manager()) else {
+        let (Ok(seen), Ok(manager)) = (self.seen(), upgrade(&self.manager)) else {
             return false;
         };
         let record = &seen.record;

@@ -23,8 +23,7 @@ impl Backoff {
 
     /// The pause after one more failure.
     pub fn pause(&mut self) -> Duration {
-        let longest = self.longest.max(self.first);
-        let pause = doubled(self.first, longest, self.failures);
+        let pause = doubled(self.first, self.longest, self.failures);
         self.failures = self.failures.saturating_add(1);
         pause
     }
@@ -38,11 +37,6 @@ impl Backoff {
     #[must_use]
     pub const fn failures(&self) -> u32 {
         self.failures
-    }
-
-    /// The first pause as a peer asks for it; one beyond the longest is kept to all the same.
-    pub fn set_first(&mut self, first: Duration) {
-        self.first = first;
     }
 }
 
@@ -64,13 +58,6 @@ mod tests {
         assert_eq!(backoff.failures(), 8);
         backoff.reset();
         assert_eq!((backoff.failures(), backoff.pause().as_secs()), (0, 1));
-    }
-
-    #[test]
-    fn a_first_pause_beyond_the_longest_is_the_only_one() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-        backoff.set_first(Duration::from_secs(300));
-        assert_eq!([backoff.pause(), backoff.pause()], [Duration::from_secs(300); 2]);
     }
 
     #[test]

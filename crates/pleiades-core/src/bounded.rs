@@ -8,25 +8,19 @@ use std::{borrow::Borrow, collections::hash_map::RandomState, fmt, hash::Hash, n
 use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
-/// A bounded map for use under a lock of its owner. Its hasher withstands keys that others choose.
+/// The map under the lock. Its hasher withstands keys that others choose.
 pub type LruMap<K, V> = LruCache<K, V, RandomState>;
-
-/// A map of at most `most` entries; nothing is allocated before they come.
-#[must_use]
-pub fn lru_map<K: Hash + Eq, V>(most: usize) -> LruMap<K, V> {
-    let mut map = LruCache::unbounded_with_hasher(RandomState::new());
-    map.resize(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN));
-    map
-}
 
 /// A bounded map with a lock of its own.
 pub struct Bounded<K, V>(Mutex<LruMap<K, V>>);
 
 impl<K: Hash + Eq, V> Bounded<K, V> {
-    /// A map of at most `most` entries.
+    /// A map of at most `most` entries; nothing is allocated before they come.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self(Mutex::new(lru_map(most)))
+        let mut map = LruCache::unbounded_with_hasher(RandomState::new());
+        map.resize(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN));
+        Self(Mutex::new(map))
     }
 
     /// A value, which is in use by that.

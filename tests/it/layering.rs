@@ -292,7 +292,7 @@ fn dependencies(lock: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// A path from a module back to itself.
-fn cycle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+pub fn cycle(edges: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
     fn search(
         at: &str,
         path: &mut Vec<String>,

@@ -32,6 +32,7 @@ mod golden;
 mod hostile;
 mod import;
 mod layering;
+mod layering_exchange;
 mod lists;
 mod metrics;
 mod naming;

@@ -235,3 +235,52 @@ pub(crate) fn declined_answer(
     let result = answer.into_result(request.revision(), &request.peer().request_id);
     Ok(Done::Result(result, outcome))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::object;
+
+    #[test]
+    fn only_an_error_that_a_connection_would_mend_says_where_to_connect() {
+        let data = json!({ "connect_url": "https://gateway.example/connect/mail" });
+        let at = |code| address(&Error::new(code, "x").data(data.clone())).map(str::to_owned);
+        for code in [Code::NeedsAuth, Code::TokenExpired, Code::CapabilityMiss] {
+            assert!(at(code).is_some(), "{code:?}");
+        }
+        assert_eq!(at(Code::UpstreamAuth), None);
+        assert_eq!(address(&Error::new(Code::NeedsAuth, "no link")), None);
+    }
+
+    #[test]
+    fn a_providers_own_error_never_says_where_to_connect() {
+        let mut error = Error::new(Code::NeedsAuth, "x").data(json!({ "connect_url": "https://a.example/" }));
+        error.rpc = Some(Box::new(RpcFault {
+            code: 1,
+            message: String::new(),
+            data: None,
+        }));
+        assert_eq!(address(&error), None);
+    }
+
+    #[test]
+    fn a_retry_goes_on_when_its_question_was_accepted_or_is_not_answered_in_it() {
+        let accepted = |responses: &Value| {
+            let params = object(&json!({ "inputResponses": responses }));
+            is_accepted(params.get("inputResponses")).map_err(|error| error.code)
+        };
+        assert_eq!(is_accepted(None).map_err(|error| error.code), Ok(true));
+        assert_eq!(accepted(&Value::Null), Ok(true));
+        assert_eq!(accepted(&json!({ "other": { "action": "decline" } })), Ok(true));
+        assert_eq!(accepted(&json!({ "connect": { "action": "accept" } })), Ok(true));
+        assert_eq!(
+            accepted(&json!({ "connect": { "action": "decline" } })),
+            Ok(false)
+        );
+        assert_eq!(
+            accepted(&json!({ "connect": { "action": "perhaps" } })),
+            Err(Code::InvalidParams)
+        );
+        assert_eq!(accepted(&json!({ "connect": 7 })), Err(Code::InvalidParams));
+    }
+}

@@ -367,3 +367,36 @@ fn need_auth(provider: &Provider, missing: &MissingKey) -> String {
         headers.join(" or ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_providers_words_are_told_without_those_that_may_be_tokens() {
+        let told = without_tokens("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx is not for us");
+        assert_eq!(told, "token … is not for us");
+    }
+
+    #[test]
+    fn why_an_account_has_to_be_connected_is_what_is_known_exactly_else_its_reasons_sentence() {
+        assert_eq!(sentence(Some("exactly this"), "expired"), "exactly this");
+        let of_reason = Reason::Scopes.sentence();
+        assert_eq!(sentence(None, Reason::Scopes.as_str()), of_reason);
+        assert_eq!(sentence(None, "unheard of"), Reason::NeverConnected.sentence());
+    }
+
+    #[test]
+    fn where_connecting_again_did_not_help_the_error_says_why_and_gives_no_link() {
+        let error = Error::new(Code::TokenExpired, "it ended").data(json!({ "detail": "revoked" }));
+        let error = spent(error);
+        assert!(
+            error
+                .message
+                .starts_with("it ended: revoked; it was connected again"),
+            "{}",
+            error.message
+        );
+        assert!(error.data.unwrap().get("connect_url").is_none());
+    }
+}

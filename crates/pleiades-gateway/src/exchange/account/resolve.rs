@@ -346,3 +346,125 @@ fn account_json(connection: &Connection, account: &Account) -> Value {
     }
     json
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::broadcast;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::exchange::request::AwaitedConnection;
+    use crate::exchange::tests::{LEGACY, Sent, object, provider};
+    use pleiades_credential::manager::Reason;
+    use pleiades_credential::{AccountKey, AccountOwner};
+    use pleiades_mcp::ClientCapabilities;
+
+    fn owner_of(user: &str) -> AccountOwner {
+        AccountOwner {
+            tenant: "acme".into(),
+            user: user.into(),
+            connection: "mail".into(),
+        }
+    }
+
+    fn event(user: &str, kind: AccountEventKind) -> AccountEvent {
+        AccountEvent {
+            key: AccountKey {
+                owner: owner_of(user),
+                account: "a".into(),
+            },
+            kind,
+            elsewhere: false,
+        }
+    }
+
+    #[test]
+    fn a_provider_without_accounts_is_reached_as_the_caller_itself() {
+        let mut sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        sent.peer.session = Some("session".into());
+        let reached = signed(&sent.request(), &provider("one")).unwrap();
+        assert_eq!(reached.account, None);
+        assert_eq!(
+            (&*reached.identity.tenant, &*reached.identity.user),
+            ("acme", "ann")
+        );
+        assert_eq!(reached.identity.session.as_deref(), Some("session"));
+    }
+
+    #[test]
+    fn connecting_mends_what_is_not_connected_and_nothing_else() {
+        let missing = GrantError::NotConnected {
+            reason: Reason::NeverConnected,
+            wanted: None,
+            accounts: Vec::new(),
+        };
+        assert!(mends(&missing));
+        assert!(!mends(&GrantError::Ambiguous { accounts: Vec::new() }));
+    }
+
+    #[test]
+    fn a_result_says_which_account_was_used_beside_what_it_said() {
+        let mut result = object(&json!({ "_meta": { "own": 1 } }));
+        sign_result(Some(&"ann@example.com".into()), &mut result);
+        let meta: Value = result.read("_meta").unwrap();
+        assert_eq!(meta, json!({ "own": 1, "pleiades/accountId": "ann@example.com" }));
+        let mut result = object(&json!({}));
+        sign_result(None, &mut result);
+        assert!(result.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_connection_hears_of_its_own_alone() {
+        let (sender, mut events) = broadcast::channel(8);
+        for other in [
+            event("bob", AccountEventKind::Connected),
+            event("ann", AccountEventKind::Revoked),
+        ] {
+            sender.send(other).unwrap();
+        }
+        let began = Instant::now();
+        connected(&mut events, &owner_of("ann")).await;
+        assert!(
+            began.elapsed() >= POLL,
+            "nothing of its own: it looks again after a while"
+        );
+        sender.send(event("ann", AccountEventKind::Connected)).unwrap();
+        let began = Instant::now();
+        connected(&mut events, &owner_of("ann")).await;
+        assert!(began.elapsed() < POLL);
+    }
+
+    #[test]
+    fn an_account_in_the_arguments_goes_before_the_one_in_the_head() {
+        let mut sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        let mut headers = http::HeaderMap::new();
+        headers.insert("pleiades-account", http::HeaderValue::from_static("head"));
+        sent.peer.keys = crate::exchange::request::Keys::Headers(headers);
+        assert_eq!(sent.request().account().as_deref(), Some("head"));
+        let named = sent.request().with_account(Some("argument".into()));
+        assert_eq!(named.account().as_deref(), Some("argument"));
+    }
+
+    #[test]
+    fn what_an_account_is_used_for_is_its_tool_once_that_is_known() {
+        let sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        assert_eq!(sent.request().operation(), "tools/call");
+        assert_eq!(sent.request().with_tool(Some("send".into())).operation(), "send");
+    }
+
+    #[test]
+    fn a_connection_that_is_waited_for_goes_with_the_request_and_changes_no_other() {
+        let sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        let awaited = AwaitedConnection {
+            provider: "mail".into(),
+            until: Instant::now(),
+            was: Some([1; 32]),
+            scopes: Vec::new(),
+            rounds: 1,
+        };
+        let request = sent.request();
+        let waiting = request.clone().with_awaited(Some(&awaited));
+        assert!(waiting.awaited().is_some() && request.awaited().is_none());
+    }
+}

@@ -96,3 +96,82 @@ pub(crate) fn limited(title: &str, refusal: &LimitRefusal) -> Error {
     .retry_after(Duration::from_secs(seconds))
     .data(json!({ "rule": refusal.rule.as_str(), "retry_after": seconds }))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exchange::tests::provider;
+    use pleiades_core::telemetry::Metrics;
+    use pleiades_mcp::raw::raw;
+
+    #[test]
+    fn a_result_is_opened_without_keys_of_ours_and_one_that_is_no_object_is_an_error() {
+        let result = raw(&json!({ "_meta": { "pleiades/accountId": "eve", "own": 1 } }));
+        assert_eq!(
+            opened(result.clone()).unwrap().close().get(),
+            r#"{"_meta":{"own":1}}"#
+        );
+        assert_eq!(untouched(&result).unwrap().close().get(), result.get());
+        let error = opened(raw(&7)).unwrap_err();
+        assert_eq!((error.code, error.sent), (Code::UpstreamProtocol, true));
+    }
+
+    #[test]
+    fn a_refusal_of_ours_says_what_was_not_run_and_when_to_come_back() {
+        let refused = |rule| {
+            let refusal = LimitRefusal {
+                rule,
+                retry_after: Duration::from_millis(1_200),
+            };
+            limited("Mail", &refusal)
+        };
+        for (rule, code) in [
+            (Rule::Concurrency, Code::Busy),
+            (Rule::Breaker, Code::BreakerOpen),
+            (Rule::RateProvider, Code::RateLimited),
+        ] {
+            let error = refused(rule);
+            assert_eq!(
+                (error.code, error.retry_after),
+                (code, Some(Duration::from_secs(2)))
+            );
+            assert!(
+                error.message.ends_with("nothing was run, try again in 2 s"),
+                "{}",
+                error.message
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_speaks_against_a_providers_health_opens_its_breaker() {
+        for (code, speaks) in [
+            (Code::UpstreamUnreachable, true),
+            (Code::UpstreamTimeout, true),
+            (Code::UpstreamProtocol, true),
+            (Code::UpstreamError, false),
+            (Code::NeedsAuth, false),
+            (Code::Cancelled, false),
+        ] {
+            assert_eq!(is_breakage(&Error::new(code, "x")), speaks, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_in_the_gauge_until_it_is_over() {
+        let (provider, metrics) = (provider("one"), Metrics::new());
+        let permit = provider.gate.enter("ann", "acme", None, None).expect("let in");
+        let running = || {
+            metrics
+                .render()
+                .lines()
+                .any(|it| it.contains("inflight") && it.ends_with(" 1"))
+        };
+        let guard = CallGuard::new(permit, metrics.inflight(&provider.id));
+        assert!(running());
+        drop(guard);
+        assert!(!running());
+    }
+}

@@ -164,3 +164,163 @@ pub(super) fn asked(
     }
     (open, requests)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::{mpsc, oneshot};
+
+    use super::*;
+    use crate::exchange::account::Reached;
+    use crate::exchange::call::plan::CallTarget;
+    use crate::exchange::call::task_mode::NeedingTasks;
+    use crate::exchange::tests::{LEGACY, MODERN, Sent, identity, object, provider, tools};
+    use pleiades_core::error::RpcFault;
+    use pleiades_core::telemetry::Metrics;
+    use pleiades_mcp::{ClientCapabilities, Id, Raw, raw};
+
+    type Answered = oneshot::Receiver<Result<Raw, RpcFault>>;
+
+    fn ask(method: &str, params: &serde_json::Value) -> (ProviderRequest, Answered) {
+        let (answer, answered) = oneshot::channel();
+        let ask = ProviderRequest {
+            id: Id(raw::raw(&1)),
+            method: method.to_owned(),
+            params: Some(raw::raw(params)),
+            answer,
+        };
+        (ask, answered)
+    }
+
+    fn elicitation() -> (ProviderRequest, Answered) {
+        ask(
+            "elicitation/create",
+            &json!({ "message": "who?", "requestedSchema": { "type": "object" } }),
+        )
+    }
+
+    fn key(name: &str) -> CallKey {
+        CallKey::new("one", None, "tools/call", &object(&json!({ "name": name })))
+    }
+
+    fn parked(holder: &str, asks: Vec<ProviderRequest>) -> Parked {
+        let (asks, requests) = asked(asks, LEGACY);
+        let sent = Sent::new(MODERN, ClientCapabilities::FORM);
+        let target = CallTarget::method(provider("one"), tools(&[]), "tools/call");
+        let permit = target
+            .provider
+            .gate
+            .enter(holder, "acme", None, None)
+            .expect("let in");
+        let guard = CallGuard::new(permit, Metrics::new().inflight(&target.provider.id));
+        let reached = Reached {
+            identity: identity(),
+            account: None,
+        };
+        let plan =
+            CallPlan::new(&sent.request(), target, &reached, &NeedingTasks::default()).expect("a plan");
+        let conversation = Conversation {
+            running: Box::pin(std::future::pending()),
+            events: mpsc::channel(1).1,
+            from: LEGACY,
+        };
+        Parked {
+            holder: holder.into(),
+            of: key("t"),
+            call: CallUnderway {
+                plan: Arc::new(plan),
+                conversation,
+                guard,
+            },
+            asks,
+            requests,
+        }
+    }
+
+    fn accepts() -> RawObject {
+        object(&json!({ "ask-1": { "action": "accept", "content": {} } }))
+    }
+
+    #[tokio::test]
+    async fn a_parked_call_is_taken_once_by_its_own_principal_and_call() {
+        let parking = Parking::default();
+        let slot = parking.park(parked("ann", vec![elicitation().0])).unwrap();
+        let take = |holder: &str, name: &str| parking.take(slot, holder, &key(name), &accepts());
+        assert_eq!(take("bob", "t").unwrap_err().code, Code::CallGone);
+        assert_eq!(take("ann", "u").unwrap_err().code, Code::CallGone);
+        assert_eq!(take("ann", "t").unwrap().asks.len(), 1);
+        assert_eq!(
+            take("ann", "t").unwrap_err().code,
+            Code::CallGone,
+            "another retry took it"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_none_leaves_the_call_parked_to_be_answered_once_more() {
+        let parking = Parking::default();
+        let slot = parking.park(parked("ann", vec![elicitation().0])).unwrap();
+        let odd = object(&json!({ "ask-1": { "action": "perhaps" } }));
+        let error = parking.take(slot, "ann", &key("t"), &odd).unwrap_err();
+        assert_eq!(error.code, Code::InvalidParams);
+        assert!(parking.take(slot, "ann", &key("t"), &accepts()).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_principal_parks_no_more_calls_than_it_may_and_others_still_can() {
+        let parking = Parking::default();
+        for _ in 0..PER_PRINCIPAL {
+            parking.park(parked("ann", Vec::new())).unwrap();
+        }
+        assert_eq!(
+            parking.park(parked("ann", Vec::new())).unwrap_err().code,
+            Code::Busy
+        );
+        assert!(parking.park(parked("bob", Vec::new())).is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_questions_of_one_principal_take_no_more_bytes_than_they_may() {
+        let parking = Parking::default();
+        let large = |holder: &str| {
+            let mut parked = parked(holder, Vec::new());
+            parked.requests.put("ask-1", &"x".repeat(BYTES_PER_PRINCIPAL / 2));
+            parking.park(parked)
+        };
+        assert!(large("ann").is_ok());
+        assert_eq!(large("ann").unwrap_err().code, Code::Busy);
+        assert!(large("bob").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_client_does_not_come_back_is_over() {
+        let parking = Parking::default();
+        let (ask, answered) = elicitation();
+        let slot = parking.park(parked("ann", vec![ask])).unwrap();
+        tokio::time::sleep(Duration::from_secs(ANSWER_SECS + 1)).await;
+        assert_eq!(
+            parking.take(slot, "ann", &key("t"), &accepts()).unwrap_err().code,
+            Code::CallGone
+        );
+        assert!(answered.await.is_err(), "its provider hears that nobody answers");
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_there_are_given_and_the_others_stay_open() {
+        let ((first, answered), (second, _open)) = (elicitation(), elicitation());
+        let mut parked = parked("ann", vec![first, second]);
+        parked.deliver(&accepts());
+        assert!(answered.await.unwrap().unwrap().get().contains("accept"));
+        let keys: Vec<&str> = parked.asks.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["ask-2"]);
+        assert!(parked.requests.get("ask-1").is_none() && parked.requests.get("ask-2").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_question_that_cannot_be_put_is_refused_at_once() {
+        let (odd, answered) = ask("elicitation/create", &json!({ "mode": "telepathy" }));
+        let (open, requests) = asked(vec![odd], LEGACY);
+        assert!(open.is_empty() && requests.is_empty());
+        assert!(answered.await.unwrap().unwrap().get().contains("decline"));
+    }
+}

@@ -353,3 +353,299 @@ pub(super) fn check_accepted(responses: &RawObject) -> Result<(), Error> {
         "what the provider asked for was declined; nothing was run",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exchange::client::Questions;
+    use crate::exchange::session::Mailboxes;
+    use crate::exchange::tests::{LEGACY, MODERN, Sent, identity, lists, object, provider, tokens, tools};
+    use pleiades_mcp::ClientCapabilities;
+
+    fn extended() -> serde_json::Value {
+        json!({ "tools": {}, "extensions": { "io.modelcontextprotocol/tasks": {} } })
+    }
+
+    fn target(lists: Catalogue, tool: bool) -> CallTarget {
+        CallTarget {
+            provider: provider("one"),
+            tool: lists.tools.first().cloned().filter(|_| tool),
+            lists: Arc::new(lists),
+            method: "tools/call",
+        }
+    }
+
+    fn plan(sent: &Sent, target: CallTarget, needing: &NeedingTasks) -> CallPlan {
+        let reached = Reached {
+            identity: identity(),
+            account: Some("ann@example.com".into()),
+        };
+        CallPlan::new(&sent.request(), target, &reached, needing).expect("a plan")
+    }
+
+    fn echo() -> [serde_json::Value; 1] {
+        [json!({ "name": "echo" })]
+    }
+
+    #[test]
+    fn a_call_is_made_in_its_clients_revision_where_the_provider_speaks_it_else_in_the_newest() {
+        let both = lists(&[LEGACY, MODERN], &json!({}), &[]);
+        assert_eq!(revision_for(LEGACY, &both).unwrap(), LEGACY);
+        assert_eq!(revision_for(MODERN, &both).unwrap(), MODERN);
+        let old = lists(&[LEGACY], &json!({}), &[]);
+        assert_eq!(revision_for(MODERN, &old).unwrap(), LEGACY);
+    }
+
+    #[test]
+    fn a_provider_that_was_not_reached_yet_has_no_revision() {
+        let error = revision_for(MODERN, &Catalogue::default()).unwrap_err();
+        assert_eq!(error.code, Code::UpstreamUnreachable);
+    }
+
+    #[test]
+    fn a_tool_of_2025_11_25_that_is_only_a_task_is_called_as_one() {
+        let capabilities = json!({ "tasks": { "requests": { "tools": { "call": {} } } } });
+        let tool = json!({ "name": "slow", "execution": { "taskSupport": "required" } });
+        let lists = lists(&[LEGACY], &capabilities, &[tool]);
+        let sent = Sent::new(MODERN, ClientCapabilities::NONE);
+        let plan = plan(&sent, target(lists.clone(), true), &NeedingTasks::default());
+        assert_eq!((plan.tasks, plan.revision), (TaskMode::Core, LEGACY));
+        let relayed = {
+            let mut sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+            sent.scope.view = View::Relay;
+            self::plan(&sent, target(lists, true), &NeedingTasks::default())
+        };
+        assert_eq!(relayed.tasks, TaskMode::None, "the relay leaves it to its client");
+    }
+
+    #[test]
+    fn a_client_that_declares_the_extension_looks_after_its_tasks_itself() {
+        let mut sent = Sent::new(MODERN, ClientCapabilities::NONE);
+        sent.peer.capabilities = Some(raw::raw(&extended()));
+        let lists = lists(&[MODERN], &extended(), &echo());
+        let native = plan(&sent, target(lists.clone(), true), &NeedingTasks::default());
+        assert_eq!(native.tasks, TaskMode::Native);
+        sent.scope.view = View::Meta;
+        let hidden = plan(&sent, target(lists, true), &NeedingTasks::default());
+        assert_eq!(
+            hidden.tasks,
+            TaskMode::None,
+            "one tool for a provider hides its tasks"
+        );
+        assert!(!hidden.declared.capabilities(MODERN).get().contains("tasks"));
+    }
+
+    #[test]
+    fn a_call_that_was_refused_without_tasks_is_made_with_them_from_then_on() {
+        let sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        let needing = NeedingTasks::default();
+        let lists = lists(&[LEGACY, MODERN], &extended(), &echo());
+        let first = plan(&sent, target(lists.clone(), true), &needing);
+        assert_eq!((first.tasks, first.revision), (TaskMode::None, LEGACY));
+        assert!(first.may_need_tasks(&sent.request()));
+        needing.learn(&first.target.provider, "echo");
+        let second = plan(&sent, target(lists, true), &needing);
+        assert_eq!((second.tasks, second.revision), (TaskMode::Declared, MODERN));
+        assert!(second.declared.capabilities(MODERN).get().contains("tasks"));
+        let again = first.with_tasks(&sent.request());
+        assert_eq!((again.tasks, again.revision), (TaskMode::Declared, MODERN));
+    }
+
+    #[test]
+    fn what_belongs_to_an_earlier_round_is_taken_out_of_a_modern_clients_parameters() {
+        let sent = Sent::new(MODERN, ClientCapabilities::NONE);
+        let mut params = object(&json!({ "name": "t", "requestState": "s", "inputResponses": { "a": {} } }));
+        let retry = take_retry(&sent.request(), "tools/call", &mut params).unwrap();
+        assert_eq!(retry.state.as_deref(), Some("s"));
+        assert!(retry.responses.unwrap().get("a").is_some());
+        assert_eq!(params.close().get(), r#"{"name":"t"}"#);
+    }
+
+    #[test]
+    fn parameters_of_legacy_clients_relays_and_task_methods_stay_as_they_are() {
+        let given = json!({ "requestState": 7, "inputResponses": 7 });
+        let mut relayed = Sent::new(MODERN, ClientCapabilities::NONE);
+        relayed.scope.view = View::Relay;
+        for (sent, method) in [
+            (Sent::new(LEGACY, ClientCapabilities::NONE), "tools/call"),
+            (relayed, "tools/call"),
+            (Sent::new(MODERN, ClientCapabilities::NONE), "tasks/update"),
+        ] {
+            let mut params = object(&given);
+            let retry = take_retry(&sent.request(), method, &mut params).unwrap();
+            assert!(retry.state.is_none() && retry.responses.is_none());
+            assert_eq!(params.len(), 2, "{method}");
+        }
+    }
+
+    #[test]
+    fn an_earlier_round_of_the_wrong_type_is_refused_by_name_and_null_is_none() {
+        let sent = Sent::new(MODERN, ClientCapabilities::NONE);
+        let taken = |value: serde_json::Value| take_retry(&sent.request(), "tools/call", &mut object(&value));
+        for key in ["requestState", "inputResponses"] {
+            let error = taken(json!({ key: 7 })).unwrap_err();
+            assert_eq!(error.code, Code::InvalidParams);
+            assert!(error.message.contains(key), "{}", error.message);
+        }
+        assert!(
+            taken(json!({ "requestState": null, "inputResponses": null }))
+                .unwrap()
+                .state
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_none_is_refused_before_anything_is_asked_of_the_provider() {
+        let check = |value: serde_json::Value| check_answers(&object(&json!({ "ask-1": value })));
+        assert!(check(json!({ "action": "accept", "content": {} })).is_ok());
+        assert!(check(json!({ "action": "decline" })).is_ok());
+        assert!(
+            check(json!({ "role": "assistant", "content": {} })).is_ok(),
+            "of sampling"
+        );
+        assert!(check(json!({ "roots": [] })).is_ok(), "of roots");
+        for none in [
+            json!({ "action": "perhaps" }),
+            json!({}),
+            json!({ "content": {} }),
+            json!(7),
+        ] {
+            assert_eq!(
+                check(none.clone()).unwrap_err().code,
+                Code::InvalidParams,
+                "{none}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_call_whose_question_was_declined_is_not_made() {
+        let check = |action: &str| check_accepted(&object(&json!({ "a": { "action": action } })));
+        assert!(check("accept").is_ok());
+        assert_eq!(check("decline").unwrap_err().code, Code::InputRequired);
+        assert!(check_accepted(&object(&json!({ "a": { "roots": [] } }))).is_ok());
+    }
+
+    #[test]
+    fn what_speaks_of_one_hop_ends_there_and_the_callers_own_keys_go_on() {
+        let mut sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        sent.peer.trace = Some("00-trace".to_owned());
+        let mut params = object(&json!({ "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "x", "pleiades/accountId": "ann",
+            "progressToken": 7, "own": 1,
+        } }));
+        hop_meta(&sent.request(), MODERN, &mut params);
+        assert_eq!(
+            params.close().get(),
+            r#"{"_meta":{"own":1,"traceparent":"00-trace"}}"#
+        );
+        let mut params = object(&json!({ "_meta": { "traceparent": "own" } }));
+        hop_meta(&sent.request(), MODERN, &mut params);
+        assert_eq!(params.close().get(), r#"{"_meta":{"traceparent":"own"}}"#);
+    }
+
+    #[test]
+    fn a_log_level_means_the_provider_between_two_peers_of_2026_07_28_alone() {
+        let level = json!({ "_meta": { "io.modelcontextprotocol/logLevel": "info" } });
+        let passed = |client, revision| {
+            let mut params = object(&level);
+            let sent = Sent::new(client, ClientCapabilities::NONE);
+            hop_meta(&sent.request(), revision, &mut params);
+            params.get("_meta").is_some()
+        };
+        assert!(passed(MODERN, MODERN));
+        assert!(!passed(MODERN, LEGACY) && !passed(LEGACY, MODERN));
+    }
+
+    #[test]
+    fn a_call_is_named_for_a_client_that_can_be_asked_or_comes_back() {
+        let keyed = |revision, abilities, state: Option<&str>| {
+            let sent = Sent::new(revision, abilities);
+            let lists = lists(&[revision], &json!({}), &echo());
+            let mut plan = plan(&sent, target(lists, true), &NeedingTasks::default());
+            let retry = CallRetry {
+                state: state.map(str::to_owned),
+                responses: None,
+            };
+            plan.set_key(&sent.request(), &retry, &RawObject::new());
+            plan.key.is_some()
+        };
+        assert!(keyed(MODERN, ClientCapabilities::FORM, None));
+        assert!(keyed(MODERN, ClientCapabilities::NONE, Some("state")));
+        assert!(!keyed(MODERN, ClientCapabilities::NONE, None));
+        assert!(!keyed(LEGACY, ClientCapabilities::FORM, None));
+    }
+
+    #[test]
+    fn only_a_modern_providers_result_can_ask() {
+        let asks = object(&json!({ "resultType": "input_required" }));
+        let sent = Sent::new(MODERN, ClientCapabilities::NONE);
+        let plan_for = |revision| {
+            let lists = lists(&[revision], &json!({}), &echo());
+            plan(&sent, target(lists, true), &NeedingTasks::default())
+        };
+        assert!(plan_for(MODERN).asks(View::Tool, &asks));
+        assert!(!plan_for(MODERN).asks(View::Relay, &asks));
+        assert!(!plan_for(MODERN).asks(View::Tool, &RawObject::new()));
+        assert!(!plan_for(LEGACY).asks(View::Tool, &asks));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_call_during_which_nothing_can_be_said() {
+        let (questions, mailboxes) = (Questions::new(tokens(), "one"), Mailboxes::default());
+        let converses = |revision, abilities| {
+            let sent = Sent::new(LEGACY, abilities);
+            let lists = lists(&[revision], &json!({}), &echo());
+            let plan = plan(&sent, target(lists, true), &NeedingTasks::default());
+            plan.converses(&ClientChannel {
+                questions: &questions,
+                mailboxes: &mailboxes,
+                holder: "ann",
+                client: LEGACY,
+                abilities,
+                outlet: None,
+                session: None,
+                logs: true,
+            })
+        };
+        assert!(
+            converses(LEGACY, ClientCapabilities::FORM),
+            "it may ask in the middle"
+        );
+        assert!(!converses(LEGACY, ClientCapabilities::NONE));
+        assert!(
+            !converses(MODERN, ClientCapabilities::FORM),
+            "it asks in its result"
+        );
+    }
+
+    #[test]
+    fn a_tool_is_never_called_twice_by_itself_and_a_read_may_be() {
+        let sent = Sent::new(LEGACY, ClientCapabilities::NONE);
+        let lists = tools(&["echo"]);
+        let called = plan(&sent, target((*lists).clone(), true), &NeedingTasks::default());
+        assert!(!called.call(None, RawObject::new()).idempotent);
+        let target = CallTarget::method(provider("one"), lists, "resources/read");
+        let read = plan(&sent, target, &NeedingTasks::default());
+        assert!(read.call(None, RawObject::new()).idempotent);
+    }
+
+    #[test]
+    fn what_a_provider_may_ask_is_what_its_client_can_take() {
+        let mut sent = Sent::new(LEGACY, ClientCapabilities::FORM);
+        assert!(
+            declared(&sent.request(), LEGACY)
+                .abilities
+                .has(ClientCapabilities::FORM)
+        );
+        assert!(declared(&sent.request(), LEGACY).verbatim.is_none());
+        sent.peer.revision = MODERN;
+        sent.peer.capabilities = Some(raw::raw(&json!({ "elicitation": {}, "own": 1 })));
+        let own = declared(&sent.request(), MODERN).verbatim.unwrap();
+        assert!(own.get().contains("own"), "in its own words between equals");
+        assert!(declared(&sent.request(), LEGACY).verbatim.is_none());
+    }
+}

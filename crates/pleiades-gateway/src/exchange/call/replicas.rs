@@ -210,3 +210,75 @@ const fn unreachable(why: HandOverError) -> &'static str {
         HandOverError::Busy => "the replica that asked has too much to do",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exchange::tests::object;
+
+    fn carried(outcome: Result<CallOutcome, Error>) -> Result<CallOutcome, Error> {
+        let reply = raw(&HandOverReply::of(outcome));
+        let reply: HandOverReply = serde_json::from_str(reply.get()).unwrap();
+        reply.into_outcome()
+    }
+
+    #[test]
+    fn what_a_call_came_to_at_another_replica_is_what_it_comes_to_here() {
+        let result = object(&json!({ "content": [] }));
+        match carried(Ok(CallOutcome::Result(result, Revision::V2026_07_28))).unwrap() {
+            CallOutcome::Result(result, from) => {
+                assert_eq!(
+                    (result.close().get(), from),
+                    (r#"{"content":[]}"#, Revision::V2026_07_28)
+                );
+            }
+            CallOutcome::Asked(_) => panic!("a result"),
+        }
+        let asked = carried(Ok(CallOutcome::Asked(raw(&json!({ "ask": 1 }))))).unwrap();
+        assert!(matches!(asked, CallOutcome::Asked(asked) if asked.get() == r#"{"ask":1}"#));
+    }
+
+    #[test]
+    fn an_error_of_another_replica_keeps_its_code_and_the_providers_own_words() {
+        let error = carried(Err(Error::new(Code::CallGone, "gone").sent())).unwrap_err();
+        assert_eq!(
+            (error.code, error.sent, &*error.message),
+            (Code::CallGone, true, "gone")
+        );
+        let fault = RpcFault {
+            code: -32000,
+            message: "theirs".to_owned(),
+            data: None,
+        };
+        let error = carried(Err(Error::rpc(fault))).unwrap_err();
+        assert_eq!(error.rpc.unwrap().message, "theirs");
+    }
+
+    #[test]
+    fn an_error_that_no_replica_should_have_is_read_as_one_of_the_provider() {
+        let error = carried(Err(Error::new(Code::Unauthenticated, "who?"))).unwrap_err();
+        assert_eq!(error.code, Code::UpstreamProtocol);
+    }
+
+    #[test]
+    fn what_replicas_hand_over_has_the_form_that_older_ones_read() {
+        let key = CallKey::new("one", None, "tools/call", &RawObject::new());
+        let retry = Retry {
+            holder: "ann".to_owned(),
+            of: key,
+            slot: 7,
+            responses: RawObject::new(),
+            abilities: 1,
+        };
+        let handed: serde_json::Value =
+            serde_json::from_str(raw(&HandOverMessage::Retry(retry)).get()).unwrap();
+        let retry = &handed["Retry"];
+        assert_eq!(
+            (&retry["holder"], &retry["slot"], &retry["of"]["p"]),
+            (&json!("ann"), &json!(7), &json!("one"))
+        );
+        assert_eq!(raw(&HandOverReply::Taken).get(), r#""Taken""#);
+    }
+}

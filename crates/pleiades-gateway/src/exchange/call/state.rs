@@ -164,4 +164,34 @@ mod tests {
             of(&json!({ "name": "u", "arguments": { "a": 1, "b": [{ "x": 1, "y": 2 }] } }))
         );
     }
+
+    #[test]
+    fn a_state_opens_for_its_own_call_and_caller_alone() {
+        let tokens = crate::exchange::tests::tokens();
+        let (mine, other) = (of(&json!({ "name": "t" })), of(&json!({ "name": "u" })));
+        let token = CallState::Upstream("theirs".to_owned()).seal(&tokens, "ann", mine.clone());
+        let open = |holder: &str, of: &CallKey| CallState::open(&tokens, holder, of, &token);
+        assert!(matches!(open("ann", &mine).unwrap(), CallState::Upstream(state) if state == "theirs"));
+        for error in [open("bob", &mine).unwrap_err(), open("ann", &other).unwrap_err()] {
+            assert_eq!(error.code, Code::InvalidParams);
+        }
+    }
+
+    #[test]
+    fn a_call_by_another_account_or_of_another_provider_is_another_call() {
+        let params = RawObject::new();
+        let key = |provider: &str, account| CallKey::new(provider, account, "tools/call", &params);
+        assert_ne!(key("one", None), key("two", None));
+        assert_ne!(key("one", Some([1; 32])), key("one", Some([2; 32])));
+    }
+
+    #[test]
+    fn arguments_that_no_value_holds_are_told_by_their_letters() {
+        let key = |text: &str| {
+            let params: RawObject = serde_json::from_str(text).unwrap();
+            CallKey::new("one", None, "tools/call", &params)
+        };
+        assert_eq!(key(r#"{"arguments":1e400}"#), key(r#"{"arguments":1e400}"#));
+        assert_ne!(key(r#"{"arguments":1e400}"#), key(r#"{"arguments":1e401}"#));
+    }
 }

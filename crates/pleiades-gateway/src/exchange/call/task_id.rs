@@ -44,3 +44,41 @@ fn lifetime(ttl_ms: Option<u64>) -> u64 {
         .map_or(SHORTEST, |millis| millis / 1_000)
         .clamp(SHORTEST, LONGEST)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::exchange::tests::tokens;
+    use pleiades_mcp::task::TaskStatus;
+
+    #[test]
+    fn an_id_says_whose_task_it_is_to_its_own_principal_alone() {
+        let tokens = tokens();
+        let claims = TaskClaims {
+            provider: "one".to_owned(),
+            fingerprint: Some([7; 32]),
+            account: Some("ann@example.com".to_owned()),
+            id: "t-1".to_owned(),
+        };
+        let task = Task {
+            id: "t-1".to_owned(),
+            status: TaskStatus::Working,
+            poll: Duration::from_secs(1),
+            ttl_ms: None,
+            message: None,
+        };
+        let id = claims.seal(&tokens, "ann", &task);
+        assert_eq!(TaskClaims::open(&tokens, "ann", &id), Some(claims));
+        assert_eq!(TaskClaims::open(&tokens, "bob", &id), None);
+    }
+
+    #[test]
+    fn an_id_is_good_for_as_long_as_its_task_is_kept_between_a_day_and_a_month() {
+        assert_eq!(lifetime(None), SHORTEST);
+        assert_eq!(lifetime(Some(1_000)), SHORTEST);
+        assert_eq!(lifetime(Some(2 * 86_400_000)), 2 * 86_400);
+        assert_eq!(lifetime(Some(u64::MAX)), LONGEST);
+    }
+}

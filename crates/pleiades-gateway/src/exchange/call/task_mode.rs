@@ -47,3 +47,38 @@ pub(crate) fn offers_tasks(catalogue: &Catalogue) -> bool {
         profile.revisions.contains(Revision::V2026_07_28) && task::has_extension(&profile.capabilities)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exchange::tests::{LEGACY, MODERN, lists, provider};
+
+    #[test]
+    fn a_tool_that_needs_tasks_is_remembered_for_its_provider_alone() {
+        let (needing, one) = (NeedingTasks::default(), provider("one"));
+        assert!(!needing.has(&one, "slow"));
+        needing.learn(&one, "slow");
+        assert!(needing.has(&one, "slow") && !needing.has(&one, "other"));
+    }
+
+    #[test]
+    fn no_more_tools_are_remembered_than_allowed() {
+        let (needing, one) = (NeedingTasks::default(), provider("one"));
+        for at in 0..=REMEMBERED {
+            needing.learn(&one, &at.to_string());
+        }
+        assert!(needing.0.lock().len() <= REMEMBERED);
+        assert!(needing.has(&one, &REMEMBERED.to_string()), "the latest stays");
+    }
+
+    #[test]
+    fn tasks_are_offered_by_whoever_names_the_extension_and_speaks_2026_07_28() {
+        let extended = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+        assert!(offers_tasks(&lists(&[MODERN], &extended, &[])));
+        assert!(!offers_tasks(&lists(&[LEGACY], &extended, &[])));
+        assert!(!offers_tasks(&lists(&[MODERN], &json!({}), &[])));
+        assert!(!offers_tasks(&Catalogue::default()));
+    }
+}

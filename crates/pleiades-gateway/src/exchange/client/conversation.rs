@@ -156,3 +156,113 @@ fn notify(channel: &ClientChannel<'_>, method: &str, params: Option<Raw>, open: 
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::exchange::client::Questions;
+    use crate::exchange::session::Mailboxes;
+    use crate::exchange::tests::{LEGACY, MODERN, tokens};
+    use pleiades_core::error::RpcFault;
+    use pleiades_mcp::{ClientCapabilities, raw};
+
+    type Answered = oneshot::Receiver<Result<Raw, RpcFault>>;
+
+    fn question() -> (ProviderEvent, Answered) {
+        let (answer, answered) = oneshot::channel();
+        let params = json!({ "message": "who?", "requestedSchema": { "type": "object" } });
+        let ask = ProviderRequest {
+            id: Id(raw::raw(&1)),
+            method: "elicitation/create".to_owned(),
+            params: Some(raw::raw(&params)),
+            answer,
+        };
+        (ProviderEvent::Request(ask), answered)
+    }
+
+    /// Follows a call that comes to `result` once these events were sent, or never.
+    async fn followed(
+        (client, abilities): (Revision, ClientCapabilities),
+        events: Vec<ProviderEvent>,
+        result: Option<Result<Raw, Error>>,
+    ) -> Followed {
+        let (questions, mailboxes) = (Questions::new(tokens(), "one"), Mailboxes::default());
+        let channel = ClientChannel {
+            questions: &questions,
+            mailboxes: &mailboxes,
+            holder: "ann",
+            client,
+            abilities,
+            outlet: None,
+            session: None,
+            logs: true,
+        };
+        let (sender, receiver) = mpsc::channel(8);
+        for event in events {
+            sender.try_send(event).expect("room");
+        }
+        drop(sender);
+        let running = Box::pin(async move {
+            match result {
+                Some(result) => result,
+                None => std::future::pending().await,
+            }
+        });
+        let conversation = Conversation {
+            running,
+            events: receiver,
+            from: LEGACY,
+        };
+        follow(&channel, conversation).await
+    }
+
+    #[tokio::test]
+    async fn a_call_comes_to_its_result_whatever_was_said_meanwhile() {
+        let said = ProviderEvent::Progress(RawObject::new());
+        let done = followed(
+            (LEGACY, ClientCapabilities::NONE),
+            vec![said],
+            Some(Ok(raw::raw(&7))),
+        )
+        .await;
+        assert!(matches!(done, Followed::Done(Ok(result)) if result.get() == "7"));
+    }
+
+    #[tokio::test]
+    async fn a_modern_client_is_asked_by_giving_the_call_back() {
+        let (event, _answered) = question();
+        let asked = followed((MODERN, ClientCapabilities::FORM), vec![event], None).await;
+        let Followed::Asked(asks, _call) = asked else {
+            panic!("it asks");
+        };
+        assert_eq!(asks.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_the_client_does_not_take_is_declined_and_the_call_goes_on() {
+        let (event, answered) = question();
+        let done = followed(
+            (MODERN, ClientCapabilities::NONE),
+            vec![event],
+            Some(Ok(raw::raw(&7))),
+        )
+        .await;
+        assert!(matches!(done, Followed::Done(Ok(_))));
+        assert!(answered.await.unwrap().unwrap().get().contains("decline"));
+    }
+
+    #[tokio::test]
+    async fn a_legacy_client_without_any_stream_is_not_asked_and_its_provider_hears_so() {
+        let (event, answered) = question();
+        let done = followed(
+            (LEGACY, ClientCapabilities::FORM),
+            vec![event],
+            Some(Ok(raw::raw(&7))),
+        )
+        .await;
+        assert!(matches!(done, Followed::Done(Ok(_))));
+        assert!(answered.await.unwrap().unwrap().get().contains("cancel"));
+    }
+}

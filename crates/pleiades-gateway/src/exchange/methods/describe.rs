@@ -137,3 +137,33 @@ fn offers(lists: &Catalogue, capability: &str) -> bool {
     serde_json::from_str::<Map<String, Value>>(profile.capabilities.get())
         .is_ok_and(|capabilities| capabilities.contains_key(capability))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::{LEGACY, lists};
+
+    #[test]
+    fn of_a_provider_that_was_not_reached_yet_everything_is_hoped() {
+        let unknown = Catalogue::default();
+        assert!(offers(&unknown, "prompts") && watches(&unknown) && !subscribes(&unknown));
+    }
+
+    #[test]
+    fn a_provider_offers_what_its_capabilities_name() {
+        let known = lists(
+            &[LEGACY],
+            &json!({ "prompts": {}, "resources": { "subscribe": true } }),
+            &[],
+        );
+        assert!(offers(&known, "prompts") && !offers(&known, "completions"));
+        assert!(subscribes(&known) && watches(&known));
+        let quiet = lists(&[LEGACY], &json!({ "resources": {} }), &[]);
+        assert!(!subscribes(&quiet) && !watches(&quiet));
+    }
+
+    #[test]
+    fn providers_are_described_by_the_name_that_their_tools_have() {
+        assert_eq!((prefix(View::Meta), prefix(View::Tool)), ("use_", ""));
+    }
+}

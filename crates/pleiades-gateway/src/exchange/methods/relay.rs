@@ -172,3 +172,36 @@ pub(crate) fn unsupported(upstream: Revisions, requested: Option<&str>) -> Error
     )
     .data(data)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::{LEGACY, MODERN};
+
+    #[test]
+    fn the_relay_joins_equal_generations_alone() {
+        let old = Revisions::default().with(Revision::V2025_06_18);
+        assert!(
+            equal(old, LEGACY, None).is_ok(),
+            "between legacy revisions nothing is opened"
+        );
+        assert!(equal(old, MODERN, None).is_err());
+        assert!(equal(Revisions::default().with(MODERN), MODERN, None).is_ok());
+        assert!(equal(Revisions::default().with(MODERN), LEGACY, None).is_err());
+    }
+
+    #[test]
+    fn a_refused_revision_is_repeated_cut_beside_those_that_are_spoken() {
+        let error = unsupported(Revisions::default().with(LEGACY), Some(&"x".repeat(99)));
+        let data = error.data.unwrap();
+        assert_eq!(data["supported"], json!(["2025-11-25"]));
+        assert_eq!(data["requested"].as_str().unwrap().len(), MAX_ECHO);
+        assert!(
+            unsupported(Revisions::default(), None)
+                .data
+                .unwrap()
+                .get("requested")
+                .is_none()
+        );
+    }
+}

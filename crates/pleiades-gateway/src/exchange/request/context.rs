@@ -198,3 +198,30 @@ impl<'a> Request<'a> {
             .filter(move |it| only.is_none_or(|id| *id == it.id))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::exchange::tests::{MODERN, Sent};
+    use pleiades_core::error::Code;
+    use pleiades_mcp::ClientCapabilities;
+
+    #[test]
+    fn a_union_is_addressed_to_all_providers_in_the_order_of_their_ids() {
+        let sent = Sent::new(MODERN, ClientCapabilities::NONE).with_providers(&["two", "one"]);
+        let request = sent.request();
+        let ids: Vec<&str> = request.in_scope().map(|it| &*it.id).collect();
+        assert_eq!(ids, ["one", "two"]);
+        assert!(request.is_union() && request.only().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_path_of_one_provider_is_addressed_to_it_alone() {
+        let mut sent = Sent::new(MODERN, ClientCapabilities::NONE).with_providers(&["one", "two"]);
+        sent.scope.provider = Some("two".into());
+        let request = sent.request();
+        assert_eq!(request.in_scope().count(), 1);
+        assert_eq!(&*request.only().unwrap().unwrap().id, "two");
+        sent.scope.provider = Some("gone".into());
+        assert_eq!(sent.request().only().unwrap_err().code, Code::UnknownProvider);
+    }
+}

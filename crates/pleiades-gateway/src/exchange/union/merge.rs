@@ -165,3 +165,91 @@ fn prompt(item: &Item, name: &str, revision: Revision) -> RawObject {
     }
     entry
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::tests::{LEGACY, MODERN, items, lists, provider, tools};
+    use serde_json::{Value, json};
+
+    fn kept(ttl_ms: u64) -> Option<Arc<Catalogue>> {
+        let mut lists = (*tools(&["echo"])).clone();
+        lists.ttl_ms = ttl_ms;
+        Some(Arc::new(lists))
+    }
+
+    fn located(resources: &[&str], templates: &[&str]) -> Option<Arc<Catalogue>> {
+        let mut lists = lists(&[LEGACY], &json!({}), &[]);
+        (lists.resources, lists.templates) = (items(resources), items(templates));
+        Some(Arc::new(lists))
+    }
+
+    fn merged(parts: Vec<(&str, Option<Option<Arc<Catalogue>>>)>) -> Parts {
+        Parts::of(parts.into_iter().map(|(id, lists)| (provider(id), lists)))
+    }
+
+    #[test]
+    fn a_merged_list_is_kept_as_long_as_its_shortest_lived_part() {
+        assert_eq!(
+            merged(vec![("a", Some(kept(900))), ("b", Some(kept(300)))]).ttl_ms(),
+            300
+        );
+        assert_eq!(
+            merged(vec![("a", Some(kept(900))), ("b", Some(None))]).ttl_ms(),
+            0
+        );
+        assert_eq!(merged(Vec::new()).ttl_ms(), 0);
+    }
+
+    #[test]
+    fn a_list_that_lacks_a_part_is_not_kept_at_all() {
+        let parts = merged(vec![("a", Some(kept(900))), ("b", None)]);
+        assert!(!parts.complete && parts.ttl_ms() == 0);
+        assert_eq!(parts.parts.len(), 1, "whoever failed is left out");
+    }
+
+    #[test]
+    fn a_list_that_was_not_read_to_its_end_makes_the_whole_incomplete() {
+        let mut lists = (*tools(&[])).clone();
+        lists.complete = false;
+        assert!(!Parts::one(provider("a"), Some(Arc::new(lists.clone()))).complete);
+        assert!(!merged(vec![("a", Some(Some(Arc::new(lists))))]).complete);
+        assert!(Parts::one(provider("a"), None).complete);
+    }
+
+    #[test]
+    fn a_uri_is_its_listers_before_it_is_that_of_whoever_has_a_template() {
+        let parts = merged(vec![
+            ("a", Some(located(&[], &["x://{id}"]))),
+            ("b", Some(located(&["x://1"], &[]))),
+        ]);
+        let owner = |uri: &str| parts.owner(uri).map(|(provider, _)| provider.id.to_string());
+        assert_eq!(owner("x://1").as_deref(), Some("b"));
+        assert_eq!(owner("x://2").as_deref(), Some("a"));
+        assert_eq!(owner("y://2"), None);
+    }
+
+    #[test]
+    fn tools_of_all_parts_are_listed_in_order_under_the_names_they_are_given() {
+        let parts = merged(vec![("a", Some(kept(0))), ("b", Some(None))]);
+        let names = vec![vec!["a__echo".to_owned()], vec!["b__connect".to_owned()]];
+        let claims = Claims::new(None, Vec::new(), true);
+        let tools = parts.tools(names, &claims, LEGACY);
+        let names: Vec<_> = tools
+            .iter()
+            .map(|tool| tool.text("name").unwrap().into_owned())
+            .collect();
+        assert_eq!(names, ["a__echo", "b__connect"]);
+    }
+
+    #[test]
+    fn a_page_says_how_long_it_is_good_to_clients_of_2026_07_28_alone() {
+        let parts = merged(vec![("a", Some(kept(900)))]);
+        let page = |revision| {
+            let page = parts.page("tools", &[], revision);
+            serde_json::from_str::<Value>(page.get()).unwrap()
+        };
+        assert_eq!(page(MODERN)["ttlMs"], 900);
+        assert_eq!(page(LEGACY), json!({ "tools": [] }));
+    }
+}

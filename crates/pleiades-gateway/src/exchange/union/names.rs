@@ -208,6 +208,7 @@ pub(crate) fn shared_name(name: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exchange::tests::{provider, tools};
 
     #[test]
     fn only_a_name_that_ends_in_a_hash_was_cut() {
@@ -221,5 +222,95 @@ mod tests {
         ] {
             assert_eq!(cut_head(name), None, "{name}");
         }
+    }
+
+    fn parts(lists: &[(&str, Option<&[&str]>)]) -> Parts {
+        let part = |(id, names): &(&str, Option<&[&str]>)| Part {
+            provider: provider(id),
+            catalogue: names.map(tools),
+        };
+        Parts {
+            parts: lists.iter().map(part).collect(),
+            complete: true,
+        }
+    }
+
+    fn providers(ids: &[&str]) -> BTreeMap<Arc<str>, Arc<Provider>> {
+        ids.iter().map(|id| (Arc::from(*id), provider(id))).collect()
+    }
+
+    fn meant_ids(ids: &[&str], name: &str) -> Vec<(String, Option<String>)> {
+        let meant = meant(&providers(ids), name);
+        let meant = meant.into_iter();
+        meant
+            .map(|(it, own)| (it.id.to_string(), own.map(str::to_owned)))
+            .collect()
+    }
+
+    #[test]
+    fn tools_of_a_union_have_their_provider_before_their_names() {
+        let parts = parts(&[("one", Some(&["echo"])), ("two", Some(&["echo", "sum"]))]);
+        let names = tool_names(&parts, Names::Safe, true);
+        assert_eq!(names, [vec!["one__echo"], vec!["two__echo", "two__sum"]]);
+        let names = tool_names(&parts, Names::Dotted, true);
+        assert_eq!(names, [vec!["one.echo"], vec!["two.echo", "two.sum"]]);
+    }
+
+    #[test]
+    fn tools_of_a_provider_alone_have_their_own_names() {
+        let parts = parts(&[("one", Some(&["echo"]))]);
+        assert_eq!(tool_names(&parts, Names::Safe, false), [vec!["echo"]]);
+        assert_eq!(tool_names(&parts, Names::Dotted, false), [vec!["echo"]]);
+    }
+
+    #[test]
+    fn a_provider_that_is_not_connected_shows_the_tool_that_connects_it() {
+        let parts = parts(&[("one", None)]);
+        assert_eq!(tool_names(&parts, Names::Safe, true), [vec!["one__connect"]]);
+        assert_eq!(tool_names(&parts, Names::Dotted, true), [vec!["one.connect"]]);
+        assert!(names_connect(&provider("one"), "one__connect", Listed::Tools));
+        assert!(!names_connect(&provider("one"), "one__connect", Listed::Prompts));
+    }
+
+    #[test]
+    fn names_that_would_be_shown_alike_are_told_apart() {
+        let parts = parts(&[("a", Some(&["b__c"])), ("a__b", Some(&["c"]))]);
+        let names = tool_names(&parts, Names::Safe, true).concat();
+        assert_ne!(names[0], names[1]);
+    }
+
+    #[test]
+    fn a_name_means_the_provider_before_its_dot_and_no_other() {
+        assert_eq!(
+            meant_ids(&["a", "b"], "a.b__c"),
+            [("a".to_owned(), Some("b__c".to_owned()))]
+        );
+        assert!(meant_ids(&["a"], "x.c").is_empty());
+    }
+
+    #[test]
+    fn a_name_may_mean_several_providers_the_longest_id_first() {
+        let own = |id: &str, own: &str| (id.to_owned(), Some(own.to_owned()));
+        assert_eq!(
+            meant_ids(&["a", "a__b"], "a__b__c"),
+            [own("a__b", "c"), own("a", "b__c")]
+        );
+        assert!(meant_ids(&["a"], "a__").is_empty(), "a provider alone is no name");
+    }
+
+    #[test]
+    fn a_cut_name_means_every_provider_whose_id_it_may_begin() {
+        let meant = meant_ids(&["oneself", "onetwo", "three"], "one_0123abcd");
+        assert_eq!(meant, [("oneself".to_owned(), None), ("onetwo".to_owned(), None)]);
+        assert!(needs_lists("one__long_0123abcd", Listed::Tools));
+        assert!(!needs_lists("one__echo", Listed::Tools) && needs_lists("one__echo", Listed::Prompts));
+    }
+
+    #[test]
+    fn a_providers_own_name_goes_before_how_it_is_shown() {
+        let lists = tools(&["echo"]);
+        let own = |own, name| own_name(&lists, Some("one"), (own, name), Listed::Tools);
+        assert_eq!(own(Some("echo"), "one__echo").as_deref(), Some("echo"));
+        assert_eq!(own(Some("gone"), "one__gone"), None);
     }
 }

@@ -22,7 +22,7 @@ const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 /// # Errors
 /// [`super::OAuthErrorKind::Metadata`] when the server does not name S256, or its endpoint is no URL to
 /// send a person to.
-pub fn authorize(
+pub(crate) fn authorize(
     connection: &Connection,
     server: &AuthServer,
     client: &OAuthClient,
@@ -164,7 +164,7 @@ fn challenged(verifier: &Secret) -> String {
 /// `resource` of authorization and token requests: as the descriptor says, else what the resource
 /// calls itself, to the letter, else the upstream's canonical URL.
 #[must_use]
-pub fn resource(connection: &Connection, server: &AuthServer) -> Option<String> {
+pub(crate) fn resource(connection: &Connection, server: &AuthServer) -> Option<String> {
     match &connection.resource {
         ResourceParameter::Off => None,
         ResourceParameter::Url(url) => Some(url.clone()),
@@ -192,7 +192,7 @@ fn canonical(upstream: &Url) -> String {
 /// the scopes of `OpenID` by which an account gets its name, come along where the server lists them and no
 /// descriptor decides; alone they would replace the server's own default, so they never come alone.
 #[must_use]
-pub fn scopes(
+pub(crate) fn scopes(
     declared: Option<&[String]>,
     challenge: Option<&Challenge>,
     server: &AuthServer,
@@ -225,7 +225,7 @@ pub(super) fn beside(server: &AuthServer) -> impl Iterator<Item = &'static str> 
 
 /// Where the tokens of a client at a server come from: what a record keeps.
 #[must_use]
-pub fn source(connection: &Connection, server: &AuthServer, client: OAuthClient) -> TokenSource {
+pub(crate) fn source(connection: &Connection, server: &AuthServer, client: OAuthClient) -> TokenSource {
     TokenSource {
         issuer: server.issuer.clone(),
         token_endpoint: server.token_endpoint.clone(),

@@ -15,7 +15,7 @@ use crate::record::{ClientAuth, OAuthClient};
 /// A descriptor's own metadata document (an https URL with `token_auth: none`) counts where the
 /// server takes such, or registers nobody.
 #[must_use]
-pub fn known_client(
+pub(crate) fn known_client(
     connection: &Connection,
     server: &AuthServer,
     redirects: &Redirects,

@@ -19,7 +19,7 @@ const NO_CODE: &str = "pleiades-asks-whether-this-client-is-known";
 
 /// What a server says of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientCheck {
+pub(crate) enum ClientCheck {
     /// It knows it: another one, which it cannot know, is refused otherwise.
     Yes,
     /// It refuses the client.
@@ -32,7 +32,7 @@ pub enum ClientCheck {
 ///
 /// Where the code is what is refused, a client that cannot exist is asked for too: only a server that
 /// tells the two apart has looked at the client at all.
-pub async fn check_client(
+pub(crate) async fn check_client(
     web: &dyn HttpClient,
     connection: &Connection,
     source: &TokenSource,

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use http::Response;
 use url::Url;
 
-use super::{OAuthError, OAuthErrorKind};
+use super::{OAuthError, OAuthErrorKind, fetch};
 use pleiades_core::random::NoRandomness;
 use pleiades_core::secret::Secret;
 use pleiades_core::text::is_hidden;
@@ -44,6 +45,14 @@ impl OAuthError {
     /// What trying again may mend.
     pub(super) fn transient(message: impl Into<String>) -> Self {
         Self::new(OAuthErrorKind::Transient, message)
+    }
+
+    /// A server that fails, or asks to come back later, with any status that says so.
+    pub(super) fn failing<B>(who: &str, response: &Response<B>) -> Self {
+        let message = format!("{who} is failing with status {}", response.status().as_u16());
+        Self::transient(message)
+            .after(fetch::retry_after(response))
+            .sent()
     }
 
     /// Adds the cure.
@@ -248,7 +257,7 @@ pub fn is_unknown_client(error: &str) -> bool {
 
 /// Whether a description of an error may say that: nothing for certain, reason enough to ask.
 #[must_use]
-pub fn may_be_unknown_client(description: &str) -> bool {
+pub(crate) fn may_be_unknown_client(description: &str) -> bool {
     const SIGNS: [&str; 10] = [
         "not found",
         "unknown",

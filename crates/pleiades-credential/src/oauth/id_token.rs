@@ -19,11 +19,11 @@ const GOOGLE: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"]
 const TENANT: &str = "{tenantid}";
 
 /// The claims of a JWT.
-pub type TokenClaims = Map<String, Value>;
+pub(crate) type TokenClaims = Map<String, Value>;
 
 /// What an ID token has to say to be accepted.
 #[derive(Debug, Clone, Copy)]
-pub struct ExpectedToken<'a> {
+pub(crate) struct ExpectedToken<'a> {
     /// The issuer; `None` where the provider publishes none.
     pub issuer: Option<&'a str>,
     /// Whether `{tenantid}` in the issuer stands for the tenant of the token: any tenant is accepted then.
@@ -36,7 +36,7 @@ pub struct ExpectedToken<'a> {
 
 /// Why an ID token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdTokenError {
+pub(crate) enum IdTokenError {
     /// A JWE, which has five parts (RFC 7516 section 3.1).
     #[error("it is encrypted, and no key for it was agreed on")]
     Encrypted,
@@ -82,7 +82,7 @@ pub enum IdTokenError {
 /// # Errors
 /// [`IdTokenError`]: the first rule that is not met. The nonce comes first: without PKCE it is all that binds a code to
 /// its sign-in, whatever else is wrong with the token.
-pub fn validate(token: &Secret, expected: ExpectedToken<'_>) -> Result<TokenClaims, IdTokenError> {
+pub(crate) fn validate(token: &Secret, expected: ExpectedToken<'_>) -> Result<TokenClaims, IdTokenError> {
     if token.expose().split('.').count() == 5 {
         return Err(IdTokenError::Encrypted);
     }

@@ -19,7 +19,11 @@ use super::OAuthError;
 ///
 /// # Errors
 /// [`super::OAuthErrorKind::Metadata`]; nothing of the response may be shown or used.
-pub fn check_iss(expected: Option<&str>, promised: bool, given: Option<&str>) -> Result<(), OAuthError> {
+pub(crate) fn check_iss(
+    expected: Option<&str>,
+    promised: bool,
+    given: Option<&str>,
+) -> Result<(), OAuthError> {
     if cfg!(feature = "unchecked-iss") {
         return Ok(());
     }

@@ -7,7 +7,7 @@ mod authorize;
 mod client;
 mod client_check;
 mod discover;
-pub mod failure;
+pub(crate) mod failure;
 mod fetch;
 mod id_token;
 mod issuer;
@@ -25,19 +25,22 @@ mod tests;
 
 use url::Url;
 
-pub use authorize::{authorize, resource, scopes, source, without_s256};
-pub use client::{client_document, known_client};
-pub use client_check::{ClientCheck, check_client};
+pub use authorize::without_s256;
+pub(crate) use authorize::{authorize, scopes, source};
+pub use client::client_document;
+pub(crate) use client::known_client;
+pub(crate) use client_check::{ClientCheck, check_client};
 pub use discover::{MissingMetadata, discover};
-pub use failure::{is_unknown_client, may_be_unknown_client, plain};
-pub use id_token::{ExpectedToken, TokenClaims, validate};
-pub use issuer::check_iss;
+pub(crate) use failure::may_be_unknown_client;
+pub use failure::{is_unknown_client, plain};
+pub(crate) use id_token::{ExpectedToken, TokenClaims, validate};
+pub(crate) use issuer::check_iss;
 pub use pleiades_core::www_authenticate::{Challenge, RefusalCause, challenge};
-pub use profile::{identify, is_email_verified, profile};
-pub use register::{Registration, register, registration};
-pub use revoke::revoke;
-pub use token::{client_credentials, exchange, refresh};
-pub use verdict::{MADE_ANEW, SentRequest, Verdict, verdict};
+pub(crate) use profile::{identify, is_email_verified, profile};
+pub(crate) use register::registration;
+pub(crate) use revoke::revoke;
+pub(crate) use token::{client_credentials, exchange, refresh};
+pub(crate) use verdict::{MADE_ANEW, SentRequest, Verdict, verdict};
 
 use pleiades_core::secret::Secret;
 
@@ -77,7 +80,7 @@ pub struct AuthServer {
 
 /// Where a person is sent back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Redirects {
+pub(crate) struct Redirects {
     /// The one of this authorization.
     pub used: String,
     /// All that are registered: `/oauth/callback` and, for issuers without `iss`, the provider's.
@@ -88,7 +91,7 @@ pub struct Redirects {
 
 /// Tokens as a token endpoint gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenResponse {
+pub(crate) struct TokenResponse {
     /// Access token.
     pub access: Secret,
     /// Refresh token; absent means: keep the old one.
@@ -104,7 +107,7 @@ pub struct TokenResponse {
 
 /// The account that tokens are of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AccountProfile {
+pub(crate) struct AccountProfile {
     /// `preferred_username`, else `email`, else `sub`.
     pub account: Option<String>,
     /// `email`, else `name`.
@@ -119,7 +122,7 @@ pub struct AccountProfile {
 
 /// An authorization to be opened in a browser.
 #[derive(Debug)]
-pub struct Authorization {
+pub(crate) struct Authorization {
     /// Where to send the person.
     pub url: Url,
     /// `state`: unguessable, single-use.

@@ -23,7 +23,7 @@ const LONGEST: usize = 200;
 ///
 /// None of it is needed for the access token, which state, cookie and PKCE bind: an ID token that is refused is
 /// dropped, a userinfo that fails or takes longer than [`TIMEOUT`] is done without, and the log says so.
-pub async fn identify(
+pub(crate) async fn identify(
     web: &dyn HttpClient,
     connection: &Connection,
     server: &AuthServer,
@@ -56,7 +56,7 @@ pub async fn identify(
 }
 
 /// What claims that were validated, and userinfo of the same subject, say of an account.
-pub async fn profile(
+pub(crate) async fn profile(
     web: &dyn HttpClient,
     connection: &Connection,
     server: &AuthServer,
@@ -120,9 +120,7 @@ async fn userinfo(
     let response = web.send(&fetch::reach(connection, &url), request).await?;
     let status = response.status();
     if fetch::failing(status) {
-        let message = format!("userinfo is failing with status {}", status.as_u16());
-        let trouble = OAuthError::transient(message).sent();
-        return Err(trouble.after(fetch::retry_after(&response)));
+        return Err(OAuthError::failing("userinfo", &response));
     }
     if !status.is_success() {
         let message = format!("userinfo answered {}", status.as_u16());
@@ -180,7 +178,7 @@ fn name(claims: &TokenClaims, key: &str) -> Option<String> {
 
 /// `email_verified`, also as the text that some send.
 #[must_use]
-pub fn is_email_verified(claims: &TokenClaims) -> bool {
+pub(crate) fn is_email_verified(claims: &TokenClaims) -> bool {
     match claims.get("email_verified") {
         Some(Value::Bool(verified)) => *verified,
         Some(Value::String(verified)) => verified == "true",

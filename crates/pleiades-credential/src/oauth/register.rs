@@ -18,7 +18,7 @@ const NAME: &str = "Pleiades";
 
 /// A client as a server registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
+pub(crate) struct Registration {
     /// Who we are there.
     pub client: OAuthClient,
     /// When its secret ends, in unix seconds: register again before that. `None`: never.
@@ -26,22 +26,6 @@ pub struct Registration {
     /// Whether the server refused the scopes that were advertised, and took the client without: it would
     /// refuse those in an authorization request too, as far as it does not list them itself.
     pub unscoped: bool,
-}
-
-/// Registers a client (RFC 7591); what [`registration`] does, for those who keep no expiry.
-///
-/// # Errors
-/// [`OAuthError`].
-pub async fn register(
-    web: &dyn HttpClient,
-    connection: &Connection,
-    server: &AuthServer,
-    redirects: &Redirects,
-) -> Result<OAuthClient, OAuthError> {
-    let declared = connection.scopes.as_deref();
-    Ok(registration(web, connection, server, redirects, declared)
-        .await?
-        .client)
 }
 
 /// Registers a client (RFC 7591) with all callbacks of ours, and says when its secret ends.
@@ -53,7 +37,7 @@ pub async fn register(
 /// # Errors
 /// [`OAuthErrorKind::Client`] when the server registers nobody, or not us; [`OAuthErrorKind::Transient`]
 /// when it could not be asked.
-pub async fn registration(
+pub(crate) async fn registration(
     web: &dyn HttpClient,
     connection: &Connection,
     server: &AuthServer,
@@ -162,13 +146,7 @@ impl Registrar<'_> {
             .map_err(|it| OAuthError::unreached(it, endpoint, &format!("the registration endpoint {at}")))?;
         let status = response.status();
         if fetch::failing(status) {
-            let message = format!(
-                "the registration at {at} is failing with status {}",
-                status.as_u16()
-            );
-            let trouble = OAuthError::transient(message)
-                .after(fetch::retry_after(&response))
-                .sent();
+            let trouble = OAuthError::failing(&format!("the registration at {at}"), &response);
             return Err(trouble.into());
         }
         let answer: Option<Map<String, Value>> = serde_json::from_slice(response.body()).ok();

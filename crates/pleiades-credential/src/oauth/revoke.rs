@@ -14,7 +14,7 @@ use pleiades_core::web::HttpClient;
 ///
 /// # Errors
 /// [`OAuthError`]; the token may be good still.
-pub async fn revoke(
+pub(crate) async fn revoke(
     web: &dyn HttpClient,
     connection: &Connection,
     source: &TokenSource,
@@ -29,13 +29,7 @@ pub async fn revoke(
     let response = form.send(web, connection, source, endpoint).await?;
     let status = response.status();
     if fetch::failing(status) {
-        let message = format!(
-            "the revocation endpoint is failing with status {}",
-            status.as_u16()
-        );
-        return Err(OAuthError::transient(message)
-            .after(fetch::retry_after(&response))
-            .sent());
+        return Err(OAuthError::failing("the revocation endpoint", &response));
     }
     let answer: Map<String, Value> = serde_json::from_slice(response.body()).unwrap_or_default();
     let code = fetch::text(&answer, "error");

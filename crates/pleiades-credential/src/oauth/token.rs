@@ -25,7 +25,7 @@ use pleiades_core::web::HttpClient;
     clippy::too_many_arguments,
     reason = "each is another part of the one request, and used once"
 )]
-pub async fn exchange(
+pub(crate) async fn exchange(
     web: &dyn HttpClient,
     connection: &Connection,
     source: &TokenSource,
@@ -47,7 +47,7 @@ pub async fn exchange(
 ///
 /// # Errors
 /// [`OAuthError`]; only [`super::OAuthErrorKind::Grant`] is final.
-pub async fn refresh(
+pub(crate) async fn refresh(
     web: &dyn HttpClient,
     connection: &Connection,
     source: &TokenSource,
@@ -64,7 +64,7 @@ pub async fn refresh(
 ///
 /// # Errors
 /// [`OAuthError`]; [`super::OAuthErrorKind::Client`] when the descriptor names no client.
-pub async fn client_credentials(
+pub(crate) async fn client_credentials(
     web: &dyn HttpClient,
     connection: &Connection,
     server: &AuthServer,

@@ -6,7 +6,7 @@ use crate::connection::ResourceParameter;
 
 /// What an authorization server's refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The person, or a rule of theirs, refused.
     Denied,
     /// The server does not know our client.
@@ -32,7 +32,7 @@ pub enum Verdict {
 /// Judges an error by its name, then by the words beside it: Entra and others have one name for many
 /// things, and a number in the description.
 #[must_use]
-pub fn verdict(error: &str, description: Option<&str>) -> Verdict {
+pub(crate) fn verdict(error: &str, description: Option<&str>) -> Verdict {
     let words = description.unwrap_or_default().to_ascii_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
     let word = failure::word(error);
@@ -62,12 +62,12 @@ pub fn verdict(error: &str, description: Option<&str>) -> Verdict {
 }
 
 /// What to do once a registration was dropped.
-pub const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
+pub(crate) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
                              gateway registers itself anew";
 
 /// The parts of an authorization request that a server may refuse.
 #[derive(Debug, Clone, Copy)]
-pub struct SentRequest<'a> {
+pub(crate) struct SentRequest<'a> {
     /// Client id.
     pub client: &'a str,
     /// Redirect URI.
@@ -104,7 +104,7 @@ pub(super) fn other_resource((sent, declared): (Option<&str>, &ResourceParameter
 impl Verdict {
     /// What can be done about it.
     #[must_use]
-    pub fn cure(self, sent: SentRequest<'_>) -> String {
+    pub(crate) fn cure(self, sent: SentRequest<'_>) -> String {
         let SentRequest {
             client,
             redirect,

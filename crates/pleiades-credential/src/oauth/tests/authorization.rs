@@ -79,7 +79,7 @@ fn the_resource_can_be_set_or_left_out_and_has_no_idle_slash() {
 }
 
 fn resource_of(connection: &Connection) -> Option<String> {
-    resource(connection, &server())
+    super::super::authorize::resource(connection, &server())
 }
 
 #[test]

@@ -14,7 +14,10 @@ fn taking(methods: &[&str]) -> AuthServer {
     }
 }
 
-async fn registered(world: &ScriptedWeb, server: &AuthServer) -> Result<Registration, OAuthError> {
+async fn registered(
+    world: &ScriptedWeb,
+    server: &AuthServer,
+) -> Result<super::super::register::Registration, OAuthError> {
     registration(world, &connection(), server, &redirects(CALLBACK), None).await
 }
 

@@ -374,8 +374,8 @@ mod tests {
 
     #[test]
     fn a_providers_words_are_told_without_those_that_may_be_tokens() {
-        let told = without_tokens("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx is not for us");
-        assert_eq!(told, "token … is not for us");
+        let cleaned = without_tokens("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx is not for us");
+        assert_eq!(cleaned, "token … is not for us");
     }
 
     #[test]

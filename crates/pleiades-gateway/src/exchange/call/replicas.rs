@@ -272,9 +272,9 @@ mod tests {
             responses: RawObject::new(),
             abilities: 1,
         };
-        let handed: serde_json::Value =
+        let sent: serde_json::Value =
             serde_json::from_str(raw(&HandOverMessage::Retry(retry)).get()).unwrap();
-        let retry = &handed["Retry"];
+        let retry = &sent["Retry"];
         assert_eq!(
             (&retry["holder"], &retry["slot"], &retry["of"]["p"]),
             (&json!("ann"), &json!(7), &json!("one"))

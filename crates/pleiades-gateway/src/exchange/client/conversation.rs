@@ -220,10 +220,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_comes_to_its_result_whatever_was_said_meanwhile() {
-        let said = ProviderEvent::Progress(RawObject::new());
+        let progress = ProviderEvent::Progress(RawObject::new());
         let done = followed(
             (LEGACY, ClientCapabilities::NONE),
-            vec![said],
+            vec![progress],
             Some(Ok(raw::raw(&7))),
         )
         .await;

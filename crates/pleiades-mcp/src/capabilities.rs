@@ -3,16 +3,14 @@
 //! A legacy client says it once, in `initialize`; one of 2026-07-28 with each request. What is
 //! declared upstream is never more than what can be brought to that client.
 
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{Raw, RawObject, Revision, raw};
 
 /// The extension under which 2026-07-28 runs long calls (SEP-2663).
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// The client capabilities that the gateway can bridge, as a set: small, comparable, part of a
-/// session's key.
+/// The client capabilities that the gateway can bridge, as a set: small, comparable, part of a session's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ClientCapabilities(u8);
 
@@ -119,7 +117,6 @@ impl ClientCapabilities {
         bridged
     }
 
-    /// The capabilities object that declares them in a revision.
     #[must_use]
     fn declare(self, revision: Revision) -> Raw {
         let mut all = Map::new();
@@ -154,9 +151,8 @@ impl ClientCapabilities {
     #[must_use]
     pub fn takes(self, method: &str, params: Option<&RawValue>) -> bool {
         let mode = || {
-            params
-                .and_then(|raw| RawObject::open(raw).ok())
-                .and_then(|params| params.read::<String>("mode"))
+            let params = params.and_then(|raw| RawObject::open(raw).ok());
+            params.and_then(|params| params.read::<String>("mode"))
         };
         match method {
             "elicitation/create" if mode().as_deref() == Some("url") => self.has(Self::URL),

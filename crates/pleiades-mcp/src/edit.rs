@@ -51,7 +51,6 @@ pub(super) fn chosen(
     }
 }
 
-/// What kind of content block a value is.
 pub(super) fn kind(block: &RawValue) -> Option<Cow<'_, str>> {
     let block: BlockKind<'_> = serde_json::from_str(block.get()).ok()?;
     Some(block.kind)
@@ -76,7 +75,6 @@ fn rewrite(of: &mut RawObject, key: &str, change: impl FnMut(&RawValue) -> Optio
     }
 }
 
-/// The array with the changed elements in place; `None` when none changed.
 fn rewritten(values: &[&RawValue], mut change: impl FnMut(&RawValue) -> Option<Raw>) -> Option<Raw> {
     let changes: Vec<Option<Raw>> = values.iter().map(|value| change(value)).collect();
     if changes.iter().all(Option::is_none) {
@@ -90,19 +88,16 @@ fn rewritten(values: &[&RawValue], mut change: impl FnMut(&RawValue) -> Option<R
     Some(raw::raw(&merged))
 }
 
-/// Removes members; says whether one was there.
 pub(super) fn remove(of: &mut RawObject, keys: &[&str]) -> bool {
     let before = of.len();
     of.retain(|key| !keys.contains(&key));
     of.len() != before
 }
 
-/// Whether a value is an object.
 pub(super) fn is_object(value: &RawValue) -> bool {
     value.get().trim_start().starts_with('{')
 }
 
-/// Whether a value is an array.
 pub(super) fn is_array(value: &RawValue) -> bool {
     value.get().trim_start().starts_with('[')
 }
@@ -122,5 +117,4 @@ pub(super) fn strip_hop_meta(of: &mut RawObject) {
     }
 }
 
-/// Prefix of the `_meta` keys of the protocol itself.
 const PROTOCOL: &str = "io.modelcontextprotocol/";

@@ -13,7 +13,6 @@ use serde_json::value::RawValue;
 
 use super::{RawObject, Revision, edit, raw};
 
-/// One choice of a titled enum.
 #[derive(Deserialize)]
 struct Choice {
     #[serde(rename = "const")]
@@ -21,8 +20,7 @@ struct Choice {
     title: Option<String>,
 }
 
-/// Whether the parameters of an `elicitation/create` send the user to an address instead of
-/// showing a form.
+/// Whether the parameters of an `elicitation/create` send the user to an address instead of showing a form.
 #[must_use]
 pub fn is_url(params: &RawObject) -> bool {
     params.text("mode").as_deref() == Some("url")
@@ -40,10 +38,8 @@ pub fn is_question(params: &RawObject) -> bool {
 /// Whether a result answers an elicitation: a person accepted, declined or cancelled.
 #[must_use]
 pub fn is_answer(result: &RawObject) -> bool {
-    matches!(
-        result.text("action").as_deref(),
-        Some("accept" | "decline" | "cancel")
-    )
+    let action = result.text("action");
+    matches!(action.as_deref(), Some("accept" | "decline" | "cancel"))
 }
 
 /// The parameters of an `elicitation/create` of a peer of `from`, as a peer of `to` can take them.
@@ -84,10 +80,8 @@ pub fn elicited(mut result: RawObject, from: Revision, to: Revision) -> RawObjec
     }
     edit::strip_hop_meta(&mut result);
     // Clients that decline write `null` where the schemas know an object or nothing.
-    if result
-        .get("content")
-        .is_some_and(|content| content.get() == "null")
-    {
+    let content = result.get("content");
+    if content.is_some_and(|content| content.get() == "null") {
         result.remove("content");
     }
     result
@@ -130,10 +124,8 @@ fn plain_property(schema: &RawValue) -> Option<RawObject> {
         let choices: Vec<Choice> = property.read("oneOf")?;
         property.remove("oneOf");
         let values: Vec<&str> = choices.iter().map(|it| &*it.value).collect();
-        let titles: Vec<&str> = choices
-            .iter()
-            .map(|it| it.title.as_deref().unwrap_or(&it.value))
-            .collect();
+        let titles = choices.iter().map(|it| it.title.as_deref().unwrap_or(&it.value));
+        let titles: Vec<&str> = titles.collect();
         property.put("enum", &values);
         property.put("enumNames", &titles);
     }

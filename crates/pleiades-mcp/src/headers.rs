@@ -3,8 +3,7 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
@@ -19,7 +18,6 @@ const NAME: &str = "mcp-name";
 const PREFIX: &str = "mcp-param-";
 const OPEN: &str = "=?base64?";
 const CLOSE: &str = "?=";
-/// Nesting of properties that is looked into.
 const MAX_DEPTH: usize = 16;
 
 /// The arguments of a tool that are mirrored into headers. The error says why the tool must not
@@ -42,11 +40,8 @@ pub fn mirror_paths(schema: &RawValue) -> Result<Vec<Mirror>, String> {
     if annotations(&schema) != walk.found.len() {
         return Err("`x-mcp-header` stands where no chain of `properties` leads".to_owned());
     }
-    let mut names: Vec<String> = walk
-        .found
-        .iter()
-        .map(|(_, name)| name.to_ascii_lowercase())
-        .collect();
+    let names = walk.found.iter().map(|(_, name)| name.to_ascii_lowercase());
+    let mut names: Vec<String> = names.collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair.first() == pair.get(1)) {
         return Err("two arguments share one `x-mcp-header`".to_owned());

@@ -14,8 +14,7 @@ use pleiades_core::error::{Code, Error, RpcFault};
 /// Deepest nesting of objects and arrays in a message (contracts section 2).
 pub const MAX_DEPTH: usize = 128;
 
-/// A request id exactly as the peer wrote it (a string or an integer), so that it goes back
-/// byte for byte.
+/// A request id exactly as the peer wrote it (a string or an integer), so that it goes back byte for byte.
 #[derive(Debug, Clone)]
 pub struct Id(pub Raw);
 
@@ -258,7 +257,6 @@ pub fn is_too_deep(bytes: &[u8]) -> bool {
     false
 }
 
-/// The error for a text that is not an object.
 fn not_an_object(text: &str) -> Error {
     if let Err(cause) = serde_json::from_str::<IgnoredAny>(text) {
         return Error::new(Code::Parse, "the message is not JSON").because(cause);

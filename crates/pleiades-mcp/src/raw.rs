@@ -164,7 +164,6 @@ pub fn repair_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(repaired)
 }
 
-/// Which half of a surrogate pair.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Half {
     High,

@@ -1,8 +1,7 @@
 //! Keys of `_meta` that are ours: `pleiades/…` means trust (where to connect, whose account it was), so
 //! no provider may write one (MCP, "General fields", `_meta`: reserved prefixes; CWE-345).
 
-use std::borrow::Cow;
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use serde_json::value::RawValue;
 
@@ -104,7 +103,6 @@ impl<'a> MetaScan<'a> {
         }
     }
 
-    /// Passes a value.
     fn value(&mut self, within: Within) -> Option<()> {
         match self.peek()? {
             b'{' => self.object(within),

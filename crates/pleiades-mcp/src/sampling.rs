@@ -7,9 +7,8 @@ use serde_json::value::RawValue;
 use super::translate::{self, EntryKind};
 use super::{Raw, RawObject, Revision, edit, raw};
 
-/// The parameters of a `sampling/createMessage` of a peer of `from`, as a peer of `to` can take
-/// them. `None` when they cannot be taken there: tools, and messages about their use, before
-/// 2025-11-25.
+/// The parameters of a `sampling/createMessage` of a peer of `from`, as a peer of `to` can take them. `None`
+/// when they cannot be taken there: tools, and messages about their use, before 2025-11-25.
 #[must_use]
 pub fn sampling(mut params: RawObject, from: Revision, to: Revision) -> Option<RawObject> {
     if from == to {
@@ -58,7 +57,6 @@ pub fn sampled(mut result: RawObject, from: Revision, to: Revision) -> Option<Ra
     Some(result)
 }
 
-/// The tools of a request with what this revision knows of tools, and their results likewise.
 fn downgrade_tools(params: &mut RawObject, to: Revision) {
     edit::elements(params, "tools", |tool| {
         let before = tool.len();
@@ -105,16 +103,13 @@ fn blocks(message: &RawObject) -> Option<Vec<Raw>> {
     };
     let plain = |block: &Raw| {
         RawObject::open(block).is_ok_and(|block| {
-            !matches!(
-                block.text("type").as_deref(),
-                Some("tool_use" | "tool_result") | None
-            )
+            let kind = block.text("type");
+            !matches!(kind.as_deref(), Some("tool_use" | "tool_result") | None)
         })
     };
     blocks.iter().all(plain).then_some(blocks)
 }
 
-/// Several blocks of text as one.
 fn joined(blocks: &[Raw]) -> Option<Raw> {
     let texts: Option<Vec<String>> = blocks
         .iter()
@@ -124,10 +119,8 @@ fn joined(blocks: &[Raw]) -> Option<Raw> {
             (block.text("type").as_deref() == Some("text")).then_some(text)
         })
         .collect();
-    Some(raw::raw(&serde_json::json!({
-        "type": "text",
-        "text": texts?.join("\n"),
-    })))
+    let text = serde_json::json!({ "type": "text", "text": texts?.join("\n") });
+    Some(raw::raw(&text))
 }
 
 #[cfg(test)]

@@ -1,18 +1,14 @@
 //! Sealed ids: state that clients carry for us and can neither read nor change.
 
-use std::fmt;
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use tokio::sync::SetOnce;
 use zeroize::Zeroizing;
 
-use pleiades_core::bounded::Bounded;
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use pleiades_core::{bounded::Bounded, random, secret::Secret};
 
 const SALT: &[u8] = b"pleiades seal 1";
 /// With a purpose, the HKDF info from which keys are derived.
@@ -24,7 +20,6 @@ const MAX_PURPOSES: usize = 4_096;
 /// A token is a session id, or carries the state of a provider; anything longer is none of ours.
 const MAX_TOKEN: usize = 1 << 20;
 
-/// The keys that one root key gives for a purpose.
 struct Purpose {
     /// Gives each principal a key for each second that seals end in: with random nonces 2^32 seals may
     /// be made under one key (NIST SP 800-38D section 8.3), and nobody is made so many that end together.

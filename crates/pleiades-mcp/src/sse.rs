@@ -33,7 +33,6 @@ pub struct Parser {
     line: Vec<u8>,
     frame: Frame,
     has_data: bool,
-    /// Bytes of the frame in the making.
     size: usize,
     /// A CR was the last byte: an LF that follows belongs to it.
     after_cr: bool,

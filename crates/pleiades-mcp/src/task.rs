@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::capabilities::TASKS;
-use super::{Raw, RawObject, Revision, edit};
+use super::{Raw, RawObject, Revision, capabilities::TASKS, edit};
 use pleiades_core::error::RpcFault;
 
 /// Key of `_meta` that says which task of 2025-11-25 a message belongs to.

@@ -144,18 +144,14 @@ pub fn envelope(result: &mut RawObject, to: Revision, cache: Option<(u64, CacheS
     }
     if let Some((ttl_ms, scope)) = cache {
         result.put("ttlMs", &ttl_ms);
-        result.put(
-            "cacheScope",
-            if scope == CacheScope::Public {
-                "public"
-            } else {
-                "private"
-            },
-        );
+        let scope = match scope {
+            CacheScope::Public => "public",
+            CacheScope::Private => "private",
+        };
+        result.put("cacheScope", scope);
     }
 }
 
-/// Removes a member that is anything but an object; says whether it did.
 pub(super) fn objects_only(result: &mut RawObject, member: &str) -> bool {
     let other = result.get(member).is_some_and(|value| !edit::is_object(value));
     if other {

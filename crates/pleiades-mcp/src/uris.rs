@@ -6,8 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::translate::EntryKind;
-use super::{RawObject, edit};
+use super::{RawObject, edit, translate::EntryKind};
 
 /// Maps a URI to what it is replaced by; `None` leaves it.
 pub type UriMap<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -118,7 +117,6 @@ fn blocks(of: &mut RawObject, map: UriMap<'_>) -> bool {
     })
 }
 
-/// The UI resources that show a tool or its result.
 fn ui_uris(of: &mut RawObject, map: UriMap<'_>) -> bool {
     edit::member(of, "_meta", |meta| {
         let nested = edit::member(meta, "ui", |ui| text(ui, "resourceUri", map));
@@ -143,7 +141,6 @@ struct Located<'a> {
     uri: Cow<'a, str>,
 }
 
-/// As much of a content block as tells its URI.
 #[derive(Deserialize)]
 struct BlockUri<'a> {
     #[serde(rename = "type", borrow)]

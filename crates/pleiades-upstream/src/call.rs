@@ -13,9 +13,8 @@ use pleiades_mcp::{DeclaredCapabilities, Id, Raw, RawObject, Revision};
 pub struct Call {
     /// Method.
     pub method: &'static str,
-    /// Parameters as an object, without protocol metadata: `_meta` may hold the caller's own keys
-    /// (trace context included); the upstream module adds what the revision demands and replaces
-    /// `progressToken`.
+    /// Parameters as an object, without protocol metadata: `_meta` may hold the caller's own keys (trace
+    /// context included); the upstream module adds what the revision demands and replaces `progressToken`.
     pub params: RawObject,
     /// Speak this revision.
     pub revision: Revision,
@@ -111,7 +110,6 @@ pub enum ProviderChange {
 }
 
 impl ProviderChange {
-    /// The change that a notification announces.
     pub(crate) fn from_method(method: &str) -> Option<Self> {
         match method {
             "notifications/tools/list_changed" => Some(Self::Tools),

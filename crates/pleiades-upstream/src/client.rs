@@ -3,7 +3,7 @@
 //! Never shared: connections across TLS material, permits, connect timeouts or runtimes. Pools
 //! that ignore the CA hand a connection verified by one CA to a provider that trusts another.
 
-use std::{error::Error as StdError, net::SocketAddr, sync::Arc, time::Duration};
+use std::{error::Error as StdError, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -25,11 +25,9 @@ const ROUTES: usize = 16_384;
 const CLIENTS: usize = 1024;
 /// An unused connection is closed then, before the usual servers and load balancers close it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(50);
-/// Idle connections kept for one host.
 const IDLE_PER_HOST: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// The prepared way to one HTTP endpoint.
 pub(crate) struct HttpRoute {
     pub(crate) client: reqwest::Client,
     pub(crate) url: Url,
@@ -72,10 +70,8 @@ impl HttpClients {
     }
 
     /// The way to an endpoint; only the first call of an endpoint builds anything.
-    ///
-    /// # Errors
-    /// `UpstreamUnreachable` when the address in its URL may not be connected to or its
-    /// certificates cannot be used; `Internal` when it is a process.
+    /// Errors: `UpstreamUnreachable` when the address in its URL may not be connected to or its certificates
+    /// cannot be used; `Internal` when it is a process.
     pub(crate) fn route(&self, endpoint: &Endpoint) -> Result<Arc<HttpRoute>, Error> {
         let key = (endpoint.digest, self.role());
         if let Some(route) = self.routes.get(&key) {
@@ -235,8 +231,7 @@ impl Resolve for DnsResolver {
             // Port 0: the HTTP stack puts in the URL's own.
             let host = Host::Domain(name.as_str());
             let found = resolver.resolve(&host, 0, permit, within).await?;
-            let found: Vec<SocketAddr> = found.to_vec();
-            Ok(Box::new(found.into_iter()) as Addrs)
+            Ok(Box::new(found.to_vec().into_iter()) as Addrs)
         })
     }
 }
@@ -249,10 +244,8 @@ pub(crate) fn connection_error(error: reqwest::Error) -> Error {
     }
     if error.is_connect() {
         let (code, message) = if error.is_timeout() {
-            (
-                Code::UpstreamTimeout,
-                "the provider could not be connected to in time",
-            )
+            let message = "the provider could not be connected to in time";
+            (Code::UpstreamTimeout, message)
         } else if cause::<rustls::Error>(&error).is_some() {
             let message = "the provider's certificate was not accepted, or it did not accept ours";
             (Code::UpstreamUnreachable, message)

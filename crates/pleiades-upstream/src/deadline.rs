@@ -12,7 +12,6 @@ use tokio::{
 /// The longest a caller may take to answer one question.
 pub(crate) const MAX_ANSWER: Duration = Duration::from_secs(600);
 
-/// When waiting for a provider ends.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     state: Mutex<State>,
@@ -47,7 +46,6 @@ impl Deadline {
         OpenQuestion(Arc::clone(self))
     }
 
-    /// When to give up, as things stand.
     pub(crate) fn at(&self) -> Instant {
         let state = self.state.lock();
         if state.open > 0 {

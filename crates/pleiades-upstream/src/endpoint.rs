@@ -6,8 +6,7 @@ use http::{HeaderName, HeaderValue};
 use url::{Host, Url};
 
 use super::address::Permit;
-use pleiades_core::secret::Secret;
-use pleiades_core::signature::Signature;
+use pleiades_core::{secret::Secret, signature::Signature};
 use pleiades_mcp::Revision;
 
 /// Where a provider is and how to speak to it. Immutable; a changed descriptor makes a new one.

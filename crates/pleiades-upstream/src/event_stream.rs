@@ -26,12 +26,9 @@ pub(crate) struct EventStream {
     parser: sse::Parser,
 }
 
-/// Why no more events come.
 #[derive(Debug)]
 pub(crate) enum StreamError {
-    /// The connection broke.
     Broken(Error),
-    /// The bytes are no event stream.
     Malformed(Error),
 }
 
@@ -43,10 +40,8 @@ impl EventStream {
         }
     }
 
-    /// The stream of what a provider says outside of calls; the response itself when the provider offers none.
-    ///
-    /// # Errors
-    /// When it may offer one later.
+    /// The stream of what a provider says outside of calls; the response itself when the provider offers
+    /// none. Errors: when it may offer one later.
     pub(crate) fn accept(response: Response, signature: &Signature) -> Result<Result<Self, Response>, Error> {
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {

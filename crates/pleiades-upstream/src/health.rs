@@ -9,7 +9,6 @@ use super::{call::Call, incoming::RpcResult, lost, summary::ResponseSummary};
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::text::one_line;
 
-/// How long a `ping` may take.
 pub(crate) const PING: Duration = Duration::from_secs(5);
 const METHOD_NOT_FOUND: i64 = -32601;
 /// Longest sign that is remembered, in characters.
@@ -24,7 +23,6 @@ impl SessionHealth {
         Self(Mutex::new(None))
     }
 
-    /// It answered.
     pub(crate) fn record_success(&self) {
         let mut last = self.0.lock();
         if last.is_some() {

@@ -13,8 +13,7 @@ use super::{
     refusal::RefusedResponse,
     summary,
 };
-use pleiades_core::error::Error;
-use pleiades_core::text::one_line;
+use pleiades_core::{error::Error, text::one_line};
 use pleiades_mcp::{RawObject, message};
 
 /// Longest words of a refusal, in characters.

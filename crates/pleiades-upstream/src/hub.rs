@@ -37,23 +37,18 @@ struct Hub {
     changes: broadcast::Sender<ProviderChange>,
     /// Announced while nobody listened.
     missed: Vec<ProviderChange>,
-    /// Clients that listen, by number.
     clients: Vec<(u64, ClientSink)>,
-    /// Calls that take events.
     calls: Vec<ActiveCall>,
 }
 
-/// Where what belongs to no call is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientSink {
-    /// The client's session.
     pub(crate) session: Option<Arc<str>>,
     pub(crate) events: mpsc::Sender<ProviderEvent>,
     /// How many streams the client has open; `None`: it gets updates of its resources alone.
     pub(crate) streams: Option<Arc<AtomicUsize>>,
 }
 
-/// A call under way.
 #[derive(Debug)]
 struct ActiveCall {
     /// Of its request, and its progress token.
@@ -91,7 +86,6 @@ impl Hubs {
         receiver
     }
 
-    /// Attaches a client: it hears what belongs to no call.
     pub(crate) fn attach(self: &Arc<Self>, key: &PoolKey, sink: ClientSink) -> HubGuard {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let mut hubs = self.hubs.lock();
@@ -100,7 +94,6 @@ impl Hubs {
         self.guard(key, number)
     }
 
-    /// A call under way, by its progress token.
     pub(crate) fn register_call(
         self: &Arc<Self>,
         key: &PoolKey,
@@ -128,14 +121,12 @@ impl Hubs {
         }
     }
 
-    /// A change of lists, or the end of the stream that announced them.
     pub(crate) fn publish_change(&self, key: &PoolKey, change: ProviderChange) {
         let mut hubs = self.hubs.lock();
         let room = hubs.len() < REMEMBERING;
         let Some(hub) = hubs.get_mut(key) else {
             if room && change != ProviderChange::Lost {
-                let hub = hubs.entry(key.clone()).or_default();
-                hub.missed.push(change);
+                hubs.entry(key.clone()).or_default().missed.push(change);
             }
             return;
         };
@@ -154,8 +145,7 @@ impl Hubs {
         let Some(hub) = hubs.get(key) else { return };
         if method == "notifications/progress" {
             let token = incoming::token(params);
-            let call = hub.calls.iter().find(|call| Some(call.id) == token);
-            if let Some(call) = call {
+            if let Some(call) = hub.calls.iter().find(|call| Some(call.id) == token) {
                 incoming::notify(Some(&call.events), call.id, method.to_owned(), params.cloned());
             }
             return;
@@ -171,9 +161,8 @@ impl Hubs {
         }
     }
 
-    /// A request that belongs to no answer: for the stream of the client that has a call in flight,
-    /// else for that call (contracts section 2, "The views"). Between several clients with calls
-    /// nobody can tell.
+    /// A request that belongs to no answer: for the stream of the client that has a call in flight, else for
+    /// that call (contracts section 2, "The views"). Between several clients with calls nobody can tell.
     pub(crate) fn route_question(&self, key: &PoolKey) -> QuestionRoute {
         let hubs = self.hubs.lock();
         let Some(hub) = hubs.get(key) else {
@@ -192,7 +181,6 @@ impl Hubs {
 }
 
 impl ClientSink {
-    /// Whether a client reads now what is sent to it.
     fn is_listening(&self) -> bool {
         let streams = self.streams.as_ref();
         streams.is_some_and(|streams| streams.load(Ordering::Relaxed) > 0)
@@ -204,20 +192,16 @@ impl Hub {
         self.clients.iter().map(|(_, sink)| &sink.events)
     }
 
-    /// Clients that read now what is sent to them.
     fn listening(&self) -> impl DoubleEndedIterator<Item = &ClientSink> {
         let sinks = self.clients.iter().map(|(_, sink)| sink);
         sinks.filter(|sink| sink.is_listening())
     }
 
-    /// The stream of one client.
     fn stream_of(&self, session: Option<&Arc<str>>) -> Option<&mpsc::Sender<ProviderEvent>> {
         let session = session?;
-        let mut own = self
-            .listening()
-            .rev()
-            .filter(|it| it.session.as_ref() == Some(session));
-        own.next().map(|sink| &sink.events)
+        let mut listening = self.listening().rev();
+        let own = listening.find(|it| it.session.as_ref() == Some(session));
+        own.map(|sink| &sink.events)
     }
 
     /// Who gets what belongs to no call: clients with calls, else all that listen.
@@ -244,7 +228,6 @@ impl Hub {
         }
     }
 
-    /// Who gets a request that belongs to no call.
     fn question_recipient(&self) -> Option<&mpsc::Sender<ProviderEvent>> {
         let Some((first, others)) = self.calls.split_first() else {
             return self.listening().next_back().map(|sink| &sink.events);

@@ -10,13 +10,11 @@ use tokio::sync::mpsc;
 use super::{call::ProviderEvent, scan::AnswerScan};
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::text::one_line;
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Id, Message, Raw, RawObject, message};
+use pleiades_mcp::{Id, Message, Raw, RawObject, message, raw::raw};
 
 /// The largest JSON body or single event that is read.
 pub(crate) const LARGEST: usize = 32 * 1024 * 1024;
 
-/// The answer to one request: its result, or the provider's error.
 pub(crate) type RpcResult = Result<Raw, RpcFault>;
 
 /// Whether an answer's id is that of our request.
@@ -27,14 +25,10 @@ pub(crate) fn is_for(id: &Id, ours: u64) -> bool {
 /// An id or token of ours as it comes back: a number, or the text that some servers make of it.
 pub(crate) fn parse_id(raw: &RawValue) -> Option<u64> {
     let text = raw.get();
-    let digits = text
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-        .unwrap_or(text);
-    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return digits.parse().ok();
-    }
-    None
+    let quoted = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let digits = quoted.unwrap_or(text);
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 /// Why a message cannot be read, and which of our requests it would have answered.
@@ -115,28 +109,22 @@ pub(crate) fn notify(
     params: Option<Raw>,
 ) {
     let Some(events) = events else { return };
-    let event = if method == "notifications/progress" {
-        let Some(mut params) = params.and_then(|params| RawObject::open(&params).ok()) else {
-            return;
-        };
-        if params.remove("progressToken").as_deref().and_then(parse_id) != Some(token) {
-            return;
-        }
-        ProviderEvent::Progress(params)
-    } else {
+    if method != "notifications/progress" {
         return forward(events, method, params);
+    }
+    let Some(mut params) = params.and_then(|params| RawObject::open(&params).ok()) else {
+        return;
     };
-    if events.try_send(event).is_err() {
+    let named = params.remove("progressToken").as_deref().and_then(parse_id);
+    if named == Some(token) && events.try_send(ProviderEvent::Progress(params)).is_err() {
         tracing::trace!("a notification found no reader");
     }
 }
 
 /// Hands on a notification that belongs to no call; who reads too slowly loses some.
 pub(crate) fn forward(events: &mpsc::Sender<ProviderEvent>, method: String, params: Option<Raw>) {
-    if events
-        .try_send(ProviderEvent::Notification { method, params })
-        .is_err()
-    {
+    let event = ProviderEvent::Notification { method, params };
+    if events.try_send(event).is_err() {
         tracing::trace!("a notification found no reader");
     }
 }
@@ -189,24 +177,16 @@ pub(crate) fn supported(fault: &RpcFault) -> Option<Vec<String>> {
 
 /// A content type without its parameters, compared as RFC 9110 says.
 pub(crate) fn is_type(headers: &HeaderMap, expected: &str) -> bool {
-    let value = headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    let essence = value
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
+    let value = headers.get(http::header::CONTENT_TYPE);
+    let text = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = text.split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case(expected)
 }
 
 /// `Retry-After` in seconds; the form with a date is not worth a clock.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<std::time::Duration> {
-    let seconds = headers
-        .get(http::header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let value = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
+    let seconds = value.trim().parse().ok()?;
     Some(std::time::Duration::from_secs(u64::min(seconds, 86_400)))
 }
 
@@ -261,14 +241,12 @@ pub(crate) fn refuse_coding(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// The coding of a body, when it has one.
 pub(crate) fn content_coding(headers: &HeaderMap) -> Option<String> {
     let coding = headers.get(http::header::CONTENT_ENCODING)?;
     let coding = one_line(&String::from_utf8_lossy(coding.as_bytes()), 32);
     (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
 }
 
-/// A provider that was reached and does not keep to the protocol.
 pub(crate) fn protocol_error(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Code::UpstreamProtocol, message).sent()
 }

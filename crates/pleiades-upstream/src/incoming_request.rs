@@ -12,10 +12,8 @@ use super::{
     pool::PoolKey,
 };
 use pleiades_core::error::RpcFault;
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Id, Raw, RawObject, message, task};
+use pleiades_mcp::{Id, Raw, RawObject, message, raw::raw, task};
 
-/// A request of a provider.
 #[derive(Debug)]
 pub(crate) struct IncomingRequest {
     pub(crate) id: Id,

@@ -249,8 +249,7 @@ impl Upstreams {
         subscription::open(&self.shared, options)
     }
 
-    /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their
-    /// calls are done.
+    /// Ends sessions and processes of an endpoint (descriptor changed or removed) once their calls are done.
     pub fn retire(&self, digest: &[u8; 32]) {
         self.shared.retire(digest);
     }

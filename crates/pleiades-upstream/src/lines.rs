@@ -7,14 +7,12 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 /// Bytes kept of the end of a line that is too long.
 const TAIL: usize = 256;
 
-/// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ReadLine {
     /// A line, without its end.
     Whole,
     /// A line whose rest was thrown away but for its last bytes.
     TooLong(Vec<u8>),
-    /// Nothing more comes.
     End,
 }
 

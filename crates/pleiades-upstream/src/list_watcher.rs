@@ -78,7 +78,6 @@ impl Reconnect for ListWatcher {
 }
 
 impl ListWatcher {
-    /// Passes on what is heard under a key, until its source ends.
     async fn follow(&self, key: PoolKey, mut source: Option<Source>, attempt: &mut Attempt) -> StreamState {
         let mut changes = self.client.shared.hubs.subscribe(&key);
         let is_wire = matches!(source, Some(Source::Wire(_)));
@@ -114,7 +113,6 @@ impl ListWatcher {
         }
     }
 
-    /// A subscription of its own, of 2026-07-28.
     async fn subscribe(&self, attempt: &mut Attempt) -> Result<StreamState, Error> {
         let client = self.client.borrow();
         let response = client

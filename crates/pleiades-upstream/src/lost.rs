@@ -45,7 +45,6 @@ pub(crate) fn ends_session(status: StatusCode, kind: &str, body: &[u8], fault: O
     }
 }
 
-/// Whether the text of a refusal says that the session is unknown, whatever its status.
 pub(crate) fn says_lost(kind: &str, body: &[u8]) -> bool {
     is_lost(&plain(&refusal(kind, body)))
 }
@@ -98,7 +97,6 @@ fn has_any(text: &str, words: &str) -> bool {
     words.split('|').any(|word| text.contains(word))
 }
 
-/// The surroundings of each occurrence of a word.
 fn around<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     text.match_indices(word).filter_map(|(at, word)| {
         let end = text.len().min(at + word.len() + AFTER);

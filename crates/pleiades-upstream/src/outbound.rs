@@ -20,10 +20,8 @@ use super::{
     endpoint::literal_ip,
     incoming, resolve, tls,
 };
-use pleiades_core::bounded::Bounded;
-use pleiades_core::error::Error;
-use pleiades_core::trust;
 use pleiades_core::web::{AddressPolicy, HttpClient, SendError};
+use pleiades_core::{bounded::Bounded, error::Error, trust};
 
 /// One request, from its first look-up to the last byte of its answer.
 const WHOLE: Duration = Duration::from_secs(15);
@@ -106,7 +104,6 @@ impl Outbound {
     }
 }
 
-/// Why there is no whole answer.
 enum FetchError {
     Http(reqwest::Error),
     TooLarge,
@@ -157,7 +154,6 @@ impl HttpClient for Outbound {
     }
 }
 
-/// What may be connected to, and how.
 fn key(url: &Url, reach: &AddressPolicy) -> Result<Key, SendError> {
     let host = url.host_str().unwrap_or_default();
     if !url.username().is_empty() || url.password().is_some() {
@@ -248,7 +244,6 @@ fn describe(failed: FetchError, host: &str) -> SendError {
     }
 }
 
-/// What is wrong with TLS, and what the operator can do.
 fn tls_fault(fault: &rustls::Error) -> (&'static str, &'static str) {
     use rustls::{CertificateError as Bad, Error};
     match fault {

@@ -4,8 +4,7 @@ use std::sync::LazyLock;
 
 use http::HeaderValue;
 
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, headers, message};
+use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, headers, message, raw::raw};
 
 /// The key under which a modern request says its revision.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -27,7 +26,6 @@ pub(crate) fn event_id(id: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(id).ok()
 }
 
-/// A request ready to be written.
 #[derive(Debug)]
 pub(crate) struct EncodedRequest {
     pub(crate) body: Vec<u8>,
@@ -37,14 +35,12 @@ pub(crate) struct EncodedRequest {
     pub(crate) name: Option<HeaderValue>,
 }
 
-/// `traceparent` and `tracestate`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TraceContext {
     pub(crate) parent: Option<HeaderValue>,
     pub(crate) state: Option<HeaderValue>,
 }
 
-/// What the metadata of a request is made of.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestMeta<'a> {
     pub(crate) revision: Revision,
@@ -55,7 +51,6 @@ pub(crate) struct RequestMeta<'a> {
 }
 
 impl<'a> RequestMeta<'a> {
-    /// Of a request without progress.
     pub(crate) const fn without_progress(revision: Revision, declared: &'a DeclaredCapabilities) -> Self {
         Self {
             revision,
@@ -65,7 +60,6 @@ impl<'a> RequestMeta<'a> {
     }
 }
 
-/// Writes a request.
 pub(crate) fn encode(
     id: u64,
     method: &str,
@@ -125,7 +119,6 @@ fn header(meta: &RawObject, key: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok()
 }
 
-/// The parameters of `initialize`.
 pub(crate) fn initialize_params(revision: Revision, declared: &DeclaredCapabilities) -> RawObject {
     let mut params = RawObject::new();
     params.put("protocolVersion", revision.as_str());

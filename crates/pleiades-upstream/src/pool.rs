@@ -21,7 +21,6 @@ use super::endpoint::{Endpoint, Identity, SessionSharing};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{ClientCapabilities, Revision};
 
-/// Whose session or process, with which endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     endpoint: [u8; 32],
@@ -62,24 +61,19 @@ impl PoolKey {
         self.user.is_none()
     }
 
-    /// Whether two keys belong to one holder at one endpoint.
     fn same_holder(&self, other: &Self) -> bool {
         self.endpoint == other.endpoint && self.tenant == other.tenant && self.user == other.user
     }
 }
 
-/// Something a pool holds.
 pub(crate) trait Pooled: Send + Sync {
     /// Lets go of it without waiting; called once its last user is done, perhaps twice.
     fn end(self: &Arc<Self>);
-    /// Whether it can still be used.
     fn is_alive(&self) -> bool;
 }
 
-/// How much a pool may hold.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolLimits {
-    /// In all.
     pub(crate) total: usize,
     /// For one holder at one endpoint: a caller that changes its key on every request would else
     /// fill the pool.
@@ -120,8 +114,7 @@ impl<T: Pooled> Pool<T> {
     pub(crate) fn ready(&self, key: &PoolKey) -> Option<PoolLease<T>> {
         let slots = self.slots.lock();
         let slot = slots.get(key)?;
-        let value = slot.cell.get().filter(|value| value.is_alive())?;
-        let value = Arc::clone(value);
+        let value = Arc::clone(slot.cell.get().filter(|value| value.is_alive())?);
         Some(PoolLease {
             value,
             hold: hold(slot),
@@ -129,9 +122,7 @@ impl<T: Pooled> Pool<T> {
     }
 
     /// The member of a key, made when there is none. Of many that ask at once one makes it.
-    ///
-    /// # Errors
-    /// `Busy` when the pool is full of members in use, else what `make` says.
+    /// Errors: `Busy` when the pool is full of members in use, else what `make` says.
     pub(crate) async fn lease<F>(&self, key: &PoolKey, idle: Duration, make: F) -> Result<PoolLease<T>, Error>
     where
         F: Future<Output = Result<Arc<T>, Error>>,
@@ -152,10 +143,8 @@ impl<T: Pooled> Pool<T> {
     fn slot(&self, key: &PoolKey, idle: Duration) -> Result<Hold<T>, Error> {
         let mut evicted = None;
         let mut slots = self.slots.lock();
-        if slots
-            .get(key)
-            .is_some_and(|slot| slot.cell.get().is_some_and(|value| !value.is_alive()))
-        {
+        let found = slots.get(key).and_then(|slot| slot.cell.get());
+        if found.is_some_and(|value| !value.is_alive()) {
             slots.remove(key);
         }
         if !slots.contains_key(key) {
@@ -297,7 +286,6 @@ impl<T: Pooled> Drop for Hold<T> {
 }
 
 impl<T: Pooled> PoolLease<T> {
-    /// What it was leased under.
     pub(crate) fn key(&self) -> &PoolKey {
         &self.hold.0.key
     }

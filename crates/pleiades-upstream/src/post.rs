@@ -29,7 +29,6 @@ const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACE_STATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What the headers of one request are made of.
 #[derive(Debug, Default)]
 pub(crate) struct RequestHead<'a> {
     /// Where to, when not to the endpoint's own URL.
@@ -98,7 +97,6 @@ impl RequestHead<'_> {
     }
 }
 
-/// Sends a message and waits for the head of the response.
 pub(crate) async fn post(
     route: &HttpRoute,
     signature: &Signature,
@@ -165,7 +163,6 @@ async fn send_signed(
     Ok(response)
 }
 
-/// The challenge of a response.
 fn challenge_in(response: &reqwest::Response) -> Challenge {
     let status = response.status();
     // Most answers say nothing of it.
@@ -176,7 +173,6 @@ fn challenge_in(response: &reqwest::Response) -> Challenge {
     www_authenticate::challenge(status.as_u16(), header.as_deref())
 }
 
-/// The error of a renewal, with the refusal that made it necessary.
 fn with_refusal(mut error: Error, response: &reqwest::Response) -> Error {
     error
         .refusal

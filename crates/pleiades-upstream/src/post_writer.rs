@@ -24,7 +24,6 @@ use pleiades_mcp::Revision;
 const LINGER: Duration = Duration::from_secs(1);
 const NOTHING: usize = 64 * 1024;
 
-/// Where messages of one stream go.
 pub(crate) struct PostWriter {
     address: Url,
     endpoint: Arc<Endpoint>,
@@ -34,7 +33,6 @@ pub(crate) struct PostWriter {
     room: Arc<Semaphore>,
 }
 
-/// One message on its way.
 struct OutboundMessage {
     id: Option<u64>,
     body: Vec<u8>,
@@ -68,11 +66,9 @@ impl PostWriter {
         }
     }
 
-    /// Sends a message; it goes on its way whether or not anybody waits for it. A request that is
-    /// refused is answered with the refusal; of a message without an answer the task returns it.
-    ///
-    /// # Errors
-    /// `Busy` when too many are on their way, `ShuttingDown`.
+    /// Sends a message; it goes on its way whether or not anybody waits for it. A request that is refused is
+    /// answered with the refusal; of a message without an answer the task returns it.
+    /// Errors: `Busy` when too many are on their way, `ShuttingDown`.
     pub(crate) fn send(
         &self,
         id: Option<u64>,

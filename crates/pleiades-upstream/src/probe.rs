@@ -56,23 +56,20 @@ pub(crate) async fn probe(client: ProviderClient<'_>) -> Result<Profile, Error> 
     }
 }
 
-/// A provider that takes no POST may still have an event stream (2025-11-25, "Backwards
-/// Compatibility").
+/// A provider that takes no POST may still have an event stream (2025-11-25, "Backwards Compatibility").
 async fn probe_event_stream(client: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     let found = probe_wire(client, deadline.min(Instant::now() + OPENING)).await?;
     client.shared.set_event_stream_only(client.endpoint, true);
     Ok(found)
 }
 
-/// The profile that the handshake of its wire brought.
 async fn probe_wire(client: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     let wire = client.wire(deadline).await?;
     let profile = wire.handshake.get().map(|handshake| handshake.profile.clone());
     profile.ok_or_else(|| Error::new(Code::Internal, "a wire without a handshake"))
 }
 
-/// Modern first, and `initialize` only of those that are not: every provider answers one of them or
-/// is none.
+/// Modern first, and `initialize` only of those that are not: every provider answers one of them or is none.
 async fn detect(client: ProviderClient<'_>, deadline: Instant) -> Result<Profile, Error> {
     // A provider that does not answer must leave time for the older question.
     let half = Instant::now() + client.endpoint.start_timeout() / 2;

@@ -27,7 +27,6 @@ const QUEUE: usize = 64;
 /// A process that lived this long died of something new.
 const SOUND: Duration = Duration::from_secs(60);
 
-/// What to start.
 #[derive(Debug)]
 pub(crate) struct Program<'a> {
     pub(crate) command: &'a [String],

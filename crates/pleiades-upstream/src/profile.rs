@@ -11,8 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use pleiades_core::error::{Code, Error};
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Raw, RawObject, Revision, Revisions};
+use pleiades_mcp::{Raw, RawObject, Revision, Revisions, raw::raw};
 use serde::Deserialize;
 use tokio::{sync, time::Instant};
 

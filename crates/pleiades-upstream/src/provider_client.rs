@@ -20,13 +20,11 @@ use super::{
 use pleiades_core::error::Error;
 use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision};
 
-/// Makes the requests of one caller to one provider.
 #[derive(Clone, Copy)]
 pub(crate) struct ProviderClient<'a> {
     pub(crate) shared: &'a Arc<Shared>,
     pub(crate) endpoint: &'a Arc<Endpoint>,
     pub(crate) identity: &'a Identity,
-    /// What may be asked of the caller.
     pub(crate) declared: &'a DeclaredCapabilities,
 }
 
@@ -134,7 +132,6 @@ impl ProviderClient<'_> {
         wire.notify(request.body, deadline).await
     }
 
-    /// `subscriptions/listen` over HTTP.
     pub(crate) async fn open_subscription(
         self,
         revision: Revision,

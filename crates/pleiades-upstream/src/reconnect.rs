@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use pleiades_core::backoff::doubled;
-use pleiades_core::error::Error;
+use pleiades_core::{backoff::doubled, error::Error};
 
 /// The pause after a stream that was of use.
 const FIRST: Duration = Duration::from_secs(1);
@@ -18,12 +17,10 @@ const SOUND: Duration = Duration::from_secs(60);
 const SOONEST: Duration = Duration::from_millis(10);
 const LATEST: Duration = Duration::from_secs(3600);
 
-/// How a stream fares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StreamState {
     Opening,
     Open,
-    /// It broke and is opened again.
     Broken,
     /// The provider offers none.
     Never,
@@ -31,7 +28,6 @@ pub(crate) enum StreamState {
     Over,
 }
 
-/// A stream that is opened again when it breaks.
 pub(crate) trait Reconnect: Send {
     /// Opens it once and reads it to its end, which is `Broken`, `Never` or `Over`.
     fn run_once(&mut self, attempt: &mut Attempt) -> impl Future<Output = Result<StreamState, Error>> + Send;
@@ -45,12 +41,10 @@ pub(crate) trait Reconnect: Send {
 pub(crate) struct Attempt {
     /// When it was opened; `None` while it is not.
     pub(crate) opened: Option<Instant>,
-    /// Whether it brought a message.
     pub(crate) spoke: bool,
     pub(crate) backoff: StreamBackoff,
 }
 
-/// Opens a stream again and again until it is of no use any more.
 pub(crate) async fn keep_open(mut stream: impl Reconnect, provider: &str) {
     let mut attempt = Attempt::default();
     loop {
@@ -67,7 +61,6 @@ pub(crate) async fn keep_open(mut stream: impl Reconnect, provider: &str) {
         sleep(attempt.backoff.next(lived, attempt.spoke)).await;
     }
 }
-/// The pauses of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct StreamBackoff {
     /// Streams in a row that were of no use.
@@ -77,7 +70,6 @@ pub(crate) struct StreamBackoff {
 }
 
 impl StreamBackoff {
-    /// Notes the pause that the provider asks for.
     pub(crate) fn set_retry(&mut self, retry: Duration) {
         self.retry = Some(retry.clamp(SOONEST, LATEST));
     }

@@ -17,7 +17,6 @@ use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::www_authenticate;
 use pleiades_mcp::Message;
 
-/// The largest body that is looked into.
 const LARGEST: usize = 64 * 1024;
 /// How long a body is waited for.
 const LINGER: Duration = Duration::from_secs(1);
@@ -42,7 +41,6 @@ pub(crate) struct RefusedResponse {
 }
 
 impl RefusedResponse {
-    /// The head alone.
     pub(crate) fn head(response: &Response) -> Self {
         Self {
             status: response.status(),
@@ -72,7 +70,6 @@ impl RefusedResponse {
         }
     }
 
-    /// The same response once more, with what was read of its body.
     pub(crate) fn into_response(self) -> Response {
         let mut whole = http::Response::new(reqwest::Body::from(self.body));
         (*whole.status_mut(), *whole.version_mut()) = (self.status, self.version);
@@ -84,7 +81,6 @@ impl RefusedResponse {
         ResponseSummary::of(self.status, &self.headers, &self.body)
     }
 
-    /// The first words of its body.
     pub(crate) fn words(&self) -> String {
         summary::first_words(&summary::content_type(&self.headers), &self.body)
     }
@@ -93,7 +89,6 @@ impl RefusedResponse {
         incoming::read_fault(&self.body).map(|(fault, _)| fault)
     }
 
-    /// Whether its text says that the session is unknown.
     pub(crate) fn says_lost(&self) -> bool {
         lost::says_lost(&summary::content_type(&self.headers), &self.body)
     }
@@ -116,7 +111,7 @@ impl RefusedResponse {
     }
 
     /// The outcome of the request of an id; `unsigned`: no credential was sent.
-    pub(crate) fn outcome(&self, id: u64, unsigned: bool) -> Result<RpcResult, Error> {
+    pub(crate) fn outcome(&self, ours: u64, unsigned: bool) -> Result<RpcResult, Error> {
         let (status, fault) = (self.status, self.fault());
         if status.is_redirection() {
             return Err(self.redirect_error());
@@ -134,11 +129,8 @@ impl RefusedResponse {
             return Ok(Err(fault));
         }
         if status.is_success()
-            && let Ok(Message::Response {
-                id: answered,
-                outcome,
-            }) = incoming::decode(&self.body)
-            && is_for(&answered, id)
+            && let Ok(Message::Response { id, outcome }) = incoming::decode(&self.body)
+            && is_for(&id, ours)
         {
             return Ok(outcome);
         }

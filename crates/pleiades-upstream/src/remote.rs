@@ -35,7 +35,6 @@ const RESUME: Duration = Duration::from_secs(1);
 /// A message that nobody waits for.
 pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What was tried already for one request.
 #[derive(Default)]
 struct Retries {
     reconnected: bool,
@@ -68,9 +67,7 @@ impl ProviderClient<'_> {
                     }
                     _ => Box::pin(self.handle_fault(&call, lease, fault, &mut attempts)).await?,
                 },
-                Err(failure) => {
-                    Box::pin(self.recover(&call, lease, failure, &mut attempts)).await?;
-                }
+                Err(failure) => Box::pin(self.recover(&call, lease, failure, &mut attempts)).await?,
             }
         }
     }
@@ -111,7 +108,6 @@ impl ProviderClient<'_> {
         Err(Error::rpc(fault))
     }
 
-    /// Whether a session answers `ping`.
     async fn answers_ping(self, lease: &HttpSession, deadline: Instant) -> bool {
         let deadline = deadline.min(Instant::now() + PING);
         let id = self.shared.next_id();
@@ -126,8 +122,7 @@ impl ProviderClient<'_> {
             let response = post::post(&route, signature, lease.head(), body.into(), deadline).await?;
             response::read(response, &reading, |_| ()).await
         };
-        let outcome = asked.await;
-        let lives = outcome.is_ok_and(|outcome| health::is_alive(&outcome));
+        let lives = asked.await.is_ok_and(|outcome| health::is_alive(&outcome));
         if !lives {
             tracing::info!(
                 provider.name = &*self.endpoint.provider,
@@ -158,11 +153,8 @@ impl ProviderClient<'_> {
         let (session, key) = (Arc::clone(lease), self.key(Some(revision)));
         let client = self.into_owned();
         self.shared.detach(async move {
-            if !client
-                .borrow()
-                .answers_ping(&session, Instant::now() + PING)
-                .await
-            {
+            let deadline = Instant::now() + PING;
+            if !client.borrow().answers_ping(&session, deadline).await {
                 client.shared.sessions.discard(&key, &session);
             }
         });
@@ -291,11 +283,8 @@ impl ProviderClient<'_> {
             backoff.set_retry(retry.unwrap_or(RESUME));
             // One that goes on ending without an answer is asked ever later.
             let retry = backoff.next(begun.elapsed(), false);
-            if reading
-                .wait(pause_before_resume(reading.events, retry))
-                .await
-                .is_none()
-            {
+            let paused = reading.wait(pause_before_resume(reading.events, retry)).await;
+            if paused.is_none() {
                 return Err(CallFailure::Final(timed_out()));
             }
             let head = RequestHead {
@@ -313,7 +302,6 @@ impl ProviderClient<'_> {
         }
     }
 
-    /// The session of this caller, opened when there is none.
     pub(crate) async fn session(
         self,
         revision: Revision,
@@ -334,20 +322,13 @@ impl ProviderClient<'_> {
             session_stream::keep(self.shared, &session, &key).await;
             Ok(session)
         };
-        let leased = self
-            .shared
-            .sessions
-            .lease(&key, self.endpoint.idle, Box::pin(opening));
-        timeout_at(deadline, leased).await.map_err(|elapsed| {
-            Error::new(
-                Code::UpstreamTimeout,
-                "the provider did not open a session in time",
-            )
-            .because(elapsed)
-        })?
+        let sessions = &self.shared.sessions;
+        let leased = sessions.lease(&key, self.endpoint.idle, Box::pin(opening));
+        let message = "the provider did not open a session in time";
+        let leased = timeout_at(deadline, leased).await;
+        leased.map_err(|elapsed| Error::new(Code::UpstreamTimeout, message).because(elapsed))?
     }
 
-    /// Sends a message of a session that nobody waits for.
     pub(crate) fn notify(self, lease: &PoolLease<HttpSession>, body: Vec<u8>) {
         let (session, provider) = (Arc::clone(lease), Arc::clone(&self.endpoint.provider));
         self.shared.detach(async move {
@@ -363,15 +344,12 @@ impl ProviderClient<'_> {
 async fn pause_before_resume(events: Option<&mpsc::Sender<ProviderEvent>>, retry: Duration) {
     let (resume, resumed) = oneshot::channel();
     if let Some(events) = events {
-        events
-            .try_send(ProviderEvent::Pause(StreamPause { retry, resume }))
-            .ok();
+        let pause = ProviderEvent::Pause(StreamPause { retry, resume });
+        events.try_send(pause).ok();
     }
-    let pause = sleep(retry);
-    tokio::pin!(pause);
     tokio::select! {
         Ok(()) = resumed => {}
-        () = &mut pause => {}
+        () = sleep(retry) => {}
     }
 }
 
@@ -380,15 +358,12 @@ const UNSUPPORTED: i64 = -32022;
 
 /// The newest older revision that a provider names when it refuses a modern request.
 fn downgrade(fault: &RpcFault, asked: Revision) -> Option<Revision> {
-    if !asked.is_modern() {
+    if !asked.is_modern() || fault.code != UNSUPPORTED {
         return None;
     }
-    let supported = incoming::supported(fault).filter(|_| fault.code == UNSUPPORTED)?;
-    supported
-        .iter()
-        .filter_map(|text| Revision::parse(text))
-        .filter(|revision| !revision.is_modern())
-        .max()
+    let supported = incoming::supported(fault)?;
+    let known = supported.iter().filter_map(|text| Revision::parse(text));
+    known.filter(|revision| !revision.is_modern()).max()
 }
 
 /// Tells an older provider that an answer is not waited for any more. For a modern one closing

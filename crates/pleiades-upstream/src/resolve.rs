@@ -36,7 +36,6 @@ const FAILED: Duration = Duration::from_secs(2);
 const LOOKUPS: usize = 16;
 /// One look-up, queueing included, after which it counts as failed.
 const LOOKUP: Duration = Duration::from_secs(10);
-/// Names remembered.
 const NAMES: usize = 8192;
 
 type LookupResult = Option<Arc<[SocketAddr]>>;
@@ -57,14 +56,12 @@ struct Inner {
 
 #[derive(Default)]
 struct CachedName {
-    /// The last good answer and when it came.
     good: Option<(Arc<[SocketAddr]>, Instant)>,
     failed: Option<Instant>,
     /// A look-up under way; `Some` once it has ended.
     pending: Option<watch::Receiver<Option<LookupResult>>>,
 }
 
-/// What the cache says about a name.
 enum CacheState {
     Use(Arc<[SocketAddr]>),
     Wait(watch::Receiver<Option<LookupResult>>, LookupResult),
@@ -132,16 +129,13 @@ impl Resolver {
                 let answer = timeout(within, pending.wait_for(Option::is_some)).await;
                 let answer = match answer {
                     Ok(Ok(answer)) => (*answer).clone().flatten(),
-                    Ok(Err(_)) => None,
                     Err(elapsed) if old.is_none() => {
                         let message = "the name of the provider's host was not resolved in time";
                         return Err(Error::new(Code::UpstreamTimeout, message).because(elapsed));
                     }
-                    Err(_) => None,
+                    Ok(Err(_)) | Err(_) => None,
                 };
-                answer
-                    .or(old)
-                    .map_or_else(|| Err(no_address()), |found| admitted(found, permit))
+                admitted(answer.or(old).ok_or_else(no_address)?, permit)
             }
         }
     }
@@ -180,12 +174,9 @@ impl Inner {
         let shared = Arc::clone(self);
         let host: Box<str> = host.into();
         self.control.spawn(async move {
-            let answer = shared.ask(&host).await.map(|found| {
-                found
-                    .into_iter()
-                    .map(|ip| SocketAddr::new(ip, port))
-                    .collect::<Arc<[_]>>()
-            });
+            let found = shared.ask(&host).await;
+            let address = |ip| SocketAddr::new(ip, port);
+            let answer: LookupResult = found.map(|found| found.into_iter().map(address).collect());
             shared.store(&host, port, answer.clone(), now);
             done.send_replace(Some(answer));
         });
@@ -233,7 +224,6 @@ impl Inner {
     }
 }
 
-/// Checks an address that needs no look-up.
 pub(crate) fn literal(ip: IpAddr, port: u16, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
     if permit.admits(ip) {
         Ok(Arc::from([SocketAddr::new(ip, port)]))
@@ -254,7 +244,6 @@ fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketA
     if some.is_empty() { Err(refused()) } else { Ok(some) }
 }
 
-/// The message about an address that no permit admits.
 pub(crate) const REFUSED: &str = "the provider's address is a private one; \
                                   set `upstream.allow_private: true` in its descriptor to allow it";
 

@@ -20,38 +20,30 @@ use super::{
     refusal::{RefusedResponse, SessionKind},
 };
 use pleiades_core::error::{Code, Error};
-use pleiades_core::limit::load;
-use pleiades_core::signature::Signature;
+use pleiades_core::{limit::load, signature::Signature};
 use pleiades_mcp::Message;
 
-/// Why a request has no answer.
 #[derive(Debug)]
 pub(crate) enum CallFailure {
-    /// Nothing more can be done.
     Final(Error),
     /// The connection could not be made or broke: another one may do.
     Broken(Error),
-    /// The session is not known any more.
     SessionGone(Error),
     /// The stream ended before the answer, and may be continued after this event.
     Interrupted(ResumePoint),
 }
 
-/// Where a stream ended.
 #[derive(Debug)]
 pub(crate) struct ResumePoint {
     pub(crate) after: HeaderValue,
     pub(crate) retry: Option<Duration>,
 }
 
-/// What to look for in a response, and where the rest of it goes.
 #[derive(Debug)]
 pub(crate) struct Reading<'a> {
     pub(crate) id: u64,
-    /// The token of its progress notifications.
     pub(crate) token: u64,
     pub(crate) deadline: Instant,
-    /// The session that the request belongs to.
     pub(crate) session: SessionKind,
     /// Whether no credential was sent.
     pub(crate) unsigned: bool,
@@ -82,7 +74,6 @@ impl Reading<'_> {
         }
     }
 
-    /// When to give up, as things stand.
     pub(crate) fn deadline(&self) -> Instant {
         self.timer.map_or(self.deadline, Deadline::at)
     }
@@ -125,13 +116,10 @@ pub(crate) async fn read(
     if is_type(response.headers(), "text/event-stream") {
         return stream(response, reading, asked).await;
     }
-    let summary = Box::pin(RefusedResponse::read(response, reading.deadline))
-        .await
-        .summary();
-    let message = format!(
-        "the provider answered with something that is not MCP ({})",
-        summary.describe()
-    );
+    let refused = Box::pin(RefusedResponse::read(response, reading.deadline)).await;
+    let summary = refused.summary();
+    let seen = summary.describe();
+    let message = format!("the provider answered with something that is not MCP ({seen})");
     Err(CallFailure::Final(protocol_error(message).because(summary)))
 }
 
@@ -205,8 +193,7 @@ fn handle_event(
         Ok(Message::Request { id, method, params }) => asked(IncomingRequest { id, method, params }),
         Err(unread) => match incoming::read_fault(data.as_bytes()) {
             // A refusal without an id on our request's own stream can only be about our request.
-            Some((fault, None)) => return Some(Ok(Err(fault))),
-            Some((fault, Some(id))) if id == reading.id => return Some(Ok(Err(fault))),
+            Some((fault, id)) if id.is_none_or(|id| id == reading.id) => return Some(Ok(Err(fault))),
             _ if unread.ids.contains(&reading.id) => {
                 let message = "the provider's answer is not valid JSON-RPC";
                 return Some(Err(protocol_error(message).because(unread.why)));
@@ -275,9 +262,8 @@ pub(crate) async fn read_whole(
         let Some(chunk) = chunk else { break };
         let seen = first.len().max(rest.len()) + chunk.len();
         if seen > limit {
-            return Err(CallFailure::Final(protocol_error(
-                "the provider's answer is too large",
-            )));
+            let error = protocol_error("the provider's answer is too large");
+            return Err(CallFailure::Final(error));
         }
         charge(seen.saturating_sub(room))?;
         room = room.max(seen);
@@ -294,13 +280,9 @@ pub(crate) async fn read_whole(
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
-/// The stream ended without the answer.
 pub(crate) fn stream_ended() -> Error {
-    Error::new(
-        Code::UpstreamUnreachable,
-        "the provider's stream ended before its answer",
-    )
-    .sent()
+    let message = "the provider's stream ended before its answer";
+    Error::new(Code::UpstreamUnreachable, message).sent()
 }
 
 /// Counts bytes of an answer against what all answers may take.

@@ -5,13 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pool::PoolKey;
-use pleiades_core::backoff::doubled;
-use pleiades_core::bounded::Bounded;
-use pleiades_core::text::one_line;
+use pleiades_core::{backoff::doubled, bounded::Bounded, text::one_line};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(30);
-/// Keys remembered.
 const REMEMBERED: usize = 4096;
 /// Longest reason that is remembered, in characters.
 const LONGEST: usize = 400;

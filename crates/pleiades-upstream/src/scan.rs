@@ -19,7 +19,6 @@ pub(crate) struct AnswerScan {
     word: Vec<u8>,
     /// Whether a member's value stands here, not its name.
     valued: bool,
-    /// Whether that member is the id.
     is_id: bool,
     id: Option<u64>,
     answers: bool,
@@ -102,7 +101,6 @@ impl AnswerScan {
         }
     }
 
-    /// The name of a member has ended.
     fn named(&mut self) {
         if self.valued {
             return;
@@ -117,7 +115,6 @@ impl AnswerScan {
         self.word.clear();
     }
 
-    /// The value of a member has ended.
     fn valued(&mut self) {
         if self.valued && self.is_id {
             let text = std::str::from_utf8(&self.word).ok();
@@ -127,7 +124,6 @@ impl AnswerScan {
         self.word.clear();
     }
 
-    /// A message has ended.
     fn close(&mut self) {
         self.valued();
         if let Some(id) = self.id.take()

@@ -31,8 +31,7 @@ use super::{
     summary::ResponseSummary,
 };
 use pleiades_core::error::{Code, Error, RpcFault};
-use pleiades_core::signature::Signature;
-use pleiades_core::text::one_line;
+use pleiades_core::{signature::Signature, text::one_line};
 use pleiades_mcp::{RawObject, Revision, message};
 
 /// The longest id of a session that is kept, in bytes.
@@ -42,7 +41,6 @@ const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a provider may take to hear that a session has ended.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A session: its id, and the answer to `initialize`.
 pub(crate) struct HttpSession {
     pub(crate) id: Option<HeaderValue>,
     pub(crate) revision: Revision,
@@ -57,7 +55,6 @@ pub(crate) struct HttpSession {
     over: CancellationToken,
 }
 
-/// Why there is no session.
 #[derive(Debug)]
 pub(crate) enum HandshakeError {
     Error(Error),
@@ -119,10 +116,8 @@ async fn initialize(
         answered => answered.map_err(Error::from)?,
     };
     let result = outcome.map_err(HandshakeError::Rpc)?;
-    if session
-        .as_ref()
-        .is_some_and(|id: &HeaderValue| id.len() > LONGEST_ID)
-    {
+    let is_long = |id: &HeaderValue| id.len() > LONGEST_ID;
+    if session.as_ref().is_some_and(is_long) {
         let message = format!("the provider gave a session id of more than {LONGEST_ID} bytes");
         return Err(Error::new(Code::UpstreamProtocol, message).sent().into());
     }
@@ -140,18 +135,14 @@ async fn initialize(
         over: CancellationToken::new(),
     };
     let body = message::notification("notifications/initialized", None);
-    match session
-        .post(body.clone(), deadline)
-        .await
-        .map_err(CallFailure::from)
-    {
+    let posted = session.post(body.clone(), deadline).await;
+    match posted.map_err(CallFailure::from) {
         Err(CallFailure::Broken(_)) => session.post(body, deadline).await?,
         done => done.map_err(Error::from)?,
     }
     Ok(Arc::new(session))
 }
 
-/// The revision in the answer to `initialize`, and the answer opened.
 pub(crate) fn parse_initialize(result: &pleiades_mcp::Raw) -> Result<(Revision, RawObject), HandshakeError> {
     let unusable = |message: String| Error::new(Code::UpstreamProtocol, message).sent();
     if result.get().len() > MAX_INITIALIZE {
@@ -245,7 +236,6 @@ impl HttpSession {
         }
     }
 
-    /// How its GET stream fares.
     pub(crate) fn stream_state(&self) -> watch::Receiver<StreamState> {
         self.stream.subscribe()
     }

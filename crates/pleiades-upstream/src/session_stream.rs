@@ -67,7 +67,6 @@ struct SessionStream {
     key: PoolKey,
     /// The last event that came, to be continued after.
     after: Option<HeaderValue>,
-    /// Whether any stream of the session was ever opened.
     was_open: bool,
 }
 

@@ -45,7 +45,6 @@ const PROCESSES: PoolLimits = PoolLimits {
 };
 /// Endpoints remembered by what they turned out to be.
 const REMEMBERED: usize = 16_384;
-/// How often idle members are looked for.
 const REAP: Duration = Duration::from_secs(5);
 
 pub(crate) struct Shared {
@@ -55,15 +54,11 @@ pub(crate) struct Shared {
     pub(crate) sessions: Pool<HttpSession>,
     pub(crate) processes: Pool<Wire>,
     pub(crate) streams: Pool<Wire>,
-    /// Endpoints that turned out to speak the transport of 2024-11-05 only.
     event_stream_only: RwLock<HashSet<[u8; 32]>>,
     pub(crate) hubs: Arc<Hubs>,
     pub(crate) restarts: Arc<Restarts>,
-    /// The minimal environment of every child.
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Everything is to end.
     pub(crate) closing: CancellationToken,
-    /// What still lives is to be killed.
     pub(crate) killing: CancellationToken,
     /// Supervisors of child processes: when it is empty, no process group is left.
     pub(crate) children: TaskTracker,
@@ -92,14 +87,12 @@ impl Shared {
             ids: AtomicU64::new(1),
             control,
         });
-        shared
-            .control
-            .spawn(reap(Arc::downgrade(&shared), shared.closing.clone()));
+        let reaping = reap(Arc::downgrade(&shared), shared.closing.clone());
+        shared.control.spawn(reaping);
         shared
     }
 
-    /// # Errors
-    /// `ShuttingDown` when there is none any more.
+    /// Errors: `ShuttingDown` when there is none any more.
     pub(crate) fn upgrade(shared: &Weak<Self>) -> Result<Arc<Self>, Error> {
         let shared = shared.upgrade();
         shared.ok_or_else(|| Error::new(Code::ShuttingDown, "the gateway is ending"))
@@ -114,7 +107,6 @@ impl Shared {
         }
     }
 
-    /// Remembers whether the transport of 2024-11-05 was detected.
     pub(crate) fn set_event_stream_only(&self, endpoint: &Endpoint, old: bool) {
         let mut found = self.event_stream_only.write();
         if old && found.len() < REMEMBERED {
@@ -124,7 +116,6 @@ impl Shared {
         }
     }
 
-    /// The connections of wired endpoints of its kind.
     pub(crate) const fn wires(&self, endpoint: &Endpoint) -> &Pool<Wire> {
         match endpoint.target {
             Transport::Stdio { .. } => &self.processes,
@@ -209,10 +200,9 @@ impl Shared {
 
 async fn reap(shared: Weak<Shared>, closing: CancellationToken) {
     let mut ticks = tokio::time::interval(REAP);
-    while closing.run_until_cancelled(ticks.tick()).await.is_some() {
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
+    while closing.run_until_cancelled(ticks.tick()).await.is_some()
+        && let Some(shared) = shared.upgrade()
+    {
         let now = Instant::now();
         shared.sessions.reap(now);
         shared.processes.reap(now);

@@ -24,8 +24,7 @@ use super::{
     shared::Shared,
     wire::{Wire, WireReader, WireState, WireWriter},
 };
-use pleiades_core::error::Error;
-use pleiades_core::signature::Signature;
+use pleiades_core::{error::Error, signature::Signature};
 
 /// Gateways on the way cut streams, often each minute; one that lived this long was of use.
 const SOUND: Duration = Duration::from_secs(1);
@@ -33,10 +32,8 @@ const SOUND: Duration = Duration::from_secs(1);
 const ADDRESS: usize = 8 * 1024;
 
 /// Opens a stream and learns where its messages go. Runs on the control runtime, which drives it.
-///
-/// # Errors
-/// `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403); `UpstreamProtocol` when
-/// there is no such stream or it names another origin.
+/// Errors: `UpstreamUnreachable`, `UpstreamTimeout`, `UpstreamAuth` (401, 403); `UpstreamProtocol` when there
+/// is no such stream or it names another origin.
 pub(crate) async fn connect(
     shared: &Arc<Shared>,
     endpoint: &Arc<Endpoint>,
@@ -93,7 +90,6 @@ async fn accept(response: Response, signature: &Signature, deadline: Instant) ->
     Ok(EventStream::new(response))
 }
 
-/// Where messages go: the first event says it.
 async fn message_address(stream: &mut EventStream) -> Result<String, Error> {
     while let Some(frame) = stream.next().await? {
         match frame.event.as_deref() {
@@ -109,7 +105,6 @@ async fn message_address(stream: &mut EventStream) -> Result<String, Error> {
     Err(protocol_error("the provider's event stream ended at once"))
 }
 
-/// Hears everything, to the end.
 async fn read(mut stream: EventStream, reader: &WireReader) -> Result<(), Error> {
     while let Some(frame) = stream.next().await? {
         if frame.event.as_deref().is_none_or(|event| event == "message") {

@@ -24,10 +24,8 @@ use super::{
     shared::Shared,
 };
 use pleiades_core::error::{Code, Error};
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{DeclaredCapabilities, Message, RawObject, Revision, message};
+use pleiades_mcp::{DeclaredCapabilities, Message, RawObject, Revision, message, raw::raw};
 
-/// Resources that one subscription watches.
 const MAX_WATCHED: usize = 256;
 /// Longest name of one, in bytes.
 const MAX_URI: usize = 8 * 1024;

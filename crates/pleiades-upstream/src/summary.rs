@@ -28,7 +28,6 @@ pub(crate) struct ResponseSummary {
 }
 
 impl ResponseSummary {
-    /// Of a response, and what was read of its body.
     pub(crate) fn of(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let kind = content_type(headers);
         let line = one_line(&first_words(&kind, body), LONGEST);
@@ -40,7 +39,6 @@ impl ResponseSummary {
         }
     }
 
-    /// Of a redirect.
     pub(crate) fn redirect(status: StatusCode, headers: &HeaderMap, from: &Url) -> Self {
         Self {
             to: redirect_target(headers, from),
@@ -53,7 +51,6 @@ impl ResponseSummary {
         self.kind == "text/html"
     }
 
-    /// The status of the response that an error is about.
     pub(crate) fn status(error: &Error) -> Option<StatusCode> {
         let summary: &Self = error.source.as_ref()?.downcast_ref()?;
         Some(summary.status)
@@ -124,9 +121,8 @@ pub(crate) fn reason(body: &[u8]) -> Option<String> {
         .collect();
     let mut words: Vec<&str> = Vec::new();
     for word in text.split_whitespace() {
-        let follows = words
-            .last()
-            .is_some_and(|last| last.eq_ignore_ascii_case("bearer"));
+        let last = words.last();
+        let follows = last.is_some_and(|last| last.eq_ignore_ascii_case("bearer"));
         words.push(if follows || word.len() > WORD { "…" } else { word });
     }
     let text: String = words.join(" ").chars().take(MAX_REASON).collect();
@@ -199,8 +195,7 @@ fn visible(text: &str, lower: &str) -> String {
             None => break,
         }
     }
-    let shown = shown.trim_start_matches(['>', ' ']);
-    shown.to_owned()
+    shown.trim_start_matches(['>', ' ']).to_owned()
 }
 
 #[cfg(test)]

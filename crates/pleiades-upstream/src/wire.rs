@@ -32,9 +32,7 @@ use super::{
     shared::Shared,
 };
 use pleiades_core::error::{Code, Error};
-use pleiades_core::limit::load;
-use pleiades_core::secret::Secret;
-use pleiades_core::signature::Signature;
+use pleiades_core::{limit::load, secret::Secret, signature::Signature};
 use pleiades_mcp::Revision;
 
 mod ending;
@@ -45,18 +43,15 @@ pub(crate) use ending::ProcessEnd;
 use noise::Noise;
 pub(crate) use reader::WireReader;
 
-/// Requests under way on one wire.
 pub(crate) const MAX_IN_FLIGHT: usize = 1024;
 
 pub(crate) struct Wire {
     state: Arc<WireState>,
     writer: WireWriter,
-    /// Settled by the handshake.
     pub(crate) handshake: OnceLock<Handshake>,
     pub(crate) health: SessionHealth,
 }
 
-/// How messages go out.
 pub(crate) enum WireWriter {
     /// A line each.
     Pipe(mpsc::Sender<Vec<u8>>),
@@ -64,7 +59,6 @@ pub(crate) enum WireWriter {
     Posts(PostWriter),
 }
 
-/// What the handshake settled on.
 #[derive(Debug)]
 pub(crate) struct Handshake {
     pub(crate) revision: Revision,
@@ -76,7 +70,6 @@ pub(crate) struct WireState {
     pub(crate) provider: Arc<str>,
     pub(crate) key: PoolKey,
     pub(crate) shared: Weak<Shared>,
-    /// Cancelled when the wire is at its end.
     pub(crate) stop: CancellationToken,
     born: Instant,
     sound: Duration,
@@ -84,10 +77,8 @@ pub(crate) struct WireState {
     /// Nothing more is read: what was read last may still be on its way.
     closed: AtomicBool,
     dead: AtomicBool,
-    /// Why nothing on this wire can be read.
     unreadable: OnceLock<&'static str>,
     noise: Mutex<Noise>,
-    /// How a child process ends.
     pub(crate) ending: ProcessEnd,
     /// Secrets that a child process was given: no line of it that is kept or logged shows any of them.
     pub(crate) secrets: OnceLock<Vec<Secret>>,
@@ -106,7 +97,6 @@ impl Wire {
         }
     }
 
-    /// One request and its answer.
     pub(crate) async fn request(
         &self,
         id: u64,
@@ -154,7 +144,6 @@ impl Wire {
         }
     }
 
-    /// Cancelled when the wire is at its end.
     pub(crate) fn over(&self) -> CancellationToken {
         self.state.stop.clone()
     }
@@ -177,8 +166,7 @@ impl Wire {
                 let message = "the provider's process reads too slowly";
                 Err(Error::new(Code::UpstreamTimeout, message))
             }
-            Ok(Err(_)) => Err(self.state.end_error()),
-            Ok(Ok(())) => Ok(()),
+            Ok(sent) => sent.map_err(|_closed| self.state.end_error()),
         }
     }
 
@@ -202,7 +190,6 @@ impl Wire {
 /// How long the other side may take to take a message that nobody waits for.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The error of a request whose answer cannot be read.
 fn unreadable(why: &str) -> Error {
     let message = format!("the provider's answer cannot be read: {why}");
     Error::new(Code::UpstreamProtocol, message).sent()
@@ -303,11 +290,8 @@ impl WireState {
         }
         let message = "the provider did not answer in time, and said what is not JSON-RPC meanwhile";
         let first = noise.first().unwrap_or_default();
-        Error::new(Code::UpstreamTimeout, message)
-            .because(format!(
-                "lines that are not JSON-RPC: {lines}; the first of all: {first}"
-            ))
-            .sent()
+        let cause = format!("lines that are not JSON-RPC: {lines}; the first of all: {first}");
+        Error::new(Code::UpstreamTimeout, message).because(cause).sent()
     }
 
     /// Nothing will be answered any more: those who wait see their channel dropped.
@@ -331,9 +315,8 @@ impl WireState {
         {
             let sound = self.born.elapsed() >= self.sound;
             let why = self.end_error().message.into_owned();
-            shared
-                .restarts
-                .record_failure(&self.key, sound, Instant::now(), &why);
+            let restarts = &shared.restarts;
+            restarts.record_failure(&self.key, sound, Instant::now(), &why);
             shared.hubs.publish_change(&self.key, ProviderChange::Lost);
         }
     }

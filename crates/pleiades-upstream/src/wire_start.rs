@@ -165,9 +165,8 @@ impl WireStart<'_> {
         Err(refusal.into())
     }
 
-    /// Asks for the modern generation; a process that says nothing in `connect` may be slow to
-    /// start or silent to what it does not know, so then both questions stand and the first answer
-    /// counts.
+    /// Asks for the modern generation; a process that says nothing in `connect` may be slow to start or
+    /// silent to what it does not know, so then both questions stand and the first answer counts.
     async fn probe(self, wire: &Wire) -> Probed {
         let mut discovering = Box::pin(self.discover(wire));
         match timeout(self.client.endpoint.connect, &mut discovering).await {
@@ -235,7 +234,6 @@ impl WireStart<'_> {
     }
 }
 
-/// What `initialize` settled on.
 fn initialized(outcome: Result<RpcResult, Error>) -> Result<Handshake, HandshakeError> {
     let result = outcome?.map_err(HandshakeError::Rpc)?;
     let (revision, result) = parse_initialize(&result)?;

@@ -137,7 +137,6 @@ impl ProviderClient<'_> {
     }
 }
 
-/// Whether a wire answers `ping`.
 async fn answers_ping(shared: &Shared, wire: &Wire) -> bool {
     let id = shared.next_id();
     let body = message::request(id, "ping", &RawObject::new());

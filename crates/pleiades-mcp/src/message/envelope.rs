@@ -15,7 +15,6 @@ use pleiades_core::error::RpcFault;
 /// Most members of the envelope itself, so that the search for duplicates stays short.
 const MAX_MEMBERS: usize = 32;
 
-/// A message's members, unparsed.
 #[derive(Default)]
 pub(super) struct RpcEnvelope<'a> {
     jsonrpc: Option<&'a RawValue>,
@@ -50,7 +49,6 @@ impl<'a> RpcEnvelope<'a> {
         }
     }
 
-    /// The message that the members make, or why they make none.
     pub(super) fn message(self) -> Result<Message, String> {
         if let Some(name) = self.twice {
             return Err(format!("`{name}` occurs twice in the message"));
@@ -109,7 +107,6 @@ fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit())
 }
 
-/// Reads an error object.
 fn fault_of(raw: &RawValue) -> Result<RpcFault, String> {
     #[derive(Deserialize)]
     struct ErrorObject {
@@ -123,7 +120,6 @@ fn fault_of(raw: &RawValue) -> Result<RpcFault, String> {
     Ok(RpcFault { code, message, data })
 }
 
-/// A member's name.
 enum MemberName {
     Jsonrpc,
     Id,
@@ -197,8 +193,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 }
 
 impl<'a> RpcEnvelope<'a> {
-    /// Notes a member. Faults are only remembered, so that the rest is read and an id behind
-    /// them is found.
+    /// Notes a member. Faults are only remembered, so that the rest is read and an id behind them is found.
     fn take(&mut self, name: MemberName, value: &'a RawValue) {
         let slot = match &name {
             MemberName::Jsonrpc => &mut self.jsonrpc,

@@ -2,8 +2,7 @@
 //! 5.2, unit T10).
 
 use crate::{RawObject, Revision};
-use pleiades_core::error::RpcFault;
-use pleiades_core::text::printable;
+use pleiades_core::{error::RpcFault, text::printable};
 
 /// Message for an error about the request that the gateway made: its caller cannot correct it.
 const OURS: &str = "the provider could not take the gateway's request";
@@ -41,10 +40,8 @@ const METHODS: [(&str, Revision, Revision); 13] = {
 /// are for their receiver to judge.
 #[must_use]
 pub fn has(method: &str, revision: Revision) -> bool {
-    METHODS
-        .iter()
-        .find(|(name, ..)| *name == method)
-        .is_none_or(|(_, first, last)| (*first..=*last).contains(&revision))
+    let found = METHODS.iter().find(|(name, ..)| *name == method);
+    found.is_none_or(|(_, first, last)| (*first..=*last).contains(&revision))
 }
 
 /// An error made by a peer of `from` in answer to `method`, for a peer of `to`. Message and `data`
@@ -79,9 +76,8 @@ pub fn fault(method: &str, mut fault: RpcFault, from: Revision, to: Revision) ->
     fault
 }
 
-/// The addresses that a peer of 2025-11-25 wants its user to visit before the call can be made
-/// (-32042): parameters of `elicitation/create` in `url` mode, in their order. Empty for every other
-/// error.
+/// The addresses that a peer of 2025-11-25 wants its user to visit before the call can be made (-32042):
+/// parameters of `elicitation/create` in `url` mode, in their order. Empty for every other error.
 #[must_use]
 pub fn addresses(fault: &RpcFault, from: Revision) -> Vec<RawObject> {
     if fault.code != ADDRESSES || from != Revision::V2025_11_25 {
@@ -101,11 +97,8 @@ fn missing(fault: &RpcFault) -> RpcFault {
     let required: RawObject = data
         .and_then(|data| data.read("requiredCapabilities"))
         .unwrap_or_default();
-    let wanted: Vec<String> = required
-        .iter()
-        .take(8)
-        .map(|(name, _)| printable(name, 64))
-        .collect();
+    let names = required.iter().take(8).map(|(name, _)| printable(name, 64));
+    let wanted: Vec<String> = names.collect();
     if wanted.is_empty() {
         return ours();
     }

@@ -59,7 +59,6 @@ pub(super) async fn log(stderr: ChildStderr, state: Arc<WireState>) {
     }
 }
 
-/// Reads messages from stdout, to its end.
 pub(super) async fn read(stdout: ChildStdout, wire_reader: WireReader) {
     let mut reader = BufReader::with_capacity(64 * 1024, stdout);
     let mut buffer = Vec::new();

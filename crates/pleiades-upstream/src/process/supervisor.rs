@@ -85,7 +85,6 @@ impl Supervisor {
     }
 }
 
-/// Waits until no process of a group is left.
 async fn emptied(group: Pid, child: &mut Child) {
     // Reaps the leader: as a zombie it would keep its group in being.
     while !matches!(child.try_wait(), Ok(Some(_))) || test_kill_process_group(group).is_ok() {

@@ -11,7 +11,6 @@ use pleiades_core::text::one_line;
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 240;
 
-/// Status and last line of a process that ended.
 #[derive(Debug, Default)]
 pub(crate) struct ProcessEnd {
     exit: Mutex<ExitInfo>,
@@ -38,7 +37,6 @@ impl ProcessEnd {
         self.exit.lock().status = Some(status.to_string());
     }
 
-    /// The last line, for the log.
     pub(crate) fn last(&self) -> Option<String> {
         self.exit.lock().line.clone()
     }
@@ -63,7 +61,6 @@ impl ProcessEnd {
     }
 }
 
-/// A line without the words that are addresses.
 fn without_addresses(line: &str) -> String {
     let shown = line
         .split(' ')

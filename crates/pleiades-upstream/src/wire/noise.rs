@@ -9,18 +9,15 @@ const LONGEST: usize = 200;
 /// The header by which language servers frame messages.
 const FRAME: &str = "content-length:";
 
-/// The junk of one wire.
 #[derive(Debug, Default)]
 pub(crate) struct Noise {
     lines: u64,
     first: Option<String>,
     /// JSON that goes over several lines, as far as it has come.
     document: Option<AnswerScan>,
-    /// Whether any message could be read.
     heard: bool,
 }
 
-/// What a line is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum NoiseKind {
     /// Something to pass over; whether it is the first.
@@ -32,7 +29,6 @@ pub(crate) enum NoiseKind {
 }
 
 impl Noise {
-    /// A message could be read.
     pub(crate) fn record_message(&mut self) {
         self.heard = true;
         self.document = None;
@@ -42,7 +38,6 @@ impl Noise {
         self.lines
     }
 
-    /// The first line, cleaned.
     pub(crate) fn first(&self) -> Option<&str> {
         self.first.as_deref()
     }

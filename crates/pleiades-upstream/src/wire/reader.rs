@@ -22,7 +22,6 @@ pub(crate) struct WireReader {
 }
 
 impl WireReader {
-    /// Takes one message.
     pub(crate) fn receive(&self, text: &[u8]) {
         if text.trim_ascii().is_empty() {
             return;
@@ -60,7 +59,6 @@ impl WireReader {
         self.fail(&unread.ids, &unread.why);
     }
 
-    /// Fails requests whose answers cannot be read.
     pub(crate) fn fail(&self, ids: &[u64], why: &str) {
         for id in ids {
             let heard = self.state.answer(*id, Err(unreadable(why)));

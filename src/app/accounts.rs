@@ -69,9 +69,6 @@ impl AdminAccounts {
 }
 
 /// Stores a token obtained elsewhere as an account of a loaded provider.
-///
-/// # Errors
-/// [`Untaken`].
 pub(crate) async fn put(
     manager: &CredentialManager,
     catalog: &Catalog,

@@ -24,9 +24,6 @@ use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::{Outbound, Upstreams};
 
 /// The way to `HashiCorp` Vault, when the settings name one. Logs in beside, waits for nothing.
-///
-/// # Errors
-/// [`Fault::Settings`].
 pub(super) fn hashicorp(settings: &Settings, control: &Handle) -> Result<Option<Arc<HashicorpVault>>, Fault> {
     let settings::VaultSettings::Hashicorp(vault) = &settings.vault else {
         return Ok(None);
@@ -153,7 +150,6 @@ pub(super) fn key_of(file: &FileVault) -> RootKey {
     }
 }
 
-/// The credential manager.
 pub(super) fn credential_manager(
     vault: Arc<dyn Vault>,
     upstreams: &Arc<Upstreams>,
@@ -168,7 +164,6 @@ pub(super) fn credential_manager(
     })
 }
 
-/// What the broker needs beside the credential manager.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BrokerContext<'a> {
     pub(super) sealer: &'a Arc<Sealer>,
@@ -190,10 +185,7 @@ fn login_config(login: &settings::LoginSettings) -> broker::LoginConfig {
     }
 }
 
-/// The broker, once something is loaded.
-///
-/// # Errors
-/// [`Fault`] when our own address is none.
+/// The broker, once something is loaded; fails when our own address is none.
 pub(super) fn broker(
     settings: &Settings,
     manager: &Arc<CredentialManager>,

@@ -3,17 +3,13 @@
 //! One entry holds their digests until the sessions would have expired. Ends that come together are
 //! written together.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use serde::{Deserialize, Serialize};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 
-use pleiades_core::secret::Secret;
-use pleiades_core::time::unix_now;
+use pleiades_core::{secret::Secret, time::unix_now};
 use pleiades_credential::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
 use pleiades_gateway::shared_state::{Remember, SharedState};
 
@@ -26,7 +22,6 @@ const TRIES: usize = 8;
 /// A digest and when the session would have expired (Unix, seconds, big-endian).
 const END_LEN: usize = 32 + 8;
 
-/// The entry as it is kept.
 #[derive(Serialize, Deserialize)]
 struct StoredEnds {
     ended: String,

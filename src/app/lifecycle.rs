@@ -64,10 +64,7 @@ impl Lifecycle {
         }))
     }
 
-    /// Whether both listeners accept, else why not.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
+    /// Whether both listeners accept, else why not, in a sentence for the operator.
     pub(crate) fn health(&self) -> Result<(), String> {
         if self.0.listening.load(Ordering::Relaxed) {
             Ok(())
@@ -77,10 +74,7 @@ impl Lifecycle {
     }
 
     /// Whether every descriptor and the seal key were read and the process is not about to end, else
-    /// why not.
-    ///
-    /// # Errors
-    /// A sentence for the operator.
+    /// why not, in a sentence for the operator.
     pub(crate) fn readiness(&self) -> Result<(), String> {
         self.health()?;
         if self.0.draining.load(Ordering::Relaxed) {

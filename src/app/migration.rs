@@ -13,7 +13,6 @@ use pleiades_credential::vault::hashicorp::HashicorpVault;
 use pleiades_credential::vault::migrate::{self, CopiedEntry};
 use pleiades_descriptor::settings::{FileVault, Settings};
 
-/// Two stores, and a runtime to work in.
 #[derive(Debug)]
 pub(crate) struct Migration {
     control: Runtime,
@@ -23,11 +22,8 @@ pub(crate) struct Migration {
 }
 
 impl Migration {
-    /// Opens both; asks neither anything yet.
-    ///
-    /// # Errors
-    /// [`Fault::Settings`] when the settings name no `vault.hashicorp`, or there is no embedded store;
-    /// [`Fault::Machine`].
+    /// Opens both; asks neither anything yet. Fails with [`Fault::Settings`] when the settings name no
+    /// `vault.hashicorp`, or there is no embedded store.
     pub(crate) fn open(
         settings: &Settings,
         from: Option<&Path>,
@@ -67,9 +63,6 @@ impl Migration {
     }
 
     /// Copies, and reports each entry; `None` when a signal arrived first.
-    ///
-    /// # Errors
-    /// [`vault::Fault`] when a store cannot be used.
     pub(crate) fn run(&self, on_entry: impl FnMut(&CopiedEntry)) -> Option<Result<(), vault::Fault>> {
         self.control.block_on(async {
             tokio::select! {

@@ -14,10 +14,7 @@ mod private;
 mod rekey;
 mod seal;
 
-use std::net::TcpListener;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::listeners::ListenerConfig;
@@ -186,17 +183,14 @@ impl App {
         Arc::clone(&self.services)
     }
 
-    /// The context in which descriptors are read.
     pub(crate) const fn world(&self) -> &pleiades_descriptor::ReadContext {
         &self.world
     }
 
-    /// Upstream connections.
     pub(crate) const fn upstreams(&self) -> &Arc<Upstreams> {
         &self.upstreams
     }
 
-    /// The settings in force.
     pub(crate) const fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -231,10 +225,8 @@ impl App {
         self.sealer.is_ready()
     }
 
-    /// Binds both listeners and serves until a signal.
-    ///
-    /// # Errors
-    /// [`Fault`] when an address cannot be bound or a certificate cannot be read.
+    /// Binds both listeners and serves until a signal; fails when an address cannot be bound or a
+    /// certificate cannot be read.
     pub(crate) fn serve(self, ready: impl FnOnce(&Self)) -> Result<(), Fault> {
         let (listen, admin) = (self.settings.listen, self.settings.admin);
         check_free(listen, "listen")?;
@@ -410,7 +402,6 @@ pub(crate) fn endpoint_for_probe(
     }
 }
 
-/// Settings of the HTTP API beside MCP.
 fn api_config(settings: &Settings) -> ApiConfig {
     let signing = settings.signing.as_ref();
     let allow = settings.connect_api.as_ref().map(|api| api.allow.as_slice());
@@ -420,7 +411,6 @@ fn api_config(settings: &Settings) -> ApiConfig {
     }
 }
 
-/// Access control as the settings say.
 fn access(settings: &Settings, load: &LoadScope) -> Result<Access, Fault> {
     // Other commands act as the local caller without a request that would have to prove it.
     let local_key = (*load == LoadScope::All)
@@ -457,7 +447,6 @@ fn catalog_config(
     }
 }
 
-/// The state that replicas share, when the settings name a Redis.
 fn shared_state(
     settings: &Settings,
     sealer: &Arc<Sealer>,

@@ -8,9 +8,6 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 ///
 /// No core is written, and `/proc/PID/environ`, `mem` and the like are root's (`prctl(2)`,
 /// `PR_SET_DUMPABLE`). Children are no less dumpable than they were, but write no core either.
-///
-/// # Errors
-/// When the system refuses.
 pub(crate) fn keep_private() -> io::Result<()> {
     let none = Rlimit {
         current: Some(0),

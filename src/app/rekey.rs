@@ -8,18 +8,14 @@ use pleiades_credential::vault;
 use pleiades_credential::vault::file::{self, Rekeyed, RootKey, key};
 use pleiades_descriptor::settings::{Settings, VaultSettings};
 
-/// Result of a rekey.
 #[derive(Debug)]
 pub(crate) struct RekeyReport {
-    /// The vault's file.
     pub(crate) vault: PathBuf,
     /// Whether entries were written anew.
     pub(crate) outcome: Rekeyed,
-    /// Location of its key now.
     pub(crate) key: NewKey,
 }
 
-/// Location of the new key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NewKey {
     /// In the key file, from which it is read: nothing is left to be done.
@@ -41,9 +37,6 @@ pub(crate) enum RekeyError {
 
 /// Puts the embedded store of the settings under the key in `to`, made there when there is none, or under
 /// `given`; without either, and where a key file opens it, under a fresh one. Blocks.
-///
-/// # Errors
-/// [`RekeyError`].
 pub(crate) fn rekey(
     settings: &Settings,
     to: Option<&Path>,

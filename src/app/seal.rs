@@ -12,8 +12,7 @@ use super::Fault;
 use super::credentials::{key_of, vault_file};
 use pleiades_core::backoff::Backoff;
 use pleiades_core::secret::{Secret, is_short_key};
-use pleiades_credential::vault::file::key;
-use pleiades_credential::vault::{self, Kind, Path as Entry, Wrote};
+use pleiades_credential::vault::{self, Kind, Path as Entry, Wrote, file::key};
 use pleiades_descriptor::settings::{Settings, VaultSettings};
 use pleiades_mcp::seal::Sealer;
 
@@ -27,11 +26,8 @@ struct StoredKeys {
     keys: Vec<String>,
 }
 
-/// The sealer; without keys yet when they are Vault's.
-///
-/// # Errors
-/// [`Fault::Machine`] when there is no randomness; a key file that cannot be used is only warned of,
-/// and the key then lives as long as the process.
+/// The sealer; without keys yet when they are Vault's. Fails without randomness; a key file that cannot be
+/// used is only warned of, and the key then lives as long as the process.
 pub(super) fn sealer(settings: &Settings) -> Result<Arc<Sealer>, Fault> {
     if !settings.seal.keys.is_empty() {
         return Ok(Arc::new(Sealer::new(&settings.seal.keys)));

@@ -56,11 +56,8 @@ pub(super) enum AccountsCommand {
     },
 }
 
-pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> u8 {
-    let app = match open(global) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
+pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> Result<u8, u8> {
+    let app = open(global)?;
     let work = async {
         match command {
             None | Some(AccountsCommand::List) => list(&app, global.json).await,
@@ -76,13 +73,10 @@ pub(super) fn run(global: &Global, command: Option<AccountsCommand>) -> u8 {
             Some(AccountsCommand::ForgetClient { provider }) => forget(&app, global.json, &provider).await,
         }
     };
-    let code = super::until_signal(&app, work).map_or_else(
-        || {
-            ui::fail("interrupted");
-            exit::TEMPORARY
-        },
-        |done| done.unwrap_or_else(|code| code),
-    );
+    let code = super::until_signal(&app, work).unwrap_or_else(|| {
+        ui::fail("interrupted");
+        Err(exit::TEMPORARY)
+    });
     close(app);
     code
 }
@@ -131,8 +125,7 @@ pub(super) async fn wait_for_seal(app: &App) -> Result<(), u8> {
     })
 }
 
-/// Prints a fault of the store.
-pub(super) fn fail_store(fault: &Fault) -> u8 {
+pub(super) fn fail_store(fault: Fault) -> u8 {
     ui::fail(format_args!("the credential store: {fault}"));
     match fault.kind {
         Kind::Unreachable | Kind::Sealed | Kind::Redirected | Kind::Throttled | Kind::Failed => {
@@ -145,9 +138,8 @@ pub(super) fn fail_store(fault: &Fault) -> u8 {
 async fn list(app: &App, as_json: bool) -> Result<u8, u8> {
     let services = app.services();
     let manager = &services.exchange.accounts.manager;
-    let accounts = user_accounts::accounts_json(manager, &services.principal)
-        .await
-        .map_err(|fault| fail_store(&fault))?;
+    let accounts = user_accounts::accounts_json(manager, &services.principal).await;
+    let accounts = accounts.map_err(fail_store)?;
     if as_json {
         ui::out(json!({ "accounts": accounts }));
     } else if accounts.is_empty() {
@@ -213,7 +205,6 @@ fn no_account(provider: &str, account: &str) -> u8 {
     exit::USAGE
 }
 
-/// Prints the state of an account.
 async fn print_account(
     app: &App,
     as_json: bool,
@@ -222,7 +213,7 @@ async fn print_account(
 ) -> Result<u8, u8> {
     let services = app.services();
     let state = user_accounts::account_json(&services.exchange.accounts.manager, key, provider).await;
-    let state = state.map_err(|fault| fail_store(&fault))?;
+    let state = state.map_err(fail_store)?;
     if as_json {
         ui::out(state.unwrap_or_default());
     } else {
@@ -237,7 +228,7 @@ async fn print_account(
 async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
     let key = key(app, provider, account);
     let chosen = app.services().exchange.accounts.manager.choose(&key).await;
-    if !chosen.map_err(|fault| fail_store(&fault))? {
+    if !chosen.map_err(fail_store)? {
         return Err(no_account(provider, account));
     }
     print_account(app, as_json, (&key, provider), "default is now").await
@@ -246,7 +237,7 @@ async fn choose(app: &App, as_json: bool, (provider, account): (&str, &str)) -> 
 async fn revoke(app: &App, as_json: bool, (provider, account): (&str, &str)) -> Result<u8, u8> {
     let key = key(app, provider, account);
     let revoked = app.services().exchange.accounts.manager.revoke(&key).await;
-    if !revoked.map_err(|fault| fail_store(&fault))? {
+    if !revoked.map_err(fail_store)? {
         return Err(no_account(provider, account));
     }
     if as_json {
@@ -272,7 +263,7 @@ async fn forget(app: &App, as_json: bool, provider: &str) -> Result<u8, u8> {
         None => connection(app, provider)?,
     };
     let forgotten = accounts.broker.clients.forget(&connection).await;
-    let forgotten = forgotten.map_err(|fault| fail_store(&fault))?;
+    let forgotten = forgotten.map_err(fail_store)?;
     if as_json {
         let clients: Vec<Value> = forgotten
             .iter()
@@ -318,7 +309,7 @@ async fn set(app: &App, as_json: bool, (provider, account): (&str, Option<String
     let is_refreshable = imported.is_refreshable();
     match app::put(manager, &services.catalog, imported, (&key, provider)).await {
         Ok(()) => {}
-        Err(ImportError::Store(fault)) => return Err(fail_store(&fault)),
+        Err(ImportError::Store(fault)) => return Err(fail_store(fault)),
         Err(why) => {
             ui::fail(&why);
             let may_pass = matches!(why, ImportError::Unreached(_));
@@ -336,10 +327,7 @@ async fn only_one(app: &App, provider: &str) -> Result<String, u8> {
     let services = app.services();
     let manager = &services.exchange.accounts.manager;
     let owner = user_accounts::owner(manager, &services.principal, provider);
-    let accounts = manager
-        .accounts(&owner)
-        .await
-        .map_err(|fault| fail_store(&fault))?;
+    let accounts = manager.accounts(&owner).await.map_err(fail_store)?;
     match accounts.as_slice() {
         [] => Ok("default".to_owned()),
         [one] => Ok(one.id.to_string()),

@@ -30,7 +30,6 @@ const MAX_SENTENCE: usize = 600;
 /// Longest description that is made of tools' names, in characters.
 const ABOUT: usize = 200;
 
-/// Arguments of `add`.
 #[derive(Debug)]
 pub(super) struct AddRequest {
     pub(super) url: Option<String>,
@@ -39,7 +38,6 @@ pub(super) struct AddRequest {
     pub(super) command: Vec<String>,
 }
 
-/// What the probe of a server found.
 struct ServerFacts {
     title: String,
     about: Option<String>,
@@ -51,24 +49,18 @@ struct ServerFacts {
     unpublished: Option<(String, String)>,
 }
 
-pub(super) fn run(global: &Global, request: &AddRequest) -> u8 {
+pub(super) fn run(global: &Global, request: &AddRequest) -> Result<u8, u8> {
     // No descriptor has an empty id: nothing is started but what is asked for.
-    let app = match super::open(global, &global.overrides(), Some("")) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
-    let code = match add(&app, request) {
-        Ok(file) => {
-            ui::out(file.display());
-            exit::OK
-        }
-        Err((code, message)) => {
-            ui::fail(message);
-            code
-        }
-    };
+    let app = super::open(global, &global.overrides(), Some(""))?;
+    let added = add(&app, request).map_err(|(code, message)| {
+        ui::fail(message);
+        code
+    });
+    if let Ok(file) = &added {
+        ui::out(file.display());
+    }
     app.stop(Duration::from_secs(2));
-    code
+    added.map(|_| exit::OK)
 }
 
 fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
@@ -82,25 +74,17 @@ fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
             let why = error.in_full();
             // There is no file yet that could be corrected.
             let why = why.replace("put the final address in `upstream.url`", "add the final address");
-            (
-                exit::UNAVAILABLE,
-                format!("it does not answer as an MCP server: {why}"),
-            )
+            let why = format!("it does not answer as an MCP server: {why}");
+            (exit::UNAVAILABLE, why)
         })?;
-    let id = match &request.id {
-        Some(id) => id.clone(),
-        None => id_of(&found.title, request),
-    };
+    let id = request.id.clone();
+    let id = id.unwrap_or_else(|| id_of(&found.title, request));
     let folder = &app.settings().providers;
     let path = folder.join(format!("{id}.yaml"));
     if path.exists() && !request.force {
-        return Err((
-            exit::USAGE,
-            format!(
-                "{} exists: choose another `--id`, or overwrite it with `--force`",
-                path.display()
-            ),
-        ));
+        let path = path.display();
+        let why = format!("{path} exists: choose another `--id`, or overwrite it with `--force`");
+        return Err((exit::USAGE, why));
     }
     let text = descriptor(&id, &found, request);
     file::replace(folder, &path, &text)
@@ -112,10 +96,8 @@ fn add(app: &App, request: &AddRequest) -> Result<PathBuf, (u8, String)> {
 fn target(app: &App, request: &AddRequest) -> Result<Transport, (u8, String)> {
     let Some(text) = &request.url else {
         if !app.settings().commands() {
-            return Err((
-                exit::USAGE,
-                "commands are off: set `commands: true` in the settings".to_owned(),
-            ));
+            let why = "commands are off: set `commands: true` in the settings";
+            return Err((exit::USAGE, why.to_owned()));
         }
         return Ok(Transport::Stdio {
             command: request.command.clone(),
@@ -125,10 +107,8 @@ fn target(app: &App, request: &AddRequest) -> Result<Transport, (u8, String)> {
     };
     let url = Url::parse(text).map_err(|cause| (exit::USAGE, format!("`{text}` is no URL: {cause}")))?;
     if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
-        return Err((
-            exit::USAGE,
-            "give an http or https URL without credentials".to_owned(),
-        ));
+        let why = "give an http or https URL without credentials";
+        return Err((exit::USAGE, why.to_owned()));
     }
     Ok(Transport::Http {
         url,
@@ -173,10 +153,8 @@ async fn ask(app: &App, endpoint: &Arc<Endpoint>) -> Result<ServerFacts, Error> 
         .map(|name| ui::line(&name, TITLE))
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| host(endpoint));
-    let about = tool_names(app, endpoint, &identity, &profile)
-        .await
-        .ok()
-        .map(|names| nouns(&names));
+    let names = tool_names(app, endpoint, &identity, &profile).await.ok();
+    let about = names.map(|names| nouns(&names));
     Ok(ServerFacts {
         title,
         about: about.filter(|text| !text.is_empty()),
@@ -204,12 +182,8 @@ async fn unpublished(app: &App, endpoint: &Endpoint, error: &Error) -> Option<(S
     let connection = Connection::discovering("added".into(), host(endpoint), url.clone(), reach);
     let parts = app.services();
     let web = &**parts.exchange.accounts.manager.web();
-    let found = tokio::time::timeout(
-        PROBE_TIMEOUT,
-        oauth::discover(web, &connection, challenge.as_ref()),
-    )
-    .await;
-    match found.ok()? {
+    let found = oauth::discover(web, &connection, challenge.as_ref());
+    match tokio::time::timeout(PROBE_TIMEOUT, found).await.ok()? {
         Ok(server) => {
             let unpublished = server.unpublished?;
             Some((unpublished.describe(), unpublished.cure().to_owned()))
@@ -275,12 +249,9 @@ fn nouns(names: &[String]) -> String {
 
 /// From `--id`, the server's name, or what was typed.
 fn id_of(title: &str, request: &AddRequest) -> String {
-    let typed = request.command.last().map_or(title, String::as_str);
-    let source = if request.url.is_some() || title != "server" {
-        title
-    } else {
-        typed
-    };
+    let typed = request.command.last();
+    let typed = typed.filter(|_| request.url.is_none() && title == "server");
+    let source = typed.map_or(title, String::as_str);
     let mut id = file::id(source, &[]);
     for noise in ["_mcp_server", "_server", "_mcp", "mcp_"] {
         if let Some(rest) = id
@@ -353,16 +324,13 @@ fn tell(found: &ServerFacts) {
                 .iter()
                 .map(pleiades_mcp::Revision::as_str)
                 .collect();
-            ui::err(format_args!(
-                "{GREEN}{}{GREEN:#} speaks {}",
-                found.title,
-                revisions.join(", ")
-            ));
+            let (title, revisions) = (&found.title, revisions.join(", "));
+            ui::err(format_args!("{GREEN}{title}{GREEN:#} speaks {revisions}"));
         }
         None => {
+            let title = &found.title;
             ui::err(format_args!(
-                "{} wants a credential: see the comment in the file",
-                found.title
+                "{title} wants a credential: see the comment in the file"
             ));
             if let Some((what, cure)) = &found.unpublished {
                 ui::err(ui::line(what, MAX_SENTENCE));

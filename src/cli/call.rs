@@ -1,8 +1,6 @@
 //! `pleiades tools` and `pleiades call`: a provider's tools from a terminal, as `access.local`.
 
-use std::io::Read;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{io::Read, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -19,7 +17,7 @@ const CANCELLED: i64 = 499;
 /// JSON-RPC: what was asked for is wrong.
 const INVALID_PARAMS: i64 = -32602;
 
-pub(super) fn tools(global: &Global, provider: &str) -> u8 {
+pub(super) fn tools(global: &Global, provider: &str) -> Result<u8, u8> {
     with_app(global, provider, |app| {
         match ask(app, provider, "tools/list", json!({})) {
             Ok(result) => {
@@ -36,14 +34,11 @@ pub(super) fn tools(global: &Global, provider: &str) -> u8 {
     })
 }
 
-pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Option<&str>) -> u8 {
-    let arguments = match read_arguments(arguments) {
-        Ok(arguments) => arguments,
-        Err(what) => {
-            ui::fail(what);
-            return exit::USAGE;
-        }
-    };
+pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Option<&str>) -> Result<u8, u8> {
+    let arguments = read_arguments(arguments).map_err(|what| {
+        ui::fail(what);
+        exit::USAGE
+    })?;
     let params = json!({ "name": tool, "arguments": arguments });
     with_app(global, provider, |app| {
         match ask(app, provider, "tools/call", params) {
@@ -60,14 +55,11 @@ pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Optio
     })
 }
 
-fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> u8 {
-    let app = match super::open(global, &global.overrides(), Some(provider)) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
+fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> Result<u8, u8> {
+    let app = super::open(global, &global.overrides(), Some(provider))?;
     let code = run(&app);
     app.stop(FAREWELL);
-    code
+    Ok(code)
 }
 
 /// One request in the tool view of a provider.
@@ -95,9 +87,8 @@ fn ask(app: &App, provider: &str, method: &str, params: Value) -> Result<Value, 
         params: Some(raw::raw(&params)),
     };
     let arrived = Arrived::open(message);
-    let handling = services
-        .exchange
-        .handle(&snapshot, (&scope, &peer), arrived, None);
+    let (exchange, from) = (&services.exchange, (&scope, &peer));
+    let handling = exchange.handle(&snapshot, from, arrived, None);
     let Some((reply, _)) = super::until_signal(app, handling) else {
         return Err(json!({ "code": CANCELLED, "message": "interrupted" }));
     };
@@ -131,11 +122,8 @@ fn missing(app: &App, id: &str) -> Value {
 }
 
 fn report_error(error: &Value) -> u8 {
-    let message = error
-        .get("message")
-        .and_then(Value::as_str)
-        .unwrap_or("no answer");
-    ui::fail(message);
+    let message = error.get("message").and_then(Value::as_str);
+    ui::fail(message.unwrap_or("no answer"));
     match error.get("code").and_then(Value::as_i64) {
         // What was asked for is wrong: a tool that is not there, arguments that do not fit.
         Some(-32602..=-32600) => exit::USAGE,
@@ -169,22 +157,15 @@ fn print_tools(tools: &Value) {
     let Some(tools) = tools.as_array() else { return };
     for tool in tools {
         let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
-        let about = tool
-            .get("description")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
-        let first = about.lines().next().unwrap_or_default();
+        let about = tool.get("description").and_then(Value::as_str);
+        let first = about.unwrap_or_default().lines().next().unwrap_or_default();
         ui::out(format_args!("{BOLD}{name}{BOLD:#}  {DIM}{first}{DIM:#}"));
     }
 }
 
 fn print_result(result: &Value) {
-    for block in result
-        .get("content")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
+    let content = result.get("content").and_then(Value::as_array);
+    for block in content.into_iter().flatten() {
         match block.get("text").and_then(Value::as_str) {
             Some(text) => ui::out(text),
             None => ui::out(format_args!("{block:#}")),
@@ -197,10 +178,8 @@ fn code_of(result: &Value) -> u8 {
     if result.get("isError").and_then(Value::as_bool) != Some(true) {
         return exit::OK;
     }
-    match result
-        .pointer("/structuredContent/status")
-        .and_then(Value::as_str)
-    {
+    let status = result.pointer("/structuredContent/status");
+    match status.and_then(Value::as_str) {
         Some("rate_limited" | "timeout") => exit::TEMPORARY,
         Some("invalid_arguments" | "unknown_tool") => exit::USAGE,
         _ => exit::UNAVAILABLE,

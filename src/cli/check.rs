@@ -32,7 +32,6 @@ pub struct Options {
 /// Faults were found (`EX_USAGE`).
 const EXIT_FAULTS: u8 = 64;
 
-/// Faults, and how many files were read.
 #[derive(Debug, Default)]
 struct CheckResult {
     faults: Vec<Fault>,

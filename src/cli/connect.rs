@@ -32,7 +32,6 @@ use receiver::CallbackReceiver;
 /// Poll interval for an account that is stored from elsewhere.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Arguments of `connect`.
 #[derive(Debug)]
 pub(super) struct ConnectRequest {
     pub(super) provider: String,
@@ -40,31 +39,20 @@ pub(super) struct ConnectRequest {
     pub(super) no_browser: bool,
 }
 
-/// The account that was connected.
 struct Connected {
     account: String,
     label: Option<String>,
 }
 
-pub(super) fn run(global: &Global, request: &ConnectRequest) -> u8 {
-    let app = match accounts::open(global) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
-    let code = match accounts::connection(&app, &request.provider) {
-        Ok(connection) => {
-            let connecting = connect(&app, &connection, request);
-            match super::until_signal(&app, connecting) {
-                Some(Ok(connected)) => print_connected(global, &connection, &connected),
-                Some(Err(code)) => code,
-                None => {
-                    ui::fail("interrupted: nothing was connected");
-                    exit::TEMPORARY
-                }
-            }
-        }
-        Err(code) => code,
-    };
+pub(super) fn run(global: &Global, request: &ConnectRequest) -> Result<u8, u8> {
+    let app = accounts::open(global)?;
+    let code = accounts::connection(&app, &request.provider).and_then(|connection| {
+        let done = super::until_signal(&app, connect(&app, &connection, request)).unwrap_or_else(|| {
+            ui::fail("interrupted: nothing was connected");
+            Err(exit::TEMPORARY)
+        });
+        Ok(print_connected(global, &connection, &done?))
+    });
     accounts::close(app);
     code
 }
@@ -111,17 +99,14 @@ async fn connect(app: &App, connection: &Connection, request: &ConnectRequest) -
         }
         Ok(CallbackReceiver::Served) => {
             let begun = broker.begin(&opened, RedirectTarget::Terminal).await;
-            let begun = begun.map_err(|refusal| refused(&refusal))?;
+            let begun = begun.map_err(refused)?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
             let id = broker.links.connection_id(&opened);
             await_gateway(broker, connection, (&opened.principal, &id)).await
         }
         Ok(CallbackReceiver::Here(listener, origin, back)) => {
-            let begun = broker
-                .begin(&opened, back)
-                .await
-                .map_err(|refusal| refused(&refusal))?;
+            let begun = broker.begin(&opened, back).await.map_err(refused)?;
             announce(connection, &begun);
             show(begun.url.as_str(), request);
             receive_callback(broker, connection, listener, (&origin, begun.cookie.as_ref())).await
@@ -183,13 +168,12 @@ async fn receive_callback(
             }
             Err(refusal) => {
                 returned.answer(listener::refused(&refusal)).await;
-                return Err(refused(&refusal));
+                return Err(refused(refusal));
             }
         }
     }
 }
 
-/// Waits for the running gateway to finish the flow.
 async fn await_gateway(
     broker: &Arc<Broker>,
     connection: &Connection,
@@ -198,7 +182,7 @@ async fn await_gateway(
     let until = Instant::now() + broker.pending_ttl();
     let coming = broker.statuses.wait(principal, id, broker.pending_ttl());
     let status = wait_with_countdown(until, async { Some(coming.await) }).await?;
-    let status = status.map_err(|fault| accounts::fail_store(&fault))?;
+    let status = status.map_err(accounts::fail_store)?;
     match status {
         Some(ConnectionStatus {
             state: "connected",
@@ -230,13 +214,12 @@ async fn confirm_replacement(
 ) -> Result<Connected, u8> {
     let yes = confirmed(connection, certain);
     let confirmed = broker.confirm(state, cookie, yes).await;
-    match confirmed.map_err(|refusal| refused(&refusal))? {
+    match confirmed.map_err(refused)? {
         CallbackResult::Connected { account, label, .. } => Ok(Connected { account, label }),
         CallbackResult::Confirm { .. } => Err(exit::UNAVAILABLE),
     }
 }
 
-/// The broker's request for this connection.
 fn connect_request(connection: &Connection, request: &ConnectRequest) -> ConnectionRequest {
     ConnectionRequest {
         provider: connection.provider.to_string(),
@@ -256,19 +239,15 @@ async fn wait_for_import(
     let services = app.services();
     let manager = &services.exchange.accounts.manager;
     let owner = user_accounts::owner(manager, &services.principal, &connection.provider);
-    let before = manager
-        .accounts(&owner)
-        .await
-        .map_err(|fault| accounts::fail_store(&fault))?;
+    let before = manager.accounts(&owner).await;
+    let before = before.map_err(accounts::fail_store)?;
     show(url, request);
     let until = Instant::now() + services.exchange.accounts.broker.pending_ttl();
     let coming = async {
         loop {
             tokio::time::sleep(LOOK).await;
-            let now = manager
-                .accounts(&owner)
-                .await
-                .map_err(|fault| accounts::fail_store(&fault))?;
+            let now = manager.accounts(&owner).await;
+            let now = now.map_err(accounts::fail_store)?;
             let is_wanted = |id: &str| request.account.as_deref().is_none_or(|name| name == id);
             let is_new =
                 |it: &&pleiades_credential::manager::Account| is_wanted(&it.id) && !before.contains(it);
@@ -351,7 +330,7 @@ fn confirmed(connection: &Connection, certain: bool) -> bool {
     matches!(line.trim(), "y" | "Y" | "yes")
 }
 
-fn refused(refusal: &ConnectError) -> u8 {
+fn refused(refusal: ConnectError) -> u8 {
     ui::fail(&refusal.why);
     ui::err(&refusal.cure);
     match refusal.kind {

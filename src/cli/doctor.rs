@@ -24,20 +24,14 @@ use subject::Subject;
 /// Grace for child processes.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> u8 {
+pub(super) fn run(global: &Global, provider: &str, refresh: bool) -> Result<u8, u8> {
     let tail = Tail::default();
     telemetry::log::init_quiet(tail.clone());
     // Nothing is started but what is asked for; accounts are looked at as a server would use them.
-    let app = match super::open_with(global, &global.overrides(), LoadScope::Login(provider.to_owned())) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
+    let app = super::open_with(global, &global.overrides(), LoadScope::Login(provider.to_owned()))?;
     let world = app.world().clone();
     let source = DescriptorSource::find(&app.settings().providers, provider, &world);
-    let code = match source {
-        Ok(source) => examined(global, &app, source, (provider, &world, tail), refresh),
-        Err(code) => code,
-    };
+    let code = source.map(|source| examined(global, &app, source, (provider, &world, tail), refresh));
     app.stop(FAREWELL);
     code
 }

@@ -124,7 +124,6 @@ impl Explanation {
     }
 }
 
-/// Prints the page of a code, or the list.
 pub(super) fn run(json: bool, code: Option<&str>) -> u8 {
     let Some(asked) = code else {
         list(json);

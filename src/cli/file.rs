@@ -77,10 +77,7 @@ pub(super) fn replace(folder: &Path, file: &Path, text: &str) -> io::Result<()> 
     std::fs::rename(&draft, file).inspect_err(|_error| gone(&draft))
 }
 
-/// Writes a file as a whole; one that is there stays as it is.
-///
-/// # Errors
-/// [`io::ErrorKind::AlreadyExists`] when it is there.
+/// Writes a file as a whole; one that is there stays as it is ([`io::ErrorKind::AlreadyExists`]).
 pub(super) fn create(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
     let draft = draft(folder, file, text)?;
     // A link is made whole or not at all, and never over another file, as renaming would be.

@@ -25,9 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file;
-use super::ui;
-use super::{Global, exit};
+use super::{Global, exit, file, ui};
 use document::FileFormat;
 use outcome::{ImportOutcome, ImportedServer};
 use pleiades_descriptor::ReadContext;
@@ -40,23 +38,17 @@ use tree::{DocumentNode, Kind, SyntaxFault, shown};
 /// Largest file, in bytes; the descriptors' own limit.
 const LARGEST: usize = 1 << 20;
 
-pub(super) fn run(global: &Global, path: &Path) -> u8 {
-    let loaded = match super::settings(global, &global.overrides()) {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
-    };
+pub(super) fn run(global: &Global, path: &Path) -> Result<u8, u8> {
+    let loaded = super::settings(global, &global.overrides())?;
     let world = settings::read_context(&loaded);
     let planned = open(path).and_then(|root| plan(&root, path, (&loaded.providers, &world)));
-    let mut outcomes = match planned {
-        Ok(outcomes) => outcomes,
-        Err(message) => {
-            ui::fail(message);
-            return exit::USAGE;
-        }
-    };
+    let mut outcomes = planned.map_err(|message| {
+        ui::fail(message);
+        exit::USAGE
+    })?;
     if let Err((file, cause)) = save(&loaded.providers, &mut outcomes) {
         ui::fail(format_args!("{}: {cause}; nothing was written", file.display()));
-        return exit::UNAVAILABLE;
+        return Err(exit::UNAVAILABLE);
     }
     if global.json {
         ui::out(tell::report(&outcomes));
@@ -66,10 +58,9 @@ pub(super) fn run(global: &Global, path: &Path) -> u8 {
     let is_any = outcomes
         .iter()
         .any(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }));
-    if is_any { exit::OK } else { exit::USAGE }
+    Ok(if is_any { exit::OK } else { exit::USAGE })
 }
 
-/// A file's tree.
 fn open(path: &Path) -> Result<DocumentNode, String> {
     let start = Pos::START;
     let bytes = reader::bytes(path).map_err(|error| {
@@ -100,10 +91,7 @@ fn fault_text(path: &Path, pos: Pos, message: &str, cure: &str) -> String {
     )
 }
 
-/// Plans the import; writes nothing.
-///
-/// # Errors
-/// The file names no server, or too many.
+/// Plans the import; writes nothing. Fails when the file names no server, or too many.
 fn plan(
     root: &DocumentNode,
     path: &Path,
@@ -118,14 +106,13 @@ fn plan(
     let outcome = |server: &ServerEntry<'_>| {
         let id = free(&server.name, &mut taken);
         let file = folder.join(format!("{id}.yaml"));
-        let (variables, notes) = (Vec::new(), Vec::new());
         let mut outcome = ImportedServer {
             server: shown(&server.name),
             file,
             id,
             became: ImportOutcome::Skipped(String::new()),
-            variables,
-            notes,
+            variables: Vec::new(),
+            notes: Vec::new(),
         };
         let known = existing
             .get(&outcome.id)

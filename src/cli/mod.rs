@@ -16,12 +16,9 @@ mod stdio;
 mod ui;
 mod vault;
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::app::{self, App, LoadScope};
 use pleiades_core::telemetry;
@@ -238,8 +235,8 @@ pub fn run() -> ExitCode {
     let code = match command {
         None => serve::run(&global, &addresses),
         Some(Command::Serve(own)) => serve::run(&global, &own.or(&addresses)),
-        Some(Command::Check(checking)) => checked(&global, checking),
-        Some(Command::Schema { out }) => written(schema::run(out.as_deref(), &mut anstream::stdout())),
+        Some(Command::Check(checking)) => Ok(checked(&global, checking)),
+        Some(Command::Schema { out }) => Ok(written(schema::run(out.as_deref(), &mut anstream::stdout()))),
         Some(Command::Stdio) => stdio::run(&global),
         Some(Command::Tools { provider }) => call::tools(&global, &provider),
         Some(Command::Call {
@@ -251,35 +248,35 @@ pub fn run() -> ExitCode {
             provider,
             account,
             no_browser,
-        }) => connect::run(
-            &global,
-            &connect::ConnectRequest {
+        }) => {
+            let request = connect::ConnectRequest {
                 provider,
                 account,
                 no_browser,
-            },
-        ),
+            };
+            connect::run(&global, &request)
+        }
         Some(Command::Accounts { command }) => accounts::run(&global, command),
         Some(Command::Doctor { provider, refresh }) => doctor::run(&global, &provider, refresh),
         Some(Command::Import { file }) => import::run(&global, &file),
         Some(Command::Vault(command)) => vault::run(&global, &command),
-        Some(Command::Explain { code }) => explain::run(global.json, code.as_deref()),
+        Some(Command::Explain { code }) => Ok(explain::run(global.json, code.as_deref())),
         Some(Command::Add {
             url,
             id,
             force,
             command,
-        }) => add::run(
-            &global,
-            &add::AddRequest {
+        }) => {
+            let request = add::AddRequest {
                 url,
                 id,
                 force,
                 command,
-            },
-        ),
+            };
+            add::run(&global, &request)
+        }
     };
-    ExitCode::from(code)
+    ExitCode::from(code.unwrap_or_else(|code| code))
 }
 
 /// Before anything that is a secret is read.
@@ -316,13 +313,15 @@ pub(crate) fn open(global: &Global, overrides: &Overrides, only: Option<&str>) -
 /// The same for a set of providers.
 pub(crate) fn open_with(global: &Global, overrides: &Overrides, load: LoadScope) -> Result<App, u8> {
     telemetry::log::init(telemetry::log::LogFormat::Auto);
-    App::build(settings(global, overrides)?, load).map_err(|fault| {
-        ui::fail(&fault);
-        match fault {
-            app::Fault::Settings(_) => exit::CONFIG,
-            app::Fault::Machine(_) => exit::UNAVAILABLE,
-        }
-    })
+    App::build(settings(global, overrides)?, load).map_err(failed)
+}
+
+fn failed(fault: app::Fault) -> u8 {
+    ui::fail(&fault);
+    match fault {
+        app::Fault::Settings(_) => exit::CONFIG,
+        app::Fault::Machine(_) => exit::UNAVAILABLE,
+    }
 }
 
 /// Runs work of a command; `None` when a signal arrived first. Child processes end with [`App::stop`].
@@ -336,19 +335,16 @@ pub(crate) fn until_signal<T>(app: &App, work: impl Future<Output = T>) -> Optio
 }
 
 fn checked(global: &Global, checking: Checking) -> u8 {
-    let overrides = global.overrides();
     let options = check::Options {
         paths: checking.paths,
         online: checking.online,
         strict: checking.strict,
         json: global.json,
         config: global.config.clone(),
-        overrides,
+        overrides: global.overrides(),
     };
-    match check::run(&options, &mut anstream::stdout(), &mut anstream::stderr()) {
-        Ok(code) => code,
-        Err(cause) => written(Err(cause)),
-    }
+    check::run(&options, &mut anstream::stdout(), &mut anstream::stderr())
+        .unwrap_or_else(|cause| written(Err(cause)))
 }
 
 /// A reader that went away is no fault of ours.

@@ -1,44 +1,31 @@
 //! `pleiades serve`: the start that a person reads, then the listeners.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
 use super::{Addresses, Global, exit};
-use crate::app::{self, App, Fault};
+use crate::app::{self, App};
 use pleiades_descriptor::settings::{self, Overrides, Settings};
 use pleiades_gateway::catalog::State;
 
-pub(super) fn run(global: &Global, addresses: &Addresses) -> u8 {
+pub(super) fn run(global: &Global, addresses: &Addresses) -> Result<u8, u8> {
     if global.tenant.is_some() || global.user.is_some() {
         ui::fail("`--tenant` and `--user` are for commands; who callers are stands in `access`");
-        return exit::USAGE;
+        return Err(exit::USAGE);
     }
     let overrides = Overrides {
         providers: global.providers.clone(),
         listen: addresses.listen,
         admin: addresses.admin,
     };
-    let app = match super::open(global, &overrides, None) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
+    let app = super::open(global, &overrides, None)?;
     let served = app.serve(|app| {
         if ui::is_person() {
             ui::err(banner(app, global));
         }
     });
     pleiades_core::telemetry::log::flush();
-    match served {
-        Ok(()) => exit::OK,
-        Err(fault) => {
-            ui::fail(&fault);
-            match fault {
-                Fault::Settings(_) => exit::CONFIG,
-                Fault::Machine(_) => exit::UNAVAILABLE,
-            }
-        }
-    }
+    served.map(|()| exit::OK).map_err(super::failed)
 }
 
 /// Endpoints, providers with their states, and a client configuration to paste.

@@ -31,21 +31,15 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 const STOP: Duration = Duration::from_millis(800);
 
 /// Runs until stdin ends, or a signal comes.
-pub(super) fn run(global: &Global) -> u8 {
-    let app = match super::open(global, &global.overrides(), None) {
-        Ok(app) => app,
-        Err(code) => return code,
-    };
-    let control = app.control();
-    let served = control.block_on(StdioServer::new(&app).serve());
+pub(super) fn run(global: &Global) -> Result<u8, u8> {
+    let app = super::open(global, &global.overrides(), None)?;
+    let (server, lines) = StdioServer::new(&app);
+    let served = app.control().block_on(server.serve(lines));
     app.stop(STOP);
-    match served {
-        Ok(()) => exit::OK,
-        Err(cause) => {
-            super::ui::fail(format_args!("stdin or stdout broke: {cause}"));
-            exit::UNAVAILABLE
-        }
-    }
+    served.map(|()| exit::OK).map_err(|cause| {
+        super::ui::fail(format_args!("stdin or stdout broke: {cause}"));
+        exit::UNAVAILABLE
+    })
 }
 
 struct StdioServer {
@@ -57,29 +51,25 @@ struct StdioServer {
     /// Whether list changes are sent; once is enough however often a client says that it is ready.
     is_announcing: AtomicBool,
     lines: mpsc::Sender<Vec<u8>>,
-    writer: Mutex<Option<mpsc::Receiver<Vec<u8>>>>,
     tasks: TaskTracker,
 }
 
 impl StdioServer {
-    fn new(app: &App) -> Arc<Self> {
-        let (lines, writer) = mpsc::channel(BACKLOG);
-        Arc::new(Self {
+    fn new(app: &App) -> (Arc<Self>, mpsc::Receiver<Vec<u8>>) {
+        let (lines, receiver) = mpsc::channel(BACKLOG);
+        let server = Arc::new(Self {
             app: app.services(),
             scope: Scope::new(View::Meta, None),
             settled: Mutex::new(None),
             keys: pleiades_descriptor::settings::environment(),
             is_announcing: AtomicBool::new(false),
             lines,
-            writer: Mutex::new(Some(writer)),
             tasks: TaskTracker::new(),
-        })
+        });
+        (server, receiver)
     }
 
-    async fn serve(self: Arc<Self>) -> std::io::Result<()> {
-        let Some(receiver) = self.writer.lock().take() else {
-            return Ok(());
-        };
+    async fn serve(self: Arc<Self>, receiver: mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
         let writer = tokio::spawn(write(receiver));
         let read = tokio::select! {
             read = self.read() => read,

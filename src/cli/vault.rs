@@ -1,8 +1,7 @@
 //! `pleiades vault`: what the embedded vault keeps, copied to the `HashiCorp` Vault of the settings, or
 //! put under another key.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -44,38 +43,33 @@ pub(super) struct Migrate {
     key_file: Option<PathBuf>,
 }
 
-/// Counts for the last line.
 #[derive(Default)]
 struct Tally {
     counts: BTreeMap<&'static str, usize>,
     entries: Vec<Value>,
 }
 
-pub(super) fn run(global: &Global, command: &VaultCommand) -> u8 {
+pub(super) fn run(global: &Global, command: &VaultCommand) -> Result<u8, u8> {
     pleiades_core::telemetry::log::init(pleiades_core::telemetry::log::LogFormat::Auto);
-    let settings = match super::settings(global, &global.overrides()) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
+    let settings = super::settings(global, &global.overrides())?;
     match command {
         VaultCommand::Migrate(asked) => migrate(global, &settings, asked),
         VaultCommand::Rekey(asked) => rekey(global, &settings, asked),
     }
 }
 
-fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
+fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> Result<u8, u8> {
     let given = settings::environment()("PLEIADES_NEW_KEY").map(Secret::new);
-    let put = match app::rekey(settings, asked.to.as_deref(), given) {
-        Ok(put) => put,
-        Err(RekeyError::Usage(message)) => {
+    let put = app::rekey(settings, asked.to.as_deref(), given).map_err(|error| match error {
+        RekeyError::Usage(message) => {
             ui::fail(message);
-            return exit::USAGE;
+            exit::USAGE
         }
-        Err(RekeyError::Store(fault)) => {
+        RekeyError::Store(fault) => {
             ui::fail(&fault);
-            return code(fault.kind);
+            code(fault.kind)
         }
-    };
+    })?;
     let (vault, next) = (put.vault.display().to_string(), next(&put.key));
     let (outcome, entries) = match put.outcome {
         Rekeyed::Done(entries) => ("rekeyed", Some(entries)),
@@ -92,7 +86,7 @@ fn rekey(global: &Global, settings: &Settings, asked: &Rekey) -> u8 {
             "{DIM}already{DIM:#}  {vault} is under the new key: {next}"
         ));
     }
-    exit::OK
+    Ok(exit::OK)
 }
 
 /// The step left before a gateway starts.
@@ -111,18 +105,15 @@ const fn code(kind: Kind) -> u8 {
     }
 }
 
-fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> u8 {
+fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> Result<u8, u8> {
     let opened = Migration::open(settings, asked.from.as_deref(), asked.key_file.as_deref());
-    let migration = match opened {
-        Ok(migration) => migration,
-        Err(fault) => {
-            ui::fail(&fault);
-            return match fault {
-                Fault::Settings(_) => exit::USAGE,
-                Fault::Machine(_) => exit::UNAVAILABLE,
-            };
+    let migration = opened.map_err(|fault| {
+        ui::fail(&fault);
+        match fault {
+            Fault::Settings(_) => exit::USAGE,
+            Fault::Machine(_) => exit::UNAVAILABLE,
         }
-    };
+    })?;
     let mut tally = Tally::default();
     let done = migration.run(|moved| {
         *tally.counts.entry(moved.outcome.as_str()).or_default() += 1;
@@ -132,15 +123,15 @@ fn migrate(global: &Global, settings: &Settings, asked: &Migrate) -> u8 {
             ui::out(line(moved));
         }
     });
-    end(global, &migration, tally, done)
+    Ok(end(global, &migration, tally, done))
 }
 
 fn end(global: &Global, migration: &Migration, tally: Tally, done: Option<Result<(), vault::Fault>>) -> u8 {
     let (code, message) = match done {
-        None => (
-            exit::TEMPORARY,
-            Some("interrupted: run it again to go on".to_owned()),
-        ),
+        None => {
+            let message = "interrupted: run it again to go on".to_owned();
+            (exit::TEMPORARY, Some(message))
+        }
         Some(Err(fault)) => (code(fault.kind), Some(fault.message)),
         Some(Ok(())) if tally.counts.contains_key("failed") => (exit::UNAVAILABLE, None),
         Some(Ok(())) => (exit::OK, None),
@@ -186,10 +177,8 @@ fn line(moved: &CopiedEntry) -> String {
         .map(|segment| segment.escape_debug().to_string())
         .collect();
     let what = format!("{:<9}", moved.outcome.as_str());
-    let why = match reason(&moved.outcome) {
-        Some(why) => format!("  {DIM}{why}{DIM:#}"),
-        None => String::new(),
-    };
+    let why = reason(&moved.outcome).map(|why| format!("  {DIM}{why}{DIM:#}"));
+    let why = why.unwrap_or_default();
     format!("{style}{what}{style:#}  {}{why}", name.join("/"))
 }
 

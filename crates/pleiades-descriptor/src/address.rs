@@ -47,7 +47,6 @@ pub(crate) fn is_open_redis(found: &str) -> bool {
     })
 }
 
-/// All faults of a URL that can be parsed.
 pub(crate) fn misused_url(found: &str) -> Vec<Finding> {
     let Ok(url) = Url::parse(found) else {
         return Vec::new();

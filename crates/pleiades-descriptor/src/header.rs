@@ -53,7 +53,6 @@ pub(crate) fn forbidden_inward(name: &str) -> Option<&'static str> {
     forbidden_carrier(name)
 }
 
-/// Whether a text is a header name.
 pub(crate) fn is_name(text: &str) -> bool {
     HeaderName::from_bytes(text.as_bytes()).is_ok()
 }

@@ -84,7 +84,6 @@ impl std::fmt::Debug for SecretSource {
 }
 
 impl SecretSource {
-    /// No lookups.
     pub(crate) const NOWHERE: &'static Self = &Self::None;
 }
 

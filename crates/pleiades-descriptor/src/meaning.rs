@@ -14,7 +14,6 @@ use super::{
     yaml::{Node, Pos},
 };
 
-/// Checks the meaning of all that is sound in a tree.
 pub(crate) fn check(root: &Node, folder: &Path, world: &ReadContext, report: &mut Report) {
     if let Some(node) = root.at_path(&["upstream"]) {
         upstream::check(node, folder, world, report);
@@ -99,11 +98,8 @@ fn relay(root: &Node, report: &mut Report) {
         None => (at, field),
     };
     let finding = say("rules on tools leave this provider without its relay, where they could not hold");
-    report.note(
-        at,
-        &field,
-        finding.cure("write `relay: unchecked` to have the relay without these rules"),
-    );
+    let cure = "write `relay: unchecked` to have the relay without these rules";
+    report.note(at, &field, finding.cure(cure));
 }
 
 fn first_tool_rule(root: &Node) -> Option<(Pos, String)> {

@@ -13,7 +13,6 @@ use super::{
     yaml::Node,
 };
 
-/// Largest PEM file.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The certificates of a file named at `key`; reports why there are none.

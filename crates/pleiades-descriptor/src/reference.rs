@@ -14,19 +14,15 @@ use super::{
 /// Fields of a descriptor in which nothing is a reference: what stands there is shown to every caller and
 /// every model, and is often a server's own word.
 const WORDS: [&str; 2] = ["title", "about"];
-/// Largest file that a reference reads.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Resolves references within what is allowed.
 pub(crate) struct ReferenceResolver<'a> {
     pub(crate) env: &'a Environment,
     /// `None`: everything, as in the settings.
     pub(crate) allowed: Option<&'a References>,
-    /// Where references to Vault are looked up.
     pub(crate) secrets: &'a SecretSource,
 }
 
-/// Why a reference has no value.
 enum Unresolved {
     /// Wrong wherever it stands.
     Fault(Finding),
@@ -117,9 +113,8 @@ impl ReferenceResolver<'_> {
                 let finding = say(format!(
                     "`${{{name}}}` is outside `references.env` of the settings"
                 ));
-                return Err(Unresolved::Fault(
-                    finding.cure(format!("add `{name}` to `references.env`")),
-                ));
+                let finding = finding.cure(format!("add `{name}` to `references.env`"));
+                return Err(Unresolved::Fault(finding));
             }
         }
         (self.env)(name).ok_or_else(|| {
@@ -139,9 +134,8 @@ impl ReferenceResolver<'_> {
         };
         let Some(allowed) = self.allowed else {
             let finding = say("the settings cannot read Vault: they say where it is");
-            return Err(Unresolved::Fault(
-                finding.cure("use `${NAME}` or `${file:/path}`"),
-            ));
+            let finding = finding.cure("use `${NAME}` or `${file:/path}`");
+            return Err(Unresolved::Fault(finding));
         };
         let SecretSource::Vault {
             mount,
@@ -150,26 +144,20 @@ impl ReferenceResolver<'_> {
         } = self.secrets
         else {
             let finding = say("references to Vault need `vault.hashicorp` in the settings");
-            return Err(Unresolved::Absent(
-                finding.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`"),
-            ));
+            let finding = finding.cure("set `vault.hashicorp`, or use `${NAME}` or `${file:/path}`");
+            return Err(Unresolved::Absent(finding));
         };
         let path = strip_folder(path, mount);
         if path == prefix || strip_folder(path, prefix) != path {
             let finding = say("the gateway's own entries in Vault are never read by a descriptor");
-            return Err(Unresolved::Fault(
-                finding.cure("keep the secret under another path"),
-            ));
+            let finding = finding.cure("keep the secret under another path");
+            return Err(Unresolved::Fault(finding));
         }
-        if !allowed
-            .vault
-            .iter()
-            .any(|glob| matches(strip_folder(glob, mount), path))
-        {
+        let is_allowed = |glob: &String| matches(strip_folder(glob, mount), path);
+        if !allowed.vault.iter().any(is_allowed) {
             let finding = say(format!("`{path}` is outside `references.vault` of the settings"));
-            return Err(Unresolved::Fault(
-                finding.cure(format!("add `{path}` to `references.vault`")),
-            ));
+            let finding = finding.cure(format!("add `{path}` to `references.vault`"));
+            return Err(Unresolved::Fault(finding));
         }
         let Some(lookup) = lookup else {
             return Err(Unresolved::Unasked);
@@ -218,7 +206,6 @@ impl ReferenceResolver<'_> {
     }
 }
 
-/// A part of a text.
 enum Piece<'a> {
     Literal(&'a str),
     /// What stands between `${` and `}`.
@@ -227,7 +214,6 @@ enum Piece<'a> {
     Unclosed,
 }
 
-/// The pieces of a text from left to right.
 fn pieces(raw: &str) -> impl Iterator<Item = Piece<'_>> {
     let mut rest = raw;
     std::iter::from_fn(move || {
@@ -360,7 +346,6 @@ fn matches(glob: &str, text: &str) -> bool {
     here.last().copied().unwrap_or_default()
 }
 
-/// A token of a glob.
 enum GlobToken {
     /// `**`
     All,

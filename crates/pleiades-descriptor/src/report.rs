@@ -12,7 +12,6 @@ use super::{
     yaml::Pos,
 };
 
-/// The faults of one file so far.
 #[derive(Debug)]
 pub(crate) struct Report {
     file: PathBuf,
@@ -25,14 +24,12 @@ pub(crate) struct Report {
     hidden: BTreeSet<String>,
 }
 
-/// A message and its cure.
 #[derive(Debug)]
 pub(crate) struct Finding {
     message: String,
     cure: Option<String>,
 }
 
-/// A finding without a cure.
 pub(crate) fn say(message: impl Into<String>) -> Finding {
     Finding {
         message: message.into(),
@@ -41,7 +38,6 @@ pub(crate) fn say(message: impl Into<String>) -> Finding {
 }
 
 impl Finding {
-    /// Adds the cure.
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self

@@ -10,7 +10,6 @@ use super::Descriptor;
 
 static DESCRIPTOR: LazyLock<Value> = LazyLock::new(internal::<Descriptor>);
 
-/// The reader's schema of a descriptor.
 pub(crate) fn descriptor() -> &'static Value {
     &DESCRIPTOR
 }

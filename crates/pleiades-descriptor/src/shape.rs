@@ -16,14 +16,12 @@ use super::{
 /// The words by which a description says that something is refused.
 const PENDING: &str = "Not built yet";
 
-/// Checks a tree against a schema of ours.
 #[derive(Debug)]
 pub(crate) struct ShapeCheck<'a> {
     root: &'a Value,
     report: &'a mut Report,
 }
 
-/// Where in the tree, and what stands around it.
 #[derive(Clone, Copy)]
 struct FieldPath<'a> {
     path: &'a str,
@@ -36,7 +34,6 @@ impl<'a> ShapeCheck<'a> {
         Self { root, report }
     }
 
-    /// Checks the whole tree.
     pub(crate) fn run(mut self, node: &mut Node) {
         let root = self.root;
         self.check(
@@ -157,7 +154,6 @@ impl<'a> ShapeCheck<'a> {
             .unwrap_or(inner)
     }
 
-    /// Whether a value says what the defaults say.
     fn is_default(&self, node: &Node, schema: &'a Value) -> bool {
         let body = self.body(schema);
         if let (Kind::Map(entries), Some(properties)) = (&node.kind, body.get("properties")) {

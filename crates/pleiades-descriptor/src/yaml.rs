@@ -12,7 +12,6 @@ pub use build::parse;
 
 use serde_json::Value;
 
-/// Largest file.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Deepest nesting, aliases expanded.
 const MAX_DEPTH: usize = 64;
@@ -105,7 +104,6 @@ impl Node {
         }
     }
 
-    /// What the value is, for a sentence.
     pub(crate) fn describe(&self) -> &'static str {
         match &self.kind {
             Kind::Null => "nothing",

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +31,6 @@ pub(super) struct CallbackListener {
     accepting: tokio::task::JoinHandle<()>,
 }
 
-/// A browser that came back, and waits for a page.
 #[derive(Debug)]
 pub(super) struct BrowserCallback {
     /// The path of the redirect URI, which tells flows apart.
@@ -44,7 +42,6 @@ pub(super) struct BrowserCallback {
     closed: oneshot::Receiver<()>,
 }
 
-/// A page.
 #[derive(Debug)]
 pub(super) struct ResultPage {
     status: StatusCode,
@@ -60,9 +57,6 @@ impl Drop for CallbackListener {
 
 impl CallbackListener {
     /// On this port of the host, and on no other.
-    ///
-    /// # Errors
-    /// When the port cannot be had.
     pub(super) async fn bind(host: &str, port: u16) -> io::Result<Self> {
         let home = if host.starts_with('[') {
             IpAddr::from(Ipv6Addr::LOCALHOST)
@@ -98,12 +92,10 @@ impl CallbackListener {
         })
     }
 
-    /// Where it listens.
     pub(super) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The next browser that comes back.
     pub(super) async fn next(&mut self) -> Option<BrowserCallback> {
         self.callbacks.recv().await
     }

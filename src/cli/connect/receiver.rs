@@ -5,8 +5,7 @@
 //! process. Elsewhere a port of 127.0.0.1 is taken, but for a client of one's own beside a gateway that
 //! runs: only the gateway's callback is registered with that, so its page is opened.
 
-use std::io;
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use http::{Method, Request, StatusCode, header};
 use tokio::time::timeout;
@@ -20,7 +19,6 @@ use pleiades_credential::{AddressPolicy, Connection};
 /// Timeout for the page of a connect link.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The receiver of the authorization response.
 #[derive(Debug)]
 pub(super) enum CallbackReceiver {
     /// The gateway that runs: the page of this link begins the flow, too.
@@ -31,10 +29,6 @@ pub(super) enum CallbackReceiver {
     Here(CallbackListener, String, RedirectTarget),
 }
 
-/// Finds the receiver of a flow.
-///
-/// # Errors
-/// When no port can be had.
 pub(super) async fn find(
     app: &App,
     connection: &Connection,

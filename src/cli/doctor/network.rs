@@ -1,13 +1,9 @@
 //! From a URL to an HTTP server: DNS, TCP, TLS, HTTP, each bounded by `timeouts.connect`.
 
-use std::ffi::OsString;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{ffi::OsString, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::StatusCode;
-use rustls::pki_types::ServerName;
-use rustls::{CertificateError, ClientConnection};
+use rustls::{CertificateError, ClientConnection, pki_types::ServerName};
 use tokio::time::timeout;
 use url::{Host, Url};
 

@@ -26,7 +26,6 @@ const STORE: Duration = Duration::from_secs(20);
 /// Accounts that are listed.
 const SHOWN: usize = 12;
 
-/// One provider's connection, looked at.
 pub(super) struct LoginCheck<'a> {
     pub(super) app: &'a App,
     pub(super) connection: &'a Arc<Connection>,
@@ -54,10 +53,7 @@ impl LoginCheck<'_> {
                 self.scopes(steps, &services, &server, challenge.as_ref());
             }
             Err(trouble) => {
-                let cure = trouble
-                    .cure
-                    .clone()
-                    .unwrap_or_else(|| cure(trouble.kind).to_owned());
+                let cure = trouble.cure.unwrap_or_else(|| cure(trouble.kind).to_owned());
                 steps.end("discovery", began, Err(StepFailure::new(trouble.message, cure)));
                 steps.skip_all(&["registration", "scopes"], "discovery");
             }
@@ -158,10 +154,8 @@ impl LoginCheck<'_> {
             Ok(ClientChoice::Declared(id)) => {
                 let mut lines = if people { uris() } else { Vec::new() };
                 let detail = format!("the descriptor's client `{id}`");
-                match self.secret(services, server, &mut lines).await {
-                    Ok(()) => Ok(StepDetail { detail, lines }),
-                    Err(trouble) => Err(trouble),
-                }
+                let secret = self.secret(services, server, &mut lines).await;
+                secret.map(|()| StepDetail { detail, lines })
             }
             Ok(ClientChoice::MetadataDocument(url)) => {
                 Ok(format!("our client metadata document {url}").into())
@@ -187,7 +181,7 @@ impl LoginCheck<'_> {
                 ),
                 lines: uris(),
             }),
-            Err(fault) => Err(stored(&fault)),
+            Err(fault) => Err(stored(fault)),
         };
         steps.end("registration", began, found);
     }
@@ -205,7 +199,7 @@ impl LoginCheck<'_> {
         let vault = &**services.exchange.accounts.manager.vault();
         let pinned = pinned::read(vault, self.connection).await;
         let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-        match pinned.map_err(|fault| stored(&fault))? {
+        match pinned.map_err(stored)? {
             Some(pinned) if pinned.issuer != issuer => {
                 let (detail, cure) = pinned::refusal(self.connection, &pinned, issuer);
                 return Err(StepFailure::new(detail, cure));
@@ -243,11 +237,8 @@ impl LoginCheck<'_> {
             }
         };
         if asked.is_empty() {
-            steps.end(
-                "scopes",
-                began,
-                Ok("none are asked for: the server decides".to_owned().into()),
-            );
+            let none = "none are asked for: the server decides".to_owned();
+            steps.end("scopes", began, Ok(none.into()));
             return;
         }
         let supported: Vec<&String> = [&server.scopes, &server.resource_scopes]
@@ -274,10 +265,8 @@ impl LoginCheck<'_> {
         let work = async {
             let mark = Secret::new(format!("{{\"until\":{}}}", unix_now()));
             if vault.write(&path, 0, &mark, None).await? == Wrote::Conflict {
-                return Err(Fault::new(
-                    vault::Kind::Refused,
-                    "an entry that nobody wrote is there",
-                ));
+                let why = "an entry that nobody wrote is there";
+                return Err(Fault::new(vault::Kind::Refused, why));
             }
             let read = vault.read(&path).await?;
             vault.remove(&path).await?;
@@ -285,14 +274,14 @@ impl LoginCheck<'_> {
             Ok(read.is_some())
         };
         match tokio::time::timeout(STORE, work).await {
-            Ok(Ok(true)) => Ok("it is reached, and lets us read, write, list and remove"
-                .to_owned()
-                .into()),
+            Ok(Ok(true)) => {
+                Ok(String::from("it is reached, and lets us read, write, list and remove").into())
+            }
             Ok(Ok(false)) => Err(StepFailure::new(
                 "what was written is not read back",
                 "a standby that lags may answer: look at the store's cluster",
             )),
-            Ok(Err(fault)) => Err(stored(&fault)),
+            Ok(Err(fault)) => Err(stored(fault)),
             Err(_elapsed) => Err(StepFailure::new(
                 format!("no answer within {STORE:?}"),
                 "look whether the store is reachable from here, and how busy it is",
@@ -312,10 +301,8 @@ impl LoginCheck<'_> {
             )),
         };
         let well = steps.end("credential", began, found);
-        steps.skip(
-            "refresh",
-            "tokens of client credentials are had anew, not renewed",
-        );
+        let why = "tokens of client credentials are had anew, not renewed";
+        steps.skip("refresh", why);
         well.then_some(signature)
     }
 
@@ -327,7 +314,7 @@ impl LoginCheck<'_> {
         let accounts = match manager.accounts(&owner).await {
             Ok(accounts) => accounts,
             Err(fault) => {
-                steps.end("credential", began, Err(stored(&fault)));
+                steps.end("credential", began, Err(stored(fault)));
                 steps.skip_all(&["refresh"], "credential");
                 return None;
             }
@@ -381,13 +368,13 @@ impl LoginCheck<'_> {
     /// State of an account's renewal; with `--refresh` it is renewed.
     async fn renewal(&self, services: &Services, key: &AccountKey) -> Result<StepDetail, StepFailure> {
         let manager = &services.exchange.accounts.manager;
-        let record = manager.record(key).await.map_err(|fault| stored(&fault))?;
-        let record = record.ok_or_else(|| StepFailure::new("the account is gone", "connect it again"))?;
+        let record = manager.record(key).await.map_err(stored)?;
+        let gone = || StepFailure::new("the account is gone", "connect it again");
+        let record = record.ok_or_else(gone)?;
         self.sent.lock().clone_from(&record.source.resource);
         if self.refresh {
-            let renewed = manager.refresh(key, true).await.map_err(|fault| stored(&fault))?;
-            let renewed =
-                renewed.ok_or_else(|| StepFailure::new("the account is gone", "connect it again"))?;
+            let renewed = manager.refresh(key, true).await.map_err(stored)?;
+            let renewed = renewed.ok_or_else(gone)?;
             let next = renewed.next_at.map_or_else(|| "never".to_owned(), rfc3339);
             return match renewed.outcome {
                 RefreshOutcome::Refreshed => {
@@ -437,11 +424,9 @@ impl LoginCheck<'_> {
     /// Why an account is not renewed any more, and what to do.
     fn stopped(&self, record: &AccountRecord) -> Option<StepFailure> {
         let connect = format!("run `pleiades connect {}`", self.connection.provider);
-        let cure = record
-            .refusal
-            .as_ref()
-            .and_then(|refusal| self.connecting(record, refusal));
-        Some(match (record.ended.map(EndReason::as_str), &record.refusal) {
+        let refusal = record.refusal.as_ref();
+        let cure = refusal.and_then(|refusal| self.connecting(record, refusal));
+        Some(match (record.ended.map(EndReason::as_str), refusal) {
             (Some(ended), Some(refusal)) => StepFailure::new(
                 format!("it has ended ({ended}): {}", refusal.why),
                 cure.unwrap_or(connect),
@@ -469,10 +454,8 @@ impl LoginCheck<'_> {
             lines.push(format!("somebody {what}, for at most {} s", lease.ttl));
         }
         if record.failures > 0 {
-            lines.push(format!(
-                "{} rounds of renewals have failed in a row",
-                record.failures
-            ));
+            let failures = record.failures;
+            lines.push(format!("{failures} rounds of renewals have failed in a row"));
         }
         let Some(ends) = record.tokens.expires_at else {
             let detail =
@@ -546,7 +529,7 @@ const fn cure(kind: OAuthErrorKind) -> &'static str {
 }
 
 /// A fault of the store and its cure.
-fn stored(fault: &Fault) -> StepFailure {
+fn stored(fault: Fault) -> StepFailure {
     let cure = match fault.kind {
         vault::Kind::Unreachable => {
             "look whether `vault.hashicorp.address`, or the file's folder, is reached from here"

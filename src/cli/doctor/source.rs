@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::step::{Redactor, StepDetail, StepFailure, Steps};
-use crate::cli::exit;
-use crate::cli::ui;
+use crate::cli::{exit, ui};
 use pleiades_descriptor::reader::{Kind, Node, Pos, near, reference_names, resolved_tree};
 use pleiades_descriptor::{Auth, Descriptor, DescriptorFile, Fault, ReadContext, Severity};
 
-/// The descriptor of a provider as its file says it.
 #[derive(Debug)]
 pub(super) struct DescriptorSource {
     read: DescriptorFile,
@@ -18,10 +16,7 @@ pub(super) struct DescriptorSource {
 }
 
 impl DescriptorSource {
-    /// Finds a provider's file by its id, a broken one by the file's name.
-    ///
-    /// # Errors
-    /// The exit code when there is none; the reason is printed.
+    /// Finds a provider's file by its id, a broken one by the file's name; prints why there is none.
     pub(super) fn find(folder: &Path, provider: &str, world: &ReadContext) -> Result<Self, u8> {
         let files = pleiades_descriptor::files(folder).map_err(|error| {
             ui::fail(format_args!(

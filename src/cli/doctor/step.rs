@@ -9,7 +9,6 @@ use crate::cli::ui::{self, BOLD, DIM, GREEN, RED};
 /// Longest sentence or line, in characters.
 const LONGEST: usize = 400;
 
-/// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StepState {
     Ok,
@@ -27,14 +26,12 @@ impl StepState {
     }
 }
 
-/// What a step found.
 #[derive(Debug, Default)]
 pub(super) struct StepDetail {
     pub(super) detail: String,
     pub(super) lines: Vec<String>,
 }
 
-/// Why a step failed, and what to do.
 #[derive(Debug)]
 pub(super) struct StepFailure {
     pub(super) detail: String,

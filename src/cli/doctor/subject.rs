@@ -12,8 +12,7 @@ use crate::app::App;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::tail::Tail;
 use pleiades_credential::{CallerKeys, Connection, ProviderAuth};
-use pleiades_descriptor::settings;
-use pleiades_descriptor::{Descriptor, Protocol, ReadContext};
+use pleiades_descriptor::{Descriptor, Protocol, ReadContext, settings};
 use pleiades_gateway::catalog::{Provider, examine};
 use pleiades_gateway::exchange::Keys;
 use pleiades_upstream::{Endpoint, Identity, Profile, Transport, Upstreams, minimal_environment};
@@ -27,7 +26,6 @@ const LOGIN: [&str; 5] = ["discovery", "registration", "scopes", "vault", "refre
 /// Steps after the connection.
 const AFTER: [&str; 4] = ["protocol", "capabilities", "credential", "lists"];
 
-/// The provider that is examined, and its credential.
 pub(super) struct Subject {
     upstreams: Arc<Upstreams>,
     provider: Arc<Provider>,
@@ -37,7 +35,6 @@ pub(super) struct Subject {
     get: bool,
     /// The descriptor may start its process.
     may_start: bool,
-    /// Its OAuth connection, if it has one.
     connection: Option<Arc<Connection>>,
     /// Whether an account's token is put on requests.
     is_signed: bool,
@@ -213,11 +210,8 @@ impl Subject {
             return false;
         }
         let began = Instant::now();
-        if !steps.end(
-            "http",
-            began,
-            network::http(&self.upstreams, endpoint, &self.identity, self.get).await,
-        ) {
+        let found = network::http(&self.upstreams, endpoint, &self.identity, self.get).await;
+        if !steps.end("http", began, found) {
             self.skip_rest(steps, "http");
             return false;
         }
@@ -227,20 +221,15 @@ impl Subject {
     /// Everything that the server speaks; `serve` asks for older revisions only when a client needs them.
     async fn probed(&self, endpoint: &Arc<Endpoint>) -> Result<Profile, Error> {
         let profile = self.upstreams.probe(endpoint, &self.identity).await?;
-        let asked = self
-            .upstreams
-            .probe_legacy(endpoint, &self.identity, &profile)
-            .await;
-        Ok(asked.unwrap_or(profile))
+        let asked = self.upstreams.probe_legacy(endpoint, &self.identity, &profile);
+        Ok(asked.await.unwrap_or(profile))
     }
 
     /// Starts the process and probes it; shows its stderr.
     async fn start_process(&self, steps: &mut Steps) -> Option<Profile> {
         let began = Instant::now();
-        let probed = self
-            .upstreams
-            .probe(&self.provider.endpoint, &self.identity)
-            .await;
+        let (endpoint, identity) = (&self.provider.endpoint, &self.identity);
+        let probed = self.upstreams.probe(endpoint, identity).await;
         if probed.is_err() {
             tokio::time::sleep(LAST_WORDS).await;
         }
@@ -277,16 +266,10 @@ impl Subject {
     ) -> Option<Profile> {
         match probed {
             Ok(profile) => {
-                steps.end(
-                    "protocol",
-                    began,
-                    Ok(protocol::spoken(&self.provider.endpoint, &profile)),
-                );
-                steps.end(
-                    "capabilities",
-                    Instant::now(),
-                    Ok(protocol::capabilities(&profile)),
-                );
+                let spoken = protocol::spoken(&self.provider.endpoint, &profile);
+                steps.end("protocol", began, Ok(spoken));
+                let capabilities = protocol::capabilities(&profile);
+                steps.end("capabilities", Instant::now(), Ok(capabilities));
                 Some(profile)
             }
             Err(error) if error.code == Code::UpstreamAuth => {
@@ -321,7 +304,6 @@ impl Subject {
         steps.skip("lists", why);
     }
 
-    /// The cure for a token that the server refused.
     fn refused_token_cure(&self) -> String {
         let Some(sent) = &self.renewed else {
             return "run this with `--refresh`; if a new token is refused too, look at `resource`, `audience` and scopes"
@@ -371,11 +353,8 @@ impl Subject {
             }
             (Credential::Missing(how), _) => steps.skip("credential", how.clone()),
             (Credential::Unneeded, _) => {
-                steps.end(
-                    "credential",
-                    began,
-                    Ok("none is wanted for lists".to_owned().into()),
-                );
+                let none = "none is wanted for lists".to_owned();
+                steps.end("credential", began, Ok(none.into()));
             }
         }
         match surveyed {
@@ -408,25 +387,16 @@ fn credential(
         (ProviderAuth::None, signed) => (Credential::Unneeded, signed.unwrap_or_default()),
         (ProviderAuth::ApiKey(signature), signed) => {
             let now = signature.now();
-            let header = now
-                .headers
-                .first()
-                .map(|(name, _)| name.as_str())
-                .unwrap_or_default();
-            (
-                Credential::Given(format!("the key in `{header}`")),
-                signed.unwrap_or_default(),
-            )
+            let header = now.headers.first().map_or("", |(name, _)| name.as_str());
+            let origin = format!("the key in `{header}`");
+            (Credential::Given(origin), signed.unwrap_or_default())
         }
         (ProviderAuth::OAuth(_) | ProviderAuth::ClientCredentials(..), _) => {
             (Credential::Login, Arc::default())
         }
         (ProviderAuth::ClientKey(key), Ok(signed)) => {
-            let origin = match key
-                .env
-                .as_deref()
-                .filter(|name| brought.environment.contains_key(*name))
-            {
+            let env = key.env.as_deref();
+            let origin = match env.filter(|name| brought.environment.contains_key(*name)) {
                 Some(name) => format!("the caller's key of `{name}`"),
                 None => "the fallback key".to_owned(),
             };

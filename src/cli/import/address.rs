@@ -23,21 +23,14 @@ pub(super) fn address(
             address(after, place, words)?
         ));
     }
-    let (path, query) = raw
-        .split_once('?')
-        .map_or((raw, None), |(path, query)| (path, Some(query)));
+    let split_off = raw.split_once('?');
+    let (path, query) = split_off.map_or((raw, None), |(path, query)| (path, Some(query)));
     let mut parts = Vec::new();
     for (index, part) in split(path).into_iter().enumerate() {
         // Scheme and host are no secret.
         let is_own = |part: &str| index > 2 && (is_random(part, 20) || is_uuid(part));
-        parts.push(words.guarded(
-            part,
-            FieldContext {
-                name: &own(place, "URL_PATH"),
-                ..place
-            },
-            is_own,
-        )?);
+        let name = &own(place, "URL_PATH");
+        parts.push(words.guarded(part, FieldContext { name, ..place }, is_own)?);
     }
     let mut url = parts.join("/");
     for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
@@ -85,9 +78,8 @@ pub(super) fn scheme(value: &str) -> (&str, &str) {
 }
 
 fn looks_like_scheme(word: &str) -> bool {
-    [
+    let known = [
         "bearer", "basic", "token", "apikey", "key", "digest", "bot", "oauth",
-    ]
-    .iter()
-    .any(|known| word.eq_ignore_ascii_case(known))
+    ];
+    known.iter().any(|known| word.eq_ignore_ascii_case(known))
 }

@@ -10,8 +10,6 @@ use super::transport::ServerTransport;
 use super::tree::{DocumentNode, Kind, shown};
 use pleiades_descriptor::reader::{is_secret_header, is_variable};
 
-/// # Errors
-/// Why it cannot be taken.
 pub(super) fn read(
     id: &str,
     node: &DocumentNode,
@@ -26,11 +24,7 @@ pub(super) fn read(
             None => "command".to_owned(),
             Some(index) => format!("args.{index}"),
         };
-        let place = FieldContext {
-            id,
-            name: "ARG",
-            field: &field,
-        };
+        let place = FieldContext::new(id, "ARG", &field);
         let text = argument(word, flag, place, words)?;
         flag = Some(word.as_str()).filter(|word| word.starts_with("--") && !word.contains('='));
         // The gateway starts programs in the descriptor's folder, the client did in another.
@@ -49,7 +43,6 @@ pub(super) fn read(
     })
 }
 
-/// Program and arguments as the file has them.
 fn command_words(node: &DocumentNode) -> Result<Vec<String>, String> {
     let command = node.get("command");
     let path = command.and_then(|command| command.get("path"));
@@ -90,14 +83,9 @@ fn folder(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<Pat
     let Some(cwd) = node.text("cwd") else {
         return Ok(words.base.to_path_buf());
     };
-    words
-        .notes
-        .push("`cwd` was left out: a command runs in its descriptor's folder".to_owned());
-    let place = FieldContext {
-        id,
-        name: "CWD",
-        field: "cwd",
-    };
+    let note = "`cwd` was left out: a command runs in its descriptor's folder";
+    words.notes.push(note.to_owned());
+    let place = FieldContext::new(id, "CWD", "cwd");
     Ok(words.base.join(words.plain(&cwd, place)?))
 }
 
@@ -125,12 +113,9 @@ fn argument(
         let name = head.trim_start_matches('-');
         if is_secret_name(name) || looks_secret(value) {
             // A flag speaks of this server; a variable handed on may be everybody's.
-            let name = if is_flag {
-                own(place, name)
-            } else {
-                name.to_owned()
-            };
-            let value = words.guarded(value, FieldContext { name: &name, ..place }, |_| true)?;
+            let own = is_flag.then(|| own(place, name));
+            let name = own.as_deref().unwrap_or(name);
+            let value = words.guarded(value, FieldContext { name, ..place }, |_| true)?;
             return Ok(format!("{head}={value}"));
         }
         if is_flag {
@@ -151,9 +136,8 @@ fn env(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<Vec<(S
     for (key, given) in places.flat_map(|place| ["env", "environment"].map(|key| (key, place.get(key)))) {
         let Some(given) = given else { continue };
         let Some(pairs) = pairs::read(given, '=') else {
-            words
-                .lost
-                .push(format!("`{key}` has a form that is not known here"));
+            let lost = format!("`{key}` has a form that is not known here");
+            words.lost.push(lost);
             continue;
         };
         for (name, value) in pairs {
@@ -162,11 +146,7 @@ fn env(id: &str, node: &DocumentNode, words: &mut Rewriter<'_>) -> Result<Vec<(S
                 words.lost.push(format!("`{field}` is no variable with a text"));
                 continue;
             };
-            let place = FieldContext {
-                id,
-                name: &name,
-                field: &field,
-            };
+            let place = FieldContext::new(id, &name, &field);
             let value = words.guarded(&value, place, |value| is_secret(&name, value))?;
             out.push((name, value));
         }
@@ -189,11 +169,7 @@ fn inherited_env(
         let name = item.scalar().or_else(|| item.get("name")?.scalar());
         let name = name.filter(|name| is_variable(name));
         let name = name.ok_or("`env_vars` is no list of names")?;
-        let place = FieldContext {
-            id,
-            name: &name,
-            field: "env_vars",
-        };
+        let place = FieldContext::new(id, &name, "env_vars");
         out.push((name.clone(), words.plain(&format!("${{{name}}}"), place)?));
     }
     Ok(out)

@@ -34,10 +34,7 @@ impl FileFormat {
         }
     }
 
-    /// Reads a whole file.
-    ///
-    /// # Errors
-    /// The first fault of its syntax.
+    /// Reads a whole file; fails with the first fault of its syntax.
     pub(super) fn read(self, bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
         match self {
             Self::Json => json::parse(bytes),

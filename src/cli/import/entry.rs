@@ -10,7 +10,6 @@ use super::tree::{DocumentNode, Kind, shown};
 use super::{command, remote};
 use crate::cli::ui;
 
-/// A server as it will be written.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     pub(super) id: String,
@@ -87,10 +86,6 @@ const APPROVALS: [&str; 5] = [
     "autoApproveTools",
 ];
 
-/// Reads a server.
-///
-/// # Errors
-/// Why it cannot be taken.
 pub(super) fn read(server: &ServerEntry<'_>, id: &str, words: &mut Rewriter<'_>) -> Result<Entry, String> {
     let (name, node) = (server.name.as_str(), server.node);
     if !node.is_map() {
@@ -129,9 +124,8 @@ pub(super) fn read(server: &ServerEntry<'_>, id: &str, words: &mut Rewriter<'_>)
         }
     }
     if entry.key.is_some() && entry.oauth.take().is_some() {
-        words
-            .notes
-            .push("`oauth` was left out: the key in its headers is used".to_owned());
+        let note = "`oauth` was left out: the key in its headers is used";
+        words.notes.push(note.to_owned());
     }
     left_out(node, words);
     if let Some(project) = server.project {
@@ -139,10 +133,8 @@ pub(super) fn read(server: &ServerEntry<'_>, id: &str, words: &mut Rewriter<'_>)
     }
     entry.waits.append(&mut entry.filter.lost);
     entry.waits.append(&mut words.lost);
-    (entry.variables, entry.notes) = (
-        std::mem::take(&mut words.wanted),
-        std::mem::take(&mut words.notes),
-    );
+    entry.variables = std::mem::take(&mut words.wanted);
+    entry.notes = std::mem::take(&mut words.notes);
     Ok(entry)
 }
 
@@ -177,16 +169,12 @@ fn left_out(node: &DocumentNode, words: &mut Rewriter<'_>) {
         .map(|key| format!("`{}`", shown(key)))
         .collect();
     if !named.is_empty() {
-        let more = others.len() - named.len();
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        words.notes.push(format!(
-            "{}{more} left out: only the client knows what it means",
-            named.join(", ")
-        ));
+        let mut note = named.join(", ");
+        if others.len() > named.len() {
+            note += &format!(" and {} more", others.len() - named.len());
+        }
+        note += " left out: only the client knows what it means";
+        words.notes.push(note);
     }
 }
 

@@ -40,7 +40,6 @@ pub(super) fn is_known(key: &str) -> bool {
     ALLOW.contains(&key) || DENY.contains(&key)
 }
 
-/// Reads the lists of a server.
 pub(super) fn read(node: &DocumentNode) -> Filter {
     let mut filter = Filter::default();
     for key in ALLOW {

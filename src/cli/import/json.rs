@@ -3,17 +3,13 @@
 
 use std::collections::HashSet;
 
-use jsonc_parser::ast::Value;
-use jsonc_parser::common::Ranged as _;
-use jsonc_parser::errors::ParseErrorKind;
-use jsonc_parser::tokens::Token;
 use jsonc_parser::{
-    CollectOptions, ParseOptions, ParseStringErrorKind, Scanner, ScannerOptions, parse_to_ast,
+    CollectOptions, ParseOptions, ParseStringErrorKind, Scanner, ScannerOptions, ast::Value,
+    common::Ranged as _, errors::ParseErrorKind, parse_to_ast, tokens::Token,
 };
 
 use super::tree::{self, DocumentMember, DocumentNode, Kind, Positions, SyntaxFault, fault_at, shown};
 
-/// Deepest nesting.
 const DEPTH: usize = 64;
 /// Where a text has no end on its line.
 const UNCLOSED: (&str, &str) = (
@@ -26,10 +22,7 @@ const WRONG_ESCAPE: (&str, &str) = (
 );
 const WRONG_NUMBER: (&str, &str) = ("not a number of JSON", "write a text in double quotes");
 
-/// Reads a whole file.
-///
-/// # Errors
-/// The first fault of its syntax.
+/// Reads a whole file; fails with the first fault of its syntax.
 pub(super) fn parse(bytes: &[u8]) -> Result<DocumentNode, SyntaxFault> {
     let text = tree::text(bytes)?;
     check_tokens(text)?;

@@ -36,9 +36,6 @@ const MEMBERS: [(&str, &[&str]); 8] = [
 ];
 
 /// What a server says about its login; `None` when it says nothing, or that there is none.
-///
-/// # Errors
-/// As [`Words::plain`].
 pub(super) fn read(
     id: &str,
     node: &DocumentNode,
@@ -69,11 +66,7 @@ pub(super) fn read(
         found.push(("scopes", OAuthValue::List(scopes(list, "scopes")?)));
     }
     if let Some(resource) = node.get("oauth_resource").and_then(DocumentNode::scalar) {
-        let place = FieldContext {
-            id,
-            name: "RESOURCE",
-            field: "oauth_resource",
-        };
+        let place = FieldContext::new(id, "RESOURCE", "oauth_resource");
         found.push(("resource", OAuthValue::Text(words.plain(&resource, place)?)));
     }
     let is_required = node
@@ -123,11 +116,7 @@ fn members(
         };
         let is_secret = *ours == "client_secret";
         let own = format!("{id}_{ours}");
-        let place = FieldContext {
-            id,
-            name: &own,
-            field: &field,
-        };
+        let place = FieldContext::new(id, &own, &field);
         found.push((ours, OAuthValue::Text(words.guarded(&raw, place, |_| is_secret)?)));
     }
     Ok(found)

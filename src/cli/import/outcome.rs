@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::rewrite::Variable;
 
-/// A server of the file, and the result for it.
 #[derive(Debug)]
 pub(super) struct ImportedServer {
     /// Its name in the client's configuration.

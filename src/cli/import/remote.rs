@@ -8,8 +8,6 @@ use super::transport::{Key, ServerTransport};
 use super::tree::{DocumentNode, shown};
 use pleiades_descriptor::reader::{forbidden_outward, is_secret_header};
 
-/// # Errors
-/// Why it cannot be taken.
 pub(super) fn read(
     id: &str,
     node: &DocumentNode,
@@ -25,23 +23,13 @@ pub(super) fn read(
     let is_sse = match kind {
         Some("sse") => true,
         Some("http" | "streamable-http" | "streamable_http" | "streamablehttp" | "remote") => false,
-        None => raw
-            .split(['?', '#'])
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches('/')
-            .ends_with("/sse"),
+        None => {
+            let path = raw.split(['?', '#']).next().unwrap_or_default();
+            path.trim_end_matches('/').ends_with("/sse")
+        }
         Some(other) => return Err(format!("its type `{}` is not spoken here", shown(other))),
     };
-    let url = address(
-        raw,
-        FieldContext {
-            id,
-            name: "URL",
-            field: key,
-        },
-        words,
-    )?;
+    let url = address(raw, FieldContext::new(id, "URL", key), words)?;
     let (headers, key) = headers(id, node, words)?;
     Ok((ServerTransport::Url { url, is_sse, headers }, key))
 }
@@ -79,11 +67,7 @@ fn headers(
             key = Some(key_of(id, name, &field, value, words)?);
             continue;
         }
-        let place = FieldContext {
-            id,
-            name,
-            field: &field,
-        };
+        let place = FieldContext::new(id, name, &field);
         let is_own = |value: &str| is_secret_header(name) || is_secret(name, value);
         headers.push((name.clone(), words.guarded(value, place, is_own)?));
     }
@@ -111,11 +95,8 @@ fn all_headers(node: &DocumentNode, words: &mut Rewriter<'_>) -> Vec<pairs::Pair
         }
     }
     let variable = |name: &str| format!("${{{name}}}");
-    for member in node
-        .get("env_http_headers")
-        .map(DocumentNode::members)
-        .unwrap_or_default()
-    {
+    let named = node.get("env_http_headers").map(DocumentNode::members);
+    for member in named.unwrap_or_default() {
         let value = member.value.scalar().map(|name| variable(&name));
         all.push((member.key.clone(), value));
     }
@@ -128,25 +109,12 @@ fn all_headers(node: &DocumentNode, words: &mut Rewriter<'_>) -> Vec<pairs::Pair
 
 fn key_of(id: &str, header: &str, field: &str, value: &str, words: &mut Rewriter<'_>) -> Result<Key, String> {
     let is_authorization = header.eq_ignore_ascii_case("authorization");
-    let (prefix, rest) = if is_authorization {
-        scheme(value)
-    } else {
-        ("", value)
-    };
-    let name = header
-        .strip_prefix(['x', 'X'])
-        .and_then(|rest| rest.strip_prefix('-'))
-        .unwrap_or(header);
+    let bare = header.strip_prefix("x-").or_else(|| header.strip_prefix("X-"));
+    let name = bare.unwrap_or(header);
+    let scheme = is_authorization.then(|| scheme(value));
+    let (prefix, rest) = scheme.unwrap_or(("", value));
     let own = format!("{id}_{}", if is_authorization { "TOKEN" } else { name });
-    let value = words.guarded(
-        rest.trim(),
-        FieldContext {
-            id,
-            name: &own,
-            field,
-        },
-        |_| true,
-    )?;
+    let value = words.guarded(rest.trim(), FieldContext::new(id, &own, field), |_| true)?;
     Ok(Key {
         header: header.to_owned(),
         prefix: prefix.to_owned(),

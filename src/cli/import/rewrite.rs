@@ -1,13 +1,11 @@
 //! Rewrites texts of a client's configuration: every reference of the client, and every literal secret,
 //! becomes a variable `${NAME}` of the gateway's environment.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::secret::{is_placeholder, is_secret_name, looks_secret};
 use super::tree::shown;
-use pleiades_descriptor::Environment;
-use pleiades_descriptor::reader::is_variable;
+use pleiades_descriptor::{Environment, reader::is_variable};
 
 /// A variable that a written descriptor reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +45,12 @@ pub(super) struct FieldContext<'a> {
     pub(super) field: &'a str,
 }
 
+impl<'a> FieldContext<'a> {
+    pub(super) const fn new(id: &'a str, name: &'a str, field: &'a str) -> Self {
+        Self { id, name, field }
+    }
+}
+
 enum TextPart {
     Literal(String),
     Variable(String),
@@ -70,18 +74,12 @@ impl<'a> Rewriter<'a> {
         (self.wanted, self.notes, self.lost) = (Vec::new(), Vec::new(), Vec::new());
     }
 
-    /// A text without secrets.
-    ///
-    /// # Errors
-    /// Which part only the client can resolve.
+    /// A text without secrets; fails with the part that only the client can resolve.
     pub(super) fn plain(&mut self, raw: &str, place: FieldContext<'_>) -> Result<String, String> {
         self.guarded(raw, place, |_| false)
     }
 
     /// A text in which every literal that may be a secret becomes a variable.
-    ///
-    /// # Errors
-    /// As [`Words::plain`].
     pub(super) fn guarded(
         &mut self,
         raw: &str,

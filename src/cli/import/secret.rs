@@ -52,7 +52,6 @@ pub(super) fn is_secret(name: &str, value: &str) -> bool {
     !OPEN.contains(&&*last) && !is_harmless(value)
 }
 
-/// Whether a name says that its value is a secret.
 pub(super) fn is_secret_name(name: &str) -> bool {
     let words = words(name);
     let whole = words.concat();
@@ -176,7 +175,6 @@ fn is_harmless(value: &str) -> bool {
     is_plain || value.starts_with(['/', '~', '.']) || value.contains("://")
 }
 
-/// Whether a value is a placeholder.
 pub(super) fn is_placeholder(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
     value.is_empty()

@@ -20,7 +20,6 @@ const HOLDERS: [&str; 7] = [
     "modelContextProtocolServers",
 ];
 
-/// A server as a client's file has it.
 #[derive(Debug)]
 pub(super) struct ServerEntry<'a> {
     pub(super) at: Pos,
@@ -34,10 +33,7 @@ pub(super) struct ServerEntry<'a> {
     pub(super) deny: Vec<String>,
 }
 
-/// All servers of a file, in its order.
-///
-/// # Errors
-/// There is none, or more than [`SERVERS`].
+/// All servers of a file, in its order; fails when there is none, or more than [`SERVERS`].
 pub(super) fn find(root: &DocumentNode) -> Result<Vec<ServerEntry<'_>>, SyntaxFault> {
     let mut servers = Vec::new();
     let mut has_holder = below(root, None, &mut servers)?;

@@ -74,10 +74,7 @@ pub(super) fn print(outcomes: &[ImportedServer]) {
         };
         ui::out(format_args!("{style}{}{style:#}", line.trim_end()));
     }
-    for outcome in outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }))
-    {
+    for outcome in outcomes.iter().filter(is_ready) {
         for note in &outcome.notes {
             ui::err(format_args!("{}: {note}", outcome.server));
         }
@@ -85,22 +82,20 @@ pub(super) fn print(outcomes: &[ImportedServer]) {
     hints(outcomes);
 }
 
+fn is_ready(outcome: &&ImportedServer) -> bool {
+    matches!(outcome.became, ImportOutcome::Ready { .. })
+}
+
 /// Each variable once, with what it is for.
 fn hints(outcomes: &[ImportedServer]) {
     let mut known = BTreeSet::new();
-    for outcome in outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome.became, ImportOutcome::Ready { .. }))
-    {
+    for outcome in outcomes.iter().filter(is_ready) {
         for variable in outcome.variables.iter().filter(|variable| !variable.is_set) {
             if !known.insert(&variable.name) {
                 continue;
             }
-            let why = if variable.is_literal {
-                "; its value was not taken over"
-            } else {
-                ""
-            };
+            let literal = variable.is_literal.then_some("; its value was not taken over");
+            let why = literal.unwrap_or_default();
             ui::err(format_args!(
                 "set {BOLD}{}{BOLD:#} where the gateway starts ({}: {}{why})",
                 variable.name, outcome.server, variable.what

@@ -1,6 +1,5 @@
 //! How a server is reached, and by which key.
 
-/// Where the server is.
 #[derive(Debug)]
 pub(super) enum ServerTransport {
     Command {

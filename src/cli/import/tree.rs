@@ -20,7 +20,6 @@ pub(super) enum Kind {
     Map(Vec<DocumentMember>),
 }
 
-/// A member of an object.
 #[derive(Debug)]
 pub(super) struct DocumentMember {
     pub(super) at: Pos,
@@ -40,7 +39,6 @@ impl PartialEq for DocumentMember {
     }
 }
 
-/// What is wrong with a file, where, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct SyntaxFault {
     pub(super) at: Pos,
@@ -137,10 +135,7 @@ pub(super) fn fault_at(
     }
 }
 
-/// A file as text, without the mark that some editors begin it with.
-///
-/// # Errors
-/// Where it is not UTF-8.
+/// A file as text, without the mark that some editors begin it with; fails where it is not UTF-8.
 pub(super) fn text(bytes: &[u8]) -> Result<&str, SyntaxFault> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();

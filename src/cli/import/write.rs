@@ -1,7 +1,6 @@
 //! The text of a descriptor, and whether `check` accepts it.
 
-use std::fmt::Write as _;
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use super::entry::Entry;
 use super::oauth::{OAuthMembers, OAuthValue};

@@ -11,7 +11,6 @@ const HEAD: &str = "# Configuration\n\n\
     (`pleiades.yaml`). Generated from the schemas in `schemas/`, which are generated from the types; a field that is\n\
     not built yet is refused, never ignored.\n";
 
-/// The page.
 pub(super) fn page(schemas: &[(&str, Value)]) -> String {
     let mut page = HEAD.to_owned();
     for (_, schema) in schemas {

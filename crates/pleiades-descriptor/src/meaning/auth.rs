@@ -55,11 +55,8 @@ fn brought(node: &Node, report: &mut Report) {
         if name(header.at, text, &path, header::forbidden_inward, report)
             && earlier.any(|other| other.eq_ignore_ascii_case(text))
         {
-            report.fault(
-                header.at,
-                &path,
-                say(format!("`{text}` is named twice")).cure("keep one of them"),
-            );
+            let finding = say(format!("`{text}` is named twice")).cure("keep one of them");
+            report.fault(header.at, &path, finding);
         }
     }
     let Some(env) = node.at_path(&["env"]) else {
@@ -99,23 +96,14 @@ fn companions(node: &Node, report: &mut Report) {
         }
         let mut earlier = entries.iter().take(index).filter_map(|other| other.value.text());
         if target.eq_ignore_ascii_case(carrier) {
-            report.fault(
-                at,
-                &path,
-                say(format!("`{target}` carries the key")).cure("use another header"),
-            );
+            let finding = say(format!("`{target}` carries the key")).cure("use another header");
+            report.fault(at, &path, finding);
         } else if ["authorization", "cookie"].contains(&target.to_ascii_lowercase().as_str()) {
-            report.fault(
-                at,
-                &path,
-                say(format!("`{target}` carries credentials only")).cure("use another header"),
-            );
+            let finding = say(format!("`{target}` carries credentials only")).cure("use another header");
+            report.fault(at, &path, finding);
         } else if earlier.any(|other| other.eq_ignore_ascii_case(target)) {
-            report.fault(
-                at,
-                &path,
-                say(format!("`{target}` is set twice")).cure("keep one of them"),
-            );
+            let finding = say(format!("`{target}` is set twice")).cure("keep one of them");
+            report.fault(at, &path, finding);
         }
     }
 }

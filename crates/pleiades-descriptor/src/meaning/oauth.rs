@@ -12,11 +12,8 @@ pub(super) fn check(node: &Node, path: &str, report: &mut Report) {
     in_clear(node, path, report);
     if let (Some(_), Some(key)) = (node.entry("client_secret"), node.entry("private_key")) {
         let finding = say("`private_key` stands beside `client_secret`; one proves who the client is");
-        report.fault(
-            key.at,
-            &format!("{path}.private_key"),
-            finding.cure("keep one of them"),
-        );
+        let cure = "keep one of them";
+        report.fault(key.at, &format!("{path}.private_key"), finding.cure(cure));
     }
     let needed = match node.text_at(&["token_auth"]) {
         Some("private_key_jwt") => "private_key",

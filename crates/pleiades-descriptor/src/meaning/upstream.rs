@@ -44,11 +44,8 @@ fn url(node: &Node, world: &ReadContext, report: &mut Report) {
         Some(LocalAddress::Private(what)) => what,
     };
     let finding = say(format!("the URL names {what}, which needs permission"));
-    report.fault(
-        found.at,
-        "upstream.url",
-        finding.cure("write `allow_private: true` beside it if that is meant"),
-    );
+    let cure = "write `allow_private: true` beside it if that is meant";
+    report.fault(found.at, "upstream.url", finding.cure(cure));
 }
 
 /// What proves who we are travels encrypted, or within this machine; within a network of the operator's
@@ -70,11 +67,8 @@ pub(super) fn credential_in_clear(upstream: &Node, auth: Option<&Node>, report: 
     let needs_permission = matches!(address::local(&url), Some(LocalAddress::Private(_)));
     match clear {
         ClearText::Inside if is_allowed => {
-            report.warning(
-                found.at,
-                "upstream.url",
-                finding.cure("write `https` if the server has it"),
-            );
+            let cure = "write `https` if the server has it";
+            report.warning(found.at, "upstream.url", finding.cure(cure));
         }
         // A fault says already that it may not be reached at all.
         ClearText::Inside if needs_permission => {}
@@ -128,11 +122,8 @@ fn command(node: &Node, world: &ReadContext, report: &mut Report) {
         if index == 0 && text.trim().is_empty() {
             report.fault(word.at, &path, say("the program has no name").cure("name it"));
         } else if text.contains('\0') {
-            report.fault(
-                word.at,
-                &path,
-                say("a word of a command holds no NUL").cure("remove it"),
-            );
+            let finding = say("a word of a command holds no NUL").cure("remove it");
+            report.fault(word.at, &path, finding);
         }
     }
 }
@@ -157,11 +148,8 @@ fn env(node: &Node, report: &mut Report) {
             report.fault(entry.at, &path, finding);
         }
         if entry.value.text().is_some_and(|text| text.contains('\0')) {
-            report.fault(
-                entry.value.at,
-                &path,
-                say("a variable holds no NUL").cure("remove it"),
-            );
+            let finding = say("a variable holds no NUL").cure("remove it");
+            report.fault(entry.value.at, &path, finding);
         }
     }
 }
@@ -207,18 +195,12 @@ fn certificates(node: &Node, folder: &Path, report: &mut Report) {
             pem::pair(certificates, key, (file, "upstream.tls.client_key_file"), report);
         }
         (Some(_), None) if tls.entry("client_key_file").is_none() => {
-            report.fault(
-                tls.first_key(),
-                "upstream.tls.client_key_file",
-                alone("client_key_file"),
-            );
+            let finding = alone("client_key_file");
+            report.fault(tls.first_key(), "upstream.tls.client_key_file", finding);
         }
         (None, Some(_)) if tls.entry("client_cert_file").is_none() => {
-            report.fault(
-                tls.first_key(),
-                "upstream.tls.client_cert_file",
-                alone("client_cert_file"),
-            );
+            let finding = alone("client_cert_file");
+            report.fault(tls.first_key(), "upstream.tls.client_cert_file", finding);
         }
         _ => {}
     }

@@ -113,11 +113,8 @@ fn read(file: &Path, overrides: &Overrides, report: &mut Report) -> (Settings, O
 }
 
 fn unreadable(error: &io::Error, report: &mut Report) {
-    report.fault(
-        Pos::START,
-        "syntax",
-        say(format!("the file {}", reason(error))).cure("name a file that exists and may be read"),
-    );
+    let finding = say(format!("the file {}", reason(error))).cure("name a file that exists and may be read");
+    report.fault(Pos::START, "syntax", finding);
 }
 
 /// Of faulty settings, what decides how descriptors are checked.

@@ -17,7 +17,6 @@ use crate::{
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, is_short_key};
 use pleiades_core::trust;
 
-/// Checks the meaning of all that is sound in a tree.
 pub(super) fn check(root: &Node, folder: &Path, report: &mut Report) {
     certificate(root, folder, report);
     public_url(root, report);
@@ -43,11 +42,8 @@ fn login(root: &Node, report: &mut Report) {
     };
     if let (Some(_), Some(claim)) = (login.entry("tenant"), login.entry("tenant_claim")) {
         let finding = say("`tenant_claim` stands beside `tenant`; one says whose people log in");
-        report.fault(
-            claim.at,
-            "access.login.tenant_claim",
-            finding.cure("keep one of them"),
-        );
+        let cure = "keep one of them";
+        report.fault(claim.at, "access.login.tenant_claim", finding.cure(cure));
     }
 }
 
@@ -111,11 +107,8 @@ fn callers(settings: &Settings, root: Option<&Node>, listen: (Pos, bool), report
     let (listen_at, is_listen_bad) = listen;
     let mut elsewhere = Vec::new();
     if !is_listen_bad && !settings.is_loopback() {
-        elsewhere.push((
-            listen_at,
-            "listen",
-            format!("`{}` is not a loopback address", settings.listen),
-        ));
+        let why = format!("`{}` is not a loopback address", settings.listen);
+        elsewhere.push((listen_at, "listen", why));
     }
     elsewhere.extend(root.into_iter().flat_map(others_call));
     for (at, field, why) in &elsewhere {
@@ -128,9 +121,8 @@ fn callers(settings: &Settings, root: Option<&Node>, listen: (Pos, bool), report
         report.fault(*at, field, finding.cure(cure));
     }
     if elsewhere.is_empty() && !is_listen_bad {
-        let at = root
-            .and_then(|root| root.entry("access"))
-            .map_or(listen_at, |entry| entry.at);
+        let entry = root.and_then(|root| root.entry("access"));
+        let at = entry.map_or(listen_at, |entry| entry.at);
         let finding = say(super::OPEN)
             .cure("name callers in `access.api_keys` before anything passes requests on to it");
         report.private(at, "access", finding);
@@ -146,11 +138,8 @@ fn others_call(root: &Node) -> Vec<(Pos, &'static str, String)> {
             .and_then(|text| Url::parse(text).ok())
             .is_some_and(|url| !trust::is_loopback(&url))
     {
-        found.push((
-            node.at,
-            "public_url",
-            "callers come from elsewhere to this URL".to_owned(),
-        ));
+        let why = "callers come from elsewhere to this URL".to_owned();
+        found.push((node.at, "public_url", why));
     }
     if let Some(node) = root.at_path(&["hosts"]) {
         let is_elsewhere = |host: &&str| {
@@ -158,21 +147,15 @@ fn others_call(root: &Node) -> Vec<(Pos, &'static str, String)> {
             url.is_ok_and(|url| !trust::is_loopback(&url))
         };
         if let Some(host) = node.items().iter().filter_map(Node::text).find(is_elsewhere) {
-            found.push((
-                node.at,
-                "hosts",
-                format!("callers come from elsewhere to `{host}`"),
-            ));
+            let why = format!("callers come from elsewhere to `{host}`");
+            found.push((node.at, "hosts", why));
         }
     }
     if let Some(node) = root.at_path(&["trusted_proxies"])
         && !node.items().is_empty()
     {
-        found.push((
-            node.at,
-            "trusted_proxies",
-            "a proxy passes requests of others on".to_owned(),
-        ));
+        let why = "a proxy passes requests of others on".to_owned();
+        found.push((node.at, "trusted_proxies", why));
     }
     found
 }
@@ -220,11 +203,8 @@ fn public_url(root: &Node, report: &mut Report) {
         return;
     };
     if url.query().is_some() {
-        report.fault(
-            node.at,
-            "public_url",
-            say("the URL has a query").cure("remove `?` and what follows"),
-        );
+        let finding = say("the URL has a query").cure("remove `?` and what follows");
+        report.fault(node.at, "public_url", finding);
     }
     if trust::is_cleartext(&url) {
         let finding = say(
@@ -248,11 +228,8 @@ fn in_clear(root: &Node, report: &mut Report) {
     };
     let vault = "vault.hashicorp.address";
     check(root.at_path(&["vault", "hashicorp", "address"]), vault, "Vault");
-    check(
-        root.at_path(&["scheduler", "webhook"]),
-        "scheduler.webhook",
-        "a scheduler",
-    );
+    let webhook = "scheduler.webhook";
+    check(root.at_path(&["scheduler", "webhook"]), webhook, "a scheduler");
     let login = "access.login.issuer";
     check(root.at_path(&["access", "login", "issuer"]), login, "an issuer");
     let issuers = root.at_path(&["access", "jwt"]).map(Node::items);
@@ -304,14 +281,10 @@ fn is_made(root: &Node, folder: &Path) -> bool {
 
 /// A key stands for one caller or operator, under a name of its own.
 fn keys(root: &Node, report: &mut Report) {
-    let lists = ["api_keys", "admin_keys"];
     let mut seen: Vec<(&str, &str)> = Vec::new();
-    for list in lists {
-        let nodes = root
-            .at_path(&["access", list])
-            .map(Node::items)
-            .unwrap_or_default();
-        for (index, node) in nodes.iter().enumerate() {
+    for list in ["api_keys", "admin_keys"] {
+        let nodes = root.at_path(&["access", list]).map(Node::items);
+        for (index, node) in nodes.unwrap_or_default().iter().enumerate() {
             for key in ["name", "sha256"] {
                 let Some((field, text)) = node.at_path(&[key]).and_then(|it| Some((it, it.text()?))) else {
                     continue;
@@ -346,20 +319,14 @@ fn redis(root: &Node, report: &mut Report) {
     let url = node.text().and_then(|text| Url::parse(text).ok());
     if url.is_some_and(|url| url.password().is_some() && trust::is_cleartext(&url)) {
         let finding = say("the password travels unencrypted, for anybody on the way to read and use");
-        report.warning(
-            node.at,
-            field,
-            finding.cure("write `rediss://` if the server has TLS"),
-        );
+        let cure = "write `rediss://` if the server has TLS";
+        report.warning(node.at, field, finding.cure(cure));
     }
     let has = |path: &[&str]| root.at_path(path).is_some();
     if !has(&["seal", "keys"]) && !has(&["vault", "file", "key"]) && !has(&["vault", "hashicorp"]) {
         let finding = say("replicas with different keys cannot read what the others say");
-        report.warning(
-            node.at,
-            field,
-            finding.cure("give all replicas the same `seal.keys`, or one key file"),
-        );
+        let cure = "give all replicas the same `seal.keys`, or one key file";
+        report.warning(node.at, field, finding.cure(cure));
     }
 }
 
@@ -396,19 +363,11 @@ type TextCheck = fn(&str) -> Option<(&'static str, &'static str)>;
 /// Reports the wrong ones of a list of texts.
 fn each(root: &Node, path: &[&str], report: &mut Report, wrong: TextCheck) {
     let dotted = path.join(".");
-    for (index, node) in root
-        .at_path(path)
-        .map(Node::items)
-        .unwrap_or_default()
-        .iter()
-        .enumerate()
-    {
+    let nodes = root.at_path(path).map(Node::items);
+    for (index, node) in nodes.unwrap_or_default().iter().enumerate() {
         if let Some((message, cure)) = node.text().and_then(wrong) {
-            report.fault(
-                node.at,
-                &join(&dotted, &index.to_string()),
-                say(message).cure(cure),
-            );
+            let finding = say(message).cure(cure);
+            report.fault(node.at, &join(&dotted, &index.to_string()), finding);
         }
     }
 }
@@ -496,11 +455,8 @@ fn wide_globs(root: &Node, report: &mut Report) {
         } else if !is_any && host.starts_with('*') && !host.starts_with("*.") {
             let finding =
                 say("a wildcard before a host without a dot admits domains of others that end alike");
-            report.warning(
-                node.at,
-                &field,
-                finding.cure("write it like `https://*.example.com/*`"),
-            );
+            let cure = "write it like `https://*.example.com/*`";
+            report.warning(node.at, &field, finding.cure(cure));
         }
     }
 }

@@ -30,10 +30,7 @@ impl<'a> ShapeCheck<'a> {
                 match (known, free) {
                     (Some(schema), _) => self.check_entry(entry, schema, place),
                     (None, Some(schema)) if entry.key != "<<" => self.check_entry(entry, schema, place),
-                    (None, _)
-                        if body
-                            .get("additionalProperties")
-                            .is_some_and(|more| *more == Value::Bool(true)) => {}
+                    (None, _) if body.get("additionalProperties") == Some(&Value::Bool(true)) => {}
                     _ => meant.extend(self.unknown(entry, properties, place.path)),
                 }
             }
@@ -49,14 +46,9 @@ impl<'a> ShapeCheck<'a> {
         known: Option<&'a Map<String, Value>>,
         path: &str,
     ) -> Option<&'a str> {
-        let names = || {
-            known
-                .into_iter()
-                .flat_map(|known| known.keys().map(String::as_str))
-        };
+        let names = || known.into_iter().flat_map(Map::keys).map(String::as_str);
         let near = nearest(&entry.key, names());
-        let may_be_secret = entry.value.is_absent && near.is_none() && self.takes_secret(known);
-        if may_be_secret {
+        if entry.value.is_absent && near.is_none() && self.takes_secret(known) {
             let finding = say("a key without a value that is not known here")
                 .cure("write `key: value`; a secret stands where it is asked for");
             self.report.fault(entry.at, field(path), finding);
@@ -97,11 +89,9 @@ impl<'a> ShapeCheck<'a> {
             }
             if let Some(line) = lines.get(entry.key.as_str()) {
                 let finding = say(format!("`{}` is given twice; first in line {line}", entry.key));
-                self.report.fault(
-                    entry.at,
-                    &join(path, &entry.key),
-                    finding.cure("keep one of them"),
-                );
+                let path = join(path, &entry.key);
+                self.report
+                    .fault(entry.at, &path, finding.cure("keep one of them"));
                 continue;
             }
             lines.insert(&entry.key, entry.at.line);
@@ -109,8 +99,12 @@ impl<'a> ShapeCheck<'a> {
     }
 
     fn check_entry(&mut self, entry: &mut Entry, schema: &'a Value, place: FieldPath<'_>) {
-        let path = join(place.path, &entry.key);
         let pending = is_pending(schema) && !place.pending && !self.is_default(&entry.value, schema);
+        self.check_value(entry, schema, pending, place);
+    }
+
+    fn check_value(&mut self, entry: &mut Entry, schema: &'a Value, pending: bool, place: FieldPath<'_>) {
+        let path = join(place.path, &entry.key);
         let inner = FieldPath {
             path: &path,
             pending: pending || place.pending,
@@ -150,11 +144,9 @@ impl<'a> ShapeCheck<'a> {
                         "`{}` stands beside `{}`; exactly one is allowed",
                         entry.key, first.key
                     ));
-                    self.report.fault(
-                        entry.at,
-                        &join(path, &entry.key),
-                        finding.cure("keep one of them"),
-                    );
+                    let path = join(path, &entry.key);
+                    self.report
+                        .fault(entry.at, &path, finding.cure("keep one of them"));
                 }
             }
             [] if kinds.iter().any(|kind| meant.contains(kind)) => {}
@@ -198,9 +190,7 @@ impl<'a> ShapeCheck<'a> {
                 };
                 match kinds.iter().find(|(name, ..)| *name == entry.key) {
                     Some((_, schema, pending)) => self.check_one(entry, schema, *pending, place),
-                    None => {
-                        meant.extend(unknown_kind(self, entry, &names, place.path));
-                    }
+                    None => meant.extend(unknown_kind(self, entry, &names, place.path)),
                 }
             }
         }
@@ -208,25 +198,14 @@ impl<'a> ShapeCheck<'a> {
     }
 
     fn check_one(&mut self, entry: &mut Entry, schema: &'a Value, pending: bool, place: FieldPath<'_>) {
-        let path = join(place.path, &entry.key);
-        let refused = pending && !place.pending;
         if matches!(entry.value.kind, Kind::Null)
             && self.body(schema).get("type").is_some_and(|kind| kind == "object")
         {
             let finding = nothing(&format!("write `{}: {{}}`", entry.key));
+            let path = join(place.path, &entry.key);
             return self.refuse(&mut entry.value, &path, finding);
         }
-        self.check(
-            &mut entry.value,
-            schema,
-            FieldPath {
-                path: &path,
-                pending: pending || place.pending,
-            },
-        );
-        if refused && !entry.value.is_bad {
-            self.report.lenient(entry.at, &path, self.not_built(&entry.key));
-        }
+        self.check_value(entry, schema, pending && !place.pending, place);
     }
 }
 

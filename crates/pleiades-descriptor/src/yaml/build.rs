@@ -22,20 +22,12 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Node>, Syntax> {
 fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
     if bytes.len() > MAX_BYTES {
         let message = format!("the file has {} bytes; at most {MAX_BYTES} are read", bytes.len());
-        return Err(Syntax {
-            at: Pos::START,
-            message,
-            cure: Some("shorten it"),
-        });
+        return Err(syntax(Pos::START, message, "shorten it"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let sound = bytes.get(..error.valid_up_to()).unwrap_or_default();
         let at = end_of(&String::from_utf8_lossy(sound));
-        Syntax {
-            at,
-            message: "not UTF-8".to_owned(),
-            cure: Some("save the file as UTF-8"),
-        }
+        syntax(at, "not UTF-8", "save the file as UTF-8")
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let odd = text
@@ -47,11 +39,8 @@ fn decode(bytes: &[u8]) -> Result<&str, Syntax> {
             "the control character U+{:04X} is not allowed in YAML",
             u32::from(character)
         );
-        return Err(Syntax {
-            at,
-            message,
-            cure: Some("remove it, or write its escape in double quotes"),
-        });
+        let cure = "remove it, or write its escape in double quotes";
+        return Err(syntax(at, message, cure));
     }
     Ok(text)
 }
@@ -79,7 +68,6 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the character after a text stands.
 fn end_of(text: &str) -> Pos {
     let (at, last) = lines(text).enumerate().last().unwrap_or_default();
     Pos {
@@ -110,20 +98,19 @@ fn explain(error: &ScanError, text: &str) -> Syntax {
             })
         });
     if let Some(at) = tab {
-        let message = "a tab cannot indent YAML".to_owned();
-        return Syntax {
-            at,
-            message,
-            cure: Some("indent with spaces"),
-        };
+        return syntax(at, "a tab cannot indent YAML", "indent with spaces");
     }
     let info = error.info();
     let message = if info.is_empty() {
-        "not YAML".to_owned()
+        "not YAML"
     } else {
-        lower(&info)
+        &lower(&info)
     };
-    let cure = Some(cure(&message, at, text));
+    syntax(at, message, cure(message, at, text))
+}
+
+fn syntax(at: Pos, message: impl Into<String>, cure: &'static str) -> Syntax {
+    let (message, cure) = (message.into(), Some(cure));
     Syntax { at, message, cure }
 }
 
@@ -160,7 +147,6 @@ fn lower(text: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A collection that is not closed yet.
 enum OpenNode {
     List {
         anchor: usize,
@@ -191,20 +177,12 @@ impl Builder {
             Event::DocumentStart(_, version) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let message = "a second document begins here; one file holds one".to_owned();
-                    return Err(Syntax {
-                        at,
-                        message,
-                        cure: Some("move it to a file of its own"),
-                    });
+                    let message = "a second document begins here; one file holds one";
+                    return Err(syntax(at, message, "move it to a file of its own"));
                 }
                 if version.is_some_and(|version| (version.major, version.minor) != (1, 2)) {
-                    let message = "only YAML 1.2 is read".to_owned();
-                    return Err(Syntax {
-                        at,
-                        message,
-                        cure: Some("remove the `%YAML` line"),
-                    });
+                    let message = "only YAML 1.2 is read";
+                    return Err(syntax(at, message, "remove the `%YAML` line"));
                 }
             }
             Event::Scalar(value, style, anchor, tag) => {
@@ -241,11 +219,7 @@ impl Builder {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let message = format!("the file has more than {MAX_NODES} values");
-            return Err(Syntax {
-                at: node.at,
-                message,
-                cure: Some("shorten it"),
-            });
+            return Err(syntax(node.at, message, "shorten it"));
         }
         if anchor != 0 {
             let (nodes, depth) = measure(&node);
@@ -271,13 +245,7 @@ impl Builder {
     }
 
     fn alias(&mut self, at: Pos, anchor: usize) -> Result<(), Syntax> {
-        let refuse = |message: &str| {
-            Err(Syntax {
-                at,
-                message: message.to_owned(),
-                cure: Some("write the value out"),
-            })
-        };
+        let refuse = |message: &str| Err(syntax(at, message, "write the value out"));
         let Some((node, nodes, depth)) = self.anchors.get(&anchor) else {
             return refuse("an alias cannot stand inside of what it names");
         };

@@ -10,10 +10,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pleiades_core::bounded::Bounded;
 
-use super::key::AccountOwner;
-use super::record::AccountRecord;
-use super::slot::AccountSlot;
 use super::vault::{Fault, Kind};
+use super::{key::AccountOwner, record::AccountRecord, slot::AccountSlot};
 
 /// Locks that owners are spread over.
 const SHARDS: usize = 16;
@@ -25,7 +23,6 @@ const FRESH: u64 = 30_000;
 /// After a store did not answer, it is left alone that long, in milliseconds.
 const QUIET: u64 = 5_000;
 
-/// Owners in memory.
 #[derive(Debug)]
 pub(super) struct AccountCache {
     shards: Vec<Bounded<AccountOwner, Arc<OwnerAccounts>>>,
@@ -33,7 +30,6 @@ pub(super) struct AccountCache {
 }
 
 impl AccountCache {
-    /// For at most `most` owners.
     pub(super) fn new(most: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Bounded::new(most / SHARDS)).collect(),
@@ -41,7 +37,6 @@ impl AccountCache {
         }
     }
 
-    /// The accounts of an owner, if they are in memory.
     pub(super) fn get(&self, owner: &AccountOwner) -> Option<Arc<OwnerAccounts>> {
         self.shard(owner)?.get(owner)
     }
@@ -69,7 +64,6 @@ impl AccountCache {
     }
 }
 
-/// The accounts of one owner.
 #[derive(Debug)]
 pub(super) struct OwnerAccounts {
     pub(super) owner: AccountOwner,
@@ -82,7 +76,6 @@ pub(super) struct OwnerAccounts {
     changing: Mutex<()>,
 }
 
-/// The state after the last reading.
 #[derive(Debug, Default)]
 struct OwnerState {
     accounts: Vec<Arc<AccountSlot>>,
@@ -96,7 +89,6 @@ struct OwnerState {
     removed: Vec<(Arc<str>, u64)>,
 }
 
-/// The records of one reading, with their versions.
 pub(super) type VersionedRecords = Vec<(u64, AccountRecord)>;
 
 impl OwnerAccounts {
@@ -138,7 +130,6 @@ impl OwnerAccounts {
         self.begun.load(Relaxed)
     }
 
-    /// Begins a reading.
     pub(super) fn begin_reading(&self) -> u64 {
         self.begun.fetch_add(1, Relaxed) + 1
     }
@@ -148,7 +139,6 @@ impl OwnerAccounts {
         self.state.load().reading > since
     }
 
-    /// How a reading that began after `since` failed.
     pub(super) fn failed_since(&self, since: u64) -> Option<Fault> {
         let state = self.state.load();
         let (reading, _, kind, message) = state.failed.as_ref()?;
@@ -187,10 +177,8 @@ impl OwnerAccounts {
             if removed.iter().any(|(account, _)| **account == *record.account) {
                 continue;
             }
-            let slot = before
-                .accounts
-                .iter()
-                .find(|slot| *slot.key.account == *record.account);
+            let is_same = |slot: &&Arc<AccountSlot>| *slot.key.account == *record.account;
+            let slot = before.accounts.iter().find(is_same);
             let slot = slot.map_or_else(|| AccountSlot::new(&self.owner, &record.account), Arc::clone);
             slot.take_read(version, record, reading);
             accounts.push(slot);
@@ -219,29 +207,22 @@ impl OwnerAccounts {
     pub(super) fn apply_failure(&self, reading: u64, at: u64, fault: &Fault) {
         let _changing = self.changing.lock();
         let before = self.state.load();
-        self.state.store(Arc::new(OwnerState {
-            accounts: before.accounts.clone(),
-            reading: before.reading,
-            at: before.at,
-            failed: Some((reading, at, fault.kind, fault.message.clone())),
-            removed: before.removed.clone(),
-        }));
+        let mut state = before.with(before.accounts.clone());
+        state.failed = Some((reading, at, fault.kind, fault.message.clone()));
+        self.state.store(Arc::new(state));
     }
 
     /// Applies a record that was read or written alone.
     pub(super) fn put(&self, version: u64, record: AccountRecord) -> Arc<AccountSlot> {
         let _changing = self.changing.lock();
         let before = self.state.load();
-        let found = before
-            .accounts
-            .iter()
-            .find(|slot| *slot.key.account == *record.account);
-        if let Some(slot) = found {
-            slot.take_written(version, record, self.readings());
-            return Arc::clone(slot);
-        }
-        let slot = AccountSlot::new(&self.owner, &record.account);
+        let is_same = |slot: &&Arc<AccountSlot>| *slot.key.account == *record.account;
+        let found = before.accounts.iter().find(is_same);
+        let slot = found.map_or_else(|| AccountSlot::new(&self.owner, &record.account), Arc::clone);
         slot.take_written(version, record, self.readings());
+        if found.is_some() {
+            return slot;
+        }
         let mut accounts = before.accounts.clone();
         accounts.push(Arc::clone(&slot));
         accounts.sort_by(|one, other| one.key.account.cmp(&other.key.account));
@@ -251,7 +232,6 @@ impl OwnerAccounts {
         slot
     }
 
-    /// Removes an account.
     pub(super) fn remove(&self, account: &str) {
         let _changing = self.changing.lock();
         let before = self.state.load();

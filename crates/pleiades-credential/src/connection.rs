@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use url::Url;
 
-use pleiades_core::secret::Secret;
-use pleiades_core::web::AddressPolicy;
+use pleiades_core::{secret::Secret, web::AddressPolicy};
 
 /// One provider's part of a connection. Providers that name the same connection share its accounts.
 #[derive(Debug, Clone)]

@@ -5,18 +5,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::AccountKey;
 use super::connection::{Connection, GrantType};
-use super::manager::CredentialManager;
 use super::oauth::{self, AuthServer, Challenge, OAuthErrorKind, Redirects, token_response};
-use super::pinned;
 use super::record::{AccountRecord, ClientAuth, OAuthClient, TokenSet, TokenSource};
-use super::vault::Fault;
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
-use pleiades_core::signature::MAX_TOKEN;
-use pleiades_core::text::head;
-use pleiades_core::time::unix_now;
+use super::{AccountKey, manager::CredentialManager, pinned, vault::Fault};
+use pleiades_core::{random, secret::Secret, signature::MAX_TOKEN, text::head, time::unix_now};
 
 /// Above this a time in seconds is one in milliseconds: it lies in the year 5138.
 const MILLIS: u64 = 100_000_000_000;
@@ -32,7 +25,6 @@ pub struct ImportedToken {
     from: TokenOrigin,
 }
 
-/// The origin of a token, as far as its document names it.
 #[derive(Debug, Default)]
 struct TokenOrigin {
     token_endpoint: Option<Url>,
@@ -203,7 +195,6 @@ impl ImportedToken {
         manager.connect(key, record).await.map_err(ImportError::Store)
     }
 
-    /// The source as an authorization server's metadata describes it.
     async fn discovered_source(
         &self,
         manager: &CredentialManager,
@@ -237,7 +228,6 @@ impl ImportedToken {
         })
     }
 
-    /// Where it is renewed and revoked, and who we are there.
     async fn source(
         &self,
         manager: &CredentialManager,
@@ -284,7 +274,6 @@ impl ImportedToken {
         }
     }
 
-    /// The client that the document names.
     fn own_client(&self, connection: &Connection) -> Option<OAuthClient> {
         let id = self.from.client_id.clone()?;
         let secret = self.from.client_secret.clone();
@@ -319,7 +308,6 @@ fn nobody() -> OAuthClient {
     }
 }
 
-/// Whether the secret of the descriptor's client may go to this server.
 async fn check_secret_issuer(
     manager: &CredentialManager,
     connection: &Connection,
@@ -338,7 +326,6 @@ fn wrong(message: impl Into<String>) -> ImportError {
     ImportError::Invalid(message.into())
 }
 
-/// Refuses members that mean something to whoever wrote them, and nothing here.
 fn check_unknown(others: &Map<String, Value>) -> Result<(), ImportError> {
     let shown = |name: &String| -> String {
         let fits = name.chars().map(|it| {
@@ -429,7 +416,6 @@ fn ends(at: Option<&Value>, within: Option<&Value>) -> Result<Option<u64>, Impor
     Ok(Some(unix_now().saturating_add(within)))
 }
 
-/// Scopes, as token endpoints list them.
 fn scopes(value: Option<&Value>) -> Result<Option<Vec<String>>, ImportError> {
     let is_list = match value {
         None | Some(Value::Null | Value::String(_)) => true,

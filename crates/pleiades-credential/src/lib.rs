@@ -25,10 +25,8 @@ mod slot;
 pub mod user_accounts;
 pub mod vault;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, LazyLock},
-};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use http::HeaderName;
 use ring::digest::{Context, SHA256};
@@ -36,12 +34,10 @@ use zeroize::Zeroizing;
 
 pub use connection::{Connection, Connections};
 pub use key::{AccountKey, AccountOwner};
-use pleiades_core::signature::sensitive;
 pub use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders};
 pub use pleiades_core::web::{AddressPolicy, HttpClient, SendError};
+use pleiades_core::{secret::Secret, signature::sensitive};
 pub use signature::{ClientCredentialsTokens, NoClientCredentials};
-
-use pleiades_core::secret::Secret;
 
 /// How requests to a provider are signed.
 #[derive(Debug, Clone)]
@@ -110,8 +106,7 @@ impl ProviderAuth {
         static UNSIGNED: LazyLock<Arc<Signature>> = LazyLock::new(Arc::default);
         match self {
             Self::None => Ok(Arc::clone(&UNSIGNED)),
-            Self::ApiKey(signature) => Ok(Arc::clone(signature)),
-            Self::ClientCredentials(_, signature) => Ok(Arc::clone(signature)),
+            Self::ApiKey(signature) | Self::ClientCredentials(_, signature) => Ok(Arc::clone(signature)),
             Self::ClientKey(key) => key.sign(caller_keys).ok_or_else(|| key.missing()),
             Self::OAuth(_) => Err(MissingKey {
                 headers: Vec::new(),
@@ -135,8 +130,7 @@ impl ProviderAuth {
         }
     }
 
-    /// Names of the headers that callers may bring keys and companions in, for the transport to
-    /// collect.
+    /// Names of the headers that callers may bring keys and companions in, for the transport to collect.
     pub fn key_headers(&self) -> impl Iterator<Item = &HeaderName> {
         let key = match self {
             Self::ClientKey(key) => Some(key),
@@ -156,11 +150,7 @@ impl ClientKey {
             .headers
             .iter()
             .find_map(|name| caller_keys.headers.get(name))
-            .or_else(|| {
-                self.env
-                    .as_ref()
-                    .and_then(|variable| caller_keys.environment.get(variable))
-            });
+            .or_else(|| caller_keys.environment.get(self.env.as_ref()?));
         let key = own.or(self.fallback.as_ref())?.expose().trim();
         if key.is_empty() {
             return None;
@@ -169,15 +159,12 @@ impl ClientKey {
         let mut headers = Vec::with_capacity(1 + self.companions.len());
         headers.push((self.forward_as.clone(), sensitive(&self.prefixed(key)).ok()?));
         digest(account.as_mut(), key);
-        for (from, to) in &self.companions {
+        // A companion names whose quota a key is used on: with the fallback it stays behind,
+        // or a caller could choose it for a key that is not theirs.
+        for (from, to) in self.companions.iter().filter(|_| own.is_some()) {
             let Some(value) = caller_keys.headers.get(from) else {
                 continue;
             };
-            // A companion names whose quota a key is used on: with the fallback it stays behind,
-            // or a caller could choose it for a key that is not theirs.
-            if own.is_none() {
-                continue;
-            }
             headers.push((to.clone(), sensitive(value.expose()).ok()?));
             digest(account.as_mut(), to.as_str());
             digest(account.as_mut(), value.expose());

@@ -48,16 +48,11 @@ pub async fn read(vault: &dyn Vault, connection: &Connection) -> Result<Option<P
         return Ok(None);
     }
     let stored = vault.read(&path(connection)).await?;
-    stored
-        .map(|stored| serde_json::from_str(stored.value.expose()))
-        .transpose()
-        .map_err(|cause| {
-            Fault::new(
-                Kind::Corrupt,
-                "where a client's secret goes is kept in a form that cannot be read",
-            )
-            .because(cause)
-        })
+    let pinned = stored.map(|stored| serde_json::from_str(stored.value.expose()));
+    pinned.transpose().map_err(|cause| {
+        let message = "where a client's secret goes is kept in a form that cannot be read";
+        Fault::new(Kind::Corrupt, message).because(cause)
+    })
 }
 
 /// The other issuer that the secret belongs to; `None` when it may be sent to this one.
@@ -70,9 +65,8 @@ pub async fn conflict(
     (issuer, token_endpoint): (Option<&str>, &str),
 ) -> Result<Option<PinnedIssuer>, Fault> {
     let ours = issuer.unwrap_or(token_endpoint);
-    Ok(read(vault, connection)
-        .await?
-        .filter(|pinned| pinned.issuer != ours))
+    let pinned = read(vault, connection).await?;
+    Ok(pinned.filter(|pinned| pinned.issuer != ours))
 }
 
 /// Keeps where the secret was first taken; whoever was faster is right.

@@ -125,8 +125,7 @@ pub enum ClientAuth {
     PrivateKeyJwt,
 }
 
-/// The right to redeem; dead one full `ttl` after a reader first saw its `nonce` on a clock of its
-/// own.
+/// The right to redeem; dead one full `ttl` after a reader first saw its `nonce` on a clock of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshLease {
     /// New with each claim.

@@ -1,20 +1,16 @@
 //! Tells a scheduler outside when each stored token is to be refreshed (contracts section 6): one
 //! signed POST for each connection and each refresh, beside the work that stored them.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::{runtime::Handle, sync::Notify, sync::broadcast::error::RecvError};
 use url::Url;
 
 use super::manager::{AccountEventKind, CredentialManager};
-use super::record::AccountRecord;
-use super::{AccountKey, Connection};
+use super::{AccountKey, Connection, record::AccountRecord};
 use crate::access::signed;
 use pleiades_core::secret::Secret;
 use pleiades_core::time::{rfc3339, unix_now};

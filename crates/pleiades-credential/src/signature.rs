@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use pleiades_core::signature::Signature;
 
-use super::connection::Connection;
-use super::record::AccountState;
+use super::{connection::Connection, record::AccountState};
 
 /// Signs for connections that are nobody's: client credentials.
 pub trait ClientCredentialsTokens: Send + Sync + std::fmt::Debug {

@@ -1,21 +1,18 @@
 //! One account in memory: its record as it was seen last, and the headers made of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use http::header::AUTHORIZATION;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use zeroize::Zeroizing;
 
-use super::connection::Connection;
 use super::key::{AccountKey, AccountOwner};
 use super::record::{AccountRecord, AccountState, EndReason};
 use super::refresh::{FinalState, LeaseWatch, RefreshTrigger, TokenLifetime, UNHEALTHY};
-use super::vault::Kind;
+use super::{connection::Connection, vault::Kind};
 use pleiades_core::signature::{Signature, SignedHeaders, sensitive};
 
 /// A token is not sent in the last moments of its life, in milliseconds: this, or a tenth of its
@@ -26,7 +23,6 @@ const FRESH: u64 = 600;
 /// Providers that share one account and have a signature of their own at hand.
 const MAX_SIGNATURES: usize = 64;
 
-/// One account in memory.
 #[derive(Debug)]
 pub(super) struct AccountSlot {
     pub(super) key: AccountKey,
@@ -38,43 +34,33 @@ pub(super) struct AccountSlot {
     pub(super) used: AtomicU64,
     /// Leases of others, and since when they are known here.
     pub(super) lease_watch: Mutex<LeaseWatch>,
-    /// The refresh that is under way.
     pub(super) in_flight: Mutex<Option<InFlightRefresh>>,
-    /// How the store failed last during a refresh.
     pub(super) store_fault: Mutex<Option<Kind>>,
-    /// Set by the last refresh if it failed.
     pub(super) backoff: Mutex<Option<RefreshBackoff>>,
     /// The token set that was renewed after a 401: grant, `seq`, when. A further 401 to it says nothing
     /// about the token.
     pub(super) renewed_after_401: Mutex<Option<(Arc<str>, u64, u64)>>,
 }
 
-/// A refresh under way, for those who wait for it.
 pub(super) type InFlightRefresh = watch::Receiver<InFlightState>;
 
-/// How far a refresh is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InFlightState {
     /// Under way.
     On,
     /// The store is away and does not take the new tokens: storing goes on, and nobody waits for it.
     Stuck,
-    /// It ended.
     Over(FinalState),
 }
 
 /// A refresh failed: when the next may begin, in milliseconds of the monotonic clock.
 #[derive(Debug, Clone)]
 pub(super) struct RefreshBackoff {
-    /// For a caller that waits.
     pub(super) for_callers: u64,
-    /// For a refresh that nobody waits for.
     pub(super) in_background: u64,
-    /// Why, for callers.
     pub(super) cause: Option<Arc<str>>,
 }
 
-/// A signature for one provider.
 #[derive(Debug)]
 struct ProviderSignature {
     connection: Arc<Connection>,
@@ -82,7 +68,6 @@ struct ProviderSignature {
     signature: Arc<Signature>,
 }
 
-/// A record as it was seen.
 #[derive(Debug)]
 pub(super) struct SeenRecord {
     pub(super) record: AccountRecord,
@@ -95,7 +80,6 @@ pub(super) struct SeenRecord {
     ends: u64,
     /// The upstream answered 401 to it.
     refused: AtomicBool,
-    /// The upstream accepted it.
     accepted: AtomicBool,
     version: u64,
 }
@@ -130,7 +114,6 @@ impl SeenRecord {
         }
     }
 
-    /// Whether its access token may be sent.
     pub(super) fn serves(&self, unix_ms: u64) -> bool {
         unix_ms < self.until && !self.refused.load(Relaxed) && self.record.ended != Some(EndReason::Revoked)
     }
@@ -153,12 +136,10 @@ impl SeenRecord {
         }
     }
 
-    /// The upstream answered 401 to its access token.
     pub(super) fn mark_refused(&self) {
         self.refused.store(true, Relaxed);
     }
 
-    /// The upstream accepted its access token.
     pub(super) fn mark_accepted(&self) {
         // Written once: what is only read stays in every core's cache.
         if !self.accepted.load(Relaxed) {
@@ -175,17 +156,14 @@ impl SeenRecord {
     /// Why a person is asked; `None` while it can be renewed or serves.
     pub(super) fn ended(&self, unix_ms: u64) -> Option<EndReason> {
         let over = self.record.tokens.refresh.is_none() && !self.serves(unix_ms);
-        let refused = || {
-            let interrupted = self.record.unanswered;
-            self.record.refusal.as_ref().map(|_| match interrupted {
-                true => EndReason::Interrupted,
-                false => EndReason::Refused,
-            })
+        let refused = match self.record.unanswered {
+            true => EndReason::Interrupted,
+            false => EndReason::Refused,
         };
         self.record
             .ended
             .or_else(|| over.then_some(EndReason::NoRefresh))
-            .or_else(refused)
+            .or_else(|| self.record.refusal.as_ref().map(|_| refused))
     }
 
     /// Whether a later renewal may go well although the last one was refused.
@@ -206,6 +184,16 @@ impl SeenRecord {
 
     pub(super) fn lifetime(&self) -> TokenLifetime {
         TokenLifetime::of(&self.record.tokens)
+    }
+
+    pub(super) fn trigger(&self) -> RefreshTrigger {
+        if self.refused.load(Relaxed) {
+            return RefreshTrigger::Refused {
+                grant: Arc::clone(&self.grant),
+                seq: self.record.seq,
+            };
+        }
+        RefreshTrigger::Due
     }
 
     /// Whether `record` is certainly older than this.
@@ -242,15 +230,12 @@ impl AccountSlot {
         self.seen.load_full()
     }
 
-    /// Takes a record of a reading, unless it was written here since: stores may answer a little
-    /// behind.
+    /// Takes a record of a reading, unless it was written here since: stores may answer a little behind.
     pub(super) fn take_read(&self, version: u64, record: AccountRecord, reading: u64) {
         let before = self.seen();
         let late = self.written.load(Relaxed) >= reading;
-        if before
-            .as_ref()
-            .is_some_and(|seen| late || seen.is_newer_than(version, &record))
-        {
+        let stays = |seen: &Arc<SeenRecord>| late || seen.is_newer_than(version, &record);
+        if before.as_ref().is_some_and(stays) {
             return;
         }
         self.replace(before.as_deref(), version, record);
@@ -259,10 +244,8 @@ impl AccountSlot {
     /// Takes a record that was written here, or read alone.
     pub(super) fn take_written(&self, version: u64, record: AccountRecord, readings: u64) {
         let before = self.seen();
-        if before
-            .as_ref()
-            .is_some_and(|seen| seen.is_newer_than(version, &record))
-        {
+        let is_newer = |seen: &Arc<SeenRecord>| seen.is_newer_than(version, &record);
+        if before.as_ref().is_some_and(is_newer) {
             return;
         }
         self.written.store(readings, Relaxed);
@@ -323,18 +306,5 @@ impl AccountSlot {
             signature: Arc::clone(&made),
         });
         made
-    }
-}
-
-impl SeenRecord {
-    /// Why it is renewed, when it does not serve.
-    pub(super) fn trigger(&self) -> RefreshTrigger {
-        if self.refused.load(Relaxed) {
-            return RefreshTrigger::Refused {
-                grant: Arc::clone(&self.grant),
-                seq: self.record.seq,
-            };
-        }
-        RefreshTrigger::Due
     }
 }

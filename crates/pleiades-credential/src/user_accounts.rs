@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Connection, GrantType};
 use super::manager::{Account, CredentialManager};
-use super::vault::Fault;
-use super::{AccountKey, AccountOwner};
+use super::{AccountKey, AccountOwner, vault::Fault};
 use crate::access::Principal;
 use pleiades_core::text::is_hidden;
 

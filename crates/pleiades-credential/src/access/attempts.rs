@@ -13,7 +13,6 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Addresses remembered; whoever waits the shortest is forgotten first.
 const MOST: usize = 4096;
 
-/// The wrong keys of each address.
 #[derive(Default)]
 pub(super) struct KeyAttempts {
     /// When each will have waited for all it tried.
@@ -21,10 +20,7 @@ pub(super) struct KeyAttempts {
 }
 
 impl KeyAttempts {
-    /// Notes a wrong key.
-    ///
-    /// # Errors
-    /// How long its address has to wait, when it sent too many.
+    /// Notes a wrong key. Errors: how long its address has to wait, when it sent too many.
     pub(super) fn record_failure(&self, peer: IpAddr, now: Instant) -> Result<(), Duration> {
         let peer = network(peer);
         let mut until = self.until.lock();

@@ -32,20 +32,15 @@ pub fn check(two_lengths: bool, uri: &Uri, headers: &HeaderMap) -> Result<(), Er
     if two_lengths || (lengths > 0 && headers.contains_key(header::TRANSFER_ENCODING)) {
         return Err(ambiguous("both `Content-Length` and `Transfer-Encoding`"));
     }
-    if lengths > 1
-        || headers
-            .get(header::CONTENT_LENGTH)
-            .is_some_and(|value| value.as_bytes().contains(&b','))
-    {
+    let length = headers.get(header::CONTENT_LENGTH);
+    if lengths > 1 || length.is_some_and(|value| value.as_bytes().contains(&b',')) {
         return Err(ambiguous("more than one `Content-Length`"));
     }
     if count(header::TRANSFER_ENCODING) > 1 {
         return Err(ambiguous("more than one `Transfer-Encoding`"));
     }
-    if headers
-        .get(header::TRANSFER_ENCODING)
-        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
-    {
+    let coding = headers.get(header::TRANSFER_ENCODING);
+    if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(ambiguous("a `Transfer-Encoding` other than `chunked`"));
     }
     if SINGLE.iter().any(|name| count(name.clone()) > 1) {

@@ -8,10 +8,8 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SCHEME: &[u8] = b"bearer";
 
-/// Keys, and what each stands for.
 pub(super) struct KeyTable<T>(Vec<KeyEntry<T>>);
 
-/// A key's digest, and what the key stands for.
 struct KeyEntry<T> {
     digest: [u8; 32],
     owner: T,
@@ -45,7 +43,6 @@ impl<T> KeyTable<T> {
     }
 }
 
-/// The proof of identity in a head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Presented<'a> {
     Nothing,
@@ -82,7 +79,6 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     is_bearer.then(|| rest.trim_ascii())
 }
 
-/// The digest of a key.
 pub(super) fn digest_key(key: &str) -> Option<[u8; 32]> {
     ring::digest::digest(&SHA256, key.as_bytes())
         .as_ref()

@@ -10,10 +10,9 @@ pub mod signed;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, sync::Arc};
 
 use http::HeaderMap;
 
@@ -94,7 +93,6 @@ pub struct Access {
     attempts: AttemptCounters,
 }
 
-/// Wrong keys by where they were tried.
 #[derive(Default)]
 struct AttemptCounters {
     callers: KeyAttempts,
@@ -184,14 +182,8 @@ impl Access {
         }
         let missing = "this path is for operators: send a key of `access.admin_keys` as `x-api-key` or \
                        `Authorization: Bearer`";
-        let presented = presented_key(headers);
-        authenticate(
-            &self.operators,
-            &presented,
-            (&self.attempts.operators, peer),
-            missing,
-        )
-        .cloned()
+        let (presented, tried) = (presented_key(headers), (&self.attempts.operators, peer));
+        authenticate(&self.operators, &presented, tried, missing).cloned()
     }
 
     /// Whether whoever is on this machine is the local caller, without a key.
@@ -242,23 +234,20 @@ fn authenticate<'k, T>(
 /// [`Code::PolicyDenied`].
 pub fn require_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
     if !is_loopback_peer(peer) {
-        return Err(Error::new(
-            Code::PolicyDenied,
-            "only `127.0.0.1` and `::1` may call here: the operator names other callers in `access`",
-        ));
+        let message =
+            "only `127.0.0.1` and `::1` may call here: the operator names other callers in `access`";
+        return Err(Error::new(Code::PolicyDenied, message));
     }
     match proxy_header(headers) {
         None => Ok(()),
         Some(header) => {
             let mut name = header.to_owned();
             name.truncate(64);
-            Err(Error::new(
-                Code::PolicyDenied,
-                format!(
-                    "this request came through a proxy (`{name}`), and only callers on the gateway's own machine are \
-                     let in without a key: the operator names others in `access`"
-                ),
-            ))
+            let message = format!(
+                "this request came through a proxy (`{name}`), and only callers on the gateway's own machine are \
+                 let in without a key: the operator names others in `access`"
+            );
+            Err(Error::new(Code::PolicyDenied, message))
         }
     }
 }
@@ -274,10 +263,7 @@ impl fmt::Debug for Access {
 /// Whether a peer is `127.0.0.1` or `::1`, however that is written. Other addresses of 127.0.0.0/8 are
 /// given to those who pass on for others, such as sidecars.
 fn is_loopback_peer(peer: Option<IpAddr>) -> bool {
-    let here = [
-        IpAddr::from(Ipv4Addr::LOCALHOST),
-        IpAddr::from(Ipv6Addr::LOCALHOST),
-    ];
+    let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     peer.is_some_and(|peer| here.contains(&peer.to_canonical()))
 }
 
@@ -290,9 +276,6 @@ fn admin_closed() -> Error {
 }
 
 fn too_many(after: Duration) -> Error {
-    Error::new(
-        Code::RateLimited,
-        "too many wrong keys came from this address; try again later",
-    )
-    .retry_after(after)
+    let message = "too many wrong keys came from this address; try again later";
+    Error::new(Code::RateLimited, message).retry_after(after)
 }

@@ -48,9 +48,7 @@ impl Account {
         }
         body
     }
-}
 
-impl Account {
     /// From its record, at `unix_ms`; it is renewed `lead` seconds ahead of its end.
     pub(super) fn of(id: &Arc<str>, seen: &SeenRecord, is_default: bool, unix_ms: u64, lead: u64) -> Self {
         let record = &seen.record;

@@ -8,8 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::CredentialManager;
-use crate::key::AccountKey;
-use crate::refresh::RefreshTrigger;
+use crate::{key::AccountKey, refresh::RefreshTrigger};
 
 /// An owner that asked for nothing for so long is read again with its next call, in milliseconds.
 const WATCHED: u64 = 120_000;

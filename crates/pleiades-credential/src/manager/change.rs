@@ -1,21 +1,15 @@
 //! Connects, chooses and revokes accounts. What is begun is finished, also when its caller is gone.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
-use super::refresh_task::nonce;
-use super::{AccountEventKind, CredentialManager};
-use crate::key::AccountKey;
-use crate::oauth;
-use crate::record::AccountRecord;
-use crate::slot::AccountSlot;
+use super::{AccountEventKind, CredentialManager, refresh_task::nonce};
 use crate::vault::{Fault, Kind, Path, Wrote};
+use crate::{key::AccountKey, oauth, record::AccountRecord, slot::AccountSlot};
 
 /// How often a write is tried again after others wrote first.
 const TRIES: u32 = 16;
-/// How long a provider has to revoke one token.
 const REVOKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Scopes that an account lacks.
@@ -174,18 +168,12 @@ impl CredentialManager {
     }
 }
 
-/// A new connection in the place of an older one: a new grant that keeps what its user chose.
 fn replacing(record: &AccountRecord, before: Option<&AccountRecord>) -> AccountRecord {
     let mut new = record.clone();
-    let Some(before) = before else {
-        if new.grant_id.is_empty() {
-            new.grant_id = nonce();
-        }
-        return new;
-    };
-    if new.grant_id.is_empty() || new.grant_id == before.grant_id {
+    if new.grant_id.is_empty() || before.is_some_and(|before| before.grant_id == new.grant_id) {
         new.grant_id = nonce();
     }
+    let Some(before) = before else { return new };
     if new.tokens.refresh.is_none() && is_same_consent(&new, before) {
         // For a second consent many servers give none (RFC 6749 section 5.1): the first one's still renews it.
         new.tokens.refresh.clone_from(&before.tokens.refresh);
@@ -213,8 +201,6 @@ fn is_same_consent(new: &AccountRecord, before: &AccountRecord) -> bool {
 }
 
 fn contended() -> Fault {
-    Fault::new(
-        Kind::Failed,
-        "the record is written by others all the time; try again",
-    )
+    let message = "the record is written by others all the time; try again";
+    Fault::new(Kind::Failed, message)
 }

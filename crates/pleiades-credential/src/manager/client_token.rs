@@ -1,37 +1,28 @@
 //! Tokens of client credentials (RFC 6749 section 4.4): in memory alone, one for all callers.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use http::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use ring::digest::{Context, SHA256};
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 use zeroize::Zeroizing;
 
-use super::CredentialManager;
-use super::records::STORE_WITHIN;
-use super::renewal::upgrade;
+use super::{CredentialManager, records::STORE_WITHIN, renewal::upgrade};
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
-use crate::pinned;
-use crate::record::AccountState;
-use crate::refresh::back_off;
 use crate::signature::ClientCredentialsTokens;
+use crate::{clock::millis, pinned, record::AccountState, refresh::back_off};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::secret::Secret;
 use pleiades_core::signature::{CredentialSource, Signature, SignedHeaders, sensitive};
-use pleiades_core::telemetry::events::TokenRefreshed;
+use pleiades_core::{secret::Secret, telemetry::events::TokenRefreshed};
 
-/// Connections whose tokens are in memory; each belongs to a descriptor, of now or of before a
-/// reload.
+/// Connections whose tokens are in memory; each belongs to a descriptor, of now or of before a reload.
 const MAX_CONNECTIONS: usize = 4_096;
-/// How long a request waits for a token.
 const TOKEN_WITHIN: Duration = Duration::from_secs(30);
 /// A rejected token is replaced once; a further rejection within that time, in milliseconds, is an
 /// error of the provider.
@@ -39,11 +30,9 @@ const PAUSE: u64 = 60_000;
 /// Between attempts that failed, first and longest, in milliseconds.
 const FAILED: (u64, u64) = (1_000, 60_000);
 
-/// The connections that have been asked for.
 #[derive(Debug, Default)]
 pub(super) struct ClientTokenCache(Mutex<HashMap<[u8; 32], Arc<ClientToken>>>);
 
-/// One connection's token.
 #[derive(Debug)]
 struct ClientToken {
     manager: Weak<CredentialManager>,
@@ -67,7 +56,6 @@ struct AccessToken {
 #[derive(Debug, Default)]
 struct RecentFailures {
     failures: u32,
-    /// Not before.
     again: u64,
     last_error: Option<(OAuthErrorKind, String)>,
     /// The token that replaced a rejected one, and when.
@@ -168,21 +156,15 @@ impl ClientToken {
         manager: &Arc<CredentialManager>,
         rejected: u64,
     ) -> Result<Arc<SignedHeaders>, Error> {
-        let left = || {
-            self.recent
-                .lock()
-                .again
-                .saturating_sub(manager.clock.monotonic_ms())
-        };
+        let again = || self.recent.lock().again;
+        let left = || again().saturating_sub(manager.clock.monotonic_ms());
         let pause = left();
         if pause > 0 {
             return Err(self.error(Duration::from_millis(pause)));
         }
         let mut in_flight = self.join_or_start(manager);
-        if timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done))
-            .await
-            .is_err()
-        {
+        let waited = timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done)).await;
+        if waited.is_err() {
             return Err(self.error(Duration::from_secs(5)));
         }
         let token = self.token.load_full();
@@ -251,10 +233,8 @@ impl ClientToken {
             // Without a challenge, as before the first probe, the secret might go to a guessed server.
             let prober = timeout(TOKEN_WITHIN, manager.prober.wait()).await;
             let prober = prober.map_err(|_elapsed| {
-                OAuthError::new(
-                    OAuthErrorKind::Transient,
-                    "the process has only begun, and asks nobody yet",
-                )
+                let message = "the process has only begun, and asks nobody yet";
+                OAuthError::new(OAuthErrorKind::Transient, message)
             })?;
             prober.challenge(&connection.provider).await
         } else {
@@ -284,8 +264,7 @@ impl ClientToken {
         destination: (Option<&str>, &str),
     ) -> Result<(), OAuthError> {
         let asked = pinned::conflict(&*manager.parts.vault, &self.connection, destination);
-        let asked = timeout(STORE_WITHIN, asked).await;
-        match asked {
+        match timeout(STORE_WITHIN, asked).await {
             Ok(Ok(None)) => Ok(()),
             Ok(Ok(Some(pinned))) => {
                 let issuer = destination.0.unwrap_or(destination.1);
@@ -305,9 +284,7 @@ impl ClientToken {
 
     fn note_failure(&self, now: u64, trouble: &OAuthError) {
         let mut recent = self.recent.lock();
-        let after = trouble
-            .retry_after
-            .map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+        let after = trouble.retry_after.map_or(0, millis);
         let pause = back_off(recent.failures, FAILED.0, FAILED.1).max(after.min(FAILED.1));
         recent.failures = recent.failures.saturating_add(1);
         recent.again = now.saturating_add(pause);
@@ -320,21 +297,18 @@ impl ClientToken {
         let error = match &recent.last_error {
             // The descriptor's client is refused: no user can connect this, the operator has to fix it.
             Some((OAuthErrorKind::Client | OAuthErrorKind::Grant | OAuthErrorKind::Metadata, why)) => {
-                Error::new(
-                    Code::UpstreamAuth,
-                    format!("the credential of {title} is refused; its operator has to mend the descriptor"),
-                )
-                .because(why.clone())
+                let message =
+                    format!("the credential of {title} is refused; its operator has to mend the descriptor");
+                Error::new(Code::UpstreamAuth, message).because(why.clone())
             }
-            Some((OAuthErrorKind::Transient, why)) => Error::new(
-                Code::CredentialTimeout,
-                format!("no credential for {title} could be had just now; nothing was run"),
-            )
-            .because(why.clone()),
-            None => Error::new(
-                Code::CredentialTimeout,
-                format!("the credential of {title} is being renewed; nothing was run"),
-            ),
+            Some((OAuthErrorKind::Transient, why)) => {
+                let message = format!("no credential for {title} could be had just now; nothing was run");
+                Error::new(Code::CredentialTimeout, message).because(why.clone())
+            }
+            None => {
+                let message = format!("the credential of {title} is being renewed; nothing was run");
+                Error::new(Code::CredentialTimeout, message)
+            }
         };
         error.retry_after(after)
     }
@@ -355,7 +329,7 @@ fn token(
     })?;
     let life = issued.expires_in.map(|life| life.saturating_mul(1000));
     let asked = asked.saturating_mul(1000);
-    let lead = u64::try_from(connection.lead.as_millis()).unwrap_or(u64::MAX);
+    let lead = millis(connection.lead);
     Ok(AccessToken {
         signed: Arc::new(SignedHeaders {
             headers: vec![(AUTHORIZATION, value)],
@@ -369,11 +343,9 @@ fn token(
 /// A digest of everything that decides which token a connection gets.
 fn fingerprint(connection: &Connection) -> [u8; 32] {
     let scopes = connection.scopes.as_ref().map(|scopes| scopes.join(" "));
+    let (auth, reach) = (&connection.token_auth, &connection.reach);
     let (lead, attempts) = (connection.lead, connection.attempts);
-    let settings = format!(
-        "{:?} {:?} {lead:?} {attempts}",
-        connection.token_auth, connection.reach
-    );
+    let settings = format!("{auth:?} {reach:?} {lead:?} {attempts}");
     let resource = match &connection.resource {
         ResourceParameter::Auto => Some("auto"),
         ResourceParameter::Off => None,

@@ -69,7 +69,6 @@ impl AccountEventKind {
     }
 }
 
-/// Hands events to subscribers and to the other replicas.
 #[derive(Debug)]
 pub(super) struct AccountEvents {
     pub(super) sender: broadcast::Sender<AccountEvent>,
@@ -84,7 +83,6 @@ impl AccountEvents {
         }
     }
 
-    /// This process changed an account.
     pub(super) fn happened_here(&self, key: &AccountKey, kind: AccountEventKind) {
         if let Some(replicas) = self.replicas.get() {
             replicas.notify(key, kind);
@@ -92,7 +90,6 @@ impl AccountEvents {
         self.send(key, kind, false);
     }
 
-    /// Another replica changed an account.
     pub(super) fn happened_elsewhere(&self, key: &AccountKey, kind: AccountEventKind) {
         self.send(key, kind, true);
     }

@@ -1,8 +1,7 @@
 //! Which account a call uses, and its signature.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -10,12 +9,9 @@ use super::account::default_account;
 use super::renewal::{SOON, end_error, renew_within, waiting};
 use super::signer::AccountSigner;
 use super::{AccountQuery, CredentialManager, GrantError, GrantedAccount, Reason};
-use crate::cache::OwnerAccounts;
-use crate::connection::Connection;
-use crate::record::EndReason;
-use crate::refresh::RefreshTrigger;
 use crate::slot::{AccountSlot, SeenRecord};
 use crate::vault::{Fault, Kind};
+use crate::{cache::OwnerAccounts, connection::Connection, record::EndReason, refresh::RefreshTrigger};
 use pleiades_core::signature::Signature;
 
 /// How long a call with a valid token waits for the vault to say whether the account is still there.
@@ -23,7 +19,6 @@ const BRIEFLY: Duration = Duration::from_millis(250);
 /// How often the state of an account may change while one call waits for it.
 const TURNS: u32 = 8;
 
-/// Why no account is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoChoice {
     /// None of that name, or none at all.
@@ -32,7 +27,6 @@ enum NoChoice {
     Several,
 }
 
-/// Whether an account can sign requests now.
 enum Readiness {
     Serves(Arc<SeenRecord>),
     Ended(EndReason),

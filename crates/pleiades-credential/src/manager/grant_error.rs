@@ -1,13 +1,11 @@
 //! Why a call gets no signature, and the error that its caller gets.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
 use super::account::Account;
-use crate::connection::Connection;
-use crate::vault::Kind;
+use crate::{connection::Connection, vault::Kind};
 use pleiades_core::error::{Code, Error};
 
 /// Why a call gets no signature.

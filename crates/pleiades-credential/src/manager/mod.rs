@@ -25,8 +25,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SetOnce, broadcast};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use account::Account;
 pub use change::MissingScopes;
@@ -37,15 +36,10 @@ use records::RecordStore;
 use schedule::Schedule;
 
 use super::cache::{AccountCache, OWNERS};
-use super::clock::TokenClock;
 use super::connection::{Connection, Connections};
-use super::key::AccountOwner;
-use super::record::AccountState;
-use super::vault::Vault;
-use pleiades_core::signature::Signature;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::web::HttpClient;
-use pleiades_core::web::Prober;
+use super::{clock::TokenClock, key::AccountOwner, record::AccountState, vault::Vault};
+use pleiades_core::web::{HttpClient, Prober};
+use pleiades_core::{signature::Signature, telemetry::Metrics};
 
 /// Renewals that nobody waits for, at a time.
 const IN_BACKGROUND: usize = 16;
@@ -214,7 +208,6 @@ impl CredentialManager {
         self.events.replicas.set(replicas).ok();
     }
 
-    /// Accounts in memory by connection and state.
     pub(crate) fn states(&self) -> Vec<(Arc<str>, AccountState, usize)> {
         state::count(self)
     }

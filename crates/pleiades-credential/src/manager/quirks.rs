@@ -1,18 +1,15 @@
 //! Renewals without the parameters that their servers refuse. `scope` is optional there (RFC 6749 section 6)
 //! and refused by some servers, and so is `resource` (RFC 8707 section 2.2); others give less without.
 
-use pleiades_core::bounded::Bounded;
+use pleiades_core::{bounded::Bounded, secret::Secret, web::HttpClient};
 
 use crate::connection::{Connection, ResourceParameter};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::TokenSource;
-use pleiades_core::secret::Secret;
-use pleiades_core::web::HttpClient;
 
 /// Registrations that are remembered; one that is forgotten costs a refused request.
 const REMEMBERED: usize = 4_096;
 
-/// Parameters that a renewal leaves out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct OmittedParams {
     scope: bool,
@@ -78,7 +75,6 @@ fn registration(source: &TokenSource) -> (String, String) {
     (source.token_endpoint.clone(), source.client.id.clone())
 }
 
-/// The parameter that a refusal may be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RefusedParam {
     Scope,
@@ -104,11 +100,8 @@ fn refused_param(trouble: &OAuthError) -> Option<RefusedParam> {
         | "account_selection_required" => return None,
         _ => {}
     }
-    let words = trouble
-        .description
-        .as_deref()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
+    let words = trouble.description.as_deref().unwrap_or_default();
+    let words = words.to_ascii_lowercase();
     let is_resource = ["resource", "audience", "target"]
         .iter()
         .any(|it| words.contains(it));

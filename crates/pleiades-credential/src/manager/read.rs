@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use super::account::default_account;
-use super::{Account, CredentialManager};
-use crate::cache::OwnerAccounts;
+use super::{Account, CredentialManager, account::default_account};
 use crate::key::{AccountKey, AccountOwner};
-use crate::record::AccountRecord;
-use crate::slot::AccountSlot;
 use crate::vault::{Fault, Kind, Path};
+use crate::{cache::OwnerAccounts, record::AccountRecord, slot::AccountSlot};
 
 /// What is known serves lists for that long, in milliseconds.
 const MOMENT: u64 = 1_000;
@@ -64,7 +61,6 @@ impl CredentialManager {
         Ok(self.records.read(key).await?.map(|(_, record)| record))
     }
 
-    /// An owner's accounts in memory.
     pub(super) fn describe(&self, entry: &OwnerAccounts) -> Vec<Account> {
         let unix_ms = self.clock.unix_ms();
         let slots = entry.slots();
@@ -92,7 +88,6 @@ impl CredentialManager {
         slot
     }
 
-    /// Takes an account out of memory that is no more.
     pub(super) fn forget(&self, key: &AccountKey) {
         if let Some(entry) = self.cache.get(&key.owner) {
             entry.remove(&key.account);
@@ -100,7 +95,6 @@ impl CredentialManager {
         self.schedule.remove(key);
     }
 
-    /// Plans when an account in use is renewed next.
     pub(super) fn plan_renewal(&self, slot: &AccountSlot) {
         let lead = |provider: &str| self.lead(&slot.key.owner.connection, provider);
         self.schedule.plan(slot, lead, &self.clock);

@@ -1,32 +1,27 @@
 //! Accounts' records as the vault has them, each question within a bound.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use pleiades_core::secret::Secret;
 use tokio::time::timeout;
 
-use crate::cache::VersionedRecords;
 use crate::key::{AccountKey, AccountOwner};
 use crate::record::{AccountRecord, EndReason};
-use crate::refresh::UNHEALTHY;
 use crate::vault::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
+use crate::{cache::VersionedRecords, refresh::UNHEALTHY};
 
-/// How long one question to a vault may take.
 pub(super) const STORE_WITHIN: Duration = Duration::from_secs(10);
 /// Accounts of an owner that are read at a time, and at most.
 const AT_ONCE: usize = 8;
 const ACCOUNTS: usize = 4_096;
 
-/// The records of a vault.
 #[derive(Debug)]
 pub(super) struct RecordStore {
     pub(super) vault: Arc<dyn Vault>,
 }
 
 impl RecordStore {
-    /// One record and its version.
     pub(super) async fn read(&self, key: &AccountKey) -> Result<Option<(u64, AccountRecord)>, Fault> {
         let stored = within(self.vault.read(&Path::account(key))).await?;
         stored.map(|stored| parse(key, &stored)).transpose()
@@ -37,13 +32,10 @@ impl RecordStore {
         &self,
         key: &AccountKey,
     ) -> Result<Option<(u64, Option<AccountRecord>)>, Fault> {
-        match within(self.vault.read(&Path::account(key))).await? {
-            None => Ok(None),
-            Some(stored) => Ok(Some((stored.version, parse(key, &stored).ok().map(|(_, it)| it)))),
-        }
+        let stored = within(self.vault.read(&Path::account(key))).await?;
+        Ok(stored.map(|stored| (stored.version, parse(key, &stored).ok().map(|(_, it)| it))))
     }
 
-    /// All records of an owner.
     pub(super) async fn read_owner(&self, owner: &AccountOwner) -> Result<VersionedRecords, Fault> {
         let mut names = self.list(&Path::accounts(owner)).await?;
         if names.len() > ACCOUNTS {
@@ -54,13 +46,11 @@ impl RecordStore {
             );
             names.truncate(ACCOUNTS);
         }
-        let keys: Vec<AccountKey> = names
-            .into_iter()
-            .map(|name| AccountKey {
-                owner: owner.clone(),
-                account: name.into(),
-            })
-            .collect();
+        let key = |name: String| AccountKey {
+            owner: owner.clone(),
+            account: name.into(),
+        };
+        let keys: Vec<AccountKey> = names.into_iter().map(key).collect();
         let mut records = Vec::with_capacity(keys.len());
         for some in keys.chunks(AT_ONCE) {
             for read in join_all(some.iter().map(|key| self.read(key))).await {
@@ -84,18 +74,15 @@ impl RecordStore {
         within(self.vault.write(&path, expected, &value, Some(&hint(record)))).await
     }
 
-    /// Removes what is at a path.
     pub(super) async fn remove(&self, path: &Path) -> Result<(), Fault> {
         within(self.vault.remove(path)).await
     }
 
-    /// The children of a folder.
     pub(super) async fn list(&self, folder: &Path) -> Result<Vec<String>, Fault> {
         within(self.vault.list(folder)).await
     }
 }
 
-/// The answer of a vault, if it comes in time.
 pub(super) async fn within<T>(answer: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     timeout(STORE_WITHIN, answer).await.unwrap_or_else(|cause| {
         Err(Fault::new(Kind::Unreachable, "the credential store did not answer in time").because(cause))
@@ -122,7 +109,6 @@ fn parse(key: &AccountKey, stored: &Stored) -> Result<(u64, AccountRecord), Faul
     }
 }
 
-/// What may be known of a record without reading it.
 fn hint(record: &AccountRecord) -> Hint {
     let state = match record.ended {
         Some(EndReason::Revoked) => "revoked",

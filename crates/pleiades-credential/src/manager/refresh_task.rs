@@ -1,17 +1,13 @@
 //! Drives the refresh state machine: one refresh at a time for each account of this process, in tasks
 //! of the control runtime, so that no caller that leaves can lose a rotated token.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use pleiades_core::random;
+use pleiades_core::{random, telemetry::events::TokenRefreshed};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::records::within;
-use super::{AccountEventKind, CredentialManager, RefreshOutcome, Refreshed};
-use crate::connection::Connection;
-use crate::key::AccountKey;
+use super::{AccountEventKind, CredentialManager, RefreshOutcome, Refreshed, records::within};
 use crate::oauth::{self, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::{AccountRecord, EndReason, OAuthClient, TokenRefusal};
 use crate::refresh::{
@@ -20,7 +16,7 @@ use crate::refresh::{
 };
 use crate::slot::{AccountSlot, InFlightRefresh, InFlightState, RefreshBackoff};
 use crate::vault::{Fault, Kind, Path, Wrote};
-use pleiades_core::telemetry::events::TokenRefreshed;
+use crate::{clock::millis, connection::Connection, key::AccountKey};
 
 /// The pause after a failed refresh that nobody waits for, first and longest, in milliseconds.
 const BACKGROUND_PAUSE: (u64, u64) = (15_000, 600_000);
@@ -28,7 +24,6 @@ const BACKGROUND_PAUSE: (u64, u64) = (15_000, 600_000);
 const CALLER_PAUSE: u64 = 2_000;
 /// The pause after an endpoint that must not be asked, in milliseconds.
 const METADATA_PAUSE: u64 = 60_000;
-/// How long a refresh on demand may take.
 const ON_DEMAND_WITHIN: Duration = Duration::from_secs(90);
 
 impl CredentialManager {
@@ -50,11 +45,8 @@ impl CredentialManager {
         } else {
             RefreshTrigger::Due
         };
-        let outcome = timeout(
-            ON_DEMAND_WITHIN,
-            self.refresh_or_join(&slot, &connection, trigger),
-        )
-        .await;
+        let refresh = self.refresh_or_join(&slot, &connection, trigger);
+        let outcome = timeout(ON_DEMAND_WITHIN, refresh).await;
         let outcome = match outcome.unwrap_or(FinalState::Stopped) {
             FinalState::Refreshed | FinalState::Newer { .. } => RefreshOutcome::Refreshed,
             FinalState::NotDue => RefreshOutcome::NotDue,
@@ -77,7 +69,6 @@ impl CredentialManager {
         Refreshed { outcome, next_at }
     }
 
-    /// Refreshes an account, or waits for the refresh that is under way in this process.
     pub(super) async fn refresh_or_join(
         &self,
         slot: &Arc<AccountSlot>,
@@ -139,7 +130,6 @@ impl CredentialManager {
     }
 }
 
-/// One refresh under way.
 struct RefreshTask {
     manager: Arc<CredentialManager>,
     slot: Arc<AccountSlot>,
@@ -151,7 +141,6 @@ struct RefreshTask {
     error: Option<OAuthError>,
     /// Whether a token request may have been carried out although its answer never arrived.
     unanswered: bool,
-    /// Tells whoever waits how far it is.
     waiters: Arc<watch::Sender<InFlightState>>,
 }
 
@@ -191,17 +180,13 @@ impl RefreshTask {
                     refused,
                 } => {
                     let (lost, cause) = (self.unanswered, refused.then(|| self.refusal()).flatten());
-                    self.write(version, |record| {
-                        refresh::failed(record, replay, true, lost, cause)
-                    })
-                    .await
+                    let failed = |record: &_| refresh::failed(record, replay, true, lost, cause);
+                    self.write(version, failed).await
                 }
                 Effect::Release { version, replay } => {
                     let lost = self.unanswered;
-                    self.write(version, |record| {
-                        refresh::failed(record, replay, false, lost, None)
-                    })
-                    .await
+                    let failed = |record: &_| refresh::failed(record, replay, false, lost, None);
+                    self.write(version, failed).await
                 }
             };
         }
@@ -221,7 +206,6 @@ impl RefreshTask {
         }
     }
 
-    /// The server's refusal of the last request.
     fn refusal(&self) -> Option<TokenRefusal> {
         self.error.as_ref().map(|trouble| TokenRefusal {
             error: trouble.error.clone(),
@@ -249,14 +233,12 @@ impl RefreshTask {
         }
     }
 
-    /// Takes a record that was read or written into memory.
     fn remember(&self, version: u64, record: &AccountRecord) {
         let entry = self.manager.cache.get(&self.slot.key.owner);
         let readings = entry.map_or(0, |entry| entry.readings());
         self.slot.take_written(version, record.clone(), readings);
     }
 
-    /// Writes what the record becomes, and takes it for what is there once it stands.
     async fn write(
         &mut self,
         version: u64,
@@ -282,9 +264,8 @@ impl RefreshTask {
         let Some((issued, asked)) = self.issued.take() else {
             return RefreshEvent::Conflict;
         };
-        let event = self
-            .write(version, |record| refresh::renewed(record, &issued, asked))
-            .await;
+        let renewed = |record: &_| refresh::renewed(record, &issued, asked);
+        let event = self.write(version, renewed).await;
         self.issued = Some((issued, asked));
         event
     }
@@ -345,9 +326,8 @@ impl RefreshTask {
         for name in records.list(&folder).await.unwrap_or_default() {
             let path = folder.child(&name);
             let stored = within(records.vault.read(&path)).await.ok().flatten();
-            let registration =
-                stored.and_then(|it| serde_json::from_str::<RegisteredClient>(it.value.expose()).ok());
-            if registration.is_some_and(|registration| registration.client.id == id) {
+            let registration = stored.and_then(|it| serde_json::from_str(it.value.expose()).ok());
+            if registration.is_some_and(|RegisteredClient { client }| client.id == id) {
                 records.remove(&path).await.unwrap_or_else(|fault| {
                     tracing::debug!(error = &fault as &dyn std::error::Error, "a registration stays");
                 });
@@ -401,20 +381,14 @@ impl RefreshTask {
             _ => None,
         };
         self.manager.plan_renewal(&slot);
+        let events = &self.manager.events;
         match outcome {
             FinalState::Gone => self.revoke_orphans().await,
-            FinalState::Refreshed => self
-                .manager
-                .events
-                .happened_here(&slot.key, AccountEventKind::Renewed),
-            FinalState::Refused => self
-                .manager
-                .events
-                .happened_here(&slot.key, AccountEventKind::Ended),
-            FinalState::Ended(_) if self.machine.is_ending() => self
-                .manager
-                .events
-                .happened_here(&slot.key, AccountEventKind::Ended),
+            FinalState::Refreshed => events.happened_here(&slot.key, AccountEventKind::Renewed),
+            FinalState::Refused => events.happened_here(&slot.key, AccountEventKind::Ended),
+            FinalState::Ended(_) if self.machine.is_ending() => {
+                events.happened_here(&slot.key, AccountEventKind::Ended);
+            }
             _ => {}
         }
         let label = match outcome {
@@ -462,7 +436,6 @@ impl RefreshTask {
     }
 }
 
-/// The part of a stored registration that is needed here.
 #[derive(serde::Deserialize)]
 struct RegisteredClient {
     client: OAuthClient,
@@ -472,12 +445,8 @@ struct RegisteredClient {
 /// only a new connection helps.
 fn is_forgotten(client: &OAuthClient, trouble: &OAuthError) -> bool {
     let is_registered = !client.declared && !client.id.starts_with("https://");
-    let says_so = ["invalid_client", "unauthorized_client"];
-    is_registered
-        && trouble
-            .error
-            .as_deref()
-            .is_some_and(|error| says_so.contains(&error))
+    let error = trouble.error.as_deref();
+    is_registered && matches!(error, Some("invalid_client" | "unauthorized_client"))
 }
 
 fn classify(trouble: &OAuthError) -> TokenOutcome {
@@ -493,9 +462,7 @@ fn classify(trouble: &OAuthError) -> TokenOutcome {
         },
         OAuthErrorKind::Transient => TokenOutcome::Transient {
             uncertain: trouble.sent,
-            after: trouble
-                .retry_after
-                .map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
+            after: trouble.retry_after.map(millis),
         },
     }
 }

@@ -7,12 +7,10 @@ use pleiades_core::error::{Code, Error};
 use tokio::time::{Instant, timeout_at};
 
 use super::{CredentialManager, GrantError, Reason};
-use crate::cache::OwnerAccounts;
-use crate::connection::Connection;
-use crate::record::EndReason;
 use crate::refresh::{FinalState, RefreshTrigger};
-use crate::slot::AccountSlot;
-use crate::vault::Kind;
+use crate::{
+    cache::OwnerAccounts, connection::Connection, record::EndReason, slot::AccountSlot, vault::Kind,
+};
 
 /// When a caller may come back, where no server says.
 pub(super) const SOON: Duration = Duration::from_secs(5);
@@ -50,7 +48,6 @@ pub(super) async fn renew_within(
     }
 }
 
-/// The error for an account that its user has to connect again.
 pub(super) fn end_error(
     manager: &CredentialManager,
     entry: &OwnerAccounts,

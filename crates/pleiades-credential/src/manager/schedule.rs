@@ -7,9 +7,7 @@ use parking_lot::Mutex;
 use pleiades_core::random;
 use tokio::sync::Notify;
 
-use crate::clock::TokenClock;
-use crate::key::AccountKey;
-use crate::slot::AccountSlot;
+use crate::{clock::TokenClock, key::AccountKey, slot::AccountSlot};
 
 /// An account that signed nothing for so long is left to the sweeper, in milliseconds.
 const IN_USE: u64 = 7 * 24 * 3_600 * 1_000;
@@ -18,7 +16,6 @@ const IN_USE: u64 = 7 * 24 * 3_600 * 1_000;
 #[derive(Debug)]
 pub(super) struct Schedule {
     times: Mutex<DueTimes>,
-    /// Something was planned.
     pub(super) changed: Notify,
     most: usize,
 }
@@ -38,7 +35,6 @@ impl Schedule {
         }
     }
 
-    /// Plans an account for `at`, instead of what was planned for it.
     fn put(&self, key: &AccountKey, at: u64) {
         let mut times = self.times.lock();
         if !times.take(key) && times.of_key.len() >= self.most {

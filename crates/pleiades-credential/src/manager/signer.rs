@@ -8,9 +8,8 @@ use tokio::time::Instant;
 
 use super::renewal::{SOON, end_error, renew_within, upgrade, waiting};
 use super::{CredentialManager, GrantError, Reason};
-use crate::connection::Connection;
-use crate::refresh::RefreshTrigger;
 use crate::slot::{AccountSlot, SeenRecord};
+use crate::{connection::Connection, refresh::RefreshTrigger};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::signature::{CredentialSource, SignedHeaders};
 
@@ -22,7 +21,6 @@ const DISTRUST_401: u64 = 60_000;
 /// How often the state of an account may change while one request waits for it.
 const TURNS: u32 = 4;
 
-/// One account under one grant.
 #[derive(Debug)]
 pub(super) struct AccountSigner {
     manager: Weak<CredentialManager>,
@@ -68,9 +66,8 @@ impl AccountSigner {
 
     /// Whether the vault has newer tokens than these: another replica may have renewed them.
     async fn store_has_newer(&self, manager: &Arc<CredentialManager>, seq: u64) -> bool {
-        let entry = manager
-            .cache
-            .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
+        let now = manager.clock.monotonic_ms();
+        let entry = manager.cache.entry(&self.slot.key.owner, now);
         if let Err(fault) = manager.reread(&entry, entry.readings()).await {
             tracing::debug!(%fault, "what another replica may have renewed could not be read");
         }
@@ -90,9 +87,8 @@ impl AccountSigner {
                 return Ok(Arc::clone(&seen.signed));
             }
             if let Some(ended) = seen.ended(unix_ms) {
-                let entry = manager
-                    .cache
-                    .entry(&self.slot.key.owner, manager.clock.monotonic_ms());
+                let now = manager.clock.monotonic_ms();
+                let entry = manager.cache.entry(&self.slot.key.owner, now);
                 return Err(end_error(&manager, &entry, &self.slot, ended).error(&self.connection));
             }
             if let Err(refused) = renewed {

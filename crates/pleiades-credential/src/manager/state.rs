@@ -1,13 +1,11 @@
 //! States of accounts, for `/providers` and the metrics.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::CredentialManager;
 use crate::record::AccountState;
 use crate::slot::{AccountSlot, SeenRecord};
 
-/// Accounts in memory by connection and state.
 pub(super) fn count(manager: &CredentialManager) -> Vec<(Arc<str>, AccountState, usize)> {
     let mut counts: BTreeMap<(Arc<str>, AccountState), usize> = BTreeMap::new();
     each(manager, |slot, _, state| {
@@ -21,7 +19,6 @@ pub(super) fn count(manager: &CredentialManager) -> Vec<(Arc<str>, AccountState,
         .collect()
 }
 
-/// Sets the gauges of states and of the soonest expiry.
 pub(super) fn publish(manager: &CredentialManager) {
     let unix = manager.clock.unix();
     let mut states: BTreeMap<(String, AccountState), usize> = BTreeMap::new();

@@ -7,16 +7,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::CredentialManager;
-use super::background::spawn_renewal;
-use super::records::within;
-use super::refresh_task::nonce;
+use super::{CredentialManager, background::spawn_renewal, records::within, refresh_task::nonce};
 use crate::key::{AccountKey, AccountOwner};
 use crate::record::TokenSet;
 use crate::refresh::{LeaseWatch, TokenLifetime};
 use crate::vault::{Fault, Hint, Path, Wrote};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use pleiades_core::{random, secret::Secret};
 
 /// Between two walks.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -52,16 +48,13 @@ struct Sweeper {
     manager: Weak<CredentialManager>,
     name: String,
     others: LeaseWatch,
-    /// When it wrote a beat last.
     beaten: u64,
 }
 
-/// Why a walk ended early.
 #[derive(Debug)]
 enum WalkEnd {
     /// Somebody else sweeps, or the process ends.
     Others,
-    /// The store does not answer.
     Store(Fault),
 }
 

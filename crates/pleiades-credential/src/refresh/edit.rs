@@ -4,7 +4,6 @@ use super::TTL;
 use crate::oauth::TokenResponse;
 use crate::record::{AccountRecord, EndReason, RefreshLease, TokenRefusal, TokenSet};
 
-/// With a lease of ours.
 pub(crate) fn claimed(record: &AccountRecord, nonce: &str, replay: bool) -> AccountRecord {
     AccountRecord {
         lease: Some(RefreshLease {

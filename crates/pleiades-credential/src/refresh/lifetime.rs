@@ -2,7 +2,6 @@
 
 use crate::record::TokenSet;
 
-/// How long a token set lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TokenLifetime {
     obtained: u64,
@@ -41,7 +40,6 @@ impl TokenLifetime {
             .is_some_and(|due| now.saturating_mul(1000).saturating_add(999) >= due)
     }
 
-    /// Whether it has ended.
     pub(crate) fn is_over(self, now: u64) -> bool {
         self.expires.is_some_and(|at| now >= at)
     }

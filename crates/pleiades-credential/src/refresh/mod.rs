@@ -13,8 +13,7 @@ mod state_machine;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pleiades_core::backoff::doubled;
 
@@ -33,7 +32,6 @@ const STORING: u64 = 5_000;
 /// An account is `unhealthy` after so many failed rounds.
 pub(super) const UNHEALTHY: u32 = 3;
 
-/// Why an account is refreshed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RefreshTrigger {
     /// Its access token ends soon, or has ended.
@@ -41,12 +39,7 @@ pub(super) enum RefreshTrigger {
     /// It was asked for.
     Forced,
     /// The upstream answered 401 to this token set.
-    Refused {
-        /// Of this grant.
-        grant: Arc<str>,
-        /// The set.
-        seq: u64,
-    },
+    Refused { grant: Arc<str>, seq: u64 },
 }
 
 /// The part of a record that decides.
@@ -60,15 +53,12 @@ pub(super) struct RecordFacts {
     /// Whether there is a refresh token.
     pub(super) redeemable: bool,
     pub(super) ended: Option<EndReason>,
-    /// Whether its time to be renewed has come.
     pub(super) due: bool,
-    /// Whether its access token has ended.
     pub(super) expired: bool,
     /// Whether its tokens are those that this refresh was issued.
     pub(super) ours: bool,
 }
 
-/// A lease, as a record shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LeaseFacts {
     pub(super) nonce: Arc<str>,
@@ -115,7 +105,6 @@ impl LeaseWatch {
     }
 }
 
-/// The event of an effect.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum RefreshEvent {
     /// The refresh begins, or a wait is over.
@@ -124,20 +113,15 @@ pub(super) enum RefreshEvent {
     Read(Option<RecordFacts>),
     /// The write stands, under this version.
     Wrote(u64),
-    /// Another write was first.
     Conflict,
     /// The store did not answer, or refused: whether a write stands is unknown.
     Failed,
-    /// The authorization server's answer.
     Answered(TokenOutcome),
-    /// The process is about to end.
     Stop,
 }
 
-/// What an authorization server answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum TokenOutcome {
-    /// A new token set.
     Issued,
     /// The grant is refused for good.
     Terminal,
@@ -149,14 +133,12 @@ pub(super) enum TokenOutcome {
     },
     /// Nothing, or come later.
     Transient {
-        /// Whether the token may be used up.
         uncertain: bool,
         /// When the server wants to be asked again, in milliseconds.
         after: Option<u64>,
     },
 }
 
-/// What the driver does next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     /// Read the record.
@@ -188,32 +170,24 @@ pub(super) enum Effect {
     Done(FinalState),
 }
 
-/// How a refresh ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum FinalState {
-    /// A new token set is stored.
     Refreshed,
-    /// The record has a newer grant or token set.
+    /// The record has a newer grant or token set; `raced`: this refresh wanted to renew the older one itself.
     Newer {
-        /// Whether this refresh wanted to renew the older one itself.
         raced: bool,
     },
-    /// There is nothing to do yet.
     NotDue,
-    /// There is no such account.
     Gone,
     /// Its user has to connect it again.
     Ended(EndReason),
-    /// It failed for reasons that may pass.
+    /// It failed for reasons that may pass; the server wants to be asked again `after` milliseconds.
     Failed {
-        /// The server wants to be asked again after so many milliseconds.
         after: Option<u64>,
     },
     /// It was refused, perhaps not for good.
     Refused,
-    /// The store cannot be reached.
     StoreDown,
-    /// The process is about to end.
     Stopped,
 }
 

@@ -18,7 +18,6 @@ const STORE: (u64, u64) = (200, 5_000);
 /// How often a store is asked before a refresh without tokens in hand gives up.
 const ASKED: u32 = 3;
 
-/// The state machine of one refresh.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct StateMachine {
     why: RefreshTrigger,
@@ -85,7 +84,6 @@ impl StateMachine {
         }
     }
 
-    /// Whether a new token set is in hand and not stored yet.
     pub(crate) const fn is_storing(&self) -> bool {
         matches!(self.phase, RefreshPhase::Storing)
     }
@@ -95,7 +93,6 @@ impl StateMachine {
         self.is_storing() && self.faults + 1 >= ASKED
     }
 
-    /// Whether the process ends.
     pub(crate) const fn is_stopping(&self) -> bool {
         self.stopping
     }
@@ -105,7 +102,6 @@ impl StateMachine {
         matches!(self.phase, RefreshPhase::Ending(_))
     }
 
-    /// Takes an event; the effect to carry out next.
     pub(crate) fn advance(&mut self, event: RefreshEvent, now: u64, watch: &mut LeaseWatch) -> Effect {
         // A pause between two faults is no answer.
         if !matches!(event, RefreshEvent::Failed | RefreshEvent::Woke) {
@@ -221,8 +217,7 @@ impl StateMachine {
         }
     }
 
-    /// Sends the token request if the lease has time left for it and for storing; else asks for
-    /// another.
+    /// Sends the token request if the lease has time left for it and for storing; else asks for another.
     fn redeem(&mut self, now: u64) -> Effect {
         if self.stopping {
             return self.release();
@@ -387,9 +382,7 @@ impl StateMachine {
     }
 
     fn is_ours(&self, facts: &RecordFacts) -> bool {
-        facts
-            .lease
-            .as_ref()
-            .is_some_and(|lease| Some(&lease.nonce) == self.nonce.as_ref())
+        let nonce = facts.lease.as_ref().map(|lease| &lease.nonce);
+        nonce.is_some() && nonce == self.nonce.as_ref()
     }
 }

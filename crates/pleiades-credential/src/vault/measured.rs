@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
-use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::Metrics;
+use pleiades_core::{secret::Secret, telemetry::Metrics};
 
 /// A store and its metrics.
 #[derive(Debug)]

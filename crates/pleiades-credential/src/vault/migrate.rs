@@ -53,8 +53,7 @@ impl CopyOutcome {
 /// Copies all accounts and registered clients, and reports each.
 ///
 /// # Errors
-/// [`Fault`] when a store cannot be used at all; a fault of one entry is reported and the next
-/// is tried.
+/// [`Fault`] when a store cannot be used at all; a fault of one entry is reported and the next is tried.
 pub async fn run(
     from: &dyn Vault,
     to: &dyn Vault,
@@ -122,7 +121,6 @@ async fn copy(from: &dyn Vault, to: &dyn Vault, path: &Path) -> Result<Option<Co
     )))
 }
 
-/// What is to become of an entry, by what is there.
 fn judge(source: &Stored, there: Option<&Stored>) -> CopyOutcome {
     let Some(there) = there else {
         return CopyOutcome::Copied;

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::key::{AccountKey, AccountOwner};
 use pleiades_core::secret::Secret;
 
-/// Where one entry is: segments of any text, encoded by each store so that none can form another
-/// path.
+/// Where one entry is: segments of any text, encoded by each store so that none can form another path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Path(Vec<Box<str>>);
 
@@ -28,7 +27,6 @@ impl Path {
         path
     }
 
-    /// The folder of an owner's accounts.
     pub(crate) fn accounts(owner: &AccountOwner) -> Self {
         Self::of(&["c", &owner.tenant, &owner.user, &owner.connection])
     }
@@ -171,9 +169,7 @@ impl Kind {
             Self::Refused => "refused",
         }
     }
-}
 
-impl Kind {
     /// The sentence for callers; the fault itself is for the operator, in the log.
     #[must_use]
     pub const fn caller_message(self) -> &'static str {

@@ -8,16 +8,13 @@ use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use pleiades_core::{random, secret::Secret};
 
 /// Not the salt of the seal: what one of the two keys opens is noise for the other.
 const SALT: &[u8] = b"pleiades vault 1";
 
-/// Length of an id.
 pub(super) const ID_LEN: usize = 32;
 
-/// The id of a path.
 pub(super) type Id = [u8; ID_LEN];
 
 /// What is sealed: part of the associated data, so that no kind opens as another.
@@ -26,15 +23,12 @@ pub(super) type Id = [u8; ID_LEN];
 pub(super) enum SealedKind {
     /// The text by which a file knows its key.
     Check = 1,
-    /// An entry's value.
     Value = 2,
-    /// An entry's hint.
     Hint = 3,
     /// The name of a folder's child.
     Name = 4,
 }
 
-/// Where something sealed belongs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SealContext<'a> {
     pub(super) kind: SealedKind,
@@ -44,7 +38,6 @@ pub(super) struct SealContext<'a> {
     pub(super) version: u64,
 }
 
-/// The keys of one file.
 pub(super) struct Cipher {
     ids: hmac::Key,
     records: LessSafeKey,
@@ -116,8 +109,7 @@ impl Cipher {
 }
 
 impl SealContext<'_> {
-    /// Associated data. The id stands for the path: nobody without the key finds another path of
-    /// the same id.
+    /// Associated data. The id stands for the path: nobody without the key finds another path of the same id.
     fn bound(&self) -> [u8; 1 + ID_LEN + 8] {
         let mut data = [0; 1 + ID_LEN + 8];
         let (kind, rest) = data.split_at_mut(1);

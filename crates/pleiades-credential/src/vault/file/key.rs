@@ -6,8 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use rustix::process::geteuid;
 
 use pleiades_core::random;
@@ -47,7 +46,6 @@ impl RootKey {
         matches!(self, Self::Given(key) if key.is_short_key())
     }
 
-    /// The key as it is.
     pub(crate) fn read(&self) -> io::Result<Secret> {
         match self {
             Self::Given(key) => Ok(key.clone()),
@@ -141,7 +139,6 @@ const fn is_ours(owner: u32, us: u32) -> bool {
     owner == us || owner == 0
 }
 
-/// The folder that a file is in.
 pub(super) fn folder(file: &Path) -> &Path {
     file.parent()
         .filter(|folder| !folder.as_os_str().is_empty())

@@ -2,9 +2,8 @@
 
 use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::{os::unix::fs::OpenOptionsExt, time::Instant};
 
 use parking_lot::Mutex;
 
@@ -15,7 +14,6 @@ use super::trouble::{rekeying, used};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
-/// A path, and where the key of the file there comes from.
 #[derive(Debug)]
 pub(super) struct Location {
     path: Option<PathBuf>,
@@ -33,14 +31,12 @@ impl Location {
         }
     }
 
-    /// Whether what is open is what stands there.
     pub(super) fn is_current(&self, open: Option<&Table>) -> Result<bool, Fault> {
         let Some(open) = open else { return Ok(false) };
         Ok(self.inode()?.is_some_and(|inode| inode == open.inode()))
     }
 
-    /// Opens the file; `None` when there is none, or nothing was ever written to it, and none is to
-    /// be made.
+    /// Opens the file; `None` when there is none, or nothing was ever written to it, and none is to be made.
     pub(super) fn open(&self, make: bool, until: Instant) -> Result<Option<Table>, Fault> {
         let is_there = self.inode()?.is_some();
         if !is_there && !make {
@@ -86,9 +82,7 @@ impl Location {
         };
         let opened = |key: &Path| {
             let root = key::read(key).ok()?;
-            Table::open(path, inode, cipher(&root).ok()?, false, until)
-                .ok()
-                .flatten()
+            Table::open(path, inode, cipher(&root).ok()?, false, until).ok()?
         };
         let next = key::next(file);
         let Some(table) = opened(&next) else {
@@ -114,7 +108,6 @@ impl Location {
         })
     }
 
-    /// Holds the folder alone.
     pub(super) fn lock_exclusive(&self) -> Result<&Path, Fault> {
         let path = self.path()?;
         self.lock_folder(path, |folder| match folder.try_lock() {
@@ -162,12 +155,10 @@ impl Location {
     }
 
     fn path(&self) -> Result<&Path, Fault> {
-        self.path.as_deref().ok_or_else(|| {
-            Fault::new(
-                Kind::Refused,
-                "there is no home folder for the vault: name its file as `vault.file.path`",
-            )
-        })
+        let message = "there is no home folder for the vault: name its file as `vault.file.path`";
+        self.path
+            .as_deref()
+            .ok_or_else(|| Fault::new(Kind::Refused, message))
     }
 
     pub(super) fn no_key(&self, cause: &io::Error) -> Fault {
@@ -175,14 +166,11 @@ impl Location {
             RootKey::Given(_) => "`vault.file.key`".to_owned(),
             RootKey::KeyFile(file) => format!("the key file {}", file.display()),
         };
-        Fault::new(
-            Kind::Unopened,
-            format!("the vault cannot be opened: {what} cannot be used: {cause}"),
-        )
+        let message = format!("the vault cannot be opened: {what} cannot be used: {cause}");
+        Fault::new(Kind::Unopened, message)
     }
 }
 
-/// The keys of a root.
 pub(super) fn cipher(root: &Secret) -> Result<Cipher, Fault> {
     Cipher::new(root).ok_or_else(|| Fault::new(Kind::Failed, "no keys could be derived"))
 }

@@ -11,13 +11,11 @@ mod rows;
 mod table;
 mod trouble;
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 
 use super::{Fault, Hint, Kind, Path, Stored, Vault, Wrote};
 pub use key::RootKey;

@@ -5,18 +5,16 @@
 //! transaction; the next key becomes the key file. A vault that its key file does not open is opened with
 //! the next key, which then takes its place ([`super::place`]).
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::{path::PathBuf, time::Instant};
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::BUSY_WITHIN;
 use super::cipher::{Cipher, Id, SealedKind as Sealed};
 use super::key::{self, RootKey};
 use super::location::{Location, cipher};
-use super::rows::number;
 use super::table::{Table, check, seal};
 use super::trouble::{damaged, fault};
+use super::{BUSY_WITHIN, rows::number};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::{KEY_CURE, SHORT_KEY, Secret};
 
@@ -48,10 +46,8 @@ const SWITCH: &str = "
 /// [`Fault`]; the vault is then as it was, or the next process that opens it finishes the change.
 pub fn rekey(path: PathBuf, root: RootKey, new: &Secret) -> Result<Rekeyed, Fault> {
     if new.is_short_key() {
-        return Err(Fault::new(
-            Kind::Refused,
-            format!("the new key: {SHORT_KEY}: {KEY_CURE}"),
-        ));
+        let message = format!("the new key: {SHORT_KEY}: {KEY_CURE}");
+        return Err(Fault::new(Kind::Refused, message));
     }
     if new.expose().trim() != new.expose() {
         let message =
@@ -133,10 +129,9 @@ impl Table {
             }
         }
         let count = |table: &str| {
+            let query = format!("SELECT count(*) FROM {table}");
             transaction
-                .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
-                    row.get::<_, i64>(0)
-                })
+                .query_row(&query, [], |row| row.get::<_, i64>(0))
                 .map_err(fault)
         };
         let entries = count("entries_next")?;
@@ -154,7 +149,6 @@ impl Table {
         number(entries)
     }
 
-    /// Seals one entry again, if there is one.
     fn reseal(
         &self,
         transaction: &Transaction<'_>,

@@ -1,7 +1,6 @@
 //! Entries and the names above them: one transaction for each operation.
 
-use rusqlite::types::FromSql;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params, types::FromSql};
 use zeroize::Zeroizing;
 
 use super::cipher::{Cipher, Id, SealContext, SealedKind as Sealed};
@@ -113,10 +112,8 @@ impl Table {
     pub(super) fn remove(&mut self, segments: &[Box<str>]) -> Result<(), Fault> {
         let id = self.cipher.id(segments);
         let transaction = immediate(&mut self.connection)?;
-        let removed = transaction
-            .execute("DELETE FROM entries WHERE id = ?1", params![id])
-            .map_err(fault)?;
-        if removed > 0 {
+        let removed = transaction.execute("DELETE FROM entries WHERE id = ?1", params![id]);
+        if removed.map_err(fault)? > 0 {
             unlink(&transaction, &self.cipher, segments)?;
         }
         transaction.commit().map_err(fault)
@@ -135,27 +132,17 @@ impl Table {
 }
 
 fn version_of(transaction: &Transaction<'_>, id: &Id) -> Result<u64, Fault> {
-    let version: Option<i64> = transaction
-        .query_row("SELECT version FROM entries WHERE id = ?1", params![id], |row| {
-            row.get(0)
-        })
-        .optional()
-        .map_err(fault)?;
-    version.map_or(Ok(0), number)
+    let query = "SELECT version FROM entries WHERE id = ?1";
+    let version = transaction.query_row(query, params![id], |row| row.get(0));
+    version.optional().map_err(fault)?.map_or(Ok(0), number)
 }
 
 /// One count for the whole file: a version never comes back, not even with an entry that was
 /// removed and made again, so that nobody writes over what they have not seen.
 fn next_version(transaction: &Transaction<'_>) -> Result<u64, Fault> {
-    let version: Option<i64> = transaction
-        .query_row(
-            "UPDATE about SET value = value + 1 WHERE name = 'version' RETURNING value",
-            [],
-            |row| row.get(0),
-        )
-        .optional()
-        .map_err(fault)?;
-    number(version.ok_or_else(damaged)?)
+    let query = "UPDATE about SET value = value + 1 WHERE name = 'version' RETURNING value";
+    let version = transaction.query_row(query, [], |row| row.get(0));
+    number(version.optional().map_err(fault)?.ok_or_else(damaged)?)
 }
 
 /// Enters a path in all folders above it.
@@ -164,11 +151,9 @@ fn link(transaction: &Transaction<'_>, cipher: &Cipher, segments: &[Box<str>]) -
     while let Some((name, folder)) = above.split_last() {
         let (parent, child) = (cipher.id(folder), cipher.id(above));
         let name = seal(cipher, Sealed::Name, &child, 0, name.as_bytes())?;
+        let query = "INSERT OR IGNORE INTO links VALUES (?1, ?2, ?3)";
         let made = transaction
-            .execute(
-                "INSERT OR IGNORE INTO links VALUES (?1, ?2, ?3)",
-                params![parent, child, name],
-            )
+            .execute(query, params![parent, child, name])
             .map_err(fault)?;
         // What is above one that was there is there too.
         if made == 0 {
@@ -195,11 +180,9 @@ fn unlink(transaction: &Transaction<'_>, cipher: &Cipher, segments: &[Box<str>])
         if is_used {
             break;
         }
+        let query = "DELETE FROM links WHERE parent = ?1 AND child = ?2";
         transaction
-            .execute(
-                "DELETE FROM links WHERE parent = ?1 AND child = ?2",
-                params![cipher.id(folder), child],
-            )
+            .execute(query, params![cipher.id(folder), child])
             .map_err(fault)?;
         above = folder;
     }

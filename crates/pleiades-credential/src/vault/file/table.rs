@@ -3,10 +3,7 @@
 //! `entries` holds values under the ids of their paths; `links` holds, for each folder, the sealed
 //! names of its children. Neither says a name to a reader without the key.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::Instant;
+use std::{fs::Metadata, os::unix::fs::MetadataExt, path::Path, time::Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
@@ -16,7 +13,6 @@ use crate::vault::{Fault, Kind};
 
 /// "PLEI": what kind of file it is, for `file` and for us.
 const APPLICATION: i64 = 0x504c_4549;
-/// Version of the tables.
 const FORMAT: i64 = 1;
 const CHECK: &[u8] = b"pleiades vault";
 const NOWHERE: Id = [0; 32];
@@ -45,7 +41,6 @@ impl From<Metadata> for Inode {
     }
 }
 
-/// An open file.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) connection: Connection,
@@ -110,16 +105,17 @@ impl Table {
         match (application, format) {
             (APPLICATION, FORMAT) => Ok(FORMAT),
             (0, 0) if tables == 0 => Ok(0),
-            (APPLICATION, newer) => Err(Fault::new(
-                Kind::Refused,
-                format!(
+            (APPLICATION, newer) => {
+                let message = format!(
                     "the vault file has format {newer}, which only a newer release reads: update this one"
-                ),
-            )),
-            _ => Err(Fault::new(
-                Kind::Refused,
-                "the vault file is a database of something else: name another as `vault.file.path`",
-            )),
+                );
+                Err(Fault::new(Kind::Refused, message))
+            }
+            _ => {
+                let message =
+                    "the vault file is a database of something else: name another as `vault.file.path`";
+                Err(Fault::new(Kind::Refused, message))
+            }
         }
     }
 
@@ -161,15 +157,10 @@ impl Table {
         ))
     }
 
-    /// Whether this is the key that the file is under.
     pub(super) fn is_under(&self, cipher: &Cipher) -> Result<bool, Fault> {
-        let check: Option<Vec<u8>> = self
-            .connection
-            .query_row("SELECT value FROM about WHERE name = 'check'", [], |row| {
-                row.get(0)
-            })
-            .optional()
-            .map_err(fault)?;
+        let query = "SELECT value FROM about WHERE name = 'check'";
+        let check = self.connection.query_row(query, [], |row| row.get(0));
+        let check: Option<Vec<u8>> = check.optional().map_err(fault)?;
         let opened = check.and_then(|check| cipher.open(AS_CHECK, &check));
         Ok(opened.is_some_and(|text| **text == *CHECK))
     }
@@ -187,7 +178,6 @@ pub(super) fn immediate(connection: &mut Connection) -> Result<Transaction<'_>, 
         .map_err(fault)
 }
 
-/// Seals for a place.
 pub(super) fn seal(
     cipher: &Cipher,
     kind: Sealed,

@@ -1,7 +1,6 @@
 //! What goes wrong with a file, as a store says it.
 
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use rusqlite::ErrorCode as Code;
 
@@ -11,24 +10,18 @@ use crate::vault::{Fault, Kind};
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn damaged() -> Fault {
-    Fault::new(
-        Kind::Corrupt,
-        "an entry of the vault file was changed or moved by others and does not open: restore a backup",
-    )
+    let message =
+        "an entry of the vault file was changed or moved by others and does not open: restore a backup";
+    Fault::new(Kind::Corrupt, message)
 }
 
 /// What the database says; its text names no value and no path of an entry.
 pub(super) fn fault(cause: rusqlite::Error) -> Fault {
+    const DAMAGED: &str = "the vault file is damaged or no vault: restore a backup";
     let (kind, message) = match cause.sqlite_error_code() {
         Some(Code::DatabaseBusy | Code::DatabaseLocked) => return busy().because(cause),
-        Some(Code::NotADatabase) => (
-            Kind::Unopened,
-            "the vault file is damaged or no vault: restore a backup",
-        ),
-        Some(Code::DatabaseCorrupt) => (
-            Kind::Corrupt,
-            "the vault file is damaged or no vault: restore a backup",
-        ),
+        Some(Code::NotADatabase) => (Kind::Unopened, DAMAGED),
+        Some(Code::DatabaseCorrupt) => (Kind::Corrupt, DAMAGED),
         Some(
             Code::ReadOnly
             | Code::PermissionDenied
@@ -49,15 +42,12 @@ pub(super) fn fault(cause: rusqlite::Error) -> Fault {
 
 /// Others hold the file, in this process or in another.
 pub(super) fn busy() -> Fault {
-    let mut fault = Fault::new(
-        Kind::Unreachable,
-        "the vault file is held by others for longer than 5 seconds",
-    );
+    let message = "the vault file is held by others for longer than 5 seconds";
+    let mut fault = Fault::new(Kind::Unreachable, message);
     fault.retry_after = Some(RETRY_AFTER);
     fault
 }
 
-/// Somebody puts the vault under another key.
 pub(super) fn rekeying() -> Fault {
     let mut fault = Fault::new(Kind::Unreachable, "the vault is being put under another key");
     fault.retry_after = Some(RETRY_AFTER);

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pleiades_core::backoff::doubled;
-use pleiades_core::random;
+use pleiades_core::{backoff::doubled, random};
 use tokio::time::Instant;
 
 use crate::vault::{Fault, Kind};
@@ -15,13 +14,11 @@ const FIRST: Duration = Duration::from_millis(250);
 /// The longest pause: how long recovery may go unnoticed.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// Whether Vault may be asked.
 #[derive(Debug, Default)]
 pub(super) struct VaultBreaker(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Pauses so far.
     trips: u64,
     /// Pauses since Vault last answered.
     streak: u32,
@@ -35,7 +32,6 @@ struct BreakerPause {
     message: String,
 }
 
-/// The right to ask, as of now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BreakerPass(u64);
 

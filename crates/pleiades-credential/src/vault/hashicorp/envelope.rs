@@ -5,18 +5,15 @@
 //! The wrapped key names the version of the transit key it was wrapped with; a rotation changes
 //! nothing for what is stored, and the next write uses the newest.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use pleiades_core::{random, secret::Secret};
 
 /// What is authenticated before the path.
 const PURPOSE: &str = "pleiades record 1\n";
 
-/// Encrypts a text under a data key.
 pub(super) fn seal(key: &Secret, path: &str, text: &Secret) -> Option<String> {
     let key = data_key(key)?;
     let nonce = random::bytes::<NONCE_LEN>().ok()?;

@@ -1,7 +1,6 @@
 //! What went wrong with one request to Vault, and what it means to whoever asked.
 
-use std::error::Error as _;
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use http::{HeaderMap, StatusCode, header};
 use pleiades_core::text::one_line;
@@ -14,12 +13,10 @@ const MAX_TEXT: usize = 200;
 /// Longest `Retry-After` that is believed.
 const MAX_AFTER: Duration = Duration::from_secs(60);
 
-/// One request that did not do what it should.
 #[derive(Debug)]
 pub(super) struct RequestFailure {
     /// Status of the answer; `None` when there was none.
     pub(super) status: Option<StatusCode>,
-    /// What it means.
     pub(super) kind: Kind,
     /// Whether Vault has surely not done what it was asked.
     pub(super) undone: bool,
@@ -64,30 +61,23 @@ impl RequestFailure {
     /// There was no answer.
     pub(super) fn unsent(error: reqwest::Error) -> Self {
         let undone = error.is_connect();
-        let text = if error.is_timeout() {
-            if undone {
-                "no connection in time"
-            } else {
-                "no answer in time"
-            }
-            .to_owned()
-        } else {
-            cause(&error.without_url())
+        let text = match error.is_timeout() {
+            true if undone => "no connection in time".to_owned(),
+            true => "no answer in time".to_owned(),
+            false => cause(&error.without_url()),
         };
         Self::new(Kind::Unreachable, undone, &text)
     }
 
     /// The answer broke off.
     pub(super) fn cut(error: reqwest::Error) -> Self {
-        let text = if error.is_timeout() {
-            "no answer in time".to_owned()
-        } else {
-            cause(&error.without_url())
+        let text = match error.is_timeout() {
+            true => "no answer in time".to_owned(),
+            false => cause(&error.without_url()),
         };
         Self::new(Kind::Unreachable, false, &text)
     }
 
-    /// The answer is none that Vault gives.
     pub(super) fn unreadable() -> Self {
         Self::new(Kind::Failed, false, "its answer cannot be read")
     }
@@ -97,7 +87,6 @@ impl RequestFailure {
         Self::new(Kind::Refused, true, "the request cannot be written")
     }
 
-    /// Vault, or what stands in front of it, refused.
     pub(super) fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let refusal: RefusalBody = serde_json::from_slice(body).unwrap_or_default();
         let text = one_line(&refusal.errors.join("; "), MAX_TEXT);
@@ -106,10 +95,7 @@ impl RequestFailure {
             status: Some(status),
             kind,
             undone,
-            deleted: refusal
-                .data
-                .and_then(|data| data.metadata)
-                .map(|metadata| metadata.version),
+            deleted: refusal.data.and_then(|data| Some(data.metadata?.version)),
             after: after(headers),
             text,
         }

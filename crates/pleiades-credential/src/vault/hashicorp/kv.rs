@@ -35,7 +35,6 @@ struct Version {
     version: u64,
 }
 
-/// The content of an entry.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Entry {
@@ -72,7 +71,6 @@ struct VersionState {
     destroyed: bool,
 }
 
-/// The two halves of a data key.
 #[derive(Deserialize)]
 struct DataKey {
     #[serde(deserialize_with = "secret")]
@@ -90,9 +88,8 @@ impl HashicorpVault {
     /// The path within the mount.
     pub(super) fn path(&self, path: &Path) -> String {
         let encoded = name::path(path.segments().iter().map(|segment| &**segment));
-        format!("{}/{encoded}", self.prefix)
-            .trim_end_matches('/')
-            .to_owned()
+        let path = format!("{}/{encoded}", self.prefix);
+        path.trim_end_matches('/').to_owned()
     }
 
     pub(super) async fn read_entry(&self, path: &str) -> Result<Option<Stored>, Fault> {
@@ -158,10 +155,8 @@ impl HashicorpVault {
 
     async fn put(&self, path: &str, expected: u64, data: &Value) -> Result<Wrote, Fault> {
         let cas = u32::try_from(expected).map_err(|_error| {
-            Fault::new(
-                Kind::Refused,
-                format!("the entry `{path}` has no version {expected}"),
-            )
+            let message = format!("the entry `{path}` has no version {expected}");
+            Fault::new(Kind::Refused, message)
         })?;
         let sent = self
             .repeat("write", Repeat::Once, |token| {
@@ -175,9 +170,7 @@ impl HashicorpVault {
             })
             .await;
         match sent {
-            Ok(reply) => Ok(Wrote::Done(
-                reply.data.map_or(expected + 1, |written| written.version),
-            )),
+            Ok(reply) => Ok(Wrote::Done(reply.data.map_or(expected + 1, |it| it.version))),
             Err(KvError::Conflict) => Ok(Wrote::Conflict),
             Err(other) => Err(other.fault()),
         }
@@ -295,10 +288,8 @@ impl HashicorpVault {
                 .build()
                 .ok()
         };
-        let key: DataKey = self
-            .ask("make a data key", request)
-            .await
-            .map_err(KvError::fault)?;
+        let key = self.ask::<_, DataKey>("make a data key", request).await;
+        let key = key.map_err(KvError::fault)?;
         let sealed = envelope::seal(&key.plaintext, path, value)
             .ok_or_else(|| Fault::new(Kind::Failed, "the transit engine made no key of 256 bits"))?;
         Ok(json!({ "sealed": sealed, "key": key.ciphertext }))

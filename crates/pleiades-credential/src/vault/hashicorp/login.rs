@@ -1,7 +1,6 @@
 //! How the gateway logs in to Vault.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
@@ -9,13 +8,11 @@ use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 use vaultrs::api::auth::oidc::requests::JWTLoginRequest;
 use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
 
-use super::breaker::jittered;
-use super::failure::RequestFailure;
 use super::transport::{TokenGrant, VaultReply, VaultTransport};
+use super::{breaker::jittered, failure::RequestFailure};
 use crate::vault::{Fault, Kind};
 use pleiades_core::secret::Secret;
 
-/// Longest wait for the answer to one of these requests.
 const WITHIN: Duration = Duration::from_secs(6);
 /// Largest file of a token.
 const MAX_TOKEN: u64 = 64 << 10;
@@ -57,7 +54,6 @@ pub enum LoginMethod {
 }
 
 impl LoginMethod {
-    /// The stable name, as the settings say it.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Token(_) => "token",
@@ -68,7 +64,6 @@ impl LoginMethod {
         }
     }
 
-    /// Whether there is a way to a new token.
     pub(super) const fn can_log_in(&self) -> bool {
         !matches!(self, Self::Token(_) | Self::TokenFile(_))
     }
@@ -160,7 +155,6 @@ impl LoginMethod {
     }
 }
 
-/// A token and how long it holds.
 #[derive(Debug)]
 pub(super) struct VaultToken {
     pub(super) token: Secret,
@@ -228,15 +222,13 @@ pub(super) async fn read(file: &std::path::Path) -> Result<Secret, Fault> {
         let message = format!("the token file `{shown}` {why}: make it readable for the gateway");
         Fault::new(Kind::Denied, message)
     };
-    let facts = tokio::fs::metadata(file)
-        .await
-        .map_err(|cause| fault("cannot be read").because(cause))?;
+    let facts = tokio::fs::metadata(file).await;
+    let facts = facts.map_err(|cause| fault("cannot be read").because(cause))?;
     if !facts.is_file() || facts.len() > MAX_TOKEN {
         return Err(fault("is no file of a token"));
     }
-    let text = tokio::fs::read_to_string(file)
-        .await
-        .map_err(|cause| fault("cannot be read").because(cause))?;
+    let text = tokio::fs::read_to_string(file).await;
+    let text = text.map_err(|cause| fault("cannot be read").because(cause))?;
     let text = zeroize::Zeroizing::new(text);
     match text.trim() {
         "" => Err(fault("is empty")),

@@ -4,23 +4,20 @@
 //! while at most, and the last answer serves while Vault cannot give one.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use pleiades_core::bounded::Bounded;
+use pleiades_core::{bounded::Bounded, secret::Secret};
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use super::HashicorpVault;
 use crate::vault::{Fault, Kind};
-use pleiades_core::secret::Secret;
 
 /// An entry is asked for that often at most: one reading of a folder asks once.
 const FRESH: Duration = Duration::from_secs(2);
 /// Longest wait of one reader; longer than any request of ours.
 const WITHIN: Duration = Duration::from_secs(15);
-/// Entries that are remembered.
 const MAX_ENTRIES: usize = 10_000;
 
 /// Looks fields up, blocking.
@@ -36,7 +33,6 @@ impl std::fmt::Debug for FieldLookup {
     }
 }
 
-/// The texts of one entry.
 type EntryFields = Arc<HashMap<String, Secret>>;
 
 #[derive(Clone)]

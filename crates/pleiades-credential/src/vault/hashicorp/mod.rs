@@ -14,10 +14,7 @@ mod refusals;
 mod session;
 mod transport;
 
-use std::future::Future;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rustify::endpoint::Endpoint;
@@ -41,7 +38,6 @@ use pleiades_core::secret::Secret;
 const READ: Duration = Duration::from_secs(6);
 /// Longest wait for the answer to a write: its tokens may exist nowhere else.
 const WRITE: Duration = Duration::from_secs(10);
-/// A request is sent that often at most.
 const ATTEMPTS: u32 = 3;
 /// The pause before the second; twice that before the third.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -77,7 +73,6 @@ pub struct HashicorpVault {
     transit: Option<Transit>,
 }
 
-/// A key of the transit engine.
 #[derive(Debug)]
 struct Transit {
     mount: String,
@@ -89,7 +84,6 @@ struct Transit {
 enum Repeat {
     /// It changes nothing, or the same whenever it is done.
     Repeatable,
-    /// It is done once.
     Once,
 }
 
@@ -141,22 +135,19 @@ pub fn open(config: Config, control: &Handle) -> Result<Arc<HashicorpVault>, Fau
 /// A plain path: no empty segment, no dots, nothing that a URL would change.
 fn plain(path: &str, field: &str) -> Result<String, Fault> {
     let path = path.trim_matches('/');
-    if is_plain(path) {
+    let is_plain = path.split('/').all(|segment| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@' | b'~' | b'=')
+            })
+    });
+    if is_plain {
         return Ok(path.to_owned());
     }
     let message = format!(
         "`vault.hashicorp.{field}` must be segments of letters, digits, `_`, `-` and `.` between single slashes"
     );
     Err(Fault::new(Kind::Refused, message))
-}
-
-fn is_plain(path: &str) -> bool {
-    path.split('/').all(|segment| {
-        !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@' | b'~' | b'=')
-            })
-    })
 }
 
 impl HashicorpVault {
@@ -177,12 +168,10 @@ impl HashicorpVault {
         Ok(self.session.state())
     }
 
-    /// Mount of the KV engine.
     pub(crate) fn mount(&self) -> &str {
         &self.mount
     }
 
-    /// Asks with our token. `None`: there is no such entry.
     async fn ask<E: Endpoint, T: DeserializeOwned>(
         &self,
         what: &str,
@@ -263,14 +252,11 @@ impl HashicorpVault {
     }
 }
 
-/// Why a request gave no data.
 #[derive(Debug)]
 enum KvError {
     /// There is no entry; the version that was deleted, if it was.
     Absent(Option<u64>),
-    /// Another write was first.
     Conflict,
-    /// Anything else.
     Fault(Fault),
 }
 

@@ -64,10 +64,8 @@ fn digit(value: u8) -> char {
     char::from_digit(u32::from(value), 16).unwrap_or_default()
 }
 
-/// What one key of a listing is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ListedKey {
-    /// A name of its own.
     Name(String),
     /// The beginning of long names, to be listed as well: the segment.
     More(String),

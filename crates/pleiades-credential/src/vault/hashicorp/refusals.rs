@@ -18,7 +18,6 @@ impl Default for Refusals {
     }
 }
 
-/// What an answer changes.
 #[derive(Debug, PartialEq, Eq)]
 enum RefusalChange {
     None,

@@ -6,14 +6,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pleiades_core::backoff::Backoff;
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 use super::breaker::{BreakerPass, VaultBreaker, jittered};
 use super::login::{self, LoginMethod, VaultToken};
-use super::refusals::Refusals;
-use super::transport::VaultTransport;
+use super::{refusals::Refusals, transport::VaultTransport};
 use crate::vault::{Fault, Kind, Path};
 
 /// Pauses between logins because a token was refused: when the next one is refused as well, it is the
@@ -40,7 +38,6 @@ const SOONEST: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(15);
 
-/// Our own token and the way to the next.
 #[derive(Debug)]
 pub(super) struct VaultSession {
     transport: Arc<VaultTransport>,
@@ -54,7 +51,6 @@ pub(super) struct VaultSession {
     news: Arc<Notify>,
 }
 
-/// A token that holds, as far as we know.
 #[derive(Debug)]
 pub(super) struct SessionToken {
     pub(super) grant: VaultToken,
@@ -148,11 +144,8 @@ impl VaultSession {
             return Ok(self.check_file(current).await);
         }
         let mut last = self.login.lock().await;
-        if let Some(current) = self
-            .current
-            .load_full()
-            .filter(|current| !current.is_over(Instant::now()))
-        {
+        let current = self.current.load_full();
+        if let Some(current) = current.filter(|current| !current.is_over(Instant::now())) {
             return Ok(current);
         }
         self.breaker.recheck(pass)?;
@@ -183,14 +176,11 @@ impl VaultSession {
         self.log_in(&mut last).await.map(Some)
     }
 
-    /// The state of our own token.
     pub(super) fn state(&self) -> LoginState {
         let current = self.current.load_full();
         LoginState {
             method: self.auth.name(),
-            logged_in: current
-                .as_ref()
-                .is_some_and(|current| !current.is_over(Instant::now())),
+            logged_in: current.as_ref().is_some_and(|it| !it.is_over(Instant::now())),
             renewable: current.as_ref().is_some_and(|current| current.grant.renewable),
             ends_in: current.and_then(|current| {
                 let ends = current.born + current.grant.ttl?;
@@ -199,7 +189,6 @@ impl VaultSession {
         }
     }
 
-    /// The token of the file, if it has changed.
     async fn check_file(&self, current: Arc<SessionToken>) -> Arc<SessionToken> {
         let LoginMethod::TokenFile(file) = &self.auth else {
             return current;
@@ -241,11 +230,8 @@ impl VaultSession {
             }
             Err(fault) => {
                 if fault.kind == Kind::Denied && self.auth.can_log_in() {
-                    let pause = REFUSED
-                        .get(last.refusals)
-                        .or(REFUSED.last())
-                        .copied()
-                        .unwrap_or_default();
+                    let pause = REFUSED.get(last.refusals).or(REFUSED.last());
+                    let pause = pause.copied().unwrap_or_default();
                     last.refusals += 1;
                     last.refused = Some((Instant::now() + pause, fault.message.clone()));
                 }

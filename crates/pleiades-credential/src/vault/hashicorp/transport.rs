@@ -4,29 +4,22 @@
 //! bodies into its errors; this one follows no redirect, knows no proxy, bounds what it reads, and
 //! classifies answers.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use parking_lot::Mutex;
-use rustify::client::Client as Carrier;
-use rustify::endpoint::Endpoint;
-use rustify::errors::ClientError;
-use rustls::ClientConfig;
-use rustls::RootCertStore;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use rustify::{client::Client as Carrier, endpoint::Endpoint, errors::ClientError};
+use rustls::{ClientConfig, RootCertStore};
+use serde::{Deserialize, de::DeserializeOwned};
 use url::Url;
 use vaultrs::api::EndpointMiddleware;
 use zeroize::Zeroize;
 
 use super::failure::RequestFailure;
 use crate::vault::{Fault, Kind};
-use pleiades_core::secret::Secret;
-use pleiades_core::trust;
+use pleiades_core::{secret::Secret, trust};
 
-/// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Connections that wait for the next request.
 const IDLE_CONNECTIONS: usize = 8;
@@ -37,7 +30,6 @@ const MAX_ANSWER: usize = 8 << 20;
 /// Longest answer that is read of a refusal.
 const MAX_REFUSAL: usize = 64 << 10;
 
-/// The way to one Vault.
 pub(super) struct VaultTransport {
     http: reqwest::Client,
     base: String,
@@ -56,29 +48,23 @@ impl std::fmt::Debug for VaultTransport {
 /// An answer as Vault wraps it; what it says beside is not read.
 #[derive(Deserialize)]
 pub(super) struct VaultReply<T> {
-    /// What was asked for.
     #[serde(default = "Option::default")]
     pub(super) data: Option<T>,
-    /// A token.
     #[serde(default)]
     pub(super) auth: Option<TokenGrant>,
 }
 
-/// A token as Vault grants or renews it.
 #[derive(Deserialize)]
 pub(super) struct TokenGrant {
-    /// The token.
     #[serde(deserialize_with = "secret")]
     pub(super) client_token: Secret,
     /// How long it holds, in seconds; 0 for ever.
     #[serde(default)]
     pub(super) lease_duration: u64,
-    /// Whether it can be renewed.
     #[serde(default)]
     pub(super) renewable: bool,
 }
 
-/// A text that is a secret.
 pub(super) fn secret<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
     String::deserialize(deserializer).map(Secret::new)
 }
@@ -127,12 +113,10 @@ impl VaultTransport {
         })
     }
 
-    /// Where it leads.
     pub(super) fn base(&self) -> &str {
         &self.base
     }
 
-    /// Sends one request and reads what it answers.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         endpoint: impl Endpoint,
@@ -244,7 +228,6 @@ impl OneRequest<'_> {
     }
 }
 
-/// The body, as long as it is not too long.
 async fn read(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, RequestFailure> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(RequestFailure::cut)? {

@@ -163,8 +163,10 @@ impl ClientToken {
             return Err(self.error(Duration::from_millis(pause)));
         }
         let mut in_flight = self.join_or_start(manager);
-        let waited = timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done)).await;
-        if waited.is_err() {
+        if timeout(TOKEN_WITHIN, in_flight.wait_for(|done| *done))
+            .await
+            .is_err()
+        {
             return Err(self.error(Duration::from_secs(5)));
         }
         let token = self.token.load_full();

@@ -285,12 +285,9 @@ pub fn minimal_environment(all: impl IntoIterator<Item = (OsString, OsString)>) 
     const NAMES: [&str; 10] = [
         "HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
     ];
-    all.into_iter()
-        .filter(|(name, _)| {
-            name.to_str()
-                .is_some_and(|name| NAMES.contains(&name) || name.starts_with("LC_"))
-        })
-        .collect()
+    let is_wanted = |name: &str| NAMES.contains(&name) || name.starts_with("LC_");
+    let is_given = |(name, _): &(OsString, OsString)| name.to_str().is_some_and(is_wanted);
+    all.into_iter().filter(is_given).collect()
 }
 
 #[cfg(test)]

@@ -115,9 +115,8 @@ impl ListWatcher {
 
     async fn subscribe(&self, attempt: &mut Attempt) -> Result<StreamState, Error> {
         let client = self.client.borrow();
-        let response = client
-            .open_subscription(self.revision, self.params.clone())
-            .await?;
+        let params = self.params.clone();
+        let response = client.open_subscription(self.revision, params).await?;
         let Ok(mut stream) = EventStream::accept(response, &client.identity.signature)? else {
             return Ok(StreamState::Never);
         };

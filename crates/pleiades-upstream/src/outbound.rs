@@ -188,21 +188,16 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// Says what went wrong below HTTP, naming the host and nothing else.
 fn describe(failed: FetchError, host: &str) -> SendError {
+    let unusable = |message| SendError {
+        sent: true,
+        ..refused(message)
+    };
     let error = match failed {
         FetchError::Http(error) => error.without_url(),
-        FetchError::TooLarge => {
-            return SendError {
-                sent: true,
-                ..refused(format!("the answer of `{host}` is larger than 1 MiB"))
-            };
-        }
+        FetchError::TooLarge => return unusable(format!("the answer of `{host}` is larger than 1 MiB")),
         FetchError::Coded(coding) => {
-            return SendError {
-                sent: true,
-                ..refused(format!(
-                    "the answer of `{host}` is compressed (`{coding}`), although none was asked for"
-                ))
-            };
+            let what = format!("is compressed (`{coding}`), although none was asked for");
+            return unusable(format!("the answer of `{host}` {what}"));
         }
     };
     if let Some(ours) = cause::<AddressRefused>(&error) {
@@ -292,9 +287,8 @@ fn refused(message: String) -> SendError {
 }
 
 fn unencrypted(host: &str) -> SendError {
-    refused(format!(
-        "`{host}` is not reached over https, which only loopback may be"
-    ))
+    let message = format!("`{host}` is not reached over https, which only loopback may be");
+    refused(message)
 }
 
 fn forbidden(host: &str) -> SendError {

@@ -225,29 +225,22 @@ impl<T: Pooled> Pool<T> {
     /// Takes everything out at once, for the end of the process.
     pub(crate) fn drain(&self) -> Vec<Arc<T>> {
         let slots = std::mem::take(&mut *self.slots.lock());
-        slots
-            .into_values()
-            .filter_map(|slot| slot.cell.get().cloned())
-            .collect()
+        let members = slots.into_values().filter_map(|slot| slot.cell.get().cloned());
+        members.collect()
     }
 
     fn take(&self, which: impl Fn(&PoolKey, &PoolSlot<T>) -> bool) {
-        let taken: Vec<_> = self
-            .slots
-            .lock()
-            .extract_if(|key, slot| which(key, slot))
-            .collect();
+        let mut slots = self.slots.lock();
+        let taken: Vec<_> = slots.extract_if(|key, slot| which(key, slot)).collect();
+        drop(slots);
         for (_, slot) in taken {
             slot.retire();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots
-            .lock()
-            .values()
-            .filter(|slot| slot.cell.get().is_some())
-            .count()
+        let slots = self.slots.lock();
+        slots.values().filter(|slot| slot.cell.get().is_some()).count()
     }
 }
 

@@ -166,17 +166,13 @@ async fn send_signed(
 fn challenge_in(response: &reqwest::Response) -> Challenge {
     let status = response.status();
     // Most answers say nothing of it.
-    let header = status
-        .is_client_error()
-        .then(|| challenge(response.headers()))
-        .flatten();
-    www_authenticate::challenge(status.as_u16(), header.as_deref())
+    let header = status.is_client_error().then(|| challenge(response.headers()));
+    www_authenticate::challenge(status.as_u16(), header.flatten().as_deref())
 }
 
 fn with_refusal(mut error: Error, response: &reqwest::Response) -> Error {
-    error
-        .refusal
-        .get_or_insert_with(|| Box::new((response.status().as_u16(), challenge(response.headers()))));
+    let refusal = || Box::new((response.status().as_u16(), challenge(response.headers())));
+    error.refusal.get_or_insert_with(refusal);
     error
 }
 

@@ -157,9 +157,8 @@ impl OutboundMessage {
             let body = response::read_whole(response, LARGEST, self.deadline).await?;
             self.reader.receive(&body);
         } else {
-            response::read_whole(response, NOTHING, Instant::now() + LINGER)
-                .await
-                .ok();
+            let soon = Instant::now() + LINGER;
+            response::read_whole(response, NOTHING, soon).await.ok();
         }
         Ok(())
     }

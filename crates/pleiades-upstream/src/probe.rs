@@ -42,10 +42,8 @@ pub(crate) async fn probe(client: ProviderClient<'_>) -> Result<Profile, Error> 
         }
         Some(revision) => {
             let session = client.session(revision, deadline).await?;
-            Ok(Profile::from_initialize(
-                session.revision,
-                &session.initialize_result,
-            ))
+            let (revision, result) = (session.revision, &session.initialize_result);
+            Ok(Profile::from_initialize(revision, result))
         }
         None => match detect(client, deadline).await {
             Err(error) if matches!(error.code, Code::UpstreamProtocol | Code::UpstreamError) => {

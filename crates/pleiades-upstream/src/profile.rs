@@ -67,11 +67,10 @@ impl Profile {
 
     /// The result of `initialize`, and the revision it settled on.
     pub(crate) fn from_initialize(revision: Revision, result: &RawObject) -> Self {
+        let capabilities = result.get("capabilities");
         Self {
             revisions: Revisions::default().with(revision),
-            capabilities: result
-                .get("capabilities")
-                .map_or_else(no_capabilities, ToOwned::to_owned),
+            capabilities: capabilities.map_or_else(no_capabilities, ToOwned::to_owned),
             server_info: result.get("serverInfo").map(ToOwned::to_owned),
             instructions: result.read("instructions"),
             legacy: None,

@@ -225,22 +225,15 @@ impl Inner {
 }
 
 pub(crate) fn literal(ip: IpAddr, port: u16, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
-    if permit.admits(ip) {
-        Ok(Arc::from([SocketAddr::new(ip, port)]))
-    } else {
-        Err(refused())
-    }
+    admitted(Arc::from([SocketAddr::new(ip, port)]), permit)
 }
 
 fn admitted(addresses: Arc<[SocketAddr]>, permit: Permit) -> Result<Arc<[SocketAddr]>, Error> {
-    if addresses.iter().all(|address| permit.admits(address.ip())) {
+    let admits = |address: &SocketAddr| permit.admits(address.ip());
+    if addresses.iter().all(admits) {
         return Ok(addresses);
     }
-    let some: Arc<[_]> = addresses
-        .iter()
-        .copied()
-        .filter(|address| permit.admits(address.ip()))
-        .collect();
+    let some: Arc<[_]> = addresses.iter().copied().filter(admits).collect();
     if some.is_empty() { Err(refused()) } else { Ok(some) }
 }
 

@@ -142,10 +142,8 @@ pub(crate) fn last(tail: &[u8]) -> Option<u64> {
     let (_, rest) = text.rsplit_once("\"id\"")?;
     let rest = rest.trim_start().strip_prefix(':')?.trim_start();
     let rest = rest.strip_prefix('"').unwrap_or(rest);
-    let end = rest
-        .find(|char: char| !char.is_ascii_digit())
-        .unwrap_or(rest.len());
-    let (digits, after) = rest.split_at_checked(end)?;
+    let end = rest.find(|char: char| !char.is_ascii_digit());
+    let (digits, after) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
     let after = after.strip_prefix('"').unwrap_or(after).trim();
     if after == "}" { digits.parse().ok() } else { None }
 }

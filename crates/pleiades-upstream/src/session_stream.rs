@@ -49,9 +49,8 @@ pub(crate) async fn keep(shared: &Arc<Shared>, session: &Arc<HttpSession>, key: 
         }
         set_state(&ended, StreamState::Over);
     });
-    timeout(HEAD_START, state.wait_for(|state| *state != StreamState::Opening))
-        .await
-        .ok();
+    let opened = state.wait_for(|state| *state != StreamState::Opening);
+    timeout(HEAD_START, opened).await.ok();
 }
 
 fn set_state(session: &Weak<HttpSession>, state: StreamState) {

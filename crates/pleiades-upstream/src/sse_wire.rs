@@ -45,9 +45,8 @@ pub(crate) async fn connect(
     let head = RequestHead::default();
     let response = post::send_bodyless(&route, signature, Method::GET, head, deadline).await?;
     let mut stream = accept(response, signature, deadline).await?;
-    let named = timeout_at(deadline, message_address(&mut stream))
-        .await
-        .map_err(|_elapsed| timed_out())??;
+    let named = timeout_at(deadline, message_address(&mut stream)).await;
+    let named = named.map_err(|_elapsed| timed_out())??;
     let address = address(&route.url, &named)?;
     let state = WireState::new(shared, &endpoint.provider, key, SOUND);
     let wire = Arc::new_cyclic(|wire| {
@@ -121,9 +120,8 @@ fn address(base: &Url, named: &str) -> Result<Url, Error> {
     if named.len() > ADDRESS {
         return Err(protocol_error(unusable));
     }
-    let mut address = base
-        .join(named.trim())
-        .map_err(|error| protocol_error(unusable).because(error))?;
+    let joined = base.join(named.trim());
+    let mut address = joined.map_err(|error| protocol_error(unusable).because(error))?;
     if address.origin() != base.origin() || !address.username().is_empty() || address.password().is_some() {
         let message = "the provider's event stream names another origin for its messages, which is never \
                        followed; put the address that the provider itself names in `upstream.url`";

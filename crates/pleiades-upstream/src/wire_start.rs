@@ -83,9 +83,8 @@ impl WireStart<'_> {
             }
         };
         if let (Err(error), true) = (&started, delays_next) {
-            shared
-                .restarts
-                .record_failure(key, false, Instant::now(), &error.message);
+            let restarts = &shared.restarts;
+            restarts.record_failure(key, false, Instant::now(), &error.message);
         }
         started
     }
@@ -109,6 +108,7 @@ impl WireStart<'_> {
     }
 
     async fn handshake(self, wire: Arc<Wire>) -> Result<Arc<Wire>, Error> {
+        let newest = Revision::NEWEST_LEGACY;
         let asked = match self.client.endpoint.revision {
             Some(revision) if revision.is_modern() => {
                 let outcome = self.discover(&wire).await?;
@@ -120,22 +120,16 @@ impl WireStart<'_> {
             }
             Some(revision) => revision,
             // That transport is older than the question.
-            None if matches!(self.client.endpoint.target, Transport::Http { .. }) => Revision::NEWEST_LEGACY,
+            None if matches!(self.client.endpoint.target, Transport::Http { .. }) => newest,
             None => match self.probe(&wire).await {
                 Probed::Modern(handshake) => return self.settle(wire, handshake).await,
-                Probed::Legacy(outcome) => {
-                    return self
-                        .after_initialize(wire, Revision::NEWEST_LEGACY, Ok(outcome))
-                        .await;
-                }
-                Probed::Unknown => Revision::NEWEST_LEGACY,
+                Probed::Legacy(outcome) => return self.after_initialize(wire, newest, Ok(outcome)).await,
+                Probed::Unknown => newest,
                 Probed::Dead => {
                     // Some older servers end at the first method they do not know.
                     let wire = self.open().await?;
-                    let outcome = self.initialize(&wire, Revision::NEWEST_LEGACY).await;
-                    return self
-                        .after_initialize(wire, Revision::NEWEST_LEGACY, outcome)
-                        .await;
+                    let outcome = self.initialize(&wire, newest).await;
+                    return self.after_initialize(wire, newest, outcome).await;
                 }
             },
         };
@@ -171,11 +165,8 @@ impl WireStart<'_> {
         let mut discovering = Box::pin(self.discover(wire));
         match timeout(self.client.endpoint.connect, &mut discovering).await {
             Ok(Ok(outcome)) => {
-                return outcome
-                    .as_ref()
-                    .ok()
-                    .and_then(modern)
-                    .map_or(Probed::Unknown, Probed::Modern);
+                let handshake = outcome.as_ref().ok().and_then(modern);
+                return handshake.map_or(Probed::Unknown, Probed::Modern);
             }
             // An answer that cannot be read is one.
             Ok(Err(error)) if error.code == Code::UpstreamProtocol => return Probed::Unknown,
@@ -193,10 +184,8 @@ impl WireStart<'_> {
                 if outcome.is_ok() {
                     return Probed::Legacy(outcome);
                 }
-                let discovered = discovering
-                    .await
-                    .ok()
-                    .and_then(|outcome| modern(outcome.as_ref().ok()?));
+                let late = discovering.await.ok();
+                let discovered = late.and_then(|outcome| modern(outcome.as_ref().ok()?));
                 discovered.map_or(Probed::Legacy(outcome), Probed::Modern)
             }
         }

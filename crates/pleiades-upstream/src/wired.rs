@@ -88,10 +88,8 @@ impl ProviderClient<'_> {
         wire: &PoolLease<Wire>,
         deadline: Instant,
     ) -> Result<RpcResult, Error> {
-        let revision = wire
-            .handshake
-            .get()
-            .map_or(call.revision, |handshake| handshake.revision);
+        let handshake = wire.handshake.get();
+        let revision = handshake.map_or(call.revision, |handshake| handshake.revision);
         if revision.is_modern() != call.revision.is_modern() {
             let message = "the provider speaks another revision than it did";
             return Err(Error::new(Code::UnsupportedRevision, message));

@@ -231,7 +231,7 @@ impl Resolve for DnsResolver {
             // Port 0: the HTTP stack puts in the URL's own.
             let host = Host::Domain(name.as_str());
             let found = resolver.resolve(&host, 0, permit, within).await?;
-            let found: Vec<SocketAddr> = found.to_vec();
+            let found = found.to_vec();
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

@@ -58,13 +58,11 @@ pub trait AccountAdmin: Send + Sync {
     async fn delete(&self, named: &AccountPath) -> AccountOutcome;
 }
 
-/// Whether a path is that of an account, whatever it names.
 pub(super) fn is_account_path(path: &str) -> bool {
     path.starts_with(PREFIX)
 }
 
-/// Reads which account a path names. Encoded slashes and dot segments are refused as on the public listener; a name
-/// that needs them comes as `account` of the query.
+/// Encoded slashes and dot segments are refused; a name that needs them comes as `account` of the query.
 pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath> {
     let rest = path.strip_prefix(PREFIX)?;
     let lower = path.to_ascii_lowercase();
@@ -76,17 +74,14 @@ pub(super) fn parse_path(path: &str, query: Option<&str>) -> Option<AccountPath>
     }
     let mut segments = rest.splitn(4, '/');
     let mut next = || names::decode(segments.next()?);
-    let (tenant, user, provider) = (next()?, next()?, next()?);
-    let account = names::account_name(segments.next().unwrap_or_default(), query)?;
     Some(AccountPath {
-        tenant,
-        user,
-        provider,
-        account,
+        tenant: next()?,
+        user: next()?,
+        provider: next()?,
+        account: names::account_name(segments.next().unwrap_or_default(), query)?,
     })
 }
 
-/// Answers an operator.
 pub(super) async fn answer(
     accounts: &dyn AccountAdmin,
     session: &mut ServerSession,

@@ -24,7 +24,6 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::Metrics;
 use pleiades_credential::access::{Access, framing};
 
-/// Media type of the Prometheus text format.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -91,8 +90,7 @@ impl Admin {
         if !asker.host.is_some_and(|host| (self.host_allowed)(host)) {
             return foreign_host();
         }
-        let known = matches!(path, "/metrics" | "/health" | "/ready" | "/providers");
-        if !known {
+        if !matches!(path, "/metrics" | "/health" | "/ready" | "/providers") {
             let message = "unknown path: the admin listener has /metrics, /health, /ready, /providers and \
                            /v1/accounts/{tenant}/{user}/{provider}/{account}";
             return refusal(StatusCode::NOT_FOUND, Code::UnknownPath, message);
@@ -106,10 +104,16 @@ impl Admin {
             return response;
         }
         match path {
-            "/metrics" => self.render_metrics(),
+            "/metrics" => {
+                (self.collect)(&self.metrics);
+                response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
+            }
             "/health" => health_response(&self.health),
             "/ready" => health_response(&self.ready),
-            _ => self.providers(asker),
+            _ => match self.access.identify_operator(asker.headers, asker.peer) {
+                Ok(_operator) => document(StatusCode::OK, &(self.report)()),
+                Err(error) => unauthorized(&error),
+            },
         }
     }
 
@@ -119,18 +123,6 @@ impl Admin {
             .get_all(ORIGIN)
             .iter()
             .all(|origin| origin.to_str().is_ok_and(|origin| (self.origin_allowed)(origin)))
-    }
-
-    fn render_metrics(&self) -> Response<Vec<u8>> {
-        (self.collect)(&self.metrics);
-        response(StatusCode::OK, PROMETHEUS, self.metrics.render().into_bytes())
-    }
-
-    fn providers(&self, asker: AdminRequest<'_>) -> Response<Vec<u8>> {
-        match self.access.identify_operator(asker.headers, asker.peer) {
-            Ok(_operator) => document(StatusCode::OK, &(self.report)()),
-            Err(error) => unauthorized(&error),
-        }
     }
 }
 
@@ -218,7 +210,6 @@ fn refusal(status: StatusCode, code: Code, message: &str) -> Response<Vec<u8>> {
     )
 }
 
-/// The refusal of somebody who is no operator.
 fn unauthorized(error: &Error) -> Response<Vec<u8>> {
     let status = match error.code {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,

@@ -18,7 +18,6 @@ const HEAD: usize = 320;
 /// What is kept of one provider, in bytes of memory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MemoryBounds {
-    /// One list.
     pub(super) list: usize,
     /// All lists of one reading.
     pub(super) lists: usize,
@@ -51,7 +50,6 @@ pub(super) fn cost(entry: &RawObject) -> usize {
     members.sum::<usize>() + schema + HEAD
 }
 
-/// What is left of a bound that several take from.
 #[derive(Debug)]
 pub(super) struct ByteBudget(AtomicUsize);
 
@@ -77,7 +75,6 @@ pub(super) struct LeftOut {
 }
 
 impl LeftOut {
-    /// Sentences that are kept.
     const REASONS: usize = 20;
     /// Longest reason that `/providers` shows, in characters.
     const LONGEST: usize = 400;
@@ -101,7 +98,6 @@ impl LeftOut {
         self.reasons.is_empty()
     }
 
-    /// Those that are not in an older one.
     pub(super) fn not_in<'a>(&'a self, old: &'a Self) -> impl Iterator<Item = &'a String> {
         self.reasons.iter().filter(|why| !old.reasons.contains(why))
     }

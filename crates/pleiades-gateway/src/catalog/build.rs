@@ -87,7 +87,7 @@ fn duplicate_faults(plan: &ReloadPlan) -> BTreeMap<PathBuf, Vec<String>> {
 }
 
 /// Joins a draft with what is known of the provider under this id.
-fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -> Arc<Provider> {
+pub(super) fn provider(draft: &Arc<Draft>, before: Option<(&Arc<Draft>, &Arc<Provider>)>) -> Arc<Provider> {
     if let Some((_, old)) = before.filter(|(drafted, _)| Arc::ptr_eq(drafted, draft)) {
         return Arc::clone(old);
     }

@@ -33,7 +33,6 @@ struct ReadState {
     left_out: LeftOut,
 }
 
-/// What the last attempt came to.
 #[derive(Debug, Clone)]
 struct LastAttempt {
     at: Instant,
@@ -42,26 +41,21 @@ struct LastAttempt {
     failure: Option<ListFailure>,
 }
 
-/// How good cached lists are.
 #[derive(Debug)]
 pub(super) enum Freshness {
     /// No attempt has ended yet.
     Unread,
-    /// Read, and still valid.
     Fresh,
-    /// Read, and old.
     Stale,
     /// The last attempt failed so long ago.
     Failed(ListFailure, Duration),
 }
 
-/// What an attempt found.
 #[derive(Debug)]
 pub(super) struct Discovery {
     pub(super) catalogue: Catalogue,
     /// Tools before the descriptor's rules.
     pub(super) offered: Arc<[Arc<Tool>]>,
-    /// What was left out, and why.
     pub(super) left_out: LeftOut,
     /// Why a list is incomplete.
     pub(super) failing: Option<String>,
@@ -98,21 +92,9 @@ impl CachedLists {
         self.catalogue.load_full()
     }
 
-    /// The same lists under other rules on tools.
     pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
         let state = self.state.lock();
-        let old = self.catalogue.load();
-        let mut catalogue = Catalogue {
-            profile: old.profile.clone(),
-            resources: old.resources.clone(),
-            templates: old.templates.clone(),
-            prompts: old.prompts.clone(),
-            complete: old.complete,
-            tools_failure: old.tools_failure.clone(),
-            ttl_ms: old.ttl_ms,
-            cost: old.cost,
-            ..Catalogue::default()
-        };
+        let mut catalogue = Catalogue::clone(&self.catalogue.load());
         catalogue.set_tools(rules.admitted(&state.offered));
         let successor = Self::new(catalogue);
         *successor.state.lock() = ReadState {
@@ -141,14 +123,9 @@ impl CachedLists {
 
     /// How long ago the last attempt ended.
     pub(super) fn age(&self) -> Option<Duration> {
-        self.state
-            .lock()
-            .last
-            .as_ref()
-            .map(|last| Instant::now() - last.at)
+        self.state.lock().last.as_ref().map(|last| last.at.elapsed())
     }
 
-    /// When the lists will be old.
     pub(super) fn until(&self) -> Option<Instant> {
         self.state.lock().last.as_ref().map(|last| last.until)
     }
@@ -192,7 +169,6 @@ impl CachedLists {
         })
     }
 
-    /// Notes from outside that the provider cannot be used.
     pub(super) fn fail(&self, failure: ListFailure) {
         let now = Instant::now();
         self.state.lock().last = Some(LastAttempt {
@@ -214,8 +190,7 @@ impl AttemptClaim {
         &self.cached
     }
 
-    /// Stores what was discovery. Says whether the attempt before had failed, and what was left out for the
-    /// first time.
+    /// Says whether the attempt before had failed, and what was left out for the first time.
     pub(super) fn succeed(&self, mut discovery: Discovery) -> (bool, Vec<String>) {
         let mut state = self.cached.state.lock();
         // It may have been learnt while the lists were read.

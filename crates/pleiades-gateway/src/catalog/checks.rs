@@ -12,8 +12,7 @@ mod weight;
 use std::fmt;
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 pub use cache::ValidatorSlot;
 pub use weight::Effort;
@@ -59,12 +58,11 @@ impl ArgumentValidator {
         Some(Self { validator, weight })
     }
 
-    /// What this takes of memory (bytes, estimated): measured on known servers' schemas, patterns at
-    /// their limits.
+    /// Memory (bytes, estimated): measured on known servers' schemas, patterns at their limits.
     fn bytes(&self, schema: &RawValue) -> usize {
         const LEAST: usize = 2 * 1024;
         const EACH: usize = 24;
-        LEAST + schema.get().len().saturating_mul(EACH) + self.weight.patterns() * 2 * MAX_PATTERN
+        LEAST + schema.get().len().saturating_mul(EACH) + self.weight.patterns * 2 * MAX_PATTERN
     }
 
     /// Whether arguments fit; `None` when finding out takes more than the effort.

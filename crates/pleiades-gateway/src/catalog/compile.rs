@@ -48,19 +48,16 @@ impl Draft {
     }
 }
 
-/// What compiling needs beside the descriptor.
 #[derive(Debug, Clone)]
 pub(super) struct CompileContext {
     /// Whether the gateway itself listens on loopback, where local providers need no permission.
     pub(super) loopback: bool,
-    /// Who signs for `client_credentials`.
     pub(super) client_credentials: Arc<dyn ClientCredentialsTokens>,
     /// `facade.exposure` of the settings.
     pub(super) exposure: Exposure,
 }
 
 impl CompileContext {
-    /// For inspection: nothing of it runs.
     pub(super) fn for_inspection(loopback: bool) -> Self {
         Self {
             loopback,
@@ -78,10 +75,7 @@ pub fn dry_run(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<(
     compile(file, descriptor, &CompileContext::for_inspection(loopback)).map(drop)
 }
 
-/// Compiles a descriptor that has no faults.
-///
-/// # Errors
-/// What changed on disk since the descriptor was read, or escaped its reader.
+/// Of a descriptor without faults; the error: what changed on disk since it was read, or escaped its reader.
 pub(super) fn compile(
     file: &Path,
     descriptor: &Descriptor,
@@ -158,11 +152,7 @@ fn target(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Transp
         }),
         Some(pleiades_descriptor::UpstreamTarget::Command(command)) => Ok(Transport::Stdio {
             command: command.to_vec(),
-            env: upstream
-                .env
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
+            env: upstream.env.clone().into_iter().collect(),
             folder: folder(file),
         }),
         None => Err("upstream: this kind of upstream is not built yet".to_owned()),

@@ -1,17 +1,16 @@
 //! What the broker and the credential manager need to know of loaded providers.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use async_trait::async_trait;
 
-use super::{Catalog, Lister};
+use super::{Catalog, Lister, lists::ListKind, pages::list_call};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::web::Prober;
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_credential::{Connection, Connections, ProviderAuth, Signature};
-use pleiades_mcp::{DeclaredCapabilities, RawObject, Revision};
-use pleiades_upstream::{Call, Endpoint, Identity};
+use pleiades_mcp::{RawObject, Revision};
+use pleiades_upstream::{Endpoint, Identity};
 
 impl Connections for Catalog {
     fn of(&self, connection: &str) -> Vec<Arc<Connection>> {
@@ -22,12 +21,8 @@ impl Connections for Catalog {
         });
         let mut found: Vec<_> = all.filter(|own| *own.name == *connection).cloned().collect();
         if found.is_empty() {
-            found.extend(
-                self.guests
-                    .connections()
-                    .into_iter()
-                    .filter(|own| *own.name == *connection),
-            );
+            let guests = self.guests.connections().into_iter();
+            found.extend(guests.filter(|own| *own.name == *connection));
         }
         found
     }
@@ -73,7 +68,6 @@ impl Prober for Catalog {
     }
 }
 
-/// The challenge in a refusal of a request without a credential.
 fn refusal(error: &Error) -> Option<Challenge> {
     if error.code != Code::UpstreamAuth {
         return None;
@@ -88,17 +82,6 @@ async fn ask(lister: &dyn Lister, endpoint: &Arc<Endpoint>, identity: &Identity)
         .revision
         .or_else(|| profile.revisions.newest())
         .unwrap_or(Revision::NEWEST_LEGACY);
-    let call = Call {
-        method: "tools/list",
-        params: RawObject::new(),
-        revision,
-        mirrored: Vec::new(),
-        deadline: Instant::now() + endpoint.call,
-        idempotent: true,
-        declared: DeclaredCapabilities::all(),
-        progress: false,
-        token: None,
-        events: None,
-    };
+    let call = list_call(ListKind::Tools, RawObject::new(), endpoint, revision);
     lister.request(endpoint, identity, call).await.map(drop)
 }

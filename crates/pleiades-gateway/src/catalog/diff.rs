@@ -8,10 +8,8 @@ use std::{
 
 use super::{compile::Draft, load::Parsed};
 
-/// What each file comes to.
 #[derive(Debug, Default)]
 pub(super) struct ReloadPlan {
-    /// Runs, by id.
     pub(super) run: BTreeMap<Arc<str>, Arc<Draft>>,
     /// Keeps running although this newer version of its file is broken.
     pub(super) stale: BTreeMap<Arc<str>, Arc<Parsed>>,

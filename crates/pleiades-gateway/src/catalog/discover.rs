@@ -23,8 +23,6 @@ use pleiades_upstream::{Identity, Profile, Transport};
 const UNDECLARED: Duration = Duration::from_secs(5);
 /// Longest capabilities, `serverInfo` and instructions that are kept, in bytes.
 const ITSELF: usize = 64 * 1024;
-/// Characters of a name that a sentence repeats.
-const NAMED: usize = 80;
 /// Of a provider that is there, and has nothing to offer.
 const IDLE: &str = "it offers nothing: the server declares neither tools, resources nor prompts, and lists no tools when it is asked";
 
@@ -37,12 +35,8 @@ pub(super) struct Previous {
     pub(super) listed: bool,
 }
 
-/// Detects what a provider is, unless `previous.catalogue` is to be believed, and reads its lists.
-///
-/// A list that fails is kept as it was, and the catalogue is not `complete`.
-///
-/// # Errors
-/// When the provider cannot be reached or refuses the credential.
+/// Detects what a provider is, unless `previous.catalogue` is to be believed, and reads its lists. One that
+/// fails is kept as it was, and the catalogue is not `complete`. An error: not reached, or refused.
 pub(super) async fn discover(
     lister: &dyn Lister,
     provider: &Provider,
@@ -91,18 +85,14 @@ pub(super) async fn discover(
         read_if(offers.resources, asked, ListKind::Templates),
         read_if(offers.prompts, asked, ListKind::Prompts),
     );
-    assemble(
-        (provider, identity),
-        previous,
-        which,
-        ReadLists {
-            profile,
-            tools,
-            resources,
-            templates,
-            prompts,
-        },
-    )
+    let read = ReadLists {
+        profile,
+        tools,
+        resources,
+        templates,
+        prompts,
+    };
+    assemble((provider, identity), previous, which, read)
 }
 
 /// A provider that spoke an older revision before is asked for it at once: clients of that generation
@@ -129,12 +119,8 @@ struct ReadLists {
     prompts: Option<Pages>,
 }
 
-async fn read_if(asked_for: bool, asked: ListRequest<'_>, list: ListKind) -> Option<Pages> {
-    if asked_for {
-        Some(asked.all(list).await)
-    } else {
-        None
-    }
+async fn read_if(wanted: bool, asked: ListRequest<'_>, list: ListKind) -> Option<Pages> {
+    if wanted { Some(asked.all(list).await) } else { None }
 }
 
 /// Asks for tools although nothing is declared: some servers have them and do not say so. Whatever else
@@ -148,7 +134,6 @@ async fn undeclared_tools(asked: ListRequest<'_>) -> Option<Pages> {
         .then_some(pages)
 }
 
-/// Which lists the provider declares.
 fn declares(profile: &Profile) -> ListSet {
     let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();
     let has = |name: &str| capabilities.get(name).is_some_and(|value| value.get() != "null");
@@ -165,13 +150,7 @@ fn bounded(mut profile: Profile) -> Result<Profile, Error> {
         let message = format!("the provider's capabilities are longer than {ITSELF} bytes");
         return Err(Error::new(Code::UpstreamProtocol, message));
     }
-    if profile
-        .server_info
-        .as_ref()
-        .is_some_and(|info| info.get().len() > ITSELF)
-    {
-        profile.server_info = None;
-    }
+    profile.server_info = profile.server_info.filter(|info| info.get().len() <= ITSELF);
     if let Some(instructions) = &mut profile.instructions
         && instructions.len() > ITSELF
     {
@@ -180,7 +159,6 @@ fn bounded(mut profile: Profile) -> Result<Profile, Error> {
     Ok(profile)
 }
 
-/// Why tools are missing.
 fn tools_failure(pages: Option<&Pages>, identity: &Identity) -> Option<Box<ListFailure>> {
     let error = pages?.failure.as_ref()?;
     Some(Box::new(ListFailure::of(error, identity)))
@@ -193,7 +171,10 @@ fn assemble(
     read: ReadLists,
 ) -> Result<Discovery, Error> {
     let declares = declares(&read.profile);
-    let mut gathered = ListAssembly::new(previous.listed);
+    let mut gathered = ListAssembly {
+        listed: previous.listed,
+        ..ListAssembly::default()
+    };
     let mut catalogue = Catalogue {
         profile: Some(read.profile),
         ..Catalogue::default()
@@ -245,12 +226,7 @@ fn assemble(
     })
 }
 
-/// What to make of a list.
-enum Entries {
-    Read(Box<Pages>),
-    Unchanged,
-}
-
+#[derive(Default)]
 struct ListAssembly {
     listed: bool,
     ttl_ms: Option<u64>,
@@ -261,16 +237,6 @@ struct ListAssembly {
 }
 
 impl ListAssembly {
-    fn new(listed: bool) -> Self {
-        Self {
-            listed,
-            ttl_ms: None,
-            failing: None,
-            left_out: LeftOut::default(),
-            fatal: None,
-        }
-    }
-
     /// The tools before the descriptor's rules, and what they take.
     fn tools(
         &mut self,
@@ -278,20 +244,18 @@ impl ListAssembly {
         which: ListSet,
         (provider, previous): (&Provider, &Previous),
     ) -> (Arc<[Arc<Tool>]>, usize) {
-        match self.entries(pages, which.tools) {
-            Entries::Read(pages) => {
-                let mirrors = matches!(provider.endpoint.target, Transport::Http { .. });
-                let tools = tools::compile(pages.entries, mirrors, &mut self.left_out);
-                (tools.into(), pages.cost)
-            }
-            Entries::Unchanged => (Arc::clone(&previous.offered), previous.catalogue.cost.tools),
-        }
+        let Some(pages) = self.entries(pages, which.tools) else {
+            return (Arc::clone(&previous.offered), previous.catalogue.cost.tools);
+        };
+        let mirrors = matches!(provider.endpoint.target, Transport::Http { .. });
+        let tools = tools::compile(pages.entries, mirrors, &mut self.left_out);
+        (tools.into(), pages.cost)
     }
 
     fn items(&mut self, pages: Option<Pages>, wanted: bool, list: ListKind, before: &[Item]) -> Vec<Item> {
         match self.entries(pages, wanted) {
-            Entries::Read(pages) => items(list, pages.entries, &mut self.left_out),
-            Entries::Unchanged => before.to_vec(),
+            Some(pages) => items(list, pages.entries, &mut self.left_out),
+            None => before.to_vec(),
         }
     }
 
@@ -305,41 +269,27 @@ impl ListAssembly {
         }
     }
 
-    fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Entries {
+    /// What to make of a list; `None`: it stays as it was.
+    fn entries(&mut self, pages: Option<Pages>, wanted: bool) -> Option<Pages> {
         let Some(mut pages) = pages else {
             // Not offered (any more), or not asked for.
-            return if wanted {
-                Entries::Read(Box::default())
-            } else {
-                Entries::Unchanged
-            };
+            return wanted.then(Pages::default);
         };
         if let Some(ttl) = pages.ttl_ms {
             self.ttl_ms = Some(self.ttl_ms.map_or(ttl, |before| before.min(ttl)));
         }
         self.left_out.append(std::mem::take(&mut pages.left_out));
         let Some(error) = &pages.failure else {
-            return Entries::Read(Box::new(pages));
+            return Some(pages);
         };
-        if self.failing.is_none() {
-            self.failing = Some(error_text(error));
-        }
+        self.failing.get_or_insert_with(|| error.in_full());
         if self.is_fatal(error.code) {
             self.fatal = pages.failure;
-            return Entries::Unchanged;
+            return None;
         }
         // Half a list is better than none, but not better than a whole one of before.
-        if self.listed {
-            Entries::Unchanged
-        } else {
-            Entries::Read(Box::new(pages))
-        }
+        (!self.listed).then_some(pages)
     }
-}
-
-/// The error as `/providers` shows it: with the provider's own message and the cause.
-pub(super) fn error_text(error: &Error) -> String {
-    error.in_full()
 }
 
 fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<Item> {
@@ -358,7 +308,7 @@ fn items(list: ListKind, raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<It
         if !seen.insert(key.clone()) {
             left_out.add(format!(
                 "`{}` was left out: `{}` names it twice, the first is kept",
-                printable(&key, NAMED),
+                printable(&key, names::NAMED),
                 list.method()
             ));
             continue;

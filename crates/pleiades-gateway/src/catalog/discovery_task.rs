@@ -11,16 +11,14 @@ use super::{
     Live, Provider,
     cached::Freshness,
     lists::ListSet,
-    service::{self, DiscoveryService},
+    service::{DiscoveryService, ReadReason},
 };
-use pleiades_core::backoff::Backoff;
-use pleiades_core::random;
+use pleiades_core::{backoff::Backoff, random};
 use pleiades_mcp::Revision;
 use pleiades_upstream::{Identity, ProviderChange};
 
 /// First pause after a failed attempt.
 const FIRST: Duration = Duration::from_secs(1);
-/// Longest pause.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Changes within this time are answered by one reading.
 const COLLECT: Duration = Duration::from_millis(100);
@@ -56,7 +54,6 @@ struct DiscoveryTask {
     unsupported: Option<Revision>,
 }
 
-/// Why the task wakes up.
 enum Wakeup {
     Due,
     Notified(Option<ProviderChange>),
@@ -77,10 +74,7 @@ impl DiscoveryTask {
                 Freshness::Failed(_, ago) => Instant::now() + self.pause.saturating_sub(ago),
             };
             if due <= Instant::now() {
-                if !self
-                    .attempt(service::ReadReason::Internal(Some(ListSet::ALL)))
-                    .await
-                {
+                if !self.attempt(ReadReason::Internal(Some(ListSet::ALL))).await {
                     return;
                 }
                 continue;
@@ -110,21 +104,18 @@ impl DiscoveryTask {
                 if which.is_none() {
                     self.space_out().await;
                 }
-                let cause = which.map_or(
-                    service::ReadReason::Internal(None),
-                    service::ReadReason::Announced,
-                );
+                let cause = which.map_or(ReadReason::Internal(None), ReadReason::Announced);
                 self.attempt(cause).await
             }
             Wakeup::CallFailed => {
                 self.space_out().await;
-                self.attempt(service::ReadReason::Internal(None)).await
+                self.attempt(ReadReason::Internal(None)).await
             }
         }
     }
 
     /// Makes an attempt; false when the provider is not ours any more.
-    async fn attempt(&mut self, cause: service::ReadReason) -> bool {
+    async fn attempt(&mut self, cause: ReadReason) -> bool {
         let Some(provider) = self.work.current(&self.id, &self.live) else {
             return false;
         };
@@ -158,15 +149,12 @@ impl DiscoveryTask {
                 (ProviderChange::Prompts, Some(which)) => which.prompts = true,
                 (_, None) => {}
             }
-            next = self
-                .changes
-                .as_mut()
-                .and_then(|(_, changes)| changes.try_recv().ok());
+            let changes = self.changes.as_mut();
+            next = changes.and_then(|(_, changes)| changes.try_recv().ok());
         }
         which
     }
 
-    /// Waits until the last attempt lies back a while.
     async fn space_out(&self) {
         if let Some(age) = self.live.shared.age() {
             sleep(SPACING.saturating_sub(age)).await;
@@ -182,12 +170,8 @@ impl DiscoveryTask {
         let Some(now) = profile.revisions.newest() else {
             return;
         };
-        if self
-            .changes
-            .as_ref()
-            .is_some_and(|(revision, _)| *revision == now)
-            || self.unsupported == Some(now)
-        {
+        let heard = self.changes.as_ref().map(|(revision, _)| *revision);
+        if heard == Some(now) || self.unsupported == Some(now) {
             return;
         }
         let Some(provider) = self.work.current(&self.id, &self.live) else {
@@ -210,8 +194,7 @@ async fn next_change(
     }
 }
 
-/// Starts the task of a provider that the gateway itself holds a credential for; lists of others
-/// are read when a caller brings one.
+/// Where the gateway itself holds a credential; lists of others are read when a caller brings one.
 pub(super) fn spawn(work: &Arc<DiscoveryService>, provider: &Provider) {
     let Some(identity) = work.identity(&provider.need) else {
         return;

@@ -46,7 +46,9 @@ pub(super) fn endpoint_digest(endpoint: &Endpoint, need: &ProviderAuth) -> [u8; 
         digest.add(&time.as_nanos().to_le_bytes());
     }
     digest.need(need);
-    digest.finish()
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.0.finish().as_ref());
+    bytes
 }
 
 /// A digest of parts, each led by its length, so that no two lists of parts read alike.
@@ -109,18 +111,8 @@ impl DigestBuilder {
         self.add(connection.name.as_bytes());
         self.maybe(connection.client_id.as_deref().map(str::as_bytes));
         self.maybe(connection.issuer.as_deref().map(str::as_bytes));
-        self.maybe(connection.metadata.as_ref().map(|url| url.as_str().as_bytes()));
-        self.maybe(
-            connection
-                .token_endpoint
-                .as_ref()
-                .map(|url| url.as_str().as_bytes()),
-        );
-    }
-
-    fn finish(self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(self.0.finish().as_ref());
-        bytes
+        for url in [&connection.metadata, &connection.token_endpoint] {
+            self.maybe(url.as_ref().map(|url| url.as_str().as_bytes()));
+        }
     }
 }

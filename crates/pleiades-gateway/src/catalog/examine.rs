@@ -3,12 +3,12 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    Catalogue, Lister, Live, Provider, compile,
-    discover::{self, Previous},
+    Catalogue, Lister, Provider, build,
+    compile::{CompileContext, compile},
+    discover::{Previous, discover},
     lists::ListSet,
 };
 use pleiades_core::error::Error;
-use pleiades_core::limit::Gate;
 use pleiades_descriptor::Descriptor;
 use pleiades_upstream::{Identity, Profile};
 
@@ -17,24 +17,9 @@ use pleiades_upstream::{Identity, Profile};
 /// # Errors
 /// What keeps it from running, in one sentence.
 pub fn compile_one(file: &Path, descriptor: &Descriptor, loopback: bool) -> Result<Arc<Provider>, String> {
-    let draft = compile::compile(
-        file,
-        descriptor,
-        &compile::CompileContext::for_inspection(loopback),
-    )?;
-    Ok(Arc::new(Provider {
-        id: draft.id,
-        title: draft.title,
-        about: draft.about,
-        endpoint: draft.endpoint,
-        need: draft.need,
-        rules: draft.rules,
-        relay: draft.relay,
-        soft: draft.soft,
-        gate: Arc::new(Gate::new(&draft.limits)),
-        file: draft.file,
-        live: Arc::new(Live::default()),
-    }))
+    let context = CompileContext::for_inspection(loopback);
+    let draft = compile(file, descriptor, &context)?;
+    Ok(build::provider(&Arc::new(draft), None))
 }
 
 /// The lists of a provider and what is wrong with them.
@@ -68,7 +53,7 @@ pub async fn survey(
         offered: Arc::new([]),
         listed: false,
     };
-    let found = discover::discover(lister, provider, identity, &previous, Some(ListSet::ALL)).await?;
+    let found = discover(lister, provider, identity, &previous, Some(ListSet::ALL)).await?;
     let mut left_out = found.left_out.into_sentences();
     let hidden = found
         .offered

@@ -67,7 +67,7 @@ impl Catalog {
         }
     }
 
-    /// The lists of a call that names a tool which is not in those of [`Catalog::for_call`], where that
+    /// The lists of a call that names a tool which is not in those of [`Catalog::lists_for_call`], where that
     /// does not say that there is none: their newest reading failed, or ended before the last tool. It is
     /// made again as [`Catalog::lists`] says. `None` where the tool is known to be none.
     ///

@@ -2,9 +2,8 @@
 //! bounded, and gone after a while (contracts section 5).
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{path::PathBuf, sync::Arc};
 
 use http::{HeaderName, HeaderValue};
 use parking_lot::RwLock;
@@ -54,7 +53,6 @@ impl Guest {
 /// Tenant and user.
 pub(super) type GuestOwner = (Arc<str>, Arc<str>);
 
-/// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Guests(RwLock<HashMap<GuestOwner, BTreeMap<Arc<str>, GuestEntry>>>);
 
@@ -73,10 +71,7 @@ impl GuestEntry {
 impl Guests {
     /// Everything that a caller finds loaded: what descriptors name, and beside it the caller's own.
     pub(super) fn beside(&self, snapshot: Arc<Snapshot>, owner: &GuestOwner) -> Arc<Snapshot> {
-        let own = match self.is_empty() {
-            true => Vec::new(),
-            false => self.of(owner, Instant::now()),
-        };
+        let own = self.of(owner, Instant::now());
         if own.is_empty() {
             return snapshot;
         }
@@ -155,7 +150,6 @@ impl Guests {
         found
     }
 
-    /// The connections of those that want accounts.
     pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
         self.connections_at(Instant::now())
     }
@@ -170,10 +164,6 @@ impl Guests {
             }
             _ => None,
         })
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.read().is_empty()
     }
 }
 

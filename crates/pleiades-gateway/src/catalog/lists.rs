@@ -8,8 +8,7 @@ use std::{
 use serde_json::value::RawValue;
 
 use super::checks::{ArgumentValidator, ValidatorSlot};
-use super::failure::ListFailure;
-use super::names;
+use super::{failure::ListFailure, names};
 use pleiades_core::error::Error;
 use pleiades_mcp::{Raw, RawObject};
 use pleiades_upstream::Profile;
@@ -37,10 +36,8 @@ pub struct Catalogue {
     pub ttl_ms: u64,
     /// Whether all tools declare that they change nothing; computed on first use.
     pub reads_only: OnceLock<bool>,
-    /// What it takes to keep it.
     pub(crate) cost: Cost,
-    /// Positions of resources and, behind them, templates, in the order of their URIs; made when a URI
-    /// is looked for first.
+    /// Positions of resources, then templates, in the order of their URIs; made when one is looked for first.
     pub(crate) by_uri: OnceLock<Vec<u32>>,
 }
 
@@ -72,7 +69,6 @@ impl Catalogue {
         catalogue
     }
 
-    /// Puts these tools in place of those that are there.
     pub(crate) fn set_tools(&mut self, tools: Vec<Arc<Tool>>) {
         // The provider's own names come last: none of ours takes one of them away.
         let names: [fn(&Tool) -> &Box<str>; 3] = [|it| &it.alias, |it| &it.name, |it| &it.upstream];
@@ -110,7 +106,6 @@ impl Catalogue {
             .is_ok()
     }
 
-    /// The URI at a position of [`Self::by_uri`].
     fn uri_at(&self, at: u32) -> Option<&str> {
         let at = usize::try_from(at).ok()?;
         let item = match at.checked_sub(self.resources.len()) {
@@ -137,8 +132,7 @@ pub struct Tool {
     pub name: Box<str>,
     /// What it is called upstream.
     pub upstream: Box<str>,
-    /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown
-    /// so.
+    /// What clients are shown, at most 64 of `A-Z a-z 0-9 _ -`; no other tool of the provider is shown so.
     pub alias: Box<str>,
     /// The object as it came, repaired.
     pub raw: RawObject,
@@ -192,7 +186,6 @@ impl Tool {
     }
 }
 
-/// A list that a provider may offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListKind {
     Tools,
@@ -222,7 +215,6 @@ impl ListKind {
     }
 }
 
-/// Which lists of a provider.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ListSet {
     pub(crate) tools: bool,
@@ -241,7 +233,6 @@ impl ListSet {
         self.tools || self.resources || self.prompts
     }
 
-    /// What is in either.
     pub(crate) const fn union(self, other: Self) -> Self {
         Self {
             tools: self.tools || other.tools,

@@ -29,7 +29,6 @@ pub struct Live {
     accounts: Bounded<[u8; 32], AccountLists>,
     /// What an account of each tenant saw last.
     templates: Bounded<Arc<str>, Arc<Catalogue>>,
-    /// How much is kept.
     pub(super) bounds: MemoryBounds,
     health: Mutex<Health>,
     stale: Mutex<Option<Stale>>,
@@ -46,7 +45,6 @@ struct AccountLists {
     owner: (Arc<str>, Arc<str>),
 }
 
-/// Health of the provider itself.
 #[derive(Debug, Clone)]
 pub(super) struct Health {
     pub(super) state: State,
@@ -74,21 +72,17 @@ impl Live {
         Self::within(MemoryBounds::NAMED, shared)
     }
 
-    /// The same, within the bounds of a server that a caller connected.
     pub(super) fn of_guest() -> Self {
         Self::within(MemoryBounds::GUEST, Catalogue::default())
     }
 
     fn within(bounds: MemoryBounds, shared: Catalogue) -> Self {
-        Self::with(
-            bounds,
-            CachedLists::new(shared),
-            Health {
-                state: State::Starting,
-                reason: None,
-                since: SystemTime::now(),
-            },
-        )
+        let health = Health {
+            state: State::Starting,
+            reason: None,
+            since: SystemTime::now(),
+        };
+        Self::with(bounds, CachedLists::new(shared), health)
     }
 
     fn with(bounds: MemoryBounds, shared: CachedLists, health: Health) -> Self {
@@ -104,7 +98,6 @@ impl Live {
         }
     }
 
-    /// The same provider under other rules on tools: what is known stays known.
     pub(super) fn with_rules(&self, rules: &ToolRules) -> Self {
         let successor = Self::with(self.bounds, self.shared.with_rules(rules), self.health());
         let mut accounts = successor.accounts.lock();
@@ -143,14 +136,11 @@ impl Live {
 
     /// The lists of an account if there are any; it is not in use by that.
     pub(super) fn cached_if_any(&self, account: Option<&[u8; 32]>) -> Option<Arc<CachedLists>> {
-        match account {
-            None => Some(Arc::clone(&self.shared)),
-            Some(account) => self
-                .accounts
-                .lock()
-                .peek(account)
-                .map(|entry| Arc::clone(&entry.cached)),
-        }
+        let Some(account) = account else {
+            return Some(Arc::clone(&self.shared));
+        };
+        let accounts = self.accounts.lock();
+        accounts.peek(account).map(|entry| Arc::clone(&entry.cached))
     }
 
     /// Takes the tools of another account in place of new ones that are the same: most accounts of a
@@ -211,7 +201,6 @@ impl Live {
         }
     }
 
-    /// Forgets the lists of every account of a user.
     pub(super) fn forget(&self, tenant: &str, user: &str) {
         let mut accounts = self.accounts.lock();
         let of_user = |entry: &AccountLists| *entry.owner.0 == *tenant && *entry.owner.1 == *user;
@@ -221,7 +210,6 @@ impl Live {
         }
     }
 
-    /// Notes what an account of a tenant saw.
     pub(super) fn remember_template(&self, tenant: &Arc<str>, catalogue: Arc<Catalogue>) {
         self.templates.insert(Arc::clone(tenant), catalogue);
     }

@@ -46,9 +46,6 @@ pub(super) struct Parsed {
 
 /// Reads the folder. Files that are as they were in `before` keep their place in memory, so that
 /// equality is equality of pointers.
-///
-/// # Errors
-/// Why the folder cannot be read.
 pub(super) fn folder(
     folder: &Path,
     before: &[Arc<Parsed>],
@@ -163,19 +160,14 @@ impl Parsed {
         }
     }
 
-    /// Whether this was compiled from the same text and files.
     fn is_current(&self, text: &[u8]) -> bool {
         self.faults.is_empty() && !self.refers && self.digest == digest(text, &self.sources)
     }
 
     fn is_equivalent(&self, new: &Self) -> bool {
-        let compiled = match (&self.draft, &new.draft) {
-            (Some(old), Some(new)) => old.endpoint.digest == new.endpoint.digest,
-            (None, None) => true,
-            _ => false,
-        };
+        let compiled = |it: &Self| it.draft.as_ref().map(|draft| draft.endpoint.digest);
         // The digest of a broken file does not matter: it has no other effect than its faults.
-        compiled
+        compiled(self) == compiled(new)
             && self.faults == new.faults
             && self.id == new.id
             && (self.digest == new.digest || self.draft.is_none())
@@ -185,15 +177,8 @@ impl Parsed {
 
     /// The id, or the file's stem when it has none.
     pub(super) fn name(&self) -> Arc<str> {
-        match &self.id {
-            Some(id) => Arc::clone(id),
-            None => self
-                .path
-                .file_stem()
-                .map(|stem| stem.to_string_lossy())
-                .unwrap_or_default()
-                .into(),
-        }
+        let stem = || self.path.file_stem().unwrap_or_default().to_string_lossy().into();
+        self.id.clone().unwrap_or_else(stem)
     }
 
     /// Its faults with one more, by position.
@@ -211,10 +196,9 @@ impl Parsed {
     pub(super) fn reason(&self) -> Option<String> {
         let first = self.faults.first()?.lines().next()?.to_owned();
         let others = self.faults.len() - 1;
-        Some(if others == 0 {
-            first
-        } else {
-            format!("{first} (and {others} more)")
+        Some(match others {
+            0 => first,
+            _ => format!("{first} (and {others} more)"),
         })
     }
 }

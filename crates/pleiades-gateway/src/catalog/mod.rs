@@ -122,8 +122,7 @@ pub struct Entry {
     pub since: SystemTime,
 }
 
-/// Lists that changed, as subscribers receive it. One that falls behind takes everything as
-/// changed.
+/// Lists that changed, as subscribers receive it. One that falls behind takes everything as changed.
 #[derive(Debug, Clone)]
 pub struct CatalogChange {
     /// The provider of the lists; `None` when providers came or went (all lists).

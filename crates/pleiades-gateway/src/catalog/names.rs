@@ -13,6 +13,8 @@ pub const LONGEST: usize = 64;
 const CUT: usize = 55;
 /// Longest name that is legal in MCP, in bytes (2025-11-25, "Tool Names").
 const LEGAL: usize = 128;
+/// Characters of a name that a sentence repeats.
+pub(super) const NAMED: usize = 80;
 /// Between a provider's id and a name of its own.
 pub const SEPARATOR: &str = "__";
 
@@ -83,7 +85,6 @@ pub fn is_legal(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b'/'))
 }
 
-/// Whether there is nothing to be seen of a name.
 pub(super) fn is_blank(name: &str) -> bool {
     name.chars().all(|it| it.is_whitespace() || is_hidden(it))
 }

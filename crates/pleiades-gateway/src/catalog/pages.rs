@@ -12,11 +12,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Lister;
 use super::bounds::{self, ByteBudget, LeftOut, MemoryBounds};
-use super::lists::ListKind;
-use super::repair::repair_entry;
-use super::sanitize::sanitize;
+use super::{Lister, lists::ListKind, names::NAMED, repair::repair_entry, sanitize::sanitize};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::text::printable;
 use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, reserved};
@@ -30,14 +27,10 @@ const ENTRIES: usize = 50_000;
 const CURSOR: usize = 16 * 1024;
 /// A page of more bytes is opened on a thread of its own, so that it keeps nobody waiting.
 const LARGE: usize = 64 * 1024;
-/// Characters of a name that a sentence repeats.
-const NAMED: usize = 80;
 /// Calls' worth of time that all pages of a list may take together.
 const CALLS_PER_LIST: u32 = 10;
-/// JSON-RPC: no such method.
 const METHOD_NOT_FOUND: i64 = -32601;
 
-/// What was read of a list.
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     /// Repaired, and within their bounds.
@@ -51,7 +44,6 @@ pub(super) struct Pages {
     pub(super) failure: Option<Error>,
 }
 
-/// Where lists are requested, and within which bounds.
 #[derive(Clone, Copy)]
 pub(super) struct ListRequest<'a> {
     pub(super) bounds: MemoryBounds,
@@ -74,12 +66,9 @@ impl ListRequest<'_> {
     }
 
     async fn follow(&self, list: ListKind, pages: &mut Pages) -> Result<(), Error> {
-        let deadline = Instant::now()
-            + self
-                .endpoint
-                .call
-                .saturating_mul(CALLS_PER_LIST)
-                .max(Duration::from_secs(1));
+        let method = list.method();
+        let limit = self.endpoint.call.saturating_mul(CALLS_PER_LIST);
+        let deadline = Instant::now() + limit.max(Duration::from_secs(1));
         let mut cursor: Option<String> = None;
         let (mut seen, hasher) = (HashSet::new(), RandomState::new());
         let mut read = 0;
@@ -113,24 +102,19 @@ impl ListRequest<'_> {
                 return Ok(());
             }
             if next.len() > CURSOR {
-                return Err(wrong(format!(
-                    "`{}` gives cursors that are too long",
-                    list.method()
-                )));
+                return Err(wrong(format!("`{method}` gives cursors that are too long")));
             }
             if !seen.insert(hasher.hash_one(&next)) {
-                return Err(wrong(format!(
-                    "`{}` came back to a page it had given before",
-                    list.method()
-                )));
+                let message = format!("`{method}` came back to a page it had given before");
+                return Err(wrong(message));
             }
             if Instant::now() >= deadline {
-                let message = format!("`{}` has pages without end in sight", list.method());
+                let message = format!("`{method}` has pages without end in sight");
                 return Err(Error::new(Code::UpstreamTimeout, message));
             }
             cursor = Some(next);
         }
-        Err(wrong(format!("`{}` has more than {PAGES} pages", list.method())))
+        Err(wrong(format!("`{method}` has more than {PAGES} pages")))
     }
 
     async fn page(&self, list: ListKind, cursor: Option<&str>) -> Result<Raw, Error> {
@@ -138,32 +122,32 @@ impl ListRequest<'_> {
         if let Some(cursor) = cursor {
             params.put("cursor", cursor);
         }
-        let call = Call {
-            method: list.method(),
-            params,
-            revision: self.revision,
-            mirrored: Vec::new(),
-            deadline: Instant::now() + self.endpoint.call,
-            idempotent: true,
-            declared: DeclaredCapabilities::all(),
-            progress: false,
-            token: None,
-            events: None,
-        };
+        let call = list_call(list, params, self.endpoint, self.revision);
         let result = self.lister.request(self.endpoint, self.identity, call).await?;
         if result.get().len() > bounds::PAGE {
-            let message = format!(
-                "`{}` answered with more than {} bytes",
-                list.method(),
-                bounds::PAGE
-            );
-            return Err(wrong(message));
+            let (method, most) = (list.method(), bounds::PAGE);
+            return Err(wrong(format!("`{method}` answered with more than {most} bytes")));
         }
         Ok(result)
     }
 }
 
-/// A page, opened.
+/// A request for a page.
+pub(super) fn list_call(list: ListKind, params: RawObject, endpoint: &Endpoint, revision: Revision) -> Call {
+    Call {
+        method: list.method(),
+        params,
+        revision,
+        mirrored: Vec::new(),
+        deadline: Instant::now() + endpoint.call,
+        idempotent: true,
+        declared: DeclaredCapabilities::all(),
+        progress: false,
+        token: None,
+        events: None,
+    }
+}
+
 #[derive(Debug, Default)]
 struct ParsedPage {
     entries: Vec<RawObject>,
@@ -176,7 +160,6 @@ struct ParsedPage {
     ttl: u64,
 }
 
-/// The page that is parsed, and the bounds for its entries.
 #[derive(Debug)]
 struct PageContext {
     list: ListKind,
@@ -198,7 +181,6 @@ async fn parse_page(filling: PageContext, page: Raw) -> Result<ParsedPage, Error
         .unwrap_or_else(|_| Err(wrong(format!("a page of `{method}` could not be opened"))))
 }
 
-/// The members of a page that are read.
 #[derive(Deserialize)]
 struct RawPage<'a> {
     #[serde(borrow, default)]
@@ -306,7 +288,6 @@ impl PageVisitor {
     }
 }
 
-/// An entry as sentences name it.
 fn describe(list: ListKind, entry: &RawObject) -> String {
     let (_, key_name) = list.keys();
     let kind = match list {

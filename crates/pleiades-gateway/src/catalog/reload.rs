@@ -60,7 +60,6 @@ pub struct Reload {
     pub outcome: ReloadOutcome,
 }
 
-/// Reads the folder of descriptors and makes it run.
 pub(super) struct Loader {
     pub(super) folder: PathBuf,
     pub(super) context: CompileContext,
@@ -73,7 +72,6 @@ pub(super) struct Loader {
     pub(super) reloads: watch::Sender<Reload>,
 }
 
-/// What the next reading is compared with.
 #[derive(Default)]
 struct LastReading {
     files: Vec<Arc<Parsed>>,
@@ -83,11 +81,9 @@ struct LastReading {
 #[derive(Default)]
 struct LoadStatus {
     refused: Option<FolderRefusal>,
-    /// Whether the folder was read once.
     loaded: bool,
 }
 
-/// Why the folder was refused.
 #[derive(Debug, Clone)]
 pub(super) struct FolderRefusal {
     pub(super) since: SystemTime,
@@ -124,8 +120,7 @@ impl Loader {
         self.status.lock().refused.clone()
     }
 
-    /// Reads the folder and swaps what is different; also gives the generation after it. Blocks on
-    /// the disk.
+    /// Also gives the generation after it. Blocks on the disk.
     pub(super) fn reload(&self) -> (ReloadOutcome, u64) {
         let mut last = self.last.lock();
         let outcome = match self.read(&last) {
@@ -225,13 +220,7 @@ impl Loader {
             .stale
             .keys()
             .filter_map(|id| Some((Arc::clone(id), Arc::clone(last.running.get(id)?))));
-        last.running = stale
-            .chain(
-                plan.run
-                    .iter()
-                    .map(|(id, draft)| (Arc::clone(id), Arc::clone(draft))),
-            )
-            .collect();
+        last.running = stale.chain(plan.run).collect();
     }
 
     fn notify_changed(&self, last: &LastReading, plan: &ReloadPlan, old: &Snapshot, new: &Snapshot) {
@@ -249,13 +238,11 @@ impl Loader {
             {
                 self.work.notify(Some(id), ListSet::ALL);
             } else if !draft.is_listed_like(before) {
-                self.work.notify(
-                    Some(id),
-                    ListSet {
-                        tools: true,
-                        ..ListSet::default()
-                    },
-                );
+                let tools = ListSet {
+                    tools: true,
+                    ..ListSet::default()
+                };
+                self.work.notify(Some(id), tools);
             }
         }
     }

@@ -29,10 +29,7 @@ pub const MAX_URI: usize = 8 * 1024;
 /// Keys of `_meta` that are the gateway's own.
 const OURS: &str = "pleiades/";
 
-/// Repairs an entry of a list.
-///
-/// # Errors
-/// Why it has to be left out, in words that follow its name.
+/// The error: why the entry has to be left out, in words that follow its name.
 pub(super) fn repair_entry(list: ListKind, entry: &mut RawObject) -> Result<(), String> {
     strip_hidden(entry, "title");
     match list {

@@ -26,11 +26,8 @@ pub(super) fn retire(work: &Arc<DiscoveryService>, provider: &Arc<Provider>) {
         }
         // The descriptor may have been changed back meanwhile.
         let snapshot = work.snapshot.load();
-        if snapshot
-            .providers
-            .values()
-            .all(|provider| provider.endpoint.digest != digest)
-        {
+        let mut providers = snapshot.providers.values();
+        if providers.all(|provider| provider.endpoint.digest != digest) {
             work.lister.retire(&digest);
         }
     });

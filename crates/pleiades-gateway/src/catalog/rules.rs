@@ -27,7 +27,6 @@ impl ToolRules {
         fits(&self.allow) && !fits(&self.deny)
     }
 
-    /// The tools that exist for callers.
     pub(super) fn admitted(&self, tools: &[Arc<Tool>]) -> Vec<Arc<Tool>> {
         tools
             .iter()

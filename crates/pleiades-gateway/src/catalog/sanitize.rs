@@ -12,10 +12,7 @@ const LONGEST_NUMBER: usize = 400;
 const REPLACED: &str = "\\ufffd";
 
 /// The text of a JSON value with halves of surrogate pairs replaced: RFC 8259 (section 8.2) lets them
-/// pass, several parsers do not.
-///
-/// # Errors
-/// What cannot be repaired, in words that follow the entry's name.
+/// pass, several parsers do not. The error: what cannot be repaired, in words that follow the entry's name.
 pub(super) fn sanitize(text: &str) -> Result<Cow<'_, str>, &'static str> {
     let mut scan = JsonScan {
         bytes: text.as_bytes(),
@@ -42,7 +39,6 @@ struct JsonScan<'a> {
     bytes: &'a [u8],
     at: usize,
     depth: usize,
-    /// Where halves of pairs stand.
     halves: Vec<usize>,
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     CachedLists, CatalogChange, Lister, Live, Provider, Snapshot, State,
     cached::{AttemptClaim, Discovery, Freshness},
-    discover::{Previous, discover, error_text},
+    discover::{Previous, discover},
     failure::ListFailure,
     lists::ListSet,
 };
@@ -29,7 +29,6 @@ const TURN: Duration = Duration::from_secs(2);
 /// Changes that a slow listener may fall behind; then everything counts as changed.
 const CHANGES: usize = 256;
 
-/// Why the lists of a provider are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ReadReason {
     /// For a reason of the gateway: these lists, or all with a probe. Subscribers are notified of what
@@ -40,7 +39,6 @@ pub(super) enum ReadReason {
     Announced(ListSet),
 }
 
-/// What attempts and tasks share.
 pub(super) struct DiscoveryService {
     pub(super) lister: Box<dyn Lister>,
     pub(super) snapshot: ArcSwap<Snapshot>,
@@ -74,11 +72,8 @@ impl DiscoveryService {
     /// The provider that runs under this id, when it is still the one that `live` belongs to.
     pub(super) fn current(&self, id: &str, live: &Arc<Live>) -> Option<Arc<Provider>> {
         let snapshot = self.snapshot.load();
-        snapshot
-            .providers
-            .get(id)
-            .filter(|provider| Arc::ptr_eq(&provider.live, live))
-            .cloned()
+        let found = snapshot.providers.get(id)?;
+        Arc::ptr_eq(&found.live, live).then(|| Arc::clone(found))
     }
 
     /// The identity with which shared lists are read; `None` when only callers have a credential.
@@ -153,11 +148,7 @@ impl DiscoveryService {
         };
         let which = which.filter(|_| listed);
         let mut result = discover(&*self.lister, provider, identity, &previous, which).await;
-        if which.is_some()
-            && result
-                .as_ref()
-                .is_err_and(|error| error.code == Code::UnsupportedRevision)
-        {
+        if which.is_some() && matches!(&result, Err(error) if error.code == Code::UnsupportedRevision) {
             // It was replaced by a newer or an older server: what it is has to be learnt again.
             result = discover(&*self.lister, provider, identity, &previous, None).await;
         }
@@ -229,16 +220,13 @@ impl DiscoveryService {
             "lists could not be read: {error}"
         );
         claim.fail(ListFailure::of(error, identity));
+        let set_health = |state| self.set_health(provider, state, Some(error.in_full()));
         match error.code {
             // What one caller brought says nothing of the provider.
             _ if !shared && error.code.is_of_credentials() => {}
-            Code::UpstreamAuth | Code::NeedsAuth => {
-                self.set_health(provider, State::NeedsAuth, Some(error_text(error)))
-            }
-            Code::UpstreamUnreachable | Code::UpstreamTimeout => {
-                self.set_health(provider, State::Unreachable, Some(error_text(error)))
-            }
-            _ if shared => self.set_health(provider, State::Unreachable, Some(error_text(error))),
+            Code::UpstreamAuth | Code::NeedsAuth => set_health(State::NeedsAuth),
+            Code::UpstreamUnreachable | Code::UpstreamTimeout => set_health(State::Unreachable),
+            _ if shared => set_health(State::Unreachable),
             _ => {}
         }
     }
@@ -261,7 +249,6 @@ impl DiscoveryService {
         }
     }
 
-    /// Notifies all subscribers of what changed.
     pub(super) fn notify(&self, provider: Option<&Arc<str>>, which: ListSet) {
         self.notify_user(provider, None, which);
     }
@@ -273,17 +260,12 @@ impl DiscoveryService {
         user: Option<(Arc<str>, Arc<str>)>,
         which: ListSet,
     ) {
-        let ListSet {
-            tools,
-            resources,
-            prompts,
-        } = which;
         let changed = CatalogChange {
             provider: provider.cloned(),
             user,
-            tools,
-            resources,
-            prompts,
+            tools: which.tools,
+            resources: which.resources,
+            prompts: which.prompts,
         };
         // Nobody listening is no fault.
         self.changes.send(changed).unwrap_or_default();

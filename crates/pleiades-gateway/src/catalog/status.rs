@@ -5,16 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use serde_json::{Map, Value, json};
 
 use super::{Catalogue, Entry, Provider, Snapshot, State, reload::FolderRefusal};
-use pleiades_core::limit::BreakerState;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::time;
-use pleiades_credential::record::AccountState;
-use pleiades_credential::{ClientCredentialsTokens, ProviderAuth};
+use pleiades_core::{limit::BreakerState, telemetry::Metrics, time};
+use pleiades_credential::{ClientCredentialsTokens, ProviderAuth, record::AccountState};
 
-/// State, reason and since.
 type StateSince = (State, Option<String>, SystemTime);
 
-/// State, reason and since of an entry, running or not.
 fn state_of(entry: &Entry, provider: Option<&Provider>) -> StateSince {
     match provider {
         Some(provider) => provider.state(),
@@ -26,11 +21,8 @@ fn state_of(entry: &Entry, provider: Option<&Provider>) -> StateSince {
                 .first()
                 .and_then(|fault| fault.lines().next())
                 .unwrap_or_default();
-            (
-                State::Unreachable,
-                Some(format!("it does not run, its file is broken: {first}")),
-                entry.since,
-            )
+            let reason = format!("it does not run, its file is broken: {first}");
+            (State::Unreachable, Some(reason), entry.since)
         }
     }
 }
@@ -67,7 +59,6 @@ pub(super) fn report(
     Value::Object(report)
 }
 
-/// Brings the gauges of providers up to date.
 pub(super) fn publish(snapshot: &Snapshot, tokens: &dyn ClientCredentialsTokens, metrics: &Metrics) {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for (id, entry) in &snapshot.entries {
@@ -119,17 +110,12 @@ fn with_accounts(
         any |= *count > 0;
         good |= *count > 0 && works(state);
     }
-    match (any, good) {
-        (_, true) => (State::Ready, reason.filter(|_| state == State::Ready)),
-        (true, false) => {
-            let reason = "no connected account works any more: each has to be connected again";
-            (State::NeedsAuth, Some(reason.to_owned()))
-        }
-        (false, false) => (
-            State::NeedsAuth,
-            Some("nobody has connected an account yet".to_owned()),
-        ),
-    }
+    let reason = match (any, good) {
+        (_, true) => return (State::Ready, reason.filter(|_| state == State::Ready)),
+        (true, false) => "no connected account works any more: each has to be connected again",
+        (false, false) => "nobody has connected an account yet",
+    };
+    (State::NeedsAuth, Some(reason.to_owned()))
 }
 
 /// The lists that say what a provider is: everybody's, else those that some account saw last. Nothing
@@ -148,17 +134,9 @@ fn line(
     (state, reason, since): StateSince,
 ) -> Map<String, Value> {
     let lists = provider.map(lists_of);
-    let eras: Vec<&str> = lists
-        .as_ref()
-        .and_then(|lists| lists.profile.as_ref())
-        .map(|profile| {
-            profile
-                .revisions
-                .iter()
-                .map(pleiades_mcp::Revision::as_str)
-                .collect()
-        })
-        .unwrap_or_default();
+    let profile = lists.as_ref().and_then(|lists| lists.profile.as_ref());
+    let eras = profile.into_iter().flat_map(|it| it.revisions.iter());
+    let eras: Vec<&str> = eras.map(pleiades_mcp::Revision::as_str).collect();
     let breaker = provider.map_or(BreakerState::Closed, |provider| provider.gate.breaker());
     let mut line = Map::new();
     line.insert("id".into(), json!(*entry.id));

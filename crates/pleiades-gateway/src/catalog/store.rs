@@ -61,12 +61,9 @@ impl fmt::Debug for Catalog {
 impl Drop for Catalog {
     fn drop(&mut self) {
         self.end.cancel();
-        self.work
-            .snapshot
-            .load()
-            .providers
-            .values()
-            .for_each(|provider| provider.live.end.cancel());
+        for provider in self.work.snapshot.load().providers.values() {
+            provider.live.end.cancel();
+        }
     }
 }
 
@@ -223,8 +220,7 @@ impl Catalog {
         snapshot.providers.values().filter(of).cloned().collect()
     }
 
-    /// Tells a user's listeners that all lists of a provider changed: an account came, went or was
-    /// chosen.
+    /// Tells a user's listeners that all lists of a provider changed: an account came, went or was chosen.
     pub fn account_changed(&self, provider: &Arc<Provider>, tenant: &Arc<str>, user: &Arc<str>) {
         let user = (Arc::clone(tenant), Arc::clone(user));
         self.work

@@ -2,14 +2,10 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use super::Tool;
-use super::bounds::LeftOut;
 use super::names::{self, FullName};
+use super::{Tool, bounds::LeftOut};
 use pleiades_core::text::printable;
 use pleiades_mcp::{RawObject, headers};
-
-/// Characters of a name that a sentence repeats.
-const NAMED: usize = 80;
 
 /// Compiles the repaired entries of `tools/list`. Each that callers could not use is left out.
 /// `mirrors`: whether arguments go into headers, so that a faulty `x-mcp-header` matters.
@@ -56,5 +52,5 @@ fn named(raws: Vec<RawObject>, left_out: &mut LeftOut) -> Vec<(String, RawObject
 }
 
 fn without(name: &str, why: &str) -> String {
-    format!("tool `{}` was left out: {why}", printable(name, NAMED))
+    format!("tool `{}` was left out: {why}", printable(name, names::NAMED))
 }

@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_secs(30);
 /// The folder itself is looked at that often: a watch does not follow when it is replaced.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A watch on the folder.
+#[derive(Default)]
 pub(super) struct FolderWatcher {
     heard: Arc<Notify>,
     watcher: Option<RecommendedWatcher>,
@@ -42,12 +42,7 @@ pub(super) struct FolderWatcher {
 
 impl FolderWatcher {
     pub(super) fn open(folder: &Path) -> Self {
-        let mut watching = Self {
-            heard: Arc::default(),
-            watcher: None,
-            on: None,
-            handle: None,
-        };
+        let mut watching = Self::default();
         watching.point_at(folder);
         watching
     }
@@ -148,10 +143,7 @@ async fn settle(heard: &Notify) {
     let latest = Instant::now() + MAX_DELAY;
     loop {
         let quiet = (Instant::now() + QUIET).min(latest);
-        if timeout_at(quiet, heard.notified()).await.is_err() {
-            return;
-        }
-        if Instant::now() >= latest {
+        if timeout_at(quiet, heard.notified()).await.is_err() || Instant::now() >= latest {
             return;
         }
         // A burst of thousands of events must not keep a core busy.

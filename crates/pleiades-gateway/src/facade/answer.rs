@@ -1,13 +1,10 @@
 //! What the meta tool answers (contracts section 7): one object for every outcome, its text
 //! enough on its own.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use serde::ser::SerializeSeq;
-use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+use serde_json::{Value, json, value::RawValue};
 
 use super::blocks::{self, SortedBlocks};
 use pleiades_core::error::{Code, Error};
@@ -279,7 +276,6 @@ const fn status_of(code: Code) -> AnswerStatus {
     }
 }
 
-/// What is known of the call's effect.
 const fn retry_advice(sent: bool, writes: bool) -> &'static str {
     match (sent, writes) {
         (false, _) => "Nothing was run; the same call may be made again.",

@@ -56,7 +56,6 @@ pub(super) fn is_error(result: &RawObject) -> bool {
     !matches!(word.as_str(), "false" | "null" | "0" | "no" | "")
 }
 
-/// The blocks of a result, in order.
 pub(super) fn sorted(result: &RawObject) -> SortedBlocks<'_> {
     let mut sorted = SortedBlocks::default();
     let Some(content) = result.get("content") else {
@@ -87,7 +86,6 @@ impl<'a> SortedBlocks<'a> {
     }
 }
 
-/// What decides how a content block is passed on.
 #[derive(Deserialize)]
 struct ContentBlock<'a> {
     #[serde(rename = "type", borrow, default)]

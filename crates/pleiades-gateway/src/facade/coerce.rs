@@ -5,9 +5,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 
-use super::duplicate_keys;
-use super::envelope::printable;
 use super::repairs::{Repair, Repairs};
+use super::{duplicate_keys, envelope::printable};
 
 /// Nesting that is looked into.
 const MAX_DEPTH: usize = 32;
@@ -16,9 +15,8 @@ const MAX_PATH: usize = 128;
 /// Changes that are noted one by one.
 const MAX_NOTES: usize = 16;
 
-/// Makes values of the type that the schema demands where that loses nothing; each change is
-/// noted. `reads`: the operation changes nothing, so that null for an optional parameter can only
-/// mean its absence.
+/// Makes values of the type that the schema demands where that loses nothing; each change is noted. `reads`:
+/// the operation changes nothing, so that null for an optional parameter can only mean its absence.
 pub(super) fn coerce(schema: &Value, arguments: &mut Map<String, Value>, reads: bool, repairs: &mut Repairs) {
     let mut walk = Coercion {
         root: schema,
@@ -49,7 +47,6 @@ impl<'a> Coercion<'a> {
         }
     }
 
-    /// Drops null for optional parameters that do not admit it.
     fn drop_nulls(
         &mut self,
         schema: &'a Value,
@@ -59,10 +56,9 @@ impl<'a> Coercion<'a> {
     ) {
         let required = schema.get("required").and_then(Value::as_array);
         let required: HashSet<&str> = required.into_iter().flatten().filter_map(Value::as_str).collect();
-        let is_required = |name: &str| required.contains(name);
         let absent: Vec<String> = object
             .iter()
-            .filter(|(name, value)| value.is_null() && !is_required(name))
+            .filter(|(name, value)| value.is_null() && !required.contains(name.as_str()))
             .filter(|(name, value)| {
                 properties
                     .get(*name)
@@ -143,18 +139,9 @@ fn kinds(schema: &Value) -> Vec<&str> {
         Some(Value::String(kind)) => vec![kind],
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
         _ => {
-            let branches = schema
-                .get("anyOf")
-                .or_else(|| schema.get("oneOf"))
-                .and_then(Value::as_array);
-            let named: Option<Vec<&str>> = branches
-                .map(|branches| {
-                    branches
-                        .iter()
-                        .map(|branch| branch.get("type")?.as_str())
-                        .collect()
-                })
-                .unwrap_or_default();
+            let union = schema.get("anyOf").or_else(|| schema.get("oneOf"));
+            let branches = union.and_then(Value::as_array).into_iter().flatten();
+            let named: Option<Vec<&str>> = branches.map(|branch| branch.get("type")?.as_str()).collect();
             named.unwrap_or_default()
         }
     }

@@ -11,8 +11,7 @@ const MAX_DESCRIPTION: usize = 500;
 /// Operation names of more bytes than this (some 300 names) are left to the menu.
 const MAX_NAMES: usize = 8 * 1024;
 
-/// The meta tool of a provider. Without a catalogue the caller is not connected: no operations
-/// are named.
+/// The meta tool of a provider. Without a catalogue the caller is not connected: no operations are named.
 #[must_use]
 pub fn tool(provider: &Provider, catalogue: Option<&Catalogue>) -> RawObject {
     let mut properties = serde_json::Map::new();
@@ -25,14 +24,12 @@ pub fn tool(provider: &Provider, catalogue: Option<&Catalogue>) -> RawObject {
             subject(provider)
         )),
     };
-    let title = &provider.title;
-    definition(
-        &format!("use_{}", provider.id),
-        title,
-        &description,
-        properties,
-        &hints(title, provider, catalogue),
-    )
+    let hints = Hints {
+        read_only: catalogue.is_some_and(Catalogue::reads_only),
+        search: subject(provider),
+    };
+    let name = format!("use_{}", provider.id);
+    definition(&name, &provider.title, &description, properties, &hints)
 }
 
 /// The one meta tool for all providers of `facade.single`.
@@ -86,17 +83,6 @@ pub fn connect(name: &str, provider: &Provider) -> RawObject {
 struct Hints {
     read_only: bool,
     search: String,
-}
-
-fn hints(title: &str, provider: &Provider, catalogue: Option<&Catalogue>) -> Hints {
-    let search = provider
-        .about
-        .as_ref()
-        .map_or_else(|| title.to_owned(), |about| format!("{title}: {about}"));
-    Hints {
-        read_only: catalogue.is_some_and(Catalogue::reads_only),
-        search,
-    }
 }
 
 fn definition(

@@ -1,14 +1,11 @@
 //! Duplicate keys of objects, and numbers that no value holds: readers differ in which of the values
 //! counts, so that nothing is run on them.
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt;
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use pleiades_mcp::raw;
 
@@ -18,7 +15,6 @@ const SEARCHED: usize = 16;
 /// What makes a JSON text one that is not run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum JsonDefect {
-    /// An object has this name twice.
     DuplicateKey(String),
     /// A number is beyond all floats (`1e400`), so that no value holds it; the names and positions
     /// that lead there.
@@ -47,7 +43,6 @@ pub(super) fn value(text: &str) -> Option<Value> {
     }
 }
 
-/// What the visitor stopped at.
 #[derive(Default)]
 struct DefectPath {
     doubled: Option<String>,
@@ -138,7 +133,6 @@ struct SeenKeys<'a> {
 }
 
 impl<'a> SeenKeys<'a> {
-    /// Whether the key is new.
     fn insert(&mut self, key: Cow<'a, str>) -> bool {
         if self.few.contains(&key) {
             return false;

@@ -17,41 +17,30 @@ type Object = Map<String, Value>;
 const MAX_NESTED: usize = 2;
 /// The meta tool's own parameters; every other key beside them belongs to the operation.
 const OWN: [&str; 5] = ["tool", "arguments", "prompt", "accountId", "options"];
-/// Words for `tool`.
 const TOOL_WORDS: [&str; 3] = ["tool", "tool_name", "name"];
-/// Words for `arguments`.
 const ARGUMENT_WORDS: [&str; 4] = ["params", "parameters", "args", "input"];
 
-/// Looks up the tool that a call names.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ToolIndex<'a> {
-    /// The provider's id.
     pub(super) id: &'a str,
-    /// What it offers to this caller.
     pub(super) catalogue: &'a Catalogue,
 }
 
-/// Which operation is meant.
 #[derive(Debug)]
 pub(super) enum NamedTool {
     /// None, or the meta tool itself.
     Nothing,
-    /// This one.
     Operation(Arc<Tool>),
-    /// One that does not exist.
     Unknown(String),
 }
 
-/// A call in its plain form.
 #[derive(Debug)]
 pub(super) struct MetaCall {
-    /// The operation.
     pub(super) named: NamedTool,
     /// Its arguments; `None` when there was nothing that could be meant as some.
     pub(super) arguments: Option<Object>,
     /// Whether there is a goal in words.
     pub(super) prompted: bool,
-    /// What was repaired.
     pub(super) repairs: Repairs,
 }
 
@@ -62,10 +51,7 @@ pub(super) struct Unreadable {
     pub(super) tool: Option<Arc<Tool>>,
 }
 
-/// Reads a call.
-///
-/// # Errors
-/// When its parts contradict each other or `arguments` is no object in any reading.
+/// An error when the call's parts contradict each other or `arguments` is no object in any reading.
 pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, Unreadable> {
     let mut repairs = Repairs::default();
     let given = object_of(given).map_err(|why| Unreadable { why, tool: None })?;
@@ -104,10 +90,7 @@ pub(super) fn read(index: ToolIndex<'_>, given: &RawObject) -> Result<MetaCall, 
     })
 }
 
-/// The members of a call as values.
-///
-/// # Errors
-/// A sentence that names what cannot be one.
+/// The members of a call as values; the error is a sentence that names what cannot be one.
 fn object_of(given: &RawObject) -> Result<Object, String> {
     given
         .iter()
@@ -304,7 +287,6 @@ fn merged(mut all: Object, beside: Object, repairs: &mut Repairs) -> Result<Obje
     Ok(all)
 }
 
-/// Drops the operation's own name from its arguments.
 fn drop_own_name(
     index: ToolIndex<'_>,
     (tool, parameters): (&Tool, &RawObject),
@@ -329,7 +311,6 @@ fn drop_own_name(
     Ok(())
 }
 
-/// The parameters that an operation names.
 fn parameters(tool: &Tool) -> RawObject {
     RawObject::open(&tool.schema)
         .ok()

@@ -62,7 +62,6 @@ pub(super) fn example(schema: &Value, checks: Option<&ArgumentValidator>) -> Opt
     .find(|example| checks.is_none_or(|checks| checks.fits(example, Effort::AMPLE) == Some(true)))
 }
 
-/// One variant of an example.
 struct Maker<'a> {
     shape: SchemaDocument<'a>,
     /// Whether values that the schema itself gives are taken.
@@ -314,16 +313,12 @@ fn number(constraints: &Constraints<'_>, is_integer: bool) -> Option<Value> {
     let apart = step.unwrap_or(if is_integer { 1.0 } else { 0.5 });
     // Drafts up to 4 say `exclusiveMinimum: true` beside `minimum`.
     let is_open = |keyword: &str| constraints.first(keyword) == Some(&Value::Bool(true));
-    let low = constraints.bound("exclusiveMinimum").or_else(|| {
-        constraints
-            .bound("minimum")
-            .filter(|_| is_open("exclusiveMinimum"))
-    });
-    let high = constraints.bound("exclusiveMaximum").or_else(|| {
-        constraints
-            .bound("maximum")
-            .filter(|_| is_open("exclusiveMaximum"))
-    });
+    let beyond = |exclusive: &str, bound: &str| {
+        let flagged = || constraints.bound(bound).filter(|_| is_open(exclusive));
+        constraints.bound(exclusive).or_else(flagged)
+    };
+    let low = beyond("exclusiveMinimum", "minimum");
+    let high = beyond("exclusiveMaximum", "maximum");
     let mut value = 1.0_f64;
     if let Some(most) = constraints.bound("maximum") {
         value = value.min(most);

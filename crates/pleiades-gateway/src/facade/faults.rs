@@ -3,9 +3,7 @@
 use jsonschema::{ValidationError, error::ValidationErrorKind};
 use serde_json::{Map, Value};
 
-use super::envelope::printable;
-use super::name;
-use super::shape::SchemaDocument;
+use super::{envelope::printable, name, shape::SchemaDocument};
 use crate::catalog::{Effort, Tool};
 use pleiades_core::text::clipped;
 
@@ -138,7 +136,6 @@ fn choices(value: &Value, options: &Value) -> String {
     format!("{}{more}", listed.join(", "))
 }
 
-/// A value, short enough to be repeated.
 fn shown(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("a list of {}", items.len()),

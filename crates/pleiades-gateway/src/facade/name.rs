@@ -1,8 +1,7 @@
 //! Names of operations as they are spelled in practice: the exact one, a spelling that can mean
 //! only one, or the nearest ones to suggest. A typo is suggested, never run.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::catalog::{Catalogue, Tool};
 
@@ -14,14 +13,11 @@ const CANDIDATES: usize = 512;
 /// Operations among which spellings and nearest ones are looked for.
 const LOOKED_AT: usize = 4_096;
 
-/// What a name stands for.
 #[derive(Debug)]
 pub(super) enum NameMatch<'a> {
-    /// An operation.
     Operation(&'a Arc<Tool>),
     /// The meta tool itself.
     Own,
-    /// Nothing here.
     Unknown,
 }
 

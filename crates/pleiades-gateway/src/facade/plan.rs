@@ -5,15 +5,13 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::answer::{AnswerStatus, MetaAnswer};
 use super::duplicate_keys::{self, JsonDefect};
-use super::envelope::{self, MetaCall, NamedTool, ToolIndex, Unreadable, printable};
-use super::repairs::Repair;
+use super::envelope::{self, NamedTool, ToolIndex, Unreadable, printable};
 use super::shape::{MAX_SCHEMA, declared};
-use super::{coerce, example, faults, name, signature};
+use super::{coerce, example, faults, name, repairs::Repair, signature};
 use crate::catalog::{Catalogue, Effort, Provider, Tool};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::text::clipped;
@@ -137,11 +135,8 @@ fn defect(given: &RawObject) -> Option<String> {
         Some(match duplicate_keys::defect(value)? {
             JsonDefect::DuplicateKey(name) => doubled(&name),
             JsonDefect::HugeNumber(path) => {
-                let location = std::iter::once(key.to_owned())
-                    .chain(path)
-                    .collect::<Vec<_>>()
-                    .join(".");
-                let location = printable(&location);
+                let path: Vec<String> = std::iter::once(key.to_owned()).chain(path).collect();
+                let location = printable(&path.join("."));
                 format!("`{location}` is a number that is too large to be read. Give a smaller one, or text.")
             }
         })
@@ -175,16 +170,16 @@ pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
         given = call.get(ACCOUNT).map(ToOwned::to_owned);
         inner.push(call);
     }
-    match given.filter(|given| given.get() != "null") {
-        None => Ok(None),
-        Some(given) => match raw::text(&given) {
-            Some(name) => Ok(Some(name.into_owned())),
-            None => Err(Error::new(
-                Code::InvalidParams,
-                "`accountId` must be text, as an answer listed it",
-            )),
-        },
-    }
+    let Some(given) = given.filter(|given| given.get() != "null") else {
+        return Ok(None);
+    };
+    let wrong = || {
+        Error::new(
+            Code::InvalidParams,
+            "`accountId` must be text, as an answer listed it",
+        )
+    };
+    Ok(Some(raw::text(&given).ok_or_else(wrong)?.into_owned()))
 }
 
 /// The call inside a call, when it looks like one.
@@ -202,8 +197,7 @@ fn inner_call(arguments: &RawObject) -> Option<RawObject> {
     is_call.then_some(inner)
 }
 
-/// The well-formed call, without taking anything apart: an exact name, an object, a schema that
-/// it fits.
+/// The well-formed call, without taking anything apart: an exact name, an object, a schema that it fits.
 fn fast_path(catalogue: &Catalogue, given: &RawObject, judge: Judge) -> Option<MetaPlan> {
     let is_own =
         |(key, _): (&str, _)| matches!(key, "tool" | "arguments" | "prompt" | "accountId" | "options");
@@ -257,23 +251,19 @@ fn lenient_path(
         id: &provider.id,
         catalogue,
     };
-    let MetaCall {
-        named,
-        arguments,
-        prompted,
-        mut repairs,
-    } = match envelope::read(index, given) {
-        Ok(envelope) => envelope,
+    let call = match envelope::read(index, given) {
+        Ok(call) => call,
         Err(unreadable) => return MetaPlan::Answer(unread(&unreadable)),
     };
-    let tool = match named {
-        NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, prompted)),
+    let mut repairs = call.repairs;
+    let tool = match call.named {
+        NamedTool::Nothing => return MetaPlan::Answer(menu(catalogue, call.prompted)),
         NamedTool::Unknown(name) => {
             return MetaPlan::Answer(unknown(provider, catalogue, &name, elsewhere(&name)));
         }
         NamedTool::Operation(tool) => tool,
     };
-    let Some(mut arguments) = arguments else {
+    let Some(mut arguments) = call.arguments else {
         return MetaPlan::Answer(schema(&tool, repairs.notes));
     };
     let declared = declared(&tool);
@@ -293,7 +283,6 @@ fn lenient_path(
     }
 }
 
-/// A call whose parts contradict each other, or whose arguments are none.
 fn unread(unreadable: &Unreadable) -> MetaAnswer {
     match &unreadable.tool {
         Some(tool) => {

@@ -41,7 +41,6 @@ impl Repair {
     }
 }
 
-/// Repairs of one call.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
     /// Sentences for the caller.

@@ -30,7 +30,6 @@ pub(super) fn declared(tool: &Tool) -> Value {
         .unwrap_or_default()
 }
 
-/// A whole schema document.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SchemaDocument<'a>(&'a Value);
 
@@ -103,7 +102,6 @@ impl<'a> SchemaDocument<'a> {
             .collect()
     }
 
-    /// The schema of a member.
     pub(super) fn member(self, schema: &'a Value, name: &str) -> Option<&'a Value> {
         let parts = self.parts(schema);
         parts.iter().find_map(|part| part.object("properties")?.get(name))
@@ -119,7 +117,6 @@ impl<'a> SchemaDocument<'a> {
         names.flatten().collect()
     }
 
-    /// The schema of an item.
     pub(super) fn item(self, schema: &'a Value, at: usize) -> Option<&'a Value> {
         let of = |part: &SchemaPart<'a>| {
             let first = part.schema.get("prefixItems").and_then(|items| items.get(at));
@@ -215,7 +212,6 @@ impl<'a> SchemaDocument<'a> {
     }
 }
 
-/// One of the schemas that apply to a value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SchemaPart<'a> {
     pub(super) schema: &'a Value,

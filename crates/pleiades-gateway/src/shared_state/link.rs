@@ -2,10 +2,8 @@
 //! as the process lives.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use parking_lot::{Mutex, RwLock};
@@ -14,14 +12,9 @@ use redis::{AsyncConnectionConfig, Client, RedisError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ended::MAX_ENDED;
-use super::pending::PendingAsks;
 use super::wire::{AskRefusal, MAX_BODY, ReplicaMessage, SKEW_SECS, SessionEnd};
-use super::{HandOverError, Handler, RedisConfig, ReplicaNews};
-use pleiades_core::backoff::Backoff;
-use pleiades_core::random;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::time::unix_now;
+use super::{HandOverError, Handler, RedisConfig, ReplicaNews, ended::MAX_ENDED, pending::PendingAsks};
+use pleiades_core::{backoff::Backoff, random, telemetry::Metrics, time::unix_now};
 use pleiades_mcp::seal::Sealer;
 
 /// Any one exchange with Redis, and connecting to it.
@@ -42,7 +35,6 @@ const MOST_KEPT_SECS: u64 = 366 * 24 * 60 * 60;
 
 type LinkError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The link to Redis, and what waits to be sent over it.
 pub(super) struct RedisLink {
     client: Client,
     sealer: Arc<Sealer>,
@@ -54,7 +46,6 @@ pub(super) struct RedisLink {
     post: PendingAsks,
     /// Ends that Redis does not know yet.
     unsent: Mutex<HashMap<[u8; 32], u64>>,
-    /// Changes that were not published yet.
     changes: Mutex<PendingChanges>,
     news: Notify,
     line: RwLock<Option<RedisConnection>>,
@@ -82,7 +73,6 @@ impl PendingChanges {
         self.waiting.iter().take(most).cloned().collect()
     }
 
-    /// Removes all up to this one.
     fn remove_through(&mut self, last: u64) {
         self.waiting.retain(|(number, _)| *number > last);
     }
@@ -163,7 +153,6 @@ impl RedisLink {
         timeout(within, asked).await.unwrap_or(Err(HandOverError::Late))
     }
 
-    /// Puts a message on a replica's channel.
     async fn send(&self, to: &str, message: &ReplicaMessage, within: Duration) -> Result<(), HandOverError> {
         let Some(mut line) = self.line.read().clone() else {
             return Err(HandOverError::Away);
@@ -236,11 +225,10 @@ impl RedisLink {
         let (sink, stream) = timeout(ANSWER_WITHIN, listening).await??;
         self.load_ends(&mut commands).await?;
         let settled = Instant::now() + if was_up { RETURNING } else { Duration::ZERO };
-        let doubt = Arc::default();
         let line = RedisConnection {
             commands,
             settled,
-            doubt,
+            doubt: Arc::default(),
         };
         Ok((line, sink, stream))
     }
@@ -330,7 +318,6 @@ impl RedisLink {
         }
     }
 
-    /// Answers what another replica asks.
     fn answer_ask(self: &Arc<Self>, (id, from): (u64, String), within: Duration, body: Vec<u8>) {
         let link = Arc::clone(self);
         match self.post.admit() {
@@ -386,7 +373,6 @@ impl RedisLink {
         Ok(())
     }
 
-    /// Publishes the ends and changes that Redis does not know.
     async fn publish(&self, mut commands: MultiplexedConnection) -> LinkError {
         loop {
             let some: Vec<SessionEnd> = {
@@ -468,7 +454,6 @@ impl RedisLink {
         format!("{}:r:{replica}", self.prefix)
     }
 
-    /// Name of the channel of changes.
     fn changes_channel(&self) -> String {
         format!("{}:changed", self.prefix)
     }

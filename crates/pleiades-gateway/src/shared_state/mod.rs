@@ -10,10 +10,9 @@ mod link;
 mod pending;
 mod wire;
 
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -24,14 +23,10 @@ use tokio::time::{sleep, timeout};
 use self::ended::EndedDigests;
 use self::link::RedisLink;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::time::unix_now;
+use pleiades_core::{random, secret::Secret, telemetry::Metrics, time::unix_now};
 use pleiades_mcp::seal::Sealer;
 
-/// Ends, and changes, that a slow reader of [`SharedState::ended`] or [`SharedState::changes`] may be
-/// behind.
+/// What a slow reader of [`SharedState::ended`] or [`SharedState::changes`] may be behind.
 const FEED: usize = 1_024;
 /// Largest change that is published, in bytes.
 const MAX_CHANGE: usize = 16 << 10;
@@ -148,7 +143,7 @@ impl SharedState {
     /// `within`. A replica that is gone is an error at once.
     ///
     /// # Errors
-    /// [`HandOver`].
+    /// [`HandOverError`].
     pub async fn hand_over(
         &self,
         to: &str,
@@ -163,7 +158,7 @@ impl SharedState {
 
     /// Takes what others hand to this replica; set once. Each message is handled in a task of its
     /// own on the control runtime, for no longer than its sender waits; beyond 256 at once they are
-    /// refused as [`HandOver::Busy`], as are those that come before this.
+    /// refused as [`HandOverError::Busy`], as are those that come before this.
     pub fn serve(&self, handler: Handler) {
         if let Some((link, _)) = &self.line {
             link.serve(handler);

@@ -1,15 +1,13 @@
 //! Asks of this replica that wait for their answers, and the handler of what others ask.
 
-use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::{collections::HashMap, fmt};
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::wire::AskRefusal;
-use super::{HandOverError, Handler};
+use super::{HandOverError, Handler, wire::AskRefusal};
 
 /// Messages of other replicas that are handled at once; more are refused.
 const MAX_HANDLED: usize = 256;
@@ -18,7 +16,6 @@ const MAX_REFUSED: usize = 256;
 
 type HandOverResult = Result<Vec<u8>, HandOverError>;
 
-/// Open asks to other replicas, and the handler of theirs.
 pub(super) struct PendingAsks {
     waiting: Mutex<HashMap<u64, oneshot::Sender<HandOverResult>>>,
     next: AtomicU64,
@@ -77,19 +74,16 @@ impl PendingAsks {
         }
     }
 
-    /// Room to handle one more message.
     pub(super) fn admit(&self) -> Result<OwnedSemaphorePermit, AskRefusal> {
         let room = Arc::clone(&self.handled).try_acquire_owned().ok();
         room.filter(|_| self.handler.get().is_some())
             .ok_or(AskRefusal::Busy)
     }
 
-    /// The answer to a message that was admitted.
     pub(super) async fn handle(&self, message: Vec<u8>) -> Option<Vec<u8>> {
         Some(self.handler.get()?(message).await)
     }
 
-    /// Room for one more refusal.
     pub(super) fn refuse(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.refused).try_acquire_owned().ok()
     }

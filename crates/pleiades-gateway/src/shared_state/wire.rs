@@ -33,10 +33,8 @@ pub(super) enum AskRefusal {
     TooLarge,
 }
 
-/// One message between replicas.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ReplicaMessage {
-    /// A message that wants an answer.
     Ask {
         /// Chosen by the sender.
         id: u64,
@@ -46,15 +44,17 @@ pub(super) enum ReplicaMessage {
         from: String,
         body: Vec<u8>,
     },
-    /// The answer to an ask.
-    Answer { id: u64, body: Vec<u8> },
-    /// There is no answer to an ask.
-    Refusal { id: u64, why: AskRefusal },
-    /// Sessions that have ended.
+    Answer {
+        id: u64,
+        body: Vec<u8>,
+    },
+    Refusal {
+        id: u64,
+        why: AskRefusal,
+    },
     Ends(Vec<SessionEnd>),
     /// Something that all replicas share has changed.
     Change {
-        /// Replica that changed it.
         from: String,
         body: Vec<u8>,
     },

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Subschemas of a schema that is compiled.
 const MAX_SUBSCHEMAS: usize = 4_096;
@@ -55,10 +55,9 @@ impl Effort {
 #[derive(Debug)]
 pub(super) struct Weight {
     subschemas: Vec<Subschema>,
-    patterns: usize,
+    pub(super) patterns: usize,
 }
 
-/// A subschema.
 #[derive(Debug, Default)]
 struct Subschema {
     /// Steps for any value.
@@ -126,12 +125,6 @@ impl Weight {
         Some(Self { subschemas, patterns })
     }
 
-    /// How many patterns it has.
-    pub(super) const fn patterns(&self) -> usize {
-        self.patterns
-    }
-
-    /// Whether judging this value stays within the effort.
     pub(super) fn allows(&self, value: &Value, effort: Effort) -> bool {
         let mut walk = WorkCounter {
             subschemas: &self.subschemas,
@@ -293,7 +286,7 @@ impl<'a> WeightBuilder<'a> {
                 }
             }
             ("properties", Value::Object(each)) => {
-                subschema.own = subschema.own.saturating_add(length(each));
+                subschema.own = subschema.own.saturating_add(each.len() as u64);
                 for (name, schema) in each {
                     subschema.members.insert(name.as_str().into(), self.id(schema));
                 }
@@ -359,10 +352,6 @@ impl<'a> WeightBuilder<'a> {
         let length = u64::try_from(pattern.len()).ok()?;
         Some(repeated.fold(length, u64::saturating_mul))
     }
-}
-
-fn length(object: &Map<String, Value>) -> u64 {
-    u64::try_from(object.len()).unwrap_or(u64::MAX)
 }
 
 /// Values within a value, long texts as several.

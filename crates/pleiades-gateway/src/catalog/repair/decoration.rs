@@ -2,13 +2,11 @@
 
 use super::member::{JsonType, drop_unless, drop_unless_text, is_text, json_type, strip_hidden};
 use super::moment::is_moment;
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Raw, RawObject};
+use pleiades_mcp::{Raw, RawObject, raw::raw};
 
 /// Icons of one entry that are kept.
 const ICONS: usize = 8;
 
-/// Annotations of a tool: hints are switches.
 pub(super) fn tool_annotations(annotations: &mut RawObject) {
     strip_hidden(annotations, "title");
     let switches = [
@@ -26,7 +24,6 @@ pub(super) fn tool_annotations(annotations: &mut RawObject) {
     });
 }
 
-/// Annotations of a resource or a template.
 pub(super) fn resource_annotations(annotations: &mut RawObject) {
     drop_unless(annotations, &["audience"], |value| {
         let roles = serde_json::from_str::<Vec<String>>(value.get());

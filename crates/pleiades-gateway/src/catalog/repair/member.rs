@@ -16,7 +16,6 @@ pub(super) enum JsonType {
     Object,
 }
 
-/// The type of a JSON value.
 pub(super) fn json_type(value: &RawValue) -> JsonType {
     let text = value.get().trim();
     match text.as_bytes().first() {
@@ -34,17 +33,14 @@ pub(super) fn json_type(value: &RawValue) -> JsonType {
     }
 }
 
-/// Whether a value is text.
 pub(super) fn is_text(value: &RawValue) -> bool {
     json_type(value) == JsonType::Text
 }
 
-/// Drops members that must be text and are not.
 pub(super) fn drop_unless_text(of: &mut RawObject, keys: &[&str]) {
     drop_unless(of, keys, is_text);
 }
 
-/// Drops members that are not right.
 pub(super) fn drop_unless(of: &mut RawObject, keys: &[&str], is_right: impl Fn(&RawValue) -> bool) {
     for key in keys {
         if of.get(key).is_some_and(|value| !is_right(value)) {
@@ -53,7 +49,6 @@ pub(super) fn drop_unless(of: &mut RawObject, keys: &[&str], is_right: impl Fn(&
     }
 }
 
-/// Drops a member that is no whole number.
 pub(super) fn drop_unless_integer(of: &mut RawObject, key: &str) {
     drop_unless(of, &[key], |value| value.get().trim().parse::<i64>().is_ok());
 }

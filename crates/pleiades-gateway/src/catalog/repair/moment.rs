@@ -1,7 +1,6 @@
 //! Moments as every client reads them.
 
-/// Whether a text is a moment: `2025-01-12T15:00:58Z` (RFC 3339, section 5.6, with `T` and `Z` in
-/// capitals).
+/// Such as `2025-01-12T15:00:58Z` (RFC 3339, section 5.6, with `T` and `Z` in capitals).
 pub(super) fn is_moment(text: &str) -> bool {
     let Some((stamp, rest)) = text.split_at_checked("0000-00-00T00:00:00".len()) else {
         return false;
@@ -34,7 +33,6 @@ fn fits(text: &str, form: &str) -> bool {
     text.len() == form.len() && text.bytes().zip(form.bytes()).all(same)
 }
 
-/// The two digits that stand there.
 fn number(text: &str, at: usize) -> u32 {
     let digits = text.get(at..at + 2).unwrap_or_default();
     digits.parse().unwrap_or(u32::MAX)

@@ -3,8 +3,7 @@
 use serde_json::{json, value::RawValue};
 
 use super::member::{JsonType, is_text, json_type};
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Raw, RawObject};
+use pleiades_mcp::{Raw, RawObject, raw::raw};
 
 /// The schema of a tool's arguments, where it has to be another than it is.
 pub(super) fn input_schema(schema: Option<&RawValue>) -> Result<Option<Raw>, String> {
@@ -48,21 +47,14 @@ fn object_schema(schema: &RawValue, typed: bool) -> Result<Option<Raw>, String> 
         schema.remove("$schema");
         changed = true;
     }
-    if schema.remove("schema_").is_some() {
-        changed = true;
-    }
-    let kind = declared_type(schema.get("type"))?;
-    match kind {
+    changed |= schema.remove("schema_").is_some();
+    match declared_type(schema.get("type"))? {
         DeclaredType::Object => {}
-        DeclaredType::Union => {
+        DeclaredType::Absent if !typed => {}
+        DeclaredType::Union | DeclaredType::Absent => {
             schema.put("type", "object");
             changed = true;
         }
-        DeclaredType::Absent if typed => {
-            schema.put("type", "object");
-            changed = true;
-        }
-        DeclaredType::Absent => {}
         // What a result is may be anything in newer revisions; older clients are not told of it.
         DeclaredType::Other if !typed => return Ok(changed.then(|| schema.close())),
         DeclaredType::Other => return Err("is not that of an object".to_owned()),
@@ -78,7 +70,6 @@ fn object_schema(schema: &RawValue, typed: bool) -> Result<Option<Raw>, String> 
     Ok(changed.then(|| schema.close()))
 }
 
-/// What a schema says that it describes.
 enum DeclaredType {
     Object,
     /// An object among others.

@@ -2,8 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
-use std::borrow::Cow;
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use zeroize::Zeroizing;
 
@@ -23,13 +22,7 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
-}
 
-/// The least of any key that we seal, encrypt or sign with, in bytes: 256 bits (RFC 8725 section 3.5,
-/// NIST SP 800-107). Shorter ones are found offline from one sealed text.
-const LEAST_KEY: usize = 32;
-
-impl Secret {
     /// Whether this is too short for a key of ours; what surrounds it does not count. The one rule for
     /// every key, wherever it comes from.
     #[must_use]
@@ -37,6 +30,10 @@ impl Secret {
         is_short_key(&self.0)
     }
 }
+
+/// The least of any key that we seal, encrypt or sign with, in bytes: 256 bits (RFC 8725 section 3.5,
+/// NIST SP 800-107). Shorter ones are found offline from one sealed text.
+const LEAST_KEY: usize = 32;
 
 /// [`Secret::is_short_key`] of a text that is still on its way to be one.
 #[must_use]

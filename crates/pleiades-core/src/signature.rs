@@ -5,9 +5,8 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, header::InvalidHeaderValue};
 
-use crate::error::Error;
-use crate::secret::Secret;
 use crate::www_authenticate::{Challenge, RefusalCause};
+use crate::{error::Error, secret::Secret};
 
 /// Headers for one upstream request, marked sensitive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! Wall-clock time: unix seconds, and the dates that answers and logs carry.
 
-use std::{
-    io::Write as _,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Now, in unix seconds.
 #[must_use]

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::{Host, Url};
 
 /// Why certificates cannot be trusted.

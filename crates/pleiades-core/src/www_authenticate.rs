@@ -110,7 +110,6 @@ pub fn split(text: &str) -> Vec<String> {
     all
 }
 
-/// One challenge: a scheme and its parameters.
 #[derive(Debug, Default)]
 struct SchemeChallenge {
     scheme: String,

@@ -3,11 +3,8 @@
 //! Closed, it counts failures in a sliding window; open, it refuses; then one call, the probe,
 //! decides whether it closes or opens again. A probe that ends without a verdict is given back.
 
-use std::{
-    collections::VecDeque,
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::{collections::VecDeque, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -67,11 +64,10 @@ enum BreakerPhase {
     Waiting,
 }
 
-/// The breaker of one provider.
 #[derive(Debug)]
 pub(super) struct Breaker {
     rule: BreakerRule,
-    /// 1 while `Phase::Closed`: the usual call takes no lock.
+    /// 1 while `BreakerPhase::Closed`: the usual call takes no lock.
     closed: AtomicU8,
     inner: Mutex<Inner>,
 }
@@ -160,7 +156,6 @@ impl Breaker {
         }
     }
 
-    /// Its state.
     pub(super) fn state(&self, now: impl FnOnce() -> Duration) -> BreakerState {
         match self.inner.lock().phase {
             BreakerPhase::Closed => BreakerState::Closed,

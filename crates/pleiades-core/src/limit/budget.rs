@@ -1,13 +1,9 @@
 //! Memory that all callers share: bytes of bodies that are read, and of answers on their way. Nobody has
 //! all of it, so that one who reads slowly keeps out nobody else.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 

@@ -1,10 +1,7 @@
 //! The clock that limits are measured with: monotonic, and injectable for tests.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+use std::{fmt, sync::Arc};
 
 /// Time since an arbitrary start; never goes back. Cheap to clone.
 #[derive(Clone)]

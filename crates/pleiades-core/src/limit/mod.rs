@@ -12,25 +12,16 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::{num::NonZeroU32, time::Duration};
 
-pub use self::{
-    breaker::BreakerState,
-    budget::{Budget, BudgetOwner, Full, Reservation},
-    clock::MonotonicClock,
-    keyed::{KeyedLimit, KeyedPermit},
-};
-use self::{
-    breaker::{Admission, Breaker},
-    rate::Limiter,
-};
+use self::breaker::{Admission, Breaker};
+pub use self::budget::{Budget, BudgetOwner, Full, Reservation};
+pub use self::keyed::{KeyedLimit, KeyedPermit};
+use self::rate::Limiter;
+pub use self::{breaker::BreakerState, clock::MonotonicClock};
 
 /// Which calls share a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,21 +1,12 @@
 //! One rate rule: governor's arithmetic over a bounded store that can be asked without taking.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::collections::{HashMap, hash_map::RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::{hash::BuildHasher, time::Duration};
 
-use governor::{
-    Quota, RateLimiter,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{StateStore, keyed::ShrinkableKeyedStateStore},
-};
+use governor::state::{StateStore, keyed::ShrinkableKeyedStateStore};
+use governor::{Quota, RateLimiter, middleware::NoOpMiddleware, nanos::Nanos};
 use parking_lot::Mutex;
 
 use super::{CallKeys, Per, Rate, Rule, clock::MonotonicClock};
@@ -39,7 +30,6 @@ struct BucketCheck {
     take: bool,
 }
 
-/// A rate rule at work.
 pub(super) struct Limiter {
     per: Per,
     hasher: RandomState,
@@ -64,7 +54,6 @@ impl Limiter {
         }
     }
 
-    /// The refusal's name.
     pub(super) fn rule(&self) -> Rule {
         match self.per {
             Per::Caller => Rule::RateCaller,
@@ -101,7 +90,6 @@ impl Limiter {
         self.check(BucketCheck { key, take: true })
     }
 
-    /// Keys that are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.limiter.len()

@@ -3,10 +3,8 @@
 //! One line a request is the log's whole load; written directly it costs a fifth of what an event
 //! through the subscriber costs (an ignored test beside this module measures both).
 
-use std::{
-    io::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::io::Write as _;
+use std::time::{Duration, SystemTime};
 
 use crate::time::write_rfc3339_micros;
 
@@ -41,14 +39,12 @@ impl<'a> JsonLine<'a> {
         drop(serde_json::to_writer(&mut *self.0, value));
     }
 
-    /// A string field that may be absent.
     pub(super) fn some(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 
-    /// A number field.
     pub(super) fn number(&mut self, name: &str, value: u64) {
         self.name(name);
         drop(write!(self.0, "{value}"));
@@ -61,7 +57,6 @@ impl<'a> JsonLine<'a> {
         drop(write!(self.0, "{}.{:03}", micros / 1000, micros % 1000));
     }
 
-    /// Ends the line.
     pub(super) fn end(self) {
         self.0.extend_from_slice(b"}\n");
     }

@@ -3,19 +3,13 @@
 //! Lines of a person on a terminal, JSON lines for everything else. `RUST_LOG` decides what is
 //! written; libraries that use the `log` crate (Pingora) come through as well.
 
-use std::{
-    error::Error as _,
-    io::{self, IsTerminal as _},
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    time::Duration,
-};
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{error::Error as _, time::Duration};
 
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, Targets};
 use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    filter::{FilterExt as _, LevelFilter, Targets},
-    fmt,
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
 use super::{sink, tail::Tail};

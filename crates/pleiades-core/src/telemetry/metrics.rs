@@ -4,11 +4,8 @@
 //! that an event costs a few atomic additions. Series appear with their first event, not before:
 //! a hundred idle providers cost a scrape nothing.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use prometheus::{
@@ -16,10 +13,8 @@ use prometheus::{
     process_collector::ProcessCollector,
 };
 
-use super::{
-    names::{self, Metric},
-    provider::{InflightGuard, ProviderMetrics},
-};
+use super::names::{self, Metric};
+use super::provider::{InflightGuard, ProviderMetrics};
 
 /// Buckets of durations, in seconds: from a local answer to the longest default deadline.
 const BUCKETS: [f64; 15] = [
@@ -263,11 +258,6 @@ impl Metrics {
     pub(super) fn call(&self, provider: Option<&str>, call: &super::provider::CallSample<'_>) {
         self.of(provider).call(call);
     }
-}
-
-/// Durations are observed in seconds.
-pub(super) fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64()
 }
 
 /// The definitions are constants and a test registers them all.

@@ -16,10 +16,8 @@ pub mod tail;
 #[cfg(test)]
 mod tests;
 
-pub use self::{
-    metrics::Metrics,
-    provider::{InflightGuard, ProviderMetrics},
-};
+pub use self::metrics::Metrics;
+pub use self::provider::{InflightGuard, ProviderMetrics};
 
 /// The view that a request used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

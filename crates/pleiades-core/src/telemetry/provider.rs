@@ -1,22 +1,13 @@
 //! The metric handles of one provider, resolved once.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::{Mutex, RwLock};
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::{
-    View,
-    metrics::{Families, seconds},
-    names,
-};
+use super::{View, metrics::Families, names};
 
 /// Tools of a provider that get a label of their own; further ones are `other`.
 const TOOLS: usize = 2000;
@@ -27,11 +18,9 @@ fn empty<const N: usize>() -> Counters<N> {
     std::array::from_fn(|_| OnceLock::new())
 }
 
-/// One counter for each outcome.
 #[derive(Debug)]
 struct Outcomes(Counters<{ names::OUTCOMES.len() }>);
 
-/// One request, as it is counted.
 #[derive(Debug)]
 pub(super) struct CallSample<'a> {
     pub(super) view: View,
@@ -138,7 +127,7 @@ impl ProviderMetrics {
         if let Some(upstream) = call.upstream {
             let made = || self.families.upstream_duration.with_label_values(&[&*self.id]);
             self.series(&self.upstream, made)
-                .inspect(|histogram| histogram.observe(seconds(upstream)));
+                .inspect(|histogram| histogram.observe(upstream.as_secs_f64()));
         }
         if let Some(tool) = call.tool {
             self.tool(tool, outcome);
@@ -152,7 +141,7 @@ impl ProviderMetrics {
         let labels = [&*self.id, call.view.as_str()];
         let made = || self.families.call_duration.with_label_values(&labels);
         self.series(&view.duration, made)
-            .inspect(|histogram| histogram.observe(seconds(call.duration)));
+            .inspect(|histogram| histogram.observe(call.duration.as_secs_f64()));
         let (Some(cell), Some(outcome)) = (view.outcomes.0.get(at), names::OUTCOMES.get(at)) else {
             return;
         };

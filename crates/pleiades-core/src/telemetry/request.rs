@@ -1,12 +1,7 @@
 //! The one event of a request: its metrics and its line of the log.
 
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
+use std::{borrow::Cow, cell::RefCell, net::IpAddr, sync::Arc};
 
 use tracing::{Level, enabled, event};
 
@@ -83,7 +78,14 @@ impl RequestDone {
     /// Counts the request and writes its line.
     pub fn emit(&self, metrics: &Metrics) {
         if let Some(view) = self.view {
-            metrics.call(self.provider.as_deref(), &self.call(view));
+            let call = CallSample {
+                view,
+                tool: self.tool.as_deref(),
+                outcome: self.outcome,
+                duration: self.duration,
+                upstream: self.upstream,
+            };
+            metrics.call(self.provider.as_deref(), &call);
         }
         if !enabled!(target: "pleiades::request", Level::INFO) {
             return;
@@ -95,17 +97,6 @@ impl RequestDone {
                 sink.append(buffer);
             }),
             None => self.trace(),
-        }
-    }
-
-    fn call(&self, view: View) -> CallSample<'_> {
-        let (tool, outcome) = (self.tool.as_deref(), self.outcome);
-        CallSample {
-            view,
-            tool,
-            outcome,
-            duration: self.duration,
-            upstream: self.upstream,
         }
     }
 

@@ -4,11 +4,9 @@
 //! count is written. One wake-up serves every line of a batch, so that ten thousand lines a
 //! second cost ten thousand copies and a hundred wake-ups. That is why it is not a channel.
 
-use std::{
-    io::{self, Write},
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
-};
+use std::io::{self, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -54,7 +52,6 @@ struct SinkShared {
     written: Condvar,
 }
 
-/// A handle on the buffer.
 #[derive(Debug, Clone)]
 pub(super) struct Sink {
     shared: Arc<SinkShared>,

@@ -1,16 +1,11 @@
 //! The last lines that child processes wrote to stderr, and the first that was no message where messages
 //! belong, for a command that shows them.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::{collections::VecDeque, fmt};
 
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::{Layer, filter::FilterFn, layer::Context, registry::LookupSpan};
 
 /// Lines kept.
@@ -45,7 +40,6 @@ impl Tail {
         lines.junk.clone()
     }
 
-    /// The layer that collects the lines.
     pub(super) fn layer<S>(self) -> impl Layer<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,

@@ -2,8 +2,7 @@
 //! the client is gone.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{StatusCode, header};
@@ -13,8 +12,7 @@ use pingora_proxy::Session;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::limits;
-use super::respond::Response;
+use super::{limits, respond::Response};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::{Budget, Reservation};
 use pleiades_core::telemetry::Metrics;
@@ -43,27 +41,19 @@ pub(super) fn set_timeouts(session: &mut Session) {
 /// Whether a request came with both lengths. Pingora drops `Content-Length` then (RFC 9112 section
 /// 6.3), so only the bytes of the head still show it.
 pub(super) fn has_two_lengths(session: &Session) -> bool {
-    let Some(plain) = session.as_http1().filter(|_| {
-        session
-            .req_header()
-            .headers
-            .contains_key(header::TRANSFER_ENCODING)
-    }) else {
-        return false;
-    };
-    framing::has_content_length(&plain.get_headers_raw_bytes())
+    let headers = &session.req_header().headers;
+    headers.contains_key(header::TRANSFER_ENCODING)
+        && session
+            .as_http1()
+            .is_some_and(|plain| framing::has_content_length(&plain.get_headers_raw_bytes()))
 }
 
-/// The address that a request came from.
 pub(super) fn peer_address(session: &Session) -> Option<IpAddr> {
     session.client_addr()?.as_inet().map(SocketAddr::ip)
 }
 
-/// Reads a whole body, counted in `reservation` as it comes.
-///
-/// # Errors
-/// [`Code::TooLarge`]; [`Code::BadFraming`] when it is malformed or ends early; [`Code::BodyTooSlow`];
-/// [`Code::Busy`].
+/// Reads a whole body, counted in `reservation` as it comes. Errors: [`Code::TooLarge`]; [`Code::BadFraming`]
+/// when it is malformed or ends early; [`Code::BodyTooSlow`]; [`Code::Busy`].
 pub(super) async fn read_body(
     session: &mut Session,
     limit: usize,
@@ -111,10 +101,7 @@ pub(super) async fn read_body(
     })
 }
 
-/// Reads a whole body that is too small to count.
-///
-/// # Errors
-/// As [`body`].
+/// Reads a whole body that is too small to count. Errors: as [`read_body`].
 pub(super) async fn read_small_body(session: &mut Session, limit: usize) -> Result<Bytes, Error> {
     let mut reservation = Budget::new(limit.saturating_mul(2)).reserve(None);
     read_body(session, limit, &mut reservation).await
@@ -140,9 +127,7 @@ fn unreadable(cause: Box<pingora_core::Error>) -> Error {
 }
 
 /// Asks for the body of a client that waits for it (RFC 9110 section 10.1.1).
-///
-/// # Errors
-/// [`Code::BadFraming`] when the client cannot be reached.
+/// Errors: [`Code::BadFraming`] when the client cannot be reached.
 pub(super) async fn send_continue(session: &mut Session) -> Result<(), Error> {
     if is_waiting(session) {
         session
@@ -164,7 +149,6 @@ fn is_waiting(session: &Session) -> bool {
     expects && head.version == http::Version::HTTP_11
 }
 
-/// Writes a whole response.
 pub(super) async fn respond(session: &mut Session, response: Response, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(response.status, Some(8))?;
     for (name, value) in response.headers {
@@ -209,7 +193,6 @@ async fn within<T, E>(limit: Duration, work: impl Future<Output = std::result::R
     matches!(tokio::time::timeout(limit, work).await, Ok(Ok(_)))
 }
 
-/// Begins an event stream.
 pub(super) async fn begin_stream(session: &mut Session, origin: Option<&str>) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::OK, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, "text/event-stream")?;
@@ -229,7 +212,6 @@ pub(super) async fn write_primer(session: &mut Session, id: &str, retry: Duratio
         .await
 }
 
-/// Writes a message as an event.
 pub(super) async fn write_event(session: &mut Session, message: &[u8]) -> Result<()> {
     write(session, sse::frame(message), false).await
 }
@@ -241,7 +223,6 @@ pub(super) async fn write_comment(session: &mut Session) -> Result<()> {
         .await
 }
 
-/// Ends a stream.
 pub(super) async fn end_stream(session: &mut Session) -> Result<()> {
     session.write_response_body(None, true).await
 }

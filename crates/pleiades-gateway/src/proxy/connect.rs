@@ -1,9 +1,6 @@
 //! The paths of people who connect accounts, and of programs that ask how it goes.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, header};
 use pingora_core::Result;
@@ -12,25 +9,17 @@ use pingora_proxy::Session;
 use serde_json::json;
 use url::form_urlencoded;
 
-use super::context::Context;
-use super::pages;
 use super::respond::{self, Response};
-use super::route::OAuthRoute;
-use super::services::GatewayServices;
-use super::{bridge, cookies};
+use super::{bridge, context::Context, cookies, pages, route::OAuthRoute, services::GatewayServices};
 use crate::exchange::Exchange;
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::events::RequestDone;
-use pleiades_core::time::unix_now;
-use pleiades_credential::ProviderAuth;
-use pleiades_credential::access::framing;
+use pleiades_core::{telemetry::events::RequestDone, time::unix_now};
 use pleiades_credential::broker::{
     Broker, BrowserRedirect, Callback, CallbackResult, ConnectError, ConnectErrorKind, Proof, RedirectTarget,
     proof_cookie,
 };
-use pleiades_credential::oauth;
-use pleiades_mcp::Revision;
-use pleiades_mcp::seal::Sealer;
+use pleiades_credential::{ProviderAuth, access::framing, oauth};
+use pleiades_mcp::{Revision, seal::Sealer};
 
 /// A form here is a key and a token.
 const MAX_FORM: usize = 16 * 1024;
@@ -40,10 +29,7 @@ const FORM_COOKIE: &str = "pleiades_form";
 /// How long a page may lie open before its form is sent, in seconds.
 const FORM_TTL: u64 = 3600;
 
-/// Answers at one of the broker's paths.
-///
-/// # Errors
-/// When the client is gone.
+/// Answers at one of the broker's paths. Errors: when the client is gone.
 pub(super) async fn serve(
     services: &GatewayServices,
     session: &mut Session,
@@ -62,11 +48,8 @@ pub(super) async fn serve(
             ("oauth/callback", response)
         }
         OAuthRoute::ClientMetadata => {
-            let method = &session.req_header().method;
-            (
-                "oauth/client-metadata",
-                Ok(client_metadata(&services.exchange, method)),
-            )
+            let response = client_metadata(&services.exchange, &session.req_header().method);
+            ("oauth/client-metadata", Ok(response))
         }
         OAuthRoute::ConnectionStatus(id) => {
             let response = connection_status(services, session.req_header(), ctx, id).await;
@@ -117,7 +100,6 @@ fn error_page(gateway: &str, error: &ConnectError) -> Response {
     response
 }
 
-/// The pages on which a person connects an account.
 #[derive(Debug, Clone, Copy)]
 struct ConnectPages<'a> {
     broker: &'a Arc<Broker>,
@@ -161,10 +143,8 @@ impl ConnectPages<'_> {
         };
         let until = unix_now().saturating_add(FORM_TTL);
         let csrf = self.sealer.seal(FORM, &binding(link, &cookie), until, b"");
-        let (title, host) = (
-            broker.title(&opened.request.provider),
-            broker.sign_in_host(&opened.request.provider),
-        );
+        let title = broker.title(&opened.request.provider);
+        let host = broker.sign_in_host(&opened.request.provider);
         let page = pages::connect(&pages::ConnectPage {
             gateway: broker.name(),
             title: &title,
@@ -377,7 +357,6 @@ fn client_metadata(exchange: &Exchange, method: &Method) -> Response {
     respond::public_json(&json!(document))
 }
 
-/// Answers with the state of one of the caller's connections.
 async fn connection_status(
     services: &GatewayServices,
     head: &RequestHeader,
@@ -426,7 +405,6 @@ fn binding(link: &str, cookie: &str) -> String {
     format!("{}:{link}{cookie}", link.len())
 }
 
-/// A sent form.
 struct PostedForm(Vec<(String, String)>);
 
 impl PostedForm {
@@ -447,12 +425,7 @@ async fn read_form(session: &mut Session) -> Result<PostedForm, ConnectError> {
     let body = bridge::read_small_body(session, MAX_FORM)
         .await
         .map_err(|_unreadable| malformed("This form cannot be read."))?;
-    let fields = form_urlencoded::parse(&body);
-    Ok(PostedForm(
-        fields
-            .map(|(name, value)| (name.into_owned(), value.into_owned()))
-            .collect(),
-    ))
+    Ok(PostedForm(form_urlencoded::parse(&body).into_owned().collect()))
 }
 
 /// A refusal that a program reads.

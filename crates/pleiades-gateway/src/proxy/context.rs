@@ -6,20 +6,17 @@ use http::StatusCode;
 
 use crate::exchange::Scope;
 use pleiades_core::error::Code;
-use pleiades_core::telemetry::Metrics;
-use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::{Metrics, events::RequestDone};
 use pleiades_credential::access::Caller;
 
 /// One request: its id, and who sent it from where.
 #[derive(Debug)]
 pub(super) struct Context {
-    /// Its id in logs and answers.
     pub(super) request_id: String,
     /// When its head had arrived.
     pub(super) started: Instant,
     /// The caller's origin, when it is an allowed one.
     pub(super) origin: Option<String>,
-    /// The address that it came from.
     pub(super) peer: Option<IpAddr>,
     /// Its sender, once identified.
     pub(super) caller: Option<Caller>,

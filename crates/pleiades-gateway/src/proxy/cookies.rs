@@ -39,8 +39,7 @@ pub(super) fn set(cookie: &str, value: &str, lasts: Duration, secure: bool) -> S
     )
 }
 
-/// 128 bits that nobody can guess, to know a browser by; empty without randomness, and then no form is
-/// taken.
+/// 128 bits that nobody can guess, to know a browser by; empty without randomness, and then no form is taken.
 pub(super) fn browser_token() -> String {
     random::token::<16>().unwrap_or_default()
 }

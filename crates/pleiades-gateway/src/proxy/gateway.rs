@@ -5,27 +5,23 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use pingora_core::upstreams::peer::HttpPeer;
-use pingora_core::{Error, ErrorSource, Result};
+use pingora_core::{Error, ErrorSource, Result, upstreams::peer::HttpPeer};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use super::api::{self, ApiConfig};
-use super::context::Context;
 use super::guard::{self, Inspected};
-use super::limits::CallerLimits;
 use super::relay::{self, RelayState, TlsCache};
-use super::resume::AnswerStore;
 use super::route::{self, Route};
-use super::services::GatewayServices;
-use super::{bridge, connect, respond, view};
+use super::{
+    bridge, connect, context::Context, limits::CallerLimits, respond, resume::AnswerStore,
+    services::GatewayServices, view,
+};
 use crate::catalog::Snapshot;
 use crate::exchange::{Exchange, RequestIds, Scope};
 use pleiades_core::telemetry::{Metrics, View};
-use pleiades_credential::access::origins::OriginPolicy;
-use pleiades_credential::access::{Access, framing};
-use pleiades_mcp::Revision;
-use pleiades_mcp::seal::Sealer;
+use pleiades_credential::access::{Access, framing, origins::OriginPolicy};
+use pleiades_mcp::{Revision, seal::Sealer};
 
 /// The parts that the gateway is built from.
 #[derive(Debug)]
@@ -93,10 +89,8 @@ impl Gateway {
             Ok(Inspected::Preflight { origin }) => {
                 let headers = &session.req_header().headers;
                 let requested = headers.get(http::header::ACCESS_CONTROL_REQUEST_HEADERS);
-                let response = bridge::preflight(requested);
-                return bridge::respond(session, response, Some(&origin))
-                    .await
-                    .map(|()| true);
+                bridge::respond(session, bridge::preflight(requested), Some(&origin)).await?;
+                return Ok(true);
             }
             Ok(Inspected::Request { origin }) => {
                 state.context.origin = origin;
@@ -110,14 +104,12 @@ impl Gateway {
             Ok(Route::Mcp(scope)) => return self.serve_mcp(session, state, scope).await,
             // Boxed: these are seldom, and larger than all else.
             Ok(Route::Api(route)) => {
-                return Box::pin(api::serve(&self.services, &self.api, session, (ctx, route)))
-                    .await
-                    .map(|()| true);
+                Box::pin(api::serve(&self.services, &self.api, session, (ctx, route))).await?;
+                return Ok(true);
             }
             Ok(Route::OAuth(route)) => {
-                return Box::pin(connect::serve(&self.services, session, ctx, route))
-                    .await
-                    .map(|()| true);
+                Box::pin(connect::serve(&self.services, session, ctx, route)).await?;
+                return Ok(true);
             }
             Ok(Route::Health) => respond::health(&session.req_header().method),
             Err(error) if route::is_for_people(session.req_header().uri.path()) => {
@@ -129,9 +121,8 @@ impl Gateway {
                 respond::refusal(status, &error, None, Revision::NEWEST_LEGACY)
             }
         };
-        bridge::respond(session, response, ctx.origin.as_deref())
-            .await
-            .map(|()| true)
+        bridge::respond(session, response, ctx.origin.as_deref()).await?;
+        Ok(true)
     }
 
     fn inspect(&self, session: &Session) -> Result<Inspected, pleiades_core::error::Error> {
@@ -144,17 +135,15 @@ impl Gateway {
     async fn serve_mcp(&self, session: &mut Session, state: &mut RequestState, scope: Scope) -> Result<bool> {
         let ctx = &mut state.context;
         ctx.peer = bridge::peer_address(session);
-        let identified = self
-            .services
-            .access
-            .identify(&session.req_header().headers, ctx.peer);
-        let caller = match identified {
+        let access = &self.services.access;
+        let caller = match access.identify(&session.req_header().headers, ctx.peer) {
             Ok(caller) => caller,
             Err(error) => {
-                return self
-                    .refuse_caller(session, ctx, &scope, &error)
-                    .await
-                    .map(|()| true);
+                let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
+                ctx.report_refusal(&self.services.metrics, &scope, error.code, status);
+                let response = respond::refusal(status, &error, None, Revision::NEWEST_LEGACY);
+                bridge::respond(session, response, ctx.origin.as_deref()).await?;
+                return Ok(true);
             }
         };
         let principal = caller.principal.clone();
@@ -165,23 +154,8 @@ impl Gateway {
             state.relay = relay::begin(&self.services, session, ctx, to).await?;
             return Ok(state.relay.is_none());
         }
-        view::serve(&self.services, session, ctx, (&scope, &snapshot, &principal))
-            .await
-            .map(|()| true)
-    }
-
-    /// Refuses somebody unknown.
-    async fn refuse_caller(
-        &self,
-        session: &mut Session,
-        ctx: &Context,
-        scope: &Scope,
-        error: &pleiades_core::error::Error,
-    ) -> Result<()> {
-        let status = respond::relay_status(error.code, Revision::NEWEST_LEGACY);
-        ctx.report_refusal(&self.services.metrics, scope, error.code, status);
-        let response = respond::refusal(status, error, None, Revision::NEWEST_LEGACY);
-        bridge::respond(session, response, ctx.origin.as_deref()).await
+        view::serve(&self.services, session, ctx, (&scope, &snapshot, &principal)).await?;
+        Ok(true)
     }
 
     /// Whether a request is the relay of a provider that Pingora can reach itself.

@@ -13,26 +13,18 @@ const MAX_HEADERS: usize = 256;
 /// A slash, a backslash and a dot, as a second spelling of a path would hide them.
 const ENCODED: [&[u8]; 3] = [b"%2f", b"%5c", b"%2e"];
 
-/// A request that the guard lets through.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Inspected {
-    /// On to the route.
     Request {
         /// The caller's origin, one of ours, to be named in the answer.
         origin: Option<String>,
     },
     /// A CORS preflight of an origin of ours.
-    Preflight {
-        /// That origin.
-        origin: String,
-    },
+    Preflight { origin: String },
 }
 
-/// Judges a request by its head alone.
-///
-/// # Errors
-/// [`Code::TargetTooLong`], [`Code::HeadersTooLarge`], [`Code::HostRefused`],
-/// [`Code::OriginRefused`], [`Code::BadFraming`] without a host.
+/// Judges a request by its head alone. Errors: [`Code::TargetTooLong`], [`Code::HeadersTooLarge`],
+/// [`Code::HostRefused`], [`Code::OriginRefused`], [`Code::BadFraming`] without a host.
 pub(super) fn inspect(
     method: &Method,
     uri: &Uri,

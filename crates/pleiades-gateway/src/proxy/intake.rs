@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::context::Context;
-use super::respond::SESSION;
-use super::services::GatewayServices;
+use super::{context::Context, respond::SESSION, services::GatewayServices};
 use crate::catalog::Snapshot;
 use crate::exchange::{Arrived, Keys, Peer, Scope, unsupported};
 use pleiades_core::error::{Code, Error};
@@ -15,10 +13,7 @@ use pleiades_mcp::{ClientCapabilities, Revision, headers};
 
 const REVISION: &str = "mcp-protocol-version";
 
-/// Checks the media types of a POST.
-///
-/// # Errors
-/// [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
+/// Checks the media types of a POST. Errors: [`Code::UnsupportedMedia`], [`Code::NotAcceptable`].
 pub(super) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
     let json = headers
         .get(header::CONTENT_TYPE)
@@ -44,29 +39,31 @@ pub(super) fn check_media(headers: &HeaderMap) -> Result<(), Error> {
     check_accept(headers, &["application/json", "text/event-stream"])
 }
 
-/// Checks that one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110
-/// section 12.5.1).
-///
-/// # Errors
-/// [`Code::NotAcceptable`].
+/// Checks that one of the media types is accepted; an absent `Accept` accepts everything (RFC 9110 section
+/// 12.5.1). Errors: [`Code::NotAcceptable`].
 pub(super) fn check_accept(headers: &HeaderMap, kinds: &[&str]) -> Result<(), Error> {
-    let mut given = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .peekable();
+    let mut given = accept_entries(headers).peekable();
     if given.peek().is_none() {
         return Ok(());
     }
     let takes =
         |entry: &str| accepted_range(entry).is_some_and(|range| kinds.iter().any(|kind| covers(range, kind)));
-    if given.flat_map(|value| value.split(',')).any(takes) {
+    if given.any(takes) {
         return Ok(());
     }
     Err(Error::new(
         Code::NotAcceptable,
         "accept `application/json` and `text/event-stream`",
     ))
+}
+
+/// The entries of `Accept`, in order.
+fn accept_entries(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
 }
 
 /// Whether a media range covers a type: everything, its family or itself.
@@ -92,11 +89,7 @@ fn accepted_range(entry: &str) -> Option<&str> {
 /// Whether a media type is accepted by its name: a client that takes anything (`*/*`, or no `Accept`)
 /// need not know what it is.
 pub(super) fn names_type(headers: &HeaderMap, kind: &str) -> bool {
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+    accept_entries(headers)
         .filter_map(accepted_range)
         .any(|range| range.eq_ignore_ascii_case(kind))
 }
@@ -115,11 +108,7 @@ fn names_stream_first(headers: &HeaderMap) -> bool {
         let kind = range.split(';').next().unwrap_or(range).trim();
         kind.eq_ignore_ascii_case("application/json")
     };
-    headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+    accept_entries(headers)
         .map(str::trim)
         .find(|range| stream(range) || json(range))
         .is_some_and(stream)
@@ -132,17 +121,10 @@ pub(super) fn requested_revision(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The revision that a head names; an unknown one is refused with those that are served.
-///
-/// # Errors
-/// [`Code::UnsupportedRevision`].
+/// Errors: [`Code::UnsupportedRevision`].
 pub(super) fn stated_revision(headers: &HeaderMap) -> Result<Option<Revision>, Error> {
-    let Some(text) = requested_revision(headers) else {
-        return Ok(None);
-    };
-    match Revision::parse(text) {
-        Some(revision) => Ok(Some(revision)),
-        None => Err(unsupported(text)),
-    }
+    let parse = |text| Revision::parse(text).ok_or_else(|| unsupported(text));
+    requested_revision(headers).map(parse).transpose()
 }
 
 /// The revision that a head names, where one is needed: legacy unless it is 2026-07-28.
@@ -174,9 +156,7 @@ pub(super) struct Sender {
 }
 
 /// The session that a head names, in the revision it was opened with.
-///
-/// # Errors
-/// [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
+/// Errors: [`Code::UnknownSession`]; [`Code::CredentialStore`] while none can be recognised.
 pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<Option<Sender>, Error> {
     let Some(value) = headers.get(SESSION) else {
         return Ok(None);
@@ -200,9 +180,7 @@ pub(super) fn find_session(to: ViewContext<'_>, headers: &HeaderMap) -> Result<O
 /// The sender of a message, and its revision (reference: streamable HTTP of 2025-06-18,
 /// 2025-11-25 and 2026-07-28). A request with the metadata of 2026-07-28 is of that revision
 /// whatever session it drags along; all else is legacy.
-///
-/// # Errors
-/// Header and metadata faults of the revision in question; [`Code::UnknownSession`].
+/// Errors: header and metadata faults of the revision in question; [`Code::UnknownSession`].
 pub(super) fn peer(to: ViewContext<'_>, head: &HeaderMap, message: &Arrived) -> Result<Peer, Error> {
     let request = message.id().is_some();
     let initialize = request && message.method == "initialize";

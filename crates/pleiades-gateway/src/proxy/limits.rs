@@ -1,7 +1,6 @@
 //! What all callers share and nobody may have all of: memory of bodies and answers, open streams.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
@@ -27,7 +26,6 @@ const LATER: Duration = Duration::from_secs(5);
 /// `data.rule` of a refusal for want of memory.
 pub(super) const MEMORY: &str = "memory";
 
-/// The limits of this process.
 #[derive(Debug)]
 pub(super) struct CallerLimits {
     /// Bodies of requests, until they are answered.
@@ -61,10 +59,7 @@ impl Default for CallerLimits {
 }
 
 impl CallerLimits {
-    /// Counts one more stream of a caller.
-    ///
-    /// # Errors
-    /// [`Code::Busy`].
+    /// Counts one more stream of a caller. Errors: [`Code::Busy`].
     pub(super) fn stream(
         &self,
         principal: &Principal,
@@ -81,19 +76,13 @@ impl CallerLimits {
         Ok(StreamSlot(permit, own))
     }
 
-    /// Counts one more stream that connects a server.
-    ///
-    /// # Errors
-    /// [`Code::Busy`].
+    /// Counts one more stream that connects a server. Errors: [`Code::Busy`].
     pub(super) fn connect(&self, principal: &Principal) -> Result<KeyedPermit<BudgetOwner>, Error> {
         let permit = self.connects.acquire(&budget_owner(principal));
         permit.ok_or_else(|| too_many("32 servers are being connected for this caller; finish or close some"))
     }
 
-    /// Counts one more question for a connection.
-    ///
-    /// # Errors
-    /// [`Code::Busy`].
+    /// Counts one more question for a connection. Errors: [`Code::Busy`].
     pub(super) fn question(&self, principal: &Principal) -> Result<KeyedPermit<BudgetOwner>, Error> {
         let permit = self.questions.acquire(&budget_owner(principal));
         permit

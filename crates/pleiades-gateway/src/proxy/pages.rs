@@ -1,11 +1,9 @@
 //! The pages that people see: small, without script, without anything from elsewhere, readable by
 //! machines and in the dark. Everything that comes from outside is escaped.
 
-use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::{fmt::Write as _, sync::LazyLock};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::digest::{SHA256, digest};
 
 use pleiades_core::text::is_hidden;
@@ -29,20 +27,16 @@ button.plain{color:inherit;background:none;border-color:var(--soft)}\
 :focus-visible{outline:3px solid var(--go);outline-offset:2px}\
 footer{max-width:30rem;margin:1rem auto 0;text-align:center}";
 
-/// `Content-Security-Policy` of every page: nothing but the one style sheet. There is no
-/// `form-action`, because browsers hold redirects of a form against it, and a form here leads to
-/// the provider.
+/// `Content-Security-Policy` of every page: nothing but the one style sheet. There is no `form-action`,
+/// because browsers hold redirects of a form against it, and a form here leads to the provider.
 pub(super) static POLICY: LazyLock<String> = LazyLock::new(|| {
     let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
     format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; frame-ancestors 'none'")
 });
 
-/// The contents of a link's page.
 #[derive(Debug)]
 pub(super) struct ConnectPage<'a> {
-    /// The gateway's name.
     pub(super) gateway: &'a str,
-    /// The provider's title.
     pub(super) title: &'a str,
     /// The host that the person is sent to, when it is known.
     pub(super) host: Option<&'a str>,
@@ -56,7 +50,6 @@ pub(super) struct ConnectPage<'a> {
     pub(super) csrf: &'a str,
 }
 
-/// The page of a link.
 pub(super) fn connect(page: &ConnectPage<'_>) -> String {
     let (gateway, title) = (escape(page.gateway), escape(page.title));
     let heading = format!("Connect {title}");
@@ -122,7 +115,6 @@ fn proof_fields(proof: Option<ProofMethod>, gateway: &str, title: &str) -> Strin
     }
 }
 
-/// The page after an account was connected.
 pub(super) fn connected(gateway: &str, title: &str, account: &str, label: Option<&str>) -> String {
     let other = label.filter(|label| *label != account);
     let also = other.map_or_else(String::new, |label| format!(" ({})", escape(label)));
@@ -161,7 +153,6 @@ pub(super) fn confirm(gateway: &str, title: &str, certain: bool, action: &str, s
     document(gateway, heading, &body)
 }
 
-/// Why something was refused, and what to do.
 pub(super) fn refusal(gateway: &str, refusal: &ConnectError) -> String {
     let body = format!("<p>{}</p><p>{}</p>", escape(&refusal.why), escape(&refusal.cure));
     document(gateway, "This did not work", &body)

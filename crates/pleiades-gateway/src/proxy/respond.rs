@@ -12,7 +12,6 @@ use pleiades_core::limit::load::RequestLoad;
 use pleiades_credential::broker::ConnectErrorKind;
 use pleiades_mcp::{Id, Revision, message};
 
-/// A whole answer.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: StatusCode,
@@ -36,13 +35,10 @@ impl Response {
     }
 
     pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        let headers = vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         Self {
-            status,
-            headers,
+            headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
             body: body.into(),
-            close: false,
-            load: None,
+            ..Self::empty(status)
         }
     }
 
@@ -112,9 +108,8 @@ pub(super) const fn relay_status(code: Code, revision: Revision) -> StatusCode {
         | Code::AccountAmbiguous
         | Code::UpstreamAuth => StatusCode::FORBIDDEN,
         Code::CredentialStore => StatusCode::SERVICE_UNAVAILABLE,
-        Code::CredentialTimeout => StatusCode::GATEWAY_TIMEOUT,
+        Code::CredentialTimeout | Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::UpstreamUnreachable | Code::UpstreamProtocol | Code::UpstreamError => StatusCode::BAD_GATEWAY,
-        Code::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         other => status(other, revision),
     }
 }
@@ -159,7 +154,6 @@ pub(super) fn health(method: &Method) -> Response {
     Response::json(StatusCode::METHOD_NOT_ALLOWED, body).header(header::ALLOW, "GET, HEAD")
 }
 
-/// The status of a page that is refused.
 pub(super) const fn connect_status(kind: ConnectErrorKind) -> StatusCode {
     match kind {
         ConnectErrorKind::Malformed => StatusCode::BAD_REQUEST,
@@ -205,7 +199,6 @@ fn private(response: Response) -> Response {
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
 }
 
-/// The status of an answer of the exchange.
 pub(super) const fn reply_status(reply: &Reply, revision: Revision, is_relay: bool) -> StatusCode {
     match reply {
         Reply::Accepted => StatusCode::ACCEPTED,
@@ -230,10 +223,8 @@ pub(super) fn reply(reply: Reply, revision: Revision, is_relay: bool) -> Option<
             if let Some(session) = session {
                 response = response.header(SESSION, &session);
             }
-            Some(retry_after(
-                response,
-                after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS),
-            ))
+            let after = after.filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
+            Some(retry_after(response, after))
         }
         Reply::Stream(_) => None,
     }
@@ -246,7 +237,6 @@ fn retry_after(response: Response, after: Option<std::time::Duration>) -> Respon
     }
 }
 
-/// `Mcp-Session-Id`.
 pub(super) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
 #[cfg(test)]

@@ -92,9 +92,8 @@ impl AnswerStore {
         }
     }
 
-    /// The rest of the stream that began with this id: the answer as soon as there is one, and before
-    /// it the messages that waited for a client that was sent away. `None` when the session has no such
-    /// stream.
+    /// The rest of the stream that began with this id: the answer as soon as there is one, and before it the
+    /// messages that waited for a client that was sent away. `None` when the session has no such stream.
     pub(super) fn resume(&self, session: &str, id: &str) -> Option<mpsc::Receiver<Vec<u8>>> {
         let (mut answer, paused) = {
             let mut store = self.0.lock();

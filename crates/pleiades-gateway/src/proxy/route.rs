@@ -8,30 +8,23 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_credential::access::framing;
 
-/// The target of a path.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// Liveness.
     Health,
     /// A path beside the protocol.
     Api(ApiRoute),
     /// A view, or the relay of one provider.
     Mcp(Scope),
-    /// A path of the broker.
     OAuth(OAuthRoute),
 }
 
-/// The paths that the broker answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OAuthRoute {
-    /// The page of a link.
     Connect(String),
     /// The redirect URI of authorization servers; by a provider's own path, where its issuer
     /// does not name itself.
     Callback(Option<Arc<str>>),
-    /// Our client metadata document.
     ClientMetadata,
-    /// The state of a connection.
     ConnectionStatus(String),
 }
 
@@ -41,10 +34,7 @@ pub(super) fn is_for_people(path: &str) -> bool {
 }
 
 /// Reads a path, of which a final slash names the same, and how names are to be shown (`?names=safe`,
-/// `?names=dotted`). Whether the provider exists is not asked here.
-///
-/// # Errors
-/// [`Code::UnknownPath`].
+/// `?names=dotted`). Whether the provider exists is not asked here. Errors: [`Code::UnknownPath`].
 pub(super) fn route(path: &str, query: Option<&str>) -> Result<Route, Error> {
     let route = by_path(path)?;
     Ok(match route {

@@ -2,23 +2,19 @@
 
 use std::sync::Arc;
 
-use super::limits::CallerLimits;
-use super::resume::AnswerStore;
+use super::{limits::CallerLimits, resume::AnswerStore};
 use crate::exchange::Exchange;
 use pleiades_core::telemetry::Metrics;
 use pleiades_credential::access::Access;
 use pleiades_mcp::seal::Sealer;
 
-/// The parts that a request is answered with.
 #[derive(Debug)]
 pub(super) struct GatewayServices {
     pub(super) exchange: Arc<Exchange>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) sealer: Arc<Sealer>,
     pub(super) access: Arc<Access>,
-    /// Memory and streams that callers share.
     pub(super) limits: CallerLimits,
-    /// Answers that a client may come back for.
     pub(super) answers: AnswerStore,
     /// Largest request body, in bytes.
     pub(super) max_body: usize,

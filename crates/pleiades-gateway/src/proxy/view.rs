@@ -9,21 +9,17 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::context::Context;
-use super::intake::ViewContext;
+use super::intake::{self, ViewContext};
 use super::limits::{self, StreamSlot};
 use super::respond::{self, Response};
-use super::resume::TicketCell;
-use super::services::GatewayServices;
 use super::waiting::{RunningWork, StreamOpening, WaitOutcome, wait};
-use super::{bridge, intake};
+use super::{bridge, context::Context, resume::TicketCell, services::GatewayServices};
 use crate::catalog::Snapshot;
 use crate::exchange::{Arrived, Outlet, Peer, Reply, Scope};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::Reservation;
 use pleiades_core::limit::load::{self, RequestLoad};
-use pleiades_core::telemetry::View;
-use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::{View, events::RequestDone};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Revision, message};
 
@@ -43,11 +39,9 @@ struct ReadPost {
     /// Whether its answer is a stream even if nothing precedes it.
     only_stream: bool,
     body: Reservation,
-    /// That of the stream that it opens.
     slot: Option<StreamSlot>,
 }
 
-/// How a request is answered in one piece.
 struct AnswerPlan {
     id: Option<Id>,
     revision: Revision,
@@ -76,7 +70,6 @@ impl AnswerPlan {
     }
 }
 
-/// A message on its way into the exchange.
 struct PostWork {
     peer: Peer,
     message: Arrived,
@@ -86,10 +79,7 @@ struct PostWork {
     body: Reservation,
 }
 
-/// Answers one request of a view.
-///
-/// # Errors
-/// When the client is gone.
+/// Answers one request of a view. Errors: when the client is gone.
 pub(super) async fn serve(
     services: &GatewayServices,
     session: &mut Session,

@@ -2,9 +2,8 @@
 //! precedes it, or when it takes so long that proxies on the way would think the connection dead.
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pingora_core::Result;
 use pingora_proxy::Session;
@@ -31,7 +30,6 @@ const LONG: Duration = Duration::from_secs(10);
 pub(super) struct RunningWork {
     pub(super) work: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
     pub(super) outlives: bool,
-    /// The memory that it takes.
     pub(super) load: Option<Arc<RequestLoad>>,
 }
 
@@ -63,11 +61,9 @@ impl Drop for RunningWork {
     }
 }
 
-/// The result of a wait.
 pub(super) enum WaitOutcome {
     /// The answer, of which nothing was written.
     Done(Reply),
-    /// It was written as a stream.
     Streamed,
 }
 

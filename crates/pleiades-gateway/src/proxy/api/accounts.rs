@@ -24,9 +24,7 @@ struct DefaultChange {
 }
 
 /// Lists the caller's accounts of all providers.
-///
-/// # Errors
-/// [`Code::MethodNotAllowed`], [`Code::CredentialStore`].
+/// Errors: [`Code::MethodNotAllowed`], [`Code::CredentialStore`].
 pub(super) async fn list(
     services: &GatewayServices,
     method: &Method,
@@ -42,11 +40,8 @@ pub(super) async fn list(
     Ok(respond::private_json(&json!({ "accounts": all })))
 }
 
-/// Makes one account of the caller the default, or revokes it.
-///
-/// # Errors
-/// [`Code::MethodNotAllowed`], [`Code::UnknownPath`], [`Code::InvalidParams`],
-/// [`Code::CredentialStore`].
+/// Makes one account of the caller the default, or revokes it. Errors: [`Code::MethodNotAllowed`],
+/// [`Code::UnknownPath`], [`Code::InvalidParams`], [`Code::CredentialStore`].
 pub(super) async fn change(
     services: &GatewayServices,
     session: &mut Session,

@@ -14,10 +14,7 @@ use pleiades_mcp::Revision;
 /// Largest body, in bytes: names and a token at most.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Reads a bounded body.
-///
-/// # Errors
-/// As [`bridge::read_small_body`].
+/// Reads a bounded body. Errors: as [`bridge::read_small_body`].
 pub(super) async fn read(session: &mut Session) -> Result<Bytes, Error> {
     bridge::read_small_body(session, MAX_BODY)
         .await
@@ -30,16 +27,12 @@ pub(super) async fn read(session: &mut Session) -> Result<Bytes, Error> {
         })
 }
 
-/// Reads a bounded body of JSON, its head looked at first.
-///
-/// # Errors
-/// As [`intake::check_media`] and [`read`].
+/// Reads a bounded body of JSON, its head looked at first. Errors: as [`intake::check_media`] and [`read`].
 pub(super) async fn read_json(session: &mut Session) -> Result<Bytes, Error> {
     intake::check_media(&session.req_header().headers)?;
     read(session).await
 }
 
-/// A refusal as HTTP.
 pub(super) fn refusal(error: &Error, route: &ApiRoute) -> Response {
     let status = match error.code {
         Code::InvalidParams => StatusCode::BAD_REQUEST,

@@ -1,7 +1,6 @@
 //! The events of the connect stream, one `data:` line each, and how they are written.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pingora_core::Result;
@@ -25,10 +24,8 @@ pub(super) struct ConnectEvents {
     events: mpsc::Sender<Bytes>,
 }
 
-/// The result of connecting a server.
 #[derive(Debug)]
 pub(super) enum ConnectResult {
-    /// The server's tools.
     Tools(Vec<Value>),
     /// A sentence for the person who connects.
     Failed(String),
@@ -54,7 +51,6 @@ impl ConnectEvents {
         self.send("authorization_url", members).await;
     }
 
-    /// The last event.
     pub(super) async fn end(self, result: ConnectResult) {
         let mut members = Map::new();
         let event = match result {

@@ -17,12 +17,8 @@ use pingora_proxy::Session;
 pub use self::servers::ConnectAllowlist;
 
 use self::route::ApiRoute;
-use super::bridge;
-use super::context::Context;
-use super::services::GatewayServices;
-use pleiades_core::error::Error;
-use pleiades_core::secret::Secret;
-use pleiades_core::telemetry::events::RequestDone;
+use super::{bridge, context::Context, services::GatewayServices};
+use pleiades_core::{error::Error, secret::Secret, telemetry::events::RequestDone};
 use pleiades_credential::access::Principal;
 
 /// The settings of these paths.
@@ -34,10 +30,7 @@ pub struct ApiConfig {
     pub allowed: ConnectAllowlist,
 }
 
-/// Answers one request of these paths.
-///
-/// # Errors
-/// When the client is gone.
+/// Answers one request of these paths. Errors: when the client is gone.
 pub(super) async fn serve(
     services: &GatewayServices,
     config: &ApiConfig,

@@ -18,12 +18,10 @@ use pleiades_core::time::{rfc3339, unix_now};
 use pleiades_credential::access::Principal;
 use pleiades_credential::access::signed::{self, Verified};
 use pleiades_credential::manager::{CredentialManager, RefreshOutcome, Refreshed};
-use pleiades_credential::user_accounts;
 use pleiades_credential::vault::{Path, Wrote};
-use pleiades_credential::{AccountKey, AccountOwner};
+use pleiades_credential::{AccountKey, AccountOwner, user_accounts};
 
-/// Which account. Further members are ignored: one that differs makes two requests of the same second
-/// differ.
+/// Which account. Further members are ignored: one that differs makes two requests of the same second differ.
 #[derive(Debug, Default, Deserialize)]
 struct RefreshBody {
     tenant: Option<Arc<str>>,
@@ -31,11 +29,8 @@ struct RefreshBody {
     account: Option<Arc<str>>,
 }
 
-/// Answers one signed request.
-///
-/// # Errors
-/// [`Code::Unauthenticated`] whatever is wrong with the signature; [`Code::InvalidParams`],
-/// [`Code::UnknownPath`], [`Code::CredentialStore`].
+/// Answers one signed request. Errors: [`Code::Unauthenticated`] whatever is wrong with the signature;
+/// [`Code::InvalidParams`], [`Code::UnknownPath`], [`Code::CredentialStore`].
 pub(super) async fn serve(
     services: &GatewayServices,
     keys: &[Secret],
@@ -138,10 +133,7 @@ fn combine(a: Refreshed, b: Refreshed) -> Refreshed {
         RefreshOutcome::Refreshed => 1,
         RefreshOutcome::NotDue => 0,
     };
-    let next_at = match (a.next_at, b.next_at) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, other) => one.or(other),
-    };
+    let next_at = a.next_at.into_iter().chain(b.next_at).min();
     let outcome = if weight(b.outcome) > weight(a.outcome) {
         b.outcome
     } else {

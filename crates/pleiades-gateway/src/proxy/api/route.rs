@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use pleiades_core::error::{Code, Error};
 
-/// One of the paths.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum ApiRoute {
     /// `/v1/accounts`.
@@ -37,7 +36,6 @@ impl ApiRoute {
         }
     }
 
-    /// The refusal of any other method.
     pub(super) fn wrong_method(&self) -> Error {
         Error::new(Code::MethodNotAllowed, self.methods())
     }

@@ -4,33 +4,27 @@
 mod guest;
 mod request;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method};
 use pingora_core::Result;
 use pingora_proxy::Session;
 use serde_json::{Map, Value, json};
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 pub use self::guest::ConnectAllowlist;
 use self::request::WantedServer;
 
-use super::body;
 use super::events::{self, ConnectEvents, ConnectResult};
-use super::route::ApiRoute;
+use super::{body, route::ApiRoute};
 use crate::catalog::Provider;
 use crate::exchange::{Arrived, Exchange, Keys, Peer, Reply, Scope};
-use crate::proxy::bridge;
-use crate::proxy::context::Context;
-use crate::proxy::services::GatewayServices;
-use pleiades_core::error::Error;
-use pleiades_core::telemetry::View;
-use pleiades_credential::access::Principal;
-use pleiades_credential::broker::ConnectionRequest;
+use crate::proxy::{bridge, context::Context, services::GatewayServices};
+use pleiades_core::{error::Error, telemetry::View};
 use pleiades_credential::manager::{AccountEvent, AccountEventKind, AccountQuery, GrantError, Reason};
-use pleiades_credential::{AccountOwner, Connection, ProviderAuth};
+use pleiades_credential::{
+    AccountOwner, Connection, ProviderAuth, access::Principal, broker::ConnectionRequest,
+};
 use pleiades_mcp::{ClientCapabilities, Id, Message, Revision, raw};
 
 /// How often the store is asked whether the account was connected at another replica.
@@ -38,7 +32,6 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long a credential is waited for before its tools are read.
 const CREDENTIAL: Duration = Duration::from_secs(20);
 
-/// Connects a server for one caller.
 #[derive(Debug)]
 struct ServerConnector<'a> {
     exchange: &'a Exchange,
@@ -112,10 +105,8 @@ impl ServerConnector<'_> {
         {
             return ConnectResult::Failed(why);
         }
-        match self.list_tools(&provider).await {
-            Ok(tools) => ConnectResult::Tools(tools),
-            Err(why) => ConnectResult::Failed(why),
-        }
+        let tools = self.list_tools(&provider).await;
+        tools.map_or_else(ConnectResult::Failed, ConnectResult::Tools)
     }
 
     /// The caller's account of a connection: the one there is, else the one that a person connects now.
@@ -141,7 +132,11 @@ impl ServerConnector<'_> {
         events.plain("oauth_required").await;
         events.authorization(&link.url, &link.id).await;
         events.plain("waiting_for_auth").await;
-        let owner = self.owner(connection);
+        let owner = AccountOwner {
+            tenant: Arc::clone(&self.principal.tenant),
+            user: Arc::clone(&self.principal.user),
+            connection: Arc::clone(&connection.name),
+        };
         loop {
             tokio::time::timeout(POLL, await_connected(&mut happened, &owner))
                 .await
@@ -187,14 +182,6 @@ impl ServerConnector<'_> {
         }
     }
 
-    fn owner(&self, connection: &Connection) -> AccountOwner {
-        AccountOwner {
-            tenant: Arc::clone(&self.principal.tenant),
-            user: Arc::clone(&self.principal.user),
-            connection: Arc::clone(&connection.name),
-        }
-    }
-
     /// The tools as the caller finds them at `/tools/{provider}`.
     async fn list_tools(&self, provider: &Provider) -> Result<Vec<Value>, String> {
         let peer = Peer {
@@ -215,8 +202,7 @@ impl ServerConnector<'_> {
             params: Some(raw::raw(&json!({}))),
         };
         let snapshot = self.exchange.snapshot(&scope, self.principal);
-        let arrived = Arrived::open(message);
-        let handled = self.exchange.handle(&snapshot, (&scope, &peer), arrived, None);
+        let handled = (self.exchange).handle(&snapshot, (&scope, &peer), Arrived::open(message), None);
         let (reply, _) = handled.await;
         match reply {
             Reply::Answer { body, .. } => parse_tools(&body),

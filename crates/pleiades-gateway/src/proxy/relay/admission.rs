@@ -7,22 +7,17 @@ use http::{HeaderMap, Method, header};
 use pingora_http::RequestHeader;
 
 use super::credential::{CredentialLookup, RelayCredential};
-use super::session::RelaySession;
-use super::state::RelayState;
+use super::{session::RelaySession, state::RelayState};
 use crate::catalog::{Provider, Snapshot};
 use crate::exchange::{self, Exchange, Scope};
-use crate::proxy::intake;
-use crate::proxy::respond::SESSION;
-use crate::proxy::services::GatewayServices;
+use crate::proxy::{intake, respond::SESSION, services::GatewayServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revisions;
 use pleiades_upstream::Profile;
 
 /// Admits a request: its provider, session, credential and permits.
-///
-/// # Errors
-/// Why it may not. Nothing was charged then.
+/// Errors: why it may not. Nothing was charged then.
 pub(super) async fn admit(
     services: &GatewayServices,
     head: &RequestHeader,

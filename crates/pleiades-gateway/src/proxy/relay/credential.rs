@@ -19,7 +19,6 @@ const MAX_NAME: usize = 512;
 /// The operation of a request whose head does not name its method.
 const RELAYED: &str = "relay";
 
-/// The credential of a request.
 #[derive(Debug, Clone)]
 pub(super) struct RelayCredential {
     pub(super) signature: Arc<Signature>,
@@ -56,8 +55,7 @@ impl RelayCredential {
     }
 }
 
-/// Finds the credential of one caller at one provider, within the provider's `connect` and `call`
-/// together.
+/// Finds the credential of one caller at one provider, within the provider's `connect` and `call` together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CredentialLookup<'a> {
     pub(super) exchange: &'a Exchange,
@@ -67,9 +65,7 @@ pub(super) struct CredentialLookup<'a> {
 
 impl CredentialLookup<'_> {
     /// The credential of a request, by its head and session.
-    ///
-    /// # Errors
-    /// Why there is none, with a link to connect an account where one would help.
+    /// Errors: why there is none, with a link to connect an account where one would help.
     pub(super) async fn find(
         self,
         headers: &HeaderMap,
@@ -112,25 +108,19 @@ impl CredentialLookup<'_> {
             account: wanted,
             remembered: session.and_then(|session| session.account.as_deref()),
         };
-        let manager = &self.exchange.accounts.manager;
-        let granted = match manager.grant_cached(&ask) {
+        let accounts = &self.exchange.accounts;
+        let granted = match accounts.manager.grant_cached(&ask) {
             Some(granted) => Ok(granted),
-            None => manager.grant(&ask, self.within()).await,
+            None => accounts.manager.grant(&ask, self.within()).await,
         };
         match granted {
             Ok(granted) => Ok((granted.signature, Some(granted.account))),
             Err(refused) => {
-                let asked = (wanted, RELAYED);
-                let error = self
-                    .exchange
-                    .accounts
-                    .unconnected(self.principal, connection, &refused, asked);
-                Err(error)
+                Err(accounts.unconnected(self.principal, connection, &refused, (wanted, RELAYED)))
             }
         }
     }
 
-    /// The headers that may be sent now.
     async fn await_signed(
         self,
         signature: &Signature,
@@ -151,13 +141,9 @@ impl CredentialLookup<'_> {
 
     /// The error for an upstream's refusal of the account, or for a renewal that failed.
     pub(super) async fn judge_refusal(self, used: Option<UsedAccount<'_>>, error: Error) -> Error {
+        let accounts = &self.exchange.accounts;
         match used {
-            Some(used) => {
-                self.exchange
-                    .accounts
-                    .judged(self.principal, self.provider, used, error)
-                    .await
-            }
+            Some(used) => accounts.judged(self.principal, self.provider, used, error).await,
             None => error,
         }
     }
@@ -176,10 +162,7 @@ fn account_use<'a>(account: &'a Arc<str>, signature: &Signature, method: &'a str
     }
 }
 
-/// The account that a head names.
-///
-/// # Errors
-/// [`Code::InvalidRequest`] when it is no name, or there are two.
+/// The account that a head names. Errors: [`Code::InvalidRequest`] when it is no name, or there are two.
 fn account_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     let mut given = headers.get_all(ACCOUNT_HEADER).iter();
     let Some(first) = given.next() else {
@@ -195,7 +178,6 @@ fn account_header(headers: &HeaderMap) -> Result<Option<&str>, Error> {
     }
 }
 
-/// A renewal took too long.
 pub(super) fn renewal_timeout() -> Error {
     Error::new(
         Code::CredentialTimeout,

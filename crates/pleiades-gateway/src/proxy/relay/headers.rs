@@ -5,10 +5,8 @@ use http::{HeaderName, HeaderValue, header};
 use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::peer::internal_error;
-use super::state::RelayState;
-use crate::exchange::ACCOUNT_HEADER;
-use crate::proxy::respond::SESSION;
+use super::{peer::internal_error, state::RelayState};
+use crate::{exchange::ACCOUNT_HEADER, proxy::respond::SESSION};
 use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::Transport;
 
@@ -44,11 +42,8 @@ const RETURNED: [&str; 14] = [
     "x-accel-buffering",
 ];
 
-/// Turns a client's head into the one that goes upstream: the allow-list, then the descriptor's, then
-/// the credential.
-///
-/// # Errors
-/// For a provider without a URL, which is never relayed.
+/// Turns a client's head into the one that goes upstream: the allow-list, then the descriptor's, then the
+/// credential. Errors: for a provider without a URL, which is never relayed.
 pub(in crate::proxy) fn filter_request(request: &mut RequestHeader, relay: &RelayState) -> Result<()> {
     let Transport::Http { url, headers, .. } = &relay.provider.endpoint.target else {
         return Err(internal_error("the relay needs an HTTP provider"));
@@ -83,11 +78,8 @@ pub(in crate::proxy) fn filter_request(request: &mut RequestHeader, relay: &Rela
     Ok(())
 }
 
-/// Turns an upstream's head into the one that comes down: what describes the message, the session's
-/// sealed id, the account that was used.
-///
-/// # Errors
-/// When a header cannot be written.
+/// Turns an upstream's head into the one that comes down: what describes the message, the session's sealed
+/// id, the account that was used. Errors: when a header cannot be written.
 pub(super) fn filter_response(
     response: &mut ResponseHeader,
     relay: &RelayState,

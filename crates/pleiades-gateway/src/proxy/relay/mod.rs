@@ -21,21 +21,15 @@ use pingora_proxy::{FailToProxy, Session};
 
 pub(super) use self::state::RelayState;
 pub(super) use self::tls::TlsCache;
-use super::context::Context;
-use super::services::GatewayServices;
-use super::{bridge, intake, respond};
+use super::{bridge, context::Context, intake, respond, services::GatewayServices};
 use crate::catalog::Snapshot;
 use crate::exchange::{self, Scope};
 use pleiades_core::error::{Code, Error};
-use pleiades_core::telemetry::View;
-use pleiades_core::telemetry::events::RequestDone;
+use pleiades_core::telemetry::{View, events::RequestDone};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::{Id, Message, message};
 
-/// Admits a request to the relay, or answers it: `None`.
-///
-/// # Errors
-/// When the client is gone.
+/// Admits a request to the relay, or answers it: `None`. Errors: when the client is gone.
 pub(super) async fn begin(
     services: &GatewayServices,
     session: &mut Session,
@@ -61,10 +55,7 @@ pub(super) async fn begin(
     Ok(None)
 }
 
-/// Bounds a body whose length was not announced.
-///
-/// # Errors
-/// When it is larger than `limit`.
+/// Bounds a body whose length was not announced. Errors: when it is larger than `limit`.
 pub(super) fn count_body(relay: &mut RelayState, bytes: usize, limit: usize) -> Result<()> {
     relay.received += bytes;
     if relay.received > limit {

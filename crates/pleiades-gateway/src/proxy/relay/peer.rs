@@ -4,21 +4,17 @@
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, Instant};
 
-use pingora_core::protocols::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
-use pingora_core::{Error as ProxyError, ErrorType, Result};
+use pingora_core::{Error as ProxyError, ErrorType, Result, protocols::ALPN};
 use url::Url;
 
-use super::state::RelayState;
-use super::tls::TlsCache;
+use super::{state::RelayState, tls::TlsCache};
 use pleiades_upstream::{Endpoint, Permit, Resolver, Transport};
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The peer of the next attempt.
-///
-/// # Errors
-/// When the host has no address that may be connected to; `relay.failure` says why.
+/// Errors: when the host has no address that may be connected to; `relay.failure` says why.
 pub(in crate::proxy) async fn choose(
     relay: &mut RelayState,
     resolver: &Resolver,

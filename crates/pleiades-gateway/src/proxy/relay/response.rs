@@ -7,12 +7,9 @@ use pingora_proxy::Session;
 use tokio::time::timeout;
 
 use super::credential::{CredentialLookup, renewal_timeout};
-use super::headers;
-use super::state::RelayState;
+use super::{headers, state::RelayState};
 use crate::exchange::{self, Exchange};
-use crate::proxy::bridge;
-use crate::proxy::respond::SESSION;
-use crate::proxy::services::GatewayServices;
+use crate::proxy::{bridge, respond::SESSION, services::GatewayServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_credential::oauth::{self, Challenge};
 use pleiades_upstream::challenge;
@@ -21,9 +18,7 @@ use pleiades_upstream::challenge;
 type Refusal = (Challenge, Option<String>);
 
 /// Turns an upstream's head into the client's.
-///
-/// # Errors
-/// When nothing comes down: the request is sent once more with a newer credential, or refused.
+/// Errors: when nothing comes down: the request is sent once more with a newer credential, or refused.
 pub(in crate::proxy) async fn filter_response(
     services: &GatewayServices,
     session: &Session,

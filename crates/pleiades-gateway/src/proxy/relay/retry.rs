@@ -37,7 +37,6 @@ fn may_be_call(method: &str) -> bool {
     method == "tools/call" || method.is_empty()
 }
 
-/// The error for a request that broke.
 pub(super) fn to_error(error: &ProxyError) -> Error {
     match error.etype() {
         ErrorType::ConnectTimedout

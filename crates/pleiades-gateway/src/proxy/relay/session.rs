@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::catalog::Provider;
-use crate::exchange;
-use crate::proxy::respond::SESSION;
+use crate::{catalog::Provider, exchange, proxy::respond::SESSION};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::time::unix_now;
 use pleiades_credential::access::Principal;
@@ -27,9 +25,7 @@ pub(super) struct RelaySession {
 
 impl RelaySession {
     /// Opens the session that a head names.
-    ///
-    /// # Errors
-    /// [`Code::UnknownSession`]; [`Code::CredentialStore`] while no seal can be opened.
+    /// Errors: [`Code::UnknownSession`]; [`Code::CredentialStore`] while no seal can be opened.
     pub(super) fn open(
         sealer: &Sealer,
         provider: &Provider,
@@ -46,10 +42,8 @@ impl RelaySession {
             .to_str()
             .ok()
             .and_then(|token| sealer.open(&purpose(provider), &principal.binding(), unix_now(), token));
-        match opened.and_then(|bytes| Self::decode(&bytes)) {
-            Some(session) => Ok(Some(session)),
-            None => Err(unknown_session()),
-        }
+        let session = opened.and_then(|bytes| Self::decode(&bytes));
+        session.map(Some).ok_or_else(unknown_session)
     }
 
     /// The id that a client gets, for this caller and account alone.

@@ -4,16 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::credential::RelayCredential;
-use crate::catalog::Provider;
-use crate::exchange::Busy;
-use crate::proxy::limits::StreamSlot;
-use pleiades_core::error::Error;
-use pleiades_core::limit::CallPermit;
-use pleiades_core::telemetry::InflightGuard;
+use crate::{catalog::Provider, exchange::Busy, proxy::limits::StreamSlot};
+use pleiades_core::{error::Error, limit::CallPermit, telemetry::InflightGuard};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revision;
 
-/// A relayed request, from phase to phase.
 #[derive(Debug)]
 pub(in crate::proxy) struct RelayState {
     pub(super) provider: Arc<Provider>,
@@ -31,9 +26,7 @@ pub(in crate::proxy) struct RelayState {
     pub(super) stream_slot: Option<StreamSlot>,
     /// Bytes of the request body so far.
     pub(super) received: usize,
-    /// Why it failed, when it did.
     pub(super) failure: Option<Error>,
-    /// Connection attempts so far.
     pub(super) attempts: usize,
     /// Whether its credential was renewed after a 401: once.
     pub(super) is_renewed: bool,

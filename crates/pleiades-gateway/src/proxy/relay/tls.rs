@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use pingora_core::protocols::tls::CaType;
 use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use pleiades_core::bounded::Bounded;
 use pleiades_upstream::ClientTls;
@@ -30,7 +29,6 @@ impl Default for TlsCache {
 }
 
 impl TlsCache {
-    /// The material of an endpoint, parsed once.
     pub(super) fn material(&self, digest: &[u8; 32], tls: &ClientTls) -> TlsMaterial {
         self.0.get_or_insert_with(*digest, || TlsMaterial::parse(tls))
     }

@@ -9,9 +9,7 @@ use wildmatch::WildMatch;
 use super::request::WantedServer;
 use crate::catalog::{Catalog, Guest, Provider};
 use crate::proxy::api::route::is_id;
-use pleiades_core::error::Code;
-use pleiades_core::secret::Secret;
-use pleiades_core::trust;
+use pleiades_core::{error::Code, secret::Secret, trust};
 use pleiades_credential::access::Principal;
 use pleiades_upstream::Identity;
 
@@ -117,10 +115,7 @@ impl UrlPattern {
     }
 }
 
-/// The server as a provider of this caller's alone.
-///
-/// # Errors
-/// A sentence for the person who connects.
+/// The server as a provider of this caller's alone. Errors: a sentence for the person who connects.
 pub(super) async fn guest_provider(
     catalog: &Catalog,
     principal: &Principal,

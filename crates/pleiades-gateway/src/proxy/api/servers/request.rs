@@ -1,7 +1,6 @@
 //! The request that opens the connect stream.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 use url::Url;
@@ -26,7 +25,6 @@ struct Body {
     custom_headers: Option<BTreeMap<String, String>>,
 }
 
-/// A server that is to be connected.
 #[derive(Debug)]
 pub(super) struct WantedServer {
     /// The client's name for it.
@@ -34,17 +32,13 @@ pub(super) struct WantedServer {
     /// Whether the client says that it speaks the transport of 2024-11-05; `None` for a kind that is
     /// not served here.
     pub(super) sse: Option<bool>,
-    /// Its URL.
     pub(super) url: Url,
     /// The server's own credentials, by header.
     pub(super) headers: Vec<(String, Secret)>,
 }
 
 impl WantedServer {
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// [`Code::InvalidParams`].
+    /// Reads a body. Errors: [`Code::InvalidParams`].
     pub(super) fn read(body: &[u8]) -> Result<Self, Error> {
         // The parser's words could repeat a token.
         let body: Body = serde_json::from_slice(body).map_err(|_cause| {

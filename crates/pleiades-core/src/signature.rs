@@ -33,10 +33,10 @@ pub trait CredentialSource: Send + Sync + std::fmt::Debug {
     /// provider, once for all who wait.
     ///
     /// # Errors
-    /// As [`Holder::ready`].
+    /// As [`CredentialSource::ready`].
     async fn refused(&self, seq: u64) -> Result<Arc<SignedHeaders>, Error>;
 
-    /// The upstream took what [`Holder::refused`] gave: a later 401 to it is news.
+    /// The upstream took what [`CredentialSource::refused`] gave: a later 401 to it is news.
     fn accepted(&self, _seq: u64) {}
 
     /// The upstream took this token set.
@@ -123,7 +123,7 @@ impl Signature {
     /// What may be sent.
     ///
     /// # Errors
-    /// As [`Holder::ready`].
+    /// As [`CredentialSource::ready`].
     pub async fn ready(&self) -> Result<Arc<SignedHeaders>, Error> {
         match &self.kind {
             SignatureKind::Fixed(signed) => Ok(Arc::clone(signed)),
@@ -134,7 +134,7 @@ impl Signature {
     /// After a 401: what to try once more; `None` when there is nothing else.
     ///
     /// # Errors
-    /// As [`Holder::ready`].
+    /// As [`CredentialSource::ready`].
     pub async fn refused(&self, seq: u64) -> Result<Option<Arc<SignedHeaders>>, Error> {
         match &self.kind {
             SignatureKind::Fixed(_) => Ok(None),

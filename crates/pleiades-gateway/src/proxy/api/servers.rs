@@ -202,7 +202,8 @@ impl ServerConnector<'_> {
             params: Some(raw::raw(&json!({}))),
         };
         let snapshot = self.exchange.snapshot(&scope, self.principal);
-        let handled = (self.exchange).handle(&snapshot, (&scope, &peer), Arrived::open(message), None);
+        let arrived = Arrived::open(message);
+        let handled = self.exchange.handle(&snapshot, (&scope, &peer), arrived, None);
         let (reply, _) = handled.await;
         match reply {
             Reply::Answer { body, .. } => parse_tools(&body),

@@ -7,9 +7,7 @@ use url::form_urlencoded;
 
 use super::error::{OPERATORS, advice};
 use super::pending::{PendingConnection, PendingState};
-use super::start::cookie_name;
-use super::status::ConnectionOutcome;
-use super::{Broker, ConnectError, ConnectErrorKind, hashed};
+use super::{Broker, ConnectError, ConnectErrorKind, hashed, start::cookie_name, status::ConnectionOutcome};
 use crate::connection::ResourceParameter;
 use crate::oauth::{self, SentRequest, Verdict, failure};
 use pleiades_core::secret::Secret;
@@ -188,7 +186,6 @@ impl Broker {
         }
     }
 
-    /// Judges an answer and redeems its code.
     async fn handle_answer(
         &self,
         callback: Callback,

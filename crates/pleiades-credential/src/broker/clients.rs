@@ -1,19 +1,15 @@
 //! Which OAuth client the gateway is at a server: the descriptor's, else our metadata document's, else one that
 //! is registered once for an issuer and a set of redirect URIs, and stored.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::pending::serialized;
-use super::{ConnectError, Endpoints, RedirectTarget, hashed, now};
-use crate::manager::CredentialManager;
+use super::{ConnectError, Endpoints, RedirectTarget, hashed, now, pending::serialized};
 use crate::oauth::{self, AuthServer, ClientCheck, OAuthError, OAuthErrorKind, Redirects};
-use crate::record::OAuthClient;
 use crate::vault::{Fault, Path, Vault, Wrote};
-use crate::{Connection, pinned};
+use crate::{Connection, manager::CredentialManager, pinned, record::OAuthClient};
 use pleiades_core::web::Prober;
 
 /// A client whose secret ends within this many seconds is registered anew: a sign-in takes minutes.
@@ -29,7 +25,6 @@ const DISCOVERY: Duration = Duration::from_secs(10);
 /// not the registration that was wrong.
 const SELDOM: u64 = 3600;
 
-/// A registered client as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct StoredClient {
     /// When it was registered, in unix seconds.
@@ -56,7 +51,6 @@ struct StoredClient {
     client: OAuthClient,
 }
 
-/// The client of a sign-in.
 #[derive(Debug)]
 pub(super) struct FlowClient {
     pub(super) client: OAuthClient,
@@ -121,9 +115,6 @@ impl Clients {
     }
 
     /// The client for a sign-in.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
     pub(super) async fn choose(
         &self,
         connection: &Connection,
@@ -213,7 +204,6 @@ impl Clients {
         Ok(endpoint.map_or(ClientChoice::None, ClientChoice::CanRegister))
     }
 
-    /// Scopes that the descriptors of a connection name.
     pub(super) fn declared_scopes(&self, connection: &Connection) -> Option<Vec<String>> {
         let loaded = self.manager.loaded();
         let united = loaded.and_then(|loaded| loaded.scopes(&connection.name));
@@ -380,9 +370,7 @@ impl Clients {
     }
 
     /// Whether the descriptor's secret may go to this server.
-    ///
-    /// # Errors
-    /// [`ConnectError`] when it belongs to another one.
+    /// Errors: [`ConnectError`] when it belongs to another one.
     pub(super) async fn check_secret_issuer(
         &self,
         connection: &Connection,

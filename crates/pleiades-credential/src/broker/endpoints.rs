@@ -36,7 +36,6 @@ impl Endpoints {
         format!("{}{path}", self.base.as_str().trim_end_matches('/'))
     }
 
-    /// The page of a connect link.
     pub(super) fn connect_page(&self, link: &str) -> String {
         self.at(&format!("/oauth/connect/{link}"))
     }

@@ -128,14 +128,12 @@ impl From<NoRandomness> for ConnectError {
 
 /// A cure for a page: as a sentence, and who can follow it.
 pub(super) fn advice(cure: &str) -> String {
-    let is_operators = cure.contains("descriptor") || cure.contains("`upstream.");
-    match is_operators {
+    match cure.contains("descriptor") || cure.contains("`upstream.") {
         true => format!("{} {OPERATORS}", sentence(cure)),
         false => sentence(cure),
     }
 }
 
-/// A cure as a sentence.
 fn sentence(cure: &str) -> String {
     let mut letters = cure.trim_end_matches('.').chars();
     let first = letters.next().into_iter().flat_map(char::to_uppercase);

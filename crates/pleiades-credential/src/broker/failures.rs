@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::access::Principal;
-use pleiades_core::bounded::Bounded;
-use pleiades_core::text::head;
+use pleiades_core::{bounded::Bounded, text::head};
 
 /// Attempts that are remembered.
 const MOST: usize = 4_096;
@@ -27,7 +26,6 @@ impl Default for FailedAttempts {
 }
 
 impl FailedAttempts {
-    /// Remembers why one failed.
     pub(super) fn note(&self, principal: &Principal, provider: &str, why: &str) {
         let failure = (Instant::now(), without_addresses(why));
         self.0.insert((principal.clone(), provider.into()), failure);

@@ -1,7 +1,6 @@
 //! Links and ids of connections: sealed, so that making one needs no store.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +43,6 @@ pub struct LinkPayload {
 /// the reason, which nobody asks a link for: every byte makes it longer, and an agent has to repeat it.
 type SealedLink = (String, String, String, Option<String>, Vec<String>, u64, String);
 
-/// What an id of a connection says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ConnectionRef {
     #[serde(rename = "wish")]

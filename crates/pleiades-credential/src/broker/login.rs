@@ -1,8 +1,7 @@
 //! `OpenID` login of whoever opens a link. Nothing is stored for it: what the answer needs is sealed
 //! into a cookie of the browser that began.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,13 +9,10 @@ use url::Url;
 
 use super::link::Links;
 use super::{BrowserRedirect, Callback, ConnectError, ConnectErrorKind, Endpoints, hashed, now, short};
-use crate::access::Principal;
 use crate::connection::{Connection, Pkce, ResourceParameter};
-use crate::manager::CredentialManager;
 use crate::oauth::{self, AuthServer, Redirects, TokenClaims, TokenResponse};
-use crate::record::OAuthClient;
-use pleiades_core::secret::Secret;
-use pleiades_core::web::AddressPolicy;
+use crate::{access::Principal, manager::CredentialManager, record::OAuthClient};
+use pleiades_core::{secret::Secret, web::AddressPolicy};
 use pleiades_mcp::seal::Sealer;
 
 const FLOW: &str = "login flow";
@@ -46,7 +42,6 @@ pub enum Tenant {
     Claim(String),
 }
 
-/// What the answer to a login needs.
 #[derive(Serialize, Deserialize)]
 struct LoginCookie {
     link: String,
@@ -249,7 +244,6 @@ fn user_of(claims: &Value, claim: &str) -> Option<String> {
     (is_verified || !is_email).then(|| name.to_owned())
 }
 
-/// Whether a login proves this tenant.
 fn is_tenant(claims: &Value, proves: &Tenant, tenant: &str) -> bool {
     match proves {
         Tenant::Named(name) => name == tenant,
@@ -259,10 +253,9 @@ fn is_tenant(claims: &Value, proves: &Tenant, tenant: &str) -> bool {
 
 /// A claim by its name, or by a JSON pointer.
 fn at<'a>(claims: &'a Value, claim: &str) -> Option<&'a str> {
-    let found = if claim.starts_with('/') {
-        claims.pointer(claim)
-    } else {
-        claims.get(claim)
+    let found = match claim.starts_with('/') {
+        true => claims.pointer(claim),
+        false => claims.get(claim),
     };
     found?.as_str().filter(|text| !text.is_empty())
 }

@@ -27,8 +27,7 @@ mod redeem;
 mod start;
 mod status;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -46,20 +45,15 @@ pub use proof::{Proof, ProofMethod};
 pub use start::RedirectTarget;
 pub use status::ConnectionStatus;
 
-use super::AccountKey;
 use super::connection::{Connection, unite};
-use super::key::AccountOwner;
-use super::manager::CredentialManager;
-use super::vault::Fault;
+use super::{AccountKey, key::AccountOwner, manager::CredentialManager, vault::Fault};
 use crate::access::{Access, Principal};
 use failures::FailedAttempts;
 use link::Links;
 use login::LoginFlow;
 use pending::PendingStore;
 use pending_limit::PendingLimit;
-use pleiades_core::secret::Secret;
-use pleiades_core::time::unix_now as now;
-use pleiades_core::web::Prober;
+use pleiades_core::{secret::Secret, time::unix_now as now, web::Prober};
 use pleiades_mcp::seal::Sealer;
 use status::Statuses;
 
@@ -132,7 +126,6 @@ pub struct Broker {
     pending: PendingStore,
     pending_limit: PendingLimit,
     failures: FailedAttempts,
-    /// Code exchanges on their way.
     redeeming: TaskTracker,
 }
 
@@ -222,7 +215,6 @@ impl Broker {
         (!scopes.is_empty()).then_some(scopes)
     }
 
-    /// A provider's part of its connection, while it is loaded.
     fn connection(&self, provider: &str) -> Option<Arc<Connection>> {
         self.manager.loaded()?.provider(provider)
     }
@@ -261,10 +253,6 @@ impl Broker {
         });
     }
 
-    /// Removes what expired some time ago.
-    ///
-    /// # Errors
-    /// [`Fault`].
     async fn sweep(&self) -> Result<(), Fault> {
         self.pending_limit.forget_expired(now());
         for path in self.pending.paths().await? {
@@ -275,7 +263,7 @@ impl Broker {
             if let Some((pending, record)) = expired.unconfirmed {
                 self.revoke_tokens(&pending, &record.tokens).await;
             }
-            self.pending.remove(&path).await?;
+            self.manager.vault().remove(&path).await?;
         }
         Ok(())
     }

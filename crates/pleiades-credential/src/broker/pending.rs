@@ -1,16 +1,13 @@
 //! Sign-ins on their way, stored so that any replica can take the answer.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConnectError, ConnectErrorKind, ConnectionRequest, hashed, now};
-use crate::access::Principal;
-use crate::manager::CredentialManager;
-use crate::oauth::AuthServer;
 use crate::record::{AccountRecord, TokenSource, exposed_option};
 use crate::vault::{Fault, Kind, Path, Stored, Vault, Wrote};
+use crate::{access::Principal, manager::CredentialManager, oauth::AuthServer};
 use pleiades_core::secret::Secret;
 
 /// Attempts of a write that others keep overtaking.
@@ -20,7 +17,6 @@ const REMEMBERED: u64 = 3600;
 /// The same of a sign-in that nobody finished, which is larger.
 const LATE: u64 = 300;
 
-/// One sign-in on its way.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct PendingConnection {
     pub(super) tenant: String,
@@ -47,14 +43,12 @@ pub(super) struct PendingConnection {
     pub(super) client: Option<String>,
 }
 
-/// A stored entry: until when, and how far it is.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PendingEntry {
     pub(super) until: u64,
     pub(super) stage: PendingState,
 }
 
-/// How far a sign-in is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PendingState {
@@ -67,7 +61,6 @@ pub(super) enum PendingState {
 }
 
 impl PendingConnection {
-    /// Who connects.
     pub(super) fn principal(&self) -> Principal {
         Principal::new(self.tenant.as_str(), self.user.as_str())
     }
@@ -84,18 +77,14 @@ impl PendingConnection {
     }
 }
 
-/// An entry that is to be removed.
 #[derive(Debug)]
 pub(super) struct ExpiredEntry {
-    /// Tokens that nobody confirmed.
     pub(super) unconfirmed: Option<(Box<PendingConnection>, Box<AccountRecord>)>,
 }
 
-/// Stores sign-ins under their state.
 #[derive(Debug)]
 pub(super) struct PendingStore {
     manager: Arc<CredentialManager>,
-    /// How long a sign-in may take.
     pub(super) ttl: Duration,
 }
 
@@ -113,10 +102,6 @@ impl PendingStore {
         serialized(&PendingEntry { until, stage })
     }
 
-    /// Stores a sign-in that begins.
-    ///
-    /// # Errors
-    /// [`Fault`].
     pub(super) async fn begin(&self, state: &str, pending: PendingConnection) -> Result<(), Fault> {
         let value = self.entry(PendingState::Begun(Box::new(pending)))?;
         match self.vault().write(&path(state), 0, &value, None).await? {
@@ -126,9 +111,7 @@ impl PendingStore {
     }
 
     /// The entry of a state, with the version that a write needs.
-    ///
-    /// # Errors
-    /// [`ConnectError`] when there is none, it has expired, or it was used.
+    /// Errors: [`ConnectError`] when there is none, it has expired, or it was used.
     pub(super) async fn read(&self, state: &str) -> Result<(u64, PendingEntry), ConnectError> {
         let stored = self.vault().read(&path(state)).await?;
         let Some((version, entry)) = stored.as_ref().and_then(parse) else {
@@ -151,9 +134,6 @@ impl PendingStore {
     }
 
     /// Consumes an entry: of two who try, one succeeds.
-    ///
-    /// # Errors
-    /// [`ConnectError`].
     pub(super) async fn consume(&self, state: &str, version: u64) -> Result<(), ConnectError> {
         let value = serialized(&PendingEntry {
             until: now(),
@@ -166,9 +146,6 @@ impl PendingStore {
     }
 
     /// Stores tokens until the person has said whether they may replace others.
-    ///
-    /// # Errors
-    /// [`Fault`].
     pub(super) async fn await_confirmation(
         &self,
         state: &str,
@@ -187,9 +164,6 @@ impl PendingStore {
     }
 
     /// Every entry, outcomes of connections among them.
-    ///
-    /// # Errors
-    /// [`Fault`].
     pub(super) async fn paths(&self) -> Result<Vec<Path>, Fault> {
         let folder = Path::gateway(&["pending"]);
         let names = self.vault().list(&folder).await?;
@@ -197,11 +171,7 @@ impl PendingStore {
     }
 
     /// An entry, if it expired long enough ago to be removed. What cannot be read has.
-    ///
-    /// # Errors
-    /// [`Fault`].
     pub(super) async fn expired(&self, path: &Path) -> Result<Option<ExpiredEntry>, Fault> {
-        /// An entry of either kind.
         #[derive(Deserialize)]
         struct EntryAge {
             until: u64,
@@ -225,14 +195,6 @@ impl PendingStore {
             },
         }))
     }
-
-    /// Removes an entry.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub(super) async fn remove(&self, path: &Path) -> Result<(), Fault> {
-        self.vault().remove(path).await
-    }
 }
 
 fn path(state: &str) -> Path {
@@ -240,9 +202,7 @@ fn path(state: &str) -> Path {
 }
 
 /// A value as the vault stores it.
-///
-/// # Errors
-/// [`Kind::Corrupt`], which is a bug.
+/// Errors: [`Kind::Corrupt`], which is a bug.
 pub(super) fn serialized<T: Serialize>(value: &T) -> Result<Secret, Fault> {
     serde_json::to_string(value)
         .map(Secret::new)

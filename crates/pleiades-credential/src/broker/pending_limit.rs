@@ -22,9 +22,7 @@ type Expiry = (u64, Box<str>);
 
 impl PendingLimit {
     /// Counts one more, at a time in unix seconds.
-    ///
-    /// # Errors
-    /// [`ConnectErrorKind::Throttled`].
+    /// Errors: [`ConnectErrorKind::Throttled`].
     pub(super) fn count(
         &self,
         principal: &Principal,
@@ -46,7 +44,6 @@ impl PendingLimit {
         Ok(())
     }
 
-    /// Forgets what has expired.
     pub(super) fn forget_expired(&self, now: u64) {
         self.0.lock().retain(|_, flows| {
             flows.retain(|(until, _)| *until > now);

@@ -1,20 +1,15 @@
 //! From a code to a stored account.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::pending::PendingConnection;
-use super::status::ConnectionOutcome;
 use super::{Broker, CallbackResult, ConnectError, ConnectErrorKind, account_key, now};
-use crate::AccountKey;
-use crate::connection::unite;
+use super::{pending::PendingConnection, status::ConnectionOutcome};
 use crate::oauth::{self, AccountProfile, OAuthError, OAuthErrorKind, TokenResponse};
 use crate::record::{AccountRecord, TokenSet};
-use crate::user_accounts::is_account_name;
-use crate::vault::Fault;
-use crate::{Connection, pinned};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use crate::{
+    AccountKey, Connection, connection::unite, pinned, user_accounts::is_account_name, vault::Fault,
+};
+use pleiades_core::{random, secret::Secret};
 
 /// Waits between tries to store what was redeemed: a code is good for once, so that giving up loses
 /// what the person has just done.

@@ -1,16 +1,12 @@
 //! The beginning of a sign-in: the server, the client, the scopes, and what the answer will need.
 
-use super::pending::PendingConnection;
-use super::status::ConnectionOutcome;
 use super::{
-    Broker, BrowserRedirect, ConnectError, ConnectErrorKind, LinkPayload, account_key, hashed, now, short,
+    Broker, BrowserRedirect, ConnectError, ConnectErrorKind, LinkPayload, account_key, hashed, now,
+    pending::PendingConnection, short, status::ConnectionOutcome,
 };
-use crate::Connection;
-use crate::access::Principal;
-use crate::connection::GrantType;
 use crate::oauth::{self, AuthServer, Challenge};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use crate::{Connection, access::Principal, connection::GrantType};
+use pleiades_core::{random, secret::Secret};
 
 /// Where the answer is to come.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What became of connections, for all who wait.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -10,9 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::link::{ConnectionRef, Links};
 use super::pending::{TRIES, serialized};
 use super::{account_key, hashed, now};
-use crate::access::Principal;
-use crate::manager::CredentialManager;
 use crate::vault::{Fault, Kind, Path, Wrote};
+use crate::{access::Principal, manager::CredentialManager};
 
 /// How often the store is asked for somebody who waits: other replicas tell nobody here.
 const POLL: Duration = Duration::from_secs(1);
@@ -32,7 +30,6 @@ pub struct ConnectionStatus {
     pub account: Option<String>,
 }
 
-/// An outcome as the store has it.
 #[derive(Debug, Serialize, Deserialize)]
 struct StoredOutcome {
     /// When it may be removed, in unix seconds; a pending sign-in has expired then.
@@ -40,15 +37,12 @@ struct StoredOutcome {
     outcome: ConnectionOutcome,
 }
 
-/// How far a connection is.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ConnectionOutcome {
-    /// Somebody is at the provider.
     Begun,
     /// It became this account.
     Connected(String),
-    /// It failed, for this reason.
     Failed(String),
 }
 

@@ -4,20 +4,14 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
 use super::OAuthError;
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
-use pleiades_core::time::unix_now;
+use pleiades_core::{random, secret::Secret, time::unix_now};
 
-/// What the parameter `client_assertion_type` says.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// How long it is good for, in seconds.
 const LIFE: u64 = 60;
 
-/// An assertion of this client for an audience: the issuer, or the token endpoint of a server that
-/// has none.
-///
-/// # Errors
-/// [`super::OAuthErrorKind::Client`] when the key is none that can sign.
+/// An assertion of this client for an audience: the issuer, or the token endpoint of a server that has none.
+/// Errors: [`super::OAuthErrorKind::Client`] when the key is none that can sign.
 pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Secret, OAuthError> {
     let now = unix_now();
     let claims = json!({
@@ -36,7 +30,6 @@ pub(super) fn assertion(client: &str, audience: &str, key: &Secret) -> Result<Se
         })
 }
 
-/// Signs with whatever kind of key it is.
 fn signed(claims: &serde_json::Value, pem: &[u8]) -> Option<String> {
     let sign = |algorithm, key: &EncodingKey| encode(&Header::new(algorithm), claims, key).ok();
     if let Ok(key) = EncodingKey::from_rsa_pem(pem)

@@ -3,12 +3,10 @@
 use oauth2::{PkceCodeChallenge, PkceCodeVerifier};
 use url::Url;
 
-use super::discover::S256;
-use super::{AuthServer, Authorization, Challenge, OAuthError, failure, fetch};
+use super::{AuthServer, Authorization, Challenge, OAuthError, discover::S256, failure, fetch};
 use crate::connection::{Connection, Pkce, ResourceParameter, unite};
 use crate::record::{OAuthClient, TokenSource};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
+use pleiades_core::{random, secret::Secret};
 
 /// The scope of refresh tokens (OpenID Connect Core section 11).
 const OFFLINE: &str = "offline_access";
@@ -18,10 +16,8 @@ const OPENID: &str = "openid";
 const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
-///
-/// # Errors
-/// [`super::OAuthErrorKind::Metadata`] when the server does not name S256, or its endpoint is no URL to
-/// send a person to.
+/// Errors: [`super::OAuthErrorKind::Metadata`] when the server does not name S256, or its endpoint is no URL
+/// to send a person to.
 pub(crate) fn authorize(
     connection: &Connection,
     server: &AuthServer,
@@ -32,11 +28,8 @@ pub(crate) fn authorize(
     let mut url = endpoint(server)?;
     let state = Secret::new(random::token::<32>()?);
     let verifier = proof(connection, server)?;
-    let nonce = if scopes.iter().any(|it| it == OPENID) {
-        Some(random::token::<32>()?)
-    } else {
-        None
-    };
+    let is_openid = scopes.iter().any(|it| it == OPENID);
+    let nonce = is_openid.then(random::token::<32>).transpose()?;
     let mut ours: Vec<(&str, String)> = vec![
         ("response_type", "code".to_owned()),
         ("client_id", client.id.clone()),
@@ -66,12 +59,10 @@ pub(crate) fn authorize(
     })
 }
 
-/// Where to send a person.
 fn endpoint(server: &AuthServer) -> Result<Url, OAuthError> {
     let text = &server.authorization_endpoint;
     let mut url = fetch::usable(text).ok_or_else(|| {
-        let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-        let issuer = failure::quoted(issuer);
+        let issuer = failure::quoted(server.issuer.as_deref().unwrap_or(&server.token_endpoint));
         let what = if text.is_empty() {
             format!("the metadata of {issuer} names no https URL as `authorization_endpoint`")
         } else {
@@ -101,7 +92,7 @@ fn proof(connection: &Connection, server: &AuthServer) -> Result<Option<Secret>,
 
 /// A server that does not say that it takes S256: the operator may know better.
 fn unlisted(server: &AuthServer) -> OAuthError {
-    let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
+    let issuer = failure::quoted(server.issuer.as_deref().unwrap_or(&server.token_endpoint));
     let problem = match &server.challenge_methods {
         None => "does not name `code_challenge_methods_supported`".to_owned(),
         Some(methods) => {
@@ -109,7 +100,6 @@ fn unlisted(server: &AuthServer) -> OAuthError {
             format!("names {methods} as `code_challenge_methods_supported`, and not `S256`")
         }
     };
-    let issuer = failure::quoted(issuer);
     OAuthError::metadata(format!("the metadata of {issuer} {problem}"))
         .cure(without_s256(server.challenge_methods.as_deref()))
 }
@@ -163,7 +153,6 @@ fn challenged(verifier: &Secret) -> String {
 
 /// `resource` of authorization and token requests: as the descriptor says, else what the resource
 /// calls itself, to the letter, else the upstream's canonical URL.
-#[must_use]
 pub(crate) fn resource(connection: &Connection, server: &AuthServer) -> Option<String> {
     match &connection.resource {
         ResourceParameter::Off => None,
@@ -191,7 +180,6 @@ fn canonical(upstream: &Url) -> String {
 /// What is `wanted` beside them and what was asked for `before` are added, each once. `offline_access`, and
 /// the scopes of `OpenID` by which an account gets its name, come along where the server lists them and no
 /// descriptor decides; alone they would replace the server's own default, so they never come alone.
-#[must_use]
 pub(crate) fn scopes(
     declared: Option<&[String]>,
     challenge: Option<&Challenge>,
@@ -224,7 +212,6 @@ pub(super) fn beside(server: &AuthServer) -> impl Iterator<Item = &'static str> 
 }
 
 /// Where the tokens of a client at a server come from: what a record keeps.
-#[must_use]
 pub(crate) fn source(connection: &Connection, server: &AuthServer, client: OAuthClient) -> TokenSource {
     TokenSource {
         issuer: server.issuer.clone(),

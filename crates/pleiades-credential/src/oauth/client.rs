@@ -14,7 +14,6 @@ use crate::record::{ClientAuth, OAuthClient};
 ///
 /// A descriptor's own metadata document (an https URL with `token_auth: none`) counts where the
 /// server takes such, or registers nobody.
-#[must_use]
 pub(crate) fn known_client(
     connection: &Connection,
     server: &AuthServer,

@@ -8,21 +8,17 @@ use tokio::time::timeout;
 use super::{OAuthError, OAuthErrorKind, is_unknown_client, may_be_unknown_client, token};
 use crate::connection::Connection;
 use crate::record::{ClientAuth, TokenSource};
-use pleiades_core::random;
-use pleiades_core::secret::Secret;
-use pleiades_core::web::HttpClient;
+use pleiades_core::{random, secret::Secret, web::HttpClient};
 
 /// How long the server may take for both questions: a person waits.
 const TIMEOUT: Duration = Duration::from_secs(6);
 /// A code that no server ever made.
 const NO_CODE: &str = "pleiades-asks-whether-this-client-is-known";
 
-/// What a server says of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientCheck {
     /// It knows it: another one, which it cannot know, is refused otherwise.
     Yes,
-    /// It refuses the client.
     No,
     /// It did not say: it judges the code alone, or did not answer.
     Unclear,

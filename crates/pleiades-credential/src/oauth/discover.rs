@@ -110,18 +110,16 @@ async fn of_declared(
         .take(TRIED)
         .filter_map(|server| fetch::usable(server));
     for elsewhere in elsewhere.chain([origin_of(connection)]) {
-        let found = metadata::of_issuer_at(web, connection, issuer, &elsewhere).await;
-        match found {
+        match metadata::of_issuer_at(web, connection, issuer, &elsewhere).await {
             Ok(Ok(server)) => return Ok(server),
             Ok(Err(more)) => search.seen.extend(more.seen),
             // It is not the operator's: that it must not be asked decides nothing.
             Err(trouble) => search.seen.push(trouble.message),
         }
     }
-    let trouble = search
+    Err(search
         .trouble()
-        .unwrap_or_else(|| search.without(&format!("the descriptor's `issuer` {}", failure::quoted(issuer))));
-    Err(trouble)
+        .unwrap_or_else(|| search.without(&format!("the descriptor's `issuer` {}", failure::quoted(issuer)))))
 }
 
 /// More servers of a resource than these are no choice but a waste of time.

@@ -6,10 +6,7 @@ use http::Response;
 use url::Url;
 
 use super::{OAuthError, OAuthErrorKind, fetch};
-use pleiades_core::random::NoRandomness;
-use pleiades_core::secret::Secret;
-use pleiades_core::text::is_hidden;
-use pleiades_core::web::SendError;
+use pleiades_core::{random::NoRandomness, secret::Secret, text::is_hidden, web::SendError};
 
 /// Of a server's own text at most this is shown, in characters.
 const SHOWN: usize = 200;
@@ -17,7 +14,6 @@ const SHOWN: usize = 200;
 const LEAK: usize = 8;
 
 impl OAuthError {
-    /// Trouble of a kind.
     pub(crate) fn new(kind: OAuthErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -32,7 +28,6 @@ impl OAuthError {
         }
     }
 
-    /// Metadata that must not be used.
     pub(super) fn metadata(message: impl Into<String>) -> Self {
         Self::new(OAuthErrorKind::Metadata, message)
     }
@@ -55,13 +50,11 @@ impl OAuthError {
             .sent()
     }
 
-    /// Adds the cure.
     pub(super) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self
     }
 
-    /// Adds when trying again may help.
     pub(super) fn after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
         self
@@ -79,9 +72,8 @@ impl OAuthError {
 
     /// No whole answer of a server that is called so, with its URL.
     pub(super) fn unreached(unreached: SendError, url: &Url, who: &str) -> Self {
-        let full = named(&unreached.message, url, who);
         Self {
-            full: Some(full),
+            full: Some(named(&unreached.message, url, who)),
             ..Self::from(unreached)
         }
     }
@@ -101,10 +93,9 @@ impl From<NoRandomness> for OAuthError {
 
 impl From<SendError> for OAuthError {
     fn from(unreached: SendError) -> Self {
-        let kind = if unreached.transient {
-            OAuthErrorKind::Transient
-        } else {
-            OAuthErrorKind::Metadata
+        let kind = match unreached.transient {
+            true => OAuthErrorKind::Transient,
+            false => OAuthErrorKind::Metadata,
         };
         let mut trouble = Self::new(kind, unreached.message);
         trouble.sent = unreached.sent;
@@ -256,7 +247,6 @@ pub fn is_unknown_client(error: &str) -> bool {
 }
 
 /// Whether a description of an error may say that: nothing for certain, reason enough to ask.
-#[must_use]
 pub(crate) fn may_be_unknown_client(description: &str) -> bool {
     const SIGNS: [&str; 10] = [
         "not found",

@@ -16,7 +16,6 @@ use pleiades_core::web::{AddressPolicy, HttpClient};
 /// How long one document may take: there are several places to look at, and a person waits.
 const TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What was at a place where a document may be.
 #[derive(Debug)]
 pub(super) enum FetchedDocument {
     /// A JSON object. Its type is not looked at: what is an object is a document, and a page that
@@ -28,18 +27,14 @@ pub(super) enum FetchedDocument {
     Unknown(FetchFailure),
 }
 
-/// Why it cannot be known whether there is a document.
 #[derive(Debug)]
 pub(super) struct FetchFailure {
     pub(super) trouble: OAuthError,
-    /// Status of the answer, if there was one.
     pub(super) status: Option<StatusCode>,
 }
 
 /// Looks whether there is a document at a place; `who` names its owner for people, where that is known.
-///
-/// # Errors
-/// When the place must not be asked at all.
+/// Errors: when the place must not be asked at all.
 pub(super) async fn document(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -53,8 +48,7 @@ pub(super) async fn document(
         .body(Vec::new())
         .map_err(|_error| OAuthError::metadata(format!("{location} is no address to ask")))?;
     let unknown = |trouble, status| FetchedDocument::Unknown(FetchFailure { trouble, status });
-    let asked = timeout(TIMEOUT, web.send(&reach(connection, url), request)).await;
-    let response = match asked {
+    let response = match timeout(TIMEOUT, web.send(&reach(connection, url), request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(mut unreached)) => {
             unreached.message = failure::named(&unreached.message, url, who.unwrap_or(&location));
@@ -86,11 +80,8 @@ pub(super) async fn document(
 fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
     let body = response.body();
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    response
-        .status()
-        .is_success()
-        .then(|| serde_json::from_slice(body).ok())
-        .flatten()
+    let is_success = response.status().is_success();
+    is_success.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 /// Marks, in the text about a place, that the place redirects elsewhere.
@@ -125,10 +116,10 @@ pub(super) fn failing(status: StatusCode) -> bool {
 }
 
 /// `Retry-After` in seconds, a day at most; the form with a date is not read.
-pub(super) fn retry_after<B>(response: &Response<B>) -> Option<std::time::Duration> {
+pub(super) fn retry_after<B>(response: &Response<B>) -> Option<Duration> {
     let value = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?;
     let seconds: u64 = value.trim().parse().ok()?;
-    Some(std::time::Duration::from_secs(seconds.min(86_400)))
+    Some(Duration::from_secs(seconds.min(86_400)))
 }
 
 /// What may be connected to for this address. `allow_private` and loopback are for the upstream's own
@@ -162,7 +153,6 @@ pub(super) fn usable(text: &str) -> Option<Url> {
     (sane && is_web && !trust::is_cleartext(&url)).then_some(url)
 }
 
-/// The host of a URL, for people.
 pub(super) fn host(url: &Url) -> &str {
     url.host_str().unwrap_or("an address without a host")
 }

@@ -3,13 +3,11 @@
 //! Signatures are not checked: a token comes over TLS from the token endpoint itself (point 6). All else is: its form,
 //! `alg`, `iss`, `aud`, `azp`, `exp`, `iat` and `nonce`.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{failure, fetch};
-use pleiades_core::secret::Secret;
-use pleiades_core::time::unix_now;
+use pleiades_core::{secret::Secret, time::unix_now};
 
 /// An issuer's clock may be ahead of ours by less, in seconds. A token that has expired is refused without leeway.
 const SKEW: u64 = 300;
@@ -18,23 +16,19 @@ const GOOGLE: [&str; 2] = ["https://accounts.google.com", "accounts.google.com"]
 /// Stands in the issuer of Entra's metadata for the tenant that a token names.
 const TENANT: &str = "{tenantid}";
 
-/// The claims of a JWT.
 pub(crate) type TokenClaims = Map<String, Value>;
 
-/// What an ID token has to say to be accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ExpectedToken<'a> {
     /// The issuer; `None` where the provider publishes none.
     pub issuer: Option<&'a str>,
     /// Whether `{tenantid}` in the issuer stands for the tenant of the token: any tenant is accepted then.
     pub any_tenant: bool,
-    /// Our client id.
     pub client: &'a str,
     /// The nonce of the authorization request, where one was sent.
     pub nonce: Option<&'a str>,
 }
 
-/// Why an ID token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IdTokenError {
     /// A JWE, which has five parts (RFC 7516 section 3.1).
@@ -46,42 +40,28 @@ pub(crate) enum IdTokenError {
     /// `alg` is missing, or `none`, which nobody registers for here.
     #[error("it is not signed")]
     Unsigned,
-    /// `iss`.
     #[error("it is of the issuer {found}, and {expected} was asked")]
-    Issuer {
-        /// What it says, quoted.
-        found: String,
-        /// What it should say, quoted.
-        expected: String,
-    },
-    /// `aud` does not name our client.
+    Issuer { found: String, expected: String },
     #[error("it is for the audience {0}, and not for our client")]
     Audience(String),
     /// `azp` names another client, or nobody where there are several audiences.
     #[error("it was issued to another client than ours (`azp`)")]
     AuthorizedParty,
-    /// `exp`.
     #[error("it expired at {0} (unix seconds)")]
     Expired(i64),
-    /// `exp` is missing or no number.
     #[error("it does not say when it expires")]
     NoExpiry,
-    /// `iat`.
     #[error("it was issued in the future, at {0} (unix seconds)")]
     NotYet(i64),
-    /// A nonce was sent, and none came back.
     #[error("it carries no nonce, though one was sent")]
     NoNonce,
-    /// `nonce` is another one than was sent.
     #[error("it carries the nonce of another sign-in")]
     Nonce,
 }
 
 /// The claims of an ID token, once every rule is met.
-///
-/// # Errors
-/// [`IdTokenError`]: the first rule that is not met. The nonce comes first: without PKCE it is all that binds a code to
-/// its sign-in, whatever else is wrong with the token.
+/// Errors: [`IdTokenError`]: the first rule that is not met. The nonce comes first: without PKCE it is all
+/// that binds a code to its sign-in, whatever else is wrong with the token.
 pub(crate) fn validate(token: &Secret, expected: ExpectedToken<'_>) -> Result<TokenClaims, IdTokenError> {
     if token.expose().split('.').count() == 5 {
         return Err(IdTokenError::Encrypted);
@@ -103,7 +83,6 @@ pub(super) fn unchecked_claims(token: &Secret) -> Option<TokenClaims> {
     parts(token).map(|(_, claims)| claims)
 }
 
-/// Header and payload.
 fn parts(token: &Secret) -> Option<(TokenClaims, TokenClaims)> {
     let mut parts = token.expose().split('.');
     let (header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);

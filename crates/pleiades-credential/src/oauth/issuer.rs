@@ -16,9 +16,7 @@ use super::OAuthError;
 ///
 /// A build with the feature `unchecked-iss` compares nothing: the control of the conformance suite,
 /// which must turn red then. It is not part of any release.
-///
-/// # Errors
-/// [`super::OAuthErrorKind::Metadata`]; nothing of the response may be shown or used.
+/// Errors: [`super::OAuthErrorKind::Metadata`]; nothing of the response may be shown or used.
 pub(crate) fn check_iss(
     expected: Option<&str>,
     promised: bool,

@@ -14,7 +14,6 @@ use super::{AuthServer, OAuthError, failure};
 use crate::connection::Connection;
 use pleiades_core::web::HttpClient;
 
-/// The result of a search at several places.
 #[derive(Debug, Default)]
 pub(super) struct MetadataSearch {
     /// Why a document that is there must not be used.
@@ -34,7 +33,7 @@ impl MetadataSearch {
 
     /// That an authorization server has no metadata where it should be, and what was there.
     pub(super) fn without(&self, subject: &str) -> OAuthError {
-        let seen = self.list_seen();
+        let seen = list_seen(&self.seen);
         if has_moved(&self.seen) {
             return OAuthError::metadata(format!("the metadata of {subject} has moved: {seen}")).cure(
                 "if what it redirects to is the provider's document, write `authorization_server_metadata` with that URL into \
@@ -42,11 +41,6 @@ impl MetadataSearch {
             );
         }
         OAuthError::metadata(format!("{subject} publishes no metadata: {seen}")).cure(NO_METADATA)
-    }
-
-    /// What was there, in one sentence's part.
-    pub(super) fn list_seen(&self) -> String {
-        list_seen(&self.seen)
     }
 }
 
@@ -73,9 +67,7 @@ pub(super) fn list_seen(seen: &[String]) -> String {
 }
 
 /// The metadata of an issuer, at its own places; `Err` holds what was there instead.
-///
-/// # Errors
-/// When a place must not be asked at all.
+/// Errors: when a place must not be asked at all.
 pub(super) async fn of_issuer(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -86,9 +78,6 @@ pub(super) async fn of_issuer(
 
 /// The metadata of an issuer at the places of a URL: its own, that of the resource, or the origin of an endpoint that
 /// describes no resource (2025-03-26, "Authorization Base URL").
-///
-/// # Errors
-/// As [`of_issuer`].
 pub(super) async fn of_issuer_at(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -101,9 +90,6 @@ pub(super) async fn of_issuer_at(
 
 /// The metadata that the operator says is this issuer's: whatever issuer a document at its places
 /// names, it is taken for this one.
-///
-/// # Errors
-/// As [`of_issuer`].
 pub(super) async fn of_declared(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -118,9 +104,7 @@ pub(super) async fn of_declared(
 }
 
 /// The document that the descriptor names: its issuer is taken as it stands, or as the descriptor says.
-///
-/// # Errors
-/// When there is none, or it cannot be known.
+/// Errors: when there is none, or it cannot be known.
 pub(super) async fn named(
     web: &dyn HttpClient,
     connection: &Connection,

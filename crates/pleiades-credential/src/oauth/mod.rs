@@ -78,7 +78,6 @@ pub struct AuthServer {
     pub unpublished: Option<MissingMetadata>,
 }
 
-/// Where a person is sent back to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redirects {
     /// The one of this authorization.
@@ -89,10 +88,8 @@ pub(crate) struct Redirects {
     pub document: Option<String>,
 }
 
-/// Tokens as a token endpoint gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenResponse {
-    /// Access token.
     pub access: Secret,
     /// Refresh token; absent means: keep the old one.
     pub refresh: Option<Secret>,
@@ -105,14 +102,12 @@ pub(crate) struct TokenResponse {
     pub id_token: Option<Secret>,
 }
 
-/// The account that tokens are of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct AccountProfile {
     /// `preferred_username`, else `email`, else `sub`.
     pub account: Option<String>,
     /// `email`, else `name`.
     pub label: Option<String>,
-    /// `sub`.
     pub subject: Option<String>,
     /// Whether `email` is there and verified.
     pub verified_email: Option<String>,
@@ -120,10 +115,8 @@ pub(crate) struct AccountProfile {
     pub is_foreign: bool,
 }
 
-/// An authorization to be opened in a browser.
 #[derive(Debug)]
 pub(crate) struct Authorization {
-    /// Where to send the person.
     pub url: Url,
     /// `state`: unguessable, single-use.
     pub state: Secret,

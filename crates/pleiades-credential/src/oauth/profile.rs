@@ -9,9 +9,7 @@ use tokio::time::timeout;
 use super::id_token::{self, ExpectedToken, IdTokenError, TokenClaims};
 use super::{AccountProfile, AuthServer, OAuthError, OAuthErrorKind, TokenResponse, fetch};
 use crate::connection::Connection;
-use pleiades_core::secret::Secret;
-use pleiades_core::text::printable;
-use pleiades_core::web::HttpClient;
+use pleiades_core::{secret::Secret, text::printable, web::HttpClient};
 
 /// How long userinfo may take, both tries together: a person waits, and the account works without a name.
 const TIMEOUT: Duration = Duration::from_secs(6);
@@ -177,7 +175,6 @@ fn name(claims: &TokenClaims, key: &str) -> Option<String> {
 }
 
 /// `email_verified`, also as the text that some send.
-#[must_use]
 pub(crate) fn is_email_verified(claims: &TokenClaims) -> bool {
     match claims.get("email_verified") {
         Some(Value::Bool(verified)) => *verified,

@@ -9,21 +9,15 @@ use super::{Challenge, OAuthError, failure, metadata};
 use crate::connection::{Connection, ResourceParameter};
 use pleiades_core::web::HttpClient;
 
-/// What a resource says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResourceMetadata {
-    /// `resource`, as written.
     pub(super) resource: String,
-    /// `authorization_servers`.
     pub(super) servers: Vec<String>,
-    /// `scopes_supported`.
     pub(super) scopes: Option<Vec<String>>,
 }
 
-/// The result of a search for a resource's metadata.
 #[derive(Debug, Default)]
 pub(super) struct ResourceSearch {
-    /// The document.
     pub(super) found: Option<ResourceMetadata>,
     /// What was at the places instead, for people.
     pub(super) seen: Vec<String>,
@@ -38,9 +32,7 @@ pub(super) struct ResourceSearch {
 /// A place that answers 5xx is asked twice. One that says 500, 501 or 502 then may be a path that a proxy
 /// has no way for, and the next is asked; one that is overloaded or away is waited for, since what
 /// follows would be a lesser document.
-///
-/// # Errors
-/// When the document names another resource, or it cannot be known whether there is one.
+/// Errors: when the document names another resource, or it cannot be known whether there is one.
 pub(super) async fn find(
     web: &dyn HttpClient,
     connection: &Connection,

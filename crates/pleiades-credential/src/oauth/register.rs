@@ -5,21 +5,16 @@ use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::authorize::beside;
-use super::{AuthServer, OAuthError, OAuthErrorKind, Redirects, failure, fetch};
+use super::{AuthServer, OAuthError, OAuthErrorKind, Redirects, authorize::beside, failure, fetch};
 use crate::connection::Connection;
 use crate::record::{ClientAuth, OAuthClient};
-use pleiades_core::secret::Secret;
-use pleiades_core::trust;
-use pleiades_core::web::HttpClient;
+use pleiades_core::{secret::Secret, trust, web::HttpClient};
 
 /// The name that people read on consent pages where the caller gives none.
 const NAME: &str = "Pleiades";
 
-/// A client as a server registered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registration {
-    /// Who we are there.
     pub client: OAuthClient,
     /// When its secret ends, in unix seconds: register again before that. `None`: never.
     pub secret_expires_at: Option<u64>,
@@ -33,10 +28,8 @@ pub(crate) struct Registration {
 /// It names the scopes that the descriptors `declared`, else those that are advertised. They are optional
 /// (section 2), and some servers refuse every registration that names any, or one of these: a refusal is
 /// followed by one try without.
-///
-/// # Errors
-/// [`OAuthErrorKind::Client`] when the server registers nobody, or not us; [`OAuthErrorKind::Transient`]
-/// when it could not be asked.
+/// Errors: [`OAuthErrorKind::Client`] when the server registers nobody, or not us;
+/// [`OAuthErrorKind::Transient`] when it could not be asked.
 pub(crate) async fn registration(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -52,8 +45,7 @@ pub(crate) async fn registration(
     };
     let endpoint = server.registration_endpoint.as_deref().and_then(fetch::usable);
     let endpoint = endpoint.ok_or_else(|| {
-        let issuer = server.issuer.as_deref().unwrap_or(&server.token_endpoint);
-        let issuer = failure::quoted(issuer);
+        let issuer = failure::quoted(server.issuer.as_deref().unwrap_or(&server.token_endpoint));
         OAuthError::client(format!(
             "the metadata of {issuer} names no `registration_endpoint`, so the gateway cannot register itself, and the \
              descriptor names no `client_id`"
@@ -61,13 +53,11 @@ pub(crate) async fn registration(
         .cure(by_hand(redirects))
     })?;
     let scopes = named(server, declared);
-    let first = registrar.register(&endpoint, scopes.as_deref()).await;
-    let registered = match first {
+    let registered = match registrar.register(&endpoint, scopes.as_deref()).await {
         Err(RegistrationError::Refused(status, _)) if scopes.is_some() && may_be_about_scopes(status) => {
-            let made = registrar.register(&endpoint, None).await;
-            made.map(|made| Registration {
-                unscoped: true,
-                ..made
+            registrar.register(&endpoint, None).await.map(|mut made| {
+                made.unscoped = true;
+                made
             })
         }
         first => first,
@@ -77,7 +67,6 @@ pub(crate) async fn registration(
     })
 }
 
-/// What a person does where nobody registers by itself.
 fn by_hand(redirects: &Redirects) -> String {
     format!(
         "register an application at the provider with the redirect URI `{}` and write its `client_id`, and \
@@ -86,9 +75,7 @@ fn by_hand(redirects: &Redirects) -> String {
     )
 }
 
-/// Why there is no client.
 enum RegistrationError {
-    /// The server refused, with this status.
     Refused(StatusCode, OAuthError),
     Other(OAuthError),
 }
@@ -109,7 +96,6 @@ fn may_be_about_scopes(status: StatusCode) -> bool {
     refusals.contains(&status) || status.is_success()
 }
 
-/// What a registration is about.
 struct Registrar<'a> {
     web: &'a dyn HttpClient,
     connection: &'a Connection,
@@ -123,15 +109,9 @@ impl Registrar<'_> {
         endpoint: &Url,
         scopes: Option<&str>,
     ) -> Result<Registration, RegistrationError> {
-        let Self {
-            web,
-            connection,
-            server,
-            redirects,
-        } = self;
-        let auth = method(connection, server)?;
-        let asked = request(redirects, auth, scopes);
-        let body = serde_json::to_vec(&asked).unwrap_or_default();
+        let (connection, redirects) = (self.connection, self.redirects);
+        let auth = method(connection, self.server)?;
+        let body = serde_json::to_vec(&request(redirects, auth, scopes)).unwrap_or_default();
         let request = Request::builder()
             .method(Method::POST)
             .uri(endpoint.as_str())
@@ -140,7 +120,8 @@ impl Registrar<'_> {
             .body(body)
             .map_err(|_error| OAuthError::metadata("the registration endpoint is no address to ask"))?;
         let at = failure::quoted(endpoint.as_str());
-        let response = web
+        let response = self
+            .web
             .send(&fetch::reach(connection, endpoint), request)
             .await
             .map_err(|it| OAuthError::unreached(it, endpoint, &format!("the registration endpoint {at}")))?;

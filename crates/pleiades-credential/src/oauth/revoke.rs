@@ -2,18 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::token::TokenForm;
-use super::{OAuthError, failure, fetch};
-use crate::connection::Connection;
-use crate::record::TokenSource;
-use pleiades_core::secret::Secret;
-use pleiades_core::web::HttpClient;
+use super::{OAuthError, failure, fetch, token::TokenForm};
+use crate::{connection::Connection, record::TokenSource};
+use pleiades_core::{secret::Secret, web::HttpClient};
 
 /// Revokes a token; a server without an endpoint is `Ok`, and so is one that does not know the token
 /// any more.
-///
-/// # Errors
-/// [`OAuthError`]; the token may be good still.
+/// Errors: [`OAuthError`]; the token may be good still.
 pub(crate) async fn revoke(
     web: &dyn HttpClient,
     connection: &Connection,

@@ -1,10 +1,8 @@
 //! Requests to the token endpoint: a code, a refresh token or nothing but ourselves for tokens.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
-use url::Url;
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
@@ -14,13 +12,8 @@ use super::{
 };
 use crate::connection::Connection;
 use crate::record::{ClientAuth, OAuthClient, TokenSource};
-use pleiades_core::secret::Secret;
-use pleiades_core::web::HttpClient;
+use pleiades_core::{secret::Secret, web::HttpClient};
 
-/// Redeems a code.
-///
-/// # Errors
-/// [`OAuthError`].
 #[expect(
     clippy::too_many_arguments,
     reason = "each is another part of the one request, and used once"
@@ -44,9 +37,7 @@ pub(crate) async fn exchange(
 
 /// Redeems a refresh token; `scopes` are sent along where they are given, for servers that give less
 /// without them.
-///
-/// # Errors
-/// [`OAuthError`]; only [`super::OAuthErrorKind::Grant`] is final.
+/// Errors: [`OAuthError`]; only [`super::OAuthErrorKind::Grant`] is final.
 pub(crate) async fn refresh(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -61,9 +52,7 @@ pub(crate) async fn refresh(
 }
 
 /// A token for the gateway itself (RFC 6749 section 4.4).
-///
-/// # Errors
-/// [`OAuthError`]; [`super::OAuthErrorKind::Client`] when the descriptor names no client.
+/// Errors: [`OAuthError`]; [`super::OAuthErrorKind::Client`] when the descriptor names no client.
 pub(crate) async fn client_credentials(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -176,7 +165,7 @@ impl<'a> TokenForm<'a> {
             false => "token",
         };
         let who = format!("the {what} endpoint {}", failure::quoted(endpoint.as_str()));
-        let sent = web.send(&reach(connection, &endpoint), request).await;
+        let sent = web.send(&fetch::reach(connection, &endpoint), request).await;
         sent.map_err(|unreached| OAuthError::unreached(unreached, &endpoint, &who))
     }
 
@@ -213,10 +202,6 @@ impl<'a> TokenForm<'a> {
         }
         form.finish().into_bytes()
     }
-}
-
-fn reach(connection: &Connection, endpoint: &Url) -> crate::AddressPolicy {
-    fetch::reach(connection, endpoint)
 }
 
 /// What a client proves itself with: the descriptor's of today, or the registered one.

@@ -7,9 +7,7 @@ use serde_json::{Map, Value};
 use super::fetch::{failing, retry_after, text};
 use super::{OAuthError, OAuthErrorKind, TokenResponse, failure, verdict};
 use crate::connection::ResourceParameter;
-use pleiades_core::secret::Secret;
-use pleiades_core::signature::MAX_TOKEN;
-use pleiades_core::www_authenticate::split;
+use pleiades_core::{secret::Secret, signature::MAX_TOKEN, www_authenticate::split};
 
 /// Longer lifetimes are mistakes of units; a token is renewed after ten years at the latest.
 const LONGEST: u64 = 315_360_000;
@@ -17,7 +15,6 @@ const LONGEST: u64 = 315_360_000;
 /// What was asked, as far as the sentences about the answer name it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TokenRequestInfo<'a> {
-    /// The token endpoint.
     pub(super) endpoint: &'a str,
     /// The redirect URI of the code that is redeemed; `None` where none is.
     pub(super) redirect: Option<&'a str>,
@@ -26,7 +23,6 @@ pub(super) struct TokenRequestInfo<'a> {
 }
 
 impl TokenRequestInfo<'_> {
-    /// The sentence with the endpoint's URL in it.
     fn full(&self, message: &str) -> String {
         let named = format!("the token endpoint {}", failure::quoted(self.endpoint));
         message.replacen("the token endpoint", &named, 1)
@@ -34,12 +30,10 @@ impl TokenRequestInfo<'_> {
 }
 
 /// Reads the tokens of an answer. `secrets` are what was sent: none of them is in any message.
-///
-/// # Errors
-/// [`OAuthError`], which may always have been sent. [`OAuthErrorKind::Grant`] only for `invalid_grant` and
-/// what well-known servers say instead; [`OAuthErrorKind::Transient`] only for what a failing or busy
-/// server says (RFC 6749 section 5.2 knows no such error, RFC 9110 section 15.6 does). Whatever else
-/// holds no token is a refusal: it would be "not yet" for ever.
+/// Errors: [`OAuthError`], which may always have been sent. [`OAuthErrorKind::Grant`] only for
+/// `invalid_grant` and what well-known servers say instead; [`OAuthErrorKind::Transient`] only for what a
+/// failing or busy server says (RFC 6749 section 5.2 knows no such error, RFC 9110 section 15.6 does).
+/// Whatever else holds no token is a refusal: it would be "not yet" for ever.
 pub(super) fn tokens(
     response: &Response<Bytes>,
     asked: TokenRequestInfo<'_>,
@@ -89,17 +83,14 @@ fn fields(response: &Response<Bytes>) -> Option<Map<String, Value>> {
 
 /// The error that an answer of any status carries (RFC 6749 section 5.2).
 fn error(fields: &Map<String, Value>) -> Option<String> {
-    let refused = fields.get("ok") == Some(&Value::Bool(false));
     match fields.get("error") {
         Some(Value::String(code)) if !code.is_empty() => Some(code.clone()),
         Some(Value::Object(inner)) => Some(code_of(inner, &["code", "type", "status"]).unwrap_or_default()),
-        _ if refused => Some(String::new()),
-        _ => None,
+        _ => (fields.get("ok") == Some(&Value::Bool(false))).then(String::new),
     }
 }
 
-/// The first member that may be the name of an error: a word, and none that says only that there is
-/// one.
+/// The first member that may be the name of an error: a word, and none that says only that there is one.
 fn code_of(fields: &Map<String, Value>, members: &[&str]) -> Option<String> {
     let is_name = |code: &String| {
         let says_nothing = ["error", "fail", "failed", "failure", "false"];
@@ -131,7 +122,6 @@ fn description(fields: &Map<String, Value>) -> Option<String> {
         .or_else(|| listed.and_then(of))
 }
 
-/// What an answer without tokens says.
 fn refused(response: &Response<Bytes>, fields: &Map<String, Value>, secrets: &[&Secret]) -> OAuthError {
     let status = response.status();
     // Of some servers the name of an error stands elsewhere; an answer that succeeds names none there.
@@ -300,22 +290,19 @@ fn cure(code: &str) -> &'static str {
 fn issued(fields: &Map<String, Value>) -> Option<Result<TokenResponse, OAuthError>> {
     // Slack puts the tokens of people one level down, and those of bots on top.
     let inner = fields.get("authed_user").and_then(Value::as_object);
-    let fields = if text(fields, "access_token").is_some() {
-        fields
-    } else {
-        inner?
+    let fields = match fields {
+        bare if text(bare, "access_token").is_some() => bare,
+        _ => inner?,
     };
     let access = text(fields, "access_token")?;
     let foreign = text(fields, "token_type")
         .is_some_and(|it| ["dpop", "mac", "pop"].contains(&it.to_ascii_lowercase().as_str()));
-    let unfit = !is_visible(&access);
-    let cure = "ask the provider for bearer tokens";
-    if foreign || unfit {
-        let message = if foreign {
-            "the token endpoint gave a token of a type that is not spoken here"
-        } else {
-            "the token endpoint gave a token that no header can carry"
+    if foreign || !is_visible(&access) {
+        let message = match foreign {
+            true => "the token endpoint gave a token of a type that is not spoken here",
+            false => "the token endpoint gave a token that no header can carry",
         };
+        let cure = "ask the provider for bearer tokens";
         return Some(Err(OAuthError::client(message).cure(cure).sent()));
     }
     if access.len() > MAX_TOKEN {
@@ -336,11 +323,9 @@ fn issued(fields: &Map<String, Value>) -> Option<Result<TokenResponse, OAuthErro
 
 /// `expires_in`; zero and less are no lifetime that was meant.
 fn lifetime(value: Option<&Value>) -> Option<u64> {
-    let lifetime = seconds(value?).filter(|it| *it > 0);
-    lifetime.map(|it| it.min(LONGEST))
+    Some(seconds(value?).filter(|it| *it > 0)?.min(LONGEST))
 }
 
-/// Seconds as a number, a fraction or a text.
 pub(crate) fn seconds(value: &Value) -> Option<u64> {
     let seconds: f64 = match value {
         Value::Number(number) => number.as_f64()?,

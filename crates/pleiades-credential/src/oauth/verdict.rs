@@ -4,34 +4,27 @@
 use super::failure::{self, is_unknown_client, may_be_unknown_client};
 use crate::connection::ResourceParameter;
 
-/// What an authorization server's refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The person, or a rule of theirs, refused.
     Denied,
-    /// The server does not know our client.
     UnknownClient,
     /// Its words sound as if it did not know our client.
     PerhapsUnknownClient,
     /// `resource` (RFC 8707) is not taken.
     Resource,
-    /// A scope is not given.
     Scope,
-    /// The redirect URI is not registered.
     RedirectUri,
     /// The person is wanted, and was not shown anything.
     Person,
-    /// The server cannot do it just now.
     Later,
     /// PKCE is not taken, or wanted in another way.
     Pkce,
-    /// Something else.
     Other,
 }
 
 /// Judges an error by its name, then by the words beside it: Entra and others have one name for many
 /// things, and a number in the description.
-#[must_use]
 pub(crate) fn verdict(error: &str, description: Option<&str>) -> Verdict {
     let words = description.unwrap_or_default().to_ascii_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
@@ -68,11 +61,8 @@ pub(crate) const MADE_ANEW: &str = "its registration of this gateway was dropped
 /// The parts of an authorization request that a server may refuse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentRequest<'a> {
-    /// Client id.
     pub client: &'a str,
-    /// Redirect URI.
     pub redirect: &'a str,
-    /// Scopes.
     pub scopes: &'a [String],
     /// `resource` (RFC 8707), and what the descriptor says of it.
     pub resource: (Option<&'a str>, &'a ResourceParameter),
@@ -102,8 +92,6 @@ pub(super) fn other_resource((sent, declared): (Option<&str>, &ResourceParameter
 }
 
 impl Verdict {
-    /// What can be done about it.
-    #[must_use]
     pub(crate) fn cure(self, sent: SentRequest<'_>) -> String {
         let SentRequest {
             client,

@@ -84,8 +84,7 @@ impl Callback {
 }
 
 impl Broker {
-    /// Takes an answer that came to `redirect`. What is redeemed is stored whatever becomes of the
-    /// caller.
+    /// Takes an answer that came to `redirect`. What is redeemed is stored whatever becomes of the caller.
     ///
     /// # Errors
     /// [`ConnectError`]; nothing is connected then. One without its cookie leaves the pending connection as it is.

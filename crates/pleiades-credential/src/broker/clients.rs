@@ -21,8 +21,7 @@ const USERS: usize = 64;
 const UNANSWERED: u32 = 2;
 /// How long a server is looked for whose clients are to be forgotten.
 const DISCOVERY: Duration = Duration::from_secs(10);
-/// One that nobody ever came back from is not made anew more often than that, in seconds: then it was
-/// not the registration that was wrong.
+/// Seconds between renewals of a client that nobody ever came back from: its registration was not at fault.
 const SELDOM: u64 = 3600;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -297,8 +296,7 @@ impl Clients {
         Ok(made.client)
     }
 
-    /// Forgets a client that its server refused: the next sign-in registers anew. One that was made since
-    /// stays.
+    /// Forgets a client that its server refused, unless another was made since: the next sign-in registers.
     pub(super) async fn forget_refused(&self, name: &str, client: &OAuthClient) {
         let forgotten = async {
             let stored = self.read(name).await?;

@@ -282,12 +282,8 @@ fn account_key(principal: &Principal, connection: &Arc<str>, account: &str) -> A
 
 /// What stands in the store, and in names, for something that must not.
 fn hashed(text: &str) -> String {
-    use std::fmt::Write as _;
-    let mut hex = String::with_capacity(64);
-    for byte in digest(&SHA256, text.as_bytes()).as_ref() {
-        write!(hex, "{byte:02x}").ok();
-    }
-    hex
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The beginning of a hash: enough for a name.

@@ -52,11 +52,9 @@ pub(super) struct PendingEntry {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PendingState {
-    /// The person is at the provider.
     Begun(Box<PendingConnection>),
     /// Tokens were issued, of another account than the one that would be replaced: the person is asked.
     Asked(Box<PendingConnection>, Box<AccountRecord>),
-    /// The answer was taken.
     Used,
 }
 

@@ -16,8 +16,7 @@ const OPENID: &str = "openid";
 const NAMES: [&str; 3] = [OPENID, "profile", "email"];
 
 /// An authorization request (RFC 6749 section 4.1.1, RFC 7636, RFC 8707).
-/// Errors: [`super::OAuthErrorKind::Metadata`] when the server does not name S256, or its endpoint is no URL
-/// to send a person to.
+/// Errors: [`super::OAuthErrorKind::Metadata`] without S256, or without an endpoint to send a person to.
 pub(crate) fn authorize(
     connection: &Connection,
     server: &AuthServer,
@@ -90,7 +89,6 @@ fn proof(connection: &Connection, server: &AuthServer) -> Result<Option<Secret>,
     Ok(Some(Secret::new(verifier.secret())))
 }
 
-/// A server that does not say that it takes S256: the operator may know better.
 fn unlisted(server: &AuthServer) -> OAuthError {
     let issuer = failure::quoted(server.issuer.as_deref().unwrap_or(&server.token_endpoint));
     let problem = match &server.challenge_methods {
@@ -116,8 +114,7 @@ pub fn without_s256(methods: Option<&[String]>) -> &'static str {
      use it; `pkce: off` goes without, which only a server needs that chokes on it"
 }
 
-/// Puts the query together: the endpoint's own and the descriptor's parameters, and ours in place of
-/// any of the same name.
+/// The endpoint's own and the descriptor's parameters, with ours in place of any of the same name.
 fn put(url: &mut Url, ours: &[(&str, String)], connection: &Connection) {
     const RESERVED: [&str; 8] = [
         "response_type",
@@ -151,8 +148,7 @@ fn challenged(verifier: &Secret) -> String {
         .to_owned()
 }
 
-/// `resource` of authorization and token requests: as the descriptor says, else what the resource
-/// calls itself, to the letter, else the upstream's canonical URL.
+/// `resource` to send: as the descriptor says, else as the resource calls itself, else the upstream's URL.
 pub(crate) fn resource(connection: &Connection, server: &AuthServer) -> Option<String> {
     match &connection.resource {
         ResourceParameter::Off => None,
@@ -211,7 +207,6 @@ pub(super) fn beside(server: &AuthServer) -> impl Iterator<Item = &'static str> 
     all.filter(move |scope| listed(scope))
 }
 
-/// Where the tokens of a client at a server come from: what a record keeps.
 pub(crate) fn source(connection: &Connection, server: &AuthServer, client: OAuthClient) -> TokenSource {
     TokenSource {
         issuer: server.issuer.clone(),

@@ -45,8 +45,7 @@ fn is_document(id: &str) -> bool {
     Url::parse(id).is_ok_and(|url| url.scheme() == "https" && url.path() != "/")
 }
 
-/// How the descriptor's client proves who it is: as the descriptor says, else by what it has and the
-/// server takes.
+/// How the descriptor's client proves itself: as that says, else by what it has and the server takes.
 pub(super) fn declared_auth(connection: &Connection, server: &AuthServer) -> ClientAuth {
     if let Some(auth) = connection.token_auth {
         return auth;

@@ -92,8 +92,7 @@ fn described(connection: &Connection) -> Option<AuthServer> {
     })
 }
 
-/// The server of the descriptor's `issuer`: at its own places, else where the resource or its origin
-/// publishes that issuer's metadata.
+/// The server of the descriptor's `issuer`: at its own places, else where the resource or its origin has it.
 async fn of_declared(
     web: &dyn HttpClient,
     connection: &Connection,

@@ -32,12 +32,10 @@ impl OAuthError {
         Self::new(OAuthErrorKind::Metadata, message)
     }
 
-    /// What the operator has to mend.
     pub(super) fn client(message: impl Into<String>) -> Self {
         Self::new(OAuthErrorKind::Client, message)
     }
 
-    /// What trying again may mend.
     pub(super) fn transient(message: impl Into<String>) -> Self {
         Self::new(OAuthErrorKind::Transient, message)
     }
@@ -116,8 +114,7 @@ pub(super) fn named(message: &str, url: &Url, who: &str) -> String {
     }
 }
 
-/// A server's text as people may see it: cut, of one line, and none at all where it repeats a part
-/// of something secret that it was sent.
+/// A server's text for people: cut, of one line, and none at all where it repeats a part of a sent secret.
 pub(super) fn shown(text: &str, secrets: &[&Secret]) -> Option<String> {
     let cleaned: String = text
         .chars()

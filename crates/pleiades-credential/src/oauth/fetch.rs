@@ -23,7 +23,6 @@ pub(super) enum FetchedDocument {
     Document(Map<String, Value>),
     /// No document, and what was there instead: for people.
     Nothing(String),
-    /// It cannot be known just now.
     Unknown(FetchFailure),
 }
 
@@ -87,7 +86,6 @@ fn read(response: &Response<Bytes>) -> Option<Map<String, Value>> {
 /// Marks, in the text about a place, that the place redirects elsewhere.
 pub(super) const MOVED: &str = " redirects (";
 
-/// What was there instead of a document.
 fn absent(location: &str, response: &Response<Bytes>) -> String {
     let status = response.status();
     let number = status.as_u16();

@@ -25,7 +25,6 @@ pub(crate) struct ExpectedToken<'a> {
     /// Whether `{tenantid}` in the issuer stands for the tenant of the token: any tenant is accepted then.
     pub any_tenant: bool,
     pub client: &'a str,
-    /// The nonce of the authorization request, where one was sent.
     pub nonce: Option<&'a str>,
 }
 

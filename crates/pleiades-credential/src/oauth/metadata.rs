@@ -88,8 +88,7 @@ pub(super) async fn of_issuer_at(
     first(web, connection, &places(url), (issuer, &vouched)).await
 }
 
-/// The metadata that the operator says is this issuer's: whatever issuer a document at its places
-/// names, it is taken for this one.
+/// The metadata that the operator says is this issuer's, whatever issuer a document at its places names.
 pub(super) async fn of_declared(
     web: &dyn HttpClient,
     connection: &Connection,
@@ -154,8 +153,7 @@ pub(super) fn same(one: &str, other: &str) -> bool {
 /// Which issuer a document is of, by what it says itself; `None` for a document that must not be used.
 type IssuerCheck<'a> = &'a (dyn Fn(Option<&str>) -> Option<String> + Sync);
 
-/// The first document of these places that is vouched for: `vouched` says which issuer it is of, by what
-/// it says itself.
+/// The first document of these places that is vouched for.
 async fn first(
     web: &dyn HttpClient,
     connection: &Connection,

@@ -97,8 +97,7 @@ pub(crate) struct TokenResponse {
     pub expires_in: Option<u64>,
     /// Granted scopes; absent means: as asked for.
     pub scopes: Option<Vec<String>>,
-    /// ID token, whose claims name the account; received over TLS from the token endpoint (OpenID Connect
-    /// Core section 3.1.3.7 point 6).
+    /// Its claims name the account; it came over TLS (OpenID Connect Core section 3.1.3.7 point 6).
     pub id_token: Option<Secret>,
 }
 
@@ -109,7 +108,6 @@ pub(crate) struct AccountProfile {
     /// `email`, else `name`.
     pub label: Option<String>,
     pub subject: Option<String>,
-    /// Whether `email` is there and verified.
     pub verified_email: Option<String>,
     /// Whether the ID token carried the nonce of another sign-in: nothing of it is used then.
     pub is_foreign: bool,

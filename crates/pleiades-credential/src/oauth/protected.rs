@@ -21,13 +21,11 @@ pub(super) struct ResourceSearch {
     pub(super) found: Option<ResourceMetadata>,
     /// What was at the places instead, for people.
     pub(super) seen: Vec<String>,
-    /// Why it is not certain that there is no document: a place failed in a way in which one fails
-    /// that does not exist.
+    /// Why one may be there nevertheless: a place failed as one fails that does not exist.
     pub(super) unsure: Option<OAuthError>,
 }
 
-/// Looks where the challenge says, else at the path of the endpoint, else at the root: the first
-/// document that is there decides.
+/// Looks where the challenge says, else at the endpoint's path, else at the root: the first document decides.
 ///
 /// A place that answers 5xx is asked twice. One that says 500, 501 or 502 then may be a path that a proxy
 /// has no way for, and the next is asked; one that is overloaded or away is waited for, since what
@@ -154,8 +152,7 @@ fn read(
     })
 }
 
-/// Whether a resource is the endpoint, or what the endpoint is a part of: same origin, and its path a
-/// prefix by whole segments.
+/// Whether a resource is, or holds, the endpoint: same origin, and its path a prefix by whole segments.
 fn covers(resource: &str, upstream: &Url) -> bool {
     let Ok(resource) = Url::parse(resource) else {
         return false;

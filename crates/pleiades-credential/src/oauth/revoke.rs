@@ -6,8 +6,7 @@ use super::{OAuthError, failure, fetch, token::TokenForm};
 use crate::{connection::Connection, record::TokenSource};
 use pleiades_core::{secret::Secret, web::HttpClient};
 
-/// Revokes a token; a server without an endpoint is `Ok`, and so is one that does not know the token
-/// any more.
+/// Revokes a token; `Ok` too of a server without an endpoint, or that does not know the token any more.
 /// Errors: [`OAuthError`]; the token may be good still.
 pub(crate) async fn revoke(
     web: &dyn HttpClient,

@@ -35,8 +35,7 @@ pub(crate) async fn exchange(
     form.redeem(web, connection, (source, Some(redirect))).await
 }
 
-/// Redeems a refresh token; `scopes` are sent along where they are given, for servers that give less
-/// without them.
+/// Redeems a refresh token; `scopes` are sent where given, for servers that give less without them.
 /// Errors: [`OAuthError`]; only [`super::OAuthErrorKind::Grant`] is final.
 pub(crate) async fn refresh(
     web: &dyn HttpClient,

@@ -231,15 +231,13 @@ fn in_full(
 const ELSEWHERE: &str = "check `token_endpoint`, in the descriptor or else in the server's metadata, against the provider's \
                          documentation";
 
-/// The text of an answer that is nothing but text.
 fn plain(response: &Response<Bytes>) -> Option<String> {
     let text = std::str::from_utf8(response.body()).ok()?.trim();
     let is_text = !text.starts_with(['<', '{', '[']) && !response.status().is_success();
     (is_text && !text.is_empty()).then(|| text.to_owned())
 }
 
-/// What an error code means for the grant, however it is written. GitHub, Slack and `HubSpot` have
-/// names of their own for a grant that has ended; everything unknown leaves it alone.
+/// What an error code means for the grant, under whatever name; everything unknown leaves it alone.
 fn kind(code: &str) -> OAuthErrorKind {
     match &*code.trim().to_ascii_lowercase().replace(['-', ' '], "_") {
         "invalid_grant"

@@ -23,8 +23,7 @@ pub(crate) enum Verdict {
     Other,
 }
 
-/// Judges an error by its name, then by the words beside it: Entra and others have one name for many
-/// things, and a number in the description.
+/// Judges an error by its name, then by its words: Entra and others have one name for many things.
 pub(crate) fn verdict(error: &str, description: Option<&str>) -> Verdict {
     let words = description.unwrap_or_default().to_ascii_lowercase();
     let has = |signs: &[&str]| signs.iter().any(|sign| words.contains(sign));
@@ -58,7 +57,6 @@ pub(crate) fn verdict(error: &str, description: Option<&str>) -> Verdict {
 pub(crate) const MADE_ANEW: &str = "its registration of this gateway was dropped here: open the connect link again, and the \
                              gateway registers itself anew";
 
-/// The parts of an authorization request that a server may refuse.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentRequest<'a> {
     pub client: &'a str,

@@ -71,7 +71,6 @@ const fn rpc_code(code: Code, revision: Revision) -> i64 {
     }
 }
 
-/// Details: what the error carries, and when to try again.
 fn data(error: &Error) -> Option<raw::Raw> {
     let mut data = error.data.clone().unwrap_or_else(|| json!({}));
     if let (Some(after), Some(object)) = (error.retry_after, data.as_object_mut()) {
@@ -83,7 +82,6 @@ fn data(error: &Error) -> Option<raw::Raw> {
     (!empty).then(|| raw::raw(&data))
 }
 
-/// The refusal for an id that no loaded provider has.
 pub(crate) fn unknown_provider(id: &str) -> Error {
     Error::new(
         Code::UnknownProvider,
@@ -91,7 +89,6 @@ pub(crate) fn unknown_provider(id: &str) -> Error {
     )
 }
 
-/// The refusal of an answer that is none.
 pub(crate) fn malformed_answer(key: &str) -> Error {
     Error::new(
         Code::InvalidParams,

@@ -57,20 +57,15 @@ pub use request::{
 pub use services::Shown;
 pub use session::{Sessions, abilities, negotiated, unsealed};
 
-use self::account::AccountEventTask;
-use self::call::Calls;
 use self::client::{Delivery, Questions};
-use self::lists::ListReader;
 use self::reply::{Done, OK};
 use self::request::{Facts, Request};
-use self::services::MethodServices;
 use self::session::{BACKLOG, ListKinds, RememberedSessions, RunningRequests, Watch};
+use self::{account::AccountEventTask, call::Calls, lists::ListReader, services::MethodServices};
 use crate::catalog::{Catalog, Snapshot};
 use pleiades_core::error::{Code, Error, RpcFault};
 use pleiades_core::telemetry::{Metrics, View};
-use pleiades_credential::access::Principal;
-use pleiades_credential::broker::Broker;
-use pleiades_credential::manager::CredentialManager;
+use pleiades_credential::{access::Principal, broker::Broker, manager::CredentialManager};
 use pleiades_mcp::{Id, Raw, RawObject};
 use pleiades_upstream::Upstreams;
 
@@ -90,7 +85,6 @@ pub struct Exchange {
     /// Running requests are answered when this is cancelled, whatever they wait for.
     pub ending: CancellationToken,
     services: MethodServices,
-    /// Calls that a peer may cancel.
     running: RunningRequests,
     remembered: Arc<RememberedSessions>,
     /// Hears of what happens to accounts for as long as this lives.
@@ -98,7 +92,6 @@ pub struct Exchange {
     busy: Arc<AtomicUsize>,
 }
 
-/// To those whose requests were running when the process had to end.
 const ENDING: &str =
     "the gateway ended before the answer; the call may have been carried out: look before you make it again";
 
@@ -247,7 +240,6 @@ impl Exchange {
         (reply, facts.record(method, outcome))
     }
 
-    /// Runs the method, unless the peer cancels it by its id first.
     async fn cancellable(&self, request: &Request<'_>, id: &Id, params: RawObject) -> Result<Done, Error> {
         let running = self.running.enter(request.session(), &id.0);
         let done = tokio::select! {
@@ -275,7 +267,6 @@ impl Exchange {
         }
     }
 
-    /// A client's notification: cancellation, and roots that changed.
     fn take_notice(&self, request: &Request<'_>, params: &RawObject) {
         match request.method() {
             "notifications/cancelled" => {
@@ -290,7 +281,6 @@ impl Exchange {
         }
     }
 
-    /// A client's answer to a question, which may be another replica's.
     async fn take_answer(&self, holder: &str, id: &Id, answer: Result<Raw, RpcFault>) -> Result<(), Error> {
         let (delivery, verdict) = self.services.questions.answer(holder, id, answer)?;
         if let Delivery::Elsewhere { replica, answered } = delivery {

@@ -8,9 +8,7 @@ use super::fault::{rpc_fault, status_code};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{Id, Raw, Revision, message};
 
-/// The outcome of a request that came to a result.
 pub(crate) const OK: &str = "ok";
-/// The outcome of one whose client is asked something first.
 const INPUT_REQUIRED: &str = "input_required";
 
 /// What comes back for a message.
@@ -33,31 +31,28 @@ pub enum Reply {
     Stream(mpsc::Receiver<Vec<u8>>),
 }
 
-/// What a method came to.
 #[derive(Debug)]
 pub(crate) enum Done {
     /// A result, and the outcome it stands for.
     Result(Raw, &'static str),
-    /// A session, with the result of `initialize`.
-    Opened { result: Raw, session: String },
-    /// Messages until either side ends it.
+    Opened {
+        result: Raw,
+        session: String,
+    },
     Stream(mpsc::Receiver<Vec<u8>>),
 }
 
 impl Done {
-    /// A result that is what was wanted.
     pub(crate) const fn ok(result: Raw) -> Self {
         Self::Result(result, OK)
     }
 
-    /// A result that asks something first.
     pub(crate) const fn asks(result: Raw) -> Self {
         Self::Result(result, INPUT_REQUIRED)
     }
 }
 
 impl Reply {
-    /// The reply to a request, and its outcome.
     pub(crate) fn of(id: &Id, done: Result<Done, Error>, revision: Revision) -> (Self, &'static str) {
         match done {
             Ok(Done::Result(result, outcome)) => (Self::result(id, &result, None), outcome),
@@ -72,7 +67,6 @@ impl Reply {
         }
     }
 
-    /// The reply to what failed.
     pub(crate) fn failure(id: Option<&Id>, error: &Error, revision: Revision) -> Self {
         Self::Answer {
             body: message::error(id, &rpc_fault(error, revision)),

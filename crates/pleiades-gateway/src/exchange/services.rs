@@ -4,13 +4,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::account::Accounts;
-use super::call::Calls;
-use super::client::Questions;
-use super::lists::ListReader;
 use super::request::{Names, Request};
 use super::session::{Mailboxes, Sessions};
-use super::workers::Workers;
+use super::{account::Accounts, call::Calls, client::Questions, lists::ListReader, workers::Workers};
 use crate::catalog::Catalog;
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::Upstreams;
@@ -26,7 +22,6 @@ pub struct Shown {
     pub names: Names,
 }
 
-/// What methods work with.
 #[derive(Debug)]
 pub(crate) struct MethodServices {
     pub(crate) catalog: Arc<Catalog>,
@@ -40,17 +35,14 @@ pub(crate) struct MethodServices {
     pub(crate) calls: Arc<Calls>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) shown: Shown,
-    /// Open streams end when this is cancelled.
     pub(crate) closing: CancellationToken,
 }
 
 impl MethodServices {
-    /// How names are shown to a request.
     pub(crate) fn names(&self, request: &Request<'_>) -> Names {
         request.scope().names.unwrap_or(self.shown.names)
     }
 
-    /// Whether one tool stands for all providers of a request.
     pub(crate) const fn is_single(&self, request: &Request<'_>) -> bool {
         self.shown.single && request.is_union()
     }

@@ -4,16 +4,11 @@
 //! the work of one waits for itself. What does not get a place in time is not done; what runs holds its
 //! place until it ends, whoever still waits for it, so that nothing piles up behind it.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::available_parallelism;
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, thread::available_parallelism, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
 /// JSON above this is looked into by a worker (bytes; contracts section 12).
 pub(crate) const LARGE: usize = 64 * 1024;
@@ -22,7 +17,6 @@ const MAX_WAITING: usize = 256;
 /// Shares that are remembered while nobody uses them.
 const REMEMBERED: usize = 1_024;
 
-/// The places.
 #[derive(Debug)]
 pub(crate) struct Workers {
     places: Arc<Semaphore>,
@@ -32,7 +26,6 @@ pub(crate) struct Workers {
     waiting: AtomicUsize,
 }
 
-/// Whose share of the places.
 #[derive(Debug, PartialEq, Eq, Hash)]
 enum ShareOf {
     Provider(Arc<str>),

@@ -15,7 +15,6 @@ use pleiades_mcp::{Raw, RawObject};
 /// Looks at a task that still asks what it was told; then it is believed to want it once more.
 const REPEATS: u32 = 5;
 
-/// A task of the extension.
 #[derive(Debug)]
 pub(super) struct ExtensionTask {
     task: RunningTask,
@@ -25,17 +24,13 @@ pub(super) struct ExtensionTask {
     progress: TaskProgress,
 }
 
-/// What a task comes to next.
 #[derive(Debug)]
 pub(super) enum TaskTurn {
-    /// The result of its call.
     Done(RawObject),
-    /// It asks, as a call would.
     Asks(RawObject),
 }
 
 impl ExtensionTask {
-    /// A task that was just made.
     pub(super) fn new(client: TaskClient, latest: Task) -> Self {
         Self {
             task: RunningTask::new(client, latest.id.clone()),
@@ -45,7 +40,6 @@ impl ExtensionTask {
         }
     }
 
-    /// A task that a client brought back.
     pub(super) fn again(client: TaskClient, id: String) -> Self {
         Self {
             task: RunningTask::new(client, id),
@@ -55,11 +49,7 @@ impl ExtensionTask {
         }
     }
 
-    /// Looks after it until it asks or ends.
-    ///
-    /// # Errors
-    /// Its own error, `Cancelled` when its provider gave it up, `UpstreamTimeout`
-    /// when it takes too long.
+    /// `Cancelled` when its provider gave it up, `UpstreamTimeout` when it takes too long.
     pub(super) async fn next(&mut self, outlet: Option<&Outlet>) -> Result<TaskTurn, Error> {
         if time::Instant::now() >= self.task.until {
             return Err(late());
@@ -131,10 +121,6 @@ impl ExtensionTask {
         }
     }
 
-    /// Tells it what it asked for.
-    ///
-    /// # Errors
-    /// What its provider says to that.
     pub(super) async fn answer(&mut self, responses: &RawObject) -> Result<(), Error> {
         if responses.is_empty() {
             return Ok(());
@@ -154,7 +140,6 @@ impl ExtensionTask {
     }
 }
 
-/// What a task asks and was not told yet.
 fn pending(state: &RawObject, answered: &HashSet<String>) -> RawObject {
     let mut requests: RawObject = state.read("inputRequests").unwrap_or_default();
     requests.retain(|key| !answered.contains(key));
@@ -185,7 +170,6 @@ impl TaskProgress {
     }
 }
 
-/// The error that a task of the extension ended with.
 fn failure(state: &RawObject) -> Error {
     #[derive(Deserialize)]
     struct Fault {

@@ -1,24 +1,18 @@
 //! Makes one call: account, limit, and as many attempts as its provider asks for. It asks, its client
 //! answers, and the call goes on; or it becomes a task.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::extension::{ExtensionTask, TaskTurn};
 use super::outcome::{CallGuard, CallOutcome, limited, opened, untouched};
-use super::parking::CallUnderway;
 use super::plan::{CallPlan, CallTarget, check_accepted, check_answers, hop_meta, take_retry};
-use super::replicas::Retry;
 use super::state::{CallKey, CallState};
 use super::task::{self, TaskClient};
-use super::task_mode::TaskMode;
-use super::{Calls, TaskClaims};
-use crate::exchange::account::Reached;
+use super::{Calls, TaskClaims, parking::CallUnderway, replicas::Retry, task_mode::TaskMode};
 use crate::exchange::client::{ClientChannel, Conversation, Followed, failing, follow, interrogate};
-use crate::exchange::request::Request;
-use crate::exchange::workers::LARGE;
+use crate::exchange::{account::Reached, request::Request, workers::LARGE};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::task::{Task, is_extension_missing};
@@ -32,13 +26,10 @@ const ROUNDS: usize = 16;
 const OPENING: Duration = Duration::from_secs(20);
 /// A little more than a call itself may take is waited for another replica's answer.
 const HAND_OVER: Duration = Duration::from_secs(2);
-/// To a provider that never has enough.
 const ENDLESS: &str = "the provider asks without end";
-/// To one that asks a client nobody can ask.
 const MUTE: &str = "the provider asked for something that this client does not offer";
 
 impl Calls {
-    /// Makes a call, in as many attempts as its provider asks for.
     pub(crate) async fn call(
         &self,
         request: &Request<'_>,
@@ -49,10 +40,7 @@ impl Calls {
         self.make(&request, target, params, &reached).await
     }
 
-    /// The account that a call is made with, and the request as one of the call's tool.
-    ///
-    /// # Errors
-    /// Why there is none, with a way to connect where one would help.
+    /// The request becomes one of the call's tool; an error says how to connect where that would help.
     pub(crate) async fn reach<'a>(
         &self,
         request: &Request<'a>,
@@ -66,7 +54,6 @@ impl Calls {
         Ok((request, reached))
     }
 
-    /// Makes a call with an account.
     pub(crate) async fn make(
         &self,
         request: &Request<'_>,
@@ -92,7 +79,6 @@ impl Calls {
         }
     }
 
-    /// Plans a call, lets it in and makes it; or goes on with one that asked.
     async fn limit(
         &self,
         request: &Request<'_>,
@@ -135,7 +121,6 @@ impl Calls {
             .await
     }
 
-    /// Lets a call in, or says which rule of ours keeps it out.
     fn enter(&self, request: &Request<'_>, plan: &CallPlan) -> Result<CallGuard, Error> {
         let provider = &plan.target.provider;
         let tool = plan.target.tool.as_deref();
@@ -152,7 +137,6 @@ impl Calls {
         Ok(CallGuard::new(pass, self.metrics.inflight(&provider.id)))
     }
 
-    /// Goes on with a call that is parked, here or at another replica.
     async fn resume_parked(
         &self,
         request: &Request<'_>,
@@ -185,7 +169,6 @@ impl Calls {
         self.replicas.hand_retry(replica, retry, within).await
     }
 
-    /// The client's end of a call.
     fn channel<'c>(&'c self, request: &Request<'c>, plan: &'c CallPlan) -> ClientChannel<'c> {
         ClientChannel {
             questions: &self.questions,
@@ -199,8 +182,7 @@ impl Calls {
         }
     }
 
-    /// Makes a call that was let in, in as many attempts as its provider asks for. `spare`: its
-    /// parameters once more, where it may have to be made again as a task.
+    /// `spare`: the parameters once more, where the call may have to be made again as a task.
     async fn attempt(
         &self,
         request: &Request<'_>,
@@ -298,7 +280,6 @@ impl Calls {
         TaskClient::new(Arc::clone(&self.upstreams), Arc::clone(plan))
     }
 
-    /// A provider's result, opened: by a worker when it is large.
     async fn received(
         &self,
         request: &Request<'_>,
@@ -339,7 +320,6 @@ impl Calls {
         self.explain(request, plan, error)
     }
 
-    /// An error of the provider as this caller can take it.
     fn explain(&self, request: &Request<'_>, plan: &CallPlan, error: Error) -> Result<CallOutcome, Error> {
         let of = (plan.target.provider.title.as_str(), plan.target.method);
         let channel = self.channel(request, plan);
@@ -387,7 +367,6 @@ impl Calls {
         }
     }
 
-    /// A provider's state sealed to its call before a client carries it.
     fn seal_upstream(&self, holder: &str, key: CallKey, mut result: RawObject) -> Raw {
         match result.read::<String>("requestState") {
             Some(state) => {
@@ -400,7 +379,6 @@ impl Calls {
         result.close()
     }
 
-    /// Goes on with a task that this client left to answer what it asked.
     async fn resume_task(
         &self,
         request: &Request<'_>,

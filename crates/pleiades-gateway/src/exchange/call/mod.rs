@@ -20,15 +20,12 @@ pub(crate) use plan::{CallTarget, check_answers, declared, looks_after_tasks, re
 pub(crate) use task_id::TaskClaims;
 pub(crate) use task_mode::offers_tasks;
 
-use super::account::Accounts;
-use super::client::Questions;
 use super::session::{Mailboxes, Sessions, Tokens};
-use super::workers::Workers;
+use super::{account::Accounts, client::Questions, workers::Workers};
 use crate::catalog::Catalog;
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::Upstreams;
 
-/// Makes calls.
 #[derive(Debug)]
 pub(crate) struct Calls {
     catalog: Arc<Catalog>,
@@ -41,12 +38,10 @@ pub(crate) struct Calls {
     workers: Arc<Workers>,
     replicas: replicas::ReplicaCalls,
     parking: parking::Parking,
-    /// Tools that need the extension for tasks.
     needing: task_mode::NeedingTasks,
 }
 
 impl Calls {
-    /// Calls of the providers of a catalogue, with the accounts of their callers.
     pub(crate) fn new(
         (catalog, upstreams, metrics): (Arc<Catalog>, Arc<Upstreams>, Arc<Metrics>),
         accounts: Arc<Accounts>,

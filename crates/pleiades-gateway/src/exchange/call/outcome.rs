@@ -11,7 +11,6 @@ use pleiades_core::limit::{CallPermit, LimitRefusal, Rule};
 use pleiades_core::telemetry::InflightGuard;
 use pleiades_mcp::{Raw, RawObject, Revision, reserved};
 
-/// What a call came to.
 #[derive(Debug)]
 pub(crate) enum CallOutcome {
     /// Its result, and the revision it was made in.
@@ -20,7 +19,6 @@ pub(crate) enum CallOutcome {
     Asked(Raw),
 }
 
-/// What a call holds until it is over: its place at the provider's gate, and in the gauge.
 #[derive(Debug)]
 pub(super) struct CallGuard {
     pass: CallPermit,
@@ -29,7 +27,6 @@ pub(super) struct CallGuard {
 }
 
 impl CallGuard {
-    /// Of a call that was let in.
     pub(super) fn new(pass: CallPermit, inflight: InflightGuard) -> Self {
         Self {
             pass,
@@ -54,7 +51,6 @@ impl CallGuard {
     }
 }
 
-/// Whether an outcome speaks against the provider's health.
 pub(crate) const fn is_breakage(error: &Error) -> bool {
     matches!(
         error.code,
@@ -67,7 +63,6 @@ pub(super) fn opened(result: Raw) -> Result<RawObject, Error> {
     untouched(&reserved::strip(result))
 }
 
-/// A result of a provider as it came.
 pub(super) fn untouched(result: &Raw) -> Result<RawObject, Error> {
     RawObject::open(result).map_err(|cause| {
         Error::new(Code::UpstreamProtocol, "the provider's result is not an object")
@@ -76,7 +71,6 @@ pub(super) fn untouched(result: &Raw) -> Result<RawObject, Error> {
     })
 }
 
-/// The error for a refusal of the provider's gate.
 pub(crate) fn limited(title: &str, refusal: &LimitRefusal) -> Error {
     let seconds = (refusal.retry_after + Duration::from_millis(999))
         .as_secs()

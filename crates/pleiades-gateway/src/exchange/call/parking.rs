@@ -9,9 +9,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::outcome::CallGuard;
-use super::plan::CallPlan;
-use super::state::CallKey;
+use super::{outcome::CallGuard, plan::CallPlan, state::CallKey};
 use crate::exchange::client::{ANSWER_SECS, Conversation, answer_for, is_answer, question_for, unanswerable};
 use crate::exchange::fault::malformed_answer;
 use pleiades_core::error::{Code, Error};
@@ -25,7 +23,6 @@ const IN_ALL: usize = 4_096;
 const BYTES_PER_PRINCIPAL: usize = 8 * 1024 * 1024;
 const BYTES_IN_ALL: usize = 64 * 1024 * 1024;
 
-/// A call that its provider goes on with.
 #[derive(Debug)]
 pub(super) struct CallUnderway {
     pub(super) plan: Arc<CallPlan>,
@@ -33,7 +30,6 @@ pub(super) struct CallUnderway {
     pub(super) guard: CallGuard,
 }
 
-/// A call and what it waits for.
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) holder: Box<str>,
@@ -41,11 +37,9 @@ pub(super) struct Parked {
     pub(super) call: CallUnderway,
     /// Open questions by the key that the client knows them by.
     pub(super) asks: Vec<(String, ProviderRequest)>,
-    /// The same as the client was told.
     pub(super) requests: RawObject,
 }
 
-/// Parked calls of this process.
 #[derive(Debug, Default)]
 pub(super) struct Parking(Arc<Mutex<Lot>>);
 
@@ -56,7 +50,6 @@ struct Lot {
 }
 
 impl Parked {
-    /// Gives the provider the answers that are there; the others stay open.
     pub(super) fn deliver(&mut self, responses: &RawObject) {
         let from = self.call.conversation.from;
         for (key, ask) in std::mem::take(&mut self.asks) {
@@ -81,10 +74,7 @@ fn gone() -> Error {
 }
 
 impl Parking {
-    /// Parks a call until its client comes back, at most ten minutes.
-    ///
-    /// # Errors
-    /// [`Code::Busy`] when the principal has as many parked as it may; the call ends.
+    /// At most ten minutes; [`Code::Busy`] when the principal has as many parked as it may: the call ends.
     pub(super) fn park(&self, parked: Parked) -> Result<u64, Error> {
         let mut lot = self.0.lock();
         let own = || lot.calls.values().filter(|it| it.holder == parked.holder);
@@ -112,9 +102,6 @@ impl Parking {
         Ok(slot)
     }
 
-    /// Takes a call out to go on with it.
-    ///
-    /// # Errors
     /// [`Code::CallGone`] when it is over, or another retry took it; [`Code::InvalidParams`] for answers
     /// that are none: it stays parked, and can be answered once more.
     pub(super) fn take(
@@ -140,8 +127,7 @@ impl Parking {
     }
 }
 
-/// Questions under the keys that a client of 2026-07-28 knows them by, and as it is told them; those
-/// that cannot be put are refused.
+/// Under the keys that a client of 2026-07-28 knows them by, and as it is told them; others are refused.
 pub(super) fn asked(
     asks: Vec<ProviderRequest>,
     from: Revision,

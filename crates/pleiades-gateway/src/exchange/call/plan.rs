@@ -1,8 +1,6 @@
 //! What a call is before it is made: where it goes, as whom, in which revision, and how it meets tasks.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::time::Instant;
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
@@ -10,10 +8,8 @@ use serde_json::value::RawValue;
 use super::state::CallKey;
 use super::task_mode::{NeedingTasks, TaskMode, offers_tasks};
 use crate::catalog::{Catalogue, Provider, Tool};
-use crate::exchange::account::Reached;
-use crate::exchange::client::ClientChannel;
-use crate::exchange::fault::malformed_answer;
 use crate::exchange::request::{Outlet, Request};
+use crate::exchange::{account::Reached, client::ClientChannel, fault::malformed_answer};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject, Revision, elicit, headers, raw, reserved, task};
@@ -24,7 +20,6 @@ const HOP_KEYS: [&str; 2] = ["io.modelcontextprotocol/", reserved::PREFIX];
 /// The one of them that means the provider, between two peers of 2026-07-28.
 const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 
-/// What is called, by the lists of its caller.
 #[derive(Debug, Clone)]
 pub(crate) struct CallTarget {
     pub(crate) provider: Arc<Provider>,
@@ -40,12 +35,9 @@ pub(super) struct CallPlan {
     pub(super) identity: Identity,
     /// The account used; `None` where the provider keeps none.
     pub(super) account: Option<Arc<str>>,
-    /// The revision it is made in.
     pub(super) revision: Revision,
     pub(super) tasks: TaskMode,
-    /// What its provider may ask the caller.
     pub(super) declared: DeclaredCapabilities,
-    /// Whose it is.
     pub(super) holder: String,
     /// What answers to its questions are sealed to, where its client answers with its next request.
     pub(super) key: Option<CallKey>,
@@ -59,7 +51,6 @@ pub(super) struct CallRetry {
 }
 
 impl CallTarget {
-    /// A method of a provider that is no tool's.
     pub(crate) const fn method(provider: Arc<Provider>, lists: Arc<Catalogue>, method: &'static str) -> Self {
         Self {
             provider,
@@ -85,7 +76,6 @@ impl CallTarget {
         hidden && self.tool.is_some() && offers_tasks(&self.lists)
     }
 
-    /// In which revision a call is made, and how it meets tasks.
     fn mode(&self, request: &Request<'_>, needing: &NeedingTasks) -> Result<(Revision, TaskMode), Error> {
         let revision = revision_for(request.revision(), &self.lists)?;
         let tool = self.tool.as_deref().filter(|_| request.view() != View::Relay);
@@ -112,10 +102,6 @@ impl CallTarget {
 }
 
 impl CallPlan {
-    /// The plan of a call.
-    ///
-    /// # Errors
-    /// [`Code::UpstreamUnreachable`] for a provider that was not reached yet.
     pub(super) fn new(
         request: &Request<'_>,
         target: CallTarget,
@@ -135,7 +121,6 @@ impl CallPlan {
         })
     }
 
-    /// The same call with the extension for tasks, without which its provider does not make it.
     pub(super) fn with_tasks(&self, request: &Request<'_>) -> Self {
         let (revision, tasks) = (Revision::V2026_07_28, TaskMode::Declared);
         Self {
@@ -158,19 +143,16 @@ impl CallPlan {
         }
     }
 
-    /// What names this call with these parameters.
     pub(super) fn key_of(&self, params: &RawObject) -> CallKey {
         let account = self.identity.signature.account;
         CallKey::new(&self.target.provider.id, account, self.target.method, params)
     }
 
-    /// Whether it may turn out that it can only be made with tasks.
     pub(super) fn may_need_tasks(&self, request: &Request<'_>) -> bool {
         let target = &self.target;
         self.tasks == TaskMode::None && target.may_need_tasks(request.view(), request.revision())
     }
 
-    /// Whether a result asks for something, so that the call goes on.
     pub(super) fn asks(&self, view: View, result: &RawObject) -> bool {
         self.revision.is_modern()
             && view != View::Relay
@@ -187,7 +169,6 @@ impl CallPlan {
         outlet.wants_progress() || asks || logs
     }
 
-    /// One attempt.
     pub(super) fn call(&self, outlet: Option<&Outlet>, params: RawObject) -> Call {
         let endpoint = &self.target.provider.endpoint;
         Call {
@@ -204,7 +185,6 @@ impl CallPlan {
         }
     }
 
-    /// The headers that repeat annotated arguments for a modern provider.
     fn mirrored(&self, params: &RawObject) -> Vec<(HeaderName, HeaderValue)> {
         let http = matches!(self.target.provider.endpoint.target, Transport::Http { .. });
         match &self.target.tool {
@@ -217,11 +197,7 @@ impl CallPlan {
     }
 }
 
-/// The revision in which a client's calls to a provider are made: its own when the provider speaks it,
-/// else the provider's newest.
-///
-/// # Errors
-/// [`Code::UpstreamUnreachable`] for a provider that was not reached yet.
+/// The client's own when it is spoken, else the newest; [`Code::UpstreamUnreachable`] when not reached yet.
 pub(crate) fn revision_for(client: Revision, lists: &Catalogue) -> Result<Revision, Error> {
     let profile = lists.profile.as_ref();
     profile
@@ -229,7 +205,6 @@ pub(crate) fn revision_for(client: Revision, lists: &Catalogue) -> Result<Revisi
         .ok_or_else(|| Error::new(Code::UpstreamUnreachable, "the provider was not reached yet"))
 }
 
-/// What a provider may ask this caller.
 pub(crate) fn declared(request: &Request<'_>, revision: Revision) -> DeclaredCapabilities {
     let abilities = request.peer().abilities.between(request.revision(), revision);
     let both = revision.is_modern() && request.is_modern();
@@ -251,7 +226,6 @@ fn declared_for(request: &Request<'_>, revision: Revision, tasks: TaskMode) -> D
     declared
 }
 
-/// Whether this client looks after tasks of the extension itself.
 pub(crate) fn looks_after_tasks(request: &Request<'_>) -> bool {
     let own = request.peer().capabilities.as_deref();
     request.view() == View::Tool && request.is_modern() && own.is_some_and(task::has_extension)
@@ -264,7 +238,6 @@ fn may_log(lists: &Catalogue) -> bool {
     profile.is_none_or(|profile| profile.capabilities.get().contains("\"logging\""))
 }
 
-/// Takes out of a modern client's parameters what belongs to an earlier round.
 pub(super) fn take_retry(
     request: &Request<'_>,
     method: &str,
@@ -313,11 +286,8 @@ pub(super) fn hop_meta(request: &Request<'_>, revision: Revision, params: &mut R
     }
 }
 
-/// Whether each answer to a question is one: an elicitation is accepted, declined or cancelled.
-///
-/// # Errors
-/// [`Code::InvalidParams`], at once: as an answer that is none it would be waited for, or read as
-/// agreement.
+/// An elicitation is accepted, declined or cancelled. Refused at once: as an answer that is none it would
+/// be waited for, or read as agreement.
 pub(crate) fn check_answers(responses: &RawObject) -> Result<(), Error> {
     for (key, response) in responses.iter() {
         let opened = RawObject::open(response);
@@ -336,10 +306,7 @@ pub(crate) fn check_answers(responses: &RawObject) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a person agreed to everything an earlier round asked for.
-///
-/// # Errors
-/// [`Code::InputRequired`] when not.
+/// [`Code::InputRequired`] unless a person agreed to everything an earlier round asked for.
 pub(super) fn check_accepted(responses: &RawObject) -> Result<(), Error> {
     let agrees = |response: &RawValue| {
         let response = RawObject::open(response).unwrap_or_default();

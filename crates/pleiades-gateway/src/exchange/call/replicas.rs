@@ -7,18 +7,15 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::CallOutcome;
-use super::state::CallKey;
+use super::{outcome::CallOutcome, state::CallKey};
 use crate::exchange::client::Answered;
 use crate::shared_state::{HandOverError, SharedState};
 use pleiades_core::error::{Code, Error, RpcFault};
-use pleiades_mcp::raw::raw;
-use pleiades_mcp::{Raw, RawObject, Revision};
+use pleiades_mcp::{Raw, RawObject, Revision, raw::raw};
 
 /// How long another replica may take to take an answer.
 const TAKING: Duration = Duration::from_secs(1);
 
-/// A retry of a parked call.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Retry {
     pub(super) holder: String,
@@ -29,14 +26,12 @@ pub(super) struct Retry {
     pub(super) abilities: u8,
 }
 
-/// What is handed to another replica.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum HandOverMessage {
     Answer(Answered),
     Retry(Retry),
 }
 
-/// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum HandOverReply {
     Taken,
@@ -56,7 +51,6 @@ pub(super) enum HandOverReply {
 /// What comes of a message that another replica handed over; `None`: the process ends.
 pub(super) type Handling = Pin<Box<dyn Future<Output = Option<HandOverReply>> + Send>>;
 
-/// The other replicas.
 #[derive(Debug)]
 pub(super) struct ReplicaCalls(Arc<SharedState>);
 
@@ -65,12 +59,10 @@ impl ReplicaCalls {
         Self(shared)
     }
 
-    /// What this one is called.
     pub(super) fn own(&self) -> &str {
         self.0.replica()
     }
 
-    /// Takes what other replicas hand over.
     pub(super) fn serve(&self, handle: impl Fn(HandOverMessage) -> Handling + Send + Sync + 'static) {
         self.0.serve(Box::new(move |message| {
             let handling = serde_json::from_slice(&message).map(&handle);
@@ -87,9 +79,6 @@ impl ReplicaCalls {
         }));
     }
 
-    /// Hands an answer to the replica whose question it is.
-    ///
-    /// # Errors
     /// [`Code::UnknownQuestion`] when it cannot be reached.
     pub(super) async fn hand_answer(&self, replica: &str, answered: Answered) -> Result<(), Error> {
         let handover = self
@@ -100,10 +89,7 @@ impl ReplicaCalls {
             .map_err(|why| Error::new(Code::UnknownQuestion, unreachable(why)))
     }
 
-    /// Hands a retry to the replica whose call it is, and waits for what the call comes to.
-    ///
-    /// # Errors
-    /// [`Code::CallGone`] when it cannot be reached; what the call comes to.
+    /// Waits for what the call comes to; [`Code::CallGone`] when the replica cannot be reached.
     pub(super) async fn hand_retry(
         &self,
         replica: &str,
@@ -130,7 +116,6 @@ impl ReplicaCalls {
 }
 
 impl HandOverReply {
-    /// What a retry came to.
     pub(super) fn of(outcome: Result<CallOutcome, Error>) -> Self {
         match outcome {
             Ok(CallOutcome::Result(result, from)) => Self::Result {

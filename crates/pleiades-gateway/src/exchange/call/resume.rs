@@ -13,10 +13,6 @@ use pleiades_mcp::{ClientCapabilities, RawObject, Revision};
 use pleiades_upstream::ProviderRequest;
 
 impl Calls {
-    /// Parks a call and tells its client what is asked.
-    ///
-    /// # Errors
-    /// [`pleiades_core::error::Code::Busy`].
     pub(super) fn park(
         &self,
         holder: &str,
@@ -48,11 +44,7 @@ impl Calls {
         Ok(CallOutcome::Asked(result.close()))
     }
 
-    /// Goes on with a parked call of this process: its provider gets the answers, and what is
-    /// still open is asked again.
-    ///
-    /// # Errors
-    /// [`pleiades_core::error::Code::CallGone`] when the call is over; else what the call comes to.
+    /// Its provider gets the answers, and what is still open is asked again.
     pub(super) async fn resume(
         &self,
         channel: &ClientChannel<'_>,
@@ -93,7 +85,6 @@ impl Calls {
         }
     }
 
-    /// Takes what other replicas hand over, for as long as it lives.
     pub(crate) fn serve_replicas(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         self.replicas.serve(move |handover| {
@@ -102,15 +93,10 @@ impl Calls {
         });
     }
 
-    /// Hands an answer to the replica whose question it is.
-    ///
-    /// # Errors
-    /// [`pleiades_core::error::Code::UnknownQuestion`] when it cannot be reached.
     pub(crate) async fn hand_answer(&self, replica: &str, answered: Answered) -> Result<(), Error> {
         self.replicas.hand_answer(replica, answered).await
     }
 
-    /// Takes what another replica hands over.
     async fn take_handover(&self, handover: HandOverMessage) -> HandOverReply {
         match handover {
             HandOverMessage::Answer(answered) => {

@@ -14,7 +14,6 @@ use pleiades_mcp::RawObject;
 const LIFETIME_SECS: u64 = 3_600;
 const PURPOSE: &str = "state";
 
-/// The call a state belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CallKey {
     #[serde(rename = "p")]
@@ -32,16 +31,13 @@ pub(crate) struct CallKey {
     pub(super) digest: [u8; 32],
 }
 
-/// What the client brings back.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum CallState {
-    /// The provider's own state, as it came.
     #[serde(rename = "u")]
     Upstream(String),
     /// The call became a task of its provider, which asks; its name there.
     #[serde(rename = "t")]
     Task(String),
-    /// The call goes on here: it is parked at a replica.
     #[serde(rename = "k")]
     Parked {
         #[serde(rename = "r")]
@@ -58,7 +54,6 @@ struct Sealed {
 }
 
 impl CallKey {
-    /// The call of a method with these parameters, by an account.
     pub(super) fn new(provider: &str, account: Option<[u8; 32]>, method: &str, params: &RawObject) -> Self {
         let name = params.text("name").or_else(|| params.text("uri"));
         Self {
@@ -113,16 +108,11 @@ fn canonical(value: &Value, out: &mut String) {
 }
 
 impl CallState {
-    /// Seals a state for the client that carries it.
     pub(super) fn seal(self, tokens: &Tokens, holder: &str, of: CallKey) -> String {
         tokens.seal(PURPOSE, holder, LIFETIME_SECS, &Sealed { of, state: self })
     }
 
-    /// Opens what a client brought back for a call.
-    ///
-    /// # Errors
-    /// [`Code::InvalidParams`] when it was changed, has expired, or belongs to another caller,
-    /// account or call; [`Code::CredentialStore`] while nothing opens.
+    /// [`Code::CredentialStore`] while nothing opens; [`Code::InvalidParams`] when it is not this call's.
     pub(super) fn open(tokens: &Tokens, holder: &str, of: &CallKey, token: &str) -> Result<Self, Error> {
         tokens.ready()?;
         match tokens.open::<Sealed>(PURPOSE, holder, token) {

@@ -11,8 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, sleep, timeout};
 
 use super::outcome::{is_breakage, opened, untouched};
-use super::plan::CallPlan;
-use super::task_mode::TaskMode;
+use super::{plan::CallPlan, task_mode::TaskMode};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::task::{self, Task, TaskStatus};
 use pleiades_mcp::{DeclaredCapabilities, Raw, RawObject};
@@ -24,22 +23,18 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const LINGER: Duration = Duration::from_secs(5);
 /// Requests for a task that may fail in a row before it is given up.
 const FAILURES: u32 = 3;
-/// How long a task of a provider may take.
 pub(super) fn longest(endpoint: &Endpoint) -> Duration {
     endpoint.call.max(LONGEST)
 }
 
-/// Makes a call that may make a task, and the requests for that.
 #[derive(Debug, Clone)]
 pub(super) struct TaskClient {
     upstreams: Arc<Upstreams>,
     plan: Arc<CallPlan>,
-    /// What its provider may ask about the task.
     declared: DeclaredCapabilities,
 }
 
 impl TaskClient {
-    /// For the task of a call.
     pub(super) fn new(upstreams: Arc<Upstreams>, plan: Arc<CallPlan>) -> Self {
         let mut declared = plan.declared.clone();
         if plan.revision.is_modern() {
@@ -52,7 +47,6 @@ impl TaskClient {
         }
     }
 
-    /// A request for a task.
     pub(super) fn call(&self, method: &'static str, id: &str) -> Call {
         let mut params = RawObject::new();
         params.put("taskId", id);
@@ -70,7 +64,6 @@ impl TaskClient {
         }
     }
 
-    /// Makes a request of the task's provider.
     pub(super) async fn request(&self, call: Call) -> Result<Raw, Error> {
         self.upstreams
             .request(self.endpoint(), &self.plan.identity, call)
@@ -93,7 +86,6 @@ pub(super) struct RunningTask {
 }
 
 impl RunningTask {
-    /// A task that goes on from now.
     pub(super) fn new(client: TaskClient, id: String) -> Self {
         Self {
             id,
@@ -103,7 +95,6 @@ impl RunningTask {
         }
     }
 
-    /// Looks after a task until there is something to do for it.
     pub(super) async fn watch(
         &self,
         mut latest: Task,
@@ -129,7 +120,6 @@ impl RunningTask {
         }
     }
 
-    /// What a task says of itself, and all it says.
     pub(super) async fn look(&self) -> Result<(Task, RawObject), Error> {
         let state = opened(
             self.client
@@ -165,7 +155,6 @@ impl Drop for RunningTask {
     }
 }
 
-/// What came of a call that may make a task: its result, and the task that it made.
 type Made = (Raw, Option<(RunningTask, Task)>);
 
 impl TaskClient {
@@ -218,7 +207,6 @@ impl TaskClient {
     }
 }
 
-/// Makes a call that may make a task.
 pub(super) async fn make(client: TaskClient, call: Call) -> Result<Raw, Error> {
     match client.plan.tasks {
         TaskMode::Core => core(client, call).await,
@@ -226,7 +214,6 @@ pub(super) async fn make(client: TaskClient, call: Call) -> Result<Raw, Error> {
     }
 }
 
-/// Makes a call that may make a task of the extension, which whoever hears of it looks after.
 async fn extended(client: TaskClient, call: Call, mode: TaskMode) -> Result<Raw, Error> {
     // Where a task is certain its id comes at once. Any other call of a client that looks after tasks
     // itself runs until its stream is closed, which is what cancels it.
@@ -238,7 +225,6 @@ async fn extended(client: TaskClient, call: Call, mode: TaskMode) -> Result<Raw,
     Ok(raw)
 }
 
-/// Makes a call as a task of 2025-11-25 and brings its result.
 async fn core(client: TaskClient, mut call: Call) -> Result<Raw, Error> {
     let token = client.upstreams.progress_token();
     let events = call.events.clone();

@@ -11,15 +11,12 @@ const SHORTEST: u64 = 86_400;
 const LONGEST: u64 = 30 * 86_400;
 const PURPOSE: &str = "task";
 
-/// What an id says.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TaskClaims {
     #[serde(rename = "p")]
     pub(crate) provider: String,
-    /// Fingerprint of the account.
     #[serde(rename = "a")]
     pub(crate) fingerprint: Option<[u8; 32]>,
-    /// The account's name, where it has one.
     #[serde(rename = "n", default)]
     pub(crate) account: Option<String>,
     /// What its provider calls it.
@@ -28,7 +25,6 @@ pub(crate) struct TaskClaims {
 }
 
 impl TaskClaims {
-    /// The id under which a principal knows a task; good for as long as the task is kept.
     pub(super) fn seal(&self, tokens: &Tokens, holder: &str, task: &Task) -> String {
         tokens.seal(PURPOSE, holder, lifetime(task.ttl_ms), self)
     }

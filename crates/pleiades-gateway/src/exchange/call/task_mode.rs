@@ -7,10 +7,8 @@ use pleiades_mcp::{Revision, task};
 /// Tools that are remembered; one that is forgotten costs a refused call.
 const REMEMBERED: usize = 4_096;
 
-/// How a call meets tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TaskMode {
-    /// It is answered when it is done.
     None,
     /// It is asked for as a task of 2025-11-25.
     Core,
@@ -41,7 +39,6 @@ impl NeedingTasks {
     }
 }
 
-/// Whether a provider offers the extension.
 pub(crate) fn offers_tasks(catalogue: &Catalogue) -> bool {
     catalogue.profile.as_ref().is_some_and(|profile| {
         profile.revisions.contains(Revision::V2026_07_28) && task::has_extension(&profile.capabilities)

@@ -1,15 +1,13 @@
 //! Which provider a name or a URI means, by the lists of those in scope.
 
-use std::cell::OnceCell;
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use super::ListReader;
 use crate::catalog::{Catalogue, Provider, Tool};
-use crate::exchange::fault::printable;
-use crate::exchange::request::Request;
 use crate::exchange::union::{
     CONNECT, Claims, Listed, Meant, Parts, meant, names_connect, needs_lists, own_name, shared_name,
 };
+use crate::exchange::{fault::printable, request::Request};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::RawObject;
 use pleiades_mcp::uris::{self, denamespaced};
@@ -18,10 +16,7 @@ use pleiades_mcp::uris::{self, denamespaced};
 pub(crate) type FoundUri = (Arc<Provider>, Arc<Catalogue>, String);
 
 impl ListReader {
-    /// Whom a name of a tool or prompt means, and which of its own names that is.
-    ///
-    /// # Errors
-    /// [`Code::InvalidParams`] when it can mean nobody, or several that have it.
+    /// With its own name for it; [`Code::InvalidParams`] when it can mean nobody, or several that have it.
     pub(crate) async fn named(
         &self,
         request: &Request<'_>,
@@ -58,7 +53,6 @@ impl ListReader {
         }
     }
 
-    /// The one of several providers that has what a name means.
     async fn one_of(
         &self,
         request: &Request<'_>,
@@ -84,7 +78,6 @@ impl ListReader {
         Ok(None)
     }
 
-    /// The own name that a known provider has for a name.
     fn has_known(
         &self,
         request: &Request<'_>,
@@ -97,8 +90,7 @@ impl ListReader {
         }
     }
 
-    /// A tool by name; one that is not there is looked for once more upstream. That there is none is
-    /// said only by lists that could be read.
+    /// Looked for once more upstream; that there is none is said only by lists that could be read.
     pub(crate) async fn find_tool(
         &self,
         request: &Request<'_>,
@@ -138,8 +130,7 @@ impl ListReader {
             .await)
     }
 
-    /// Whose resource a URI is: named by its namespace, listed, or matched by a template; a
-    /// provider alone in its scope is asked in any case.
+    /// By its namespace, lists or templates; a provider alone in its scope is asked in any case.
     pub(crate) async fn locate(
         self: &Arc<Self>,
         request: &Request<'_>,
@@ -174,9 +165,8 @@ impl ListReader {
         Ok((provider, lists, uri.to_owned()))
     }
 
-    /// Gives the URIs of a provider's result the form that this client can read them by. `asked`: a
-    /// URI the client asked for, as the provider and as the client know it. One provider alone keeps
-    /// its URIs.
+    /// The URIs of a union's result get the form that this client can read them by. `asked`: a URI the client
+    /// asked for, as the provider and as the client know it.
     pub(crate) fn outer_uris(
         &self,
         request: &Request<'_>,
@@ -208,7 +198,6 @@ impl ListReader {
     }
 }
 
-/// Which resources the parts of a list claim.
 pub(crate) fn claims_of<'a>(request: &Request<'a>, parts: &'a Parts) -> Claims<'a> {
     let parts = parts.parts.iter();
     let known = parts.filter_map(|part| Some((&*part.provider.id, part.catalogue.as_deref()?)));

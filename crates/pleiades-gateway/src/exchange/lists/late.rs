@@ -27,7 +27,6 @@ impl LateProviders {
         self.0.contains(key)
     }
 
-    /// Notes that it failed.
     pub(super) fn failed(&self, key: LateKey) {
         self.note(key, false);
     }
@@ -45,12 +44,10 @@ impl LateProviders {
         is_new
     }
 
-    /// Notes that it answered.
     pub(super) fn answered(&self, key: &LateKey) {
         self.0.remove(key);
     }
 
-    /// Notes that its answer is waited for no more.
     pub(super) fn ends(&self, key: &LateKey, answered: bool) {
         let mut all = self.0.lock();
         if answered {
@@ -61,7 +58,6 @@ impl LateProviders {
     }
 }
 
-/// Which lists of a provider a caller waits for.
 pub(super) fn late_key(provider: &Provider, principal: &Principal) -> LateKey {
     let own = (!provider.need.is_shared()).then(|| principal.binding());
     (provider.endpoint.digest, own)

@@ -15,19 +15,16 @@ pub(crate) use find::{FoundUri, claims_of};
 use crate::catalog::Catalog;
 use crate::exchange::account::Accounts;
 
-/// Reads lists for requests.
 #[derive(Debug)]
 pub(crate) struct ListReader {
     catalog: Arc<Catalog>,
     accounts: Arc<Accounts>,
-    /// Providers that unions do not wait for.
     late: late::LateProviders,
     /// Nobody waits beside a request when this is cancelled.
     closing: CancellationToken,
 }
 
 impl ListReader {
-    /// A reader of what is loaded, with the accounts of callers.
     pub(crate) fn new(catalog: Arc<Catalog>, accounts: Arc<Accounts>, closing: CancellationToken) -> Self {
         Self {
             catalog,

@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::ListReader;
 use crate::catalog::{Catalogue, Provider, State};
-use crate::exchange::account::Reached;
-use crate::exchange::request::Request;
+use crate::exchange::{account::Reached, request::Request};
 use pleiades_core::error::{Code, Error};
 use pleiades_upstream::Identity;
 
-/// The lists that are at hand, and whether those that are not can be left out.
 pub(super) struct KnownLists {
     pub(super) lists: Vec<(Arc<Provider>, Arc<Catalogue>)>,
     pub(super) whole: bool,
@@ -49,7 +47,6 @@ impl ListReader {
         KnownLists { lists: known, whole }
     }
 
-    /// The provider's lists for this caller, or why it has none.
     pub(crate) async fn connected(
         &self,
         request: &Request<'_>,
@@ -59,7 +56,6 @@ impl ListReader {
         self.lists_as(request, provider, &reached).await
     }
 
-    /// The provider's lists for an account.
     pub(crate) async fn lists_as(
         &self,
         request: &Request<'_>,
@@ -120,7 +116,6 @@ impl ListReader {
     }
 }
 
-/// Whether there are no lists because the caller has no account that they could be read with.
 const fn wants_account(error: &Error) -> bool {
     matches!(
         error.code,

@@ -32,9 +32,8 @@ impl ListReader {
         Ok(Parts::of(asked.into_iter().zip(answers)))
     }
 
-    /// A provider's part of a union. What one provider does is not everybody's time: nobody waits for
-    /// one that is known to be out of reach, nor longer than [`WAIT`], nor that long twice. `None`: it is
-    /// left out.
+    /// Nobody waits for a provider that is known to be out of reach, nor longer than [`WAIT`], nor that long
+    /// twice. `None`: it is left out.
     async fn union_part(
         self: &Arc<Self>,
         request: &Request<'_>,
@@ -69,9 +68,8 @@ impl ListReader {
         }
     }
 
-    /// Goes on waiting for a provider's lists beside the request, within `connect` and `call` of the
-    /// provider, and tells this caller's listeners when they are there. (Those of shared lists are
-    /// told by the reading itself.)
+    /// Beside the request, within the provider's `connect` and `call`; then this caller's listeners are told.
+    /// (Those of shared lists are told by the reading itself.)
     fn wait_beside(self: &Arc<Self>, request: &Request<'_>, provider: &Arc<Provider>, key: LateKey) {
         if !self.late.begins(key.clone()) {
             return;

@@ -3,15 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::catalog::{Catalogue, Provider};
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
+use crate::exchange::{request::Request, services::MethodServices};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{RawObject, Revision};
 
 /// What clients show of instructions is cut near 2 KiB.
 const MAX_INSTRUCTIONS: usize = 2_000;
 
-/// `serverInfo`.
 pub(super) fn server_info(services: &MethodServices, request: &Request<'_>) -> Value {
     let name = &services.shown.name;
     let title = match &request.scope().provider {
@@ -58,8 +56,7 @@ pub(super) fn capabilities(services: &MethodServices, request: &Request<'_>, cli
     Value::Object(all)
 }
 
-/// Extensions of the providers behind the tool view, as they announce them to a client of
-/// 2026-07-28. One tool for a whole provider hides what they are about.
+/// As providers announce them; one tool for a whole provider hides what they are about.
 fn extensions(services: &MethodServices, request: &Request<'_>, client: Revision) -> Map<String, Value> {
     let mut all = Map::new();
     if request.view() != View::Tool || !client.is_modern() {
@@ -78,7 +75,6 @@ fn extensions(services: &MethodServices, request: &Request<'_>, client: Revision
     all
 }
 
-/// One provider's own instructions; of a union what each provider is about.
 pub(super) fn instructions(services: &MethodServices, request: &Request<'_>) -> Option<String> {
     let text = if request.is_union() {
         let lines = request.in_scope().map(|provider| {
@@ -116,7 +112,6 @@ const fn prefix(view: View) -> &'static str {
     }
 }
 
-/// Whether a provider tells of changed resources.
 pub(super) fn subscribes(lists: &Catalogue) -> bool {
     lists.profile.as_ref().is_some_and(|profile| {
         let capabilities = RawObject::open(&profile.capabilities).unwrap_or_default();

@@ -4,14 +4,10 @@ use std::sync::Arc;
 
 use super::params::required;
 use crate::exchange::call::{CallOutcome, CallTarget};
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
-use crate::exchange::union::Listed;
+use crate::exchange::{reply::Done, request::Request, services::MethodServices, union::Listed};
 use pleiades_core::error::Error;
 use pleiades_mcp::{RawObject, translate};
 
-/// `resources/read`.
 pub(super) async fn read_resource(
     services: &MethodServices,
     request: &Request<'_>,
@@ -24,7 +20,6 @@ pub(super) async fn read_resource(
     forward(services, request, (target, params), Some((&inner, &uri))).await
 }
 
-/// `prompts/get`.
 pub(super) async fn get_prompt(
     services: &MethodServices,
     request: &Request<'_>,
@@ -38,7 +33,6 @@ pub(super) async fn get_prompt(
     forward(services, request, (target, params), None).await
 }
 
-/// `completion/complete` for a prompt's or a template's argument.
 pub(super) async fn complete(
     services: &MethodServices,
     request: &Request<'_>,

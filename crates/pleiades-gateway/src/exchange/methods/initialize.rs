@@ -6,10 +6,9 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::describe::{capabilities, instructions, server_info};
-use crate::exchange::reply::Done;
 use crate::exchange::request::{Keys, Request};
-use crate::exchange::services::MethodServices;
 use crate::exchange::session::{abilities, client_name, negotiated};
+use crate::exchange::{reply::Done, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::translate::{self, CacheScope};
 use pleiades_mcp::{RawObject, Revision};
@@ -71,7 +70,6 @@ async fn greet(services: &MethodServices, request: &Request<'_>) {
     }
 }
 
-/// `server/discover` of 2026-07-28.
 pub(super) fn discover(services: &MethodServices, request: &Request<'_>) -> Done {
     let mut result = RawObject::new();
     result.put("supportedVersions", &Revision::SERVED.map(Revision::as_str));

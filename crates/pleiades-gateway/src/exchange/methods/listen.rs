@@ -6,17 +6,11 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::describe::subscribes;
-use super::params::optional;
-use super::subscribe::EVENTS;
-use super::tasks;
+use super::{describe::subscribes, params::optional, subscribe::EVENTS, tasks};
 use crate::catalog::Provider;
 use crate::exchange::call::{looks_after_tasks, revision_for};
-use crate::exchange::client::UPDATED;
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
 use crate::exchange::session::{BACKLOG, ListKinds, Watch, subscription_meta};
+use crate::exchange::{client::UPDATED, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::error::Error;
 use pleiades_mcp::{DeclaredCapabilities, Id, Raw, RawObject, Revision, message, raw, reserved, task, uris};
 use pleiades_upstream::{ProviderEvent, SubscribeOptions, Subscription, Topics};
@@ -24,25 +18,20 @@ use pleiades_upstream::{ProviderEvent, SubscribeOptions, Subscription, Topics};
 /// What a provider says of a task; the extension has `notifications/tasks` alone.
 const TASKS: &str = "notifications/tasks";
 
-/// Resources of one subscription.
 const MAX_WATCHED: usize = 256;
 
-/// What of one provider is watched.
 #[derive(Debug)]
 struct Watched {
     provider: Arc<Provider>,
     revision: Revision,
     /// By the provider's own names; what the client calls them.
     resources: HashMap<String, String>,
-    /// The same of tasks.
     tasks: HashMap<String, String>,
 }
 
-/// The providers of which anything is watched.
 #[derive(Debug, Default)]
 struct WatchedProviders(Vec<Watched>);
 
-/// `subscriptions/listen`: acknowledges what is honoured, then tells of it.
 pub(super) async fn listen(
     services: &MethodServices,
     request: &Request<'_>,
@@ -103,7 +92,6 @@ pub(super) async fn listen(
     Ok(Done::Stream(receiver))
 }
 
-/// Adds the resources a client wants to hear of; those that can be heard of.
 async fn watch_resources(
     services: &MethodServices,
     request: &Request<'_>,
@@ -128,7 +116,6 @@ async fn watch_resources(
     honoured
 }
 
-/// Adds the tasks a client wants to hear of; those that can be heard of.
 async fn watch_tasks(
     services: &MethodServices,
     request: &Request<'_>,
@@ -152,7 +139,6 @@ async fn watch_tasks(
 }
 
 impl WatchedProviders {
-    /// Adds to what is watched of a provider.
     fn add(&mut self, provider: Arc<Provider>, revision: Revision, add: impl FnOnce(&mut Watched)) {
         if let Some(watched) = self.0.iter_mut().find(|it| it.provider.id == provider.id) {
             return add(watched);
@@ -168,7 +154,6 @@ impl WatchedProviders {
     }
 }
 
-/// Lines to the watched providers. Updates come named as the client named them.
 async fn lines(
     services: &MethodServices,
     request: &Request<'_>,

@@ -1,17 +1,11 @@
 //! Lists: every provider's part from memory, in one order, whatever became of the others.
 
 use super::params::one_page;
-use crate::exchange::lists::claims_of;
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
 use crate::exchange::union::{prompt_names, tool_names};
-use pleiades_core::error::Error;
-use pleiades_core::telemetry::View;
-use pleiades_mcp::RawObject;
-use pleiades_mcp::translate::EntryKind;
+use crate::exchange::{lists::claims_of, reply::Done, request::Request, services::MethodServices};
+use pleiades_core::{error::Error, telemetry::View};
+use pleiades_mcp::{RawObject, translate::EntryKind};
 
-/// `tools/list`.
 pub(super) async fn tools(
     services: &MethodServices,
     request: &Request<'_>,
@@ -30,7 +24,6 @@ pub(super) async fn tools(
     Ok(Done::ok(parts.page("tools", &tools, request.revision())))
 }
 
-/// `resources/list`.
 pub(super) async fn resources(
     services: &MethodServices,
     request: &Request<'_>,
@@ -39,7 +32,6 @@ pub(super) async fn resources(
     located(services, request, params, ("resources", EntryKind::Resource)).await
 }
 
-/// `resources/templates/list`.
 pub(super) async fn templates(
     services: &MethodServices,
     request: &Request<'_>,
@@ -66,7 +58,6 @@ async fn located(
     Ok(Done::ok(parts.page(key, &entries, request.revision())))
 }
 
-/// `prompts/list`.
 pub(super) async fn prompts(
     services: &MethodServices,
     request: &Request<'_>,

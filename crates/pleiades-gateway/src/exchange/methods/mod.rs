@@ -11,10 +11,7 @@ mod subscribe;
 mod tasks;
 mod tools_call;
 
-use super::fault::printable;
-use super::reply::Done;
-use super::request::Request;
-use super::services::MethodServices;
+use super::{fault::printable, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
 use pleiades_mcp::{Id, RawObject};
@@ -22,7 +19,6 @@ use pleiades_mcp::{Id, RawObject};
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub(crate) use subscribe::{open_line, roots_changed};
 
-/// Runs the method of a request.
 pub(crate) async fn dispatch(
     services: &MethodServices,
     request: &Request<'_>,

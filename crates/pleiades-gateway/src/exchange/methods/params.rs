@@ -5,9 +5,6 @@ use serde::de::DeserializeOwned;
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::RawObject;
 
-/// A member that may be left out.
-///
-/// # Errors
 /// [`Code::InvalidParams`] when it is there and of another type: it is never read as left out.
 pub(super) fn optional<T: DeserializeOwned + Default>(params: &RawObject, key: &str) -> Result<T, Error> {
     match params.get(key).filter(|value| value.get() != "null") {
@@ -16,10 +13,6 @@ pub(super) fn optional<T: DeserializeOwned + Default>(params: &RawObject, key: &
     }
 }
 
-/// A member that has to be there.
-///
-/// # Errors
-/// [`Code::InvalidParams`] when it is not, or of another type.
 pub(super) fn required<T: DeserializeOwned>(params: &RawObject, key: &str) -> Result<T, Error> {
     params.read(key).ok_or_else(|| {
         Error::new(
@@ -30,9 +23,6 @@ pub(super) fn required<T: DeserializeOwned>(params: &RawObject, key: &str) -> Re
 }
 
 /// Lists are whole: a cursor can only be one we never gave.
-///
-/// # Errors
-/// [`Code::InvalidParams`] for any.
 pub(super) fn one_page(params: &RawObject) -> Result<(), Error> {
     match params.get("cursor").filter(|cursor| cursor.get() != "null") {
         None => Ok(()),

@@ -6,11 +6,9 @@ use serde_json::json;
 
 use crate::catalog::{Provider, RelayAccess};
 use crate::exchange::call::{CallOutcome, CallTarget};
-use crate::exchange::fault::printable;
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
-use crate::exchange::session::abilities;
+use crate::exchange::{
+    fault::printable, reply::Done, request::Request, services::MethodServices, session::abilities,
+};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::names;
 use pleiades_mcp::{RawObject, Revision, Revisions};
@@ -41,7 +39,6 @@ const METHODS: [&str; 18] = [
     "tasks/list",
 ];
 
-/// Relays a request of any method.
 pub(super) async fn relay(
     services: &MethodServices,
     request: &Request<'_>,
@@ -123,10 +120,7 @@ fn initialize(
     })
 }
 
-/// Whether the relay of a provider may be used at all.
-///
-/// # Errors
-/// [`Code::PolicyDenied`] when a rule on tools could not hold on untouched bodies.
+/// [`Code::PolicyDenied`] where a rule on tools could not hold on untouched bodies.
 pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
     match provider.relay {
         RelayAccess::Open => Ok(()),
@@ -141,9 +135,6 @@ pub(crate) fn relay_open(provider: &Provider) -> Result<(), Error> {
 }
 
 /// The relay joins equal revisions only. `requested` is what the client stated in its head.
-///
-/// # Errors
-/// [`Code::UnsupportedRevision`] with the upstream's revisions.
 pub(crate) fn equal(upstream: Revisions, client: Revision, requested: Option<&str>) -> Result<(), Error> {
     let joins = if client.is_modern() {
         upstream.contains(client)

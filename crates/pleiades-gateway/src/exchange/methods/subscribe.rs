@@ -5,14 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::describe::passes_logs;
-use super::params::required;
+use super::{describe::passes_logs, params::required};
 use crate::catalog::Provider;
 use crate::exchange::call::{CallOutcome, CallTarget, declared, revision_for};
-use crate::exchange::client::SessionLine;
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
+use crate::exchange::{client::SessionLine, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_mcp::{RawObject, Revision};
 use pleiades_upstream::{Identity, SubscribeOptions, Subscription, Topics};
@@ -20,7 +16,6 @@ use pleiades_upstream::{Identity, SubscribeOptions, Subscription, Topics};
 /// Events of a line that wait to be written.
 pub(super) const EVENTS: usize = 64;
 
-/// `resources/subscribe` of a legacy client.
 pub(super) async fn subscribe(
     services: &MethodServices,
     request: &Request<'_>,
@@ -53,7 +48,6 @@ pub(super) async fn subscribe(
     Ok(done)
 }
 
-/// `resources/unsubscribe` of a legacy client.
 pub(super) async fn unsubscribe(
     services: &MethodServices,
     request: &Request<'_>,
@@ -74,7 +68,6 @@ pub(super) async fn unsubscribe(
     pass_on(services, request, target, params).await
 }
 
-/// `logging/setLevel`: for this session here, and for its provider there.
 pub(super) async fn set_level(
     services: &MethodServices,
     request: &Request<'_>,
@@ -122,8 +115,7 @@ pub(crate) fn roots_changed(services: &MethodServices, request: &Request<'_>) {
     }
 }
 
-/// Opens the line of a session whose client listens now, to its one provider: what a legacy
-/// provider says outside of calls has somewhere to go from then on.
+/// What a legacy provider says outside of calls has somewhere to go once its session's client listens.
 pub(crate) fn open_line(services: &MethodServices, request: &Request<'_>) {
     let Ok(Some(provider)) = request.only() else {
         return;
@@ -133,8 +125,7 @@ pub(crate) fn open_line(services: &MethodServices, request: &Request<'_>) {
     }
 }
 
-/// The revision of a provider's older generation, where this client's calls are made in one, and as whom
-/// it is reached, as far as that is known.
+/// The legacy revision that this client's calls are made in, and as whom, as far as that is known.
 fn legacy(
     services: &MethodServices,
     request: &Request<'_>,

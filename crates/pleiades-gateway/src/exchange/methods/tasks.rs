@@ -10,17 +10,12 @@ use crate::catalog::Provider;
 use crate::exchange::call::{
     CallOutcome, CallTarget, TaskClaims, check_answers, looks_after_tasks, offers_tasks, revision_for,
 };
-use crate::exchange::lists::FoundUri;
-use crate::exchange::reply::Done;
-use crate::exchange::request::Request;
-use crate::exchange::services::MethodServices;
+use crate::exchange::{lists::FoundUri, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
-use pleiades_mcp::capabilities::TASKS;
-use pleiades_mcp::{RawObject, translate};
+use pleiades_mcp::{RawObject, capabilities::TASKS, translate};
 
-/// Whether there can be tasks here: in the tool view, for clients of 2026-07-28, of providers
-/// that offer the extension, as far as it is known.
+/// Of providers that offer the extension, as far as it is known.
 pub(super) fn may_exist(services: &MethodServices, request: &Request<'_>) -> bool {
     let may = |provider: &Arc<Provider>| {
         let known = services.lists.known(request, provider);
@@ -29,7 +24,6 @@ pub(super) fn may_exist(services: &MethodServices, request: &Request<'_>) -> boo
     request.view() == View::Tool && request.is_modern() && request.in_scope().any(may)
 }
 
-/// `tasks/get`, `tasks/update`, `tasks/cancel`.
 pub(super) async fn task(
     services: &MethodServices,
     request: &Request<'_>,
@@ -75,7 +69,6 @@ pub(super) async fn task(
     Ok(Done::ok(result.close()))
 }
 
-/// Whose task an id names, and its name there.
 pub(super) async fn locate(
     services: &MethodServices,
     request: &Request<'_>,

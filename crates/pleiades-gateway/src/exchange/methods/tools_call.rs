@@ -1,17 +1,13 @@
 //! `tools/call` in the meta and the tool view.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::catalog::{Catalogue, Provider, Tool};
 use crate::exchange::account::{Reached, sign_result};
 use crate::exchange::call::{CallOutcome, CallTarget};
-use crate::exchange::fault::URL_REQUIRED;
-use crate::exchange::reply::Done;
 use crate::exchange::request::{Request, parse_account};
-use crate::exchange::services::MethodServices;
 use crate::exchange::union::{Listed, meant};
-use crate::exchange::workers::LARGE;
+use crate::exchange::{fault::URL_REQUIRED, reply::Done, services::MethodServices, workers::LARGE};
 use crate::facade::answer::{self, AnswerStatus, MetaAnswer};
 use crate::facade::plan::{self, MetaPlan};
 use crate::facade::repairs::Repair;
@@ -24,10 +20,8 @@ const PLANNING: Duration = Duration::from_secs(5);
 /// How long a large result waits for a worker that takes it apart.
 const SHAPING: Duration = Duration::from_secs(20);
 
-/// Where a client of 2026-07-28 names itself.
 const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 
-/// `tools/call`.
 pub(crate) async fn tools_call(
     services: &MethodServices,
     request: &Request<'_>,
@@ -102,7 +96,6 @@ async fn meta_call(
     }
 }
 
-/// A real tool by its own name.
 async fn tool_call(
     services: &MethodServices,
     request: &Request<'_>,
@@ -152,7 +145,6 @@ async fn tool_call(
     }
 }
 
-/// Which provider a meta tool's name stands for; the single tool says it in its arguments.
 fn meta_provider(
     services: &MethodServices,
     request: &Request<'_>,
@@ -183,7 +175,6 @@ fn meta_provider(
     provider.ok_or_else(|| Listed::Tools.unknown(name))
 }
 
-/// A call of one provider's tool.
 #[derive(Clone, Copy)]
 struct ProviderCall<'a> {
     services: &'a MethodServices,
@@ -192,8 +183,7 @@ struct ProviderCall<'a> {
 }
 
 impl ProviderCall<'_> {
-    /// How a call reaches its provider, and the lists that it is understood by; and, where several
-    /// accounts could make it, the error for the case that it has to be made.
+    /// And, where several accounts could make the call, the error for the case that it has to be made.
     async fn lists(&self) -> Result<(Reached, Arc<Catalogue>, Option<Error>), Error> {
         let accounts = &self.services.accounts;
         let (reached, ambiguous) = match accounts.reach(self.request, self.provider).await {
@@ -277,7 +267,6 @@ impl ProviderCall<'_> {
         })
     }
 
-    /// Counts what was repaired in a call, for the client that sent it.
     fn count_repairs(&self, params: &RawObject, repairs: &[Repair]) {
         if repairs.is_empty() {
             return;
@@ -296,7 +285,6 @@ impl ProviderCall<'_> {
         }
     }
 
-    /// Makes the call; the account that it used, and what it came to.
     async fn make(
         &self,
         lists: Arc<Catalogue>,
@@ -318,7 +306,6 @@ impl ProviderCall<'_> {
         (reached.account, outcome)
     }
 
-    /// A provider's result as the meta tool's answer; a large one is taken apart by a worker.
     async fn shaped(&self, account: Option<Arc<str>>, result: RawObject, notes: Vec<String>) -> Done {
         let bytes: usize = result.iter().map(|(_, value)| value.get().len()).sum();
         if bytes <= LARGE {
@@ -346,7 +333,6 @@ impl ProviderCall<'_> {
         Done::Result(shaped.unwrap_or_else(|| shape(&shared)), outcome)
     }
 
-    /// Adds to an answer whose accounts there are, and which was used.
     fn complete(&self, account: Option<Arc<str>>, answer: &mut MetaAnswer) {
         if answer.accounts.is_empty() {
             answer.accounts = self.services.accounts.accounts_of(self.request, self.provider);
@@ -361,8 +347,7 @@ impl ProviderCall<'_> {
         Done::Result(result, outcome)
     }
 
-    /// A failed call for a client that is asked to connect, or for a model that reads why and can act
-    /// on it.
+    /// For a client that is asked to connect, or for a model that reads why and can act on it.
     fn failed(&self, account: Option<Arc<str>>, error: Error, tool: Option<&Tool>) -> Result<Done, Error> {
         if self.services.accounts.is_asked(self.request, &error) {
             return Err(error);
@@ -378,7 +363,6 @@ impl ProviderCall<'_> {
     }
 }
 
-/// Whether a call wants something that is not in the lists: an operation, or any.
 fn lacks(plan: &MetaPlan, lists: &Catalogue) -> bool {
     match plan {
         MetaPlan::Answer(answer) => match answer.status {
@@ -406,7 +390,6 @@ fn check_mirrored(request: &Request<'_>, tool: &Tool, params: &RawObject) -> Res
     }
 }
 
-/// The parameters of an operation's own call; what the outer call says beside it goes along.
 fn inner_params(tool: &Tool, outer: &RawObject, arguments: Raw) -> RawObject {
     let mut params = RawObject::new();
     params.put("name", &*tool.upstream);

@@ -10,9 +10,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::template::{example, matches};
 use crate::catalog::{Catalogue, MAX_URI};
-use pleiades_mcp::RawObject;
-use pleiades_mcp::translate::EntryKind;
 use pleiades_mcp::uris::{self, denamespaced, namespaced};
+use pleiades_mcp::{RawObject, translate::EntryKind};
 
 /// Steps (bytes compared) that templates may cost one answer, some ten milliseconds; beyond them
 /// everything is in doubt. How many templates there are and how long is the providers' choice.
@@ -21,7 +20,6 @@ const STEPS: usize = 16 << 20;
 /// over all lists is made first.
 const SINGLE: usize = 16;
 
-/// The providers whose lists are known, and which resources they claim.
 #[derive(Debug)]
 pub(crate) struct Claims<'a> {
     /// All providers; `None` where one is alone and nothing is namespaced.
@@ -34,7 +32,6 @@ pub(crate) struct Claims<'a> {
     left: Cell<usize>,
 }
 
-/// Whom a URI would be read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner<'a> {
     Nobody,
@@ -53,7 +50,6 @@ impl<'a> Owner<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// The claims of known lists in a union of providers; `whole`: no other provider can claim anything.
     pub(crate) fn new(
         union: Option<HashSet<&'a str>>,
         known: Vec<(&'a str, &'a Catalogue)>,
@@ -69,7 +65,6 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Gives a list entry of a provider the URI that clients of this union know it by.
     pub(crate) fn rename(&self, kind: EntryKind, provider: &str, entry: &mut RawObject) {
         if kind == EntryKind::Template {
             uris::entry(kind, entry, &|template| self.outer_template(provider, template));
@@ -158,7 +153,6 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Whose the listed resources and templates are.
 fn listed<'a>(known: &[(&'a str, &'a Catalogue)]) -> HashMap<&'a str, Owner<'a>> {
     let mut owners = HashMap::new();
     for (provider, lists) in known {

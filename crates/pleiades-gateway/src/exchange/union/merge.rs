@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use super::claims::Claims;
-use super::template::matches;
+use super::{claims::Claims, template::matches};
 use crate::catalog::{Catalogue, Item, Provider, Tool};
 use crate::facade::definition;
 use pleiades_mcp::translate::{self, CacheScope, EntryKind};
 use pleiades_mcp::{Raw, RawObject, Revision};
 
-/// One provider's share of a list.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) provider: Arc<Provider>,
@@ -17,7 +15,6 @@ pub(crate) struct Part {
     pub(crate) catalogue: Option<Arc<Catalogue>>,
 }
 
-/// The parts that could be had, and whether they are all.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) parts: Vec<Part>,
@@ -25,7 +22,6 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    /// The part of one provider that is alone.
     pub(crate) fn one(provider: Arc<Provider>, catalogue: Option<Arc<Catalogue>>) -> Self {
         Self {
             complete: catalogue.as_ref().is_none_or(|it| it.complete),
@@ -68,7 +64,6 @@ impl Parts {
         parts.filter_map(|part| Some((&part.provider, part.catalogue.as_ref()?)))
     }
 
-    /// Whose resource a URI is: listed, else matched by a template.
     pub(crate) fn owner(&self, uri: &str) -> Option<(Arc<Provider>, Arc<Catalogue>)> {
         let makes = |lists: &Catalogue| lists.templates.iter().any(|item| matches(&item.key, uri));
         let found = self.catalogues().find(|(_, lists)| lists.has_uri(uri));
@@ -76,20 +71,17 @@ impl Parts {
         found.map(|(provider, lists)| (Arc::clone(provider), Arc::clone(lists)))
     }
 
-    /// One tool for each provider.
     pub(crate) fn meta_tools(&self) -> Vec<RawObject> {
         let tool = |part: &Part| definition::tool(&part.provider, part.catalogue.as_deref());
         self.parts.iter().map(tool).collect()
     }
 
-    /// One tool for all providers, under this name.
     pub(crate) fn single_tool(&self, name: &str) -> RawObject {
         let parts = self.parts.iter();
         let providers: Vec<_> = parts.map(|it| (&*it.provider, it.catalogue.as_deref())).collect();
         definition::single(name, &providers)
     }
 
-    /// The providers' own tools under these names; of an unconnected one the tool that connects it.
     pub(crate) fn tools(
         &self,
         names: Vec<Vec<String>>,
@@ -102,7 +94,6 @@ impl Parts {
             .collect()
     }
 
-    /// The providers' prompts under these names.
     pub(crate) fn prompts(&self, names: Vec<Vec<String>>, revision: Revision) -> Vec<RawObject> {
         let mut entries = Vec::new();
         for (part, names) in self.parts.iter().zip(names) {
@@ -112,7 +103,6 @@ impl Parts {
         entries
     }
 
-    /// Entries that are found by URI: resources, templates.
     pub(crate) fn located(&self, kind: EntryKind, claims: &Claims<'_>, revision: Revision) -> Vec<RawObject> {
         let mut entries = Vec::new();
         for (provider, lists) in self.catalogues() {
@@ -129,7 +119,6 @@ impl Parts {
         entries
     }
 
-    /// The whole list as the result of a request.
     pub(crate) fn page(&self, key: &str, entries: &[RawObject], revision: Revision) -> Raw {
         let mut result = RawObject::new();
         result.put(key, entries);

@@ -3,21 +3,18 @@
 //! Names are shown in one form; calls take every form that could be meant: `{provider}__{tool}`,
 //! `{provider}.{tool}`, the fitted one, and the provider's own name.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::merge::{Part, Parts};
 use crate::catalog::names::{FullName, SEPARATOR, fit_all};
 use crate::catalog::{Catalogue, Item, Provider, Tool};
-use crate::exchange::fault::printable;
-use crate::exchange::request::Names;
+use crate::exchange::{fault::printable, request::Names};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::text::is_hidden;
 
 /// The tool that an unconnected provider shows in the tool view.
 pub(crate) const CONNECT: &str = "connect";
 
-/// What is listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listed {
     Tools,
@@ -25,7 +22,6 @@ pub(crate) enum Listed {
 }
 
 impl Listed {
-    /// The own names of what a provider has.
     fn own<'a>(self, catalogue: &'a Catalogue) -> Box<dyn Iterator<Item = &'a str> + 'a> {
         match self {
             Self::Tools => Box::new(catalogue.tools.iter().map(|tool| &*tool.upstream)),
@@ -33,7 +29,6 @@ impl Listed {
         }
     }
 
-    /// The refusal of a name that nobody has.
     pub(crate) fn unknown(self, name: &str) -> Error {
         let what = match self {
             Self::Tools => "tool",
@@ -49,7 +44,6 @@ impl Listed {
 /// Whom a name may mean: a provider, and its own name for it where the name says one.
 pub(crate) type Meant<'n> = (Arc<Provider>, Option<&'n str>);
 
-/// What the tools of each part are called; of an unconnected provider the one that connects it.
 pub(crate) fn tool_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec<String>> {
     let name = |tool: &Arc<Tool>| match (is_union, names) {
         (_, Names::Dotted) => tool.name.to_string(),
@@ -66,7 +60,6 @@ pub(crate) fn tool_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec
     }
 }
 
-/// What the prompts of each part are called.
 pub(crate) fn prompt_names(parts: &Parts, names: Names, is_union: bool) -> Vec<Vec<String>> {
     let name = |item: &Item| match names {
         Names::Dotted => as_it_is(item),
@@ -85,7 +78,6 @@ pub(crate) fn prompt_names(parts: &Parts, names: Names, is_union: bool) -> Vec<V
     }
 }
 
-/// Own names with their providers before them.
 fn union_names(parts: &Parts, own: impl Iterator<Item = Vec<String>>, names: Names) -> Vec<Vec<String>> {
     let own: Vec<(&Part, Vec<String>)> = parts.parts.iter().zip(own).collect();
     if names == Names::Dotted {
@@ -134,7 +126,6 @@ pub(crate) fn meant<'n>(providers: &BTreeMap<Arc<str>, Arc<Provider>>, name: &'n
     meant
 }
 
-/// Whether a name is that of the tool which connects a provider.
 pub(crate) fn names_connect(provider: &Provider, name: &str, listed: Listed) -> bool {
     listed == Listed::Tools && FullName::prefixed(&provider.id, CONNECT).is_shown_as(name)
 }
@@ -194,7 +185,6 @@ fn as_it_is(item: &Item) -> String {
     }
 }
 
-/// The refusal of a name that several providers have.
 pub(crate) fn shared_name(name: &str) -> Error {
     Error::new(
         Code::InvalidParams,

@@ -33,7 +33,6 @@ fn after<'a>(text: &'a str, literal: &str) -> Option<&'a str> {
     text.find(literal).and_then(|at| text.get(at + literal.len()..))
 }
 
-/// A URI that a template makes.
 pub(super) fn example(template: &str) -> String {
     let mut made = String::with_capacity(template.len());
     for (at, part) in template.split('{').enumerate() {

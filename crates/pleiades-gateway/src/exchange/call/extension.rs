@@ -31,19 +31,11 @@ pub(super) enum TaskTurn {
 }
 
 impl ExtensionTask {
-    pub(super) fn new(client: TaskClient, latest: Task) -> Self {
-        Self {
-            task: RunningTask::new(client, latest.id.clone()),
-            latest: Some(latest),
-            answered: HashSet::new(),
-            progress: TaskProgress::default(),
-        }
-    }
-
-    pub(super) fn again(client: TaskClient, id: String) -> Self {
+    /// A task that was just made and said `latest`, or one that a client brought back.
+    pub(super) fn new(client: TaskClient, id: String, latest: Option<Task>) -> Self {
         Self {
             task: RunningTask::new(client, id),
-            latest: None,
+            latest,
             answered: HashSet::new(),
             progress: TaskProgress::default(),
         }
@@ -80,9 +72,9 @@ impl ExtensionTask {
     }
 
     fn outcome(&mut self, latest: &Task, mut state: RawObject) -> Result<TaskTurn, Error> {
+        self.task.over = latest.is_over();
         match latest.status {
             TaskStatus::Completed => {
-                self.task.over = true;
                 let mut result: RawObject = state
                     .read("result")
                     .ok_or_else(|| foreign("the provider's task ended without its result"))?;
@@ -91,14 +83,8 @@ impl ExtensionTask {
                 }
                 Ok(TaskTurn::Done(result))
             }
-            TaskStatus::Failed => {
-                self.task.over = true;
-                Err(failure(&state))
-            }
-            TaskStatus::Cancelled => {
-                self.task.over = true;
-                Err(given_up())
-            }
+            TaskStatus::Failed => Err(failure(&state)),
+            TaskStatus::Cancelled => Err(given_up()),
             TaskStatus::Working | TaskStatus::InputRequired => {
                 let is_odd = |asked: &RawValue| asked.get() != "null" && !asked.get().starts_with('{');
                 if state.get("inputRequests").is_some_and(is_odd) {

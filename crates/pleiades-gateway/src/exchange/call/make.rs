@@ -96,17 +96,15 @@ impl Calls {
             match CallState::open(&self.tokens, &plan.holder, key, token)? {
                 CallState::Parked { replica, slot } => {
                     let responses = retry.responses.unwrap_or_default();
-                    return self
-                        .resume_parked(request, &plan, (&replica, slot), responses)
-                        .await;
+                    let place = (&*replica, slot);
+                    return self.resume_parked(request, &plan, place, responses).await;
                 }
                 CallState::Upstream(state) => params.put("requestState", &state),
                 CallState::Task(id) => {
                     let guard = self.enter(request, &plan)?;
                     let responses = retry.responses.take().unwrap_or_default();
-                    return self
-                        .resume_task(request, Arc::new(plan), (id, responses), guard)
-                        .await;
+                    let (plan, answer) = (Arc::new(plan), (id, responses));
+                    return self.resume_task(request, plan, answer, guard).await;
                 }
             }
         }
@@ -341,7 +339,7 @@ impl Calls {
         if let Some(task) = &task
             && plan.tasks != TaskMode::Native
         {
-            let task = ExtensionTask::new(self.tasks(plan), task.clone());
+            let task = ExtensionTask::new(self.tasks(plan), task.id.clone(), Some(task.clone()));
             return self.look_after(request, plan, task, guard).await;
         }
         let waited = guard.conclude(&self.catalog, &plan.target.provider, Ok(()));
@@ -386,7 +384,7 @@ impl Calls {
         (id, responses): (String, RawObject),
         guard: CallGuard,
     ) -> Result<CallOutcome, Error> {
-        let mut task = ExtensionTask::again(self.tasks(&plan), id);
+        let mut task = ExtensionTask::new(self.tasks(&plan), id, None);
         match task.answer(&responses).await {
             Ok(()) => self.look_after(request, &plan, task, guard).await,
             Err(error) => {

@@ -29,7 +29,7 @@ pub(crate) struct CallTarget {
 }
 
 /// A call on its way, but for its parameters: the same for all its attempts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CallPlan {
     pub(super) target: CallTarget,
     pub(super) identity: Identity,
@@ -124,14 +124,10 @@ impl CallPlan {
     pub(super) fn with_tasks(&self, request: &Request<'_>) -> Self {
         let (revision, tasks) = (Revision::V2026_07_28, TaskMode::Declared);
         Self {
-            target: self.target.clone(),
-            identity: self.identity.clone(),
-            account: self.account.clone(),
             revision,
             tasks,
             declared: declared_for(request, revision, tasks),
-            holder: self.holder.clone(),
-            key: self.key.clone(),
+            ..self.clone()
         }
     }
 
@@ -248,21 +244,18 @@ pub(super) fn take_retry(
     }
     let wrong = |name| Error::new(Code::InvalidParams, format!("`{name}` is of the wrong type"));
     let given = |raw: &Raw| raw.get() != "null";
-    let state = params
-        .remove("requestState")
-        .filter(given)
-        .map(|raw| raw::text(&raw).map(Cow::into_owned));
-    let responses = params
-        .remove("inputResponses")
-        .filter(given)
-        .map(|raw| RawObject::open(&raw).ok());
-    let state = state
-        .map(|state| state.ok_or_else(|| wrong("requestState")))
-        .transpose()?;
-    let responses = responses
-        .map(|it| it.ok_or_else(|| wrong("inputResponses")))
-        .transpose()?;
-    Ok(CallRetry { state, responses })
+    let state = params.remove("requestState").filter(given);
+    let state = state.map(|raw| {
+        raw::text(&raw)
+            .map(Cow::into_owned)
+            .ok_or_else(|| wrong("requestState"))
+    });
+    let responses = params.remove("inputResponses").filter(given);
+    let responses = responses.map(|raw| RawObject::open(&raw).map_err(|_cause| wrong("inputResponses")));
+    Ok(CallRetry {
+        state: state.transpose()?,
+        responses: responses.transpose()?,
+    })
 }
 
 /// Leaves in `_meta` what is meant for the provider: the caller's own keys and the trace.

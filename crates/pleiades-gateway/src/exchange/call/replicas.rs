@@ -81,12 +81,9 @@ impl ReplicaCalls {
 
     /// [`Code::UnknownQuestion`] when it cannot be reached.
     pub(super) async fn hand_answer(&self, replica: &str, answered: Answered) -> Result<(), Error> {
-        let handover = self
-            .hand(replica, &HandOverMessage::Answer(answered), TAKING)
-            .await;
-        handover
-            .map(drop)
-            .map_err(|why| Error::new(Code::UnknownQuestion, unreachable(why)))
+        let answer = HandOverMessage::Answer(answered);
+        let handover = self.hand(replica, &answer, TAKING).await.map(drop);
+        handover.map_err(|why| Error::new(Code::UnknownQuestion, unreachable(why)))
     }
 
     /// Waits for what the call comes to; [`Code::CallGone`] when the replica cannot be reached.
@@ -148,7 +145,13 @@ impl HandOverReply {
                 message,
                 sent,
                 rpc,
-            } => Err(failed(&code, message, sent, rpc)),
+            } => {
+                let code = KNOWN.into_iter().find(|known| known.as_str() == code);
+                let mut error = Error::new(code.unwrap_or(Code::UpstreamProtocol), message);
+                error.sent = sent;
+                error.rpc = rpc.map(|(code, message, data)| Box::new(RpcFault { code, message, data }));
+                Err(error)
+            }
             Self::Taken => Err(Error::new(Code::Internal, "another replica said nothing")),
         }
     }
@@ -171,14 +174,6 @@ const KNOWN: [Code; 14] = [
     Code::CredentialTimeout,
     Code::ShuttingDown,
 ];
-
-fn failed(code: &str, message: String, sent: bool, rpc: Option<(i64, String, Option<Raw>)>) -> Error {
-    let code = KNOWN.into_iter().find(|known| known.as_str() == code);
-    let mut error = Error::new(code.unwrap_or(Code::UpstreamProtocol), message);
-    error.sent = sent;
-    error.rpc = rpc.map(|(code, message, data)| Box::new(RpcFault { code, message, data }));
-    error
-}
 
 const fn unreachable(why: HandOverError) -> &'static str {
     match why {

@@ -23,6 +23,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 const LINGER: Duration = Duration::from_secs(5);
 /// Requests for a task that may fail in a row before it is given up.
 const FAILURES: u32 = 3;
+
 pub(super) fn longest(endpoint: &Endpoint) -> Duration {
     endpoint.call.max(LONGEST)
 }
@@ -121,11 +122,8 @@ impl RunningTask {
     }
 
     pub(super) async fn look(&self) -> Result<(Task, RawObject), Error> {
-        let state = opened(
-            self.client
-                .request(self.client.call("tasks/get", &self.id))
-                .await?,
-        )?;
+        let call = self.client.call("tasks/get", &self.id);
+        let state = opened(self.client.request(call).await?)?;
         let latest = Task::read(&state).ok_or_else(|| foreign("the provider says nothing of its task"))?;
         Ok((latest, state))
     }
@@ -146,11 +144,9 @@ impl Drop for RunningTask {
     fn drop(&mut self) {
         if !self.over {
             let call = self.client.call("tasks/cancel", &self.id);
-            let (endpoint, identity) = (
-                Arc::clone(self.client.endpoint()),
-                self.client.plan.identity.clone(),
-            );
-            self.client.upstreams.fire_and_forget(endpoint, identity, call);
+            let client = &self.client;
+            let (endpoint, identity) = (Arc::clone(client.endpoint()), client.plan.identity.clone());
+            client.upstreams.fire_and_forget(endpoint, identity, call);
         }
     }
 }
@@ -208,13 +204,11 @@ impl TaskClient {
 }
 
 pub(super) async fn make(client: TaskClient, call: Call) -> Result<Raw, Error> {
-    match client.plan.tasks {
-        TaskMode::Core => core(client, call).await,
-        mode => extended(client, call, mode).await,
+    let mode = client.plan.tasks;
+    if mode == TaskMode::Core {
+        return core(client, call).await;
     }
-}
-
-async fn extended(client: TaskClient, call: Call, mode: TaskMode) -> Result<Raw, Error> {
+    // A task of the extension is looked after by whoever hears of it.
     // Where a task is certain its id comes at once. Any other call of a client that looks after tasks
     // itself runs until its stream is closed, which is what cancels it.
     let lingers = (mode == TaskMode::Native).then_some(LINGER);

@@ -101,17 +101,12 @@ impl ListReader {
             return Ok((lists, tool));
         }
         if inner == CONNECT {
-            return Err(Error::new(
-                Code::InvalidParams,
-                "already connected: list the tools again",
-            ));
+            let message = "already connected: list the tools again";
+            return Err(Error::new(Code::InvalidParams, message));
         }
         let reached = self.accounts.reach(request, provider).await?;
-        let fresh = match self
-            .catalog
-            .reread_if_incomplete(provider, &reached.identity)
-            .await
-        {
+        let reading = self.catalog.reread_if_incomplete(provider, &reached.identity);
+        let fresh = match reading.await {
             Some(read) => read,
             None => self.catalog.refresh(provider, &reached.identity).await,
         };
@@ -124,10 +119,8 @@ impl ListReader {
             },
             Err(error) => error,
         };
-        Err(self
-            .accounts
-            .explain_refusal(request, provider, &reached, error)
-            .await)
+        let refusal = self.accounts.explain_refusal(request, provider, &reached, error);
+        Err(refusal.await)
     }
 
     /// By its namespace, lists or templates; a provider alone in its scope is asked in any case.
@@ -183,16 +176,9 @@ impl ListReader {
             Some((inner, outer)) if inner == uri => (inner != outer).then(|| outer.to_owned()),
             _ => {
                 let known = lists.get_or_init(|| self.all_known(request));
-                let by_id = || {
-                    known
-                        .lists
-                        .iter()
-                        .map(|(it, lists)| (&*it.id, &**lists))
-                        .collect()
-                };
-                claims
-                    .get_or_init(|| claims_among(request, by_id(), known.whole))
-                    .outer(&provider.id, uri)
+                let lists = known.lists.iter().map(|(it, lists)| (&*it.id, &**lists));
+                let claims = claims.get_or_init(|| claims_among(request, lists.collect(), known.whole));
+                claims.outer(&provider.id, uri)
             }
         });
     }

@@ -62,14 +62,13 @@ impl ListReader {
         provider: &Arc<Provider>,
         reached: &Reached,
     ) -> Result<Arc<Catalogue>, Error> {
+        let accounts = &self.accounts;
         match self.catalog.lists_for_call(provider, &reached.identity).await {
-            Ok(lists) => Ok(self
-                .with_older(request, provider, (&reached.identity, lists))
-                .await),
-            Err(error) => Err(self
-                .accounts
-                .explain_refusal(request, provider, reached, error)
-                .await),
+            Ok(lists) => {
+                let lists = (&reached.identity, lists);
+                Ok(self.with_older(request, provider, lists).await)
+            }
+            Err(error) => Err(accounts.explain_refusal(request, provider, reached, error).await),
         }
     }
 
@@ -105,13 +104,11 @@ impl ListReader {
     }
 
     async fn listed(&self, request: &Request<'_>, provider: &Arc<Provider>) -> Result<Arc<Catalogue>, Error> {
-        let reached = self.accounts.reach_any(request, provider).await?;
+        let accounts = &self.accounts;
+        let reached = accounts.reach_any(request, provider).await?;
         match self.catalog.lists(provider, &reached.identity).await {
             Ok(lists) => Ok(lists),
-            Err(error) => Err(self
-                .accounts
-                .explain_refusal(request, provider, &reached, error)
-                .await),
+            Err(error) => Err(accounts.explain_refusal(request, provider, &reached, error).await),
         }
     }
 }

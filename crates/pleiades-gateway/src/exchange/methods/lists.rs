@@ -24,29 +24,8 @@ pub(super) async fn tools(
     Ok(Done::ok(parts.page("tools", &tools, request.revision())))
 }
 
-pub(super) async fn resources(
-    services: &MethodServices,
-    request: &Request<'_>,
-    params: &RawObject,
-) -> Result<Done, Error> {
-    located(services, request, params, ("resources", EntryKind::Resource)).await
-}
-
-pub(super) async fn templates(
-    services: &MethodServices,
-    request: &Request<'_>,
-    params: &RawObject,
-) -> Result<Done, Error> {
-    located(
-        services,
-        request,
-        params,
-        ("resourceTemplates", EntryKind::Template),
-    )
-    .await
-}
-
-async fn located(
+/// Resources, or templates of them.
+pub(super) async fn located(
     services: &MethodServices,
     request: &Request<'_>,
     params: &RawObject,

@@ -14,7 +14,7 @@ mod tools_call;
 use super::{fault::printable, reply::Done, request::Request, services::MethodServices};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::View;
-use pleiades_mcp::{Id, RawObject};
+use pleiades_mcp::{Id, RawObject, translate::EntryKind};
 
 pub(crate) use relay::{equal, relay_open, unsupported as unequal};
 pub(crate) use subscribe::{open_line, roots_changed};
@@ -39,8 +39,13 @@ pub(crate) async fn dispatch(
         "resources/unsubscribe" if !modern => subscribe::unsubscribe(services, request, params).await,
         "logging/setLevel" if !modern => subscribe::set_level(services, request, params).await,
         "tools/list" => lists::tools(services, request, &params).await,
-        "resources/list" => lists::resources(services, request, &params).await,
-        "resources/templates/list" => lists::templates(services, request, &params).await,
+        "resources/list" => {
+            lists::located(services, request, &params, ("resources", EntryKind::Resource)).await
+        }
+        "resources/templates/list" => {
+            let listed = ("resourceTemplates", EntryKind::Template);
+            lists::located(services, request, &params, listed).await
+        }
         "prompts/list" => lists::prompts(services, request, &params).await,
         "tools/call" => tools_call::tools_call(services, request, params).await,
         "resources/read" => forward::read_resource(services, request, params).await,

@@ -4,10 +4,11 @@
 
 use serde_json::json;
 
+use super::subscribe::pass_on;
 use crate::catalog::{Provider, RelayAccess};
-use crate::exchange::call::{CallOutcome, CallTarget};
 use crate::exchange::{
-    fault::printable, reply::Done, request::Request, services::MethodServices, session::abilities,
+    call::CallTarget, fault::printable, reply::Done, request::Request, services::MethodServices,
+    session::abilities,
 };
 use pleiades_core::error::{Code, Error};
 use pleiades_core::telemetry::names;
@@ -77,10 +78,7 @@ pub(super) async fn relay(
         method,
         lists,
     };
-    Ok(match services.calls.call(request, target, params).await? {
-        CallOutcome::Result(result, _) => Done::ok(result.close()),
-        CallOutcome::Asked(result) => Done::asks(result),
-    })
+    pass_on(services, request, target, params).await
 }
 
 /// The process was initialised by us; its client learns what it said then.
@@ -141,11 +139,9 @@ pub(crate) fn equal(upstream: Revisions, client: Revision, requested: Option<&st
     } else {
         upstream.iter().any(|revision| !revision.is_modern())
     };
-    if joins {
-        Ok(())
-    } else {
-        Err(unsupported(upstream, requested))
-    }
+    joins
+        .then_some(())
+        .ok_or_else(|| unsupported(upstream, requested))
 }
 
 /// The refusal of a revision that the upstream lacks, with those that it speaks and, where it was

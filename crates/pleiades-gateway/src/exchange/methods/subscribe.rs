@@ -90,7 +90,8 @@ pub(super) async fn set_level(
     pass_on(services, request, target, params).await
 }
 
-async fn pass_on(
+/// A result goes to the client as its provider wrote it.
+pub(super) async fn pass_on(
     services: &MethodServices,
     request: &Request<'_>,
     target: CallTarget,
@@ -105,9 +106,7 @@ async fn pass_on(
 /// The roots of a legacy client have changed: its providers of the same generation are told.
 pub(crate) fn roots_changed(services: &MethodServices, request: &Request<'_>) {
     for provider in request.in_scope() {
-        if let Some((revision, identity)) = legacy(services, request, provider)
-            && let Some(identity) = identity
-        {
+        if let Some((revision, Some(identity))) = legacy(services, request, provider) {
             let declared = declared(request, revision);
             let upstreams = &services.upstreams;
             upstreams.notify_roots_changed(&provider.endpoint, &identity, revision, &declared);

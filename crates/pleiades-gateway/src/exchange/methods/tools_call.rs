@@ -113,11 +113,10 @@ async fn tool_call(
         Ok(lists) => lists,
         Err(error) => return call.failed(None, error, None),
     };
-    let found = services
+    let finding = services
         .lists
-        .find_tool(request, (&provider, lists), (&inner, name))
-        .await;
-    let (lists, tool) = match found {
+        .find_tool(request, (&provider, lists), (&inner, name));
+    let (lists, tool) = match finding.await {
         Ok(found) => found,
         Err(error) if is_for_the_client(&error) => return Err(error),
         Err(error) => return call.failed(None, error, None),
@@ -217,12 +216,9 @@ impl ProviderCall<'_> {
         let MethodServices {
             accounts, catalog, ..
         } = self.services;
-        let read = match catalog
-            .reread_if_incomplete(self.provider, &reached.identity)
-            .await
-        {
-            None => return Ok((plan, lists)),
-            Some(read) => read,
+        let reading = catalog.reread_if_incomplete(self.provider, &reached.identity);
+        let Some(read) = reading.await else {
+            return Ok((plan, lists));
         };
         let error = match read {
             Ok(read) => {
@@ -237,9 +233,8 @@ impl ProviderCall<'_> {
             }
             Err(error) => error,
         };
-        Err(accounts
-            .explain_refusal(self.request, self.provider, reached, error)
-            .await)
+        let refusal = accounts.explain_refusal(self.request, self.provider, reached, error);
+        Err(refusal.await)
     }
 
     /// What a call means: at once where it is small and as it should be, by a worker where it has to be

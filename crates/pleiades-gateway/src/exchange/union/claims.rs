@@ -5,7 +5,6 @@
 //! meant. In any doubt it is namespaced, which can always be read and always reaches that provider.
 
 use std::cell::{Cell, OnceCell};
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use super::template::{example, matches};
@@ -117,17 +116,12 @@ impl<'a> Claims<'a> {
     }
 
     fn owner_by_template(&self, uri: &str) -> Owner<'a> {
-        let mut owner = Owner::Nobody;
-        for (provider, lists) in &self.known {
-            let makes = lists.templates.iter().any(|item| self.matches(&item.key, uri));
-            if makes {
-                owner = owner.and(provider);
-            }
-        }
-        if self.left.get() == 0 {
-            Owner::Several
-        } else {
-            owner
+        let makes = |lists: &Catalogue| lists.templates.iter().any(|item| self.matches(&item.key, uri));
+        let making = self.known.iter().filter(|(_, lists)| makes(lists));
+        let owner = making.fold(Owner::Nobody, |owner, (provider, _)| owner.and(provider));
+        match self.left.get() {
+            0 => Owner::Several,
+            _ => owner,
         }
     }
 
@@ -157,15 +151,8 @@ fn listed<'a>(known: &[(&'a str, &'a Catalogue)]) -> HashMap<&'a str, Owner<'a>>
     let mut owners = HashMap::new();
     for (provider, lists) in known {
         for item in lists.resources.iter().chain(&lists.templates) {
-            match owners.entry(&*item.key) {
-                Entry::Vacant(free) => {
-                    free.insert(Owner::One(provider));
-                }
-                Entry::Occupied(mut taken) => {
-                    let owner = taken.get().and(provider);
-                    taken.insert(owner);
-                }
-            }
+            let owner = owners.entry(&*item.key).or_insert(Owner::Nobody);
+            *owner = owner.and(provider);
         }
     }
     owners

@@ -11,20 +11,12 @@ pub(super) fn matches(template: &str, uri: &str) -> bool {
     }
     let mut rest = uri;
     for (at, part) in template.split('{').enumerate() {
-        let literal = if at == 0 {
-            part
-        } else {
-            part.split_once('}').map_or(part, |(_, after)| after)
+        let found = match at {
+            0 => rest.strip_prefix(part),
+            _ => after(rest, part.split_once('}').map_or(part, |(_, literal)| literal)),
         };
-        let found = if at == 0 {
-            rest.strip_prefix(literal)
-        } else {
-            after(rest, literal)
-        };
-        match found {
-            Some(tail) => rest = tail,
-            None => return false,
-        }
+        let Some(tail) = found else { return false };
+        rest = tail;
     }
     rest.is_empty() || template.ends_with('}')
 }

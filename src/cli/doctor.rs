@@ -1,7 +1,7 @@
 //! `pleiades doctor`: every step on the way to a provider, each with its cure.
 //!
 //! Steps run in the order of a request. One that makes no sense after a failure is skipped and says
-//! so. Nothing that is a credential is printed: see [`step::Veil`].
+//! so. Nothing that is a credential is printed: see [`step::Redactor`].
 
 mod network;
 mod oauth;

@@ -72,7 +72,7 @@ pub struct ClientKey {
 }
 
 /// What the caller sent: values of the headers (or environment variables) that any loaded
-/// `client_key` names, by lower-case header name. Filled by the transport, read by [`Need::sign`].
+/// `client_key` names, by lower-case header name. Filled by the transport, read by [`ProviderAuth::sign`].
 #[derive(Clone, Default)]
 pub struct CallerKeys {
     /// Header name to value.

@@ -22,9 +22,9 @@ impl ClientCapabilities {
     /// Elicitation by URL (2025-11-25 and later).
     pub const URL: Self = Self(1 << 1);
     /// Sampling.
-    pub const SAMPLING: Self = Self(1 << 2);
+    pub(crate) const SAMPLING: Self = Self(1 << 2);
     /// Sampling with `includeContext`.
-    pub const CONTEXT: Self = Self(1 << 3);
+    pub(crate) const CONTEXT: Self = Self(1 << 3);
     /// Sampling with tools (2025-11-25 and later).
     pub const TOOLS: Self = Self(1 << 4);
     /// Roots.
@@ -94,7 +94,7 @@ impl ClientCapabilities {
         self.0
     }
 
-    /// From a number of [`Abilities::bits`]; unknown bits mean nothing.
+    /// From a number of [`ClientCapabilities::bits`]; unknown bits mean nothing.
     #[must_use]
     pub const fn from_bits(bits: u8) -> Self {
         Self(bits & Self::ALL.0)

@@ -86,7 +86,7 @@ pub enum Message {
     },
 }
 
-/// Reads one message. Half characters in it are read as U+FFFD ([`mended`]).
+/// Reads one message. Half characters in it are read as U+FFFD ([`repair_surrogates`]).
 ///
 /// # Errors
 /// [`Code::Parse`] for anything that is not JSON in UTF-8 of at most [`MAX_DEPTH`] levels;

@@ -213,7 +213,7 @@ impl Redactor {
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Veil").field(&self.0.len()).finish()
+        f.debug_tuple("Redactor").field(&self.0.len()).finish()
     }
 }
 

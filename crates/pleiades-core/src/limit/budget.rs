@@ -123,7 +123,7 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Full`]; what was reserved before still is.
-    pub fn resize(&mut self, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Full> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.grow(more),
             None => {

@@ -10,7 +10,7 @@ pub struct MonotonicClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 impl MonotonicClock {
     /// The process's monotonic clock.
     #[must_use]
-    pub fn monotonic() -> Self {
+    pub(crate) fn monotonic() -> Self {
         let start = Instant::now();
         Self(Arc::new(move || start.elapsed()))
     }

@@ -160,7 +160,7 @@ impl Gate {
 
     /// The same with another clock.
     #[must_use]
-    pub fn with_clock(rules: &Rules, clock: MonotonicClock) -> Self {
+    pub(crate) fn with_clock(rules: &Rules, clock: MonotonicClock) -> Self {
         Self {
             rates: rules.rate.iter().map(|rate| Limiter::new(rate, &clock)).collect(),
             breaker: rules.breaker.clone().map(Breaker::new),

@@ -20,7 +20,7 @@ use attempts::KeyAttempts;
 use keys::{KeyTable, Presented, presented_key};
 use pleiades_core::error::{Code, Error};
 use pleiades_core::secret::Secret;
-pub use proxied::proxy_header;
+use proxied::proxy_header;
 
 /// The local caller's key in the log.
 const LOCAL_KEY: &str = "access.local";
@@ -165,7 +165,7 @@ impl Access {
     ///
     /// # Errors
     /// As [`identify`](Self::identify); wrong ones count for pages alone.
-    pub fn identify_typed_key(&self, key: &str, peer: Option<IpAddr>) -> Result<Caller, Error> {
+    pub(crate) fn identify_typed_key(&self, key: &str, peer: Option<IpAddr>) -> Result<Caller, Error> {
         let presented = Presented::Key(key.as_bytes());
         authenticate(&self.callers, &presented, (&self.attempts.pages, peer), "").cloned()
     }
@@ -194,7 +194,7 @@ impl Access {
 
     /// Whether the local caller has a key, beside those of others.
     #[must_use]
-    pub const fn is_local_keyed(&self) -> bool {
+    pub(crate) const fn is_local_keyed(&self) -> bool {
         self.is_local_keyed
     }
 
@@ -232,7 +232,7 @@ fn authenticate<'k, T>(
 ///
 /// # Errors
 /// [`Code::PolicyDenied`].
-pub fn require_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
+pub(crate) fn require_local(headers: &HeaderMap, peer: Option<IpAddr>) -> Result<(), Error> {
     if !is_loopback_peer(peer) {
         let message =
             "only `127.0.0.1` and `::1` may call here: the operator names other callers in `access`";

@@ -119,7 +119,7 @@ const NAMES: [&str; 11] = [
 
 /// The name of a header that a proxy added; `None`: there is none, which proves nothing.
 #[must_use]
-pub fn proxy_header(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn proxy_header(headers: &HeaderMap) -> Option<&str> {
     headers
         .keys()
         .map(http::HeaderName::as_str)

@@ -8,7 +8,7 @@ use pleiades_core::secret::Secret;
 /// The header that carries it: `t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`.
 pub const HEADER: &str = "pleiades-signature";
 /// How far the clocks of both sides may be apart, in seconds.
-pub const SKEW: u64 = 300;
+pub(crate) const SKEW: u64 = 300;
 /// Signatures that one header may hold: its sender may be changing keys.
 const MOST: usize = 8;
 /// Longest header value, in bytes.

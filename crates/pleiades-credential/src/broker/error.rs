@@ -66,7 +66,7 @@ impl ConnectError {
 
     /// Why, as callers may read it.
     #[must_use]
-    pub fn for_callers(&self) -> &str {
+    pub(crate) fn for_callers(&self) -> &str {
         self.brief.as_deref().unwrap_or(&self.why)
     }
 

@@ -60,7 +60,7 @@ impl OAuthError {
 
     /// The sentence as callers may read it: nobody who did not answer is named to them.
     #[must_use]
-    pub fn for_callers(&self) -> &str {
+    pub(crate) fn for_callers(&self) -> &str {
         match self.kind {
             _ if self.message.starts_with("the token endpoint") => &self.message,
             OAuthErrorKind::Transient => "its authorization server cannot be reached",

@@ -44,7 +44,7 @@ impl ArgumentValidator {
     /// A schema that lists parameters and says nothing of others is read as if it refused them:
     /// providers drop unknown ones in silence, and a write would not be the one asked for.
     #[must_use]
-    pub fn compile(schema: &RawValue) -> Option<Self> {
+    pub(crate) fn compile(schema: &RawValue) -> Option<Self> {
         if schema.get().len() > MAX_SCHEMA {
             return None;
         }

@@ -49,7 +49,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::lists`], when nothing is known.
-    pub async fn lists_for_call(
+    pub(crate) async fn lists_for_call(
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
@@ -73,7 +73,7 @@ impl Catalog {
     ///
     /// # Errors
     /// As [`Catalog::lists`].
-    pub async fn reread_if_incomplete(
+    pub(crate) async fn reread_if_incomplete(
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
@@ -98,7 +98,7 @@ impl Catalog {
 
     /// Reads lists again whose last reading failed, because their account has new tokens; leaves others
     /// alone.
-    pub async fn account_renewed(&self, provider: &Arc<Provider>, identity: &Identity) {
+    pub(crate) async fn account_renewed(&self, provider: &Arc<Provider>, identity: &Identity) {
         let Some(cached) = provider.live.cached_if_any(identity.signature.account.as_ref()) else {
             return;
         };
@@ -112,7 +112,7 @@ impl Catalog {
     /// What is known of a provider once it was asked whether it speaks an older generation, for a
     /// client of one: detection does not ask providers that name modern revisions only. At once where
     /// there is nothing to ask; else at most 2 s, and the question goes on.
-    pub async fn with_older(
+    pub(crate) async fn with_older(
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
@@ -125,7 +125,7 @@ impl Catalog {
 
     /// The same of the shared lists, for the relay, which cannot go another way: at most `connect` +
     /// `call` of the provider.
-    pub async fn shared_with_older(
+    pub(crate) async fn shared_with_older(
         &self,
         provider: &Arc<Provider>,
         identity: &Identity,
@@ -164,7 +164,7 @@ impl Catalog {
 
     /// The lists as they are cached, without waiting; `None` when there are none that hold.
     #[must_use]
-    pub fn lists_if_known(&self, provider: &Provider, identity: &Identity) -> Option<Arc<Catalogue>> {
+    pub(crate) fn lists_if_known(&self, provider: &Provider, identity: &Identity) -> Option<Arc<Catalogue>> {
         let cached = provider.live.cached_if_any(identity.signature.account.as_ref())?;
         match cached.freshness() {
             Freshness::Fresh | Freshness::Stale => Some(cached.load_full()),
@@ -232,7 +232,7 @@ impl Catalog {
 
     /// Reports how a call went, so that a provider that went away or came back is discovered now and
     /// not when its lists are old.
-    pub fn report_call(&self, provider: &Provider, outcome: Result<(), &Error>) {
+    pub(crate) fn report_call(&self, provider: &Provider, outcome: Result<(), &Error>) {
         let state = provider.live.state();
         let has_task = || self.work.identity(&provider.need).is_some();
         match outcome {

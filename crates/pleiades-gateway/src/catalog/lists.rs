@@ -57,7 +57,7 @@ impl Catalogue {
 
     /// Why tools may be missing: the newest reading of them ended before their last page.
     #[must_use]
-    pub fn tools_error(&self) -> Option<Error> {
+    pub(crate) fn tools_error(&self) -> Option<Error> {
         self.tools_failure.as_ref().map(|failure| failure.error())
     }
 
@@ -87,14 +87,14 @@ impl Catalogue {
     /// Whether there are tools and all say that they change nothing. Each list of the meta view asks,
     /// and there may be thousands.
     #[must_use]
-    pub fn reads_only(&self) -> bool {
+    pub(crate) fn reads_only(&self) -> bool {
         let all = || !self.tools.is_empty() && self.tools.iter().all(|tool| tool.is_read_only());
         *self.reads_only.get_or_init(all)
     }
 
     /// Whether a URI is that of a resource, or a template, as it is listed.
     #[must_use]
-    pub fn has_uri(&self, uri: &str) -> bool {
+    pub(crate) fn has_uri(&self, uri: &str) -> bool {
         let by_uri = self.by_uri.get_or_init(|| {
             let count = u32::try_from(self.resources.len() + self.templates.len()).unwrap_or(0);
             let mut all: Vec<u32> = (0..count).collect();
@@ -178,7 +178,7 @@ impl Tool {
 
     /// Whether the provider declares that it changes nothing.
     #[must_use]
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         let annotations: Option<RawObject> = self.raw.read("annotations");
         annotations
             .and_then(|annotations| annotations.read("readOnlyHint"))

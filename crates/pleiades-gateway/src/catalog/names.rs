@@ -16,7 +16,7 @@ const LEGAL: usize = 128;
 /// Characters of a name that a sentence repeats.
 pub(super) const NAMED: usize = 80;
 /// Between a provider's id and a name of its own.
-pub const SEPARATOR: &str = "__";
+pub(crate) const SEPARATOR: &str = "__";
 
 /// A name before it is fitted: as people would write it, and in a form that no other one has.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ impl FullName {
 
     /// The name as it is shown when no other name equals it.
     #[must_use]
-    pub fn preferred(&self) -> String {
+    pub(crate) fn preferred(&self) -> String {
         let safe = safe(&self.text);
         if safe.len() > LONGEST {
             return cut(&safe, &self.text);
@@ -63,7 +63,7 @@ impl FullName {
 
     /// Whether it may be shown by this name, alone or beside others.
     #[must_use]
-    pub fn is_shown_as(&self, name: &str) -> bool {
+    pub(crate) fn is_shown_as(&self, name: &str) -> bool {
         let safe = safe(&self.text);
         if safe == name {
             return true;
@@ -91,7 +91,7 @@ pub(super) fn is_blank(name: &str) -> bool {
 
 /// Fits names, each to one that no other has. Which one depends on the names alone, not on their order.
 #[must_use]
-pub fn fit_all(names: &[FullName]) -> Vec<String> {
+pub(crate) fn fit_all(names: &[FullName]) -> Vec<String> {
     let mut shown: Vec<String> = names.iter().map(FullName::preferred).collect();
     let mut marked = vec![false; names.len()];
     // Marking one may meet another that is called so by itself: a few rounds settle it.

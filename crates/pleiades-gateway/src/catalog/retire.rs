@@ -7,6 +7,8 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+use pleiades_core::backoff::Backoff;
+
 use super::{Provider, service::DiscoveryService};
 
 /// Ends sessions and processes of a replaced provider when no request holds it any more; at the
@@ -19,10 +21,9 @@ pub(super) fn retire(work: &Arc<DiscoveryService>, provider: &Arc<Provider>) {
     let alive: Weak<Provider> = Arc::downgrade(provider);
     let control = work.control.clone();
     control.spawn(async move {
-        let mut pause = Duration::from_millis(20);
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         while alive.strong_count() > 0 && Instant::now() < until {
-            sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
+            sleep(backoff.pause()).await;
         }
         // The descriptor may have been changed back meanwhile.
         let snapshot = work.snapshot.load();

@@ -17,7 +17,7 @@ impl ToolRules {
     /// Whether a tool exists for callers: by its own name or one that it is shown by; a rule that denies
     /// any of them denies it.
     #[must_use]
-    pub fn admits_tool(&self, tool: &Tool) -> bool {
+    pub(crate) fn admits_tool(&self, tool: &Tool) -> bool {
         let names = [&*tool.upstream, &*tool.name, &*tool.alias];
         let fits = |globs: &[wildmatch::WildMatch]| {
             globs

@@ -3,10 +3,7 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde_json::Value;
-use tokio::{
-    runtime::Handle,
-    sync::{broadcast, watch},
-};
+use tokio::{runtime::Handle, sync::broadcast};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -134,7 +131,7 @@ impl Catalog {
     /// Everything that a caller (tenant and user) finds loaded: what descriptors name, and beside it the
     /// caller's own; `None`: without that.
     #[must_use]
-    pub fn snapshot_for(&self, caller: Option<(&Arc<str>, &Arc<str>)>) -> Arc<Snapshot> {
+    pub(crate) fn snapshot_for(&self, caller: Option<(&Arc<str>, &Arc<str>)>) -> Arc<Snapshot> {
         match caller {
             Some((tenant, user)) => {
                 let owner = (Arc::clone(tenant), Arc::clone(user));
@@ -145,7 +142,7 @@ impl Catalog {
     }
 
     /// Makes a server a provider of this caller alone; one of the same name is replaced.
-    pub fn add_guest(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
+    pub(crate) fn add_guest(&self, tenant: &Arc<str>, user: &Arc<str>, provider: Arc<Provider>) {
         // Names that callers chose are no labels of metrics.
         if !self.snapshot().providers.contains_key(&provider.id) {
             self.work.metrics.forget(&provider.id);
@@ -167,8 +164,8 @@ impl Catalog {
     }
 
     /// Readings of the folder from now on.
-    #[must_use]
-    pub fn reloads(&self) -> watch::Receiver<Reload> {
+    #[cfg(test)]
+    pub(crate) fn reloads(&self) -> tokio::sync::watch::Receiver<Reload> {
         self.loader.reloads.subscribe()
     }
 
@@ -214,26 +211,26 @@ impl Catalog {
 
     /// The running providers whose callers use accounts of a connection.
     #[must_use]
-    pub fn connected_by(&self, connection: &str) -> Vec<Arc<Provider>> {
+    pub(crate) fn connected_by(&self, connection: &str) -> Vec<Arc<Provider>> {
         let snapshot = self.snapshot();
         let of = |it: &&Arc<Provider>| it.need.connection().is_some_and(|own| *own.name == *connection);
         snapshot.providers.values().filter(of).cloned().collect()
     }
 
     /// Tells a user's listeners that all lists of a provider changed: an account came, went or was chosen.
-    pub fn account_changed(&self, provider: &Arc<Provider>, tenant: &Arc<str>, user: &Arc<str>) {
+    pub(crate) fn account_changed(&self, provider: &Arc<Provider>, tenant: &Arc<str>, user: &Arc<str>) {
         let user = (Arc::clone(tenant), Arc::clone(user));
         self.work
             .notify_user(Some(&provider.id), Some(user), ListSet::ALL);
     }
 
     /// Takes everything as changed: what happened was missed.
-    pub fn everything_changed(&self) {
+    pub(crate) fn everything_changed(&self) {
         self.work.notify(None, ListSet::ALL);
     }
 
     /// Forgets the lists of a user's accounts; those that are still connected are read again.
-    pub fn forget_account(&self, provider: &Provider, tenant: &str, user: &str) {
+    pub(crate) fn forget_account(&self, provider: &Provider, tenant: &str, user: &str) {
         provider.live.forget(tenant, user);
     }
 

@@ -168,7 +168,7 @@ impl Exchange {
     }
 
     /// Ends a legacy session and all it holds here: what still runs for it is cancelled.
-    pub async fn end_session(&self, id: &str) {
+    pub(crate) async fn end_session(&self, id: &str) {
         self.sessions.end(id);
         self.running.end(id);
         self.services.mailboxes.end(id);

@@ -81,7 +81,7 @@ impl AnswerStatus {
 
     /// Whether `isError` is set.
     #[must_use]
-    pub const fn is_error(self) -> bool {
+    pub(crate) const fn is_error(self) -> bool {
         !matches!(
             self,
             Self::Ok | Self::Menu | Self::Schema | Self::Partial | Self::BudgetExceeded
@@ -136,7 +136,7 @@ impl MetaAnswer {
 
     /// Whether a provider's result is a success or its failure.
     #[must_use]
-    pub fn status_of(result: &RawObject) -> AnswerStatus {
+    pub(crate) fn status_of(result: &RawObject) -> AnswerStatus {
         match blocks::is_error(result) {
             true => AnswerStatus::UpstreamError,
             false => AnswerStatus::Ok,
@@ -145,7 +145,7 @@ impl MetaAnswer {
 
     /// The same answer with the content of a provider's result.
     #[must_use]
-    pub fn with_result(self, result: &RawObject) -> Self {
+    pub(crate) fn with_result(self, result: &RawObject) -> Self {
         let SortedBlocks { texts, content } = blocks::sorted(result);
         let data = result
             .get("structuredContent")
@@ -164,7 +164,7 @@ impl MetaAnswer {
 
     /// A failure in words. `writes`: whether the operation may change something.
     #[must_use]
-    pub fn of_error(error: &Error, title: &str, writes: bool) -> Self {
+    pub(crate) fn of_error(error: &Error, title: &str, writes: bool) -> Self {
         let status = status_of(error.code);
         let text = match (&error.rpc, error.code) {
             (Some(fault), _) => format!("{title} answered with an error: {}", fault.message),

@@ -60,7 +60,7 @@ pub fn plan(provider: &Provider, catalogue: &Catalogue, arguments: &RawObject) -
 /// The same where other providers are at hand: `elsewhere` is asked for an operation that this
 /// one lacks and names the provider that has it, of those this caller may see.
 #[must_use]
-pub fn plan_among(
+pub(crate) fn plan_among(
     provider: &Provider,
     catalogue: &Catalogue,
     arguments: &RawObject,
@@ -76,7 +76,7 @@ pub fn plan_among(
 
 /// A call that is small and as it should be, which most are; `None` for any other.
 #[must_use]
-pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
+pub(crate) fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
     let bytes: usize = arguments
         .iter()
         .map(|(key, value)| key.len() + value.get().len())
@@ -90,7 +90,7 @@ pub fn at_once(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan>
 /// A call as it should be, for when there is no time to check its arguments: the provider judges.
 /// `None` for one that would have to be repaired or answered.
 #[must_use]
-pub fn without_check(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
+pub(crate) fn without_check(catalogue: &Catalogue, arguments: &RawObject) -> Option<MetaPlan> {
     let bytes: usize = arguments.iter().map(|(_, value)| value.get().len()).sum();
     if bytes <= MAX_CHECKED && defect(arguments).is_some() {
         return None;
@@ -145,7 +145,7 @@ fn defect(given: &RawObject) -> Option<String> {
 
 /// For the single tool: the provider of the operation, by `provider` or by `tool` as `provider.operation`.
 #[must_use]
-pub fn provider_of(arguments: &RawObject) -> Option<String> {
+pub(crate) fn provider_of(arguments: &RawObject) -> Option<String> {
     if let Some(id) = arguments.text("provider") {
         return Some(id.into_owned());
     }
@@ -158,7 +158,7 @@ pub fn provider_of(arguments: &RawObject) -> Option<String> {
 ///
 /// # Errors
 /// [`Code::InvalidParams`] when it is no text.
-pub fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
+pub(crate) fn account_of(arguments: &RawObject) -> Result<Option<String>, Error> {
     let mut inner = Vec::new();
     let mut given = arguments.get(ACCOUNT).map(ToOwned::to_owned);
     for _ in 0..MAX_WRAPPED {

@@ -210,7 +210,7 @@ pub(super) fn install(next: &Path, file: &Path) -> io::Result<()> {
 /// The key in a file; one is made there when there is none.
 ///
 /// # Errors
-/// As [`Root::read`], and when it cannot be made.
+/// As [`RootKey::read`], and when it cannot be made.
 pub fn read_or_make(file: &Path) -> io::Result<Secret> {
     match read(file) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => make(file)?,

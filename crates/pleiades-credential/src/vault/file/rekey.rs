@@ -3,7 +3,7 @@
 //!
 //! Where the key is a key file the order is: the next key is written beside it and is on the disk; the
 //! transaction; the next key becomes the key file. A vault that its key file does not open is opened with
-//! the next key, which then takes its place ([`super::place`]).
+//! the next key, which then takes its place.
 
 use std::{path::PathBuf, time::Instant};
 

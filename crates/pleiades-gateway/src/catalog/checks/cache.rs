@@ -29,7 +29,7 @@ struct ValidatorCache {
 impl ValidatorSlot {
     /// What is there already: `Some(None)` for a schema that cannot be compiled.
     #[must_use]
-    pub fn compiled(&self) -> Option<Option<Arc<ArgumentValidator>>> {
+    pub(crate) fn compiled(&self) -> Option<Option<Arc<ArgumentValidator>>> {
         self.0.lock().clone()
     }
 

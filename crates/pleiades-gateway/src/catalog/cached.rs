@@ -141,7 +141,7 @@ impl CachedLists {
 
     /// Notes what the provider answered to the question that detection left open.
     pub(super) fn settle_older(&self) {
-        // With the desk in hand no attempt stores what it knew before.
+        // While the lists are locked no attempt stores what it knew before.
         let state = self.state.lock();
         let current = self.catalogue.load();
         if let Some(settled) = current.profile.as_ref().and_then(Profile::settled) {

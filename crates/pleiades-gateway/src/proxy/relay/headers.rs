@@ -6,7 +6,8 @@ use pingora_core::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::{peer::internal_error, state::RelayState};
-use crate::{exchange::ACCOUNT_HEADER, proxy::respond::SESSION};
+use crate::exchange::ACCOUNT_HEADER;
+use crate::proxy::respond::SESSION;
 use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::Transport;
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::{catalog::Provider, exchange, proxy::respond::SESSION};
+use crate::catalog::Provider;
+use crate::exchange;
+use crate::proxy::respond::SESSION;
 use pleiades_core::error::{Code, Error};
 use pleiades_core::time::unix_now;
 use pleiades_credential::access::Principal;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::credential::RelayCredential;
-use crate::{catalog::Provider, exchange::Busy, proxy::limits::StreamSlot};
+use crate::catalog::Provider;
+use crate::exchange::Busy;
+use crate::proxy::limits::StreamSlot;
 use pleiades_core::{error::Error, limit::CallPermit, telemetry::InflightGuard};
 use pleiades_credential::access::Principal;
 use pleiades_mcp::Revision;

@@ -28,6 +28,7 @@ mod defects;
 mod definitions;
 mod docs;
 mod doctor;
+mod documents;
 mod golden;
 mod hostile;
 mod import;

@@ -44,6 +44,7 @@ SUITES = [
     "renewal",
     "faults",
     "no_secret",
+    "documents",
 ]
 # What takes minutes begins first, so that nothing long runs alone at the end.
 LONGEST = ["vault", "conformance_auth", "conformance", "matrix", "renewal", "faults", "foreign", "conformance_client"]

@@ -8,7 +8,8 @@ use super::ui::{self, BOLD, DIM};
 use super::{Global, exit};
 use crate::app::App;
 use pleiades_core::telemetry::View;
-use pleiades_gateway::exchange::{Arrived, Keys, Peer, Reply, Scope};
+use pleiades_gateway::exchange::{Arrived, ConnectCommand, Keys, Peer, Reply, Scope};
+use pleiades_gateway::facade::definition::CONNECT_MARK;
 use pleiades_mcp::{ClientCapabilities, Id, Message, Revision, raw};
 
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -22,6 +23,9 @@ pub(super) fn tools(global: &Global, provider: &str) -> Result<u8, u8> {
         match ask(app, provider, "tools/list", json!({})) {
             Ok(result) => {
                 let tools = result.get("tools").cloned().unwrap_or_else(|| json!([]));
+                if let Some(connect) = connect_tool(&tools) {
+                    return report_unconnected(app, provider, connect);
+                }
                 if global.json {
                     ui::out(&tools);
                 } else {
@@ -55,8 +59,38 @@ pub(super) fn call(global: &Global, provider: &str, tool: &str, arguments: Optio
     })
 }
 
+/// The gateway's own tool, which is all that a provider shows before an account is connected.
+fn connect_tool(tools: &Value) -> Option<&str> {
+    let [tool] = tools.as_array()?.as_slice() else {
+        return None;
+    };
+    let is_ours = tool.get("_meta")?.get(CONNECT_MARK)?.as_bool()?;
+    tool.get("name")?.as_str().filter(|_| is_ours)
+}
+
+/// Says how the account is connected that the tools are for.
+fn report_unconnected(app: &App, provider: &str, connect: &str) -> u8 {
+    match ask(
+        app,
+        provider,
+        "tools/call",
+        json!({ "name": connect, "arguments": {} }),
+    ) {
+        Ok(result) => {
+            let text = result.pointer("/content/0/text").and_then(Value::as_str);
+            ui::fail(text.unwrap_or("it is not connected"));
+            exit::UNAVAILABLE
+        }
+        Err(error) => report_error(&error),
+    }
+}
+
 fn with_app(global: &Global, provider: &str, run: impl FnOnce(&App) -> u8) -> Result<u8, u8> {
     let app = super::open(global, &global.overrides(), Some(provider))?;
+    app.services().exchange.accounts.connect_by(ConnectCommand {
+        program: super::invocation::as_typed(global),
+        names_page: false,
+    });
     let code = run(&app);
     app.stop(FAREWELL);
     Ok(code)
@@ -124,6 +158,10 @@ fn missing(app: &App, id: &str) -> Value {
 fn report_error(error: &Value) -> u8 {
     let message = error.get("message").and_then(Value::as_str);
     ui::fail(message.unwrap_or("no answer"));
+    let url = error.pointer("/data/connect_url").and_then(Value::as_str);
+    if let Some(url) = url {
+        ui::err(format_args!("open {url} and run this again"));
+    }
     match error.get("code").and_then(Value::as_i64) {
         // What was asked for is wrong: a tool that is not there, arguments that do not fit.
         Some(-32602..=-32600) => exit::USAGE,

@@ -10,6 +10,8 @@ use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -32,11 +34,20 @@ use receiver::CallbackReceiver;
 /// Poll interval for an account that is stored from elsewhere.
 const LOOK: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+/// Which account is connected, and how.
+#[derive(Debug, Args)]
 pub(super) struct ConnectRequest {
-    pub(super) provider: String,
-    pub(super) account: Option<String>,
-    pub(super) no_browser: bool,
+    /// The provider's id.
+    provider: String,
+    /// Name of the account; default: as the provider names it.
+    #[arg(long, value_name = "NAME")]
+    account: Option<String>,
+    /// A scope to ask for beside the usual ones; may be given several times.
+    #[arg(long = "scope", value_name = "SCOPE", value_parser = NonEmptyStringValueParser::new())]
+    scopes: Vec<String>,
+    /// Only print the address.
+    #[arg(long)]
+    no_browser: bool,
 }
 
 struct Connected {
@@ -224,7 +235,7 @@ fn connect_request(connection: &Connection, request: &ConnectRequest) -> Connect
     ConnectionRequest {
         provider: connection.provider.to_string(),
         account: request.account.clone(),
-        scopes: Vec::new(),
+        scopes: request.scopes.clone(),
         reason: Reason::NeverConnected.as_str().to_owned(),
     }
 }

@@ -11,6 +11,7 @@ mod connect;
 mod doctor;
 mod file;
 mod import;
+mod invocation;
 mod serve;
 mod stdio;
 mod ui;
@@ -156,16 +157,7 @@ enum Command {
         arguments: Option<String>,
     },
     /// Connect an account of a provider: opens the browser, waits, prints the account.
-    Connect {
-        /// The provider's id.
-        provider: String,
-        /// Name of the account; default: as the provider names it.
-        #[arg(long, value_name = "NAME")]
-        account: Option<String>,
-        /// Only print the address.
-        #[arg(long)]
-        no_browser: bool,
-    },
+    Connect(#[command(flatten)] connect::ConnectRequest),
     /// List accounts, choose the default, store or revoke one.
     Accounts {
         #[command(subcommand)]
@@ -244,18 +236,7 @@ pub fn run() -> ExitCode {
             tool,
             arguments,
         }) => call::call(&global, &provider, &tool, arguments.as_deref()),
-        Some(Command::Connect {
-            provider,
-            account,
-            no_browser,
-        }) => {
-            let request = connect::ConnectRequest {
-                provider,
-                account,
-                no_browser,
-            };
-            connect::run(&global, &request)
-        }
+        Some(Command::Connect(request)) => connect::run(&global, &request),
         Some(Command::Accounts { command }) => accounts::run(&global, command),
         Some(Command::Doctor { provider, refresh }) => doctor::run(&global, &provider, refresh),
         Some(Command::Import { file }) => import::run(&global, &file),

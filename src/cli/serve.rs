@@ -1,10 +1,11 @@
 //! `pleiades serve`: the start that a person reads, then the listeners.
 
-use std::{fmt::Write as _, path::Path};
+use std::fmt::Write as _;
 
 use super::ui::{self, BOLD, DIM, GREEN, YELLOW};
 use super::{Addresses, Global, exit};
 use crate::app::{self, App};
+use pleiades_core::text::shell_word;
 use pleiades_descriptor::settings::{self, Overrides, Settings};
 use pleiades_gateway::catalog::State;
 
@@ -70,7 +71,7 @@ fn client(settings: &Settings, global: &Global, base: &str) -> String {
             let header = format!(
                 "\nThis starts `pleiades stdio`, which needs no key. Over HTTP it is {url} with the header `x-api-key`, \
                  whose value this prints:\n  cat {}\n",
-                quoted(&file)
+                shell_word(&file.to_string_lossy())
             );
             (stdio(global), header)
         }
@@ -103,12 +104,6 @@ fn stdio(global: &Global) -> serde_json::Value {
     }
     words.push("stdio".to_owned());
     serde_json::json!({ "command": "pleiades", "args": words })
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn providers(app: &App) -> String {
@@ -187,10 +182,5 @@ mod tests {
             local.contains("`x-api-key`") && local.contains("local.key'"),
             "{local}"
         );
-    }
-
-    #[test]
-    fn a_path_is_one_word_of_a_shell() {
-        assert_eq!(quoted(Path::new("/a b/it's")), "'/a b/it'\\''s'");
     }
 }

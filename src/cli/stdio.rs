@@ -17,7 +17,7 @@ use pleiades_core::telemetry::View;
 use pleiades_core::telemetry::events::RequestDone;
 use pleiades_gateway::catalog::Snapshot;
 use pleiades_gateway::exchange::{
-    Arrived, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
+    Arrived, ConnectCommand, Keys, Outlet, Peer, Record, Reply, Scope, abilities, negotiated, rpc_fault,
 };
 use pleiades_mcp::{ClientCapabilities, Revision, message};
 
@@ -33,6 +33,11 @@ const STOP: Duration = Duration::from_millis(800);
 /// Runs until stdin ends, or a signal comes.
 pub(super) fn run(global: &Global) -> Result<u8, u8> {
     let app = super::open(global, &global.overrides(), None)?;
+    // Nobody listens here for the page of a link.
+    app.services().exchange.accounts.connect_by(ConnectCommand {
+        program: super::invocation::from_anywhere(global, app.settings()),
+        names_page: true,
+    });
     let (server, lines) = StdioServer::new(&app);
     let served = app.control().block_on(server.serve(lines));
     app.stop(STOP);

@@ -48,6 +48,7 @@ mod renewal;
 mod source;
 mod sweep;
 mod tasks;
+mod terminal;
 mod uris;
 mod using;
 mod vault;

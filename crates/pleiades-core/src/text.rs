@@ -56,6 +56,17 @@ pub fn one_line(text: &str, most: usize) -> String {
     line
 }
 
+/// The text as one word of a POSIX shell: as it is where no character of it means anything there, else in
+/// single quotes.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "_-./:@%+=,".contains(it);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// The text itself when it has at most `most` characters, else its beginning, ending in `…`.
 #[must_use]
 pub fn clipped(text: &str, most: usize) -> String {
@@ -77,6 +88,15 @@ pub fn head(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_a_text_holds_it_is_one_word_of_a_shell() {
+        assert_eq!(shell_word("/usr/bin/pleiades"), "/usr/bin/pleiades");
+        assert_eq!(shell_word("/a b/it's"), r"'/a b/it'\''s'");
+        for text in ["", "a;b", "$(x)", "`x`", "~", "a\nb", "*"] {
+            assert_eq!(shell_word(text), format!("'{text}'"));
+        }
+    }
 
     #[test]
     fn what_cannot_be_seen_is_hidden_and_letters_of_all_scripts_are_not() {

@@ -5,19 +5,14 @@
 //! process. Elsewhere a port of 127.0.0.1 is taken, but for a client of one's own beside a gateway that
 //! runs: only the gateway's callback is registered with that, so its page is opened.
 
-use std::{io, time::Duration};
+use std::io;
 
-use http::{Method, Request, StatusCode, header};
-use tokio::time::timeout;
 use url::Url;
 
 use super::listener::CallbackListener;
 use crate::app::App;
+use pleiades_credential::Connection;
 use pleiades_credential::broker::{ConnectLink, LinkPayload, ProofMethod as Proof, RedirectTarget};
-use pleiades_credential::{AddressPolicy, Connection};
-
-/// Timeout for the page of a connect link.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(super) enum CallbackReceiver {
@@ -40,7 +35,7 @@ pub(super) async fn find(
         let is_own_client = connection.client_id.is_some();
         if is_own_client && broker.proof_method(opened) != Proof::Nobody {
             let link = broker.link(&opened.principal, &opened.request);
-            if is_served(app, &link.url).await {
+            if broker.is_served(&link.url).await {
                 return Ok(CallbackReceiver::Page(link));
             }
         }
@@ -59,7 +54,7 @@ pub(super) async fn find(
         ));
     }
     let link = broker.link(&opened.principal, &opened.request);
-    if port != 0 && is_served(app, &link.url).await {
+    if port != 0 && broker.is_served(&link.url).await {
         return Ok(CallbackReceiver::Served);
     }
     here(host, 0).await
@@ -79,23 +74,4 @@ async fn here(host: &str, wanted: u16) -> io::Result<CallbackReceiver> {
 /// Scheme, host and port, as redirect URIs begin with them.
 fn origin(base: &Url) -> String {
     base.origin().ascii_serialization()
-}
-
-/// Whether a gateway serves the link: then it runs with our keys and our store. The probe does not use the
-/// link up.
-async fn is_served(app: &App, link: &str) -> bool {
-    let manager = &app.services().exchange.accounts.manager;
-    let request = Request::builder()
-        .method(Method::GET)
-        .uri(link)
-        .header(header::ACCEPT, "text/html")
-        .body(Vec::new());
-    let Ok(request) = request else { return false };
-    let reach = AddressPolicy {
-        private: true,
-        loopback: true,
-        ca: None,
-    };
-    let asked = timeout(PROBE_TIMEOUT, manager.web().send(&reach, request)).await;
-    asked.is_ok_and(|answer| answer.is_ok_and(|response| response.status() == StatusCode::OK))
 }

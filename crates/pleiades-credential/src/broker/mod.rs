@@ -29,6 +29,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
+use http::{Method, Request, Response, StatusCode, header};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -53,9 +54,13 @@ use link::Links;
 use login::LoginFlow;
 use pending::PendingStore;
 use pending_limit::PendingLimit;
-use pleiades_core::{secret::Secret, time::unix_now as now, web::Prober};
+use pleiades_core::web::{AddressPolicy, Prober};
+use pleiades_core::{secret::Secret, time::unix_now as now};
 use pleiades_mcp::seal::Sealer;
 use status::Statuses;
+
+/// How long the page of a connect link may take to be there.
+const PAGE_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the broker is built from.
 #[derive(Debug)]
@@ -205,6 +210,21 @@ impl Broker {
         }
     }
 
+    /// Whether a gateway serves the page of this link: then it runs with our keys and our store. Uses nothing
+    /// up. Whatever else listens there sends no page with this policy.
+    pub async fn is_served(&self, link: &str) -> bool {
+        let request = Request::builder().method(Method::GET).uri(link);
+        let request = request.header(header::ACCEPT, "text/html").body(Vec::new());
+        let Ok(request) = request else { return false };
+        let reach = AddressPolicy {
+            private: true,
+            loopback: true,
+            ca: None,
+        };
+        let asked = tokio::time::timeout(PAGE_WITHIN, self.manager.web().send(&reach, request)).await;
+        asked.is_ok_and(|answer| answer.is_ok_and(|it| is_connect_page(&it)))
+    }
+
     /// Scopes that will be asked for, as far as that is known without asking anybody.
     #[must_use]
     pub fn requested_scopes(&self, request: &ConnectionRequest) -> Option<Vec<String>> {
@@ -267,6 +287,12 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+fn is_connect_page<T>(answer: &Response<T>) -> bool {
+    let policy = answer.headers().get(header::CONTENT_SECURITY_POLICY);
+    let policy = policy.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    answer.status() == StatusCode::OK && policy.contains("frame-ancestors 'none'")
 }
 
 fn account_key(principal: &Principal, connection: &Arc<str>, account: &str) -> AccountKey {

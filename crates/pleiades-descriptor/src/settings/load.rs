@@ -31,7 +31,7 @@ pub const FILE: &str = "pleiades.yaml";
 /// Paths in the result are absolute or relative to the working folder.
 #[must_use]
 pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> LoadedSettings {
-    let Some(file) = explicit.map(Path::to_path_buf).or_else(find) else {
+    let Some(file) = file(explicit) else {
         let mut report = Report::new(Path::new(FILE));
         let mut settings = Settings::default();
         apply_overrides(&mut settings, overrides);
@@ -58,6 +58,13 @@ pub fn load(explicit: Option<&Path>, overrides: &Overrides) -> LoadedSettings {
 pub fn data_folder() -> Option<PathBuf> {
     let base = etcetera::base_strategy::Xdg::new().ok()?;
     Some(base.data_dir().join("pleiades"))
+}
+
+/// The settings file: the one that is named, else that of the working directory or of the XDG configuration
+/// folder; `None` where the defaults hold.
+#[must_use]
+pub fn file(explicit: Option<&Path>) -> Option<PathBuf> {
+    explicit.map(Path::to_path_buf).or_else(find)
 }
 
 fn find() -> Option<PathBuf> {

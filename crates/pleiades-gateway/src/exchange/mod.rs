@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub use account::Accounts;
+pub use account::{Accounts, ConnectCommand};
 pub(crate) use account::{UsedAccount, needs_auth};
 pub(crate) use call::{is_breakage, limited};
 pub use fault::rpc_fault;
@@ -256,7 +256,7 @@ impl Exchange {
 
     /// Runs the method, for a client that may be asked to connect first, or was.
     async fn connecting(&self, request: &Request<'_>, id: &Id, mut params: RawObject) -> Result<Done, Error> {
-        let awaited = match self.accounts.take_retry(request, &mut params) {
+        let awaited = match self.accounts.take_retry(request, &mut params).await {
             Ok(awaited) => awaited,
             Err(declined) => return account::declined_answer(request, declined),
         };

@@ -59,6 +59,9 @@ pub fn single(name: &str, providers: &[(&Provider, Option<&Catalogue>)]) -> RawO
     definition(&format!("use_{name}"), name, &description, properties, &hints)
 }
 
+/// The key in `_meta` of the gateway's own tool that connects a provider.
+pub const CONNECT_MARK: &str = "pleiades/connect";
+
 /// The tool that an unconnected provider shows in the tool view.
 #[must_use]
 pub fn connect(name: &str, provider: &Provider) -> RawObject {
@@ -77,6 +80,8 @@ pub fn connect(name: &str, provider: &Provider) -> RawObject {
         "annotations",
         &json!({ "readOnlyHint": true, "destructiveHint": false, "openWorldHint": false }),
     );
+    // Providers' own keys of this prefix are taken out, so it says that this tool is the gateway's.
+    tool.put("_meta", &json!({ CONNECT_MARK: true }));
     tool
 }
 

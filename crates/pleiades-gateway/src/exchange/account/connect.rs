@@ -179,7 +179,7 @@ impl Accounts {
     /// # Errors
     /// [`Code::NeedsAuth`] when the person declined, with the provider's title; [`Code::InvalidParams`] at
     /// once for an answer that is none, instead of a wait for a connection that nobody makes.
-    pub(crate) fn take_retry(
+    pub(crate) async fn take_retry(
         &self,
         request: &Request<'_>,
         params: &mut RawObject,
@@ -192,7 +192,7 @@ impl Accounts {
         };
         match is_accepted(params.get("inputResponses")) {
             Ok(true) => {}
-            Ok(false) => return Err(self.declined(request, &pending.provider)),
+            Ok(false) => return Err(self.declined(request, &pending.provider).await),
             Err(error) => return Err((None, error)),
         }
         params.remove("requestState");
@@ -206,7 +206,7 @@ impl Accounts {
         }))
     }
 
-    fn declined(&self, request: &Request<'_>, provider: &str) -> (Option<String>, Error) {
+    async fn declined(&self, request: &Request<'_>, provider: &str) -> (Option<String>, Error) {
         let known: Option<&Arc<Provider>> = request.snapshot().providers.get(provider);
         let title = known.map_or_else(|| provider.to_owned(), |it| it.title.clone());
         let error = Error::new(
@@ -215,7 +215,10 @@ impl Accounts {
         )
         .data(json!({ "provider_id": provider, "reason": Reason::NeverConnected.as_str() }));
         let error = match known.and_then(|it| it.need.connection()) {
-            Some(connection) => self.invite(request.principal(), connection, error, (None, &[])),
+            Some(connection) => {
+                let principal = request.principal();
+                self.invite(principal, connection, error, (None, &[])).await
+            }
             None => error,
         };
         (known.map(|it| it.title.clone()), error)

@@ -40,7 +40,7 @@ fn without_tokens(text: &str) -> String {
 
 impl Accounts {
     /// The error for a caller without a usable account, with a way to connect where that helps.
-    pub(crate) fn unconnected(
+    pub(crate) async fn unconnected(
         &self,
         principal: &Principal,
         connection: &Connection,
@@ -56,7 +56,7 @@ impl Accounts {
             }
         }
         match refused {
-            GrantError::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])),
+            GrantError::NotConnected { .. } => self.invite(principal, connection, error, (wanted, &[])).await,
             GrantError::Expired {
                 account, fingerprint, ..
             } => {
@@ -65,7 +65,7 @@ impl Accounts {
                     fingerprint: *fingerprint,
                     operation,
                 };
-                self.count_refused(principal, connection, used, error)
+                self.count_refused(principal, connection, used, error).await
             }
             GrantError::Ambiguous { .. } | GrantError::Unavailable { .. } | GrantError::Waiting { .. } => {
                 error
@@ -75,7 +75,7 @@ impl Accounts {
 
     /// Adds a way to connect to an error: under which name, and with which scopes beside the usual.
     /// One that has a way already keeps it.
-    pub(crate) fn invite(
+    pub(crate) async fn invite(
         &self,
         principal: &Principal,
         connection: &Connection,
@@ -86,32 +86,34 @@ impl Accounts {
             Some(Value::Object(data)) => data,
             _ => Map::new(),
         };
-        if data.contains_key("connect_url") {
+        if data.contains_key("connect_url") || data.contains_key("connect_command") {
             error.data = Some(Value::Object(data));
             return error;
         }
         let reason = data.get("reason").and_then(Value::as_str);
         let reason = reason.unwrap_or(Reason::Refused.as_str()).to_owned();
-        let link = self.broker.link(
-            principal,
-            &ConnectionRequest {
-                provider: connection.provider.to_string(),
-                account: account.map(str::to_owned),
-                scopes: scopes.to_vec(),
-                reason: reason.clone(),
-            },
-        );
-        let url = connection
-            .connect_url
-            .as_ref()
-            .map_or(link.url, ToString::to_string);
+        let request = ConnectionRequest {
+            provider: connection.provider.to_string(),
+            account: account.map(str::to_owned),
+            scopes: scopes.to_vec(),
+            reason: reason.clone(),
+        };
+        let link = self.broker.link(principal, &request);
+        let command = match connection.connect_url {
+            Some(_) => None,
+            None => self.command_for(principal, &request, &link.url).await,
+        };
+        let how = match &command {
+            Some(command) => format!("run `{command}` in a terminal"),
+            None => format!("open {}", link.url),
+        };
         let detail = data.get("detail").and_then(Value::as_str);
         let failed = self
             .broker
             .last_failure(principal, &connection.provider)
             .map_or_else(String::new, |why| format!(". The last attempt failed: {why}"));
         error.message = format!(
-            "{}: {}{failed}. To connect {} to {}, open {url} and make the same call again; nothing was run",
+            "{}: {}{failed}. To connect {} to {}, {how} and make the same call again; nothing was run",
             error.message,
             sentence(detail, &reason),
             connection.title,
@@ -120,7 +122,10 @@ impl Accounts {
         .into();
         data.insert("provider_id".to_owned(), json!(&*connection.provider));
         data.insert("reason".to_owned(), json!(reason));
-        data.insert("connect_url".to_owned(), json!(url));
+        match command {
+            Some(command) => data.insert("connect_command".to_owned(), json!(command)),
+            None => data.insert("connect_url".to_owned(), json!(link.url)),
+        };
         data.insert("connection_id".to_owned(), json!(link.id));
         if let Some(scopes) = link.scopes.filter(|scopes| !scopes.is_empty()) {
             data.insert("scopes".to_owned(), json!(scopes));
@@ -144,7 +149,9 @@ impl Accounts {
         };
         self.note_refused(principal, connection, used, &error);
         match error.code {
-            Code::NeedsAuth | Code::TokenExpired => self.count_refused(principal, connection, used, error),
+            Code::NeedsAuth | Code::TokenExpired => {
+                self.count_refused(principal, connection, used, error).await
+            }
             Code::UpstreamAuth => {
                 let refusal = error.refusal.as_deref();
                 let refusal = refusal.map(|(status, it)| challenge(*status, it.as_deref()));
@@ -162,7 +169,7 @@ impl Accounts {
                     }
                     RefusalCause::Token | RefusalCause::Other => {
                         let ended = ended(connection, used.account).because(error);
-                        self.count_refused(principal, connection, used, ended)
+                        self.count_refused(principal, connection, used, ended).await
                     }
                 }
             }
@@ -209,7 +216,7 @@ impl Accounts {
 
     /// Counts that an account did not do, and adds a way to connect it again unless that was done often
     /// enough.
-    fn count_refused(
+    async fn count_refused(
         &self,
         principal: &Principal,
         connection: &Connection,
@@ -218,7 +225,10 @@ impl Accounts {
     ) -> Error {
         let key = key(principal, connection, used.account);
         match self.attempts.refused(&key, used) {
-            true => self.invite(principal, connection, error, (Some(used.account), &[])),
+            true => {
+                let account = (Some(&**used.account), &[][..]);
+                self.invite(principal, connection, error, account).await
+            }
             false => spent(error),
         }
     }
@@ -249,7 +259,7 @@ impl Accounts {
         match (missing.is_new, may_ask) {
             (true, true) => {
                 let scopes = (Some(&**used.account), &*missing.scopes);
-                return self.invite(principal, connection, incapable, scopes);
+                return self.invite(principal, connection, incapable, scopes).await;
             }
             (true, false) => return spent(incapable),
             (false, _) if !missing.scopes.is_empty() => {

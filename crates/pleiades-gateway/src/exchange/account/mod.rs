@@ -2,14 +2,16 @@
 //! "Accounts"). Knows no call.
 
 mod attempts;
+mod command;
 mod connect;
 mod events;
 mod invite;
 mod resolve;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub(crate) use attempts::UsedAccount;
+pub use command::ConnectCommand;
 pub(crate) use connect::declined_answer;
 pub(crate) use events::AccountEventTask;
 pub(crate) use invite::needs_auth;
@@ -31,6 +33,8 @@ pub struct Accounts {
     attempts: attempts::Attempts,
     remembered: Arc<RememberedSessions>,
     tokens: Tokens,
+    /// Set where this process serves no connect pages itself.
+    command: OnceLock<ConnectCommand>,
 }
 
 impl Accounts {
@@ -48,6 +52,7 @@ impl Accounts {
             attempts: attempts::Attempts::default(),
             remembered,
             tokens,
+            command: OnceLock::new(),
         }
     }
 }

@@ -208,18 +208,26 @@ impl Accounts {
             };
             match granted {
                 _ if goes_on => {}
-                Ok(granted) if may_mend => return Err(self.unchanged(request, connection, &granted)),
+                Ok(granted) if may_mend => {
+                    return Err(self.unchanged(request, connection, &granted).await);
+                }
                 Ok(granted) => return Ok(reached(request, granted)),
                 Err(refused) => {
                     let wanted = (named.as_deref(), request.operation());
-                    return Err(self.unconnected(request.principal(), connection, &refused, wanted));
+                    let principal = request.principal();
+                    return Err(self.unconnected(principal, connection, &refused, wanted).await);
                 }
             }
         }
     }
 
     /// The error for an account that did not do and was not connected again.
-    fn unchanged(&self, request: &Request<'_>, connection: &Connection, granted: &GrantedAccount) -> Error {
+    async fn unchanged(
+        &self,
+        request: &Request<'_>,
+        connection: &Connection,
+        granted: &GrantedAccount,
+    ) -> Error {
         let (principal, account) = (request.principal(), &granted.account);
         if let Some(fingerprint) = granted.signature.account {
             request.facts().set_refused(fingerprint);
@@ -234,6 +242,7 @@ impl Accounts {
             return spent(error);
         }
         self.invite(principal, connection, error, (Some(account), scopes))
+            .await
     }
 }
 

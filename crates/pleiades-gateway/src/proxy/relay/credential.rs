@@ -116,7 +116,9 @@ impl CredentialLookup<'_> {
         match granted {
             Ok(granted) => Ok((granted.signature, Some(granted.account))),
             Err(refused) => {
-                Err(accounts.unconnected(self.principal, connection, &refused, (wanted, RELAYED)))
+                let unconnected =
+                    accounts.unconnected(self.principal, connection, &refused, (wanted, RELAYED));
+                Err(unconnected.await)
             }
         }
     }

@@ -238,9 +238,11 @@ fn with_files(text: &str, folder: &Path) -> String {
 fn variables(text: &str) -> BTreeMap<&str, &'static str> {
     let names = text.split("${").skip(1).filter_map(|rest| rest.split_once('}'));
     let names = names.map(|(name, _)| name).filter(|name| !name.contains(':'));
-    names
-        .map(|name| (name, "c3VjaCBhIGtleSBpcyBuZXZlciB1c2VkIGJ5IGFueWJvZHk="))
-        .collect()
+    let value = |name: &str| match name.ends_with("_URL") {
+        true => "rediss://redis.example.com:6379",
+        false => "c3VjaCBhIGtleSBpcyBuZXZlciB1c2VkIGJ5IGFueWJvZHk=",
+    };
+    names.map(|name| (name, value(name))).collect()
 }
 
 #[test]

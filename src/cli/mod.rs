@@ -8,6 +8,7 @@ mod accounts;
 mod add;
 mod call;
 mod connect;
+mod demo;
 mod doctor;
 mod file;
 mod import;
@@ -141,6 +142,8 @@ enum Command {
     },
     /// Serve over stdin and stdout, for desktop clients.
     Stdio,
+    /// A small MCP server over stdin and stdout, for a first call; needs nothing but this program.
+    Demo,
     /// List a provider's tools.
     Tools {
         /// The provider's id.
@@ -230,6 +233,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(checking)) => Ok(checked(&global, checking)),
         Some(Command::Schema { out }) => Ok(written(schema::run(out.as_deref(), &mut anstream::stdout()))),
         Some(Command::Stdio) => stdio::run(&global),
+        Some(Command::Demo) => demo::run(),
         Some(Command::Tools { provider }) => call::tools(&global, &provider),
         Some(Command::Call {
             provider,

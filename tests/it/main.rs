@@ -26,6 +26,7 @@ mod connecting;
 mod corpus;
 mod defects;
 mod definitions;
+mod demo;
 mod docs;
 mod doctor;
 mod documents;

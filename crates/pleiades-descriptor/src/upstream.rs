@@ -20,7 +20,8 @@ pub struct Upstream {
     #[schemars(with = "Option<String>", extend("x-check" = "url"))]
     pub url: Option<Url>,
     /// A program and its arguments; spoken to over stdin and stdout. Needs `commands` in the
-    /// settings. At least one word.
+    /// settings. At least one word. A first word `pleiades` is this very program, also where PATH does
+    /// not name it and after its file was replaced: `[pleiades, demo]` needs nothing installed.
     #[schemars(length(min = 1))]
     pub command: Option<Vec<String>>,
     /// An `OpenAPI` document to offer as tools: a URL or a path. Not built yet.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     pool::PoolKey,
+    program,
     shared::Shared,
     wire::{Wire, WireReader, WireState, WireWriter},
 };
@@ -82,8 +83,13 @@ fn command(program: &Program<'_>, minimal: &[(OsString, OsString)]) -> Result<Co
     let Some((name, arguments)) = program.command.split_first() else {
         return Err(Error::new(Code::Internal, "the provider's command is empty"));
     };
-    let mut command = Command::new(name);
+    let file = program::resolve(name).map_err(|error| {
+        let message = "the gateway cannot find its own program, which `upstream.command` names";
+        Error::new(Code::UpstreamUnreachable, message).because(error)
+    })?;
+    let mut command = Command::new(&*file);
     command
+        .arg0(name)
         .args(arguments)
         .env_clear()
         .envs(minimal.iter().map(|(name, value)| (name, value)))

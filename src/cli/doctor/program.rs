@@ -15,6 +15,9 @@ pub(super) fn find(
     minimal: &[(OsString, OsString)],
 ) -> Result<StepDetail, StepFailure> {
     let name = command.first().map(String::as_str).unwrap_or_default();
+    if pleiades_upstream::is_own_program(name) {
+        return own_program();
+    }
     if name.contains('/') {
         let path = folder.join(name);
         return match is_program(&path) {
@@ -50,6 +53,20 @@ pub(super) fn find(
             format!("install `{name}`, write its whole path in `upstream.command`, or set PATH in `upstream.env`"),
         )
     })
+}
+
+/// The program that runs; on Linux it starts although its file was replaced since.
+fn own_program() -> Result<StepDetail, StepFailure> {
+    match pleiades_upstream::own_program() {
+        Ok(file) => {
+            let file = std::fs::read_link(&file).unwrap_or(file);
+            Ok(format!("this very program, {}", file.display()).into())
+        }
+        Err(cause) => Err(StepFailure::new(
+            format!("where this very program is cannot be found out: {cause}"),
+            "write the whole path of `pleiades` in `upstream.command`",
+        )),
+    }
 }
 
 fn folders(path: &OsString) -> impl Iterator<Item = PathBuf> {

@@ -36,6 +36,7 @@ pub struct Builder {
     descriptors: Vec<(String, String)>,
     settings: String,
     env: Vec<(String, String)>,
+    program: Option<PathBuf>,
 }
 
 impl Builder {
@@ -54,6 +55,22 @@ impl Builder {
     /// A provider at a fake, with the rest of its descriptor.
     pub fn provider_with(self, id: &str, fake: &FakeServer, rest: &str) -> Self {
         self.descriptor(id, &format!("upstream: {{ url: \"{}\" }}\n{rest}", fake.url))
+    }
+
+    /// The descriptors that ship, as they stand.
+    pub fn shipped(mut self) -> Self {
+        for file in pleiades_descriptor::files(std::path::Path::new("providers.d")).unwrap() {
+            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+            self.descriptors
+                .push((name, std::fs::read_to_string(&file).unwrap()));
+        }
+        self
+    }
+
+    /// Another file of the same program.
+    pub fn program(mut self, file: PathBuf) -> Self {
+        self.program = Some(file);
+        self
     }
 
     /// Lines of `pleiades.yaml`.
@@ -89,7 +106,9 @@ impl Builder {
             self.settings
         );
         std::fs::write(folder.path().join("pleiades.yaml"), settings).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pleiades"));
+        let program = self.program;
+        let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_pleiades").into());
+        let mut command = Command::new(program);
         command
             .current_dir(folder.path())
             .env("XDG_DATA_HOME", folder.path().join("data"))

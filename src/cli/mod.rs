@@ -1,4 +1,4 @@
-//! The command line (contracts section 1).
+//! The command line: `docs/COMMANDS.md`.
 
 pub mod check;
 pub mod explain;

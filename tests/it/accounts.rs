@@ -255,7 +255,7 @@ async fn the_admin_listener_keeps_accounts_from_everybody_but_operators() {
     assert_eq!(status, 405);
 }
 
-/// Signs as contracts section 6 has it, without our own code.
+/// Signs as `docs/ACCOUNTS.md` has it, without our own code.
 fn signed(key: &str, at: u64, body: &str) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
     let tag = hmac::sign(&key, format!("{at}.{body}").as_bytes());

@@ -277,3 +277,84 @@ fn definitions(code: &str) -> impl Iterator<Item = String> {
         })
         .map(str::to_owned)
 }
+
+/// Comments, pages and scripts, as one line each, so that a citation may go over the end of a line.
+fn everything_written() -> Vec<(String, String)> {
+    let mut paths = Vec::new();
+    for folder in [
+        ".", "src", "crates", "tests", "docs", "scripts", "bench", "benches", "fuzz",
+    ] {
+        collect(&source::root().join(folder), folder != ".", &mut paths);
+    }
+    paths.retain(|path| !path.ends_with("tests/it/docs.rs"));
+    let read = |path: std::path::PathBuf| {
+        let text = fs::read_to_string(&path).ok()?;
+        let words = text
+            .split_whitespace()
+            .filter(|word| !matches!(*word, "//!" | "///" | "//" | "#"));
+        let name = path.strip_prefix(source::root()).unwrap().to_string_lossy();
+        Some((name.into_owned(), words.collect::<Vec<_>>().join(" ")))
+    };
+    paths.into_iter().filter_map(read).collect()
+}
+
+fn collect(folder: &Path, is_deep: bool, into: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if is_deep && name != "target" && name != "node_modules" {
+                collect(&path, is_deep, into);
+            }
+        } else if ["rs", "py", "md", "mjs", "cjs", "sh", "toml"]
+            .iter()
+            .any(|end| name.ends_with(end))
+            || !name.contains('.')
+        {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn nothing_cites_what_is_not_in_the_repository() {
+    let files = everything_written();
+    assert!(files.len() > 300, "{} files", files.len());
+    let foreign = [
+        "contracts section",
+        "contracts, section",
+        "contract section",
+        "design section",
+        "in the design,",
+    ];
+    for (path, text) in &files {
+        for words in foreign {
+            assert!(!text.contains(words), "{path} cites `{words}`");
+        }
+    }
+}
+
+#[test]
+fn every_page_that_is_cited_is_there_with_the_section_that_is_named() {
+    let mut cited = 0;
+    for (path, text) in everything_written() {
+        for (at, _) in text.match_indices(".md") {
+            let (before, after) = (&text[..at + 3], &text[at + 3..]);
+            let begin = before.rfind(|one: char| !(one.is_alphanumeric() || "/_.-".contains(one)));
+            let page = &before[begin.map_or(0, |at| at + 1)..];
+            if !page.starts_with("docs/") && page != "SECURITY.md" && page != "CONTRIBUTING.md" {
+                continue;
+            }
+            assert!(source::root().join(page).is_file(), "{path} cites {page}");
+            cited += 1;
+            let section = after.strip_prefix("`, \"").and_then(|rest| rest.split_once('"'));
+            if let Some((section, _)) = section {
+                let text = read(page);
+                let heads = text.lines().filter(|line| line.starts_with('#'));
+                let is_there = heads.into_iter().any(|head| head.contains(section));
+                assert!(is_there, "{path} cites \"{section}\" of {page}");
+            }
+        }
+    }
+    assert!(cited > 20, "{cited} citations");
+}

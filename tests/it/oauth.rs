@@ -1,4 +1,4 @@
-//! Connecting an account is an attack surface (design section 4): each sentence of it, over HTTP,
+//! Each sentence of `SECURITY.md`, "Connecting an account", over HTTP,
 //! with an authorization server in process.
 
 use std::sync::atomic::Ordering;

@@ -1,7 +1,7 @@
 """The rows of the table of cells: what works in each, and what happens in those where nothing can.
 
 A row is a function of one cell that raises when the feature does not work there. `Row.where` says in
-which cells the design allows it; in the others `Row.otherwise` is run, and the reason is one of `NOTES`.
+which cells docs/CELLS.md allows it; in the others `Row.otherwise` is run, and the reason is one of `NOTES`.
 """
 
 from cell import Said, refused

@@ -166,7 +166,7 @@ impl EndReason {
     }
 }
 
-/// State of an account as callers and metrics see it (contracts section 2).
+/// State of an account as callers and metrics see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AccountState {
     /// It serves.

@@ -1,4 +1,4 @@
-//! Tells a scheduler outside when each stored token is to be refreshed (contracts section 6): one
+//! Tells a scheduler outside when each stored token is to be refreshed: one
 //! signed POST for each connection and each refresh, beside the work that stored them.
 
 use std::sync::{Arc, Weak};

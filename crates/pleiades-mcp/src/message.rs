@@ -11,7 +11,7 @@ use self::envelope::RpcEnvelope;
 use super::raw::{Raw, RawObject, repair_surrogates};
 use pleiades_core::error::{Code, Error, RpcFault};
 
-/// Deepest nesting of objects and arrays in a message (contracts section 2).
+/// Deepest nesting of objects and arrays in a message.
 pub const MAX_DEPTH: usize = 128;
 
 /// A request id exactly as the peer wrote it (a string or an integer), so that it goes back byte for byte.

@@ -9,11 +9,11 @@ pub enum Revision {
     V2024_11_05,
     /// 2025-03-26.
     V2025_03_26,
-    /// 2025-06-18, "J" in the design.
+    /// 2025-06-18, "J" in `docs/CELLS.md`.
     V2025_06_18,
-    /// 2025-11-25, "L" in the design.
+    /// 2025-11-25, "L" in `docs/CELLS.md`.
     V2025_11_25,
-    /// 2026-07-28, "M" in the design: no sessions, metadata on each request.
+    /// 2026-07-28, "M" in `docs/CELLS.md`: no sessions, metadata on each request.
     V2026_07_28,
 }
 
@@ -99,7 +99,7 @@ impl Revisions {
     }
 
     /// The revision for a call on behalf of a client of `client`: its own when the peer has it,
-    /// else the newest (design section 3).
+    /// else the newest (`docs/CELLS.md`).
     #[must_use]
     pub fn choose(self, client: Revision) -> Option<Revision> {
         if self.contains(client) {

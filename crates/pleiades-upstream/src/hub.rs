@@ -162,7 +162,7 @@ impl Hubs {
     }
 
     /// A request that belongs to no answer: for the stream of the client that has a call in flight, else for
-    /// that call (contracts section 2, "The views"). Between several clients with calls nobody can tell.
+    /// that call. Between several clients with calls nobody can tell.
     pub(crate) fn route_question(&self, key: &PoolKey) -> QuestionRoute {
         let hubs = self.hubs.lock();
         let Some(hub) = hubs.get(key) else {

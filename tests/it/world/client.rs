@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::World;
 
-/// The three generations of the design: J, L, M.
+/// The three generations of `docs/CELLS.md`: J, L, M.
 pub const GENERATIONS: [&str; 3] = ["2025-06-18", "2025-11-25", "2026-07-28"];
 
 /// A connected client.

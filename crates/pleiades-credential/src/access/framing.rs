@@ -70,7 +70,7 @@ pub fn is_plain(headers: &HeaderMap, media_type: &str) -> bool {
         && !headers.contains_key(header::CONTENT_ENCODING)
 }
 
-/// A path as it is looked up: a final slash names the same (contracts section 2). Two are no slash.
+/// A path as it is looked up: a final slash names the same. Two are no slash.
 #[must_use]
 pub fn without_final_slash(path: &str) -> &str {
     match path.strip_suffix('/') {

@@ -1,4 +1,4 @@
-//! Which `Host` and `Origin` are ours (design section 5): the guard against DNS rebinding and
+//! Which `Host` and `Origin` are ours: the guard against DNS rebinding and
 //! against pages of other sites.
 
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,5 @@
 //! Requests that carry no caller's key but a signature over their body: what schedulers outside send
-//! to us, and what we send to them (contracts section 6).
+//! to us, and what we send to them (`docs/ACCOUNTS.md`).
 
 use ring::{digest, hmac};
 

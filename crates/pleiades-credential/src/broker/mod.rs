@@ -1,4 +1,4 @@
-//! Connects accounts: links, sign-ins, callbacks (design section 4, "Connecting is an attack surface").
+//! Connects accounts: links, sign-ins, callbacks. Each is open to attack: `SECURITY.md`, "Connecting an account".
 //!
 //! A link carries no rights and nothing is stored for one. Whoever opens it proves to be its
 //! principal; that begins a pending connection, which is an entry of the vault so that any replica can take the

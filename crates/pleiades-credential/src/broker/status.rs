@@ -17,7 +17,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long an outcome is stored, in seconds.
 const STORED: u64 = 24 * 3600;
 
-/// The status of a connection (contracts section 2).
+/// The status of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionStatus {
     /// `pending`, `connected`, `failed`, `expired`.

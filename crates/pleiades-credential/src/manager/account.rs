@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::record::{AccountState, EndReason};
 use crate::slot::{AccountSlot, SeenRecord};
 
-/// An account as its user sees it (contracts section 2, "Accounts").
+/// An account as its user sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     /// `accountId`.

@@ -78,7 +78,7 @@ pub struct GrantedAccount {
     pub account: Arc<str>,
 }
 
-/// The result of one refresh (contracts section 6).
+/// The result of one refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refreshed {
     /// What became of it.

@@ -1,5 +1,5 @@
 //! Servers that one caller connected and no descriptor names: in memory, for that caller alone,
-//! bounded, and gone after a while (contracts section 5).
+//! bounded, and gone after a while (`docs/ACCOUNTS.md`, "The connect stream").
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};

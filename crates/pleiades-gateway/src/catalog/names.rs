@@ -1,5 +1,4 @@
-//! Names of tools and prompts as clients are shown them (contracts section 2, "The views"): at most 64
-//! of `A-Z a-z 0-9 _ -`, since most models take no others.
+//! Names of tools and prompts as clients are shown them: at most 64 of `A-Z a-z 0-9 _ -`, since most models take no others.
 
 use std::collections::{HashMap, HashSet};
 

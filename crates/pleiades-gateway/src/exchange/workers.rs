@@ -10,7 +10,7 @@ use std::{collections::HashMap, sync::Arc, thread::available_parallelism, time::
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 
-/// JSON above this is looked into by a worker (bytes; contracts section 12).
+/// JSON above this is looked into by a worker (bytes).
 pub(crate) const LARGE: usize = 64 * 1024;
 /// Pieces of work that wait for a place; each holds its input.
 const MAX_WAITING: usize = 256;

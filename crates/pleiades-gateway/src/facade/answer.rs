@@ -1,4 +1,4 @@
-//! What the meta tool answers (contracts section 7): one object for every outcome, its text
+//! What the meta tool answers: one object for every outcome, its text
 //! enough on its own.
 
 use std::{sync::Arc, time::Duration};

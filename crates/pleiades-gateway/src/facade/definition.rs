@@ -1,4 +1,4 @@
-//! How the meta tool is shown (contracts section 7): the same bytes for the same catalogue, so
+//! How the meta tool is shown: the same bytes for the same catalogue, so
 //! that clients' prompt caches hold.
 
 use serde_json::{Value, json};

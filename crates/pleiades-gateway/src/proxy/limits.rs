@@ -8,7 +8,7 @@ use pleiades_core::error::{Code, Error};
 use pleiades_core::limit::{Budget, BudgetOwner, KeyedLimit, KeyedPermit};
 use pleiades_credential::access::Principal;
 
-/// Bytes of all bodies that are read or worked on, and of all answers on their way (contracts section 12).
+/// Bytes of all bodies that are read or worked on, and of all answers on their way.
 const BODIES: usize = 256 << 20;
 const ANSWERS: usize = 256 << 20;
 /// Streams that one caller has open, of all kinds: each costs some 70 KiB.

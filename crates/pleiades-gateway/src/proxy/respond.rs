@@ -51,7 +51,7 @@ impl Response {
 }
 
 /// The status of a failure. In-protocol errors are 200 but where 2026-07-28 or HTTP itself says
-/// otherwise (streamable HTTP, "Error Codes"; contracts section 2).
+/// otherwise (streamable HTTP, "Error Codes").
 pub(super) const fn status(code: Code, revision: Revision) -> StatusCode {
     match code {
         Code::Parse

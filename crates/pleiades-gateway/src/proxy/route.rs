@@ -1,4 +1,4 @@
-//! The paths of the public listener (contracts section 2).
+//! The paths of the public listener.
 
 use std::sync::Arc;
 

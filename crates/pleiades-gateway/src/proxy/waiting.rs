@@ -18,7 +18,7 @@ use pleiades_core::limit::load::{self, RequestLoad};
 use pleiades_core::telemetry::Metrics;
 use pleiades_upstream::StreamPause;
 
-/// An answer that takes longer begins as a stream (contracts section 2): proxies and clients give up
+/// An answer that takes longer begins as a stream: proxies and clients give up
 /// on a silent connection after 30 s and more. Whatever decides a status was decided long before: what
 /// is found out later is sent on the stream, as a JSON-RPC error.
 const LONG: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
 //! Authorizations that did not help, counted so that nobody is asked to connect without end: at most
-//! three for each account and operation (contracts section 2), whatever they were refused for.
+//! three for each account and operation, whatever they were refused for.
 
 use std::collections::HashMap;
 use std::sync::Arc;

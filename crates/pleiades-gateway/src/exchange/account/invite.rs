@@ -1,5 +1,5 @@
 //! What is said to a caller whose account is missing, has ended or may not do something: why, and
-//! where to connect (contracts section 7).
+//! where to connect.
 
 use std::sync::Arc;
 

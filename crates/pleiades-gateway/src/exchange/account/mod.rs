@@ -1,5 +1,5 @@
-//! Which account a request uses, and what its caller is told when there is none (contracts section 2,
-//! "Accounts"). Knows no call.
+//! Which account a request uses, and what its caller is told when there is none.
+//! Knows no call.
 
 mod attempts;
 mod command;

@@ -17,7 +17,7 @@ use pleiades_mcp::{ClientCapabilities, Raw, RawObject, Revision, elicit, reserve
 
 /// To a provider that asks what it was told nobody can answer.
 const UNASKABLE: &str = "the provider asked for something that this client does not offer";
-/// Where connecting is said by ours, so that no provider can say it (contracts section 7).
+/// Where connecting is said by ours, so that no provider can say it.
 const OURS: [&str; 6] = [
     "connect_url",
     "connection_id",

@@ -13,8 +13,8 @@ use crate::exchange::request::{Facts, Request};
 use crate::exchange::union::Parts;
 use pleiades_core::error::Error;
 
-/// The longest that a union waits for its providers, all at once: an answer takes a second at most
-/// (contracts section 2). What comes later is told by `list_changed`.
+/// The longest that a union waits for its providers, all at once: an answer takes a second at most.
+/// What comes later is told by `list_changed`.
 const WAIT: Duration = Duration::from_millis(800);
 /// The same for one that was late before: nobody's list takes longer for it each time.
 const LATE_WAIT: Duration = Duration::from_millis(40);

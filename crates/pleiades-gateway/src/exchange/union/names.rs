@@ -1,4 +1,4 @@
-//! What tools and prompts are called, and whom a name means (contracts section 2, "The views").
+//! What tools and prompts are called, and whom a name means.
 //!
 //! Names are shown in one form; calls take every form that could be meant: `{provider}__{tool}`,
 //! `{provider}.{tool}`, the fitted one, and the provider's own name.

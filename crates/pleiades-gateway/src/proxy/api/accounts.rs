@@ -1,5 +1,5 @@
-//! `/v1/accounts`: what the caller has connected, and what it may do with each (contracts section 2,
-//! "Accounts").
+//! `/v1/accounts`: what the caller has connected, and what it may do with each
+//! (`docs/ACCOUNTS.md`).
 
 use std::sync::Arc;
 

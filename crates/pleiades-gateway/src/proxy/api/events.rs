@@ -12,7 +12,7 @@ use crate::proxy::bridge;
 use pleiades_core::telemetry::Metrics;
 use pleiades_mcp::sse;
 
-/// Between two signs of life (contracts section 5).
+/// Between two signs of life: proxies close what is silent for longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that wait to be written; there are six at most.
 const QUEUE: usize = 8;

@@ -1,5 +1,5 @@
 //! The paths beside the protocol: a caller's own accounts, refreshes that a scheduler asks for, and
-//! the stream that connects a server (contracts sections 2, 5 and 6).
+//! the stream that connects a server: `docs/ACCOUNTS.md`.
 
 mod accounts;
 mod body;

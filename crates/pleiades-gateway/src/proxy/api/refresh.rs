@@ -1,5 +1,5 @@
 //! `POST /oauth/refresh/{provider}`: refreshes that a scheduler outside asks for, by a signature
-//! (contracts section 6).
+//! (`docs/ACCOUNTS.md`, "Refreshes from outside").
 
 use std::sync::Arc;
 

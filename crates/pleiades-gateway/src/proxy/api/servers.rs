@@ -1,5 +1,5 @@
-//! `POST /v1/tools/mcp/servers/connect`: a stream that says how connecting a server goes (contracts
-//! section 5).
+//! `POST /v1/tools/mcp/servers/connect`: a stream that says how connecting a server goes
+//! (`docs/ACCOUNTS.md`, "The connect stream").
 
 mod guest;
 mod request;

@@ -11,7 +11,7 @@ use crate::proxy::respond::SESSION;
 use pleiades_mcp::seal::Sealer;
 use pleiades_upstream::Transport;
 
-/// Request headers that go upstream beside `mcp-*` (design section 2).
+/// Request headers that go upstream beside `mcp-*`: what negotiates content, resumes a stream or traces.
 const FORWARDED: [&str; 11] = [
     "accept",
     "accept-encoding",
